@@ -6,6 +6,7 @@ import csv
 import json
 
 import numpy as np
+from PIL import Image as Pillow
 from tests.images.brackets.photos import two_brackets
 
 from napari_restore import api
@@ -129,3 +130,16 @@ def test_the_words_of_a_folder_of_brackets_fuse_it(cli, tmp_path):
         "b1_fused.jpg",
     ]
     assert run.json["images"][0]["record"]["model"]["parameters"]["contrast"] == 0.5
+
+
+def test_an_option_that_one_output_cannot_have_ends_a_folder_first(cli, tmp_path):
+    folder = folder_of(tmp_path, "a.tif")
+    for name in ("b.png", "c.jpg"):
+        Pillow.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(folder / name)
+    out = tmp_path / "out"
+    arguments = ("restore", folder, "-o", out, "--model", "identity", "--quality", "80")
+    run = cli(*arguments)
+    assert run.code == 2 and "--quality 80 is for JPEG compression" in run.err
+    assert not out.exists()
+    assert cli(*arguments, "--name", "{stem}.jpg").code == 0
+    assert len(list(out.glob("*.jpg"))) == 3

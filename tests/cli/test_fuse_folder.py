@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from tests.images.brackets.photos import shoot, two_brackets
 
 import napari_restore as nr
+from napari_restore import api
 
 
 @pytest.fixture
@@ -54,6 +55,35 @@ def test_a_damaged_frame_does_not_stop_the_others(cli: Any, photos: Path, tmp_pa
     assert [entry["status"] for entry in run.json["images"]] == ["failed", "done"]
     assert "a2.jpg" in run.json["images"][0]["error"]["message"]
     assert (tmp_path / "fused" / "b1_fused.jpg").is_file()
+
+
+@pytest.mark.slow
+def test_a_frame_that_changes_meanwhile_ends_its_bracket_alone(
+    cli: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, path = api.open_bracket, photos / "a2.jpg"
+
+    def changing(frames: Any, **options: Any) -> Any:
+        bracket = opened(frames, **options)
+        if bracket.name == "a1":
+            with Pillow.open(path) as photo:
+                darker, exif = Pillow.fromarray(np.asarray(photo) // 2), photo.getexif()
+            darker.save(path, exif=exif)
+        return bracket
+
+    arguments = ("fuse", photos, "-o", tmp_path / "fused", "--align", "off", "--json")
+    with monkeypatch.context() as patched:
+        patched.setattr(api, "open_bracket", changing)
+        run = cli(*arguments)
+    assert run.code == 2
+    assert [entry["status"] for entry in run.json["images"]] == ["failed", "done"]
+    assert "a2 has changed" in run.json["images"][0]["error"]["message"]
+    again = cli(*arguments)
+    assert again.code == 0 and (again.json["done"], again.json["skipped"]) == (1, 1)
+    result = nr.fuse([photos / f"a{n}.jpg" for n in range(3)], align="off", progress=False)
+    same = result.save(tmp_path / "same.jpg")
+    found = np.asarray(Pillow.open(tmp_path / "fused" / "a1_fused.jpg"))
+    assert np.array_equal(found, np.asarray(Pillow.open(same)))
 
 
 def test_a_file_takes_the_only_bracket_of_a_folder(cli: Any, photos: Path, tmp_path: Path) -> None:

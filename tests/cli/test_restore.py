@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image as Pillow
 from range_server import RangeServer
 from rasterio.transform import from_origin
 
@@ -136,6 +137,17 @@ def test_rerun_writes_the_same_bytes(cli, scene, tmp_path):
     assert again.read_bytes() == out.read_bytes()
     refused = cli("rerun", record)
     assert refused.code == 2 and "--overwrite" in refused.err
+
+
+def test_rerun_in_another_format_leaves_out_what_that_has_not(cli, tmp_path):
+    source, record = tmp_path / "a.png", tmp_path / "r.json"
+    Pillow.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(source)
+    more = ("--model", "identity", "--quality", "80", "--resize", "15", "--record", record)
+    assert cli("restore", source, "-o", tmp_path / "b.jpg", *more).code == 0
+    run = cli("rerun", record, "-o", tmp_path / "b.png")
+    assert run.code == 0, run.err
+    with Pillow.open(tmp_path / "b.png") as picture:
+        assert picture.size == (15, 10)
 
 
 def test_rerun_refuses_another_image_under_the_old_name(cli, scene, tmp_path):

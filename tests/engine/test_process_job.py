@@ -64,6 +64,27 @@ def test_another_process_takes_what_was_measured(tmp_path, blocks, card, monkeyp
     assert again.model.card == made.model.card
 
 
+def test_another_process_reads_a_bracket_again_whose_frames_have_changed(tmp_path):
+    paths = [tmp_path / f"{number}.tif" for number in range(3)]
+
+    def write(*lights):
+        for path, light in zip(paths, lights, strict=True):
+            tifffile.imwrite(path, np.full((40, 50, 3), light, np.uint8), photometric="rgb")
+
+    def asked():
+        bracket = nr.open_bracket(paths, exposures=[-1, 0, 1], align="off")
+        return json.loads(json.dumps(serialised_task(nr.plan(bracket, nr.load_model("mertens")))))
+
+    write(40, 80, 160)
+    cache = TaskCache()
+    first = cache.plan(asked()).image
+    assert cache.plan(asked()).image is first
+    # The reference, whose fingerprint the task has, stays the same.
+    write(40, 80, 200)
+    now = cache.plan(asked()).image
+    assert now is not first and now.frames[2].read((0, 0, 1, 1)).max() == 200
+
+
 @pytest.mark.slow
 def test_the_child_writes_what_a_thread_would():
     here = nr.start(plan()).result()

@@ -245,11 +245,11 @@ def output_like(image: Image) -> Path:
     return images.output_like(image)
 
 
-def check_export(**options: Unpack[SaveOptions]) -> None:
-    """Raise `BadOutput` if `options` of `Result.save` do not exist or go beyond their limits."""
+def check_export(path: Pathlike, **options: Unpack[SaveOptions]) -> None:
+    """Raise `BadOutput` for `options` of `Result.save` beyond their limits, or not of `path`'s format."""
     from napari_restore import images
 
-    images.ExportOptions(**options)
+    images.check_options(path, images.ExportOptions(**options))
 
 
 def mean_colour(

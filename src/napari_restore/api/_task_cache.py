@@ -41,7 +41,9 @@ class TaskCache:
 
         key = json.dumps(spec, sort_keys=True)
         cached = self._images.pop(key, None)
-        if cached is not None and fingerprint not in (None, cached.fingerprint):
+        if cached is not None and (
+            fingerprint not in (None, cached.fingerprint) or _has_other_frames(cached)
+        ):
             cached.close()
             cached = None
         image = self._images[key] = cached or Image.from_spec(spec)
@@ -63,3 +65,13 @@ class TaskCache:
         while len(self._models) > CACHED_MODELS:
             self._models.popitem(last=False)
         return model
+
+
+def _has_other_frames(image: Image) -> bool:
+    """Return whether files of a bracket have changed, whose fingerprints no task has."""
+    if image.companions is None:
+        return False
+    try:
+        return any(frame.reader.fingerprint() != frame.fingerprint for frame in image.frames)
+    except OSError:
+        return True

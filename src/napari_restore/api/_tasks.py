@@ -148,6 +148,7 @@ def repeat_of(
     Raises `InputError` and `SourceChanged`; see `rerun`.
     """
     from napari_restore.errors import InputError, option
+    from napari_restore.images import ExportOptions, unfit_options
 
     record_file = read_record_file(record)
     task = record_file.task("restoration", allow_outside=allow_outside)
@@ -165,11 +166,11 @@ def repeat_of(
     record_file.check_read(planned.read)
     # Only options of the format: the record must not decide to overwrite a file.
     recorded_options = written.get("options", {})
-    return (
-        planned,
-        Path(path),
-        {name: recorded_options[name] for name in EXPORT_OPTIONS if name in recorded_options},
-    )
+    options = {name: recorded_options[name] for name in EXPORT_OPTIONS if name in recorded_options}
+    # Of another format, or of a version that ignored what a format has not.
+    for name in list(unfit_options(path, ExportOptions(**options))):
+        del options[name]
+    return planned, Path(path), options
 
 
 def command_of(

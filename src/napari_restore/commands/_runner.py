@@ -27,7 +27,7 @@ class Runner:
 
     `read` are the `identities` of input files, which are never written; `export` are options of the
     output, by default those of the command; `report` gets the events, by default they are written
-    to stderr. Raises `BadOutput` for unknown options.
+    to stderr.
     """
 
     def __init__(
@@ -39,10 +39,7 @@ class Runner:
         *,
         report: EventCallback | None = None,
     ) -> None:
-        from napari_restore import api
-
         self._export = export_options(options) if export is None else dict(export)
-        api.check_export(**self._export)
         self._read = read
         self._began: float = options.started
         self._command = command_of(options)
@@ -99,10 +96,17 @@ class Runner:
 
         self._report(api.Note(text))
 
+    def check_format(self, item: Item) -> None:
+        """Raise `BadOutput` for options beyond their limits, and those that the output cannot have."""
+        from napari_restore import api
+
+        api.check_export(item.output, **self._export)
+
     def check(self, item: Item, *, replace: bool = False) -> None:
         """Raise `BadOutput` for existing outputs, before anything is opened."""
         from napari_restore import api
 
+        self.check_format(item)
         if item.address is not None:
             api.check_upload(item.address, self._overwrite)
             # Left where it could not be sent. An unfinished result beside it goes on.

@@ -39,7 +39,7 @@ from .export._planes import check_stack, join_planes
 from .export._rendition import is_flattened
 from .export._trial import sample_of, writing_cost
 from .export._upload import check_upload, file_before_upload, upload
-from .export._write import check_output, output_like, write_image
+from .export._write import check_options, check_output, output_like, unfit_options, write_image
 from .files._exif import upright_exif
 from .files._remote import names_address
 from .levels._making import attach_pyramid
@@ -117,6 +117,7 @@ __all__ = [
     "cache_dir",
     "cache_entries",
     "can_adopt",
+    "check_options",
     "check_output",
     "check_private",
     "check_stack",
@@ -182,6 +183,7 @@ __all__ = [
     "thumbnail",
     "trim_cache",
     "turns_onto",
+    "unfit_options",
     "upload",
     "upright_exif",
     "users_of",

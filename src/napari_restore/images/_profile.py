@@ -73,6 +73,8 @@ class Profile:
     exif: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
+    comments: tuple[bytes, ...] = ()
+    """Texts of a JPEG's COM segments, of any encoding, or of a PNG, in UTF-8."""
     orientation: int = 1
     """The file's EXIF or TIFF orientation (1 … 8); pixels are upright already."""
     compression: str | None = None

@@ -283,6 +283,7 @@ class RestorePanel(QWidget):
         form, bar, plans, runs = self.form, self.bar, self.plans, self.runs
         form.image_shown.connect(self._on_image)
         self.disk.reread.connect(self._on_reread)
+        self.fusion.controller.follow(self.disk)
         form.plane.changed.connect(self._on_plane)
         self.models.file_requested.connect(self.files.ask_for_file)
         self.files.message.connect(bar.show_message)

@@ -113,6 +113,40 @@ def test_exiftool_reads_the_texts(photo: Path, tmp_path: Path, suffix: str) -> N
     assert not any(name.endswith("Error") for name in tags)
 
 
+@pytest.mark.parametrize("compress", ["deflate", "jpeg"])
+def test_a_cog_with_exif_is_one(tmp_path: Path, compress: str) -> None:
+    values = np.tile(scene(), (12, 9, 1))
+    block = block_of(TEXTS, {0x8769: SETTINGS, 0x8825: PLACE})
+    for name, exif in (("plain", {}), ("camera", {"exif": block})):
+        Pillow.fromarray(values).save(tmp_path / f"{name}.png", **exif)
+        image = open_image(tmp_path / f"{name}.png")
+        options = ExportOptions(cog=True, compress=compress)
+        box = (0, 0, image.height, image.width)
+        write_image(tmp_path / f"{name}.tif", Pixels(box, image.read), like=image, options=options)
+    plain, camera = (tifffile.TiffFile(tmp_path / f"{name}.tif") for name in ("plain", "camera"))
+    with plain, camera:
+        assert len(plain.pages) == len(camera.pages) > 1
+        first = min(min(page.dataoffsets) for page in camera.pages)
+        places = [page.offset for page in camera.pages]
+        assert (
+            places[0] == plain.pages[0].offset and places == sorted(places) and places[-1] < first
+        )
+        for one, other in zip(plain.pages, camera.pages, strict=True):
+            # The same bytes, each block with its length before it.
+            assert one.databytecounts == other.databytecounts
+            for place, before, size in zip(
+                other.dataoffsets, one.dataoffsets, one.databytecounts, strict=True
+            ):
+                plain.filehandle.seek(before - 4)
+                camera.filehandle.seek(place - 4)
+                found = camera.filehandle.read(size + 4)
+                assert found == plain.filehandle.read(size + 4)
+                assert struct.unpack("<I", found[:4]) == (size,)
+        settings = camera.pages[0].tags[0x8769].value
+        assert settings["ExposureTime"] == (1, 100)
+        assert "GPSLatitude" in camera.pages[0].tags[0x8825].value
+
+
 def test_private_data_of_the_camera_stays_where_it_was() -> None:
     thumbnail = b"\xff\xd8 old picture \xff\xd9"
     settings = {0x927C: Field(7, b"Maker \1\2\3")}

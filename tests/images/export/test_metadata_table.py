@@ -53,15 +53,18 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "IPTC": {"IPTC:Keywords": "Föhn", "IPTC:Caption-Abstract": "Überschrift"},
     "colour profile": {},
+    "comment of a JPEG (COM)": {"File:Comment": "Grüße, von COM"},
 }
 ICC = "ICC_Profile:ProfileDescription"
+SAME = {"PNG:Comment": "File:Comment"}
+"""Names of one field in other formats."""
 
 
 def tags_of(path: Path) -> dict[str, Any]:
     command = ["exiftool", "-j", "-G1", "-charset", "iptc=UTF8", str(path)]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     (tags,) = json.loads(found)
-    return dict(tags)
+    return {SAME.get(name, name): text for name, text in tags.items()}
 
 
 def add_tags(path: Path, *, groups: dict[str, dict[str, str]] = GROUPS) -> None:
@@ -99,8 +102,9 @@ def raw_with_sidecar(tmp_path: Path, write_dng: Callable[..., None]) -> Path:
     path = tmp_path / "raw.dng"
     y, x = np.mgrid[:96, :128]
     write_dng(path, np.dstack([0.2 + x / 400, 0.3 + y / 400, 0.4 + 0 * x]))
-    in_xmp = "rating, keywords, title of XMP"
-    add_tags(path, groups={name: group for name, group in GROUPS.items() if name != in_xmp})
+    in_xmp, of_jpeg = "rating, keywords, title of XMP", "comment of a JPEG (COM)"
+    groups = {name: group for name, group in GROUPS.items() if name not in (in_xmp, of_jpeg)}
+    add_tags(path, groups=groups)
     sidecar = path.with_suffix(".xmp")
     options = [f"-{name}={text}" for name, text in GROUPS[in_xmp].items()]
     subprocess.run(["exiftool", "-q", *options, str(sidecar)], check=True)
@@ -115,8 +119,10 @@ def test_the_table_is_what_exiftool_finds(tmp_path: Path, write_dng: Callable[..
         columns[f"`{name}`"] = kept(known, written(photo, tmp_path / f"out{name}"))
         # … and from there on: what was read back is what was written.
         again = kept(known, written(tmp_path / f"out{name}", tmp_path / f"again{name}.jpg"))
-        assert again == columns["`.jpg`"]
+        assert again == columns[f"`{name}`"]
     columns["COG"] = kept(known, written(photo, tmp_path / "cog.tif", cog=True))
+    again = kept(known, written(tmp_path / "cog.tif", tmp_path / "cog.jpg"))
+    assert again == columns["COG"]
     raw = raw_with_sidecar(tmp_path, write_dng)
     columns["RAW to `.jpg`"] = kept(known, written(raw, tmp_path / "raw.jpg"))
     assert kept(known, written(raw, tmp_path / "raw.tif")) == columns["RAW to `.jpg`"]

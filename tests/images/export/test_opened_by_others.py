@@ -69,7 +69,8 @@ def test_other_programs_open_the_output(tmp_path: Path, kind: str, suffix: str) 
     image = open_image(write_source(tmp_path, kind), plane=0)
     out = tmp_path / ("b.tif" if suffix == "cog" else f"b{suffix}")
     box = (0, 0, image.height, image.width)
-    options = ExportOptions(cog=suffix == "cog", quality=98)
+    quality = 98 if suffix in (".jpg", ".webp") else None
+    options = ExportOptions(cog=suffix == "cog", quality=quality)
     write_image(out, Pixels(box, image.read), like=image, options=options)
     size = (image.height, image.width)
     with rasterio.open(out) as dataset:

@@ -196,6 +196,8 @@ def test_what_is_no_photo_is_refused(tmp_path: Path) -> None:
     for name, words in (("gone.icc", "There is no"), (str(tmp_path / "no.icc"), "no ICC profile")):
         with pytest.raises(BadOutput, match=words):
             write(image, tmp_path / "b.png", profile=name)
+    with pytest.raises(BadOutput, match="has no colours"):
+        write(grey, tmp_path / "b.jpg", subsampling="4:2:0")
     for options in ({"resize": 0}, {"subsampling": "4:1:1"}):
         with pytest.raises(BadOutput):
             ExportOptions(**options)

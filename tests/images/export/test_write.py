@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,48 @@ def test_what_a_format_cannot_hold_is_said_early(tmp_path: Path, image: Any) -> 
         check_output(tmp_path / "x.jpg", like=image, shape=(9, 70000, 3))
     with pytest.raises(BadOutput, match="compression"):
         ExportOptions(compress="rar")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("x.png", {"quality": 80}, "quality=80 is for .jpg, .webp and .tif, and x.png is PNG"),
+        ("x.zarr", {"quality": 80}, "x.zarr is OME-Zarr"),
+        ("x.tif", {"quality": 80}, "quality=80 is for JPEG compression"),
+        ("x.webp", {"subsampling": "4:2:0"}, "is for .jpg, and x.webp is WebP"),
+        ("x.tif", {"subsampling": "4:2:0", "compress": "jpeg"}, "is for .jpg"),
+        ("x.jpg", {"compress": "lzw"}, "x.jpg is JPEG"),
+        ("x.zarr", {"compress": "lzw"}, "compressed by zstd"),
+        ("x.png", {"cog": True}, "cog=True is for .tif"),
+        ("x.png", {"level": 9}, "level=9"),
+        ("x.tif", {"level": 9, "compress": "lzw"}, 'compress="lzw" has no level=9'),
+        ("x.zarr", {"profile": "sRGB"}, "x.zarr is OME-Zarr"),
+    ],
+)
+def test_options_of_another_format_are_refused(
+    tmp_path: Path, image: Any, name: str, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BadOutput, match=re.escape(words)):
+        check_output(tmp_path / name, like=image, options=ExportOptions(**options))
+    with pytest.raises(BadOutput, match=re.escape(words)):
+        write_image(
+            tmp_path / name,
+            Pixels((0, 0, image.height, image.width), image.read),
+            like=image,
+            options=ExportOptions(**options),
+        )
+    assert not (tmp_path / name).exists()
+
+
+def test_options_that_a_format_has_are_taken(tmp_path: Path, image: Any) -> None:
+    for name, options in {
+        "x.tif": {"quality": 80, "compress": "jpeg"},
+        "y.tif": {"level": 9, "compress": "zstd", "cog": True},
+        "x.webp": {"quality": 80},
+        "x.zarr": {"compress": "none"},
+        "x.png": {"compress": "deflate", "overviews": False},
+    }.items():
+        check_output(tmp_path / name, like=image, options=ExportOptions(**options))
 
 
 def test_counts_of_a_satellite_are_not_squeezed_into_8_bit(tmp_path: Path, data_dir: Path) -> None:

@@ -118,6 +118,35 @@ def test_iptc_goes_along(tmp_path: Path, suffix: str, with_exif: bool) -> None:
         assert main[MAKER].data == b"One\0" and others[0x8769][LENS].data == b"35 mm, fixed\0"
 
 
+@pytest.mark.parametrize(
+    ("comment", "in_png"),
+    [
+        ("Grüße, 100 %".encode(), "Grüße, 100 %"),
+        ("Grüße".encode("latin-1"), "Grüße"),
+        (b"two\nlines\0", "two\nlines"),
+    ],
+)
+def test_comments_go_along(tmp_path: Path, comment: bytes, in_png: str) -> None:
+    source = photo(tmp_path / "a.jpg", comment=comment)
+    image = open_image(written(source, tmp_path / "b.jpg"))
+    assert image.profile.comments == (comment,)
+    png = written(tmp_path / "b.jpg", tmp_path / "c.png")
+    with Pillow.open(png) as picture:
+        assert picture.info["Comment"] == in_png
+    back = open_image(written(png, tmp_path / "d.jpg"))
+    assert back.profile.comments == (in_png.encode(),)
+    again = open_image(written(tmp_path / "d.jpg", tmp_path / "e.jpg"))
+    assert again.profile.comments == (in_png.encode(),)
+
+
+def test_a_packed_comment_of_a_png_is_read(tmp_path: Path) -> None:
+    packed = b"Comment\0\0" + zlib.compress("Gr\xfc\xdfe".encode("latin-1"))
+    for kind, data in ((b"zTXt", packed), (b"zTXt", packed[:-4])):
+        path = with_chunk(photo(tmp_path / "a.png"), kind, data)
+        whole = data == packed
+        assert open_image(path).profile.comments == (("Grüße".encode(),) if whole else ())
+
+
 def box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", 8 + len(content)) + kind + content
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image as Pillow
@@ -33,6 +35,61 @@ def test_avif_is_what_pillow_shows(tmp_path: Path, bands: int, orientation: int)
     np.testing.assert_array_equal(image.read((0, 0, image.height, image.width)), shown)
     assert image.roles[:3] == ("red", "green", "blue") and image.bands == bands
     assert image.profile.exif is not None and b"One" in image.profile.exif
+
+
+deep = pytest.mark.skipif(not imagecodecs.AVIF.available, reason="this imagecodecs has no AVIF")
+
+
+@avif
+@deep
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_10_and_12_bits_are_read(tmp_path: Path, bits: int, bands: int) -> None:
+    top, path = 2**bits - 1, tmp_path / "a.avif"
+    values = scene(4)[..., :bands].astype(np.uint16) * (top // 255) + 1
+    content = imagecodecs.avif_encode(np.squeeze(values), level=100, bitspersample=bits)
+    path.write_bytes(content)
+    image = open_image(path)
+    pixels = image.read((0, 0, image.height, image.width))
+    stored = imagecodecs.avif_decode(content).reshape(40, 60, -1)
+    if bands == 2:
+        stored = stored[..., [0, 0, 0, 1]]
+    assert image.dtype == np.uint16 and image.bands == stored.shape[2]
+    np.testing.assert_array_equal(pixels, np.rint(stored * (65535 / top)))
+    # Finer than the 256 steps of 8 bits.
+    assert len(np.unique(pixels % 257)) > 1
+    assert not any("bits" in note for note in image.notes)
+
+
+@avif
+@deep
+def test_bits_that_are_not_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, values = tmp_path / "a.avif", scene().astype(np.uint16) * 4
+    path.write_bytes(imagecodecs.avif_encode(values, level=100, bitspersample=10))
+    monkeypatch.setattr(imagecodecs, "AVIF", SimpleNamespace(available=False))
+    image = open_image(path)
+    assert image.dtype == np.uint8
+    assert any("10 bits a value, of which 8 are read" in note for note in image.notes)
+
+
+@avif
+@deep
+def test_an_avif_for_an_hdr_screen_says_so(tmp_path: Path) -> None:
+    path, values = tmp_path / "a.avif", scene().astype(np.uint16) * 4
+    options = {"level": 100, "bitspersample": 10, "primaries": 9}
+    for transfer, is_hdr in ((16, True), (18, True), (13, False)):
+        path.write_bytes(imagecodecs.avif_encode(values, transfer=transfer, **options))
+        assert any("HDR" in note for note in open_image(path).notes) == is_hdr
+
+
+@avif
+def test_grey_is_one_band(tmp_path: Path) -> None:
+    Pillow.fromarray(scene()[..., 0]).save(tmp_path / "a.avif", quality=90)
+    image = open_image(tmp_path / "a.avif")
+    with Pillow.open(tmp_path / "a.avif") as photo:
+        shown = np.asarray(photo)
+    assert image.bands == (1 if shown.ndim == 2 else 3)
+    np.testing.assert_array_equal(np.squeeze(image.read((0, 0, 40, 60))), shown)
 
 
 @avif

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from napari.utils.notifications import notification_manager
 from PIL import Image
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
@@ -241,3 +243,40 @@ def test_layers_and_dropped_folders_are_frames(
         tab.dropEvent(event)
     assert event.isAccepted()
     qtbot.waitUntil(lambda: tab.group.count() == 3 and not tab.controller.is_busy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at_run", [False, True])
+def test_frames_that_change_on_disk_are_read_again(
+    panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path, at_run: bool
+) -> None:
+    first = fused(lambda: tab.add([str(photos)]))
+    region = first.shown.result.region
+    before = np.asarray(first.shown.result.read(region))
+    layer = panel.state.layer
+    path, moved = photos / "a2.jpg", (photos / "a2.jpg").stat().st_mtime_ns + 10**9
+    with Image.open(path) as photo:
+        pixels, exif = np.asarray(photo), photo.getexif()
+
+    def darken() -> None:
+        Image.fromarray(pixels // 2).save(path, exif=exif, quality=95)
+        os.utime(path, ns=(moved, moved))
+        if at_run:
+            # Before the window has heard of it.
+            panel.bar.set_live(False)
+            panel.bar.button.click()
+            assert panel.runs.running is None
+            panel.bar.set_live(True)
+
+    told: list[str] = []
+    ready = notification_manager.notification_ready
+    keep = ready.connect(lambda one: told.append(one.message))
+    now = fused(darken)
+    ready.disconnect(keep)
+    assert any("being read again" in text for text in told) == at_run
+    assert any("frames have changed" in text for text in told)
+    assert panel.state.layer is layer and names(panel.viewer).count("Bracket a1") == 1
+    paths = [photos / f"a{number}.jpg" for number in range(3)]
+    found = np.asarray(now.shown.result.read(region))
+    np.testing.assert_array_equal(found, np.asarray(nr.fuse(paths)))
+    assert (found != before).any()

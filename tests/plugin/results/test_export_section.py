@@ -372,6 +372,11 @@ def test_photos_have_options_of_their_own_and_the_command_has_them(
     with Picture.open(first) as one, Picture.open(second) as other:
         assert one.size == (64, 48) and one.info["icc_profile"] == other.info["icc_profile"]
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    # A name of another format than the chosen one.
+    status, _ = exported(section, qtbot, tmp_path / "other.png", monkeypatch)
+    assert status == "failed" and not (tmp_path / "other.png").exists()
+    text = "Subsampling 4:2:0 (Export) is for .jpg, and other.png is PNG."
+    assert section.message.text().startswith(text)
     # Other formats do not have all of them, and maps have none.
     format_named(section, "PNG")
     assert section.options() == {"profile": "adobe-rgb", "resize": 64, "sharpen": True}

@@ -18,11 +18,13 @@ from napari_restore.images._profile import Profile
 from napari_restore.images.export._tiff_levels import (
     DirectoryEntry,
     append_directory,
+    copy_with_fields,
     read_directory,
 )
 from napari_restore.images.files import (
     CAMERA_SETTINGS,
     CAMERA_TAGS,
+    COMMENT,
     EXIF_HEADER,
     ICC_HEADER,
     INTEROPERABILITY,
@@ -91,6 +93,7 @@ def jpeg_segments(profile: Profile) -> list[tuple[int, bytes]]:
             segments.append((0xE2, ICC_HEADER + bytes((number, len(parts))) + part))
     if profile.iptc:
         segments.append((0xED, photoshop_segment(profile.iptc)))
+    segments += [(COMMENT, comment) for comment in profile.comments]
     return [(marker, content) for marker, content in segments if len(content) <= _SEGMENT]
 
 
@@ -143,12 +146,18 @@ def png_chunks(profile: Profile) -> list[tuple[bytes, bytes]]:
         # PNG has no place for IPTC; this is the one that photo software reads.
         text = f"\niptc\n{len(records):8d}\n{records.hex()}\n".encode()
         chunks.append((b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text)))
+    for comment in profile.comments:
+        plain = comment.replace(b"\0", b"")
+        try:
+            chunks.append((b"iTXt", b"Comment\0\0\0\0\0" + plain.decode().encode()))
+        except UnicodeDecodeError:
+            chunks.append((b"tEXt", b"Comment\0" + plain))
     return chunks
 
 
 def splice_png(source: Path, target: Path, chunks: list[tuple[bytes, bytes]]) -> None:
     """Copy a PNG with `chunks` after its header, in place of its own of these types."""
-    kinds = {kind for kind, _ in chunks if kind != b"zTXt"}
+    kinds = {kind for kind, _ in chunks if kind not in (b"tEXt", b"zTXt")}
     # A profile and the statement that the image is sRGB exclude each other.
     if b"iCCP" in kinds:
         kinds |= {b"sRGB", b"gAMA", b"cHRM"}
@@ -170,11 +179,20 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
 
     The directory is written again at the file's end; nothing else moves.
     """
+    with path.open("r+b") as file:
+        _add_fields(file, *_fields_of(exif, iptc))
+
+
+def splice_cog(source: Path, target: Path, exif: bytes | None, iptc: bytes | None) -> None:
+    """Copy a cloud-optimised GeoTIFF with the fields of `add_to_tiff`, its directories still first."""
+    copy_with_fields(source, target, *_fields_of(exif, iptc))
+
+
+def _fields_of(exif: bytes | None, iptc: bytes | None) -> tuple[Directory, dict[int, Directory]]:
     main, directories = _camera_part(exif)
     if records := iptc_records(iptc):
         main[IPTC] = Field(7, records)
-    with path.open("r+b") as file:
-        _add_fields(file, main, directories)
+    return main, directories
 
 
 def exif_with_iptc(exif: bytes | None, iptc: bytes | None) -> bytes | None:

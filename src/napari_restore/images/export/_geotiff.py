@@ -69,8 +69,17 @@ def write(job: ExportJob, path: Path) -> None:
             plain.unlink(missing_ok=True)
             plain.with_name(plain.name + ".aux.xml").unlink(missing_ok=True)
     profile = job.profile
-    if (profile.exif or profile.iptc) and not job.options.cog:
+    if not (profile.exif or profile.iptc):
+        return
+    if not job.options.cog:
         _exif.add_to_tiff(path, profile.exif, profile.iptc)
+        return
+    bare = path.replace(plain)
+    try:
+        with disk_full_raised(path):
+            _exif.splice_cog(bare, path, profile.exif, profile.iptc)
+    finally:
+        bare.unlink(missing_ok=True)
 
 
 def check(job: ExportJob, path: Path) -> None:

@@ -11,11 +11,19 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from napari_restore.images.files import SIZES, Flavour, flavour_of, unpack_at
+from napari_restore.images.files import (
+    SIZES,
+    Directory,
+    Field,
+    Flavour,
+    flavour_of,
+    serialised,
+    unpack_at,
+)
 
 NEW_SUBFILE_TYPE = 254
 REDUCED = 1
@@ -120,6 +128,79 @@ def _moved(file: BinaryIO, flavour: Flavour, entry: DirectoryEntry, base: int) -
     return entry
 
 
+def copy_with_fields(
+    source: Path, target: Path, main: Directory, directories: Mapping[int, Directory]
+) -> None:
+    """Copy a TIFF with fields added to its first directory, which stays before all else.
+
+    `directories` are those that a tag of it refers to. Nothing changes its order: a cloud-optimised
+    GeoTIFF stays one.
+    """
+    with source.open("rb") as old, target.open("w+b") as new:
+        flavour = flavour_of(old)
+        (first,) = unpack_at(old, flavour.offset, flavour.first)
+        present, link = read_directory(old, flavour, first)
+        (following,) = unpack_at(old, flavour.offset, link)
+        count = len({entry.tag for entry in present} | main.keys() | directories.keys())
+        step = struct.calcsize(flavour.entry) + flavour.room
+        after = first + struct.calcsize(flavour.number) + count * step + flavour.room
+        added, values = _laid_out(flavour, after, main, directories)
+        # What follows keeps its alignment.
+        values += b"\0" * (-(after + len(values) - first) % 16)
+        shift = after + len(values) - first
+        old.seek(0)
+        new.write(old.read(first))
+        new.seek(first + shift)
+        shutil.copyfileobj(old, new, _COPY)
+        entries = {entry.tag: _moved(new, flavour, entry, shift) for entry in present} | added
+        place = following + shift if following else 0
+        _write_directory(new, flavour, first, sorted(entries.values()), place)
+        new.seek(after)
+        new.write(values)
+        while place:
+            others, link = read_directory(new, flavour, place)
+            (following,) = unpack_at(new, flavour.offset, link)
+            others = [_moved(new, flavour, entry, shift) for entry in others]
+            at, place = place, following + shift if following else 0
+            _write_directory(new, flavour, at, others, place)
+
+
+def _laid_out(
+    flavour: Flavour, start: int, main: Directory, directories: Mapping[int, Directory]
+) -> tuple[dict[int, DirectoryEntry], bytes]:
+    """Return entries for fields by tag, and the values and directories behind them, from `start`."""
+    values, entries = b"", {}
+
+    def place() -> int:
+        nonlocal values
+        values += b"\0" * (-(start + len(values)) % 8)
+        return start + len(values)
+
+    for tag, directory in directories.items():
+        at = place()
+        values += serialised(directory, at, flavour)
+        kind, layout = (16, "<Q") if flavour.big else (4, "<I")
+        main = {**main, tag: Field(kind, struct.pack(layout, at))}
+    for tag, field in main.items():
+        value = field.ordered(flavour.order)
+        if len(value) > flavour.room:
+            at, content = place(), value
+            values, value = values + content, struct.pack(flavour.offset, at)
+        value = value.ljust(flavour.room, b"\0")
+        entries[tag] = DirectoryEntry(tag, field.kind, field.items, value)
+    return entries, values
+
+
+def _write_directory(
+    file: BinaryIO, flavour: Flavour, place: int, entries: list[DirectoryEntry], following: int
+) -> None:
+    file.seek(place)
+    file.write(struct.pack(flavour.number, len(entries)))
+    for entry in entries:
+        file.write(struct.pack(f"{flavour.entry}{flavour.room}s", *entry))
+    file.write(struct.pack(flavour.offset, following))
+
+
 def _as_reduced(flavour: Flavour, entries: list[DirectoryEntry]) -> list[DirectoryEntry]:
     """Return `entries` with the type of a smaller version of the image or of its mask."""
     kind = REDUCED
@@ -145,11 +226,8 @@ def append_directory(
     It begins at a `multiple` of so many bytes.
     """
     place = _aligned_end(file, multiple)
-    file.write(struct.pack(flavour.number, len(entries)))
-    for entry in entries:
-        file.write(struct.pack(f"{flavour.entry}{flavour.room}s", *entry))
-    after = file.tell()
-    file.write(struct.pack(flavour.offset, following))
+    _write_directory(file, flavour, place, entries, following)
+    after = file.tell() - flavour.room
     if not flavour.big and file.tell() > 0xFFFFFFFF:
         raise ValueError("a classic TIFF ends at 4 GiB")
     file.seek(link)

@@ -74,6 +74,61 @@ FORMATS: dict[str, FormatLimits] = {
 }
 """Format by suffix. A new format is one module and one entry here."""
 OTHERS = "Write a .tif or .zarr instead"
+_SUFFIXES_WITH: dict[str, tuple[str, ...]] = {
+    "cog": (".tif",),
+    "compress": (".tif", ".zarr"),
+    "level": (".tif", ".zarr"),
+    "quality": (".jpg", ".webp", ".tif"),
+    "subsampling": (".jpg",),
+    "profile": (".jpg", ".png", ".webp", ".tif"),
+}
+"""Formats of the options that not all have."""
+
+
+def check_options(path: str | os.PathLike[str], options: ExportOptions) -> None:
+    """Raise `BadOutput` for an option that the format of `path` has not, or an unknown suffix."""
+    target, form = Path(path), format_of(Path(path))
+    name = next(unfit_options(path, options), None)
+    if name is None:
+        return
+    asked = option(name, getattr(options, name))
+    *others, last = suffixes = _SUFFIXES_WITH[name]
+    if form not in [FORMATS[suffix] for suffix in suffixes]:
+        kinds = f"{', '.join(others)} and {last}" if others else last
+        raise BadOutput(
+            f"{asked} is for {kinds}, and {target.name} is {form.name}.",
+            f"Leave it out, or write a {suffixes[0]}.",
+        )
+    if name == "quality":
+        raise BadOutput(
+            f"{asked} is for JPEG compression, and that of {target.name} loses nothing.",
+            f"Leave it out, or add {option('compress', 'jpeg')}.",
+        )
+    if name == "compress":
+        raise BadOutput(
+            f"{target.name} is compressed by zstd.", f"Leave {asked} out, or write a .tif."
+        )
+    compress = option("compress", options.compress)
+    raise BadOutput(f"{compress} has no {asked}.", "Leave one of them out.")
+
+
+def unfit_options(path: str | os.PathLike[str], options: ExportOptions) -> Iterator[str]:
+    """Yield the names of given options that the format of `path` has not."""
+    form, compress = FORMATS.get(Path(path).suffix.lower()), options.compress
+    usual = ExportOptions()
+    for name, suffixes in _SUFFIXES_WITH.items():
+        if form is None or getattr(options, name) == getattr(usual, name):
+            continue
+        unfit = form not in [FORMATS[suffix] for suffix in suffixes]
+        if form is _GEOTIFF:
+            unfit = unfit or (name == "quality" and compress != "jpeg")
+            unfit = unfit or (name == "level" and compress not in ("deflate", "zstd"))
+        elif form is _ZARR:
+            # Its one compression is Blosc with zstd.
+            unfit = unfit or (name == "compress" and compress not in ("zstd", "none"))
+            unfit = unfit or (name == "level" and compress == "none")
+        if unfit:
+            yield name
 
 
 def check_output(
@@ -94,6 +149,8 @@ def check_output(
     """
     target = Path(path)
     form = format_of(target)
+    if options is not None:
+        check_options(target, options)
     try:
         str(target).encode()
     except UnicodeEncodeError:
@@ -131,6 +188,13 @@ def _check_content(
         shape, dtype = like.shape, None
     kind = file_dtype(target, like, np.dtype(dtype or like.dtype), options)
     _check_fits(form, shape, kind)
+    if options.subsampling is not None and (shape[2] != 3 or like.georeference is not None):
+        why = "has no colours" if shape[2] != 3 else "has a place on a map"
+        raise BadOutput(
+            f"{option('subsampling', options.subsampling)} is for the colours of photos, and "
+            f"{like.name} {why}.",
+            "Leave it out.",
+        )
     if form is _GEOTIFF and options.compress == "jpeg" and kind != np.uint8:
         raise BadOutput(
             f"JPEG compression does not support {kind} values.", "Choose deflate, zstd or lzw."

@@ -23,6 +23,7 @@ from ._descriptions import (
 )
 from ._exif import (
     CAMERA_TAGS,
+    COMMENT,
     ICC_HEADER,
     INTEROPERABILITY,
     IPTC_HEADER,
@@ -72,7 +73,7 @@ from ._objects import (
     store_of,
     tag_of,
 )
-from ._raw import raw_tags
+from ._raw import boxes_in, raw_tags
 from ._references import check_listed, check_references, head_of
 from ._remote import RemotePath, download, is_address, options_for
 from ._tiff import (
@@ -111,6 +112,7 @@ __all__ = [
     "CAMERA_SETTINGS",
     "CAMERA_TAGS",
     "CIELAB",
+    "COMMENT",
     "COMPRESSION",
     "EXIF_HEADER",
     "FOLDERS",
@@ -151,6 +153,7 @@ __all__ = [
     "ask",
     "block_of",
     "blocks_of_size",
+    "boxes_in",
     "cancellable",
     "check_bands",
     "check_block",

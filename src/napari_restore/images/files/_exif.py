@@ -59,6 +59,8 @@ _MPF_HEADER, _MP_ENTRIES = b"MPF\0", 0xB002
 _ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 ICC_HEADER = b"ICC_PROFILE\0"
 IPTC_HEADER = b"Photoshop 3.0\0"
+COMMENT = 0xFE
+"""Marker of a segment of a JPEG with a text (COM)."""
 _MOST_INFLATED = 64 << 20
 """Bytes of a block of metadata: a few of a file may claim gigabytes."""
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
@@ -72,6 +74,7 @@ class PhotoTags:
     icc: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
+    comments: tuple[bytes, ...] = ()
     orientation: int = 1
     resolution: tuple[float, float] | None = None
     gain_map: bool = False
@@ -181,11 +184,8 @@ def jpeg_tags(file: BinaryIO, path: Path) -> PhotoTags:
     for marker, segment in _jpeg_segments(file, path):
         if marker == 0xE0 and segment.startswith(b"JFIF\0") and len(segment) >= 12:
             tags.resolution = _jfif_resolution(segment)
-        elif marker == 0xE1 and segment.startswith(EXIF_HEADER) and tags.exif is None:
-            tags.exif = segment
-        elif marker == 0xE1 and segment.startswith(XMP_HEADER):
-            packet = segment[len(XMP_HEADER) :]
-            tags.xmp, tags.gain_map = without_attached(packet), GAIN_MAP in packet
+        elif marker == 0xE1:
+            _take_app1(tags, segment)
         elif marker == 0xE2 and segment.startswith(_MPF_HEADER):
             tags.pictures = _pictures_in(path, segment, file.tell() - len(segment))
         elif marker == 0xE2 and segment.startswith(_ISO_GAIN_MAP):
@@ -194,10 +194,21 @@ def jpeg_tags(file: BinaryIO, path: Path) -> PhotoTags:
             icc[segment[12]] = segment[14:]
         elif marker == 0xED and segment.startswith(IPTC_HEADER):
             tags.iptc = segment
+        elif marker == COMMENT:
+            tags.comments += (segment,)
     if icc:
         tags.icc = b"".join(icc[number] for number in sorted(icc))
     tags.resolution = tags.resolution or _exif_resolution(tags.exif)
     return tags
+
+
+def _take_app1(tags: PhotoTags, segment: bytes) -> None:
+    """Add EXIF, the first one, or XMP to `tags`."""
+    if segment.startswith(EXIF_HEADER) and tags.exif is None:
+        tags.exif = segment
+    elif segment.startswith(XMP_HEADER):
+        packet = segment[len(XMP_HEADER) :]
+        tags.xmp, tags.gain_map = without_attached(packet), GAIN_MAP in packet
 
 
 def _pictures_in(path: Path, segment: bytes, place: int) -> int:
@@ -257,7 +268,7 @@ def _jpeg_segments(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
                 f"{path.name} is damaged: a segment of its header has no length.",
                 "Copy or download it again.",
             )
-        if marker in (0xE0, 0xE1, 0xE2, 0xED):
+        if marker in (0xE0, 0xE1, 0xE2, 0xED, COMMENT):
             yield marker, file.read(length)
         else:
             file.seek(length, 1)
@@ -301,8 +312,8 @@ def _walk_png(path: Path) -> PhotoTags:
 
 
 _PNG_CHUNKS = (
-    b"IHDR", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"pHYs", b"tRNS", b"iTXt", b"zTXt", b"gAMA", b"cHRM",
-    b"sRGB",
+    b"IHDR", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"pHYs", b"tRNS", b"tEXt", b"iTXt", b"zTXt", b"gAMA",
+    b"cHRM", b"sRGB",
 )  # fmt: skip
 
 
@@ -312,10 +323,8 @@ def _take_chunk(tags: PhotoTags, kind: bytes, data: bytes, colour_type: int) -> 
         tags.exif = EXIF_HEADER + data
     elif kind == b"iCCP":
         tags.icc = _png_profile(data) or tags.icc
-    elif kind == b"iTXt":
-        tags.xmp = _png_xmp(data) or tags.xmp
-    elif kind == b"zTXt":
-        tags.iptc = _png_iptc(data) or tags.iptc
+    elif kind in (b"tEXt", b"iTXt", b"zTXt"):
+        _take_text(tags, kind, data)
     elif kind == b"acTL" and len(data) == 8:
         tags.pictures = struct.unpack(">II", data)[0]
     elif kind == b"pHYs" and len(data) == 9:
@@ -347,29 +356,37 @@ def _png_profile(data: bytes) -> bytes | None:
         return None
 
 
-def _png_xmp(data: bytes) -> bytes | None:
-    """Return the XMP packet of an iTXt chunk, if it contains one."""
-    keyword, _, rest = data.partition(b"\0")
-    if keyword != b"XML:com.adobe.xmp" or len(rest) < 2:
-        return None
-    text = rest[2:].split(b"\0", 2)[-1]
-    try:
-        return _inflated(text) if rest[0] else text
-    except ValueError:
-        return None
+def _take_text(tags: PhotoTags, kind: bytes, data: bytes) -> None:
+    """Add a chunk of text of a PNG to `tags`: XMP, IPTC or a comment; others, and damaged ones, not."""
+    keyword, _, text = data.partition(b"\0")
+    if keyword not in (b"XML:com.adobe.xmp", b"Raw profile type iptc", b"Comment"):
+        return
+    is_packed = kind == b"zTXt"
+    if kind == b"iTXt":
+        is_packed = text[:1] == b"\1"
+        text = text[2:].split(b"\0", 2)[-1]
+    elif is_packed:
+        text = text[1:]
+    with contextlib.suppress(ValueError):
+        text = _inflated(text) if is_packed else text
+        if keyword == b"Comment":
+            # The two older kinds are in Latin-1.
+            comment = text if kind == b"iTXt" else text.decode("latin-1").encode()
+            tags.comments += (comment,)
+        elif keyword == b"XML:com.adobe.xmp":
+            tags.xmp = text or tags.xmp
+        else:
+            tags.iptc = _png_iptc(text) or tags.iptc
 
 
-def _png_iptc(data: bytes) -> bytes | None:
-    """Return IPTC as photo software has it in a zTXt chunk: its bytes as hexadecimal digits."""
-    keyword, _, rest = data.partition(b"\0")
-    if keyword != b"Raw profile type iptc":
-        return None
-    try:
-        _, name, size, digits = _inflated(rest[1:]).split(b"\n", 3)
-        block = bytes.fromhex(digits.decode("ascii"))
-        return block if name == b"iptc" and len(block) == int(size) else None
-    except ValueError:
-        return None
+def _png_iptc(text: bytes) -> bytes | None:
+    """Return IPTC as photo software has it in a PNG: its bytes as hexadecimal digits.
+
+    Raises `ValueError` where they are none.
+    """
+    _, name, size, digits = text.split(b"\n", 3)
+    block = bytes.fromhex(digits.decode("ascii"))
+    return block if name == b"iptc" and len(block) == int(size) else None
 
 
 def _inflated(data: bytes) -> bytes:

@@ -41,7 +41,7 @@ def raw_tags(path: Path) -> PhotoTags:
             if head.startswith(_FUJIFILM):
                 tags = _of_preview(file, path)
             elif head[4:11] == b"ftypcrx":
-                tags = _of_boxes(file)
+                tags = _ofboxes_in(file)
             else:
                 tags = _of_tiff(file, path)
     except (ValueError, struct.error, OSError, UnreadableImage):
@@ -68,19 +68,19 @@ def _of_preview(file: BinaryIO, path: Path) -> PhotoTags:
     return PhotoTags(exif=exif, xmp=found.xmp, iptc=found.iptc)
 
 
-def _of_boxes(file: BinaryIO) -> PhotoTags:
+def _ofboxes_in(file: BinaryIO) -> PhotoTags:
     tags, parts = PhotoTags(), dict[bytes, Directory]()
     end = file.seek(0, io.SEEK_END)
-    for kind, start, after in _boxes(file, 0, end):
+    for kind, start, after in boxes_in(file, 0, end):
         if kind == _ADOBE:
             file.seek(start)
             tags.xmp = file.read(min(after - start, _MOST)).rstrip(b"\0 \n") or None
         if kind != b"moov":
             continue
-        for inner, first, last in _boxes(file, start, after):
+        for inner, first, last in boxes_in(file, start, after):
             if inner != _CANON:
                 continue
-            for name, at, until in _boxes(file, first, last):
+            for name, at, until in boxes_in(file, first, last):
                 if name in (b"CMT1", b"CMT2", b"CMT4"):
                     file.seek(at)
                     parts[name] = directories_in(io.BytesIO(file.read(min(until - at, _MOST))))[0]
@@ -90,7 +90,7 @@ def _of_boxes(file: BinaryIO) -> PhotoTags:
     return tags
 
 
-def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes_in(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield type, or UUID, and first and last byte of the boxes in a part of a file (ISO/IEC 14496-12)."""
     while start + 8 <= end:
         file.seek(start)

@@ -1,9 +1,12 @@
-"""Reader of AVIF photos through Pillow."""
+"""Reader of AVIF photos: 8 bits through Pillow, 10 and 12 through imagecodecs."""
 
 from __future__ import annotations
 
+import io
+import struct
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +17,29 @@ from napari_restore.images._reader import first_of
 from napari_restore.images._source import Level
 from napari_restore.images.files import (
     EXIF_HEADER,
+    boxes_in,
     check_whole_size,
     orientation_of,
     sidecar_xmp,
 )
+from napari_restore.images.readers._heif import COLOURS, FOR_HDR, HDR_CURVES
 from napari_restore.images.readers._jpeg import decoder_errors
 from napari_restore.images.readers._whole import WholeReader
 
 BRANDS = frozenset((b"avif", b"avis"))
 """Kinds of file (AV1 Image File Format) that AVIF photos name as their own."""
 CHUNK = 512
+MOST_PROPERTIES, MOST_BYTES = 0x7FFF, 64
+"""Of an item: how many an index can name, and the bytes of one that are read."""
+MOST_TABLE = 1 << 20
+"""Bytes of the table of which item has which."""
 
 
 class AvifReader(WholeReader):
-    """A photo (H, W, 3 or 4) uint8, before its orientation; decoded once, as a whole."""
+    """A photo (H, W, 1, 3 or 4) before its orientation, decoded once, as a whole.
+
+    uint8, or uint16 over the full range of 10 and 12 bits.
+    """
 
     PRIORITY: ClassVar[int] = 30
     random_access = False
@@ -41,21 +53,29 @@ class AvifReader(WholeReader):
         with decoder_errors(path), _opened(path) as photo:
             width, height = photo.size
             info, pictures = dict(photo.info), int(getattr(photo, "n_frames", 1))
-            has_alpha = photo.mode == "RGBA"
+            self.bands = len(photo.getbands())
             # With the file's own turns, which Pillow adds to it.
             exif = photo.getexif().tobytes() if photo.getexif() else b""
-        self.bands, self.dtype = 4 if has_alpha else 3, np.dtype(np.uint8)
-        self.block_bytes = height * width * self.bands
+        coding = _coding_of(path)
+        self._bits = coding.bits if _reads_deep() else 8
+        self.dtype = np.dtype(np.uint16 if self._bits > 8 else np.uint8)
+        self.block_bytes = height * width * self.bands * self.dtype.itemsize
         check_whole_size(path.name, self.block_bytes)
         self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
         self.notes += first_of(pictures)
-        self.may_be_invalid = has_alpha
+        if coding.bits > self._bits:
+            self.notes.append(
+                f"It has {coding.bits} bits a value, of which 8 are read: this imagecodecs has no AVIF."
+            )
+        if coding.curve in HDR_CURVES:
+            self.notes.append(FOR_HDR)
+        colours = COLOURS[self.bands]
+        self.may_be_invalid = "alpha" in colours
         stored = EXIF_HEADER + (info.get("exif") or exif).removeprefix(EXIF_HEADER)
-        colours = ("red", "green", "blue")
         self.profile = Profile(
             driver="AVIF",
-            colorinterp=(*colours, "alpha") if has_alpha else colours,
-            masks="alpha" if has_alpha else "none",
+            colorinterp=colours,
+            masks="alpha" if self.may_be_invalid else "none",
             icc=info.get("icc_profile") or None,
             exif=stored if stored != EXIF_HEADER else None,
             xmp=sidecar_xmp(path) or info.get("xmp") or None,
@@ -64,11 +84,97 @@ class AvifReader(WholeReader):
         )
 
     def _decode(self) -> npt.NDArray[Any]:
-        with decoder_errors(self.path), _opened(self.path) as photo:
-            pixels = np.asarray(photo)
+        with decoder_errors(self.path):
+            if self._bits > 8:
+                pixels = self._decode_deep()
+            else:
+                with _opened(self.path) as photo:
+                    pixels = np.asarray(photo)
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
         if pixels.shape != (*self.levels[0][:2], self.bands):
             raise UnreadableImage(f"{self.path.name} has changed.", "Open it again.")
         return pixels
+
+    def _decode_deep(self) -> npt.NDArray[np.uint16]:
+        import imagecodecs
+
+        stored = np.asarray(imagecodecs.avif_decode(self.path.read_bytes(), index=0))
+        if stored.ndim == 3 and stored.shape[2] == 2:
+            # Pillow shows grey with alpha as colours.
+            stored = stored[..., (0, 0, 0, 1)]
+        top = 2**self._bits - 1
+        wide = ((np.arange(top + 1) * 65535 + top // 2) // top).astype(np.uint16)
+        pixels: npt.NDArray[np.uint16] = wide[np.minimum(stored, top)]
+        return pixels
+
+
+class _Coding(NamedTuple):
+    """What the file says of the values of its main picture."""
+
+    bits: int = 8
+    curve: int | None = None
+    """From light to values, by its number in ITU-T H.273."""
+
+
+def _coding_of(path: Path) -> _Coding:
+    """Return how values are coded, by the properties of the main item (ISO/IEC 23008-12)."""
+    found = _Coding()
+    with path.open("rb") as file:
+        try:
+            for kind, data in _properties(file):
+                if kind == b"pixi" and len(data) > 5:
+                    found = found._replace(bits=max(data[5 : 5 + data[4]]))
+                elif kind == b"colr" and data[:4] == b"nclx":
+                    found = found._replace(curve=struct.unpack_from(">H", data, 6)[0])
+        except (struct.error, ValueError, IndexError):  # the decoder says what is wrong
+            return _Coding()
+    return found if found.bits in (10, 12) else found._replace(bits=8)
+
+
+def _properties(file: BinaryIO) -> list[tuple[bytes, bytes]]:
+    """Return type and content of the properties of the main item."""
+    meta = _children(file, 0, file.seek(0, io.SEEK_END)).get(b"meta")
+    if meta is None:
+        return []
+    # After version and flags.
+    items = _children(file, meta[0] + 4, meta[1])
+    main = _content(file, items[b"pitm"], MOST_BYTES) if b"pitm" in items else b""
+    parts = _children(file, *items[b"iprp"]) if b"iprp" in items else {}
+    if not main or not {b"ipco", b"ipma"} <= parts.keys():
+        return []
+    (number,) = struct.unpack_from(">I" if main[0] else ">H", main, 4)
+    boxes = islice(boxes_in(file, *parts[b"ipco"]), MOST_PROPERTIES)
+    shared = [(kind, _content(file, (start, end), MOST_BYTES)) for kind, start, end in boxes]
+    table = _content(file, parts[b"ipma"], MOST_TABLE)
+    named, wide = (">IB" if table[0] else ">HB"), table[3] & 1
+    (count,), at = struct.unpack_from(">I", table, 4), 8
+    for _ in range(count):
+        item, links = struct.unpack_from(named, table, at)
+        at += struct.calcsize(named)
+        places = struct.unpack_from(f">{links}{'H' if wide else 'B'}", table, at)
+        at += links * (1 + wide)
+        if item == number:
+            # The highest bit says whether a reader must know the property.
+            numbers = [place & (0x7FFF if wide else 0x7F) for place in places]
+            return [shared[number - 1] for number in numbers if number]
+    return []
+
+
+def _children(file: BinaryIO, start: int, end: int) -> dict[bytes, tuple[int, int]]:
+    return {kind: (first, after) for kind, first, after in boxes_in(file, start, end)}
+
+
+def _content(file: BinaryIO, place: tuple[int, int], most: int) -> bytes:
+    start, end = place
+    file.seek(start)
+    return file.read(min(end - start, most))
+
+
+def _reads_deep() -> bool:
+    """Return whether this imagecodecs has a decoder of AVIF."""
+    import imagecodecs
+
+    return bool(imagecodecs.AVIF.available)
 
 
 def _opened(path: Path) -> Any:

@@ -204,6 +204,7 @@ def profile_of(
         exif=photo.exif,
         xmp=photo.xmp,
         iptc=photo.iptc,
+        comments=photo.comments,
         orientation=photo.orientation,
         resolution=photo.resolution or dots_per_inch(grid) or resolution_in(tags.get("", {})),
         grid=grid,

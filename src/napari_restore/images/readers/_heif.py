@@ -31,6 +31,7 @@ COLOURS = {
 }
 HDR_CURVES = (16, 18)
 """PQ and hybrid log-gamma, by their numbers in ITU-T H.273."""
+FOR_HDR = "Its values are for an HDR screen (PQ or HLG), and are taken as sRGB."
 
 
 class HeifReader(WholeReader):
@@ -73,9 +74,7 @@ class HeifReader(WholeReader):
         )
         curve = info.get("nclx_profile")
         if isinstance(curve, dict) and curve.get("transfer_characteristics") in HDR_CURVES:
-            self.notes.append(
-                "Its values are for an HDR screen (PQ or HLG), and are taken as sRGB."
-            )
+            self.notes.append(FOR_HDR)
 
     def _decode(self) -> npt.NDArray[Any]:
         try:

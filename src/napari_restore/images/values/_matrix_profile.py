@@ -63,7 +63,7 @@ class MatrixTransform:
         return out
 
 
-def _root(light: list[Plane], row: Plane) -> npt.NDArray[np.intp]:
+def _root(light: list[Plane], row: Plane) -> npt.NDArray[np.int32]:
     """Return the square root of a sum of light, rounded; `row` is scaled for 0 … 65535."""
     total = light[0] * row[0]
     total += light[1] * row[1]
@@ -71,7 +71,8 @@ def _root(light: list[Plane], row: Plane) -> npt.NDArray[np.intp]:
     np.maximum(total, 0, out=total)
     np.sqrt(total, out=total)
     total += np.float32(0.5)
-    rounded: npt.NDArray[np.intp] = total.astype(np.intp)
+    # Quicker than 64 bits, which `take` makes of it by itself.
+    rounded: npt.NDArray[np.int32] = total.astype(np.int32)
     return rounded
 
 

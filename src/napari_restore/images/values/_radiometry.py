@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_restore.images.values._validity import beside_nodata, is_nodata
 from napari_restore.images.values._working_space import WorkingSpace
 
-STRIP_BYTES = 1 << 18
+STRIP_BYTES = 1 << 20
 """Bytes of float32 numbers that are processed at a time."""
 
 

@@ -92,27 +92,30 @@ class WorkingSpace:
 
         No change stays exactly 0.
         """
-        known, step = self._known(stored), _planes(change)
+        shape = stored.shape[:-1]
+        known, step = (planes.reshape(3, -1) for planes in (self._known(stored), _planes(change)))
         before = converted(known, self.icc, None)
         after = step * np.float32(FULL / self.full)
         after += before
         np.clip(after, 0, FULL, out=after)
         after += np.float32(0.5)
-        # A conversion there and back is the identity, except for colours outside sRGB.
-        # 0 − 1 is the largest number as well.
-        beyond = _any_of(before - np.uint16(1) >= FULL - 1)
         # Differences of 16 bits are exact in 24.
         origin = known.astype(np.float32)
         if known.dtype == np.uint8:
             origin *= np.float32(FULL // 255)
-        if beyond.any():
-            origin[:, beyond] = converted(before[:, beyond], None, self.icc)
+        # A conversion there and back is the identity, except for colours outside sRGB.
+        # 0 − 1 is the largest number as well.
+        (beyond,) = np.nonzero(_any_of(before - np.uint16(1) >= FULL - 1))
+        if beyond.size:
+            nearest = converted(before.take(beyond, axis=1), None, self.icc)
+            for plane, values in zip(origin, nearest, strict=True):
+                plane[beyond] = values
         difference = converted(after.astype(np.uint16), None, self.icc).astype(np.float32)
         difference -= origin
         moved = _any_of(step != 0)
         if not moved.all():
             difference *= moved
-        return np.moveaxis(self._scaled(difference), 0, -1)
+        return np.moveaxis(self._scaled(difference).reshape(3, *shape), 0, -1)
 
     def _known(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return planes (3, ...) of 8 bits as they are, and of others as 16."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +146,8 @@ class OpenFrames:
     """Small pictures (h, w, 3)."""
     is_estimated: bool
     """Whether the exposures follow from the pixels."""
+    stamps: Mapping[str, Any] = field(default_factory=dict)
+    """Size and time of their files, by name."""
 
     @property
     def order(self) -> list[int]:

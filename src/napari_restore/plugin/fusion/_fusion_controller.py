@@ -26,8 +26,15 @@ from napari_restore.plugin.fusion._frame_group import (
     name_of,
     numbers_in,
 )
-from napari_restore.plugin.layers import bring_to_front, is_source, layer_of, show_whole
-from napari_restore.plugin.state import RestoreState, image_of
+from napari_restore.plugin.layers import (
+    STAMPS,
+    bring_to_front,
+    is_source,
+    layer_of,
+    show_whole,
+    stamps_of,
+)
+from napari_restore.plugin.state import DiskWatch, RestoreState, image_of
 from napari_restore.plugin.tasks import Task, in_background, show_problem
 
 if TYPE_CHECKING:
@@ -57,10 +64,16 @@ class BracketTask(Task):
     Sends each `OpeningStep`, the `OpenFrames` and an `OpenBracket`.
     """
 
-    def __init__(self, group: FrameGroup, opened: OpenFrames | None, *, rough: bool) -> None:
-        """Prepare to open `group`; `opened` are its frames, `rough` aligns for a quick look."""
+    def __init__(
+        self, group: FrameGroup, opened: OpenFrames | None, *, rough: bool, again: bool = False
+    ) -> None:
+        """Prepare to open `group`; `opened` are its frames, `rough` aligns for a quick look.
+
+        With `again` frames that are open in the viewer are opened anew, too.
+        """
         super().__init__(name="bracket", failure="The bracket cannot be opened")
         self._group, self._opened, self._rough = group, opened, rough
+        self._again = again
 
     def work(self) -> None:
         group, opened = self._group, self._opened
@@ -107,7 +120,11 @@ class BracketTask(Task):
             self.send(OpeningStep(f"Opening {name_of(source)} …", len(images), total))
             # Images of the viewer are open already.
             is_open = hasattr(source, "level_view")
+            if is_open and self._again and source.spec is not None:
+                source = type(source).from_spec(source.spec)
             images.append(source if is_open else nr.open_image(source, cancelled=is_cancelled))
+        # Before their pixels are read.
+        stamps = stamps_of(*images)
         with ThreadPoolExecutor(THREADS, thread_name_prefix="napari-restore-frame") as pool:
             waiting = [pool.submit(_make_levels, image, is_cancelled) for image in images]
             for done, future in enumerate(as_completed(waiting)):
@@ -124,6 +141,7 @@ class BracketTask(Task):
             numbers[others.reference],
             tuple(thumbnail(image) for image in images),
             any("estimated" in note for note in whole.notes),
+            stamps,
         )
 
 
@@ -182,6 +200,9 @@ class FusionController(QObject):
         self._brackets: dict[int, OpenBracket] = {}
         self._layers: dict[int, ImageLayer] = {}
         self._task: BracketTask | None = None
+        self._disk: DiskWatch | None = None
+        self._reread: dict[int, Any] = {}
+        """Groups whose files have changed, to be opened again, with the stamp of their files."""
         self._left = self._is_loaded = False
         # One per object: a decorated method would share one timer among all.
         self._open_soon = qdebounced(self._open, timeout=DEBOUNCE_MS, parent=self)
@@ -260,7 +281,7 @@ class FusionController(QObject):
         self.groups_changed.emit()
         self.frames_changed.emit()
         layer = self._layers.get(number)
-        if layer is None:
+        if layer is None or number in self._reread:
             self._open()
         else:
             self._abandon()
@@ -287,6 +308,7 @@ class FusionController(QObject):
         self._abandon()
         self.groups, self.chosen = [], None
         self._opened, self._brackets, self._layers = {}, {}, {}
+        self._reread = {}
         self.groups_changed.emit()
         self.frames_changed.emit()
 
@@ -331,6 +353,35 @@ class FusionController(QObject):
             self._open()
         self.progressed.emit("What you added is in the list already.", 0, 0)
 
+    # -- files that change -------------------------------------------------------------
+
+    def follow(self, disk: DiskWatch) -> None:
+        """Open brackets again whose frames change on disk."""
+        self._disk = disk
+        disk.reopen = self.reopen
+
+    def reopen(self, layer: ImageLayer, stamp: Any) -> bool:
+        """Begin to open the bracket of `layer` again, of files with `stamp`; False for other layers.
+
+        One that is not chosen is opened once it is.
+        """
+        number = next((n for n, own in self._layers.items() if own is layer), None)
+        if number is None or self._left:
+            return False
+        if self._reread.get(number) == stamp and number == self.chosen and self.is_busy:
+            return True
+        group = self.groups[number]
+        if not any(hasattr(source, "level_view") for source in group.sources):
+            # The camera's, of the new files.
+            self.groups[number] = replace(group, exposures=None)
+        self._reread[number] = stamp
+        self._opened.pop(number, None)
+        self._brackets.pop(number, None)
+        if number == self.chosen:
+            self.frames_changed.emit()
+            self._open()
+        return True
+
     # -- opening -----------------------------------------------------------------------
 
     def refine(self) -> None:
@@ -343,8 +394,9 @@ class FusionController(QObject):
         self._abandon()
         if self.group is None or self.chosen is None:
             return
-        rough = self.chosen not in self._brackets
-        task = BracketTask(self.group, self._opened.get(self.chosen), rough=rough)
+        number = self.chosen
+        opened, rough = self._opened.get(number), number not in self._brackets
+        task = BracketTask(self.group, opened, rough=rough, again=number in self._reread)
         self._task = task
         task.sent.connect(partial(self._on_sent, self.chosen))
         task.ended.connect(self._on_ended)
@@ -365,13 +417,15 @@ class FusionController(QObject):
             self._opened[number] = what
             self.frames_changed.emit()
         elif isinstance(what, OpenBracket):
-            is_first = number not in self._brackets
+            is_first, is_again = number not in self._brackets, number in self._reread
+            self._reread.pop(number, None)
             self._brackets[number] = what
-            self._show(number, what)
+            self._show(number, what, again=is_again)
             self.frames_changed.emit()
             if is_first:
                 # A draft comes first: both at once would take twice as long.
                 self._refine_later.start()
+            if is_first and not is_again:
                 self.opened.emit()
 
     def _on_ended(self, status: str, outcome: Any) -> None:
@@ -382,10 +436,19 @@ class FusionController(QObject):
 
     # -- the layer ---------------------------------------------------------------------
 
-    def _show(self, number: int, bracket: OpenBracket) -> None:
-        """Put a bracket behind its layer, or make one where the reference is another frame."""
+    def _show(self, number: int, bracket: OpenBracket, *, again: bool = False) -> None:
+        """Put a bracket behind its layer, or make one where the reference is another frame.
+
+        `again` if its files were read again.
+        """
+        stamps = dict(self._opened[number].stamps)
         layer = self._layers.get(number)
         known = None if layer is None else layer.metadata.get("napari_restore")
+        if again and layer is not None and self._disk is not None:
+            if known is not None and known.path == bracket.image.path:
+                self._layers[number] = self._disk.put(layer, bracket.image, stamps)
+                self._brackets[number] = bracket
+                return
         if layer is not None and known is not None and known.reader is bracket.image.reader:
             layer.metadata["napari_restore"] = bracket.image
             # What is planned and shown is about the image, which the layer only names.
@@ -394,6 +457,8 @@ class FusionController(QObject):
         show_whole(self._viewer, bracket.image)
         data, arguments, _ = layer_of(bracket.image, self._viewer)
         arguments["name"] = f"Bracket {arguments['name']}"
+        if stamps:
+            arguments["metadata"][STAMPS] = stamps
         self._layers[number] = self._viewer.add_image(data, **arguments)
         if layer is not None:
             self._put_away(layer)
@@ -422,12 +487,15 @@ class FusionController(QObject):
                 self.chosen = number
                 self.groups_changed.emit()
                 self.frames_changed.emit()
+                if number in self._reread:
+                    self._open()
 
     def _on_removed(self, event: Any) -> None:
         for number, layer in list(self._layers.items()):
             if layer is event.value:
                 del self._layers[number]
                 self._brackets.pop(number, None)
+                self._reread.pop(number, None)
                 self.frames_changed.emit()
 
 

@@ -42,7 +42,7 @@ from ._placing import (
     widen,
 )
 from ._preferred_reader import PhotosPreferred
-from ._reader import STAMP, get_reader, layer_of, read, show_bands
+from ._reader import STAMPS, get_reader, layer_of, read, show_bands, stamps_of
 from ._result_layer import ResultLayer, read_again
 from ._status import VALUE, axis_names, place_text
 
@@ -55,7 +55,7 @@ __all__ = [
     "ORIGIN",
     "SHOWN_BANDS",
     "SOURCE",
-    "STAMP",
+    "STAMPS",
     "VALUE",
     "CanvasTool",
     "Display",
@@ -92,6 +92,7 @@ __all__ = [
     "show_bands",
     "show_whole",
     "shown_bands",
+    "stamps_of",
     "turn_upright",
     "visible_region",
     "widen",

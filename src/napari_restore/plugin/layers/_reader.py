@@ -41,8 +41,8 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 REMOTE_SUFFIXES = ("", ".tif", ".tiff", ".jp2", ".j2k", ".json")
 """Of images at an address; others are left to napari, which downloads them."""
-STAMP = "napari_restore_stamp"
-"""In a layer's metadata: size and time of the files that it was opened from."""
+STAMPS = "napari_restore_stamps"
+"""In a layer's metadata: size and time of the files that it was opened from, by name."""
 NOTHING: list[Any] = [(None,)]
 """What a reader of napari returns for a file without a layer."""
 
@@ -106,6 +106,17 @@ def open_sample() -> list[Any]:
     return read(SAMPLE)
 
 
+def stamps_of(*images: Image) -> dict[str, Any]:
+    """Return the `stamp_of` each file that images are read from; without those in memory or served."""
+    files = [
+        str(file)
+        for image in images
+        if image.path is not None and not hasattr(image.path, "address")
+        for file in image.reader.files()
+    ]
+    return {file: stamp_of(file) for file in files}
+
+
 def layer_of(
     image: Image,
     viewer: Any = None,
@@ -139,9 +150,8 @@ def layer_of(
         "rgb": display.is_colour,
         **placing.arguments,
     }
-    is_file = image.path is not None and not hasattr(image.path, "address")
-    if is_file and image.companions is None:
-        arguments["metadata"][STAMP] = stamp_of(*map(str, image.reader.files()))
+    if image.companions is None and (stamps := stamps_of(image)):
+        arguments["metadata"][STAMPS] = stamps
     arguments["contrast_limits"] = contrast_limits(image, display)
     arguments["metadata"][LIMITS] = arguments["contrast_limits"]
     if not display.is_colour:

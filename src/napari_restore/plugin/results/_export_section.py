@@ -285,7 +285,8 @@ class ExportSection(Section):
         return found
 
     def _has_subsampling(self, form: ExportFormat) -> bool:
-        return form.suffix == ".jpg" and self._is_colour
+        is_photo = bool(form.options & _PHOTO_OPTIONS)
+        return form.suffix == ".jpg" and is_photo and self._is_colour
 
     def _has_areas(self) -> bool:
         """Return whether the result is of areas, and its file would be of more than these."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from superqt.utils import qdebounced
 import napari_restore as nr
 from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError, escape_controls
-from napari_restore.plugin.layers import LIMITS, STAMP, Display, is_source, layer_of
+from napari_restore.plugin.layers import LIMITS, STAMPS, Display, is_source, layer_of
 from napari_restore.plugin.state._state import NAMED, UNNAMED, image_of, named_as, unnamed_image
 from napari_restore.plugin.tasks import in_background, show_note, show_problem
 
@@ -31,7 +32,8 @@ WRITTEN_MS = 400
 class DiskWatch(QObject):
     """Opens the file of a layer again once it has changed: pixels, levels and plans are of the new one.
 
-    Results that were made before stay as they are.
+    Results that were made before stay as they are. The frames of a bracket are aligned anew, by
+    `reopen`.
     """
 
     reread = Signal(object)
@@ -40,6 +42,8 @@ class DiskWatch(QObject):
     def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
+        self.reopen: Callable[[ImageLayer, Any], bool] = lambda layer, stamp: False
+        """Begins to open the bracket of a layer again, of files with a stamp; returns whether it does."""
         self._opening: weakref.WeakKeyDictionary[Layer, Any] = weakref.WeakKeyDictionary()
         """The stamp of the file that is, or could not be, opened again."""
         self._watcher = QFileSystemWatcher(self)
@@ -64,17 +68,28 @@ class DiskWatch(QObject):
     def look(self) -> None:
         """Open again, on another thread, what has changed."""
         for layer in self._changed():
-            stamp = stamp_of(*_files(layer))
+            stamp = _stamps_now(layer)
             if self._opening.get(layer) != stamp:
                 self._opening[layer] = stamp
+                if self.reopen(layer, stamp):
+                    continue
                 work = partial(_opened, unnamed_image(layer), named_as(layer))
                 in_background(work, self._on_opened, weakref.ref(layer), stamp)
         self._follow()
 
     def bring_up_to_date(self, layer: Layer | None) -> None:
-        """Open the file of `layer` again, at once, if it has changed; raises `RestoreError`."""
+        """Open the file of `layer` again, at once, if it has changed; raises `RestoreError`.
+
+        Also for a bracket, whose frames are aligned first.
+        """
         if layer in self._changed():
-            stamp = stamp_of(*_files(layer))
+            stamp = _stamps_now(layer)
+            if self.reopen(layer, stamp):
+                self._opening[layer] = stamp
+                raise RestoreError(
+                    f"{image_of(layer).name} has changed on disk and is being read again.",
+                    "Run once that is done.",
+                )
             found = _opened(unnamed_image(layer), named_as(layer))
             self._opening[layer] = stamp
             self._on_opened(weakref.ref(layer), stamp, found)
@@ -106,7 +121,7 @@ class DiskWatch(QObject):
 
     def _follow(self) -> None:
         """Watch the files of all layers, and their folders; a file that was replaced anew."""
-        wanted = {name for layer in self._layers() for name in _files(layer)}
+        wanted = {str(name) for layer in self._layers() for name in layer.metadata[STAMPS]}
         wanted |= {str(Path(name).parent) for name in wanted}
         known = {*self._watcher.files(), *self._watcher.directories()}
         if gone := sorted(known - wanted):
@@ -115,17 +130,16 @@ class DiskWatch(QObject):
             self._watcher.addPaths(new)
 
     def _layers(self) -> list[ImageLayer]:
-        return [x for x in self._viewer.layers if is_source(x) and STAMP in x.metadata]
+        return [x for x in self._viewer.layers if is_source(x) and STAMPS in x.metadata]
 
     def _changed(self) -> list[ImageLayer]:
         """Return the layers whose files are there and are others than those that were opened."""
-        found = []
-        for layer in self._layers():
-            files = _files(layer)
-            if all(Path(name).exists() for name in files):
-                if stamp_of(*files) != layer.metadata[STAMP]:
-                    found.append(layer)
-        return found
+        return [
+            layer
+            for layer in self._layers()
+            if all(Path(name).exists() for name in layer.metadata[STAMPS])
+            and _stamps_now(layer) != layer.metadata[STAMPS]
+        ]
 
     def _on_opened(
         self,
@@ -142,10 +156,18 @@ class DiskWatch(QObject):
         plain, shown = found
         old = image_of(layer)
         layer = self._replace(layer, plain, shown)
-        layer.metadata[STAMP] = stamp
+        layer.metadata[STAMPS] = stamp
         old.close()
         show_note(f"{escape_controls(shown.name)} has changed on disk and is read again.")
         self.reread.emit(layer)
+
+    def put(self, layer: ImageLayer, image: Image, stamps: Any) -> ImageLayer:
+        """Put the bracket of frames that were read again behind its layer; see `_replace`."""
+        layer = self._replace(layer, image, image)
+        layer.metadata[STAMPS] = stamps
+        show_note(f"{escape_controls(image.name)}: its frames have changed and are read again.")
+        self.reread.emit(layer)
+        return layer
 
     def _replace(self, layer: ImageLayer, plain: Image, shown: Image) -> ImageLayer:
         """Put another image behind `layer`; returns it, or the one in its place where it cannot."""
@@ -173,8 +195,8 @@ class DiskWatch(QObject):
         return layer
 
 
-def _files(layer: ImageLayer) -> list[str]:
-    return [str(file) for file in image_of(layer).reader.files()]
+def _stamps_now(layer: ImageLayer) -> dict[str, Any]:
+    return {name: stamp_of(name) for name in layer.metadata[STAMPS]}
 
 
 def _opened(

@@ -10,6 +10,7 @@ LABELS = {
     "baseline": "Baseline {}",
     "bit_depth": "Values {}",
     "check": "Check {}",
+    "compress": "Compression {} (Export)",
     "cluster": "Cluster {} (Advanced)",
     "context_gradient": "Context {}",
     "device": "Device {} (Advanced)",
@@ -26,6 +27,7 @@ LABELS = {
     "method": "Method {}",
     "models": "Method {}",
     "precision": "Precision {} (Advanced)",
+    "quality": "Quality {} (Export)",
     "profile": "Colours {} (Export)",
     "resize": "Longer side {} (Export)",
     "sharpen": "Sharpen for a screen (Export)",
@@ -33,6 +35,7 @@ LABELS = {
     "scratch": "Cache folder (Preferences)",
     "routing": "Routing {}",
     "sensor": "Sensor {}",
+    "subsampling": "Subsampling {} (Export)",
     "tile": "Tile {} (Advanced)",
     "tile_batch": "Tile batch {} (Advanced)",
 }
