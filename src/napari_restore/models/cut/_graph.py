@@ -129,7 +129,7 @@ class Graph:
         if along == {"y"} or along == {"x"}:
             raise Uncut(f"{node.at_place()} leaves rows or columns of the image")
         self.spatial[number] = bool(along)
-        if any(size.d and size.b for size in node.shape):
+        if sum(bool(size.d) for size in node.shape) > 1:
             raise Uncut(f"{node.at_place()} relates all pixels to all others")
         if over and not along:
             found = reduction_of(number, self.nodes, self.spatial)

@@ -21,7 +21,7 @@ from napari_restore.models._wrap import WrappedModel
 from napari_restore.models.cut._check import difference
 from napari_restore.models.cut._graph import Graph
 from napari_restore.models.cut._pieces import halo_of, pieces_of, sweep_of
-from napari_restore.models.cut._reductions import rewritten
+from napari_restore.models.cut._reductions import rewritten, without_scales
 from napari_restore.models.cut._trace import Nodes, Traced, Uncut, trace, used
 
 _BASES = (64, 96, 80, 112)
@@ -53,7 +53,7 @@ class CutModel(SweptModel):
         self._bands = card.bands or len(card.roles) or 3
         self._base, traced = self._traced(wrapped.module)
         self._names = self._held(traced)
-        nodes, _ = used(rewritten(traced.nodes), [-1 % len(rewritten(traced.nodes))])
+        nodes = _normalised(traced)
         self._graph = Graph(nodes)
         if not self._graph.levels:
             raise Uncut("nothing is reduced over the image")
@@ -236,7 +236,7 @@ class CutModel(SweptModel):
         key = (rest[0] % self.multiple, rest[1] % self.multiple)
         if key not in self._nodes:
             _, traced = self._traced(self.wrapped.module, key)
-            nodes, _ = used(rewritten(traced.nodes), [-1 % len(rewritten(traced.nodes))])
+            nodes = _normalised(traced)
             base = self._nodes[0, 0]
             same = [(a.op, a.inputs) == (b.op, b.inputs) for a, b in zip(nodes, base, strict=False)]
             if len(nodes) != len(base) or not all(same):
@@ -262,6 +262,11 @@ def cut_into_sweeps(wrapped: WrappedModel) -> CutModel:
     """Return the sweeps of a module that sees the whole image. Raises `Uncut`."""
     with torch.random.fork_rng(devices=[]), _one_thread():
         return CutModel(wrapped)
+
+
+def _normalised(traced: Traced) -> Nodes:
+    nodes = used(traced.nodes)
+    return used(without_scales(used(rewritten(nodes))))
 
 
 @contextmanager

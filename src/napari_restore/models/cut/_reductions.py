@@ -178,11 +178,12 @@ def rewritten(nodes: Nodes) -> Nodes:
         return Ref(new[value.number]) if isinstance(value, Ref) else value
 
     for number, node in enumerate(nodes):
-        here = replace(node, args=mapped(node.args, moved), kwargs=mapped(node.kwargs, moved))
-        source = nodes[node.inputs[0]].shape if node.inputs else None
         if node.op is getitem and node.args[0].number in pairs:
             new[number] = pairs[node.args[0].number][node.args[1]]
-        elif node.op is _aten.var_mean.correction:
+            continue
+        here = replace(node, args=mapped(node.args, moved), kwargs=mapped(node.kwargs, moved))
+        source = nodes[node.inputs[0]].shape if node.inputs else None
+        if node.op is _aten.var_mean.correction:
             x, *rest = here.args
             shape = _shape_of_items(nodes, number)
             kwargs = dict(here.kwargs)
@@ -282,3 +283,84 @@ def _over_both(node: Node, nodes: Nodes) -> tuple[int, tuple[int, ...], bool] | 
         return None
     left = [dim for dim in range(len(source)) if kept or dim not in first]
     return before.inputs[0], tuple(sorted({*first, *(left[dim] for dim in second)})), keep
+
+
+_UNARY = {
+    *(_aten.view.default, _aten._unsafe_view.default, _aten.expand.default, _aten.clone.default),
+    *(_aten.transpose.int, _aten.permute.default, _aten.alias.default, _aten.t.default),
+}
+"""Operations that only arrange what they are given."""
+_SCALINGS = {_aten.div.Tensor, _aten.mul.Tensor}
+
+
+def without_scales(nodes: Nodes) -> Nodes:
+    """Return the operations with factors of an image taken out of products over its pixels.
+
+    Transposed attention divides queries and keys by their norms over the image first. Their product
+    divided by both is the same, and can be counted together with the norms.
+    """
+    made: Nodes = []
+    new: dict[int, int] = {}
+
+    def add(op: Any, *args: Any, shape: Any, where: str) -> Ref:
+        made.append(Node(op, args, {}, shape, where))
+        return Ref(len(made) - 1)
+
+    def moved(value: Any) -> Any:
+        return Ref(new[value.number]) if isinstance(value, Ref) else value
+
+    for number, node in enumerate(nodes):
+        here = replace(node, args=mapped(node.args, moved), kwargs=mapped(node.kwargs, moved))
+        if node.op is _aten.bmm.default and _is_single(node.shape):
+            operands, factors = [], []
+            for place, operand in enumerate(node.args):
+                arranged, bare, scales = _scaled(operand.number, nodes)
+                x = Ref(new[bare])
+                for each in reversed(arranged):
+                    one = nodes[each]
+                    rest = mapped(one.args[1:], moved)
+                    made.append(Node(one.op, (x, *rest), one.kwargs, one.shape, one.where))
+                    x = Ref(len(made) - 1)
+                operands.append(x)
+                factors += [(op, scale, place, bare) for op, scale in scales]
+            if factors:
+                result = add(_aten.bmm.default, *operands, shape=node.shape, where=node.where)
+                groups, rows, columns = (int(size.a) for size in node.shape or ())
+                for op, scale, place, bare in factors:
+                    cells = [1 if s.varies else int(s.a) for s in nodes[bare].shape or ()]
+                    shape = tuple(map(constant, cells))
+                    full = add(
+                        _aten.expand.default, Ref(new[scale]), cells, shape=shape, where=node.where
+                    )
+                    along = [groups, 1, columns] if place else [groups, rows, 1]
+                    shape = tuple(map(constant, along))
+                    lined = add(_aten.view.default, full, along, shape=shape, where=node.where)
+                    result = add(op, result, lined, shape=node.shape, where=node.where)
+                new[number] = result.number
+                continue
+        made.append(here)
+        new[number] = len(made) - 1
+    return made
+
+
+def _scaled(number: int, nodes: Nodes) -> tuple[list[int], int, list[tuple[Any, int]]]:
+    """Return how an operand is arranged, of what, and by what of the image that was scaled.
+
+    The arrangement is empty, and so are the scales, where there is nothing to take out.
+    """
+    arranged, at = [], number
+    while nodes[at].op in _UNARY:
+        arranged.append(at)
+        at = nodes[at].inputs[0]
+    scales: list[tuple[Any, int]] = []
+    while nodes[at].op in _SCALINGS and len(nodes[at].inputs) == 2:
+        x, scale = nodes[at].inputs
+        if nodes[scale].op is _aten.expand.default:
+            scale = nodes[scale].inputs[0]
+        shape = nodes[x].shape
+        is_factor = _is_single(nodes[scale].shape) and _varies(shape)
+        if not is_factor or _varies(shape) and nodes[at].shape != shape:
+            break
+        scales.append((nodes[at].op, scale))
+        at = x
+    return (arranged, at, scales) if scales else ([], number, [])

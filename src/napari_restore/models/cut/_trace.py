@@ -297,33 +297,29 @@ def _fit_number(values: Sequence[int], sizes: Sequence[tuple[int, int]]) -> Size
     return size
 
 
-def used(nodes: Nodes, results: Sequence[int]) -> tuple[Nodes, list[int]]:
-    """Return those operations that `results` need, numbered anew, and the numbers of `results`."""
-    needed = set()
-    waiting = list(results)
+def used(nodes: Nodes) -> Nodes:
+    """Return the operations that the last one needs, and the input, numbered anew."""
+    needed = {n for n, node in enumerate(nodes) if node.op == "input"}
+    waiting = [len(nodes) - 1]
     while waiting:
         number = waiting.pop()
-        if number not in needed:
+        if number not in needed or number == len(nodes) - 1:
             needed.add(number)
-            waiting += nodes[number].inputs
-    for n, node in enumerate(nodes):
-        if node.op == "input":
-            needed.add(n)
+            waiting += [each for each in nodes[number].inputs if each not in needed]
     order = sorted(needed)
     new = {old: n for n, old in enumerate(order)}
 
-    def renumbered(value: Any) -> Any:
+    def moved(value: Any) -> Any:
         return Ref(new[value.number]) if isinstance(value, Ref) else value
 
-    made = [
+    return [
         replace(
             nodes[old],
-            args=mapped(nodes[old].args, renumbered),
-            kwargs=mapped(nodes[old].kwargs, renumbered),
+            args=mapped(nodes[old].args, moved),
+            kwargs=mapped(nodes[old].kwargs, moved),
         )
         for old in order
     ]
-    return made, [new[each] for each in results]
 
 
 getitem = operator.getitem
