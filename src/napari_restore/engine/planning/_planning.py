@@ -67,8 +67,10 @@ from napari_restore.models import (
     ModelCard,
     RestorationModel,
     SweptModel,
+    Uncut,
     WrappedModel,
     content_of,
+    cut_into_sweeps,
 )
 from napari_restore.questions import WHOLE, Restore, RestoreKeywords, options_of
 
@@ -119,6 +121,13 @@ def make_plan(
         options = replace(options, reading=replace(options.reading, extent="image"))
     extent = options.reading.extent
     tried = _tried(source, model, content, options, device, notes)
+    is_global = tried.whole and not options.computing.is_whole
+    if is_global and options.computing.tile is not None:
+        # Tiles are asked for.
+        try:
+            return _plan_in_sweeps(image, model, content, mosaic, keywords)
+        except Uncut as error:
+            notes.append(_uncut_note(model, error))
     if tried.whole:
         options = replace(options, computing=replace(options.computing, tile=WHOLE))
     context = context_of_run(source, model, content, options.reading, device, notes)
@@ -159,7 +168,15 @@ def make_plan(
     )
     # As the user named it, for the note that a run of the same names was of something else.
     named = [asdict(wanted.reading), *(value for _, value in _pixel_options(wanted.computing))]
-    choice = _quickest(request, box, store, key, reach)
+    try:
+        choice = _quickest(request, box, store, key, reach)
+    except ResourceError as error:
+        if not is_global:
+            raise
+        try:
+            return _plan_in_sweeps(image, model, content, mosaic, keywords)
+        except Uncut as reason:
+            raise type(error)(f"{error.message} {_uncut_note(model, reason)}", error.hint) from error
     prediction = _prediction(choice, request, stored)
     return Plan(
         key=key,
@@ -190,6 +207,28 @@ def make_plan(
         origin=source.origin,
         content=content,
     )
+
+
+def _plan_in_sweeps(
+    image: Image,
+    model: RestorationModel,
+    content: str,
+    mosaic: Image | None,
+    keywords: RestoreKeywords,
+) -> Plan:
+    """Return the plan of a module that sees the whole image, cut into sweeps. Raises `Uncut`."""
+    if not isinstance(model, WrappedModel) or image.full is not None:
+        raise Uncut("only modules of your own are, on a whole image")
+    cut = cut_into_sweeps(model, content)
+    if why := cut.fits(image.height, image.width):
+        raise Uncut(why)
+    plan = make_plan(image, cut, mosaic=mosaic, **keywords)
+    note = f"{model.card.id} depends on the whole image: it is run in {cut.summary}."
+    return replace(plan, notes=(note, *plan.notes))
+
+
+def _uncut_note(model: RestorationModel, why: Uncut) -> str:
+    return f"{model.card.id} cannot be cut into sweeps: {why}."
 
 
 def _fetched_whole(image: Image, context: ContextUse) -> list[str]:

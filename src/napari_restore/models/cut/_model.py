@@ -42,6 +42,8 @@ class CutModel(SweptModel):
     card, weights and description.
     """
 
+    dtype = torch.float32
+
     def __init__(self, wrapped: WrappedModel) -> None:
         """Trace and cut. Raises `Uncut`, which tells the operation that cannot be cut."""
         card = wrapped.card
@@ -141,8 +143,6 @@ class CutModel(SweptModel):
             copied.dtype = torch.float32
         return copied
 
-    dtype = torch.float32
-
     def _growth(self, exact: CutModel) -> tuple[int, str]:
         """Return to which multiple the module grows an image, and how; "" where it does not."""
         stride, period = self._stride, self.multiple
@@ -171,6 +171,10 @@ class CutModel(SweptModel):
             found, where = difference(exact, x, expected, tile)
             if found > _ROUNDING[exact.dtype] * float(expected.abs().max()):
                 raise Uncut(f"tiles differ from the whole image by {found:.2g}{where}")
+
+    @property
+    def described(self) -> WrappedModel:
+        return self.wrapped
 
     # -- what is asked of it --------------------------------------------------------------
 
@@ -258,10 +262,30 @@ class CutModel(SweptModel):
         return height, width
 
 
-def cut_into_sweeps(wrapped: WrappedModel) -> CutModel:
-    """Return the sweeps of a module that sees the whole image. Raises `Uncut`."""
-    with torch.random.fork_rng(devices=[]), _one_thread():
-        return CutModel(wrapped)
+def cut_into_sweeps(wrapped: WrappedModel, content: str = "") -> CutModel:
+    """Return the sweeps of a module that sees the whole image. Raises `Uncut`.
+
+    They are found once for one `content_of` the module, which takes seconds.
+    """
+    known: dict[str, CutModel | Uncut] = vars(wrapped).setdefault(_FOUND, {})
+    if content not in known:
+        known.clear()
+        with torch.random.fork_rng(devices=[]), _one_thread():
+            try:
+                known[content] = CutModel(wrapped)
+            except Uncut as error:
+                known[content] = error
+            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+                first = (str(error).strip().splitlines() or [""])[0]
+                known[content] = Uncut(f"its parts cannot be computed alone ({first})")
+    found = known[content]
+    if isinstance(found, Uncut):
+        raise Uncut(str(found))
+    return found
+
+
+_FOUND = "_sweeps_found"
+"""Attribute of a wrapped module: its sweeps, or why there are none, by content."""
 
 
 def _normalised(traced: Traced) -> Nodes:

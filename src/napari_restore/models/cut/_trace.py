@@ -159,16 +159,11 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
     """Return how norms over the image are written as mean and variance."""
     from torch._decomp import get_decompositions
 
-    groups = _aten.native_group_norm.default
-    batches = _aten.native_batch_norm.default
-    table = get_decompositions([groups, batches])
-
-    def batch_norm(x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *rest: Any) -> Any:
-        if not training:
-            return NotImplemented
-        return table[batches](x, weight, bias, mean, var, training, *rest)
-
-    return {groups: table[groups], batches: batch_norm}
+    groups, instances = (
+        _aten.native_group_norm.default,
+        _aten._native_batch_norm_legit.no_stats,
+    )
+    return dict(get_decompositions([groups, instances]))
 
 
 @contextmanager
