@@ -191,8 +191,8 @@ def _axes(size: object) -> str:
 
 
 def _root(number: int) -> int:
-    root = isqrt(number)
-    return root if root * root == number else number
+    """Return the smallest number whose square `number` divides."""
+    return next(root for root in range(1, number + 1) if root * root % number == 0)
 
 
 def floats_per_pixel(shape: Shape | None) -> float:

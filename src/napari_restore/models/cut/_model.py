@@ -59,10 +59,10 @@ class CutModel(SweptModel):
         self._graph = Graph(nodes)
         if not self._graph.levels:
             raise Uncut("nothing is reduced over the image")
-        self._pieces = pieces_of(self._graph)
+        self.pieces = pieces_of(self._graph)
         self._nodes: dict[tuple[int, int], Nodes] = {(0, 0): nodes}
-        self._halos = [0] * len(self._pieces)
-        period = lcm(*(piece.period for piece in self._pieces))
+        self._halos = [0] * len(self.pieces)
+        period = lcm(*(piece.period for piece in self.pieces))
         self.card = replace(
             self.card,
             multiple_of=period,
@@ -78,7 +78,7 @@ class CutModel(SweptModel):
     def _traced(self, module: nn.Module, rest: tuple[int, int] = (0, 0)) -> tuple[int, Traced]:
         step = self.wrapped.card.size_step
         bases = [lcm(base, step) for base in _BASES] if rest == (0, 0) else [self._base]
-        copied = frozen_copy(module).cpu()
+        copied = frozen_copy(module).cpu().float()
         self._copied = [copied]
 
         def call(x: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class CutModel(SweptModel):
     def _stride(self) -> int:
         """The coarsest cells of what is kept or counted."""
         layouts = self._graph.layouts
-        kept = {n for piece in self._pieces for n in (*piece.reads, *piece.outputs)}
+        kept = {n for piece in self.pieces for n in (*piece.reads, *piece.outputs)}
         return lcm(*(layout.stride for n in kept if (layout := layouts[n]) is not None))
 
     def _measure(self) -> None:
@@ -123,7 +123,7 @@ class CutModel(SweptModel):
         like = torch.zeros(1, dtype=exact.dtype)
         noise = _noise(self._bands, side, side).to(like)
         statistics = run_steps(exact.steps(), noise, {})[1]
-        self._halos = [halo_of(piece, exact, statistics, like) for piece in self._pieces]
+        self._halos = [halo_of(piece, exact, statistics, like) for piece in self.pieces]
         exact._halos = self._halos
         step, padding = self._growth(exact)
         self.padding = exact.padding = padding
@@ -198,15 +198,15 @@ class CutModel(SweptModel):
     def summary(self) -> str:
         """Return the number of sweeps and what they count, for a sentence."""
         families = Counter(
-            one.family for piece in self._pieces for one in piece.counts
+            one.family for piece in self.pieces for one in piece.counts
         )
         counted = ", ".join(f"{n} × {name}" for name, n in families.items())
-        return f"{len(self._pieces)} sweeps, which count {counted} over the image"
+        return f"{len(self.pieces)} sweeps, which count {counted} over the image"
 
     def steps(self) -> tuple[Step, ...]:
         return tuple(
-            sweep_of(piece, self, halo, len(self._pieces))
-            for piece, halo in zip(self._pieces, self._halos, strict=True)
+            sweep_of(piece, self, halo, len(self.pieces))
+            for piece, halo in zip(self.pieces, self._halos, strict=True)
         )
 
     def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:

@@ -245,11 +245,22 @@ def halo_of(piece: Piece, host: Host, statistics: Statistics, like: Tensor) -> i
         if reach is not None:
             return -(-reach // piece.period) * piece.period
         blocks = 4 * (blocks // 2) + 1
-    far = next(
-        (piece.graph.nodes[n] for n in piece.order if _is_far(piece, host, statistics, like, n)),
-        piece.graph.nodes[piece.outputs[0]],
+    raise Uncut(
+        f"{_farthest(piece, host, statistics, like)} depends on pixels farther than "
+        f"{MOST_SIDE // 2} away"
     )
-    raise Uncut(f"{far.at_place()} depends on pixels farther than {MOST_SIDE // 2} away")
+
+
+def _farthest(piece: Piece, host: Host, statistics: Statistics, like: Tensor) -> str:
+    """Return the first operation of a piece whose result depends on pixels far away."""
+    side = (2 * max(3, 60 // piece.period) + 1) * piece.period
+    layouts = {n: layout for n in piece.order if (layout := piece.graph.layouts[n]) is not None}
+    values = _poisoned(piece, host, statistics, like, side, frozenset(layouts))
+    for number, layout in layouts.items():
+        touched = layout.to_map(values[number], side, side).isnan().any(dim=0)
+        if touched[0].any() or touched[-1].any() or touched[:, [0, -1]].any():
+            return piece.graph.nodes[number].at_place()
+    return "what it computes"
 
 
 def _reach(
@@ -294,15 +305,6 @@ def _poisoned(
     for one in piece.settled:
         known[one.number] = statistics[one.statistic][0].to(like)
     return piece.run(host, (side, side), (side, side), known, like, wanted)
-
-
-def _is_far(piece: Piece, host: Host, statistics: Statistics, like: Tensor, number: int) -> bool:
-    """Return whether the result of an operation depends on all pixels."""
-    side = 15 * piece.period
-    if not piece.graph.spatial[number] or piece.graph.layouts[number] is None:
-        return False
-    value = _poisoned(piece, host, statistics, like, side, frozenset([number]))[number]
-    return bool(value.isnan().all())
 
 
 # -- sweeps -----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._steps import Sums
-from napari_restore.models.cut._trace import Node, Nodes, Ref, Uncut, constant, getitem, mapped
+from napari_restore.models.cut._trace import Node, Nodes, Ref, Size, Uncut, constant, getitem, mapped
 
 _aten = torch.ops.aten
 _SUMS = {_aten.sum.default, _aten.sum.dim_IntList, _aten.mean.default, _aten.mean.dim}
@@ -157,6 +157,8 @@ def reduction_of(number: int, nodes: Nodes, spatial: Sequence[bool]) -> Reductio
             return Reduction(number, node, features)
     elif any(node.op in ops for ops, _ in _FAMILIES):
         return Reduction(number, node, features)
+    if node.op is getitem:
+        node = nodes[node.inputs[0]]
     raise Uncut(f"{node.at_place()} makes one value of all pixels in a way that cannot be counted")
 
 
@@ -229,6 +231,18 @@ def rewritten(nodes: Nodes) -> Nodes:
             pairs[number] = (
                 add(_aten.amax.default, x, [dim], *keep, shape=shape, where=node.where),
             )
+        elif (spread := _spread_of(node, nodes)) is not None:
+            x, dims, keep = spread
+            made.append(
+                Node(
+                    _aten.var.correction,
+                    (Ref(new[x]), list(dims)),
+                    {"correction": 0, "keepdim": keep},
+                    node.shape,
+                    node.where,
+                )
+            )
+            new[number] = len(made) - 1
         elif (joined := _over_both(node, nodes)) is not None:
             x, dims, keep = joined
             new[number] = add(
@@ -267,6 +281,27 @@ def _shape_of_items(nodes: Nodes, number: int) -> Any:
 _STEPWISE = {_aten.sum.dim_IntList, _aten.mean.dim, _aten.amax.default, _aten.amin.default}
 
 
+def _spread_of(node: Node, nodes: Nodes) -> tuple[int, tuple[int, ...], bool] | None:
+    """Return operand, axes and keepdim of a variance that is written out: the mean of (x - mean)²."""
+    if node.op is not _aten.mean.dim or not _is_single(node.shape):
+        return None
+    square = nodes[node.inputs[0]]
+    if square.op is not _aten.pow.Tensor_Scalar or square.args[1] != 2:
+        return None
+    less = nodes[square.inputs[0]]
+    if less.op is not _aten.sub.Tensor or len(less.inputs) != 2 or less.kwargs:
+        return None
+    x, mean = less.inputs
+    if nodes[mean].op is not _aten.mean.dim or nodes[mean].inputs != [x]:
+        return None
+    source = nodes[x].shape
+    if source is None or not _varies(source):
+        return None
+    dims, keep = reduced_dims(node, len(source))
+    own, kept = reduced_dims(nodes[mean], len(source))
+    return (x, dims, keep) if own == dims and kept else None
+
+
 def _over_both(node: Node, nodes: Nodes) -> tuple[int, tuple[int, ...], bool] | None:
     """Return operand, axes and keepdim of a reduction of one axis of the image, then the other."""
     if node.op not in _STEPWISE or not _is_single(node.shape):
@@ -290,7 +325,7 @@ _UNARY = {
     *(_aten.transpose.int, _aten.permute.default, _aten.alias.default, _aten.t.default),
 }
 """Operations that only arrange what they are given."""
-_SCALINGS = {_aten.div.Tensor, _aten.mul.Tensor}
+_SCALINGS = {_aten.div.Tensor, _aten.mul.Tensor, _aten.div.Scalar, _aten.mul.Scalar}
 
 
 def without_scales(nodes: Nodes) -> Nodes:
@@ -322,15 +357,18 @@ def without_scales(nodes: Nodes) -> Nodes:
                     made.append(Node(one.op, (x, *rest), one.kwargs, one.shape, one.where))
                     x = Ref(len(made) - 1)
                 operands.append(x)
-                factors += [(op, scale, place, bare) for op, scale in scales]
+                factors += [(op, scale, place, x) for op, scale, x in scales]
             if factors:
                 result = add(_aten.bmm.default, *operands, shape=node.shape, where=node.where)
                 groups, rows, columns = (int(size.a) for size in node.shape or ())
-                for op, scale, place, bare in factors:
-                    cells = [1 if s.varies else int(s.a) for s in nodes[bare].shape or ()]
+                for op, scale, place, scaled in factors:
+                    if not isinstance(scale, Ref):
+                        result = add(op, result, scale, shape=node.shape, where=node.where)
+                        continue
+                    cells = [1 if s.varies else int(s.a) for s in nodes[scaled].shape or ()]
                     shape = tuple(map(constant, cells))
                     full = add(
-                        _aten.expand.default, Ref(new[scale]), cells, shape=shape, where=node.where
+                        _aten.expand.default, moved(scale), cells, shape=shape, where=node.where
                     )
                     along = [groups, 1, columns] if place else [groups, rows, 1]
                     shape = tuple(map(constant, along))
@@ -343,24 +381,29 @@ def without_scales(nodes: Nodes) -> Nodes:
     return made
 
 
-def _scaled(number: int, nodes: Nodes) -> tuple[list[int], int, list[tuple[Any, int]]]:
+def _scaled(number: int, nodes: Nodes) -> tuple[list[int], int, list[tuple[Any, Any, int]]]:
     """Return how an operand is arranged, of what, and by what of the image that was scaled.
 
     The arrangement is empty, and so are the scales, where there is nothing to take out.
     """
     arranged, at = [], number
-    while nodes[at].op in _UNARY:
-        arranged.append(at)
-        at = nodes[at].inputs[0]
-    scales: list[tuple[Any, int]] = []
-    while nodes[at].op in _SCALINGS and len(nodes[at].inputs) == 2:
-        x, scale = nodes[at].inputs
-        if nodes[scale].op is _aten.expand.default:
-            scale = nodes[scale].inputs[0]
-        shape = nodes[x].shape
-        is_factor = _is_single(nodes[scale].shape) and _varies(shape)
-        if not is_factor or _varies(shape) and nodes[at].shape != shape:
+    scales: list[tuple[Any, Any, int]] = []
+    while True:
+        node = nodes[at]
+        if node.op in _UNARY:
+            arranged.append(at)
+            at = node.inputs[0]
+            continue
+        if node.op not in _SCALINGS or not isinstance(node.args[0], Ref):
             break
-        scales.append((nodes[at].op, scale))
+        x, scale = node.args[0].number, node.args[1]
+        if isinstance(scale, Ref):
+            if nodes[scale.number].op is _aten.expand.default:
+                scale = nodes[scale.number].args[0]
+            if not _is_single(nodes[scale.number].shape) or node.shape != nodes[x].shape:
+                break
+        elif isinstance(scale, Size):
+            break
+        scales.append((node.op, scale, x))
         at = x
     return (arranged, at, scales) if scales else ([], number, [])
