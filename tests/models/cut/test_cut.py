@@ -124,7 +124,9 @@ def test_what_is_counted_and_equal_to_the_module(name: str) -> None:
     assert (cut.padded_to, cut.padding) == (padded_to, padding)
     x = torch.rand(2, 3, 37, 54)
     with torch.inference_mode():
-        torch.testing.assert_close(cut(x), torch.cat([model(one[None]) for one in x]), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            cut(x), torch.cat([model(one[None]) for one in x]), rtol=0, atol=1e-5
+        )
 
 
 def test_halo_is_that_of_each_sweep() -> None:

@@ -105,6 +105,27 @@ def make_plan(
     what can be read in a moment, and the plan's extent is "overview" or "sample".
     """
     wanted = Restore.of(keywords)
+    try:
+        plan = _planned(image, model, mosaic, wanted)
+    except ResourceError as error:
+        if wanted.computing.is_whole or not model.takes_whole:
+            raise
+        try:
+            return _plan_in_sweeps(image, model, mosaic, wanted)
+        except Uncut as why:
+            message = f"{error.message} {_uncut_note(model, why)}"
+            raise type(error)(message, error.hint) from error
+    if plan.computing.is_whole and wanted.computing.side is not None:
+        # Tiles were asked for.
+        try:
+            return _plan_in_sweeps(image, model, mosaic, wanted)
+        except Uncut as why:
+            return replace(plan, notes=(*plan.notes, _uncut_note(model, why)))
+    return plan
+
+
+def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted: Restore) -> Plan:
+    """Return the plan of a model as it is."""
     model = for_image(model, image)
     # Before anything runs the model: a module may keep what it has computed.
     content = content_of(model)
@@ -121,13 +142,6 @@ def make_plan(
         options = replace(options, reading=replace(options.reading, extent="image"))
     extent = options.reading.extent
     tried = _tried(source, model, content, options, device, notes)
-    is_global = tried.whole and not options.computing.is_whole
-    if is_global and options.computing.tile is not None:
-        # Tiles are asked for.
-        try:
-            return _plan_in_sweeps(image, model, content, mosaic, keywords)
-        except Uncut as error:
-            notes.append(_uncut_note(model, error))
     if tried.whole:
         options = replace(options, computing=replace(options.computing, tile=WHOLE))
     context = context_of_run(source, model, content, options.reading, device, notes)
@@ -168,15 +182,7 @@ def make_plan(
     )
     # As the user named it, for the note that a run of the same names was of something else.
     named = [asdict(wanted.reading), *(value for _, value in _pixel_options(wanted.computing))]
-    try:
-        choice = _quickest(request, box, store, key, reach)
-    except ResourceError as error:
-        if not is_global:
-            raise
-        try:
-            return _plan_in_sweeps(image, model, content, mosaic, keywords)
-        except Uncut as reason:
-            raise type(error)(f"{error.message} {_uncut_note(model, reason)}", error.hint) from error
+    choice = _quickest(request, box, store, key, reach)
     prediction = _prediction(choice, request, stored)
     return Plan(
         key=key,
@@ -210,19 +216,15 @@ def make_plan(
 
 
 def _plan_in_sweeps(
-    image: Image,
-    model: RestorationModel,
-    content: str,
-    mosaic: Image | None,
-    keywords: RestoreKeywords,
+    image: Image, model: RestorationModel, mosaic: Image | None, wanted: Restore
 ) -> Plan:
     """Return the plan of a module that sees the whole image, cut into sweeps. Raises `Uncut`."""
     if not isinstance(model, WrappedModel) or image.full is not None:
-        raise Uncut("only modules of your own are, on a whole image")
-    cut = cut_into_sweeps(model, content)
+        raise Uncut("only whole images are seen in sweeps")
+    cut = cut_into_sweeps(model, content_of(model))
     if why := cut.fits(image.height, image.width):
         raise Uncut(why)
-    plan = make_plan(image, cut, mosaic=mosaic, **keywords)
+    plan = _planned(image, cut, mosaic, wanted)
     note = f"{model.card.id} depends on the whole image: it is run in {cut.summary}."
     return replace(plan, notes=(note, *plan.notes))
 

@@ -147,14 +147,15 @@ class Graph:
     @cached_property
     def layouts(self) -> list[Layout | None]:
         return [
-            layout_of(node.shape) if self.spatial[n] else None
-            for n, node in enumerate(self.nodes)
+            layout_of(node.shape) if self.spatial[n] else None for n, node in enumerate(self.nodes)
         ]
 
     def work(self, number: int) -> float:
         """Return what an operation takes per pixel, in floats that are kept and read again."""
         node = self.nodes[number]
-        if node.op in VIEWS or node.shape is None and node.op is not _aten.native_layer_norm.default:
+        if node.op in VIEWS or (
+            node.shape is None and node.op is not _aten.native_layer_norm.default
+        ):
             return 0.0
         floats = floats_per_pixel(node.shape)
         products = 0.0
@@ -200,14 +201,10 @@ def floats_per_pixel(shape: Shape | None) -> float:
     if shape is None:
         return 0.0
     side = 1 << 20
-    return float(
-        prod(s.a + s.b * side + s.c * side + s.d * side * side for s in shape) / side**2
-    )
+    return float(prod(s.a + s.b * side + s.c * side + s.d * side * side for s in shape) / side**2)
 
 
-def least_cut(
-    graph: Graph, wanted: Sequence[int], kept: frozenset[int], below: int
-) -> list[int]:
+def least_cut(graph: Graph, wanted: Sequence[int], kept: frozenset[int], below: int) -> list[int]:
     """Return the further maps to keep so that the values `wanted` can be had at least cost.
 
     These are of lower levels than `below`. A value is kept, or computed again from others; those in

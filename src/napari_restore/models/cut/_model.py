@@ -21,8 +21,8 @@ from napari_restore.models._wrap import WrappedModel
 from napari_restore.models.cut._check import difference
 from napari_restore.models.cut._graph import Graph
 from napari_restore.models.cut._pieces import halo_of, pieces_of, sweep_of
-from napari_restore.models.cut._reductions import rewritten, without_scales
-from napari_restore.models.cut._trace import Nodes, Traced, Uncut, trace, used
+from napari_restore.models.cut._rewrite import normalised
+from napari_restore.models.cut._trace import Nodes, Traced, Uncut, trace
 
 _BASES = (64, 96, 80, 112)
 """Sides at whose multiples a module is traced: the first that explains its sizes."""
@@ -55,7 +55,7 @@ class CutModel(SweptModel):
         self._bands = card.bands or len(card.roles) or 3
         self._base, traced = self._traced(wrapped.module)
         self._names = self._held(traced)
-        nodes = _normalised(traced)
+        nodes = normalised(traced.nodes)
         self._graph = Graph(nodes)
         if not self._graph.levels:
             raise Uncut("nothing is reduced over the image")
@@ -146,12 +146,12 @@ class CutModel(SweptModel):
     def _growth(self, exact: CutModel) -> tuple[int, str]:
         """Return to which multiple the module grows an image, and how; "" where it does not."""
         stride, period = self._stride, self.multiple
-        for step in range(stride, period + 1, stride):
+        steps = [n for n in range(stride, period + 1, stride) if period % n == 0]
+        steps = [step for step in steps if step == period or self._knows(step)]
+        side = -(-_LEAST_SIDE // period) * period
+        for step in steps:
             if step == 1:
                 return 1, "reflect"
-            if period % step:
-                continue
-            side = -(-_LEAST_SIDE // period) * period
             x = _noise(self._bands, side + step // 2 + 1, side + 1).to(exact.dtype)
             height, width = x.shape[2:]
             y = exact.wrapped(x)
@@ -159,7 +159,15 @@ class CutModel(SweptModel):
                 grown = exact.wrapped(_grown(x, step, mode))[..., :height, :width]
                 if _agree(y, grown):
                     return step, mode
-        return stride, ""
+        return steps[0], ""
+
+    def _knows(self, step: int) -> bool:
+        """Return whether images of so many pixels over multiples of the period are traced alike."""
+        try:
+            self.nodes_for((step, step))
+        except Uncut:
+            return False
+        return True
 
     def _compare(self, exact: CutModel) -> None:
         """Raise `Uncut` where tiles differ from the module on the whole image."""
@@ -197,9 +205,7 @@ class CutModel(SweptModel):
     @property
     def summary(self) -> str:
         """Return the number of sweeps and what they count, for a sentence."""
-        families = Counter(
-            one.family for piece in self.pieces for one in piece.counts
-        )
+        families = Counter(one.family for piece in self.pieces for one in piece.counts)
         counted = ", ".join(f"{n} × {name}" for name, n in families.items())
         return f"{len(self.pieces)} sweeps, which count {counted} over the image"
 
@@ -240,7 +246,7 @@ class CutModel(SweptModel):
         key = (rest[0] % self.multiple, rest[1] % self.multiple)
         if key not in self._nodes:
             _, traced = self._traced(self.wrapped.module, key)
-            nodes = _normalised(traced)
+            nodes = normalised(traced.nodes)
             base = self._nodes[0, 0]
             same = [(a.op, a.inputs) == (b.op, b.inputs) for a, b in zip(nodes, base, strict=False)]
             if len(nodes) != len(base) or not all(same):
@@ -286,11 +292,6 @@ def cut_into_sweeps(wrapped: WrappedModel, content: str = "") -> CutModel:
 
 _FOUND = "_sweeps_found"
 """Attribute of a wrapped module: its sweeps, or why there are none, by content."""
-
-
-def _normalised(traced: Traced) -> Nodes:
-    nodes = used(traced.nodes)
-    return used(without_scales(used(rewritten(nodes))))
 
 
 @contextmanager

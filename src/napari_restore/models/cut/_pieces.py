@@ -176,7 +176,8 @@ def _kept(graph: Graph) -> frozenset[int]:
         wanted = {
             each
             for number, node in enumerate(graph.nodes)
-            if graph.level[number] >= level and (graph.spatial[number] or number in graph.reductions)
+            if graph.level[number] >= level
+            and (graph.spatial[number] or number in graph.reductions)
             for each in node.inputs
             # What a reduction counted before takes is not needed again.
             if graph.spatial[each]
@@ -287,7 +288,12 @@ def _reach(
 
 
 def _poisoned(
-    piece: Piece, host: Host, statistics: Statistics, like: Tensor, side: int, wanted: frozenset[int]
+    piece: Piece,
+    host: Host,
+    statistics: Statistics,
+    like: Tensor,
+    side: int,
+    wanted: frozenset[int],
 ) -> dict[int, Tensor]:
     generator = torch.Generator().manual_seed(0)
     low = side // piece.period // 2 * piece.period
@@ -296,9 +302,9 @@ def _poisoned(
     for number in inputs:
         layout = piece.graph.layouts[number]
         assert layout is not None
-        cells = torch.rand(
-            layout.channels, *[side // layout.stride] * 2, generator=generator
-        ).to(like)
+        cells = torch.rand(layout.channels, *[side // layout.stride] * 2, generator=generator).to(
+            like
+        )
         inside = slice(low // layout.stride, (low + piece.period) // layout.stride)
         cells[:, inside, inside] = torch.nan
         known[number] = layout.from_map(cells)
@@ -320,9 +326,7 @@ def sweep_of(piece: Piece, host: Host, halo: int, total: int) -> Sweep:
 
     def run(given: SweepInput) -> Mapping[str, Tensor]:
         wanted = frozenset(n for n in piece.outputs if given.wants(name[n]))
-        items = [
-            _run_item(piece, host, given, item, wanted) for item in range(len(given.origins))
-        ]
+        items = [_run_item(piece, host, given, item, wanted) for item in range(len(given.origins))]
         return {name[n]: torch.stack([each[n] for each in items]) for n in wanted}
 
     return Sweep(

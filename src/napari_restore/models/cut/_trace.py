@@ -115,7 +115,11 @@ def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def trace(
-    call: Callable[[Tensor], Tensor], module: nn.Module, bands: int, base: int, rest: tuple[int, int] = (0, 0)
+    call: Callable[[Tensor], Tensor],
+    module: nn.Module,
+    bands: int,
+    base: int,
+    rest: tuple[int, int] = (0, 0),
 ) -> Traced:
     """Return the operations of `call`, which calls `module` on an image (1, bands, H, W).
 
@@ -138,7 +142,9 @@ def trace(
     return _fitted(graphs, sizes)
 
 
-def _graph(call: Callable[[Tensor], Tensor], module: nn.Module, bands: int, size: tuple[int, int]) -> Any:
+def _graph(
+    call: Callable[[Tensor], Tensor], module: nn.Module, bands: int, size: tuple[int, int]
+) -> Any:
     # Imported here: they load sympy.
     from torch._subclasses.functional_tensor import dispatch_functionalize
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -230,7 +236,9 @@ def _fitted(graphs: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> Traced:
             returned = node.args[0]
             result = numbers[0][returned[0] if isinstance(returned, (tuple, list)) else returned]
             # The result is the last of the list.
-            traced.nodes.append(Node(_aten.alias.default, (Ref(result),), {}, traced.nodes[result].shape))
+            traced.nodes.append(
+                Node(_aten.alias.default, (Ref(result),), {}, traced.nodes[result].shape)
+            )
     return traced
 
 
@@ -259,9 +267,11 @@ def _fit(values: Sequence[Any], sizes: Any, numbers: Any, node: Any) -> Any:
     if isinstance(one, (list, tuple)):
         if any(len(each) != len(one) for each in values):
             raise Uncut(f"{node.target} takes more of larger images")
-        return type(one)(_fit(each, sizes, numbers, node) for each in zip(*values, strict=True)) if (
-            type(one) in (list, tuple)
-        ) else [_fit(each, sizes, numbers, node) for each in zip(*values, strict=True)]
+        return (
+            type(one)(_fit(each, sizes, numbers, node) for each in zip(*values, strict=True))
+            if (type(one) in (list, tuple))
+            else [_fit(each, sizes, numbers, node) for each in zip(*values, strict=True)]
+        )
     if isinstance(one, Mapping):
         return {key: _fit([each[key] for each in values], sizes, numbers, node) for key in one}
     if isinstance(one, torch.fx.Node):
