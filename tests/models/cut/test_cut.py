@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import napari_restore as nr
 from napari_restore.models import Uncut, WrappedModel, cut_into_sweeps, load
+
+# Torch's tracer takes seconds to import.
+pytestmark = pytest.mark.slow
 
 
 class Gated(nn.Module):
@@ -187,3 +192,27 @@ def test_is_found_once_for_its_weights() -> None:
     first = cut_into_sweeps(model, "one")
     assert cut_into_sweeps(model, "one") is first
     assert cut_into_sweeps(model, "other") is not first
+
+
+def test_runs_in_tiles_that_are_asked_for() -> None:
+    image = np.random.default_rng(0).random((150, 213, 3)).astype("float32")
+    model = loaded(Gated())
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+    plan = nr.plan(image, model, tile=64)
+    assert plan.model.is_swept
+    assert "2 sweeps, which count 1 × mean over the image" in plan.notes[0]
+    result = nr.restore(image, model, tile=64, progress=False)
+    np.testing.assert_allclose(np.asarray(result), expected.numpy(), rtol=0, atol=1e-5)
+    assert not nr.plan(image, model).model.is_swept
+
+
+def test_gradient_goes_through_the_sweeps() -> None:
+    image = np.random.default_rng(0).random((96, 120, 3)).astype("float32")
+    model = loaded(Transposed())
+    asked = {"box": nr.Region.from_xywh(40, 30, 16, 16), "steps": 2, "progress": False}
+    whole = nr.attribute(image, model, **asked)
+    cut = nr.attribute(image, cut_into_sweeps(model), context_gradient="through", **asked)
+    np.testing.assert_allclose(
+        cut.map, whole.map, rtol=0, atol=1e-7 * np.abs(whole.map).max() + 1e-9
+    )
