@@ -14,15 +14,13 @@ from napari_restore.models._sweeps import SweptModel
 _Box = tuple[int, int, int, int]
 
 
-def difference(model: SweptModel, x: Tensor, expected: Tensor, tile: int) -> tuple[float, str]:
+def difference(model: SweptModel, x: Tensor, expected: Tensor, tile: int) -> float:
     """Return the largest difference from `expected` of `model` in tiles of `x` (1, C, H, W).
 
-    NaN counts as infinite. Also returns the first sweep after which statistics differ from those
-    of the whole, for a sentence; empty if they do not.
+    NaN counts as infinite.
     """
-    y = in_tiles(model, x, tile)
-    found = float((y - expected).abs().max())
-    return (found if found == found else float("inf")), ""
+    found = float((in_tiles(model, x, tile) - expected).abs().max())
+    return found if found == found else float("inf")
 
 
 def in_tiles(model: SweptModel, x: Tensor, tile: int) -> Tensor:

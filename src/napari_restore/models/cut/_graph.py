@@ -204,10 +204,10 @@ def floats_per_pixel(shape: Shape | None) -> float:
     return float(prod(s.a + s.b * side + s.c * side + s.d * side * side for s in shape) / side**2)
 
 
-def least_cut(graph: Graph, wanted: Sequence[int], kept: frozenset[int], below: int) -> list[int]:
+def least_cut(graph: Graph, wanted: Sequence[int], kept: frozenset[int]) -> list[int]:
     """Return the further maps to keep so that the values `wanted` can be had at least cost.
 
-    These are of lower levels than `below`. A value is kept, or computed again from others; those in
+    A value is kept, or computed again from others; those in
     `kept` are there, and so is the image. It is a minimum cut: of every value that is not kept, and
     computed again, the inputs must be had.
     """
@@ -270,10 +270,11 @@ class _Flow:
                     break
             if "sink" not in before:
                 return set(before)
-            path, point = [], "sink"
-            while point != "source":
-                path.append((before[point], point))
-                point = before[point]  # type: ignore[assignment]
+            path: list[tuple[object, object]] = []
+            end: object = "sink"
+            while end != "source":
+                path.append((before[end], end))
+                end = before[end]
             least = min(self.room[start][end] for start, end in path)
             for start, end in path:
                 self.room[start][end] -= least

@@ -176,9 +176,9 @@ class CutModel(SweptModel):
         for height, width in ((2 * tile + 13, 3 * tile + 7), (3 * tile + 3, 2 * tile - 5)):
             x = _noise(self._bands, height // step * step, width // step * step).to(exact.dtype)
             expected = exact.wrapped(x)
-            found, where = difference(exact, x, expected, tile)
+            found = difference(exact, x, expected, tile)
             if found > _ROUNDING[exact.dtype] * float(expected.abs().max()):
-                raise Uncut(f"tiles differ from the whole image by {found:.2g}{where}")
+                raise Uncut(f"tiles differ from the whole image by {found:.2g}")
 
     @property
     def described(self) -> WrappedModel:

@@ -184,7 +184,7 @@ def _kept(graph: Graph) -> frozenset[int]:
             and graph.level[each] < level
             and not (number in graph.reductions and graph.level[number] == level)
         }
-        cut = least_cut(graph, sorted(wanted), kept, level)
+        cut = least_cut(graph, sorted(wanted), kept)
         if any(graph.layouts[number] is None for number in cut):
             place = next(graph.nodes[n].at_place() for n in cut if graph.layouts[n] is None)
             raise Uncut(f"the result of {place} would have to be kept, which is no map")
