@@ -69,6 +69,7 @@ from ._steps import (
 from ._sweeps import SweptModel, run_steps
 from ._weights import fill, randomise, read_state, sha256_of_file, sha256_of_state
 from ._wrap import WrappedModel
+from .cut import CutModel, Uncut, cut_into_sweeps
 
 __all__ = [
     "BINS",
@@ -87,6 +88,7 @@ __all__ = [
     "Context",
     "ContextPass",
     "Counts",
+    "CutModel",
     "HeadOutputs",
     "Labelled",
     "LayerTokens",
@@ -111,6 +113,7 @@ __all__ = [
     "Tick",
     "ToModel",
     "TorchProgram",
+    "Uncut",
     "Value",
     "WholeStep",
     "WrappedModel",
@@ -123,6 +126,7 @@ __all__ = [
     "context_of",
     "correct_band",
     "cut",
+    "cut_into_sweeps",
     "definition_of",
     "entry_of",
     "factories_in",

@@ -72,6 +72,7 @@ def content_of(model: RestorationModel) -> str:
     Of the package's models these are the weights; of others also their attributes, the code that
     is loaded for them, and what its functions refer to.
     """
+    model = model.described
     if _is_own(model):
         return sha256_of_state(model)
     try:
@@ -86,6 +87,7 @@ def definition_of(model: RestorationModel) -> str:
 
     Of code it is what `RestorationModel.code` says: that of the files when they were loaded.
     """
+    model = model.described
     card = model.card
     if model.claimed_step is not None:
         # What is measured follows from the rest; it is the same model before and after.
@@ -105,6 +107,7 @@ def identity_of(model: RestorationModel) -> dict[str, str | None]:
     `weights_sha256` is that of the card; of a module in memory, which may have changed, of its
     weights now.
     """
+    model = model.described
     weights = model.card.weights_sha256
     if weights and not model.spec:
         module = model.module if isinstance(model, WrappedModel) else model

@@ -85,6 +85,11 @@ class RestorationModel(nn.Module):
         """Arguments of `load` that make this model again; empty when it cannot."""
 
     @property
+    def described(self) -> RestorationModel:
+        """The model by whose description it is known: itself, or the one that it computes in parts."""
+        return self
+
+    @property
     def fixed_tile(self) -> int | None:
         """Side in pixels that tiles must have; None: that is open."""
         return None

@@ -18,7 +18,14 @@ from napari_restore.engine.planning._probe import state_sizes
 from napari_restore.engine.planning._source import for_image, on_full
 from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.images import Image, Radiometry, facts_of, html_of, resolve_radiometry
-from napari_restore.models import Context, RestorationModel, SweptModel
+from napari_restore.models import (
+    Context,
+    CutModel,
+    RestorationModel,
+    SweptModel,
+    WrappedModel,
+    cut_into_sweeps,
+)
 from napari_restore.questions import Adjustment, Computing, Reading, Target
 
 
@@ -292,6 +299,7 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
         "lends": None if plan.lends is None else str(plan.lends),
         "target": asdict(plan.target) | {"region": [list(box) for box in plan.targets]},
         "staged": json_of(plan.staged, SweptLayout | None),
+        "cut": isinstance(plan.model, CutModel),
         "sizes": [plan.model.card.halo, plan.model.card.multiple_of, plan.model.card.padded_to],
     }
 
@@ -304,7 +312,11 @@ def deserialise_plan(
     The card of `model` states what was measured for the plan.
     """
     values = dict(data)
-    state_sizes(model, *values.pop("sizes"))
+    sizes = values.pop("sizes")
+    if values.pop("cut") and isinstance(model, WrappedModel):
+        model = cut_into_sweeps(model, values["content"])
+    else:
+        state_sizes(model, *sizes)
     target, layout = values["target"], values["layout"]
     values |= {
         "device": Device(*values["device"]),

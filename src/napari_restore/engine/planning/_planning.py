@@ -67,8 +67,10 @@ from napari_restore.models import (
     ModelCard,
     RestorationModel,
     SweptModel,
+    Uncut,
     WrappedModel,
     content_of,
+    cut_into_sweeps,
 )
 from napari_restore.questions import WHOLE, Restore, RestoreKeywords, options_of
 
@@ -103,6 +105,27 @@ def make_plan(
     what can be read in a moment, and the plan's extent is "overview" or "sample".
     """
     wanted = Restore.of(keywords)
+    try:
+        plan = _planned(image, model, mosaic, wanted)
+    except ResourceError as error:
+        if wanted.computing.is_whole or not model.takes_whole:
+            raise
+        try:
+            return _plan_in_sweeps(image, model, mosaic, wanted)
+        except Uncut as why:
+            message = f"{error.message} {_uncut_note(model, why)}"
+            raise type(error)(message, error.hint) from error
+    if plan.computing.is_whole and wanted.computing.side is not None:
+        # Tiles were asked for.
+        try:
+            return _plan_in_sweeps(image, model, mosaic, wanted)
+        except Uncut as why:
+            return replace(plan, notes=(*plan.notes, _uncut_note(model, why)))
+    return plan
+
+
+def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted: Restore) -> Plan:
+    """Return the plan of a model as it is."""
     model = for_image(model, image)
     # Before anything runs the model: a module may keep what it has computed.
     content = content_of(model)
@@ -190,6 +213,24 @@ def make_plan(
         origin=source.origin,
         content=content,
     )
+
+
+def _plan_in_sweeps(
+    image: Image, model: RestorationModel, mosaic: Image | None, wanted: Restore
+) -> Plan:
+    """Return the plan of a module that sees the whole image, cut into sweeps. Raises `Uncut`."""
+    if not isinstance(model, WrappedModel) or image.full is not None:
+        raise Uncut("only whole images are seen in sweeps")
+    cut = cut_into_sweeps(model, content_of(model))
+    if why := cut.fits(image.height, image.width):
+        raise Uncut(why)
+    plan = _planned(image, cut, mosaic, wanted)
+    note = f"{model.card.id} depends on the whole image: it is run in {cut.summary}."
+    return replace(plan, notes=(note, *plan.notes))
+
+
+def _uncut_note(model: RestorationModel, why: Uncut) -> str:
+    return f"{model.card.id} cannot be cut into sweeps: {why}."
 
 
 def _fetched_whole(image: Image, context: ContextUse) -> list[str]:

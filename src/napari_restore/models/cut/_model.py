@@ -1,0 +1,318 @@
+"""A plain module that sees the whole image, run as sweeps that are found by tracing it."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from math import lcm
+
+import torch
+from torch import Tensor, nn
+
+from napari_restore.models._frozen import frozen_copy
+from napari_restore.models._model import Statistics, placed_at
+from napari_restore.models._steps import Step, SweepInput
+from napari_restore.models._sweeps import SweptModel, run_steps
+from napari_restore.models._unfit import image_in
+from napari_restore.models._wrap import WrappedModel
+from napari_restore.models.cut._check import difference
+from napari_restore.models.cut._graph import Graph
+from napari_restore.models.cut._pieces import halo_of, pieces_of, sweep_of
+from napari_restore.models.cut._rewrite import normalised
+from napari_restore.models.cut._trace import Nodes, Traced, Uncut, trace
+
+_BASES = (64, 96, 80, 112)
+"""Sides at whose multiples a module is traced: the first that explains its sizes."""
+_MODES = ("zeros", "reflect", "replicate")
+_ROUNDING = {torch.float64: 1e-8, torch.float32: 2e-5}
+"""Largest differences by rounding, relative to the largest value."""
+_LEAST_SIDE = 64
+"""Least side in pixels of the images that a module is tried on."""
+_TRACING = threading.Lock()
+
+
+class CutModel(SweptModel):
+    """The sweeps of a module, equal to it on the whole image.
+
+    They run the operations that the module calls, in its order, on parts of the image in place of
+    all of it; what is reduced over the image is counted by tile. `wrapped` is the module with its
+    card, weights and description.
+    """
+
+    dtype = torch.float32
+
+    def __init__(self, wrapped: WrappedModel) -> None:
+        """Trace and cut. Raises `Uncut`, which tells the operation that cannot be cut."""
+        card = wrapped.card
+        super().__init__(replace(card, scope="swept", placed=True, halo=0, whole=""))
+        self.wrapped = wrapped
+        self.spec, self.code = wrapped.spec, wrapped.code
+        self.padding = "reflect"
+        """How the module grows images to `padded_to`; "": images of other sizes do not fit."""
+        self._bands = card.bands or len(card.roles) or 3
+        self._base, traced = self._traced(wrapped.module)
+        self._names = self._held(traced)
+        nodes = normalised(traced.nodes)
+        self._graph = Graph(nodes)
+        if not self._graph.levels:
+            raise Uncut("nothing is reduced over the image")
+        self.pieces = pieces_of(self._graph)
+        self._nodes: dict[tuple[int, int], Nodes] = {(0, 0): nodes}
+        self._halos = [0] * len(self.pieces)
+        period = lcm(*(piece.period for piece in self.pieces))
+        self.card = replace(
+            self.card,
+            multiple_of=period,
+            padded_to=self._stride,
+            min_size=max(card.min_size, period, _LEAST_SIDE),
+        )
+        self.eval().requires_grad_(False)
+        with torch.no_grad():
+            self._measure()
+
+    # -- finding the sweeps ---------------------------------------------------------------
+
+    def _traced(self, module: nn.Module, rest: tuple[int, int] = (0, 0)) -> tuple[int, Traced]:
+        step = self.wrapped.card.size_step
+        bases = [lcm(base, step) for base in _BASES] if rest == (0, 0) else [self._base]
+        copied = frozen_copy(module).cpu().float()
+        self._copied = [copied]
+
+        def call(x: Tensor) -> Tensor:
+            y = image_in(copied(x), x.shape)
+            if y is None:
+                raise Uncut("it returns no image of the size of its input")
+            return y
+
+        for base in bases:
+            try:
+                with _TRACING:
+                    return base, trace(call, copied, self._bands, base, rest)
+            except Uncut as error:
+                problem = error
+        raise problem
+
+    def _held(self, traced: Traced) -> dict[str, str]:
+        """Return where the tensors of the operations lie in this model, by name; keeps the others."""
+        copied = self._copied.pop()
+        places = {
+            id(tensor): f"wrapped.module.{name}"
+            for name, tensor in (*copied.named_parameters(), *copied.named_buffers())
+        }
+        names = {}
+        for number, (name, tensor) in enumerate(traced.constants.items()):
+            names[name] = places.get(id(tensor), f"held{number}")
+            if id(tensor) not in places:
+                self.register_buffer(f"held{number}", tensor.detach().clone(), persistent=False)
+        return names
+
+    @property
+    def _stride(self) -> int:
+        """The coarsest cells of what is kept or counted."""
+        layouts = self._graph.layouts
+        kept = {n for piece in self.pieces for n in (*piece.reads, *piece.outputs)}
+        return lcm(*(layout.stride for n in kept if (layout := layouts[n]) is not None))
+
+    def _measure(self) -> None:
+        """Find halos and padding, and compare with the module on the whole image."""
+        exact = self._in_float64()
+        side = -(-_LEAST_SIDE // self.multiple) * self.multiple
+        like = torch.zeros(1, dtype=exact.dtype)
+        noise = _noise(self._bands, side, side).to(like)
+        statistics = run_steps(exact.steps(), noise, {})[1]
+        self._halos = [halo_of(piece, exact, statistics, like) for piece in self.pieces]
+        exact._halos = self._halos
+        step, padding = self._growth(exact)
+        self.padding = exact.padding = padding
+        self.card = exact.card = replace(self.card, padded_to=step)
+        self._compare(exact)
+
+    def _in_float64(self) -> CutModel:
+        """Return a copy in float64, or in float32 where the module cannot be computed so."""
+        copied = frozen_copy(self)
+        try:
+            copied.double()
+            side = -(-_LEAST_SIDE // self.multiple) * self.multiple
+            copied.wrapped(_noise(self._bands, side, side).double())
+            copied.dtype = torch.float64
+        except (RuntimeError, TypeError):
+            copied = frozen_copy(self)
+            copied.dtype = torch.float32
+        return copied
+
+    def _growth(self, exact: CutModel) -> tuple[int, str]:
+        """Return to which multiple the module grows an image, and how; "" where it does not."""
+        stride, period = self._stride, self.multiple
+        steps = [n for n in range(stride, period + 1, stride) if period % n == 0]
+        steps = [step for step in steps if step == period or self._knows(step)]
+        side = -(-_LEAST_SIDE // period) * period
+        for step in steps:
+            if step == 1:
+                return 1, "reflect"
+            x = _noise(self._bands, side + step // 2 + 1, side + 1).to(exact.dtype)
+            height, width = x.shape[2:]
+            y = exact.wrapped(x)
+            for mode in _MODES:
+                grown = exact.wrapped(_grown(x, step, mode))[..., :height, :width]
+                if _agree(y, grown):
+                    return step, mode
+        return steps[0], ""
+
+    def _knows(self, step: int) -> bool:
+        """Return whether images of so many pixels over multiples of the period are traced alike."""
+        try:
+            self.nodes_for((step, step))
+        except Uncut:
+            return False
+        return True
+
+    def _compare(self, exact: CutModel) -> None:
+        """Raise `Uncut` where tiles differ from the module on the whole image."""
+        step = 1 if self.padding else self.padded_to
+        tile = -(-_LEAST_SIDE // 2 // self.multiple) * self.multiple
+        for height, width in ((2 * tile + 13, 3 * tile + 7), (3 * tile + 3, 2 * tile - 5)):
+            x = _noise(self._bands, height // step * step, width // step * step).to(exact.dtype)
+            expected = exact.wrapped(x)
+            found = difference(exact, x, expected, tile)
+            if found > _ROUNDING[exact.dtype] * float(expected.abs().max()):
+                raise Uncut(f"tiles differ from the whole image by {found:.2g}")
+
+    @property
+    def described(self) -> WrappedModel:
+        return self.wrapped
+
+    # -- what is asked of it --------------------------------------------------------------
+
+    def fits(self, height: int, width: int) -> str:
+        """Return why an image of this size cannot be cut; empty where it can."""
+        step = self.padded_to
+        if not self.padding and (height % step or width % step):
+            return f"its sweeps are right only where sides are multiples of {step}"
+        padded = (-(-side // step) * step for side in (height, width))
+        try:
+            self.nodes_for(tuple(padded))  # type: ignore[arg-type]
+        except Uncut as error:
+            return str(error)
+        return ""
+
+    @property
+    def padded_to(self) -> int:
+        return self.card.padded_to or self.multiple
+
+    @property
+    def summary(self) -> str:
+        """Return the number of sweeps and what they count, for a sentence."""
+        families = Counter(one.family for piece in self.pieces for one in piece.counts)
+        counted = ", ".join(f"{n} × {name}" for name, n in families.items())
+        return f"{len(self.pieces)} sweeps, which count {counted} over the image"
+
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(
+            sweep_of(piece, self, halo, len(self.pieces))
+            for piece, halo in zip(self.pieces, self._halos, strict=True)
+        )
+
+    def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
+        """Return `x` (N, C, h, w); beyond the image's edge as the module grows it."""
+        if self.padding not in ("zeros", "replicate") or not statistics:
+            return x
+        origins, size = statistics.get("origin"), statistics.get("image_size")
+        if origins is None or size is None:
+            return x
+        items = []
+        for item, origin in zip(x, origins.tolist(), strict=True):
+            inside = [int(limit) - first for limit, first in zip(size, origin, strict=True)]
+            if inside[0] < x.shape[2] or inside[1] < x.shape[3]:
+                cut = item[:, : inside[0], : inside[1]]
+                beyond = (0, x.shape[3] - cut.shape[2], 0, x.shape[2] - cut.shape[1])
+                mode = "constant" if self.padding == "zeros" else "replicate"
+                item = nn.functional.pad(cut, beyond, mode)
+            items.append(item)
+        return torch.stack(items)
+
+    def forward_with_maps(
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if not statistics or "origin" not in statistics:
+            statistics = placed_at(statistics or {}, [(0, 0)] * len(x), 1.0, x)
+        return super().forward_with_maps(x, statistics, valid)
+
+    # -- what the sweeps ask --------------------------------------------------------------
+
+    def nodes_for(self, rest: tuple[int, int]) -> Nodes:
+        key = (rest[0] % self.multiple, rest[1] % self.multiple)
+        if key not in self._nodes:
+            _, traced = self._traced(self.wrapped.module, key)
+            nodes = normalised(traced.nodes)
+            base = self._nodes[0, 0]
+            same = [(a.op, a.inputs) == (b.op, b.inputs) for a, b in zip(nodes, base, strict=False)]
+            if len(nodes) != len(base) or not all(same):
+                raise Uncut("it computes images of such a size in another way")
+            self._nodes[key] = nodes
+        return self._nodes[key]
+
+    def constant(self, name: str) -> Tensor:
+        found = self
+        for part in self._names[name].split("."):
+            found = getattr(found, part)
+        return found  # type: ignore[return-value]
+
+    def size_of(self, given: SweepInput, item: int, box: tuple[int, int]) -> tuple[int, int]:
+        size = given.statistics.get("image_size")
+        if size is None:
+            return box
+        height, width = (-(-int(side) // self.padded_to) * self.padded_to for side in size)
+        return height, width
+
+
+def cut_into_sweeps(wrapped: WrappedModel, content: str = "") -> CutModel:
+    """Return the sweeps of a module that sees the whole image. Raises `Uncut`.
+
+    They are found once for one `content_of` the module, which takes seconds.
+    """
+    known: dict[str, CutModel | Uncut] = vars(wrapped).setdefault(_FOUND, {})
+    if content not in known:
+        known.clear()
+        with torch.random.fork_rng(devices=[]), _one_thread():
+            try:
+                known[content] = CutModel(wrapped)
+            except Uncut as error:
+                known[content] = error
+            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+                first = (str(error).strip().splitlines() or [""])[0]
+                known[content] = Uncut(f"its parts cannot be computed alone ({first})")
+    found = known[content]
+    if isinstance(found, Uncut):
+        raise Uncut(str(found))
+    return found
+
+
+_FOUND = "_sweeps_found"
+"""Attribute of a wrapped module: its sweeps, or why there are none, by content."""
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _noise(bands: int, height: int, width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(1, bands, height, width, generator=generator)
+
+
+def _grown(x: Tensor, step: int, mode: str) -> Tensor:
+    beyond = [0, -x.shape[3] % step, 0, -x.shape[2] % step]
+    return nn.functional.pad(x, beyond, "constant" if mode == "zeros" else mode)
+
+
+def _agree(one: Tensor, other: Tensor) -> bool:
+    return float((one - other).abs().max()) <= _ROUNDING[one.dtype] * float(one.abs().max())
