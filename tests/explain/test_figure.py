@@ -116,6 +116,15 @@ def test_the_caption_says_what_was_asked(found: Attribution) -> None:
     assert "NOT complete" in caption(record)
 
 
+def test_dollars_in_names_are_no_formula(found: Attribution, tmp_path: Path) -> None:
+    record = {**found.record, "input": {**found.record["input"], "path": "a$\\none$.tif"}}
+    record["model"] = {**record["model"], "id": "b$\\none$.py:net"}
+    drawn = svg(replace(found, record=record), tmp_path, "dollars")
+    assert "a$\\none$.tif" in drawn and "b$\\none$.py:net: ig" in drawn
+    axes = replace(found, record=record).plot()
+    axes.figure.canvas.draw()
+
+
 def test_what_cannot_be_drawn(found: Attribution, tmp_path: Path) -> None:
     with pytest.raises(BadOutput, match="no figure"):
         draw(found, tmp_path / "figure.gif")

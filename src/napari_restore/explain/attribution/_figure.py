@@ -116,7 +116,7 @@ def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
         axes = figure.add_subplot()
     drawn, total = _signed(axes, attribution)
     axes.figure.colorbar(drawn, ax=axes, label=_unit(total))
-    axes.set_title(title(attribution.record), loc="left")
+    axes.set_title(title(attribution.record), loc="left", parse_math=False)
     _frame([axes], attribution)
     return axes
 
