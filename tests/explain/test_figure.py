@@ -125,6 +125,19 @@ def test_dollars_in_names_are_no_formula(found: Attribution, tmp_path: Path) -> 
     axes.figure.canvas.draw()
 
 
+@pytest.mark.parametrize("width", [-5, 0, 3, float("nan"), float("inf")])
+def test_a_width_that_nobody_can_print_is_refused(found: Attribution, width: float) -> None:
+    with pytest.raises(BadParameter, match="outside 30 … 2000"):
+        found.figure(width_mm=width)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy", "a.npz"])
+def test_options_of_rasters_are_refused(found: Attribution, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadOutput, match=rf"cog= is for rasters, and {name} is none"):
+        found.save(tmp_path / name, cog=True, overwrite=True)
+    assert not (tmp_path / name).exists()
+
+
 def test_what_cannot_be_drawn(found: Attribution, tmp_path: Path) -> None:
     with pytest.raises(BadOutput, match="no figure"):
         draw(found, tmp_path / "figure.gif")
