@@ -295,3 +295,8 @@ def test_no_valid_pixel_gives_zeros():
     assert statistics.percentile(50) == 0
     assert (statistics.brightest_dark(0.001) == 0).all()
     assert np.isnan(statistics.overview).all()
+
+
+def test_an_image_without_a_valid_pixel_is_kept():
+    opened = nr.open_image(np.full((40, 60, 3), np.nan, np.float32), bands=BANDS)
+    same(compute_context(opened), find_context(opened))

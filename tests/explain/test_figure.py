@@ -116,6 +116,28 @@ def test_the_caption_says_what_was_asked(found: Attribution) -> None:
     assert "NOT complete" in caption(record)
 
 
+def test_dollars_in_names_are_no_formula(found: Attribution, tmp_path: Path) -> None:
+    record = {**found.record, "input": {**found.record["input"], "path": "a$\\none$.tif"}}
+    record["model"] = {**record["model"], "id": "b$\\none$.py:net"}
+    drawn = svg(replace(found, record=record), tmp_path, "dollars")
+    assert "a$\\none$.tif" in drawn and "b$\\none$.py:net: ig" in drawn
+    axes = replace(found, record=record).plot()
+    axes.figure.canvas.draw()
+
+
+@pytest.mark.parametrize("width", [-5, 0, 3, float("nan"), float("inf")])
+def test_a_width_that_nobody_can_print_is_refused(found: Attribution, width: float) -> None:
+    with pytest.raises(BadParameter, match="outside 30 … 2000"):
+        found.figure(width_mm=width)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy", "a.npz"])
+def test_options_of_rasters_are_refused(found: Attribution, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadOutput, match=rf"cog= is for rasters, and {name} is none"):
+        found.save(tmp_path / name, cog=True, overwrite=True)
+    assert not (tmp_path / name).exists()
+
+
 def test_what_cannot_be_drawn(found: Attribution, tmp_path: Path) -> None:
     with pytest.raises(BadOutput, match="no figure"):
         draw(found, tmp_path / "figure.gif")

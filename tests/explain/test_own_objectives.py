@@ -30,6 +30,10 @@ def mean(y: Tensor) -> Tensor:
     return y.mean()
 
 
+def fail(error: BaseException) -> Tensor:
+    raise error
+
+
 @pytest.fixture
 def script(tmp_path: Path) -> str:
     (tmp_path / "measure.py").write_text(CODE)
@@ -54,7 +58,10 @@ def test_a_function_is_an_objective_and_its_code_is_in_the_record() -> None:
         (lambda y: y, r"no single number but shape \(1, 3, 16, 24\)"),
         (lambda y: 1.0, "no single number but 1.0"),
         (lambda y: y.detach().mean(), "no gradient"),
+        (lambda y: y.mean() * 1j, "no single number but a complex one"),
         (lambda y: y.nothing(), "fails: AttributeError"),
+        (lambda y: fail(ValueError("no\nsecond line")), r"fails: ValueError: no\. Check its code"),
+        (lambda y: fail(SystemExit(3)), r"fails: SystemExit: 3\. Check its code"),
     ],
 )
 def test_what_gives_no_number_is_refused(
@@ -86,9 +93,10 @@ def test_an_array_is_a_baseline_and_so_is_a_file_of_one(tmp_path: Path) -> None:
     of_file = attributed(baseline=tmp_path / "start.npy")
     np.testing.assert_array_equal(of_file.map, own.map)
     assert of_file.record["attribution"]["baseline"] == "the clear image start.npy"
-    (tmp_path / "bad.npy").write_bytes(b"no")
-    with pytest.raises(InputError, match=r"bad.npy is no array"):
-        attributed(baseline=tmp_path / "bad.npy")
+    for content in (b"", b"no", (tmp_path / "start.npy").read_bytes()[:200]):
+        (tmp_path / "bad.npy").write_bytes(content)
+        with pytest.raises(InputError, match=r"bad.npy is no array of numbers, or is cut off\. Wr"):
+            attributed(baseline=tmp_path / "bad.npy")
     with pytest.raises(BadParameter, match="same size"):
         attributed(baseline=zeros[:50])
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 import zarr
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from napari_restore.errors import BadOutput, Cancelled
+from napari_restore.errors import BadOutput, Cancelled, UnreadableImage
 from napari_restore.images import (
     ControlPoint,
     ExportOptions,
@@ -25,6 +26,7 @@ from napari_restore.images import (
     write_image,
 )
 from napari_restore.images.levels import _reduce, _row_pyramid
+from napari_restore.images.values import named_profile
 
 Noise = Callable[..., np.ndarray]
 
@@ -168,6 +170,25 @@ def test_a_reflectance_product_stays_known_as_one(tmp_path: Path, noise: Noise) 
     joint = open_image([path, path], stack=True)
     assert joint.profile.is_reflectance
     assert sum("not calibrated reflectance" in note for note in joint.notes) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_photo_keeps_its_colour_profile(
+    tmp_path: Path, noise: Noise, dtype: type[np.unsignedinteger[Any]]
+) -> None:
+    path, icc = tmp_path / "a.tif", named_profile("adobe-rgb")
+    tifffile.imwrite(path, noise(60, 70, 3, dtype), photometric="rgb", iccprofile=icc)
+    image = open_image(path)
+    out = copy(image, tmp_path / "a.zarr")
+    again = open_image(out)
+    assert again.profile.icc == icc and again.is_photo and again.is_display
+    assert any("the output keeps Adobe RGB" in note for note in again.notes)
+    whole = (0, 0, 60, 70)
+    np.testing.assert_array_equal(again.read(whole), image.read(whole))
+    group = zarr.open_group(out)
+    group.attrs["napari_restore"] = {**group.attrs["napari_restore"], "icc": "no base64"}
+    with pytest.raises(UnreadableImage, match="damaged attributes"):
+        open_image(out)
 
 
 def test_replaces_only_zarr_and_leaves_nothing(tmp_path: Path, data_dir: Path) -> None:

@@ -63,6 +63,19 @@ def test_10_and_12_bits_are_read(tmp_path: Path, bits: int, bands: int) -> None:
 
 @avif
 @deep
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_bits_are_those_of_the_codec_where_no_property_says_them(tmp_path: Path, bits: int) -> None:
+    values = scene().astype(np.uint16 if bits > 8 else np.uint8)
+    content = imagecodecs.avif_encode(values, level=100, bitspersample=bits)
+    assert b"pixi" in content
+    (tmp_path / "a.avif").write_bytes(content.replace(b"pixi", b"free"))
+    image = open_image(tmp_path / "a.avif")
+    assert image.dtype == values.dtype
+    assert not any("bits" in note for note in image.notes)
+
+
+@avif
+@deep
 def test_bits_that_are_not_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, values = tmp_path / "a.avif", scene().astype(np.uint16) * 4
     path.write_bytes(imagecodecs.avif_encode(values, level=100, bitspersample=10))

@@ -280,3 +280,25 @@ def test_frames_that_change_on_disk_are_read_again(
     found = np.asarray(now.shown.result.read(region))
     np.testing.assert_array_equal(found, np.asarray(nr.fuse(paths)))
     assert (found != before).any()
+
+
+@pytest.mark.slow
+def test_a_bracket_that_is_removed_while_it_is_read_again_stays_away(
+    panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
+) -> None:
+    fused(lambda: tab.add([str(photos)]))
+    path, viewer = photos / "a2.jpg", panel.viewer
+    moved = path.stat().st_mtime_ns + 10**9
+    with Image.open(path) as photo:
+        Image.fromarray(np.asarray(photo) // 2).save(path, exif=photo.getexif(), quality=95)
+    os.utime(path, ns=(moved, moved))
+    qtbot.waitUntil(lambda: tab.controller.is_busy)
+    viewer.layers.remove(panel.state.layer)
+    assert not tab.controller.is_busy
+    # Added again it is opened anew.
+    now = fused(lambda: tab.add([str(photos)]))
+    region = now.shown.result.region
+    paths = [photos / f"a{number}.jpg" for number in range(3)]
+    np.testing.assert_array_equal(
+        np.asarray(now.shown.result.read(region)), np.asarray(nr.fuse(paths))
+    )

@@ -236,8 +236,10 @@ def _packed_counts(context: Context) -> Arrays:
 def _unpacked(arrays: Arrays, name: str) -> npt.NDArray[Any]:
     from numcodecs import blosc
 
-    values = np.frombuffer(blosc.decompress(arrays[name]), COUNTED[name])
-    return values.reshape(arrays[f"{name}.shape"])
+    shape = tuple(arrays[f"{name}.shape"])
+    if 0 in shape:  # of an image without a valid pixel; Blosc unpacks no empty array
+        return np.empty(shape, COUNTED[name])
+    return np.frombuffer(blosc.decompress(arrays[name]), COUNTED[name]).reshape(shape)
 
 
 def _packed(overview: Overview, most: int) -> Arrays | None:

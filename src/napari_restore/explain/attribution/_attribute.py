@@ -396,9 +396,12 @@ def open_baseline(path: str | PathLike[str]) -> Image:
         return open_image(path)
     try:
         pixels = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        why = error.strerror or error
+        raise UnreadableImage(f"{file.name} cannot be read: {why}.", "Check its path.") from None
+    except (ValueError, EOFError):  # whose texts advise to load Python objects
         raise UnreadableImage(
-            f"{file.name} is no array: {error}.", "Write it by np.save."
+            f"{file.name} is no array of numbers, or is cut off.", "Write it by np.save."
         ) from None
     image = open_image(pixels)
     image.name = file.name

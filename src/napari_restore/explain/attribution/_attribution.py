@@ -215,6 +215,12 @@ class Attribution:
         from napari_restore.engine import digest
 
         target = Path(path)
+        of_rasters = sorted(options.keys() - {"overwrite"})
+        if of_rasters and not is_raster(target):
+            raise BadOutput(
+                f"{option(of_rasters[0])} is for rasters, and {target.name} is none.",
+                "Leave it out, or write a .tif.",
+            )
         with peak_in(self.record):
             if target.suffix.lower() in FIGURES:
                 written = self._save_figure(target, options)

@@ -116,7 +116,7 @@ def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
         axes = figure.add_subplot()
     drawn, total = _signed(axes, attribution)
     axes.figure.colorbar(drawn, ax=axes, label=_unit(total))
-    axes.set_title(title(attribution.record), loc="left")
+    axes.set_title(title(attribution.record), loc="left", parse_math=False)
     _frame([axes], attribution)
     return axes
 
@@ -131,6 +131,8 @@ class _Layout(NamedTuple):
 def _layout(attribution: Drawable, width_mm: float, exponent: float) -> _Layout:
     if not 0 < exponent <= 1:
         raise BadParameter(f"The exponent {exponent} is not in 0 … 1.", "Use for instance 0.5.")
+    if not 30 <= width_mm <= 2000:
+        raise BadParameter(f"A width of {width_mm} mm is outside 30 … 2000.", "180 is usual.")
     width, points = width_mm / 25.4, font_points(width_mm)
     text, below = wrapped_caption(caption(attribution.record), width, points)
     heights = [(0.75 if attribution.output is None else 0.55) * width, below]

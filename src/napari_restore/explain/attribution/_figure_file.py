@@ -31,8 +31,8 @@ def drawn_figure(
 
     width, heights = size
     fonts: Any = {"font.size": points, "axes.titlesize": "medium", "axes.titlelocation": "left"}
-    # Text as text, so that it can be searched and edited.
-    settings: Any = {**fonts, "svg.fonttype": "none", "pdf.fonttype": 42}
+    # Text as text, so that it can be searched and edited; names of files may have dollars.
+    settings: Any = {**fonts, "svg.fonttype": "none", "pdf.fonttype": 42, "text.parse_math": False}
     with rc_context(settings):
         figure = Figure(figsize=(width, sum(heights)), layout="constrained")
         FigureCanvasAgg(figure)

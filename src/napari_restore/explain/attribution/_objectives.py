@@ -128,7 +128,7 @@ def _function_in(file: File, name: str, *, trust: bool) -> OwnObjective:
     try:
         with run_script(file) as module:
             function = getattr(module, name, None)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(file.name, error) from error
     if not callable(function):
         raise BadParameter(f"{file.name} has no function {name!r}.", "Write FILE.py:function.")
@@ -136,9 +136,10 @@ def _function_in(file: File, name: str, *, trust: bool) -> OwnObjective:
     return found
 
 
-def _failed(name: str, error: Exception) -> BadParameter:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return BadParameter(f"{name} fails: {type(error).__name__}: {first}", "Check its code.")
+def _failed(name: str, error: BaseException) -> BadParameter:
+    kind, *lines = type(error).__name__, *str(error).strip().splitlines()
+    told = f"{kind}: {lines[0].rstrip('.')}" if lines else kind
+    return BadParameter(f"{name} fails: {told}.", "Check its code.")
 
 
 def _one_number(
@@ -149,10 +150,12 @@ def _one_number(
             value = function(y)
         except RestoreError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _failed(name, error) from error
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            told = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+            told = repr(value)
+            if isinstance(value, Tensor):
+                told = "a complex one" if value.numel() == 1 else f"shape {tuple(value.shape)}"
             raise BadParameter(
                 f"The objective {name} returns no single number but {told}.",
                 "Return a tensor of one element, as y.mean() is.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -176,6 +177,8 @@ def _own_attributes(job: ExportJob, place: Any) -> dict[str, Any]:
             return []
         return [values[band] for band in keep] + [extra] * alpha
 
+    if profile.icc:
+        description["icc"] = base64.b64encode(profile.icc).decode()
     interp = profile.colorinterp or ("undefined",) * like.bands
     return description | {
         "roles": [like.roles[band] for band in keep],

@@ -41,7 +41,7 @@ def raw_tags(path: Path) -> PhotoTags:
             if head.startswith(_FUJIFILM):
                 tags = _of_preview(file, path)
             elif head[4:11] == b"ftypcrx":
-                tags = _ofboxes_in(file)
+                tags = _of_boxes(file)
             else:
                 tags = _of_tiff(file, path)
     except (ValueError, struct.error, OSError, UnreadableImage):
@@ -68,7 +68,7 @@ def _of_preview(file: BinaryIO, path: Path) -> PhotoTags:
     return PhotoTags(exif=exif, xmp=found.xmp, iptc=found.iptc)
 
 
-def _ofboxes_in(file: BinaryIO) -> PhotoTags:
+def _of_boxes(file: BinaryIO) -> PhotoTags:
     tags, parts = PhotoTags(), dict[bytes, Directory]()
     end = file.seek(0, io.SEEK_END)
     for kind, start, after in boxes_in(file, 0, end):

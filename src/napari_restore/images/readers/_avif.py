@@ -31,6 +31,8 @@ BRANDS = frozenset((b"avif", b"avis"))
 CHUNK = 512
 MOST_PROPERTIES, MOST_BYTES = 0x7FFF, 64
 """Of an item: how many an index can name, and the bytes of one that are read."""
+HIGH, TWELVE = 0x40, 0x20
+"""Flags of a codec's configuration (AV1 in ISOBMFF): more than 8 bits a value, and then 12."""
 MOST_TABLE = 1 << 20
 """Bytes of the table of which item has which."""
 
@@ -124,6 +126,9 @@ def _coding_of(path: Path) -> _Coding:
             for kind, data in _properties(file):
                 if kind == b"pixi" and len(data) > 5:
                     found = found._replace(bits=max(data[5 : 5 + data[4]]))
+                elif kind == b"av1C" and data[2] & HIGH:
+                    # Said of every picture; "pixi" may be missing, but is all that a grid of pictures has.
+                    found = found._replace(bits=12 if data[2] & TWELVE else 10)
                 elif kind == b"colr" and data[:4] == b"nclx":
                     found = found._replace(curve=struct.unpack_from(">H", data, 6)[0])
         except (struct.error, ValueError, IndexError):  # the decoder says what is wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +28,7 @@ Array = npt.NDArray[Any]
 
 OWN_ATTRIBUTES = "napari_restore"
 """Attribute of this package's exports for metadata that OME does not define: CRS, transform,
-nodata …"""
+nodata, colour profile …"""
 
 
 class OmeZarrReader(Reader):
@@ -260,8 +261,9 @@ def checked_attributes(given: Any, bands: int, name: str) -> tuple[Profile, Geor
             f"{name} has damaged attributes ({field or 'napari_restore'}: {error}).",
             "Remove the attribute 'napari_restore' of the zarr group, or save the image again.",
         ) from error
-    fields = {field: values[field] for field in ("nodata", "tags", *PER_BAND) if field in values}
-    return Profile(**fields), place
+    known = ("nodata", "tags", "icc", *PER_BAND)
+    fields = {field: values[field] for field in known if field in values}
+    return Profile(**fields, is_display="icc" in fields and place is None), place
 
 
 def _georeference(values: Mapping[str, Any]) -> Georeference | None:
@@ -307,6 +309,10 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{type(value).__name__} instead of a text")
     return value
+
+
+def _bytes(value: Any) -> bytes:
+    return base64.b64decode(_text(value), validate=True)
 
 
 def _number(value: Any) -> float:
@@ -372,4 +378,5 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "units": _each(_optional(_text)),
     "tags": _spaces,
     "band_tags": _each(_spaces),
+    "icc": _bytes,
 }

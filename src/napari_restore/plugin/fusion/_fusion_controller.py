@@ -496,6 +496,9 @@ class FusionController(QObject):
                 del self._layers[number]
                 self._brackets.pop(number, None)
                 self._reread.pop(number, None)
+                if number == self.chosen:
+                    # What is being opened would bring it back.
+                    self._abandon()
                 self.frames_changed.emit()
 
 
