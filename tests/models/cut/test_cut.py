@@ -167,6 +167,12 @@ class _Positioned(nn.Module):
         return x * ramp + x.mean((2, 3), keepdim=True)
 
 
+class _Asking(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((2, 3), keepdim=True)
+        return x / mean if mean.min() > 0.1 else x
+
+
 class _Cumulated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.cumsum(2) - x.mean((2, 3), keepdim=True)
@@ -178,6 +184,7 @@ class _Cumulated(nn.Module):
         (_Sorted, r"median.* makes one value of all pixels"),
         (_All, r"bmm in attention relates all pixels to all others"),
         (_Positioned, "tiles differ from the whole image by"),
+        (_Asking, "its code asks for values of the image"),
         (_Cumulated, "cumsum.* depends on pixels farther than"),
         (lambda: nn.Conv2d(3, 3, 3, padding=1), "nothing is reduced over the image"),
     ],
@@ -185,6 +192,21 @@ class _Cumulated(nn.Module):
 def test_names_what_cannot_be_cut(make: type[nn.Module], why: str) -> None:
     with pytest.raises(Uncut, match=why):
         cut_into_sweeps(loaded(make()))
+
+
+class _OfWindows(Gated):
+    """Takes the mean of windows where an image is large, as published code for testing does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if max(x.shape[2:]) > 512:
+            return x - F.avg_pool2d(x, 17, 1, 8)
+        return x - x.mean((2, 3), keepdim=True)
+
+
+def test_large_images_that_are_computed_in_another_way_do_not_fit() -> None:
+    cut = cut_into_sweeps(loaded(_OfWindows()))
+    assert cut.fits(512, 300) == ""
+    assert "in different ways" in cut.fits(400, 700)
 
 
 def test_is_found_once_for_its_weights() -> None:

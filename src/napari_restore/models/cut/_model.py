@@ -12,6 +12,7 @@ from math import lcm
 import torch
 from torch import Tensor, nn
 
+from napari_restore.errors import RestoreError
 from napari_restore.models._frozen import frozen_copy
 from napari_restore.models._model import Statistics, placed_at
 from napari_restore.models._steps import Step, SweepInput
@@ -53,7 +54,7 @@ class CutModel(SweptModel):
         self.padding = "reflect"
         """How the module grows images to `padded_to`; "": images of other sizes do not fit."""
         self._bands = card.bands or len(card.roles) or 3
-        self._base, traced = self._traced(wrapped.module)
+        traced = self._first_traced()
         self._names = self._held(traced)
         nodes = normalised(traced.nodes)
         self._graph = Graph(nodes)
@@ -61,6 +62,7 @@ class CutModel(SweptModel):
             raise Uncut("nothing is reduced over the image")
         self.pieces = pieces_of(self._graph)
         self._nodes: dict[tuple[int, int], Nodes] = {(0, 0): nodes}
+        self._unfit: dict[tuple[int, int], str] = {}
         self._halos = [0] * len(self.pieces)
         period = lcm(*(piece.period for piece in self.pieces))
         self.card = replace(
@@ -75,10 +77,17 @@ class CutModel(SweptModel):
 
     # -- finding the sweeps ---------------------------------------------------------------
 
-    def _traced(self, module: nn.Module, rest: tuple[int, int] = (0, 0)) -> tuple[int, Traced]:
-        step = self.wrapped.card.size_step
-        bases = [lcm(base, step) for base in _BASES] if rest == (0, 0) else [self._base]
-        copied = frozen_copy(module).cpu().float()
+    def _first_traced(self) -> Traced:
+        for base in _BASES:
+            self._base = lcm(base, self.wrapped.card.size_step)
+            try:
+                return self._traced((0, 0))
+            except Uncut as error:
+                problem = error
+        raise problem
+
+    def _traced(self, rest: tuple[int, int], also: tuple[int, int] | None = None) -> Traced:
+        copied = frozen_copy(self.wrapped.module).cpu().float()
         self._copied = [copied]
 
         def call(x: Tensor) -> Tensor:
@@ -87,13 +96,8 @@ class CutModel(SweptModel):
                 raise Uncut("it returns no image of the size of its input")
             return y
 
-        for base in bases:
-            try:
-                with _TRACING:
-                    return base, trace(call, copied, self._bands, base, rest)
-            except Uncut as error:
-                problem = error
-        raise problem
+        with _TRACING:
+            return trace(call, copied, self._bands, self._base, rest, also)
 
     def _held(self, traced: Traced) -> dict[str, str]:
         """Return where the tensors of the operations lie in this model, by name; keeps the others."""
@@ -188,15 +192,25 @@ class CutModel(SweptModel):
 
     def fits(self, height: int, width: int) -> str:
         """Return why an image of this size cannot be cut; empty where it can."""
+        size = height, width
+        if size not in self._unfit:
+            try:
+                self._check_size(height, width)
+                self._unfit[size] = ""
+            except Uncut as error:
+                self._unfit[size] = str(error)
+        return self._unfit[size]
+
+    def _check_size(self, height: int, width: int) -> None:
         step = self.padded_to
         if not self.padding and (height % step or width % step):
-            return f"its sweeps are right only where sides are multiples of {step}"
-        padded = (-(-side // step) * step for side in (height, width))
-        try:
-            self.nodes_for(tuple(padded))  # type: ignore[arg-type]
-        except Uncut as error:
-            return str(error)
-        return ""
+            raise Uncut(f"its sweeps are right only where sides are multiples of {step}")
+        size = -(-height // step) * step, -(-width // step) * step
+        rest = size[0] % self.multiple, size[1] % self.multiple
+        # Code may ask for the size: what small images show need not hold for this one.
+        self._known_at(rest, size)
+        for edge in ((rest[0], 0), (0, rest[1])):
+            self.nodes_for(edge)
 
     @property
     def padded_to(self) -> int:
@@ -244,15 +258,17 @@ class CutModel(SweptModel):
 
     def nodes_for(self, rest: tuple[int, int]) -> Nodes:
         key = (rest[0] % self.multiple, rest[1] % self.multiple)
-        if key not in self._nodes:
-            _, traced = self._traced(self.wrapped.module, key)
-            nodes = normalised(traced.nodes)
-            base = self._nodes[0, 0]
-            same = [(a.op, a.inputs) == (b.op, b.inputs) for a, b in zip(nodes, base, strict=False)]
-            if len(nodes) != len(base) or not all(same):
-                raise Uncut("it computes images of such a size in another way")
-            self._nodes[key] = nodes
-        return self._nodes[key]
+        return self._nodes[key] if key in self._nodes else self._known_at(key)
+
+    def _known_at(self, key: tuple[int, int], also: tuple[int, int] | None = None) -> Nodes:
+        """Return the operations for sizes of so many pixels over the period, and for the size `also`."""
+        nodes = normalised(self._traced(key, also).nodes)
+        base = self._nodes[0, 0]
+        same = [(a.op, a.inputs) == (b.op, b.inputs) for a, b in zip(nodes, base, strict=False)]
+        if len(nodes) != len(base) or not all(same):
+            raise Uncut("it computes images of such a size in another way")
+        self._nodes[key] = nodes
+        return nodes
 
     def constant(self, name: str) -> Tensor:
         found = self
@@ -281,7 +297,9 @@ def cut_into_sweeps(wrapped: WrappedModel, content: str = "") -> CutModel:
                 known[content] = CutModel(wrapped)
             except Uncut as error:
                 known[content] = error
-            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            except RestoreError:
+                raise
+            except Exception as error:  # code of others raises anything
                 first = (str(error).strip().splitlines() or [""])[0]
                 known[content] = Uncut(f"its parts cannot be computed alone ({first})")
     found = known[content]
