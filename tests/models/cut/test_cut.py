@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import napari_restore as nr
 from napari_restore.models import Uncut, WrappedModel, cut_into_sweeps, load
+from napari_restore.models.cut._check import in_tiles
 
 # Torch's tracer takes seconds to import.
 pytestmark = pytest.mark.slow
@@ -132,6 +133,28 @@ def test_what_is_counted_and_equal_to_the_module(name: str) -> None:
         torch.testing.assert_close(
             cut(x), torch.cat([model(one[None]) for one in x]), rtol=0, atol=1e-5
         )
+
+
+CARDS = {
+    "range": ({"value_range": [-1, 1]}, (37, 54)),
+    "normalised": ({"mean": [0.4, 0.5, 0.6], "std": [0.2]}, (37, 54)),
+    "least": ({"bands": 3, "padded_to": 1, "min_size": 96, "whole": "means"}, (97, 131)),
+}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_zeros_and_least_size_are_those_of_the_card(name: str) -> None:
+    fields, (height, width) = CARDS[name]
+    torch.manual_seed(0)
+    model = load(Gated().eval(), card=fields)
+    cut = cut_into_sweeps(model)
+    assert (cut.padded_to, cut.padding) == (4, "zeros")
+    assert cut.fits(height, width) == ""
+    x = torch.rand(1, 3, height, width)
+    with torch.inference_mode():
+        torch.testing.assert_close(in_tiles(cut, x, 32), model(x), rtol=0, atol=1e-5)
+    least = model.card.min_size
+    assert least == 1 or "grown to its 96 pixels" in cut.fits(least - 1, 200)
 
 
 def test_halo_is_that_of_each_sweep() -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import RestoreError
+from napari_restore.models._adapted import Adapted
 from napari_restore.models._frozen import frozen_copy
 from napari_restore.models._model import Statistics, placed_at
 from napari_restore.models._steps import Step, SweepInput
@@ -65,11 +66,12 @@ class CutModel(SweptModel):
         self._unfit: dict[tuple[int, int], str] = {}
         self._halos = [0] * len(self.pieces)
         period = lcm(*(piece.period for piece in self.pieces))
+        self._side = -(-max(card.min_size, _LEAST_SIDE) // period) * period
         self.card = replace(
             self.card,
             multiple_of=period,
             padded_to=self._stride,
-            min_size=max(card.min_size, period, _LEAST_SIDE),
+            min_size=self._side,
         )
         self.eval().requires_grad_(False)
         with torch.no_grad():
@@ -123,9 +125,8 @@ class CutModel(SweptModel):
     def _measure(self) -> None:
         """Find halos and padding, and compare with the module on the whole image."""
         exact = self._in_float64()
-        side = -(-_LEAST_SIDE // self.multiple) * self.multiple
         like = torch.zeros(1, dtype=exact.dtype)
-        noise = _noise(self._bands, side, side).to(like)
+        noise = _noise(self._bands, self._side, self._side).to(like)
         statistics = run_steps(exact.steps(), noise, {})[1]
         self._halos = [halo_of(piece, exact, statistics, like) for piece in self.pieces]
         exact._halos = self._halos
@@ -139,8 +140,7 @@ class CutModel(SweptModel):
         copied = frozen_copy(self)
         try:
             copied.double()
-            side = -(-_LEAST_SIDE // self.multiple) * self.multiple
-            copied.wrapped(_noise(self._bands, side, side).double())
+            copied.wrapped(_noise(self._bands, self._side, self._side).double())
             copied.dtype = torch.float64
         except (RuntimeError, TypeError):
             copied = frozen_copy(self)
@@ -152,7 +152,7 @@ class CutModel(SweptModel):
         stride, period = self._stride, self.multiple
         steps = [n for n in range(stride, period + 1, stride) if period % n == 0]
         steps = [step for step in steps if step == period or self._knows(step)]
-        side = -(-_LEAST_SIDE // period) * period
+        side = self._side
         for step in steps:
             if step == 1:
                 return 1, "reflect"
@@ -160,7 +160,8 @@ class CutModel(SweptModel):
             height, width = x.shape[2:]
             y = exact.wrapped(x)
             for mode in _MODES:
-                grown = exact.wrapped(_grown(x, step, mode))[..., :height, :width]
+                size = height + -height % step, width + -width % step
+                grown = exact.wrapped(exact._grown(x, size, mode))[..., :height, :width]
                 if _agree(y, grown):
                     return step, mode
         return steps[0], ""
@@ -177,7 +178,9 @@ class CutModel(SweptModel):
         """Raise `Uncut` where tiles differ from the module on the whole image."""
         step = 1 if self.padding else self.padded_to
         tile = -(-_LEAST_SIDE // 2 // self.multiple) * self.multiple
-        for height, width in ((2 * tile + 13, 3 * tile + 7), (3 * tile + 3, 2 * tile - 5)):
+        least = self.wrapped.card.min_size
+        for sides in ((2 * tile + 13, 3 * tile + 7), (3 * tile + 3, 2 * tile - 5)):
+            height, width = (least + side % tile if side < least else side for side in sides)
             x = _noise(self._bands, height // step * step, width // step * step).to(exact.dtype)
             expected = exact.wrapped(x)
             found = difference(exact, x, expected, tile)
@@ -205,6 +208,9 @@ class CutModel(SweptModel):
         step = self.padded_to
         if not self.padding and (height % step or width % step):
             raise Uncut(f"its sweeps are right only where sides are multiples of {step}")
+        least = self.wrapped.card.min_size
+        if min(height, width) < least:
+            raise Uncut(f"images are grown to its {least} pixels first")
         size = -(-height // step) * step, -(-width // step) * step
         rest = size[0] % self.multiple, size[1] % self.multiple
         # Code may ask for the size: what small images show need not hold for this one.
@@ -241,11 +247,20 @@ class CutModel(SweptModel):
             inside = [int(limit) - first for limit, first in zip(size, origin, strict=True)]
             if inside[0] < x.shape[2] or inside[1] < x.shape[3]:
                 cut = item[:, : inside[0], : inside[1]]
-                beyond = (0, x.shape[3] - cut.shape[2], 0, x.shape[2] - cut.shape[1])
-                mode = "constant" if self.padding == "zeros" else "replicate"
-                item = nn.functional.pad(cut, beyond, mode)
+                item = self._grown(cut, (x.shape[2], x.shape[3]), self.padding)
             items.append(item)
         return torch.stack(items)
+
+    def _grown(self, x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+        """Return `x` (…, C, h, w) grown at bottom and right; zeros are those of the network."""
+        height, width = x.shape[-2:]
+        if mode != "zeros":
+            return nn.functional.pad(x, (0, size[1] - width, 0, size[0] - height), mode)
+        module = self.wrapped.module
+        zero = module.zero.to(x) if isinstance(module, Adapted) else x.new_zeros(1, 1, 1)
+        grown = zero.expand(*x.shape[:-2], *size).clone()
+        grown[..., :height, :width] = x
+        return grown
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
@@ -325,11 +340,6 @@ def _one_thread() -> Iterator[None]:
 def _noise(bands: int, height: int, width: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(1, bands, height, width, generator=generator)
-
-
-def _grown(x: Tensor, step: int, mode: str) -> Tensor:
-    beyond = [0, -x.shape[3] % step, 0, -x.shape[2] % step]
-    return nn.functional.pad(x, beyond, "constant" if mode == "zeros" else mode)
 
 
 def _agree(one: Tensor, other: Tensor) -> bool:

@@ -141,7 +141,9 @@ def trace(
             raise
         except Exception as error:  # code of others raises anything
             if "DataDependent" in type(error).__name__:
-                raise Uncut("its code asks for values of the image, which are not traced") from error
+                raise Uncut(
+                    "its code asks for values of the image, which are not traced"
+                ) from error
             first = (str(error).strip().splitlines() or [""])[0][:160]
             raise Uncut(f"it cannot be traced ({type(error).__name__}: {first})") from error
     return _fitted(graphs, sizes)
