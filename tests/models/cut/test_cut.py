@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import napari_restore as nr
+from napari_restore.explain.attribution import _context_choice
 from napari_restore.models import Uncut, WrappedModel, cut_into_sweeps, load
 from napari_restore.models.cut._check import in_tiles
 
@@ -258,6 +259,19 @@ def test_gradient_goes_through_the_sweeps() -> None:
     asked = {"box": nr.Region.from_xywh(40, 30, 16, 16), "steps": 2, "progress": False}
     whole = nr.attribute(image, model, **asked)
     cut = nr.attribute(image, cut_into_sweeps(model), context_gradient="through", **asked)
+    np.testing.assert_allclose(
+        cut.map, whole.map, rtol=0, atol=1e-7 * np.abs(whole.map).max() + 1e-9
+    )
+
+
+def test_the_map_does_not_depend_on_the_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes to go through them."""
+    monkeypatch.setattr(_context_choice, "LIMIT_SECONDS", 0.0)
+    image = np.random.default_rng(0).random((96, 120, 3)).astype("float32")
+    model = loaded(Transposed())
+    asked = {"box": nr.Region.from_xywh(40, 30, 16, 16), "steps": 2, "progress": False}
+    whole = nr.attribute(image, model, **asked)
+    cut = nr.attribute(image, cut_into_sweeps(model), **asked)
     np.testing.assert_allclose(
         cut.map, whole.map, rtol=0, atol=1e-7 * np.abs(whole.map).max() + 1e-9
     )
