@@ -205,7 +205,7 @@ def test_what_needs_the_whole_image_still_does_with_its_card(tmp_path: Path):
     model = nr.load_model(f"{tmp_path / 'stretch.py'}:Stretch", trust=True)
     assert not model.measured
     image = np.random.default_rng(0).random((200, 330, 3), np.float32)
-    plan = nr.plan(image, model, tile=64)
+    plan = nr.plan(image, model)
     assert plan.computing.is_whole
     assert any("the whole image in one pass" in note for note in plan.notes)
 

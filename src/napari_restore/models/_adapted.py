@@ -81,6 +81,11 @@ class Adapted(nn.Module):
             self.register_buffer(name, torch.tensor(value)[:, None, None], persistent=False)
         self.is_normalised = bool(card.mean or card.std)
 
+    @property
+    def zero(self) -> Tensor:
+        """What the network sees as zero, in values of the image, (C or 1, 1, 1)."""
+        return (self.mean - self.black) / self.span
+
     def forward(self, x: Tensor) -> Any:
         y = x if self.span == 1 and not self.black else x * self.span + self.black
         if self.is_normalised:

@@ -157,7 +157,7 @@ def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) 
     if "parameters" in fields_or_card:
         values["parameters"] = tuple(map(_parameter, fields_or_card["parameters"]))
     card = with_level(replace(fallback, **values))
-    _check_inputs(card)
+    check_inputs(card)
     limits = {
         "halo": (0, None),
         "inputs": (0, None),
@@ -184,7 +184,7 @@ def with_level(card: ModelCard) -> ModelCard:
     return replace(card, parameters=(sigma, *card.parameters))
 
 
-def _check_inputs(card: ModelCard) -> None:
+def check_inputs(card: ModelCard) -> None:
     """Raise `BadModel` for values that cannot be scaled."""
     for name in ("value_range", "output_range"):
         limits = getattr(card, name)

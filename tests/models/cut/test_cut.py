@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import napari_restore as nr
+from napari_restore.explain.attribution import _context_choice
 from napari_restore.models import Uncut, WrappedModel, cut_into_sweeps, load
+from napari_restore.models.cut._check import in_tiles
 
 # Torch's tracer takes seconds to import.
 pytestmark = pytest.mark.slow
@@ -134,6 +136,28 @@ def test_what_is_counted_and_equal_to_the_module(name: str) -> None:
         )
 
 
+CARDS = {
+    "range": ({"value_range": [-1, 1]}, (37, 54)),
+    "normalised": ({"mean": [0.4, 0.5, 0.6], "std": [0.2]}, (37, 54)),
+    "least": ({"bands": 3, "padded_to": 1, "min_size": 96, "whole": "means"}, (97, 131)),
+}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_zeros_and_least_size_are_those_of_the_card(name: str) -> None:
+    fields, (height, width) = CARDS[name]
+    torch.manual_seed(0)
+    model = load(Gated().eval(), card=fields)
+    cut = cut_into_sweeps(model)
+    assert (cut.padded_to, cut.padding) == (4, "zeros")
+    assert cut.fits(height, width) == ""
+    x = torch.rand(1, 3, height, width)
+    with torch.inference_mode():
+        torch.testing.assert_close(in_tiles(cut, x, 32), model(x), rtol=0, atol=1e-5)
+    least = model.card.min_size
+    assert least == 1 or "grown to its 96 pixels" in cut.fits(least - 1, 200)
+
+
 def test_halo_is_that_of_each_sweep() -> None:
     cut = cut_into_sweeps(loaded(Gated()))
     # One pixel of the first convolution, in whole cells; then one of the last.
@@ -167,6 +191,12 @@ class _Positioned(nn.Module):
         return x * ramp + x.mean((2, 3), keepdim=True)
 
 
+class _Asking(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((2, 3), keepdim=True)
+        return x / mean if mean.min() > 0.1 else x
+
+
 class _Cumulated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.cumsum(2) - x.mean((2, 3), keepdim=True)
@@ -178,6 +208,7 @@ class _Cumulated(nn.Module):
         (_Sorted, r"median.* makes one value of all pixels"),
         (_All, r"bmm in attention relates all pixels to all others"),
         (_Positioned, "tiles differ from the whole image by"),
+        (_Asking, "its code asks for values of the image"),
         (_Cumulated, "cumsum.* depends on pixels farther than"),
         (lambda: nn.Conv2d(3, 3, 3, padding=1), "nothing is reduced over the image"),
     ],
@@ -185,6 +216,21 @@ class _Cumulated(nn.Module):
 def test_names_what_cannot_be_cut(make: type[nn.Module], why: str) -> None:
     with pytest.raises(Uncut, match=why):
         cut_into_sweeps(loaded(make()))
+
+
+class _OfWindows(Gated):
+    """Takes the mean of windows where an image is large, as published code for testing does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if max(x.shape[2:]) > 512:
+            return x - F.avg_pool2d(x, 17, 1, 8)
+        return x - x.mean((2, 3), keepdim=True)
+
+
+def test_large_images_that_are_computed_in_another_way_do_not_fit() -> None:
+    cut = cut_into_sweeps(loaded(_OfWindows()))
+    assert cut.fits(512, 300) == ""
+    assert "in different ways" in cut.fits(400, 700)
 
 
 def test_is_found_once_for_its_weights() -> None:
@@ -213,6 +259,19 @@ def test_gradient_goes_through_the_sweeps() -> None:
     asked = {"box": nr.Region.from_xywh(40, 30, 16, 16), "steps": 2, "progress": False}
     whole = nr.attribute(image, model, **asked)
     cut = nr.attribute(image, cut_into_sweeps(model), context_gradient="through", **asked)
+    np.testing.assert_allclose(
+        cut.map, whole.map, rtol=0, atol=1e-7 * np.abs(whole.map).max() + 1e-9
+    )
+
+
+def test_the_map_does_not_depend_on_the_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes to go through them."""
+    monkeypatch.setattr(_context_choice, "LIMIT_SECONDS", 1e-9)
+    image = np.random.default_rng(0).random((96, 120, 3)).astype("float32")
+    model = loaded(Transposed())
+    asked = {"box": nr.Region.from_xywh(40, 30, 16, 16), "steps": 2, "progress": False}
+    whole = nr.attribute(image, model, **asked)
+    cut = nr.attribute(image, cut_into_sweeps(model), **asked)
     np.testing.assert_allclose(
         cut.map, whole.map, rtol=0, atol=1e-7 * np.abs(whole.map).max() + 1e-9
     )

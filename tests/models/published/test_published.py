@@ -214,6 +214,21 @@ def test_inspection_names_structure_and_sizes(tmp_path: Path) -> None:
     assert (again.card.halo, again.measured) == (7, False)
 
 
+def test_a_card_says_another_order_of_bands(tmp_path: Path) -> None:
+    bgr = ("blue", "green", "red")
+    model = load(_file(tmp_path, "aod-net"), card={"roles": list(bgr)})
+    assert model.card.roles == bgr
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [({"bands": 4}, "says bands 4; these weights have 3"), ({"mean": [1, 2]}, "2 values of mean")],
+)
+def test_a_card_of_other_bands_is_refused(fields: dict[str, Any], why: str, tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match=why):
+        load(_file(tmp_path, "aod-net"), card=fields)
+
+
 def test_unknown_weights_name_the_nearest(tmp_path: Path) -> None:
     state = _small("nafnet")
     near = {name: each for name, each in state.items() if ".sca." not in name}

@@ -10,6 +10,7 @@ from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._quadrature import NESTED
 from napari_restore.explain.attribution._request import CheckedAttribution
+from napari_restore.models import CutModel
 from napari_restore.questions import AUTO, STOP, THROUGH
 
 NONE = "none"
@@ -102,7 +103,9 @@ def choose_context(
     stopped = None if counted else context
     if requested != AUTO:
         return choice, stopped
-    if reason := _why_constant(request, seconds):
+    # The gradient of a network in one pass goes through all that it is: its sweeps must not change that.
+    spared = 0.0 if isinstance(source.plan.model, CutModel) else seconds
+    if reason := _why_constant(request, spared):
         return choice.stopped_for(reason), stopped
     return replace(choice, used=THROUGH, reason=f"predicted to take {seconds:.1f} s more"), context
 

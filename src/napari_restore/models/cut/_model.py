@@ -12,6 +12,8 @@ from math import lcm
 import torch
 from torch import Tensor, nn
 
+from napari_restore.errors import RestoreError
+from napari_restore.models._adapted import Adapted
 from napari_restore.models._frozen import frozen_copy
 from napari_restore.models._model import Statistics, placed_at
 from napari_restore.models._steps import Step, SweepInput
@@ -53,7 +55,7 @@ class CutModel(SweptModel):
         self.padding = "reflect"
         """How the module grows images to `padded_to`; "": images of other sizes do not fit."""
         self._bands = card.bands or len(card.roles) or 3
-        self._base, traced = self._traced(wrapped.module)
+        traced = self._first_traced()
         self._names = self._held(traced)
         nodes = normalised(traced.nodes)
         self._graph = Graph(nodes)
@@ -61,13 +63,15 @@ class CutModel(SweptModel):
             raise Uncut("nothing is reduced over the image")
         self.pieces = pieces_of(self._graph)
         self._nodes: dict[tuple[int, int], Nodes] = {(0, 0): nodes}
+        self._unfit: dict[tuple[int, int], str] = {}
         self._halos = [0] * len(self.pieces)
         period = lcm(*(piece.period for piece in self.pieces))
+        self._side = -(-max(card.min_size, _LEAST_SIDE) // period) * period
         self.card = replace(
             self.card,
             multiple_of=period,
             padded_to=self._stride,
-            min_size=max(card.min_size, period, _LEAST_SIDE),
+            min_size=self._side,
         )
         self.eval().requires_grad_(False)
         with torch.no_grad():
@@ -75,10 +79,17 @@ class CutModel(SweptModel):
 
     # -- finding the sweeps ---------------------------------------------------------------
 
-    def _traced(self, module: nn.Module, rest: tuple[int, int] = (0, 0)) -> tuple[int, Traced]:
-        step = self.wrapped.card.size_step
-        bases = [lcm(base, step) for base in _BASES] if rest == (0, 0) else [self._base]
-        copied = frozen_copy(module).cpu().float()
+    def _first_traced(self) -> Traced:
+        for base in _BASES:
+            self._base = lcm(base, self.wrapped.card.size_step)
+            try:
+                return self._traced((0, 0))
+            except Uncut as error:
+                problem = error
+        raise problem
+
+    def _traced(self, rest: tuple[int, int], also: tuple[int, int] | None = None) -> Traced:
+        copied = frozen_copy(self.wrapped.module).cpu().float()
         self._copied = [copied]
 
         def call(x: Tensor) -> Tensor:
@@ -87,13 +98,8 @@ class CutModel(SweptModel):
                 raise Uncut("it returns no image of the size of its input")
             return y
 
-        for base in bases:
-            try:
-                with _TRACING:
-                    return base, trace(call, copied, self._bands, base, rest)
-            except Uncut as error:
-                problem = error
-        raise problem
+        with _TRACING:
+            return trace(call, copied, self._bands, self._base, rest, also)
 
     def _held(self, traced: Traced) -> dict[str, str]:
         """Return where the tensors of the operations lie in this model, by name; keeps the others."""
@@ -119,9 +125,8 @@ class CutModel(SweptModel):
     def _measure(self) -> None:
         """Find halos and padding, and compare with the module on the whole image."""
         exact = self._in_float64()
-        side = -(-_LEAST_SIDE // self.multiple) * self.multiple
         like = torch.zeros(1, dtype=exact.dtype)
-        noise = _noise(self._bands, side, side).to(like)
+        noise = _noise(self._bands, self._side, self._side).to(like)
         statistics = run_steps(exact.steps(), noise, {})[1]
         self._halos = [halo_of(piece, exact, statistics, like) for piece in self.pieces]
         exact._halos = self._halos
@@ -135,8 +140,7 @@ class CutModel(SweptModel):
         copied = frozen_copy(self)
         try:
             copied.double()
-            side = -(-_LEAST_SIDE // self.multiple) * self.multiple
-            copied.wrapped(_noise(self._bands, side, side).double())
+            copied.wrapped(_noise(self._bands, self._side, self._side).double())
             copied.dtype = torch.float64
         except (RuntimeError, TypeError):
             copied = frozen_copy(self)
@@ -148,7 +152,7 @@ class CutModel(SweptModel):
         stride, period = self._stride, self.multiple
         steps = [n for n in range(stride, period + 1, stride) if period % n == 0]
         steps = [step for step in steps if step == period or self._knows(step)]
-        side = -(-_LEAST_SIDE // period) * period
+        side = self._side
         for step in steps:
             if step == 1:
                 return 1, "reflect"
@@ -156,7 +160,8 @@ class CutModel(SweptModel):
             height, width = x.shape[2:]
             y = exact.wrapped(x)
             for mode in _MODES:
-                grown = exact.wrapped(_grown(x, step, mode))[..., :height, :width]
+                size = height + -height % step, width + -width % step
+                grown = exact.wrapped(exact._grown(x, size, mode))[..., :height, :width]
                 if _agree(y, grown):
                     return step, mode
         return steps[0], ""
@@ -173,7 +178,9 @@ class CutModel(SweptModel):
         """Raise `Uncut` where tiles differ from the module on the whole image."""
         step = 1 if self.padding else self.padded_to
         tile = -(-_LEAST_SIDE // 2 // self.multiple) * self.multiple
-        for height, width in ((2 * tile + 13, 3 * tile + 7), (3 * tile + 3, 2 * tile - 5)):
+        least = self.wrapped.card.min_size
+        for sides in ((2 * tile + 13, 3 * tile + 7), (3 * tile + 3, 2 * tile - 5)):
+            height, width = (least + side % tile if side < least else side for side in sides)
             x = _noise(self._bands, height // step * step, width // step * step).to(exact.dtype)
             expected = exact.wrapped(x)
             found = difference(exact, x, expected, tile)
@@ -188,15 +195,28 @@ class CutModel(SweptModel):
 
     def fits(self, height: int, width: int) -> str:
         """Return why an image of this size cannot be cut; empty where it can."""
+        size = height, width
+        if size not in self._unfit:
+            try:
+                self._check_size(height, width)
+                self._unfit[size] = ""
+            except Uncut as error:
+                self._unfit[size] = str(error)
+        return self._unfit[size]
+
+    def _check_size(self, height: int, width: int) -> None:
         step = self.padded_to
         if not self.padding and (height % step or width % step):
-            return f"its sweeps are right only where sides are multiples of {step}"
-        padded = (-(-side // step) * step for side in (height, width))
-        try:
-            self.nodes_for(tuple(padded))  # type: ignore[arg-type]
-        except Uncut as error:
-            return str(error)
-        return ""
+            raise Uncut(f"its sweeps are right only where sides are multiples of {step}")
+        least = self.wrapped.card.min_size
+        if min(height, width) < least:
+            raise Uncut(f"images are grown to its {least} pixels first")
+        size = -(-height // step) * step, -(-width // step) * step
+        rest = size[0] % self.multiple, size[1] % self.multiple
+        # Code may ask for the size: what small images show need not hold for this one.
+        self._known_at(rest, size)
+        for edge in ((rest[0], 0), (0, rest[1])):
+            self.nodes_for(edge)
 
     @property
     def padded_to(self) -> int:
@@ -227,11 +247,20 @@ class CutModel(SweptModel):
             inside = [int(limit) - first for limit, first in zip(size, origin, strict=True)]
             if inside[0] < x.shape[2] or inside[1] < x.shape[3]:
                 cut = item[:, : inside[0], : inside[1]]
-                beyond = (0, x.shape[3] - cut.shape[2], 0, x.shape[2] - cut.shape[1])
-                mode = "constant" if self.padding == "zeros" else "replicate"
-                item = nn.functional.pad(cut, beyond, mode)
+                item = self._grown(cut, (x.shape[2], x.shape[3]), self.padding)
             items.append(item)
         return torch.stack(items)
+
+    def _grown(self, x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+        """Return `x` (…, C, h, w) grown at bottom and right; zeros are those of the network."""
+        height, width = x.shape[-2:]
+        if mode != "zeros":
+            return nn.functional.pad(x, (0, size[1] - width, 0, size[0] - height), mode)
+        module = self.wrapped.module
+        zero = module.zero.to(x) if isinstance(module, Adapted) else x.new_zeros(1, 1, 1)
+        grown = zero.expand(*x.shape[:-2], *size).clone()
+        grown[..., :height, :width] = x
+        return grown
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
@@ -244,15 +273,17 @@ class CutModel(SweptModel):
 
     def nodes_for(self, rest: tuple[int, int]) -> Nodes:
         key = (rest[0] % self.multiple, rest[1] % self.multiple)
-        if key not in self._nodes:
-            _, traced = self._traced(self.wrapped.module, key)
-            nodes = normalised(traced.nodes)
-            base = self._nodes[0, 0]
-            same = [(a.op, a.inputs) == (b.op, b.inputs) for a, b in zip(nodes, base, strict=False)]
-            if len(nodes) != len(base) or not all(same):
-                raise Uncut("it computes images of such a size in another way")
-            self._nodes[key] = nodes
-        return self._nodes[key]
+        return self._nodes[key] if key in self._nodes else self._known_at(key)
+
+    def _known_at(self, key: tuple[int, int], also: tuple[int, int] | None = None) -> Nodes:
+        """Return the operations for sizes of so many pixels over the period, and for the size `also`."""
+        nodes = normalised(self._traced(key, also).nodes)
+        base = self._nodes[0, 0]
+        same = [(a.op, a.inputs) == (b.op, b.inputs) for a, b in zip(nodes, base, strict=False)]
+        if len(nodes) != len(base) or not all(same):
+            raise Uncut("it computes images of such a size in another way")
+        self._nodes[key] = nodes
+        return nodes
 
     def constant(self, name: str) -> Tensor:
         found = self
@@ -281,7 +312,9 @@ def cut_into_sweeps(wrapped: WrappedModel, content: str = "") -> CutModel:
                 known[content] = CutModel(wrapped)
             except Uncut as error:
                 known[content] = error
-            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            except RestoreError:
+                raise
+            except Exception as error:  # code of others raises anything
                 first = (str(error).strip().splitlines() or [""])[0]
                 known[content] = Uncut(f"its parts cannot be computed alone ({first})")
     found = known[content]
@@ -307,11 +340,6 @@ def _one_thread() -> Iterator[None]:
 def _noise(bands: int, height: int, width: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(1, bands, height, width, generator=generator)
-
-
-def _grown(x: Tensor, step: int, mode: str) -> Tensor:
-    beyond = [0, -x.shape[3] % step, 0, -x.shape[2] % step]
-    return nn.functional.pad(x, beyond, "constant" if mode == "zeros" else mode)
 
 
 def _agree(one: Tensor, other: Tensor) -> bool:

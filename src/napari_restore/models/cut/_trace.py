@@ -120,16 +120,19 @@ def trace(
     bands: int,
     base: int,
     rest: tuple[int, int] = (0, 0),
+    also: tuple[int, int] | None = None,
 ) -> Traced:
     """Return the operations of `call`, which calls `module` on an image (1, bands, H, W).
 
-    It is called on shapes alone, of sizes that are multiples of `base` and `rest` more. `module` is
-    in evaluation mode, and belongs to the caller. Raises `Uncut`.
+    It is called on shapes alone, of sizes that are multiples of `base` and `rest` more, and of the
+    size `also`, for which the same operations must hold. `module` is in evaluation mode, and belongs
+    to the caller. Raises `Uncut`.
     """
     unit = base if base >= 64 else base * -(-64 // base)
     heights = [unit * n + rest[0] for n in (2, 3)]
     widths = [unit * n + rest[1] for n in (4, 5)]
     sizes = [(height, width) for width in widths for height in heights]
+    sizes += [] if also is None else [also]
     graphs = []
     for size in sizes:
         try:
@@ -137,6 +140,10 @@ def trace(
         except Uncut:
             raise
         except Exception as error:  # code of others raises anything
+            if "DataDependent" in type(error).__name__:
+                raise Uncut(
+                    "its code asks for values of the image, which are not traced"
+                ) from error
             first = (str(error).strip().splitlines() or [""])[0][:160]
             raise Uncut(f"it cannot be traced ({type(error).__name__}: {first})") from error
     return _fitted(graphs, sizes)
@@ -288,14 +295,16 @@ def _fit(values: Sequence[Any], sizes: Any, numbers: Any, node: Any) -> Any:
 
 
 def _fit_number(values: Sequence[int], sizes: Sequence[tuple[int, int]]) -> Size:
-    v11, v21, v12, v22 = (Fraction(int(each)) for each in values)
-    if v11 == v21 == v12 == v22:
-        return constant(int(v11))
+    v11, v21, v12, v22 = (Fraction(int(each)) for each in values[:4])
     (h1, w1), (h2, _), (_, w2) = sizes[:3]
     d = (v22 - v21 - v12 + v11) / ((h2 - h1) * (w2 - w1))
     b = (v21 - v11) / (h2 - h1) - d * w1
     c = (v12 - v11) / (w2 - w1) - d * h1
-    return Size(v11 - b * h1 - c * w1 - d * h1 * w1, b, c, d)
+    size = Size(v11 - b * h1 - c * w1 - d * h1 * w1, b, c, d)
+    for value, (height, width) in zip(values[4:], sizes[4:], strict=True):
+        if size.at(height, width) != int(value):
+            raise Uncut(f"it computes images of {width} × {height} pixels in another way")
+    return size
 
 
 def used(nodes: Nodes) -> Nodes:

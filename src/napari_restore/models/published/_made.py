@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from napari_restore.errors import BadModel
 from napari_restore.models._card import ModelCard
 from napari_restore.models._registry import resolve
 
@@ -19,17 +20,24 @@ _COLOURS = ("red", "green", "blue")
 def made(network: str, title: str, card: ModelCard, **sizes: Any) -> WrappedModel:
     """Return the model of the structure `title`, the class `network`, ``"module:Class"``.
 
-    What its tiles must see is still to be measured.
+    What its tiles must see is still to be measured. Raises `BadModel` for a card of other bands.
     """
-    from napari_restore.models._wrap import WrappedModel
+    from napari_restore.models._wrap import WrappedModel, check_inputs
 
     module = resolve(network)(**sizes)
-    roles = _COLOURS if module.bands == len(_COLOURS) else ()
+    if card.bands not in (None, module.bands):
+        raise BadModel(
+            f"The card of {card.id} says bands {card.bands}; these weights have {module.bands}.",
+            "Correct the field bands.",
+        )
+    # A card may say another order.
+    roles = card.roles or (_COLOURS if module.bands == len(_COLOURS) else ())
     if card.noise_level is not None and getattr(module, "inputs", None) == module.bands:
         # Weights for one level alone.
         card = replace(card, noise_level=None, parameters=(), values={})
     step = module.step
     card = replace(card, bands=module.bands, roles=roles, multiple_of=step, padded_to=step)
+    check_inputs(card)
     model = WrappedModel(module, card)
     model.measured = True
     model.structure = described(title, sizes)
