@@ -130,7 +130,7 @@ def test_the_figure_outlines_what_was_asked_about(question: Any) -> None:
 
     _panels(figure, nr.attribute(scene(), wrapped(Small()), **question, **OPTIONS), 0.5)
     drawn = [axis for axis in figure.axes if axis.patches]
-    assert len(drawn) == 4
+    assert len(drawn) == 5
     corners = {tuple(corner) for corner in drawn[0].patches[0].get_xy()}
     box = {(60, 40), (84, 40), (84, 56), (60, 56)}
     assert corners == ({(x, y) for y, x in TRIANGLE} if "polygon" in question else box)

@@ -69,7 +69,7 @@ from ._steps import (
 from ._sweeps import SweptModel, run_steps
 from ._weights import fill, randomise, read_state, sha256_of_file, sha256_of_state
 from ._wrap import WrappedModel
-from .cut import CutModel, Uncut, cut_into_sweeps
+from .traced import CutModel, Uncut, cut_into_sweeps
 
 __all__ = [
     "BINS",

@@ -159,7 +159,7 @@ def test_an_image_without_a_valid_pixel_gives_finite_statistics(model):
 def test_training_sees_what_the_image_will_get(monkeypatch):
     # But for what is held back then.
     monkeypatch.setattr(_restraint, "LOST", 1.0)
-    monkeypatch.setattr(_restraint, "UNSURE", 0.0)
+    monkeypatch.setattr(_restraint, "UNSURE", (0.0, 0.0))
     model = drawn()
     x = 0.4 + 0.6 * scene(128, 192)
     later = model(x)

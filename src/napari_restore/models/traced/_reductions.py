@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._steps import Sums
-from napari_restore.models.cut._trace import (
-    Node,
+from napari_restore.models.traced._trace import (
     Nodes,
+    Operation,
     Uncut,
     getitem,
 )
@@ -42,7 +42,7 @@ class Reduction:
     """A reduction over the image: operation `number`, whose spatial operands are `features`."""
 
     number: int
-    node: Node
+    node: Operation
     features: tuple[int, ...]
 
     @property
@@ -139,7 +139,7 @@ class Reduction:
         return reduced_dims(self.node, ndim)
 
 
-def reduced_dims(node: Node, ndim: int) -> tuple[tuple[int, ...], bool]:
+def reduced_dims(node: Operation, ndim: int) -> tuple[tuple[int, ...], bool]:
     """Return the axes that a reduction takes, and whether it keeps them."""
     first = 2 if node.op in _NORMS else 1
     given = node.args[first] if len(node.args) > first else node.kwargs.get("dim")

@@ -11,8 +11,8 @@ from math import isqrt, lcm, prod
 import torch
 from torch import Tensor
 
-from napari_restore.models.cut._reductions import Reduction, reduction_of
-from napari_restore.models.cut._trace import Nodes, Shape, Uncut, getitem
+from napari_restore.models.traced._reductions import Reduction, reduction_of
+from napari_restore.models.traced._trace import Nodes, Shape, Uncut, getitem
 
 _aten = torch.ops.aten
 VIEWS = {
@@ -29,7 +29,7 @@ _PER_FLOAT = 120
 
 
 @dataclass(frozen=True)
-class Layout:
+class SpatialLayout:
     """How a tensor holds a map: its axes are channels "c", rows "y", columns "x" or both "p"."""
 
     axes: str
@@ -61,7 +61,7 @@ class Layout:
         return x.permute(order)
 
 
-def layout_of(shape: Shape | None) -> Layout | None:
+def layout_of(shape: Shape | None) -> SpatialLayout | None:
     """Return the layout of a tensor's shape; None where it is no map."""
     if shape is None:
         return None
@@ -86,7 +86,7 @@ def layout_of(shape: Shape | None) -> Layout | None:
         whole = scales[0] == scales[1] == Fraction(1, stride)
     else:
         return None
-    return Layout(axes, tuple(sizes), stride) if whole else None
+    return SpatialLayout(axes, tuple(sizes), stride) if whole else None
 
 
 class Graph:
@@ -145,7 +145,7 @@ class Graph:
         return self.level[self.result]
 
     @cached_property
-    def layouts(self) -> list[Layout | None]:
+    def layouts(self) -> list[SpatialLayout | None]:
         return [
             layout_of(node.shape) if self.spatial[n] else None for n, node in enumerate(self.nodes)
         ]

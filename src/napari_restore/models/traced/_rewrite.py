@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from napari_restore.models.cut._reductions import reduced_dims
-from napari_restore.models.cut._trace import (
-    Node,
+from napari_restore.models.traced._reductions import reduced_dims
+from napari_restore.models.traced._trace import (
     Nodes,
+    Operation,
     Ref,
     Shape,
     Size,
@@ -39,14 +39,14 @@ class _Writer:
         self.new: dict[int, int] = {}
         self.items: dict[int, tuple[int, ...]] = {}
         """Results of what returns several, where they are written one by one."""
-        self.users: dict[int, list[Node]] = {}
+        self.users: dict[int, list[Operation]] = {}
         for node in nodes:
             for each in node.inputs:
                 self.users.setdefault(each, []).append(node)
 
-    def add(self, like: Node, op: Any, *args: Any, shape: Shape | None, **kwargs: Any) -> Ref:
+    def add(self, like: Operation, op: Any, *args: Any, shape: Shape | None, **kwargs: Any) -> Ref:
         """Write an operation that stands where `like` does."""
-        self.made.append(Node(op, args, kwargs, shape, like.where))
+        self.made.append(Operation(op, args, kwargs, shape, like.where))
         return Ref(len(self.made) - 1)
 
     def moved(self, value: Any) -> Any:
@@ -64,7 +64,7 @@ class _Writer:
         )
 
 
-_Rule = Callable[[_Writer, int, Node], bool]
+_Rule = Callable[[_Writer, int, Operation], bool]
 """Writes operation `number` in another way; False: it is to be written as it is."""
 
 
@@ -83,7 +83,7 @@ def _rewritten(nodes: Nodes, rules: list[_Rule]) -> Nodes:
 # -- one reduction in place of another ---------------------------------------------------
 
 
-def _mean_and_variance(writer: _Writer, number: int, node: Node) -> bool:
+def _mean_and_variance(writer: _Writer, number: int, node: Operation) -> bool:
     """Write `var_mean` as two operations."""
     if node.op is not _aten.var_mean.correction:
         return False
@@ -97,7 +97,7 @@ def _mean_and_variance(writer: _Writer, number: int, node: Node) -> bool:
     return True
 
 
-def _softmax(writer: _Writer, number: int, node: Node) -> bool:
+def _softmax(writer: _Writer, number: int, node: Operation) -> bool:
     """Write a softmax over the image by its largest value and its sum."""
     if node.op not in (_aten._softmax.default, _aten._safe_softmax.default):
         return False
@@ -117,7 +117,7 @@ def _softmax(writer: _Writer, number: int, node: Node) -> bool:
     return True
 
 
-def _largest(writer: _Writer, number: int, node: Node) -> bool:
+def _largest(writer: _Writer, number: int, node: Operation) -> bool:
     """Write a pool to one value, and a maximum whose place is not used, as `amax`."""
     if node.op is _aten.adaptive_max_pool2d.default and node.args[1] == [1, 1]:
         given: tuple[Any, ...] = ([-2, -1], True)
@@ -131,7 +131,7 @@ def _largest(writer: _Writer, number: int, node: Node) -> bool:
     return True
 
 
-def _whole_pool(writer: _Writer, number: int, node: Node) -> bool:
+def _whole_pool(writer: _Writer, number: int, node: Operation) -> bool:
     """Write a pool as large as the image as a mean."""
     if node.op is not _aten.avg_pool2d.default or not _is_single(node.shape):
         return False
@@ -141,7 +141,7 @@ def _whole_pool(writer: _Writer, number: int, node: Node) -> bool:
     return True
 
 
-def _spread(writer: _Writer, number: int, node: Node) -> bool:
+def _spread(writer: _Writer, number: int, node: Operation) -> bool:
     """Write the mean of (x - mean)² as a variance, which is counted together with the mean."""
     found = _spread_of(node, writer.nodes)
     if found is None:
@@ -155,7 +155,7 @@ def _spread(writer: _Writer, number: int, node: Node) -> bool:
     return True
 
 
-def _both_axes(writer: _Writer, number: int, node: Node) -> bool:
+def _both_axes(writer: _Writer, number: int, node: Operation) -> bool:
     """Write a reduction of one axis of the image, then of the other, as one."""
     found = _over_both(node, writer.nodes)
     if found is None:
@@ -184,7 +184,7 @@ def _is_single(shape: Shape | None) -> bool:
     return shape is not None and not _varies(shape)
 
 
-def _spread_of(node: Node, nodes: Nodes) -> tuple[int, tuple[int, ...], bool] | None:
+def _spread_of(node: Operation, nodes: Nodes) -> tuple[int, tuple[int, ...], bool] | None:
     """Return operand, axes and keepdim of a variance that is written out: the mean of (x - mean)²."""
     if node.op is not _aten.mean.dim or not _is_single(node.shape):
         return None
@@ -208,7 +208,7 @@ def _spread_of(node: Node, nodes: Nodes) -> tuple[int, tuple[int, ...], bool] | 
 _STEPWISE = {_aten.sum.dim_IntList, _aten.mean.dim, _aten.amax.default, _aten.amin.default}
 
 
-def _over_both(node: Node, nodes: Nodes) -> tuple[int, tuple[int, ...], bool] | None:
+def _over_both(node: Operation, nodes: Nodes) -> tuple[int, tuple[int, ...], bool] | None:
     """Return operand, axes and keepdim of a reduction of one axis of the image, then the other."""
     if node.op not in _STEPWISE or not _is_single(node.shape):
         return None
@@ -234,7 +234,7 @@ _UNARY = {
 _SCALINGS = {_aten.div.Tensor, _aten.mul.Tensor, _aten.div.Scalar, _aten.mul.Scalar}
 
 
-def _without_scales(writer: _Writer, number: int, node: Node) -> bool:
+def _without_scales(writer: _Writer, number: int, node: Operation) -> bool:
     """Take factors of an image out of a product over its pixels.
 
     Transposed attention divides queries and keys by their norms over the image first. Their product

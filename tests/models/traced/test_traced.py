@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import napari_restore as nr
 from napari_restore.explain.attribution import _context_choice
 from napari_restore.models import Uncut, WrappedModel, cut_into_sweeps, load
-from napari_restore.models.cut._check import in_tiles
+from napari_restore.models.traced._check import in_tiles
 
 # Torch's tracer takes seconds to import.
 pytestmark = pytest.mark.slow

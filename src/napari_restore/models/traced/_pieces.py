@@ -11,9 +11,9 @@ from torch import Tensor
 
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
-from napari_restore.models.cut._graph import Graph, least_cut
-from napari_restore.models.cut._reductions import Reduction
-from napari_restore.models.cut._trace import Node, Nodes, Ref, Size, Uncut, mapped
+from napari_restore.models.traced._graph import Graph, least_cut
+from napari_restore.models.traced._reductions import Reduction
+from napari_restore.models.traced._trace import Nodes, Operation, Ref, Size, Uncut, mapped
 
 _aten = torch.ops.aten
 _VIEWED = {_aten.view.default, _aten._unsafe_view.default}
@@ -128,7 +128,7 @@ def _rest(box: tuple[int, int], period: int) -> tuple[int, int]:
 
 
 def _computed(
-    node: Node,
+    node: Operation,
     is_single: bool,
     values: Mapping[int, Tensor],
     host: Host,

@@ -55,7 +55,7 @@ class Ref:
 
 
 @dataclass(frozen=True)
-class Node:
+class Operation:
     """One operation; its arguments are values, `Ref`s and `Size`s, in nested lists."""
 
     op: Any
@@ -83,7 +83,7 @@ class Node:
         return f"{self.name} in {self.where}" if self.where else self.name
 
 
-Nodes = list[Node]
+Nodes = list[Operation]
 
 
 @dataclass
@@ -230,21 +230,21 @@ def _fitted(graphs: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> Traced:
         where = node.meta.get("place", "")
         shape = _fit_shape([each.meta.get("val") for each in same], sizes)
         if node.op == "placeholder":
-            traced.nodes.append(Node("input", shape=shape))
+            traced.nodes.append(Operation("input", shape=shape))
         elif node.op == "get_attr":
             held = _attribute(graphs[0], node.target)
             traced.constants[node.target] = held
-            traced.nodes.append(Node("constant", (node.target,), shape=shape, where=where))
+            traced.nodes.append(Operation("constant", (node.target,), shape=shape, where=where))
         elif node.op == "call_function":
             arguments = [(each.args, dict(each.kwargs)) for each in same]
             args, kwargs = _fit(arguments, sizes, numbers, node)
-            traced.nodes.append(Node(node.target, tuple(args), kwargs, shape, where))
+            traced.nodes.append(Operation(node.target, tuple(args), kwargs, shape, where))
         else:
             returned = node.args[0]
             result = numbers[0][returned[0] if isinstance(returned, (tuple, list)) else returned]
             # The result is the last of the list.
             traced.nodes.append(
-                Node(_aten.alias.default, (Ref(result),), {}, traced.nodes[result].shape)
+                Operation(_aten.alias.default, (Ref(result),), {}, traced.nodes[result].shape)
             )
     return traced
 

@@ -20,11 +20,11 @@ from napari_restore.models._steps import Step, SweepInput
 from napari_restore.models._sweeps import SweptModel, run_steps
 from napari_restore.models._unfit import image_in
 from napari_restore.models._wrap import WrappedModel
-from napari_restore.models.cut._check import difference
-from napari_restore.models.cut._graph import Graph
-from napari_restore.models.cut._pieces import halo_of, pieces_of, sweep_of
-from napari_restore.models.cut._rewrite import normalised
-from napari_restore.models.cut._trace import Nodes, Traced, Uncut, trace
+from napari_restore.models.traced._check import difference
+from napari_restore.models.traced._graph import Graph
+from napari_restore.models.traced._pieces import halo_of, pieces_of, sweep_of
+from napari_restore.models.traced._rewrite import normalised
+from napari_restore.models.traced._trace import Nodes, Traced, Uncut, trace
 
 _BASES = (64, 96, 80, 112)
 """Sides at whose multiples a module is traced: the first that explains its sizes."""
