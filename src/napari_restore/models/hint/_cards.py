@@ -121,8 +121,8 @@ LOWLIGHT = replace(
     SMALL,
     id="hint-small-lowlight",
     title="HINT, small, low light",
-    summary="Brightens pictures that were taken in too little light, and removes the noise that this "
-    "brings out.",
+    summary="Brightens pictures that were taken in too little light. Noise of a camera stays in part: "
+    "remove it first, with hint-small-denoise.",
     task="lowlight",
     weights_sha256="47e92d4ab3d0bc831cb0df8e357a502634899750809c97c8bdb0c1912f850db6",
     weights_note="",
