@@ -39,6 +39,21 @@ from ._networks import (
 
 TILED = _networks.TILED | _more_networks.TILED
 WHOLE = _networks.WHOLE | _more_networks.WHOLE
+SWEPT = frozenset(
+    (
+        *("nafnet-sca", "restormer", "ffa-net", "cbam", "instance-norm", "min-max", "brightest"),
+        *(
+            "count",
+            "hinet",
+            "aspp-pooled",
+            "squeezed",
+            "group-norm",
+            "batch-statistics",
+            "grey-world",
+        ),
+    )
+)
+"""Those of `WHOLE` that are cut into sweeps."""
 SIZE = 331, 413
 """Odd, as images are."""
 MEMORY = 1 << 30
@@ -102,14 +117,16 @@ def test_tiles_are_what_the_module_makes_of_the_whole(name, restored, any_tiles)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*WHOLE, *BY_SIZE])
-def test_what_depends_on_the_whole_is_run_in_one_pass(name, restored):
+def test_what_depends_on_the_whole_is_what_the_module_makes_of_it(name, restored, any_tiles):
+    """In sweeps that are found by themselves, else in one pass."""
     module = network((WHOLE | BY_SIZE)[name])
     x = scene(*SIZE)
     wanted, region = one_pass(module, x), CUTS[1][1]
     for tile, region in CUTS[:2]:
         found, record = restored(x, module, tile=tile, region=region)
-        assert record["plan"]["tiles"] == 1
-        assert any("whole image in one pass" in note for note in record["plan"]["notes"])
+        assert (record["plan"]["tiles"] > 1) == (name in SWEPT)
+        note = "sweeps, which count" if name in SWEPT else "whole image in one pass"
+        assert any(note in said for said in record["plan"]["notes"])
         assert_same(found, wanted if region is None else wanted[(..., *region.slices)])
 
 
@@ -364,8 +381,15 @@ def test_the_whole_can_be_asked_for(restored):
 def test_an_image_that_does_not_fit_in_one_pass_names_one_that_does():
     image = np.zeros((6000, 9000, 3), np.float32)
     with pytest.raises(BudgetTooSmall, match="depends on the whole image") as error:
-        nr.plan(image, nr.load_model(network(Restormer)), memory="300MiB", device="cpu")
+        nr.plan(image, nr.load_model(network(WHOLE["dcp"])), memory="300MiB", device="cpu")
     assert "pixels." in error.value.hint
+
+
+@pytest.mark.slow
+def test_an_image_that_does_not_fit_in_one_pass_runs_in_sweeps():
+    image = np.zeros((6000, 9000, 3), np.float32)
+    plan = nr.plan(image, nr.load_model(network(Restormer)), memory="1GiB", device="cpu")
+    assert any("sweeps, which count" in note for note in plan.notes)
 
 
 @pytest.mark.slow
