@@ -210,7 +210,7 @@ def test_refusals_are_one_sentence(panel: Any, qtbot: Any, tmp_path: Path, shown
     save_file({"stem.weight": torch.ones(2, 3, 1, 1)}, path)
     drop(panel, path)
     qtbot.waitUntil(lambda: bool(shown))
-    assert "fits none of the networks known here" in shown[0]
+    assert "of no network known here" in shown[0]
     assert panel.bar.message.text() == ""
     empty = tmp_path / "empty.py"
     empty.write_text("x = 1\n")
