@@ -93,4 +93,4 @@ def test_a_live_result_goes_with_its_image(panel: Any, qtbot: Any, photo: Any):
     (variant,) = panel.state.variants
     assert variant.name == f"Live: Unchanged – {photo.name}"
     panel.viewer.layers.remove(photo)
-    assert panel.state.variants == ()
+    qtbot.waitUntil(lambda: panel.state.variants == ())
