@@ -24,7 +24,7 @@ from ._context import (
 from ._exposure_curves import pairs_of, sampled_values
 from ._frozen import frozen_copy, is_frozen
 from ._known import known_network
-from ._layers import pad_to_multiple, reflected
+from ._layers import from_windows, pad_to_multiple, reflected, to_windows
 from ._load import RANDOM_WEIGHTS, load, random_twin, shipped_weights
 from ._model import (
     WITHOUT,
@@ -132,6 +132,7 @@ __all__ = [
     "factories_in",
     "fill",
     "for_frames",
+    "from_windows",
     "frozen_copy",
     "identity_of",
     "in_words",
@@ -166,6 +167,7 @@ __all__ = [
     "ships",
     "stitch",
     "structures",
+    "to_windows",
     "transmission_at",
     "windows_along",
     "write_card",

@@ -101,9 +101,9 @@ class ModelCard:
     """What a network gives for black and white; None: as its input is, `mean` and `std` too."""
     noise_level: float | None = None
     """Default of the parameter `sigma`, a standard deviation of the noise in steps of 8 bits; None: the
-    network is told no noise level."""
+    network is given no noise level."""
     noise_as: Literal["band", "argument"] = "band"
-    """How a network is told it, in units of its input: as a further band, or as a second argument
+    """How a network is given it, in units of its input: as a further band, or as a second argument
     (N, 1, 1, 1)."""
     output: int | str = 0
     """Which of several outputs is the restored image: its place, or its key."""
@@ -193,7 +193,7 @@ SIGMA = Parameter(
     0.0,
     255.0,
 )
-"""Of networks that are told the noise level; its default is the card's `noise_level`."""
+"""Of networks that are given the noise level; its default is the card's `noise_level`."""
 AMOUNT = Parameter(
     "amount", 1.0, "how much haze is removed: a factor on its optical depth", 0.0, 2.0
 )

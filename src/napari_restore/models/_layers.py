@@ -71,3 +71,17 @@ def reflected(length: int, wanted: int, device: torch.device, before: int = 0) -
     period = max(1, 2 * (length - 1))
     index = (torch.arange(wanted, device=device) - before) % period
     return torch.where(index < length, index, period - index)
+
+
+def to_windows(x: Tensor, window: int) -> Tensor:
+    """Return windows (N · H/window · W/window, window², C) of maps (N, H, W, C), row by row."""
+    count, height, width, channels = x.shape
+    split = x.reshape(count, height // window, window, width // window, window, channels)
+    return split.transpose(2, 3).reshape(-1, window * window, channels)
+
+
+def from_windows(windows: Tensor, window: int, height: int, width: int) -> Tensor:
+    """Return the maps (N, H, W, C) whose windows these are."""
+    channels = windows.shape[-1]
+    split = windows.reshape(-1, height // window, width // window, window, window, channels)
+    return split.transpose(2, 3).reshape(-1, height, width, channels)

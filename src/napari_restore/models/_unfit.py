@@ -72,8 +72,8 @@ def _output_hint(output: Any, shape: Sequence[int]) -> str:
     level = '"noise_level": 25, "noise_as": "band"'
     if isinstance(output, Tensor):
         is_fewer = image_in(output, fewer) is not None
-        told = f"If the last band is a noise level, say so on a card: {level}. "
-        return f"{told}{SAME}" if is_fewer else SAME
+        hint = f"If the last band is a noise level, say so on a card: {level}. "
+        return f"{hint}{SAME}" if is_fewer else SAME
     parts: Iterable[tuple[Any, Any]] = ()
     if isinstance(output, Mapping):
         parts = output.items()

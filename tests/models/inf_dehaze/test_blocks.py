@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_restore.models import relative_index
+from napari_restore.models import from_windows, relative_index, to_windows
 from napari_restore.models.inf_dehaze import (
     SMALL,
     ConvNeXtBlock,
@@ -17,8 +17,6 @@ from napari_restore.models.inf_dehaze import (
     SwinBlock,
     WindowAttention,
     blocks_of,
-    from_windows,
-    to_windows,
 )
 
 SIDE, WINDOW, WIDTH, HEADS = 16, 4, 12, 3

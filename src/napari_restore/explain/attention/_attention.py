@@ -72,7 +72,7 @@ class Attention:
         )
 
     def _repr_html_(self) -> str:
-        facts = {
+        rows = {
             "queries": "; ".join(each.query.label for each in self.queries[:3]),
             "layers": ", ".join(
                 f"{each['name']} ({each['kind']}, {each['heads']} heads)"
@@ -80,7 +80,7 @@ class Attention:
             ),
             "file": "" if self.image.path is None else str(self.image.path),
         }
-        return html_of(f"Attention: {self.record['model']['id']} on {self.image.name}", facts)
+        return html_of(f"Attention: {self.record['model']['id']} on {self.image.name}", rows)
 
     @property
     def layers(self) -> tuple[str, ...]:

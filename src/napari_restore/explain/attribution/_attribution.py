@@ -93,7 +93,7 @@ class Attribution:
 
     def _repr_html_(self) -> str:
         record = self.record["attribution"]
-        facts = {
+        rows = {
             "method": record["method"],
             "objective": record["objective"],
             "box": f"{self.box.width} × {self.box.height} pixels from column {self.box.x0}, "
@@ -103,7 +103,7 @@ class Attribution:
             "diffusion index": record["diffusion_index"],
         }
         title = f"Attribution: {self.record['model']['id']} on {self.image.name}"
-        return html_of(title, facts, self._thumbnail())
+        return html_of(title, rows, self._thumbnail())
 
     def _thumbnail(self) -> npt.NDArray[np.uint8]:
         """Return the sum over bands over `window`: white none, purple for D, orange against it."""

@@ -236,8 +236,8 @@ def _completeness_text(attribution: Mapping[str, Any]) -> str:
     free = complete["recomputed_difference"]
     apart = "" if free is None else f" ({free:.6g} with recomputed routing)"
     change = complete["difference"]
-    told = "not finite" if change is None else f"{change:.6g}"
-    return f"sum {complete['sum']:.6g}, D(x) - D(x') {told}{apart}, {trust}"
+    shown = "not finite" if change is None else f"{change:.6g}"
+    return f"sum {complete['sum']:.6g}, D(x) - D(x') {shown}{apart}, {trust}"
 
 
 def _panels(figure: Any, attribution: Drawable, exponent: float) -> None:

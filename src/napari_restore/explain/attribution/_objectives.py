@@ -43,7 +43,7 @@ class Objective:
 
     @property
     def key(self) -> str:
-        """What tells it from others, also once the code has changed."""
+        """What distinguishes it from others, also once the code has changed."""
         return " ".join(filter(None, (self.name, self.digest, self.once)))
 
     def __call__(self, y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
@@ -138,8 +138,8 @@ def _function_in(file: File, name: str, *, trust: bool) -> OwnObjective:
 
 def _failed(name: str, error: BaseException) -> BadParameter:
     kind, *lines = type(error).__name__, *str(error).strip().splitlines()
-    told = f"{kind}: {lines[0].rstrip('.')}" if lines else kind
-    return BadParameter(f"{name} fails: {told}.", "Check its code.")
+    reason = f"{kind}: {lines[0].rstrip('.')}" if lines else kind
+    return BadParameter(f"{name} fails: {reason}.", "Check its code.")
 
 
 def _one_number(
@@ -153,11 +153,11 @@ def _one_number(
         except (Exception, SystemExit) as error:
             raise _failed(name, error) from error
         if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
-            told = repr(value)
+            returned = repr(value)
             if isinstance(value, Tensor):
-                told = "a complex one" if value.numel() == 1 else f"shape {tuple(value.shape)}"
+                returned = "a complex one" if value.numel() == 1 else f"shape {tuple(value.shape)}"
             raise BadParameter(
-                f"The objective {name} returns no single number but {told}.",
+                f"The objective {name} returns no single number but {returned}.",
                 "Return a tensor of one element, as y.mean() is.",
             )
         if y.requires_grad and not value.requires_grad:

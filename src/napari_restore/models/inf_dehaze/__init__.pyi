@@ -1,4 +1,4 @@
-from ._blocks import ConvNeXtBlock, SwinBlock, WindowAttention, blocks_of, from_windows, to_windows
+from ._blocks import ConvNeXtBlock, SwinBlock, WindowAttention, blocks_of
 from ._bottleneck import BALANCE, Bottleneck, Expert, LMMoE, balance_loss, channel_means, pieces
 from ._cards import DEEPEST, ENTRIES
 from ._config import FAST, LITE, PAPER, RELEASED, SMALL, InfDehazeConfig
@@ -47,7 +47,6 @@ __all__ = [
     "channel_means",
     "column_of",
     "frequency_bands",
-    "from_windows",
     "kept_of",
     "output_of",
     "outputs_of",
@@ -59,6 +58,5 @@ __all__ = [
     "sizes_of",
     "sizes_of_small",
     "spline",
-    "to_windows",
     "with_context",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_restore.models._attention import HeadOutputs, relative_index
+from napari_restore.models._layers import from_windows, to_windows
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 
 
@@ -21,20 +22,6 @@ def add(x: Tensor, change: Tensor) -> Tensor:
     if change.requires_grad or change.dtype != x.dtype:
         return x + change
     return change.add_(x)
-
-
-def to_windows(x: Tensor, window: int) -> Tensor:
-    """Return windows (N · H/window · W/window, window², C) of maps (N, H, W, C), row by row."""
-    count, height, width, channels = x.shape
-    split = x.reshape(count, height // window, window, width // window, window, channels)
-    return split.transpose(2, 3).reshape(-1, window * window, channels)
-
-
-def from_windows(windows: Tensor, window: int, height: int, width: int) -> Tensor:
-    """Return the maps (N, H, W, C) whose windows these are."""
-    channels = windows.shape[-1]
-    split = windows.reshape(-1, height // window, width // window, window, window, channels)
-    return split.transpose(2, 3).reshape(-1, height, width, channels)
 
 
 class Mlp(nn.Module):

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_restore.models._attention import HeadOutputs
-from napari_restore.models.inf_dehaze._blocks import add, from_windows, to_windows
+from napari_restore.models._layers import from_windows, to_windows
+from napari_restore.models.inf_dehaze._blocks import add
 
 BANDS = 3
 INNER = 32

@@ -142,7 +142,7 @@ ENTRIES = (
         "denoise",
         ("model.0.weight", "model.2.weight"),
         "Zhang et al., IEEE TIP 2018, arXiv:1710.04026",
-        summary="A denoiser on a quarter of the pixels, told the noise level.",
+        summary="A denoiser on a quarter of the pixels, given the noise level.",
         noise_level=15.0,
         noise_as="argument",
     ),

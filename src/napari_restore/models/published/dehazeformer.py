@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.parameter import Parameter
 
+from napari_restore.models._layers import from_windows, to_windows
 from napari_restore.models._weights import layers_in, other_network
-from napari_restore.models.published.swinir import joined, windows_of
 
 _LAYERS = 5
 
@@ -107,7 +107,7 @@ class Mixing(nn.Module):
         before, side = self.shift, self.side
         right, down = (-(length + before) % side for length in (width, height))
         wide = pad(qkv, (before, right, before, down), "reflect").permute(0, 2, 3, 1)
-        seen = joined(self.attn(windows_of(wide, side)), side, *wide.shape[1:3])
+        seen = from_windows(self.attn(to_windows(wide, side)), side, *wide.shape[1:3])
         kept = seen[:, before : before + height, before : before + width]
         return kept.permute(0, 3, 1, 2)
 

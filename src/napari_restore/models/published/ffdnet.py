@@ -1,4 +1,4 @@
-"""FFDNet, a denoiser on a quarter of the pixels that is told the noise level.
+"""FFDNet, a denoiser on a quarter of the pixels that is given the noise level.
 
 Zhang, Zuo, Zhang: FFDNet: toward a fast and flexible solution for CNN-based image denoising, IEEE
 Transactions on Image Processing 27, 2018, arXiv:1710.04026. The authors' code and weights (KAIR)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 from torch.nn.parameter import Parameter
 
+from napari_restore.models._attention import relative_index
+from napari_restore.models._layers import from_windows, to_windows
 from napari_restore.models._weights import layers_in, other_network
 
 _MEAN = (0.4488, 0.4371, 0.4040)
@@ -24,20 +26,6 @@ _JPEG_WINDOW = 7
 """The weights for JPEG artefacts, and no others, have windows of 7 and take values up to 255."""
 _FAR = -100.0
 """Added to scores of tokens that are neighbours by the shift alone."""
-
-
-def windows_of(x: Tensor, side: int) -> Tensor:
-    """Return (N, H, W, C) as windows (N · windows, side², C)."""
-    rows, columns, channels = x.shape[1] // side, x.shape[2] // side, x.shape[3]
-    cut = x.reshape(-1, rows, side, columns, side, channels)
-    return cut.transpose(2, 3).reshape(-1, side * side, channels)
-
-
-def joined(windows: Tensor, side: int, rows: int, columns: int) -> Tensor:
-    """Return `windows_of` as (N, rows, columns, C)."""
-    channels = windows.shape[-1]
-    cut = windows.reshape(-1, rows // side, columns // side, side, side, channels)
-    return cut.transpose(2, 3).reshape(-1, rows, columns, channels)
 
 
 class WindowAttention(nn.Module):
@@ -49,10 +37,7 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.heads, self.scale = heads, (width // heads) ** -0.5
         self.relative_position_bias_table = Parameter(torch.zeros((2 * side - 1) ** 2, heads))
-        place = torch.arange(side)
-        offset = place[:, None] - place[None, :] + side - 1
-        index = offset[:, None, :, None] * (2 * side - 1) + offset[None, :, None, :]
-        self.register_buffer("relative_position_index", index.reshape(side * side, side * side))
+        self.register_buffer("relative_position_index", relative_index(side))
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.proj = nn.Linear(width, width)
 
@@ -100,7 +85,7 @@ class ShiftedBlock(nn.Module):
         if self.shift:
             y = torch.roll(y, (-self.shift, -self.shift), (1, 2))
             apart = self._apart(rows, columns, x)
-        seen = joined(self.attn(windows_of(y, self.side), apart), self.side, rows, columns)
+        seen = from_windows(self.attn(to_windows(y, self.side), apart), self.side, rows, columns)
         if self.shift:
             seen = torch.roll(seen, (self.shift, self.shift), (1, 2))
         x = x + seen
@@ -110,7 +95,7 @@ class ShiftedBlock(nn.Module):
     def _apart(self, rows: int, columns: int, like: Tensor) -> Tensor:
         """Return (windows, side², side²): `_FAR` where tokens come from opposite edges, else 0."""
         down, along = (self._part(length, like) for length in (rows, columns))
-        part = windows_of((3 * down[:, None] + along)[None, :, :, None], self.side)[..., 0]
+        part = to_windows((3 * down[:, None] + along)[None, :, :, None], self.side)[..., 0]
         return (part[:, :, None] != part[:, None, :]).to(like.dtype) * _FAR
 
     def _part(self, length: int, like: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class CutModel(SweptModel):
     dtype = torch.float32
 
     def __init__(self, wrapped: WrappedModel) -> None:
-        """Trace and cut. Raises `Uncut`, which tells the operation that cannot be cut."""
+        """Trace and cut. Raises `Uncut`, which names the operation that cannot be cut."""
         card = wrapped.card
         super().__init__(replace(card, scope="swept", placed=True, halo=0, whole=""))
         self.wrapped = wrapped

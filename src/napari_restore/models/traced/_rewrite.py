@@ -31,7 +31,7 @@ def normalised(nodes: Nodes) -> Nodes:
 
 
 class _Writer:
-    """Writes operations anew, one after the other."""
+    """Writes operations again, one after the other."""
 
     def __init__(self, nodes: Nodes) -> None:
         self.nodes = nodes

@@ -308,7 +308,7 @@ def _fit_number(values: Sequence[int], sizes: Sequence[tuple[int, int]]) -> Size
 
 
 def used(nodes: Nodes) -> Nodes:
-    """Return the operations that the last one needs, and the input, numbered anew."""
+    """Return the operations that the last one needs, and the input, numbered from 0 on."""
     needed = {n for n, node in enumerate(nodes) if node.op == "input"}
     waiting = [len(nodes) - 1]
     while waiting:

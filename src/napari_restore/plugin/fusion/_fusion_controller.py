@@ -69,7 +69,7 @@ class BracketTask(Task):
     ) -> None:
         """Prepare to open `group`; `opened` are its frames, `rough` aligns for a quick look.
 
-        With `again` frames that are open in the viewer are opened anew, too.
+        With `again` frames that are open in the viewer are opened again, too.
         """
         super().__init__(name="bracket", failure="The bracket cannot be opened")
         self._group, self._opened, self._rough = group, opened, rough

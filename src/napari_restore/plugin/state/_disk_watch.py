@@ -32,7 +32,7 @@ WRITTEN_MS = 400
 class DiskWatch(QObject):
     """Opens the file of a layer again once it has changed: pixels, levels and plans are of the new one.
 
-    Results that were made before stay as they are. The frames of a bracket are aligned anew, by
+    Results that were made before stay as they are. The frames of a bracket are aligned again, by
     `reopen`.
     """
 
