@@ -202,25 +202,26 @@ def colours_of(
 def _unsure(x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband: float) -> Tensor:
     """Return the least of `UNSURE` () for which dark parts behind thick haze have no tint of their own."""
     airlight = statistics["airlight"][None, :, None, None]
+    least, most = (x.new_tensor(value) for value in UNSURE)
+    parts, thin = [], 0.0
+    for rows, depth in depth_by_strips(x, statistics):
+        y, transmission = inverted(x[rows], depth, airlight, statistics, deadband)
+        light = y.mean(1, keepdim=True) * statistics["brightness"]
+        dark = _ramp(light, DARK_PARTS) * valid[rows]
+        weight = _ramp(transmission, THICK) * dark
+        thin += float((_ramp(transmission, THIN) * dark).sum())
+        parts.append(torch.cat([y, transmission, weight], 1)[0][:, weight[0, 0] > 0])
+    y, transmission, weight = torch.split(torch.cat(parts, 1)[None, :, :, None], [3, 1, 1], 1)
+    thick = float(weight.sum())
+    if thick < SEEN * float(valid.sum()) or thick > FEWER * thin:
+        return least
 
     def drifts(unsure: Tensor) -> bool:
-        colour, thick, thin = x.new_zeros(3), 0.0, 0.0
-        for rows, depth in depth_by_strips(x, statistics):
-            y, transmission = inverted(x[rows], depth, airlight, statistics, deadband)
-            light = y.mean(1, keepdim=True) * statistics["brightness"]
-            dark = _ramp(light, DARK_PARTS) * valid[rows]
-            weight = _ramp(transmission, THICK) * dark
-            known = {**statistics, "unsure": unsure}
-            y = sure_colours(y, transmission, known, deadband)
-            colour += (y * weight).sum((0, 2, 3))
-            thick += float(weight.sum())
-            thin += float((_ramp(transmission, THIN) * dark).sum())
-        if thick < SEEN * float(valid.sum()) or thick > FEWER * thin:
-            return False
+        sure = sure_colours(y, transmission, {**statistics, "unsure": unsure}, deadband)
+        colour = (sure * weight).sum((0, 2, 3))
         apart = colour / colour.mean().clamp(min=1e-6) - 1 - statistics["hue"]
         return float((apart * apart).sum().sqrt()) > DRIFT
 
-    least, most = (x.new_tensor(value) for value in UNSURE)
     if not drifts(least):
         return least
     if drifts(most):
