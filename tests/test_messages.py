@@ -81,7 +81,7 @@ def test_the_walk_finds_no_flag_in_commands_and_docstrings() -> None:
 
 
 def named_options() -> set[str]:
-    """Names that the sources give to `option`."""
+    """Names that the sources give to `option` in words."""
     calls = (
         node
         for path in PACKAGE.rglob("*.py")
@@ -91,7 +91,11 @@ def named_options() -> set[str]:
         and node.func.id == "option"
     )
     constants = (each for call in calls for each in ast.walk(call.args[0]))
-    return {each.value for each in constants if isinstance(each, ast.Constant)}
+    return {
+        each.value
+        for each in constants
+        if isinstance(each, ast.Constant) and isinstance(each.value, str)
+    }
 
 
 def python_names() -> set[str]:

@@ -120,6 +120,7 @@ DENOISE = replace(
 LOWLIGHT = replace(
     SMALL,
     id="hint-small-lowlight",
+    parameters=(replace(ROUNDING, default="none"), replace(INTRA_SIZE, default=128), REGROUP),
     title="HINT, small, low light",
     summary="Brightens pictures that were taken in too little light. Noise of a camera stays in part: "
     "remove it first, with hint-small-denoise.",
@@ -146,5 +147,10 @@ ENTRIES = (
     ModelEntry(HINT, f"{_HERE}._ways:make", sizes=f"{_HERE}._config:sizes_of_published"),
     _small(SMALL),
     _small(DENOISE, "hint-small-denoise.safetensors"),
-    _small(LOWLIGHT, "hint-small-lowlight.safetensors"),
+    ModelEntry(
+        LOWLIGHT,
+        f"{_HERE}._series:make_series",
+        sizes=f"{_HERE}._series:sizes_of_series",
+        shipped="hint-small-lowlight.safetensors",
+    ),
 )
