@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QScrollArea
 
-from napari_restore import Region
-from napari_restore.explain import OverviewShares
+from napari_restore import Region, api
+from napari_restore.errors import Cancelled
+from napari_restore.explain import OverviewShares, PartialAttribution
 from napari_restore.plugin.attribution import (
     BASELINES,
     BRACKET_BASELINES,
@@ -103,11 +104,15 @@ def test_the_map_is_seen_while_it_comes(
 
 
 @pytest.mark.slow
-def test_cancel_leaves_nothing(tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancel_leaves_nothing(
+    panel: Any, tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from napari_restore.plugin.attribution import AttributionLayers
 
     before = list(tab.viewer.layers)
     tab.target.add_box(BOX)
+    # Its points take longer than a click.
+    panel.models.choose("haze-unet")
     reported: list[Any] = []
     tab.ended.connect(lambda *outcome: reported.append(outcome))
     # As soon as a first point is there.
@@ -302,7 +307,13 @@ def test_one_attribution_is_on_the_canvas(
         coming.append(seen())
         tab.cancel()
 
+    def until_cancelled(*_: Any, watch: Any, stop: Any, **__: Any) -> None:
+        watch(PartialAttribution(BOX, np.zeros((48, 64), np.float32), 1, 9))
+        assert stop.wait(30)
+        raise Cancelled("Cancelled.", "Run it again.")
+
     monkeypatch.setattr(AttributionLayers, "partial", partial)
+    monkeypatch.setattr(api, "attribute_elsewhere", until_cancelled)
     finished_attribution("cancelled")
     assert coming == [[False, False]] and seen() == [True, False]
 
