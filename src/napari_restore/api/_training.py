@@ -110,12 +110,14 @@ def train(
     config: Pathlike,
     *,
     device: str = "auto",
+    trust: bool = False,
     emit: Callable[[Any], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Train by a CONFIG.toml, or continue its interrupted run; see docs/training.md.
 
-    `emit` is a callback for events, `cancelled` is called between two steps. Returns a report:
+    `trust` lets the Python code of ``[model] factory`` run. `emit` is a callback for events,
+    `cancelled` is called between two steps. Returns a report:
     status ("done", or "stopped" at the time limit), step, seconds, figures, weights,
     sha256.
 
@@ -128,7 +130,7 @@ def train(
     """
     from napari_restore.training.loop import train
 
-    return train(Path(config), device, emit, cancelled)
+    return train(Path(config), device, trust, emit, cancelled)
 
 
 @documents_options(EvaluateOptions, Evaluate)

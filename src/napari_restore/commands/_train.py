@@ -21,6 +21,9 @@ def add(parser: Any) -> None:
     parser.add_argument(
         "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1"
     )
+    parser.add_argument(
+        "--yes", action="store_true", help="run the Python file of [model] factory without asking"
+    )
 
 
 def train(options: Namespace) -> CommandResult:
@@ -38,6 +41,7 @@ def train(options: Namespace) -> CommandResult:
                 summary = api.train(
                     options.config,
                     device=options.device,
+                    trust=options.yes,
                     emit=reporter(options.progress),
                     cancelled=stop.is_set,
                 )

@@ -360,7 +360,7 @@ def _ready(
     state: Mapping[str, Tensor] | None = None,
 ) -> RestorationModel:
     """Load weights, note their digest, freeze."""
-    target = model.network if isinstance(model, WrappedModel) else model
+    target = model.weighted
     if weights is not None and not any(True for _ in target.parameters()):
         raise BadModel(f"Model {model.card.id} takes no weights.", "Leave them out.")
     if weights is not None and _is_random(weights):

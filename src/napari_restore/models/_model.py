@@ -90,6 +90,11 @@ class RestorationModel(nn.Module):
         return self
 
     @property
+    def weighted(self) -> nn.Module:
+        """The module whose tensors weights files hold."""
+        return self
+
+    @property
     def fixed_tile(self) -> int | None:
         """Side in pixels that tiles must have; None: that is open."""
         return None

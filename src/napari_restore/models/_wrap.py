@@ -58,6 +58,10 @@ class WrappedModel(RestorationModel):
         """The module itself, without what its card says of inputs and outputs."""
         return network_of(self.module)
 
+    @property
+    def weighted(self) -> nn.Module:
+        return self.network
+
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return where the module calls attention, in the order of computation; raises `BadModel`."""
         return self._attention.sites()

@@ -41,6 +41,7 @@ def test_a_network_starts_as_its_seed_says_and_leaves_the_generator_alone():
             "checkpointing has no effect",
         ),
         (ModelConfig("haze-unet", SMALL, exact_below=9), BadParameter, "exact_below has no effect"),
+        (ModelConfig(factory=Path("no.py:make")), BadModel, "no file no.py"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(config: ModelConfig, error: type[Exception], told: str):

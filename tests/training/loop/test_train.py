@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 import napari_restore as nr
 from napari_restore.errors import (
+    BadModel,
     BadOutput,
     BadParameter,
     Cancelled,
@@ -31,6 +33,7 @@ from napari_restore.training.loop import (
     Learner,
     State,
     Validator,
+    make_network,
 )
 from napari_restore.training.loop._train import train
 
@@ -389,6 +392,53 @@ def test_the_weights_load_by_their_card(
     best = load_file(tmp_path / "run" / BEST)
     for name, tensor in model.state_dict().items():
         assert tensor.equal(best[name].half().float())
+
+
+NET = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.enter = torch.nn.Conv2d(3, width, 3, padding=1)
+        self.leave = torch.nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.leave(torch.relu(self.enter(x)))
+
+
+def make(width: int = 2):
+    return Net(width)
+"""
+
+
+def test_a_network_of_ones_own_is_trained(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    net = tmp_path / "net.py"
+    net.write_text(NET)
+    model = {"id": "", "sizes": {}, "factory": "net.py:make", "parameters": {"width": 4}}
+    config = make_config(model=model, run={"train_only": ["leave"]})
+    with pytest.raises(BadModel, match=r"net\.py is Python code"):
+        train(config, make_pictures(), "cpu")
+    account = train(replace(config, trust=True), make_pictures(), "cpu")
+    assert account["weights"] == str(tmp_path / "run" / "net.safetensors")
+    made = nr.load_model(
+        f"{net}:make", weights=account["weights"], parameters={"width": 4}, trust=True
+    )
+    start = make_network(config.model, config.run.seed, trust=True).weighted
+    trained = made.weighted.state_dict()
+    changed = {
+        name for name, tensor in start.state_dict().items() if not tensor.equal(trained[name])
+    }
+    assert {"leave.weight", "leave.bias"} <= changed
+    # Half precision alone changes the others.
+    torch.testing.assert_close(trained["enter.weight"], start.enter.weight.half().float())
+    # Its code decides what a run is.
+    net.write_text(NET.replace("relu", "tanh"))
+    with pytest.raises(BadParameter, match=r"model\.code was"):
+        train(replace(config, trust=True), make_pictures(), "cpu")
 
 
 def test_a_run_may_start_with_the_weights_of_another(

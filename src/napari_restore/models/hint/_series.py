@@ -177,7 +177,7 @@ def _own_input(part: str, given: SweepInput) -> SweepInput:
 
 def sizes_of_series(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Return the arguments of `make_series` for weights of both networks; raises `BadModel`."""
-    sizes = {}
+    sizes: dict[str, int] = {}
     for part in PARTS:
         own = {n.removeprefix(f"{part}."): t for n, t in state.items() if n.startswith(f"{part}.")}
         if not own:

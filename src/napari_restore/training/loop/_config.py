@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_restore.errors import BadParameter, UnreadableImage
+from napari_restore.models import code_digest
 from napari_restore.questions import Degradation, SceneKind
 from napari_restore.training.data import Recipe
 from napari_restore.training.haze import SPECTRA
@@ -147,7 +148,7 @@ class Every:
 class ModelConfig:
     """[model]: the network and what it starts with."""
 
-    id: str
+    id: str = ""
     sizes: dict[str, int] = field(default_factory=dict)
     """Keyword arguments of the network's factory, as ``{ width = 16 }``."""
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -162,6 +163,21 @@ class ModelConfig:
     """Staged networks: largest random offset of a crop's position in tokens, drawn for every image."""
     checkpointing: bool = False
     """Staged networks: recompute encoder, layers and decoder in the backward pass, to save memory."""
+    factory: Path | None = None
+    """A network of one's own in place of `id`: ``FILE.py:function``, called with `parameters`."""
+
+    def __post_init__(self) -> None:
+        check(bool(self.id) or self.factory is not None, "names no network", "Give id or factory.")
+        if self.factory is not None:
+            check(not self.id, "has both id and factory", "Give one of them.")
+            is_script = ".py:" in self.factory.name
+            check(is_script, "factory is no FILE.py:function", 'Write for instance "net.py:make".')
+            check(not self.sizes, "has sizes for a factory", "Give its arguments as parameters.")
+
+    @property
+    def name(self) -> str:
+        """The id, or the name of the factory's file without suffix."""
+        return self.id if self.factory is None else self.factory.name.rpartition(".py:")[0]
 
 
 @dataclass(frozen=True)
@@ -277,6 +293,8 @@ class TrainConfig:
     score: ScoreConfig
     run: RunConfig
     stages: tuple[TrainingStage, ...]
+    trust: bool = False
+    """Whether the code of [model] factory may run."""
 
     def __post_init__(self) -> None:
         if len({stage.recipe.degradation for stage in self.stages}) > 1:
@@ -295,7 +313,7 @@ class TrainConfig:
     @property
     def name(self) -> str:
         """Name of the weights file without suffix."""
-        return self.run.name or self.model.id
+        return self.run.name or self.model.name
 
     @property
     def degradation(self) -> Degradation:
@@ -310,7 +328,7 @@ class TrainConfig:
             del stage["minutes"], stage["name"]
         decides = ("seed", "bf16", "ema", "skip_above")
         whole: dict[str, Any] = {
-            "model": asdict(self.model),
+            "model": asdict(self.model) | self._code,
             "data": {"kinds": self.data.kinds, "long_side": self.data.long_side},
             "run": {name: run[name] for name in decides},
         }
@@ -322,6 +340,13 @@ class TrainConfig:
         else:
             whole["stage"] = {str(number): stage for number, stage in enumerate(stages, 1)}
         return dict(_flat(whole, ""))
+
+    @property
+    def _code(self) -> dict[str, str]:
+        """What the factory's code is known by; empty without one."""
+        if self.model.factory is None:
+            return {}
+        return {"code": code_digest(Path(str(self.model.factory).rpartition(":")[0]))}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON, with file names instead of paths."""

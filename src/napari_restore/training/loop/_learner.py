@@ -21,6 +21,7 @@ from napari_restore.models import (
     RestorationModel,
     entry_of,
     fill,
+    load,
     read_state,
     resolve,
 )
@@ -57,10 +58,10 @@ class Learner:
         self.weights = [self.objective.weighted(stage.loss) for stage in config.stages]
         if not all(any(weights.values()) for weights in self.weights):
             raise BadParameter("[loss] leaves no loss.", "Give one a weight above 0.")
-        self.model = make_network(config.model, config.run.seed)
+        self.model = make_network(config.model, config.run.seed, trust=config.trust)
         for stage in config.stages:
             # Invalid patterns of any stage raise before the training.
-            choose_parameters(self.model, stage.train_only)
+            choose_parameters(self.model.weighted, stage.train_only)
         # The memory format in which convolutions are fastest on CPUs.
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Copied before options of the training are applied.
@@ -74,7 +75,7 @@ class Learner:
         """Begin a stage: select its parameters and create a new optimiser."""
         self.stage = self.config.stages[stage]
         self.loss_weights = {n: w for n, w in self.weights[stage].items() if w}
-        choose_parameters(self.model, self.stage.train_only)
+        choose_parameters(self.model.weighted, self.stage.train_only)
         self.optimiser = make_optimiser(self.model, self.stage.optimiser)
 
     @property
@@ -198,38 +199,48 @@ class Average:
         self.module.after_step()
 
 
-def make_network(config: ModelConfig, seed: int) -> RestorationModel:
+def make_network(config: ModelConfig, seed: int, *, trust: bool = False) -> RestorationModel:
     """Create the network of [model] on the CPU, float32, in training mode.
 
-    Its weights are the given ones, or initialised from `seed`. Raises
-    `UnknownModel`, `BadParameter`, `MissingWeights`, `BadModel`.
+    Its weights are the given ones, or initialised from `seed`. `trust` lets the code of a factory run.
+    Raises `UnknownModel`, `BadParameter`, `MissingWeights`, `BadModel`.
     """
+    # Forked, so that the caller's random state does not depend on the network's size.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.factory is None:
+            model = _of_registry(config)
+        else:
+            model = load(
+                config.factory, weights=config.weights, parameters=config.parameters, trust=trust
+            )
+    if not any(True for _ in model.parameters()):
+        raise BadParameter(f"[model] {config.name} has nothing to train.", "Choose a network.")
+    for name, path in config.parts.items():
+        part = dict(model.weighted.named_modules()).get(name) if name else None
+        if part is None:
+            raise BadParameter(
+                f"[model] parts: {config.name} has no part {name!r}.",
+                f"It has {', '.join(n for n, _ in model.weighted.named_children())}.",
+            )
+        fill(part, read_state(path), path.name)
+    return model.float().train().requires_grad_(True)
+
+
+def _of_registry(config: ModelConfig) -> RestorationModel:
     entry = entry_of(config.id)
     card = replace(entry.card, values=entry.card.fill(config.parameters))
     state = None if config.weights is None else entry.renamed(read_state(config.weights))
     read = resolve(entry.sizes)(state) if entry.sizes and state is not None else {}
-    # Forked, so that the caller's random state does not depend on the network's size.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            model: RestorationModel = resolve(entry.factory)(card, **{**read, **config.sizes})
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise BadParameter(
-                f"[model] sizes do not make {config.id}: {error}.", "Leave them out for its own."
-            ) from None
-    if not any(True for _ in model.parameters()):
-        raise BadParameter(f"[model] id = {config.id!r} has nothing to train.", "Choose a network.")
+    try:
+        model: RestorationModel = resolve(entry.factory)(card, **{**read, **config.sizes})
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadParameter(
+            f"[model] sizes do not make {config.id}: {error}.", "Leave them out for its own."
+        ) from None
     if state is not None and config.weights is not None:
-        fill(model, state, config.weights.name)
-    for name, path in config.parts.items():
-        part = dict(model.named_modules()).get(name) if name else None
-        if part is None:
-            raise BadParameter(
-                f"[model] parts: {config.id} has no part {name!r}.",
-                f"It has {', '.join(n for n, _ in model.named_children())}.",
-            )
-        fill(part, read_state(path), path.name)
-    return model.float().train().requires_grad_(True)
+        fill(model.weighted, state, config.weights.name)
+    return model
 
 
 class RandomOrigin:
@@ -264,7 +275,7 @@ def set_up_staged(model: RestorationModel, config: ModelConfig) -> None:
             isinstance(model, BottleneckModel) and supported.get(name, True)
         ):
             raise BadParameter(
-                f"[model] {name} has no effect on {config.id}.", "Leave it out of the table."
+                f"[model] {name} has no effect on {config.name}.", "Leave it out of the table."
             )
     if config.exact_below is not None:
         for part in hashed:

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
-from napari_restore.models import sha256_of_file
+from napari_restore.models import RestorationModel, sha256_of_file
 from napari_restore.records import write_json
 from napari_restore.training._replacing import replacing
 from napari_restore.training.loop._checkpoint import State
@@ -26,9 +26,10 @@ TRAINED_ON = {
 }
 
 
-def write_weights(module: nn.Module, path: Path) -> str:
+def write_weights(model: RestorationModel, path: Path) -> str:
     """Write all tensors of a network to a .safetensors file; return its sha256."""
-    state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    tensors = model.weighted.state_dict()
+    state = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     _write(state, path)
     return sha256_of_file(path)
 
@@ -58,8 +59,10 @@ def card(
     sources = {row.get("source") for row in rows}
     dev = f"{len(pictures.dev)} other scenes, {scored_on(config)}"
     used_cuda = device.type == "cuda"
+    # Weights of a factory's network are given beside it.
+    network = {"model": config.model.id} if config.model.id else {}
     return {
-        "model": config.model.id,
+        **network,
         "weights_note": f"Weights of step {state.best_step} of {state.step}.",
         "trained_on": f"{len(rows)} pictures of {len(sources)} sources "
         f"{TRAINED_ON[config.degradation]}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,19 @@ from typing import Any
 def train(
     config: Path,
     device: str = "auto",
+    trust: bool = False,
     emit: Callable[[Any], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Train by a CONFIG.toml, or continue the run in its output folder.
 
-    `emit` is a callback for events, `cancelled` is called between two steps. Returns the report of
+    `trust` lets the code of [model] factory run. `emit` is a callback for events, `cancelled` is called between two steps. Returns the report of
     `napari_restore.training.loop._train.train`, and raises what that and `load_config` raise.
     """
     # The configuration is read before torch is imported, so that its errors appear immediately.
     from napari_restore.training.loop._config import load_config
 
-    chosen = load_config(config)
+    chosen = replace(load_config(config), trust=trust)
     from napari_restore.training.loop._pictures import open_pictures
     from napari_restore.training.loop._train import Control, train, verify
 
