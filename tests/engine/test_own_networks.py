@@ -393,6 +393,14 @@ def test_an_image_that_does_not_fit_in_one_pass_runs_in_sweeps():
 
 
 @pytest.mark.slow
+def test_a_tile_that_does_not_fit_is_not_said_to_need_sweeps():
+    image = np.zeros((3000, 3000, 3), np.float32)
+    with pytest.raises(BudgetTooSmall, match="too small for one tile") as error:
+        nr.plan(image, nr.load_model(network(AODNet)), memory="4MiB", device="cpu")
+    assert "sweeps" not in str(error.value)
+
+
+@pytest.mark.slow
 def test_an_attribution_of_the_whole_is_the_integral_over_the_module(tmp_path):
     module, x = network(WHOLE["ffa-net"]), scene(150, 211)
     box = Region(40, 60, 56, 76)

@@ -113,6 +113,8 @@ def make_plan(
         try:
             return _plan_in_sweeps(image, model, mosaic, wanted)
         except Uncut as why:
+            if why.is_needless:
+                raise error from None
             message = f"{error.message} {_uncut_note(model, why)}"
             raise type(error)(message, error.hint) from error
     if plan.computing.is_whole and wanted.computing.side is not None:

@@ -60,7 +60,7 @@ class CutModel(SweptModel):
         nodes = normalised(traced.nodes)
         self._graph = Graph(nodes)
         if not self._graph.levels:
-            raise Uncut("nothing is reduced over the image")
+            raise Uncut("nothing is reduced over the image", is_needless=True)
         self.pieces = pieces_of(self._graph)
         self._nodes: dict[tuple[int, int], Nodes] = {(0, 0): nodes}
         self._unfit: dict[tuple[int, int], str] = {}
@@ -319,7 +319,7 @@ def cut_into_sweeps(wrapped: WrappedModel, content: str = "") -> CutModel:
                 known[content] = Uncut(f"its parts cannot be computed alone ({first})")
     found = known[content]
     if isinstance(found, Uncut):
-        raise Uncut(str(found))
+        raise Uncut(str(found), is_needless=found.is_needless)
     return found
 
 

@@ -19,6 +19,11 @@ Shape = tuple["Size", ...]
 class Uncut(Exception):
     """A module cannot be cut into sweeps; its text says why, to follow "…: "."""
 
+    def __init__(self, why: str, *, is_needless: bool = False) -> None:
+        super().__init__(why)
+        self.is_needless = is_needless
+        """Whether no operation is seen that needs to be cut."""
+
 
 @dataclass(frozen=True)
 class Size:
