@@ -3,6 +3,7 @@ from ._blocks import cells_valid
 from ._cards import ENTRIES
 from ._config import LEVEL_OF
 from ._model import Hint, entropy_of, logit_map, projected_parts, similarities
+from ._series import HintSeries, make_series
 from ._sweeps import layer_statistics_of
 from ._ways import HintByCrops, HintByOverview, make
 
@@ -14,11 +15,13 @@ __all__ = [
     "Hint",
     "HintByCrops",
     "HintByOverview",
+    "HintSeries",
     "cells_valid",
     "entropy_of",
     "layer_statistics_of",
     "logit_map",
     "make",
+    "make_series",
     "products_of",
     "projected_parts",
     "similarities",
