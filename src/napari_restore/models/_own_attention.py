@@ -275,15 +275,16 @@ class _Layer:
     def _window(self) -> tuple[int | None, int]:
         """Return the side of square windows in cells, and how far they are moved; None: there are none."""
         y, x = (each[self._firsts] for each in self.queries)
-        side = math.isqrt(y.shape[1])
-        if side < LEAST_WINDOW or side**2 != y.shape[1]:
+        counts = (y >= 0).sum(1)
+        # Others are cut by the edge.
+        side = math.isqrt(int(counts.max()))
+        if side < LEAST_WINDOW or side**2 != int(counts.max()):
             return None, 0
         corners = []
-        for down, along in zip(y, x, strict=True):
-            if down.min() < 0:
-                continue
-            top, left = int(down.min()), int(along.min())
-            if int(down.max()) - top < side and int(along.max()) - left < side:
+        for down, along in zip(y[counts == side**2], x[counts == side**2], strict=True):
+            rows, columns = down[down >= 0], along[along >= 0]
+            top, left = int(rows.min()), int(columns.min())
+            if int(rows.max()) - top < side and int(columns.max()) - left < side:
                 corners.append((top % side, left % side))
         if not corners or len(set(corners)) > 1 or corners[0][0] != corners[0][1]:
             return None, 0
