@@ -195,6 +195,12 @@ class Form(nn.Module):
         seen = functional.scaled_dot_product_attention(q, k, v)
         return seen.transpose(1, 2).flatten(2).mT.reshape(t.shape)
 
+    def channels(self, t):
+        """As in Restormer: each channel is a mixture of those of its head."""
+        q, k, v = (layer(t).flatten(2).unflatten(1, (HEADS, -1)) for layer in (self.q, self.k, self.v))
+        q, k = (functional.normalize(part, dim=-1) for part in (q, k))
+        return (self.attn_drop((4 * q @ k.mT).softmax(-1)) @ v).reshape(t.shape)
+
     def pooled(self, t):
         """As in PVT: keys of cells twice as large."""
         q = self.q(t).flatten(2).mT
