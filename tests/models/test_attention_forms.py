@@ -71,9 +71,7 @@ def kinds_of(model: Any) -> list[tuple[Any, ...]]:
 # -- windows ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "size", [(64, 96), pytest.param((72, 104), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("size", [(64, 96), pytest.param((72, 104), marks=pytest.mark.slow)])
 def test_windows_of_swin_lie_where_its_own_code_puts_them(size: tuple[int, int]) -> None:
     model = load(forms.Swin(), card={"bands": 3, "multiple_of": 8})
     assert kinds_of(model) == [
@@ -313,7 +311,9 @@ def test_weights_between_channels_are_those_of_the_module(name: str) -> None:
     # Modules are listed as they were made; they are called by stride down and up again.
     for number, row in enumerate(rows):
         qkv, ((mixed,), _) = seen[2 * number][1], seen[2 * number + 1]
-        block = next(b for b in blocks if b.qkv_dwconv.out_channels == qkv.shape[1] and id(b) in order)
+        block = next(
+            b for b in blocks if b.qkv_dwconv.out_channels == qkv.shape[1] and id(b) in order
+        )
         order.remove(id(block))
         heads = len(block.temperature)
         outputs = mixed[0].unflatten(0, (heads, -1)).flatten(2)
@@ -337,7 +337,9 @@ def test_weights_between_channels_are_those_of_the_module(name: str) -> None:
 
 @pytest.mark.slow
 def test_other_published_networks_are_seen_as_they_are() -> None:
-    model = load(randomised(Retinexformer(width=16, blocks=(1, 1, 1))), card={"bands": 3, "multiple_of": 8})
+    model = load(
+        randomised(Retinexformer(width=16, blocks=(1, 1, 1))), card={"bands": 3, "multiple_of": 8}
+    )
     assert [each[:2] for each in kinds_of(model)] == [("channel", n) for n in (1, 2, 4, 2, 1)]
     net = DehazeFormer(heads=((0, 2), (4, 4), (6,), (0,), (0,)))
     model = load(randomised(net), card={"bands": 3, "multiple_of": 4})

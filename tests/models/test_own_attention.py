@@ -224,7 +224,7 @@ def test_rows_of_a_tile_with_other_cells_are_refused() -> None:
             return nn.functional.interpolate(super().forward(small), scale_factor=2)  # type: ignore[no-untyped-call]
 
     model = load(Coarser(), card={"bands": 3, "multiple_of": 8})
-    with pytest.raises(BadModel, match="attention.1 of Coarser is another in a tile of 96 × 64"):
+    with pytest.raises(BadModel, match=r"attention.1 of Coarser is another in a tile of 96 × 64"):
         rows_of(model, noise(1, 3, 64, 96), (0, 0))
 
 

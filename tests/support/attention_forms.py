@@ -49,7 +49,9 @@ class SwinBlock(nn.Module):
         self.side, self.shift, self.moved_first = side, shift, moved_first
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = WindowAttention(width, side, heads)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
 
     def laid(self, x, value=0.0):
         """Return the windows (windows, side², C) of a map; where it is grown they have `value`."""
@@ -197,9 +199,11 @@ class Form(nn.Module):
 
     def channels(self, t):
         """As in Restormer: each channel is a mixture of those of its head."""
-        q, k, v = (layer(t).flatten(2).unflatten(1, (HEADS, -1)) for layer in (self.q, self.k, self.v))
+        q, k, v = (
+            layer(t).flatten(2).unflatten(1, (HEADS, -1)) for layer in (self.q, self.k, self.v)
+        )
         q, k = (functional.normalize(part, dim=-1) for part in (q, k))
-        return (self.attn_drop((4 * q @ k.mT).softmax(-1)) @ v).reshape(t.shape)
+        return (self.attn_drop((4 * (q @ k.mT)).softmax(-1)) @ v).reshape(t.shape)
 
     def pooled(self, t):
         """As in PVT: keys of cells twice as large."""

@@ -181,7 +181,7 @@ class AttentionCalls:
         self.count += 1
         self._visit(self.count, call)
 
-    def _product_attention(
+    def _product_attention(  # noqa: PLR0913 - those of the function
         self,
         out: Tensor,
         query: Tensor,

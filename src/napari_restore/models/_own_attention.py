@@ -90,7 +90,9 @@ class OwnAttention:
             key = order[_number(site.name) - 1]
             layer = found[key]
             if not isinstance(layer, _Layer) or not layer.is_like(site):
-                why = layer.message if isinstance(layer, BadModel) else "it has other cells or heads."
+                why = (
+                    layer.message if isinstance(layer, BadModel) else "it has other cells or heads."
+                )
                 raise BadModel(
                     f"{site.name} of {model} is another in {tile}: {why}",
                     "Take a larger image, or leave this layer out.",
@@ -246,9 +248,7 @@ class _Layer:
         numbers = (y * (self.size[1] + 1) + x).masked_fill(y < 0, -1).sort(1).values
         same = (numbers.diff(dim=1) == 0) & (numbers[:, 1:] >= 0)
         if same.any():
-            return (
-                "several of its keys lie at the same place: they are mixtures of the cells of a map."
-            )
+            return "several of its keys lie at the same place: they are mixtures of the cells of a map."
         return ""
 
     def described(self, name: str) -> AttentionSite:

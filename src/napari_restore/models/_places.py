@@ -189,12 +189,24 @@ _SOFTMAX = {_aten._softmax, _aten._safe_softmax, _aten.softmax}
 _REDUCING = {
     *(_aten.mean, _aten.sum, _aten.amax, _aten.amin, _aten.max, _aten.min, _aten.var),
     *(_aten.var_mean, _aten.std, _aten.linalg_vector_norm, _aten.norm, _aten.prod, _aten.median),
-    *(_aten._adaptive_avg_pool2d, _aten.adaptive_max_pool2d, _aten.logsumexp, _aten.native_layer_norm),
+    *(
+        _aten._adaptive_avg_pool2d,
+        _aten.adaptive_max_pool2d,
+        _aten.logsumexp,
+        _aten.native_layer_norm,
+    ),
     *(_aten.bmm, _aten.mm, _aten.baddbmm, _aten.addmm),
 }
 _MIXING = {
     *(_aten.sort, _aten.topk, _aten.cumsum, _aten.cumprod, _aten.argsort, _aten.grid_sampler_2d),
-    *(_aten._fft_r2c, _aten._fft_c2r, _aten._fft_c2c, _aten.as_strided, _aten.scatter, _aten.col2im),
+    *(
+        _aten._fft_r2c,
+        _aten._fft_c2r,
+        _aten._fft_c2c,
+        _aten.as_strided,
+        _aten.scatter,
+        _aten.col2im,
+    ),
 }
 """Operations after which values of the same shape lie elsewhere."""
 
