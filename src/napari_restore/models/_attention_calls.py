@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -76,9 +76,9 @@ class AttentionCalls:
         self.count = 0
         self._visit = visit
         self._width = image.shape[-1]
-        self._marks = WeakTensorKeyDictionary()
+        self._marks: MutableMapping[Tensor, Marks] = WeakTensorKeyDictionary()
         self._marks[image] = places_of_image(image)
-        self._lost = WeakTensorKeyDictionary()
+        self._lost: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         """Operations behind which places are not known, by what they returned."""
         self._modes = ExitStack()
 
@@ -172,7 +172,7 @@ class AttentionCalls:
                 at = places_of[..., 0, :]
                 self._note(_of_channels(weights, out, at))
                 return Marks((at[..., None, :].expand(out.shape),))
-        if lost and weights.shape[-1] > 1:
+        if (lost or values is None) and min(weights.shape[1:]) > 1:
             empty = weights.new_zeros(1, 1, dtype=torch.int32)
             self._note(AttentionCall(empty, empty, lambda n, t: empty[0], obstacle=_behind(lost)))
         return None
@@ -238,11 +238,11 @@ class AttentionCalls:
         self._marks[out] = Marks((found[0][..., None].expand(out.shape),))
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Passes every operation to `after`, once it was made; those made of others part by part."""
 
     def __init__(self, after: Callable[[Any, Any, Mapping[str, Any], Any], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._after = after
 
     @classmethod

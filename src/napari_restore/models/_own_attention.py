@@ -203,7 +203,9 @@ class _Layer:
             (torch.where(y < 0, y, y // side), torch.where(x < 0, x, x // side))
             for (y, x), side in zip(pixels, (stride, key_stride), strict=True)
         )
-        groups = torch.cat((call.queries, call.keys), 1).unique(dim=0, return_inverse=True)[1]
+        groups = torch.unique(torch.cat((call.queries, call.keys), 1), dim=0, return_inverse=True)[
+            1
+        ]
         layer = cls(call, size, stride, key_stride, queries, keys, groups)
         if why := layer._problem():
             raise BadModel(why)
@@ -236,7 +238,7 @@ class _Layer:
         there = at[0] >= 0
         rows, columns = (-(-length // self.stride) for length in self.size)
         numbers = at[0][there] * columns + at[1][there]
-        found = numbers.unique()
+        found = torch.unique(numbers)
         if len(found) < len(numbers):
             return (
                 "several of its tokens lie at the same place, as behind a map that is made larger by "

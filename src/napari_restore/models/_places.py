@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,8 +28,9 @@ class Marks:
     """Whether a softmax made it."""
 
 
-Known = Callable[[Any], Marks | None]
-Args, Options = Sequence[Any], Mapping[str, Any]
+Known: TypeAlias = Callable[[Any], Marks | None]
+Args: TypeAlias = Sequence[Any]
+Options: TypeAlias = Mapping[str, Any]
 
 
 def places_of_image(x: Tensor) -> Marks:
@@ -89,8 +90,8 @@ def followed(
         return _resized(packet, args, results[0], known, width)
     if packet in _MIXING:
         return []
-    found = _of_whole(given, results[0].shape)
-    return [(results[0], Marks(found, shares))] if found or shares else []
+    places = _of_whole(given, results[0].shape)
+    return [(results[0], Marks(places, shares))] if places or shares else []
 
 
 def is_lost(func: Any, out: Any) -> bool:
@@ -172,7 +173,6 @@ _MOVING: dict[Any, Callable[..., Any] | None] = {
     **dict.fromkeys((_aten.index, _aten._unsafe_index, _aten.gather, _aten.index_select)),
     **dict.fromkeys((_aten.repeat, _aten.cat, _aten.stack, _aten.split, _aten.unbind)),
     **dict.fromkeys((_aten.split_with_sizes, _aten.pixel_unshuffle, _aten.channel_shuffle)),
-    **dict.fromkeys((_aten.diagonal, _aten.mT, _aten.squeeze_copy)),
     # Places need not lie in memory as the values do.
     **dict.fromkeys(
         (_aten.view, _aten._unsafe_view, _aten.reshape, _aten._reshape_alias),
@@ -297,5 +297,5 @@ def stride_of(y: Tensor, x: Tensor) -> int:
     """Return the pixels between cells at rows `y` and columns `x`; 0 of fewer than two."""
     apart = [0]
     for along in (y, x):
-        apart += along[along >= 0].unique().diff().tolist()
+        apart += torch.unique(along[along >= 0]).diff().tolist()
     return math.gcd(*(int(each) for each in apart))

@@ -191,6 +191,8 @@ class TileRows:
         plan = self.plan
         is_single = max(plan.image.height, plan.image.width) <= plan.layout.tile
         side, what = site.stride * (site.window or 1), "window" if site.window else "cell"
+        if site.key_stride is not None:
+            side = max(side, site.key_stride)
         if not is_single and (plan.layout.tile % side or plan.layout.halo % side):
             raise BadModel(
                 f"Tiles of {plan.model.card.id} may begin within a {what} of {site.name}, "
