@@ -174,6 +174,7 @@ def test_products_may_be_written_in_any_way(kind: str) -> None:
         torch.testing.assert_close(found, weights, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_script_shows_the_rows_of_the_module_that_it_was_made_of() -> None:
     x = noise(1, 3, 24, 32)
@@ -295,7 +296,7 @@ CHANNELS: dict[str, tuple[Callable[[], nn.Module], Any, list[tuple[int, int]]]] 
 }
 
 
-@pytest.mark.parametrize("name", CHANNELS)
+@pytest.mark.parametrize("name", ["restormer", pytest.param("astv2", marks=pytest.mark.slow)])
 def test_weights_between_channels_are_those_of_the_module(name: str) -> None:
     make, weights, sizes = CHANNELS[name]
     model = load(randomised(make()), card={"bands": 3, "multiple_of": 8})
