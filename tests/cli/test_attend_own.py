@@ -45,15 +45,15 @@ def test_models_lists_the_layers_of_a_file(cli: Any) -> None:
     run = cli("models", f"{FILE}:windows", "--yes")
     assert run.code == 0, run.err
     assert "attention.2 (window, 2 heads, 4 px a cell, windows of 8 cells, shifted by 4)" in run.out
-    run = cli("models", f"{FILE}:token", "--yes")
+    run = cli("models", f"{FILE}:unplaced", "--yes")
     assert "No layer of attention of attending_networks can be placed in the image" in run.out
 
 
 @pytest.mark.slow
 def test_what_cannot_be_shown_ends_in_a_sentence(cli: Any, scene: Path, tmp_path: Path) -> None:
     given = ("--query", 70, 50, "-o", tmp_path / "rows.npz")
-    run = cli("attend", scene, "--model", f"{FILE}:token", "--yes", *given)
+    run = cli("attend", scene, "--model", f"{FILE}:unplaced", "--yes", *given)
     assert run.code == 2
-    assert "attention.1 is not shown: its 65 tokens" in run.err
-    assert "Declare it" in run.err or "declare it" in run.err
+    assert "attention.1 is not shown: its tokens come from sort" in run.err
+    assert "move them by reshape, permute, roll, pad, unfold or indices" in run.err
     assert not (tmp_path / "rows.npz").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attending_networks as networks
+import attention_forms as forms
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ import napari_restore as nr
 from napari_restore.engine import Event, Note, make_plan
 from napari_restore.engine.rows import AttentionSource, PlacedRow
 from napari_restore.errors import BadModel
-from napari_restore.models import load
+from napari_restore.models import CutModel, load
 
 SIZE = (300, 420)
 CARD = {"bands": 3, "multiple_of": 32, "halo": 32}
@@ -94,8 +95,7 @@ def test_a_look_changes_no_byte_of_a_result(image: Any, tmp_path: Path) -> None:
 def test_what_is_not_shown_is_a_note(image: Any, tmp_path: Path) -> None:
     class Both(networks.Windows):
         def forward(self, x: Tensor) -> Tensor:
-            t = x.flatten(2)[:, :, None, :4].transpose(1, 2)
-            torch.nn.functional.scaled_dot_product_attention(t, t, t)
+            networks.Sorted()(x)  # type: ignore[no-untyped-call]
             return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
 
     events: list[Event] = []
@@ -121,3 +121,30 @@ def test_tiles_begin_with_windows_whatever_the_card_says(tmp_path: Path) -> None
     plan = replace(source.plan, layout=replace(source.plan.layout, halo=36))
     with pytest.raises(BadModel, match=r"within a window of attention.1, which has 32 pixels"):
         AttentionSource(plan, [].append, threading.Event()).prepare()
+
+
+@pytest.mark.slow
+def test_rows_of_sweeps_are_those_of_one_pass(image: Any, tmp_path: Path) -> None:
+    def network() -> Any:
+        return load(forms.Form("channels"), card={"bands": 3, "multiple_of": 4})
+
+    plan = make_plan(image, network(), scratch=tmp_path / "whole", tile="whole")
+    whole = AttentionSource(plan, [].append, threading.Event())
+    whole.prepare()
+    source = source_of(image, network(), tmp_path, [])
+    assert isinstance(source.plan.model, CutModel)
+    pixel = (140, 290)
+    for row, expected in zip(source.rows(pixel), whole.rows(pixel), strict=True):
+        stride, there = row.site.stride, row.row.cells[0, :, 0] >= 0
+        cells = row.row.cells[0, there] + torch.tensor(row.origin) // stride
+        # The cells of its own tile, which its halo makes exact.
+        assert cells.min(0).values.tolist() == [128 // stride, 256 // stride]
+        assert cells.max(0).values.tolist() == [256 // stride - 1, 384 // stride - 1]
+        columns = 105
+        numbers = cells[:, 0] * columns + cells[:, 1]
+        found, kept = row.row.weights[:, there], expected.row.weights[:, numbers]
+        torch.testing.assert_close(found, kept, atol=1e-5, rtol=0)
+        for name in expected.row.numbers:
+            torch.testing.assert_close(
+                row.row.numbers[name], expected.row.numbers[name], atol=1e-6, rtol=0
+            )

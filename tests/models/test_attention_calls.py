@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import _get_current_function_mode_stack
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from napari_restore.models import AttentionCall, AttentionCalls
 
@@ -18,17 +19,26 @@ L, S, E = 5, 7, 8
 Made = Callable[[], Any]
 
 
-def seen(call: Callable[[], object]) -> list[AttentionCall]:
+def seen(call: Callable[[], object], image: Tensor | None = None) -> list[AttentionCall]:
     found: list[AttentionCall] = []
-    with AttentionCalls(lambda number, each: found.append(each)):
+    with AttentionCalls(
+        lambda number, each: found.append(each), torch.zeros(1, 1, 1, 1) if image is None else image
+    ):
         call()
     assert not _get_current_function_mode_stack()
+    assert not _get_current_dispatch_mode_stack()
     return found
+
+
+def tokens_of(image: Tensor) -> Tensor:
+    """The pixels of an image (N, C, 1, tokens), as (N, tokens, C)."""
+    return image[:, :, 0].mT
 
 
 def rows_of(call: AttentionCall) -> Tensor:
     """All weights (sets, queries, keys), row by row."""
-    rows = [[call.row(n, t).weights for t in range(call.queries)] for n in range(call.sets)]
+    count = call.queries.shape[1]
+    rows = [[call.row(n, t).weights for t in range(count)] for n in range(call.sets)]
     return torch.stack([torch.stack(each) for each in rows])
 
 
@@ -107,12 +117,19 @@ def test_rows_of_a_module_are_its_own_weights(case: str, weights: bool) -> None:
     made, options = MODULES[case]
     torch.manual_seed(0)
     module = nn.MultiheadAttention(16, 4, batch_first=True, **made).eval()
-    x = noise(2, L, 16)
-    given = x, noise(2, L, made.get("kdim", 16)), noise(2, L, made.get("vdim", 16))
-    if not made:
-        given = x, x, x  # otherwise the fused kernel would not be its choice
+    # Queries, keys and values are channels of one image.
+    widths = 16, made.get("kdim", 16), made.get("vdim", 16)
+    image = noise(2, 16 if not made else sum(widths), 1, L)
+
+    def parts() -> tuple[Tensor, ...]:
+        x = tokens_of(image)
+        # Otherwise the fused kernel would not be its choice.
+        return (x, x, x) if not made else x.split(widths, -1)
+
     with torch.inference_mode():
-        (call,) = seen(lambda: module(*given, need_weights=weights, **options))
+        (call,) = seen(lambda: module(*parts(), need_weights=weights, **options), image)
+        given = parts()
+        assert torch.equal(call.queries[0], torch.arange(1, L + 1, dtype=torch.int32))
         options = {**options, "is_causal": False}
         expected = module(*given, need_weights=True, average_attn_weights=False, **options)[1]
         torch.testing.assert_close(rows_of(call), expected.flatten(0, 1), atol=1e-6, rtol=0)
@@ -120,15 +137,18 @@ def test_rows_of_a_module_are_its_own_weights(case: str, weights: bool) -> None:
 
 def test_a_module_is_seen_without_a_batch_and_inside_of_layers() -> None:
     module = nn.MultiheadAttention(16, 4).eval()
-    x = noise(L, 16)
-    (call,) = seen(lambda: module(x, x, x))
+    image = noise(1, 16, 1, L)
+    x = tokens_of(image)[0]
+    (call,) = seen(lambda: module(*[tokens_of(image)[0]] * 3), image)
     expected = module(x, x, x, average_attn_weights=False)[1]
     torch.testing.assert_close(rows_of(call), expected, atol=1e-6, rtol=0)
     layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 3)
     with torch.inference_mode():
         assert len(seen(lambda: layers.eval()(noise(2, L, 16)))) == 3
     added = nn.MultiheadAttention(16, 4, add_zero_attn=True).eval()
-    assert seen(lambda: added(x, x, x))[0].obstacle
+    (call,) = seen(lambda: added(*[tokens_of(image)[0]] * 3), image)
+    # The key that the module adds is no place of the image.
+    assert call.keys[0].tolist() == [1, 2, 3, 4, 5, 0]
 
 
 def test_nothing_stays_behind_an_error() -> None:

@@ -133,12 +133,8 @@ def test_rows_of_a_map_that_the_network_grows(order: str) -> None:
     places = net.laid(numbers, -1.0)[..., 0].long()
     with torch.no_grad():
         q, k, _ = (4 * part for part in net.laid(net.qkv(x)).chunk(3, -1))
-    model = load(net, card={"bands": 3, "attention": {"attention.1": {"window": 8, "shift": 4}}})
+    model = load(net, card={"bands": 3})
     for pixel in ((14, 20), (1, 2), (28, 41), (3, 40)):
-        if order == "above":
-            with pytest.raises(BadModel, match="42 × 29 pixels, which its windows of 8"):
-                rows_of(model, x, pixel)
-            continue
         row = rows_of(model, x, pixel)["attention.1"]
         item, token = (places == pixel[0] * 42 + pixel[1]).nonzero()[0]
         weights = torch.softmax(q[item, token] @ k[item].T / 8**0.5, 0)
@@ -162,80 +158,31 @@ def test_blocks_of_a_module_are_windows() -> None:
     assert [site.heads for site in model.attention_sites()] == [("1", "2", "3", "4")]
 
 
-@pytest.mark.parametrize(
-    ("kind", "why"),
-    [
-        ("channel", "4 tokens in each of 4 sets .* attention between channels"),
-        ("grid", "not the cells of a map or of its windows"),
-        ("token", "65 tokens in each of 24 sets .* as with a class token"),
-    ],
-)
-def test_other_tokens_are_refused_in_a_sentence(kind: str, why: str) -> None:
-    model = load(networks.Other(kind), card={"bands": 3, "multiple_of": 32})
-    with pytest.raises(BadModel, match=f"No layer of attention of Other can be placed.*{why}"):
-        model.attention_sites()
+def test_channels_strewn_cells_and_class_tokens_are_seen() -> None:
+    found = {
+        kind: grids_of(load(networks.Other(kind), card={"bands": 3, "multiple_of": 32}))
+        for kind in ("channel", "grid", "token")
+    }
+    assert found == {
+        "channel": {"attention.1": ("channel", 4, None, 0)},
+        "grid": {"attention.1": ("sparse", 4, None, 0)},
+        "token": {"attention.1": ("window", 4, 8, 0)},
+    }
 
 
-def test_the_others_are_still_shown() -> None:
-    net = nn.Sequential(networks.Other("token"), networks.Windows())
+def test_what_cannot_be_placed_is_left_out() -> None:
+    net = nn.Sequential(networks.Sorted(), networks.Windows())
     model = load(net, card={"bands": 3, "multiple_of": 32})
     assert list(grids_of(model)) == ["attention.2", "attention.3", "attention.4"]
     (note,) = model.attention_notes
-    assert note.startswith("attention.1 is not shown: its ")
+    assert note.startswith("attention.1 is not shown: its tokens come from sort, behind which")
+    model = load(networks.Sorted(), card={"bands": 3, "multiple_of": 32})
+    with pytest.raises(BadModel, match=r"No layer of attention of Sorted can be placed.*from sort"):
+        model.attention_sites()
 
 
 def test_a_network_without_attention_has_no_sites() -> None:
     assert load(nn.Conv2d(3, 3, 3, padding=1), card={"bands": 3}).attention_sites() == ()
-
-
-# -- what users declare -----------------------------------------------------------
-
-
-def test_what_is_declared_wins() -> None:
-    # All three are given; one alone leaves the others to be found.
-    values = {"attention.1": {"stride": 4, "window": 8, "shift": 2}, "attention.2": {"window": 8}}
-    model = load(networks.Windows(), card={**CARD, "attention": values})
-    assert grids_of(model)["attention.1"] == ("window", 4, 8, 2)
-    assert grids_of(model)["attention.2"] == ("window", 4, 8, 4)
-    net = networks.Windows()
-    net.attention = {"attention.1": {"stride": 4, "shift": 3}}
-    assert grids_of(load(net, card=CARD))["attention.1"] == ("window", 4, 8, 3)
-    net.attention = nn.Identity()
-    assert len(load(net, card=CARD).attention_sites()) == 3
-
-
-def test_a_declaration_makes_doubtful_tokens_cells() -> None:
-    net = networks.Other("grid")
-    net.attention = {"attention.1": {"window": 8}}
-    (site,) = load(net, card={"bands": 3, "multiple_of": 32}).attention_sites()
-    assert (site.window, site.shift, site.title) == (8, 0, "attention 1, proposed")
-
-
-@pytest.mark.parametrize(
-    ("values", "why"),
-    [
-        pytest.param(
-            {"attention.1": {"stride": 8, "window": 8}},
-            "attention.1 of Windows is not as declared: its 64 tokens",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            {"attention.1": {"window": 7}},
-            "attention.1 of Windows is not as declared",
-            marks=pytest.mark.slow,
-        ),
-        ({"attention.9": {"stride": 4}}, "attention.9 .* attention is called 3 times"),
-        ({"layer": {"stride": 4}}, "declares 'layer', which is no layer"),
-        ({"attention.1": {"strides": 4}}, "declares 'strides' of attention.1"),
-        ({"attention.1": {"stride": 0}}, "declares stride 0"),
-        ({"attention.1": 4}, "declares 4 for attention.1"),
-    ],
-)
-def test_a_wrong_declaration_is_refused(values: Any, why: str) -> None:
-    net = networks.Windows()
-    net.attention = values
-    with pytest.raises(BadModel, match=why):
-        load(net, card=CARD).attention_sites()
 
 
 # -- what stays ------------------------------------------------------------------
@@ -265,8 +212,20 @@ def test_calls_that_change_with_the_size_are_refused() -> None:
     model = load(Growing(), card=CARD)
     with pytest.raises(BadModel, match="calls attention 6 times in a tile of 160 × 96"):
         rows_of(model, noise(*SHAPE), (0, 0))
-    with pytest.raises(BadModel, match=r"another in a tile of 160 × 28 .* one window across"):
-        rows_of(model, noise(1, 3, 28, 160), (0, 0))
+
+
+def test_rows_of_a_tile_with_other_cells_are_refused() -> None:
+    class Coarser(networks.Windows):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) if x.shape[2] > 64 else self.coarse(x)  # type: ignore[no-any-return, no-untyped-call]
+
+        def coarse(self, x: Tensor) -> Tensor:
+            small = nn.functional.avg_pool2d(x, 2)
+            return nn.functional.interpolate(super().forward(small), scale_factor=2)  # type: ignore[no-untyped-call]
+
+    model = load(Coarser(), card={"bands": 3, "multiple_of": 8})
+    with pytest.raises(BadModel, match=r"attention.1 of Coarser is another in a tile of 96 × 64"):
+        rows_of(model, noise(1, 3, 64, 96), (0, 0))
 
 
 def test_sites_are_found_once() -> None:

@@ -1,214 +1,327 @@
-"""Calls of attention in any network, seen while it runs: queries, keys and mask of each."""
+"""Attention in any network, seen while it runs: weights that a softmax made, times values."""
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
-FAR_BELOW = 50.0
-"""How far below the largest of a float mask its values exclude: e^−50 is lost in float32."""
-NO_WEIGHT = 1e-9
+from napari_restore.models._places import (
+    Marks,
+    followed,
+    is_lost,
+    of_product,
+    places_of_image,
+    varies,
+)
+
+_aten = torch.ops.aten
+LOST = math.exp(-50)
+"""Weights below this share of the largest are lost in float32: a mask left them out."""
 
 
 class CallRow(NamedTuple):
     """Weights of one query of one head."""
 
     weights: Tensor
-    """(keys,) float32; they sum to 1, or are all 0 where the mask leaves no key."""
+    """(keys,) float32; of a softmax they sum to 1, or are all 0 where the mask leaves no key."""
     excluded: Tensor
     """(keys,) bool: what the mask left out."""
 
 
 @dataclass(frozen=True, eq=False)
 class AttentionCall:
-    """One call of attention: sets of queries and keys, one for each item of a batch and head."""
+    """One call of attention: sets of queries and keys, one for each window, item and head."""
 
-    lead: tuple[int, ...]
-    """Number of sets along each axis; the last one is usually the heads."""
-    queries: int
-    """Queries of each set."""
-    keys: int
-    sources: tuple[Tensor, Tensor]
-    """What queries and keys are computed from: (…, tokens, channels), as many sets as `lead`, or
-    fewer along its last axis, which then share them."""
-    pick: Callable[[tuple[int, ...], int], tuple[Tensor, Tensor, Tensor]]
-    """Returns for a set and a query its vector (E,), scaled, the keys (keys, E), and (keys,) float32
-    that is added to their products."""
+    queries: Tensor
+    """(sets, queries) places, see `Marks`. Of attention between channels those of its values."""
+    keys: Tensor
+    """(sets, keys) places."""
+    weights: Callable[[int, int], Tensor]
+    """Returns the weights (keys,) of a query of a set."""
+    mixed: Tensor | None = None
+    """Of attention between channels what it puts out, (sets, channels, places)."""
+    matrix: Tensor | None = None
+    """Of attention between channels its weights, (sets, channels, channels)."""
     obstacle: str = ""
-    """Why its keys are no tokens; empty where they are."""
+    """Why its places are not known; empty where they are."""
 
     @property
     def sets(self) -> int:
-        """Number of sets, batch × heads."""
-        return math.prod(self.lead)
+        return len(self.queries)
 
     def row(self, number: int, token: int) -> CallRow:
-        """Return the weights of a query in a set, numbered along the axes of `lead`, the last first."""
-        index = []
-        for length in reversed(self.lead):
-            number, at = divmod(number, length)
-            index.append(at)
-        with torch.autocast(self.sources[0].device.type, enabled=False):
-            query, keys, added = self.pick(tuple(reversed(index)), token)
-            weights = torch.softmax(keys.float() @ query.float() + added, dim=0).nan_to_num(0)
-        # Networks write −100 for what must not be seen: its weight is lost, not its place.
-        below = added <= added.max() - FAR_BELOW
-        return CallRow(weights, below & (weights < NO_WEIGHT))
+        """Return the weights of a query in a set."""
+        weights = self.weights(number, token).float()
+        return CallRow(weights, weights.abs() <= weights.abs().max() * LOST)
 
 
-class AttentionCalls(TorchFunctionMode):
+class AttentionCalls:
     """Within ``with``: every call of attention on this thread is passed to `visit`, with its number.
 
-    Numbers count from 1. The calls themselves are made as always. Seen are
-    `scaled_dot_product_attention` and `nn.MultiheadAttention`, also inside torch's own layers: these
-    leave their fused kernels while a mode is active.
+    Numbers count from 1. The operations are made as always; with each, places of the values of `image`
+    (N, C, H, W) are moved. A call is a product of values with weights that a softmax made, whatever
+    was done to these in between, or `scaled_dot_product_attention`.
     """
 
-    def __init__(self, visit: Callable[[int, AttentionCall], None]) -> None:
-        super().__init__()
+    def __init__(self, visit: Callable[[int, AttentionCall], None], image: Tensor) -> None:
         self.count = 0
         self._visit = visit
+        self._width = image.shape[-1]
+        self._marks: MutableMapping[Tensor, Marks] = WeakTensorKeyDictionary()
+        self._marks[image] = places_of_image(image)
+        self._lost: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
+        """Operations behind which places are not known, by what they returned."""
+        self._modes = ExitStack()
+
+    def __enter__(self) -> AttentionCalls:
+        self._modes.enter_context(torch.inference_mode())
+        self._modes.enter_context(_Plain())
+        self._modes.enter_context(_Watch(self._after))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._modes.close()
+
+    def _after(self, func: Any, args: Any, given: Mapping[str, Any], out: Any) -> None:
+        """Follow an operation, once it was made."""
+        packet = func.overloadpacket
+        if packet is _aten.scaled_dot_product_attention:
+            self._product_attention(out, *args, **given)
+        elif packet in _PRODUCTS:
+            a, b = args[_PRODUCTS[packet] :][:2]
+            self._product(a, b, out)
+        else:
+            self._follow(func, args, given, out)
+
+    # -- what follows ------------------------------------------------------------------------
+
+    def _known(self, value: Any) -> Marks | None:
+        return self._marks.get(value) if isinstance(value, Tensor) else None
+
+    def _follow(self, func: Any, args: Any, given: Mapping[str, Any], out: Any) -> None:
+        try:
+            found = followed(func, args, given, out, self._known, self._width)
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            found = []
+        for tensor, marks in found:
+            self._marks[tensor] = marks
+        if not found:
+            self._note_lost(func, args, out)
+
+    def _note_lost(self, func: Any, args: Any, out: Any) -> None:
+        flat = [each for arg in args for each in (arg if isinstance(arg, list) else [arg])]
+        tensors = [each for each in flat if isinstance(each, Tensor)]
+        lost = next((self._lost[each] for each in tensors if each in self._lost), "")
+        if not lost and any(self._known(each) for each in tensors) and is_lost(func, out):
+            lost = str(func.overloadpacket).removeprefix("aten.")
+        if lost:
+            for each in out if isinstance(out, (tuple, list)) else [out]:
+                if isinstance(each, Tensor):
+                    self._lost[each] = lost
+
+    def _product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
+        one, other = self._known(a), self._known(b)
+        lost = self._lost.get(a, "") or self._lost.get(b, "")
+        marks = None
+        if one is not None and one.are_shares:
+            marks = self._attention(_sets(a), one, other, _sets(out), lost)
+        elif other is not None and other.are_shares:
+            # Values stand before their weights.
+            marks = self._attention(_sets(b).mT, _turned(other), _turned(one), _sets(out).mT, lost)
+            marks = _turned(marks)
+        if marks is not None:
+            self._marks[out] = Marks(tuple(each.reshape(out.shape) for each in marks.places))
+            return
+        marks = of_product(one, other, out.shape)
+        if marks is not None:
+            self._marks[out] = marks
+        else:
+            self._note_lost(_aten.bmm.default, (a, b), out)
+
+    # -- attention ---------------------------------------------------------------------------
+
+    def _attention(
+        self, weights: Tensor, marks: Marks, values: Marks | None, out: Tensor, lost: str
+    ) -> Marks | None:
+        """Note a call with `weights` (sets, queries, keys); return the marks of what it puts out.
+
+        None where it is no attention.
+        """
+        if len(marks.places) == 2:
+            places = [_sets(each) for each in marks.places]
+            if varies(places[0], -1):
+                places.reverse()
+            queries, keys = places[0][..., 0], places[1][..., 0, :]
+            self._note(AttentionCall(queries, keys, lambda n, t: weights[n, t]))
+            return Marks((queries[..., None].expand(out.shape),))
+        if marks.places:
+            return None
+        is_square = weights.shape[-1] == weights.shape[-2] > 1
+        if values is not None and len(values.places) == 1 and is_square:
+            places_of = _sets(values.places[0])
+            if varies(places_of, -1) and not varies(places_of, -2):
+                at = places_of[..., 0, :]
+                self._note(_of_channels(weights, out, at))
+                return Marks((at[..., None, :].expand(out.shape),))
+        if (lost or values is None) and min(weights.shape[1:]) > 1:
+            empty = weights.new_zeros(1, 1, dtype=torch.int32)
+            self._note(AttentionCall(empty, empty, lambda n, t: empty[0], obstacle=_behind(lost)))
+        return None
+
+    def _note(self, call: AttentionCall) -> None:
+        self.count += 1
+        self._visit(self.count, call)
+
+    def _product_attention(  # noqa: PLR0913 - those of the function
+        self,
+        out: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> None:
+        """Note a call of `scaled_dot_product_attention`, whose rows are computed when asked for."""
+        lead = out.shape[:-2]
+        places = [self._known(each) for each in (query, key, value)]
+        one, other, third = (m.places[0] if m and m.places else None for m in places)
+        if enable_gqa:
+            shared = query.shape[-3] // key.shape[-3]
+            key = key.repeat_interleave(shared, -3)
+            other = None if other is None else other.repeat_interleave(shared, -3)
+        q, k = (_sets(each.expand(*lead, *each.shape[-2:])) for each in (query, key))
+        factor = scale if scale is not None else 1 / math.sqrt(q.shape[-1])
+        length, keys = q.shape[1], k.shape[1]
+        mask = None
+        if attn_mask is not None:
+            mask = attn_mask.expand(*lead, length, keys)
+
+        def weights(number: int, token: int) -> Tensor:
+            scores = k[number].float() @ (q[number, token] * factor).float()
+            if mask is not None:
+                own = mask[tuple(_unravelled(number, lead))][token]
+                is_bool = own.dtype == torch.bool
+                scores = (
+                    scores.masked_fill(own.logical_not(), -math.inf) if is_bool else scores + own
+                )
+            if is_causal:
+                scores[token + 1 :] = -math.inf
+            return scores.softmax(0).nan_to_num(0)
+
+        if third is not None and varies(third, -1) and not varies(third, -2) and mask is None:
+            matrix = (q.float() @ k.float().mT * factor).softmax(-1)
+            at = third[..., 0, :].expand(*lead, third.shape[-1])
+            self._note(_of_channels(matrix, _sets(out), _flat(at)))
+            self._marks[out] = Marks((at[..., None, :].expand(out.shape),))
+            return
+        found, obstacle = [], ""
+        for each, tensor, count in ((one, query, length), (other, key, keys)):
+            if each is None:
+                each = torch.zeros((), dtype=torch.int32, device=out.device)
+                each = each.expand(*lead, count, 1)
+                obstacle = obstacle or _behind(self._lost.get(tensor, ""))
+            found.append(each[..., 0].expand(*lead, count))
+        self._note(AttentionCall(_flat(found[0]), _flat(found[1]), weights, obstacle=obstacle))
+        self._marks[out] = Marks((found[0][..., None].expand(out.shape),))
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Passes every operation to `after`, once it was made; those made of others part by part."""
+
+    def __init__(self, after: Callable[[Any, Any, Mapping[str, Any], Any], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._after = after
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else torch imports its compiler, which takes seconds.
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if _is_composed(func):
+            with self:
+                return func._op_dk(_COMPOSITE, *args, **given)
+        out = func(*args, **given)
+        # A mode does not see what is called from here.
+        self._after(func, args, given, out)
+        return out
+
+
+class _Plain(TorchFunctionMode):
+    """Calls every function as it is. Torch's own layers leave their fused kernels while it is active."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        given = dict(kwargs or {})
-        seen = _SEEN.get(func)
-        if seen is not None:
-            self.count += 1
-            # A mode does not see what is called from here.
-            self._visit(self.count, seen(*args, **given))
-        return func(*args, **given)
+        return func(*args, **dict(kwargs or {}))
 
 
-def product_call(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> AttentionCall:
-    """Return the call of `scaled_dot_product_attention` with these arguments."""
-    # A single set has no axis for it.
-    q, k = (x[None] if x.dim() == 2 else x for x in (query, key))
-    heads = q.shape[-3]
-    shared = heads // k.shape[-3] if enable_gqa else 1
-    outer = tuple(torch.broadcast_shapes(q.shape[:-3], k.shape[:-3]))  # type: ignore[no-untyped-call]
-    q = q.expand(*outer, *q.shape[-3:])
-    k = k.expand(*outer, *k.shape[-3:])
-    if not enable_gqa:
-        heads = max(heads, k.shape[-3])
-        q, k = (x.expand(*outer, heads, -1, -1) for x in (q, k))
-    lead, factor = (*outer, heads), scale or 1 / math.sqrt(q.shape[-1])
-    length, keys = q.shape[-2], k.shape[-2]
-    mask = None if attn_mask is None else attn_mask.expand(*lead, length, keys)
-
-    def pick(index: tuple[int, ...], token: int) -> tuple[Tensor, Tensor, Tensor]:
-        added = torch.zeros(keys, device=q.device)
-        if mask is not None:
-            added = added + _added(mask[index][token], kept=True)
-        if is_causal:
-            added[token + 1 :] = -math.inf
-        return q[index][token] * factor, k[(*index[:-1], index[-1] // shared)], added
-
-    return AttentionCall(lead, length, keys, (q, k), pick)
+def _turned(marks: Marks | None) -> Any:
+    """Return the marks of a turned matrix."""
+    if marks is None:
+        return None
+    return Marks(tuple(each.mT for each in marks.places), marks.are_shares)
 
 
-def module_call(*args: Any, **kwargs: Any) -> AttentionCall:
-    """Return the call of `nn.functional.multi_head_attention_forward` with these arguments."""
-    bound = _MODULE.bind(*args, **kwargs)
-    bound.apply_defaults()
-    given = bound.arguments
-    query, key = given["query"], given["key"]
-    masks = _ModuleMasks.of(given, batched=query.dim() == 3)
-    if query.dim() == 2:
-        query, key = query[:, None], key[:, None]
-    (length, batch, channels), heads = query.shape, given["num_heads"]
-    side = channels // heads
-    (w_q, b_q), (w_k, b_k) = _projections(given)
-    obstacle = ""
-    if given["bias_k"] is not None or given["add_zero_attn"] or given["static_k"] is not None:
-        obstacle = "it has keys that are no places of the image"
-
-    def pick(index: tuple[int, ...], token: int) -> tuple[Tensor, Tensor, Tensor]:
-        item, head = index
-        part = slice(head * side, (head + 1) * side)
-        q = functional.linear(query[token, item], w_q[part], b_q if b_q is None else b_q[part])
-        k = functional.linear(key[:, item], w_k[part], b_k if b_k is None else b_k[part])
-        added = torch.zeros(len(key), device=query.device)
-        return q / math.sqrt(side), k, masks.add_to(added, item, head, heads, token)
-
-    # Heads share the tokens, of which each computes its own queries and keys.
-    sources = query.transpose(0, 1)[:, None], key.transpose(0, 1)[:, None]
-    return AttentionCall((batch, heads), length, len(key), sources, pick, obstacle)
+def _of_channels(matrix: Tensor, mixed: Tensor, places: Tensor) -> AttentionCall:
+    return AttentionCall(places, places, lambda n, t: matrix[n, t], mixed, matrix)
 
 
-def _projections(given: Mapping[str, Any]) -> list[tuple[Tensor, Tensor | None]]:
-    """Return weight and bias that make queries, and those that make keys."""
-    if given["use_separate_proj_weight"]:
-        weights = given["q_proj_weight"], given["k_proj_weight"]
-    else:
-        weights = given["in_proj_weight"].chunk(3)[:2]
-    bias = given["in_proj_bias"]
-    return list(zip(weights, (None, None) if bias is None else bias.chunk(3)[:2], strict=True))
+def _behind(operation: str) -> str:
+    if not operation:
+        return "its tokens come from no pixels of the image"
+    return (
+        f"its tokens come from {operation}, behind which it is not known where they lie: "
+        "move them by reshape, permute, roll, pad, unfold or indices"
+    )
 
 
-@dataclass(frozen=True)
-class _ModuleMasks:
-    """Masks of `nn.MultiheadAttention`, where True leaves a key out."""
-
-    pairs: Tensor | None
-    """(queries, keys), or the same for each item and head."""
-    keys: Tensor | None
-    """(batch, keys)."""
-    causal: bool
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any], *, batched: bool) -> _ModuleMasks:
-        pairs, keys = given["attn_mask"], given["key_padding_mask"]
-        # Only then does the module take the flag for the mask.
-        causal = given["is_causal"] and keys is None and not given["need_weights"]
-        if keys is not None and not batched:
-            keys = keys[None]
-        return cls(None if causal else pairs, keys, causal)
-
-    def add_to(self, added: Tensor, item: int, head: int, heads: int, token: int) -> Tensor:
-        """Return `added` (keys,) with what is added for a query of an item and head."""
-        if self.pairs is not None:
-            pairs = self.pairs if self.pairs.dim() == 2 else self.pairs[item * heads + head]
-            added = added + _added(pairs[token], kept=False)
-        if self.keys is not None:
-            added = added + _added(self.keys[item], kept=False)
-        if self.causal:
-            added[token + 1 :] = -math.inf
-        return added
+def _sets(values: Tensor) -> Tensor:
+    """Return (sets, a, b) of values (…, a, b)."""
+    return values.reshape(-1, *values.shape[-2:])
 
 
-def _added(mask: Tensor, *, kept: bool) -> Tensor:
-    """Return a mask as float32 to add; of a bool one, `kept` is the value of what stays."""
-    if mask.dtype != torch.bool:
-        return mask.float()
-    out = mask.logical_not() if kept else mask
-    return torch.zeros(mask.shape, device=mask.device).masked_fill_(out, -math.inf)
+def _flat(places: Tensor) -> Tensor:
+    """Return (sets, tokens) of places (…, tokens)."""
+    return places.reshape(-1, places.shape[-1])
 
 
-_MODULE = inspect.signature(functional.multi_head_attention_forward)
-_SEEN: dict[Any, Callable[..., AttentionCall]] = {
-    functional.scaled_dot_product_attention: product_call,
-    functional.multi_head_attention_forward: module_call,
-    # Of exported programs.
-    torch.ops.aten.scaled_dot_product_attention: product_call,
-    torch.ops.aten.scaled_dot_product_attention.default: product_call,
-}
+def _unravelled(number: int, lead: torch.Size) -> list[int]:
+    index = []
+    for length in reversed(lead):
+        number, at = divmod(number, length)
+        index.append(at)
+    return index[::-1]
+
+
+def _is_composed(func: Any) -> bool:
+    """Return whether an operation is made of others, which are seen in its place."""
+    name = func.name()
+    if name not in _COMPOSED:
+        is_attention = func.overloadpacket is _aten.scaled_dot_product_attention
+        _COMPOSED[name] = not is_attention and torch._C._dispatch_has_kernel_for_dispatch_key(
+            name, "CompositeImplicitAutograd"
+        )
+    return _COMPOSED[name]
+
+
+_COMPOSED: dict[str, bool] = {}
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+_PRODUCTS = {_aten.bmm: 0, _aten.mm: 0, _aten.baddbmm: 1, _aten.addmm: 1}
+"""Products of matrices, and where their factors stand."""

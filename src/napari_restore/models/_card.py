@@ -144,9 +144,8 @@ class ModelCard:
     trained_on: str = ""
     validated_on: str = ""
     caveats: str = ""
-    attention: tuple[str, ...] | Mapping[str, Mapping[str, int]] = ()
-    """Kinds of its layers of attention. Of a model of the user's own: where the tokens of its calls
-    lie, as `{"attention.1": {"stride": 4, "window": 8, "shift": 4}}`; else they are proposed."""
+    attention: tuple[str, ...] = ()
+    """Kinds of its layers of attention; those of a model of the user's own are found."""
     routing: tuple[str, ...] = ()
     """Discrete decisions of its layers that an attribution can fix along its path; see `Routing`."""
     values: Mapping[str, Value] = field(default_factory=dict)

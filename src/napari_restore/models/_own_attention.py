@@ -2,156 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.special import entr
 
-from napari_restore.errors import BadModel, did_you_mean
-from napari_restore.models._attention import AttentionRow, AttentionSite, numbered
+from napari_restore.errors import BadModel
+from napari_restore.models._attention import AttentionKind, AttentionRow, AttentionSite, numbered
 from napari_restore.models._attention_calls import AttentionCall, AttentionCalls
-from napari_restore.models._attention_grid import CellGrid, Mark, Size, chosen_grid, possible_grids
-from napari_restore.models._model import RestorationModel, Statistics
+from napari_restore.models._model import RestorationModel
+from napari_restore.models._places import row_and_column, stride_of
 
 STEP = "tile"
 """Name of the one step of a model that takes a tile at once."""
 UNIT, MOST_DOUBLINGS = 64, 2
 """An example tile is two of these high and three wide, if windows need it twice or four times that."""
-MOST_GRIDS = 8
-KEYS = ("heads", "stride", "window", "shift")
-"""What may be declared of a call."""
-DECLARE = 'Declare it: attention = {"attention.1": {"stride": 8, "window": 8, "shift": 4}}.'
-Declared = Mapping[str, Mapping[str, int]]
+LEAST_WINDOW = 2
+"""Cells along a side of windows, at least."""
+SHARES = 1e-4
+"""Weights whose sum differs from 1 by less are shares; those of ASTv2 are none."""
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AssertionError, AttributeError)
+Size = tuple[int, int]
+"""Height and width of a (padded) tile in pixels."""
+Run = Callable[[Tensor], object]
 
 
 @dataclass(frozen=True)
 class OwnAttention:
-    """The calls of attention that a network makes in a tile, as far as they can be placed."""
+    """The calls of attention that a network makes in a tile, as far as their tokens lie in the image."""
 
     calls: int
-    grids: Mapping[str, CellGrid]
-    """By the name of the call, in their order."""
-    proposed: frozenset[str]
-    """Those whose shift is likely, but not certain."""
-    refused: tuple[str, ...]
+    sites: tuple[AttentionSite, ...]
+    """Named ``attention.1``, ``attention.2`` … in the order of the calls."""
+    refused: tuple[str, ...] = ()
     """A sentence for each other call."""
-
-    def sites(self) -> tuple[AttentionSite, ...]:
-        """Return the calls that can be placed."""
-        return tuple(self._site(name, grid) for name, grid in self.grids.items())
-
-    def _site(self, name: str, grid: CellGrid) -> AttentionSite:
-        parts = [name.replace(".", " ")]
-        if grid.shift:
-            parts.append("shifted")
-        if name in self.proposed:
-            parts.append("proposed")
-        return AttentionSite(
-            name,
-            ", ".join(parts),
-            "full" if grid.window is None else "window",
-            STEP,
-            grid.stride,
-            numbered(grid.heads),
-            grid.window,
-            grid.shift,
-        )
 
     def rows(
         self,
-        model: RestorationModel,
+        model: str,
+        run: Run,
         x: Tensor,
-        statistics: Statistics | None,
         pixels: Sequence[tuple[int, int]],
         names: frozenset[str],
-        size: Size,
+        operation: Callable[[], int] | None = None,
     ) -> list[dict[str, AttentionRow]]:
-        """Return the rows of each pixel (y, x) of the tile `x` (1, C, h, w) in the calls that are named.
+        """Return the rows of each pixel (y, x) of the tile `x` (1, C, h, w) in the sites that are named.
 
-        The network runs once, and some times more where its windows do not divide the tile. `size` is that of the tile as the network sees it, padded. Raises `BadModel` where the calls
-        are others than in the example tile.
+        `run` is called once, with `x`, which the network `model` need not grow. Where it computes calls
+        more than once or in another order, `operation` gives the number of that which calls attention,
+        in the network's order. Raises `BadModel` where the calls are others than in the example tile.
         """
         wanted = {_number(name): name for name in names}
-        grids = self._grids_in(model, x, statistics, wanted, size)
-        rows: list[dict[str, AttentionRow]] = [{} for _ in pixels]
+        found: dict[int, _Layer | BadModel | None] = {}
+        rows: dict[int, list[AttentionRow]] = {}
 
         def visit(number: int, call: AttentionCall) -> None:
-            if number in wanted:
-                name = wanted[number]
-                for found, pixel in zip(rows, pixels, strict=True):
-                    found[name] = _row(model.card.id, name, grids[name], call, pixel, size)
+            key = operation() if operation else number
+            if key in found:
+                return
+            found[key] = None
+            if operation or number in wanted:
+                try:
+                    layer = _Layer.of(call, size_of(x))
+                    rows[key] = [layer.row(pixel) for pixel in pixels]
+                    # Without its tensors.
+                    found[key] = replace(layer, call=None)
+                except BadModel as error:
+                    found[key] = error
 
-        with AttentionCalls(visit) as calls:
-            model(x, statistics)
-        if calls.count != self.calls:
+        with AttentionCalls(visit, x):
+            run(x)
+        tile = f"a tile of {_text(size_of(x))} pixels"
+        if len(found) != self.calls:
             raise BadModel(
-                f"{model.card.id} calls attention {calls.count} times in a tile of {_text(size)} "
-                f"pixels, but {self.calls} times in another: its layers cannot be named.",
+                f"{model} calls attention {len(found)} times in {tile}, but {self.calls} times in "
+                "another: its layers cannot be named.",
                 "Use a network that calls every layer once, whatever the size.",
             )
-        return rows
-
-    def _grids_in(
-        self,
-        model: RestorationModel,
-        x: Tensor,
-        statistics: Statistics | None,
-        wanted: Mapping[int, str],
-        size: Size,
-    ) -> dict[str, CellGrid]:
-        """Return the grids of the calls `wanted` in this tile; raises `BadModel`.
-
-        Where windows do not divide it, marks at its edges show how the network grows the map.
-        """
-        grids = {name: self.grids[name] for name in wanted.values()}
-        grown = {
-            number: {grids[name].heads}
-            for number, name in wanted.items()
-            if grids[name].is_grown(size)
-        }
-        if not grown:
-            return grids
-        marks = marks_of(lambda x: model(x, statistics), x, grown, edge_pixels(size_of(x)))
-        for number in grown:
-            name = wanted[number]
-            grid = grids[name]
-            seen = marks[number][grid.heads]
-            orders = grid.orders(size) if grid.shift else [grid]
-            found = [(each, each.shift_of(seen, size)) for each in orders]
-            fitting = [
-                (each, shift) for each, shift in found if shift and shift.cells == grid.shift
-            ]
-            sure = [each for each, shift in fitting if shift.is_sure]
-            if not sure and len(fitting) != 1:
-                side = grid.stride * (grid.window or 1)
-                raise BadModel(
-                    f"{name} of {model.card.id} cannot be placed in a tile of {_text(size)} pixels, "
-                    f"which its {'windows' if grid.window else 'cells'} of {side} pixels do not "
-                    "divide.",
-                    f"Give it a card with multiple_of {side}.",
+        order = sorted(found)
+        named: list[dict[str, AttentionRow]] = [{} for _ in pixels]
+        for site in self.sites:
+            if site.name not in names:
+                continue
+            key = order[_number(site.name) - 1]
+            layer = found[key]
+            if not isinstance(layer, _Layer) or not layer.is_like(site):
+                why = (
+                    layer.message if isinstance(layer, BadModel) else "it has other cells or heads."
                 )
-            grids[name] = sure[0] if sure else fitting[0][0]
-        return grids
+                raise BadModel(
+                    f"{site.name} of {model} is another in {tile}: {why}",
+                    "Take a larger image, or leave this layer out.",
+                )
+            for own, row in zip(named, rows[key], strict=True):
+                own[site.name] = row
+        return named
 
 
-def find_attention(model: RestorationModel, declared: Declared) -> OwnAttention:
-    """Return the calls of attention of `model`, with what is `declared` of them by name.
+def find_attention(model: RestorationModel) -> OwnAttention:
+    """Return the calls of attention of `model`, as an example tile shows them.
 
-    An example tile shows them. Where it is too small for windows to differ from the whole, so does a
-    larger one. Raises `BadModel` where there are calls of which none can be placed, or for a
-    declaration that is wrong.
+    Where it is too small for windows to differ from the whole, a larger one does. Raises `BadModel`
+    where there are calls of which none has tokens in the image.
     """
-    _check(declared, model.card.id)
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         for doublings in range(1 + MOST_DOUBLINGS):
             x = _example(model, UNIT << doublings)
             try:
-                listing = _Listing(model, x, declared)
-                found = listing.placed()
+                listing = _Listing(x)
+                found = listing.of(model)
             except _FAILURES as error:
                 first = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise BadModel(
@@ -159,19 +121,12 @@ def find_attention(model: RestorationModel, declared: Declared) -> OwnAttention:
                     f"{first}",
                     "Check its card: bands, min_size and multiple_of.",
                 ) from error
-            if not listing.is_too_small(found, doublings):
+            if not listing.may_be_too_small(doublings):
                 break
-    for name in declared:
-        if name not in found.grids:
-            raise BadModel(
-                f"{name} of {model.card.id} is not as declared: "
-                + listing.reasons.get(name, f"attention is called {found.calls} times."),
-                DECLARE,
-            )
-    if found.refused and not found.grids:
+    if found.refused and not found.sites:
         raise BadModel(
             f"No layer of attention of {model.card.id} can be placed in the image: {found.refused[0]}",
-            f"If its tokens are cells of the image, {DECLARE[:1].lower()}{DECLARE[1:]}",
+            "Attention between the cells of the image, of its windows or between channels is shown.",
         )
     return found
 
@@ -187,141 +142,211 @@ def _example(model: RestorationModel, least: int) -> Tensor:
     return noise.to(weight.device)
 
 
+@dataclass
 class _Listing:
     """Calls of attention in one example tile `x` (1, C, H, W)."""
 
-    def __init__(self, model: RestorationModel, x: Tensor, declared: Declared) -> None:
-        self.reasons: dict[str, str] = {}
-        """Why a call cannot be placed, by its name."""
-        self._run, self._x, self._declared = model, x, declared
-        self._size = size_of(x)
-        self._possible: dict[int, list[CellGrid]] = {}
+    x: Tensor
+    sites: list[AttentionSite] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    _windows: list[int] = field(default_factory=list)
+    """Windows along the shorter side of each layer that has some."""
 
-    def placed(self) -> OwnAttention:
-        """Return the calls, those placed whose grid is declared, or is confirmed by marks."""
-        with AttentionCalls(self._list) as calls:
-            self._run(self._x)
-        doubtful = {
-            number: {grid.heads for grid in grids}
-            for number, grids in self._possible.items()
-            if not self._is_known(number)
-        }
-        marks = marks_of(self._run, self._x, doubtful) if doubtful else {}
-        grids: dict[str, CellGrid] = {}
-        proposed = set()
-        for number in sorted(self._possible):
-            chosen = self._chosen(number, marks.get(number, {}))
-            if chosen is None:
-                self.reasons[_name(number)] = (
-                    "its tokens are not the cells of a map or of its windows, row by row."
-                )
-                continue
-            grids[_name(number)], is_sure = chosen
-            if not is_sure:
-                proposed.add(_name(number))
-        names = sorted(self.reasons, key=_number)
-        refused = tuple(f"{name} is not shown: {self.reasons[name]}" for name in names)
-        return OwnAttention(calls.count, grids, frozenset(proposed), refused)
+    def of(self, run: Run) -> OwnAttention:
+        with AttentionCalls(self._list, self.x) as calls:
+            run(self.x)
+        return OwnAttention(calls.count, tuple(self.sites), tuple(self.refused))
 
-    def is_too_small(self, found: OwnAttention, doublings: int) -> bool:
+    def may_be_too_small(self, doublings: int) -> bool:
         """Return whether a larger tile may show more: windows beside each other, where there are none."""
-        if not self._declared.keys().isdisjoint(self.reasons):
-            return True
-        whole = [grid for grid in found.grids.values() if grid.window is None]
-        lone = [grid for grid in found.grids.values() if grid.window is not None]
-        return any(1 in grid.windows_of(self._size) for grid in lone) or bool(
-            # A window that is shrunk to a small map looks like all of it.
-            whole and not doublings
-        )
+        # A window that is shrunk to a small map looks like all of it.
+        is_whole = any(site.kind == "full" for site in self.sites) and not doublings
+        return is_whole or any(count < 2 for count in self._windows)
 
     def _list(self, number: int, call: AttentionCall) -> None:
-        values = self._declared.get(_name(number), {})
-        grids = list(islice(possible_grids(call, self._size, values), MOST_GRIDS))
-        if call.obstacle or not grids:
-            self.reasons[_name(number)] = f"{call.obstacle or _reason(call, self._size)}."
-        else:
-            self._possible[number] = grids
+        name = f"attention.{number}"
+        size = size_of(self.x)
+        try:
+            site = _Layer.of(call, size).described(name)
+        except BadModel as error:
+            self.refused.append(f"{name} is not shown: {error.message}")
+            return
+        self.sites.append(site)
+        if site.window:
+            self._windows.append(min(size) // (site.stride * site.window))
 
-    def _is_known(self, number: int) -> bool:
-        """Return whether so much of a call is declared that nothing is left to see."""
-        values = self._declared.get(_name(number), {})
-        is_whole = all(grid.window is None for grid in self._possible[number])
-        return "stride" in values and (is_whole or {"window", "shift"} <= values.keys())
 
-    def _chosen(
-        self, number: int, marks: Mapping[int, Sequence[Mark]]
-    ) -> tuple[CellGrid, bool] | None:
-        """Return the grid of a call, and whether it is certain; None where none is confirmed."""
-        values, grids = self._declared.get(_name(number), {}), self._possible[number]
-        if not marks:
-            return grids[0], True
-        chosen = chosen_grid(grids, marks, self._size, is_shift_known="shift" in values)
-        return (grids[0], False) if chosen is None and values else chosen
+@dataclass(frozen=True)
+class _Layer:
+    """A call of attention, with its tokens at cells of a tile of `size`."""
+
+    call: AttentionCall | None
+    size: Size
+    stride: int
+    key_stride: int
+    queries: tuple[Tensor, Tensor]
+    """Rows and columns of the cells of all queries, (sets, queries); -1 where they are none."""
+    keys: tuple[Tensor, Tensor]
+    groups: Tensor
+    """For each set the number of its window: heads have the same one."""
+
+    @classmethod
+    def of(cls, call: AttentionCall, size: Size) -> _Layer:
+        """Return the layer of a call; raises `BadModel`, whose message is the reason alone."""
+        if call.obstacle:
+            raise BadModel(f"{call.obstacle}.")
+        pixels = [row_and_column(each, size[1]) for each in (call.queries, call.keys)]
+        stride, key_stride = (stride_of(*each) for each in pixels)
+        if not stride or not key_stride:
+            raise BadModel("its tokens are no cells of the image.")
+        queries, keys = (
+            (torch.where(y < 0, y, y // side), torch.where(x < 0, x, x // side))
+            for (y, x), side in zip(pixels, (stride, key_stride), strict=True)
+        )
+        groups = torch.unique(torch.cat((call.queries, call.keys), 1), dim=0, return_inverse=True)[
+            1
+        ]
+        layer = cls(call, size, stride, key_stride, queries, keys, groups)
+        if why := layer._problem():
+            raise BadModel(why)
+        return layer
+
+    def is_like(self, site: AttentionSite) -> bool:
+        """Return whether cells and heads are those of a site."""
+        return (self.stride, self.key_stride, self.heads) == (
+            site.stride,
+            site.key_stride or site.stride,
+            len(site.heads),
+        )
+
+    @property
+    def heads(self) -> int:
+        return int((self.groups == self.groups[0]).sum())
+
+    @property
+    def _firsts(self) -> Tensor:
+        """The first set of every window."""
+        order = self.groups.argsort(stable=True)
+        return order[:: self.heads]
+
+    def _problem(self) -> str:
+        """Return why the cells are no map; empty where they are one."""
+        counts = self.groups.bincount()
+        if (counts != counts[0]).any():
+            return "its windows have different numbers of heads, or lie on each other."
+        at = [each[self._firsts] for each in self.queries]
+        there = at[0] >= 0
+        rows, columns = (-(-length // self.stride) for length in self.size)
+        numbers = at[0][there] * columns + at[1][there]
+        found = torch.unique(numbers)
+        if len(found) < len(numbers):
+            return (
+                "several of its tokens lie at the same place, as behind a map that is made larger by "
+                "reshape: use nn.PixelShuffle, interpolate or ConvTranspose2d."
+            )
+        if len(found) < rows * columns:
+            return f"its tokens are {len(found)} of the {rows * columns} cells of the image."
+        y, x = (each[self._firsts] for each in self.keys)
+        numbers = (y * (self.size[1] + 1) + x).masked_fill(y < 0, -1).sort(1).values
+        same = (numbers.diff(dim=1) == 0) & (numbers[:, 1:] >= 0)
+        if same.any():
+            return "several of its keys lie at the same place: they are mixtures of the cells of a map."
+        return ""
+
+    def described(self, name: str) -> AttentionSite:
+        """Return the site with its kind, its windows, and its heads."""
+        kind: AttentionKind = "channel"
+        window, shift = None, 0
+        if self.call is not None and self.call.mixed is None:
+            kind = "full"
+            if len(self._firsts) > 1:
+                window, shift = self._window()
+                kind = "window" if window else "sparse"
+        return AttentionSite(
+            name,
+            name.replace(".", " ") + (", shifted" if shift else ""),
+            kind,
+            STEP,
+            self.stride,
+            numbered(self.heads),
+            window,
+            shift,
+            key_stride=None if self.key_stride == self.stride else self.key_stride,
+        )
+
+    def _window(self) -> tuple[int | None, int]:
+        """Return the side of square windows in cells, and how far they are moved; None: there are none."""
+        y, x = (each[self._firsts] for each in self.queries)
+        counts = (y >= 0).sum(1)
+        # Others are cut by the edge.
+        side = math.isqrt(int(counts.max()))
+        if side < LEAST_WINDOW or side**2 != int(counts.max()):
+            return None, 0
+        corners = []
+        for down, along in zip(y[counts == side**2], x[counts == side**2], strict=True):
+            rows, columns = down[down >= 0], along[along >= 0]
+            top, left = int(rows.min()), int(columns.min())
+            if int(rows.max()) - top < side and int(columns.max()) - left < side:
+                corners.append((top % side, left % side))
+        if not corners or len(set(corners)) > 1 or corners[0][0] != corners[0][1]:
+            return None, 0
+        return side, corners[0][0]
+
+    def row(self, pixel: tuple[int, int]) -> AttentionRow:
+        """Return the row of the cell of a pixel (y, x)."""
+        cell = pixel[0] // self.stride, pixel[1] // self.stride
+        y, x = self.queries
+        at = ((y == cell[0]) & (x == cell[1])).nonzero()
+        cells = torch.stack(self.keys, dim=-1)
+        call = self.call
+        assert call is not None
+        if call.mixed is not None and call.matrix is not None:
+            return _likeness(call.mixed, call.matrix, at, cells, cell)
+        weights, places, beyond = [], [], []
+        for number, token in at.tolist():
+            row, own = call.row(number, token), cells[number]
+            # Tokens that the network adds, as to fill its windows, are no places of the image.
+            added = own[:, 0] < 0
+            empty = added | row.excluded
+            beyond.append(row.weights[added].sum())
+            weights.append(row.weights.masked_fill(empty, 0))
+            places.append(own.masked_fill(empty[:, None], -1))
+        is_whole = len(self._firsts) == 1 and not any(beyond)
+        numbers = {} if is_whole else {"beyond": torch.stack(beyond)}
+        return AttentionRow(torch.stack(weights), torch.stack(places), cell, numbers)
+
+
+def _likeness(
+    mixed: Tensor, matrices: Tensor, at: Tensor, cells: Tensor, cell: tuple[int, int]
+) -> AttentionRow:
+    """Return how alike what the heads put out at all cells is to that at the query's, as cosines.
+
+    `mixed` (sets, channels, tokens) are the outputs, `matrices` (sets, c, c) the weights, `at` (heads, 2)
+    set and token of the query, `cells` (sets, tokens, 2) rows and columns. Numbers by head: ``diagonal``,
+    the mean of the diagonal of the weights, ``entropy``, the mean entropy of their rows from 0 to 1 where
+    these are shares, and ``matrix.N``, the weights (c, c).
+    """
+    used = [matrices[number].float() for number, _ in at.tolist()]
+    alike = []
+    for number, token in at.tolist():
+        outputs = torch.nn.functional.normalize(mixed[number].float(), dim=0)
+        alike.append(outputs[:, token] @ outputs)
+    numbers = {f"matrix.{head}": each for head, each in enumerate(used, start=1)}
+    numbers["diagonal"] = torch.stack([each.diagonal().mean() for each in used])
+    if all(_are_shares(each) for each in used):
+        most = math.log(len(used[0]))
+        numbers["entropy"] = torch.stack([entr(each).sum(-1).mean() / most for each in used])
+    return AttentionRow(torch.stack(alike), cells[at[:, 0]], cell, numbers)
+
+
+def _are_shares(matrix: Tensor) -> bool:
+    sums = matrix.sum(-1)
+    return bool((matrix >= 0).all()) and bool(((sums - 1).abs() < SHARES).all())
 
 
 def size_of(x: Tensor) -> Size:
     """Return height and width of a tile (1, C, H, W)."""
     return x.shape[2], x.shape[3]
-
-
-def _reason(call: AttentionCall, size: Size) -> str:
-    """Return why the tokens of a call cannot be cells of a tile."""
-    if call.queries != call.keys:
-        return f"{call.queries} queries have {call.keys} keys, which are other places"
-    return (
-        f"its {call.queries} tokens in each of {call.sets} sets do not make up a map of a tile of "
-        f"{_text(size)} pixels, as with a class token or attention between channels"
-    )
-
-
-def _row(
-    model: str, name: str, grid: CellGrid, call: AttentionCall, pixel: tuple[int, int], size: Size
-) -> AttentionRow:
-    """Return the row of a pixel in one call; raises `BadModel` where the grid does not fit."""
-    lone = grid.window is not None and grid.shift and 1 in grid.windows_of(size)
-    if lone or not grid.fits(call, size):
-        raise BadModel(
-            f"{name} of {model} is another in a tile of {_text(size)} pixels: "
-            + ("it is one window across." if lone else f"{call.sets} × {call.queries} tokens."),
-            "Take a larger image, or leave this layer out.",
-        )
-    cell = pixel[0] // grid.stride, pixel[1] // grid.stride
-    item, token = grid.place(cell, size)
-    cells = grid.cells(item, size).to(call.sources[0].device)
-    weights, places, beyond = [], [], []
-    for head in range(grid.heads):
-        row = call.row(item * grid.heads + head, token)
-        # Cells that the network adds to fill its windows are no places of the image.
-        added = cells[:, 0] < 0
-        empty = added | row.excluded
-        beyond.append(row.weights[added].sum())
-        weights.append(row.weights.masked_fill(empty, 0))
-        places.append(cells.masked_fill(empty[:, None], -1))
-    numbers = {} if grid.window is None else {"beyond": torch.stack(beyond)}
-    return AttentionRow(torch.stack(weights), torch.stack(places), cell, numbers)
-
-
-def _check(declared: Mapping[str, Any], model: str) -> None:
-    """Raise `BadModel` for a declaration of other names or values."""
-    for name, values in declared.items():
-        kind, _, number = str(name).partition(".")
-        if kind != "attention" or not number.isdecimal() or int(number) < 1:
-            raise BadModel(f"{model} declares {name!r}, which is no layer.", DECLARE)
-        if not isinstance(values, Mapping):
-            raise BadModel(f"{model} declares {values!r} for {name}.", DECLARE)
-        for key, value in values.items():
-            if key not in KEYS:
-                hint = did_you_mean(str(key), KEYS, "It has")
-                raise BadModel(f"{model} declares {key!r} of {name}.", hint)
-            least = 0 if key == "shift" else 1
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise BadModel(
-                    f"{model} declares {key} {value!r} of {name}.", f"Give {least} or more."
-                )
-
-
-def _name(number: int) -> str:
-    return f"attention.{number}"
 
 
 def _number(name: str) -> int:
@@ -330,99 +355,3 @@ def _number(name: str) -> int:
 
 def _text(size: Size) -> str:
     return f"{size[1]} × {size[0]}"
-
-
-PLACES = ((0.0, 0.4), (0.2, 0.7), (0.3, 0.1), (0.6, 0.5), (0.7, 0.9), (0.9, 0.2))
-"""Places of the marks in the example tile, of its height and width."""
-BLOCK, WITHIN = 64, (21, 42)
-"""Marked pixels of each block of 64: near the middle of cells of 2, 4, 8 … pixels."""
-CHANGE = 0.5
-CHANNELS = 8
-"""Random sums of a token's channels that are compared: tokens themselves would fill the memory."""
-Heads = Mapping[int, list[Mark]]
-"""Marks of queries and keys, for each number of heads that a call's sets may be divided into."""
-
-
-def marks_of(
-    run: Callable[[Tensor], object],
-    x: Tensor,
-    heads: Mapping[int, Collection[int]],
-    pixels: Sequence[tuple[int, int]] | None = None,
-) -> dict[int, Heads]:
-    """Return the marks of the calls that `heads` numbers, with the heads that each may have.
-
-    `run` is called with `x` (1, C, H, W), then with it changed in one of the `pixels` (default:
-    `marked_pixels`) after the other. A change that no token sees leaves no mark.
-    """
-    before: dict[int, tuple[Tensor, Tensor]] = {}
-    found: dict[int, dict[int, list[Mark]]] = {
-        number: {count: [] for count in counts} for number, counts in heads.items()
-    }
-
-    def keep(number: int, call: AttentionCall) -> None:
-        if number in heads:
-            before[number] = _sketches(call)
-
-    with AttentionCalls(keep):
-        run(x)
-    for pixel in pixels or marked_pixels((x.shape[2], x.shape[3])):
-
-        def compare(number: int, call: AttentionCall, pixel: tuple[int, int] = pixel) -> None:
-            if number not in heads:
-                return
-            for old, new in zip(before[number], _sketches(call), strict=True):
-                changes = (new - old).square_().sum(-1)
-                for count, marks in found[number].items():
-                    marks += _largest(changes, call, count, pixel)
-
-        changed = x.clone()
-        changed[..., pixel[0], pixel[1]] += CHANGE
-        with AttentionCalls(compare):
-            run(changed)
-    return {number: dict(marks) for number, marks in found.items()}
-
-
-def marked_pixels(size: Size) -> list[tuple[int, int]]:
-    """Return the pixels (y, x) that are changed, one after the other, in a tile of this size."""
-    pixels = []
-    for number, place in enumerate(PLACES):
-        y, x = (
-            int(share * length) // BLOCK * BLOCK + WITHIN[(number + axis) % 2]
-            for axis, (share, length) in enumerate(zip(place, size, strict=True))
-        )
-        pixels.append((min(y, size[0] - 1), min(x, size[1] - 1)))
-    return pixels
-
-
-def edge_pixels(size: Size) -> list[tuple[int, int]]:
-    """Return pixels (y, x) at the edges of a tile, where windows are that it does not fill, and one within."""
-    height, width = size
-    down, along = height // 2, width // 2
-    return [
-        *((0, 0), (0, along), (down, 0), (1, width - 1), (height - 1, 1)),
-        *((height - 1, width - 1), (height - 1, along), (down, width - 1), (down, along)),
-    ]
-
-
-def _sketches(call: AttentionCall) -> tuple[Tensor, Tensor]:
-    """Return a few numbers of every token, (…, tokens, CHANNELS), of queries and of keys."""
-    sketches = []
-    for source in call.sources:
-        generator = torch.Generator().manual_seed(0)
-        mixing = torch.randn(source.shape[-1], CHANNELS, generator=generator)
-        sketches.append(source.float() @ mixing.to(source.device))
-    return sketches[0], sketches[1]
-
-
-def _largest(
-    changes: Tensor, call: AttentionCall, heads: int, pixel: tuple[int, int]
-) -> list[Mark]:
-    """Return the mark of the largest of `changes` (…, tokens); none where nothing changed."""
-    if not changes.isfinite().all() or not changes.max() > 0:
-        return []
-    if changes.shape[-2] != call.lead[-1]:
-        # Heads that share their keys, or their tokens.
-        changes = changes.repeat_interleave(call.lead[-1] // changes.shape[-2], -2)
-    per_item = changes.reshape(call.sets // heads, heads, changes.shape[-1]).sum(1)
-    item, token = divmod(int(per_item.argmax()), changes.shape[-1])
-    return [Mark(pixel, item, token)]

@@ -19,12 +19,7 @@ from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import SIGMA, ModelCard, Parameter
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics
-from napari_restore.models._own_attention import (
-    Declared,
-    OwnAttention,
-    find_attention,
-    size_of,
-)
+from napari_restore.models._own_attention import OwnAttention, find_attention
 from napari_restore.models._program import TorchProgram
 from napari_restore.models._unfit import image_in, misfit
 
@@ -64,7 +59,7 @@ class WrappedModel(RestorationModel):
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return where the module calls attention, in the order of computation; raises `BadModel`."""
-        return self._attention.sites()
+        return self.own_attention.sites
 
     @property
     def least_box(self) -> int:
@@ -74,21 +69,14 @@ class WrappedModel(RestorationModel):
 
     @property
     def attention_notes(self) -> tuple[str, ...]:
-        return self._attention.refused
+        return self.own_attention.refused
 
     @property
-    def _attention(self) -> OwnAttention:
+    def own_attention(self) -> OwnAttention:
+        """The calls of attention that the module makes; raises `BadModel`."""
         if self._found is None:
-            self._found = find_attention(self, self._declared())
+            self._found = find_attention(self)
         return self._found
-
-    def _declared(self) -> Declared:
-        """Return what card or module declare of their attention, the card first."""
-        if isinstance(self.card.attention, Mapping):
-            return self.card.attention
-        own = getattr(self.network, "attention", None)
-        # Many networks have a layer of this name.
-        return own if isinstance(own, Mapping) else {}
 
     def tile_attention_rows(
         self,
@@ -98,8 +86,8 @@ class WrappedModel(RestorationModel):
         names: frozenset[str],
     ) -> list[dict[str, AttentionRow]]:
         """Return the rows of pixels of a tile; see `RestorationModel`. Raises `BadModel`."""
-        padded = size_of(pad_to_multiple(x, self.card.size_step, self.card.min_size))
-        return self._attention.rows(self, x, statistics, pixels, names, padded)
+        x = pad_to_multiple(x, self.card.size_step, self.card.min_size)
+        return self.own_attention.rows(self.card.id, self, x, pixels, names)
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -180,6 +181,9 @@ class TileRows:
                 )
         except FAILURES as error:
             raise as_failure(plan.model, error) from error
+        if plan.model.is_swept:
+            # Beyond its own pixels a tile of sweeps is not what the whole image gives.
+            several = [_within(found, sites, core, box) for found in several]
         return [rows_in(box, found, sites) for found in several]
 
     def _check_grid(self, site: AttentionSite) -> None:
@@ -187,9 +191,30 @@ class TileRows:
         plan = self.plan
         is_single = max(plan.image.height, plan.image.width) <= plan.layout.tile
         side, what = site.stride * (site.window or 1), "window" if site.window else "cell"
+        if site.key_stride is not None:
+            side = max(side, site.key_stride)
         if not is_single and (plan.layout.tile % side or plan.layout.halo % side):
             raise BadModel(
                 f"Tiles of {plan.model.card.id} may begin within a {what} of {site.name}, "
                 f"which has {side} pixels along a side.",
                 f"Give it a card with multiple_of {side}.",
             )
+
+
+def _within(
+    found: Mapping[str, AttentionRow], sites: Mapping[str, AttentionSite], core: Region, box: Region
+) -> dict[str, AttentionRow]:
+    """Return rows, those between channels without the cells that lie beyond `core`."""
+    rows = dict(found)
+    for name, row in found.items():
+        if sites[name].kind == "channel":
+            out = torch.zeros_like(row.cells[..., 0], dtype=torch.bool)
+            for axis in (0, 1):
+                at = row.cells[..., axis] * sites[name].stride + box[axis]
+                out |= (at < core[axis]) | (at >= core[axis + 2])
+            rows[name] = replace(
+                row,
+                weights=row.weights.masked_fill(out, 0),
+                cells=row.cells.masked_fill(out[..., None], -1),
+            )
+    return rows

@@ -21,7 +21,7 @@ from napari_restore.engine.rows._cells import Outputs, PlacedRow
 from napari_restore.engine.rows._local import LocalRows, TileRows
 from napari_restore.engine.running import Emit, Run, settled
 from napari_restore.errors import BadModel, BadParameter
-from napari_restore.models import AttentionSite, SweptModel
+from napari_restore.models import AttentionSite, CutModel, SweptModel
 
 
 class AttentionSource:
@@ -74,7 +74,8 @@ class AttentionSource:
             self.plan = settled(self.plan, self._emit, self.stop)
         self._run = Run(self.plan, self._emit, self.stop, keep=True, wait=whole)
         self._run.state.check_source()
-        kind = BottleneckRows if whole else LocalRows if is_swept else TileRows
+        by_tile = not is_swept or isinstance(self.plan.model, CutModel)
+        kind = BottleneckRows if whole else TileRows if by_tile else LocalRows
         self._rows = kind(self._run)
 
     def rows(

@@ -58,8 +58,11 @@ class AttentionSession:
             )
         if not model.attention_sites():
             others = [name for name in model_ids() if card_of(name).attention]
+            why = ""
+            if model.takes_whole:
+                why = ": in an example tile no softmax of products was multiplied with values"
             raise BadModel(
-                f"{model.card.id} has no attention that could be shown.",
+                f"{model.card.id} has no attention that could be shown{why}.",
                 f"Choose one that has: {', '.join(others)}.",
             )
         self.image, self._emit, self.stop = image, emit, stop or threading.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import lcm
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from napari_restore.errors import RestoreError
 from napari_restore.models._adapted import Adapted
+from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._frozen import frozen_copy
+from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import Statistics, placed_at
 from napari_restore.models._steps import Step, SweepInput
 from napari_restore.models._sweeps import SweptModel, run_steps
@@ -22,7 +24,7 @@ from napari_restore.models._unfit import image_in
 from napari_restore.models._wrap import WrappedModel
 from napari_restore.models.traced._check import difference
 from napari_restore.models.traced._graph import Graph
-from napari_restore.models.traced._pieces import halo_of, pieces_of, sweep_of
+from napari_restore.models.traced._pieces import COMPUTING, halo_of, pieces_of, sweep_of
 from napari_restore.models.traced._rewrite import normalised
 from napari_restore.models.traced._trace import Nodes, Traced, Uncut, trace
 
@@ -268,6 +270,38 @@ class CutModel(SweptModel):
         if not statistics or "origin" not in statistics:
             statistics = placed_at(statistics or {}, [(0, 0)] * len(x), 1.0, x)
         return super().forward_with_maps(x, statistics, valid)
+
+    # -- attention ------------------------------------------------------------------------
+
+    def attention_sites(self) -> tuple[AttentionSite, ...]:
+        return self.wrapped.attention_sites()
+
+    @property
+    def attention_notes(self) -> tuple[str, ...]:
+        return self.wrapped.attention_notes
+
+    def tile_attention_rows(
+        self,
+        x: Tensor,
+        statistics: Statistics | None,
+        pixels: Sequence[tuple[int, int]],
+        names: frozenset[str],
+    ) -> list[dict[str, AttentionRow]]:
+        """Return the rows of pixels of a tile, on which all sweeps are run; raises `BadModel`.
+
+        `statistics` hold what they settle, and where the tile lies.
+        """
+        known = statistics or {}
+
+        def run(view: Tensor) -> None:
+            run_steps(self.steps(), view, known)
+
+        view = self.view(pad_to_multiple(x, self.padded_to), known)
+        attention = self.wrapped.own_attention
+        # Sweeps compute again what they do not keep, and in an order of their own.
+        return attention.rows(
+            self.card.id, run, view, pixels, names, lambda: int(COMPUTING.operation)
+        )
 
     # -- what the sweeps ask --------------------------------------------------------------
 

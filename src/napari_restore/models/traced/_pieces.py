@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +24,8 @@ _SCALED = {
     *(_aten.pow.Tensor_Scalar, _aten.clamp_min.default, _aten.clamp.default),
 }
 """Operations whose numbers are no sizes of their tensors: they mean the whole image."""
+COMPUTING = threading.local()
+"""Its `operation` is the number of that which this thread computes."""
 MOST_SIDE = 1536
 """Largest side in pixels of the picture by which a halo is measured."""
 
@@ -100,6 +103,7 @@ class Piece:
         for number in needed:
             is_single = self.graph.depends[number] and not self.graph.spatial[number]
             node = (of_image if is_single else of_box)[number]
+            COMPUTING.operation = number
             values[number] = _computed(node, is_single, values, host, box, image, like)
             for each in {*node.inputs}:
                 if last[each] == number and each not in wanted:
