@@ -135,7 +135,11 @@ class Runner:
             arguments = {**arguments, **self._for_cluster(self._cluster_name, arguments)}
         try:
             planned = api.plan(
-                image, model, maps=item.maps is not None, output=item.output, **arguments
+                image,
+                model,
+                maps=item.maps is not None,
+                output=becomes_store(item.output, self._export),
+                **arguments,
             )
         except InputError:
             # They may say why, for instance that a frame of the bracket was left out.
@@ -275,6 +279,11 @@ def export_options(options: Namespace) -> dict[str, Any]:
     """Return the options of `Result.save` that were given; the others keep its defaults."""
     requested = {name: getattr(options, name, None) for name in EXPORT_OPTIONS}
     return {k: v for k, v in requested.items() if v not in (None, False)}
+
+
+def becomes_store(output: Path, export: Mapping[str, Any]) -> Path | None:
+    """Return the output as a plan is given it: tiles are not written to a file of other values."""
+    return None if export.get("bit_depth") else output
 
 
 def notes_before(planned: Any) -> list[str]:

@@ -56,6 +56,7 @@ from .masks._ogr import layers_of
 from .masks._vector import is_inline, is_vector, rasterise, read_gradient, read_polygons
 from .products._find import images_in_folder, is_product
 from .readers._array import ArrayReader
+from .values._depth import in_8_bits, in_16_bits
 from .values._flags import Flags, Match, band_named, flags_of, matches_of, needed_bands
 from .values._presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
 from .values._radiometry import Radiometry
@@ -137,6 +138,8 @@ __all__ = [
     "halve",
     "html_of",
     "images_in_folder",
+    "in_8_bits",
+    "in_16_bits",
     "indices",
     "is_flattened",
     "is_image_in_folder",
