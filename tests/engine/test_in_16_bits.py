@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 import napari_restore as nr
 from napari_restore.engine import Region, ResultStore
 from napari_restore.images import Radiometry, in_8_bits, in_16_bits
+from napari_restore.images.values import srgb_profile
 
 from ._whole import whole
 
@@ -104,9 +105,15 @@ def test_a_file_of_16_bits_has_what_the_module_gives(tmp_path: Path, suffix: str
 @pytest.mark.slow
 @pytest.mark.parametrize("adjustment", ADJUSTMENTS)
 def test_blended_and_toned_as_a_photo_of_16_bits(tmp_path: Path, adjustment: dict[str, Any]):
-    pixels = gradient(300, 260)
+    # With its profile, a photo of 16 bits has display values as well.
+    pixels = tmp_path / "8.png"
+    Pillow.fromarray(gradient(300, 260)).save(pixels, icc_profile=srgb_profile())
+    wider = tmp_path / "16.png"
+    same = restored(pixels, tmp_path / "same", "identity").save(wider, bit_depth=16)
+    written = nr.open_image(same).read(Region(0, 0, 300, 260))
+    assert np.array_equal(written, in_16_bits(gradient(300, 260)))
     result = restored(pixels, tmp_path, **adjustment)
-    reference = restored(in_16_bits(pixels), tmp_path / "16", **adjustment)
+    reference = restored(wider, tmp_path / "16", **adjustment)
     wide, expected = result.read_16(result.region), np.asarray(reference)
     assert wide.dtype == expected.dtype == np.uint16
     assert np.abs(wide.astype(int) - expected).max() <= 1
@@ -168,14 +175,15 @@ def test_a_part_is_gone_on_from(tmp_path: Path):
     path = photo(tmp_path / "p.png", pixels)
     restored(path, tmp_path, region=Region(0, 0, 384, 384))
     result = restored(path, tmp_path)
-    assert result.record["measured"]["resumed_tiles"] == 1
+    assert result.record["measured"]["tiles_resumed"] == 1
     assert np.abs(result.read_16(BOX) - 0.9 * 257 * pixels.astype(float)).max() < 0.51
 
 
 def test_a_store_keeps_16_bits_of_the_finest_level_alone(tmp_path: Path):
     options: dict[str, Any] = {"key": "k", "shape": (600, 700, 3), "dtype": "uint8"}
     store = ResultStore.open(tmp_path / "s.zarr", **options, levels=((300, 350),), in_16=True)
-    pixels = in_16_bits(gradient()) + np.uint16(100)
+    pixels = in_16_bits(gradient())
+    pixels[pixels < 65000] += 100
     store.write(BOX, pixels, {}, {"counts": {}}, [gradient()[::2, ::2]])
     assert np.array_equal(store.read_16(BOX), pixels)
     assert np.array_equal(store.read(BOX), gradient())
