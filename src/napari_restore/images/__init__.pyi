@@ -34,6 +34,7 @@ from .cache._folder import (
 )
 from .cache._lock import check_private, is_locked, is_used, lock_file, mark_use, owner_in, users_of
 from .export._adopt import adopt_zarr, can_adopt
+from .export._exif import too_long_for_jpeg
 from .export._job import ExportOptions, Pixels, SaveOptions
 from .export._planes import check_stack, join_planes
 from .export._rendition import is_flattened
@@ -184,6 +185,7 @@ __all__ = [
     "sensor_text",
     "srgb_of_light",
     "thumbnail",
+    "too_long_for_jpeg",
     "trim_cache",
     "turns_onto",
     "unfit_options",
