@@ -95,8 +95,12 @@ def _nearest(state: Mapping[str, Any]) -> str:
 
 
 def _other_shapes(entry: ModelEntry, state: Mapping[str, Any]) -> str:
+    """Return how weights of the same kinds of names differ from those of `entry`."""
+    named = entry.renamed(state)
+    if missing := [mark for mark in entry.marks if mark not in named]:
+        return f", of which it lacks {', '.join(missing)}"
     try:
-        entry.sizes_in(entry.renamed(state))
+        entry.sizes_in(named)
     except BadModel as error:
         why = error.message.rstrip(".").partition(": ")[2]
         return f", but {why}" if why else ", in other shapes"

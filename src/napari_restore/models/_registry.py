@@ -64,9 +64,15 @@ class ModelEntry:
 
     def make(self, card: ModelCard, state: Mapping[str, Any] | None = None) -> RestorationModel:
         """Return the model, with sizes read from `state` where it is given."""
-        sizes = {} if state is None else self.sizes_in(state)
-        model: RestorationModel = resolve(self.factory)(card, **sizes)
-        return model
+        if state is None:
+            made: RestorationModel = resolve(self.factory)(card)
+            return made
+        sizes = self.sizes_in(state)
+        try:
+            made = resolve(self.factory)(card, **sizes)
+        except (ArithmeticError, RuntimeError) as error:
+            raise self._of_another(f"their sizes are no network's, {sizes}") from error
+        return made
 
     def sizes_in(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return the network's sizes; raises `BadModel` for weights of another."""
