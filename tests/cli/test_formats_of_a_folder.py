@@ -42,6 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_quality_is_for_those_files_that_have_it(cli: Any, folder: Path, tmp_path: Path):
     words = ["restore", folder, "--model", "identity", "--record", tmp_path / "{stem}.json"]
+    words += ["--name", "{stem}{suffix}"]
     low, high = tmp_path / "low", tmp_path / "high"
     run = cli(*words, "-o", low, "--quality", "10")
     assert run.code == 0, run.err
