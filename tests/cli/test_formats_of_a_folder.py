@@ -57,14 +57,6 @@ def test_quality_is_for_those_files_that_have_it(cli: Any, folder: Path, tmp_pat
         assert np.array_equal(Pillow.open(low / name), Pillow.open(folder / name))
 
 
-def test_what_no_file_can_have_is_refused(cli: Any, folder: Path, tmp_path: Path):
-    (folder / "a.jpg").unlink()
-    out = tmp_path / "out"
-    run = cli("restore", folder, "-o", out, "--model", "identity", "--quality", "10")
-    assert run.code == 2 and "--quality 10 is for" in run.err
-    assert not out.exists()
-
-
 @pytest.mark.parametrize(("size", "noted"), [(60_000, False), (70_000, True)])
 def test_a_comment_that_jpeg_has_no_room_for_is_noted(
     cli: Any, tmp_path: Path, size: int, noted: bool
