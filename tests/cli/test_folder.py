@@ -132,9 +132,9 @@ def test_the_words_of_a_folder_of_brackets_fuse_it(cli, tmp_path):
     assert run.json["images"][0]["record"]["model"]["parameters"]["contrast"] == 0.5
 
 
-def test_an_option_that_one_output_cannot_have_ends_a_folder_first(cli, tmp_path):
+def test_an_option_that_no_output_can_have_ends_a_folder_first(cli, tmp_path):
     folder = folder_of(tmp_path, "a.tif")
-    for name in ("b.png", "c.jpg"):
+    for name in ("b.png", "c.png"):
         Pillow.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(folder / name)
     out = tmp_path / "out"
     arguments = ("restore", folder, "-o", out, "--model", "identity", "--quality", "80")

@@ -87,6 +87,7 @@ from ._images import (
     save_context,
     sensor_bands,
     sensor_text,
+    unfit_options,
 )
 from ._models import (
     code_file,
@@ -266,6 +267,7 @@ __all__ = [
     "task_of",
     "tile_invariance",
     "train",
+    "unfit_options",
     "upload",
     "warm",
     "without_twins",

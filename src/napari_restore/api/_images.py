@@ -231,11 +231,19 @@ def notes_on_output(path: Pathlike, image: Image) -> list[str]:
     """Return what the user should know of how `image` is written to `path`."""
     from napari_restore import images
 
-    if "alpha" not in image.roles:
-        return []
+    notes = []
     if images.is_flattened(Path(path), image):
-        return ["JPEG has no alpha: what is transparent is flattened on white."]
-    return ["The alpha band is kept as it is."]
+        notes.append("JPEG has no alpha: what is transparent is flattened on white.")
+    elif "alpha" in image.roles:
+        notes.append("The alpha band is kept as it is.")
+    long = images.too_long_for_jpeg(image.profile)
+    if long and Path(path).suffix.lower() in (".jpg", ".jpeg"):
+        *others, last = long
+        what = f"{', '.join(others)} and {last}" if others else last
+        notes.append(
+            f"The {what} of {image.name} {'are' if others else 'is'} left out: JPEG has 64 kB for it."
+        )
+    return notes
 
 
 def output_like(image: Image) -> Path:
@@ -250,6 +258,13 @@ def check_export(path: Pathlike, **options: Unpack[SaveOptions]) -> None:
     from napari_restore import images
 
     images.check_options(path, images.ExportOptions(**options))
+
+
+def unfit_options(path: Pathlike, **options: Unpack[SaveOptions]) -> frozenset[str]:
+    """Return the names of those `options` of `Result.save` that the format of `path` cannot have."""
+    from napari_restore import images
+
+    return frozenset(images.unfit_options(path, images.ExportOptions(**options)))
 
 
 def mean_colour(

@@ -56,8 +56,7 @@ def restore_folder(
     With `join` the files of an item are images of their own, as the frames of a bracket.
     """
     folder = Path(options.output)
-    for item in items:
-        runner.check_format(item)
+    runner.check_formats(items)
     model = load_model(options)
     if model.card.placed and options.context not in (None, "joint"):
         raise model.card.no_shared_statistics()

@@ -33,7 +33,7 @@ from napari_restore.commands._outputs import (
 from napari_restore.commands._planes import restore_planes
 from napari_restore.commands._progress import EventCallback
 from napari_restore.commands._result import CommandResult
-from napari_restore.commands._runner import Runner, export_options
+from napari_restore.commands._runner import Runner, becomes_store, export_options
 from napari_restore.errors import escape_controls
 
 
@@ -48,7 +48,9 @@ def plan(options: Namespace) -> CommandResult:
         if options.output is not None:
             api.check_output(output, image, overwrite=True, **export)
         arguments = plan_arguments(options, image)
-        planned = api.plan(image, load_model(options), output=output, **arguments)
+        planned = api.plan(
+            image, load_model(options), output=becomes_store(output, export), **arguments
+        )
         # What is measured once is not measured by the command that follows.
         measuring = api.seconds_measuring() - before
         passed = time.perf_counter() - options.started - measuring

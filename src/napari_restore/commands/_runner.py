@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._progress import EventCallback, reporter
 from napari_restore.commands._streams import write_error
-from napari_restore.errors import Cancelled, InputError, RestoreError
+from napari_restore.errors import Cancelled, InputError, RestoreError, option
 from napari_restore.records import write_record
 
 
@@ -40,6 +40,8 @@ class Runner:
         report: EventCallback | None = None,
     ) -> None:
         self._export = export_options(options) if export is None else dict(export)
+        self._partial: frozenset[str] = frozenset()
+        """Options that are for some of the outputs only."""
         self._read = read
         self._began: float = options.started
         self._command = command_of(options)
@@ -100,7 +102,36 @@ class Runner:
         """Raise `BadOutput` for options beyond their limits, and those that the output cannot have."""
         from napari_restore import api
 
-        api.check_export(item.output, **self._export)
+        api.check_export(item.output, **self._export_of(item))
+
+    def check_formats(self, items: Sequence[Item]) -> None:
+        """Check the options for all outputs as `check_format`.
+
+        One that only some of them can have is for those: a note names the formats of the others.
+        """
+        from napari_restore import api
+
+        unfit = {item: api.unfit_options(item.output, **self._export) for item in items}
+        for name in sorted(frozenset().union(*unfit.values())):
+            others = [item.output.suffix.lower() for item in items if name in unfit[item]]
+            if len(others) < len(items):
+                self._partial |= {name}
+                kinds = " and ".join(sorted(set(others)))
+                self.note(
+                    f"{option(name, self._export[name])} is not for {kinds}: these files are written "
+                    "without it."
+                )
+        for item in items:
+            self.check_format(item)
+
+    def _export_of(self, item: Item) -> dict[str, Any]:
+        """Return the options of an output, without those that are for other formats."""
+        from napari_restore import api
+
+        if not self._partial:
+            return self._export
+        left_out = self._partial & api.unfit_options(item.output, **self._export)
+        return {name: each for name, each in self._export.items() if name not in left_out}
 
     def check(self, item: Item, *, replace: bool = False) -> None:
         """Raise `BadOutput` for existing outputs, before anything is opened."""
@@ -135,7 +166,11 @@ class Runner:
             arguments = {**arguments, **self._for_cluster(self._cluster_name, arguments)}
         try:
             planned = api.plan(
-                image, model, maps=item.maps is not None, output=item.output, **arguments
+                image,
+                model,
+                maps=item.maps is not None,
+                output=becomes_store(item.output, self._export_of(item)),
+                **arguments,
             )
         except InputError:
             # They may say why, for instance that a frame of the bracket was left out.
@@ -160,18 +195,18 @@ class Runner:
         """Run a plan to its end and write what `item` names; returns the record."""
         from napari_restore import api
 
-        overwrite = self._overwrite or replace
+        overwrite, export = self._overwrite or replace, self._export_of(item)
         # Checked before hours of computation.
         api.check_output(
             item.output,
             planned.part or planned.image,
             overwrite,
-            region=api.output_box(planned, self._export.get("clip")),
-            **self._export,
+            region=api.output_box(planned, export.get("clip")),
+            **export,
         )
         check_maps(item, planned.maps, self._read, overwrite=self._overwrite)
         passed = time.perf_counter() - self._began
-        planned = api.of_command(planned, item.output, passed, **self._export)
+        planned = api.of_command(planned, item.output, passed, **export)
         self._notes = []
         record = None
         try:
@@ -230,7 +265,7 @@ class Runner:
             overwrite=overwrite,
             progress=progress,
             cancelled=cancelled,
-            **self._export,
+            **self._export_of(item),
         )
         if item.address is not None:
             self._report(api.Phase("Sending"))
@@ -264,7 +299,8 @@ class Runner:
             "notes": list(self._notes),
         }
         if record["output"] is not None:
-            options = {name: self._export[name] for name in EXPORT_OPTIONS if name in self._export}
+            export = self._export_of(item)
+            options = {name: export[name] for name in EXPORT_OPTIONS if name in export}
             record["output"] = {**record["output"], "options": options}
         if item.record is not None:
             write_record(item.record, with_flags(record))
@@ -275,6 +311,11 @@ def export_options(options: Namespace) -> dict[str, Any]:
     """Return the options of `Result.save` that were given; the others keep its defaults."""
     requested = {name: getattr(options, name, None) for name in EXPORT_OPTIONS}
     return {k: v for k, v in requested.items() if v not in (None, False)}
+
+
+def becomes_store(output: Path, export: Mapping[str, Any]) -> Path | None:
+    """Return the output as a plan is given it: tiles are not written to a file of other values."""
+    return None if export.get("bit_depth") else output
 
 
 def notes_before(planned: Any) -> list[str]:

@@ -34,6 +34,7 @@ from .cache._folder import (
 )
 from .cache._lock import check_private, is_locked, is_used, lock_file, mark_use, owner_in, users_of
 from .export._adopt import adopt_zarr, can_adopt
+from .export._exif import too_long_for_jpeg
 from .export._job import ExportOptions, Pixels, SaveOptions
 from .export._planes import check_stack, join_planes
 from .export._rendition import is_flattened
@@ -56,6 +57,7 @@ from .masks._ogr import layers_of
 from .masks._vector import is_inline, is_vector, rasterise, read_gradient, read_polygons
 from .products._find import images_in_folder, is_product
 from .readers._array import ArrayReader
+from .values._depth import in_8_bits, in_16_bits
 from .values._flags import Flags, Match, band_named, flags_of, matches_of, needed_bands
 from .values._presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
 from .values._radiometry import Radiometry
@@ -137,6 +139,8 @@ __all__ = [
     "halve",
     "html_of",
     "images_in_folder",
+    "in_8_bits",
+    "in_16_bits",
     "indices",
     "is_flattened",
     "is_image_in_folder",
@@ -181,6 +185,7 @@ __all__ = [
     "sensor_text",
     "srgb_of_light",
     "thumbnail",
+    "too_long_for_jpeg",
     "trim_cache",
     "turns_onto",
     "unfit_options",

@@ -70,7 +70,7 @@ def _fits(entry: ModelEntry, state: Mapping[str, Tensor]) -> bool:
 def _nearest(state: Mapping[str, Any]) -> str:
     """Return the end of a sentence: which structure is nearest, and what differs; may be empty."""
     bare = _weights.without_wrappers(state)
-    best, most, lacking, unknown = "", 0.0, [], []
+    best, most, lacking, unknown = None, 0.0, list[str](), list[str]()
     for entry in structures().values():
         with torch.device("meta"):
             made = entry.make(entry.card)
@@ -80,18 +80,31 @@ def _nearest(state: Mapping[str, Any]) -> str:
         named = _kinds(entry.renamed(bare))
         share = len(named.keys() & expected.keys()) / len(named.keys() | expected.keys())
         if share > most:
-            best, most = entry.card.title, share
+            best, most = entry, share
             lacking = [name for kind, name in expected.items() if kind not in named]
             unknown = [name for kind, name in named.items() if kind not in expected]
-    if not best:
+    if best is None:
         return ""
     parts = [
         f"{verb} {', '.join(names[:_SHOWN])}"
         for verb, names in (("lacks", lacking), ("has the unknown", unknown))
         if names
     ]
-    differs = f", of which it {' and '.join(parts)}" if parts else ", in other shapes"
-    return f"; nearest is {best}{differs}"
+    differs = f", of which it {' and '.join(parts)}" if parts else _other_shapes(best, bare)
+    return f"; nearest is {best.card.title}{differs}"
+
+
+def _other_shapes(entry: ModelEntry, state: Mapping[str, Any]) -> str:
+    """Return how weights of the same kinds of names differ from those of `entry`."""
+    named = entry.renamed(state)
+    if missing := [mark for mark in entry.marks if mark not in named]:
+        return f", of which it lacks {', '.join(missing)}"
+    try:
+        entry.sizes_in(named)
+    except BadModel as error:
+        why = error.message.rstrip(".").partition(": ")[2]
+        return f", but {why}" if why else ", in other shapes"
+    return ", in other shapes"
 
 
 def _kinds(names: Iterable[str]) -> dict[str, str]:

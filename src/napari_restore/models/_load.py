@@ -149,7 +149,8 @@ def _from_registry(
         made = entry.make(full_card, state)
     if made.measured and card is not None and _has_sizes(card):
         made.card, made.measured = as_card(card, made.card), False
-    return _ready(made, weights, spec, state)
+    known_as = entry.card.title if entry.card.id in structures() else ""
+    return _ready(made, weights, spec, state, known_as)
 
 
 _SIZES = ("halo", "multiple_of", "padded_to", "min_size", "whole")
@@ -358,8 +359,9 @@ def _ready(
     weights: str | os.PathLike[str] | None,
     spec: dict[str, Any],
     state: Mapping[str, Tensor] | None = None,
+    structure: str = "",
 ) -> RestorationModel:
-    """Load weights, note their digest, freeze."""
+    """Load weights, which are known as a `structure`, note their digest, freeze."""
     target = model.weighted
     if weights is not None and not any(True for _ in target.parameters()):
         raise BadModel(f"Model {model.card.id} takes no weights.", "Leave them out.")
@@ -368,7 +370,7 @@ def _ready(
         digest = _weights.sha256_of_state(target)
     elif weights is not None:
         path = Path(weights)
-        _weights.fill(target, state or _weights.read_state(path), path.name)
+        _weights.fill(target, state or _weights.read_state(path), path.name, structure)
         digest = _weights.sha256_of_file(path)
     else:
         has_any = any(True for _ in target.parameters())

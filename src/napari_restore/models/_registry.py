@@ -64,19 +64,48 @@ class ModelEntry:
 
     def make(self, card: ModelCard, state: Mapping[str, Any] | None = None) -> RestorationModel:
         """Return the model, with sizes read from `state` where it is given."""
-        sizes = {} if state is None else self.sizes_in(state)
-        model: RestorationModel = resolve(self.factory)(card, **sizes)
-        return model
+        if state is None:
+            made: RestorationModel = resolve(self.factory)(card)
+            return made
+        sizes = self.sizes_in(state)
+        try:
+            made = resolve(self.factory)(card, **sizes)
+        except (ArithmeticError, RuntimeError) as error:
+            raise self._of_another(f"their sizes are no network's, {sizes}") from error
+        return made
 
     def sizes_in(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return the network's sizes; raises `BadModel` for weights of another."""
+        seen = _Seen(state)
         try:
-            return dict(resolve(self.sizes)(state)) if self.sizes else {}
-        except (KeyError, IndexError, ValueError) as error:
-            raise BadModel(
-                f"These weights are not those of {self.card.title}: they lack {error}.",
-                "Choose the model they were made for.",
-            ) from error
+            return dict(resolve(self.sizes)(seen)) if self.sizes else {}
+        except KeyError as error:
+            why = f"they lack {error.args[0]}"
+            raise self._of_another(why) from error
+        except _UNLIKE as error:
+            shape = " × ".join(map(str, getattr(state.get(seen.last), "shape", ())))
+            why = f"their {seen.last} has another shape, {shape or 'one value'}"
+            raise self._of_another(why if seen.last else "they lack its layers") from error
+
+    def _of_another(self, why: str) -> BadModel:
+        return BadModel(
+            f"These weights are not those of {self.card.title}: {why}.",
+            "Choose the model they were made for.",
+        )
+
+
+_UNLIKE = (IndexError, ValueError, TypeError, AttributeError, StopIteration, ZeroDivisionError)
+"""Errors of functions that read sizes from tensors of other names and shapes."""
+
+
+class _Seen(dict[str, Any]):
+    """A state dict that remembers which tensor was looked at last."""
+
+    last = ""
+
+    def __getitem__(self, name: str) -> Any:
+        self.last = name
+        return super().__getitem__(name)
 
 
 def resolve(reference: str | Callable[..., Any]) -> Callable[..., Any]:

@@ -84,11 +84,11 @@ def weights_in(folder: Path) -> Path:
     )
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+def fill(module: nn.Module, state: Mapping[str, Tensor], name: str, structure: str = "") -> None:
     """Load `state` into `module`; raises `BadModel` naming what does not fit.
 
     Its keys may have a prefix that those of `module` lack, or lack theirs; beside those with the
-    prefix there may then be others.
+    prefix there may then be others. `structure` is what the weights are known as.
     """
     expected = module.state_dict()
     state = _without_counts(_fitting(state, expected, name), expected)
@@ -104,8 +104,12 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     )
     parts = [f"{verb} {_listed(keys)}" for verb, keys in lists if keys]
     if parts:
+        known = f"{name} is of {structure}, but" if structure else name
         raise BadModel(
-            f"{name} {'; it '.join(parts)}.", "Choose the model these weights were made for."
+            f"{known} {'; it '.join(parts)}.",
+            "Save all of its state dict, or give the network's code, FILE.py:factory."
+            if structure
+            else "Choose the model these weights were made for.",
         )
     bad = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if bad:

@@ -253,7 +253,52 @@ def test_another_part_of_known_weights_is_missing(tmp_path: Path) -> None:
     state = _small("restormer")
     del state["refinement.0.ffn.project_in.weight"]
     save_file(state, tmp_path / "x.safetensors")
-    with pytest.raises(BadModel, match=r"lacks refinement\.0\.ffn\.project_in\.weight"):
+    with pytest.raises(
+        BadModel,
+        match=r"x\.safetensors is of Restormer, but lacks refinement\.0\.ffn\.project_in\.weight\.",
+    ):
+        load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "change", "says"),
+    [
+        ("nafnet", "ending.bias", (5,), "is of NAFNet, but has ending.bias of 5 in place of 3."),
+        ("nafnet", "intro.weight", (7,), "NAFNet, but their intro.weight has another shape, 7"),
+        (
+            "nafnet",
+            "intro.weight",
+            (),
+            "NAFNet, but their intro.weight has another shape, one value",
+        ),
+        ("aod-net", "e_conv1.weight", None, "AOD-Net, of which it lacks e_conv1.weight"),
+        ("drunet", "m_tail.weight", None, "DRUNet, of which it lacks m_tail.weight"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_named(
+    name: str, tensor: str, change: tuple[int, ...] | None, says: str, tmp_path: Path
+) -> None:
+    state = _small(name)
+    del state[tensor]
+    if change is not None:
+        state[tensor] = torch.ones(change)
+    path = tmp_path / "x.safetensors"
+    save_file(state, path)
+    with pytest.raises(BadModel) as raised:
+        load(path)
+    assert says in str(raised.value)
+    with pytest.raises(BadModel) as raised:
+        load(name, weights=path)
+    assert entry_of(name).card.title in str(raised.value)
+    assert tensor in str(raised.value)
+
+
+def test_sizes_that_no_network_has_are_refused(tmp_path: Path) -> None:
+    state = _small("dehazeformer")
+    name = next(n for n in state if n.endswith("layer3.blocks.0.mlp.mlp.2.weight"))
+    state[name] = state[name].flatten()[:3].clone()
+    save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(BadModel, match="not those of DehazeFormer"):
         load(tmp_path / "x.safetensors")
 
 

@@ -59,6 +59,9 @@ def test_a_folder_is_fused_live_and_exported(
     words[words.index("-o") + 1] = str(tmp_path / "command.tif")
     assert main(words) == 0
     assert (tmp_path / "command.tif").read_bytes() == saved.read_bytes()
+    sixteen = nr.open_image(saved).read(result.region)
+    assert np.array_equal(sixteen, result.read_16(result.region))
+    assert (sixteen % 257 != 0).mean() > 0.5
     with Image.open(saved) as written:
         assert written.getexif().get_ifd(0x8769)[0x829A] == pytest.approx(0.01)
 

@@ -39,7 +39,14 @@ from napari_restore.engine.ledger._store_files import (
     tile_journal,
 )
 from napari_restore.errors import ResourceError, option
-from napari_restore.images import check_private, is_used, is_whole, mark_entry
+from napari_restore.images import (
+    check_private,
+    in_8_bits,
+    in_16_bits,
+    is_used,
+    is_whole,
+    mark_entry,
+)
 
 
 class ResultStore:
@@ -94,7 +101,7 @@ class ResultStore:
         return cls(path, open_arrays(path, header), header)
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 - what a store is, all of it in its header
         cls,
         path: Path,
         *,
@@ -103,6 +110,7 @@ class ResultStore:
         fingerprint: str = "",
         shape: tuple[int, int, int],
         dtype: npt.DTypeLike,
+        in_16: bool = False,
         levels: tuple[tuple[int, int], ...] = (),
         maps: dict[str, int] | None = None,
     ) -> ResultStore:
@@ -111,7 +119,8 @@ class ResultStore:
         It is created if missing, rebuilt if corrupt or of another key. Raises `ResourceError` while
         another run writes to it. Where it is created, an unfinished one beside it that has the same
         `names` and another `key` is `set_aside`. `levels` are the sizes of further pyramid levels to
-        keep current, `maps` the names and band counts of side maps.
+        keep current, `maps` the names and band counts of side maps. With `in_16`, pixels of uint8
+        are written as uint16, see `in_16_bits`; only the finest level keeps that.
         """
         header = {
             "format": FORMAT,
@@ -123,6 +132,8 @@ class ResultStore:
             "levels": [list(size) for size in levels],
             "maps": dict(maps or {}),
         }
+        if in_16:
+            header["kept"] = np.dtype(np.uint16).str
         if path.exists():
             check_private(path)
         existing = cls._reopen(path, header)
@@ -198,8 +209,25 @@ class ResultStore:
     def read(self, box: tuple[int, int, int, int], name: str = "0") -> npt.NDArray[Any]:
         """Return pixels (h, w, C) of `box` of a level or map; zeros where nothing was finished.
 
-        They lie band by band in memory, as they are stored.
+        They lie band by band in memory, as they are stored. Those that are kept in 16 bits are given
+        in the store's dtype.
         """
+        pixels = self._stored(box, name)
+        return in_8_bits(pixels) if name == "0" and self._in_16 else pixels
+
+    def read_16(self, box: tuple[int, int, int, int]) -> npt.NDArray[np.uint16]:
+        """Return pixels (h, w, C) of `box` of the finest level of a store of uint8, in 16 bits.
+
+        Where it keeps 8 they are exact multiples of 257.
+        """
+        pixels = self._stored(box, "0")
+        return pixels if self._in_16 else in_16_bits(pixels)
+
+    @property
+    def _in_16(self) -> bool:
+        return "kept" in self.header
+
+    def _stored(self, box: tuple[int, int, int, int], name: str) -> npt.NDArray[Any]:
         y0, x0, y1, x1 = box
         try:
             planes: npt.NDArray[Any] = self._arrays[name][:, y0:y1, x0:x1]
@@ -244,7 +272,7 @@ class ResultStore:
     ) -> None:
         """Write one tile and mark it finished; `entry` is kept in the journal.
 
-        `levels` are the tile's pixels halved once, twice … for the further levels.
+        `pixels` are in the dtype that is kept, `levels` the tile's pixels halved once, twice … for the further levels.
         """
         try:
             with disk_full_named(self.path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from annotated_types import Len
 from typing_extensions import TypedDict
@@ -48,6 +48,8 @@ class Header(TypedDict):
     shape: Annotated[list[int], Len(3, 3)]
     """[height, width, bands]."""
     dtype: str
+    kept: NotRequired[str]
+    """Dtype of the finest level, where it is another: uint16 for values of uint8."""
     levels: list[Annotated[list[int], Len(2, 2)]]
     maps: dict[str, int]
 
@@ -57,6 +59,7 @@ def arrays_of(header: dict[str, Any]) -> dict[str, tuple[tuple[int, int], int, s
     height, width, bands = header["shape"]
     sizes = [(height, width), *(tuple(size) for size in header["levels"])]
     names = {str(i): (size, bands, header["dtype"]) for i, size in enumerate(sizes)}
+    names["0"] = ((height, width), bands, header.get("kept", header["dtype"]))
     for name, count in header["maps"].items():
         dtype = "|u1" if name == "quality" else "<f4"
         names[f"map_{name}"] = ((height, width), count, dtype)

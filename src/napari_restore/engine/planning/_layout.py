@@ -110,6 +110,8 @@ class LayoutRequest:
     """Per pixel."""
     shared: bool = False
     """Whether several processes write the result."""
+    in_16: bool = False
+    """Whether the result's pixels of 8 bits are kept in 16."""
     prepare: PrepareCost = field(default_factory=PrepareCost)
 
     @property
@@ -121,6 +123,11 @@ class LayoutRequest:
     def pixel_bytes(self) -> int:
         """Bytes of one pixel of the image."""
         return self.image.bands * self.image.dtype.itemsize
+
+    @property
+    def kept_pixel_bytes(self) -> int:
+        """Bytes of one pixel of the result's finest level."""
+        return self.pixel_bytes * (2 if self.in_16 else 1)
 
     @property
     def frames(self) -> int:
@@ -144,8 +151,13 @@ class LayoutRequest:
         roughly = image.full is not None and not self.whole
         return calibrate(self.model, device, threads, whole=whole, roughly=roughly)
 
-    def result_bytes(self, pyramid: bool) -> int:
+    def kept_bytes(self, pyramid: bool) -> int:
         """Return the bytes of the result on the disk."""
+        more = self.result_bytes(pyramid=False) if self.in_16 else 0
+        return self.result_bytes(pyramid) + more
+
+    def result_bytes(self, pyramid: bool) -> int:
+        """Return the bytes of the result in the image's dtype."""
         share = 4 / 3 if pyramid else 1.0
         image, pixels = self.image, sum(target.pixels for target in self.targets)
         return int(pixels * self.image_bytes / max(1, image.height * image.width) * share)
@@ -386,8 +398,10 @@ class _TileSetup:
         core = min(largest, self.tile**2)
         frames, change = request.frames, 4 * len(request.bands)
         tile_bytes += largest * (frames * pixel + 4 * request.planes + change + 2 * frames * mask)
-        tile_bytes += core * (pixel + maps_bytes)
+        kept, levels = request.kept_pixel_bytes, pixel // 3
+        # Those kept in 16 bits lie beside those of 8 for a moment.
+        tile_bytes += core * (kept + (pixel if request.in_16 else 0) + maps_bytes)
         tile_bytes *= batch
         queued = waiting * batch * largest * frames * (pixel + mask)
-        queued += min(WRITE_BEHIND + batch - 1, tiles.count) * core * (pixel * 4 // 3 + maps_bytes)
+        queued += min(WRITE_BEHIND + batch - 1, tiles.count) * core * (kept + levels + maps_bytes)
         return int(fragmentation(tiles.count) * (running * tile_bytes + queued))

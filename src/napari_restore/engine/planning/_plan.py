@@ -90,6 +90,8 @@ class Plan:
     """Bytes that the run may add to those of the idle process."""
     maps: tuple[str, ...]
     pyramid: bool
+    in_16: bool
+    """Whether pixels of 8 bits are kept in 16."""
     centre_first: bool
     store: Path
     prediction: Prediction

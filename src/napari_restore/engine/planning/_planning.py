@@ -180,6 +180,7 @@ def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted
         context=context.needed and not context.known,
         maps_bytes=4 * (2 + 2 * len(source.bands)) if options.storing.maps else 0,
         shared=options.storing.shared,
+        in_16=stored.in_16,
         prepare=prepare_cost(model, source.image, device, extent=extent, region=context.region),
     )
     # As the user named it, for the note that a run of the same names was of something else.
@@ -202,6 +203,7 @@ def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted
         memory=tried.resources.memory,
         maps=stored.maps,
         pyramid=stored.pyramid,
+        in_16=stored.in_16,
         centre_first=stored.centre_first,
         store=store,
         prediction=prediction,
@@ -454,10 +456,11 @@ def _quickest(
 
 
 def _prediction(choice: Candidate, request: LayoutRequest, stored: Stored) -> Prediction:
-    disk_bytes = request.result_bytes(stored.pyramid)
+    disk_bytes = request.kept_bytes(stored.pyramid)
     stages = stages_of(request, choice, pyramid=stored.pyramid)
     device, image = request.resources.device, request.image
     pixels = [image.dtype.name, str(image.bands), *(["colour"] if image.working_space else [])]
+    pixels += ["in 16 bits"] if stored.in_16 else []
     kinds = {name: " ".join([name, *pixels]) for name in stages}
     kinds["read"] += " counted" if request.context else ""
     ratios = learnt(request.model, device)

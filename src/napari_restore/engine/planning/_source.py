@@ -199,6 +199,8 @@ class Stored:
     centre_first: bool
     in_place: bool
     """Whether tiles are written beside the output, which the store then becomes."""
+    in_16: bool
+    """Whether pixels of 8 bits are kept in 16."""
 
 
 def stored_of(source: RunSource, model: RestorationModel, options: Restore) -> Stored:
@@ -218,13 +220,21 @@ def stored_of(source: RunSource, model: RestorationModel, options: Restore) -> S
     # Levels are for a display from the centre outwards; a file that is not displayed is faster row
     # by row.
     centre_first = storing.pyramid or not source.is_whole
-    return Stored(maps, storing.pyramid or in_place, centre_first, in_place)
+    # What is measured on a map keeps its type, as a draft and a file that the store becomes.
+    in_16 = (
+        image.is_photo
+        and image.dtype == np.uint8
+        and image.nodata is None
+        and image.full is None
+        and not in_place
+    )
+    return Stored(maps, storing.pyramid or in_place, centre_first, in_place, in_16)
 
 
 def store_path(key: str, options: Restore, stored: Stored) -> Path:
     """Return where the run writes its tiles: in the scratch folder, or beside the output."""
     # The same run has a folder for each layout.
-    kept = stored.maps, stored.pyramid
+    kept = [*(stored.maps, stored.pyramid), *(["16 bits"] if stored.in_16 else [])]
     name = digest_of([key, *kept]) if any(kept) else key
     scratch, output = options.machine.scratch, options.storing.output
     if stored.in_place and output is not None:

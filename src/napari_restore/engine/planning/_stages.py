@@ -218,6 +218,7 @@ def kind_of_file(path: Path, options: ExportOptions) -> str:
     """Return what writing takes depends on, beside the pixels."""
     about = [path.suffix.lower(), options.compress, f"level {options.level or 1}"]
     about += ["COG"] if options.cog else []
+    about += ["16 bits"] if options.bit_depth == 16 else []
     about += [] if options.overviews else ["no overviews"]
     about += [name for name in ("profile", "resize", "sharpen") if getattr(options, name)]
     return f"write {' '.join(about)}"

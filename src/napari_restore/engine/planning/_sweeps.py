@@ -451,7 +451,8 @@ class _SweepSetup:
         source = pixels * request.frames * (pixel + 2)
         model_input = pixels * 4 * request.planes
         if number == len(self.steps) - 1:
-            left = tiling.tile**2 * (pixel * 4 // 3 + request.maps_bytes)
+            kept = request.kept_pixel_bytes + pixel // 3
+            left = tiling.tile**2 * (kept + request.maps_bytes)
         if counts is not None:
             left += count_bytes(counts, tiling.grid)
         computed = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,7 +18,14 @@ from napari_restore.engine.results._luma import LumaModel, blend
 from napari_restore.engine.results._quality import QUALITY
 from napari_restore.engine.results._tone import LocalMeans, Means, Tones, balance_of_grey
 from napari_restore.errors import BadParameter, ResourceError
-from napari_restore.images import Image, default_fill, halve, light_of_srgb, srgb_of_light
+from napari_restore.images import (
+    Image,
+    default_fill,
+    halve,
+    in_16_bits,
+    light_of_srgb,
+    srgb_of_light,
+)
 from napari_restore.questions import Adjustment
 
 RANGE_PIXELS = 2**20
@@ -42,6 +50,7 @@ class BlendedPixels:
         self._masks: dict[int, MaskStrength] = {} if mask is None else {0: mask}
         """By level."""
         self._luma_model: LumaModel | None = None
+        self._in_16 = False
         self._excluded: MaskStrength | None = None
 
     @property
@@ -67,14 +76,25 @@ class BlendedPixels:
         """Return pixels as `read`, with 0 instead of an error where they are not finished yet."""
         return self._read(Region(*box), level, check=False)
 
+    def read_16(self, box: tuple[int, int, int, int]) -> npt.NDArray[np.uint16]:
+        """Return pixels (h, w, C) of `box` of an image of uint8, blended in 16 bits, at level 0.
+
+        Of a photo that is what the method computed, rounded once; `read` gives the nearest values of
+        8 bits where nothing is blended. Elsewhere they are exact multiples of 257.
+        """
+        wide = copy.copy(self)
+        wide._in_16, wide._luma_model = True, None
+        return wide._read(Region(*box), 0, check=True)
+
     def _read(self, region: Region, level: int, *, check: bool) -> npt.NDArray[Any]:
         if not 0 <= level < self.store.level_count:
             raise IndexError(f"level {level} of {self.store.level_count}")
         if self.is_plain:
             if check:
                 self._check_finished(region, level)
-            return self.store.read(region, str(level))
-        pixels = np.empty((*region.shape, self.image.bands), self.image.dtype)
+            return self._restored(region, level)
+        dtype = np.uint16 if self._in_16 else self.image.dtype
+        pixels = np.empty((*region.shape, self.image.bands), dtype)
         tones = self._tones() if self.adjustment.has_tone else None
         means_of = None if tones is None else self._local_means(tones, region, level, check)
         for piece in self._pieces_of(region):
@@ -180,9 +200,10 @@ class BlendedPixels:
         if check:
             self._check_finished(region, level, strength)
         source, valid = read_source(self.image, region, level)
+        source = in_16_bits(source) if self._in_16 else source
         if not strength.any():
             return source, valid
-        restored = self.store.read(region, str(level))
+        restored = self._restored(region, level)
         if not self.adjustment.needs_range:
             return blend(source, restored, strength, self.image.nodata, valid), valid
         strength = self._protected(source, strength)
@@ -193,6 +214,9 @@ class BlendedPixels:
         luma_model = self._find_luma_model() if self.adjustment.luminance_only else None
         mixed = blend(source, restored, strength, self.image.nodata, valid, luma_model)
         return mixed, valid
+
+    def _restored(self, region: Region, level: int) -> npt.NDArray[Any]:
+        return self.store.read_16(region) if self._in_16 else self.store.read(region, str(level))
 
     def _reach(self, region: Region, level: int = 0) -> npt.NDArray[np.float32]:
         """Return (h, w) how far tone and colour are changed: as the mask says, not what is excluded."""
@@ -287,7 +311,8 @@ class BlendedPixels:
 
     def _find_luma_model(self) -> LumaModel:
         if self._luma_model is None:
-            self._luma_model = LumaModel.of_run(self.plan, self.record)
+            luma_model = LumaModel.of_run(self.plan, self.record)
+            self._luma_model = luma_model.in_16_bits() if self._in_16 else luma_model
         return self._luma_model
 
     def _check_finished(

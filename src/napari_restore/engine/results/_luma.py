@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,10 @@ class LumaModel:
         else:
             radiometry = plan.radiometry(_context_of(plan))
         return cls(radiometry, plan.bands, colours_of(plan.image.roles), plan.image.is_display)
+
+    def in_16_bits(self) -> LumaModel:
+        """Return the same luma, of pixels of 8 bits in 16."""
+        return replace(self, radiometry=self.radiometry.in_16_bits())
 
     def luma(self, pixels: Pixels) -> Plane:
         """Return (h, w) of (h, w, C) source values: 0 is black, 1 is white."""

@@ -227,6 +227,7 @@ class Result(BlendedPixels):
             Pixels(
                 self._clipped(clip).shift(-y, -x),
                 lambda box: self.read(Region(*box).shift(y, x)),
+                read_16=lambda box: self.read_16(Region(*box).shift(y, x)),
                 read_valid=self.like.read_valid if self.like.may_be_invalid else None,
                 inside=(lambda box: self.reaches(Region(*box).shift(y, x))) if outlined else None,
             ),

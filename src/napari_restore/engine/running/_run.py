@@ -232,6 +232,7 @@ class Run:
                     fingerprint=image.fingerprint,
                     shape=(image.height, image.width, image.bands),
                     dtype=image.dtype,
+                    in_16=plan.in_16,
                     levels=result_levels(image) if plan.pyramid else (),
                     maps=maps,
                 )

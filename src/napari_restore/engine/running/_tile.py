@@ -20,7 +20,7 @@ from napari_restore.engine.results import QUALITY, change_bits
 from napari_restore.engine.running._pixel_counts import count_tile
 from napari_restore.engine.running._tile_reader import Mask, TileInput
 from napari_restore.engine.statistics import corrected_bands
-from napari_restore.images import Radiometry, halve
+from napari_restore.images import Radiometry, halve, in_8_bits, in_16_bits
 from napari_restore.models import (
     HAZE_EXPONENT,
     RestorationModel,
@@ -40,9 +40,10 @@ class TileOutput:
 
     core: Region
     pixels: npt.NDArray[Any]
+    """In the dtype that the store keeps."""
     maps: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     levels: list[npt.NDArray[Any]] = field(default_factory=list)
-    """`pixels` halved once, twice … for the result's pyramid."""
+    """The image's dtype: `pixels` halved once, twice … for the result's pyramid."""
     entry: dict[str, Any] = field(default_factory=dict)
     """See `count_tile`."""
 
@@ -228,19 +229,20 @@ class TileWork:
         if self.others:
             change = np.concatenate([change, self._other_changes(source, maps)], axis=2)
             bands = self.bands + self.others
-        pixels = self._applied(source, change, bands)
+        kept = self._applied(source, change, bands)
         if valid is not None:
-            pixels = np.where(valid[..., None], pixels, source)
+            kept = np.where(valid[..., None], kept, self._as_kept(source))
+        pixels = in_8_bits(kept) if self.plan.in_16 else kept
         quality = self._quality(tile, source, pixels, maps, valid)
         entry = count_tile(tile.core, self.plan.targets, quality, valid, failed)
-        kept: dict[str, npt.NDArray[Any]] = {}
+        kept_maps: dict[str, npt.NDArray[Any]] = {}
         for name in self.plan.maps:
             if name == "quality":
-                kept[name] = quality[..., None]
+                kept_maps[name] = quality[..., None]
             elif name in maps:
-                kept[name] = maps[name]
+                kept_maps[name] = maps[name]
         levels = self._levels(tile, pixels, valid)
-        return TileOutput(tile.core, pixels, kept, levels, entry)
+        return TileOutput(tile.core, kept, kept_maps, levels, entry)
 
     def _levels(
         self, tile: TileInput, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
@@ -254,16 +256,19 @@ class TileWork:
     def _applied(
         self, source: npt.NDArray[Any], change: npt.NDArray[np.float32], bands: tuple[int, ...]
     ) -> npt.NDArray[Any]:
-        """Return (h, w, C) `source` with `change` added to `bands`."""
-        nodata = self.plan.image.nodata
+        """Return (h, w, C) `source` with `change` added to `bands`, in the dtype that is kept."""
+        nodata, in_16 = self.plan.image.nodata, self.plan.in_16
         if bands == tuple(range(source.shape[2])):
-            return self.radiometry.apply_change(source, change, bands, nodata)
-        pixels = source.copy()
+            return self.radiometry.apply_change(source, change, bands, nodata, in_16=in_16)
+        pixels = self._as_kept(source)
         chosen = list(bands)
         pixels[..., chosen] = self.radiometry.apply_change(
-            source[..., chosen], change, bands, nodata
+            source[..., chosen], change, bands, nodata, in_16=in_16
         )
         return pixels
+
+    def _as_kept(self, source: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return in_16_bits(source) if self.plan.in_16 else source.copy()
 
     def _other_changes(
         self, source: npt.NDArray[Any], maps: dict[str, npt.NDArray[np.float32]]

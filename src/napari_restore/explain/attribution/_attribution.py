@@ -215,10 +215,10 @@ class Attribution:
         from napari_restore.engine import digest
 
         target = Path(path)
-        of_rasters = sorted(options.keys() - {"overwrite"})
-        if of_rasters and not is_raster(target):
+        first = min(options.keys() - {"overwrite"}, default=None)
+        if first is not None and not is_raster(target):
             raise BadOutput(
-                f"{option(of_rasters[0])} is for rasters, and {target.name} is none.",
+                f"{option(first)} is for rasters, and {target.name} is none.",
                 "Leave it out, or write a .tif.",
             )
         with peak_in(self.record):

@@ -77,24 +77,38 @@ def photoshop_segment(iptc: bytes) -> bytes:
 
 
 def jpeg_segments(profile: Profile) -> list[tuple[int, bytes]]:
-    """Return (marker, content) of the segments at the start of a JPEG.
+    """Return (marker, content) of the segments at the start of a JPEG, but for `too_long_for_jpeg`."""
+    return [
+        (marker, content)
+        for _, marker, content in _jpeg_segments(profile)
+        if len(content) <= _SEGMENT
+    ]
 
-    Segments that are too long are left out.
-    """
+
+def too_long_for_jpeg(profile: Profile) -> list[str]:
+    """Return what is metadata of more than the 64 kB that a segment of a JPEG has, by name."""
+    long = [name for name, _, content in _jpeg_segments(profile) if len(content) > _SEGMENT]
+    return list(dict.fromkeys(long))
+
+
+def _jpeg_segments(profile: Profile) -> list[tuple[str, int, bytes]]:
+    """Return name, marker and content of the segments at the start of a JPEG, however long."""
     segments = []
     if upright := upright_exif(profile.exif):
-        segments.append((0xE1, upright))
+        segments.append(("EXIF", 0xE1, upright))
     if profile.xmp:
-        segments.append((0xE1, XMP_HEADER + profile.xmp))
+        segments.append(("XMP", 0xE1, XMP_HEADER + profile.xmp))
     if icc := profile.icc:
         size = _SEGMENT - 14
         parts = [icc[i : i + size] for i in range(0, len(icc), size)]
         for number, part in enumerate(parts, 1):
-            segments.append((0xE2, ICC_HEADER + bytes((number, len(parts))) + part))
+            segments.append(
+                ("colour profile", 0xE2, ICC_HEADER + bytes((number, len(parts))) + part)
+            )
     if profile.iptc:
-        segments.append((0xED, photoshop_segment(profile.iptc)))
-    segments += [(COMMENT, comment) for comment in profile.comments]
-    return [(marker, content) for marker, content in segments if len(content) <= _SEGMENT]
+        segments.append(("IPTC", 0xED, photoshop_segment(profile.iptc)))
+    segments += [("comment", COMMENT, comment) for comment in profile.comments]
+    return segments
 
 
 def splice_jpeg(

@@ -19,7 +19,7 @@ from napari_restore.images._profile import PhysicalGrid, Profile
 from napari_restore.images._source import Box
 from napari_restore.images.cache import free_bytes
 from napari_restore.images.files import blocks_of_size
-from napari_restore.images.values import default_fill, multiplied
+from napari_restore.images.values import default_fill, in_16_bits, multiplied
 from napari_restore.questions import Format, FormatKeywords, options_of
 
 Read = Callable[[Box], npt.NDArray[Any]]
@@ -97,6 +97,8 @@ class Pixels:
     """C; by default that of `like`."""
     dtype: npt.DTypeLike | None = None
     """By default that of `like`."""
+    read_16: Read | None = None
+    """As `read`, for a file of 16 bits of an image of 8: (h, w, C) of uint16; None: those of `read`."""
     read_valid: ReadValid | None = None
     """Box to (h, w) bool; by default that of `like`."""
     inside: ReadValid | None = None
@@ -288,7 +290,7 @@ class ExportJob:
             fewer: npt.NDArray[Any] = (bright * 255 + white // 2) // white
             return fewer.astype(np.uint8)
         if pixels.dtype == np.uint8 and self.dtype == np.uint16:
-            return pixels.astype(np.uint16) * np.uint16(257)
+            return in_16_bits(pixels)
         if pixels.dtype.kind == "f" and self.dtype.kind == "u":
             top = np.iinfo(self.dtype).max
             scaled: npt.NDArray[Any] = np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * top)

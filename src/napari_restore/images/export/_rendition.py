@@ -23,6 +23,7 @@ from napari_restore.images.files import exif_of_colours
 from napari_restore.images.values import (
     NAMED_PROFILES,
     converted,
+    in_8_bits,
     is_srgb,
     named_profile,
     usable_profile,
@@ -99,6 +100,9 @@ class Rendition(DerivedReader):
         self.dtype = np.dtype(np.uint16 if deep else np.uint8)
         bits = like.profile.bits or 16
         self._white = 255 if like.dtype == np.uint8 else 2**bits - 1
+        self._read_pixels = pixels.read
+        if like.dtype == np.uint8 and deep and pixels.read_16 is not None:
+            self._read_pixels, self._white = pixels.read_16, FULL
         roles = list(like.roles)
         self._alpha = roles.index("alpha") if "alpha" in roles else None
         self._colours = [number for number in range(like.bands) if number != self._alpha]
@@ -199,7 +203,7 @@ class Rendition(DerivedReader):
                 wide[..., place] = plane
         if self.dtype == np.uint16:
             return wide
-        return ((wide.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return in_8_bits(wide)
 
     def _resized(self, box: Box) -> Floats:
         """Return the values (h, w, C) of a box, 0 … 1, by Lanczos' kernel."""
@@ -237,7 +241,7 @@ class Rendition(DerivedReader):
         """Return the values (h, w, C) of a box of the result, 0 … 1."""
         y, x = self._pixels.box[:2]
         y0, x0, y1, x1 = box
-        values = self._pixels.read((y0 + y, x0 + x, y1 + y, x1 + x))
+        values = self._read_pixels((y0 + y, x0 + x, y1 + y, x1 + x))
         if self._light is not None:
             alpha = [] if self._alpha is None else [self._alpha]
             return self._light.shown(values, np.float32, alpha)

@@ -17,6 +17,7 @@ from napari_restore.images._image import Image
 from napari_restore.images.export import _geotiff, _photo, _zarr
 from napari_restore.images.export._job import BLOCK, ExportJob, ExportOptions
 from napari_restore.images.export._write import file_dtype, format_of
+from napari_restore.images.values import in_16_bits
 
 SIDE = 2 * BLOCK
 """Side in pixels of the larger file that is tried."""
@@ -122,6 +123,13 @@ def _noise(image: Image) -> npt.NDArray[Any]:
     return (values.clip(0, 1) * top).astype(image.dtype)
 
 
+def _in_16_bits(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+    """Return pixels as a result of 16 bits has them: not only multiples of 257."""
+    low = np.random.default_rng(0).integers(-128, 129, pixels.shape, np.int32)
+    wide: npt.NDArray[np.uint16] = (in_16_bits(pixels) + low).clip(0, 65535).astype(np.uint16)
+    return wide
+
+
 def writing_cost(image: Image, path: Path, options: ExportOptions) -> WritingCost | None:
     """Return what writing pixels like those of `image` takes in the format of `path`.
 
@@ -137,6 +145,8 @@ def writing_cost(image: Image, path: Path, options: ExportOptions) -> WritingCos
     pixels = sample_of(image).pixels
     if pixels is None:
         pixels = _noise(image)
+    if pixels.dtype == np.uint8 and file_dtype(path, image, image.dtype, options) == np.uint16:
+        pixels = _in_16_bits(pixels)
     spent: list[tuple[float, float]] = []
     try:
         with tempfile.TemporaryDirectory(prefix="napari-restore-") as folder:

@@ -250,13 +250,15 @@ def write_image(
         rendition = Rendition(pixels, like, target, options)
         pixels, like = rendition.pixels, Image(rendition)
         (y0, x0, y1, x1), bands, input_dtype = pixels.box, like.bands, like.dtype
+    dtype = file_dtype(target, like, input_dtype, options)
+    is_widened = input_dtype == np.uint8 and dtype == np.uint16
     job = ExportJob(
         like=like,
         box=(y0, x0, y1, x1),
         bands=bands,
         given_dtype=input_dtype,
-        dtype=file_dtype(target, like, input_dtype, options),
-        read=pixels.read,
+        dtype=dtype,
+        read=(is_widened and pixels.read_16) or pixels.read,
         read_valid=pixels.read_valid or like.read_valid,
         inside=pixels.inside,
         options=options,

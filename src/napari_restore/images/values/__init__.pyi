@@ -1,4 +1,5 @@
 from ._colour import cmyk_to_rgb, lab_to_srgb, multiplied, palette_table, straightened
+from ._depth import in_8_bits, in_16_bits
 from ._flags import Flags, Match, band_named, flags_of, matches_of, needed_bands
 from ._presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
 from ._radiometry import Radiometry
@@ -81,6 +82,8 @@ __all__ = [
     "describe_bands",
     "detect_sensor",
     "flags_of",
+    "in_8_bits",
+    "in_16_bits",
     "is_level2",
     "is_named_light",
     "is_nodata",

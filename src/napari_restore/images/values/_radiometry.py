@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.images.values._depth import STEP, in_16_bits
 from napari_restore.images.values._validity import beside_nodata, is_nodata
 from napari_restore.images.values._working_space import WorkingSpace
 
@@ -37,6 +38,11 @@ class Radiometry:
     def span(self) -> npt.NDArray[np.float64]:
         """(C,) source units per model unit."""
         return self.white - self.black
+
+    def in_16_bits(self) -> Radiometry:
+        """Return the same map for `in_16_bits` of its values."""
+        colour = None if self.colour is None else replace(self.colour, full=STEP * self.colour.full)
+        return replace(self, black=STEP * self.black, white=STEP * self.white, colour=colour)
 
     def to_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Return (..., C) source values, all bands, in model range."""
@@ -76,6 +82,8 @@ class Radiometry:
         change: npt.NDArray[np.float32],
         bands: Sequence[int],
         nodata: float | None = None,
+        *,
+        in_16: bool = False,
     ) -> npt.NDArray[Any]:
         """Return ``source + change * (white - black)`` in the source's dtype, (h, w, c).
 
@@ -84,18 +92,21 @@ class Radiometry:
         Where `change` is exactly 0, or not finite, it is the source bit for bit. No pixel that was
         something else is written as `nodata`: the next representable value on the side of the exact
         result is taken.
+
+        With `in_16`, for a source of uint8 without nodata, the same in uint16, 65535 for 255: the sum
+        is rounded to 1/257 of the source's steps. `in_8_bits` of that is what it is without.
         """
         span = self.span[list(bands)]
         places = None if self.colour is None else self.colour.places(bands)
         # In the memory layout of the source, most often band by band.
-        result = np.empty_like(source)
+        result = np.empty_like(source, np.uint16 if in_16 else source.dtype)
         # A strip stays in the processor's cache from the first step to the last.
         step = max(1, STRIP_BYTES // max(1, 4 * source[:1].size))
         for top in range(0, len(source), step):
             rows = np.s_[top : top + step]
             part = change[rows]
             if not part.any():
-                result[rows] = source[rows]
+                result[rows] = in_16_bits(source[rows]) if in_16 else source[rows]
                 continue
             if places is not None:
                 part = self._stored_change(source[rows], part, places, span)
@@ -129,7 +140,10 @@ def _apply_strip(
     nodata: float | None,
     result: npt.NDArray[Any],
 ) -> None:
-    """Apply the change to a few rows, as `Radiometry.apply_change`, into `result`."""
+    """Apply the change to a few rows, as `Radiometry.apply_change`, into `result`.
+
+    A `result` of uint16 for a source of uint8 is in 16 bits.
+    """
     dtype = source.dtype
     # 24 bits hold every 8- and 16-bit integer and the half between two of them.
     work = np.dtype(np.float32 if _is_small(dtype) else np.float64)
@@ -151,7 +165,9 @@ def _apply_strip(
         np.copyto(result, source, where=still)
     else:
         exact += source
-        whole = np.iinfo(dtype)
+        if result.dtype != dtype:
+            exact *= STEP
+        whole = np.iinfo(result.dtype)
         np.rint(exact, out=exact)
         np.clip(exact, whole.min, whole.max, out=exact)
         np.copyto(result, exact, casting="unsafe")

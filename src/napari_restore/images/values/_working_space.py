@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from napari_restore.images._display_curve import light_of_srgb
 from napari_restore.images._profile import Profile
+from napari_restore.images.values._depth import in_16_bits
 from napari_restore.images.values._matrix_profile import (
     FULL,
     MatrixTransform,
@@ -126,7 +127,7 @@ class WorkingSpace:
         if values.dtype == np.uint16 and self.full == FULL:
             return values
         if values.dtype == np.uint8:
-            return values * np.uint16(FULL // 255)
+            return in_16_bits(values)
         wide = np.clip(values * (FULL / self.full), 0, FULL)
         return np.rint(wide).astype(np.uint16)
 
@@ -195,7 +196,7 @@ def _by_tables(
     """Return planes (3, ...) at 16 bit, converted by LittleCMS."""
     import imagecodecs
 
-    wide = values if values.dtype == np.uint16 else values * np.uint16(FULL // 255)
+    wide = values if values.dtype == np.uint16 else in_16_bits(values)
     result: npt.NDArray[np.uint16] = imagecodecs.cms_transform(
         np.ascontiguousarray(wide.reshape(3, -1).T[None]),
         source,
