@@ -61,8 +61,8 @@ AROUND = 3
 MARGIN = 2 * AROUND + 1
 """Cells around a box on which its local means depend."""
 EDGE = 0.0025
-"""Variance of tone from which an edge is kept: a standard deviation of 0.05. With 0.1 halos are 1.7 times as high, and
-detail of 0.02 to 0.04 gains 1.1 to 1.4 times as much."""
+"""Variance of tone from which an edge is kept: a standard deviation of 0.05. With one of 0.1, halos are 1.7 times as
+high, and detail of 0.02 to 0.04 gains 1.1 to 1.4 times as much."""
 
 
 def kelvin_chromaticity(kelvin: float) -> tuple[float, float]:
