@@ -6,7 +6,8 @@
 Across an edge, from one flat side to the other, *overshoot* is how far values near it go beyond the
 level of their side, and *rim* how far they stay towards the other side, three pixels and more away
 from it; both as percent of the step between the two levels, of the result or the untouched picture, the
-larger. What the untouched picture has is subtracted.
+larger. What the untouched picture has is subtracted, scaled as its step: a gain of contrast, which
+enlarges noise, texture and halos of the camera with the step, is no halo.
 
 - Steps: two flat halves with noise of a camera, under haze that is the same on both sides (even) or
   thicker behind the edge (depth), of three contrasts; profiles are means of all rows, levels are taken
@@ -78,11 +79,12 @@ def halo(restored: Profile, own: Profile, level: slice) -> tuple[float, float]:
 
     The edge is in the middle of both.
     """
-    step = max(
+    after, before = (
         abs(levels[1] - levels[0]) for levels in (_levels(x, level) for x in (restored, own))
     )
-    found = _beside(restored, level) - _beside(own, level)
-    return tuple((100 * found / step).tolist())
+    gain = max(1, after / before)
+    found = _beside(restored, level) - gain * _beside(own, level)
+    return tuple((100 * found / max(after, before)).tolist())
 
 
 def _levels(profile: Profile, level: slice) -> tuple[float, float]:

@@ -60,8 +60,9 @@ AROUND = 3
 """Cells to each side of one in its window: some 1.4 % of the longer side."""
 MARGIN = 2 * AROUND + 1
 """Cells around a box on which its local means depend."""
-EDGE = 0.01
-"""Variance of tone from which an edge is kept: a standard deviation of 0.1."""
+EDGE = 0.0025
+"""Variance of tone from which an edge is kept: a standard deviation of 0.05. With one of 0.1, halos are 1.7 times as
+high, and detail of 0.02 to 0.04 gains 1.1 to 1.4 times as much."""
 
 
 def kelvin_chromaticity(kelvin: float) -> tuple[float, float]:

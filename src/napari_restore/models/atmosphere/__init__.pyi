@@ -1,12 +1,12 @@
 from ._cards import ENTRIES, THICKEST
-from ._cells import cells_of
+from ._cells import Light, cells_of
 from ._inversion import inverted, optical_depth
 from ._model import Atmosphere, BehindAtmosphere, capped, with_light_skies
 from ._network import Estimate, ResidualBlock, sizes_of
 from ._part import sizes_of_context, takes_planes, with_shipped
 from ._restraint import TOLERANCE, guarded_green, magenta, restrained, sure_colours
 from ._small import small, small_overview
-from ._spline import BilinearSampler, smooth
+from ._spline import BilinearSampler, guided, smooth
 
 __all__ = [
     "ENTRIES",
@@ -16,10 +16,12 @@ __all__ = [
     "BehindAtmosphere",
     "BilinearSampler",
     "Estimate",
+    "Light",
     "ResidualBlock",
     "capped",
     "cells_of",
     "guarded_green",
+    "guided",
     "inverted",
     "magenta",
     "optical_depth",

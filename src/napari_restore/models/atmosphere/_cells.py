@@ -36,6 +36,15 @@ class Cells(NamedTuple):
     """(N, 1, h, w) standard deviation of their luminance."""
 
 
+class Light(NamedTuple):
+    """Luminance of the valid pixels of cells, each (N, 1, h, w)."""
+
+    share: Tensor
+    """Of each cell's pixels that are valid."""
+    mean: Tensor
+    variance: Tensor
+
+
 def cells_of(picture: Tensor, valid: Tensor, brightness: Tensor) -> Cells:
     """Return the cells of pictures (N, 3, H, W) times `brightness` (N,).
 
@@ -86,6 +95,16 @@ def _gathered(picture: Tensor, valid: Tensor, bottom: int) -> tuple[Tensor, ...]
 def halved(cells: Cells) -> tuple[Tensor, Tensor, Tensor]:
     """Return share, colour and darkest values of cells of twice the side."""
     return *coarser(cells, 2), -_most(-cells.dark, 2)
+
+
+def light_of(cells: Cells, shape: tuple[int, ...]) -> Light:
+    """Return the luminance of the first `shape` (h, w) cells of twice the side."""
+    share, colour = coarser(cells, 2)
+    mean = colour.mean(1, keepdim=True)
+    square = cells.colour.mean(1, keepdim=True) ** 2 + cells.spread**2
+    square = avg_pool2d(square * cells.share, 2) / share.clamp(min=1e-6)
+    variance = (square - mean * mean).clamp(min=0)
+    return Light(*(plane[:, :, : shape[0], : shape[1]] for plane in (share, mean, variance)))
 
 
 def coarser(cells: Cells, factor: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,15 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import RestorationModel, Statistics, ToModel, one_shot_statistics
 from napari_restore.models.atmosphere import THICKEST
-from napari_restore.models.atmosphere._cells import Cells, cells_of, coarser, halved, total, widened
+from napari_restore.models.atmosphere._cells import (
+    Cells,
+    cells_of,
+    coarser,
+    halved,
+    light_of,
+    total,
+    widened,
+)
 from napari_restore.models.atmosphere._inversion import (
     CURVE,
     DARKEST,
@@ -30,7 +38,7 @@ from napari_restore.models.atmosphere._restraint import (
     sure_colours,
 )
 from napari_restore.models.atmosphere._small import Small, small, small_factor, small_overview
-from napari_restore.models.atmosphere._spline import BilinearSampler, smooth
+from napari_restore.models.atmosphere._spline import BilinearSampler, guided, smooth
 from napari_restore.models.classical import airlight_of, soft_gate
 
 BRIGHTNESS = 0.45
@@ -45,13 +53,13 @@ class Atmosphere(RestorationModel):
 
     The network takes the overview, scaled to one brightness, so that its input does not depend on
     the share of the value range that a scene fills. It estimates the logit of the optical depth on
-    cells of 8 of its pixels, as an offset and a slope over luminance (depth makes edges where
-    brightness changes), and one airlight A, one exponent g (τ at λ is τ · (550 / λ)^g) and whether
+    cells of 8 of its pixels, as an offset and a slope over luminance, which are made to follow edges
+    (`guided`), and one airlight A, one exponent g (τ at λ is τ · (550 / λ)^g) and whether
     haze was added in linear light or in display values. The inversion of a pixel depends on that
     pixel alone.
 
-    Statistics: ``cells`` (1, 2, gh, gw) offset and slope per network cell, ``maps`` (1, 2, h, w) the
-    same per overview pixel, ``step`` () level-0
+    Statistics: ``cells`` (1, 2, gh, gw) offset and slope per network cell, along edges, ``maps``
+    (1, 2, h, w) the same per overview pixel, ``step`` () level-0
     pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
     the factor above, ``airlight`` (3,) with the factor ``green`` () in it and ``airlight_all``
     (bands,) in model range, ``hue`` (3,), ``hue_spread`` () and
@@ -105,7 +113,7 @@ class Atmosphere(RestorationModel):
         seen = self.network(one.cells, one.reduced)
         airlight = capped(seen.airlight, one.cells)
         offset = with_light_skies(seen, airlight, one.cells)
-        cells = torch.cat([offset, seen.slope], 1)
+        cells = guided(offset, seen.slope, light_of(one.cells, offset.shape[2:]))
         return {
             "cells": cells,
             "maps": smooth(cells, STRIDE * one.factor, one.shape),
@@ -183,7 +191,8 @@ class Atmosphere(RestorationModel):
         known = x.new_ones(x[:, :1].shape) if valid is None else valid.to(x.dtype)
         whole = _network_input(small(x, known))
         seen, brightness = self.network(whole.cells, whole.reduced), whole.brightness
-        cells = torch.cat([seen.offset, seen.slope], 1)
+        light = light_of(whole.cells, seen.offset.shape[2:])
+        cells = guided(seen.offset, seen.slope, light)
         return {
             "maps": smooth(cells, STRIDE * whole.factor, whole.shape),
             "presence": _wide(seen.presence),

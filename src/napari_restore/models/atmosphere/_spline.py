@@ -1,10 +1,12 @@
-"""Smooth maps interpolated from coarse cells, and sampled at pixels."""
+"""Smooth maps that follow edges, from coarse cells, and sampled at pixels."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from napari_restore.models.atmosphere._cells import Light
 
 
 def smooth(cells: Tensor, stride: int, shape: tuple[int, int]) -> Tensor:
@@ -15,20 +17,65 @@ def smooth(cells: Tensor, stride: int, shape: tuple[int, int]) -> Tensor:
     """
     rows = _weights(shape[0], cells.shape[2], stride, cells)
     columns = _weights(shape[1], cells.shape[3], stride, cells)
-    cells = _unchequered(cells)
     # Under autocast, products of matrices would be rounded to steps visible in a map.
     with torch.autocast(cells.device.type, enabled=False):
         return rows @ cells @ columns.T
 
 
-def _unchequered(cells: Tensor) -> Tensor:
-    """Return the cells without checkerboard patterns: binomial means of three rows and columns.
+WINDOW = (1, 6, 15, 20, 15, 6, 1)
+"""Weights of cells along a side of the window that `guided` looks at: binomial, so that checkerboard
+patterns, which networks that compute 2 × 2 cells from one produce, are in no mean."""
+EPS = 1e-3
+"""Variance of luminance, where the mean of a picture is 0.45, from which an edge is followed."""
 
-    Networks that compute 2 × 2 cells from one produce such patterns, which are visible in a sky.
+
+def guided(offset: Tensor, slope: Tensor, light: Light) -> Tensor:
+    """Return the haze's logit as lines over luminance that hold around each cell, (N, 2, h, w).
+
+    A guided filter (He, Sun, Tang, IEEE TPAMI 35 (2013) 1397; on a coarse grid as He and Sun,
+    arXiv:1505.00996). Beside an edge a mean of cells would put the haze of one side onto the other. A line
+    through the cells of both gives each pixel that of its own luminance, on whichever side it lies. Within
+    a cell its own slope counts, as many times as luminance varies there. Where luminance is even, the lines
+    are means.
+
+    Parameters
+    ----------
+    offset
+        (N, 1, h, w) logit at luminance 0.5, by cell; the first channel returned.
+    slope
+        (N, 1, h, w) its growth with luminance; the second one.
+    light
+        Of the same cells.
     """
-    grown = pad(cells, (1, 1, 1, 1), mode="replicate")
-    rows = grown[:, :, :-2] + 2 * grown[:, :, 1:-1] + grown[:, :, 2:]
-    return (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 16
+    luminance = light.mean.clamp(0, 2) - 0.5
+    logit = offset + slope * luminance
+    # A window without a valid pixel has a mean, too.
+    weight = light.share + 1e-6
+    planes = (luminance, logit, slope, luminance * luminance, luminance * logit)
+    planes += (light.variance, light.variance * slope)
+    sums = _window(torch.cat([torch.ones_like(weight), *planes], 1) * weight)
+    means = torch.split(sums[:, 1:] / sums[:, :1], 1, 1)
+    x, y, within, xx, xy, varied, varied_slope = means
+    line = (xy - x * y + varied_slope + EPS * within) / ((xx - x * x).clamp(min=0) + varied + EPS)
+    return torch.cat([y - line * x, line], 1)
+
+
+def _window(planes: Tensor) -> Tensor:
+    """Return sums over `WINDOW` around each cell, cut off at the border.
+
+    Added up in one order, whatever the number of threads.
+    """
+    reach = len(WINDOW) // 2
+    height, width = planes.shape[2:]
+    grown = pad(planes, (reach, reach, reach, reach))
+    shares = [weight / sum(WINDOW) for weight in WINDOW]
+    rows = torch.zeros_like(grown[:, :, :height])
+    for place, share in enumerate(shares):
+        rows = rows + share * grown[:, :, place : place + height]
+    sums = torch.zeros_like(planes)
+    for place, share in enumerate(shares):
+        sums = sums + share * rows[..., place : place + width]
+    return sums
 
 
 def _weights(length: int, cells: int, stride: int, like: Tensor) -> Tensor:
