@@ -71,6 +71,13 @@ METHODS = {
 """Methods by name. DAM has no default baseline: it needs a clear image."""
 
 
+def default_method(settings: Attribute) -> str | None:
+    """Return the method where none is named; None: that of the model's task."""
+    if settings.layer is not None:
+        return _captum.PREFIX + _captum.OF_LAYERS[0]
+    return None if settings.segments is None else "occlusion"
+
+
 def method_of(name: str | None, card: ModelCard) -> Method:
     """Return the method of a name, or the default of a model's task; raises `BadParameter`.
 
@@ -111,6 +118,22 @@ def check_request(chosen: Method, settings: Attribute) -> None:
         raise BadParameter(
             f"Method {chosen.name} has its own baseline.",
             f"Leave {option('baseline')} out, or choose {option('method', 'ig')}.",
+        )
+    of_layer = chosen.explainer is not None and chosen.explainer.of_layer
+    if of_layer and settings.layer is None:
+        raise BadParameter(
+            f"Method {chosen.name} is of a layer of the network.",
+            f"Name it by {option('layer')}; napari-restore inspect lists them.",
+        )
+    if settings.layer is not None and not of_layer:
+        raise BadParameter(
+            f"Method {chosen.name} is of the pixels, not of a layer.",
+            f"Leave {option('layer')} out, or choose {option('method', 'captum:LayerGradCam')}.",
+        )
+    if settings.layer is not None and settings.segments is not None:
+        raise BadParameter(
+            "Shares of a layer's cells are not those of segments.",
+            f"Leave {option('segments')} or {option('layer')} out.",
         )
     if chosen.explainer is not None:
         if steps is not None or rule is not None:
