@@ -141,7 +141,7 @@ def _attention_of(model: Any) -> dict[str, Any]:
 def _layers_of(model: Any) -> list[str]:
     """Return the layers of a network by dotted name, with their kind."""
     try:
-        return [f"{name} ({type(layer).__name__})" for name, layer in model.layers().items()]
+        return [f"{name} ({type(layer).__name__})" for name, layer in model.named_layers().items()]
     except BadModel:
         return []
 

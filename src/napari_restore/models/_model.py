@@ -104,7 +104,7 @@ class RestorationModel(nn.Module):
         """Names of all statistics that sweeps settle; none but those of a swept model."""
         return ()
 
-    def layers(self) -> dict[str, nn.Module]:
+    def named_layers(self) -> dict[str, nn.Module]:
         """Return the modules of its network by dotted name, in their order.
 
         Raises `BadModel` where it is computed without them.

@@ -58,7 +58,7 @@ class WrappedModel(RestorationModel):
         """The module itself, without what its card says of inputs and outputs."""
         return network_of(self.module)
 
-    def layers(self) -> dict[str, nn.Module]:
+    def named_layers(self) -> dict[str, nn.Module]:
         return layers_in(self.network)
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:

@@ -18,7 +18,7 @@ from napari_restore.models import ModelCard, RestorationModel
 
 def layer_of(model: RestorationModel, name: str) -> nn.Module:
     """Return a layer of a model by dotted name; raises `BadParameter`, `BadModel`."""
-    layers = model.layers()
+    layers = model.named_layers()
     if name in layers:
         return layers[name]
     inside = [each for each in layers if "." not in each]

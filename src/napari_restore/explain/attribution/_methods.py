@@ -234,4 +234,10 @@ def _info_of(name: str, explainer: Explainer) -> MethodInfo:
             settings.append(f"{key}=")
         elif value_of_text(str(default)) == default:
             settings.append(f"{key}={str(default).replace(' ', '')}")
-    return MethodInfo(name, explainer.source, explainer.takes_baseline, " ".join(settings))
+    return MethodInfo(
+        name,
+        explainer.source,
+        explainer.takes_baseline,
+        " ".join(settings),
+        of_layer=explainer.of_layer,
+    )

@@ -9,18 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, BudgetTooSmall, UnreadableImage, option
-from napari_restore.explain.attribution._attribution_run import AttributionRun
 from napari_restore.explain.attribution._sums import Summed
 from napari_restore.images import Image, open_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_restore.explain.attribution._attribution_run import AttributionRun
 
 SLIC = "slic:"
 SLIC_BYTES = 160
@@ -84,6 +86,8 @@ class Segments:
 
     def tensor(self, like: Tensor) -> Tensor:
         """Return `numbers` as (1, 1, h, w) int64 on the device of `like`."""
+        import torch
+
         return torch.from_numpy(self.numbers)[None, None].to(like.device)
 
     def to_dict(self, total: Summed, evaluations: int | None) -> dict[str, Any]:

@@ -191,7 +191,7 @@ class CutModel(SweptModel):
     def described(self) -> WrappedModel:
         return self.wrapped
 
-    def layers(self) -> dict[str, nn.Module]:
+    def named_layers(self) -> dict[str, nn.Module]:
         raise BadModel(
             f"{self.card.id} is run in {len(self.pieces)} sweeps here, and its layers only in one pass.",
             f"Give more {option('memory')}, a coarser {option('level')}, or a smaller image.",
