@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.explain._models import HALO, Small, scene, wrapped
+from tests.explain._models import scene, wrapped
 from torch import Tensor, nn
 
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine.gradients import LocalGradients
 from napari_restore.errors import BadModel, BadParameter, BudgetTooSmall
-from napari_restore.explain import Explainer, attribute
-from napari_restore.explain.attribution import method_of
+from napari_restore.explain import attribute
 
 captum = pytest.importorskip("captum.attr")
 BOX = Region(160, 200, 208, 264)
@@ -53,7 +52,9 @@ def strided() -> Any:
 
 def ask(model: Any, pixels: Any, layer: str, method: str = "LayerGradCam", **options: Any) -> Any:
     options = {"device": "cpu", "box": BOX, **options}
-    return attribute(nr.open_image(pixels), model, method=f"captum:{method}", layer=layer, **options)
+    return attribute(
+        nr.open_image(pixels), model, method=f"captum:{method}", layer=layer, **options
+    )
 
 
 def literal(
@@ -121,7 +122,9 @@ def test_it_is_captum_on_the_whole_image(
     options = {"baseline": "zero"} if takes else {}
     found = ask(strided(), pixels, layer, method, arguments=arguments, **options)
     assert found.region != (0, 0, 333, 402)
-    whole = in_pixels(literal(Strided(False), pixels, layer, method, **arguments), stride, (333, 402))
+    whole = in_pixels(
+        literal(Strided(False), pixels, layer, method, **arguments), stride, (333, 402)
+    )
     expected = whole[found.region.slices]
     if method in ("LayerConductance", "InternalInfluence"):
         # Along these paths what is around the region stays as it is: its margin may differ.
@@ -180,9 +183,7 @@ def test_shares_of_a_layer_add_up_to_what_went_through_it() -> None:
 def test_a_smooth_map_is_interpolated_as_captum_does() -> None:
     pixels = scene(160, 160)
     box = Region(40, 40, 80, 80)
-    found = ask(
-        strided(), pixels, "coarse.2", box=box, arguments={"interpolation": "bilinear"}
-    )
+    found = ask(strided(), pixels, "coarse.2", box=box, arguments={"interpolation": "bilinear"})
     assert found.region == (0, 0, 160, 160)
     cells = literal(Strided(False), pixels, "coarse.2", "LayerGradCam", box)
     expected = captum.LayerAttribution.interpolate(cells, (160, 160), "bilinear")[0, 0].numpy()
@@ -203,7 +204,10 @@ def test_what_does_not_count_has_no_share() -> None:
     ("options", "told"),
     [
         ({"layer": "coarse.9"}, "Did you mean coarse"),
-        ({"layer": "zzz"}, "It has stem, coarse, up, last, unused, twice, pooled; napari-restore inspect"),
+        (
+            {"layer": "zzz"},
+            "It has stem, coarse, up, last, unused, twice, pooled; napari-restore inspect",
+        ),
         ({"layer": "unused"}, "does not run"),
         ({"layer": "twice"}, "called 2 times"),
         ({"layer": "pooled"}, "1 × 1 cells"),
@@ -227,7 +231,13 @@ def test_what_cannot_be_asked_is_said(options: dict[str, Any], told: str) -> Non
 
 
 def test_a_layer_alone_is_shown_by_grad_cam() -> None:
-    found = attribute(nr.open_image(scene(160, 160)), strided(), Region(40, 40, 80, 80), layer="stem", device="cpu")
+    found = attribute(
+        nr.open_image(scene(160, 160)),
+        strided(),
+        Region(40, 40, 80, 80),
+        layer="stem",
+        device="cpu",
+    )
     assert found.record["attribution"]["method"] == "captum:LayerGradCam"
     assert "Grad" in repr(found)
 

@@ -209,7 +209,15 @@ def test_a_layer_has_no_segments() -> None:
 def test_superpixels_that_do_not_fit_are_refused() -> None:
     pytest.importorskip("skimage")
     with pytest.raises(BudgetTooSmall, match="Superpixels of"):
-        ask(Pointwise(lambda x: x), "slic:9", scene(900, 900), box=Region(0, 0, 880, 880), memory="190MiB", method="ig", steps=1)
+        ask(
+            Pointwise(lambda x: x),
+            "slic:9",
+            scene(900, 900),
+            box=Region(0, 0, 880, 880),
+            memory="190MiB",
+            method="ig",
+            steps=1,
+        )
 
 
 def test_a_table_takes_none() -> None:

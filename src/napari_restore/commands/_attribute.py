@@ -59,7 +59,6 @@ from napari_restore.questions import (
     parsing,
 )
 
-
 LARGEST_SEGMENTS = 5
 """Segments whose shares are printed."""
 

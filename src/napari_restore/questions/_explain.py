@@ -97,7 +97,7 @@ class Attribute:
     layer: str | None = asked(
         None,
         "attribute to what a layer of the network puts out, by its dotted name such as encoder.2 (without "
-        "a method by captum:LayerGradCam); napari-restore inspect lists them",
+        "a method by captum:LayerGradCam); models ID and inspect list them",
         changes="answer",
         metavar="NAME",
     )

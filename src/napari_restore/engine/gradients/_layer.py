@@ -14,7 +14,8 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._local import LocalGradients
 from napari_restore.errors import BadParameter, did_you_mean, option
-from napari_restore.models import ModelCard, RestorationModel
+from napari_restore.models import ModelCard, RestorationModel, WrappedModel
+
 
 def layer_of(model: RestorationModel, name: str) -> nn.Module:
     """Return a layer of a model by dotted name; raises `BadParameter`, `BadModel`."""
@@ -24,8 +25,13 @@ def layer_of(model: RestorationModel, name: str) -> nn.Module:
     inside = [each for each in layers if "." not in each]
     hint = did_you_mean(name, [*layers], most=3)
     if not hint.startswith("Did"):
-        hint = f"It has {', '.join(inside) or 'none'}; napari-restore inspect lists what is in them."
+        hint = f"It has {', '.join(inside) or 'none'}; {_listed(model)} what is in them."
     raise BadParameter(f"{model.card.id} has no layer {name!r}.", hint)
+
+
+def _listed(model: RestorationModel) -> str:
+    command = "inspect" if isinstance(model, WrappedModel) else f"models {model.card.id}"
+    return f"napari-restore {command} lists"
 
 
 class LayerGradients(LocalGradients):
@@ -175,7 +181,10 @@ class LayerGradients(LocalGradients):
         step = math.lcm(card.size_step, card.multiple_of)
 
         def fits(stride: int) -> bool:
-            return all(count in _counts(side, stride, card) for side, count in zip(box.shape, cells, strict=True))
+            return all(
+                count in _counts(side, stride, card)
+                for side, count in zip(box.shape, cells, strict=True)
+            )
 
         strides = [n for n in range(1, step + 1) if step % n == 0 and fits(n)]
         if not strides:
@@ -187,7 +196,7 @@ class LayerGradients(LocalGradients):
     def _refused(self, problem: str) -> BadParameter:
         return BadParameter(
             f"Layer {self.name} of {self.source.plan.model.card.id} {problem}.",
-            f"Choose another {option('layer')}; napari-restore inspect lists them.",
+            f"Choose another {option('layer')}; {_listed(self.source.plan.model)} them.",
         )
 
 

@@ -18,15 +18,21 @@ import torch
 from napari_restore._heap import return_freed_memory
 from napari_restore.engine import Note, Phase, Plan, Region, make_plan
 from napari_restore.engine.gradients import GradientSource, layer_of, restored
-from napari_restore.errors import BadParameter, BadRegion, Message, UnreadableImage, option
+from napari_restore.errors import BadParameter, BadRegion, Message, option
 from napari_restore.explain.attribution import _curves, _measures
 from napari_restore.explain.attribution._attribution import Attribution, window_of
 from napari_restore.explain.attribution._attribution_run import AttributionRun, Emit, Watch
 from napari_restore.explain.attribution._baselines import NAMES, OF_BRACKETS, REFERENCE
 from napari_restore.explain.attribution._context_choice import ContextChoice, share_of
 from napari_restore.explain.attribution._context_gradient import ContextGradient
+from napari_restore.explain.attribution._files import mapped_array
 from napari_restore.explain.attribution._integral import Integral
-from napari_restore.explain.attribution._methods import Method, check_request, default_method, method_of
+from napari_restore.explain.attribution._methods import (
+    Method,
+    check_request,
+    default_method,
+    method_of,
+)
 from napari_restore.explain.attribution._objectives import (
     OBJECTIVES,
     Objective,
@@ -408,16 +414,7 @@ def open_baseline(path: str | PathLike[str]) -> Image:
     file = File(path)
     if file.suffix.lower() != ".npy":
         return open_image(path)
-    try:
-        pixels = np.load(file, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        why = error.strerror or error
-        raise UnreadableImage(f"{file.name} cannot be read: {why}.", "Check its path.") from None
-    except (ValueError, EOFError):  # whose texts advise to load Python objects
-        raise UnreadableImage(
-            f"{file.name} is no array of numbers, or is cut off.", "Write it by np.save."
-        ) from None
-    image = open_image(pixels)
+    image = open_image(mapped_array(file))
     image.name = file.name
     return image
 

@@ -56,7 +56,9 @@ class AttributedLayer:
         """
         return self._gradients.map_of(self._picture(image))
 
-    def value(self, image: Tensor, cells: Tensor, needs_gradient: bool) -> tuple[float, Tensor | None]:
+    def value(
+        self, image: Tensor, cells: Tensor, needs_gradient: bool
+    ) -> tuple[float, Tensor | None]:
         """Return D of an image with `cells` in place of the layer's own map, and ∂D/∂ of these."""
         run, gradients = self._run, self._gradients
         picture, part = self._picture(image), gradients.part(cells)

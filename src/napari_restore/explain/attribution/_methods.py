@@ -123,7 +123,7 @@ def check_request(chosen: Method, settings: Attribute) -> None:
     if of_layer and settings.layer is None:
         raise BadParameter(
             f"Method {chosen.name} is of a layer of the network.",
-            f"Name it by {option('layer')}; napari-restore inspect lists them.",
+            f"Name it by {option('layer')}; napari-restore models ID or inspect FILE lists them.",
         )
     if settings.layer is not None and not of_layer:
         raise BadParameter(

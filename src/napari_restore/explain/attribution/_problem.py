@@ -113,7 +113,7 @@ class Problem:
 
     def layer_map(self, images: Tensor) -> Tensor:
         """Return what the layer puts out for images (N, C, h, w): (N, K, rows, columns), no gradient."""
-        return torch.cat([self._layer_map(x) for x in images.detach().split(1)])
+        return torch.cat([self._layer_map(x) for x in torch.split(images.detach(), 1)])
 
     def _layer_map(self, x: Tensor) -> Tensor:
         known = [self.image, *([] if self._baseline is None else [self._baseline])]
@@ -131,7 +131,7 @@ class Problem:
         The gradient is that of first order by `maps`; what does not go through the layer sees `images`.
         """
         values: list[Tensor] = []
-        for x, cells in zip(images.detach().split(1), maps.split(1), strict=True):
+        for x, cells in zip(torch.split(images.detach(), 1), torch.split(maps, 1), strict=True):
             evaluate = partial(self._evaluate_layer, self._counted(x))
             value: Tensor = _ObjectiveFunction.apply(cells, evaluate)  # type: ignore[no-untyped-call]
             values.append(value)
@@ -323,7 +323,11 @@ def run_explainer(
         ) from error
     expected = tuple(problem.image.shape)
     if explainer.of_layer:
-        expected = (1, *getattr(shares, "shape", expected)[1:2], *problem.layer_map(problem.image).shape[2:])
+        expected = (
+            1,
+            *getattr(shares, "shape", expected)[1:2],
+            *problem.layer_map(problem.image).shape[2:],
+        )
     if not isinstance(shares, Tensor) or shares.shape != expected:
         shape = tuple(shares.shape) if isinstance(shares, Tensor) else type(shares).__name__
         raise BadParameter(

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Region
-from napari_restore.errors import BadParameter, BudgetTooSmall, UnreadableImage, option
+from napari_restore.errors import BadParameter, BudgetTooSmall, option
+from napari_restore.explain.attribution._files import mapped_array
 from napari_restore.explain.attribution._sums import Summed
 from napari_restore.images import Image, open_image
 
@@ -102,7 +103,7 @@ class Segments:
             signed = total.finite(strip).sum(axis=0)
             shares += np.bincount(flat[rows].ravel(), signed.ravel(), minlength=size)
         pixels = np.bincount(flat.ravel(), minlength=size)
-        y, x = np.indices(flat.shape, sparse=True)
+        y, x = np.ogrid[: flat.shape[0], : flat.shape[1]]
         centres = [
             np.bincount(flat.ravel(), np.broadcast_to(at, flat.shape).ravel(), minlength=size)
             / np.maximum(pixels, 1)
@@ -170,16 +171,7 @@ def _read(path: str | PathLike[str], image: Image, region: Region) -> Labels:
     """Return a region of a raster on the grid of `image`, or of a .npy; raises `UnreadableImage`."""
     file = Path(path)
     if file.suffix.lower() == ".npy":
-        try:
-            labels = np.load(file, mmap_mode="r", allow_pickle=False)
-        except OSError as error:
-            why = error.strerror or error
-            raise UnreadableImage(f"{file.name} cannot be read: {why}.", "Check its path.") from None
-        except (ValueError, EOFError):
-            raise UnreadableImage(
-                f"{file.name} is no array of numbers, or is cut off.", "Write it by np.save."
-            ) from None
-        return _part(labels, image, region, file.name)
+        return _part(mapped_array(file), image, region, file.name)
     raster = open_image(path)
     if raster.bands != 1:
         raise BadParameter(

@@ -107,7 +107,9 @@ def set_up(
     path, text = path_of(
         request.method.path, request.baseline, inputs, clear, len(request.rules[0].nodes)
     )
-    return Setup(request, run, choice, Counted(path, run.image, run.valid), text, clear, layer, parts)
+    return Setup(
+        request, run, choice, Counted(path, run.image, run.valid), text, clear, layer, parts
+    )
 
 
 def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> Integral | ExplainerMap:

@@ -127,7 +127,9 @@ class AttributionForm(QWidget):
         self.superpixels = QSpinBox(self)
         self.superpixels.setRange(2, 5000)
         self.superpixels.setValue(60)
-        self.superpixels.setToolTip("How many superpixels the pixels are cut into that the box depends on")
+        self.superpixels.setToolTip(
+            "How many superpixels the pixels are cut into that the box depends on"
+        )
         self.baseline = _combo({**BASELINES, FILE: NO_FILE})
         self.clear_image = ""
         self.objective = _combo(OBJECTIVES)
