@@ -116,9 +116,6 @@ def attribute(
 
     plan, stop = plan_of(model), stop or threading.Event()
     _check_bracket(image, request)
-    if settings.layer is not None:
-        # Before anything is computed of the image.
-        layer_of(plan.model, settings.layer)
     objective = own.checked(request, plan) or objective_of(request.objective, len(plan.bands))
 
     def open_model(name: str) -> GradientSource:
@@ -139,14 +136,7 @@ def attribute(
     package = None if request.method.explainer is None else request.method.explainer.package
     if package:
         record["versions"][package] = version_of(package)
-    share = attribution["identity_share"]
-    if share is not None and share > MOSTLY_INPUT:
-        emit(
-            Note(
-                f"{share:.0%} of the map is the input that passes unchanged; "
-                "the objective change leaves that out."
-            )
-        )
+    _note_identity(attribution["identity_share"], emit)
     if objective.digest:
         attribution["objective_sha256"] = objective.digest
     if not own.is_in_files:
@@ -202,7 +192,9 @@ class _Own(NamedTuple):
         return self.baseline is None and segments and not in_memory
 
     def checked(self, request: CheckedAttribution, plan: Plan) -> Objective | None:
-        """Return the objective, tried on a grey box; raises `BadParameter`."""
+        """Return the objective, tried on a grey box, and try the layer's name; raises `BadParameter`."""
+        if request.settings.layer is not None:
+            layer_of(plan.model, request.settings.layer)
         if self.objective is not None:
             if request.target.polygon is not None:
                 raise BadParameter(
@@ -212,6 +204,17 @@ class _Own(NamedTuple):
             size = (1, len(plan.bands), *request.target.box.shape)
             check_own(self.objective, torch.full(size, 0.5, device=plan.device.torch))
         return self.objective
+
+
+def _note_identity(share: float | None, emit: Emit) -> None:
+    """Send a note where the map shows little more than the input itself."""
+    if share is not None and share > MOSTLY_INPUT:
+        emit(
+            Note(
+                f"{share:.0%} of the map is the input that passes unchanged; "
+                "the objective change leaves that out."
+            )
+        )
 
 
 def _picture(source: GradientSource, part: Region) -> npt.NDArray[np.float32]:

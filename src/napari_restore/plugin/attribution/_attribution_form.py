@@ -114,22 +114,7 @@ class AttributionForm(QWidget):
         self.settings.setToolTip(
             "name=value name=value: settings of the method, with spaces between"
         )
-        self.layer = QLineEdit(self)
-        self.layer.setPlaceholderText("its dotted name, such as encoder.2")
-        self.layer.setToolTip(
-            "A layer of the network by its name in PyTorch; a wrong name is answered by those there are"
-        )
-        self.segments = _combo(SEGMENTS)
-        self.segments.setToolTip(
-            "What has a share: each pixel, each superpixel (SLIC), or each label of a Labels layer, whose 0 "
-            "has none. Automatic then ablates one after the other: as many passes as there are segments"
-        )
-        self.superpixels = QSpinBox(self)
-        self.superpixels.setRange(2, 5000)
-        self.superpixels.setValue(60)
-        self.superpixels.setToolTip(
-            "How many superpixels the pixels are cut into that the box depends on"
-        )
+        self._add_parts()
         self.baseline = _combo({**BASELINES, FILE: NO_FILE})
         self.clear_image = ""
         self.objective = _combo(OBJECTIVES)
@@ -166,6 +151,25 @@ class AttributionForm(QWidget):
         )
         self._build()
         self._connect()
+
+    def _add_parts(self) -> None:
+        """Add what has shares in place of pixels."""
+        self.layer = QLineEdit(self)
+        self.layer.setPlaceholderText("its dotted name, such as encoder.2")
+        self.layer.setToolTip(
+            "A layer of the network by its name in PyTorch; a wrong name is answered by those there are"
+        )
+        self.segments = _combo(SEGMENTS)
+        self.segments.setToolTip(
+            "What has a share: each pixel, each superpixel (SLIC), or each label of a Labels layer, whose 0 "
+            "has none. Automatic then ablates one after the other: as many passes as there are segments"
+        )
+        self.superpixels = QSpinBox(self)
+        self.superpixels.setRange(2, 5000)
+        self.superpixels.setValue(60)
+        self.superpixels.setToolTip(
+            "How many superpixels the pixels are cut into that the box depends on"
+        )
 
     def _build(self) -> None:
         form = form_layout(self)
