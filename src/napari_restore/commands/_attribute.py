@@ -55,6 +55,7 @@ from napari_restore.questions import (
     Attribute,
     Machine,
     Reading,
+    Region,
     options_of,
     parsing,
 )
@@ -103,6 +104,13 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
         help="the attribution target: a box of the result in pixels, origin top left",
     )
     place.add_argument(
+        "--center",
+        nargs=2,
+        type=parsing.number,
+        metavar=("X", "Y"),
+        help="the centre of the box, in pixels from the top left corner; its size is --size",
+    )
+    place.add_argument(
         "--polygon",
         nargs="+",
         type=parsing.number,
@@ -113,6 +121,13 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
         "--boxes",
         metavar="CSV",
         help="a table of boxes: columns x, y, width, height and optionally name and image",
+    )
+    group.add_argument(
+        "--size",
+        nargs="+",
+        type=int,
+        metavar="PIXELS",
+        help="of the box around --center: its side, or width and height (default 128)",
     )
     add_options(group, Attribute)
     group.add_argument(
@@ -145,6 +160,25 @@ def attribute_options(options: Namespace) -> dict[str, Any]:
     }
 
 
+SIDE = 128
+"""Pixels along a side of a box around a centre."""
+
+
+def box_around(options: Namespace) -> list[int]:
+    """Return --center and --size as X Y WIDTH HEIGHT; raises `BadParameter`."""
+    sides = options.size or [SIDE]
+    if options.center is None:
+        raise BadParameter("--size is of the box around --center.", "Add --center X Y.")
+    if len(sides) > 2 or min(sides) < 1:
+        raise BadParameter(
+            "--size is a side in pixels, or width and height.", "Write for instance --size 64."
+        )
+    x, y = options.center
+    width, height = sides[0], sides[-1]
+    box = Region.centred(y, x, height, width)
+    return [box.x0, box.y0, width, height]
+
+
 def polygon_of(options: Namespace) -> list[tuple[float, float]] | None:
     """Return the vertices (y, x) of --polygon; raises `BadParameter` for an odd count."""
     if options.polygon is None:
@@ -160,6 +194,8 @@ def attribute(options: Namespace) -> CommandResult:
     """Attribute one target of one image for one model, or write a table of many."""
     from napari_restore import api
 
+    if options.center is not None or options.size is not None:
+        options.box = box_around(options)
     if not options.bracket and (options.reference is not None or options.ev is not None):
         raise InputError(
             "--reference and --ev are for the frames of a bracket.",

@@ -335,6 +335,7 @@ def run_explainer(
             f"It must give a tensor of {expected}.",
         )
     shares = shares.detach().to(problem.image.device)
+    # A pixel has the value of its cell: the cells add up.
     total = float(shares.sum(dtype=torch.float64))
     if explainer.of_layer:
         shares = problem.layer.upsampled(shares, arguments.get("interpolation", NEAREST))
@@ -346,6 +347,8 @@ def run_explainer(
             f"Choose other {option('arguments')} values, or another {option('baseline')}.",
         )
     sums.add([1.0], problem.region, shares)
+    if not explainer.of_layer:
+        total = float(shares.sum(dtype=torch.float64))
     done = problem.evaluations
     if not explainer.is_complete:
         return ExplainerMap(sums.of(0), None, None, None, done)
