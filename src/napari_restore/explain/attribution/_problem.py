@@ -321,13 +321,32 @@ def run_explainer(
             f"Method {name} failed: {cause}.",
             f"Check its {option('arguments')} values against its documentation.",
         ) from error
+    shares, total = _in_pixels(explainer, name, problem, arguments, shares)
+    if lost := int((~shares.isfinite()).sum()):
+        raise BadParameter(
+            f"{lost} of {shares.numel()} values of the map of method {name} are not finite.",
+            f"Choose other {option('arguments')} values, or another {option('baseline')}.",
+        )
+    sums.add([1.0], problem.region, shares)
+    done = problem.evaluations
+    if not explainer.is_complete:
+        return ExplainerMap(sums.of(0), None, None, None, done)
+    with torch.no_grad():
+        ends = problem.ends(explainer.of_layer)
+    return ExplainerMap(sums.of(0), total, ends[1] - ends[0], goal, done)
+
+
+def _in_pixels(
+    explainer: Explainer, name: str, problem: Problem, arguments: Mapping[str, Any], shares: Any
+) -> tuple[Tensor, float]:
+    """Return what a method gave as (1, C or 1, h, w), 0 where pixels do not count, and its sum.
+
+    Raises `BadParameter` for a map of another shape.
+    """
     expected = tuple(problem.image.shape)
     if explainer.of_layer:
-        expected = (
-            1,
-            *getattr(shares, "shape", expected)[1:2],
-            *problem.layer_map(problem.image).shape[2:],
-        )
+        cells = problem.layer_map(problem.image).shape[2:]
+        expected = (1, *getattr(shares, "shape", expected)[1:2], *cells)
     if not isinstance(shares, Tensor) or shares.shape != expected:
         shape = tuple(shares.shape) if isinstance(shares, Tensor) else type(shares).__name__
         raise BadParameter(
@@ -335,26 +354,13 @@ def run_explainer(
             f"It must give a tensor of {expected}.",
         )
     shares = shares.detach().to(problem.image.device)
+    counts = 1 if problem.valid is None else problem.valid
+    if not explainer.of_layer:
+        shares = shares * counts
+        return shares, float(shares.sum(dtype=torch.float64))
     # A pixel has the value of its cell: the cells add up.
     total = float(shares.sum(dtype=torch.float64))
-    if explainer.of_layer:
-        shares = problem.layer.upsampled(shares, arguments.get("interpolation", NEAREST))
-    if problem.valid is not None:
-        shares = shares * problem.valid
-    if lost := int((~shares.isfinite()).sum()):
-        raise BadParameter(
-            f"{lost} of {shares.numel()} values of the map of method {name} are not finite.",
-            f"Choose other {option('arguments')} values, or another {option('baseline')}.",
-        )
-    sums.add([1.0], problem.region, shares)
-    if not explainer.of_layer:
-        total = float(shares.sum(dtype=torch.float64))
-    done = problem.evaluations
-    if not explainer.is_complete:
-        return ExplainerMap(sums.of(0), None, None, None, done)
-    with torch.no_grad():
-        ends = problem.ends(explainer.of_layer)
-    return ExplainerMap(sums.of(0), total, ends[1] - ends[0], goal, done)
+    return problem.layer.upsampled(shares, arguments.get("interpolation", NEAREST)) * counts, total
 
 
 def version_of(package: str) -> str:
