@@ -66,7 +66,8 @@ def literal(
 
     def change(images: Tensor) -> Tensor:
         height, width = images.shape[2:]
-        grown = nn.functional.pad(images, (0, -width % 4, 0, -height % 4), mode="reflect")
+        step = 1 if isinstance(module, PadsInside) else 4
+        grown = nn.functional.pad(images, (0, -width % step, 0, -height % step), mode="reflect")
         return (module(grown)[..., :height, :width] - x)[at].mean((1, 2, 3))
 
     attributor = getattr(captum, method)
@@ -160,6 +161,29 @@ def test_grad_cam_averages_gradients_over_the_region(
     # captum's mean is over all of the image.
     rows, columns = (-(-side // 4) for side in found.region.shape)
     expected = expected * (cells.shape[2] * cells.shape[3] / (rows * columns))
+    assert np.allclose(found.map[..., 0], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+class PadsInside(Strided):
+    """Takes images of any size, and scales by a mean of the whole: it runs in one pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        grown = nn.functional.pad(x, (0, -width % 8, 0, -height % 8), mode="reflect")
+        y = super().forward(grown)[..., :height, :width]
+        return y * (1 + x.mean((2, 3), keepdim=True))
+
+
+@pytest.mark.slow
+def test_a_network_that_pads_inside_has_its_cells() -> None:
+    pixels, box = scene(141, 150), Region(40, 40, 80, 80)
+    model = nr.load_model(PadsInside())
+    found = ask(model, pixels, "coarse.1", box=box)
+    assert found.region == (0, 0, 141, 150) and model.card.size_step == 1
+    assert found.record["attribution"]["layer"]["stride"] == 4
+    cells = literal(PadsInside(False), pixels, "coarse.1", "LayerGradCam", box)
+    assert cells.shape[2:] == (36, 38)
+    expected = in_pixels(cells, 4, (141, 150))
     assert np.allclose(found.map[..., 0], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 

@@ -16,6 +16,9 @@ from napari_restore.engine.gradients._local import LocalGradients
 from napari_restore.errors import BadParameter, did_you_mean, option
 from napari_restore.models import ModelCard, RestorationModel, WrappedModel
 
+MOST_PADDING = 64
+"""Pixels that a network may pad an image with inside."""
+
 
 def layer_of(model: RestorationModel, name: str) -> nn.Module:
     """Return a layer of a model by dotted name; raises `BadParameter`, `BadModel`."""
@@ -187,6 +190,22 @@ class LayerGradients(LocalGradients):
             )
 
         strides = [n for n in range(1, step + 1) if step % n == 0 and fits(n)]
+        if not strides and cells[0] * cells[1] > 1:
+            # A network that pads inside takes any size: its cells are those that nearly fit.
+            near = {
+                side // count + more
+                for side, count in zip(box.shape, cells, strict=True)
+                for more in (0, 1)
+            }
+            strides = [
+                n
+                for n in near
+                if n > 0
+                and all(
+                    -n < n * count - side < MOST_PADDING
+                    for side, count in zip(box.shape, cells, strict=True)
+                )
+            ]
         if not strides:
             raise self._refused(
                 f"puts out {cells[0]} × {cells[1]} cells for {box.height} × {box.width} pixels, no map of them"
