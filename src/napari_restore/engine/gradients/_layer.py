@@ -26,7 +26,7 @@ def layer_of(model: RestorationModel, name: str) -> nn.Module:
     if name in layers:
         return layers[name]
     inside = [each for each in layers if "." not in each]
-    hint = did_you_mean(name, [*layers], most=3)
+    hint = did_you_mean(name, [*layers])
     if not hint.startswith("Did"):
         hint = f"It has {', '.join(inside) or 'none'}; {_listed(model)} what is in them."
     raise BadParameter(f"{model.card.id} has no layer {name!r}.", hint)
