@@ -231,3 +231,40 @@ def test_other_packages_add_metrics_and_a_broken_one_spoils_nothing(
             metric_of("psrn")
     finally:
         _registry._foreign.cache_clear()
+
+
+def test_the_metric_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch):
+    """With a network in place of the package's, which is the mean absolute difference."""
+    import re
+    import sys
+    import types
+    from pathlib import Path
+
+    import torch
+
+    page = Path(__file__).parents[1] / "docs" / "training.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [block for block in blocks if "napari_restore.metrics" in block]
+    names: dict[str, object] = {}
+    exec(code, names)
+
+    class Network(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            assert x.shape == (1, 3, 8, 9) and float(x.min()) >= -1 and float(x.max()) <= 1
+            return (x - y).abs().mean()
+
+    package = types.SimpleNamespace(LPIPS=lambda net: Network())
+    monkeypatch.setitem(sys.modules, "lpips", package)
+    point = Point("lpips", names["lpips_alex"])
+    monkeypatch.setattr(_entry_points, "entry_points", lambda group: [point])
+    _registry._foreign.cache_clear()
+    try:
+        metric = metric_of("lpips")
+        a = np.full((8, 9, 3), 51, np.uint8)
+        b, valid = a.copy(), np.ones((8, 9), bool)
+        b[0], b[1], valid[1] = 102, 255, False
+        # One row of eight by a fifth of 2.
+        assert metric.function(a, b, 255, valid) == pytest.approx(0.4 / 8)
+        assert not metric.higher_is_better
+    finally:
+        _registry._foreign.cache_clear()

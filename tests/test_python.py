@@ -343,3 +343,10 @@ def test_a_job_tells_how_it_stands(told: Any, status: str):
     job = Job.__new__(Job)
     job._outcome, job._latest = None, told
     assert job.status == status
+
+
+def test_a_region_lies_around_a_point() -> None:
+    assert nr.Region.centred(10, 20, 4) == (8, 18, 12, 22)
+    assert nr.Region.centred(10.5, 20.5, 3, 5) == (9, 18, 12, 23)
+    # Of two boxes equally near, the same one on both axes and everywhere.
+    assert nr.Region.centred(10, 11, 3) == nr.Region.centred(11, 12, 3).shift(-1, -1)

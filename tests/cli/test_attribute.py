@@ -57,6 +57,36 @@ def test_the_map_lies_on_the_images_map_and_adds_up(asked: Any, sample: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", [("32", "24"), ("32",), ()])
+def test_a_box_around_a_centre_is_that_box(
+    sample: Path, tmp_path: Path, size: tuple[str, ...]
+) -> None:
+    record = tmp_path / "map.json"
+    words = ["attribute", str(sample), "--model", "identity", "--center", "166", "132"]
+    words += ["--size", *size] if size else []
+    assert main([*words, "-o", str(tmp_path / "map.npy"), "--record", str(record)]) == 0
+    width, height = (int((size or ("128",))[at]) for at in (0, -1))
+    x, y = 166 - width // 2, 132 - height // 2
+    box = read_record(record)["attribution"]["box"]
+    assert box == [y, x, y + height, x + width]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--box", "1", "2", "3", "4", "--size", "9"], "Add --center X Y"),
+        (["--center", "9", "9", "--size", "0"], "width and height"),
+        (["--center", "9", "9", "--size", "1", "2", "3"], "width and height"),
+    ],
+)
+def test_a_size_without_sense_is_refused(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["attribute", "a.tif", "--model", "dcp", *words, "-o", "b.tif"]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_the_record_asks_again(asked: Any, tmp_path: Path) -> None:
     out, record = asked
     again = tmp_path / "again.tif"

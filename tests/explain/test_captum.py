@@ -116,9 +116,10 @@ def test_a_surrogate_is_fitted_to_squares() -> None:
 @pytest.mark.parametrize(
     ("method", "arguments", "told"),
     [
-        ("captum:Deconvolution", {}, "layers of a network"),
-        ("captum:LayerGradCam", {}, "layers of a network"),
-        ("captum:NoiseTunnel", {}, "layers of a network"),
+        ("captum:Deconvolution", {}, "changes a network"),
+        ("captum:GuidedGradCam", {}, "changes a network"),
+        ("captum:LayerGradCam", {}, "of a layer of the network. Name it by layer="),
+        ("captum:NoiseTunnel", {}, "changes a network"),
         ("captum:FeaturePermutation", {}, "between images"),
         ("captum:Salience", {}, "Did you mean Saliency"),
         ("captum:", {}, "no attributor"),

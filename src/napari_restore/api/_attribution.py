@@ -107,6 +107,8 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
     task = None if request is None else task_of(opened, loaded, request, options)
     if task is not None and (code := code_file(request["objective"])) is not None:
         task["files"][code] = attribution.record["attribution"]["objective_sha256"]
+    if task is not None and (file := segments_file(request["segments"])) is not None:
+        task["files"] |= digests_of([file])
     attribution.record["task"] = task
     return attribution
 
@@ -159,10 +161,22 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def digests(options: Mapping[str, Any]) -> dict[str, str]:
     """Return the sha256 of every file in options with absolute paths, by path."""
+    named = [mask_file(options[name]) for name in FILES if options.get(name) is not None]
+    return digests_of([name for name in named if name is not None])
+
+
+def digests_of(files: Sequence[str]) -> dict[str, str]:
+    """Return the sha256 of files by path."""
     from napari_restore.engine import digest
 
-    named = [mask_file(options[name]) for name in FILES if options.get(name) is not None]
-    return {name: digest(Path(name)) for name in named if name is not None}
+    return {name: digest(Path(name)) for name in files}
+
+
+def segments_file(segments: object) -> str | None:
+    """Return the path of the file that names segments; None for an array and for superpixels."""
+    if not isinstance(segments, str | os.PathLike) or str(segments).startswith("slic:"):
+        return None
+    return os.fspath(segments)
 
 
 def _box_on_level(box: Region, scale: int) -> Region:
@@ -209,11 +223,14 @@ def draw_attribution(
         return draw(attribution, Path(path), **options)
 
 
-def check_map(path: Pathlike, *, overwrite: bool = False) -> None:
-    """Raise `BadOutput` for a file that `Attribution.save` could not write."""
+def check_map(path: Pathlike, *, overwrite: bool = False, segments: bool = False) -> None:
+    """Raise `BadOutput` for a file that `Attribution.save` could not write.
+
+    `segments` is whether the map has a table of segments, for .csv.
+    """
     from napari_restore.explain import check_map
 
-    check_map(Path(path), overwrite=overwrite)
+    check_map(Path(path), overwrite=overwrite, segments=segments)
 
 
 def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:

@@ -123,9 +123,15 @@ def attribute_table(
         )
 
 
-def _check_named(objective: object, baseline: object) -> None:
+def _check_named(objective: object, baseline: object, segments: object) -> None:
     """Raise `BadParameter` for what only a single map takes: rows are computed in other processes, too."""
-    from napari_restore.errors import BadParameter
+    from napari_restore.errors import BadParameter, option
+
+    if segments is not None:
+        raise BadParameter(
+            "Segments have a table of their own for each map.",
+            f"Leave {option('segments')} out, or attribute boxes one by one.",
+        )
 
     is_own = callable(objective) or (objective is not None and code_file(str(objective)))
     is_array = not isinstance(baseline, str | os.PathLike | None) or str(baseline).endswith(".npy")
@@ -220,7 +226,7 @@ def _table(
         }
     )
     baseline = question.get("baseline")
-    _check_named(question.get("objective"), baseline)
+    _check_named(question.get("objective"), baseline, question.get("segments"))
     fingerprint = None
     if baseline is not None and baseline not in NAMES and Path(baseline).exists():
         baseline = question["baseline"] = os.path.abspath(baseline)

@@ -55,9 +55,13 @@ from napari_restore.questions import (
     Attribute,
     Machine,
     Reading,
+    Region,
     options_of,
     parsing,
 )
+
+LARGEST_SEGMENTS = 5
+"""Segments whose shares are printed."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +74,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         dest="outputs",
         metavar="OUT",
         help="the map to write (.tif .zarr): float32, georeferenced, the sum and then each band, "
-        "of a bracket each frame; as arrays (.npy, .npz with the record) or as a figure (.png .svg .pdf). "
+        "of a bracket each frame; as arrays (.npy, .npz with the record) or as a figure (.png .svg .pdf); "
+        "with --segments their table (.csv). "
         "For several boxes, models or images: a table (.csv .json .tex). May be repeated",
     )
     add_explained_image(parser)
@@ -99,6 +104,13 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
         help="the attribution target: a box of the result in pixels, origin top left",
     )
     place.add_argument(
+        "--center",
+        nargs=2,
+        type=parsing.number,
+        metavar=("X", "Y"),
+        help="the centre of the box, in pixels from the top left corner; its size is --size",
+    )
+    place.add_argument(
         "--polygon",
         nargs="+",
         type=parsing.number,
@@ -109,6 +121,13 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
         "--boxes",
         metavar="CSV",
         help="a table of boxes: columns x, y, width, height and optionally name and image",
+    )
+    group.add_argument(
+        "--size",
+        nargs="+",
+        type=int,
+        metavar="PIXELS",
+        help="of the box around --center: its side, or width and height (default 128)",
     )
     add_options(group, Attribute)
     group.add_argument(
@@ -141,6 +160,25 @@ def attribute_options(options: Namespace) -> dict[str, Any]:
     }
 
 
+SIDE = 128
+"""Pixels along a side of a box around a centre."""
+
+
+def box_around(options: Namespace) -> list[int]:
+    """Return --center and --size as X Y WIDTH HEIGHT; raises `BadParameter`."""
+    sides = options.size or [SIDE]
+    if options.center is None:
+        raise BadParameter("--size is of the box around --center.", "Add --center X Y.")
+    if len(sides) > 2 or min(sides) < 1:
+        raise BadParameter(
+            "--size is a side in pixels, or width and height.", "Write for instance --size 64."
+        )
+    x, y = options.center
+    width, height = sides[0], sides[-1]
+    box = Region.centred(y, x, height, width)
+    return [box.x0, box.y0, width, height]
+
+
 def polygon_of(options: Namespace) -> list[tuple[float, float]] | None:
     """Return the vertices (y, x) of --polygon; raises `BadParameter` for an odd count."""
     if options.polygon is None:
@@ -156,6 +194,8 @@ def attribute(options: Namespace) -> CommandResult:
     """Attribute one target of one image for one model, or write a table of many."""
     from napari_restore import api
 
+    if options.center is not None or options.size is not None:
+        options.box = box_around(options)
     if not options.bracket and (options.reference is not None or options.ev is not None):
         raise InputError(
             "--reference and --ev are for the frames of a bracket.",
@@ -169,9 +209,10 @@ def attribute(options: Namespace) -> CommandResult:
             "Leave --cluster out, or name several boxes, models or images for a table.",
         )
     item = item_of(options.paths, _one_output(options), options.record)
-    named = files_among([options.baseline, api.code_file(options.objective or "")])
+    asked = [options.baseline, options.segments, api.code_file(options.objective or "")]
+    read = read_files(options) | identities(files_among(asked))
     _check_written(
-        options, item, read_files(options) | identities(named), options.context_gradient != STOP
+        options, item, read, options.context_gradient != STOP, segments=options.segments is not None
     )
 
     def attribute_image(**callbacks: Any) -> Any:
@@ -207,7 +248,9 @@ def repeat_attribute(options: Namespace, record_file: Any) -> CommandResult:
     task = record.get("task") or {"question": {}}
     named = files_among([task["question"].get("baseline"), *task.get("files", {})])
     read = identities([*item.sources, record_file.path, *named])
-    _check_written(options, item, read, task["question"].get("context_gradient") == THROUGH)
+    question = task["question"]
+    through = question.get("context_gradient") == THROUGH
+    _check_written(options, item, read, through, segments=question.get("segments") is not None)
     return _result(
         options,
         item,
@@ -220,11 +263,13 @@ def repeat_attribute(options: Namespace, record_file: Any) -> CommandResult:
     )
 
 
-def _check_written(options: Namespace, item: Item, read: frozenset[object], through: bool) -> None:
+def _check_written(
+    options: Namespace, item: Item, read: frozenset[object], through: bool, *, segments: bool
+) -> None:
     """Raise `BadOutput` for outputs that would replace a file; called before the computation."""
     from napari_restore import api
 
-    check_outputs(options, item, read, api.check_map)
+    check_outputs(options, item, read, partial(api.check_map, segments=segments))
     overview = api.overview_path(item.output)
     if through and overview is not None:
         refuse_input(overview, read)
@@ -261,6 +306,7 @@ def _summary_lines(output: Path, record: dict[str, Any]) -> list[str]:
         f"completeness {summary.completeness}"
         + (": read the map with care" if summary.is_complete is False else ""),
         *_frame_lines(attribution.get("frames", ())),
+        *_segment_lines(attribution.get("segments")),
         *_context_lines(attribution["context"], summary.omits_context),
         f"in the box {attribution['rings']['box']:.1%}, beyond {summary.far} pixels {summary.far_share:.1%}"
         + ("" if index is None else f", diffusion index {index:.1f}"),
@@ -276,6 +322,17 @@ def _frame_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
         for frame in frames
     )
     return [f"shares of the frames: {', '.join(named)}"] if frames else []
+
+
+def _segment_lines(segments: Mapping[str, Any] | None) -> list[str]:
+    """Return the number of segments, and the largest shares."""
+    if segments is None:
+        return []
+    largest = sorted(segments["rows"], key=lambda row: -abs(row["share"]))[:LARGEST_SEGMENTS]
+    shares = ", ".join(f"{row['label']} {row['share']:+.4g}" for row in largest)
+    done = segments["evaluations"]
+    computed = "" if done is None else f", D computed {done} times"
+    return [f"{segments['count']} segments{computed}; the largest shares: {shares}"]
 
 
 def _context_lines(context: Mapping[str, Any], omitted: bool) -> list[str]:
@@ -300,7 +357,9 @@ def _context_lines(context: Mapping[str, Any], omitted: bool) -> list[str]:
 def _method_text(attribution: Mapping[str, Any]) -> str:
     start = "" if attribution["baseline"] is None else f" from {attribution['baseline']}"
     if attribution["path"] is None:
-        return f"by {attribution['method']}{start}"
+        layer = attribution.get("layer")
+        where = "" if layer is None else f" of layer {layer['name']}"
+        return f"by {attribution['method']}{where}{start}"
     return f"along the {attribution['path']} path{start}"
 
 

@@ -80,6 +80,7 @@ def models(options: Namespace) -> CommandResult:
         loaded = api.load_model(card.id)
     if loaded is not None:
         fields |= _attention_of(loaded)
+        fields["layers"] = _layers_of(loaded)
     return CommandResult(
         fields, _fields({k: v for k, v in fields.items() if v not in ("", (), None, {})})
     )
@@ -108,6 +109,7 @@ def inspect(options: Namespace) -> CommandResult:
         "whole": card.whole,
         "takes": api.inputs_in_words(card),
         "parameters": {each.name: each.default for each in card.parameters},
+        "layers": _layers_of(found.model),
         "open": found.questions,
         "sha256": found.sha256,
         "card": None if written is None else str(written),
@@ -134,6 +136,14 @@ def _attention_of(model: Any) -> dict[str, Any]:
             parts.append(f"shifted by {site.shift}")
         layers.append(f"{site.name} ({', '.join(parts)})")
     return {"attention_layers": layers, "attention_notes": tuple(notes)}
+
+
+def _layers_of(model: Any) -> list[str]:
+    """Return the layers of a network by dotted name, with their kind."""
+    try:
+        return [f"{name} ({type(layer).__name__})" for name, layer in model.named_layers().items()]
+    except BadModel:
+        return []
 
 
 def _fields_of(card: Any) -> dict[str, Any]:

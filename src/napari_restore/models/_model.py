@@ -109,6 +109,13 @@ class RestorationModel(nn.Module):
         """Names of all statistics that sweeps settle; none but those of a swept model."""
         return ()
 
+    def named_layers(self) -> dict[str, nn.Module]:
+        """Return the modules of its network by dotted name, in their order.
+
+        Raises `BadModel` where it is computed without them.
+        """
+        return layers_in(self)
+
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return where attention is computed, in the order of computation; none by default."""
         return ()
@@ -207,6 +214,11 @@ class RestorationModel(nn.Module):
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> Tensor:
         return self.forward_with_maps(x, statistics, valid)[0]
+
+
+def layers_in(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules within a network by dotted name, in their order."""
+    return {name: module for name, module in network.named_modules() if name}
 
 
 def placed_at(

@@ -18,7 +18,7 @@ from napari_restore.models._adapted import adapted, network_of
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import SIGMA, ModelCard, Parameter
 from napari_restore.models._layers import pad_to_multiple
-from napari_restore.models._model import RestorationModel, Statistics
+from napari_restore.models._model import RestorationModel, Statistics, layers_in
 from napari_restore.models._own_attention import OwnAttention, find_attention
 from napari_restore.models._program import TorchProgram
 from napari_restore.models._unfit import image_in, misfit
@@ -56,6 +56,9 @@ class WrappedModel(RestorationModel):
     @property
     def weighted(self) -> nn.Module:
         return self.network
+
+    def named_layers(self) -> dict[str, nn.Module]:
+        return layers_in(self.network)
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return where the module calls attention, in the order of computation; raises `BadModel`."""

@@ -94,6 +94,24 @@ class Attribute:
         changes="answer",
         has_flag=False,
     )
+    layer: str | None = asked(
+        None,
+        "attribute to what a layer of the network puts out, by its dotted name such as encoder.2 (without "
+        "a method by captum:LayerGradCam); models ID and inspect list them",
+        changes="answer",
+        metavar="NAME",
+    )
+    segments: str | None = asked(
+        None,
+        "one share for each segment in place of each pixel (without a method by occlusion): a raster of "
+        "whole numbers on the image's grid, 0 for none, or slic:N for about N superpixels",
+        changes="answer",
+        metavar="FILE|slic:N",
+        python="one share for each segment in place of each pixel (without a method by occlusion): a raster "
+        "of whole numbers on the image's grid or such an array (H, W), 0 for none, or ``slic:N`` for about N "
+        "superpixels",
+        keyword="object",
+    )
     check: str | None = asked(
         None,
         "test whether the map ranks pixels better than chance: D while the top-ranked ones "

@@ -128,6 +128,8 @@ class AttributeKeywords(TypedDict, total=False):
     context_gradient: ContextGradient
     routing: Routing | None
     arguments: Mapping[str, Any] | None
+    layer: str | None
+    segments: object
     check: str | None
 
 

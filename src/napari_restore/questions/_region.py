@@ -23,6 +23,17 @@ class Region(NamedTuple):
         """Return the region of column, row, width, height in pixels, as GDAL's ``-srcwin``."""
         return cls(y, x, y + height, x + width)
 
+    @classmethod
+    def centred(cls, y: float, x: float, height: int, width: int | None = None) -> Region:
+        """Return the box of height × width pixels (a square without width) around a point.
+
+        The point is in pixels, counted from the corner of the first, so that the centre of pixel 0 is
+        at 0.5. An odd side has it in its middle pixel.
+        """
+        width = height if width is None else width
+        y0, x0 = round(y - height / 2 + 1e-9), round(x - width / 2 + 1e-9)
+        return cls(y0, x0, y0 + height, x0 + width)
+
     @property
     def height(self) -> int:
         return self.y1 - self.y0

@@ -2,6 +2,7 @@ from ._cost import ContextCost, GradientCost, context_pass_cost
 from ._gradient_source import GradientSource, Picture, restored, side_maps
 from ._gradients import Gradients, gradients_of
 from ._kept import Shelf, check_disk
+from ._layer import LayerGradients, layer_of
 from ._local import LocalGradients
 from ._swept import SweptGradients
 from ._vjp import vjp
@@ -11,6 +12,7 @@ __all__ = [
     "GradientCost",
     "GradientSource",
     "Gradients",
+    "LayerGradients",
     "LocalGradients",
     "Picture",
     "Shelf",
@@ -18,6 +20,7 @@ __all__ = [
     "check_disk",
     "context_pass_cost",
     "gradients_of",
+    "layer_of",
     "restored",
     "side_maps",
     "vjp",

@@ -33,7 +33,7 @@ class LocalGradients:
     def __init__(self, source: GradientSource, box: Region) -> None:
         self.source, self.box = source, box
         plan = source.plan
-        self._pieces = self._cut(box)
+        self._pieces = self.cut(box)
         self._graph: tuple[Tensor, Tensor] | None = None
         self.by_statistics: dict[str, Tensor] = {}
         """After `backward`: ∂D/∂ of those statistics that require a gradient."""
@@ -108,7 +108,8 @@ class LocalGradients:
         inside: Tensor = self.source.output(x, input_box)[0][(..., *piece.within(input_box))]
         return inside
 
-    def _cut(self, box: Region) -> list[Region]:
+    def cut(self, box: Region) -> list[Region]:
+        """Return `box`, or the pieces whose graphs fit the budget; raises `BudgetTooSmall`."""
         plan = self.source.plan
         cost = gradient_cost(plan.model, plan.device)
         if cost.bytes(self.source.input_box(box).pixels) <= plan.memory:

@@ -20,6 +20,8 @@ class MethodInfo:
     takes_baseline: bool
     settings: str
     """All settings at their defaults in the form of `arguments_in`; ``name=`` without a default."""
+    of_layer: bool = False
+    """Whether it is of a layer of the network."""
 
 
 def arguments_in(text: str) -> dict[str, Any]:

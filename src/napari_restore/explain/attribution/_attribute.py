@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path as File
 from typing import Any, NamedTuple, Self, Unpack
 
@@ -17,16 +17,22 @@ import torch
 
 from napari_restore._heap import return_freed_memory
 from napari_restore.engine import Note, Phase, Plan, Region, make_plan
-from napari_restore.engine.gradients import GradientSource, restored
-from napari_restore.errors import BadParameter, BadRegion, Message, UnreadableImage, option
+from napari_restore.engine.gradients import GradientSource, layer_of, restored
+from napari_restore.errors import BadParameter, BadRegion, Message, option
 from napari_restore.explain.attribution import _curves, _measures
 from napari_restore.explain.attribution._attribution import Attribution, window_of
 from napari_restore.explain.attribution._attribution_run import AttributionRun, Emit, Watch
 from napari_restore.explain.attribution._baselines import NAMES, OF_BRACKETS, REFERENCE
 from napari_restore.explain.attribution._context_choice import ContextChoice, share_of
 from napari_restore.explain.attribution._context_gradient import ContextGradient
+from napari_restore.explain.attribution._files import mapped_array
 from napari_restore.explain.attribution._integral import Integral
-from napari_restore.explain.attribution._methods import Method, check_request, method_of
+from napari_restore.explain.attribution._methods import (
+    Method,
+    check_request,
+    default_method,
+    method_of,
+)
 from napari_restore.explain.attribution._objectives import (
     OBJECTIVES,
     Objective,
@@ -117,7 +123,7 @@ def attribute(
 
     with GradientSource(plan, emit, stop) as source:
         clear = _clear_image(request, source, plan_options, own.baseline)
-        setup = set_up(request, source, objective, clear, open_model)
+        setup = set_up(request, source, objective, clear, open_model, own.segments)
         computed = compute_map(setup, emit, watch)
         attribution = attribution_record(setup, computed)
         if settings.check is not None:
@@ -130,14 +136,7 @@ def attribute(
     package = None if request.method.explainer is None else request.method.explainer.package
     if package:
         record["versions"][package] = version_of(package)
-    share = attribution["identity_share"]
-    if share is not None and share > MOSTLY_INPUT:
-        emit(
-            Note(
-                f"{share:.0%} of the map is the input that passes unchanged; "
-                "the objective change leaves that out."
-            )
-        )
+    _note_identity(attribution["identity_share"], emit)
     if objective.digest:
         attribution["objective_sha256"] = objective.digest
     if not own.is_in_files:
@@ -156,17 +155,20 @@ def attribute(
 
 
 class _Own(NamedTuple):
-    """Objective and baseline that are the user's own: functions and arrays instead of names."""
+    """What is the user's own: functions and arrays instead of names."""
 
     objective: Objective | None
     baseline: Image | None
+    segments: Any
+    """As the user gave them."""
 
     @classmethod
     def of(cls, options: Mapping[str, Any], *, trust: bool) -> Self:
         """Return those among options; raises `BadParameter`."""
         start = options.get("baseline")
         array = None if start is None or isinstance(start, str | PathLike) else open_image(start)
-        return cls(own_objective(options.get("objective"), trust=trust), array)
+        objective = own_objective(options.get("objective"), trust=trust)
+        return cls(objective, array, options.get("segments"))
 
     @property
     def names(self) -> dict[str, str]:
@@ -174,16 +176,25 @@ class _Own(NamedTuple):
         names = {} if self.baseline is None else {"baseline": self.baseline.name}
         if self.objective is not None:
             names["objective"] = self.objective.path or self.objective.name
+        if self.segments is not None:
+            names["segments"] = fspath(self.segments) if self._has_segments_file else "array"
         return names
+
+    @property
+    def _has_segments_file(self) -> bool:
+        return isinstance(self.segments, str | PathLike)
 
     @property
     def is_in_files(self) -> bool:
         """Whether a rerun can have them again."""
         in_memory = self.objective is not None and self.objective.path is None
-        return self.baseline is None and not in_memory
+        segments = self.segments is None or self._has_segments_file
+        return self.baseline is None and segments and not in_memory
 
     def checked(self, request: CheckedAttribution, plan: Plan) -> Objective | None:
-        """Return the objective, tried on a grey box; raises `BadParameter`."""
+        """Return the objective, tried on a grey box, and try the layer's name; raises `BadParameter`."""
+        if request.settings.layer is not None:
+            layer_of(plan.model, request.settings.layer)
         if self.objective is not None:
             if request.target.polygon is not None:
                 raise BadParameter(
@@ -193,6 +204,17 @@ class _Own(NamedTuple):
             size = (1, len(plan.bands), *request.target.box.shape)
             check_own(self.objective, torch.full(size, 0.5, device=plan.device.torch))
         return self.objective
+
+
+def _note_identity(share: float | None, emit: Emit) -> None:
+    """Send a note where the map shows little more than the input itself."""
+    if share is not None and share > MOSTLY_INPUT:
+        emit(
+            Note(
+                f"{share:.0%} of the map is the input that passes unchanged; "
+                "the objective change leaves that out."
+            )
+        )
 
 
 def _picture(source: GradientSource, part: Region) -> npt.NDArray[np.float32]:
@@ -260,7 +282,8 @@ def _request_of(
     options: Mapping[str, Any],
 ) -> CheckedAttribution:
     """Return the request with the method's defaults; raises `BadParameter`, `BadRegion`."""
-    method, arguments = method_of(settings.method, model.card), dict(settings.arguments or {})
+    name = settings.method or default_method(settings)
+    method, arguments = method_of(name, model.card), dict(settings.arguments or {})
     if settings.check is not None and method.explainer is not None:
         # The check needs a baseline even where the method itself has none.
         method = replace(method, path="straight")
@@ -394,16 +417,7 @@ def open_baseline(path: str | PathLike[str]) -> Image:
     file = File(path)
     if file.suffix.lower() != ".npy":
         return open_image(path)
-    try:
-        pixels = np.load(file, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        why = error.strerror or error
-        raise UnreadableImage(f"{file.name} cannot be read: {why}.", "Check its path.") from None
-    except (ValueError, EOFError):  # whose texts advise to load Python objects
-        raise UnreadableImage(
-            f"{file.name} is no array of numbers, or is cut off.", "Write it by np.save."
-        ) from None
-    image = open_image(pixels)
+    image = open_image(mapped_array(file))
     image.name = file.name
     return image
 
@@ -464,6 +478,10 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
         "objective": run.objective.name,
         "box": list(run.box),
         "polygon": None if run.polygon is None else run.polygon.to_list(),
+        "layer": None if setup.layer is None else setup.layer.to_dict(),
+        "segments": None
+        if setup.segments is None
+        else setup.segments.to_dict(integral.total, getattr(integral, "evaluations", None)),
         "nodes": [list(map(_finite, node)) for node in integral.nodes],
         "rule": integral.rule,
         "region": list(run.region),

@@ -19,6 +19,7 @@ from napari_restore.explain.attribution._figure_file import SUFFIXES as FIGURES
 from napari_restore.explain.attribution._figure_file import WIDTH_MM, check_figure
 from napari_restore.explain.attribution._files import one_array, write_file, zipped
 from napari_restore.explain.attribution._overview import OverviewShares
+from napari_restore.explain.attribution._segments import table_of
 from napari_restore.explain.attribution._stored_accumulator import opened_sum
 from napari_restore.explain.attribution._summary import summary_of
 from napari_restore.explain.attribution._sums import Summed
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ARRAYS = (".npy", ".npz")
+SEGMENTS = ".csv"
 RECORDED = ("version", "input", "model", "extent", "context", "attribution", "versions")
 """Parts of the record that a file of arrays has: those that say what it is of."""
 LARGEST = 1 << 28
@@ -134,6 +136,12 @@ class Attribution:
         """Part of `region` at most `AROUND` pixels from the box."""
         return window_of(self.box, self.region)
 
+    @property
+    def segments(self) -> list[dict[str, Any]]:
+        """Rows of the table of segments: `label`, `pixels`, `share` and centre; empty without segments."""
+        told = self.record["attribution"].get("segments")
+        return [] if told is None else list(told["rows"])
+
     def contribution_area(self) -> npt.NDArray[np.float64]:
         """Return the density of the magnitude over `window`, (h, w) with maximum 1 (LAM)."""
         near = np.abs(self.read(self.window).sum(axis=2))
@@ -161,7 +169,8 @@ class Attribution:
     def map(self) -> npt.NDArray[np.float32]:
         """Map over `region`, (h, w, bands) float32 in units of the objective.
 
-        It sums to the record's ``sum``. A dask array where it has more than `LARGEST` values.
+        It sums to the record's ``sum``; of a layer, whose pixels have the value of their cell, the cells
+        do, and it has one band. A dask array where it has more than `LARGEST` values.
         """
         if self.region.pixels * self.total.bands <= LARGEST:
             return self.read(self.region)
@@ -207,7 +216,7 @@ class Attribution:
         """Write what the suffix says; the record then names the file. Raises `BadOutput`.
 
         ``.npy``: `map`. ``.npz``: `map`, `region`, `box` and record. ``.png``, ``.svg``, ``.pdf``:
-        `figure`. Else a float32 raster of the region with the image's georeference: the sum, then every
+        `figure`. ``.csv``: `segments`. Else a float32 raster of the region with the image's georeference: the sum, then every
         band, of a bracket every frame, dark to bright. `options` are those of `ExportOptions`. Shares of
         an overview are written to a second raster, whose name ends in ``_overview``, and into ``.npz``.
         """
@@ -226,6 +235,8 @@ class Attribution:
                 written = self._save_figure(target, options)
             elif target.suffix.lower() in ARRAYS:
                 written = self._save_arrays(target, options)
+            elif target.suffix.lower() == SEGMENTS:
+                written = self._save_segments(target, options)
             else:
                 written = self._save(target, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
@@ -242,6 +253,11 @@ class Attribution:
             )
         content = one_array(self.map) if path.suffix.lower() == ARRAYS[0] else self._npz()
         return write_file(path, content, overwrite=bool(options.get("overwrite")))
+
+    def _save_segments(self, path: Path, options: SaveOptions) -> Path:
+        overwrite = bool(options.get("overwrite"))
+        check_map(path, overwrite=overwrite, segments=bool(self.segments))
+        return write_file(path, table_of(self.segments).encode(), overwrite=overwrite)
 
     def _npz(self) -> bytes:
         record = {name: self.record[name] for name in RECORDED if name in self.record}
@@ -260,16 +276,18 @@ class Attribution:
     def _save(self, path: Path, options: SaveOptions) -> Path:
         if self.overview is not None:
             self._save_overview(self.overview, overview_path(path), options)
-        shares, count = self.read, self.total.bands
+        shares, count = self.read, 1 + self.total.bands
         if self.frames > 1:
-            shares, count = self.by_frame, self.frames
+            shares, count = self.by_frame, 1 + self.frames
+        if self.record["attribution"].get("layer") is not None:
+            count = 1
 
         def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-            return _with_sum(shares(Region(*box)))
+            return _with_sum(shares(Region(*box)))[..., :count]
 
         try:
             written = self._write(
-                path, self.image, Pixels(self.region, read, 1 + count, np.float32), options
+                path, self.image, Pixels(self.region, read, count, np.float32), options
             )
         except BaseException:
             # Sums on disk are kept, so that the same request need not compute them again.
@@ -318,8 +336,16 @@ class Attribution:
         )
 
 
-def check_map(path: Path, *, overwrite: bool = False) -> None:
-    """Raise `BadOutput` for a file that `Attribution.save` could not write; called before the computation."""
+def check_map(path: Path, *, overwrite: bool = False, segments: bool = False) -> None:
+    """Raise `BadOutput` for a file that `Attribution.save` could not write; called before the computation.
+
+    `segments` is whether the map has a table of segments.
+    """
+    if path.suffix.lower() == SEGMENTS and not segments:
+        raise BadOutput(
+            f"{path.name} is a table, and this is one map without segments.",
+            f"Write a .tif, or give {option('segments')}.",
+        )
     if is_raster(path):
         check_output(path, overwrite=overwrite, dtype=np.float32)
         return
@@ -335,7 +361,7 @@ def window_of(box: Region, region: Region) -> Region:
 
 def is_raster(path: Path) -> bool:
     """Return whether `Attribution.save` writes a raster there, beside which the overview's may lie."""
-    return path.suffix.lower() not in (*FIGURES, *ARRAYS)
+    return path.suffix.lower() not in (*FIGURES, *ARRAYS, SEGMENTS)
 
 
 def overview_path(path: Path) -> Path:

@@ -1,8 +1,8 @@
-"""Attribution methods of captum, applied to D as a function of the pixels.
+"""Attribution methods of captum, applied to D as a function of the pixels, or of what a layer puts out.
 
-Methods that only evaluate D and its gradient run: gradients, Shapley values, ablations. Methods that
-modify the network or attribute to its layers do not, as D is more than one network (tiles,
-statistics, radiometry).
+Methods that only evaluate D and its gradient run: gradients, Shapley values, ablations, and those of
+them that are of one layer. Methods that modify the network do not, as D is more than one network
+(tiles, statistics, radiometry).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_restore.errors import BadParameter, did_you_mean, option
+from napari_restore.explain.attribution._layer import INTERPOLATIONS, NEAREST
 from napari_restore.explain.attribution._problem import Explainer, Problem
 
 PREFIX = "captum:"
@@ -34,8 +35,14 @@ MOST_ORDERED = 8
 COMPLETE = {
     *("IntegratedGradients", "GradientShap"),
     *("ShapleyValues", "ShapleyValueSampling", "KernelShap"),
+    "LayerIntegratedGradients",
 }
 """Methods whose shares should sum to D(x) − D(x′)."""
+OF_LAYERS = (
+    *("LayerGradCam", "LayerIntegratedGradients", "LayerActivation"),
+    *("LayerGradientXActivation", "LayerConductance", "InternalInfluence"),
+)
+"""Methods of one layer that run."""
 NEED_SEVERAL_IMAGES = {"FeaturePermutation"}
 """Methods that need several images."""
 NEED_SKLEARN = {"KernelShap", "Lime"}
@@ -47,6 +54,7 @@ samples in one batch."""
 RESERVED_ARGUMENTS = {
     *("self", "inputs", "baselines", "target", "additional_forward_args"),
     *("return_convergence_delta", "return_input_shape", "show_progress"),
+    *("attribute_to_layer_input", "attr_dim_summation", "grad_kwargs"),
 }
 """Arguments that are set here, not by the user."""
 DEFAULTS: dict[str, Any] = {"feature_mask": SQUARE, "internal_batch_size": 1}
@@ -76,7 +84,8 @@ def explainer_of(name: str) -> Explainer:
         )
     if not _can_run(attributor):
         raise BadParameter(
-            f"{method} needs access to the layers of a network, but D is a function of the pixels only.",
+            f"{method} changes a network or reads several of its layers, but D is a function of the pixels, "
+            "or of one layer.",
             f"Choose among {', '.join(runnable_names())}.",
         )
     if method in NEED_SKLEARN and importlib.util.find_spec("sklearn") is None:
@@ -93,26 +102,35 @@ def described(name: str) -> Explainer:
 
     attributor = getattr(captum.attr, name)
     parameters = inspect.signature(attributor.attribute).parameters
-    seed = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=0)
+    # It takes differences of neighbouring points.
+    defaults = DEFAULTS | ({"internal_batch_size": 2} if name == "LayerConductance" else {})
+    own = {"seed": 0, **({"interpolation": NEAREST} if name in OF_LAYERS else {})}
+    added = {
+        key: inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value)
+        for key, value in own.items()
+    }
     settings = {
-        key: p.replace(default=DEFAULTS[key]) if key in DEFAULTS else p
+        key: p.replace(default=defaults[key]) if key in defaults else p
         for key, p in parameters.items()
         if key not in RESERVED_ARGUMENTS
     }
     return Explainer(
-        partial(_run, attributor),
+        partial(_run_layer if name in OF_LAYERS else _run, attributor),
         f"{name} of captum, Kokhlikyan et al., 2020",
         takes_baseline="baselines" in parameters,
         is_complete=name in COMPLETE,
         value_bytes=BYTES,
         batch_argument=next((key for key in BATCH_ARGUMENTS if key in parameters), ""),
+        of_layer=name in OF_LAYERS,
         package="captum",
-        parameters={**settings, "seed": seed},
+        parameters={**settings, **added},
     )
 
 
 def _can_run(attributor: Any) -> bool:
     """Return whether an attributor is constructed from a forward function alone."""
+    if attributor.__name__ in OF_LAYERS:
+        return True
     first, *others = list(inspect.signature(attributor.__init__).parameters.values())[1:]
     return first.name == "forward_func" and all(p.default is not p.empty for p in others)
 
@@ -143,7 +161,7 @@ def _run(attributor: Any, problem: Problem, *, seed: int, **arguments: Any) -> T
         arguments[name] = _window(problem, name, arguments[name])
     squares = None
     if "feature_mask" in arguments:
-        squares = arguments["feature_mask"] = _squares(problem, arguments["feature_mask"])
+        squares = arguments["feature_mask"] = _features(problem, arguments["feature_mask"])
     if "baselines" in inspect.signature(attributor.attribute).parameters:
         arguments["baselines"] = problem.baseline
     features = 1 if squares is None else int(squares.max()) + 1
@@ -165,6 +183,31 @@ def _run(attributor: Any, problem: Problem, *, seed: int, **arguments: Any) -> T
     counted = torch.ones_like(shares) if problem.valid is None else problem.valid.expand_as(shares)
     number = torch.bincount(squares.flatten(), counted.flatten().float())
     return shares / number.clamp(min=1)[squares].to(shares)
+
+
+def _run_layer(
+    attributor: Any, problem: Problem, *, seed: int, interpolation: str, **arguments: Any
+) -> Tensor:
+    """Return what an attributor class of a layer gives, (1, any, rows, columns).
+
+    It hooks a module that stands for the layer between the two halves of D: pixels to map, map to D.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise BadParameter(
+            f"There is no interpolation {interpolation!r} of a layer's map.",
+            f"Choose {', '.join(INTERPOLATIONS)}.",
+        )
+    layer = nn.Identity()
+
+    def objective(images: Tensor) -> Tensor:
+        return problem.layer_objective(images, layer(problem.layer_map(images)))
+
+    if "baselines" in inspect.signature(attributor.attribute).parameters:
+        arguments["baselines"] = problem.baseline
+    problem.expect(int(arguments.get("n_steps") or 0) + 2)
+    with _seeded(seed):
+        shares: Tensor = attributor(objective, layer).attribute(problem.image, **arguments)
+    return shares.detach()
 
 
 def _window(problem: Problem, name: str, value: Any) -> Any:
@@ -191,6 +234,15 @@ def _window(problem: Problem, name: str, value: Any) -> Any:
             f"Write a side in pixels such as {name}={min(SQUARE, height, width)}.",
         )
     return sides
+
+
+def _features(problem: Problem, side: Any) -> Tensor:
+    """Return the index of the segment or square of each value, (1, C, h, w) int64, from 0."""
+    if problem.segments is None:
+        return _squares(problem, side)
+    # What is in no segment is a feature that changes nothing: the baseline there is the image.
+    first = int(problem.segments.min())
+    return (problem.segments - first).expand_as(problem.image).contiguous()
 
 
 def _squares(problem: Problem, side: Any) -> Tensor:

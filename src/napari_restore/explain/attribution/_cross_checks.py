@@ -38,7 +38,7 @@ def smoothgrad(problem: Problem, n: int = 25, sigma: float = 0.15, seed: int = 0
 def occlusion(problem: Problem, side: int = 16, stride: int | None = None) -> Tensor:
     """Return the decrease of D when a patch of `side` pixels is replaced by the baseline (Zeiler and Fergus, 2014).
 
-    Patches begin every `stride` pixels (default: `side`) and are truncated at the border. The share of
+    Segments are replaced in place of patches, where they are given. Patches begin every `stride` pixels (default: `side`) and are truncated at the border. The share of
     a patch is divided evenly over its values; where patches overlap, their mean counts.
     (1, C, h, w) in units of D.
     """
@@ -48,6 +48,8 @@ def occlusion(problem: Problem, side: int = 16, stride: int | None = None) -> Te
     _check("occlusion", _is_natural(step) and step <= side, "stride", step, side)
     image = problem.image
     _, bands, height, width = image.shape
+    if problem.segments is not None:
+        return _without_segments(problem, problem.segments)
     whole = Region(0, 0, height, width)
     # The last patch ends at the border: a further one would be contained in it.
     patches = [
@@ -69,6 +71,22 @@ def occlusion(problem: Problem, side: int = 16, stride: int | None = None) -> Te
             total[at] += (full - float(problem.objective(occluded))) / (counted * bands)
             covered[at] += 1
     return total / covered.clamp(min=1)
+
+
+def _without_segments(problem: Problem, segments: Tensor) -> Tensor:
+    """Return the decrease of D when a segment is replaced, divided evenly over its values."""
+    image, valid, count = problem.image, problem.valid, int(segments.max())
+    total = torch.zeros_like(image)
+    problem.expect(count + 1)
+    with torch.no_grad():
+        full = float(problem.objective(image))
+        for number in range(1, count + 1):
+            inside = segments == number
+            share = full - float(problem.objective(problem.baseline.where(inside, image)))
+            counted = inside if valid is None else inside & valid
+            values = int(counted.sum()) * image.shape[1]
+            total += (share / max(1, values)) * inside
+    return total
 
 
 def _is_natural(value: object) -> bool:

@@ -115,7 +115,7 @@ def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
     drawn, total = _signed(axes, attribution)
-    axes.figure.colorbar(drawn, ax=axes, label=_unit(total))
+    axes.figure.colorbar(drawn, ax=axes, label=_unit(attribution, total))
     axes.set_title(title(attribution.record), loc="left", parse_math=False)
     _frame([axes], attribution)
     return axes
@@ -208,14 +208,34 @@ def _method_lines(record: Mapping[str, Any]) -> list[str]:
             f"steps      {len(record['nodes'])} {record['rule']}"
             + ("" if record["routing"] == "none" else f"; routing {record['routing']}"),
             f"context    {_context(record)}",
+            *_part_lines(record),
         ]
     start = "" if record["baseline"] is None else f" from {record['baseline']}"
     given = ", ".join(f"{name}={value}" for name, value in record["arguments"].items())
     return [
         f"method     {record['method']}{start}",
+        *_part_lines(record),
         f"arguments  {given or 'none'}",
         f"context    {_context(record)}",
     ]
+
+
+def _part_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return the lines on the layer or the segments that have shares in place of pixels."""
+    layer, segments = record.get("layer"), record.get("segments")
+    lines = []
+    if layer is not None:
+        lines.append(
+            f"of         layer {layer['name']} ({layer['kind']}), {layer['channels']} channels, "
+            f"cells of {layer['stride']} x {layer['stride']} pixels"
+        )
+    if segments is not None:
+        done = segments["evaluations"]
+        lines.append(
+            f"of         {segments['count']} segments: {segments['source']}"
+            + ("" if done is None else f"; D computed {done} times")
+        )
+    return lines
 
 
 def _context(record: Mapping[str, Any]) -> str:
@@ -263,7 +283,7 @@ def _panels(figure: Any, attribution: Drawable, exponent: float) -> None:
     (of_map, of_magnitude, of_area), bars = axes[len(pictures) :], legends[len(pictures) :]
     drawn, total = _signed(of_map, attribution)
     of_map.set_title("map, sum over bands")
-    figure.colorbar(drawn, cax=bars[0], label=_unit(total))
+    figure.colorbar(drawn, cax=bars[0], label=_unit(attribution, total))
     most = drawn.norm.vmax
     power = (np.abs(np.asarray(drawn.get_array())) / most) ** exponent
     drawn = of_magnitude.imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
@@ -299,7 +319,10 @@ def _signed(axis: Any, attribution: Drawable) -> tuple[Any, float]:
     return drawn, float(finite.sum())
 
 
-def _unit(total: float) -> str:
+def _unit(attribution: Drawable, total: float) -> str:
+    layer = attribution.record["attribution"].get("layer")
+    if layer is not None:
+        return f"value of the cell, of layer {layer['name']}"
     return f"share of D; sum {total:.4g}"
 
 

@@ -12,7 +12,21 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._replacing import replacing
-from napari_restore.errors import BadOutput
+from napari_restore.errors import BadOutput, UnreadableImage
+
+
+def mapped_array(path: Path) -> npt.NDArray[Any]:
+    """Return the array in a .npy, read as it is used; raises `UnreadableImage`."""
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        why = error.strerror or error
+        raise UnreadableImage(f"{path.name} cannot be read: {why}.", "Check its path.") from None
+    except (ValueError, EOFError):  # whose texts advise to load Python objects
+        raise UnreadableImage(
+            f"{path.name} is no array of numbers, or is cut off.", "Write it by np.save."
+        ) from None
+    return array
 
 
 def write_file(target: Path, content: bytes, *, overwrite: bool) -> Path:

@@ -71,6 +71,13 @@ METHODS = {
 """Methods by name. DAM has no default baseline: it needs a clear image."""
 
 
+def default_method(settings: Attribute) -> str | None:
+    """Return the method where none is named; None: that of the model's task."""
+    if settings.layer is not None:
+        return _captum.PREFIX + _captum.OF_LAYERS[0]
+    return None if settings.segments is None else "occlusion"
+
+
 def method_of(name: str | None, card: ModelCard) -> Method:
     """Return the method of a name, or the default of a model's task; raises `BadParameter`.
 
@@ -112,6 +119,7 @@ def check_request(chosen: Method, settings: Attribute) -> None:
             f"Method {chosen.name} has its own baseline.",
             f"Leave {option('baseline')} out, or choose {option('method', 'ig')}.",
         )
+    _check_parts(chosen, settings)
     if chosen.explainer is not None:
         if steps is not None or rule is not None:
             raise BadParameter(
@@ -139,6 +147,26 @@ def check_request(chosen: Method, settings: Attribute) -> None:
         raise BadParameter(
             f"Method {chosen.name} has a fixed series of steps.",
             f"Give a number of {option('steps')} alone.",
+        )
+
+
+def _check_parts(chosen: Method, settings: Attribute) -> None:
+    """Raise `BadParameter` for a layer or segments that the method does not have, or lacks."""
+    of_layer = chosen.explainer is not None and chosen.explainer.of_layer
+    if of_layer and settings.layer is None:
+        raise BadParameter(
+            f"Method {chosen.name} is of a layer of the network.",
+            f"Name it by {option('layer')}; napari-restore models ID or inspect FILE lists them.",
+        )
+    if settings.layer is not None and not of_layer:
+        raise BadParameter(
+            f"Method {chosen.name} is of the pixels, not of a layer.",
+            f"Leave {option('layer')} out, or choose {option('method', 'captum:LayerGradCam')}.",
+        )
+    if settings.layer is not None and settings.segments is not None:
+        raise BadParameter(
+            "Shares of a layer's cells are not those of segments.",
+            f"Leave {option('segments')} or {option('layer')} out.",
         )
 
 
@@ -211,4 +239,10 @@ def _info_of(name: str, explainer: Explainer) -> MethodInfo:
             settings.append(f"{key}=")
         elif value_of_text(str(default)) == default:
             settings.append(f"{key}={str(default).replace(' ', '')}")
-    return MethodInfo(name, explainer.source, explainer.takes_baseline, " ".join(settings))
+    return MethodInfo(
+        name,
+        explainer.source,
+        explainer.takes_baseline,
+        " ".join(settings),
+        of_layer=explainer.of_layer,
+    )

@@ -10,6 +10,7 @@ import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,10 +18,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from napari_restore.engine import Progress, Region
+from napari_restore._format import format_seconds
+from napari_restore.engine import Note, Progress, Region
 from napari_restore.errors import BadParameter, RestoreError, did_you_mean, option
 from napari_restore.explain.attribution._attribution_run import AttributionRun, Emit
 from napari_restore.explain.attribution._baselines import InMemory
+from napari_restore.explain.attribution._layer import NEAREST, AttributedLayer
+from napari_restore.explain.attribution._segments import Segments
 from napari_restore.explain.attribution._sums import Node, Summed, Sums
 
 
@@ -40,10 +44,26 @@ class Problem:
     valid: Tensor | None
     """(1, 1, h, w) bool which pixels count; None where all do."""
 
-    def __init__(self, run: AttributionRun, baseline: Tensor | None, emit: Emit) -> None:
+    segments: Tensor | None
+    """(1, 1, h, w) int64 which segment a pixel is in, from 1; 0: in none, where the baseline is the
+    image. None: every pixel may have a share of its own."""
+
+    def __init__(
+        self,
+        run: AttributionRun,
+        baseline: Tensor | None,
+        emit: Emit,
+        layer: AttributedLayer | None = None,
+        segments: Segments | None = None,
+    ) -> None:
         self.region, self.box = run.region, run.box
+        self._layer = layer
+        self._maps: list[tuple[Tensor, Tensor]] = []
         self.image = run.image(self.region)
         self.valid = run.valid(self.region)
+        self.segments = None if segments is None else segments.tensor(self.image)
+        if baseline is not None and self.segments is not None:
+            baseline = baseline.where(self.segments > 0, self.image)
         self._attribution_run, self._baseline, self._emit = run, baseline, emit
         self._began = time.perf_counter()
         self._done = self._total = 0
@@ -53,6 +73,11 @@ class Problem:
         """Baseline image, (1, C, h, w) float32 in model range."""
         assert self._baseline is not None, "it is registered as taking no baseline"
         return self._baseline
+
+    @property
+    def evaluations(self) -> int:
+        """How often D has been computed."""
+        return self._done
 
     def expect(self, evaluations: int) -> None:
         """Announce the total number of evaluations, for the progress."""
@@ -65,12 +90,66 @@ class Problem:
         """
         values = []
         for number in range(len(images)):
-            x = images[number : number + 1]
-            if self.valid is not None:
-                x = x.where(self.valid, self.image)
+            x = self._counted(images[number : number + 1])
             value: Tensor = _ObjectiveFunction.apply(x, self._evaluate)  # type: ignore[no-untyped-call]
             values.append(value)
         return torch.stack(values)
+
+    def ends(self, of_layer: bool) -> list[float]:
+        """Return D of baseline and image; with `of_layer` both see the image beside the layer."""
+        ends = torch.cat([self.baseline, self.image])
+        if not of_layer:
+            return [float(value) for value in self.objective(ends)]
+        beside = self.image.expand(2, -1, -1, -1)
+        return [float(value) for value in self.layer_objective(beside, self.layer_map(ends))]
+
+    # -- a layer ---------------------------------------------------------------------------
+
+    @property
+    def layer(self) -> AttributedLayer:
+        """The layer that is attributed to."""
+        assert self._layer is not None, "it is registered as of no layer"
+        return self._layer
+
+    def layer_map(self, images: Tensor) -> Tensor:
+        """Return what the layer puts out for images (N, C, h, w): (N, K, rows, columns), no gradient."""
+        return torch.cat([self._layer_map(x) for x in torch.split(images.detach(), 1)])
+
+    def _layer_map(self, x: Tensor) -> Tensor:
+        known = [self.image, *([] if self._baseline is None else [self._baseline])]
+        for image, cells in self._maps:
+            if torch.equal(image, x):
+                return cells
+        cells = self.layer.map_of(self._counted(x))
+        # Methods come back to the ends of their path at every point.
+        self._maps += [(image, cells) for image in known if torch.equal(image, x)][:1]
+        return cells
+
+    def layer_objective(self, images: Tensor, maps: Tensor) -> Tensor:
+        """Return D (N,) of images with `maps` in place of what the layer puts out.
+
+        The gradient is that of first order by `maps`; what does not go through the layer sees `images`.
+        """
+        values: list[Tensor] = []
+        for x, cells in zip(torch.split(images.detach(), 1), torch.split(maps, 1), strict=True):
+            evaluate = partial(self._evaluate_layer, self._counted(x))
+            value: Tensor = _ObjectiveFunction.apply(cells, evaluate)  # type: ignore[no-untyped-call]
+            values.append(value)
+        return torch.stack(values)
+
+    def _evaluate_layer(
+        self, x: Tensor, cells: Tensor, needs_gradient: bool
+    ) -> tuple[float, Tensor | None]:
+        self._attribution_run.source.check()
+        result = self.layer.value(x, cells, needs_gradient)
+        self._report()
+        return result
+
+    # -- evaluations -----------------------------------------------------------------------
+
+    def _counted(self, x: Tensor) -> Tensor:
+        """Return an image (1, C, h, w) with its own values where pixels do not count."""
+        return x if self.valid is None else x.where(self.valid, self.image)
 
     def _evaluate(self, x: Tensor, needs_gradient: bool) -> tuple[float, Tensor | None]:
         """Return D of (1, C, h, w), and its gradient if needed; emit `Progress`."""
@@ -85,11 +164,16 @@ class Problem:
                 gradient[(..., *box.within(self.region))] += part
 
             result = self._attribution_run.node(path, 0.0, (add, add)).value, gradient
+        self._report()
+        return result
+
+    def _report(self) -> None:
         self._done += 1
         total = max(self._total, self._done)
         spent = time.perf_counter() - self._began
+        if self._done == 1 and self.segments is not None:
+            self._emit(Note(f"{total} evaluations of D, about {format_seconds(spent * total)}."))
         self._emit(Progress(self._done, total, spent / self._done * (total - self._done)))
-        return result
 
 
 class ConstantPath:
@@ -140,6 +224,9 @@ class Explainer:
     """Memory in bytes per value of the image and image of a batch."""
     batch_argument: str = ""
     """Name of the argument for the batch size, if any."""
+    of_layer: bool = False
+    """Whether it is of a layer, by `problem.layer_map` and `problem.layer_objective`: its map then is
+    (1, any, rows, columns), and its argument ``interpolation`` the way to pixels."""
     package: str = ""
     """Distribution whose version the record states; empty for built-in methods."""
     parameters: Mapping[str, inspect.Parameter] | None = None
@@ -190,6 +277,8 @@ class ExplainerMap:
     difference: float | None
     """D(x) − D(x′), which the shares should sum to."""
     goal: float | None
+    evaluations: int | None = None
+    """How often D was computed."""
     overview: None = None
     rule: None = None
     recomputed_difference: None = None
@@ -232,27 +321,46 @@ def run_explainer(
             f"Method {name} failed: {cause}.",
             f"Check its {option('arguments')} values against its documentation.",
         ) from error
-    if not isinstance(shares, Tensor) or shares.shape != problem.image.shape:
-        shape = tuple(shares.shape) if isinstance(shares, Tensor) else type(shares).__name__
-        raise BadParameter(
-            f"Method {name} gave no map of the image: {shape}.",
-            f"It must give a tensor of {tuple(problem.image.shape)}.",
-        )
-    shares = shares.detach().to(problem.image.device)
-    if problem.valid is not None:
-        shares = shares * problem.valid
+    shares, total = _in_pixels(explainer, name, problem, arguments, shares)
     if lost := int((~shares.isfinite()).sum()):
         raise BadParameter(
             f"{lost} of {shares.numel()} values of the map of method {name} are not finite.",
             f"Choose other {option('arguments')} values, or another {option('baseline')}.",
         )
     sums.add([1.0], problem.region, shares)
+    done = problem.evaluations
     if not explainer.is_complete:
-        return ExplainerMap(sums.of(0), None, None, None)
+        return ExplainerMap(sums.of(0), None, None, None, done)
     with torch.no_grad():
-        ends = problem.objective(torch.cat([problem.baseline, problem.image])).tolist()
+        ends = problem.ends(explainer.of_layer)
+    return ExplainerMap(sums.of(0), total, ends[1] - ends[0], goal, done)
+
+
+def _in_pixels(
+    explainer: Explainer, name: str, problem: Problem, arguments: Mapping[str, Any], shares: Any
+) -> tuple[Tensor, float]:
+    """Return what a method gave as (1, C or 1, h, w), 0 where pixels do not count, and its sum.
+
+    Raises `BadParameter` for a map of another shape.
+    """
+    expected = tuple(problem.image.shape)
+    if explainer.of_layer:
+        cells = problem.layer_map(problem.image).shape[2:]
+        expected = (1, *getattr(shares, "shape", expected)[1:2], *cells)
+    if not isinstance(shares, Tensor) or shares.shape != expected:
+        shape = tuple(shares.shape) if isinstance(shares, Tensor) else type(shares).__name__
+        raise BadParameter(
+            f"Method {name} gave no map of the image: {shape}.",
+            f"It must give a tensor of {expected}.",
+        )
+    shares = shares.detach().to(problem.image.device)
+    counts = 1 if problem.valid is None else problem.valid
+    if not explainer.of_layer:
+        shares = shares * counts
+        return shares, float(shares.sum(dtype=torch.float64))
+    # A pixel has the value of its cell: the cells add up.
     total = float(shares.sum(dtype=torch.float64))
-    return ExplainerMap(sums.of(0), total, ends[1] - ends[0], goal)
+    return problem.layer.upsampled(shares, arguments.get("interpolation", NEAREST)) * counts, total
 
 
 def version_of(package: str) -> str:

@@ -64,6 +64,9 @@ class CheckedAttribution:
         polygon, method = self.target.polygon, self.method
         baseline = str(Path(self.baseline).resolve()) if clear_image else self.baseline
         steps = method.steps if method.explainer is None else None
+        segments = self.settings.segments
+        if segments is not None and Path(segments).exists():
+            segments = str(Path(segments).resolve())
         return {
             "box": list(self.target.box) if polygon is None else None,
             "polygon": None if polygon is None else polygon.to_list(),
@@ -73,5 +76,6 @@ class CheckedAttribution:
             "baseline": baseline if method.takes_baseline else None,
             "steps": steps if self.settings.steps is None else self.settings.steps,
             "context_gradient": context_gradient,
+            "segments": segments,
             "arguments": self.arguments,
         }

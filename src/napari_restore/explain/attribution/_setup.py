@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from napari_restore.engine import Phase
 from napari_restore.engine.gradients import GradientSource
@@ -19,6 +20,7 @@ from napari_restore.explain.attribution._baselines import OpenModel, PathInputs,
 from napari_restore.explain.attribution._context_choice import ContextChoice, choose_context
 from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._integral import Integral
+from napari_restore.explain.attribution._layer import AttributedLayer
 from napari_restore.explain.attribution._objectives import Objective
 from napari_restore.explain.attribution._paths import Counted
 from napari_restore.explain.attribution._problem import (
@@ -29,6 +31,7 @@ from napari_restore.explain.attribution._problem import (
 )
 from napari_restore.explain.attribution._quadrature import Quadrature, fejer
 from napari_restore.explain.attribution._request import CheckedAttribution
+from napari_restore.explain.attribution._segments import Segments
 from napari_restore.explain.attribution._sums import Sums
 from napari_restore.questions import AUTO, STOP, THROUGH
 
@@ -46,11 +49,20 @@ class Setup:
     """The description of the path's baseline for the record."""
     clear: GradientSource | None
     """The clear image that the baseline is."""
+    layer: AttributedLayer | None
+    """The layer that is attributed to, in place of the pixels."""
+    segments: Segments | None
+    """The segments that get one share each."""
+
+    @property
+    def bands(self) -> int:
+        """Planes of the map: those of the image, one for a layer."""
+        return self.run.planes if self.layer is None else 1
 
     def problem(self, emit: Emit) -> Problem:
         """Return the image and the objective, for methods that evaluate images of their own."""
         start = None if self.path is None else self.path.at(0.0, self.run.region)[0]
-        return Problem(self.run, start, emit)
+        return Problem(self.run, start, emit, self.layer, self.segments)
 
 
 def set_up(
@@ -59,8 +71,12 @@ def set_up(
     objective: Objective,
     clear: GradientSource | None,
     open_model: OpenModel,
+    segments: Any = None,
 ) -> Setup:
-    """Choose how the context is treated, and open run and path; raises `BadParameter`, `BudgetTooSmall`."""
+    """Choose how the context is treated, and open run and path; raises `BadParameter`, `BudgetTooSmall`.
+
+    `segments` are as the user gave them.
+    """
     choice, context = choose_context(
         request,
         source,
@@ -82,13 +98,18 @@ def set_up(
             raise
         choice = choice.stopped_for("going through it does not fit the memory budget")
         run = new_run(context=None, through=False)
+    name = request.settings.layer
+    layer = None if name is None else AttributedLayer(run, name)
+    parts = None if segments is None else Segments.of(segments, run)
     if not request.method.path:
-        return Setup(request, run, choice, None, None, clear)
+        return Setup(request, run, choice, None, None, clear, layer, parts)
     inputs = PathInputs(source, run.region, run.image, open_model, run.is_small)
     path, text = path_of(
         request.method.path, request.baseline, inputs, clear, len(request.rules[0].nodes)
     )
-    return Setup(request, run, choice, Counted(path, run.image, run.valid), text, clear)
+    return Setup(
+        request, run, choice, Counted(path, run.image, run.valid), text, clear, layer, parts
+    )
 
 
 def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> Integral | ExplainerMap:
@@ -127,7 +148,7 @@ def _explain(setup: Setup, explainer: Explainer, emit: Emit) -> ExplainerMap:
         request.method.name,
         setup.problem(emit),
         request.arguments,
-        Sums(run.region, run.planes, 1),
+        Sums(run.region, setup.bands, 1),
         request.settings.gap,
     )
     if path is None or run.context is None:

@@ -12,7 +12,7 @@ from math import lcm
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import RestoreError
+from napari_restore.errors import BadModel, RestoreError, option
 from napari_restore.models._adapted import Adapted
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._frozen import frozen_copy
@@ -192,6 +192,12 @@ class CutModel(SweptModel):
     @property
     def described(self) -> WrappedModel:
         return self.wrapped
+
+    def named_layers(self) -> dict[str, nn.Module]:
+        raise BadModel(
+            f"{self.card.id} is run in {len(self.pieces)} sweeps here, and its layers only in one pass.",
+            f"Give more {option('memory')}, a coarser {option('level')}, or a smaller image.",
+        )
 
     # -- what is asked of it --------------------------------------------------------------
 

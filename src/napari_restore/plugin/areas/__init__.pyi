@@ -10,6 +10,7 @@ from ._areas import (
     is_upright_box,
     new_paint_layer,
     outlines,
+    segments_of_layer,
     strength_layers,
 )
 from ._drawing_controller import THIN, DrawingController, Tool, add_outlines, thin_edge
@@ -33,6 +34,7 @@ __all__ = [
     "is_upright_box",
     "new_paint_layer",
     "outlines",
+    "segments_of_layer",
     "strength_layers",
     "thin_edge",
 ]

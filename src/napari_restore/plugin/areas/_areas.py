@@ -155,6 +155,45 @@ class Positive:
         return positive
 
 
+def segments_of_layer(labels: Labels, layer: Layer, image: Image) -> Callable[[], str]:
+    """Return a function that writes labels as a raster on the grid of `image`, shown by `layer`.
+
+    Call what comes back on another thread.
+    """
+    matrix = np.linalg.inv(plane_of(labels)) @ plane_of(layer)
+    values = labels.data[0] if labels.multiscale else labels.data
+    on_grid = OnGrid(values, matrix, (image.height, image.width))
+    return lambda: str(api.mask_of_array(image, on_grid, (1, 0, 0, 0, 1, 0)))
+
+
+class OnGrid:
+    """The nearest of labels (h, w) for each pixel of an image, 0 beside them; read by slices."""
+
+    dtype = np.dtype(np.int32)
+
+    def __init__(self, labels: Any, matrix: Matrix, size: tuple[int, int]) -> None:
+        """`matrix` takes pixels (y, x, 1) of the image to those of the labels."""
+        self._labels, self._matrix = labels, matrix
+        self.shape = size
+
+    def __getitem__(self, where: tuple[slice, slice]) -> npt.NDArray[np.int32]:
+        rows, columns = (
+            np.arange(*part.indices(side)) for part, side in zip(where, self.shape, strict=True)
+        )
+        y, x = np.meshgrid(rows, columns, indexing="ij")
+        at = [np.rint(a * y + b * x + c).astype(np.int64) for a, b, c in self._matrix[:2]]
+        found = np.zeros(y.shape, np.int32)
+        inside = np.ones(y.shape, bool)
+        for place, side in zip(at, self._labels.shape, strict=True):
+            inside &= (place >= 0) & (place < side)
+        if inside.any():
+            # Read as a box: the labels may lie on disk.
+            (top, bottom), (left, right) = ((p[inside].min(), p[inside].max() + 1) for p in at)
+            part = np.asarray(self._labels[top:bottom, left:right])
+            found[inside] = part[at[0][inside] - top, at[1][inside] - left]
+        return found
+
+
 def _place(matrix: Matrix) -> Place:
     """Convert to (column, row), counted from the corner of the first pixel on both sides."""
     (e, d, f), (b, a, c), _ = matrix.tolist()

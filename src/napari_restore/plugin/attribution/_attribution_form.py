@@ -76,6 +76,9 @@ ROUTINGS = {
     "": "Fixed, as for the image",
     "recomputed": "Recomputed at every point",
 }
+PIXELS, SUPERPIXELS = "", "slic"
+SEGMENTS = {PIXELS: "Pixels", SUPERPIXELS: "Superpixels, about"}
+"""What has a share of its own, beside the layers of labels."""
 TOOLS = {
     "rectangle": ("Box", "Drag a box over the target; Escape leaves it"),
     "click": ("Click", "Click the image: a box is put there, as large as said below"),
@@ -111,6 +114,7 @@ class AttributionForm(QWidget):
         self.settings.setToolTip(
             "name=value name=value: settings of the method, with spaces between"
         )
+        self._add_parts()
         self.baseline = _combo({**BASELINES, FILE: NO_FILE})
         self.clear_image = ""
         self.objective = _combo(OBJECTIVES)
@@ -148,6 +152,25 @@ class AttributionForm(QWidget):
         self._build()
         self._connect()
 
+    def _add_parts(self) -> None:
+        """Add what has shares in place of pixels."""
+        self.layer = QLineEdit(self)
+        self.layer.setPlaceholderText("its dotted name, such as encoder.2")
+        self.layer.setToolTip(
+            "A layer of the network by its name in PyTorch; a wrong name is answered by those there are"
+        )
+        self.segments = _combo(SEGMENTS)
+        self.segments.setToolTip(
+            "What has a share: each pixel, each superpixel (SLIC), or each label of a Labels layer, whose 0 "
+            "has none. Automatic then ablates one after the other: as many passes as there are segments"
+        )
+        self.superpixels = QSpinBox(self)
+        self.superpixels.setRange(2, 5000)
+        self.superpixels.setValue(60)
+        self.superpixels.setToolTip(
+            "How many superpixels the pixels are cut into that the box depends on"
+        )
+
     def _build(self) -> None:
         form = form_layout(self)
         form.setContentsMargins(0, 0, 0, 0)
@@ -158,6 +181,9 @@ class AttributionForm(QWidget):
         form.addRow("Method", self.method)
         form.addRow("Settings", self.settings)
         self._settings_title = form.labelForField(self.settings)
+        form.addRow("Layer", self.layer)
+        self._layer_title = form.labelForField(self.layer)
+        form.addRow("Shares of", in_a_row(self.segments, self.superpixels))
         form.addRow("Baseline", self.baseline)
         form.addRow("Objective", in_a_row(self.objective, self.channel))
         form.addRow("Context", self.context_gradient)
@@ -169,6 +195,7 @@ class AttributionForm(QWidget):
 
     def _connect(self) -> None:
         self.method.currentIndexChanged.connect(self._on_method)
+        self.segments.currentIndexChanged.connect(self._on_segments)
         self.baseline.activated.connect(self._on_baseline)
         self.objective.currentIndexChanged.connect(self._on_objective)
         self.side.valueChanged.connect(self.side_changed)
@@ -176,6 +203,7 @@ class AttributionForm(QWidget):
         self.check.toggled.connect(self._on_check)
         self._on_method()
         self._on_objective()
+        self._on_segments()
 
     def _tool(self, name: str) -> QPushButton:
         title, tip = TOOLS[name]
@@ -208,6 +236,21 @@ class AttributionForm(QWidget):
             if number and scale is not None:
                 size = f"{level.width} × {level.height}"
                 self.level.addItem(f"overview 1:{scale} ({size})", number)
+
+    def show_labels(self, layers: dict[str, str]) -> None:
+        """Offer layers of labels, names by their keys, as segments."""
+        chosen = self.segments.currentData()
+        while self.segments.count() > len(SEGMENTS):
+            self.segments.removeItem(len(SEGMENTS))
+        for key, name in layers.items():
+            self.segments.addItem(name, key)
+        self.segments.setCurrentIndex(max(0, self.segments.findData(chosen)))
+
+    @property
+    def labels(self) -> str | None:
+        """The key of the layer of labels that is chosen; None where none is."""
+        chosen: str = self.segments.currentData()
+        return None if chosen in SEGMENTS or not self.segments.isEnabled() else chosen
 
     def _offer_baselines(self, of_bracket: bool) -> None:
         """Offer those of an image, or of a bracket."""
@@ -260,6 +303,8 @@ class AttributionForm(QWidget):
             context_gradient=self.context_gradient.currentData(),
             routing=self.routing.currentData() or None if self._can_fix_routing else None,
             gap=self.gap.value() / 100,
+            layer=(self.layer.text().strip() or None) if self._of_layer else None,
+            segments=f"slic:{self.superpixels.value()}" if self._has_superpixels else None,
             check=CHECK if self.check.isEnabled() and self.check.isChecked() else None,
         )
 
@@ -267,6 +312,14 @@ class AttributionForm(QWidget):
     def _offered(self) -> Any:
         """The explainer of a method that goes along no path; else None."""
         return (self._offers or {}).get(self.method.currentData())
+
+    @property
+    def _of_layer(self) -> bool:
+        return self._offered is not None and bool(self._offered.of_layer)
+
+    @property
+    def _has_superpixels(self) -> bool:
+        return self.segments.isEnabled() and self.segments.currentData() == SUPERPIXELS
 
     @property
     def _can_fix_routing(self) -> bool:
@@ -282,6 +335,10 @@ class AttributionForm(QWidget):
         self.settings.setText("" if offered is None else offered.settings)
         for widget in (self._settings_title, self.settings):
             widget.setVisible(offered is not None)
+        for widget in (self._layer_title, self.layer):
+            widget.setVisible(self._of_layer)
+        self.segments.setEnabled(not self._of_layer)
+        self._on_segments()
         self._show_routing()
         self._on_check()
         if method in CLEAR and self.baseline.currentData() != FILE:
@@ -293,7 +350,13 @@ class AttributionForm(QWidget):
         """Enable the baseline, which a check needs where the method has none."""
         method, offered = self.method.currentData(), self._offered
         takes = method in WITH_BASELINE or (offered is not None and offered.takes_baseline)
+        # Automatic is then occlusion.
+        takes |= not method and self.segments.isEnabled() and self.segments.currentData() != PIXELS
         self.baseline.setEnabled(takes or (offered is not None and self.check.isChecked()))
+
+    def _on_segments(self) -> None:
+        self.superpixels.setVisible(self._has_superpixels)
+        self._on_check()
 
     def _on_context_gradient(self) -> None:
         self.check.setEnabled(self.context_gradient.currentData() != THROUGH)

@@ -19,6 +19,7 @@ from napari_restore.plugin.areas import (
     corners_in_pixels,
     is_upright_box,
     outlines,
+    segments_of_layer,
 )
 from napari_restore.plugin.attribution._attribution_form import CLEAR, AttributionForm
 from napari_restore.plugin.attribution._attribution_task import (
@@ -36,7 +37,7 @@ from napari_restore.plugin.widgets import Section, bring_into_view
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
-    from napari.layers import Shapes
+    from napari.layers import Labels, Shapes
 
     from napari_restore.plugin.runs import RunController
     from napari_restore.plugin.state import RestoreState
@@ -247,8 +248,11 @@ class AttributionTab(Section):
         self.bar.pressed.connect(self.toggle)
         self.results.rerun_requested.connect(self._on_rerun)
         self.listen(state.events.layer, self._on_layer)
+        self.listen(viewer.layers.events.inserted, self._on_labels)
+        self.listen(viewer.layers.events.removed, self._on_labels)
         self.listen(state.events.model, self._on_model)
         self._on_layer()
+        self._on_labels()
         self._on_model()
 
     def leave(self) -> None:
@@ -274,6 +278,16 @@ class AttributionTab(Section):
         self.bar.allow(layer is not None)
         self.form.show_image(None if layer is None else self.state.named_image(layer))
         self.show_target()
+
+    def _labels(self) -> dict[str, Labels]:
+        """Return the layers of labels, the topmost first, by their ids."""
+        from napari.layers import Labels
+
+        found = [x for x in reversed(self.viewer.layers) if isinstance(x, Labels) and x.ndim == 2]
+        return {str(layer.unique_id): layer for layer in found}
+
+    def _on_labels(self) -> None:
+        self.form.show_labels({key: layer.name for key, layer in self._labels().items()})
 
     def _on_model(self) -> None:
         cards = (card for card in api.models() if card.id == self.state.model)
@@ -302,8 +316,13 @@ class AttributionTab(Section):
                 "This method goes from a clear image of the same scene.",
                 "Choose one under Baseline.",
             )
-        level = self.form.level.currentData() or 0
-        return AttributionRequest(run, target.box, target.polygon, settings, level)
+        level, labels = self.form.level.currentData() or 0, None
+        if self.form.labels is not None:
+            assert self.state.layer is not None
+            labels = segments_of_layer(
+                self._labels()[self.form.labels], self.state.layer, run.image
+            )
+        return AttributionRequest(run, target.box, target.polygon, settings, level, labels)
 
     # -- the attribution -------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class AttributionRequest:
     settings: Attribute = field(default_factory=Attribute)
     level: int = 0
     """Of the image: 0 its true pixels, above an overview."""
+    labels: Callable[[], str] | None = None
+    """Writes the segments of a layer of labels, and returns the raster; not for the GUI thread."""
 
     @property
     def scale(self) -> int:
@@ -80,10 +83,13 @@ class AttributionTask(Task):
 
     def work(self) -> tuple[Attribution, MapArrays]:
         """Return the attribution, and what its layers show."""
+        question, labels = self.request.question, self.request.labels
+        if labels is not None:
+            question = {**question, "segments": labels()}
         found = api.attribute_elsewhere(
             self._worker,
             self.request.run.subject,
-            self.request.question,
+            question,
             pictures=self._pictures,
             emit=self.send,
             watch=self.send,

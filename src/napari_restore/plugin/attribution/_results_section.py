@@ -68,6 +68,7 @@ def report(record: Mapping[str, Any]) -> list[Row]:
     if frames := attribution.get("frames"):
         shares = (f"{Path(each['path'] or 'array').name} {each['sum']:+.4f}" for each in frames)
         rows.append(("Shares of the frames", ", ".join(shares)))
+    rows += _parts(attribution)
     if complete["recomputed_difference"] is not None:
         free = f"{complete['recomputed_difference']:.4g}"
         rows.append(("Routing", f"{attribution['routing']}; recomputed, the difference is {free}"))
@@ -95,6 +96,23 @@ def report(record: Mapping[str, Any]) -> list[Row]:
         rows.append(("Check", f"from {checked['baseline']}"))
     weights = model["weights_sha256"]
     rows.append(("Model", f"{model['id']}{f', weights {weights[:12]}' if weights else ''}"))
+    return rows
+
+
+SHOWN_SEGMENTS = 5
+"""Largest shares that are shown."""
+
+
+def _parts(attribution: Mapping[str, Any]) -> list[Row]:
+    """Return the layer or the segments that have shares in place of pixels."""
+    rows, layer, segments = [], attribution.get("layer"), attribution.get("segments")
+    if layer is not None:
+        cells = f"{layer['channels']} channels, cells of {layer['stride']} px"
+        rows.append(("Layer", f"{layer['name']} ({layer['kind']}): {cells}"))
+    if segments is not None:
+        ordered = sorted(segments["rows"], key=lambda row: -abs(row["share"]))[:SHOWN_SEGMENTS]
+        largest = ", ".join(f"{row['label']}: {row['share']:+.3g}" for row in ordered)
+        rows.append((f"{segments['count']} segments", f"largest shares {largest}"))
     return rows
 
 

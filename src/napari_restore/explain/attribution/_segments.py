@@ -1,0 +1,212 @@
+"""Segments of an image: features that get one share each, in place of its pixels."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine import Region
+from napari_restore.errors import BadParameter, BudgetTooSmall, option
+from napari_restore.explain.attribution._files import mapped_array
+from napari_restore.explain.attribution._sums import Summed
+from napari_restore.images import Image, open_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_restore.explain.attribution._attribution_run import AttributionRun
+
+SLIC = "slic:"
+SLIC_BYTES = 160
+"""Memory of SLIC per pixel: bands and colours in float64, distances, labels."""
+COMPACTNESS = 10.0
+"""Of SLIC in CIE Lab, scikit-image's default; of other bands, whose range is 1, 100 times less."""
+COLUMNS = ("label", "pixels", "share", "x", "y")
+"""Columns of the table: `x`, `y` is the centre in pixels of the image."""
+Labels = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of a run's region."""
+
+    source: str
+    """As the user named them."""
+    numbers: npt.NDArray[np.int64]
+    """(h, w) over the region: 0 in no segment, else a place in `labels`, from 1."""
+    labels: npt.NDArray[np.int64]
+    """The whole numbers of the user's raster, in ascending order."""
+    region: Region
+
+    @classmethod
+    def of(cls, given: Any, run: AttributionRun) -> Segments:
+        """Return those of a run's region; raises `BadParameter`, `UnreadableImage`, `BudgetTooSmall`."""
+        source, region = run.source, run.region
+        if isinstance(given, str) and given.startswith(SLIC):
+            name, labels = given, _superpixels(given, run)
+        elif isinstance(given, str | PathLike):
+            name, labels = str(given), _read(given, source.plan.image, region)
+        else:
+            name, labels = "array", _part(np.asarray(given), source.plan.image, region, "The array")
+        if labels.dtype.kind not in "iub":
+            raise BadParameter(
+                f"Segments are whole numbers, not {labels.dtype}.",
+                "Give a raster or an array of integers.",
+            )
+        valid = source.valid(region)
+        counted = labels if valid is None else np.where(valid[0, 0].numpy(force=True), labels, 0)
+        if counted.size and int(counted.min()) < 0:
+            raise BadParameter(
+                f"Segments have numbers from 0, and {name} has {counted.min()}.",
+                "Number them from 1; 0 is none.",
+            )
+        found, inverse = np.unique(counted.astype(np.int64), return_inverse=True)
+        numbers = inverse.reshape(counted.shape).astype(np.int64)
+        if not len(found) or found[0] != 0:
+            numbers += 1
+        own = found[found != 0]
+        if not len(own):
+            raise BadParameter(
+                "No segment lies in the pixels that the box depends on.",
+                "Choose a box nearer to a segment, or other segments.",
+            )
+        return cls(name, numbers, own, region)
+
+    @property
+    def count(self) -> int:
+        return len(self.labels)
+
+    def tensor(self, like: Tensor) -> Tensor:
+        """Return `numbers` as (1, 1, h, w) int64 on the device of `like`."""
+        import torch
+
+        return torch.from_numpy(self.numbers)[None, None].to(like.device)
+
+    def to_dict(self, total: Summed, evaluations: int | None) -> dict[str, Any]:
+        """Return the table of the map's sums over each segment, as the record has it.
+
+        `evaluations` is how often D was computed, None of a path.
+        """
+        flat, size = self.numbers, self.count + 1
+        shares = np.zeros(size)
+        for strip in total.strips():
+            rows, _ = strip.within(self.region)
+            signed = total.finite(strip).sum(axis=0)
+            shares += np.bincount(flat[rows].ravel(), signed.ravel(), minlength=size)
+        pixels = np.bincount(flat.ravel(), minlength=size)
+        y, x = np.ogrid[: flat.shape[0], : flat.shape[1]]
+        centres = [
+            np.bincount(flat.ravel(), np.broadcast_to(at, flat.shape).ravel(), minlength=size)
+            / np.maximum(pixels, 1)
+            + start
+            + 0.5
+            for at, start in ((x, self.region.x0), (y, self.region.y0))
+        ]
+        columns = (self.labels, pixels[1:], shares[1:], *(each[1:].round(2) for each in centres))
+        return {
+            "source": self.source,
+            "count": self.count,
+            "evaluations": evaluations,
+            "in_none": {"pixels": int(pixels[0]), "share": float(shares[0])},
+            "rows": [
+                dict(zip(COLUMNS, row, strict=True))
+                for row in zip(*(each.tolist() for each in columns), strict=True)
+            ],
+        }
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table as CSV, the largest magnitude first."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted(rows, key=lambda row: -abs(row["share"])))
+    return text.getvalue()
+
+
+def _superpixels(name: str, run: AttributionRun) -> Labels:
+    """Return about so many superpixels of the region by SLIC (Achanta et al., 2012), from 1."""
+    count = name.removeprefix(SLIC)
+    if not count.isdecimal() or int(count) < 1:
+        raise BadParameter(
+            f"{name} names no number of superpixels.", f"Write {option('segments', 'slic:60')}."
+        )
+    if importlib.util.find_spec("skimage") is None:
+        raise BadParameter(
+            "Superpixels are made by scikit-image, which is not installed.",
+            "Install napari-restore[fuse], or give a raster of segments.",
+        )
+    needed = run.needed_bytes + SLIC_BYTES * run.region.pixels
+    if needed > run.source.plan.memory:
+        raise BudgetTooSmall(
+            f"Superpixels of {run.region.width} × {run.region.height} pixels do not fit the budget.",
+            f"Use {option('memory', f'{-(-needed // 2**20)}MiB')} or more, or give a raster of segments.",
+        )
+    run.needed_bytes = needed
+    from skimage.segmentation import slic
+
+    picture = run.image(run.region)[0, run.own].permute(1, 2, 0).numpy(force=True)
+    is_colour = picture.shape[2] == 3
+    labels: Labels = slic(
+        np.clip(picture, 0, 1),
+        int(count),
+        COMPACTNESS if is_colour else COMPACTNESS / 100,
+        convert2lab=is_colour,
+        start_label=1,
+        channel_axis=-1,
+    )
+    return labels
+
+
+def _read(path: str | PathLike[str], image: Image, region: Region) -> Labels:
+    """Return a region of a raster on the grid of `image`, or of a .npy; raises `UnreadableImage`."""
+    file = Path(path)
+    if file.suffix.lower() == ".npy":
+        return _part(mapped_array(file), image, region, file.name)
+    raster = open_image(path)
+    if raster.bands != 1:
+        raise BadParameter(
+            f"{file.name} has {raster.bands} bands, and segments one.", "Give a raster of one band."
+        )
+    rows, columns = _on_grid((raster.height, raster.width), image, region, file.name)
+    box = Region(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
+    labels: Labels = np.asarray(raster.read(box))[..., 0]
+    return labels[np.ix_(rows - box.y0, columns - box.x0)]
+
+
+def _part(labels: Any, image: Image, region: Region, name: str) -> Labels:
+    if labels.ndim != 2:
+        raise BadParameter(
+            f"{name} has {labels.ndim} axes, and segments two.", "Give an array (H, W)."
+        )
+    rows, columns = _on_grid(labels.shape, image, region, name)
+    part: Labels = np.asarray(labels[np.ix_(rows, columns)])
+    return part
+
+
+def _on_grid(
+    size: tuple[int, ...], image: Image, region: Region, name: str
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return rows and columns of a raster for a region of `image`: of an overview's pixels the centres."""
+    full, step = image.full or image, 1
+    if tuple(size) == (full.height, full.width) != (image.height, image.width):
+        step = image.scale
+    elif tuple(size) != (image.height, image.width):
+        raise BadParameter(
+            f"{name} has {size[1]} × {size[0]} pixels, the image {full.width} × {full.height}.",
+            "Segments lie on the image's grid.",
+        )
+    rows, columns = (
+        np.minimum(step * np.arange(first, last) + step // 2, side - 1)
+        for first, last, side in zip(region[:2], region[2:], size, strict=True)
+    )
+    return rows, columns
