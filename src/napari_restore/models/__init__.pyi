@@ -50,6 +50,7 @@ from ._registry import (
     ships,
     structures,
 )
+from ._scaled import OnOutputGrid, on_output_grid
 from ._script import factories_in, run_script
 from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
 from ._steps import (
@@ -96,6 +97,7 @@ __all__ = [
     "ModelCard",
     "ModelEntry",
     "Named",
+    "OnOutputGrid",
     "OwnAttention",
     "Parameter",
     "Proposal",
@@ -145,6 +147,7 @@ __all__ = [
     "load_named",
     "model_ids",
     "named",
+    "on_output_grid",
     "one_shot_statistics",
     "overview_factor",
     "pad_to_multiple",
