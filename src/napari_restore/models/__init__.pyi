@@ -50,7 +50,14 @@ from ._registry import (
     ships,
     structures,
 )
-from ._scaled import OnOutputGrid, on_output_grid
+from ._scaled import (
+    OnInputGrid,
+    OnOutputGrid,
+    on_input_grid,
+    on_output_grid,
+    resampled,
+    unpacked,
+)
 from ._script import factories_in, run_script
 from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
 from ._steps import (
@@ -97,6 +104,7 @@ __all__ = [
     "ModelCard",
     "ModelEntry",
     "Named",
+    "OnInputGrid",
     "OnOutputGrid",
     "OwnAttention",
     "Parameter",
@@ -147,6 +155,7 @@ __all__ = [
     "load_named",
     "model_ids",
     "named",
+    "on_input_grid",
     "on_output_grid",
     "one_shot_statistics",
     "overview_factor",
@@ -160,6 +169,7 @@ __all__ = [
     "recommended",
     "reflected",
     "relative_index",
+    "resampled",
     "resolve",
     "run_script",
     "run_steps",
@@ -172,6 +182,7 @@ __all__ = [
     "structures",
     "to_windows",
     "transmission_at",
+    "unpacked",
     "windows_along",
     "write_card",
 ]

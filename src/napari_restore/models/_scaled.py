@@ -1,4 +1,4 @@
-"""Networks whose results have another size than their input, on the grid of their results."""
+"""Networks whose results have another size than their input, on the grid of results or of inputs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,45 @@ from fractions import Fraction
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._wrap import WrappedModel
 
-_MADE = "_on_output_grid"
+_ON_OUTPUT, _ON_INPUT = "_on_output_grid", "_on_input_grid"
 
 
-class OnOutputGrid(WrappedModel):
+class _OfSource(WrappedModel):
+    """`source`, a model of scale N or 1/N, seen otherwise; `module` calls it, `card` describes that."""
+
+    def __init__(self, source: WrappedModel, card: ModelCard, module: nn.Module) -> None:
+        RestorationModel.__init__(self, card)
+        self.module = module
+        self._found = None
+        self.stated = source.card
+        """The card of `source` that this one's follows from."""
+        for name in ("measured", "structure", "spec", "code"):
+            setattr(self, name, getattr(source, name))
+        self.train(source.training)
+
+    @property
+    def source(self) -> WrappedModel:
+        """The model itself."""
+        source = self.module.source
+        assert isinstance(source, WrappedModel)
+        return source
+
+    @property
+    def network(self) -> nn.Module:
+        return self.source.network
+
+    @property
+    def described(self) -> WrappedModel:
+        return self.source
+
+
+class OnOutputGrid(_OfSource):
     """`source`, a model of scale N or 1/N, as one whose results have the size of its input.
 
     It sees the image resampled to the grid of the results by nearest neighbours, of which it takes
@@ -28,28 +58,9 @@ class OnOutputGrid(WrappedModel):
     """
 
     def __init__(self, source: WrappedModel) -> None:
-        RestorationModel.__init__(self, _card_on_grid(source.card))
-        self.module = _Sampled(source)
-        self._found = None
-        self._card = source.card
-        for name in ("measured", "structure", "spec", "code", "claimed_step"):
-            setattr(self, name, getattr(source, name))
-        if self.claimed_step is not None:
+        super().__init__(source, _card_on_grid(source.card), _Sampled(source))
+        if source.claimed_step is not None:
             self.claimed_step = self.card.multiple_of
-        self.train(source.training)
-
-    @property
-    def source(self) -> WrappedModel:
-        """The model itself."""
-        return self.module.source
-
-    @property
-    def network(self) -> nn.Module:
-        return self.source.network
-
-    @property
-    def described(self) -> WrappedModel:
-        return self.source
 
     @property
     def least_box(self) -> int:
@@ -65,7 +76,7 @@ class OnOutputGrid(WrappedModel):
         if source.claimed_step is None:
             source.claimed_step = source.card.multiple_of
         halo, step = (math.ceil(each / ratio) for each in (card.halo, card.multiple_of))
-        source.card = self._card = replace(source.card, halo=halo, multiple_of=step)
+        source.card = self.stated = replace(source.card, halo=halo, multiple_of=step)
 
 
 class _Sampled(nn.Module):
@@ -91,6 +102,58 @@ class _Sampled(nn.Module):
         return self.source.image_of(x)[..., :height, :width]
 
 
+class OnInputGrid(_OfSource):
+    """`source`, a model of scale N or 1/N, whose results lie on the grid of its input.
+
+    With scale N an output pixel holds the N × N pixels of the result, (N, C · N², H, W), in the order
+    of `pixel_shuffle`; with scale 1/N each pixel of the result is repeated N × N times. For gradients
+    by the input.
+    """
+
+    def __init__(self, source: WrappedModel) -> None:
+        ratio, card = source.card.ratio, source.card
+        step = math.lcm(card.multiple_of, ratio.denominator)
+        padded = None if card.padded_to is None else math.lcm(card.padded_to, ratio.denominator)
+        card = replace(card, scale=1, multiple_of=step, padded_to=padded)
+        super().__init__(source, card, _Packed(source))
+
+    def shape_for(self, shape: Sequence[int]) -> tuple[int, ...]:
+        count, planes, *size = shape
+        return (count, planes * self.source.card.ratio.numerator ** 2, *size)
+
+
+class _Packed(nn.Module):
+    """What `source` gives, on the grid of its input."""
+
+    source: WrappedModel
+
+    def __init__(self, source: WrappedModel) -> None:
+        super().__init__()
+        self.source = source
+        self.ratio = source.card.ratio
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.source.image_of(x)
+        up, down = self.ratio.numerator, self.ratio.denominator
+        if up > 1:
+            return pixel_unshuffle(y, up)
+        return y.repeat_interleave(down, 2).repeat_interleave(down, 3)
+
+
+def unpacked(planes: Tensor, ratio: Fraction) -> Tensor:
+    """Return the pixels of the result that planes (N, …, H, W) of an `OnInputGrid` hold."""
+    up, down = ratio.numerator, ratio.denominator
+    return pixel_shuffle(planes, up) if up > 1 else planes[..., ::down, ::down]
+
+
+def resampled(planes: Tensor, ratio: Fraction) -> Tensor:
+    """Return planes (N, C, H, W) of the input on the grid of the result, by nearest neighbours."""
+    up, down = ratio.numerator, ratio.denominator
+    if up > 1:
+        return planes.repeat_interleave(up, 2).repeat_interleave(up, 3)
+    return planes[..., down // 2 :: down, down // 2 :: down]
+
+
 def _card_on_grid(card: ModelCard) -> ModelCard:
     """Return `card` with sizes in pixels of the result."""
     ratio = card.ratio
@@ -113,10 +176,28 @@ def on_output_grid(model: RestorationModel) -> RestorationModel:
     """
     if model.card.ratio == 1 or isinstance(model, OnOutputGrid):
         return model
+    return _made(model, OnOutputGrid, _ON_OUTPUT)
+
+
+def on_input_grid(model: RestorationModel) -> RestorationModel:
+    """Return `model` with its results on the grid of its input: itself where they lie there.
+
+    It is made once for each model and card.
+    """
+    if model.card.ratio == 1:
+        return model
+    return _made(model.described, OnInputGrid, _ON_INPUT)
+
+
+def _made(
+    model: RestorationModel, kind: type[OnOutputGrid | OnInputGrid], name: str
+) -> RestorationModel:
     assert isinstance(model, WrappedModel)
-    made: OnOutputGrid | None = vars(model).get(_MADE)
-    if made is None or made.source is not model or made._card is not model.card:
-        made = OnOutputGrid(model)
-        # No part of the model: `setattr` would make it one.
-        vars(model)[_MADE] = made
+    known = vars(model).get(name)
+    if known is not None and known.source is model and known.stated is model.card:
+        found: RestorationModel = known
+        return found
+    made = kind(model)
+    # No part of the model: `setattr` would make it one.
+    vars(model)[name] = made
     return made

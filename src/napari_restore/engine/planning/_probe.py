@@ -282,7 +282,7 @@ def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) ->
             f"Model {card.id} fails on an image of {x.shape[1]} bands: {first}",
             "Check its card: bands, min_size and multiple_of.",
         ) from error
-    wanted = (len(x), x.shape[1] // max(1, card.inputs), *x.shape[2:])
+    wanted = model.shape_for(x.shape)
     if not isinstance(y, Tensor) or y.shape != wanted:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise BadModel(
