@@ -54,6 +54,10 @@ def scale_between(returned: Any, shape: Sequence[int]) -> Fraction | None:
     first = returned[0] if isinstance(returned, (tuple, list)) and returned else returned
     if not (isinstance(first, Tensor) and first.is_floating_point() and first.ndim == len(shape)):
         return None
+    if first is not returned and first.shape != shape:
+        # Another one has the size of the image: which is meant is for the card to say.
+        if any(image_in(each, shape) is not None for each in returned):
+            return None
     down, across = (Fraction(a, b) for a, b in zip(first.shape[2:], shape[2:], strict=True))
     same = first.shape[:2] == tuple(shape[:2]) and down == across
     return down if same and is_scale(down) else None

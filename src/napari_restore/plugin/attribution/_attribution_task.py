@@ -80,10 +80,14 @@ class AttributionTask(Task):
 
     def work(self) -> tuple[Attribution, MapArrays]:
         """Return the attribution, and what its layers show."""
+        question = self.request.question
+        if question["box"] is not None:
+            # It is drawn on the image, and asked of the result.
+            question["box"] = question["box"].scale(self.request.run.load().card.ratio)
         found = api.attribute_elsewhere(
             self._worker,
             self.request.run.subject,
-            self.request.question,
+            question,
             pictures=self._pictures,
             emit=self.send,
             watch=self.send,
