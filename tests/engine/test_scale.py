@@ -12,14 +12,14 @@ import pytest
 import rasterio
 import torch
 from rasterio.transform import Affine
+from tests.support import scaling_networks
+from tests.support.scaling_networks import enlarging, shrinking
 from torch import nn
 
 import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadModel, BadParameter, BadRegion
 from napari_restore.questions import Adjustment
-from tests.support import scaling_networks
-from tests.support.scaling_networks import enlarging, shrinking
 
 SCENE = np.random.default_rng(0).random((251, 317, 3)).astype(np.float32)
 CARD = {"bands": 3, "halo": 3}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from tests.support import scaling_networks
+from tests.support.scaling_networks import enlarging, shrinking
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
@@ -15,8 +18,6 @@ import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadParameter, BadRegion
 from napari_restore.models.published.swinir import SwinIR
-from tests.support import scaling_networks
-from tests.support.scaling_networks import enlarging, shrinking
 
 SCENE = np.random.default_rng(0).random((48, 57, 3)).astype(np.float32)
 SIGMA, SIDE, STEPS = 1.2, 9, 5
@@ -45,7 +46,7 @@ def literal_lam(network: nn.Module, x: Tensor, box: Region) -> Tensor:
     """Return LAM as its public code computes it: gradients on a blurring path, times its steps."""
     path = [blurred(x, SIGMA * (1 - step / STEPS)) for step in range(STEPS + 1)]
     total = torch.zeros_like(x)
-    for before, picture in zip(path, path[1:], strict=False):
+    for before, picture in itertools.pairwise(path):
         leaf = picture.clone().requires_grad_(True)
         y = network(leaf)[..., box.y0 : box.y1 + 1, box.x0 : box.x1 + 1]
         down, across = y[..., 1:, :-1] - y[..., :-1, :-1], y[..., :-1, 1:] - y[..., :-1, :-1]

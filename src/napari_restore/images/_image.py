@@ -233,8 +233,8 @@ class Image(DerivedImages):
     @property
     def _converted(self) -> Any:
         """The image whose pixels this one's are computed from; None where they are those of a file."""
-        converted = isinstance(self.reader, (ConvertedReader, ResampledReader))
-        return self.reader.image if converted else None
+        reader = self.reader
+        return reader.image if isinstance(reader, (ConvertedReader, ResampledReader)) else None
 
     def prepare(
         self, progress: OnLanded | None = None, cancelled: Callable[[], bool] | None = None

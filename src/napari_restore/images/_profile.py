@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from numbers import Rational
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 from napari_restore.images._display_curve import DisplayCurve
@@ -100,7 +100,7 @@ class Profile:
     sensor: str | None = None
     """Sensor named in tags or file name; applied only on request."""
 
-    def scaled(self, scale: Rational) -> Profile:
+    def scaled(self, scale: int | Fraction) -> Profile:
         """Return the metadata of a picture whose pixels are `scale` times as large."""
         dots, grid = self.resolution, self.grid
         if dots is not None:

@@ -327,7 +327,7 @@ def _wrapped(
     return model
 
 
-def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, int]:
+def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, int | str]:
     """Return the card of a module without one: the input that it accepts. Raises `BadModel`."""
     if isinstance(module, TorchProgram) and module.fixed is not None:
         # It takes any size, in windows of its own; it has measured which step they need.

@@ -119,7 +119,7 @@ class OnInputGrid(_OfSource):
 
     def shape_for(self, shape: Sequence[int]) -> tuple[int, ...]:
         count, planes, *size = shape
-        return (count, planes * self.source.card.ratio.numerator ** 2, *size)
+        return (count, planes * self.source.card.ratio.numerator**2, *size)
 
 
 class _Packed(nn.Module):

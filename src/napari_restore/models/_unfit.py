@@ -79,9 +79,7 @@ def described(output: Any) -> str:
     return "None" if output is None else f"an object of type {type(output).__name__}"
 
 
-def misfit(
-    name: str, output: Any, shape: Sequence[int], ratio: Fraction = Fraction(1)
-) -> BadModel:
+def misfit(name: str, output: Any, shape: Sequence[int], ratio: Fraction = Fraction(1)) -> BadModel:
     """Return the error for a model that returns `output` for an image of `shape` (N, C, H, W).
 
     By its card the output is `ratio` times as large.

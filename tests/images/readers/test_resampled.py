@@ -28,7 +28,9 @@ def read(image: Image, level: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("times", [2, 3, 4])
 def test_pixels_are_repeated(times: int) -> None:
     image = open_image(PIXELS).resampled(Fraction(times))
-    np.testing.assert_array_equal(read(image), np.kron(PIXELS, np.ones((times, times, 1), np.uint8)))
+    np.testing.assert_array_equal(
+        read(image), np.kron(PIXELS, np.ones((times, times, 1), np.uint8))
+    )
     y0, x0, y1, x1 = 7, 5, 64, 31
     np.testing.assert_array_equal(image.read((y0, x0, y1, x1)), read(image)[y0:y1, x0:x1])
     assert open_image(PIXELS).fingerprint != image.fingerprint
@@ -42,7 +44,9 @@ def test_frames_are_the_pixels_of_a_block(ratio: Fraction) -> None:
     assert (image.height, image.width, len(image.frames)) == (height, width, side**2)
     whole = PIXELS[: height * side, : width * side]
     blocks = whole.reshape(height, side, width, side, 2).transpose(1, 3, 0, 2, 4)
-    for frame, expected in zip(image.frames, blocks.reshape(side**2, height, width, 2), strict=True):
+    for frame, expected in zip(
+        image.frames, blocks.reshape(side**2, height, width, 2), strict=True
+    ):
         np.testing.assert_array_equal(read(frame), expected)
     # The one in the middle is the image.
     np.testing.assert_array_equal(read(image), whole[side // 2 :: side, side // 2 :: side])

@@ -103,19 +103,21 @@ def attribute(
     own = _Own.of(options, trust=trust)
     settings = Attribute(**part_of({**options, **own.names}, Attribute))
     plan_options = _plan_options(options)
-    ratio, model = model.card.ratio, on_input_grid(model)
-    request = _request_of(image, model, box, polygon, settings, plan_options, ratio)
+    request = _request_of(image, model, box, polygon, settings, plan_options)
     # Only the path's tensors are reused by the next node: freeing those of planning saves memory.
     return_freed_memory()
 
     def plan_of(model: RestorationModel) -> Plan:
-        return make_plan(image, model, region=request.target.objective_region, **plan_options)
+        return make_plan(
+            image, on_input_grid(model), region=request.target.objective_region, **plan_options
+        )
 
     plan, stop = plan_of(model), stop or threading.Event()
     _check_bracket(image, request)
-    objective = own.checked(request, plan) or objective_of(request.objective, len(plan.bands))
-    if (of_box := request.target.output) is not None:
-        objective = of_results(objective, of_box, request.target.objective_region)
+    objective = of_results(
+        own.checked(request, plan) or objective_of(request.objective, len(plan.bands)),
+        request.target,
+    )
 
     def open_model(name: str) -> GradientSource:
         return GradientSource(plan_of(load(name)), emit, stop)
@@ -155,7 +157,7 @@ def attribute(
     computed.total.deliver()
     overview = _overview(setup.run.through, computed)
     picture = partial(_picture, source)
-    is_known = plan.staged is None and image.companions is None and ratio == 1
+    is_known = not (plan.staged or image.companions or request.target.output)
     output = partial(_output, source) if is_known else None
     return Attribution(computed.total, request.target.box, record, image, picture, overview, output)
 
@@ -265,7 +267,6 @@ def _request_of(
     polygon: Sequence[Sequence[float]] | None,
     settings: Attribute,
     options: Mapping[str, Any],
-    ratio: Fraction,
 ) -> CheckedAttribution:
     """Return the request with the method's defaults; raises `BadParameter`, `BadRegion`."""
     method, arguments = method_of(settings.method, model.card), dict(settings.arguments or {})
@@ -280,7 +281,7 @@ def _request_of(
     return CheckedAttribution(
         settings,
         method,
-        _target_of(image, box, polygon, settings.objective or method.objective, ratio),
+        _target_of(image, box, polygon, settings.objective or method.objective, model.card.ratio),
         tuple(
             _rules(
                 method.steps if settings.steps is None else settings.steps,
@@ -351,8 +352,8 @@ def _target_of(
     wide = wide.intersect(whole)
     if ratio == 1:
         return AttributionTarget(inside, wide, shape)
-    below = (each.scale(1 / ratio) for each in (inside, wide))
-    return AttributionTarget(*below, output=OutputBox(inside, wide, ratio))
+    output = OutputBox(inside, wide, ratio)
+    return AttributionTarget(inside.scale(1 / ratio), wide.scale(1 / ratio), output=output)
 
 
 def _overview(

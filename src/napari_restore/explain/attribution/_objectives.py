@@ -12,9 +12,8 @@ from pathlib import Path as File
 import torch
 from torch import Tensor
 
-from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, RestoreError, option
-from napari_restore.explain.attribution._target import OutputBox
+from napari_restore.explain.attribution._target import AttributionTarget
 from napari_restore.models import resampled, run_script, unpacked
 
 EPSILON = 1e-12
@@ -77,15 +76,16 @@ def objective_of(text: str, bands: int) -> Objective:
     return OBJECTIVES[text]
 
 
-def of_results(objective: Objective, output: OutputBox, region: Region) -> Objective:
-    """Return `objective`, of the box `output` of results, for results on the grid of the image.
+def of_results(objective: Objective, target: AttributionTarget) -> Objective:
+    """Return `objective` for results of `target` on the grid of the image, as `OnInputGrid` gives them.
 
-    They lie in `region` of the image, as `OnInputGrid` gives them; the image's pixels are those of the
-    result's grid, by nearest neighbours.
+    It is of the box on their own grid, and of the image on that by nearest neighbours. Itself where the
+    two grids are one.
     """
-    ratio, wanted = output.ratio, output.objective_region
-    corner = region.scale(ratio)
-    rows, columns = wanted.within(corner)
+    if target.output is None:
+        return objective
+    ratio = target.output.ratio
+    rows, columns = target.output.objective_region.within(target.objective_region.scale(ratio))
 
     def compute(y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
         parts = unpacked(y, ratio), resampled(x, ratio), resampled(counts, ratio)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Rational
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def halved_views(image: ImageBase) -> list[ImageBase]:
     return views
 
 
-def scaled(place: Georeference, scale: Rational, *, keeps_rpcs: bool = False) -> Georeference:
+def scaled(place: Georeference, scale: int | Fraction, *, keeps_rpcs: bool = False) -> Georeference:
     """Return the georeference of an image whose pixels are `scale` times as large."""
     up, down = scale.numerator, scale.denominator
 
@@ -80,9 +80,7 @@ def scaled(place: Georeference, scale: Rational, *, keeps_rpcs: bool = False) ->
     if transform is not None:
         a, b, c, d, e, f = transform
         transform = (side(a), side(b), c, side(d), side(e), f)
-    gcps = tuple(
-        replace(p, row=p.row * down / up, column=p.column * down / up) for p in place.gcps
-    )
+    gcps = tuple(replace(p, row=p.row * down / up, column=p.column * down / up) for p in place.gcps)
     # Rational polynomials count level-0 pixels; a level is for display, not for measuring.
     rpcs = place.scaled_rpcs(up, down) if keeps_rpcs else None
     return replace(place, transform=transform, gcps=gcps, rpcs=rpcs)
