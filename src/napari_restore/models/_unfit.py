@@ -126,7 +126,8 @@ def unfit(module: Callable[..., Any], name: str, counts: Sequence[int]) -> BadMo
     reasons.sort(key=lambda reason: (reason.raises, "channels" in reason.text))
     why, hint = (f": it {reasons[0].text}", reasons[0].hint) if reasons else ("", CARD)
     return BadModel(
-        f"{name} has no card, and gives no image of the same size and bands for those tried{why}.",
+        f"{name} has no card, and gives no image of the same size and bands, or of a scale of that, for "
+        f"those tried{why}.",
         hint,
     )
 

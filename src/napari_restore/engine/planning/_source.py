@@ -116,6 +116,10 @@ def _on_output_grid(
             f"the result, at scale {ratio}, and are left out."
         )
     resampled = image.resampled(ratio)
+    notes.append(
+        f"{card.id} has the scale {ratio}: all of the result would be {resampled.width} × "
+        f"{resampled.height} pixels."
+    )
     whole = Region(0, 0, resampled.height, resampled.width)
     scaled = tuple(each.scale(ratio).intersect(whole) for each in targets)
     if any(each.is_empty for each in scaled):
