@@ -50,7 +50,22 @@ def failing(x: Tensor) -> Tensor:
             "same",
         ),
         (nn.Conv2d(3, 1, 1), "an image of 192 × 192 pixels and 1 band for one of 192", "same"),
-        (Returning(lambda x: interpolate(x, scale_factor=2)), "an image of 384 × 384", "same size"),
+        (
+            Returning(lambda x: interpolate(x, scale_factor=1.5)),
+            "an image of 288 × 288",
+            "whole number of times as large",
+        ),
+        (
+            Returning(lambda x: interpolate(x, (64, 64))),
+            "64 × 64 pixels and 3 bands for one of 192 × 192 .*, but an image of 64 × 64 .* for one "
+            "of 320 × 320",
+            "a whole part of it",
+        ),
+        (
+            Returning(lambda x: x[..., ::2, :]),
+            "an image of 192 × 96",
+            "whole number of times as large",
+        ),
         (
             Returning(lambda x: [x[..., ::2, ::2], x]),
             "a list that begins with an image of 96",

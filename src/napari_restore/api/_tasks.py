@@ -26,9 +26,9 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
 
     Options of the machine – memory, workers, device, scratch – are not part of it.
     """
-    if plan.image.spec is None or not plan.model.spec:
+    image = plan.image.given
+    if image.spec is None or not plan.model.spec:
         return None
-    y, x = plan.origin
     # Some swept models fix their tiles, and their batches depend on the machine.
     layout = None if plan.model.fixed_tile is not None else plan.layout
     tile = None if layout is None else layout.tile
@@ -45,12 +45,12 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
         storing=Storing(maps=list(plan.maps), pyramid=plan.pyramid),
     )
     return {
-        "image": plan.image.spec if plan.part is None else plan.part.spec,
-        "mosaic": None if plan.part is None else plan.image.spec,
+        "image": image.spec if plan.part is None else plan.part.spec,
+        "mosaic": None if plan.part is None else image.spec,
         "model": plan.model.spec,
         "options": {
             **recorded(planned),
-            "region": [list(target.shift(-y, -x)) for target in plan.targets],
+            "region": [list(target) for target in plan.given_targets],
         },
     }
 
@@ -82,7 +82,7 @@ def serialised_task(plan: Plan) -> dict[str, Any] | None:
         **task,
         **identity_of(plan.model),
         "plan": serialise_plan(plan),
-        "fingerprint": plan.image.fingerprint,
+        "fingerprint": plan.image.given.fingerprint,
     }
 
 
@@ -160,7 +160,7 @@ def repeat_of(
             f"{record_file.path} names no file to write.", f"Name one with {option('output')}."
         )
     planned = plan_of(task, trust=trust)
-    record_file.check_image(planned.image, recorded["input"]["fingerprint"])
+    record_file.check_image(planned.image.given, recorded["input"]["fingerprint"])
     record_file.check_frames(planned.image)
     record_file.check_model(planned.model, recorded["model"])
     record_file.check_read(planned.read)
@@ -192,7 +192,7 @@ def command_of(
     if isinstance(what, Mapping):
         task, size = what.get("task"), what["input"]["size"]
     else:
-        image = what.part or what.image
+        image = what.part or what.image.given
         task, size = task_of(what), (image.height, image.width)
     if task is None:
         raise InputError(

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Generic, Self, TypeVar
 
@@ -24,6 +25,7 @@ from napari_restore.images.readers import (
     LightReader,
     RawReader,
     RegisteredReader,
+    ResampledReader,
     SelectedReader,
 )
 from napari_restore.images.values import GivenBands, bands_text, parse_bands, working_space_of
@@ -115,8 +117,17 @@ class DerivedImages(ImageBase):
     """Whether its colours are those of classes on a map, and nobody has named its bands."""
     all_bands: Self | None = None
     """The image that this one has some of the bands of; see `with_bands`."""
+    original: Self | None = None
+    """The image that this one was resampled from; see `resampled` …"""
+    resampling: Fraction = Fraction(1)
+    """… and how many of its pixels there are along a pixel of that."""
 
     def __init__(self, reader: Reader, *, spec: dict[str, Any] | None = None) -> None: ...
+
+    @property
+    def given(self) -> Self:
+        """The image itself, or the one that it was resampled from."""
+        return self if self.original is None else self.original
 
     @cached_property
     def known_range(self) -> tuple[float, float] | None:
@@ -157,6 +168,38 @@ class DerivedImages(ImageBase):
         check_exposure(ev)
         return self._made_by(ExposedReader(self, float(ev)), {"exposed": float(ev)})
 
+    def resampled(self, ratio: Fraction) -> Self:
+        """Return these pixels on a grid with `ratio` times as many along a side, with its own `spec`.
+
+        `ratio` is N or 1/N; see `ResampledReader`. With 1/N all N² pixels of a block are its frames,
+        row by row, and the one in the middle is the image. It is made once.
+        """
+        if ratio == 1:
+            return self
+        if ratio in self._resampled:
+            return self._resampled[ratio]
+        made = self._on_grid(ratio)
+        made.original, made.resampling = self, ratio
+        if self.full is not None:
+            made.full, made.scale = self.full.resampled(ratio), self.scale
+        side = range(ratio.denominator)
+        phases = [(row, column) for row in side for column in side]
+        middle = phases.index((len(side) // 2, len(side) // 2))
+        others = tuple(self._on_grid(ratio, at) for n, at in enumerate(phases) if n != middle)
+        if others:
+            made.companions = Companions(others, middle, (0.0,) * len(phases))
+        self._resampled[ratio] = made
+        return made
+
+    def _on_grid(self, ratio: Fraction, phase: tuple[int, int] | None = None) -> Self:
+        reader = ResampledReader(self, ratio, phase)
+        return self._made_by(reader, {"resampled": str(ratio)}, same_values=True)
+
+    @cached_property
+    def _resampled(self) -> dict[Fraction, Self]:
+        """What `resampled` has made of this image."""
+        return {}
+
     def _made_by(
         self, reader: Reader, asked: Mapping[str, Any], *, same_values: bool = False
     ) -> Self:
@@ -177,6 +220,7 @@ class DerivedImages(ImageBase):
         # Not `copy.copy`: that opens the file again, which an array does not have.
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
+        other.__dict__.pop("_resampled", None)
         return other
 
     def balanced(self, balance: Sequence[float]) -> Self:

@@ -77,6 +77,21 @@ class Georeference:
         gcps = tuple(replace(p, row=p.row - y0, column=p.column - x0) for p in self.gcps)
         return replace(self, transform=transform, gcps=gcps, rpcs=_shifted_rpcs(self.rpcs, x0, y0))
 
+    def scaled_rpcs(self, up: int, down: int) -> Mapping[str, Any] | None:
+        """Return the `rpcs` of an image whose pixels are `up` / `down` times as large.
+
+        They count from the middle of the first pixel.
+        """
+        if self.rpcs is None:
+            return None
+        moved = dict(self.rpcs)
+        for axis in ("LINE", "SAMP"):
+            for name, middle in ((f"{axis}_OFF", 0.5), (f"{axis}_SCALE", 0.0)):
+                if name in moved:
+                    number = float(str(moved[name]).split()[0])
+                    moved[name] = repr((number + middle) * down / up - middle)
+        return moved
+
     def to_napari_affine(self) -> npt.NDArray[np.float64]:
         """Return the 3 × 3 matrix from napari's data (row, column, 1) to world (y, x, 1).
 

@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from napari_restore.images.readers import (
     FittedReader,
     MosaicReader,
     ProductReader,
+    ResampledReader,
     StackReader,
     ZippedReader,
     check_count,
@@ -123,7 +125,7 @@ class Image(DerivedImages):
         ev, light = arguments.pop("exposed", None), arguments.pop("light", None)
         # The matrix is about level 0, and every level of light is exposed by itself.
         level, select = arguments.pop("level", None) or 0, arguments.pop("select", None)
-        balance = arguments.pop("balance", None)
+        balance, resampled = arguments.pop("balance", None), arguments.pop("resampled", None)
         # Records before there were planes are of the first one.
         image = open_image(arguments.pop("source"), **{"plane": 0, **arguments})
         if select is not None:
@@ -135,6 +137,8 @@ class Image(DerivedImages):
         if matrix is not None:
             image = image.placed(matrix, tuple(grid))
         image = image.level_view(level)
+        if resampled is not None:
+            image = image.resampled(Fraction(resampled))
         if others is None:
             return image
         frames = [cls.from_spec(each) for each in others["images"]]
@@ -229,7 +233,8 @@ class Image(DerivedImages):
     @property
     def _converted(self) -> Any:
         """The image whose pixels this one's are computed from; None where they are those of a file."""
-        return self.reader.image if isinstance(self.reader, ConvertedReader) else None
+        reader = self.reader
+        return reader.image if isinstance(reader, (ConvertedReader, ResampledReader)) else None
 
     def prepare(
         self, progress: OnLanded | None = None, cancelled: Callable[[], bool] | None = None

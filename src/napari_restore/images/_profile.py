@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 from napari_restore.images._display_curve import DisplayCurve
@@ -99,14 +100,15 @@ class Profile:
     sensor: str | None = None
     """Sensor named in tags or file name; applied only on request."""
 
-    def scaled(self, scale: int) -> Profile:
+    def scaled(self, scale: int | Fraction) -> Profile:
         """Return the metadata of a picture whose pixels are `scale` times as large."""
         dots, grid = self.resolution, self.grid
         if dots is not None:
-            dots = dots[0] / scale, dots[1] / scale
+            dots = float(dots[0] / scale), float(dots[1] / scale)
         if grid is not None:
             # A pixel's position is that of its centre.
-            shift = tuple((scale - 1) / 2 * side for side in grid.size)
+            shift = tuple(float(scale - 1) / 2 * side for side in grid.size)
             origin = grid.origin[0] + shift[0], grid.origin[1] + shift[1]
-            grid = PhysicalGrid((grid.size[0] * scale, grid.size[1] * scale), grid.unit, origin)
+            size = float(grid.size[0] * scale), float(grid.size[1] * scale)
+            grid = PhysicalGrid(size, grid.unit, origin)
         return replace(self, resolution=dots, grid=grid)

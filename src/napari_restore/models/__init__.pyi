@@ -50,6 +50,14 @@ from ._registry import (
     ships,
     structures,
 )
+from ._scaled import (
+    OnInputGrid,
+    OnOutputGrid,
+    on_input_grid,
+    on_output_grid,
+    resampled,
+    unpacked,
+)
 from ._script import factories_in, run_script
 from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
 from ._steps import (
@@ -96,6 +104,8 @@ __all__ = [
     "ModelCard",
     "ModelEntry",
     "Named",
+    "OnInputGrid",
+    "OnOutputGrid",
     "OwnAttention",
     "Parameter",
     "Proposal",
@@ -145,6 +155,8 @@ __all__ = [
     "load_named",
     "model_ids",
     "named",
+    "on_input_grid",
+    "on_output_grid",
     "one_shot_statistics",
     "overview_factor",
     "pad_to_multiple",
@@ -157,6 +169,7 @@ __all__ = [
     "recommended",
     "reflected",
     "relative_index",
+    "resampled",
     "resolve",
     "run_script",
     "run_steps",
@@ -169,6 +182,7 @@ __all__ = [
     "structures",
     "to_windows",
     "transmission_at",
+    "unpacked",
     "windows_along",
     "write_card",
 ]

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Literal
 
 from napari_restore._json_shapes import closed
-from napari_restore.errors import BadParameter, did_you_mean, option
+from napari_restore.errors import BadModel, BadParameter, did_you_mean, option
 
 Scope = Literal["local", "swept"]
 Task = Literal["dehaze", "fuse", "lowlight", "denoise", "derain", "desnow", "deblur", "other"]
 Value = float | int | bool | str
+MOST_SCALE, MOST_SHRINK = 16, 8
+"""Limits of a `scale` and of one over it."""
+
+
+def is_scale(ratio: Fraction) -> bool:
+    """Return whether the results of a network may be so many times as large as its input."""
+    up, down = ratio.numerator, ratio.denominator
+    return 1 in (up, down) and 0 < up <= MOST_SCALE and down <= MOST_SHRINK
 
 
 @closed
@@ -88,6 +97,8 @@ class ModelCard:
     padded_to: int | None = None
     """Sides of images are padded to multiples of this many pixels; None: `multiple_of`. It is 1 for a
     network that takes any size, but pads or pools inside."""
+    scale: int | str = 1
+    """Pixels of the result along one of the image: a whole number, or one over it, ``"1/2"``."""
     whole: str = ""
     """Why a network of the user's own must be given the whole image; empty: tiles will do."""
     min_size: int = 1
@@ -155,6 +166,33 @@ class ModelCard:
     def size_step(self) -> int:
         """Pixels of which sides of images are multiples, or are padded to be."""
         return self.padded_to or self.multiple_of
+
+    @property
+    def ratio(self) -> Fraction:
+        """The `scale` as a number."""
+        return Fraction(self.scale)
+
+    @property
+    def scale_text(self) -> str:
+        """The `scale` in words: ``"× 4"``, ``"× 1/2"``."""
+        return f"× {self.ratio}"
+
+    def check_scale(self) -> None:
+        """Raise `BadModel` for a scale that is neither a whole number nor one over it."""
+        try:
+            ratio = Fraction(self.scale)
+        except (ValueError, ZeroDivisionError):
+            ratio = Fraction(0)
+        if not is_scale(ratio):
+            raise BadModel(
+                f"The card of {self.id} has the impossible scale {self.scale!r}.",
+                f'It is a whole number up to {MOST_SCALE}, or "1/2" to "1/{MOST_SHRINK}".',
+            )
+        if ratio != 1 and self.inputs != 1:
+            raise BadModel(
+                f"The card of {self.id} has a scale and takes {self.inputs or 'several'} images.",
+                "Only networks of single images may have another scale than 1.",
+            )
 
     def no_shared_statistics(self) -> BadParameter:
         """Return the error of this position-dependent model for statistics of other images."""

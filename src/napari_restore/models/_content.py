@@ -94,6 +94,7 @@ def definition_of(model: RestorationModel) -> str:
         card = replace(card, multiple_of=model.claimed_step)
     # Digests of cards without such fields are as before there were any.
     claims = [*(getattr(card, name) for name in DECIDING), *sorted(changes(card).items())]
+    claims += [] if card.ratio == 1 else [card.scale]
     if _is_own(model) and not model.spec.get("card") and "." not in str(model.spec["model"]):
         # One that is known by its id: the version of the package tells its card.
         claims = [card.values]

@@ -317,7 +317,7 @@ def _wrapped(
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
     full_card = fallback if card is None else as_card(card, fallback)
     says = {} if card is None or isinstance(card, ModelCard) else card
-    is_open = card is None or (not _has_sizes(card) and not set(FIELDS).isdisjoint(says))
+    is_open = card is None or (not _has_sizes(card) and not {*FIELDS, "scale"}.isdisjoint(says))
     if is_open:
         # What it takes and gives is known at most, but not its sizes.
         tried = counts if full_card.bands is None else (full_card.bands,)
@@ -328,7 +328,7 @@ def _wrapped(
     return model
 
 
-def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, int]:
+def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, int | str]:
     """Return the card of a module without one: the input that it accepts. Raises `BadModel`."""
     if isinstance(module, TorchProgram) and module.fixed is not None:
         # It takes any size, in windows of its own; it has measured which step they need.

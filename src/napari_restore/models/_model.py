@@ -104,6 +104,11 @@ class RestorationModel(nn.Module):
         """Side in pixels to which the boxes of an image that it is given are grown within the image."""
         return self.card.min_size
 
+    def shape_for(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of the output for an input of `shape` (N, C, H, W)."""
+        count, planes, *size = shape
+        return (count, planes // max(1, self.card.inputs), *size)
+
     @property
     def settles(self) -> tuple[str, ...]:
         """Names of all statistics that sweeps settle; none but those of a swept model."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -12,10 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel
+from napari_restore.models._card import is_scale
 
 SIDES = (192, 320)
 """Sides in pixels of the images that are tried: multiples of all usual steps."""
-SAME = "A restoration model returns an image of the same size and bands, as floats."
+SAME = (
+    "A restoration model returns an image of the same bands, as floats, and of the same size or of "
+    "one that is a whole number of times as large, or a whole part of it."
+)
 ALONE = (
     "Wrap it in a module that is called with the image alone, and returns the restored one alone."
 )
@@ -41,6 +46,23 @@ def image_in(returned: Any, shape: Sequence[int]) -> Tensor | None:
     return first if is_image else None
 
 
+def scale_between(returned: Any, shape: Sequence[int]) -> Fraction | None:
+    """Return how many times as large the image is that was returned for one of `shape` (N, C, H, W).
+
+    1 for one of the same size; None where there is none, or of no size that a network may give.
+    """
+    first = returned[0] if isinstance(returned, (tuple, list)) and returned else returned
+    if not (isinstance(first, Tensor) and first.is_floating_point() and first.ndim == len(shape)):
+        return None
+    if first is not returned and first.shape != shape:
+        # Another one has the size of the image: which is meant is for the card to say.
+        if any(image_in(each, shape) is not None for each in returned):
+            return None
+    down, across = (Fraction(a, b) for a, b in zip(first.shape[2:], shape[2:], strict=True))
+    same = first.shape[:2] == tuple(shape[:2]) and down == across
+    return down if same and is_scale(down) else None
+
+
 def described(output: Any) -> str:
     """Return what a module returned, for a sentence."""
     if isinstance(output, Tensor):
@@ -57,17 +79,25 @@ def described(output: Any) -> str:
     return "None" if output is None else f"an object of type {type(output).__name__}"
 
 
-def misfit(name: str, output: Any, shape: Sequence[int]) -> BadModel:
-    """Return the error for a model that returns `output` for an image of `shape` (N, C, H, W)."""
+def misfit(name: str, output: Any, shape: Sequence[int], ratio: Fraction = Fraction(1)) -> BadModel:
+    """Return the error for a model that returns `output` for an image of `shape` (N, C, H, W).
+
+    By its card the output is `ratio` times as large.
+    """
     _, bands, height, width = shape
+    said = "" if ratio == 1 else f", where its card says scale {ratio}"
     return BadModel(
-        f"{name} returns {described(output)} for one of {_size(height, width, bands)}.",
-        _output_hint(output, shape),
+        f"{name} returns {described(output)} for one of {_size(height, width, bands)}{said}.",
+        _output_hint(output, shape, ratio),
     )
 
 
-def _output_hint(output: Any, shape: Sequence[int]) -> str:
+def _output_hint(output: Any, shape: Sequence[int], ratio: Fraction = Fraction(1)) -> str:
     """Return what to do about what a module returned for an image of `shape` (N, C, H, W)."""
+    found = scale_between(output, shape)
+    if found not in (None, ratio):
+        as_json = json.dumps(found.numerator if found.denominator == 1 else str(found))
+        return f'If its results are {found} times as large, say so on a card: "scale": {as_json}.'
     fewer = (shape[0], shape[1] - 1, *shape[2:])
     level = '"noise_level": 25, "noise_as": "band"'
     if isinstance(output, Tensor):
@@ -96,13 +126,15 @@ def unfit(module: Callable[..., Any], name: str, counts: Sequence[int]) -> BadMo
     reasons.sort(key=lambda reason: (reason.raises, "channels" in reason.text))
     why, hint = (f": it {reasons[0].text}", reasons[0].hint) if reasons else ("", CARD)
     return BadModel(
-        f"{name} has no card, and gives no image of the same size and bands for those tried{why}.",
+        f"{name} has no card, and gives no image of the same size and bands, or of a scale of that, for "
+        f"those tried{why}.",
         hint,
     )
 
 
 def _reason(module: Callable[..., Any], bands: int) -> _Reason | None:
     """Return how the module fails on images of so many bands; None where it does not."""
+    returned = []
     for side in SIDES:
         x = torch.full((1, bands, side, side), 0.5)
         try:
@@ -111,10 +143,14 @@ def _reason(module: Callable[..., Any], bands: int) -> _Reason | None:
             said = " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
             text = f"fails on one of {_size(side, side, bands)} ({said.rstrip(':.')})"
             return _Reason(True, text, _hint(module))
-        if image_in(y, x.shape) is None:
-            text = f"returns {described(y)} for one of {_size(side, side, bands)}"
+        text = f"returns {described(y)} for one of {_size(side, side, bands)}"
+        if scale_between(y, x.shape) is None:
             return _Reason(False, text, _output_hint(y, x.shape))
-    return None
+        returned.append((scale_between(y, x.shape), text))
+    (one, text), (other, more) = returned
+    if one == other:
+        return None
+    return _Reason(False, f"{text}, but {more.removeprefix('returns ')}", SAME)
 
 
 def _size(height: int, width: int, bands: int) -> str:
@@ -152,18 +188,23 @@ BAND_COUNTS = (3, 1, 4)
 
 def possible_sizes(
     module: Callable[..., Any], counts: Sequence[int] = BAND_COUNTS
-) -> Iterator[dict[str, int]]:
-    """Return card fields ``bands`` and ``multiple_of`` that `module` takes, the least strict first.
+) -> Iterator[dict[str, int | str]]:
+    """Return card fields ``bands``, ``multiple_of`` and ``scale`` that `module` takes, least strict first.
 
-    It is called with (1, bands, side, side) float32 of 0.5, and takes them if it gives the same
-    shape back.
+    It is called with (1, bands, side, side) float32 of 0.5, and takes them if it gives images of that
+    scale back for two sides. A ``scale`` of 1 is left out.
     """
     for bands in counts:
         for step in STEPS:
             # Odd multiples, which are none of a larger step.
             first = -(-TRIAL_SIDE // step) | 1
-            if all(_keeps_size(module, bands, n * step) for n in (first, first + 2)):
-                yield {"bands": bands, "multiple_of": step}
+            ratio, other = (_scale_at(module, bands, n * step) for n in (first, first + 2))
+            if ratio is None or ratio != other:
+                continue
+            found: dict[str, int | str] = {"bands": bands, "multiple_of": step}
+            if ratio != 1:
+                found["scale"] = ratio.numerator if ratio.denominator == 1 else str(ratio)
+            yield found
 
 
 def tried(module: Callable[..., Any], x: torch.Tensor) -> Any:
@@ -174,11 +215,11 @@ def tried(module: Callable[..., Any], x: torch.Tensor) -> Any:
         return module(x)
 
 
-def _keeps_size(module: Callable[..., Any], bands: int, side: int) -> bool:
+def _scale_at(module: Callable[..., Any], bands: int, side: int) -> Fraction | None:
+    """Return how many times as large the result is for an image of that side; None for no image."""
     x = torch.full((1, bands, side, side), 0.5)
     try:
         y = tried(module, x)
     except Exception:  # whatever code of others makes of a size it does not take
-        return False
-    first = y[0] if isinstance(y, (tuple, list)) and y else y
-    return isinstance(first, torch.Tensor) and first.shape == x.shape
+        return None
+    return scale_between(y, x.shape)

@@ -34,7 +34,8 @@ budget."""
 class WrappedModel(RestorationModel):
     """Calls `module` with (N, C, H, W) float32 padded to the card's sizes.
 
-    Right and bottom are reflected to the card's `size_step` and `min_size` and cut off again.
+    Right and bottom are reflected to the card's `size_step` and `min_size` and cut off again. Of a
+    scale N it returns (N, C, N · H, N · W), of 1/N what is whole of it.
     """
 
     takes_whole = True
@@ -95,21 +96,30 @@ class WrappedModel(RestorationModel):
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        height, width = x.shape[2:]
-        padded = pad_to_multiple(x, self.card.size_step, self.card.min_size)
-        # A copy: many modules write to their input.
         try:
             with self._attributes_stay():
-                returned = self.module(padded.clone() if padded is x else padded)
+                return self.image_of(x), {}
         except (RuntimeError, MemoryError, RestoreError):
             raise
         except Exception as error:
             # Callers know the exceptions of torch and of this package only.
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
-        y = image_in(returned, padded.shape)
+
+    def image_of(self, x: Tensor) -> Tensor:
+        """Return what the module makes of `x`; raises what its code raises, and `BadModel`."""
+        padded = pad_to_multiple(x, self.card.size_step, self.card.min_size)
+        # A copy: many modules write to their input.
+        returned = self.module(padded.clone() if padded is x else padded)
+        y = image_in(returned, self.shape_for(padded.shape))
         if y is None:
-            raise misfit(f"Model {self.card.id}", returned, padded.shape)
-        return y[..., :height, :width].to(x.dtype), {}
+            raise misfit(f"Model {self.card.id}", returned, padded.shape, self.card.ratio)
+        height, width = self.shape_for(x.shape)[2:]
+        return y[..., :height, :width].to(x.dtype)
+
+    def shape_for(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of the output for an input of `shape` (N, C, H, W)."""
+        ratio = self.card.ratio
+        return (*shape[:2], *(int(side * ratio) for side in shape[2:]))
 
     @contextmanager
     def _attributes_stay(self) -> Iterator[None]:
@@ -195,6 +205,7 @@ def check_inputs(card: ModelCard) -> None:
                 f"The card of {card.id} has {count} values of {name} for {card.bands} bands.",
                 "Give one, or one for each band.",
             )
+    card.check_scale()
     if card.noise_level is not None and not 0 <= card.noise_level <= 255:
         raise BadModel(
             f"The card of {card.id} has the impossible noise_level {card.noise_level}.",

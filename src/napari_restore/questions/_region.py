@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import NamedTuple
 
 
@@ -87,6 +89,12 @@ class Region(NamedTuple):
     def within(self, outer: Region) -> tuple[slice, slice]:
         """Return rows and columns of this box in an array that covers `outer`."""
         return self.shift(-outer.y0, -outer.x0).slices
+
+    def scale(self, ratio: Fraction) -> Region:
+        """Return the box in pixels of which there are `ratio` times as many, grown to whole ones."""
+        y0, x0 = (math.floor(edge * ratio) for edge in self[:2])
+        y1, x1 = (math.ceil(edge * ratio) for edge in self[2:])
+        return Region(y0, x0, y1, x1)
 
     def align(self, multiple: int) -> Region:
         """Return the box grown outwards until every edge is a multiple of `multiple`."""

@@ -44,6 +44,8 @@ class ImageSource(TypedDict):
     """EV by which a picture of light is exposed."""
     light: NotRequired[bool]
     """Whether the frames of a bracket are read as linear light."""
+    resampled: NotRequired[str | None]
+    """How many times as many pixels it has along a side: ``"2"``, ``"1/2"``."""
     companions: NotRequired[CompanionSources | None]
     allow_outside: NotRequired[bool]
     """Whether the user allowed VRT sources outside of its folder; a rerun needs the consent again."""
@@ -227,6 +229,9 @@ class PlanRecord(TypedDict):
     read: NotRequired[dict[str, str | None]]
     """Digests of the files of mask, exclude mask and context."""
     scope: str
+    scale: NotRequired[int | str]
+    """Pixels of the result along one of the image: 2, ``"1/2"``; boxes are in pixels of the image,
+    tiles and halo in those of the result."""
     tile: int
     halo: int
     tile_batch: int

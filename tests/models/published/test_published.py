@@ -309,3 +309,19 @@ def test_a_card_without_weights_says_so(name: str) -> None:
     assert card.needs_weights
     assert card.summary.endswith(".")
     assert card.source
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["swinir-x2", "swinir-real"])
+def test_super_resolution_runs_in_tiles(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "net_g.pth"
+    torch.save({"params": _small(name)}, path)
+    model = nr.load_model(path)
+    assert model.card.scale == FACTS[name]["sizes"]["scale"]
+    picture = _picture(3, 70, 83)[0].permute(1, 2, 0).numpy()
+    with torch.inference_mode():
+        whole = model(torch.from_numpy(picture).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+    assert whole.shape == (70 * model.card.scale, 83 * model.card.scale, 3)
+    tiled = nr.restore(picture, model, tile=128, progress=False, scratch=tmp_path)
+    assert tiled.record["plan"]["tiles"] > 1
+    np.testing.assert_allclose(tiled, whole, atol=1e-5 * max(1.0, np.abs(whole).max()))

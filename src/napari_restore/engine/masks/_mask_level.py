@@ -1,7 +1,8 @@
-"""Masks on the grid of a pyramid level."""
+"""Masks on the grid of a pyramid level, or of an image that was resampled."""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +16,7 @@ from napari_restore.engine.masks._mask_strength import (
     RegionMask,
     Within,
 )
+from napari_restore.images import Image
 
 KEPT_BOXES = 64
 
@@ -76,3 +78,27 @@ class ResampledMask:
             values = self._mask.read(Region(row, x0, row + 1, x1))[0]
             strengths[y - box.y0, inside.x0 - box.x0 : inside.x1 - box.x0] = values[columns]
         return strengths
+
+
+def on_grid_of(image: Image, mask: MaskStrength) -> MaskStrength:
+    """Return `mask`, one of the original of `image`, sampled where `image` has its pixels."""
+    return _OnGrid(mask, image.resampling, (image.height, image.width))
+
+
+class _OnGrid:
+    """Another mask on the grid of an image resampled by `ratio`, N or 1/N, of `size` (h, w)."""
+
+    def __init__(self, mask: MaskStrength, ratio: Fraction, size: tuple[int, int]) -> None:
+        self._mask, self._up, self._down = mask, ratio.numerator, ratio.denominator
+        self.digest = f"{mask.digest} {ratio}"
+        self.bounds = mask.bounds.scale(ratio).intersect(Region(0, 0, *size))
+
+    def read(self, box: Region) -> npt.NDArray[np.float32]:
+        """Return (h, w) strengths of `box`."""
+        # The same pixels that the image has.
+        rows, columns = (
+            np.arange(low, high) * self._down // self._up + self._down // 2
+            for low, high in ((box.y0, box.y1), (box.x0, box.x1))
+        )
+        part = Region(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+        return self._mask.read(part)[np.ix_(rows - part.y0, columns - part.x0)]

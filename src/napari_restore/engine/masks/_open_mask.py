@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.masks._mask_level import mask_at_level
+from napari_restore.engine.masks._mask_level import mask_at_level, on_grid_of
 from napari_restore.engine.masks._mask_strength import (
     MaskStrength,
     PolygonMask,
@@ -75,8 +75,11 @@ def open_mask(mask: str | Path, image: Image, feather: int = 0) -> MaskStrength:
     another vector file, too. ``FILE:PART`` is a band of a raster or a layer of a vector file,
     ``:BAND`` one of `image` itself.
 
-    Raises `BadMask` if it cannot be placed on `image`, `UnreadableImage`.
+    Of an image that was resampled it is a mask on the original, sampled on its grid, and `feather`
+    counts pixels of that. Raises `BadMask` if it cannot be placed on `image`, `UnreadableImage`.
     """
+    if image.original is not None:
+        return on_grid_of(image, open_mask(mask, image.original, feather))
     return feathered(_open(os.fspath(mask), image, _Choice()), feather, image)
 
 
@@ -87,6 +90,9 @@ def open_exclude(reading: Reading, image: Image) -> MaskStrength | None:
     that the mask does not allow.
     """
     choice = _Choice(reading.exclude_values, reading.exclude_bits, reading.exclude_where)
+    if image.original is not None and reading.exclude is not None:
+        original = open_exclude(reading, image.original)
+        return None if original is None else on_grid_of(image, original)
     if reading.exclude is None:
         if choice != _Choice():
             raise BadMask(

@@ -25,6 +25,7 @@ from napari_restore.models import (
     SweptModel,
     WrappedModel,
     cut_into_sweeps,
+    on_output_grid,
 )
 from napari_restore.questions import Adjustment, Computing, Reading, Target
 
@@ -156,6 +157,12 @@ class Plan:
         return digest_of([self.key, part, boxes, self.read["mask"], self.adjustment.to_dict()])
 
     @property
+    def given_targets(self) -> list[Region]:
+        """The boxes to restore in pixels of the image that was given, or of the `part` of it."""
+        y, x = self.origin
+        return [box.shift(-y, -x).scale(1 / self.image.resampling) for box in self.targets]
+
+    @property
     def region(self) -> Region:
         """The smallest box holding all targets."""
         return bounding_box(self.targets)
@@ -256,6 +263,7 @@ class Plan:
             "key": self.key,
             "read": dict(self.read),
             "scope": self.model.card.scope,
+            "scale": self.model.card.scale,
             "tile": layout.tile,
             "halo": layout.halo,
             "tile_batch": layout.tile_batch,
@@ -318,7 +326,9 @@ def deserialise_plan(
     if values.pop("cut") and isinstance(model, WrappedModel):
         model = cut_into_sweeps(model, values["content"])
     else:
+        model = on_output_grid(model)
         state_sizes(model, *sizes)
+    image = image.resampled(model.card.ratio)
     target, layout = values["target"], values["layout"]
     values |= {
         "device": Device(*values["device"]),

@@ -225,6 +225,8 @@ def _plan_in_sweeps(
     """Return the plan of a module that sees the whole image, cut into sweeps. Raises `Uncut`."""
     if not isinstance(model, WrappedModel) or image.full is not None:
         raise Uncut("only whole images are seen in sweeps")
+    if model.card.ratio != 1:
+        raise Uncut("its results have another size than the image")
     cut = cut_into_sweeps(model, content_of(model))
     if why := cut.fits(image.height, image.width):
         raise Uncut(why)

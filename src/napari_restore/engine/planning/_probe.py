@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,10 +15,12 @@ from napari_restore.engine.planning._dependence import Report, dependence
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import (
     Context,
+    OnOutputGrid,
     RestorationModel,
     Statistics,
     content_of,
     context_of,
+    on_output_grid,
     placed_at,
 )
 from napari_restore.questions import Size
@@ -72,9 +75,11 @@ def probe(
     and the gradient of one output block no input beyond it. Where the two disagree, everything
     beyond the halo is changed and the block must stay. (A tolerance test of the seam on random
     weights shows nothing: training makes a network use its whole field.) `content` is the
-    `content_of` the model; None: it is computed. `progress` is that of `dependence`. Raises
+    `content_of` the model; None: it is computed. `progress` is that of `dependence`. A model of
+    another scale than 1 is probed on the grid of its results, in whose pixels sizes are. Raises
     `BadModel` when the output is unusable.
     """
+    model = on_output_grid(model)
     known = _SEEN.setdefault(model, {})
     content = content_of(model) if content is None else content
     key = model.card.halo, content
@@ -107,6 +112,8 @@ def state_sizes(
     if model.claimed_step is None:
         model.claimed_step = model.card.multiple_of
     model.card = replace(model.card, halo=halo, multiple_of=multiple_of, padded_to=padded_to)
+    if isinstance(model, OnOutputGrid):
+        model.state_on_source()
 
 
 def _room(memory: Size | None) -> int:
@@ -213,7 +220,13 @@ def _without_card(model: RestorationModel, step: int, halo: int) -> str:
     card = model.card
     bands = f"{card.bands} band{'s' if card.bands != 1 else ''}"
     known = "is known by its weights" if model.structure else "has no card"
-    return f"{card.id} {known}: {bands}, multiples of {step} pixels and a halo of {halo} were measured."
+    # In pixels of the image.
+    step, halo = (math.ceil(each / card.ratio) for each in (step, halo))
+    scale = "" if card.ratio == 1 else f" and a scale of {card.ratio}"
+    return (
+        f"{card.id} {known}: {bands}, multiples of {step} pixels and a halo of {halo}{scale} were "
+        "measured."
+    )
 
 
 def _probe(model: RestorationModel) -> Probe:
@@ -269,7 +282,7 @@ def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) ->
             f"Model {card.id} fails on an image of {x.shape[1]} bands: {first}",
             "Check its card: bands, min_size and multiple_of.",
         ) from error
-    wanted = (len(x), x.shape[1] // max(1, card.inputs), *x.shape[2:])
+    wanted = model.shape_for(x.shape)
     if not isinstance(y, Tensor) or y.shape != wanted:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise BadModel(

@@ -30,7 +30,7 @@ from napari_restore.engine.statistics import (
 )
 from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.images import Image, cache_dir, can_adopt, needs_percentile, note_of_zero
-from napari_restore.models import ModelCard, RestorationModel, for_frames
+from napari_restore.models import ModelCard, RestorationModel, for_frames, on_output_grid
 from napari_restore.questions import OtherBands, Reading, Restore, Target
 
 
@@ -72,6 +72,7 @@ def source_of(
     targets = _targets(image, options.target.region, notes)
     part, origin = None, (0, 0)
     if mosaic is not None:
+        _check_alone(card)
         part, origin = image, _place_in(mosaic, image)
         targets = tuple(target.shift(*origin) for target in targets)
         image = mosaic
@@ -89,12 +90,53 @@ def source_of(
                 f"Leave {option('black')} and {option('white')} out.",
             )
         image = image.as_light()
+    if card.ratio != 1:
+        image, targets = _on_output_grid(image, targets, card, notes)
     targets, mask = _masked(targets, image, options.target)
     source = RunSource(image, part, origin, targets, bands, handling, mask)
     notes += _remarks(source, card)
     if (zero := note_of_zero(source.image, options.reading.black)) is not None:
         notes.append(zero)
     return source
+
+
+def _on_output_grid(
+    image: Image, targets: tuple[Region, ...], card: ModelCard, notes: list[str]
+) -> tuple[Image, tuple[Region, ...]]:
+    """Return `image` and `targets` on the grid of the results of `card`; adds to `notes`."""
+    ratio, down = card.ratio, card.ratio.denominator
+    if min(image.height, image.width) < down:
+        raise BadRegion(
+            f"{image.name} is {image.width} × {image.height} pixels: at scale {ratio} nothing is left.",
+            "Choose a larger image.",
+        )
+    if image.height % down or image.width % down:
+        notes.append(
+            f"The last {image.width % down} columns and {image.height % down} rows fill no pixel of "
+            f"the result, at scale {ratio}, and are left out."
+        )
+    resampled = image.resampled(ratio)
+    notes.append(
+        f"{card.id} has the scale {ratio}: all of the result would be {resampled.width} × "
+        f"{resampled.height} pixels."
+    )
+    whole = Region(0, 0, resampled.height, resampled.width)
+    scaled = tuple(each.scale(ratio).intersect(whole) for each in targets)
+    if any(each.is_empty for each in scaled):
+        raise BadRegion(
+            f"The region lies in the last pixels, which are left out at scale {ratio}.",
+            "Choose a larger one.",
+        )
+    return resampled, scaled
+
+
+def _check_alone(card: ModelCard) -> None:
+    """Raise `BadParameter` for a model of another scale than 1, whose images are no part of a mosaic."""
+    if card.ratio != 1:
+        raise BadParameter(
+            f"Model {card.id} has the scale {card.ratio}: it restores single images, no mosaics.",
+            f"Leave {option('mosaic')} out.",
+        )
 
 
 def _remarks(source: RunSource, card: ModelCard) -> list[str]:
@@ -322,8 +364,11 @@ def _needs_context(image: Image, model: RestorationModel, reading: Reading, excl
 def for_image(model: RestorationModel, image: Image) -> RestorationModel:
     """Return `model` for the frames of `image`, a bracket or a single image.
 
-    Raises `BadParameter` where it takes another number of frames.
+    One of another scale than 1 is on the grid of its results. Raises `BadParameter` where it takes
+    another number of frames.
     """
+    if model.card.ratio != 1 and image.given.companions is None:
+        return on_output_grid(model)
     others = image.companions
     names = [frame.name for frame in image.frames]
     if others is None:

@@ -74,8 +74,8 @@ class Job:
         self.executor.cancel()
 
     def prioritise(self, region: Region) -> None:
-        """Restore the tiles nearest to the middle of `region` first."""
-        self.executor.prioritise(region)
+        """Restore the tiles nearest to the middle of `region`, in pixels of the image, first."""
+        self.executor.prioritise(region.scale(self.plan.image.resampling))
 
     def result(self) -> Result:
         """Wait for the end; raise `Cancelled` after a cancel, else the error of the run."""

@@ -68,7 +68,10 @@ def make_record(
 
     `radiometry` and `statistics` are those of the image, None and empty if it was not read.
     """
-    image, card = plan.image, plan.model.card
+    image, card = plan.image.given, plan.model.card
+    y, x = plan.origin
+    # In pixels of the image that was read.
+    given = [target.shift(y, x) for target in plan.given_targets]
     context = dict(statistics)
     ranges: dict[str, Any] = {"black": None, "white": None}
     if radiometry is not None:
@@ -101,7 +104,7 @@ def make_record(
             "bands": [b + 1 for b in plan.bands],
             "other_bands": plan.reading.other_bands,
         },
-        "targets": [{"region": list(target), "mask": plan.target.mask} for target in plan.targets],
+        "targets": [{"region": list(target), "mask": plan.target.mask} for target in given],
         "adjustment": plan.adjustment.to_dict(),
         "extent": plan.reading.extent,
         "context": context or None,

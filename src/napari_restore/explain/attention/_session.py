@@ -25,7 +25,13 @@ from napari_restore.explain.attention._queries import SAMPLES, Query, checked
 from napari_restore.explain.attention._redundancy import HeadRedundancy, Matrix, Measure
 from napari_restore.explain.attention._rollout import rolled_out, stage_of
 from napari_restore.images import Image
-from napari_restore.models import AttentionSite, RestorationModel, card_of, model_ids
+from napari_restore.models import (
+    AttentionSite,
+    RestorationModel,
+    card_of,
+    model_ids,
+    on_input_grid,
+)
 from napari_restore.questions import Machine, Reading, options_of, without
 
 Emit = Callable[[Event], None]
@@ -56,6 +62,7 @@ class AttentionSession:
             raise BadParameter(
                 f"Attention takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
             )
+        model = on_input_grid(model)
         if not model.attention_sites():
             others = [name for name in model_ids() if card_of(name).attention]
             why = ""

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from fractions import Fraction
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path as File
@@ -38,6 +39,7 @@ from napari_restore.explain.attribution._objectives import (
     Objective,
     check_own,
     objective_of,
+    of_results,
     own_objective,
 )
 from napari_restore.explain.attribution._overview import OverviewShares
@@ -50,9 +52,9 @@ from napari_restore.explain.attribution._quadrature import (
 )
 from napari_restore.explain.attribution._request import CheckedAttribution
 from napari_restore.explain.attribution._setup import Setup, compute_map, set_up
-from napari_restore.explain.attribution._target import AttributionTarget, polygon_of
+from napari_restore.explain.attribution._target import AttributionTarget, OutputBox, polygon_of
 from napari_restore.images import Image, open_image
-from napari_restore.models import RestorationModel, load
+from napari_restore.models import RestorationModel, load, on_input_grid
 from napari_restore.questions import (
     AUTO,
     CONTEXT_GRADIENTS,
@@ -112,11 +114,16 @@ def attribute(
     return_freed_memory()
 
     def plan_of(model: RestorationModel) -> Plan:
-        return make_plan(image, model, region=request.target.objective_region, **plan_options)
+        return make_plan(
+            image, on_input_grid(model), region=request.target.objective_region, **plan_options
+        )
 
     plan, stop = plan_of(model), stop or threading.Event()
     _check_bracket(image, request)
-    objective = own.checked(request, plan) or objective_of(request.objective, len(plan.bands))
+    objective = of_results(
+        own.checked(request, plan) or objective_of(request.objective, len(plan.bands)),
+        request.target,
+    )
 
     def open_model(name: str) -> GradientSource:
         return GradientSource(plan_of(load(name)), emit, stop)
@@ -149,7 +156,7 @@ def attribute(
     computed.total.deliver()
     overview = _overview(setup.run.through, computed)
     picture = partial(_picture, source)
-    is_known = plan.staged is None and image.companions is None
+    is_known = not (plan.staged or image.companions or request.target.output)
     output = partial(_output, source) if is_known else None
     return Attribution(computed.total, request.target.box, record, image, picture, overview, output)
 
@@ -201,7 +208,9 @@ class _Own(NamedTuple):
                     "An objective of your own is of a box: it cannot leave out what a polygon does.",
                     "Give a box.",
                 )
-            size = (1, len(plan.bands), *request.target.box.shape)
+            target = request.target
+            box = target.box if target.output is None else target.output.box
+            size = (1, len(plan.bands), *box.shape)
             check_own(self.objective, torch.full(size, 0.5, device=plan.device.torch))
         return self.objective
 
@@ -240,7 +249,7 @@ def picture_of(
     `options` are those of the plan.
     """
     target = _target_of(image, Region(*recorded["box"]), None, recorded["objective"])
-    plan = make_plan(image, model, region=target.objective_region, **options)
+    plan = make_plan(image, on_input_grid(model), region=target.objective_region, **options)
     with GradientSource(plan, lambda event: None, threading.Event()) as source:
         return _picture(source, part)
 
@@ -295,7 +304,7 @@ def _request_of(
     return CheckedAttribution(
         settings,
         method,
-        _target_of(image, box, polygon, settings.objective or method.objective),
+        _target_of(image, box, polygon, settings.objective or method.objective, model.card.ratio),
         tuple(
             _rules(
                 method.steps if settings.steps is None else settings.steps,
@@ -335,10 +344,20 @@ def _target_of(
     box: Region | None,
     polygon: Sequence[Sequence[float]] | None,
     objective: str,
+    ratio: Fraction = Fraction(1),
 ) -> AttributionTarget:
-    """Return the target within the image; raises `BadParameter`, `BadRegion`."""
+    """Return the target within results with `ratio` times as many pixels along a side as the image.
+
+    Raises `BadParameter`, `BadRegion`.
+    """
     shape = None if polygon is None else polygon_of(polygon)
-    whole = Region(0, 0, image.height, image.width)
+    if shape is not None and ratio != 1:
+        raise BadParameter(
+            f"The results have {ratio} times as many pixels along a side: a polygon is drawn on those "
+            "of the image.",
+            "Give a box, in pixels of the result.",
+        )
+    whole = Region(0, 0, int(image.height * ratio), int(image.width * ratio))
     if box is not None and shape is None:
         inside = Region(*box).intersect(whole)
     elif box is None and shape is not None:
@@ -346,13 +365,18 @@ def _target_of(
     else:
         raise BadParameter("An attribution target is a box or a polygon.", "Give one of the two.")
     if inside.is_empty:
+        what = image.name if ratio == 1 else f"the result of {image.name}"
         raise BadRegion(
-            f"The box lies outside of {image.name}, which has {image.width} × {image.height} pixels.",
+            f"The box lies outside of {what}, which has {whole.width} × {whole.height} pixels.",
             "Give a box within it.",
         )
     beyond = OBJECTIVES[objective].beyond if objective in OBJECTIVES else 0
     wide = Region(inside.y0, inside.x0, inside.y1 + beyond, inside.x1 + beyond)
-    return AttributionTarget(inside, wide.intersect(whole), shape)
+    wide = wide.intersect(whole)
+    if ratio == 1:
+        return AttributionTarget(inside, wide, shape)
+    output = OutputBox(inside, wide, ratio)
+    return AttributionTarget(inside.scale(1 / ratio), wide.scale(1 / ratio), output=output)
 
 
 def _overview(
@@ -482,6 +506,7 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
         "segments": None
         if setup.segments is None
         else setup.segments.to_dict(integral.total, getattr(integral, "evaluations", None)),
+        **_of_output(request.target),
         "nodes": [list(map(_finite, node)) for node in integral.nodes],
         "rule": integral.rule,
         "region": list(run.region),
@@ -529,6 +554,12 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
     if clear is not None:
         record["baseline_fingerprint"] = clear.plan.image.fingerprint
     return record
+
+
+def _of_output(target: AttributionTarget) -> dict[str, Any]:
+    """Return what a record has of the box of a result of another scale than 1."""
+    output = target.output
+    return {} if output is None else {"output_box": list(output.box), "ratio": str(output.ratio)}
 
 
 def _finite(value: float | None) -> float | None:

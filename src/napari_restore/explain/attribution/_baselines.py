@@ -23,6 +23,7 @@ from napari_restore.explain.attribution._paths import (
     Straight,
     around,
 )
+from napari_restore.models import OnInputGrid
 
 BLUR_SIGMA = 8.0
 """Standard deviation in pixels of the baseline ``blur``, which removes finer detail."""
@@ -145,6 +146,11 @@ def _baseline(name: str, inputs: PathInputs, clear: GradientSource | None) -> tu
         source = inputs.source
         return lambda box: blurred(source.image, box, BLUR_SIGMA, source.size), description
     if name == "output":
+        if isinstance(inputs.source.plan.model, OnInputGrid):
+            raise BadParameter(
+                "The output of this model has another size than the image, and is no baseline.",
+                f"Choose {option('baseline', 'blur', 'zero')}.",
+            )
         if inputs.source.plan.staged is not None:
             raise BadParameter(
                 "The output of a model that sees the whole image is no baseline here.",

@@ -6,14 +6,15 @@ import hashlib
 import inspect
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as File
 
 import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter, RestoreError, option
-from napari_restore.models import run_script
+from napari_restore.explain.attribution._target import AttributionTarget
+from napari_restore.models import resampled, run_script, unpacked
 
 EPSILON = 1e-12
 """Added under the root of a gradient's magnitude, whose derivative is unbounded at 0."""
@@ -73,6 +74,25 @@ def objective_of(text: str, bands: int) -> Objective:
         names = ", ".join([*OBJECTIVES, "channel:N"])
         raise BadParameter(f"There is no objective {text!r}.", f"Choose among {names}.")
     return OBJECTIVES[text]
+
+
+def of_results(objective: Objective, target: AttributionTarget) -> Objective:
+    """Return `objective` for results of `target` on the grid of the image, as `OnInputGrid` gives them.
+
+    It is of the box on their own grid, and of the image on that by nearest neighbours. Itself where the
+    two grids are one.
+    """
+    if target.output is None:
+        return objective
+    ratio = target.output.ratio
+    rows, columns = target.output.objective_region.within(target.objective_region.scale(ratio))
+
+    def compute(y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
+        parts = unpacked(y, ratio), resampled(x, ratio), resampled(counts, ratio)
+        return objective(*(part[..., rows, columns] for part in parts))
+
+    # The map of the identity has no such results.
+    return replace(objective, compute=compute, is_linear=False)
 
 
 OwnObjective = Callable[[Tensor], Tensor]

@@ -62,13 +62,15 @@ class CheckedAttribution:
         used: a rerun must not depend on the memory budget.
         """
         polygon, method = self.target.polygon, self.method
+        output = self.target.output
+        box = self.target.box if output is None else output.box
         baseline = str(Path(self.baseline).resolve()) if clear_image else self.baseline
         steps = method.steps if method.explainer is None else None
         segments = self.settings.segments
         if segments is not None and Path(segments).exists():
             segments = str(Path(segments).resolve())
         return {
-            "box": list(self.target.box) if polygon is None else None,
+            "box": list(box) if polygon is None else None,
             "polygon": None if polygon is None else polygon.to_list(),
             **vars(self.settings),
             "method": method.name,

@@ -127,6 +127,8 @@ def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> Integral:
     start = request.baseline if setup.clear is None else setup.clear.plan.key
     used = THROUGH if setup.context.used == THROUGH else STOP
     settings = [request.method.path, start, used, request.fixed_routing]
+    if (output := request.target.output) is not None:
+        settings.append(list(output.box))
 
     def along(rules: Sequence[Quadrature]) -> Integral:
         assert setup.path is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,17 @@ def polygon_of(vertices: Sequence[Sequence[float]]) -> Polygon:
 
 
 @dataclass(frozen=True)
+class OutputBox:
+    """A box of results that have `ratio` times as many pixels along a side as the image."""
+
+    box: Region
+    """In pixels of the results …"""
+    objective_region: Region
+    """… with the pixels beyond it that the objective reads."""
+    ratio: Fraction
+
+
+@dataclass(frozen=True)
 class AttributionTarget:
     """The pixels of the output that an attribution explains, in level-0 pixels."""
 
@@ -67,3 +79,6 @@ class AttributionTarget:
     """The box and the pixels beyond it that the objective reads."""
     polygon: Polygon | None = None
     """Outside of it no pixel of the box counts."""
+    output: OutputBox | None = None
+    """The box of a model of another scale than 1; `box` and `objective_region` are the pixels of the
+    image below it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -67,12 +68,19 @@ def halved_views(image: ImageBase) -> list[ImageBase]:
     return views
 
 
-def scaled(place: Georeference, scale: int) -> Georeference:
+def scaled(place: Georeference, scale: int | Fraction, *, keeps_rpcs: bool = False) -> Georeference:
     """Return the georeference of an image whose pixels are `scale` times as large."""
+    up, down = scale.numerator, scale.denominator
+
+    def side(value: float) -> float:
+        # One of them is 1, so that it is rounded once.
+        return value * up / down
+
     transform = place.transform
     if transform is not None:
         a, b, c, d, e, f = transform
-        transform = (a * scale, b * scale, c, d * scale, e * scale, f)
-    gcps = tuple(replace(p, row=p.row / scale, column=p.column / scale) for p in place.gcps)
+        transform = (side(a), side(b), c, side(d), side(e), f)
+    gcps = tuple(replace(p, row=p.row * down / up, column=p.column * down / up) for p in place.gcps)
     # Rational polynomials count level-0 pixels; a level is for display, not for measuring.
-    return replace(place, transform=transform, gcps=gcps, rpcs=None)
+    rpcs = place.scaled_rpcs(up, down) if keeps_rpcs else None
+    return replace(place, transform=transform, gcps=gcps, rpcs=rpcs)

@@ -6,6 +6,7 @@ from ._product import FittedReader, ProductReader, check_count, common_dtype, ne
 from ._raw import RawReader
 from ._registered import RegisteredReader, scaled_matrix
 from ._registry import reader_of
+from ._resampled import ResampledReader
 from ._selected import SelectedReader
 from ._stack import StackReader
 from ._zipped import ZippedReader
@@ -21,6 +22,7 @@ __all__ = [
     "ProductReader",
     "RawReader",
     "RegisteredReader",
+    "ResampledReader",
     "SelectedReader",
     "StackReader",
     "ZippedReader",

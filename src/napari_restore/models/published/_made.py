@@ -35,6 +35,12 @@ def made(network: str, title: str, card: ModelCard, **sizes: Any) -> WrappedMode
     if card.noise_level is not None and getattr(module, "inputs", None) == module.bands:
         # Weights for one level alone.
         card = replace(card, noise_level=None, parameters=(), values={})
+    if (scale := getattr(module, "scale", 1)) != card.scale != 1:
+        raise BadModel(
+            f"The card of {card.id} says scale {card.scale}; these weights have {scale}.",
+            "Correct the field scale.",
+        )
+    card = replace(card, scale=scale)
     step = module.step
     card = replace(card, bands=module.bands, roles=roles, multiple_of=step, padded_to=step)
     check_inputs(card)

@@ -86,6 +86,10 @@ class AttributionTask(Task):
         question, labels = self.request.question, self.request.labels
         if labels is not None:
             question = {**question, "segments": labels()}
+        if question["box"] is not None:
+            # It is drawn on the image, and asked of the result.
+            ratio = self.request.run.load().card.ratio
+            question = {**question, "box": question["box"].scale(ratio)}
         found = api.attribute_elsewhere(
             self._worker,
             self.request.run.subject,

@@ -29,14 +29,16 @@ class Compared(NamedTuple):
     """What a result is compared with in place of its source."""
 
     layer: ImageLayer
-    corner: tuple[int, int] = (0, 0)
+    corner: tuple[float, float] = (0, 0)
     """Level-0 row and column of the source on which the layer begins."""
+    ratio: float = 1
+    """Its pixels along one of the source."""
 
     @classmethod
     def of(cls, variant: Variant) -> Compared:
         """Return a result."""
-        box = variant.shown.box
-        return cls(variant.layer, (box.y0, box.x0))
+        box, ratio = variant.shown.box, float(variant.shown.result.image.resampling)
+        return cls(variant.layer, (box.y0 / ratio, box.x0 / ratio), ratio)
 
 
 class ShownLayers:
@@ -144,13 +146,16 @@ FAILURE = "Comparing failed"
 class LayerPixels:
     """What a layer shows, read without the layer: callable from any thread.
 
-    `corner` is the level-0 row and column of the image on which the layer begins.
+    `corner` is the level-0 row and column of the image on which the layer begins, `ratio` how many
+    pixels it has along one of the image.
     """
 
-    def __init__(self, layer: ImageLayer, corner: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self, layer: ImageLayer, corner: tuple[float, float] = (0, 0), ratio: float = 1
+    ) -> None:
         self._levels = list(layer.data) if layer.multiscale else [layer.data]
         self._rgb = bool(layer.rgb)
-        self._corner = corner
+        self._corner, self._ratio = corner, ratio
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -228,7 +233,7 @@ class LayerPixels:
     def _factors(self, level: Any) -> tuple[float, float]:
         """Return level-0 pixels per pixel of a level; a half with a whole last pixel is a half."""
         (h0, w0), (h, w) = self.size, self._size(level)
-        return _factor(h0, h), _factor(w0, w)
+        return _factor(h0, h) / self._ratio, _factor(w0, w) / self._ratio
 
     def _size(self, level: Any) -> tuple[int, int]:
         height, width = level.shape[:2] if self._rgb else level.shape[-2:]

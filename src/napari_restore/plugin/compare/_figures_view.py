@@ -188,7 +188,10 @@ class FiguresView(Section):
 
     def offer(self) -> None:
         current = self.state.current
-        fitting = references_for(self.viewer, current.source) if current is not None else []
+        fitting = []
+        # Pixels of another size are not compared.
+        if current is not None and current.shown.result.image.resampling == 1:
+            fitting = references_for(self.viewer, current.source)
         none = "Nothing" if fitting else "No layer of the same size and place"
         names = [(layer.name, layer) for layer in fitting]
         self.reference.offer([(none, None), *names], self.reference.currentData())

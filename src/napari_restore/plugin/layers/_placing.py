@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -297,6 +298,17 @@ def enlarged(matrix: Matrix, scale: int) -> Matrix:
     """Return the matrix of a level, `scale` times smaller, placed as napari places levels."""
     steps = np.eye(len(matrix))
     steps[-3, -3] = steps[-2, -2] = scale
+    return matrix @ steps
+
+
+def resampled(matrix: Matrix, ratio: Fraction) -> Matrix:
+    """Return the matrix of a result with `ratio` times as many pixels along a side.
+
+    Its pixels cover those of the image: their edges meet, not their middles.
+    """
+    steps, shift = np.eye(len(matrix)), (1 / float(ratio) - 1) / 2
+    steps[-3, -3] = steps[-2, -2] = 1 / float(ratio)
+    steps[-3, -1] = steps[-2, -1] = shift
     return matrix @ steps
 
 

@@ -26,7 +26,13 @@ from napari_restore.plugin.layers._display import (
     without_light,
 )
 from napari_restore.plugin.layers._growth import Growth
-from napari_restore.plugin.layers._placing import data_to_world, enlarged, scale_and_affine, shifted
+from napari_restore.plugin.layers._placing import (
+    data_to_world,
+    enlarged,
+    resampled,
+    scale_and_affine,
+    shifted,
+)
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
@@ -83,6 +89,7 @@ class ResultLayer:
         shown = source.metadata.get("napari_restore", result.image)
         bands = shown_bands(source, shown) if source.rgb else ()
         self._levels = [GrowingLevel(result, self._done, bands, box, k) for k in range(steps + 1)]
+        placed = resampled(enlarged(data_to_world(source), scale), result.image.resampling)
         coarsest = self._levels[-1]
         self._coarsest = np.full(coarsest.shape, coarsest.nothing, coarsest.dtype)
         arrays = [*(level.lazy() for level in self._levels[:-1]), self._coarsest]
@@ -93,7 +100,7 @@ class ResultLayer:
             multiscale=len(self._arranged) > 1,
             rgb=source.rgb,
             cache=False,
-            **scale_and_affine(shifted(enlarged(data_to_world(source), scale), box.y0, box.x0)),
+            **scale_and_affine(shifted(placed, box.y0, box.x0)),
             units=source.units,
             axis_labels=source.axis_labels,
             **_display_of(source),

@@ -88,7 +88,7 @@ def variant_of_stored(
     shown.finish(result)
     # The user consented when the model was loaded.
     trust = api.code_file(str(kept.task["model"]["model"])) is not None
-    request = request_of_stored(kept, result.image, trust=trust)
+    request = request_of_stored(kept, result.image.given, trust=trust)
     variant = Variant(request, source, kept.method, shown, record=result.record, result=result)
     insert_above(viewer, source, shown.layer)
     return variant

@@ -68,10 +68,11 @@ def area_of(source: Plan | RunRequest) -> str:
     if isinstance(source, RunRequest):
         targets, mask = source.area.targets, source.area.mask
     else:
-        targets, mask = source.targets, source.target.mask
+        targets, mask = tuple(source.given_targets), source.target.mask
     if mask is not None:
         return target_of_mask(mask).value
-    if targets == (Region(0, 0, source.image.height, source.image.width),):
+    image = source.image.given
+    if targets == (Region(0, 0, image.height, image.width),):
         return "whole image"
     y0, x0, y1, x1 = zip(*targets, strict=True)
     several = f"{len(targets)} boxes in " if len(targets) > 1 else ""

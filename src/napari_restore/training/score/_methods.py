@@ -154,7 +154,14 @@ def methods_of(
     named = load_named(models, weights=weights, parameters=parameters, trust=trust, taken=(INPUT,))
     requested = [EvaluatedMethod(label, "model", model) for label, model in named]
     for method in requested:
-        if method.model.card.light:
+        card = method.model.card
+        if card.ratio != 1:
+            raise BadParameter(
+                f"The results of model {card.id} have {card.ratio} times as many pixels along a side: "
+                "they are not compared with clear pictures of the size of the input.",
+                "Leave it out.",
+            )
+        if card.light:
             raise BadParameter(
                 f"Model {method.model.card.id} gives light, which no clear picture shows.",
                 "Leave it out.",

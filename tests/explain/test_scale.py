@@ -1,0 +1,134 @@
+"""Attribution of results of another size: the box is on their grid, the map on the image's."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from tests.support import scaling_networks
+from tests.support.scaling_networks import enlarging, shrinking
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
+
+import napari_restore as nr
+from napari_restore import Region, api
+from napari_restore.errors import BadParameter, BadRegion
+from napari_restore.models.published.swinir import SwinIR
+
+SCENE = np.random.default_rng(0).random((48, 57, 3)).astype(np.float32)
+SIGMA, SIDE, STEPS = 1.2, 9, 5
+
+
+def planes_of(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
+
+
+def on_whole(attribution: nr.Attribution) -> np.ndarray:
+    """Return the map on all of the scene."""
+    whole = np.zeros_like(SCENE)
+    whole[attribution.region.slices] = attribution.map
+    return whole
+
+
+def blurred(x: Tensor, sigma: float) -> Tensor:
+    at = torch.arange(SIDE, dtype=torch.float64) - SIDE // 2
+    # LAM's code adds as little, so that 0 is a blur, too.
+    weights = torch.exp(-(at[:, None] ** 2 + at**2) / (2 * (sigma + 1e-5) ** 2))
+    kernel = (weights / weights.sum()).float().expand(3, 1, SIDE, SIDE)
+    return conv2d(pad(x, (SIDE // 2,) * 4, mode="replicate"), kernel, groups=3)
+
+
+def literal_lam(network: nn.Module, x: Tensor, box: Region) -> Tensor:
+    """Return LAM as its public code computes it: gradients on a blurring path, times its steps."""
+    path = [blurred(x, SIGMA * (1 - step / STEPS)) for step in range(STEPS + 1)]
+    total = torch.zeros_like(x)
+    for before, picture in itertools.pairwise(path):
+        leaf = picture.clone().requires_grad_(True)
+        y = network(leaf)[..., box.y0 : box.y1 + 1, box.x0 : box.x1 + 1]
+        down, across = y[..., 1:, :-1] - y[..., :-1, :-1], y[..., :-1, 1:] - y[..., :-1, :-1]
+        (gradient,) = torch.autograd.grad(torch.sqrt(down**2 + across**2 + 1e-12).sum(), leaf)
+        total += gradient * (picture - before)
+    return total
+
+
+@pytest.mark.slow
+def test_lam_of_super_resolution_is_the_literal_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = SwinIR(
+        width=12,
+        depths=(2, 2),
+        heads=(2, 2),
+        window=4,
+        hidden=24,
+        scale=2,
+        upsampler="pixelshuffle",
+        features=8,
+    ).eval()
+    box = Region(31, 45, 47, 61)
+    found = nr.attribute(
+        SCENE, network, box, method="lam-2021", steps=STEPS, scratch=tmp_path, progress=False
+    )
+    record = found.record["attribution"]
+    assert (record["output_box"], record["box"]) == ([31, 45, 47, 61], [15, 22, 24, 31])
+    expected = literal_lam(network, planes_of(SCENE), box)[0].permute(1, 2, 0).detach().numpy()
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(on_whole(found), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "box"),
+    [
+        (enlarging(2), Region(17, 20, 41, 55)),
+        (enlarging(3), Region(100, 91, 131, 120)),
+        (shrinking(2), Region(3, 5, 14, 21)),
+    ],
+)
+def test_integrated_gradients(module: nn.Module, box: Region, tmp_path: Path) -> None:
+    options = {"method": "ig", "objective": "mean", "baseline": "zero"}
+    scene = SCENE[:, :56]
+    found = nr.attribute(
+        scene, module, box, steps=4, rule="right", scratch=tmp_path, progress=False, **options
+    )
+    x = planes_of(scene)
+    total = torch.zeros_like(x)
+    for step in range(1, 5):
+        leaf = (x * step / 4).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(module(leaf)[(..., *box.slices)].mean(), leaf)
+        total += gradient / 4
+    expected = (total * x)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(
+        on_whole(found)[:, :56], expected, rtol=0, atol=1e-5 * expected.max()
+    )
+    assert (expected != 0).any(axis=2).sum() < expected.shape[0] * expected.shape[1] / 2
+
+
+@pytest.mark.slow
+def test_it_is_repeated_from_its_record(tmp_path: Path) -> None:
+    path = tmp_path / "scene.png"
+    PIL.Image.fromarray((SCENE * 255).astype(np.uint8)).save(path)
+    code = Path(scaling_networks.__file__).read_text("utf-8")
+    (tmp_path / "net.py").write_text(f"{code}\n\ndef make():\n    return enlarging(2)\n", "utf-8")
+    model = nr.load_model(f"{tmp_path / 'net.py'}:make", trust=True)
+    box = Region(17, 20, 41, 55)
+    found = nr.attribute(path, model, box, method="ig", steps=3, progress=False)
+    again = api.repeat_attribution(found.record, trust=True)
+    np.testing.assert_array_equal(again.map, found.map)
+    assert again.record["attribution"]["output_box"] == list(box)
+
+
+def test_what_a_box_of_results_cannot_be(tmp_path: Path) -> None:
+    model = nr.load_model(enlarging(2), card={"bands": 3, "halo": 3, "scale": 2})
+    with pytest.raises(BadRegion, match="outside of the result of array, which has 114 × 96"):
+        nr.attribute(SCENE, model, Region(0, 114, 9, 123), method="ig", progress=False)
+    with pytest.raises(BadParameter, match="a polygon is drawn on those of the image"):
+        corners = [(0, 0), (9, 0), (9, 9)]
+        nr.attribute(SCENE, model, polygon=corners, method="ig", progress=False)
+    with pytest.raises(BadParameter, match="another size than the image, and is no baseline"):
+        nr.attribute(
+            SCENE, model, Region(0, 0, 9, 9), method="ig", baseline="output", progress=False
+        )
