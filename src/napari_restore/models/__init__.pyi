@@ -36,6 +36,7 @@ from ._model import (
     placed_at,
 )
 from ._named import Labelled, Named, label_of, load_named, named
+from ._onnx import OnnxNetwork, network_in, sloped
 from ._own_attention import OwnAttention
 from ._program import TorchProgram, windows_along
 from ._propose import Proposal, propose, write_card
@@ -96,6 +97,7 @@ __all__ = [
     "ModelCard",
     "ModelEntry",
     "Named",
+    "OnnxNetwork",
     "OwnAttention",
     "Parameter",
     "Proposal",
@@ -145,6 +147,7 @@ __all__ = [
     "load_named",
     "model_ids",
     "named",
+    "network_in",
     "one_shot_statistics",
     "overview_factor",
     "pad_to_multiple",
@@ -164,6 +167,7 @@ __all__ = [
     "sha256_of_file",
     "sha256_of_state",
     "shipped_weights",
+    "sloped",
     "ships",
     "stitch",
     "structures",
