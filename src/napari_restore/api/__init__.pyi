@@ -88,6 +88,7 @@ from ._images import (
     sensor_bands,
     sensor_text,
 )
+from ._model_export import export_model, exported_inputs
 from ._models import (
     code_file,
     inputs_in_words,
@@ -194,6 +195,8 @@ __all__ = [
     "evaluate",
     "explainers",
     "explainers_of",
+    "export_model",
+    "exported_inputs",
     "file_before_upload",
     "folder_command",
     "forget_result",

@@ -21,6 +21,7 @@ from ._context import (
     context_of,
     overview_factor,
 )
+from ._exported import Exported
 from ._exposure_curves import pairs_of, sampled_values
 from ._frozen import frozen_copy, is_frozen
 from ._known import known_network
@@ -90,6 +91,7 @@ __all__ = [
     "ContextPass",
     "Counts",
     "CutModel",
+    "Exported",
     "HeadOutputs",
     "Labelled",
     "LayerTokens",
@@ -167,8 +169,8 @@ __all__ = [
     "sha256_of_file",
     "sha256_of_state",
     "shipped_weights",
-    "sloped",
     "ships",
+    "sloped",
     "stitch",
     "structures",
     "to_windows",

@@ -293,7 +293,7 @@ def _from_onnx(path: Path, card: Card | None, parameters: Mapping[str, Any]) -> 
     file = OnnxFile(path)
     takes_level = said.noise_level is not None and said.noise_as == "argument"
     network = OnnxNetwork(file, said.output, takes_level=takes_level)
-    module = TorchProgram(network, network.fixed, network.shape[0])
+    module = TorchProgram(network, network.fixed, network.shape[0], int(takes_level))
     return _of_program(module, full_card, path, parameters, network.band_counts, file.sha256)
 
 

@@ -34,8 +34,10 @@ _GLOBAL = frozenset(
 )
 """Operators that make a value of all pixels, or of one that may lie anywhere."""
 _SPATIAL = frozenset({2, 3, -1, -2})
-_WORKSPACE = 1.5
-"""Bytes that onnxruntime takes per byte of live tensors, for reordered copies of them."""
+_WORKSPACE = 1.25
+"""Bytes that onnxruntime takes per byte of live tensors, for reordered copies of them …"""
+_FEWEST_CHANNELS = 8
+"""… which have at least so many channels."""
 _SLOPE: ContextVar[float] = ContextVar("slope", default=0.0)
 
 
@@ -393,9 +395,7 @@ def _live_per_pixel(model: Any, bands: int) -> float:
     graph = copied.graph
     dims = graph.input[0].type.tensor_type.shape.dim
     sizes = (1, bands, _TRIAL_SIDE, _TRIAL_SIDE)
-    sides = [
-        dim.dim_value or size for dim, size in zip(dims, sizes, strict=False)
-    ]
+    sides = [dim.dim_value or size for dim, size in zip(dims, sizes, strict=False)]
     for dim, size in zip(dims, sides, strict=False):
         dim.dim_value = size
     # Its names of sizes would stand against the numbers.
@@ -434,5 +434,7 @@ def _bytes_of(kind: Any) -> int:
     sizes = [dim.dim_value for dim in kind.shape.dim]
     if not all(sizes):
         return 0
+    if len(sizes) == 4:
+        sizes[1] = max(sizes[1], _FEWEST_CHANNELS)
     # Nearly all are float32; the others are small.
     return 4 * int(np.prod(sizes)) if sizes else 4
