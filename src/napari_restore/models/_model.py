@@ -183,8 +183,8 @@ class RestorationModel(nn.Module):
     def exported(self) -> Exported:
         """Return the model as one graph of tensors. Raises `BadModel` where it is none."""
         raise BadModel(
-            f"{self.card.id} cannot be exported: it is no single network, but steps over all of the "
-            "image that this program takes.",
+            f"{self.card.id} cannot be exported: it computes pixels from statistics or sweeps over all of "
+            "the image, which one graph does not hold.",
             "Those that can are atmosphere, haze-unet, hint-small-denoise, ipl-small and local networks "
             "of your own.",
         )
