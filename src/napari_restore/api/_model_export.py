@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import threading
-import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_restore._replacing import replacing
 from napari_restore.api._images import Pathlike, Region, open_image
 from napari_restore.api._models import as_model
-from napari_restore.errors import BadModel, BadOutput, BadParameter, RestoreError, option
+from napari_restore.errors import BadModel, BadOutput, BadParameter, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +21,6 @@ if TYPE_CHECKING:
 
     from napari_restore.models import Exported, RestorationModel
 
-SUFFIXES = (".onnx", ".pt2")
-MOST = 1e-4
-"""Largest difference between a written file and the model, in values of [0, 1]."""
-_OPSET = 18
 _SIDES = ((256, 384), (136, 200))
 """Height and width of the parts of the sample that a file is compared on."""
 _CORNER = (700, 900)
@@ -69,6 +61,8 @@ def export_model(
     ------
     BadModel, BadOutput, BadParameter
     """
+    from napari_restore.models import write_graph
+
     target, loaded = Path(path), as_model(model)
     _check_target(target, overwrite)
     graph = loaded.exported()
@@ -77,15 +71,7 @@ def export_model(
     examples = [_example(loaded, graph, *each) for each in sides]
     metadata = _metadata(loaded, graph, size)
     try:
-        with replacing(target) as part:
-            _write(loaded, graph, part, examples[0][0], size, metadata)
-            worst = max(_difference(part, graph, *each) for each in examples)
-            if not worst <= MOST:
-                raise BadModel(
-                    f"The file of {loaded.card.id} differs from the model by {worst:.2g}, so it is not "
-                    "kept.",
-                    "Please report this.",
-                )
+        worst = write_graph(loaded.card.id, graph, target, examples, size=size, metadata=metadata)
     except OSError as error:
         raise BadOutput(
             f"{target.name} cannot be written ({error.strerror}).", "Choose another place."
@@ -136,10 +122,12 @@ def exported_inputs(
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
-    if target.suffix.lower() not in SUFFIXES:
+    from napari_restore.models import GRAPHS
+
+    if target.suffix.lower() not in GRAPHS:
         raise BadOutput(
             f"{target.name} names no format of graphs.",
-            f"Its name must end in {' or '.join(SUFFIXES)}.",
+            f"Its name must end in {' or '.join(GRAPHS)}.",
         )
     if target.exists() and not overwrite:
         raise BadOutput(
@@ -199,120 +187,6 @@ def _example(
         tensors = tuple(each.clone() for each in graph.tensors(x, statistics))
         restored = model(x, statistics or None)
     return tensors, restored
-
-
-def _write(
-    model: RestorationModel,
-    graph: Exported,
-    part: Path,
-    tensors: tuple[Tensor, ...],
-    size: int | None,
-    metadata: dict[str, str],
-) -> None:
-    """Write the graph; raises `BadModel`."""
-    import torch
-
-    copies = tuple(each.detach().clone() for each in tensors)
-    try:
-        # Exporters print graphs where they fail.
-        quiet = contextlib.redirect_stdout(io.StringIO())
-        with torch.no_grad(), warnings.catch_warnings(), quiet:
-            # What holds for one size only is known, and compared below.
-            warnings.simplefilter("ignore")
-            write = _write_onnx if part.suffix.lower() == ".onnx" else _write_pt2
-            write(graph, part, copies, size, metadata)
-    except (RestoreError, OSError):
-        raise
-    except Exception as error:  # exporters raise anything
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise BadModel(
-            f"{model.card.id} cannot be exported as {part.suffix}: {first}.",
-            f"Try {' or '.join(s for s in SUFFIXES if s != part.suffix.lower())}, or name a size with "
-            f"{option('size', 512)}.",
-        ) from error
-
-
-def _write_onnx(
-    graph: Exported,
-    part: Path,
-    tensors: tuple[Tensor, ...],
-    size: int | None,
-    metadata: dict[str, str],
-) -> None:
-    import onnx
-    import torch
-
-    axes = {2: "height", 3: "width"}
-    maps = [name for name, each in zip(graph.names, tensors, strict=True) if each.ndim == 4]
-    torch.onnx.export(
-        graph.module.eval(),
-        tensors,
-        str(part),
-        dynamo=False,
-        input_names=list(graph.names),
-        output_names=["restored"],
-        dynamic_axes=None if size else dict.fromkeys((*maps, "restored"), axes),
-        opset_version=_OPSET,
-    )
-    made = onnx.load(part)
-    onnx.helper.set_model_props(made, metadata)
-    # The exporter does not know the shape behind reshaped parts.
-    shape = made.graph.output[0].type.tensor_type.shape
-    shape.ClearField("dim")
-    for side in (1, 3, size or "height", size or "width"):
-        dim = shape.dim.add()
-        if isinstance(side, int):
-            dim.dim_value = side
-        else:
-            dim.dim_param = side
-    if (bands := tensors[0].shape[1]) % 3:
-        shape.dim[1].dim_value = bands
-    onnx.checker.check_model(made)
-    onnx.save(made, part)
-
-
-def _write_pt2(
-    graph: Exported,
-    part: Path,
-    tensors: tuple[Tensor, ...],
-    size: int | None,
-    metadata: dict[str, str],
-) -> None:
-    import torch
-
-    step = graph.multiple_of
-    height, width = (torch.export.Dim(name, min=2, max=1 << 16) for name in ("height", "width"))
-    # `1 * dim` would be another dimension.
-    sides = {2: step * height, 3: step * width} if step > 1 else {2: height, 3: width}
-    shapes = tuple(sides if each.ndim == 4 else None for each in tensors)
-    program = torch.export.export(
-        graph.module.eval(), tensors, dynamic_shapes=None if size else shapes, strict=False
-    )
-    torch.export.save(program, part, extra_files={"napari_restore.json": json.dumps(metadata)})
-
-
-def _difference(
-    part: Path, graph: Exported, tensors: tuple[Tensor, ...], restored: Tensor
-) -> float:
-    """Return the largest difference of what the file makes of `tensors` from what the model made."""
-    import torch
-
-    if part.suffix.lower() == ".onnx":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(
-            str(part), sess_options=options, providers=["CPUExecutionProvider"]
-        )
-        given = {n: each.numpy() for n, each in zip(graph.names, tensors, strict=True)}
-        made = torch.from_numpy(session.run(None, given)[0])
-    else:
-        with torch.inference_mode():
-            made = torch.export.load(part).module()(*tensors)
-    if made.shape != restored.shape:
-        return float("inf")
-    return float((made - restored).abs().max())
 
 
 def _metadata(model: RestorationModel, graph: Exported, size: int | None) -> dict[str, str]:

@@ -24,6 +24,7 @@ from ._context import (
 from ._exported import Exported
 from ._exposure_curves import pairs_of, sampled_values
 from ._frozen import frozen_copy, is_frozen
+from ._graph_file import GRAPHS, write_graph
 from ._known import known_network
 from ._layers import from_windows, pad_to_multiple, reflected, to_windows
 from ._load import RANDOM_WEIGHTS, load, random_twin, shipped_weights
@@ -76,6 +77,7 @@ from .traced import CutModel, Uncut, cut_into_sweeps
 __all__ = [
     "BINS",
     "BLOCK",
+    "GRAPHS",
     "HAZE_EXPONENT",
     "RANDOM_WEIGHTS",
     "RESTORED",
@@ -177,4 +179,5 @@ __all__ = [
     "transmission_at",
     "windows_along",
     "write_card",
+    "write_graph",
 ]
