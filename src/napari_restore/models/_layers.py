@@ -57,7 +57,8 @@ class Doubling(nn.ConvTranspose2d):
 
 def is_exporting() -> bool:
     """Return whether a graph for other programs is being made: it must hold for images of any size."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing or torch.compiler.is_compiling()
 
 
 def pad_to_multiple(x: Tensor, multiple: int, smallest: int = 1) -> Tensor:
