@@ -100,6 +100,7 @@ def test_a_network_of_ones_own_goes_out_and_in_again(tmp_path, picture, suffix):
     np.testing.assert_allclose(restored(picture, again), restored(picture, model), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_is(tmp_path):
     path = tmp_path / "net.onnx"
     made = nr.export_model(Blur(), path, size=64)
@@ -114,6 +115,7 @@ def test_the_file_says_what_it_is(tmp_path):
     assert session.get_inputs()[0].shape == session.get_outputs()[0].shape == [1, 3, 64, 64]
 
 
+@pytest.mark.slow
 def test_the_pt2_says_the_same(tmp_path):
     made = nr.export_model(Blur(), tmp_path / "net.pt2", size=64)
     extra = {"napari_restore.json": ""}
@@ -121,6 +123,7 @@ def test_the_pt2_says_the_same(tmp_path):
     assert json.loads(extra["napari_restore.json"]) == made["metadata"]
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
     class Other(Blur):
         pass

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore.api._images import Pathlike, Region, open_image
-from napari_restore.api._models import as_model
+from napari_restore.api._models import as_model, load_model
 from napari_restore.errors import BadModel, BadOutput, BadParameter, option
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ def export_model(
     """
     from napari_restore.models import write_graph
 
-    target, loaded = Path(path), as_model(model)
+    target, loaded = Path(path), load_model(model)
     _check_target(target, overwrite)
-    graph = loaded.exported()
+    graph = _measured(loaded)
     _check_size(loaded, graph, size)
     sides = _SIDES if size is None else ((size, size),)
     examples = [_example(loaded, graph, *each) for each in sides]
@@ -142,6 +143,17 @@ def _check_target(target: Path, overwrite: bool) -> None:
                 f"Writing {target.name} needs {package}, which is not installed.",
                 "Install it with: pip install 'napari-restore[onnx]'",
             )
+
+
+def _measured(model: RestorationModel) -> Exported:
+    """Return the graph of `model`; of one of the user's own halo and reach are measured first."""
+    from napari_restore.engine import probe
+
+    graph = model.exported()
+    if not model.takes_whole:
+        return graph
+    found = probe(model)
+    return replace(graph, whole=graph.whole or bool(found.why_whole(1, 1)))
 
 
 def _check_size(model: RestorationModel, graph: Exported, size: int | None) -> None:
