@@ -77,7 +77,7 @@ def export_model(
         raise BadOutput(
             f"{target.name} cannot be written ({error.strerror}).", "Choose another place."
         ) from error
-    inputs = {
+    inputs: dict[str, list[Any]] = {
         name: list(each.shape) for name, each in zip(graph.names, examples[0][0], strict=True)
     }
     if size is None:
