@@ -54,7 +54,7 @@ ALLOWED = {
     },
     "api": {
         *("errors", "_garbage", "questions", "records", "_format", "metrics", "images", "models"),
-        *("engine", "explain", "training"),
+        *("engine", "explain", "training", "sample"),
     },
     "": {"engine", "api"},
     "__main__": {"commands"},

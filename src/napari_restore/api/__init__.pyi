@@ -89,6 +89,7 @@ from ._images import (
     sensor_text,
     unfit_options,
 )
+from ._model_export import export_model, exported_inputs
 from ._models import (
     code_file,
     inputs_in_words,
@@ -195,6 +196,8 @@ __all__ = [
     "evaluate",
     "explainers",
     "explainers_of",
+    "export_model",
+    "exported_inputs",
     "file_before_upload",
     "folder_command",
     "forget_result",

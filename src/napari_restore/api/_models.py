@@ -36,8 +36,8 @@ def load_model(
     ----------
     model
         An id of ``napari-restore models``; ``"FILE.py:factory"``; a weights file, or a folder with one, whose
-        network is known by its tensors or named on the card beside it; an exported .pt2 program or
-        TorchScript; or a `torch.nn.Module` from and to
+        network is known by its tensors or named on the card beside it; an exported .pt2 program,
+        TorchScript or an .onnx model; or a `torch.nn.Module` from and to
         (N, C, H, W) float32 in [0, 1]. A module is copied with its present weights, and stays as it
         is; so is a loaded model in training.
     weights
@@ -219,7 +219,7 @@ def inspect_model(
     """Determine the architecture of a model file, and propose a card for it.
 
     `path` is a .safetensors, .pth, .pt or .ckpt file of weights, an exported .pt2
-    program or ``"FILE.py:factory"``. The model is run on synthetic tiles: not for
+    program, an .onnx model or ``"FILE.py:factory"``. The model is run on synthetic tiles: not for
     the GUI thread. Programs and Python run only with `trust`; `card` has fields that are known of it;
     `emit` is called with the events of measuring. Raises `MissingWeights`, `BadModel`.
     """

@@ -22,6 +22,7 @@ from napari_restore.commands import (
     _attend,
     _attribute,
     _evaluate,
+    _export_model,
     _fuse,
     _haze,
     _info,
@@ -205,6 +206,15 @@ def build_parser() -> Parser:
 
     _add_inspect(
         _command(commands, "inspect", _inspect.inspect, "tell which network a model file is")
+    )
+
+    _export_model.add(
+        _command(
+            commands,
+            "export-model",
+            _export_model.export_model,
+            "write a model as a file that other programs run",
+        )
     )
 
     info = _command(commands, "info", _info.info, "describe an image", computes=False)

@@ -21,8 +21,10 @@ from ._context import (
     context_of,
     overview_factor,
 )
+from ._exported import Exported
 from ._exposure_curves import pairs_of, sampled_values
 from ._frozen import frozen_copy, is_frozen
+from ._graph_file import GRAPHS, write_graph
 from ._known import known_network
 from ._layers import from_windows, pad_to_multiple, reflected, to_windows
 from ._load import RANDOM_WEIGHTS, load, random_twin, shipped_weights
@@ -36,6 +38,7 @@ from ._model import (
     placed_at,
 )
 from ._named import Labelled, Named, label_of, load_named, named
+from ._onnx import OnnxNetwork, network_in, sloped
 from ._own_attention import OwnAttention
 from ._program import TorchProgram, windows_along
 from ._propose import Proposal, propose, write_card
@@ -82,6 +85,7 @@ from .traced import CutModel, Uncut, cut_into_sweeps
 __all__ = [
     "BINS",
     "BLOCK",
+    "GRAPHS",
     "HAZE_EXPONENT",
     "RANDOM_WEIGHTS",
     "RESTORED",
@@ -97,6 +101,7 @@ __all__ = [
     "ContextPass",
     "Counts",
     "CutModel",
+    "Exported",
     "HeadOutputs",
     "Labelled",
     "LayerTokens",
@@ -106,6 +111,7 @@ __all__ = [
     "Named",
     "OnInputGrid",
     "OnOutputGrid",
+    "OnnxNetwork",
     "OwnAttention",
     "Parameter",
     "Proposal",
@@ -155,6 +161,7 @@ __all__ = [
     "load_named",
     "model_ids",
     "named",
+    "network_in",
     "on_input_grid",
     "on_output_grid",
     "one_shot_statistics",
@@ -178,6 +185,7 @@ __all__ = [
     "sha256_of_state",
     "shipped_weights",
     "ships",
+    "sloped",
     "stitch",
     "structures",
     "to_windows",
@@ -185,4 +193,5 @@ __all__ = [
     "unpacked",
     "windows_along",
     "write_card",
+    "write_graph",
 ]

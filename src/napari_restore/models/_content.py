@@ -22,6 +22,7 @@ from napari_restore.models._adapted import changes
 from napari_restore.models._card import ModelCard
 from napari_restore.models._code import file_digest, is_installed
 from napari_restore.models._model import WITHOUT, RestorationModel
+from napari_restore.models._onnx import OnnxFile
 from napari_restore.models._weights import sha256_of_state
 from napari_restore.models._wrap import WrappedModel
 
@@ -50,6 +51,7 @@ _PARTS_OF: tuple[tuple[tuple[type, ...], Callable[[Any], Iterable[Any]]], ...] =
     ((list,), list),
     ((dict,), lambda mapping: [part for pair in list(mapping.items()) for part in pair]),
     ((ModelCard,), lambda card: [getattr(card, name) for name in DECIDING]),
+    ((OnnxFile,), lambda file: [file.sha256]),
     (
         (
             types.BuiltinFunctionType,

@@ -94,7 +94,7 @@ def continued(values: Tensor, known: Tensor) -> Tensor:
         for step in steps:
             taken = ~known[..., step] & known[..., step + earlier]
             values[..., step] = torch.where(taken, values[..., step + earlier], values[..., step])
-            known[..., step] |= taken
+            known[..., step] = known[..., step] | taken
     return values
 
 

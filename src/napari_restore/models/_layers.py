@@ -38,6 +38,9 @@ class Doubling(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         assert self.bias is not None
+        if is_exporting():
+            # As other programs know it.
+            return super().forward(x)
         # Channels last again: the kernel depends on the memory layout.
         kernel = self._kernel().contiguous(memory_format=torch.channels_last)
         four = conv2d(x, kernel, self.bias.repeat_interleave(4), padding=1)
@@ -50,6 +53,12 @@ class Doubling(nn.ConvTranspose2d):
         # (inputs, outputs, 2, 3, 2, 3): parity of the row, its taps; the same of columns.
         taken = padded[:, :, rows][..., rows]
         return taken.permute(1, 2, 4, 0, 3, 5).reshape(-1, self.in_channels, 3, 3)
+
+
+def is_exporting() -> bool:
+    """Return whether a graph for other programs is being made: it must hold for images of any size."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing or torch.compiler.is_compiling()
 
 
 def pad_to_multiple(x: Tensor, multiple: int, smallest: int = 1) -> Tensor:

@@ -20,6 +20,8 @@ from napari_restore.models._code import code_digest, forget_changed, is_script
 from napari_restore.models._frozen import frozen_copy, is_frozen
 from napari_restore.models._known import known_network
 from napari_restore.models._model import RestorationModel
+from napari_restore.models._onnx import SUFFIX as ONNX
+from napari_restore.models._onnx import OnnxFile, OnnxNetwork
 from napari_restore.models._program import TorchProgram, band_counts, batch_size, fixed_shape
 from napari_restore.models._registry import ModelEntry, entry_of, model_ids, structures
 from napari_restore.models._script import (
@@ -56,8 +58,8 @@ def load(
         A registered id; ``"FILE.py:factory"``; the path of a .safetensors or .pth
         file, or of a folder with one, whose network is the one that its card (NAME.json beside it, or
         `card`) names in the field ``model``, or is known by the names and shapes of its tensors; the
-        path of an exported .pt2 program or of TorchScript; or a torch module, which is copied
-        and stays as it is.
+        path of an exported .pt2 program, of TorchScript or of an .onnx model; or a torch module, which
+        is copied and stays as it is.
         Where a program, a module or a factory comes without a card, its bands and `multiple_of` are measured.
     weights
         A .safetensors or .pth file, or ``"random:SEED"``; None: those that come with the model.
@@ -102,6 +104,9 @@ def load(
     if suffix == ".pt2" or (suffix in _weights.SUFFIXES and is_script(Path(name))):
         spec |= {"model": str(Path(name).resolve()), "code": True}
         return _ready(_from_program(Path(name), card, values, trust), weights, spec)
+    if suffix == ONNX:
+        spec["model"] = str(Path(name).resolve())
+        return _ready(_from_onnx(Path(name), card, values), weights, spec)
     if suffix in _weights.SUFFIXES:
         spec["model"] = str(Path(name).resolve())
         return _from_weights(Path(name), weights, card, values, spec)
@@ -278,11 +283,35 @@ def _from_program(
         raise BadModel(
             f"{path.name} is no exported program: {error}", "Export it again."
         ) from error
-    model = _wrapped(module, full_card, path.stem, parameters, counts)
+    return _of_program(module, full_card, path, parameters, counts, _weights.sha256_of_file(path))
+
+
+def _from_onnx(path: Path, card: Card | None, parameters: Mapping[str, Any]) -> RestorationModel:
+    if not path.is_file():
+        raise BadModel(f"There is no file {path}.", "Check the path.")
+    full_card = _over_beside(card, path)
+    said = as_card(full_card or {}, ModelCard(path.stem, path.stem, ""))
+    file = OnnxFile(path)
+    takes_level = said.noise_level is not None and said.noise_as == "argument"
+    network = OnnxNetwork(file, said.output, takes_level=takes_level)
+    module = TorchProgram(network, network.fixed, network.shape[0], int(takes_level))
+    return _of_program(module, full_card, path, parameters, network.band_counts, file.sha256)
+
+
+def _of_program(
+    module: TorchProgram,
+    card: Card | None,
+    path: Path,
+    parameters: Mapping[str, Any],
+    counts: Sequence[int],
+    digest: str,
+) -> RestorationModel:
+    """Return the model of the program in the file `path`; one of a single size states its windows."""
+    model = _wrapped(module, card, path.stem, parameters, counts)
     if module.fixed is not None:
         step, halo = model.card.multiple_of, max(model.card.halo, module.margin)
         model.card = replace(model.card, multiple_of=math.lcm(step, module.step), halo=halo)
-    model.card = replace(model.card, weights_sha256=_weights.sha256_of_file(path))
+    model.card = replace(model.card, weights_sha256=digest)
     return model
 
 

@@ -88,7 +88,8 @@ def label_of(parsed: Named) -> str:
     else:
         # The file of a model is known by its stem; ids have no suffix.
         path = Path(parsed.model)
-        name = path.stem if path.suffix in (".safetensors", ".pth", ".pt", ".pt2") else path.name
+        suffixes = (".safetensors", ".pth", ".pt", ".pt2", ".onnx")
+        name = path.stem if path.suffix in suffixes else path.name
     parts = [f"{key}={value}" for key, value in parsed.parameters.items()]
     if parsed.weights is not None:
         weights = parsed.weights

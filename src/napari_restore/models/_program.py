@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from napari_restore.errors import BadModel
 from napari_restore.models._layers import reflected
+from napari_restore.models._onnx import network_in, sloped
 from napari_restore.models._unfit import BAND_COUNTS, image_in, misfit
 
 if TYPE_CHECKING:
@@ -83,13 +84,15 @@ class TorchProgram(nn.Module):
         program: nn.Module,
         fixed: tuple[int, int, int, int] | None = None,
         count: int | None = None,
+        others: int = 0,
     ) -> None:
         """Wrap `program`.
 
-        `fixed` is its (count, bands, height, width), `count` that of its images alone.
+        `fixed` is its (count, bands, height, width), `count` that of its images alone; it takes so
+        many `others` beside them.
         """
         super().__init__()
-        self.program = program
+        self.program, self.others = program, others
         self.fixed = fixed
         self.count = count
         self.step = 1
@@ -104,12 +107,13 @@ class TorchProgram(nn.Module):
             part.training = mode
         return self
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor, *others: Tensor) -> Any:
+        """Return what the program makes of `x`; `others` (N, 1, 1, 1) are alike for all images."""
         if self.fixed is None:
             if self.count in (None, len(x)):
-                return self.program(x)
+                return self.program(x, *others)
             return torch.cat(
-                [self._run_padded(part, self.count) for part in torch.split(x, self.count)]
+                [self._run_padded(part, self.count, others) for part in torch.split(x, self.count)]
             )
         count, _, height, width = self.fixed
         size, wide = x.shape[2:], x
@@ -121,7 +125,7 @@ class TorchProgram(nn.Module):
         places = [(top, left) for top, _ in rows for left, _ in columns]
         windows = [wide[..., top : top + height, left : left + width] for top, left in places]
         parts = torch.split(torch.cat(windows), count)
-        made = torch.cat([self._run_padded(part, count) for part in parts])
+        made = torch.cat([self._run_padded(part, count, others) for part in parts])
         each = iter(torch.split(made, len(x)))
         lines = [
             torch.cat([next(each)[..., down, along] for _, along in columns], dim=3)
@@ -129,11 +133,12 @@ class TorchProgram(nn.Module):
         ]
         return torch.cat(lines, dim=2)[..., : size[0], : size[1]]
 
-    def _run_padded(self, windows: Tensor, count: int) -> Tensor:
+    def _run_padded(self, windows: Tensor, count: int, others: tuple[Tensor, ...]) -> Tensor:
         """Return the outputs of up to `count` windows or images; the program takes no fewer."""
         missing = count - len(windows)
         filled = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
-        y = self.program(filled.contiguous())
+        levels = (each[:1].expand(count, *each.shape[1:]) for each in others)
+        y = self.program(filled.contiguous(), *levels)
         image = image_in(y, filled.shape)
         if image is None:
             raise misfit("The program", y, filled.shape)
@@ -167,7 +172,8 @@ class TorchProgram(nn.Module):
         middle = (..., slice(low, high), slice(left, right))
 
         def made(x: Tensor) -> Tensor:
-            y = self.program(x)
+            # The level that a card names, if it takes one.
+            y = self.program(x, *[x.new_full((len(x), 1, 1, 1), 0.1)] * self.others)
             image: Tensor = y[0] if isinstance(y, (tuple, list)) and y else y
             return image
 
@@ -178,6 +184,12 @@ class TorchProgram(nn.Module):
             far = (low - rows.min(), rows.max() - high + 1, left - columns.min())
             return max(0, int(max(*far, columns.max() - right + 1)))
 
+        if network_in(self) is not None:
+            # Without gradients, what the middle changes: a slope shows what saturates.
+            moved = noise.clone()
+            moved[middle] = 1 - noise[middle]
+            with torch.no_grad(), sloped(0.25):
+                return beyond((made(moved) - made(noise)).abs() > 1e-6)
         x = noise.clone().requires_grad_(True)
         try:
             with torch.enable_grad():

@@ -16,6 +16,7 @@ from napari_restore.models._code import is_script
 from napari_restore.models._known import known_network
 from napari_restore.models._load import found_in_folder, load
 from napari_restore.models._model import RestorationModel
+from napari_restore.models._onnx import SUFFIX as ONNX
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 
@@ -67,18 +68,18 @@ def propose(
     source = found_in_folder(os.fspath(path))
     file = _file_of(source)
     suffix = file.suffix.lower()
-    if suffix not in (".pt2", ".py", *_weights.SUFFIXES):
+    if suffix not in (".pt2", ".py", ONNX, *_weights.SUFFIXES):
         raise BadModel(
             f"{file.name} is no model file.",
-            f"Taken are {', '.join(_weights.SUFFIXES)}, .pt2 and .py.",
+            f"Taken are {', '.join(_weights.SUFFIXES)}, {ONNX}, .pt2 and .py.",
         )
     if not file.is_file():
         raise BadModel(f"There is no file {file}.", "Check the path.")
     beside = card_beside(file)
     if suffix in _weights.SUFFIXES and not is_script(file):
         return _of_weights(file, beside, card or {})
-    if (beside is not None and not card) or not trust:
-        # Without trust, loading raises here.
+    if (beside is not None and not card) or not (trust or suffix == ONNX):
+        # Without trust, loading code raises here.
         model = load(source, trust=trust)
         return _of(source, model, beside or {}, known=True)
     return _of_code(source, {**(beside or {}), **(card or {})})
@@ -114,6 +115,8 @@ def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: 
     name = model.structure or type(inner).__name__
     if file.suffix.lower() == ".pt2":
         name = "exported program"
+    elif file.suffix.lower() == ONNX:
+        name = "ONNX model"
     elif is_script(file):
         name = "TorchScript"
     return Proposal(
@@ -153,7 +156,7 @@ def _of_code(source: str, given: Mapping[str, Any]) -> Proposal:
     found = model.card
     card = {"title": file.stem, "summary": f"From {file.name}.", **given}
     card |= {"bands": found.bands, "multiple_of": found.multiple_of}
-    if file.suffix.lower() == ".pt2":
+    if file.suffix.lower() in (".pt2", ONNX):
         # The sizes are fixed in the program.
         card["halo"] = found.halo
     model.card = replace(found, title=card["title"], summary=card["summary"])

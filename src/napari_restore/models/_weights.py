@@ -76,7 +76,7 @@ def weights_in(folder: Path) -> Path:
     if not found:
         raise BadModel(
             f"The folder {folder} has no weights.",
-            f"Name a file: {', '.join(SUFFIXES)}, .pt2 or FILE.py:factory.",
+            f"Name a file: {', '.join(SUFFIXES)}, .pt2, .onnx or FILE.py:factory.",
         )
     raise BadModel(
         f"The folder {folder} has several weights: {_listed([path.name for path in found])}.",

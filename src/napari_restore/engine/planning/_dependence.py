@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from napari_restore._format import format_size
 from napari_restore.engine.machine import TensorCount, cores, is_out_of_memory, on_new_thread
 from napari_restore.errors import BadModel
-from napari_restore.models import RestorationModel
+from napari_restore.models import RestorationModel, sloped
 
 SECONDS = 8.0
 """Seconds of computing after which a network counts as one of the whole image …"""
@@ -187,7 +187,7 @@ class _Trial:
         with torch.inference_mode(), count.mode():
             x = x.to(self.device, copy=True)
             if self.sloped:
-                with _Sloped():  # type: ignore[no-untyped-call]
+                with _Sloped(), sloped(_SLOPE):  # type: ignore[no-untyped-call]
                     y: Tensor = model(x)
             else:
                 y = model(x)

@@ -15,11 +15,13 @@ from napari_restore.engine.planning._dependence import Report, dependence
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import (
     Context,
+    ModelCard,
     OnOutputGrid,
     RestorationModel,
     Statistics,
     content_of,
     context_of,
+    network_in,
     on_output_grid,
     placed_at,
 )
@@ -125,14 +127,17 @@ def corrected(model: RestorationModel, memory: int, content: str) -> Probe:
     claimed = model.card
     with torch.random.fork_rng(devices=[]):
         result = _measured(model, memory)
-    note = (
-        f"The card of {claimed.id} says multiples of {claimed.multiple_of} pixels and a halo of "
-        f"{claimed.halo}; measured and used: {result.step} and {result.halo}."
-    )
-    result = replace(result, note="" if result.whole else note)
+    result = replace(result, note="" if result.whole else _corrected_note(claimed, result))
     state_sizes(model, result.halo, result.step, claimed.size_step)
     _SEEN.setdefault(model, {})[result.halo, content] = result
     return result
+
+
+def _corrected_note(claimed: ModelCard, found: Probe) -> str:
+    return (
+        f"The card of {claimed.id} says multiples of {claimed.multiple_of} pixels and a halo of "
+        f"{claimed.halo}; measured and used: {found.step} and {found.halo}."
+    )
 
 
 def presumed(model: RestorationModel) -> Probe:
@@ -188,7 +193,11 @@ def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
 def _probe_in_room(model: RestorationModel, memory: int, progress: Report | None) -> Probe:
     """Run `_probe`; raise `OutOfMemory` where what the card claims does not fit."""
     try:
-        return _measured(model, memory, progress) if is_unknown(model) else _probe(model)
+        if is_unknown(model):
+            return _measured(model, memory, progress)
+        if network_in(model) is not None:
+            return _without_gradients(model, memory, progress)
+        return _probe(model)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -211,9 +220,31 @@ def _measured(model: RestorationModel, memory: int, progress: Report | None = No
     side = -(-_TRIAL_SIDE // card.size_step) * card.size_step
     _check_output(model, example_input(model, side, side), {})
     found = dependence(model, memory, progress)
-    note = "" if found.whole else _without_card(model, found.step, found.halo)
+    whole, graph = found.whole, network_in(model)
+    if whole and graph is not None and (taken := graph.file.taking_all()):
+        whole = f"{whole} (it has {taken})"
+    note = "" if whole else _without_card(model, found.step, found.halo)
     limit = memory if found.limited else 0
-    return Probe(found.halo, note, found.step, found.whole, found.multiples_only, limit)
+    return Probe(found.halo, note, found.step, whole, found.multiples_only, limit)
+
+
+def _without_gradients(
+    model: RestorationModel, memory: int, progress: Report | None = None
+) -> Probe:
+    """Return the probe of a model with a card that has no gradients: it is measured as without one."""
+    card, fixed = model.card, getattr(getattr(model, "network", None), "fixed", None)
+    step = card.multiple_of
+    claimed = -(-card.halo // step) * step
+    if fixed is not None:
+        # Its windows were measured when it was loaded.
+        x = example_input(model, *fixed[2:])
+        _check_output(model, x, {})
+        return Probe(claimed, step=step)
+    found = _measured(model, memory, progress)
+    if found.whole or (found.halo <= claimed and step % found.step == 0):
+        return replace(found, halo=claimed, step=step, note="")
+    state_sizes(model, found.halo, found.step, card.size_step)
+    return replace(found, note=_corrected_note(card, found))
 
 
 def _without_card(model: RestorationModel, step: int, halo: int) -> str:

@@ -1,7 +1,15 @@
 from ._cards import ENTRIES, THICKEST
 from ._cells import Light, cells_of
 from ._inversion import inverted, optical_depth
-from ._model import Atmosphere, BehindAtmosphere, capped, with_light_skies
+from ._model import (
+    CONTEXT_INPUTS,
+    Atmosphere,
+    BehindAtmosphere,
+    FromContext,
+    capped,
+    context_tensors,
+    with_light_skies,
+)
 from ._network import Estimate, ResidualBlock, sizes_of
 from ._part import sizes_of_context, takes_planes, with_shipped
 from ._restraint import TOLERANCE, guarded_green, magenta, restrained, sure_colours
@@ -9,6 +17,7 @@ from ._small import small, small_overview
 from ._spline import BilinearSampler, guided, smooth
 
 __all__ = [
+    "CONTEXT_INPUTS",
     "ENTRIES",
     "THICKEST",
     "TOLERANCE",
@@ -16,10 +25,12 @@ __all__ = [
     "BehindAtmosphere",
     "BilinearSampler",
     "Estimate",
+    "FromContext",
     "Light",
     "ResidualBlock",
     "capped",
     "cells_of",
+    "context_tensors",
     "guarded_green",
     "guided",
     "inverted",

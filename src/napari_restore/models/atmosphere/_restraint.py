@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from napari_restore.models._layers import is_exporting
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
 from napari_restore.models.classical import soft_gate
 
@@ -283,7 +284,7 @@ def keep_white(x: Tensor, y: Tensor) -> Tensor:
     subtracting it leaves the opposite colour; its brightness alone is restored.
     """
     clipped = ((x.amin(1, keepdim=True) - WHITE) / SOFT).clamp(0, 1)
-    if not clipped.any():
+    if not (is_exporting() or clipped.any()):
         return y
     in_ratio = x * (y.mean(1, keepdim=True) / x.mean(1, keepdim=True).clamp(min=WHITE))
     return torch.lerp(y, in_ratio, clipped)

@@ -9,13 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.models._card import ModelCard
+from napari_restore.models._exported import Exported
 from napari_restore.models._layers import Doubling, pad_to_multiple
 from napari_restore.models._model import Statistics
 from napari_restore.models._weights import other_network
 from napari_restore.models.atmosphere import (
+    CONTEXT_INPUTS,
     Atmosphere,
     BehindAtmosphere,
+    FromContext,
     ResidualBlock,
+    context_tensors,
     sizes_of_context,
     takes_planes,
     with_shipped,
@@ -67,9 +71,24 @@ class HazeUNet(BehindAtmosphere):
         if self.atmosphere is None:
             return x + self._change(x), {}
         rough, maps = self.atmosphere.forward_with_maps(x, statistics, valid)
-        transmission = maps["transmission"]
+        return self.corrected(x, rough, maps["transmission"]), maps
+
+    def corrected(self, x: Tensor, rough: Tensor, transmission: Tensor) -> Tensor:
+        """Return y of an image (N, 3, h, w), of what the atmosphere makes of it, and of t (N, 1, h, w)."""
+        assert self.atmosphere is not None
         gate = self.atmosphere.gate(transmission)
-        return rough + gate * self._change(torch.cat([x, rough, transmission], 1)), maps
+        return rough + gate * self._change(torch.cat([x, rough, transmission], 1))
+
+    def exported(self) -> Exported:
+        if self.atmosphere is None:
+            return Exported(self, BANDS, multiple_of=STRIDE)
+        return Exported(
+            _FromContext(self),
+            BANDS,
+            multiple_of=STRIDE,
+            inputs=CONTEXT_INPUTS,
+            tensors=context_tensors,
+        )
 
     def side_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
@@ -86,6 +105,18 @@ class HazeUNet(BehindAtmosphere):
         middle = self.decode2(middle + self.up2(coarse))
         change: Tensor = self.head(self.decode1(fine + self.up1(middle)))
         return change[..., :height, :width]
+
+
+class _FromContext(FromContext):
+    """The same of a network behind an atmosphere."""
+
+    def __init__(self, network: HazeUNet) -> None:
+        assert network.atmosphere is not None
+        super().__init__(network.atmosphere)
+        self.network = network
+
+    def forward(self, image: Tensor, haze: Tensor, numbers: Tensor) -> Tensor:
+        return self.network.corrected(image, *self.rough(image, haze, numbers))
 
 
 def make(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_restore.models._layers import is_exporting
 from napari_restore.models.hint._blocks import depthwise, pointwise
 from napari_restore.models.hint._config import HEADS, HintConfig, head_sizes
 
@@ -106,13 +107,17 @@ class HierarchicalAttention(nn.Module):
         """Return the sums over cells, each with its `weight` (N, 1, h, w) from 0 to 1."""
         # Half precision would lose the sums.
         precision = torch.promote_types(q.dtype, torch.float32)
-        cells = torch.full((len(q),), q[0, 0].numel(), dtype=torch.float64, device=q.device)
+        cells = torch.ones(len(q), dtype=torch.float64, device=q.device) * (q.shape[2] * q.shape[3])
         if weight is not None:
             cells = weight.double().sum((1, 2, 3))
 
         def squares(x: Tensor, y: int) -> Tensor:
             return squares_of(x[:, :, y : y + SIDE].to(precision))
 
+        if weight is None and is_exporting():
+            # In a graph for images of any size, all cells are one square.
+            q, k = (rows(x).double()[:, None] for x in (q, k))
+            return _counts_of(q, k, None)._replace(cells=cells)
         with _without_autocast(q.device.type):
             bands = (
                 _counts_of(
@@ -208,18 +213,39 @@ class HierarchicalAttention(nn.Module):
         """Return the order of channels by their mean correlation (N, C)."""
         if not self.regroup:
             return torch.arange(self.channels, device=mean.device).expand(len(mean), -1)
-        return mean.argsort(dim=-1, descending=True, stable=True)
+        return sorted_down(mean)
+
+
+def sorted_down(values: Tensor) -> Tensor:
+    """Return the order (N, C) of values (N, C), the largest first, equal ones as they are.
+
+    By comparing all with each other: programs for ONNX have no stable sort.
+    """
+    here, other = values[:, :, None], values[:, None, :]
+    number = torch.arange(values.shape[1], device=values.device)
+    is_before = (other > here) | ((other == here) & (number < number[:, None]))
+    rank = is_before.sum(-1)
+    return torch.zeros_like(rank).scatter(1, rank, number.expand_as(rank))
 
 
 def correlation(counts: AttentionSums) -> Tensor:
     """Return Pearson's correlation (N, C, C) of the queries' channels, 0 for constant ones."""
     cells = counts.cells.clamp(min=1)[:, None, None]
     covariance = counts.qq - counts.q[:, :, None] * counts.q[:, None, :] / cells
-    variance = covariance.diagonal(dim1=1, dim2=2)
+    variance = _diagonal(covariance)
     # A constant channel's variance is what rounding of the sums leaves.
-    varies = variance > 1e-7 * counts.qq.diagonal(dim1=1, dim2=2)
+    varies = variance > 1e-7 * _diagonal(counts.qq)
     inverse = torch.where(varies, variance.clamp(min=1e-300).rsqrt(), 0.0)
     return (inverse[:, :, None] * covariance * inverse[:, None, :]).clamp(-1, 1)
+
+
+def _diagonal(matrices: Tensor) -> Tensor:
+    """Return the diagonals (N, C) of matrices (N, C, C)."""
+    if not is_exporting():
+        return matrices.diagonal(dim1=1, dim2=2)
+    # Programs for ONNX make a branch of the other.
+    ones = torch.eye(int(matrices.shape[-1]), dtype=matrices.dtype, device=matrices.device)
+    return (matrices * ones).sum(-1)
 
 
 def _without_autocast(device: str) -> AbstractContextManager[None]:
@@ -325,7 +351,7 @@ class InterModulator(nn.Module):
 
     def forward(self, attention: Tensor, cache: Tensor) -> Tensor:
         """Return the modulated attention; `cache` (N, C, C) is that of the layer's channels."""
-        pooled = functional.adaptive_avg_pool2d(cache, attention.shape[-1])
+        pooled = block_means(cache, self.gatingConv.in_channels)
         scale, shift = self.conv_width(pooled + attention).chunk(2, dim=1)
         change = attention * scale + shift
         out: Tensor = attention + change * functional.gelu(self.gatingConv(change))
@@ -336,7 +362,19 @@ def resized(cache: Tensor, channels: int) -> Tensor:
     """Return a cache (N, C', C') for a layer of so many channels: block means, or repeated."""
     if cache.shape[-1] == channels:
         return cache
-    return functional.adaptive_avg_pool2d(cache, channels)
+    return block_means(cache, channels)
+
+
+def block_means(cache: Tensor, side: int) -> Tensor:
+    """Return the means (N, side, side) of the blocks of a cache, which may overlap by a row."""
+    if not is_exporting():
+        return functional.adaptive_avg_pool2d(cache, side)
+    # ONNX pools to divisors of the size only.
+    size = int(cache.shape[-1])
+    ends = [(n * size // side, -(-(n + 1) * size // side)) for n in range(side)]
+    shares = [[(low <= k < high) / (high - low) for k in range(size)] for low, high in ends]
+    rows = torch.tensor(shares, dtype=cache.dtype, device=cache.device)
+    return rows @ cache @ rows.T
 
 
 def updated(
@@ -349,7 +387,7 @@ def updated(
     """
     total = heads[0].new_zeros(())
     for head in heads:
-        own = head.shape[-1]
+        own = int(head.shape[-1])
         spread = functional.interpolate(
             head[:, None], (channels, channels), mode="bilinear", align_corners=False
         )[:, 0]

@@ -175,7 +175,9 @@ def curves_of(pairs: Tensor) -> Tensor:
     """
     counted = pairs[:, ::2].transpose(-1, -2)
     median = continued(quantile(counted, 0.5), counted.sum(-1) >= FEWEST)
-    return median.cummax(-1).values.float()
+    # Of all values up to each: programs for ONNX have no running maximum.
+    upto = median.new_ones(median.shape[-1], median.shape[-1], dtype=torch.bool).tril()
+    return torch.where(upto, median[..., None, :], -torch.inf).amax(-1).float()
 
 
 def filled(x: Tensor, valid: Tensor | None) -> Tensor:

@@ -18,6 +18,7 @@ from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._frozen import frozen_copy
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import Statistics, placed_at
+from napari_restore.models._onnx import network_in
 from napari_restore.models._steps import Step, SweepInput
 from napari_restore.models._sweeps import SweptModel, run_steps
 from napari_restore.models._unfit import image_in
@@ -51,6 +52,10 @@ class CutModel(SweptModel):
     def __init__(self, wrapped: WrappedModel) -> None:
         """Trace and cut. Raises `Uncut`, which names the operation that cannot be cut."""
         card = wrapped.card
+        if (graph := network_in(wrapped)) is not None:
+            taken = graph.file.taking_all()
+            why = f", and its {taken} takes all of the image" if taken else ""
+            raise Uncut(f"onnxruntime computes an ONNX model as it is{why}")
         super().__init__(replace(card, scope="swept", placed=True, halo=0, whole=""))
         self.wrapped = wrapped
         self.spec, self.code = wrapped.spec, wrapped.code

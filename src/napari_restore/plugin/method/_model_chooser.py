@@ -85,7 +85,7 @@ class ModelChooser(QWidget):
         self.add_button = add_button(
             self,
             "+",
-            "Add a model file: weights (.safetensors, .pth), an exported program (.pt2) or "
+            "Add a model file: weights (.safetensors, .pth), a network (.onnx, .pt2) or "
             "Python (.py). It can also be dropped onto this panel",
         )
         self.add_button.setAccessibleName("Add a model file")

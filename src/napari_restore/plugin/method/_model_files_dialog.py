@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_restore.engine import Event
     from napari_restore.models import Proposal
 
-WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx")
 CODE = (".pt2", ".py")
 """Files that run on loading; only after a yes."""
 WIDTH = 440

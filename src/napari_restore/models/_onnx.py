@@ -1,0 +1,440 @@
+"""An ONNX file as a module of images, computed by onnxruntime on the processor."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_restore.errors import BadModel
+from napari_restore.models._unfit import BAND_COUNTS
+from napari_restore.models._weights import first_line
+
+SUFFIX = ".onnx"
+_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+"""Sets of operators that onnxruntime has itself; others would be libraries of code."""
+_TYPES = {
+    "tensor(float)": torch.float32,
+    "tensor(float16)": torch.float16,
+    "tensor(double)": torch.float64,
+}
+_SATURATING = frozenset("Relu Clip HardSigmoid ThresholdedRelu Round Floor Ceil".split())
+_GLOBAL = frozenset(
+    "GlobalAveragePool GlobalMaxPool GlobalLpPool InstanceNormalization GroupNormalization "
+    "LpNormalization MeanVarianceNormalization DFT LSTM GRU RNN TopK".split()
+)
+"""Operators that make a value of all pixels, or of one that may lie anywhere."""
+_SPATIAL = frozenset({2, 3, -1, -2})
+_WORKSPACE = 1.25
+"""Bytes that onnxruntime takes per byte of live tensors, for reordered copies of them …"""
+_FEWEST_CHANNELS = 8
+"""… which have at least so many channels."""
+_SLOPE: ContextVar[float] = ContextVar("slope", default=0.0)
+
+
+@contextmanager
+def sloped(slope: float) -> Iterator[None]:
+    """Give what saturates or rounds in ONNX models this slope beyond its ends, within ``with``."""
+    token = _SLOPE.set(slope)
+    try:
+        yield
+    finally:
+        _SLOPE.reset(token)
+
+
+class OnnxFile:
+    """A checked ONNX file, its digest, and its sessions by threads and slope; copies share them."""
+
+    def __init__(self, path: Path) -> None:
+        """Read and check `path`. Raises `BadModel`."""
+        for package in ("onnx", "onnxruntime"):
+            if find_spec(package) is None:
+                raise BadModel(
+                    f"{path.name} needs {package}, which is not installed.",
+                    "Install it with: pip install 'napari-restore[onnx]'",
+                )
+        import onnx
+
+        self.path, self.name = path.resolve(), path.name
+        try:
+            self._graph = onnx.load(self.path, load_external_data=False)
+        except Exception as error:  # protobuf's and onnx's own
+            raise self._unreadable(error) from error
+        if not self._graph.graph.input or not self._graph.graph.output:
+            raise BadModel(f"{self.name} is no ONNX model.", "Export it again.")
+        self._check_operators()
+        self.sha256 = self._digest(self._outside())
+        self.metadata = {each.key: each.value for each in self._graph.metadata_props}
+        self._sessions: dict[tuple[int, float], Any] = {}
+        self._lock = threading.Lock()
+        self._per_pixel: float | None = None
+        session = self.session()
+        self.inputs, self.outputs = session.get_inputs(), session.get_outputs()
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def session(self) -> Any:
+        """Return the session for the threads of this thread, and the slope that is asked."""
+        key = torch.get_num_threads(), _SLOPE.get()
+        with self._lock:
+            if key not in self._sessions:
+                # Tiles have one thread, one pass over the image all of them.
+                for other in [k for k in self._sessions if k[1] == key[1] and k[0] != 1]:
+                    del self._sessions[other]
+                self._sessions[key] = self._made(*key)
+            return self._sessions[key]
+
+    def live_bytes(self, pixels: int, bands: int) -> int:
+        """Return the bytes of tensors that are alive at the same time for so many pixels."""
+        with self._lock:
+            if self._per_pixel is None:
+                self._per_pixel = _WORKSPACE * _live_per_pixel(self._graph, bands)
+            return int(self._per_pixel * pixels)
+
+    def taking_all(self) -> str:
+        """Return the first operator that takes all pixels together, for a sentence; may be empty."""
+        graph = self._graph.graph
+        constants = _constants(graph)
+        computed = {name for node in graph.node for name in node.output} - set(constants)
+        for node in graph.node:
+            is_reduction = node.op_type.startswith("Reduce") or node.op_type in ("ArgMax", "ArgMin")
+            if node.op_type in _GLOBAL or (is_reduction and _over_space(node, constants)):
+                return str(node.op_type)
+        for node in graph.node:
+            if node.op_type == "MatMul" and computed.issuperset(node.input):
+                return "MatMul of two maps"
+        return ""
+
+    def _made(self, threads: int, slope: float) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        # Memory goes back after each tile: a run has a budget.
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        source = _with_slopes(self.path, slope) if slope else str(self.path)
+        try:
+            return onnxruntime.InferenceSession(
+                source, sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has exceptions of its own
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> BadModel:
+        return BadModel(
+            f"{self.name} is no readable ONNX model: {first_line(error)}.", "Export it again."
+        )
+
+    def _check_operators(self) -> None:
+        functions = {each.domain for each in self._graph.functions}
+        nodes = [*_nodes(self._graph.graph)]
+        nodes += [node for each in self._graph.functions for node in each.node]
+        for node in nodes:
+            if node.domain not in _DOMAINS | functions:
+                raise BadModel(
+                    f"{self.name} has the operator {node.domain}.{node.op_type}, which needs a library "
+                    "of code.",
+                    "Export it with the operators of ONNX alone.",
+                )
+
+    def _outside(self) -> list[Path]:
+        """Return the files that hold its weights, all in its folder or below. Raises `BadModel`."""
+        from onnx import TensorProto
+
+        functions = (node for each in self._graph.functions for node in each.node)
+        names = {
+            entry.value
+            for tensor in (*_tensors(self._graph.graph), *_held_by(functions))
+            if tensor.data_location == TensorProto.EXTERNAL
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+        folder, found = self.path.parent, []
+        for name in sorted(names):
+            file = (folder / name).resolve()
+            if not file.is_relative_to(folder) or Path(name).is_absolute():
+                raise BadModel(
+                    f"{self.name} names weights outside its folder: {name}.",
+                    "Save them beside it, or within it.",
+                )
+            if not file.is_file():
+                raise BadModel(
+                    f"{self.name} lacks its weights {name}.", "Copy that file beside it."
+                )
+            found.append(file)
+        return found
+
+    def _digest(self, files: list[Path]) -> str:
+        digest = hashlib.sha256(self.path.read_bytes())
+        for file in files:
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        return digest.hexdigest()
+
+
+class OnnxNetwork(nn.Module):
+    """(N, C, H, W) float32 → the outputs of an ONNX file: a tensor, or a tuple of several.
+
+    A second input is given what the card calls a noise level. There are no gradients.
+    """
+
+    def __init__(self, file: OnnxFile, output: int | str = 0, *, takes_level: bool = False) -> None:
+        """Take `file`, and of several outputs the one of the name `output`. Raises `BadModel`."""
+        super().__init__()
+        self.file = file
+        self.chosen = self._place_of(output)
+        self._check_inputs(takes_level)
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Count, bands, height and width that the file takes; None where they are open."""
+        return tuple(n if isinstance(n, int) else None for n in self.file.inputs[0].shape)
+
+    @property
+    def fixed(self) -> tuple[int, int, int, int] | None:
+        """Count, bands, height and width of the images of a file of one size; None for others."""
+        count, *sizes = self.shape
+        bands, height, width = sizes
+        if bands is None or height is None or width is None:
+            return None
+        return count or 1, bands, height, width
+
+    @property
+    def band_counts(self) -> tuple[int, ...]:
+        """The number of bands it takes; the usual ones where that is open."""
+        bands = self.shape[1]
+        return BAND_COUNTS if bands is None else (bands,)
+
+    def forward(self, x: Tensor, *others: Tensor) -> Any:
+        """Return the outputs; raises `BadModel` where a gradient is asked."""
+        if x.requires_grad and torch.is_grad_enabled():
+            raise BadModel(
+                f"{self.file.name} has no gradients: onnxruntime computes results only.",
+                "Load the network that it was exported from, FILE.py:factory or a .pt2 program.",
+            )
+        given = {}
+        for entry, value in zip(self.file.inputs, (x, *others), strict=False):
+            if value is not x:
+                # A level may be a number, a list or a map.
+                value = value.reshape((-1,) + (1,) * (len(entry.shape) - 1))
+                value = value if len(entry.shape) else value.flatten()[0]
+            kind = _TYPES[entry.type]
+            given[entry.name] = value.detach().to("cpu", kind).contiguous().numpy()
+        # Counted while it runs: what onnxruntime allocates is seen by nobody else.
+        held = torch.empty(
+            self.file.live_bytes(x.shape[0] * x.shape[2] * x.shape[3], x.shape[1]),
+            dtype=torch.uint8,
+            device="meta",
+        )
+        try:
+            made = self.file.session().run(None, given)
+        except Exception as error:  # onnxruntime has exceptions of its own
+            text = first_line(error)
+            kind_of_error = MemoryError if "llocat" in text else RuntimeError
+            raise kind_of_error(text) from error
+        del held
+        outputs = [_as_tensor(each, x) for each in made]
+        if self.chosen is not None:
+            return outputs[self.chosen]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _place_of(self, output: int | str) -> int | None:
+        if isinstance(output, int):
+            return None
+        names = [each.name for each in self.file.outputs]
+        if output not in names:
+            raise BadModel(
+                f"{self.file.name} has no output {output!r}; it has {', '.join(names)}.",
+                "Correct the field output of the card.",
+            )
+        return names.index(output)
+
+    def _check_inputs(self, takes_level: bool) -> None:
+        name, inputs = self.file.name, self.file.inputs
+        names = ", ".join(each.name for each in inputs)
+        if made_by := self.file.metadata.get("napari_restore.model"):
+            if len(inputs) > 1:
+                raise BadModel(
+                    f"{name} is {made_by} with its context as inputs ({names}).",
+                    f"Take {made_by} itself: it computes them.",
+                )
+        if len(inputs) != 1 + takes_level:
+            level = "noise_level=25 and noise_as=argument"
+            hint = f"If {inputs[-1].name} is a noise level, say so on a card: {level}."
+            raise BadModel(
+                f"{name} takes {len(inputs)} inputs: {names}.",
+                hint if len(inputs) == 2 else "Export it with the image as its only input.",
+            )
+        for each in inputs:
+            if each.type not in _TYPES:
+                raise BadModel(
+                    f"{name} takes {each.type} as {each.name}, not floats.",
+                    "Export it for images (N, C, H, W) of float32.",
+                )
+        shape = inputs[0].shape
+        if len(shape) != 4:
+            raise BadModel(
+                f"{name} does not take images (N, C, H, W), but {shape}.", "Export it again."
+            )
+        if shape[3] in BAND_COUNTS and shape[1] not in BAND_COUNTS:
+            raise BadModel(
+                f"{name} takes images with bands last, {shape}.", "Export it for (N, C, H, W)."
+            )
+
+
+def network_in(module: nn.Module) -> OnnxNetwork | None:
+    """Return the ONNX network in `module`; None where there is none."""
+    return next((each for each in module.modules() if isinstance(each, OnnxNetwork)), None)
+
+
+def _as_tensor(values: Any, like: Tensor) -> Tensor:
+    tensor = torch.from_numpy(np.asarray(values))
+    return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """Yield all nodes of a graph, also those of branches and loops."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Yield all tensors that a graph holds, also those of branches and loops."""
+    yield from graph.initializer
+    yield from _held_by(graph.node)
+
+
+def _held_by(nodes: Iterable[Any]) -> Iterator[Any]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def _constants(graph: Any) -> dict[str, Any]:
+    """Return the tensors of a graph that do not follow from its input, by name."""
+    found = {each.name: each for each in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            found[node.output[0]] = next((a.t for a in node.attribute if a.name == "value"), None)
+    return found
+
+
+def _over_space(node: Any, constants: dict[str, Any]) -> bool:
+    """Return whether a reduction is over rows or columns."""
+    from onnx.numpy_helper import to_array
+
+    for attribute in node.attribute:
+        if attribute.name == "axes":
+            return not _SPATIAL.isdisjoint(attribute.ints)
+        if attribute.name == "axis":
+            return attribute.i in _SPATIAL
+    if len(node.input) < 2:
+        return True
+    axes = constants.get(node.input[1])
+    return axes is None or not _SPATIAL.isdisjoint(to_array(axes).flatten().tolist())
+
+
+def _with_slopes(path: Path, slope: float) -> bytes:
+    """Return the model with y + slope · (x − y) for what saturates, y, of floats x."""
+    import onnx
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    graph = model.graph
+    kinds = {
+        each.name: each.type.tensor_type.elem_type
+        for each in (*graph.value_info, *graph.input, *graph.output)
+    }
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        kind = kinds.get(node.output[0], 0) if node.output else 0
+        if node.op_type not in _SATURATING or kind not in floats:
+            continue
+        x, y = node.input[0], node.output[0]
+        raw, more, less, factor = (f"{y}/{part}" for part in ("raw", "more", "less", "slope"))
+        node.output[0] = raw
+        graph.initializer.append(onnx.helper.make_tensor(factor, kind, (), [slope]))
+        nodes += [
+            onnx.helper.make_node("Sub", [x, raw], [more]),
+            onnx.helper.make_node("Mul", [more, factor], [less]),
+            onnx.helper.make_node("Add", [raw, less], [y]),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    made: bytes = model.SerializeToString()
+    return made
+
+
+_TRIAL_SIDE = 256
+
+
+def _live_per_pixel(model: Any, bands: int) -> float:
+    """Return the most bytes of tensors alive at once, per pixel, in the order of the nodes."""
+    import onnx
+
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    graph = copied.graph
+    dims = graph.input[0].type.tensor_type.shape.dim
+    sizes = (1, bands, _TRIAL_SIDE, _TRIAL_SIDE)
+    sides = [dim.dim_value or size for dim, size in zip(dims, sizes, strict=False)]
+    for dim, size in zip(dims, sides, strict=False):
+        dim.dim_value = size
+    # Its names of sizes would stand against the numbers.
+    del graph.value_info[:]
+    for output in graph.output:
+        output.type.tensor_type.ClearField("shape")
+    try:
+        graph = onnx.shape_inference.infer_shapes(copied, data_prop=True).graph
+    except Exception:  # of a model that onnxruntime reads more kindly
+        graph = copied.graph
+    size_of = {
+        each.name: _bytes_of(each.type.tensor_type) for each in (*graph.value_info, *graph.output)
+    }
+    image = float(np.prod(sides)) * 4
+    # Of unknown shape are most often maps.
+    unknown = max([*(size for size in size_of.values() if size), image])
+    last = {name: n for n, node in enumerate(graph.node) for name in node.input}
+    constants = set(_constants(graph))
+    alive, most, held = image, image, {graph.input[0].name: image}
+    for n, node in enumerate(graph.node):
+        for name in node.output:
+            if name and name not in constants:
+                held[name] = float(size_of.get(name) or unknown)
+                alive += held[name]
+        most = max(most, alive)
+        for name in {*node.input, *node.output}:
+            if last.get(name, n) <= n and name in held:
+                alive -= held.pop(name)
+    return most / (sides[0] * sides[2] * sides[3])
+
+
+def _bytes_of(kind: Any) -> int:
+    """Return the bytes of a tensor; 0 where its shape is open."""
+    if not kind.HasField("shape"):
+        return 0
+    sizes = [dim.dim_value for dim in kind.shape.dim]
+    if not all(sizes):
+        return 0
+    if len(sizes) == 4:
+        sizes[1] = max(sizes[1], _FEWEST_CHANNELS)
+    # Nearly all are float32; the others are small.
+    return 4 * int(np.prod(sizes)) if sizes else 4
