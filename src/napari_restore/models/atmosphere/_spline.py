@@ -51,9 +51,9 @@ def guided(offset: Tensor, slope: Tensor, light: Light) -> Tensor:
     logit = offset + slope * luminance
     # A window without a valid pixel has a mean, too.
     weight = light.share + 1e-6
-    planes = (luminance, logit, slope, luminance * luminance, luminance * logit)
-    planes += (light.variance, light.variance * slope)
-    sums = _window(torch.cat([torch.ones_like(weight), *planes], 1) * weight)
+    planes = [torch.ones_like(weight), luminance, logit, slope]
+    planes += [luminance * luminance, luminance * logit, light.variance, light.variance * slope]
+    sums = _window(torch.cat(planes, 1) * weight)
     means = torch.split(sums[:, 1:] / sums[:, :1], 1, 1)
     x, y, within, xx, xy, varied, varied_slope = means
     line = (xy - x * y + varied_slope + EPS * within) / ((xx - x * x).clamp(min=0) + varied + EPS)
