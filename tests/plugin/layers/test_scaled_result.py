@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support.scaling_networks import enlarging, shrinking
 
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.plugin.layers import ResultLayer
-from tests.support.scaling_networks import enlarging, shrinking
 
 PIXELS = np.random.default_rng(0).integers(1, 250, (60, 90, 3), np.uint8)
 
