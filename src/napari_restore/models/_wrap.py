@@ -104,23 +104,33 @@ class WrappedModel(RestorationModel):
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        padded = pad_to_multiple(x, self.card.size_step, self.card.min_size)
         try:
             with self._attributes_stay():
-                return self.image_of(x), {}
+                # A copy: many modules write to their input.
+                returned = self.module(padded.clone() if padded is x else padded)
         except (RuntimeError, MemoryError, RestoreError):
             raise
         except Exception as error:
             # Callers know the exceptions of torch and of this package only.
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        return self._image_in(returned, padded.shape, x), {}
 
     def image_of(self, x: Tensor) -> Tensor:
-        """Return what the module makes of `x`; raises what its code raises, and `BadModel`."""
+        """Return what `forward` does, within the call of a module that this one is a part of.
+
+        Attributes are not guarded again. Raises what the code raises, and `BadModel`.
+        """
         padded = pad_to_multiple(x, self.card.size_step, self.card.min_size)
-        # A copy: many modules write to their input.
-        returned = self.module(padded.clone() if padded is x else padded)
-        y = image_in(returned, self.shape_for(padded.shape))
+        return self._image_in(
+            self.module(padded.clone() if padded is x else padded), padded.shape, x
+        )
+
+    def _image_in(self, returned: Any, shape: Sequence[int], x: Tensor) -> Tensor:
+        """Return the image that was returned for `x`, grown to `shape`, without what was grown."""
+        y = image_in(returned, self.shape_for(shape))
         if y is None:
-            raise misfit(f"Model {self.card.id}", returned, padded.shape, self.card.ratio)
+            raise misfit(f"Model {self.card.id}", returned, shape, self.card.ratio)
         height, width = self.shape_for(x.shape)[2:]
         return y[..., :height, :width].to(x.dtype)
 

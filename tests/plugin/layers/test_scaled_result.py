@@ -1,0 +1,38 @@
+"""The layer of a result of another size lies over its source, pixel edge on pixel edge."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.support.scaling_networks import enlarging, shrinking
+
+import napari_restore as nr
+from napari_restore import Region
+from napari_restore.plugin.layers import ResultLayer
+
+PIXELS = np.random.default_rng(0).integers(1, 250, (60, 90, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("module", "scale"), [(enlarging(2), 2), (enlarging(3), 3), (shrinking(2), "1/2")]
+)
+def test_it_covers_its_part_of_the_source(module: object, scale: int | str, tmp_path: Path) -> None:
+    from napari.layers import Image
+
+    card = {"bands": 3, "halo": 3, "scale": scale, "multiple_of": 2}
+    model = nr.load_model(module, card=card)
+    part = Region(12, 20, 48, 80)
+    result = nr.restore(PIXELS, model, region=part, scratch=tmp_path, progress=False)
+    source = Image(PIXELS, rgb=True, scale=(2.0, 2.0), translate=(100.0, 7.0))
+    shown = ResultLayer(result, source, "result")
+    layer, ratio = shown.layer, float(Fraction(scale))
+    y0, x0, y1, x1 = shown.box
+    # Edges of pixels lie half a pixel before their middles.
+    for own, corner in (((0, 0), (y0, x0)), ((y1 - y0, x1 - x0), (y1, x1))):
+        place = layer.data_to_world(np.array(own) - 0.5)
+        expected = source.data_to_world(np.array(corner) / ratio - 0.5)
+        np.testing.assert_allclose(place, expected, atol=1e-6)
+    assert shown.region == Region(*(round(edge * ratio) for edge in part))
