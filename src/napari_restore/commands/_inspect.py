@@ -103,6 +103,7 @@ def inspect(options: Namespace) -> CommandResult:
         "task": card.task,
         "bands": card.bands,
         "roles": card.roles,
+        "scale": None if card.ratio == 1 else card.scale,
         "multiple_of": card.multiple_of,
         "padded_to": card.size_step,
         "halo": None if card.whole else card.halo,

@@ -156,6 +156,8 @@ def _of_code(source: str, given: Mapping[str, Any]) -> Proposal:
     found = model.card
     card = {"title": file.stem, "summary": f"From {file.name}.", **given}
     card |= {"bands": found.bands, "multiple_of": found.multiple_of}
+    if found.ratio != 1:
+        card["scale"] = found.scale
     if file.suffix.lower() in (".pt2", ONNX):
         # The sizes are fixed in the program.
         card["halo"] = found.halo
