@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import napari_restore as nr
-from napari_restore.errors import BadModel, BadOutput, BadParameter
+from napari_restore.errors import BadModel, BadOutput, BadParameter, BadRegion
 from napari_restore.models import Exported, load
 from napari_restore.sample import SAMPLE
 
@@ -147,6 +147,7 @@ def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
         ("haze-unet", "there.onnx", None, BadOutput, "exists already"),
         ("haze-unet", "a.onnx", 100, BadParameter, r"multiples of 8 pixels.*size=104"),
         ("haze-unet", "a.onnx", 8000, BadParameter, "16 to 4096"),
+        ("haze-unet", "a.onnx", "64", BadParameter, "no whole number"),
     ],
 )
 def test_bad_input(tmp_path, model, name, size, error, sentence):
@@ -154,3 +155,16 @@ def test_bad_input(tmp_path, model, name, size, error, sentence):
     with pytest.raises(error, match=sentence):
         nr.export_model(model, tmp_path / name, size=size)
     assert [path.name for path in tmp_path.iterdir()] == ["there.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("box", "sentence"),
+    [
+        ((300, 300, 400, 400), r"no pixel of the image of 264 × 200"),
+        ((9, 9, 9, 9), "no pixel"),
+        ((1, 2, 3), "no box"),
+    ],
+)
+def test_boxes_without_pixels(picture, box, sentence):
+    with pytest.raises(BadRegion, match=sentence):
+        nr.exported_inputs("haze-unet", picture, box)

@@ -13,6 +13,8 @@ from PIL import Image as Pillow
 
 import napari_restore as nr
 from napari_restore.engine import Region, ResultStore
+from napari_restore.engine.masks import open_exclude
+from napari_restore.errors import BadParameter
 from napari_restore.images import Radiometry, in_8_bits, in_16_bits
 from napari_restore.images.values import srgb_profile
 
@@ -168,6 +170,25 @@ def test_resizing_begins_from_16_bits(tmp_path: Path):
     assert np.abs(written - 0.9 * 257 * 101).max() <= 1
     again = result.save(tmp_path / "small8.tif", resize=32)
     assert (nr.open_image(again).read(Region(0, 0, 32, 32)) == 91).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_images_of_other_types_have_no_16_bits_to_read(tmp_path: Path, dtype: Any):
+    result = restored(np.ones((64, 70, 3), dtype), tmp_path, "identity")
+    with pytest.raises(BadParameter, match=f"has values of {np.dtype(dtype)}, not of 8 bits"):
+        result.read_16(result.region)
+
+
+def test_what_is_excluded_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, left = photo(tmp_path / "p.png", gradient(300, 260)), tmp_path / "left.png"
+    Pillow.fromarray(np.repeat(np.eye(2, dtype=np.uint8) * 255, 130, 1).repeat(150, 0)).save(left)
+    result = restored(path, tmp_path, exclude=left, exposure=0.5)
+    opened: list[Any] = []
+    module = "napari_restore.engine.results._blended.open_exclude"
+    monkeypatch.setattr(module, lambda *given: opened.append(given) or open_exclude(*given))
+    for top in (0, 100, 200):
+        result.read_16(Region(top, 0, top + 100, 260))
+    assert len(opened) == 1
 
 
 def test_a_part_is_gone_on_from(tmp_path: Path):

@@ -107,10 +107,51 @@ def test_windows_of_one_size_equal_onnxruntime_on_the_whole(tmp_path):
     np.testing.assert_allclose(got, whole, atol=1e-6)
 
 
+def saturated(*limits: Any, functions: Sequence[Any] = ()) -> Any:
+    """x + conv(0): values far below what the nodes `limits`, from a to b, let through."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "bias"], ["a"], pads=[1, 1, 1, 1]),
+        *limits,
+        helper.make_node("Conv", ["b", "w2"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["x", "c"], ["y"]),
+    ]
+    weights = {"w1": kernel(1, 4, 3, 3), "bias": np.full(4, -5, np.float32)}
+    weights |= {"w2": kernel(2, 3, 4, 3), "low": np.float32(0), "high": np.float32(1)}
+    made = graph(nodes, weights, domains=["own"] if functions else [])
+    made.functions.extend(functions)
+    return made
+
+
+POSITIVE = helper.make_function(
+    "own",
+    "Positive",
+    ["u"],
+    ["v"],
+    [helper.make_node("Relu", ["u"], ["v"])],
+    [helper.make_opsetid("", 17)],
+)
+
+
 @pytest.mark.slow
-def test_a_saturated_layer_hides_no_halo(tmp_path):
-    # Its clip is 0 or 1 for all but a few values.
-    assert probe(nr.load_model(saved(tmp_path, blur(gain=1e5)))).halo == 2
+@pytest.mark.parametrize(
+    "made",
+    [
+        saturated(helper.make_node("Relu", ["a"], ["b"])),
+        saturated(helper.make_node("Clip", ["a", "low", "high"], ["b"])),
+        saturated(
+            helper.make_node("Cast", ["low"], ["zero"], to=1),
+            helper.make_node("Max", ["zero", "a"], ["m"]),
+            helper.make_node("Min", ["m", "high"], ["b"]),
+        ),
+        saturated(helper.make_node("Positive", ["a"], ["b"], domain="own"), functions=[POSITIVE]),
+    ],
+    ids=["ReLU", "clip", "minimum and maximum", "function"],
+)
+def test_a_saturated_layer_hides_no_halo(tmp_path, made):
+    model = nr.load_model(saved(tmp_path, made))
+    x = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(model(x)[..., 4:-4, 4:-4], x[..., 4:-4, 4:-4])
+    assert probe(model).halo == 2
 
 
 @pytest.mark.slow
@@ -146,6 +187,19 @@ def test_a_second_input_is_a_noise_level_if_the_card_says_so(tmp_path):
     model = load(path, card={"noise_level": 51, "noise_as": "argument"}, parameters={"sigma": 102})
     x = torch.rand(1, 3, 32, 48)
     torch.testing.assert_close(model(x), 0.4 * x)
+
+
+def test_a_noise_level_may_be_a_map(tmp_path):
+    sigma = helper.make_tensor_value_info("sigma", TensorProto.FLOAT, (1, 1, "height", "width"))
+    nodes = [
+        helper.make_node("Concat", ["x", "sigma"], ["both"], axis=1),
+        helper.make_node("Conv", ["both", "w"], ["y"]),
+    ]
+    added = np.hstack([np.eye(3), np.ones((3, 1))]).astype(np.float32)
+    path = saved(tmp_path, graph(nodes, {"w": added[..., None, None]}, more_inputs=[sigma]))
+    model = load(path, card={"noise_level": 51, "noise_as": "argument"})
+    x = torch.rand(2, 3, 32, 48)
+    torch.testing.assert_close(model(x), x + 0.2)
 
 
 def test_of_several_outputs_the_card_names_one(tmp_path):
@@ -260,6 +314,16 @@ def test_damaged_files_are_a_sentence(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(BadModel, match=r"bad\.onnx is no (readable )?ONNX model"):
         load(path)
+
+
+@pytest.mark.parametrize("name", [b"height", b"Conv"])
+def test_names_that_are_no_text_are_a_sentence(tmp_path, capfd, name):
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(blur().SerializeToString().replace(name, b"\xf9" + name[1:]))
+    with pytest.raises(BadModel, match=r"bad\.onnx is no (readable )?ONNX model"):
+        load(path)
+    # What onnxruntime prints would be in the output of --json.
+    assert capfd.readouterr().out == ""
 
 
 def test_without_onnxruntime_it_says_what_to_install(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore.api._images import Pathlike, Region, open_image
 from napari_restore.api._models import as_model, load_model
-from napari_restore.errors import BadModel, BadOutput, BadParameter, option
+from napari_restore.errors import BadModel, BadOutput, BadParameter, BadRegion, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,8 +104,8 @@ def exported_inputs(
     """Return what the file of `export_model` takes for a box of an image, by the names of its inputs.
 
     `box` is (y0, x0, y1, x1) in pixels, by default all of the image. Pixels are in [0, 1]; the
-    statistics of the whole image are computed here, as a run does. Raises `BadModel` and what
-    `open_image` raises.
+    statistics of the whole image are computed here, as a run does. Raises `BadModel`, `BadRegion` and
+    what `open_image` raises.
     """
     from napari_restore.engine import make_plan
     from napari_restore.engine.gradients import GradientSource
@@ -113,7 +113,14 @@ def exported_inputs(
     loaded, opened = as_model(model), open_image(image)
     graph = loaded.exported()
     whole = Region(0, 0, opened.height, opened.width)
+    if box is not None and len(box) != len(whole):
+        raise BadRegion(f"{box} is no box.", "Give (y0, x0, y1, x1) in pixels.")
     where = whole if box is None else Region(*box).intersect(whole)
+    if where.is_empty:
+        raise BadRegion(
+            f"The box has no pixel of the image of {opened.width} × {opened.height} pixels.",
+            "Boxes are y0, x0, y1, x1 from the top left corner.",
+        )
     plan = make_plan(opened, loaded)
     with GradientSource(plan, lambda event: None, threading.Event()) as source:
         x = source.image(where)
@@ -163,10 +170,15 @@ def _check_size(model: RestorationModel, graph: Exported, size: int | None) -> N
             f"A graph of {model.card.id} holds for one size only.",
             f"Name it: {option('size', 512)}.",
         )
-    if size is not None and (size % step or not 16 <= size <= 4096):
+    if size is None:
+        return
+    if not isinstance(size, int):
+        raise BadParameter(f"A size of {size!r} is no whole number.", f"Use {option('size', 512)}.")
+    if size % step or not 16 <= size <= 4096:
+        least, most = -(-16 // step) * step, 4096 // step * step
         raise BadParameter(
             f"{model.card.id} takes multiples of {step} pixels, of 16 to 4096; not {size}.",
-            f"Use {option('size', min(4096, max(16, -(-size // step) * step)))}.",
+            f"Use {option('size', min(most, max(least, -(-size // step) * step)))}.",
         )
 
 

@@ -202,8 +202,8 @@ class RestorationModel(nn.Module):
         raise BadModel(
             f"{self.card.id} cannot be exported: it computes pixels from statistics or sweeps over all of "
             "the image, which one graph does not hold.",
-            "Those that can are atmosphere, haze-unet, hint-small-denoise, ipl-small and local networks "
-            "of your own.",
+            "Those that can are atmosphere, atmosphere-aerial, haze-unet, hint-small, hint-small-denoise, "
+            "hint-small-lowlight, ipl-small and local networks of your own.",
         )
 
     def after_step(self) -> None:

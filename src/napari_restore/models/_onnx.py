@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ _TYPES = {
     "tensor(double)": torch.float64,
 }
 _SATURATING = frozenset("Relu Clip HardSigmoid ThresholdedRelu Round Floor Ceil".split())
+_LIMITING = frozenset({"Max", "Min"})
+"""They saturate where one of their two inputs is a constant: exporters write ReLU and clamp so."""
 _GLOBAL = frozenset(
     "GlobalAveragePool GlobalMaxPool GlobalLpPool InstanceNormalization GroupNormalization "
     "LpNormalization MeanVarianceNormalization DFT LSTM GRU RNN TopK".split()
@@ -51,6 +53,14 @@ def sloped(slope: float) -> Iterator[None]:
         _SLOPE.reset(token)
 
 
+class Port(NamedTuple):
+    """An input or output of an ONNX model."""
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+
 class OnnxFile:
     """A checked ONNX file, its digest, and its sessions by threads and slope; copies share them."""
 
@@ -66,19 +76,29 @@ class OnnxFile:
 
         self.path, self.name = path.resolve(), path.name
         try:
-            self._graph = onnx.load(self.path, load_external_data=False)
+            given = onnx.load(self.path, load_external_data=False)
         except Exception as error:  # protobuf's and onnx's own
             raise self._unreadable(error) from error
-        if not self._graph.graph.input or not self._graph.graph.output:
+        if not given.graph.input or not given.graph.output:
             raise BadModel(f"{self.name} is no ONNX model.", "Export it again.")
-        self._check_operators()
-        self.sha256 = self._digest(self._outside())
+        self._check_operators(given)
+        try:
+            self._graph = _flat(given)
+        except Exception as error:  # onnx's own
+            raise self._unreadable(error) from error
+        self.sha256 = self._digest(self._outside(given))
         self.metadata = {each.key: each.value for each in self._graph.metadata_props}
         self._sessions: dict[tuple[int, float], Any] = {}
         self._lock = threading.Lock()
         self._per_pixel: float | None = None
         session = self.session()
-        self.inputs, self.outputs = session.get_inputs(), session.get_outputs()
+        try:
+            self.inputs, self.outputs = (
+                [Port(each.name, each.type, tuple(each.shape)) for each in ports]
+                for ports in (session.get_inputs(), session.get_outputs())
+            )
+        except UnicodeDecodeError as error:
+            raise self._unreadable(error) from error
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
@@ -127,7 +147,11 @@ class OnnxFile:
         source = _with_slopes(self.path, slope) if slope else str(self.path)
         try:
             return onnxruntime.InferenceSession(
-                source, sess_options=options, providers=["CPUExecutionProvider"]
+                source,
+                sess_options=options,
+                providers=["CPUExecutionProvider"],
+                # It would print the error and try the same again.
+                enable_fallback=False,
             )
         except Exception as error:  # onnxruntime has exceptions of its own
             raise self._unreadable(error) from error
@@ -137,10 +161,10 @@ class OnnxFile:
             f"{self.name} is no readable ONNX model: {first_line(error)}.", "Export it again."
         )
 
-    def _check_operators(self) -> None:
-        functions = {each.domain for each in self._graph.functions}
-        nodes = [*_nodes(self._graph.graph)]
-        nodes += [node for each in self._graph.functions for node in each.node]
+    def _check_operators(self, given: Any) -> None:
+        functions = {each.domain for each in given.functions}
+        nodes = [*_nodes(given.graph)]
+        nodes += [node for each in given.functions for node in each.node]
         for node in nodes:
             if node.domain not in _DOMAINS | functions:
                 raise BadModel(
@@ -149,14 +173,14 @@ class OnnxFile:
                     "Export it with the operators of ONNX alone.",
                 )
 
-    def _outside(self) -> list[Path]:
+    def _outside(self, given: Any) -> list[Path]:
         """Return the files that hold its weights, all in its folder or below. Raises `BadModel`."""
         from onnx import TensorProto
 
-        functions = (node for each in self._graph.functions for node in each.node)
+        functions = (node for each in given.functions for node in each.node)
         names = {
             entry.value
-            for tensor in (*_tensors(self._graph.graph), *_held_by(functions))
+            for tensor in (*_tensors(given.graph), *_held_by(functions))
             if tensor.data_location == TensorProto.EXTERNAL
             for entry in tensor.external_data
             if entry.key == "location"
@@ -227,9 +251,7 @@ class OnnxNetwork(nn.Module):
         given = {}
         for entry, value in zip(self.file.inputs, (x, *others), strict=False):
             if value is not x:
-                # A level may be a number, a list or a map.
-                value = value.reshape((-1,) + (1,) * (len(entry.shape) - 1))
-                value = value if len(entry.shape) else value.flatten()[0]
+                value = _level(value, entry.shape, x)
             kind = _TYPES[entry.type]
             given[entry.name] = value.detach().to("cpu", kind).contiguous().numpy()
         # Counted while it runs: what onnxruntime allocates is seen by nobody else.
@@ -299,9 +321,29 @@ def network_in(module: nn.Module) -> OnnxNetwork | None:
     return next((each for each in module.modules() if isinstance(each, OnnxNetwork)), None)
 
 
+def _level(value: Tensor, shape: tuple[int | str | None, ...], x: Tensor) -> Tensor:
+    """Return levels (N, 1, 1, 1) of the images `x` as an input of `shape`: a number, a list, or maps."""
+    if not shape:
+        return value.flatten()[0]
+    value = value.reshape((-1,) + (1,) * (len(shape) - 1))
+    if len(shape) != 4:
+        return value
+    sides = [1 if side == 1 else now for side, now in zip(shape[2:], x.shape[2:], strict=True)]
+    return value.expand(-1, -1, *sides)
+
+
 def _as_tensor(values: Any, like: Tensor) -> Tensor:
     tensor = torch.from_numpy(np.asarray(values))
     return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
+
+
+def _flat(model: Any) -> Any:
+    """Return a model with the functions that it defines put in their place."""
+    if not model.functions:
+        return model
+    from onnx.inliner import inline_local_functions
+
+    return inline_local_functions(model)
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
@@ -355,8 +397,8 @@ def _with_slopes(path: Path, slope: float) -> bytes:
     """Return the model with y + slope · (x − y) for what saturates, y, of floats x."""
     import onnx
 
-    model = onnx.shape_inference.infer_shapes(onnx.load(path))
-    graph = model.graph
+    model = onnx.shape_inference.infer_shapes(_flat(onnx.load(path)))
+    graph, constants = model.graph, set(_constants(model.graph))
     kinds = {
         each.name: each.type.tensor_type.elem_type
         for each in (*graph.value_info, *graph.input, *graph.output)
@@ -366,9 +408,13 @@ def _with_slopes(path: Path, slope: float) -> bytes:
     for node in graph.node:
         nodes.append(node)
         kind = kinds.get(node.output[0], 0) if node.output else 0
-        if node.op_type not in _SATURATING or kind not in floats:
+        varying = [name for name in node.input if name not in constants]
+        if node.input and not varying:
+            constants.update(node.output)
+        is_limit = node.op_type in _LIMITING and len(varying) == 1 and len(node.input) == 2
+        if not (node.op_type in _SATURATING or is_limit) or kind not in floats:
             continue
-        x, y = node.input[0], node.output[0]
+        x, y = varying[0] if is_limit else node.input[0], node.output[0]
         raw, more, less, factor = (f"{y}/{part}" for part in ("raw", "more", "less", "slope"))
         node.output[0] = raw
         graph.initializer.append(onnx.helper.make_tensor(factor, kind, (), [slope]))

@@ -413,6 +413,33 @@ def make(width: int = 2):
 """
 
 
+OTHERS = """
+import torch
+
+
+def larger():
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3, padding=1), torch.nn.Upsample(scale_factor=2))
+
+
+def grey():
+    return torch.nn.Conv2d(1, 1, 3, padding=1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("larger", "results of another size: scale 2"), ("grey", "takes 1 band, and pictures have 3")],
+)
+def test_networks_of_ones_own_that_fit_no_pictures(
+    make_config: MakeConfig, tmp_path: Path, name: str, sentence: str
+):
+    (tmp_path / "net.py").write_text(OTHERS)
+    model = {"id": "", "sizes": {}, "factory": f"net.py:{name}"}
+    config = make_config(model=model)
+    with pytest.raises(BadParameter, match=sentence):
+        make_network(config.model, config.run.seed, trust=True)
+
+
 def test_a_network_of_ones_own_is_trained(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
 ):

@@ -80,8 +80,16 @@ class BlendedPixels:
         """Return pixels (h, w, C) of `box` of an image of uint8, blended in 16 bits, at level 0.
 
         Of a photo that is what the method computed, rounded once; `read` gives the nearest values of
-        8 bits where nothing is blended. Elsewhere they are exact multiples of 257.
+        8 bits where nothing is blended. Elsewhere they are exact multiples of 257. Raises
+        `BadParameter` for an image of another type.
         """
+        if self.image.dtype != np.uint8:
+            raise BadParameter(
+                f"{self.image.name} has values of {self.image.dtype}, not of 8 bits.",
+                "Read the result as it is.",
+            )
+        # A mask that is opened once serves all boxes.
+        self._open_exclusion()
         wide = copy.copy(self)
         wide._in_16, wide._luma_model = True, None
         return wide._read(Region(*box), 0, check=True)
@@ -174,12 +182,16 @@ class BlendedPixels:
 
         None where no mask excludes any.
         """
-        if self._excluded is None:
-            self._excluded = open_exclude(self.plan.reading, self.image)
-        if self._excluded is None:
+        excluded = self._open_exclusion()
+        if excluded is None:
             return None
         size = (self.image.height, self.image.width)
-        return mask_at_level(self._excluded, level, size).read(region) > 0
+        return mask_at_level(excluded, level, size).read(region) > 0
+
+    def _open_exclusion(self) -> MaskStrength | None:
+        if self._excluded is None:
+            self._excluded = open_exclude(self.plan.reading, self.image)
+        return self._excluded
 
     def _exposed(self, restored: npt.NDArray[Any], ev: float) -> npt.NDArray[Any]:
         luma_model = self._find_luma_model()

@@ -5,23 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_restore.errors import BadModel
 from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs
 from napari_restore.models._card import ModelCard
+from napari_restore.models._exported import Exported
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.hint._config import STRIDE, HintConfig, sizes_of_small
 from napari_restore.models.hint._model import Hint
+from napari_restore.models.hint._network import BANDS
 from napari_restore.models.hint._ways import SMALL
 
 PARTS = ("denoise", "brighten")
 """The networks in their order; what belongs to one is named ``part.name``."""
 BETWEEN = "between"
 """Map of the pixels without noise, (3, H, W) float32."""
+
+
+class _Whole(nn.Module):
+    """Restores a whole image in one pass of each network."""
+
+    def __init__(self, denoise: Hint, brighten: Hint) -> None:
+        super().__init__()
+        self.denoise, self.brighten = denoise, brighten
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the restored image (1, 3, H, W)."""
+        return self.brighten.whole(self.denoise.whole(image))
 
 
 class HintSeries(SweptModel):
@@ -54,6 +68,10 @@ class HintSeries(SweptModel):
         for part in self._parts.values():
             whole = part.whole(whole, counted)
         return whole[..., :height, :width], {}
+
+    def exported(self) -> Exported:
+        whole = _Whole(self.denoise, self.brighten)
+        return Exported(whole, BANDS, multiple_of=STRIDE, whole=True)
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return the blocks with attention, named by network, stage and number."""

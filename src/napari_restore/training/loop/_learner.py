@@ -214,6 +214,7 @@ def make_network(config: ModelConfig, seed: int, *, trust: bool = False) -> Rest
             model = load(
                 config.factory, weights=config.weights, parameters=config.parameters, trust=trust
             )
+            _check_own(model)
     if not any(True for _ in model.parameters()):
         raise BadParameter(f"[model] {config.name} has nothing to train.", "Choose a network.")
     for name, path in config.parts.items():
@@ -225,6 +226,22 @@ def make_network(config: ModelConfig, seed: int, *, trust: bool = False) -> Rest
             )
         fill(part, read_state(path), path.name)
     return model.float().train().requires_grad_(True)
+
+
+def _check_own(model: RestorationModel) -> None:
+    """Raise `BadParameter` for a network of one's own that no pair of pictures fits."""
+    card = model.card
+    if card.ratio != 1:
+        raise BadParameter(
+            f"[model] {card.id} gives results of another size: scale {card.ratio}. Training compares "
+            "pictures of one size.",
+            "Choose another network.",
+        )
+    if card.bands not in (None, 3):
+        bands = f"{card.bands} band{'s' if card.bands != 1 else ''}"
+        raise BadParameter(
+            f"[model] {card.id} takes {bands}, and pictures have 3.", "Choose one for 3 bands."
+        )
 
 
 def _of_registry(config: ModelConfig) -> RestorationModel:
