@@ -201,6 +201,37 @@ def test_what_are_no_segments_is_said(segments: Any, told: str) -> None:
         ask(Small(), segments)
 
 
+@pytest.mark.parametrize(
+    ("method", "argument"),
+    [("occlusion", "side"), ("occlusion", "stride"), ("captum:FeatureAblation", "feature_mask")],
+)
+def test_patches_have_no_part_in_segments(method: str, argument: str) -> None:
+    if method.startswith("captum:"):
+        pytest.importorskip("captum.attr")
+    found = ask(Small(), blocks(), method=method)
+    assert argument not in found.record["attribution"]["arguments"]
+    with pytest.raises(BadParameter, match=f"segments in place of patches, of which {argument} is"):
+        ask(Small(), blocks(), method=method, arguments={argument: 8})
+
+
+def test_a_raster_in_the_cache_stays_for_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_restore import api
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    picture = tmp_path / "scene.tif"
+    with rasterio.open(
+        picture, "w", height=128, width=160, driver="GTiff", count=3, dtype="float32"
+    ) as file:
+        file.write(scene().transpose(2, 0, 1))
+    raster = api.mask_of_array(picture, blocks(), (1, 0, 0, 0, 1, 0))
+    record = nr.attribute(picture, "dcp", BOX, segments=raster, white=1.0, device="cpu").record
+    assert record["task"]["question"]["segments"] == str(raster)
+    (entry,) = (each for each in api.cache_entries() if each.path == raster.parent)
+    assert entry.needed
+
+
 def test_a_layer_has_no_segments() -> None:
     with pytest.raises(BadParameter, match=r"Leave segments= or layer= out"):
         ask(Small(), blocks(), layer="body.1", baseline=None)
