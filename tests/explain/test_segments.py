@@ -170,6 +170,15 @@ def test_a_raster_on_the_grid_is_repeated_from_its_record(tmp_path: Path) -> Non
         api.check_map("other.csv")
 
 
+def test_nodata_of_a_raster_is_no_segment(tmp_path: Path) -> None:
+    path, labels = tmp_path / "segments.tif", blocks()
+    shape = {"height": 128, "width": 160, "driver": "GTiff", "nodata": -9999}
+    with rasterio.open(path, "w", count=1, dtype="int32", **shape) as file:
+        file.write(np.where(labels == labels[45, 70], -9999, labels), 1)
+    expected = np.where(labels == labels[45, 70], 0, labels)
+    assert ask(Small(), path).segments == ask(Small(), expected).segments
+
+
 @pytest.mark.slow
 def test_segments_of_true_pixels_fit_an_overview() -> None:
     pixels, coarse = scene(2048, 2560), np.kron(blocks(16), np.ones((2, 2), np.int32))
