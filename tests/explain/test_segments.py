@@ -170,6 +170,15 @@ def test_a_raster_on_the_grid_is_repeated_from_its_record(tmp_path: Path) -> Non
         api.check_map("other.csv")
 
 
+def test_nodata_of_a_raster_is_no_segment(tmp_path: Path) -> None:
+    path, labels = tmp_path / "segments.tif", blocks()
+    shape = {"height": 128, "width": 160, "driver": "GTiff", "nodata": -9999}
+    with rasterio.open(path, "w", count=1, dtype="int32", **shape) as file:
+        file.write(np.where(labels == labels[45, 70], -9999, labels), 1)
+    expected = np.where(labels == labels[45, 70], 0, labels)
+    assert ask(Small(), path).segments == ask(Small(), expected).segments
+
+
 @pytest.mark.slow
 def test_segments_of_true_pixels_fit_an_overview() -> None:
     pixels, coarse = scene(2048, 2560), np.kron(blocks(16), np.ones((2, 2), np.int32))
@@ -199,6 +208,37 @@ def test_segments_of_true_pixels_fit_an_overview() -> None:
 def test_what_are_no_segments_is_said(segments: Any, told: str) -> None:
     with pytest.raises((BadParameter, UnreadableImage), match=told):
         ask(Small(), segments)
+
+
+@pytest.mark.parametrize(
+    ("method", "argument"),
+    [("occlusion", "side"), ("occlusion", "stride"), ("captum:FeatureAblation", "feature_mask")],
+)
+def test_patches_have_no_part_in_segments(method: str, argument: str) -> None:
+    if method.startswith("captum:"):
+        pytest.importorskip("captum.attr")
+    found = ask(Small(), blocks(), method=method)
+    assert argument not in found.record["attribution"]["arguments"]
+    with pytest.raises(BadParameter, match=f"segments in place of patches, of which {argument} is"):
+        ask(Small(), blocks(), method=method, arguments={argument: 8})
+
+
+def test_a_raster_in_the_cache_stays_for_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_restore import api
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    picture = tmp_path / "scene.tif"
+    with rasterio.open(
+        picture, "w", height=128, width=160, driver="GTiff", count=3, dtype="float32"
+    ) as file:
+        file.write(scene().transpose(2, 0, 1))
+    raster = api.mask_of_array(picture, blocks(), (1, 0, 0, 0, 1, 0))
+    record = nr.attribute(picture, "dcp", BOX, segments=raster, white=1.0, device="cpu").record
+    assert record["task"]["question"]["segments"] == str(raster)
+    (entry,) = (each for each in api.cache_entries() if each.path == raster.parent)
+    assert entry.needed
 
 
 def test_a_layer_has_no_segments() -> None:

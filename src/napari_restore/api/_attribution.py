@@ -83,6 +83,7 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
         With one sentence naming the cause, and the next step.
     """
     from napari_restore.explain import attribute
+    from napari_restore.images import persistent_mask
 
     opened = open_image(image, bands=bands, sensor=sensor).level_view(level)
     # A record may name a level itself: its boxes are in pixels of that level already.
@@ -108,6 +109,8 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
     if task is not None and (code := code_file(request["objective"])) is not None:
         task["files"][code] = attribution.record["attribution"]["objective_sha256"]
     if task is not None and (file := segments_file(request["segments"])) is not None:
+        # Labels that were drawn in the window lie in the cache.
+        request["segments"] = persistent_mask(file)
         task["files"] |= digests_of([file])
     attribution.record["task"] = task
     return attribution

@@ -261,6 +261,11 @@ def _check_fields(fields_or_card: Mapping[str, Any], name: str) -> None:
     unknown = sorted(set(fields_or_card) - set(known))
     if unknown:
         raise BadModel(f"{name} has no field {unknown[0]!r}.", f"A card has: {', '.join(known)}.")
+    if isinstance(fields_or_card.get("attention"), Mapping):
+        raise BadModel(
+            f"{name} says where the tokens of attention lie, which is found in the network itself.",
+            'Delete its field "attention".',
+        )
     whole = {"id": "", "title": "", "summary": "", **fields_or_card}
     if wrong := mismatches(whole, ModelCard, name):
         raise BadModel(f"{wrong[0]}.", "Check the fields of the model card.")

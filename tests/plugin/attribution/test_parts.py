@@ -34,6 +34,16 @@ def test_superpixels_are_asked_for_with_their_number(tab: Any) -> None:
     assert (settings.segments, settings.method, settings.baseline) == ("slic:25", None, "zero")
 
 
+def test_settings_of_patches_are_not_those_of_segments(tab: Any, qtbot: Any) -> None:
+    form = tab.form
+    tab.target.add_box(BOX)
+    qtbot.waitUntil(lambda: bool(form._offers))
+    choose(form.method, "occlusion")
+    assert tab.request().settings.arguments == {"side": 16, "stride": None}
+    choose(form.segments, "slic")
+    assert tab.request().settings.arguments == {}
+
+
 @pytest.mark.slow
 def test_labels_of_a_layer_have_one_share_each(tab: Any, finished_attribution: Any) -> None:
     form, viewer = tab.form, tab.viewer

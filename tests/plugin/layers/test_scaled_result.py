@@ -12,6 +12,7 @@ from tests.support.scaling_networks import enlarging, shrinking
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.plugin.layers import ResultLayer
+from napari_restore.plugin.results import area_of
 
 PIXELS = np.random.default_rng(0).integers(1, 250, (60, 90, 3), np.uint8)
 
@@ -35,4 +36,11 @@ def test_it_covers_its_part_of_the_source(module: object, scale: int | str, tmp_
         place = layer.data_to_world(np.array(own) - 0.5)
         expected = source.data_to_world(np.array(corner) / ratio - 0.5)
         np.testing.assert_allclose(place, expected, atol=1e-6)
+    assert area_of(result.plan) == "60 × 36 at 20, 12"
     assert shown.region == Region(*(round(edge * ratio) for edge in part))
+
+
+def test_all_of_it_is_the_whole_image_without_the_last_pixels(tmp_path: Path) -> None:
+    model = nr.load_model(shrinking(2), card={"bands": 3, "halo": 3, "scale": "1/2"})
+    result = nr.restore(PIXELS[:59, :87], model, scratch=tmp_path, progress=False)
+    assert area_of(result.plan) == "whole image"

@@ -22,6 +22,8 @@ class MethodInfo:
     """All settings at their defaults in the form of `arguments_in`; ``name=`` without a default."""
     of_layer: bool = False
     """Whether it is of a layer of the network."""
+    patch_arguments: tuple[str, ...] = ()
+    """Settings for patches of pixels, which segments have no use for."""
 
 
 def arguments_in(text: str) -> dict[str, Any]:

@@ -300,7 +300,9 @@ def _request_of(
     check_request(method, settings)
     fixed_routing = _is_fixed(settings.routing, method, model)
     if method.explainer is not None:
-        arguments = method.explainer.arguments(method.name, arguments)
+        explainer = method.explainer
+        explainer = explainer if settings.segments is None else explainer.of_segments()
+        arguments = explainer.arguments(method.name, arguments)
     return CheckedAttribution(
         settings,
         method,

@@ -139,8 +139,8 @@ class Attribution:
     @property
     def segments(self) -> list[dict[str, Any]]:
         """Rows of the table of segments: `label`, `pixels`, `share` and centre; empty without segments."""
-        told = self.record["attribution"].get("segments")
-        return [] if told is None else list(told["rows"])
+        recorded = self.record["attribution"].get("segments")
+        return [] if recorded is None else list(recorded["rows"])
 
     def contribution_area(self) -> npt.NDArray[np.float64]:
         """Return the density of the magnitude over `window`, (h, w) with maximum 1 (LAM)."""

@@ -57,7 +57,9 @@ RESERVED_ARGUMENTS = {
     *("attribute_to_layer_input", "attr_dim_summation", "grad_kwargs"),
 }
 """Arguments that are set here, not by the user."""
-DEFAULTS: dict[str, Any] = {"feature_mask": SQUARE, "internal_batch_size": 1}
+SQUARES = "feature_mask"
+"""Argument that says which values are one feature."""
+DEFAULTS: dict[str, Any] = {SQUARES: SQUARE, "internal_batch_size": 1}
 """Defaults in place of those of captum: every value a feature, and all steps in one batch."""
 
 
@@ -121,6 +123,7 @@ def described(name: str) -> Explainer:
         is_complete=name in COMPLETE,
         value_bytes=BYTES,
         batch_argument=next((key for key in BATCH_ARGUMENTS if key in parameters), ""),
+        patch_arguments=(SQUARES,) if SQUARES in parameters else (),
         of_layer=name in OF_LAYERS,
         package="captum",
         parameters={**settings, **added},
@@ -160,9 +163,10 @@ def _run(attributor: Any, problem: Problem, *, seed: int, **arguments: Any) -> T
     for name in WINDOW_ARGUMENTS & arguments.keys():
         arguments[name] = _window(problem, name, arguments[name])
     squares = None
-    if "feature_mask" in arguments:
-        squares = arguments["feature_mask"] = _features(problem, arguments["feature_mask"])
-    if "baselines" in inspect.signature(attributor.attribute).parameters:
+    parameters = inspect.signature(attributor.attribute).parameters
+    if SQUARES in parameters:
+        squares = arguments[SQUARES] = _features(problem, arguments.get(SQUARES))
+    if "baselines" in parameters:
         arguments["baselines"] = problem.baseline
     features = 1 if squares is None else int(squares.max()) + 1
     if attributor.__name__ == "ShapleyValues" and features > MOST_ORDERED:

@@ -38,18 +38,19 @@ def smoothgrad(problem: Problem, n: int = 25, sigma: float = 0.15, seed: int = 0
 def occlusion(problem: Problem, side: int = 16, stride: int | None = None) -> Tensor:
     """Return the decrease of D when a patch of `side` pixels is replaced by the baseline (Zeiler and Fergus, 2014).
 
-    Segments are replaced in place of patches, where they are given. Patches begin every `stride` pixels (default: `side`) and are truncated at the border. The share of
-    a patch is divided evenly over its values; where patches overlap, their mean counts.
+    Segments are replaced in place of patches, where they are given. Patches begin every `stride` pixels
+    (default: `side`) and are truncated at the border. The share of a patch is divided evenly over its
+    values; where patches overlap, their mean counts.
     (1, C, h, w) in units of D.
     """
+    if problem.segments is not None:
+        return _without_segments(problem, problem.segments)
     step = side if stride is None else stride
     _check("occlusion", _is_natural(side), "side", side, 16)
     # A longer stride would leave pixels that are in no patch.
     _check("occlusion", _is_natural(step) and step <= side, "stride", step, side)
     image = problem.image
     _, bands, height, width = image.shape
-    if problem.segments is not None:
-        return _without_segments(problem, problem.segments)
     whole = Region(0, 0, height, width)
     # The last patch ends at the border: a further one would be contained in it.
     patches = [
@@ -114,6 +115,7 @@ EXPLAINERS = {
     "occlusion": Explainer(
         occlusion,
         "occlusion, Zeiler and Fergus, ECCV 2014: patches replaced by the baseline",
+        patch_arguments=("side", "stride"),
     ),
 }
 """Built-in methods by name."""

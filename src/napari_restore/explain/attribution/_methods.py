@@ -163,6 +163,14 @@ def _check_parts(chosen: Method, settings: Attribute) -> None:
             f"Method {chosen.name} is of the pixels, not of a layer.",
             f"Leave {option('layer')} out, or choose {option('method', 'captum:LayerGradCam')}.",
         )
+    if settings.segments is not None and chosen.explainer is not None:
+        arguments = settings.arguments or {}
+        for name in chosen.explainer.patch_arguments:
+            if name in arguments:
+                raise BadParameter(
+                    f"Method {chosen.name} takes segments in place of patches, of which {name} is.",
+                    f"Leave {option('arguments', {name: arguments[name]})} out.",
+                )
     if settings.layer is not None and settings.segments is not None:
         raise BadParameter(
             "Shares of a layer's cells are not those of segments.",
@@ -245,4 +253,5 @@ def _info_of(name: str, explainer: Explainer) -> MethodInfo:
         explainer.takes_baseline,
         " ".join(settings),
         of_layer=explainer.of_layer,
+        patch_arguments=explainer.patch_arguments,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -224,6 +224,8 @@ class Explainer:
     """Memory in bytes per value of the image and image of a batch."""
     batch_argument: str = ""
     """Name of the argument for the batch size, if any."""
+    patch_arguments: tuple[str, ...] = ()
+    """Names of the arguments for patches of pixels, whose place segments take."""
     of_layer: bool = False
     """Whether it is of a layer, by `problem.layer_map` and `problem.layer_objective`: its map then is
     (1, any, rows, columns), and its argument ``interpolation`` the way to pixels."""
@@ -248,6 +250,12 @@ class Explainer:
                     f"Method {name} needs {key}.", f"Add {option('arguments', {key: 'VALUE'})}."
                 )
         return {key: _tuples(arguments.get(key, p.default)) for key, p in parameters.items()}
+
+    def of_segments(self) -> Explainer:
+        """Return the method without arguments for patches."""
+        parameters = self.all_parameters()
+        left = {key: p for key, p in parameters.items() if key not in self.patch_arguments}
+        return replace(self, parameters=left)
 
     def all_parameters(self) -> dict[str, inspect.Parameter]:
         """Return the parameters of the function by name."""

@@ -68,7 +68,7 @@ class CheckedAttribution:
         steps = method.steps if method.explainer is None else None
         segments = self.settings.segments
         if segments is not None and Path(segments).exists():
-            segments = str(Path(segments).resolve())
+            segments = str(Path(segments).absolute())
         return {
             "box": list(box) if polygon is None else None,
             "polygon": None if polygon is None else polygon.to_list(),

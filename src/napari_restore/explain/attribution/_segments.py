@@ -180,6 +180,8 @@ def _read(path: str | PathLike[str], image: Image, region: Region) -> Labels:
     rows, columns = _on_grid((raster.height, raster.width), image, region, file.name)
     box = Region(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
     labels: Labels = np.asarray(raster.read(box))[..., 0]
+    # What the raster says is no value is no segment.
+    labels = np.where(raster.read_valid(box), labels, labels.dtype.type(0))
     return labels[np.ix_(rows - box.y0, columns - box.x0)]
 
 

@@ -72,7 +72,8 @@ class CutModel(SweptModel):
         self._nodes: dict[tuple[int, int], Nodes] = {(0, 0): nodes}
         self._unfit: dict[tuple[int, int], str] = {}
         self._halos = [0] * len(self.pieces)
-        period = lcm(*(piece.period for piece in self.pieces))
+        # The module may be given images of larger multiples than its operations need.
+        period = lcm(card.size_step, *(piece.period for piece in self.pieces))
         self._side = -(-max(card.min_size, _LEAST_SIDE) // period) * period
         self.card = replace(
             self.card,

@@ -297,7 +297,7 @@ class AttributionForm(QWidget):
             objective = f"{CHANNEL}:{self.channel.value()}"
         return Attribute(
             method=method or None,
-            arguments=api.arguments_in(self.settings.text()) if self._offered else {},
+            arguments=self._arguments(),
             objective=objective or None,
             baseline=baseline,
             context_gradient=self.context_gradient.currentData(),
@@ -307,6 +307,14 @@ class AttributionForm(QWidget):
             segments=f"slic:{self.superpixels.value()}" if self._has_superpixels else None,
             check=CHECK if self.check.isEnabled() and self.check.isChecked() else None,
         )
+
+    def _arguments(self) -> dict[str, Any]:
+        if self._offered is None:
+            return {}
+        given = api.arguments_in(self.settings.text())
+        if self.segments.isEnabled() and self.segments.currentData() != PIXELS:
+            return {k: v for k, v in given.items() if k not in self._offered.patch_arguments}
+        return given
 
     @property
     def _offered(self) -> Any:

@@ -31,7 +31,7 @@ class AttributionRequest:
     run: RunRequest
     """Image, model, and how the one is read and where the other runs; its area is not used."""
     box: Region
-    """Level-0 pixels of the result; around the polygon, if there is one."""
+    """Level-0 pixels of the image; around the polygon, if there is one."""
     polygon: tuple[tuple[float, float], ...] | None = None
     """Corners (y, x) in level-0 pixels, counted from the corner of the first."""
     settings: Attribute = field(default_factory=Attribute)
