@@ -17,9 +17,8 @@ from napari_restore.explain.attribution import _measures
 from napari_restore.explain.attribution._figure import EXPONENT, draw, figure_of, plot
 from napari_restore.explain.attribution._figure_file import SUFFIXES as FIGURES
 from napari_restore.explain.attribution._figure_file import WIDTH_MM, check_figure
-from napari_restore.explain.attribution._files import one_array, write_file, zipped
+from napari_restore.explain.attribution._files import one_array, table_of, write_file, zipped
 from napari_restore.explain.attribution._overview import OverviewShares
-from napari_restore.explain.attribution._segments import table_of
 from napari_restore.explain.attribution._stored_accumulator import opened_sum
 from napari_restore.explain.attribution._summary import summary_of
 from napari_restore.explain.attribution._sums import Summed

@@ -1,10 +1,11 @@
-"""Files of arrays: whole or not at all, and the same bytes for the same content."""
+"""Files of arrays and tables: whole or not at all, and the same bytes for the same content."""
 
 from __future__ import annotations
 
+import csv
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import numpy.typing as npt
 
 from napari_restore._replacing import replacing
 from napari_restore.errors import BadOutput, UnreadableImage
+
+SEGMENT_COLUMNS = ("label", "pixels", "share", "x", "y")
+"""Columns of the table of segments: `x`, `y` is the centre in pixels of the image."""
 
 
 def mapped_array(path: Path) -> npt.NDArray[Any]:
@@ -61,3 +65,12 @@ def one_array(array: npt.NDArray[Any]) -> bytes:
     content = io.BytesIO()
     np.lib.format.write_array(content, np.asanyarray(array), allow_pickle=False)
     return content.getvalue()
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of segments as CSV, the largest magnitude first."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, SEGMENT_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted(rows, key=lambda row: -abs(row["share"])))
+    return text.getvalue()

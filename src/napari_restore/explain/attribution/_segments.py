@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,7 +13,7 @@ import numpy.typing as npt
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, BudgetTooSmall, option
-from napari_restore.explain.attribution._files import mapped_array
+from napari_restore.explain.attribution._files import SEGMENT_COLUMNS, mapped_array
 from napari_restore.explain.attribution._sums import Summed
 from napari_restore.images import Image, open_image
 
@@ -30,8 +27,6 @@ SLIC_BYTES = 160
 """Memory of SLIC per pixel: bands and colours in float64, distances, labels."""
 COMPACTNESS = 10.0
 """Of SLIC in CIE Lab, scikit-image's default; of other bands, whose range is 1, 100 times less."""
-COLUMNS = ("label", "pixels", "share", "x", "y")
-"""Columns of the table: `x`, `y` is the centre in pixels of the image."""
 Labels = npt.NDArray[np.integer[Any]]
 
 
@@ -118,19 +113,10 @@ class Segments:
             "evaluations": evaluations,
             "in_none": {"pixels": int(pixels[0]), "share": float(shares[0])},
             "rows": [
-                dict(zip(COLUMNS, row, strict=True))
+                dict(zip(SEGMENT_COLUMNS, row, strict=True))
                 for row in zip(*(each.tolist() for each in columns), strict=True)
             ],
         }
-
-
-def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table as CSV, the largest magnitude first."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: -abs(row["share"])))
-    return text.getvalue()
 
 
 def _superpixels(name: str, run: AttributionRun) -> Labels:
