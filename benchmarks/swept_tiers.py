@@ -1,6 +1,6 @@
 """A model of many sweeps by where its maps are, beside the whole call and independent tiles.
 
-    python benchmarks/swept_tiers.py DATA --model hint-small-lowlight --side 2048
+    python benchmarks/swept_tiers.py DATA --model hint-small-denoise --side 2048
 
 The middle of a large scene, enlarged where it is too small, degraded as the model expects. Ways: the
 network called on the whole picture; runs with maps in memory, on disk, and made again; statistics of
@@ -49,7 +49,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder of test images")
-    parser.add_argument("--model", default="hint-small-lowlight")
+    parser.add_argument("--model", default="hint-small-denoise")
     parser.add_argument("--side", type=int, default=2048)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--one", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)

@@ -119,7 +119,7 @@ def test_the_configuration_in_the_documentation_shows_the_defaults():
         ("atmosphere-places", "atmosphere"),
         ("haze-unet", "haze-unet"),
         ("hint-small-denoise", "hint-small"),
-        ("hint-small-lowlight", "hint-small"),
+        ("hint-small-lowlight", "hint-small-lowlight"),
         ("andehazeformer-small", "andehazeformer-small"),
         ("ipl-small", "ipl-small"),
     ],
