@@ -209,12 +209,9 @@ def sizes_of_series(state: Mapping[str, Tensor]) -> dict[str, int]:
 
 def make_series(card: ModelCard, **sizes: int) -> HintSeries:
     """Return both networks in the small size, but for `sizes`: fields of `HintConfig` behind a part."""
-    configs = {
-        part: HintConfig(**SMALL | {
-            name.removeprefix(f"{part}_"): size
-            for name, size in sizes.items()
-            if name.startswith(f"{part}_")
-        })
-        for part in PARTS
-    }  # fmt: skip
+    configs = {}
+    for part in PARTS:
+        start = f"{part}_"
+        own = {name.removeprefix(start): n for name, n in sizes.items() if name.startswith(start)}
+        configs[part] = HintConfig(**{**SMALL, **own})
     return HintSeries(card, configs)
