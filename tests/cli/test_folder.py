@@ -132,6 +132,18 @@ def test_the_words_of_a_folder_of_brackets_fuse_it(cli, tmp_path):
     assert run.json["images"][0]["record"]["model"]["parameters"]["contrast"] == 0.5
 
 
+def test_a_bit_depth_is_for_the_formats_that_have_it(cli, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for name in ("a.jpg", "b.png"):
+        Pillow.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(folder / name)
+    out = tmp_path / "out"
+    run = cli("restore", folder, "-o", out, "--model", "identity", "--bit-depth", "16")
+    assert run.code == 0 and "--bit-depth 16 is not for .jpg" in run.err
+    kinds = {name: str(api.open_image(out / name).dtype) for name in ("b_clear.png", "a_clear.jpg")}
+    assert kinds == {"b_clear.png": "uint16", "a_clear.jpg": "uint8"}
+
+
 def test_an_option_that_no_output_can_have_ends_a_folder_first(cli, tmp_path):
     folder = folder_of(tmp_path, "a.tif")
     for name in ("b.png", "c.png"):

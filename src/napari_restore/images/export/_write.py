@@ -92,6 +92,10 @@ def check_options(path: str | os.PathLike[str], options: ExportOptions) -> None:
     if name is None:
         return
     asked = option(name, getattr(options, name))
+    if name == "bit_depth":
+        raise BadOutput(
+            f"{form.name} has 8 bits per value.", f"Leave {asked} out, or write a .png or .tif."
+        )
     *others, last = suffixes = _SUFFIXES_WITH[name]
     if form not in [FORMATS[suffix] for suffix in suffixes]:
         kinds = f"{', '.join(others)} and {last}" if others else last
@@ -129,6 +133,9 @@ def unfit_options(path: str | os.PathLike[str], options: ExportOptions) -> Itera
             unfit = unfit or (name == "level" and compress == "none")
         if unfit:
             yield name
+    depth = {8: "uint8", 16: "uint16"}.get(options.bit_depth or 0)
+    if form is not None and form.dtypes and depth and depth not in form.dtypes:
+        yield "bit_depth"
 
 
 def check_output(
@@ -350,11 +357,6 @@ def file_dtype(
     if depth not in (8, 16):
         raise BadOutput(f"A bit depth of {depth} is not offered.", "Use 8 or 16.")
     wanted = np.dtype(np.uint8 if depth == 8 else np.uint16)
-    if form.dtypes and wanted.name not in form.dtypes:
-        raise BadOutput(
-            f"{form.name} has 8 bits per value.",
-            f"Leave {option('bit_depth', depth)} out, or write a .png or .tif.",
-        )
     if wanted == dtype:
         return dtype
     if like.nodata is not None or (like.georeference is not None and form in (_GEOTIFF, _ZARR)):
