@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 Tensors = Callable[[Tensor, Mapping[str, Tensor]], tuple[Tensor, ...]]
 """Returns the inputs of an `Exported` for an image (1, C, H, W) and its statistics, placed there."""
+
+
+class InOnePass(nn.Module):
+    """A network whose `whole` restores a whole image in one pass, as a module of that image alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network: Any = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the restored image (1, 3, H, W) of one (1, C, H, W)."""
+        restored: Tensor = self.network.whole(image)
+        return restored
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs, numbered
-from napari_restore.models._exported import Exported
+from napari_restore.models._exported import Exported, InOnePass
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import Sweep, SweepInput
 from napari_restore.models._sweeps import SweptModel
@@ -19,18 +19,6 @@ from napari_restore.models.hint._network import BANDS, HintNetwork
 from napari_restore.models.hint._sweeps import layer_statistics_of, sweeps_of
 
 BLOCK = "block"
-
-
-class _Whole(nn.Module):
-    """Restores a whole image in one pass."""
-
-    def __init__(self, network: HintNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the restored image (1, 3, H, W)."""
-        return self.network.whole(image)
 
 
 class Hint(HintNetwork, SweptModel):
@@ -50,7 +38,7 @@ class Hint(HintNetwork, SweptModel):
         return SweptModel.forward_with_maps(self, x, statistics, valid)
 
     def exported(self) -> Exported:
-        return Exported(_Whole(self), BANDS, multiple_of=STRIDE, whole=True)
+        return Exported(InOnePass(self), BANDS, multiple_of=STRIDE, whole=True)
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return the blocks with attention, named by stage and number."""

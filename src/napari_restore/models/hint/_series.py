@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_restore.errors import BadModel
 from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs
 from napari_restore.models._card import ModelCard
-from napari_restore.models._exported import Exported
+from napari_restore.models._exported import Exported, InOnePass
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
@@ -24,18 +24,6 @@ PARTS = ("denoise", "brighten")
 """The networks in their order; what belongs to one is named ``part.name``."""
 BETWEEN = "between"
 """Map of the pixels without noise, (3, H, W) float32."""
-
-
-class _Whole(nn.Module):
-    """Restores a whole image in one pass of each network."""
-
-    def __init__(self, denoise: Hint, brighten: Hint) -> None:
-        super().__init__()
-        self.denoise, self.brighten = denoise, brighten
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the restored image (1, 3, H, W)."""
-        return self.brighten.whole(self.denoise.whole(image))
 
 
 class HintSeries(SweptModel):
@@ -62,16 +50,19 @@ class HintSeries(SweptModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if statistics is not None:
             return SweptModel.forward_with_maps(self, x, statistics, valid)
+        return self.whole(x, valid), {}
+
+    def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the restored images (N, 3, H, W), each judged by all of itself."""
         height, width = x.shape[2:]
         counted = None if valid is None else pad_to_multiple(valid, STRIDE)
         whole = pad_to_multiple(x, STRIDE)
         for part in self._parts.values():
             whole = part.whole(whole, counted)
-        return whole[..., :height, :width], {}
+        return whole[..., :height, :width]
 
     def exported(self) -> Exported:
-        whole = _Whole(self.denoise, self.brighten)
-        return Exported(whole, BANDS, multiple_of=STRIDE, whole=True)
+        return Exported(InOnePass(self), BANDS, multiple_of=STRIDE, whole=True)
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return the blocks with attention, named by network, stage and number."""

@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
-from napari_restore.models._exported import Exported
+from napari_restore.models._exported import Exported, InOnePass
 from napari_restore.models._exposure_curves import comparing
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import (
@@ -48,18 +48,6 @@ SMALL: dict[str, Any] = {
 """Sizes of `ipl-small`: 0.19 M weights, cubes of 0.5 GMAC."""
 
 
-class _Whole(nn.Module):
-    """Fuses a whole bracket in one pass."""
-
-    def __init__(self, network: IplNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the fused image (1, 3, H, W) of frames (1, 9, H, W), dark to bright."""
-        return self.network.whole(image)
-
-
 class Ipl(IplNetwork, SweptModel):
     """IPL as a model that the engine sweeps, by reading R3; the others run on whole images only."""
 
@@ -81,7 +69,7 @@ class Ipl(IplNetwork, SweptModel):
     def exported(self) -> Exported:
         # Blocks at the edges depend on the size.
         planes = FRAMES * BANDS
-        return Exported(_Whole(self), planes, multiple_of=STRIDE, whole=True, one_size=True)
+        return Exported(InOnePass(self), planes, multiple_of=STRIDE, whole=True, one_size=True)
 
     def steps(self) -> tuple[Sweep, ...]:
         reading = self.card.values.get("reading", "R3")
