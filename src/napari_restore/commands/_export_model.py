@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from napari_restore.commands._arguments import load_model
-from napari_restore.commands._options import add_card, add_yes
+from napari_restore.commands._options import add_card, add_weights, add_yes
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import escape_controls
 from napari_restore.questions import parsing
@@ -27,15 +27,7 @@ def add(parser: Any) -> None:
         help="side in pixels of the only images it takes, for programs that want one size, such as "
         "QGIS's Deepness (default: any)",
     )
-    parser.add_argument("--weights", metavar="FILE|random:SEED", help="weights of the network")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        type=parsing.assignment,
-        metavar="NAME=VALUE",
-        help="a parameter of the model, which is fixed in the file; may be repeated",
-    )
+    add_weights(parser, ", which is fixed in the file")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     add_card(parser)
     add_yes(parser)

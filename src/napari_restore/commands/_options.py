@@ -157,19 +157,24 @@ def add_model(
         model.add_argument(
             "--model", required=default is None, default=default, metavar="ID", help=named
         )
-    model.add_argument("--weights", metavar="FILE|random:SEED", help="weights of the network")
-    model.add_argument(
+    add_weights(model)
+    if not several:
+        add_card(model)
+    add_yes(model)
+    return model
+
+
+def add_weights(group: argparse._ActionsContainer, more: str = "") -> None:
+    """Add the options of a model's weights and parameters; `more` says something about these."""
+    group.add_argument("--weights", metavar="FILE|random:SEED", help="weights of the network")
+    group.add_argument(
         "--set",
         action="append",
         default=[],
         type=parsing.assignment,
         metavar="NAME=VALUE",
-        help="a parameter of the model; may be repeated",
+        help=f"a parameter of the model{more}; may be repeated",
     )
-    if not several:
-        add_card(model)
-    add_yes(model)
-    return model
 
 
 def add_card(group: argparse._ActionsContainer) -> None:

@@ -88,8 +88,11 @@ class AttributionTask(Task):
             question = {**question, "segments": labels()}
         if question["box"] is not None:
             # It is drawn on the image, and asked of the result.
-            ratio = self.request.run.load().card.ratio
-            question = {**question, "box": question["box"].scale(ratio)}
+            run = self.request.run
+            known = (card for card in api.models() if card.id == run.model)
+            # Only a network of the user's own has to be loaded to know its scale.
+            card = next(known, None) or run.load().card
+            question = {**question, "box": question["box"].scale(card.ratio)}
         found = api.attribute_elsewhere(
             self._worker,
             self.request.run.subject,
