@@ -1,8 +1,8 @@
-"""Makes docs/pictures.md and its pictures: real photographs, results, and those of another program.
+"""Makes docs/lab/pictures.md and its pictures: real photographs, results, and those of another program.
 
     python scripts/pictures.py ../shared/data [NAME …]
 
-docs/pictures.toml lists the photographs, the options of ``napari-restore`` and what was thought of the
+docs/lab/pictures.toml lists the photographs, the options of ``napari-restore`` and what was thought of the
 results when they were looked at. The other program is the one that a photographer would otherwise
 use: darktable (haze removal and non-local means, with its defaults) or enfuse; without it that
 picture stays as it is in docs/images/pictures. NAME: only these.
@@ -47,14 +47,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("names", nargs="*")
     given = parser.parse_args()
-    listed = tomllib.loads((DOCS / "pictures.toml").read_text(encoding="utf-8"))
+    listed = tomllib.loads((DOCS / "lab" / "pictures.toml").read_text(encoding="utf-8"))
     FOLDER.mkdir(exist_ok=True)
     for group in listed["group"]:
         for entry in group["picture"]:
             if not given.names or entry["name"] in given.names:
                 with tempfile.TemporaryDirectory() as folder:
                     make({**group, **entry}, given.data, Path(folder))
-    (DOCS / "pictures.md").write_text(page(listed), encoding="utf-8")
+    (DOCS / "lab" / "pictures.md").write_text(page(listed), encoding="utf-8")
 
 
 def make(entry: dict[str, Any], data: Path, folder: Path) -> None:
@@ -145,7 +145,7 @@ def page(listed: dict[str, Any]) -> str:
                 ]
             )
             lines.append(f"**{entry['keep']}** – {entry['text']} `{options}` ({entry['source']})\n")
-            lines.append(f"![{entry['text']}](images/pictures/{entry['name']}.jpg)\n")
+            lines.append(f"![{entry['text']}](../images/pictures/{entry['name']}.jpg)\n")
     return "\n".join(lines)
 
 

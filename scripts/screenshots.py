@@ -310,7 +310,7 @@ def attribution(stage: Stage) -> None:
 
 
 def corner(stage: Stage) -> None:
-    """Why a dune became dark; needs the photograph of docs/why-this-corner.md."""
+    """Why a dune became dark; needs the photograph of docs/lab/why-this-corner.md."""
     box = Region(1900, 480, 2028, 608)
     stage.viewer.layers.clear()
     # The sample had turned the view north up.
