@@ -5,7 +5,7 @@
 Scenes and haze are those of benchmarks/attention_heads.py, as 8-bit pictures. The box has 32 pixels a side
 in the middle of the scene; its attribution is by integrated gradients with `--steps` points, of the trained
 network and of the same network with `random:0`, each beside its own attention. `rank` is `attribution_rank`
-(docs/attention.md), the mean over a layer's heads, `most` its largest. Prints a Markdown table: means over
+(docs/lab/heads.md), the mean over a layer's heads, `most` its largest. Prints a Markdown table: means over
 scenes with 95 % bootstrap intervals.
 """
 

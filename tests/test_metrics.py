@@ -242,7 +242,7 @@ def test_the_metric_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch):
 
     import torch
 
-    page = Path(__file__).parents[1] / "docs" / "training.md"
+    page = Path(__file__).parents[1] / "docs" / "training" / "evaluate.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     (code,) = [block for block in blocks if "napari_restore.metrics" in block]
     names: dict[str, object] = {}

@@ -25,7 +25,7 @@ from napari_restore.explain.attribution import _methods
 
 BOX = Region(40, 60, 56, 84)
 VALUES = BOX.pixels * 3
-DOCS = Path(__file__).parents[2] / "docs" / "attribution.md"
+DOCS = Path(__file__).parents[2] / "docs" / "attribution" / "methods.md"
 
 
 def ask(module: nn.Module, pixels: Any = None, box: Region = BOX, **options: Any) -> Any:

@@ -36,7 +36,7 @@ def haze(
     cancelled: Callable[[], bool] | None = None,
     **options: Unpack[HazePairsKeywords],
 ) -> dict[str, Any]:
-    """Write pairs of hazy and clear images of the same scenes; see docs/training.md.
+    """Write pairs of hazy and clear images of the same scenes; see docs/training/haze.md.
 
     Parameters
     ----------

@@ -97,7 +97,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class HazePairs:
-    """The haze of pairs, and which images they are of; see docs/training.md."""
+    """The haze of pairs, and which images they are of; see docs/training/haze.md."""
 
     spectrum: str = asked(
         "octaves",
@@ -118,7 +118,7 @@ class HazePairs:
     strength: Sequence[float] = asked(
         (0.35, 0.92),
         "range of exp(-mean optical depth) (default 0.35 0.92); for natural scenes see "
-        "docs/training.md",
+        "docs/training/haze.md",
         changes="answer",
         parse=parsing.number,
         metavar=("LOW", "HIGH"),

@@ -1,4 +1,4 @@
-"""The table of docs/formats.md: what exiftool finds in files made of photos."""
+"""The table of docs/formats/metadata.md: what exiftool finds in files made of photos."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("exiftool") is None, reason="no exiftool"),
 ]
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "formats.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "formats" / "metadata.md"
 MARKS = ("<!-- what exiftool finds -->\n", "<!-- end -->")
 
 GROUPS: dict[str, dict[str, str]] = {
@@ -136,4 +136,4 @@ def test_the_table_is_what_exiftool_finds(tmp_path: Path, write_dng: Callable[..
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     page = PAGE.read_text(encoding="utf-8")
     start, end = (page.find(mark) for mark in MARKS)
-    assert page[start + len(MARKS[0]) : end] == table, f"docs/formats.md should have\n\n{table}"
+    assert page[start + len(MARKS[0]) : end] == table, f"docs/formats/metadata.md should have\n\n{table}"
