@@ -36,8 +36,9 @@ check: $(READY)  ## lint, types, manifest, the slow tests, and those of the wind
 	$(BIN)/python -m pytest -m slow $(SHARED)
 	QT_API=pyqt6 $(BIN)/python -m pytest tests/plugin $(SHARED)
 
-docs: $(READY)  ## check that links between the pages work
+docs: $(VENV)/.docs  ## build the site in docs/_build/html, without a warning and without the network
 	$(BIN)/python scripts/check_links.py
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 bench: $(READY)  ## measure; figures go to docs/benchmarks.md
 	scripts/bench $(BIN)/python $(DATA) $(SIDES)
@@ -69,4 +70,10 @@ $(VENV)/.torch: $(VENV)/.system scripts/install-torch constraints.txt
 
 $(READY): $(VENV)/.torch pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+# Older ones do not know groups of dependencies.
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install "pip>=25.1"
+	$(BIN)/python -m pip install --constraint constraints.txt --group docs
 	touch $@

@@ -15,6 +15,8 @@ __all__ = [
     "band_math_change",
     "brackets",
     "connect",
+    "export_model",
+    "exported_inputs",
     "fuse",
     "info",
     "load_model",

@@ -51,7 +51,13 @@ def attend(
     emit: Callable[[Event], None] | None = None,
     **options: Unpack[AttendOptions],
 ) -> Attention:
-    """Return what each attention head of `model` looks at for some places: `.map`, `.record`, `.save(path)`.
+    """Return what each attention head of `model` looks at for some places.
+
+    The numbers of heads that are left out (`ablate`) are among the measures, the differences in
+    ``.queries[0].effects``. With `sample` the record's ``summary`` has the mean of each head's numbers
+    with a 95 % bootstrap interval, and ``.save_summary(path)`` writes it. Of `random_twin` there are
+    ``.twin`` and further rows of tables; of `redundancy` ``.redundancy[layer]``, a matrix (heads, heads)
+    of linear CKA; of `attribution` the rank correlation ``attribution_rank`` among the measures.
 
     Parameters
     ----------
@@ -69,15 +75,16 @@ def attend(
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
         `emit` is given.
-    emit, stop
-        Callback for events; an event that cancels the run when set.
+    emit
+        Callback for events.
     {options}
+    stop
+        An event that cancels the run when set.
 
-    The numbers of heads that are left out (`ablate`) are among the measures, the differences in
-    `.queries[0].effects`. With `sample` the record's ``summary`` has the mean of each head's numbers
-    with a 95 % bootstrap interval, and `.save_summary(path)` writes it. Of `random_twin` there are
-    `.twin` and further rows of tables; of `redundancy` `.redundancy[layer]`, a matrix (heads, heads) of
-    linear CKA; of `attribution` the rank correlation ``attribution_rank`` among the measures.
+    Returns
+    -------
+    Attention
+        ``.map(layer, head)``, `.queries`, `.record`, ``.save(path)``.
 
     Raises
     ------

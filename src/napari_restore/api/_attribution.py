@@ -46,7 +46,7 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
     trust: bool = False,
     **options: Unpack[AttributeOptions],
 ) -> Attribution:
-    """Attribute the output of `model` in `box` to pixels of the input: `.map`, `.record`, `.save(path)`.
+    """Attribute the output of `model` in `box` to pixels of the input.
 
     Parameters
     ----------
@@ -67,15 +67,20 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
         `emit` is given.
-    emit, stop
-        Callback for events; an event that cancels the run when set.
-    watch
-        Callback for partial maps.
+    emit
+        Callback for events.
     trust
         Whether the code of an objective in a file may run.
     {options}
+    stop
+        An event that cancels the run when set.
+    watch
+        Callback for partial maps.
 
-    See also docs/attribution.md.
+    Returns
+    -------
+    Attribution
+        `.map`, float32 (H, W, bands) over the region of the record; `.record`, ``.save(path)``.
 
     Raises
     ------

@@ -42,7 +42,7 @@ def band_math(
     expression
         "NDVI", "NDWI", "NDMI", "NBR", "SAVI", "EVI", or arithmetic of bands: their names in the file
         ("SR_B5"; in quotes where they are no single word), their roles ("nir"; "swir1", "swir2") or
-        "b1" for the first; numbers, + - * / **, abs, sqrt, log, exp, min, max.
+        "b1" for the first; numbers, ``+ - * / **``, abs, sqrt, log, exp, min, max.
     level
         Of the image's levels, 0 is the finest.
     bands, sensor
@@ -120,7 +120,22 @@ def change_text(name: str, threshold: float, share: float) -> str | None:
 def band_math_change(result: Result, expression: str) -> BandMathChange:
     """Return an expression of `band_math` before and after a run, over the region of `result`.
 
-    The zero is the one of the run. Raises `BadParameter`.
+    Parameters
+    ----------
+    result
+        What `restore` returned. The zero is the one of its run.
+    expression
+        As for `band_math`.
+
+    Returns
+    -------
+    BandMathChange
+        `.before`, `.after` and `.difference`, lazy (h, w) float32; ``.share(threshold)``.
+
+    Raises
+    ------
+    napari_restore.errors.BadParameter
+        The expression cannot be read, or names a band that the image does not have.
     """
     image, region = result.image, result.region
     math = BandMath(image, expression, result.plan.reading.black)

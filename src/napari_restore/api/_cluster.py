@@ -18,12 +18,26 @@ if TYPE_CHECKING:
 
 
 def connect(cluster: Any) -> Cluster:
-    """Return a connection for `start`: a context manager, or `close` it.
+    """Return a connection to the workers of a dask scheduler, for `start`.
 
-    `cluster` is ``"local:N"`` for N processes on this machine, ``"tcp://HOST:PORT"`` of a
-    scheduler, the .json file that a scheduler writes, or a `distributed.Client`, which stays open. Plan for it with
-    ``shared=True`` and, where workers are on other machines, a `scratch` folder that all of them
-    see. Raises `BadParameter` where there is no scheduler, or dask.distributed is not installed.
+    Plan for it with ``shared=True`` and, where workers are on other machines, a `scratch` folder that
+    all of them see.
+
+    Parameters
+    ----------
+    cluster
+        ``"local:N"`` for N processes on this machine, ``"tcp://HOST:PORT"`` of a scheduler, the .json
+        file that a scheduler writes, or a `distributed.Client`, which stays open.
+
+    Returns
+    -------
+    Cluster
+        A context manager; or `close` it.
+
+    Raises
+    ------
+    napari_restore.errors.BadParameter
+        There is no scheduler, or dask.distributed is not installed.
     """
     from napari_restore.api import cluster_worker
     from napari_restore.engine import Cluster, RemoteWork

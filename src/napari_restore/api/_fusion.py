@@ -156,15 +156,25 @@ def fuse(
 
     Parameters
     ----------
-    frames, reference, exposures, align
+    frames
         As for `open_bracket`, which also names bands.
+    model
+        As for `restore`: a method that fuses.
+    reference, exposures, align
+        As for `open_bracket`.
     deghost
         0 to 1: how far what moved between the frames is taken whole from one of them, as the
         parameter of `model`, named by its id. Default: as its card says.
     crop
         Whether to cut off, where no region or mask is given, what some frame does not show.
-    model, progress, options
+    progress
         As for `restore`.
+    {options}
+
+    Returns
+    -------
+    Result
+        As of `restore`.
 
     Raises
     ------

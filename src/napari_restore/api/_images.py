@@ -67,11 +67,16 @@ def open_image(
     allow_outside
         Let a VRT or a STAC item take its pixels from files outside its own folder, on this computer,
         and an item from addresses.
+    cancelled
+        Called between the steps of opening; `Cancelled` is raised once it returns true.
     plane
         Of a TIFF, OME-TIFF or zarr with several pages, depths or times the one to open, counted
         from 0, the last axis fastest; `image.planes` has the axes.
-    cancelled
-        Called between the steps of opening; `Cancelled` is raised once it returns true.
+
+    Returns
+    -------
+    Image
+        `.shape`, `.levels` (dask arrays, the finest first), `.roles`, `.crs`, `.transform`, `.nodata`.
 
     Raises
     ------
@@ -292,9 +297,24 @@ def info(
     black: float | None = None,
     white: float | None = None,
 ) -> dict[str, Any]:
-    """Describe how `image` is read: size, bands, roles, range, georeference, notes. JSON-able.
+    """Describe how `image` is read: size, bands, roles, range, georeference, notes.
 
-    `bands`, `sensor`, `black` and `white` are as for `plan`.
+    Parameters
+    ----------
+    image
+        As for `open_image`.
+    bands, sensor, black, white
+        As for `plan`.
+
+    Returns
+    -------
+    dict
+        What ``napari-restore info --json`` prints.
+
+    Raises
+    ------
+    napari_restore.errors.UnreadableImage
+        With one sentence naming the cause.
     """
     from napari_restore.images import describe
 

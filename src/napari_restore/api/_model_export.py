@@ -101,11 +101,30 @@ def export_model(
 def exported_inputs(
     model: Any, image: Any, box: Sequence[int] | None = None
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Return what the file of `export_model` takes for a box of an image, by the names of its inputs.
+    """Return what the file of `export_model` takes for a box of an image.
 
-    `box` is (y0, x0, y1, x1) in pixels, by default all of the image. Pixels are in [0, 1]; the
-    statistics of the whole image are computed here, as a run does. Raises `BadModel`, `BadRegion` and
-    what `open_image` raises.
+    The statistics of the whole image are computed here, as a run does.
+
+    Parameters
+    ----------
+    model
+        As for `export_model`.
+    image
+        As for `open_image`.
+    box
+        (y0, x0, y1, x1) in pixels, by default all of the image.
+
+    Returns
+    -------
+    dict
+        Arrays by the names of the file's inputs, pixels in [0, 1].
+
+    Raises
+    ------
+    napari_restore.errors.BadModel
+        The model is not one that can be exported.
+    napari_restore.errors.BadRegion
+        The box has no pixel of the image.
     """
     from napari_restore.engine import make_plan
     from napari_restore.engine.gradients import GradientSource

@@ -112,7 +112,10 @@ def documents_options(
                 name: textwrap.fill(each.text, 90, subsequent_indent="    ")
                 for name, each in asked.items()
             }
-            entries = [f"{name}\n    {text}" for name, text in helps.items()]
+            # In the order of the signature.
+            entries = [
+                f"{p.name}\n    {helps[p.name]}" for p in option_parameters if p.name in helps
+            ]
             listed = textwrap.indent("\n".join(entries), "    ").lstrip()
             function.__doc__ = function.__doc__.replace("{options}", listed)
         return function

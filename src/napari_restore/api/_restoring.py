@@ -56,14 +56,16 @@ def plan(
         An image that contains this one and its neighbours, so that files join without a seam.
     {options}
 
+    Returns
+    -------
+    Plan
+        Tiles, memory and seconds of the run, for `start`. ``prediction.stages`` are the seconds of
+        reading and of restoring; saving is not counted.
+
     Raises
     ------
     napari_restore.errors.InputError
         With one sentence naming the cause, and the next step.
-
-    Notes
-    -----
-    ``plan.prediction.stages`` are the seconds of reading and of restoring; saving is not counted.
     """
     from napari_restore.engine import make_plan
 
@@ -96,14 +98,26 @@ def seconds_measuring() -> float:
 def start(
     plan: Plan, *, process: bool | Worker = False, cluster: Any = None, fresh: bool = False
 ) -> Job:
-    """Run `plan`: iterate over the job for its events.
+    """Run `plan` in the background.
 
-    With `process` it runs in a child process, so that a window stays responsive: a new one, or a
-    `new_worker` that is warm already; it then waits while another run writes the same result
-    instead of failing. Arrays and modules in memory run on a thread all the same. With `cluster`,
-    which is any that `connect` takes or returns, its workers compute the tiles of a plan that was
-    made with ``shared=True``. `fresh` discards the tiles of an earlier run, or
-    leaves them to those who read them.
+    Parameters
+    ----------
+    plan
+        What `plan` returned.
+    process
+        Whether to run in a child process, so that a window stays responsive: a new one, or a
+        `new_worker` that is warm already. It then waits while another run writes the same result
+        instead of failing. Arrays and modules in memory run on a thread all the same.
+    cluster
+        Any that `connect` takes or returns: its workers compute the tiles of a plan that was made
+        with ``shared=True``.
+    fresh
+        Whether to discard the tiles of an earlier run, or leave them to those who read them.
+
+    Returns
+    -------
+    Job
+        Iterate over it for its events; ``result()`` waits.
     """
     from napari_restore.engine import ChildExecutor, DaskExecutor, Job, Worker, begun_anew
 
@@ -147,7 +161,7 @@ def restore(
     progress: bool | None = None,
     **options: Unpack[RestoreKeywords],
 ) -> Result:
-    """Plan, run and wait: `.array` (H, W, C), `.record`, `.save(path)`, ``np.asarray(result)``.
+    """Restore `image` with `model`: plan, run and wait.
 
     Parameters
     ----------
@@ -155,9 +169,13 @@ def restore(
         As for `plan`.
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook.
-    options
-        As for `plan`: `region` is a `Region`, ``Region(y0, x0, y1, x1)`` or
-        ``Region.from_xywh(x, y, width, height)``; `memory` is bytes or ``"2GiB"``.
+    {options}
+
+    Returns
+    -------
+    Result
+        Lazy: `.array` (H, W, C) in the type of the image, `.record`, `.save(path)`,
+        ``np.asarray(result)``.
 
     Raises
     ------

@@ -57,7 +57,7 @@ def attribute_table(
     cluster: Any = None,
     **options: Unpack[TableOptions],
 ) -> AttributionTable:
-    """Attribute every box for every model: `.rows`, `.summary`, `.failures`, `.save(path)`.
+    """Attribute every box for every model.
 
     Parameters
     ----------
@@ -70,22 +70,32 @@ def attribute_table(
         A CSV file with the columns x, y, width, height and, optionally, name and image; or a list of
         `Region`s, ``Region(y0, x0, y1, x1)`` or ``Region.from_xywh(x, y, width, height)``, bare
         tuples are refused; or else one polygon.
-    bands, sensor, allow_outside, plane
-        As for `open_image`.
-    weights, parameters, trust
-        As for `evaluate`.
     extra
         Further fields of the table's `to_dict`.
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
         `emit` is given.
-    emit, stop
-        Callback for events; an event that cancels the run when set. The table then has the rows so
-        far and the `status` "cancelled"; likewise after Ctrl-C.
+    emit
+        Callback for events.
     cluster
         Any that `connect` takes or returns: its workers compute the rows, one each.
-    options
+    bands, sensor, allow_outside, plane
+        As for `open_image`.
+    weights, parameters, trust
+        As for `load_model`.
+    {options}
+    stop
+        An event that cancels the run when set. The table then has the rows so far and the `status`
+        "cancelled"; likewise after Ctrl-C.
+    watch
         As for `attribute`.
+    level
+        As for `attribute`.
+
+    Returns
+    -------
+    AttributionTable
+        `.rows`, `.summary`, `.failures`, ``.save(path)``.
 
     Raises
     ------

@@ -109,12 +109,32 @@ def rerun(
     allow_outside: bool = False,
     **options: Unpack[SaveOptions],
 ) -> Result:
-    """Repeat the restoration of a record; `output` defaults to the record's own path.
+    """Repeat the restoration of a record, which may come from anybody.
 
-    `record` is a file, or the ``.record`` of a result. It may come from anybody: code that it names runs only with `trust`, and a VRT reads
-    pixels from files outside its folder only with `allow_outside`. `options` are those of
-    `Result.save`, by default the record's. Raises `InputError` when the record does not contain
-    enough and `SourceChanged` when image or weights are not the recorded ones.
+    Parameters
+    ----------
+    record
+        A file, or the ``.record`` of a result.
+    output
+        Where to write; by default the record's own path.
+    trust
+        Whether code that the record names may run.
+    allow_outside
+        Whether a VRT may read pixels from files outside its folder.
+    **options
+        Those of `Result.save`, by default the record's.
+
+    Returns
+    -------
+    Result
+        As of `restore`, written to `output`.
+
+    Raises
+    ------
+    napari_restore.errors.InputError
+        The record does not contain enough.
+    napari_restore.errors.SourceChanged
+        Image or weights are not the recorded ones.
     """
     planned, path, recorded_options = repeat_of(
         record, output, trust=trust, allow_outside=allow_outside

@@ -11,6 +11,7 @@ import argparse
 import atexit
 import contextlib
 import os
+import re
 import sys
 import time
 import traceback
@@ -179,6 +180,43 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Completion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, _: Any, shell: Any, *more: Any) -> None:
+        print(_completion(shell))
+        parser.exit()
+
+
+FILES = re.compile("FILE|PATH|OUT|CSV|RECORD|CONFIG|INDEX")
+"""Words of a metavar that stand for the name of a file."""
+
+
+def _completion(shell: str) -> str:
+    """Return the script by which `shell` completes commands, options, files and ids of models."""
+    import shtab
+
+    from napari_restore.api import models
+
+    ids = " ".join(card.id for card in models())
+    known = {
+        "bash": "_napari_restore_models",
+        "zsh": f"({ids})",
+        "preamble": {"bash": f'_napari_restore_models() {{ compgen -W "{ids}" -- "$1"; }}'},
+    }
+    parser = build_parser()
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    for command in commands.choices.values():
+        for action in command._actions:
+            shown = str(action.metavar)
+            if shown.startswith("ID"):
+                action.complete = known
+            elif FILES.search(shown):
+                action.complete = shtab.FILE
+            elif shown == "DIR":
+                action.complete = shtab.DIRECTORY
+    script: str = shtab.complete(parser, shell=shell)
+    return script
+
+
 def build_parser() -> Parser:
     """Return the parser; every command sets `run`, a function of the options."""
     parser = Parser(
@@ -188,7 +226,7 @@ def build_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    _add_questions(parser)
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
     view = _command(
@@ -300,6 +338,16 @@ def build_parser() -> Parser:
         help="with --clear: also remove painted masks that commands and records need",
     )
     return parser
+
+
+def _add_questions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument(
+        "--print-completion",
+        action=_Completion,
+        choices=("bash", "zsh"),
+        help="print the script by which this shell completes commands, options and models, and exit",
+    )
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,13 @@ class Region(NamedTuple):
     ``Region.from_xywh(x, y, width, height)`` takes the order of the command line, where
     ``--srcwin`` and ``--box`` are X Y WIDTH HEIGHT. All Python functions take boxes as `Region`;
     records contain the list [y0, x0, y1, x1].
+
+    Parameters
+    ----------
+    y0, x0
+        Row and column of the first pixel.
+    y1, x1
+        Row and column behind the last one.
     """
 
     y0: int

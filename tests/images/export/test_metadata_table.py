@@ -136,4 +136,6 @@ def test_the_table_is_what_exiftool_finds(tmp_path: Path, write_dng: Callable[..
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     page = PAGE.read_text(encoding="utf-8")
     start, end = (page.find(mark) for mark in MARKS)
-    assert page[start + len(MARKS[0]) : end] == table, f"docs/formats/metadata.md should have\n\n{table}"
+    assert page[start + len(MARKS[0]) : end] == table, (
+        f"docs/formats/metadata.md should have\n\n{table}"
+    )

@@ -1,0 +1,131 @@
+"""The pages of docs: links, places in the navigation, length, and what is made from code."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+import napari_restore
+from napari_restore.commands import main
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+LONGEST = 250
+LISTS = {"lab/training-images"}
+"""Tables that are looked up, not read."""
+
+
+@cache
+def script(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def made() -> dict[str, str]:
+    """The pages that are made from code, by their names in the navigation."""
+    pages: dict[str, str] = script("docs/_ext/reference.py").pages()
+    return {
+        f"reference/{Path(name).with_suffix('').as_posix()}": text for name, text in pages.items()
+    }
+
+
+def written() -> dict[str, Path]:
+    """The pages that lie in docs, by their names in the navigation."""
+    found = [*DOCS.rglob("*.md"), *DOCS.rglob("*.ipynb")]
+    names = {path.relative_to(DOCS).with_suffix("").as_posix(): path for path in found}
+    return {n: p for n, p in names.items() if not n.startswith(("reference/", "_build/"))}
+
+
+def entries(node: Any) -> list[str]:
+    """Every `file` and `glob` below a node of _toc.yml."""
+    if isinstance(node, list):
+        return [name for each in node for name in entries(each)]
+    if not isinstance(node, dict):
+        return []
+    own = [node[key] for key in ("root", "file", "glob") if key in node]
+    return own + entries(node.get("entries")) + entries(node.get("subtrees"))
+
+
+def test_every_link_works(capsys: pytest.CaptureFixture[str]) -> None:
+    assert script("scripts/check_links.py").main() == 0, capsys.readouterr().out
+
+
+def test_every_page_has_one_place_in_the_navigation() -> None:
+    names = {*written(), *made()}
+    toc = yaml.safe_load((DOCS / "_toc.yml").read_text(encoding="utf-8"))
+    listed = entries(toc)
+    plain = [name for name in listed if "*" not in name]
+    assert len(plain) == len(set(plain))
+    assert not set(plain) - names
+    placed = set(plain)
+    for pattern in set(listed) - set(plain):
+        # A page that is named is left out by a pattern, as sphinx-external-toc does.
+        matched = {name for name in names if re.fullmatch(pattern.replace("*", "[^/]*"), name)}
+        assert matched, pattern
+        placed |= matched
+    assert placed == names
+
+
+def test_no_page_is_too_long() -> None:
+    lengths = {name: len(path.read_text("utf-8").splitlines()) for name, path in written().items()}
+    pages = {name: n for name, n in lengths.items() if written()[name].suffix == ".md"}
+    assert {name for name, n in pages.items() if n > LONGEST} == LISTS
+
+
+def test_every_public_name_has_a_page() -> None:
+    pages = made()
+    offered = set(napari_restore.__all__) - {"__version__"}
+    assert len(offered) > 15
+    for name in offered:
+        assert f"napari_restore.{name}\n" in pages[f"reference/python/{name}"]
+
+
+@pytest.mark.parametrize("name", sorted(set(napari_restore.__all__) - {"__version__"}))
+def test_its_docstring_has_every_parameter_and_what_it_returns(name: str) -> None:
+    value = getattr(napari_restore, name)
+    sections = dict(
+        re.findall(
+            r"^([A-Z]\w+)\n-+\n(.*?)(?=^[A-Z]\w+\n-+$|\Z)",
+            inspect.getdoc(value) or "",
+            re.MULTILINE | re.DOTALL,
+        )
+    )
+    named = {
+        each.strip(" *")
+        for line in re.findall(r"^\S.*$", sections["Parameters"], re.MULTILINE)
+        for each in line.split(",")
+    }
+    assert named == set(inspect.signature(value).parameters)
+    assert isinstance(value, type) or re.match(r".+\n    \S", sections["Returns"])
+
+
+@pytest.mark.parametrize("command", ["restore", "attribute", "train", "cache"])
+def test_the_page_of_a_command_has_its_options(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([command, "--help"])
+    text, page = capsys.readouterr().out, made()[f"reference/commands/{command}"]
+    options = set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE))
+    options |= set(re.findall(r"^  -\w [\w|]+, (--[\w-]+)", text, re.MULTILINE))
+    assert "--help" in options
+    for option in options:
+        assert f"`{option}" in page, option
+
+
+def test_every_command_has_a_page(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    shown = re.findall(r"^    ([a-z-]+)(?:  |$)", capsys.readouterr().out, re.MULTILINE)
+    assert {f"reference/commands/{name}" for name in shown} == {
+        name for name in made() if name.startswith("reference/commands/")
+    }
