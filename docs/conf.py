@@ -44,6 +44,7 @@ nb_execution_mode = "cache"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
+nb_output_stderr = "remove"  # progress bars
 
 default_role = "code"
 add_module_names = False
@@ -57,6 +58,7 @@ numpydoc_validation_checks = {"all", "GL01", "ES01", "SA01", "SA04", "EX01", "PR
 # Classes are documented by their members, in one sentence each.
 numpydoc_validation_exclude = {r"napari_restore\.([a-z]+\.|Region\.)"}
 autodoc_class_signature = "separated"
+autodoc_default_options = {"exclude-members": "__init__, __new__"}  # the program makes the objects
 
 html_theme = "pydata_sphinx_theme"
 html_title = project

@@ -78,10 +78,12 @@ For those who call the program from Python: every public name, from its docstrin
 .. currentmodule:: napari_restore
 
 .. autosummary::
+   :nosignatures:
 
 {rows}
 
 .. autosummary::
+   :nosignatures:
 
 {listed}
 
