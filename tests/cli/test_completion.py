@@ -50,7 +50,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         text=True,
         check=True,
     )
-    assert set(done.stdout.split()) == offered, done.stderr
+    assert (set(done.stdout.split()), done.stderr) == (offered, "")
 
 
 def test_zsh_gets_a_script(capsys: pytest.CaptureFixture[str]) -> None:

@@ -197,11 +197,8 @@ def _completion(shell: str) -> str:
     from napari_restore.api import models
 
     ids = " ".join(card.id for card in models())
-    known = {
-        "bash": "_napari_restore_models",
-        "zsh": f"({ids})",
-        "preamble": {"bash": f'_napari_restore_models() {{ compgen -W "{ids}" -- "$1"; }}'},
-    }
+    known = {"bash": "_napari_restore_models", "zsh": f"({ids})"}
+    preamble = {"bash": f'_napari_restore_models() {{ compgen -W "{ids}" -- "$1"; }}'}
     parser = build_parser()
     (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     for command in commands.choices.values():
@@ -213,7 +210,7 @@ def _completion(shell: str) -> str:
                 action.complete = shtab.FILE
             elif shown == "DIR":
                 action.complete = shtab.DIRECTORY
-    script: str = shtab.complete(parser, shell=shell)
+    script: str = shtab.complete(parser, shell=shell, preamble=preamble)
     return script
 
 
