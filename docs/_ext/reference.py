@@ -122,9 +122,7 @@ def command_pages() -> Iterator[tuple[str, str]]:
     yield (
         "commands.md",
         "# Options of each command\n\nFor those who look up an option: what `napari-restore COMMAND --help` "
-        f"prints.\n\n| command | what it does |\n| --- | --- |\n{listed}\n\n## Completion in a shell\n\n"
-        "```sh\nnapari-restore --print-completion bash >> ~/.bash_completion\n"
-        "napari-restore --print-completion zsh > ~/.zfunc/_napari-restore  # a folder of $fpath\n```\n",
+        f"prints.\n\n| command | what it does |\n| --- | --- |\n{listed}\n",
     )
     for name, parser in found.items():
         yield f"commands/{name}.md", command_page(name, parser)
