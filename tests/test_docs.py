@@ -83,6 +83,15 @@ def test_no_page_is_too_long() -> None:
     assert {name for name, n in lengths.items() if n > LONGEST} == LISTS
 
 
+def test_every_page_says_first_for_whom_it_is() -> None:
+    pages = {name: path for name, path in written().items() if path.suffix == ".md"}
+    beginnings = {name: path.read_text("utf-8").split("\n\n")[1] for name, path in pages.items()}
+    others = ("decisions/0", "decisions/template", "extending/")
+    wanted = {n for n in pages if n != "index" and not n.startswith(others)}
+    wanted.add("extending/index")
+    assert {n for n in wanted if not beginnings[n].startswith("For ")} == set()
+
+
 def test_every_public_name_has_a_page() -> None:
     pages = made()
     offered = set(napari_restore.__all__) - {"__version__"}
