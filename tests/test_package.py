@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -183,6 +184,38 @@ def test_the_search_for_links_finds_all_kinds():
     assert targets(text) == ["b.md", "c.gif", "d.svg", "e", "f.png", "g"]
     assert in_repository(f"{REPOSITORY}/blob/main/docs/x.md#y") == "docs/x.md"
     assert in_repository("https://example.com/docs") is None
+
+
+def test_the_conda_recipe_needs_what_the_wheel_needs():
+    recipe = yaml.safe_load((ROOT / "conda/recipe.yaml").read_text(encoding="utf-8"))
+    names = {"dask": "dask-core", "torch": "pytorch"}  # as conda-forge calls them
+    for wanted, listed in (
+        (PROJECT["dependencies"], recipe["requirements"]["run"]),
+        (DECLARED["build-system"]["requires"], recipe["requirements"]["host"]),
+    ):
+        ours = {names.get(r.name, r.name): str(r.specifier) for r in map(Requirement, wanted)}
+        theirs = dict(line.split() for line in listed if " " in line and "python_min" not in line)
+        assert theirs == ours
+    assert recipe["about"]["summary"] == PROJECT["description"]
+    assert recipe["about"]["license"] == PROJECT["license"]
+
+
+def test_workflows_call_targets_of_the_makefile():
+    made = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    workflows = sorted((ROOT / ".github/workflows").glob("*.yml"))
+    called = {
+        target
+        for path in workflows
+        for target in re.findall(r"run: make ([\w-]+)", path.read_text(encoding="utf-8"))
+    }
+    assert called >= {"test", "check", "lint", "docs", "coverage", "matrix", "release-check"}
+    assert called <= made
+
+
+def test_hooks_take_the_ruff_of_the_environment():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (hook,) = (repo["rev"] for repo in config["repos"] if repo["repo"].endswith("/ruff-pre-commit"))
+    assert f"ruff=={hook.removeprefix('v')}" in (ROOT / "constraints.txt").read_text().split()
 
 
 def test_one_address_of_the_repository_is_used_everywhere():
