@@ -95,7 +95,9 @@ def install(end: str, python: str, environment: Path, own: Path, index: str) -> 
     torch = next((pin for pin in pins if pin.startswith("torch==")), "torch")
     subprocess.run(["scripts/install-torch", str(own), index, torch], cwd=ROOT, check=True)
     # Dependency groups came with pip 25.1.
-    subprocess.run([str(own), "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1"], check=True)
+    subprocess.run(
+        [str(own), "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1"], check=True
+    )
     command = [own, "-m", "pip", "install", "--quiet", "--constraint", constraints]
     command += ["--pre"] if end == "pre" else []
     command += ["--editable", f".[{','.join(EXTRAS)}]", "--group", "test"]

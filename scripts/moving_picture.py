@@ -64,7 +64,9 @@ class Film:
         self.frames.append(small)
         self.times.append(milliseconds)
 
-    def move(self, x: float, y: float, steps: int = 6, then: Callable[[float], Any] = float) -> None:
+    def move(
+        self, x: float, y: float, steps: int = 6, then: Callable[[float], Any] = float
+    ) -> None:
         """Move the pointer to a place of the window; `then` gets the way done, 0 to 1."""
         from_x, from_y = self.pointer
         for step in range(1, steps + 1):
@@ -101,7 +103,12 @@ class Film:
         ]
         path = FOLDER / "demo.gif"
         frames[0].save(
-            path, save_all=True, append_images=frames[1:], duration=self.times, loop=0, optimize=True
+            path,
+            save_all=True,
+            append_images=frames[1:],
+            duration=self.times,
+            loop=0,
+            optimize=True,
         )
         size = path.stat().st_size
         print(f"{path}: {len(frames)} frames, {sum(self.times) / 1000:.1f} s, {size / 1e6:.2f} MB")

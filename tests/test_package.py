@@ -201,7 +201,9 @@ def test_the_conda_recipe_needs_what_the_wheel_needs():
 
 
 def test_workflows_call_targets_of_the_makefile():
-    made = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    made = set(
+        re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     workflows = sorted((ROOT / ".github/workflows").glob("*.yml"))
     called = {
         target
