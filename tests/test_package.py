@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-import shutil
 import tarfile
 import tomllib
 import zipfile
