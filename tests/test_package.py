@@ -127,24 +127,42 @@ def test_the_manifest_at_the_root_is_the_one_in_the_package():
     assert at_root.resolve() == inside.resolve()
 
 
+def pins() -> dict[str, str]:
+    """The version of each package in constraints.txt, by its normalised name."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(name): version for name, _, version in pairs}
+
+
+def declared(*groups: str) -> list[Requirement]:
+    """What the package, its extras and these groups need from elsewhere."""
+    listed = chain(*(DECLARED["dependency-groups"][group] for group in groups))
+    texts = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]
+    found = map(Requirement, [*texts, *(text for text in listed if isinstance(text, str))])
+    return [r for r in found if canonicalize_name(r.name) != PROJECT["name"]]
+
+
 def test_constraints_pin_every_declared_dependency():
-    pins = {
-        canonicalize_name(name): version
-        for name, _, version in (
-            line.partition("==")
-            for line in (ROOT / "constraints.txt").read_text().splitlines()
-            if line and not line.startswith("#")
-        )
-    }
-    groups = DECLARED["dependency-groups"]
-    declared = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]
-    for text in [*declared, *groups["test"], *(t for t in groups["dev"] if isinstance(t, str))]:
-        requirement = Requirement(text)
-        if canonicalize_name(requirement.name) == "napari-restore":
-            continue
-        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
+    pinned = pins()
+    for requirement in declared("test", "dev"):
+        version = pinned[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), requirement
     # Any build of that torch must do, the CPU one as well as a CUDA one.
-    assert "+" not in pins["torch"]
+    assert "+" not in pinned["torch"]
+
+
+def test_the_lock_holds_the_pins_and_public_addresses():
+    """`make lock` writes it again."""
+    text = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    hosts = set(re.findall(r"https?://([^/\"]+)", text))
+    assert hosts == {"files.pythonhosted.org", "pypi.org"}
+    locked: dict[str, set[str]] = {}
+    for package in tomllib.loads(text)["package"]:
+        locked.setdefault(package["name"], set()).add(package.get("version", ""))
+    names = {canonicalize_name(r.name) for r in declared(*DECLARED["dependency-groups"])}
+    assert names - set(locked) == set()
+    differing = {name for name, version in pins().items() if version not in locked.get(name, ())}
+    assert differing == set()
 
 
 def targets(text: str) -> list[str]:
