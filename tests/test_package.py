@@ -102,7 +102,7 @@ def test_the_sdist_holds_what_its_tests_need(built: Path):
     with tarfile.open(archive) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
     wanted = {"pyproject.toml", "LICENSE", "README.md", "Makefile", "constraints.txt"}
-    assert wanted | {"tests/conftest.py", "scripts/install-torch"} <= names
+    assert wanted | {"tests/conftest.py", "scripts/install-torch", "conda/recipe.yaml"} <= names
     assert not any(name.startswith((".venv", ".git/", "demo/")) for name in names)
 
 
