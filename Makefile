@@ -72,7 +72,7 @@ dist: $(READY)  ## source archive and wheel in dist/
 RELEASE := .release/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 release-check: dist .release/.ready  ## metadata, archives, workflows, spelling; needs no network once it is set up
-	PATH="$(RELEASE):$$PATH" $(BIN)/python scripts/release_check.py
+	PATH="$(CURDIR)/$(RELEASE):$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/release_check.py
 
 .release/.ready: pyproject.toml
 	$(PYTHON) -m venv .release

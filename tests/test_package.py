@@ -18,6 +18,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image, ImageSequence
 
 from napari_restore.models import card_of, model_ids, ships
 
@@ -110,6 +111,14 @@ def test_the_sample_is_small_enough_to_ship():
     (sample,) = (ROOT / "src/napari_restore/sample").glob("*.tif")
     assert "synthetic" in sample.name
     assert sample.stat().st_size < 3_000_000
+
+
+def test_the_moving_picture_is_small_and_short():
+    path = ROOT / "docs/images/demo.gif"
+    assert path.stat().st_size <= 3_000_000
+    with Image.open(path) as picture:
+        seconds = sum(frame.info["duration"] for frame in ImageSequence.Iterator(picture)) / 1000
+    assert 15 < seconds < 25
 
 
 def test_ignored_paths_are_anchored():
