@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -45,11 +46,11 @@ def run(command: tuple[str, ...]) -> bool:
         for path in (sorted(ROOT.glob(part)) if "*" in part else [part])
     ]
     done = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, text=True)
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     if done.returncode:
-        print(f"{name}: failed\n" + "\n".join(f"    {line}" for line in lines))
+        print(f"{name}: failed\n{done.stdout}{done.stderr}")
     else:
-        print(f"{name}: {lines[-1].strip() if lines else 'nothing found'}")
+        lines = [line.strip() for line in done.stdout.splitlines() if re.search(r"\w", line)]
+        print(f"{name}: {lines[-1] if lines else 'nothing found'}")
     return done.returncode == 0
 
 
