@@ -1,4 +1,5 @@
-# Seven commands: demo test check docs bench fuzz matrix. Each makes .venv if it is missing.
+# Commands: demo test check docs bench fuzz matrix, and lint coverage dist release-check lock, which the
+# workflows in .github call. Each makes .venv if it is missing.
 
 PYTHON ?= python3
 # PyTorch's public index of CPU wheels; for a GPU, the index of its CUDA build.
@@ -17,10 +18,10 @@ SHARED := -n $(WORKERS) --dist loadfile --max-worker-restart=0
 unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY := $(VENV)/.ready
 
-.PHONY: demo test check docs bench fuzz matrix
+.PHONY: demo test check lint coverage docs bench fuzz matrix dist release-check lock
 
 demo: $(READY)  ## restore the sample in the window; result, record and screenshot go to demo/
 	scripts/with-display $(BIN)/python scripts/demo.py
@@ -28,13 +29,18 @@ demo: $(READY)  ## restore the sample in the window; result, record and screensh
 test: $(READY)  ## all quick tests
 	$(BIN)/python -m pytest -m "not slow" $(SHARED)
 
-check: $(READY)  ## lint, types, manifest, the slow tests, and those of the window under PyQt6
+lint: $(READY)  ## style, types, manifest
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/npe2 validate napari-restore
+
+check: lint  ## lint, the slow tests, and those of the window under PyQt6
 	$(BIN)/python -m pytest -m slow $(SHARED)
 	QT_API=pyqt6 $(BIN)/python -m pytest tests/plugin $(SHARED)
+
+coverage: $(READY)  ## the quick tests, with the share of lines that they run; also in coverage.xml
+	$(BIN)/python -m pytest -m "not slow" $(SHARED) --cov --cov-report=xml --cov-report=term:skip-covered
 
 docs: $(VENV)/.docs  ## build the site in docs/_build/html, without a warning and without the network
 	$(BIN)/python scripts/check_links.py
@@ -50,13 +56,33 @@ REPORT ?= fuzz-report
 fuzz: $(READY)  ## feed damaged and hostile files to everything that reads one
 	$(BIN)/python -W ignore tests/hostile/fuzz --cases $(CASES) --jobs $(WORKERS) --report $(REPORT)
 
-# For `make matrix`: the runs, each END:PYTHON, and tests other than all. Environments and reports
+# For `make matrix`: the runs, each END:PYTHON (lowest, newest, or pre for pre-releases, too), and tests other than all. Environments and reports
 # lie in .matrix.
 RUNS ?= lowest:$(PYTHON) newest:$(PYTHON)
 TESTS ?=
 
 matrix: $(READY)  ## quick tests at the lowest and the newest versions; figures go to docs/versions.md
 	$(BIN)/python scripts/matrix.py $(RUNS) --index $(TORCH_INDEX) --workers $(WORKERS) --tests $(TESTS)
+
+dist: $(READY)  ## source archive and wheel in dist/
+	$(BIN)/python -c "import shutil; shutil.rmtree('dist', ignore_errors=True)"
+	$(BIN)/python -m build --no-isolation
+
+# cffconvert excludes the jsonschema of napari, so it is in no group, and the checks have an
+# environment of their own.
+RELEASE := .release/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+
+release-check: dist .release/.ready  ## metadata, archives, workflows, spelling; needs no network once it is set up
+	PATH="$(CURDIR)/$(RELEASE):$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/release_check.py
+
+.release/.ready: pyproject.toml
+	$(PYTHON) -m venv .release
+	$(RELEASE)/python -m pip install --upgrade "pip>=25.1"
+	$(RELEASE)/python -m pip install --group release cffconvert
+	touch $@
+
+lock: .release/.ready  ## uv.lock: the pins of constraints.txt, for all systems and Pythons
+	$(RELEASE)/uv lock $$(sed -n 's/^\([A-Za-z0-9._-]*==[^ ]*\)$$/--upgrade-package \1/p' constraints.txt)
 
 # Stamps in .venv make every step run once; a changed list of packages runs its step again.
 $(VENV)/.system: scripts/system-packages
@@ -69,11 +95,10 @@ $(VENV)/.torch: $(VENV)/.system scripts/install-torch constraints.txt
 	touch $@
 
 $(READY): $(VENV)/.torch pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --constraint constraints.txt --upgrade pip # dependency groups: from 25.1 on
+	$(BIN)/python -m pip install --constraint constraints.txt --editable . --group dev
 	touch $@
 
-# Older ones do not know groups of dependencies.
 $(VENV)/.docs: $(READY)
-	$(BIN)/python -m pip install "pip>=25.1"
 	$(BIN)/python -m pip install --constraint constraints.txt --group docs
 	touch $@

@@ -24,9 +24,11 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "versions.md"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EXTRAS = [extra for extra in PROJECT["optional-dependencies"] if extra != "dev"]
-"""All that tests run with; the versions of linters and builders change no result."""
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = DECLARED["project"]
+EXTRAS = list(PROJECT["optional-dependencies"])
+TESTS = DECLARED["dependency-groups"]["test"]
+"""With the extras, all that tests run with; versions of linters and builders change no result."""
 
 INTRODUCTION = """\
 # Versions
@@ -40,7 +42,7 @@ Packages that come with those are the newest in both. Skipped tests need a GPU, 
 
 def declared() -> dict[str, Requirement]:
     """Every package that is declared, by its normalised name; those of the project are left out."""
-    lists = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][e] for e in EXTRAS)]
+    lists = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][e] for e in EXTRAS), TESTS]
     found = [Requirement(text) for texts in lists for text in texts]
     return {
         name: requirement
@@ -92,8 +94,13 @@ def install(end: str, python: str, environment: Path, own: Path, index: str) -> 
     # First, so that the rest takes the build of its index.
     torch = next((pin for pin in pins if pin.startswith("torch==")), "torch")
     subprocess.run(["scripts/install-torch", str(own), index, torch], cwd=ROOT, check=True)
+    # Dependency groups came with pip 25.1.
+    subprocess.run(
+        [str(own), "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1"], check=True
+    )
     command = [own, "-m", "pip", "install", "--quiet", "--constraint", constraints]
-    command += ["--editable", f".[{','.join(EXTRAS)}]"]
+    command += ["--pre"] if end == "pre" else []
+    command += ["--editable", f".[{','.join(EXTRAS)}]", "--group", "test"]
     subprocess.run([str(part) for part in command], cwd=ROOT, check=True)
 
 
@@ -141,7 +148,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="*", metavar="END:PYTHON", help="lowest:… or newest:…")
+    parser.add_argument("runs", nargs="*", metavar="END:PYTHON", help="lowest:…, newest:… or pre:…")
     parser.add_argument("--folder", type=Path, default=ROOT / ".matrix")
     parser.add_argument("--index", required=True, help="PyTorch's index")
     parser.add_argument("--tests", nargs="*", default=[], help="files and folders; else all")
@@ -151,8 +158,8 @@ def main() -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     for text in options.runs:
         end, _, python = text.partition(":")
-        if end not in ("lowest", "newest"):
-            parser.error(f"{end} is neither lowest nor newest")
+        if end not in ("lowest", "newest", "pre"):
+            parser.error(f"{end} is none of lowest, newest and pre")
         run(end, python or sys.executable, options.folder.resolve(), options)
     found = sorted(options.folder.glob("*.json"))
     reports = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in found}

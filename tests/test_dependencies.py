@@ -31,13 +31,14 @@ LOOKED_FOR = ("find_spec", "import_module")
 """Functions that take the name of a package."""
 
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = DECLARED["project"]
 
 
 def requirements() -> list[Requirement]:
     """All that is declared, but for linters and builders."""
-    extras = PROJECT["optional-dependencies"]
-    lists = [PROJECT["dependencies"], *(extras[extra] for extra in extras if extra != "dev")]
+    extras = PROJECT["optional-dependencies"].values()
+    lists = [PROJECT["dependencies"], *extras, DECLARED["dependency-groups"]["test"]]
     found = (Requirement(text) for texts in lists for text in texts)
     return [r for r in found if canonicalize_name(r.name) != "napari-restore"]
 
@@ -78,7 +79,7 @@ def undeclared(source: str, path: Path) -> list[str]:
         wanted = canonicalize_name(DISTRIBUTIONS.get(name, name))
         if wanted in declared()[""]:
             continue
-        extras = {e for e, listed in declared().items() if wanted in listed} - {"test", "dev"}
+        extras = {e for e, listed in declared().items() if wanted in listed}
         if not extras:
             found.append(f"{name} is declared nowhere")
         elif path.is_relative_to(PACKAGE / "plugin"):

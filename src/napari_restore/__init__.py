@@ -2,8 +2,18 @@
 
 import lazy_loader
 
-__version__ = "0.1.0.dev0"
-__getattr__, __dir__, _ = lazy_loader.attach_stub(__name__, __file__)
+_lazily, __dir__, _ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    """Return what the stub offers, or the version that was installed, when it is first used."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("napari-restore")
+    return _lazily(name)
+
+
 # Sub-packages are attributes, too, but no part of the public interface.
 __all__ = [
     "Region",

@@ -13,7 +13,7 @@ from napari_restore.models._layers import is_exporting
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
 from napari_restore.models.classical import soft_gate
 
-Rows: TypeAlias = "tuple[EllipsisType, slice[Any, Any, Any], slice[Any, Any, Any]]"
+Rows: TypeAlias = tuple[EllipsisType, "slice[Any, Any, Any]", "slice[Any, Any, Any]"]
 
 LOST = 0.01
 """Share of an image's pixels that may become black."""

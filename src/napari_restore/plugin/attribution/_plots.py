@@ -11,7 +11,7 @@ from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QWidget
 
-BLUE, VERMILLION = QColor(86, 180, 233), QColor(230, 120, 30)
+BLUE, VERMILION = QColor(86, 180, 233), QColor(230, 120, 30)
 """Of Okabe and Ito's colours: distinguishable with any kind of colour vision."""
 CROWDED = 1.5
 """The widest step over the narrowest from which on points crowd towards the ends."""
@@ -23,7 +23,7 @@ GREY = QColor(140, 140, 140)
 TITLES = {"insertion": "brought in", "deletion": "taken away"}
 ORDERS = {
     "": ("by the map", BLUE, Qt.PenStyle.SolidLine),
-    "nearest_": ("by distance", VERMILLION, Qt.PenStyle.DashLine),
+    "nearest_": ("by distance", VERMILION, Qt.PenStyle.DashLine),
     "random_": ("at random", GREY, Qt.PenStyle.DotLine),
 }
 """Of each curve, as the record begins its keys: name, colour and line."""
@@ -77,7 +77,7 @@ class PathPlot(QWidget):
             painter.drawText(QRectF(LEFT, box.bottom(), box.width(), BOTTOM), flag, share)
         half = box.width() / 2
         for number, (line, colour, name) in enumerate(
-            zip(lines, (BLUE, VERMILLION), ("D(γ) − D(x′)", "attribution"), strict=True)
+            zip(lines, (BLUE, VERMILION), ("D(γ) − D(x′)", "attribution"), strict=True)
         ):
             painter.setPen(colour)
             painter.drawText(
