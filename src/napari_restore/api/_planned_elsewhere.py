@@ -68,7 +68,7 @@ def planning_answers(cache: TaskCache) -> dict[str, Callable[[Message, Stop, Sen
 
 
 def _as_message(plan: Plan) -> Message:
-    return {"task": serialised_task(plan), "model": described(plan.model)}
+    return {"planned": serialised_task(plan), "model": described(plan.model)}
 
 
 def described(model: RestorationModel) -> DescribedModel:
@@ -138,7 +138,7 @@ def plan_again_elsewhere(door: Worker, task: Mapping[str, Any], *, trust: bool) 
 def _received(answer: Message, image: Image, part: Image | None = None) -> Plan:
     from napari_restore.engine import deserialise_plan
 
-    return deserialise_plan(answer["task"]["plan"], image, answer["model"], part)
+    return deserialise_plan(answer["planned"]["plan"], image, answer["model"], part)
 
 
 def card_elsewhere(door: Worker, subject: Subject) -> ModelCard:

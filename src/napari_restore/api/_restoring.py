@@ -105,11 +105,15 @@ def start(
     made with ``shared=True``. `fresh` discards the tiles of an earlier run, or
     leaves them to those who read them.
     """
-    from napari_restore.engine import ChildExecutor, DaskExecutor, Job, Worker, begun_anew
+    from napari_restore.engine import ChildExecutor, Job, Worker
 
     if fresh:
+        from napari_restore.engine import begun_anew
+
         plan = begun_anew(plan)
     if cluster is not None:
+        from napari_restore.engine import DaskExecutor
+
         connection = connect(cluster)
         own = connection is not cluster
         return Job(plan, DaskExecutor(cluster_task(plan), connection, own=own), wait=True)
