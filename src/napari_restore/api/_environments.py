@@ -192,9 +192,15 @@ def _requirement() -> list[str]:
 def _uv(command: Sequence[str], emit: Emit, stop: threading.Event | None) -> None:
     """Run a command of uv; its last lines are the error."""
     lines: list[str] = []
+    downloads = {"Downloading": 0, "Downloaded": 0}
 
     def line(text: str) -> None:
         lines.append(text)
+        what = text.partition(" ")[0]
+        if what in downloads:
+            downloads[what] += 1
+        if what == "Downloaded":
+            text = f"{text} ({downloads['Downloaded']} of {downloads['Downloading']})"
         emit(text)
 
     if code := _run(command, line, stop):
