@@ -45,6 +45,7 @@ from ._cache import (
 )
 from ._cluster import connect
 from ._command_line import EXPORT_OPTIONS
+from ._environments import Environment, check_environment, make_environment
 from ._fusion import (
     FUSION_MODEL,
     bracket_notes,
@@ -107,6 +108,12 @@ from ._models import (
     tile_invariance,
 )
 from ._planes import check_stack, join_planes, planes_asked
+from ._planned_elsewhere import (
+    card_elsewhere,
+    frame_weights_elsewhere,
+    inspect_elsewhere,
+    plan_elsewhere,
+)
 from ._record_file import read_record_file
 from ._restoring import (
     ImageStarted,
@@ -152,6 +159,7 @@ __all__ = [
     "BandMath",
     "BandMathChange",
     "BandValues",
+    "Environment",
     "ImageStarted",
     "Note",
     "Phase",
@@ -175,8 +183,10 @@ __all__ = [
     "bracket_notes",
     "brackets",
     "cache_entries",
+    "card_elsewhere",
     "change_text",
     "check_attention",
+    "check_environment",
     "check_export",
     "check_figure",
     "check_head",
@@ -202,12 +212,14 @@ __all__ = [
     "folder_command",
     "forget_result",
     "frame_weights",
+    "frame_weights_elsewhere",
     "fuse",
     "haze",
     "images_in_folder",
     "indices",
     "info",
     "inputs_in_words",
+    "inspect_elsewhere",
     "inspect_model",
     "is_address",
     "is_image_in_folder",
@@ -222,6 +234,7 @@ __all__ = [
     "load_described",
     "load_model",
     "load_models",
+    "make_environment",
     "mask_choices",
     "mask_file",
     "mask_of_array",
@@ -244,6 +257,7 @@ __all__ = [
     "output_like",
     "overview_path",
     "plan",
+    "plan_elsewhere",
     "plan_of",
     "plan_of_kept",
     "planes_asked",

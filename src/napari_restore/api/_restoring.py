@@ -119,11 +119,15 @@ def start(
     Job
         Iterate over it for its events; ``result()`` waits.
     """
-    from napari_restore.engine import ChildExecutor, DaskExecutor, Job, Worker, begun_anew
+    from napari_restore.engine import ChildExecutor, Job, Worker
 
     if fresh:
+        from napari_restore.engine import begun_anew
+
         plan = begun_anew(plan)
     if cluster is not None:
+        from napari_restore.engine import DaskExecutor
+
         connection = connect(cluster)
         own = connection is not cluster
         return Job(plan, DaskExecutor(cluster_task(plan), connection, own=own), wait=True)

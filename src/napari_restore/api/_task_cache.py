@@ -56,15 +56,26 @@ class TaskCache:
 
     def model(self, spec: Task, *, trust: bool = True) -> RestorationModel:
         """Return the model of a task; of a plan's the parent process has the consent to run its code."""
-        from napari_restore.api._models import load_described, stamp_of
+        from napari_restore.api._models import load_described
 
-        stamp = stamp_of(str(spec.get("model") or ""), spec.get("weights"))
-        key = json.dumps([spec, stamp], sort_keys=True, default=str)
+        key = _key_of(spec)
         cached = self._models.pop(key, None)
         model = self._models[key] = cached or load_described(spec, trust=trust)
         while len(self._models) > CACHED_MODELS:
             self._models.popitem(last=False)
         return model
+
+    def keep_model(self, model: RestorationModel) -> None:
+        """Keep a model under its own description, too, which that of a task may differ from."""
+        if model.spec:
+            self._models[_key_of(model.spec)] = model
+
+
+def _key_of(spec: Task) -> str:
+    from napari_restore.api._models import stamp_of
+
+    stamp = stamp_of(str(spec.get("model") or ""), spec.get("weights"))
+    return json.dumps([spec, stamp], sort_keys=True, default=str)
 
 
 def _has_other_frames(image: Image) -> bool:

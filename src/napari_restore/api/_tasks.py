@@ -73,14 +73,20 @@ def portable_task(task: Mapping[str, Any]) -> dict[str, Any]:
 def serialised_task(plan: Plan) -> dict[str, Any] | None:
     """Return the task of `plan` with its decisions, for another process; None as for `task_of`."""
     from napari_restore.engine import serialise_plan
-    from napari_restore.models import identity_of
+    from napari_restore.models import DescribedModel
 
     task = task_of(plan)
     if task is None:
         return None
+    if isinstance(plan.model, DescribedModel):
+        identity = plan.model.identity
+    else:
+        from napari_restore.models import identity_of
+
+        identity = identity_of(plan.model)
     return {
         **task,
-        **identity_of(plan.model),
+        **identity,
         "plan": serialise_plan(plan),
         "fingerprint": plan.image.given.fingerprint,
     }

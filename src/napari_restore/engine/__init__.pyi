@@ -1,5 +1,5 @@
 from ._region import CELL, Region
-from .executors._child import Worker, as_json, from_json
+from .executors._child import OTHER_VERSION, WANTED, Worker, as_json, from_json, start_apart
 from .executors._child_executor import ChildExecutor
 from .executors._connection import Cluster, RemoteWork, on_machine
 from .executors._dask import DaskExecutor, topic_of
@@ -58,6 +58,8 @@ from .statistics._context_blocks import BlockPart
 
 __all__ = [
     "CELL",
+    "OTHER_VERSION",
+    "WANTED",
     "BlockPart",
     "ChildExecutor",
     "Cluster",
@@ -126,6 +128,7 @@ __all__ = [
     "seconds_left",
     "seconds_measuring",
     "serialise_plan",
+    "start_apart",
     "topic_of",
     "warm_up",
     "write_chunks",

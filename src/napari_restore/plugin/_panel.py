@@ -177,7 +177,7 @@ class RestorePanel(QWidget):
         """Whether there has been an image yet."""
         self._reported: Variant | None = None
         """The result that the bar's message is about."""
-        self.files = ModelFiles(self)
+        self.files = ModelFiles(self, self.state)
         self.form = SettingsForm(self.viewer, self.state, self)
         self.plans = PlanController(self.viewer, self.state, self.form.bands.problem, self)
         self.disk = DiskWatch(self.viewer, self)
@@ -309,6 +309,7 @@ class RestorePanel(QWidget):
         runs.live.stopped.connect(self._on_live_stopped)
         runs.ended.connect(self._on_ended)
         self._connect_cluster()
+        self._connect_environment()
         events = self.state.events
         self._connections = Connections(
             *((getattr(events, name), self._on_settings) for name in SETTINGS)
@@ -324,6 +325,7 @@ class RestorePanel(QWidget):
             (events.running, self.advanced.cluster.show_running),
             (events.running, form.plane.show_running),
             (events.cluster, self._update_plan),
+            (events.python, self.advanced.environment.show_python),
         )
 
     def _connect_cluster(self) -> None:
@@ -333,6 +335,14 @@ class RestorePanel(QWidget):
         clusters.connecting.connect(shown.show_connecting)
         clusters.connected.connect(shown.show_connected)
         clusters.disconnected.connect(shown.show_disconnected)
+
+    def _connect_environment(self) -> None:
+        shown, environments = self.advanced.environment, self.runs.environments
+        shown.show_python(self.state.python)
+        shown.chosen.connect(environments.choose)
+        shown.make_requested.connect(environments.make)
+        shown.cancel_requested.connect(environments.cancel)
+        environments.reported.connect(lambda text, busy: shown.show_line(text, is_busy=busy))
 
     # -- settings and their plan -----------------------------------------------------
 

@@ -1,8 +1,8 @@
 from ._folder import LEASE, WRITER, Lease, StoreBusy, holder_of, in_use, writer_of
 from ._kept_layers import LAYERS, KeptLayers
-from ._map_records import FILE, ResidualStore, Shape, Slots, Transfer, earlier_slots, pinned
+from ._map_records import FILE, ResidualStore, Shape, Transfer, earlier_slots, pinned
 from ._shared_slabs import KeptSlabs, OpenSlab, PartSlabs, enter_left
-from ._slab import SlabFile, discard_slab, journal_of, key_of, written
+from ._slab import SlabFile, Slots, discard_slab, journal_of, key_of, written
 from ._store import Part, PartWriter, ResultStore, SetAside, discard_store, free_path
 from ._store_files import CHUNK, FORMAT, SHARED, SIDECARS, STAGED, result_levels
 from ._values import UNREADABLE, Values, bytes_of, read_arrays, rows_into, rows_of, write_arrays

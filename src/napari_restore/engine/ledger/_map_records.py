@@ -7,7 +7,6 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +15,11 @@ from torch import Tensor
 
 from napari_restore._format import format_size
 from napari_restore.engine.ledger._shared_slabs import OpenSlab
-from napari_restore.engine.ledger._slab import Bytes, SlabFile, key_of
+from napari_restore.engine.ledger._slab import Bytes, SlabFile, Slots, key_of
 from napari_restore.errors import OutOfMemory, option
 
 Shape = tuple[int, int, int]
 FILE = "residuals.slab"
-
-
-@dataclass(frozen=True)
-class Slots:
-    """Tiles on each tier, in the order of encoding; those after them are recomputed."""
-
-    device: int = 0
-    ram: int = 0
-    disk: int = 0
-
-    @property
-    def total(self) -> int:
-        """Tiles that are kept."""
-        return self.device + self.ram + self.disk
-
-    def first(self, tiles: int) -> Slots:
-        """Return these tiers for no more than so many tiles."""
-        device = min(self.device, tiles)
-        ram = min(self.ram, tiles - device)
-        return Slots(device, ram, min(self.disk, tiles - device - ram))
-
-    def of(self, slot: int) -> str | None:
-        """Return ``"device"``, ``"ram"`` or ``"disk"``; None for a tile that is recomputed."""
-        end = 0
-        for name, count in (("device", self.device), ("ram", self.ram), ("disk", self.disk)):
-            end += count
-            if 0 <= slot < end:
-                return name
-        return None
 
 
 class ResidualStore:

@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,6 +35,35 @@ _NOT_OFFERED = {
     errno.ENOSYS,
 }
 """Errors of file systems that cannot allocate space in advance."""
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Tiles on each tier, in the order of encoding; those after them are recomputed."""
+
+    device: int = 0
+    ram: int = 0
+    disk: int = 0
+
+    @property
+    def total(self) -> int:
+        """Tiles that are kept."""
+        return self.device + self.ram + self.disk
+
+    def first(self, tiles: int) -> Slots:
+        """Return these tiers for no more than so many tiles."""
+        device = min(self.device, tiles)
+        ram = min(self.ram, tiles - device)
+        return Slots(device, ram, min(self.disk, tiles - device - ram))
+
+    def of(self, slot: int) -> str | None:
+        """Return ``"device"``, ``"ram"`` or ``"disk"``; None for a tile that is recomputed."""
+        end = 0
+        for name, count in (("device", self.device), ("ram", self.ram), ("disk", self.disk)):
+            end += count
+            if 0 <= slot < end:
+                return name
+        return None
 
 
 class SlabFile:

@@ -6,15 +6,16 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from napari_restore._journal import Journal
 from napari_restore._replacing import replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError)
 """Exceptions that reading a damaged file may raise."""
@@ -109,6 +110,8 @@ def rows_of(grid: Tensor, tick: Callable[[], None]) -> Iterator[memoryview]:
 
 def rows_into(grid: Tensor, tick: Callable[[], None]) -> Iterator[memoryview]:
     """Yield what `Values.read` is to fill; takes it to a grid (H, W, C). Calls `tick` regularly."""
+    import torch
+
     for y in range(0, grid.shape[0], ROWS):
         tick()
         strip = torch.empty(grid[y : y + ROWS].shape)
@@ -118,6 +121,8 @@ def rows_into(grid: Tensor, tick: Callable[[], None]) -> Iterator[memoryview]:
 
 def bytes_of(tensor: Tensor) -> memoryview:
     """Return the values as float32; those of a contiguous float32 tensor in RAM are shared."""
+    import torch
+
     values = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
     return values.reshape(-1).view(np.uint8).data
 

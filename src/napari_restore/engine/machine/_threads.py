@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-import torch
-
 from napari_restore.engine.machine._device import assume_cores, cores
 
 T = TypeVar("T")
@@ -84,11 +82,15 @@ class Threads:
     @classmethod
     def of_process(cls) -> Self:
         """Return those of this process."""
+        import torch
+
         return cls(cores(), torch.get_num_threads())
 
     @contextmanager
     def used(self) -> Iterator[None]:
         """Compute with as many; for one thread of a process at a time."""
+        import torch
+
         before = torch.get_num_threads()
         assume_cores(self.cores)
         torch.set_num_threads(self.torch)

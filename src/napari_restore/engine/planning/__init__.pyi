@@ -1,5 +1,6 @@
 from ._bandwidth import Bandwidth, probe, ram_bandwidth
 from ._costs import SCRATCH_BYTES, calibrate_sweeps, prepare_cost
+from ._decided import StoredMaps, SweptLayout, TileInvariance
 from ._dependence import dependence
 from ._identity import (
     SETTLED,
@@ -11,14 +12,14 @@ from ._identity import (
     prepared_key,
 )
 from ._layout import READ_AHEAD, WRITE_BEHIND, fragmentation, tile_step
-from ._map_layout import StoredMaps, SweptLayout, network_bytes
+from ._map_layout import network_bytes
 from ._measurements import MeasurementCache
 from ._plan import Plan
 from ._probe import example_input, example_statistics
 from ._source import reads_overview
 from ._stages import Stopwatch, kind_of_file, learn
 from ._sweeps import DISK_SHARE, TOKENS, existing_folder
-from ._tile_invariance import ROUNDING, TileInvariance, tile_invariance
+from ._tile_invariance import ROUNDING, tile_invariance
 from ._tiles import (
     BAND,
     COUNT_BYTES,

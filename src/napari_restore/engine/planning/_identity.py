@@ -9,10 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from napari_restore._json_shapes import read_json
 from napari_restore._replacing import replacing
@@ -20,15 +17,12 @@ from napari_restore.engine.ledger import UNREADABLE, read_arrays, write_arrays
 from napari_restore.engine.machine import Device
 from napari_restore.errors import ResourceError
 from napari_restore.images import Image, cache_dir, mark_entry
-from napari_restore.models import (
-    Counts,
-    RestorationModel,
-    Statistics,
-    Sweep,
-    SweptModel,
-    definition_of,
-)
 from napari_restore.questions import Reading
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_restore.models import Counts, RestorationModel, Statistics, Sweep, SweptModel
 
 Description = dict[str, Any]
 """Everything but the image that may change a value, JSON-able: the model, and the settings.
@@ -38,6 +32,8 @@ Targets, masks and adjustments are no part of it: they choose and mix pixels, th
 
 def describe(model: RestorationModel, content: str, settings: Mapping[str, Any]) -> Description:
     """Return the description of a run with `model`, of which `content` is the `content_of`."""
+    from napari_restore.models import definition_of
+
     return {
         "version": _version(),
         "content": content,
@@ -70,6 +66,10 @@ def prepared_key(
 
     The same pixels may be read with other black and white values. Devices round differently.
     """
+    import torch
+
+    from napari_restore.models import definition_of
+
     read = [image.sensor, image.zero_of_names, image.roles, bands, reading.black, reading.white]
     parts = [_version(), torch.__version__, device.torch.type, content, definition_of(model)]
     return digest_of([read, dict(model.card.values), parts])
@@ -156,6 +156,8 @@ def kept_counts(
     image: Image, model: RestorationModel, description: Mapping[str, Any], notes: list[str]
 ) -> KeptCounts:
     """Return where counts are kept, for the choice of the model; notes what is borrowed."""
+    from napari_restore.models import SweptModel
+
     if not isinstance(model, SweptModel) or model.keeps == "nothing":
         return KeptCounts()
     # A halo changes nothing of what is settled.
@@ -215,6 +217,8 @@ def find_settled(folder: Path, sweep: str, counts: Counts) -> dict[str, Tensor] 
         arrays = read_arrays(settled_file(folder, sweep), folder.name)
     except UNREADABLE:
         return None
+    import torch
+
     found = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return found if set(counts.settles) <= set(found) else None
 

@@ -11,8 +11,8 @@ from napari_restore.engine._region import CELL, Region
 from napari_restore.engine.ledger import CHUNK
 from napari_restore.engine.machine import MIB, Device, cores
 from napari_restore.engine.planning._costs import SCRATCH_BYTES, Cost, PrepareCost, calibrate
-from napari_restore.engine.planning._map_layout import SweptLayout
-from napari_restore.engine.planning._tile_invariance import FIXED_TILE, TileInvariance
+from napari_restore.engine.planning._decided import Layout, SweptLayout, TileInvariance
+from napari_restore.engine.planning._tile_invariance import FIXED_TILE
 from napari_restore.engine.planning._tiles import BAND, TileSizes, tile_sizes
 from napari_restore.errors import BudgetTooSmall, option
 from napari_restore.images import Image
@@ -44,23 +44,6 @@ DECODED_ONCE_SHARE = 0.25
 """… if this share of the memory budget holds them."""
 SECONDS_PER_TILE = 0.005
 """Seconds of a tile besides its pixels: queues, files, chunks written in part (measured)."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How an image is cut into tiles, and how many are computed at once. Sides in pixels."""
-
-    tile: int
-    halo: int
-    tile_batch: int
-    tiles: int
-    workers: int
-    threads: int
-    """Of each worker."""
-    read_cache_bytes: int
-    invariance: TileInvariance = TileInvariance.FULL
-    """Invariance of a pixel's bits under tiling and threads on this machine; the layout follows
-    it."""
 
 
 @dataclass(frozen=True)

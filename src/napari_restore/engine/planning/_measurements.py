@@ -11,19 +11,18 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
-
-import torch
 
 from napari_restore._heap import release_freed_memory
 from napari_restore._json_shapes import json_of, read_json, value_of
 from napari_restore._replacing import replacing
-from napari_restore.engine.machine import Device, cores, is_out_of_memory
-from napari_restore.engine.planning._probe import kind_of
+from napari_restore.engine.machine import Device, cores
 from napari_restore.errors import OutOfMemory, option
 from napari_restore.images import cache_dir
-from napari_restore.models import RestorationModel
+
+if TYPE_CHECKING:
+    from napari_restore.models import RestorationModel
 
 FOLDER = "measurements"
 LONGEST = 30 * 24 * 3600.0
@@ -38,6 +37,8 @@ def measurement_file(
     Its name is a hash of what determines kernels, memory and speed: the layers of the model, the
     processor, the libraries and this program.
     """
+    import torch
+
     instructions = os.environ.get("ONEDNN_MAX_CPU_ISA", ""), os.environ.get("DNNL_MAX_CPU_ISA", "")
     kernels = [torch.__version__, torch.backends.cpu.get_cpu_capability(), *instructions]
     machine = [_processor(), device.name, device.reason if device.is_cuda else "", cores()]
@@ -130,6 +131,8 @@ class MeasurementCache(Generic[T]):
 
         With `roughly`, a value of a model of the same name will do.
         """
+        from napari_restore.engine.planning._probe import kind_of
+
         measured, kind = self._by_model.setdefault(model, {}), kind_of(model)
         key = (device.name, *circumstances)
         names: list[Hashable] = [] if kind is None else [kind, model.card.id]
@@ -179,6 +182,8 @@ def _measured_in_memory(measure: Callable[[], T], device: Device) -> T:
     try:
         return measure()
     except (MemoryError, RuntimeError) as error:
+        from napari_restore.engine.machine import is_out_of_memory
+
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(

@@ -5,29 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_restore._format import format_seconds, format_size
 from napari_restore._json_shapes import json_of, value_of
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.machine import Device
+from napari_restore.engine.planning._decided import Layout, SweptLayout, TileInvariance
 from napari_restore.engine.planning._identity import digest_of
-from napari_restore.engine.planning._layout import Layout, box_seen, tile_step, weight_bytes
-from napari_restore.engine.planning._map_layout import SweptLayout
-from napari_restore.engine.planning._probe import state_sizes
-from napari_restore.engine.planning._source import for_image, on_full
-from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.images import Image, Radiometry, facts_of, html_of, resolve_radiometry
-from napari_restore.models import (
-    Context,
-    CutModel,
-    RestorationModel,
-    SweptModel,
-    WrappedModel,
-    cut_into_sweeps,
-    on_output_grid,
-)
+from napari_restore.models import DescribedModel
 from napari_restore.questions import Adjustment, Computing, Reading, Target
+
+if TYPE_CHECKING:
+    from napari_restore.models import Context, RestorationModel, SweptModel
 
 
 @dataclass(frozen=True)
@@ -140,6 +131,8 @@ class Plan:
     @property
     def swept(self) -> SweptModel:
         """The model, which is one of sweeps."""
+        from napari_restore.models import SweptModel
+
         assert isinstance(self.model, SweptModel)
         return self.model
 
@@ -170,6 +163,8 @@ class Plan:
     @property
     def seen(self) -> Region:
         """Box that the model of sweeps sees."""
+        from napari_restore.engine.planning._layout import box_seen
+
         extent = self.reading.extent
         return box_seen(self.swept, self.region, self.image, self.computing, extent)
 
@@ -184,7 +179,11 @@ class Plan:
     @property
     def described(self) -> Region | None:
         """Box of the whole-image statistics in pixels of the full image; None for all of it."""
-        return None if self.reading.extent != "region" else on_full(self.region, self.image)
+        if self.reading.extent != "region":
+            return None
+        from napari_restore.engine.planning._source import on_full
+
+        return on_full(self.region, self.image)
 
     def radiometry(self, context: Context | None) -> Radiometry:
         """Return black and white of the run, for which `context` may be needed."""
@@ -232,11 +231,17 @@ class Plan:
     def step(self) -> int:
         """Tile edges are multiples of this many pixels, counted from the image's origin."""
         fixed = self.layout.invariance is TileInvariance.FIXED_TILES
-        return self.layout.tile if fixed or self.staged is not None else tile_step(self.model)
+        if fixed or self.staged is not None:
+            return self.layout.tile
+        from napari_restore.engine.planning._layout import tile_step
+
+        return tile_step(self.model)
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of the model's weights on the device."""
+        from napari_restore.engine.planning._layout import weight_bytes
+
         return weight_bytes(self.model)
 
     def summary(self) -> str:
@@ -301,6 +306,13 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
     """Return all fields of `plan` but image, model and part, JSON-able."""
     data = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _SEPARATE}
     groups = {name: asdict(data[name]) for name in (*_GROUPS, "layout")}
+    model = plan.model
+    if isinstance(model, DescribedModel):
+        is_cut = model.is_cut
+    else:
+        from napari_restore.models import CutModel
+
+        is_cut = isinstance(model, CutModel)
     return data | {
         **groups,
         "device": [plan.device.name, plan.device.reason],
@@ -309,26 +321,32 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
         "lends": None if plan.lends is None else str(plan.lends),
         "target": asdict(plan.target) | {"region": [list(box) for box in plan.targets]},
         "staged": json_of(plan.staged, SweptLayout | None),
-        "cut": isinstance(plan.model, CutModel),
-        "sizes": [plan.model.card.halo, plan.model.card.multiple_of, plan.model.card.padded_to],
+        "cut": is_cut,
+        "sizes": [model.card.halo, model.card.multiple_of, model.card.padded_to],
     }
 
 
 def deserialise_plan(
-    data: dict[str, Any], image: Image, model: RestorationModel, part: Image | None = None
+    data: dict[str, Any],
+    image: Image,
+    model: RestorationModel | DescribedModel,
+    part: Image | None = None,
 ) -> Plan:
     """Return the plan that `serialise_plan` described, for the same image and model.
 
-    The card of `model` states what was measured for the plan.
+    The card of `model` states what was measured for the plan. One that is described only is that of
+    a plan already; what needs more of it than its card is for another process.
     """
     values = dict(data)
-    sizes = values.pop("sizes")
-    if values.pop("cut") and isinstance(model, WrappedModel):
-        model = cut_into_sweeps(model, values["content"])
-    else:
-        model = on_output_grid(model)
-        state_sizes(model, *sizes)
-    image = image.resampled(model.card.ratio)
+    sizes, is_cut = values.pop("sizes"), values.pop("cut")
+    used: Any = model
+    if not isinstance(model, DescribedModel):
+        used = _as_planned(model, sizes, values["content"] if is_cut else None)
+    image = image.resampled(used.card.ratio)
+    if not isinstance(model, DescribedModel):
+        from napari_restore.engine.planning._source import for_image
+
+        used = for_image(used, image)
     target, layout = values["target"], values["layout"]
     values |= {
         "device": Device(*values["device"]),
@@ -343,4 +361,20 @@ def deserialise_plan(
             values[name] = Path(values[name])
     for name in ("bands", "maps", "notes", "origin"):
         values[name] = tuple(values[name])
-    return Plan(image=image, model=for_image(model, image), part=part, **values)
+    return Plan(image=image, model=used, part=part, **values)
+
+
+def _as_planned(
+    model: RestorationModel, sizes: list[int | None], cut: str | None
+) -> RestorationModel:
+    """Return `model` with the sizes of a plan; cut into sweeps where `cut`, its content, is given."""
+    from napari_restore.engine.planning._probe import state_sizes
+    from napari_restore.models import WrappedModel, cut_into_sweeps, on_output_grid
+
+    if cut is not None and isinstance(model, WrappedModel):
+        return cut_into_sweeps(model, cut)
+    halo, multiple_of, padded_to = sizes
+    assert halo is not None and multiple_of is not None
+    model = on_output_grid(model)
+    state_sizes(model, halo, multiple_of, padded_to)
+    return model

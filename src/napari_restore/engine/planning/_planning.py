@@ -23,6 +23,7 @@ from napari_restore.engine.machine import (
     process_memory,
 )
 from napari_restore.engine.planning._costs import prepare_cost
+from napari_restore.engine.planning._decided import SweptLayout, TileInvariance
 from napari_restore.engine.planning._identity import (
     SETTLED,
     describe,
@@ -40,7 +41,6 @@ from napari_restore.engine.planning._layout import (
     lay_out,
     one_tile,
 )
-from napari_restore.engine.planning._map_layout import SweptLayout
 from napari_restore.engine.planning._plan import Plan, Prediction
 from napari_restore.engine.planning._probe import corrected, presumed, probe
 from napari_restore.engine.planning._source import (
@@ -57,7 +57,6 @@ from napari_restore.engine.planning._stages import learnt, stages_of
 from napari_restore.engine.planning._sweeps import SweptRequest, lay_out_sweeps
 from napari_restore.engine.planning._tile_invariance import (
     FIXED_TILE,
-    TileInvariance,
     tile_invariance,
 )
 from napari_restore.engine.statistics import ROUGH, other_bands, rough_extent

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import psutil
 
 from napari_restore.engine.machine import Device, cores
-from napari_restore.engine.planning._layout import IO_SECONDS_PER_BYTE, Candidate, LayoutRequest
 from napari_restore.engine.planning._measurements import (
     measurement_file,
     read_measurement,
@@ -18,7 +18,11 @@ from napari_restore.engine.planning._measurements import (
 )
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.images import ExportOptions, Image, sample_of, writing_cost
-from napari_restore.models import RestorationModel, SweptModel
+from napari_restore.models import DescribedModel
+
+if TYPE_CHECKING:
+    from napari_restore.engine.planning._layout import Candidate, LayoutRequest
+    from napari_restore.models import RestorationModel
 
 TILE_SECONDS_PER_VALUE = 10e-9
 """Processor time per value of a tile, beside decoding and the model: converting, comparing, storing."""
@@ -56,6 +60,8 @@ def stages_of(request: LayoutRequest, choice: Candidate, *, pyramid: bool) -> di
     `choice` was made by rates that are the same for all images, so that the same run always has the
     same tiles; here decoding counts as it is for this one.
     """
+    from napari_restore.engine.planning._layout import IO_SECONDS_PER_BYTE
+
     image = request.image
     context = request.context_cost(choice.layout.workers)[2]
     read = context + request.prepare.seconds
@@ -78,6 +84,8 @@ def stages_of(request: LayoutRequest, choice: Candidate, *, pyramid: bool) -> di
 
 def _decoded_bytes(request: LayoutRequest, choice: Candidate) -> int:
     """Return the bytes of pixels that a run decodes: each sweep does, unless all stay in the cache."""
+    from napari_restore.models import SweptModel
+
     restored, staged, model = request.result_bytes(pyramid=False), choice.staged, request.model
     if staged is None or staged.known or not isinstance(model, SweptModel):
         return request.frames * restored
@@ -129,13 +137,16 @@ class Pasts:
 
 def learnt(model: RestorationModel, device: Device) -> dict[str, float]:
     """Return actual over calculated seconds of stages in earlier runs, by their kinds."""
+    # Their files are named by libraries and layers, which this process has not loaded.
+    if isinstance(model, DescribedModel):
+        return {}
     return {kind: past.ratio for kind, past in _read(_file(model, device)).items()}
 
 
 def learn(plan: Plan, stage: str, seconds: float) -> None:
     """Note that a stage of `plan` took so long: what is predicted of the next one follows from it."""
     kind, calculated = plan.prediction.kinds.get(stage), plan.prediction.calculated.get(stage)
-    if kind is None or not calculated:
+    if kind is None or not calculated or isinstance(plan.model, DescribedModel):
         return
     file = _file(plan.model, plan.device)
     known = _read(file)

@@ -14,13 +14,18 @@ from napari_restore.engine.ledger import key_of, written
 from napari_restore.engine.machine import MIB, cores, dtype_of
 from napari_restore.engine.planning import _bandwidth
 from napari_restore.engine.planning._costs import SCRATCH_BYTES, SweepCosts, calibrate_sweeps
+from napari_restore.engine.planning._decided import (
+    Layout,
+    StoredMaps,
+    SweptLayout,
+    bytes_at_peak,
+)
 from napari_restore.engine.planning._layout import (
     IO_SECONDS_PER_BYTE,
     READ_AHEAD,
     SECONDS_PER_TILE,
     WRITE_BEHIND,
     Candidate,
-    Layout,
     LayoutRequest,
     fragmentation,
     quickest,
@@ -30,10 +35,7 @@ from napari_restore.engine.planning._map_layout import (
     Demand,
     Group,
     Room,
-    StoredMaps,
-    SweptLayout,
     batch_of,
-    bytes_at_peak,
     groups_of,
     network_bytes,
     split,

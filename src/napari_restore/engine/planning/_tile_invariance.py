@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from enum import StrEnum
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from napari_restore.engine._region import CELL, Region
 from napari_restore.engine.machine import Device, choose_device, computing, cores, on_new_thread
+from napari_restore.engine.planning._decided import TileInvariance
 from napari_restore.engine.planning._measurements import (
     measurement_file,
     measuring,
@@ -40,30 +40,6 @@ _KNOWN: WeakKeyDictionary[RestorationModel, dict[tuple[Any, ...], TileInvariance
     WeakKeyDictionary()
 )
 """By device, halo, precision and content."""
-
-
-class TileInvariance(StrEnum):
-    """Degree to which the bits of a pixel are independent of tile and threads.
-
-    Convolution libraries choose kernels by shape and threads.
-    """
-
-    FULL = "any tiles, any threads"
-    ONE_THREAD = "any tiles, one thread each"
-    """Sums are divided among threads: each tile is computed on one."""
-    FIXED_TILES = "fixed tiles, one thread each"
-    """Sums follow the shape of the tile: all runs use the same tiles, one at a time."""
-    NONE = "no tiles"
-    """Tiles differ from the whole by more than the rounding of sums."""
-
-    @property
-    def threads(self) -> int | None:
-        """Threads that a tile may use; None: any number."""
-        return None if self is TileInvariance.FULL else 1
-
-    def threads_each(self, threads: int, workers: int) -> int:
-        """Return how many of `threads` each of so many workers uses for its tiles."""
-        return self.threads or max(1, threads // workers)
 
 
 def tile_invariance(

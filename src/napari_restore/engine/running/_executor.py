@@ -6,19 +6,21 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from napari_restore import errors
 from napari_restore.engine._region import Region
 from napari_restore.engine.ledger import OpenSlab, SlabFile
 from napari_restore.engine.planning import Plan, learn
 from napari_restore.engine.running._events import Event
-from napari_restore.engine.running._state import RunState
-from napari_restore.engine.running._tile import TileWork
-from napari_restore.engine.running._tile_reader import TileInput
 from napari_restore.engine.statistics import Counter, on_threads
 
-In = TypeVar("In", bound=TileInput)
+if TYPE_CHECKING:
+    from napari_restore.engine.running._state import RunState
+    from napari_restore.engine.running._tile import TileWork
+    from napari_restore.engine.running._tile_reader import TileInput
+
+In = TypeVar("In", bound="TileInput")
 Out = TypeVar("Out")
 Put: TypeAlias = Callable[[Event | BaseException], None]
 Make: TypeAlias = Callable[[], Callable[[], object]]

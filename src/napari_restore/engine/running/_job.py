@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from napari_restore import errors
 from napari_restore.engine._region import Region
@@ -11,8 +11,6 @@ from napari_restore.engine.planning import Plan
 from napari_restore.engine.results import Result
 from napari_restore.engine.running._events import Event, Finished, Stopped
 from napari_restore.engine.running._executor import Executor
-from napari_restore.engine.running._run import Run
-from napari_restore.engine.running._threads import ThreadExecutor
 
 
 class Job:
@@ -33,15 +31,23 @@ class Job:
         wait: bool = False,
     ) -> None:
         self.plan = plan
-        self.executor = executor or ThreadExecutor()
+        if executor is None:
+            from napari_restore.engine.running._threads import ThreadExecutor
+
+            executor = ThreadExecutor()
+        self.executor = executor
         self._events: queue.Queue[Event | BaseException] = queue.Queue()
         self._outcome: Event | BaseException | None = None
         self._latest: Event | BaseException | None = None
         """The latest event, whether or not the iterator has yielded it yet."""
-        self.executor.start(
-            self._put,
-            lambda: Run(plan, self._put, keep=keep, wait=wait, executor=self.executor).run,
-        )
+
+        def make() -> Callable[[], object]:
+            # Loads torch, which a window's process may do without.
+            from napari_restore.engine.running._run import Run
+
+            return Run(plan, self._put, keep=keep, wait=wait, executor=self.executor).run
+
+        self.executor.start(self._put, make)
 
     def __repr__(self) -> str:
         plan = self.plan

@@ -11,15 +11,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from napari_restore.engine.ledger import UNREADABLE, read_arrays, write_arrays
 from napari_restore.images import cache_dir, mark_entry, trim_cache
-from napari_restore.models import BINS, Context, Statistics
+from napari_restore.models import BINS, Context
+
+if TYPE_CHECKING:
+    from napari_restore.models import Statistics
 
 CACHE_BYTES = 256 << 20
 """Entries on disk above which the least recently used are removed."""
@@ -130,6 +132,8 @@ def find_prepared(key: str, name: str) -> Statistics | None:
         arrays = read_arrays(prepared_path(key, name), key + name)
     except UNREADABLE:
         return None
+    import torch
+
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 

@@ -91,7 +91,7 @@ class AttributionTask(Task):
             run = self.request.run
             known = (card for card in api.models() if card.id == run.model)
             # Only a network of the user's own has to be loaded to know its scale.
-            card = next(known, None) or run.load().card
+            card = next(known, None) or run.card()
             question = {**question, "box": question["box"].scale(card.ratio)}
         found = api.attribute_elsewhere(
             self._worker,

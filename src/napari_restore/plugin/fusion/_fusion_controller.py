@@ -249,7 +249,9 @@ class FusionController(QObject):
         if not self._is_loaded:
             self._is_loaded = True
             self.preloading.emit()
-            in_background(_preload, _ignore)
+            # The child in another environment, which plans, is started by `preloading`.
+            if self._state.planner is None:
+                in_background(_preload, _ignore)
 
     # -- the user chooses --------------------------------------------------------------
 

@@ -28,8 +28,9 @@ from napari_restore.plugin.tasks import Task, show_note, show_problem, with_labe
 from napari_restore.plugin.widgets import fill
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Event
+    from napari_restore.engine import Event, Worker
     from napari_restore.models import Proposal
+    from napari_restore.plugin.state import RestoreState
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx")
 CODE = (".pt2", ".py")
@@ -49,9 +50,9 @@ class ModelFiles(QObject):
     added = Signal(object)
     """The `ModelChoice` that the user confirmed."""
 
-    def __init__(self, panel: QWidget) -> None:
+    def __init__(self, panel: QWidget, state: RestoreState) -> None:
         super().__init__(panel)
-        self._panel = panel
+        self._panel, self._state = panel, state
         self._inspecting: Task | None = None
         self.dialog: QDialog | None = None
         """The question that is open."""
@@ -105,7 +106,7 @@ class ModelFiles(QObject):
         self._drop()
         # Code of others may fail in any way: its author finds where in the log.
         task = Task(
-            lambda task: api.inspect_model(source, trust=trust, emit=task.send),
+            partial(_inspected, source, trust, self._state.planner),
             failure=f"{Path(source).name} cannot be used",
             hint="Check the file.",
         )
@@ -197,6 +198,12 @@ class TrustDialog(QDialog):
         """Return the argument of `inspect_model`."""
         factory = self.factory.currentText()
         return f"{self._path}:{factory}" if factory else str(self._path)
+
+
+def _inspected(source: str, trust: bool, planner: Worker | None, task: Task) -> Proposal:
+    if planner is None:
+        return api.inspect_model(source, trust=trust, emit=task.send)
+    return api.inspect_elsewhere(planner, source, trust=trust, emit=task.send, stop=task.stop)
 
 
 class ProposalDialog(QDialog):

@@ -152,7 +152,7 @@ def _draft_at(request: RunRequest, viewport: Viewport, true: Plan, level: int) -
     small = replace(
         request,
         image=view,
-        parameters=scaled_parameters(request.load().card, dict(request.parameters), scale),
+        parameters=scaled_parameters(true.model.card, dict(request.parameters), scale),
         area=Area(targets, request.area.mask, request.area.soft),
         options=request.options.replacing(tile=None),
     )

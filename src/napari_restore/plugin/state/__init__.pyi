@@ -1,5 +1,12 @@
 from ._disk_watch import DiskWatch
-from ._preferences import CACHE, PreferenceLink, hint_at_async, use_cache_folder
+from ._preferences import (
+    CACHE,
+    PYTHON,
+    PreferenceLink,
+    hint_at_async,
+    keep_python,
+    use_cache_folder,
+)
 from ._request import (
     Area,
     ConnectedCluster,
@@ -31,6 +38,7 @@ __all__ = [
     "NAMED_ROLES",
     "NAMED_SENSOR",
     "PYRAMID",
+    "PYTHON",
     "UNNAMED",
     "Area",
     "ConnectedCluster",
@@ -46,6 +54,7 @@ __all__ = [
     "connected",
     "hint_at_async",
     "image_of",
+    "keep_python",
     "named_as",
     "named_image",
     "state_of",

@@ -1,0 +1,270 @@
+"""Environments in which a window's child processes run: what one must have, and how one is made."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import distribution, version
+from pathlib import Path
+from typing import Any
+
+from napari_restore.errors import Cancelled, InputError, ResourceError
+
+PACKAGE = "napari-restore"
+LOOK_SECONDS = 0.1
+PATIENCE = 120.0
+"""Seconds that an environment has to say what is in it: torch takes some from a slow disk."""
+CHECK = """
+import json, sys
+from importlib.metadata import PackageNotFoundError, version
+try:
+    own = version("napari-restore")
+    import napari_restore.commands.worker
+except (PackageNotFoundError, ImportError):
+    own = None
+try:
+    import torch
+    torch = torch.__version__
+except Exception as error:
+    torch, why = None, repr(error)
+else:
+    why = ""
+found = {"version": own, "torch": torch, "why": why, "python": sys.version.split()[0]}
+print("\\n" + json.dumps(found))
+"""
+"""Program that says in its last line what an environment has."""
+Emit = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python environment that child processes can run in."""
+
+    python: str
+    """Path of its interpreter."""
+    version: str
+    """Of napari-restore in it, that of this process."""
+    torch: str
+    python_version: str
+
+    def __str__(self) -> str:
+        return f"Python {self.python_version}, torch {self.torch}"
+
+
+def check_environment(path: str, stop: threading.Event | None = None) -> Environment:
+    """Return what an environment has; `path` is its folder or its interpreter. Takes seconds.
+
+    Starts its Python, which imports torch. Raises `InputError` where it is none, or has no torch, or not
+    the version of napari-restore that runs here: plans and questions have the fields of one version.
+    """
+    python = interpreter_in(path)
+    own = version(PACKAGE)
+    said = _said_by(python, stop)
+    if said["version"] is None:
+        raise InputError(
+            f"The environment of {python} has no napari-restore that can be imported.",
+            f"Install it there: pip install {PACKAGE}=={own}.",
+        )
+    if said["version"] != own:
+        raise InputError(
+            f"The environment of {python} has napari-restore {said['version']}; this is {own}.",
+            f"Install the same there: pip install {PACKAGE}=={own}.",
+        )
+    if said["torch"] is None:
+        raise InputError(
+            f"torch cannot be imported in the environment of {python}: {said['why']}.",
+            "Install it there: pip install torch.",
+        )
+    return Environment(python, own, said["torch"], said["python"])
+
+
+def interpreter_in(path: str) -> str:
+    """Return the interpreter that `path` is, or that lies in the folder of an environment.
+
+    Raises `InputError` where there is none.
+    """
+    place = Path(os.path.abspath(os.path.expanduser(path.strip())))
+    # Links stay: by its own path an interpreter finds the environment it belongs to.
+    candidates = [place, *(place / name for name in _names())]
+    for each in candidates:
+        if each.is_file():
+            return str(each)
+    raise InputError(
+        f"There is no Python in {place}.", "Choose the folder of an environment, or its Python."
+    )
+
+
+def _names() -> tuple[str, ...]:
+    windows = ("Scripts/python.exe", "python.exe")
+    return windows if os.name == "nt" else ("bin/python", "bin/python3")
+
+
+def _said_by(python: str, stop: threading.Event | None) -> dict[str, Any]:
+    lines: list[str] = []
+    try:
+        code = _run([python, "-I", "-X", "utf8", "-c", CHECK], lines.append, stop, PATIENCE)
+        said = json.loads(lines[-1]) if code == 0 and lines else None
+    except (OSError, ValueError):
+        said = None
+    if not isinstance(said, dict):
+        raise InputError(
+            f"{python} does not answer as a Python does.",
+            "Choose the folder of an environment, or its Python.",
+        )
+    return said
+
+
+def environment_folder() -> Path:
+    """Return the folder of the environment that `make_environment` makes."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir(PACKAGE, appauthor=False)) / "environment"
+
+
+def make_environment(
+    emit: Emit, stop: threading.Event | None = None, folder: Path | None = None
+) -> Environment:
+    """Make an environment with torch and this version of napari-restore by uv; takes minutes.
+
+    `emit` is called with what is being done. An earlier one in `folder`, by default
+    `environment_folder`, is replaced; after `stop` or a failure nothing is left of either. Raises
+    `ResourceError`, and `Cancelled` once `stop` is set.
+    """
+    uv = uv_program()
+    if uv is None:
+        raise ResourceError(
+            "uv, which makes environments, is not installed.",
+            "Install it (pip install uv), or choose an environment that you have made.",
+        )
+    folder = environment_folder() if folder is None else folder
+    python = str(folder / _names()[0])
+    try:
+        emit("Making a folder …")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        _uv([uv, "venv", "--no-config", "--python", sys.executable, str(folder)], emit, stop)
+        install = [uv, "pip", "install", "--python", python, *_requirement()]
+        _uv(install, emit, stop)
+        emit("Checking …")
+        return check_environment(python, stop)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise ResourceError(
+                f"{folder} cannot be written: {error.strerror or error}.",
+                "Free space there, or choose an environment that you have made.",
+            ) from error
+        raise
+
+
+def uv_program() -> str | None:
+    """Return the path of uv, on PATH or as a package of this environment; None where there is none."""
+    found = shutil.which("uv")
+    if found is None:
+        with contextlib.suppress(ImportError, FileNotFoundError):
+            found = import_module("uv").find_uv_bin()
+    return found
+
+
+def _requirement() -> list[str]:
+    """Return the arguments of ``pip install`` for what runs here: a version, or the place it came from."""
+    place = distribution(PACKAGE).read_text("direct_url.json")
+    if place is None:
+        return [f"{PACKAGE}=={version(PACKAGE)}"]
+    about = json.loads(place)
+    editable = about.get("dir_info", {}).get("editable", False)
+    if "vcs_info" in about:
+        about["url"] = f"{about['vcs_info']['vcs']}+{about['url']}@{about['vcs_info']['commit_id']}"
+    where = f"{PACKAGE} @ {about['url']}"
+    return ["--editable", about["url"]] if editable else [where]
+
+
+def _uv(command: Sequence[str], emit: Emit, stop: threading.Event | None) -> None:
+    """Run a command of uv; its last lines are the error."""
+    lines: list[str] = []
+    downloads = {"Downloading": 0, "Downloaded": 0}
+
+    def line(text: str) -> None:
+        lines.append(text)
+        what = text.partition(" ")[0]
+        if what in downloads:
+            downloads[what] += 1
+        if what == "Downloaded":
+            text = f"{text} ({downloads['Downloaded']} of {downloads['Downloading']})"
+        emit(text)
+
+    if code := _run(command, line, stop):
+        said = " ".join(lines[-3:]) or f"code {code}"
+        raise ResourceError(
+            f"uv could not make the environment: {said}",
+            "Try again with a connection to the network, or choose an environment that you have made.",
+        )
+
+
+def _run(
+    command: Sequence[str],
+    line: Emit,
+    stop: threading.Event | None,
+    seconds: float = float("inf"),
+) -> int:
+    """Run a command, `line` is called with each line of its output; return its exit code.
+
+    Raises `Cancelled` once `stop` is set; a command that takes longer than `seconds` is killed.
+    """
+    own = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+    environment = {name: text for name, text in os.environ.items() if name not in own}
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env={**environment, "NO_COLOR": "1"},
+    )
+    said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(process, said), daemon=True).start()
+    ends = time.monotonic() + seconds
+    try:
+        for text in _lines_of(said, stop, ends):
+            line(text)
+        return process.wait()
+    finally:
+        # One that has ended is left alone.
+        process.kill()
+        process.wait()
+
+
+def _read(process: subprocess.Popen[str], said: queue.SimpleQueue[str | None]) -> None:
+    assert process.stdout is not None
+    with process.stdout:
+        for line in process.stdout:
+            said.put(line.strip())
+    said.put(None)
+
+
+def _lines_of(
+    said: queue.SimpleQueue[str | None], stop: threading.Event | None, ends: float
+) -> Iterator[str]:
+    while time.monotonic() < ends:
+        if stop is not None and stop.is_set():
+            raise Cancelled("Cancelled.", "Press it again.")
+        try:
+            text = said.get(timeout=LOOK_SECONDS)
+        except queue.Empty:
+            continue
+        if text is None:
+            return
+        if text:
+            yield text
