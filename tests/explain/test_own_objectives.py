@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.explain._models import Small, scene, wrapped
 from torch import Tensor
 
@@ -69,6 +70,27 @@ def test_what_gives_no_number_is_refused(
 ) -> None:
     with pytest.raises(BadParameter, match=message):
         attributed(objective=objective)
+
+
+@pytest.mark.parametrize(
+    ("objective", "value", "options"),
+    [
+        (lambda y: y.mean() / 0, "inf", {}),
+        (lambda y: -y.mean() / 0, "-inf", {}),
+        (lambda y: y.mean() * torch.nan, "nan", {}),
+        # Only where the path begins.
+        (lambda y: (y - y[..., :1, :1]).abs().sum().log(), "-inf", {"baseline": "zero"}),
+        (lambda y: y.mean() / 0, "inf", {"method": "occlusion"}),
+        (lambda y: y.mean() / 0, "inf", {"layer": "body.0", "method": None}),
+    ],
+)
+def test_what_is_not_finite_is_refused(
+    objective: Callable[[Tensor], Tensor], value: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(BadParameter, match=f"returns {value} for an output of the path.*log"):
+        attributed(objective=objective, **{"steps": None, **options})
+    # A signal-to-noise ratio has none for an image without detail, and is one of this.
+    assert np.isfinite(attributed(objective=lambda y: y.mean() / y.std()).map).all()
 
 
 def test_code_in_a_file_runs_with_trust_only(script: str, tmp_path: Path) -> None:

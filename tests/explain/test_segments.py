@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.transform
+import rasterio.warp
 import torch
 from tests.explain._models import HALO, Pointwise, Small, scene, wrapped
 from torch import Tensor, nn
@@ -177,6 +179,66 @@ def test_nodata_of_a_raster_is_no_segment(tmp_path: Path) -> None:
         file.write(np.where(labels == labels[45, 70], -9999, labels), 1)
     expected = np.where(labels == labels[45, 70], 0, labels)
     assert ask(Small(), path).segments == ask(Small(), expected).segments
+
+
+def placed(path: Path, values: Any, corner: tuple[float, float], step: float, crs: str) -> Path:
+    """A GeoTIFF of `values` whose first corner lies at `corner`, (x, y)."""
+    bands = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+    made = rasterio.transform.from_origin(*corner, step, step)
+    shape = {"count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype=bands.dtype, transform=made, crs=crs, **shape
+    ) as file:
+        file.write(bands)
+    return path
+
+
+def test_a_raster_is_placed_by_its_georeference(tmp_path: Path) -> None:
+    utm, x, y = "EPSG:32633", 500_000.0, 5_000_000.0
+    picture = placed(tmp_path / "scene.tif", scene(), (x, y), 2.0, utm)
+    labels, large = blocks(), np.full((200, 260), 77, np.int32)
+    large[40:168, 70:230] = labels
+    by_size = np.roll(labels, (8, 12), (0, 1))
+    by_size[:8], by_size[:, :12] = 0, 0
+    given = {
+        "larger": (placed(tmp_path / "a.tif", large, (x - 140, y + 80), 2.0, utm), labels),
+        "moved": (placed(tmp_path / "b.tif", labels, (x + 24, y - 16), 2.0, utm), by_size),
+        "finer": (
+            placed(
+                tmp_path / "c.tif", np.kron(labels, np.ones((2, 2), np.int32)), (x, y), 1.0, utm
+            ),
+            labels,
+        ),
+    }
+    asked = {"white": 1.0, "device": "cpu", "method": "ig", "steps": 3, "baseline": "zero"}
+    for name, (path, expected) in given.items():
+        one = nr.attribute(picture, wrapped(Small(), HALO), BOX, segments=path, **asked)
+        other = nr.attribute(picture, wrapped(Small(), HALO), BOX, segments=expected, **asked)
+        assert one.segments == other.segments, name
+    elsewhere = placed(tmp_path / "d.tif", labels, (x + 9000, y), 2.0, utm)
+    with pytest.raises(BadParameter, match=r"d\.tif lies outside the image"):
+        nr.attribute(picture, wrapped(Small(), HALO), BOX, segments=elsewhere, **asked)
+
+
+def test_a_raster_of_another_system_is_placed_as_a_mask_is(tmp_path: Path) -> None:
+    degrees = "EPSG:4326"
+    picture = placed(tmp_path / "scene.tif", scene(), (500_000, 5_000_000), 10.0, "EPSG:32633")
+    # Two halves, apart at the meridian of 160 * 10 / 2 metres.
+    (lon, lon_middle), _ = rasterio.warp.transform(
+        "EPSG:32633", degrees, [499_000, 500_800], [5_000_000, 4_999_360]
+    )
+    step = (lon_middle - lon) / 50
+    halves = np.repeat([[5, 9]], 200, 0).repeat([50, 200], 1).astype(np.int32)
+    path = placed(tmp_path / "halves.tif", halves, (lon, 45.2), step, degrees)
+    found = nr.attribute(
+        picture, wrapped(Small(), HALO), BOX, segments=path, white=1.0, device="cpu", method="ig",
+        steps=3, baseline="zero",
+    )  # fmt: skip
+    y0, x0, y1, _ = found.region
+    rows = {row["label"]: row for row in found.segments}
+    assert set(rows) == {5, 9}
+    edge = x0 + rows[5]["pixels"] / (y1 - y0)
+    assert edge == pytest.approx(80, abs=1.5)
 
 
 @pytest.mark.slow
