@@ -44,11 +44,11 @@ def script(tmp_path: Path) -> str:
 def test_a_function_is_an_objective_and_its_code_is_in_the_record() -> None:
     named, own = attributed(objective="mean"), attributed(objective=mean)
     np.testing.assert_allclose(own.map, named.map, rtol=1e-5, atol=1e-10)
-    told = own.record["attribution"]
-    assert told["objective"] == "mean" and len(told["objective_sha256"]) == 64
+    entry = own.record["attribution"]
+    assert entry["objective"] == "mean" and len(entry["objective_sha256"]) == 64
     assert "objective_sha256" not in named.record["attribution"]
     other = attributed(objective=lambda y: y.square().mean()).record["attribution"]
-    assert other["objective_sha256"] != told["objective_sha256"]
+    assert other["objective_sha256"] != entry["objective_sha256"]
     # A function in memory is in no file that a rerun could read.
     assert own.record["task"] is None
 
@@ -148,8 +148,8 @@ def test_the_command_asks_records_and_repeats(
     assert main(words) == 2
     assert "was not run" in capsys.readouterr().err and not out.exists()
     assert main([*words, "--yes"]) == 0
-    told = json.loads(record.read_text())
-    assert told["attribution"]["objective"] == "measure.py:bright"
+    entry = json.loads(record.read_text())
+    assert entry["attribution"]["objective"] == "measure.py:bright"
     again = tmp_path / "again.npz"
     assert main(["rerun", str(record), "-o", str(again), "--yes", "--progress", "off"]) == 0
     with np.load(out) as one, np.load(again) as other:

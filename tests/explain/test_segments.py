@@ -82,9 +82,9 @@ def test_ablation_of_segments_is_that_of_captum(method: str | None) -> None:
     expected = literal("FeatureAblation", labels, pixels)
     assert set(by_label(found)) == set(expected) and len(expected) == 20
     assert near(by_label(found), expected)
-    told = found.record["attribution"]
-    assert told["method"] == (method or "occlusion")
-    assert told["segments"]["count"] == 20 and told["segments"]["evaluations"] == 21
+    reported = found.record["attribution"]
+    assert reported["method"] == (method or "occlusion")
+    assert reported["segments"]["count"] == 20 and reported["segments"]["evaluations"] == 21
     assert sum(row["pixels"] for row in found.segments) == 128 * 160
     assert any(note.startswith("21 evaluations of D, about") for note in notes)
     # The map holds the same, spread evenly.
@@ -105,8 +105,10 @@ def test_values_of_games_are_those_of_captum(method: str, arguments: dict[str, A
     pixels, labels = scene(), blocks(80)
     found = ask(Small(), labels, pixels, method=f"captum:{method}", arguments=arguments)
     assert near(by_label(found), literal(method, labels, pixels, **arguments))
-    told = found.record["attribution"]["completeness"]
-    assert told["reached"] and told["sum"] == pytest.approx(sum(by_label(found).values()), rel=1e-4)
+    reported = found.record["attribution"]["completeness"]
+    assert reported["reached"] and reported["sum"] == pytest.approx(
+        sum(by_label(found).values()), rel=1e-4
+    )
 
 
 def test_shares_of_a_path_are_summed_over_segments() -> None:
@@ -141,6 +143,25 @@ def test_superpixels_are_those_of_scikit_image() -> None:
     assert found.region == (0, 0, *SIZE)
     counts = {row["label"]: row["pixels"] for row in found.segments}
     assert counts == {n: int((labels == n).sum()) for n in np.unique(labels)}
+
+
+@pytest.mark.parametrize(("box", "count"), [(Region(40, 60, 44, 64), 12), (BOX, 200)])
+def test_superpixels_that_are_larger_than_the_box_are_noted(box: Region, count: int) -> None:
+    pytest.importorskip("skimage")
+    notes: list[str] = []
+    found = ask(
+        Small(),
+        f"slic:{count}",
+        box=box,
+        method="ig",
+        steps=2,
+        emit=lambda event: notes.append(event.text) if isinstance(event, Note) else None,
+    )
+    each = 128 * 160 // len(found.segments)
+    noted = [note for note in notes if "superpixel has about" in note]
+    assert (each > box.pixels) == bool(noted) == (count == 12)
+    if noted:
+        assert f"has about {each}, the box 16." in noted[0] and 'segments="slic:5120"' in noted[0]
 
 
 def test_a_raster_on_the_grid_is_repeated_from_its_record(tmp_path: Path) -> None:
@@ -254,7 +275,7 @@ def test_segments_of_true_pixels_fit_an_overview() -> None:
 
 
 @pytest.mark.parametrize(
-    ("segments", "told"),
+    ("segments", "reported"),
     [
         ("slic:many", "no number of superpixels"),
         ("slic:0", "no number of superpixels"),
@@ -267,8 +288,8 @@ def test_segments_of_true_pixels_fit_an_overview() -> None:
         ("nowhere.tif", "There is no file"),
     ],
 )
-def test_what_are_no_segments_is_said(segments: Any, told: str) -> None:
-    with pytest.raises((BadParameter, UnreadableImage), match=told):
+def test_what_are_no_segments_is_said(segments: Any, reported: str) -> None:
+    with pytest.raises((BadParameter, UnreadableImage), match=reported):
         ask(Small(), segments)
 
 

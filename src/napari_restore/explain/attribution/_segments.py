@@ -27,6 +27,8 @@ SLIC_BYTES = 160
 """Memory of SLIC per pixel: bands and colours in float64, distances, labels."""
 COMPACTNESS = 10.0
 """Of SLIC in CIE Lab, scikit-image's default; of other bands, whose range is 1, 100 times less."""
+_IN_BOX = 4
+"""Superpixels in the box of a note's advice."""
 Labels = npt.NDArray[np.integer[Any]]
 
 
@@ -79,6 +81,18 @@ class Segments:
     @property
     def count(self) -> int:
         return len(self.labels)
+
+    def note(self, box: Region) -> str:
+        """Return a sentence where superpixels are larger than the `box`, which is not divided then."""
+        each = self.region.pixels // self.count
+        if not self.source.startswith(SLIC) or each <= box.pixels:
+            return ""
+        wanted = -(-_IN_BOX * self.region.pixels // box.pixels)
+        return (
+            f"{self.source} divides the {self.region.width} × {self.region.height} pixels that the box "
+            f"depends on: each superpixel has about {each}, the box {box.pixels}. About {_IN_BOX} in the "
+            f"box take {option('segments', f'{SLIC}{wanted}')}, or a raster that is finer there."
+        )
 
     def tensor(self, like: Tensor) -> Tensor:
         """Return `numbers` as (1, 1, h, w) int64 on the device of `like`."""
