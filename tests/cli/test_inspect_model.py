@@ -81,3 +81,32 @@ def test_fields_of_the_card_are_options(cli: Any, scene: Path, tmp_path: Path) -
     assert "? Does it take values of [0, 1]?" in run.out
     run = cli("restore", scene, "-o", out, "--overwrite", *model, "--card", "nose=3")
     assert (run.code, "no field 'nose'" in run.err) == (2, True)
+
+
+SIZED = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.last = torch.nn.Conv2d(3, width, 1)
+        self.first = torch.nn.Conv2d(width, 3, 1)
+
+    def forward(self, x):
+        return self.first(self.last(x))
+"""
+
+
+@pytest.mark.parametrize("command", ["inspect", "models"])
+def test_a_factory_is_given_arguments_and_weights(cli: Any, tmp_path: Path, command: str) -> None:
+    own, weights = tmp_path / "own.py", tmp_path / "net_g.pth"
+    own.write_text(SIZED)
+    layers = {"last": torch.nn.Conv2d(3, 7, 1), "first": torch.nn.Conv2d(7, 3, 1)}
+    torch.save({"params": torch.nn.ModuleDict(layers).state_dict()}, weights)
+    given = ["--weights", weights, "--yes"]
+    run = cli(command, f"{own}:Net", *given, "--set", "width=7")
+    assert run.code == 0, run.err
+    assert "last (Conv2d)" in run.out
+    run = cli(command, f"{own}:Net", *given, "--set", "width=5")
+    assert (run.code, "Give Net the arguments" in run.err) == (2, True)
+    assert "as --set width=VALUE: it takes width." in run.err

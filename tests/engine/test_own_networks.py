@@ -248,6 +248,41 @@ def test_a_saturating_end_hides_no_reach(end):
     assert found == {7}
 
 
+NONE = torch.zeros(())
+LIMITS = {
+    "maximum": lambda v: torch.maximum(v, NONE),
+    "max of two": lambda v: torch.max(v, 0 * v),
+    "fmax": lambda v: torch.fmax(v, NONE),
+    "minimum": lambda v: -torch.minimum(-v, NONE),
+    "min of two": lambda v: -torch.min(-v, NONE),
+    "fmin": lambda v: -torch.fmin(NONE, -v),
+    "below infinity": lambda v: torch.maximum(torch.minimum(v, NONE + torch.inf), NONE),
+    "hardswish": lambda v: nn.functional.hardswish(v - 3),
+}
+
+
+class Rarely(nn.Module):
+    """Adds what it sees 15 pixels around where their mean is near 0.973, and nowhere else."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x):
+        mean = nn.functional.avg_pool2d(x, 31, 1, 15, count_include_pad=False)
+        return x + 10 * self.limit(1e-3 - (mean - 0.973).abs())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_limit_hides_no_reach(limit):
+    module = Rarely(LIMITS[limit])
+    x = torch.rand(1, 3, 48, 48)
+    assert torch.allclose(module(x), x)  # as on nearly all images
+    assert not torch.allclose(module(torch.full_like(x, 0.973)), torch.full_like(x, 0.973))
+    assert nr.load_model(module).card.halo == 15
+
+
 @pytest.mark.slow
 def test_halos_of_aod_nets():
     assert {measured(network(AODNet, seed)).halo for seed in range(40)} == {7}

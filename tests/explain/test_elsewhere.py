@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import attending_networks
 import numpy as np
 import pytest
+import scaling_networks
 from PIL import Image
 
 import napari_restore as nr
@@ -96,6 +98,24 @@ def test_arrays_and_tuples_come_as_they_were(tmp_path: Path) -> None:
     assert from_json(as_json({"x": BOX}, tmp_path), tmp_path, {"Region": Region}) == {"x": BOX}
     with pytest.raises(KeyError):
         from_json(as_json({"x": BOX}, tmp_path), tmp_path, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factory", ["enlarging", "shrinking"])
+def test_a_box_is_of_the_image_whatever_the_scale(
+    worker: Any, subject: Any, factory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the child loads the network: this process does not know the scale of its results."""
+    about = subject(f"{scaling_networks.__file__}:{factory}", trust=True)
+    found = attribute(worker, about, method="ig", steps=3, baseline="zero")
+    ratio = 2 if factory == "enlarging" else Fraction(1, 2)
+    model = nr.load_model(getattr(scaling_networks, factory)())
+    expected = nr.attribute(
+        about["image"].path, model, BOX.scale(ratio), device="cpu", progress=False,
+        method="ig", steps=3, baseline="zero",
+    )  # fmt: skip
+    assert found.record["attribution"]["output_box"] == expected.record["attribution"]["output_box"]
+    np.testing.assert_allclose(found.map, expected.map, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.slow

@@ -136,14 +136,14 @@ def test_it_is_captum_on_the_whole_image(
     assert np.allclose(
         found.map[..., 0][at], expected[at], rtol=0, atol=1e-5 * np.abs(expected).max()
     )
-    told = found.record["attribution"]
-    assert told["layer"] == {
+    entry = found.record["attribution"]
+    assert entry["layer"] == {
         "name": layer,
         "kind": "Conv2d",
         "channels": {"stem": 6}.get(layer, 8),
         "stride": stride,
     }
-    assert told["arguments"]["interpolation"] == "nearest"
+    assert entry["arguments"]["interpolation"] == "nearest"
 
 
 @pytest.mark.slow
@@ -197,10 +197,10 @@ def test_shares_of_a_layer_add_up_to_what_went_through_it() -> None:
         baseline="zero",
         arguments={"n_steps": 30},
     )
-    told = found.record["attribution"]["completeness"]
-    assert told["reached"] and abs(told["difference"]) > 1e-6
+    entry = found.record["attribution"]["completeness"]
+    assert entry["reached"] and abs(entry["difference"]) > 1e-6
     # A pixel has the value of its cell, of 4 × 4.
-    assert float(found.map.sum(dtype=float)) / 16 == pytest.approx(told["sum"], rel=1e-4)
+    assert float(found.map.sum(dtype=float)) / 16 == pytest.approx(entry["sum"], rel=1e-4)
 
 
 @pytest.mark.slow
@@ -225,7 +225,7 @@ def test_what_does_not_count_has_no_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "entry"),
     [
         ({"layer": "coarse.9"}, "Did you mean coarse"),
         (
@@ -247,10 +247,10 @@ def test_what_does_not_count_has_no_share() -> None:
         ),
     ],
 )
-def test_what_cannot_be_asked_is_said(options: dict[str, Any], told: str) -> None:
+def test_what_cannot_be_asked_is_said(options: dict[str, Any], entry: str) -> None:
     pixels = scene(2000, 2000) if "memory" in options else scene(333, 402)
     asked = {"box": BOX, "device": "cpu", "method": "captum:LayerGradCam", **options}
-    with pytest.raises((BadParameter, BudgetTooSmall), match=told):
+    with pytest.raises((BadParameter, BudgetTooSmall), match=entry):
         attribute(nr.open_image(pixels), strided(), asked.pop("box"), **asked)
 
 

@@ -59,11 +59,11 @@ def test_the_map_is_finite_where_that_of_captum_is(name: str) -> None:
     known = np.isfinite(expected)
     assert np.isfinite(found.map[known]).all() and not known.all()
     np.testing.assert_allclose(found.map[known], expected[known], atol=1e-5)
-    told = found.record["attribution"]
-    assert told["not_finite"] == np.sum(~np.isfinite(found.map))
-    assert told["completeness"]["sum"] == pytest.approx(np.nansum(found.map), rel=1e-5)
-    json.dumps(told, allow_nan=False)
-    assert f"{told['not_finite']} of" in found.record["notes"][0]
+    entry = found.record["attribution"]
+    assert entry["not_finite"] == np.sum(~np.isfinite(found.map))
+    assert entry["completeness"]["sum"] == pytest.approx(np.nansum(found.map), rel=1e-5)
+    json.dumps(entry, allow_nan=False)
+    assert f"{entry['not_finite']} of" in found.record["notes"][0]
     assert 'baseline="blur"' in found.record["notes"][0]
 
 
@@ -71,22 +71,22 @@ def test_the_map_is_finite_where_that_of_captum_is(name: str) -> None:
 @pytest.mark.parametrize("baseline", ["zero", "blur"])
 def test_nested_rules_leave_out_ends_that_are_not_finite(name: str, baseline: str) -> None:
     found = ask(name, baseline=baseline)
-    told = found.record["attribution"]
-    assert told["rule"] == "fejer" and told["completeness"]["relative_gap"] < 0.03
+    entry = found.record["attribution"]
+    assert entry["rule"] == "fejer" and entry["completeness"]["relative_gap"] < 0.03
     # Where image and baseline are black, the gradient has no value anywhere on the path.
     lost = 45 if baseline == "zero" else 0
-    assert np.sum(~np.isfinite(found.map)) == lost == told.get("not_finite", 0)
+    assert np.sum(~np.isfinite(found.map)) == lost == entry.get("not_finite", 0)
     # Measures are of the rest.
-    assert 0 < told["diffusion_index"] < 100
-    assert sum(told["rings"].values()) == pytest.approx(1)
+    assert 0 < entry["diffusion_index"] < 100
+    assert sum(entry["rings"].values()) == pytest.approx(1)
 
 
 @pytest.mark.slow  # it draws
 def test_a_target_that_is_not_finite_is_named(tmp_path) -> None:
     found = ask("quotient", steps=8)
-    told = found.record["attribution"]
-    assert told["completeness"]["difference"] is None
-    assert told["completeness"]["relative_gap"] is None
+    entry = found.record["attribution"]
+    assert entry["completeness"]["difference"] is None
+    assert entry["completeness"]["relative_gap"] is None
     notes = found.record["notes"][0]
     assert "D is not finite where the path begins" in notes
     assert "D is not finite for the image itself" in notes

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.explain._models import Small, scene, wrapped
 from torch import Tensor
 
@@ -43,11 +44,11 @@ def script(tmp_path: Path) -> str:
 def test_a_function_is_an_objective_and_its_code_is_in_the_record() -> None:
     named, own = attributed(objective="mean"), attributed(objective=mean)
     np.testing.assert_allclose(own.map, named.map, rtol=1e-5, atol=1e-10)
-    told = own.record["attribution"]
-    assert told["objective"] == "mean" and len(told["objective_sha256"]) == 64
+    entry = own.record["attribution"]
+    assert entry["objective"] == "mean" and len(entry["objective_sha256"]) == 64
     assert "objective_sha256" not in named.record["attribution"]
     other = attributed(objective=lambda y: y.square().mean()).record["attribution"]
-    assert other["objective_sha256"] != told["objective_sha256"]
+    assert other["objective_sha256"] != entry["objective_sha256"]
     # A function in memory is in no file that a rerun could read.
     assert own.record["task"] is None
 
@@ -69,6 +70,27 @@ def test_what_gives_no_number_is_refused(
 ) -> None:
     with pytest.raises(BadParameter, match=message):
         attributed(objective=objective)
+
+
+@pytest.mark.parametrize(
+    ("objective", "value", "options"),
+    [
+        (lambda y: y.mean() / 0, "inf", {}),
+        (lambda y: -y.mean() / 0, "-inf", {}),
+        (lambda y: y.mean() * torch.nan, "nan", {}),
+        # Only where the path begins.
+        (lambda y: (y - y[..., :1, :1]).abs().sum().log(), "-inf", {"baseline": "zero"}),
+        (lambda y: y.mean() / 0, "inf", {"method": "occlusion"}),
+        (lambda y: y.mean() / 0, "inf", {"layer": "body.0", "method": None}),
+    ],
+)
+def test_what_is_not_finite_is_refused(
+    objective: Callable[[Tensor], Tensor], value: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(BadParameter, match=f"returns {value} for an output of the path.*log"):
+        attributed(objective=objective, **{"steps": None, **options})
+    # A signal-to-noise ratio has none for an image without detail, and is one of this.
+    assert np.isfinite(attributed(objective=lambda y: y.mean() / y.std()).map).all()
 
 
 def test_code_in_a_file_runs_with_trust_only(script: str, tmp_path: Path) -> None:
@@ -126,8 +148,8 @@ def test_the_command_asks_records_and_repeats(
     assert main(words) == 2
     assert "was not run" in capsys.readouterr().err and not out.exists()
     assert main([*words, "--yes"]) == 0
-    told = json.loads(record.read_text())
-    assert told["attribution"]["objective"] == "measure.py:bright"
+    entry = json.loads(record.read_text())
+    assert entry["attribution"]["objective"] == "measure.py:bright"
     again = tmp_path / "again.npz"
     assert main(["rerun", str(record), "-o", str(again), "--yes", "--progress", "off"]) == 0
     with np.load(out) as one, np.load(again) as other:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.transform
+import rasterio.warp
 import torch
 from tests.explain._models import HALO, Pointwise, Small, scene, wrapped
 from torch import Tensor, nn
@@ -80,9 +82,9 @@ def test_ablation_of_segments_is_that_of_captum(method: str | None) -> None:
     expected = literal("FeatureAblation", labels, pixels)
     assert set(by_label(found)) == set(expected) and len(expected) == 20
     assert near(by_label(found), expected)
-    told = found.record["attribution"]
-    assert told["method"] == (method or "occlusion")
-    assert told["segments"]["count"] == 20 and told["segments"]["evaluations"] == 21
+    reported = found.record["attribution"]
+    assert reported["method"] == (method or "occlusion")
+    assert reported["segments"]["count"] == 20 and reported["segments"]["evaluations"] == 21
     assert sum(row["pixels"] for row in found.segments) == 128 * 160
     assert any(note.startswith("21 evaluations of D, about") for note in notes)
     # The map holds the same, spread evenly.
@@ -103,8 +105,10 @@ def test_values_of_games_are_those_of_captum(method: str, arguments: dict[str, A
     pixels, labels = scene(), blocks(80)
     found = ask(Small(), labels, pixels, method=f"captum:{method}", arguments=arguments)
     assert near(by_label(found), literal(method, labels, pixels, **arguments))
-    told = found.record["attribution"]["completeness"]
-    assert told["reached"] and told["sum"] == pytest.approx(sum(by_label(found).values()), rel=1e-4)
+    reported = found.record["attribution"]["completeness"]
+    assert reported["reached"] and reported["sum"] == pytest.approx(
+        sum(by_label(found).values()), rel=1e-4
+    )
 
 
 def test_shares_of_a_path_are_summed_over_segments() -> None:
@@ -139,6 +143,25 @@ def test_superpixels_are_those_of_scikit_image() -> None:
     assert found.region == (0, 0, *SIZE)
     counts = {row["label"]: row["pixels"] for row in found.segments}
     assert counts == {n: int((labels == n).sum()) for n in np.unique(labels)}
+
+
+@pytest.mark.parametrize(("box", "count"), [(Region(40, 60, 44, 64), 12), (BOX, 200)])
+def test_superpixels_that_are_larger_than_the_box_are_noted(box: Region, count: int) -> None:
+    pytest.importorskip("skimage")
+    notes: list[str] = []
+    found = ask(
+        Small(),
+        f"slic:{count}",
+        box=box,
+        method="ig",
+        steps=2,
+        emit=lambda event: notes.append(event.text) if isinstance(event, Note) else None,
+    )
+    each = 128 * 160 // len(found.segments)
+    noted = [note for note in notes if "superpixel has about" in note]
+    assert (each > box.pixels) == bool(noted) == (count == 12)
+    if noted:
+        assert f"has about {each}, the box 16." in noted[0] and 'segments="slic:5120"' in noted[0]
 
 
 def test_a_raster_on_the_grid_is_repeated_from_its_record(tmp_path: Path) -> None:
@@ -179,6 +202,66 @@ def test_nodata_of_a_raster_is_no_segment(tmp_path: Path) -> None:
     assert ask(Small(), path).segments == ask(Small(), expected).segments
 
 
+def placed(path: Path, values: Any, corner: tuple[float, float], step: float, crs: str) -> Path:
+    """A GeoTIFF of `values` whose first corner lies at `corner`, (x, y)."""
+    bands = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+    made = rasterio.transform.from_origin(*corner, step, step)
+    shape = {"count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype=bands.dtype, transform=made, crs=crs, **shape
+    ) as file:
+        file.write(bands)
+    return path
+
+
+def test_a_raster_is_placed_by_its_georeference(tmp_path: Path) -> None:
+    utm, x, y = "EPSG:32633", 500_000.0, 5_000_000.0
+    picture = placed(tmp_path / "scene.tif", scene(), (x, y), 2.0, utm)
+    labels, large = blocks(), np.full((200, 260), 77, np.int32)
+    large[40:168, 70:230] = labels
+    by_size = np.roll(labels, (8, 12), (0, 1))
+    by_size[:8], by_size[:, :12] = 0, 0
+    given = {
+        "larger": (placed(tmp_path / "a.tif", large, (x - 140, y + 80), 2.0, utm), labels),
+        "moved": (placed(tmp_path / "b.tif", labels, (x + 24, y - 16), 2.0, utm), by_size),
+        "finer": (
+            placed(
+                tmp_path / "c.tif", np.kron(labels, np.ones((2, 2), np.int32)), (x, y), 1.0, utm
+            ),
+            labels,
+        ),
+    }
+    asked = {"white": 1.0, "device": "cpu", "method": "ig", "steps": 3, "baseline": "zero"}
+    for name, (path, expected) in given.items():
+        one = nr.attribute(picture, wrapped(Small(), HALO), BOX, segments=path, **asked)
+        other = nr.attribute(picture, wrapped(Small(), HALO), BOX, segments=expected, **asked)
+        assert one.segments == other.segments, name
+    elsewhere = placed(tmp_path / "d.tif", labels, (x + 9000, y), 2.0, utm)
+    with pytest.raises(BadParameter, match=r"d\.tif lies outside the image"):
+        nr.attribute(picture, wrapped(Small(), HALO), BOX, segments=elsewhere, **asked)
+
+
+def test_a_raster_of_another_system_is_placed_as_a_mask_is(tmp_path: Path) -> None:
+    degrees = "EPSG:4326"
+    picture = placed(tmp_path / "scene.tif", scene(), (500_000, 5_000_000), 10.0, "EPSG:32633")
+    # Two halves, apart at the meridian of 160 * 10 / 2 metres.
+    (lon, lon_middle), _ = rasterio.warp.transform(
+        "EPSG:32633", degrees, [499_000, 500_800], [5_000_000, 4_999_360]
+    )
+    step = (lon_middle - lon) / 50
+    halves = np.repeat([[5, 9]], 200, 0).repeat([50, 200], 1).astype(np.int32)
+    path = placed(tmp_path / "halves.tif", halves, (lon, 45.2), step, degrees)
+    found = nr.attribute(
+        picture, wrapped(Small(), HALO), BOX, segments=path, white=1.0, device="cpu", method="ig",
+        steps=3, baseline="zero",
+    )  # fmt: skip
+    y0, x0, y1, _ = found.region
+    rows = {row["label"]: row for row in found.segments}
+    assert set(rows) == {5, 9}
+    edge = x0 + rows[5]["pixels"] / (y1 - y0)
+    assert edge == pytest.approx(80, abs=1.5)
+
+
 @pytest.mark.slow
 def test_segments_of_true_pixels_fit_an_overview() -> None:
     pixels, coarse = scene(2048, 2560), np.kron(blocks(16), np.ones((2, 2), np.int32))
@@ -192,7 +275,7 @@ def test_segments_of_true_pixels_fit_an_overview() -> None:
 
 
 @pytest.mark.parametrize(
-    ("segments", "told"),
+    ("segments", "reported"),
     [
         ("slic:many", "no number of superpixels"),
         ("slic:0", "no number of superpixels"),
@@ -205,8 +288,8 @@ def test_segments_of_true_pixels_fit_an_overview() -> None:
         ("nowhere.tif", "There is no file"),
     ],
 )
-def test_what_are_no_segments_is_said(segments: Any, told: str) -> None:
-    with pytest.raises((BadParameter, UnreadableImage), match=told):
+def test_what_are_no_segments_is_said(segments: Any, reported: str) -> None:
+    with pytest.raises((BadParameter, UnreadableImage), match=reported):
         ask(Small(), segments)
 
 

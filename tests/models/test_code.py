@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import sys
 
-from napari_restore.models import code_digest, code_files
+import pytest
+import torch
+
+from napari_restore.errors import BadModel, InputError
+from napari_restore.models import code_digest, code_files, load
 
 FILES = {
     "net.py": '''"""A network."""
@@ -105,3 +109,109 @@ def test_names_of_imports_that_are_computed_take_the_folder(written):
     before = code_digest(written / "net.py")
     replaced(written, "unused.py", "1", "2")
     assert code_digest(written / "net.py") != before
+
+
+REPOSITORY = {
+    "README.md": "",
+    "common/units.py": "STEP = 2\n",
+    "light/utils/registry.py": "def register(made):\n    return made\n",
+    "light/archs/blocks.py": """\
+from torch import nn
+
+from common.units import STEP
+
+
+class Block(nn.Module):
+    def forward(self, x):
+        return x * STEP
+""",
+    "light/archs/arch.py": """\
+from light.utils.registry import register
+
+from .blocks import Block
+
+
+@register
+class Net(Block):
+    def __init__(self, width=3, depths=(1, 1)):
+        super().__init__()
+        self.ends = Block()
+
+    def forward(self, x):
+        return self.ends(super().forward(x))
+
+
+def reads_a_line():
+    raise SystemExit(2)
+""",
+}
+"""Files as authors of a network publish them: run from the folder, some imports by the package's name."""
+
+
+@pytest.fixture(params=["with __init__.py", "without"])
+def repository(tmp_path, request):
+    for name, text in REPOSITORY.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    if request.param != "without":
+        for folder in ("light", "light/archs", "light/utils"):
+            (tmp_path / folder / "__init__.py").touch()
+    return tmp_path
+
+
+def test_a_network_in_a_repository_is_loaded_from_anywhere(repository, tmp_path):
+    before = set(sys.modules)
+    model = load(f"{repository}/light/archs/arch.py:Net", card={"halo": 0}, trust=True)
+    x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model(x), x * 4)
+    assert not {name for name in set(sys.modules) - before if name.startswith(("light", "common"))}
+
+
+@pytest.mark.parametrize("name", [name for name in REPOSITORY if name.endswith(".py")])
+def test_all_files_of_a_repository_that_a_network_runs_count(repository, name):
+    path = repository / "light/archs/arch.py"
+    before = code_digest(path)
+    with (repository / name).open("a") as file:
+        file.write("\n\nMORE = 1\n")
+    assert code_digest(path) != before
+
+
+@pytest.mark.parametrize(
+    ("factory", "parameters", "sentence"),
+    [
+        ("Nett", {}, r"arch.py has no function or class Nett\. Did you mean Net\?"),
+        ("Net", {"opt": 1}, "no parameter 'opt'. It has: width, depths"),
+        (
+            "reads_a_line",
+            {},
+            "ends the program.* Name the function or class that makes the network",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_factory_is_named(repository, factory, parameters, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load(f"{repository}/light/archs/arch.py:{factory}", parameters=parameters, trust=True)
+
+
+def test_a_module_that_is_missing_is_named(repository):
+    replaced(
+        repository, "light/archs/blocks.py", "from torch", "import nowhere_to_be_found\nfrom torch"
+    )
+    with pytest.raises(BadModel, match="needs the module nowhere_to_be_found, which is not found"):
+        load(f"{repository}/light/archs/arch.py:Net", trust=True)
+
+
+def test_arguments_are_named_where_weights_do_not_fit(repository, tmp_path):
+    replaced(
+        repository, "light/archs/arch.py", "self.ends = Block()", "self.ends = Block()\n"
+        "        from torch import nn\n        self.last = nn.Conv2d(width, width, 1)",
+    )  # fmt: skip
+    weights = tmp_path / "net_g.pth"
+    torch.save(
+        {"params": torch.nn.ModuleDict({"last": torch.nn.Conv2d(8, 8, 1)}).state_dict()}, weights
+    )
+    with pytest.raises(BadModel, match=r"Give Net the arguments .* takes width, depths"):
+        load(
+            f"{repository}/light/archs/arch.py:Net", weights=weights, card={"bands": 3}, trust=True
+        )

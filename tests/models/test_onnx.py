@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 import napari_restore as nr
 from napari_restore.engine import probe
 from napari_restore.errors import BadModel
-from napari_restore.models import content_of, load
+from napari_restore.models import content_of, load, sloped
+from napari_restore.models._onnx import _with_slopes
 
 FREE = (1, 3, "height", "width")
 
@@ -117,6 +118,7 @@ def saturated(*limits: Any, functions: Sequence[Any] = ()) -> Any:
     ]
     weights = {"w1": kernel(1, 4, 3, 3), "bias": np.full(4, -5, np.float32)}
     weights |= {"w2": kernel(2, 3, 4, 3), "low": np.float32(0), "high": np.float32(1)}
+    weights |= {"bands": np.array([1])}
     made = graph(nodes, weights, domains=["own"] if functions else [])
     made.functions.extend(functions)
     return made
@@ -144,8 +146,14 @@ POSITIVE = helper.make_function(
             helper.make_node("Min", ["m", "high"], ["b"]),
         ),
         saturated(helper.make_node("Positive", ["a"], ["b"], domain="own"), functions=[POSITIVE]),
+        saturated(
+            helper.make_node("Mul", ["x", "low"], ["none"]),
+            helper.make_node("ReduceSum", ["none", "bands"], ["limit"]),
+            helper.make_node("Max", ["limit", "a"], ["b"]),
+        ),
+        saturated(helper.make_node("HardSwish", ["a"], ["b"])),
     ],
-    ids=["ReLU", "clip", "minimum and maximum", "function"],
+    ids=["ReLU", "clip", "minimum and maximum", "function", "larger of two maps", "HardSwish"],
 )
 def test_a_saturated_layer_hides_no_halo(tmp_path, made):
     model = nr.load_model(saved(tmp_path, made))
@@ -270,6 +278,41 @@ def test_weights_elsewhere_are_not_read(tmp_path, location):
     (folder / "link").symlink_to(tmp_path)
     with pytest.raises(BadModel, match="outside its folder"):
         load(outside(folder, location))
+
+
+def test_links_of_a_cache_of_a_hub_are_followed(tmp_path):
+    """As huggingface_hub lays them: all that a snapshot has are links to the blobs."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    outside(tmp_path, "model.onnx_data").rename(blobs / "aa")
+    (tmp_path / "w1.bin").rename(blobs / "bb")
+    for name, blob in (("model.onnx", "aa"), ("model.onnx_data", "bb")):
+        (snapshot / name).symlink_to(Path("../../blobs") / blob)
+    model, x = load(snapshot / "model.onnx"), torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(model(x), load(saved(tmp_path, blur()))(x))
+    with sloped(0.25):
+        torch.testing.assert_close(model(9 * x), load(tmp_path / "net.onnx")(9 * x))
+    # A link that leads elsewhere than the file itself does is still refused.
+    (snapshot / "model.onnx_data").unlink()
+    (tmp_path / "secret.bin").write_bytes(bytes(432))
+    (snapshot / "model.onnx_data").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(BadModel, match="outside its folder"):
+        load(snapshot / "model.onnx")
+
+
+def test_weights_in_other_files_stay_there_where_slopes_are_given(tmp_path):
+    path = outside(tmp_path, "w1.bin")
+    graph = onnx.load_model_from_string(_with_slopes(path, 0.25))
+    # With them a model of more than 2 GB would not fit into one message.
+    (kept,) = (each for each in graph.graph.initializer if each.name == "w1")
+    assert not kept.raw_data and kept.data_location == TensorProto.EXTERNAL
+    x = 9 * torch.rand(1, 3, 32, 32)
+    model, whole = load(path), load(saved(tmp_path, blur()))
+    plain = model(x)
+    with sloped(0.25):
+        torch.testing.assert_close(model(x), whole(x))
+        assert not torch.allclose(model(x), plain)
 
 
 def test_missing_weights_are_a_sentence(tmp_path):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 import napari_restore as nr
 from napari_restore.api import inspect_model, save_card
@@ -222,6 +224,40 @@ def test_unknown_weights_are_refused_with_their_first_names(tmp_path: Path):
     save_file({"stem.weight": torch.ones(2, 3, 1, 1)}, path)
     with pytest.raises(BadModel, match=r"of no network known here: it begins with stem\.weight"):
         inspect_model(path)
+
+
+def stack(
+    taken: int, given: int, width: int, side: int = 3, name: str = "model"
+) -> dict[str, Tensor]:
+    """Weights of five layers of convolutions, with what lies between them."""
+    counts = (taken, width, width, width, width, given)
+    layers = [nn.Conv2d(a, b, side) for a, b in pairwise(counts)]
+    state = {}
+    for number, layer in enumerate(layers):
+        state |= {f"{name}.{2 * number}.{k}": v for k, v in layer.state_dict().items()}
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (stack(3, 3, 64, 5), "nearest is DnCNN, but they are 5 convolutions of 5 × 5"),
+        (stack(4, 3, 64), "nearest is DnCNN, but they take 4 bands and give 3"),
+        (stack(15, 12, 96), "nearest is FFDNet, but they take 15 channels and give 12"),
+        (
+            stack(3, 3, 64, name="body"),
+            "nearest is DnCNN, whose names begin with model and not body. L",
+        ),
+        (
+            stack(3, 3, 64, name="body") | {"body.1.running_mean": torch.ones(64)},
+            "not body, of which it has the unknown body.1.running_mean",
+        ),
+    ],
+)
+def test_the_nearest_of_stacks_of_layers_is_named(tmp_path: Path, state, words: str):
+    save_file(state, tmp_path / "net.safetensors")
+    with pytest.raises(BadModel, match=re.escape(words)):
+        inspect_model(tmp_path / "net.safetensors")
 
 
 def test_a_card_that_cannot_be_written_says_so(weights: Path, monkeypatch: pytest.MonkeyPatch):

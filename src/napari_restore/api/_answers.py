@@ -69,10 +69,14 @@ class Answers:
 
     def _attribute(self, task: Message, stop: Stop, send: Send) -> Message:
         image, model = self._open(task)
+        question = task["question"]
+        if question.get("box") is not None:
+            # Only here is the model loaded that knows the scale of its results.
+            question = {**question, "box": question["box"].scale(model.card.ratio)}
         found = attribute(
             image,
             model,
-            **task["question"],
+            **question,
             **task["options"],
             emit=lambda event: send(event.to_dict()),
             watch=lambda part: send({"event": "Partial", "part": part}),
@@ -187,8 +191,9 @@ def attribute_elsewhere(
 ) -> Attribution:
     """Return what `attribute` does, computed by `door`.
 
-    `question` has its arguments box, polygon and level, and the fields of `Attribute`. What is shown of
-    the image beside the map is read by `pictures`, when it is shown.
+    `question` has its arguments box, polygon and level, and the fields of `Attribute`; its box is in
+    pixels of the image, for results of any scale. What is shown of the image beside the map is read by
+    `pictures`, when it is shown.
     """
     from napari_restore.engine import event_from_dict
     from napari_restore.explain import Attribution

@@ -214,6 +214,8 @@ def inspect_model(
     *,
     trust: bool = False,
     card: Mapping[str, Any] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    parameters: Mapping[str, Any] | None = None,
     emit: Callable[[Event], None] | None = None,
 ) -> Proposal:
     """Determine the architecture of a model file, and propose a card for it.
@@ -221,11 +223,11 @@ def inspect_model(
     `path` is a .safetensors, .pth, .pt or .ckpt file of weights, an exported .pt2
     program, an .onnx model or ``"FILE.py:factory"``. The model is run on synthetic tiles: not for
     the GUI thread. Programs and Python run only with `trust`; `card` has fields that are known of it;
-    `emit` is called with the events of measuring. Raises `MissingWeights`, `BadModel`.
+    `weights` and `parameters` are as for `load_model`; `emit` is called with the events of measuring. Raises `MissingWeights`, `BadModel`.
     """
     from napari_restore.models import propose
 
-    proposal = propose(path, trust=trust, card=card)
+    proposal = propose(path, trust=trust, card=card, weights=weights, parameters=parameters)
     whole = _measure(proposal.model, None, emit)
     made = proposal.model.card
     if not proposal.measured:

@@ -69,10 +69,12 @@ def models(options: Namespace) -> CommandResult:
         return CommandResult(data, text)
     card = cards.get(options.id)
     loaded = None
-    if card is None:
+    if card is None or options.weights or options.set:
         # The error for an unknown id suggests similar ones.
         trust = may_run_code([options.id], yes=options.yes)
-        loaded = api.load_model(options.id, trust=trust)
+        loaded = api.load_model(
+            options.id, weights=options.weights, parameters=dict(options.set), trust=trust
+        )
         card = loaded.card
     fields = _fields_of(card)
     if loaded is None and api.is_ready(card.id):
@@ -92,7 +94,12 @@ def inspect(options: Namespace) -> CommandResult:
 
     trust = may_run_code([options.model], yes=options.yes)
     found = api.inspect_model(
-        options.model, trust=trust, card=card_of(options), emit=reporter(options.progress)
+        options.model,
+        trust=trust,
+        card=card_of(options),
+        weights=options.weights,
+        parameters=dict(options.set),
+        emit=reporter(options.progress),
     )
     card = found.model.card
     written = api.save_card(found) if options.save and found.card and not found.known else None

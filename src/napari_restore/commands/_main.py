@@ -40,6 +40,7 @@ from napari_restore.commands._options import (
     add_output_options,
     add_run_options,
     add_source,
+    add_weights,
     add_yes,
 )
 from napari_restore.commands._result import CommandResult
@@ -231,14 +232,11 @@ def build_parser() -> Parser:
     )
     view.add_argument("paths", nargs="*", metavar="PATH", help="images to open")
 
-    models = _command(
-        commands, "models", _inspect.models, "list the models, or show one", computes=False
+    _add_models(
+        _command(
+            commands, "models", _inspect.models, "list the models, or show one", computes=False
+        )
     )
-    models.add_argument(
-        "id", nargs="?", metavar="ID", help="show this model in full; also FILE.py:factory"
-    )
-    add_yes(models)
-
     _add_inspect(
         _command(commands, "inspect", _inspect.inspect, "tell which network a model file is")
     )
@@ -347,11 +345,20 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "id", nargs="?", metavar="ID", help="show this model in full; also FILE.py:factory"
+    )
+    add_weights(parser)
+    add_yes(parser)
+
+
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="FILE", help="weights, a program, or FILE.py:factory")
     parser.add_argument(
         "--save", action="store_true", help="write what was found beside it, as its card NAME.json"
     )
+    add_weights(parser)
     add_card(parser)
     add_yes(parser)
 

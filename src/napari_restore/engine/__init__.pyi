@@ -13,6 +13,7 @@ from .machine._budget import peak_in
 from .machine._device import choose_device
 from .machine._failures import clear_frames, is_out_of_memory
 from .machine._threads import Threads
+from .masks._mask_strength import MaskGrid, pieces_of
 from .masks._open_mask import MaskChoices, choices_of
 from .planning._layout import block_too_large
 from .planning._measurements import seconds_measuring
@@ -72,6 +73,7 @@ __all__ = [
     "Job",
     "KeptResult",
     "MaskChoices",
+    "MaskGrid",
     "Note",
     "PartWriter",
     "Phase",
@@ -122,6 +124,7 @@ __all__ = [
     "of_command",
     "on_machine",
     "peak_in",
+    "pieces_of",
     "probe",
     "remove_unused",
     "save_context",

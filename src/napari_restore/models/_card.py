@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
@@ -201,12 +201,15 @@ class ModelCard:
             f"Leave {option('context')} out, or use {option('mosaic')} for images on one map grid.",
         )
 
-    def fill(self, given: Mapping[str, Any]) -> dict[str, Value]:
-        """Return all parameters with `given` over the defaults; raises `BadParameter`."""
+    def fill(self, given: Mapping[str, Any], others: Collection[str] = ()) -> dict[str, Value]:
+        """Return all parameters with `given` over the defaults.
+
+        Raises `BadParameter`, which names the parameters and `others` that could be given beside them.
+        """
         known = {p.name: p for p in self.parameters}
         for name in given:
             if name not in known:
-                hint = did_you_mean(name, known, "It has")
+                hint = did_you_mean(name, [*others, *known], "It has")
                 raise BadParameter(f"Model {self.id} has no parameter {name!r}.", hint)
         return {n: p.parse(given[n]) if n in given else p.default for n, p in known.items()}
 

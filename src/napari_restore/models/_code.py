@@ -8,15 +8,17 @@ import sys
 import sysconfig
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from importlib import invalidate_caches
-from importlib.util import cache_from_source
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 
 _NOT_SCANNED = frozenset({"napari_restore", "torch", "numpy"})
 """Packages that may lie in a folder of their own, too, and whose version tells what they do."""
+_ABOVE = 4
+"""How many folders above a package may have what it imports."""
 _STARTED = time.time()
 _loaded: dict[Path, str] = {}
 """Digest of the files that this process has imported for a model."""
@@ -30,13 +32,73 @@ def code_files(path: Path) -> dict[Path, str]:
     names of its imports, all files of its folder count.
     """
     path = path.resolve()
+    folders = import_folders(path)
     found, left = {path: ""}, [path]
     while left:
-        for name, file in _imports(left.pop()):
+        for name, file in _imports(left.pop(), folders):
             if file not in found:
                 found[file] = name
                 left.append(file)
     return found
+
+
+def package_of(path: Path) -> tuple[Path, str]:
+    """Return the folder that holds the package of the Python file `path`, and its dotted name there.
+
+    A folder is a package if it has an ``__init__.py``, or if the file or one that it imports says so:
+    ``from .blocks import Block``, or ``from mine.blocks import Block`` within ``mine``. A file of no
+    package has its stem as its name. The files are parsed and not run.
+    """
+    path = path.resolve()
+    root = path.parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    found, left = {path}, [path]
+    while left:
+        file = left.pop()
+        for level, name, members in _names_in(file):
+            if level:
+                folders = list(file.parents[level : level + 1])
+                others = list(_relative(file, level, name, members))
+            else:
+                top = name.partition(".")[0]
+                folders = [each.parent for each in file.parents if each.name == top]
+                others = [each for up in folders for each in _files_of(up, name, members)]
+            if others:
+                root = min([root, *folders], key=lambda folder: len(folder.parts))
+            new = [each for _, each in others if each not in found]
+            found.update(new)
+            left += new
+    root = root if path.is_relative_to(root) else path.parent
+    return root, ".".join(path.relative_to(root).with_suffix("").parts)
+
+
+def import_folders(path: Path) -> list[Path]:
+    """Return the folders in which the Python file `path` finds what it imports and is not installed.
+
+    Those are its own, that of its package, and for what is found in neither, and not installed, the
+    nearest one above them that has it: authors run their code from there.
+    """
+    path = path.resolve()
+    root, _ = package_of(path)
+    folders = [*dict.fromkeys((path.parent, root))]
+    found, left = {path}, [path]
+    while left:
+        file = left.pop()
+        for level, name, members in _names_in(file):
+            if level:
+                others = list(_relative(file, level, name, members))
+            else:
+                others = _first_files(folders, name, members)
+                if not others and not _is_importable(name):
+                    for above in root.parents[:_ABOVE]:
+                        if others := _first_files([above], name, members):
+                            folders.append(above)
+                            break
+            new = [each for _, each in others if each not in found]
+            found.update(new)
+            left += new
+    return folders
 
 
 def is_script(path: Path) -> bool:
@@ -126,24 +188,50 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     return body
 
 
-def _imports(file: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the files that `file` imports and that are not installed, by name."""
+def _imports(file: Path, folders: list[Path]) -> Iterator[tuple[str, Path]]:
+    """Yield the files that `file` imports from `folders`, and that are not installed, by name."""
     status = file.stat()
     names, computes = _imported_names(file, status.st_mtime_ns, status.st_size)
     for level, name, members in names:
         if level:
-            package = file.parents[level - 1]
-            # It is imported itself first.
-            yield from _files_of(package, "", ("__init__",))
-            yield from _files_of(package, name, members)
-            continue
-        for folder in _roots(file):
-            if found := list(_files_of(folder, name, members)):
-                yield from found
-                break
+            yield from _relative(file, level, name, members)
+        else:
+            yield from _first_files([*_roots(file), *folders], name, members)
     if computes:
         for other in sorted(file.parent.glob("*.py")):
             yield other.name, other.resolve()
+
+
+def _names_in(file: Path) -> list[tuple[int, str, tuple[str, ...]]]:
+    """Return dots, module and members of every import of `file`."""
+    status = file.stat()
+    return _imported_names(file, status.st_mtime_ns, status.st_size)[0]
+
+
+def _relative(
+    file: Path, level: int, name: str, members: tuple[str, ...]
+) -> Iterator[tuple[str, Path]]:
+    """Yield the files that a relative import of `level` dots in `file` runs."""
+    for package in file.parents[level - 1 : level]:
+        # It is imported itself first.
+        yield from _files_of(package, "", ("__init__",))
+        yield from _files_of(package, name, members)
+
+
+def _first_files(
+    folders: Iterable[Path], name: str, members: tuple[str, ...]
+) -> list[tuple[str, Path]]:
+    """Return the files of a module in the first of `folders` that has it."""
+    found = (list(_files_of(folder, name, members)) for folder in folders)
+    return next(filter(None, found), [])
+
+
+def _is_importable(name: str) -> bool:
+    """Return whether Python finds the module `name`, or the package that it is in, by itself."""
+    try:
+        return find_spec(name.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 @lru_cache(maxsize=1024)

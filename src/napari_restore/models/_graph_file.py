@@ -7,6 +7,7 @@ import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,6 +24,18 @@ MOST = 1e-4
 _OPSET = 18
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What a file is to hold."""
+
+    name: str
+    """Of the model."""
+    graph: Exported
+    size: int | None
+    """Pixels of a side of the images that it takes; None: any."""
+    metadata: Mapping[str, str]
+
+
 def write_graph(
     name: str,
     graph: Exported,
@@ -37,8 +50,9 @@ def write_graph(
     Those are inputs and what the model makes of them; the graph is traced on the first. It takes
     images of `size` pixels a side only; None: any. Raises `BadModel` where nothing is kept, `OSError`.
     """
+    asked = _Asked(name, graph, size, metadata)
     with replacing(target) as part:
-        _write(name, graph, part, examples[0][0], size, metadata)
+        _write(asked, part, examples[0][0])
         worst = max(_difference(part, graph, *each) for each in examples)
         if not worst <= MOST:
             raise BadModel(
@@ -48,14 +62,7 @@ def write_graph(
     return worst
 
 
-def _write(
-    name: str,
-    graph: Exported,
-    part: Path,
-    tensors: tuple[Tensor, ...],
-    size: int | None,
-    metadata: Mapping[str, str],
-) -> None:
+def _write(asked: _Asked, part: Path, tensors: tuple[Tensor, ...]) -> None:
     """Write the graph; raises `BadModel`."""
     copies = tuple(each.detach().clone() for each in tensors)
     try:
@@ -65,27 +72,22 @@ def _write(
             # What holds for one size only is known, and compared below.
             warnings.simplefilter("ignore")
             write = _write_onnx if part.suffix.lower() == ".onnx" else _write_pt2
-            write(graph, part, copies, size, metadata)
+            write(asked, part, copies)
     except (RestoreError, OSError):
         raise
     except Exception as error:  # exporters raise anything
         first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise BadModel(
-            f"{name} cannot be exported as {part.suffix}: {first}.",
+            f"{asked.name} cannot be exported as {part.suffix}: {first}.",
             f"Try {' or '.join(s for s in GRAPHS if s != part.suffix.lower())}, or name a size with "
             f"{option('size', 512)}.",
         ) from error
 
 
-def _write_onnx(
-    graph: Exported,
-    part: Path,
-    tensors: tuple[Tensor, ...],
-    size: int | None,
-    metadata: Mapping[str, str],
-) -> None:
+def _write_onnx(asked: _Asked, part: Path, tensors: tuple[Tensor, ...]) -> None:
     import onnx
 
+    graph, size = asked.graph, asked.size
     axes = {2: "height", 3: "width"}
     maps = [name for name, each in zip(graph.names, tensors, strict=True) if each.ndim == 4]
     torch.onnx.export(
@@ -99,7 +101,7 @@ def _write_onnx(
         opset_version=_OPSET,
     )
     made = onnx.load(part)
-    onnx.helper.set_model_props(made, dict(metadata))
+    onnx.helper.set_model_props(made, dict(asked.metadata))
     # The exporter does not know the shape behind reshaped parts.
     shape = made.graph.output[0].type.tensor_type.shape
     shape.ClearField("dim")
@@ -115,23 +117,17 @@ def _write_onnx(
     onnx.save(made, part)
 
 
-def _write_pt2(
-    graph: Exported,
-    part: Path,
-    tensors: tuple[Tensor, ...],
-    size: int | None,
-    metadata: Mapping[str, str],
-) -> None:
-    step = graph.multiple_of
+def _write_pt2(asked: _Asked, part: Path, tensors: tuple[Tensor, ...]) -> None:
+    graph, step = asked.graph, asked.graph.multiple_of
     height, width = (torch.export.Dim(name, min=2, max=1 << 16) for name in ("height", "width"))
     # `1 * dim` would be another dimension.
     sides = {2: step * height, 3: step * width} if step > 1 else {2: height, 3: width}
     shapes = tuple(sides if each.ndim == 4 else None for each in tensors)
     program = torch.export.export(
-        graph.module.eval(), tensors, dynamic_shapes=None if size else shapes, strict=False
+        graph.module.eval(), tensors, dynamic_shapes=None if asked.size else shapes, strict=False
     )
     torch.export.save(
-        program, part, extra_files={"napari_restore.json": json.dumps(dict(metadata))}
+        program, part, extra_files={"napari_restore.json": json.dumps(dict(asked.metadata))}
     )
 
 

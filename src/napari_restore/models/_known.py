@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,30 +68,64 @@ def _fits(entry: ModelEntry, state: Mapping[str, Tensor]) -> bool:
 
 
 def _nearest(state: Mapping[str, Any]) -> str:
-    """Return the end of a sentence: which structure is nearest, and what differs; may be empty."""
-    bare = _weights.without_wrappers(state)
-    best, most, lacking, unknown = None, 0.0, list[str](), list[str]()
+    """Return the end of a sentence: which structure is nearest, and what differs; may be empty.
+
+    That is the one with the largest share of kinds of names; of several the one with the most tensors
+    of the same name and shape.
+    """
+    best, most, words = None, (0.0, 0), ""
     for entry in structures().values():
         with torch.device("meta"):
             made = entry.make(entry.card)
         # Within the model it is a module, or the network of one that adapts it.
-        full = made.state_dict()
-        expected = _kinds(n.removeprefix("module.").removeprefix("network.") for n in full)
-        named = _kinds(entry.renamed(bare))
-        share = len(named.keys() & expected.keys()) / len(named.keys() | expected.keys())
-        if share > most:
-            best, most = entry, share
-            lacking = [name for kind, name in expected.items() if kind not in named]
-            unknown = [name for kind, name in named.items() if kind not in expected]
-    if best is None:
-        return ""
-    parts = [
-        f"{verb} {', '.join(names[:_SHOWN])}"
-        for verb, names in (("lacks", lacking), ("has the unknown", unknown))
-        if names
-    ]
-    differs = f", of which it {' and '.join(parts)}" if parts else _other_shapes(best, bare)
-    return f"; nearest is {best.card.title}{differs}"
+        full = {_inner(name): each for name, each in made.state_dict().items()}
+        expected = _kinds(full)
+        for names, prefix in _namings(state):
+            named = entry.renamed(names)
+            kinds = _kinds(named)
+            share = len(kinds.keys() & expected.keys()) / len(kinds.keys() | expected.keys())
+            same = sum(full[n].shape == named[n].shape for n in full.keys() & named.keys())
+            if (share, same) <= most:
+                continue
+            best, most = entry, (share, same)
+            lacking = [name for kind, name in expected.items() if kind not in kinds]
+            unknown = [
+                prefix + name.removeprefix(_STACK) if prefix else name
+                for kind, name in kinds.items()
+                if kind not in expected
+            ]
+            parts = [
+                f"{verb} {', '.join(listed[:_SHOWN])}"
+                for verb, listed in (("lacks", lacking), ("has the unknown", unknown))
+                if listed
+            ]
+            if parts:
+                words = f", of which it {' and '.join(parts)}"
+            else:
+                words = "" if prefix else _other_shapes(entry, named)
+            if prefix:
+                words = f", whose names begin with {_STACK[:-1]} and not {prefix[:-1]}{words}"
+    return f"; nearest is {best.card.title}{words}" if best is not None else ""
+
+
+_STACK = "model."
+"""How the names of networks begin that are one stack of layers."""
+
+
+def _namings(state: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield `state` under names that a structure may have, and what was put in another's place."""
+    yield state, ""
+    yield _weights.without_wrappers(state), ""
+    first = {name.partition(".")[0] for name in state}
+    if len(first) == 1 and all("." in name for name in state) and f"{min(first)}." != _STACK:
+        yield (
+            {_STACK + name.partition(".")[2]: each for name, each in state.items()},
+            f"{min(first)}.",
+        )
+
+
+def _inner(name: str) -> str:
+    return name.removeprefix("module.").removeprefix("network.")
 
 
 def _other_shapes(entry: ModelEntry, state: Mapping[str, Any]) -> str:

@@ -25,8 +25,10 @@ from napari_restore.models._onnx import OnnxFile, OnnxNetwork
 from napari_restore.models._program import TorchProgram, band_counts, batch_size, fixed_shape
 from napari_restore.models._registry import ModelEntry, entry_of, model_ids, structures
 from napari_restore.models._script import (
+    argument_names,
     arguments_of,
     is_default,
+    named_in,
     run_script,
     without_factory,
 )
@@ -95,9 +97,9 @@ def load(
     script, _, factory = name.rpartition(":")
     if script.lower().endswith(".py"):
         spec |= {"model": f"{Path(script).resolve()}:{factory}", "code": True}
-        made = _from_script(Path(script), factory, card, values, trust)
+        made, names = _from_script(Path(script), factory, card, values, trust)
         made.code = code_digest(Path(script))
-        return _ready(made, weights, spec)
+        return _ready(made, weights, spec, otherwise=_of_arguments(factory, names))
     suffix = Path(name).suffix.lower()
     if suffix == ".py":
         raise without_factory(Path(name))
@@ -110,12 +112,26 @@ def load(
     if suffix in _weights.SUFFIXES:
         spec["model"] = str(Path(name).resolve())
         return _from_weights(Path(name), weights, card, values, spec)
+    if os.path.isfile(name) and not _is_id(name):
+        raise no_model_file(name)
     return _from_registry(entry_of(name), weights, values, card, spec)
+
+
+def no_model_file(name: str) -> BadModel:
+    """Return the error for a file of a kind that is no model's."""
+    return BadModel(
+        f"{Path(name).name} is no model file.",
+        f"Taken are {', '.join(_weights.SUFFIXES)}, {ONNX}, .pt2 and FILE.py:factory.",
+    )
+
+
+def _is_id(name: str) -> bool:
+    return name in {*model_ids(), *structures()}
 
 
 def found_in_folder(name: str) -> str:
     """Return the weights file in the folder `name`; a name that is no folder, or an id, as it is."""
-    if not os.path.isdir(name) or name in {*model_ids(), *structures()}:
+    if not os.path.isdir(name) or _is_id(name):
         return name
     return str(_weights.weights_in(Path(name)))
 
@@ -216,7 +232,8 @@ def _over_beside(card: Card | None, path: Path) -> Card | None:
 
 def _from_script(
     path: Path, factory: str, card: Card | None, parameters: Mapping[str, Any], trust: bool
-) -> RestorationModel:
+) -> tuple[RestorationModel, list[str]]:
+    """Return the model that a `factory` in a Python file makes, and the names of its arguments."""
     if not path.is_file():
         raise BadModel(f"There is no file {path}.", "Write FILE.py:factory.")
     if not trust:
@@ -225,28 +242,49 @@ def _from_script(
     name = f"{path.name}:{factory}"
     try:
         with run_script(path) as module:
-            make = getattr(module, factory)
-            arguments = arguments_of(make, name, parameters)
+            make = named_in(module, path, factory)
+            names, arguments = argument_names(make), arguments_of(make, name, parameters)
             made = make(**arguments)
             if isinstance(made, RestorationModel):
-                return _with_parameters(make, made, parameters) if parameters else made
+                return _with_parameters(make, made, parameters) if parameters else made, names
     except RestoreError:
         raise
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
+    except SystemExit:
         raise BadModel(
-            f"{name} fails: {type(error).__name__}: {first}", "Check the file."
+            f"{name} ends the program, as scripts do that read a command line.",
+            "Name the function or class that makes the network.",
+        ) from None
+    except ModuleNotFoundError as error:
+        raise BadModel(
+            f"{name} needs the module {error.name}, which is not found.",
+            f"Install it beside napari-restore, or put its folder beside that of {path.name}.",
+        ) from error
+    except Exception as error:
+        raise BadModel(
+            f"{name} fails: {type(error).__name__}: {_weights.first_line(error)}.",
+            "Check the file.",
         ) from error
     if not isinstance(made, nn.Module):
         raise BadModel(
             f"{path.name}:{factory} returns {type(made).__name__}.", "Return a torch.nn.Module."
         )
     own = {key: value for key, value in parameters.items() if key not in arguments}
-    model = _wrapped(made, _over_beside(card, path), path.stem, own)
+    model = _wrapped(made, _over_beside(card, path), path.stem, own, others=names)
     # What the network was made with belongs to its description, a default is as if it was not given.
     made_with = {k: v for k, v in arguments.items() if not is_default(make, k, v)}
     model.card = replace(model.card, values={**made_with, **model.card.values})
-    return model
+    return model, names
+
+
+def _of_arguments(factory: str, names: Sequence[str]) -> str:
+    """Return the next step where weights do not fit what a factory with these arguments made."""
+    if not names:
+        return _weights.OF_ANOTHER
+    given = option("parameters", {names[0]: "VALUE"})
+    return (
+        f"Give {factory} the arguments that they were trained with, as {given}: it takes "
+        f"{', '.join(names)}."
+    )
 
 
 def _with_parameters(
@@ -336,8 +374,12 @@ def _wrapped(
     name: str,
     parameters: Mapping[str, Any],
     counts: Sequence[int] = BAND_COUNTS,
+    others: Sequence[str] = (),
 ) -> RestorationModel:
-    """Return `module` with `card`; without one it is measured, trying each of `counts` bands."""
+    """Return `module` with `card`; without one it is measured, trying each of `counts` bands.
+
+    `others` are the parameters that it was made with.
+    """
     try:
         module.eval()
     except NotImplementedError:
@@ -352,7 +394,8 @@ def _wrapped(
         tried = counts if full_card.bands is None else (full_card.bands,)
         sizes: dict[str, Any] = _measured(adapted(module, full_card), name, tried)
         full_card = replace(full_card, **sizes)
-    model = WrappedModel(module, replace(full_card, values=full_card.fill(parameters)))
+    values = full_card.fill(parameters, others)
+    model = WrappedModel(module, replace(full_card, values=values))
     model.measured = is_open
     return model
 
@@ -389,8 +432,12 @@ def _ready(
     spec: dict[str, Any],
     state: Mapping[str, Tensor] | None = None,
     structure: str = "",
+    otherwise: str = _weights.OF_ANOTHER,
 ) -> RestorationModel:
-    """Load weights, which are known as a `structure`, note their digest, freeze."""
+    """Load weights, which are known as a `structure`, note their digest, freeze.
+
+    `otherwise` is the next step where weights of no known structure do not fit.
+    """
     target = model.weighted
     if weights is not None and not any(True for _ in target.parameters()):
         raise BadModel(f"Model {model.card.id} takes no weights.", "Leave them out.")
@@ -399,7 +446,7 @@ def _ready(
         digest = _weights.sha256_of_state(target)
     elif weights is not None:
         path = Path(weights)
-        _weights.fill(target, state or _weights.read_state(path), path.name, structure)
+        _weights.fill(target, state or _weights.read_state(path), path.name, structure, otherwise)
         digest = _weights.sha256_of_file(path)
     else:
         has_any = any(True for _ in target.parameters())

@@ -27,14 +27,18 @@ _TYPES = {
     "tensor(float16)": torch.float16,
     "tensor(double)": torch.float64,
 }
-_SATURATING = frozenset("Relu Clip HardSigmoid ThresholdedRelu Round Floor Ceil".split())
-_LIMITING = frozenset({"Max", "Min"})
-"""They saturate where one of their two inputs is a constant: exporters write ReLU and clamp so."""
+_SATURATING = frozenset(
+    "Relu Clip HardSigmoid HardSwish Shrink Sign ThresholdedRelu Round Floor Ceil".split()
+)
+_LIMITING = {"Max": "Min", "Min": "Max"}
+"""What takes one of several, of which one may be a limit, and what takes another one."""
 _GLOBAL = frozenset(
     "GlobalAveragePool GlobalMaxPool GlobalLpPool InstanceNormalization GroupNormalization "
     "LpNormalization MeanVarianceNormalization DFT LSTM GRU RNN TopK".split()
 )
 """Operators that make a value of all pixels, or of one that may lie anywhere."""
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""Key of onnxruntime."""
 _SPATIAL = frozenset({2, 3, -1, -2})
 _WORKSPACE = 1.25
 """Bytes that onnxruntime takes per byte of live tensors, for reordered copies of them …"""
@@ -74,7 +78,8 @@ class OnnxFile:
                 )
         import onnx
 
-        self.path, self.name = path.resolve(), path.name
+        # A cache of a model hub has links, and the names of weights are those beside the link.
+        self.path, self.name = path.absolute(), path.name
         try:
             given = onnx.load(self.path, load_external_data=False)
         except Exception as error:  # protobuf's and onnx's own
@@ -86,7 +91,13 @@ class OnnxFile:
             self._graph = _flat(given)
         except Exception as error:  # onnx's own
             raise self._unreadable(error) from error
-        self.sha256 = self._digest(self._outside(given))
+        outside = self._outside(given)
+        self.sha256 = self._digest([*outside.values()])
+        here = self.path.parent.resolve()
+        is_linked = any(not file.is_relative_to(here) for file in outside.values())
+        self._linked = outside if is_linked else {}
+        """Its files of weights by the names in the graph, where some lie elsewhere."""
+        self._maps = [_mapped(file) for file in self._linked.values()]
         self.metadata = {each.key: each.value for each in self._graph.metadata_props}
         self._sessions: dict[tuple[int, float], Any] = {}
         self._lock = threading.Lock()
@@ -144,7 +155,16 @@ class OnnxFile:
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        source = _with_slopes(self.path, slope) if slope else str(self.path)
+        source: str | bytes = _with_slopes(self.path, slope) if slope else str(self.path)
+        if self._linked:
+            # onnxruntime follows no link out of the folder.
+            source = source if slope else self.path.read_bytes()
+            sizes = [each.size for each in self._maps]
+            names = [*self._linked]
+            options.add_external_initializers_from_files_in_memory(names, self._maps, sizes)
+        elif slope:
+            # A model in memory does not know where its weights lie.
+            options.add_session_config_entry(_WEIGHTS_FOLDER, str(self.path.parent))
         try:
             return onnxruntime.InferenceSession(
                 source,
@@ -173,8 +193,11 @@ class OnnxFile:
                     "Export it with the operators of ONNX alone.",
                 )
 
-    def _outside(self, given: Any) -> list[Path]:
-        """Return the files that hold its weights, all in its folder or below. Raises `BadModel`."""
+    def _outside(self, given: Any) -> dict[str, Path]:
+        """Return the files that hold its weights, by their names in the graph. Raises `BadModel`.
+
+        All are in its folder or below, or links to where the model file is a link to.
+        """
         from onnx import TensorProto
 
         functions = (node for each in given.functions for node in each.node)
@@ -185,10 +208,13 @@ class OnnxFile:
             for entry in tensor.external_data
             if entry.key == "location"
         }
-        folder, found = self.path.parent, []
+        folder, found = self.path.parent, dict[str, Path]()
+        # Links lead to where that of the file leads, at most.
+        allowed = folder.resolve(), self.path.resolve().parent
         for name in sorted(names):
             file = (folder / name).resolve()
-            if not file.is_relative_to(folder) or Path(name).is_absolute():
+            inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+            if not inside or not any(file.is_relative_to(each) for each in allowed):
                 raise BadModel(
                     f"{self.name} names weights outside its folder: {name}.",
                     "Save them beside it, or within it.",
@@ -197,7 +223,7 @@ class OnnxFile:
                 raise BadModel(
                     f"{self.name} lacks its weights {name}.", "Copy that file beside it."
                 )
-            found.append(file)
+            found[name] = file
         return found
 
     def _digest(self, files: list[Path]) -> str:
@@ -316,6 +342,12 @@ class OnnxNetwork(nn.Module):
             )
 
 
+def _mapped(file: Path) -> Any:
+    """Return the bytes of a file, which stay on disk; none can be mapped of an empty one."""
+    size = file.stat().st_size
+    return np.memmap(file, np.uint8, "r") if size else np.empty(0, np.uint8)
+
+
 def network_in(module: nn.Module) -> OnnxNetwork | None:
     """Return the ONNX network in `module`; None where there is none."""
     return next((each for each in module.modules() if isinstance(each, OnnxNetwork)), None)
@@ -394,10 +426,13 @@ def _over_space(node: Any, constants: dict[str, Any]) -> bool:
 
 
 def _with_slopes(path: Path, slope: float) -> bytes:
-    """Return the model with y + slope · (x − y) for what saturates, y, of floats x."""
+    """Return the model with y + slope · (x − y) for what saturates, y, of floats x.
+
+    Weights in other files stay there: in memory a model has 2 GB at most.
+    """
     import onnx
 
-    model = onnx.shape_inference.infer_shapes(_flat(onnx.load(path)))
+    model = onnx.shape_inference.infer_shapes(_flat(onnx.load(path, load_external_data=False)))
     graph, constants = model.graph, set(_constants(model.graph))
     kinds = {
         each.name: each.type.tensor_type.elem_type
@@ -411,11 +446,15 @@ def _with_slopes(path: Path, slope: float) -> bytes:
         varying = [name for name in node.input if name not in constants]
         if node.input and not varying:
             constants.update(node.output)
-        is_limit = node.op_type in _LIMITING and len(varying) == 1 and len(node.input) == 2
+        other = _LIMITING.get(node.op_type, "")
+        is_limit = bool(other and varying) and len(node.input) > 1
         if not (node.op_type in _SATURATING or is_limit) or kind not in floats:
             continue
         x, y = varying[0] if is_limit else node.input[0], node.output[0]
         raw, more, less, factor = (f"{y}/{part}" for part in ("raw", "more", "less", "slope"))
+        if len(varying) > 1:
+            x = f"{y}/other"
+            nodes.append(onnx.helper.make_node(other, list(node.input), [x]))
         node.output[0] = raw
         graph.initializer.append(onnx.helper.make_tensor(factor, kind, (), [slope]))
         nodes += [

@@ -14,7 +14,7 @@ from napari_restore.errors import BadModel, BadOutput
 from napari_restore.models import _weights
 from napari_restore.models._code import is_script
 from napari_restore.models._known import known_network
-from napari_restore.models._load import found_in_folder, load
+from napari_restore.models._load import found_in_folder, load, no_model_file
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._onnx import SUFFIX as ONNX
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
@@ -60,29 +60,31 @@ def propose(
     *,
     trust: bool = False,
     card: Mapping[str, Any] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Proposal:
     """Return the description of the model file at `path`; see `napari_restore.api.inspect_model`.
 
-    `card` has fields over those beside the file. Raises `MissingWeights` and `BadModel`.
+    `card` has fields over those beside the file; `weights` and `parameters` are as for `load`. Raises
+    `MissingWeights` and `BadModel`.
     """
     source = found_in_folder(os.fspath(path))
     file = _file_of(source)
     suffix = file.suffix.lower()
     if suffix not in (".pt2", ".py", ONNX, *_weights.SUFFIXES):
-        raise BadModel(
-            f"{file.name} is no model file.",
-            f"Taken are {', '.join(_weights.SUFFIXES)}, {ONNX}, .pt2 and .py.",
-        )
+        raise no_model_file(str(file))
     if not file.is_file():
         raise BadModel(f"There is no file {file}.", "Check the path.")
     beside = card_beside(file)
     if suffix in _weights.SUFFIXES and not is_script(file):
-        return _of_weights(file, beside, card or {})
+        return _of_weights(file, beside, card or {}, weights, parameters)
     if (beside is not None and not card) or not (trust or suffix == ONNX):
         # Without trust, loading code raises here.
-        model = load(source, trust=trust)
+        model = load(source, trust=trust, weights=weights, parameters=parameters)
         return _of(source, model, beside or {}, known=True)
-    return _of_code(source, {**(beside or {}), **(card or {})})
+    given = {**(beside or {}), **(card or {})}
+    model = load(source, card=given or None, weights=weights, parameters=parameters, trust=True)
+    return _of_code(source, model, given)
 
 
 def write_card(proposal: Proposal, fields: Mapping[str, Any]) -> Path:
@@ -130,27 +132,33 @@ def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: 
     )
 
 
-def _of_weights(file: Path, beside: Mapping[str, Any] | None, given: Mapping[str, Any]) -> Proposal:
+def _of_weights(
+    file: Path,
+    beside: Mapping[str, Any] | None,
+    given: Mapping[str, Any],
+    weights: str | os.PathLike[str] | None,
+    parameters: Mapping[str, Any] | None,
+) -> Proposal:
     """Return the proposal for weights.
 
     The network is the one that their card names, else one that they fit.
     """
     if beside is not None and "model" in beside and not given:
-        return _of(str(file), load(file), beside, known=True)
+        model = load(file, weights=weights, parameters=parameters)
+        return _of(str(file), model, beside, known=True)
     fields = {**(beside or {}), **given}
     network = fields.get("model") or known_network(_weights.read_state(file), file)
     card = {"model": network, "title": file.stem, **fields}
-    model = load(file, card=card)
+    model = load(file, card=card, weights=weights, parameters=parameters)
     return _of(str(file), model, card, measured=model.measured)
 
 
-def _of_code(source: str, given: Mapping[str, Any]) -> Proposal:
-    """Return the proposal for a program or a module, whose card says no more than what is `given`.
+def _of_code(source: str, model: RestorationModel, given: Mapping[str, Any]) -> Proposal:
+    """Return the proposal for the `model` in `source`, whose card says no more than what is `given`.
 
     Bands and sizes are measured.
     """
     file = _file_of(source)
-    model = load(source, card=given or None, trust=True)
     if not isinstance(model, WrappedModel):
         return _of(source, model, {})
     found = model.card

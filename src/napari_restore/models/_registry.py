@@ -160,6 +160,8 @@ def entry_of(model_id: str) -> ModelEntry:
     if entry is not None:
         raise BadModel(entry, "Update or remove that package.")
     hint = did_you_mean(model_id, model_ids(), most=3)
+    if ":" in model_id:
+        hint = "A network in Python is named by its file, as FILE.py:factory."
     raise UnknownModel(f"There is no model {model_id!r}.", hint)
 
 

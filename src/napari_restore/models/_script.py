@@ -13,9 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from napari_restore.errors import BadModel, BadParameter, option
+from napari_restore.errors import BadModel, BadParameter, did_you_mean, option
 from napari_restore.models._card import Parameter
-from napari_restore.models._code import is_installed
+from napari_restore.models._code import import_folders, is_installed, package_of
 
 USUAL = ("make", "make_model", "build", "create_model", "get_model", "model")
 """Usual names of factories; offered first."""
@@ -63,16 +63,15 @@ _IMPORTING = threading.RLock()
 def run_script(path: Path) -> Iterator[ModuleType]:
     """Run a Python file, and yield its module; within ``with`` it may import its neighbours.
 
-    Those are the files and packages of its folder, and of the folder of the package it is in. They
-    are no module of this process afterwards: files of the same name do not get those of each other.
+    Those are the files and packages in `import_folders`. They are no module of this process afterwards:
+    files of the same name do not get those of each other.
     """
     path = path.resolve()
-    parts, folder = [path.stem], path.parent
-    while (folder / "__init__.py").is_file():
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    folders = {path.parent, folder}
-    name = ".".join(parts) if len(parts) > 1 else f"napari_restore_user_{path.stem}"
+    root, name = package_of(path)
+    found = import_folders(path)
+    own, folders = {path.parent, root}, set(found)
+    if "." not in name:
+        name = f"napari_restore_user_{path.stem}"
     with _IMPORTING:
         # A copy: other threads go on importing.
         loaded = list(sys.modules.items())
@@ -80,16 +79,40 @@ def run_script(path: Path) -> Iterator[ModuleType]:
         for key in others:
             del sys.modules[key]
         before, known = list(sys.path), set(sys.modules)
-        sys.path[:0] = map(str, sorted(folders))
+        sys.path[:0] = map(str, sorted(own))
+        # Folders above it only have what is found nowhere else.
+        sys.path += [str(each) for each in found if each not in own]
         importlib.invalidate_caches()
         try:
             yield _imported(path, name)
         finally:
             sys.path[:] = before
-            for key, each in list(sys.modules.items()):
-                if key not in known and (key == name or _file_within(each, folders)):
-                    sys.modules.pop(key, None)
+            # The path of a package without a file of its own is looked up in the one it is in.
+            new = [(key, each) for key, each in list(sys.modules.items()) if key not in known]
+            gone = [key for key, each in new if key == name or _is_users(key, each, folders)]
+            for key in gone:
+                sys.modules.pop(key, None)
             sys.modules.update(others)
+
+
+def named_in(module: ModuleType, path: Path, factory: str) -> Callable[..., Any]:
+    """Return the `factory` of a file that was run; raises `BadModel` with those it has."""
+    make = getattr(module, factory, None)
+    if not callable(make):
+        hint = did_you_mean(factory, factories_in(path), "It has")
+        raise BadModel(f"{path.name} has no function or class {factory}.", hint)
+    found: Callable[..., Any] = make
+    return found
+
+
+def argument_names(make: Callable[..., Any]) -> list[str]:
+    """Return the names of the arguments of a factory; none of what is not written in Python."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [each.name for each in parameters if each.kind not in variadic]
 
 
 def arguments_of(make: Callable[..., Any], name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,6 +176,11 @@ def _hides(name: str, module: ModuleType, folders: set[Path]) -> bool:
         return False
     there = any((each / f"{top}.py").is_file() or (each / top).is_dir() for each in folders)
     return there and not _file_within(module, folders)
+
+
+def _is_users(name: str, module: ModuleType, folders: set[Path]) -> bool:
+    """Return whether a module is of a file in `folders`, and not of this package, which may lie there."""
+    return name.partition(".")[0] != "napari_restore" and _file_within(module, folders)
 
 
 def _file_within(module: ModuleType, folders: set[Path]) -> bool:

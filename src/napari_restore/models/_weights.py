@@ -28,6 +28,8 @@ _WRAPPERS = {"module", "_orig_mod", "model", "net", "network", "generator", "net
 """Names that a network has within what trains, spreads or compiles it."""
 COUNTS = "num_batches_tracked"
 """End of the keys of counters that change no result."""
+OF_ANOTHER = "Choose the model these weights were made for."
+"""Next step for weights that do not fit."""
 _SHOWN = 3
 """Keys that are named of those that do not fit."""
 
@@ -84,11 +86,18 @@ def weights_in(folder: Path) -> Path:
     )
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], name: str, structure: str = "") -> None:
+def fill(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    name: str,
+    structure: str = "",
+    otherwise: str = OF_ANOTHER,
+) -> None:
     """Load `state` into `module`; raises `BadModel` naming what does not fit.
 
     Its keys may have a prefix that those of `module` lack, or lack theirs; beside those with the
-    prefix there may then be others. `structure` is what the weights are known as.
+    prefix there may then be others. `structure` is what the weights are known as; `otherwise` is the next
+    step for those that are not.
     """
     expected = module.state_dict()
     state = _without_counts(_fitting(state, expected, name), expected)
@@ -109,7 +118,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], name: str, structure: s
             f"{known} {'; it '.join(parts)}.",
             "Save all of its state dict, or give the network's code, FILE.py:factory."
             if structure
-            else "Choose the model these weights were made for.",
+            else otherwise,
         )
     bad = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if bad:

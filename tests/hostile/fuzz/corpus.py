@@ -206,6 +206,19 @@ def _others(root: Path) -> Iterator[Seed]:
         ("input/weights.safetensors",),
     )
 
+    graph = work / "graph.onnx"
+    graph.write_bytes(_graph())
+    card.unlink()
+    beside = work / "graph.json"
+    beside.write_text(json.dumps({"bands": 3, "halo": 1, "multiple_of": 1}))
+    yield Seed(
+        "graph",
+        {**picture, **_files(root, graph, beside)},
+        ("input/graph.onnx", "input/graph.onnx", "input/graph.json"),
+        ("own",),
+        ("input/graph.onnx",),
+    )
+
     # -- masks
     # On the map, where `plain.tif` lies.
     left, top, right, low = 500080, 4999920, 500400, 4999600
@@ -256,6 +269,25 @@ def _others(root: Path) -> Iterator[Seed]:
 
     # -- what lies in the cache; last, as it is emptied on the way
     yield from _cached(root, scene, large, cache)
+
+
+def _graph() -> bytes:
+    """A convolution and a ReLU as an ONNX model."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    kernel = np.linspace(-0.2, 0.2, 81, dtype=np.float32).reshape(3, 3, 3, 3)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["y"]),
+    ]
+    ports = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 3, "height", "width"))]
+        for name in "xy"
+    ]
+    graph = helper.make_graph(nodes, "graph", *ports, [numpy_helper.from_array(kernel, "w")])
+    opset = [helper.make_opsetid("", 17)]
+    made: bytes = helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    return made
 
 
 def _save(state: dict[str, object], path: Path) -> None:

@@ -58,8 +58,8 @@ def test_labels_of_a_layer_have_one_share_each(tab: Any, finished_attribution: A
     assert form.segments.itemText(form.segments.count() - 1) == "my regions"
     choose(form.segments, str(layer.unique_id))
     found = finished_attribution()
-    told = found.record["attribution"]
-    assert told["method"] == "occlusion" and told["segments"]["count"] == len(found.segments)
+    entry = found.record["attribution"]
+    assert entry["method"] == "occlusion" and entry["segments"]["count"] == len(found.segments)
     for row in found.segments:
         rows, columns = np.nonzero(labels == row["label"])
         # The map's region cuts off nothing of these.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -85,24 +85,7 @@ class RasterMask:
             return strength
         # Small pieces: where the mask is finer than the image, its part is larger.
         for piece in pieces_of(inside, 512, 512 * 512):
-            strength[piece.within(box)] = self._placed(self._grid, piece)
-        return strength
-
-    def _placed(self, grid: MaskGrid, piece: Region) -> npt.NDArray[np.float32]:
-        rows, columns = grid.places(piece)
-        inside = (
-            (rows >= 0)
-            & (rows < self.raster.height)
-            & (columns >= 0)
-            & (columns < self.raster.width)
-        )
-        strength = np.zeros(piece.shape, np.float32)
-        if not inside.any():
-            return strength
-        rows, columns = rows[inside].astype(np.int64), columns[inside].astype(np.int64)
-        top, left = int(rows.min()), int(columns.min())
-        part = self._strengths(Region(top, left, int(rows.max()) + 1, int(columns.max()) + 1))
-        strength[inside] = part[rows - top, columns - left]
+            strength[piece.within(box)] = self._grid.nearest(piece, self._strengths, np.float32)
         return strength
 
     def _strengths(self, box: Region) -> npt.NDArray[np.float32]:
@@ -397,12 +380,40 @@ class MaskGrid:
             int(np.ceil(columns.max() + slack)),
         )
 
-    def places(self, box: Region) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def nearest(
+        self,
+        box: Region,
+        read: Callable[[Region], npt.NDArray[Any]],
+        dtype: npt.DTypeLike,
+        step: int = 1,
+    ) -> npt.NDArray[Any]:
+        """Return (h, w) the values of `read`, of a box of the mask, at each pixel's centre; 0 outside.
+
+        `box` is of an overview whose pixels have `step` of the image's along a side.
+        """
+        rows, columns = self.places(box, step)
+        height, width = self.mask_size
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        values = np.zeros(box.shape, dtype)
+        if not inside.any():
+            return values
+        rows, columns = rows[inside].astype(np.int64), columns[inside].astype(np.int64)
+        top, left = int(rows.min()), int(columns.min())
+        part = read(Region(top, left, int(rows.max()) + 1, int(columns.max()) + 1))
+        values[inside] = part[rows - top, columns - left]
+        return values
+
+    def places(
+        self, box: Region, step: int = 1
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return (h, w) row and column in the mask, whole numbers, of each pixel's centre.
 
-        They may lie outside the mask; NaN where the coordinate system has no such place.
+        They may lie outside the mask; NaN where the coordinate system has no such place. `step` is as
+        for `nearest`.
         """
-        rows, columns = np.mgrid[box.y0 : box.y1, box.x0 : box.x1].astype(np.float64) + 0.5
+        rows, columns = np.mgrid[box.y0 : box.y1, box.x0 : box.x1].astype(np.float64) * step
+        # The pixel of the image that an overview takes.
+        rows, columns = rows + step // 2 + 0.5, columns + step // 2 + 0.5
         rows, columns = self._to_mask(rows.ravel(), columns.ravel())
         return np.floor(rows).reshape(box.shape), np.floor(columns).reshape(box.shape)
 

@@ -43,8 +43,15 @@ _SATURATING = {
     *(_aten.clamp, _aten.clamp_, _aten.clamp_min, _aten.clamp_min_, _aten.clamp_max),
     *(_aten.clamp_max_, _aten.hardsigmoid, _aten.hardsigmoid_),
     *(_aten.round, _aten.round_, _aten.floor, _aten.floor_, _aten.ceil, _aten.ceil_),
-    *(_aten.trunc, _aten.trunc_),
+    *(_aten.trunc, _aten.trunc_, _aten.sign, _aten.sign_),
+    *(_aten.hardswish, _aten.hardswish_, _aten.softshrink, _aten.hardshrink),
 }
+"""A choice by a mask, as in `where` or x * (x > 0), is not seen: tiles are compared in a run."""
+_LIMITING = {
+    **dict.fromkeys((_aten.maximum.default, _aten.fmax.default, _aten.max.other), _aten.minimum),
+    **dict.fromkeys((_aten.minimum.default, _aten.fmin.default, _aten.min.other), _aten.maximum),
+}
+"""What takes one of two tensors, which may be a limit, and what takes the other one."""
 Report = Callable[[int, int], None]
 _FAILURES = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
 
@@ -91,6 +98,13 @@ class _Sloped(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
+        if func in _LIMITING:
+            result = func(*args, **kwargs)
+            if not result.is_floating_point():
+                return result
+            slope = _LIMITING[func](*args, **kwargs).sub_(result).mul_(_SLOPE)
+            # A limit may be infinite.
+            return result.add_(slope.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0))
         if func.overloadpacket not in _SATURATING or not args[0].is_floating_point():
             return func(*args, **kwargs)
         before = args[0].clone()

@@ -48,7 +48,17 @@ class Objective:
         return " ".join(filter(None, (self.name, self.digest, self.once)))
 
     def __call__(self, y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
-        return self.compute(y, x, counts)
+        """Return D; raises `BadParameter` where one that the user wrote makes no number of numbers."""
+        value = self.compute(y, x, counts)
+        is_own = bool(self.digest)
+        if is_own and not torch.isfinite(value) and bool(torch.isfinite(y).all()):
+            raise BadParameter(
+                f"The objective {self.name} returns {float(value.detach())} for an output of the path, "
+                "whose values are all finite.",
+                "Keep it off where it has no value, as (y + 1e-3).log() does at 0, or give another "
+                f"{option('baseline')}.",
+            )
+        return value
 
 
 def objective_of(text: str, bands: int) -> Objective:
@@ -127,7 +137,8 @@ def check_own(objective: Objective, y: Tensor) -> None:
     """Raise `BadParameter` for a function that gives no number with a gradient for `y`, (1, C, h, w)."""
     y = y.detach().requires_grad_(True)
     with torch.enable_grad():
-        objective(y, y.detach(), torch.ones_like(y[:, :1]))
+        # Any values, for which it may have none: only those of the path count.
+        objective.compute(y, y.detach(), torch.ones_like(y[:, :1]))
 
 
 def _script_of(text: str) -> str:

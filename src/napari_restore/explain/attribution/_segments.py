@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine import Region
+from napari_restore.engine import MaskGrid, Region, pieces_of
 from napari_restore.errors import BadParameter, BudgetTooSmall, option
 from napari_restore.explain.attribution._files import SEGMENT_COLUMNS, mapped_array
 from napari_restore.explain.attribution._sums import Summed
@@ -27,6 +27,8 @@ SLIC_BYTES = 160
 """Memory of SLIC per pixel: bands and colours in float64, distances, labels."""
 COMPACTNESS = 10.0
 """Of SLIC in CIE Lab, scikit-image's default; of other bands, whose range is 1, 100 times less."""
+_IN_BOX = 4
+"""Superpixels in the box of a note's advice."""
 Labels = npt.NDArray[np.integer[Any]]
 
 
@@ -79,6 +81,18 @@ class Segments:
     @property
     def count(self) -> int:
         return len(self.labels)
+
+    def note(self, box: Region) -> str:
+        """Return a sentence where superpixels are larger than the `box`, which is not divided then."""
+        each = self.region.pixels // self.count
+        if not self.source.startswith(SLIC) or each <= box.pixels:
+            return ""
+        wanted = -(-_IN_BOX * self.region.pixels // box.pixels)
+        return (
+            f"{self.source} divides the {self.region.width} × {self.region.height} pixels that the box "
+            f"depends on: each superpixel has about {each}, the box {box.pixels}. About {_IN_BOX} in the "
+            f"box take {option('segments', f'{SLIC}{wanted}')}, or a raster that is finer there."
+        )
 
     def tensor(self, like: Tensor) -> Tensor:
         """Return `numbers` as (1, 1, h, w) int64 on the device of `like`."""
@@ -154,7 +168,10 @@ def _superpixels(name: str, run: AttributionRun) -> Labels:
 
 
 def _read(path: str | PathLike[str], image: Image, region: Region) -> Labels:
-    """Return a region of a raster on the grid of `image`, or of a .npy; raises `UnreadableImage`."""
+    """Return a region of a raster, or of a .npy, on the grid of `image`; raises `UnreadableImage`.
+
+    A raster is placed by its georeference as a mask is, by nearest pixels; 0 outside of it.
+    """
     file = Path(path)
     if file.suffix.lower() == ".npy":
         return _part(mapped_array(file), image, region, file.name)
@@ -163,12 +180,25 @@ def _read(path: str | PathLike[str], image: Image, region: Region) -> Labels:
         raise BadParameter(
             f"{file.name} has {raster.bands} bands, and segments one.", "Give a raster of one band."
         )
-    rows, columns = _on_grid((raster.height, raster.width), image, region, file.name)
-    box = Region(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
-    labels: Labels = np.asarray(raster.read(box))[..., 0]
-    # What the raster says is no value is no segment.
-    labels = np.where(raster.read_valid(box), labels, labels.dtype.type(0))
-    return labels[np.ix_(rows - box.y0, columns - box.x0)]
+
+    def read(box: Region) -> Labels:
+        labels: Labels = np.asarray(raster.read(box))[..., 0]
+        # What the raster says is no value is no segment.
+        return np.where(raster.read_valid(box), labels, labels.dtype.type(0))
+
+    full = image.full or image
+    grid = MaskGrid.between(raster, full)
+    if grid is None:
+        rows, columns = _on_grid((raster.height, raster.width), image, region, file.name)
+        box = Region(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
+        return read(box)[np.ix_(rows - box.y0, columns - box.x0)]
+    if grid.bounds.intersect(Region(0, 0, full.height, full.width)).is_empty:
+        raise BadParameter(f"{file.name} lies outside the image.", "Check its coordinate system.")
+    placed: Labels = np.empty(region.shape, raster.dtype)
+    step = image.scale if image.full else 1
+    for piece in pieces_of(region, 512, 512 * 512):
+        placed[piece.within(region)] = grid.nearest(piece, read, raster.dtype, step)
+    return placed
 
 
 def _part(labels: Any, image: Image, region: Region, name: str) -> Labels:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from napari_restore.engine import Phase
+from napari_restore.engine import Note, Phase
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BudgetTooSmall, DiskFull
 from napari_restore.explain.attribution._attribution_run import (
@@ -114,6 +114,8 @@ def set_up(
 
 def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> Integral | ExplainerMap:
     """Compute the map of a method; events go to `emit`, partial maps of a path to `watch`."""
+    if setup.segments is not None and (note := setup.segments.note(setup.run.box)):
+        emit(Note(note))
     explainer = setup.request.method.explainer
     if explainer is None:
         return _integrate(setup, emit, watch)

@@ -80,7 +80,10 @@ def sizes_of(state: Mapping[str, Any]) -> dict[str, Any]:
     kernels = kernels_of(state)
     shapes = [state[name].shape for name in kernels]
     if any(shape[2:] != (3, 3) for shape in shapes) or len(shapes) < 3:
-        raise other_network("DnCNN", "it has convolutions of 3 × 3 alone")
+        sides = " × ".join(str(side) for side in shapes[0][2:]) if shapes else "no"
+        raise other_network(
+            "DnCNN", f"they are {len(shapes)} convolutions of {sides}, not 3 or more of 3 × 3"
+        )
     if shapes[0][1] != shapes[-1][0]:
         raise other_network("DnCNN", f"they take {shapes[0][1]} bands and give {shapes[-1][0]}")
     normalised = any(name.endswith("running_mean") for name in state)

@@ -86,13 +86,6 @@ class AttributionTask(Task):
         question, labels = self.request.question, self.request.labels
         if labels is not None:
             question = {**question, "segments": labels()}
-        if question["box"] is not None:
-            # It is drawn on the image, and asked of the result.
-            run = self.request.run
-            known = (card for card in api.models() if card.id == run.model)
-            # Only a network of the user's own has to be loaded to know its scale.
-            card = next(known, None) or run.card()
-            question = {**question, "box": question["box"].scale(card.ratio)}
         found = api.attribute_elsewhere(
             self._worker,
             self.request.run.subject,
