@@ -33,7 +33,7 @@ LEAST_QUICK_TILE = 512
 _EDGES = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 FRAGMENTATION = (1.5, 1.8)
 """Bytes that tiles take of a heap that keeps its freed blocks, per byte alive at the peak, in
-runs of up to 40 and from 400 tiles on: gaps grow for a while (docs/benchmarks.md)."""
+runs of up to 40 and from 400 tiles on: gaps grow for a while (docs/lab/benchmarks/global-models.md)."""
 CONTEXT_BYTES_PER_PIXEL = 24
 """Bytes per pixel that counting a block needs beyond the pixels themselves (measured)."""
 CONTEXT_SECONDS_PER_PIXEL = 25e-9
