@@ -241,7 +241,7 @@ def test_without_uv_one_sentence_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "uv", None)
+    monkeypatch.setattr(_environments.sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(ResourceError, match="uv, which makes environments") as refused:
         api.make_environment(lambda text: None, folder=tmp_path / "made")
     assert "pip install uv" in refused.value.hint

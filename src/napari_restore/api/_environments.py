@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import queue
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
@@ -169,11 +168,7 @@ def make_environment(
 
 def uv_program() -> str | None:
     """Return the path of uv, on PATH or as a package of this environment; None where there is none."""
-    found = shutil.which("uv")
-    if found is None:
-        with contextlib.suppress(ImportError, FileNotFoundError):
-            found = import_module("uv").find_uv_bin()
-    return found
+    return shutil.which("uv") or shutil.which("uv", path=sysconfig.get_path("scripts"))
 
 
 def _requirement() -> list[str]:
