@@ -199,7 +199,7 @@ def _completion(shell: str) -> str:
 
     ids = " ".join(card.id for card in models())
     known = {"bash": "_napari_restore_models", "zsh": f"({ids})"}
-    preamble = {"bash": f'_napari_restore_models() {{ compgen -W "{ids}" -- "$1"; }}'}
+    helper = f'_napari_restore_models() {{ compgen -W "{ids}" -- "$1"; }}'
     parser = build_parser()
     (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     for command in commands.choices.values():
@@ -211,7 +211,7 @@ def _completion(shell: str) -> str:
                 action.complete = shtab.FILE
             elif shown == "DIR":
                 action.complete = shtab.DIRECTORY
-    script: str = shtab.complete(parser, shell=shell, preamble=preamble)
+    script: str = shtab.complete(parser, shell=shell, preamble=helper if shell == "bash" else "")
     return script
 
 
