@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
@@ -17,9 +18,9 @@ import numpy.typing as npt
 import torch
 
 from napari_restore._heap import return_freed_memory
-from napari_restore.engine import Note, Phase, Plan, Region, make_plan
+from napari_restore.engine import Note, Phase, Plan, Region, make_plan, plan_in_sweeps
 from napari_restore.engine.gradients import GradientSource, layer_of, restored
-from napari_restore.errors import BadParameter, BadRegion, Message, option
+from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall, Message, option
 from napari_restore.explain.attribution import _curves, _measures
 from napari_restore.explain.attribution._attribution import Attribution, window_of
 from napari_restore.explain.attribution._attribution_run import AttributionRun, Emit, Watch
@@ -128,9 +129,30 @@ def attribute(
     def open_model(name: str) -> GradientSource:
         return GradientSource(plan_of(load(name)), emit, stop)
 
-    with GradientSource(plan, emit, stop) as source:
+    def opened(plan: Plan, stack: ExitStack) -> Setup:
+        source = stack.enter_context(GradientSource(plan, emit, stop))
         clear = _clear_image(request, source, plan_options, own.baseline)
-        setup = set_up(request, source, objective, clear, open_model, own.segments)
+        return set_up(request, source, objective, clear, open_model, own.segments)
+
+    with ExitStack() as stack:
+        try:
+            setup = opened(plan, stack)
+        except BudgetTooSmall as error:
+            if not plan.computing.is_whole or settings.layer is not None:
+                raise
+            # The pass fits, but not its graph.
+            stack.close()
+            plan = plan_in_sweeps(
+                error,
+                image,
+                on_input_grid(model),
+                region=request.target.objective_region,
+                **plan_options,
+            )
+            setup = opened(plan, stack)
+            if setup.context.used != THROUGH:
+                # The map would be another than that of one pass.
+                raise error
         computed = compute_map(setup, emit, watch)
         attribution = attribution_record(setup, computed)
         if settings.check is not None:
@@ -139,6 +161,7 @@ def attribute(
             attribution["checks"] = {
                 settings.check: {"baseline": setup.baseline_text, **curves},
             }
+    source = setup.run.source
     record = source.finished_record(setup.run.needed_bytes)
     package = None if request.method.explainer is None else request.method.explainer.package
     if package:
@@ -535,7 +558,7 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
         else None,
         "request": request.to_dict(
             clear_image=clear is not None,
-            context_gradient=THROUGH if setup.context.used == THROUGH else STOP,
+            context_gradient=_rerun_context_gradient(setup),
         ),
     }
     image = run.source.plan.image
@@ -556,6 +579,13 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
     if clear is not None:
         record["baseline_fingerprint"] = clear.plan.image.fingerprint
     return record
+
+
+def _rerun_context_gradient(setup: Setup) -> str:
+    """Return the setting that gives the same map again, also where another budget asks for sweeps."""
+    if setup.context.used == THROUGH:
+        return THROUGH
+    return AUTO if setup.run.source.plan.computing.is_whole else STOP
 
 
 def _of_output(target: AttributionTarget) -> dict[str, Any]:
