@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
@@ -134,25 +134,13 @@ def attribute(
         clear = _clear_image(request, source, plan_options, own.baseline)
         return set_up(request, source, objective, clear, open_model, own.segments)
 
-    with ExitStack() as stack:
-        try:
-            setup = opened(plan, stack)
-        except BudgetTooSmall as error:
-            if not plan.computing.is_whole or settings.layer is not None:
-                raise
-            # The pass fits, but not its graph.
-            stack.close()
-            plan = plan_in_sweeps(
-                error,
-                image,
-                on_input_grid(model),
-                region=request.target.objective_region,
-                **plan_options,
-            )
-            setup = opened(plan, stack)
-            if setup.context.used != THROUGH:
-                # The map would be another than that of one pass.
-                raise error
+    def in_sweeps(error: BudgetTooSmall) -> Plan:
+        if settings.layer is not None:
+            raise error
+        region = request.target.objective_region
+        return plan_in_sweeps(error, image, on_input_grid(model), region=region, **plan_options)
+
+    with _set_up_in_budget(plan, opened, in_sweeps) as (plan, setup):
         computed = compute_map(setup, emit, watch)
         attribution = attribution_record(setup, computed)
         if settings.check is not None:
@@ -161,23 +149,11 @@ def attribute(
             attribution["checks"] = {
                 settings.check: {"baseline": setup.baseline_text, **curves},
             }
-    source = setup.run.source
-    record = source.finished_record(setup.run.needed_bytes)
-    package = None if request.method.explainer is None else request.method.explainer.package
-    if package:
-        record["versions"][package] = version_of(package)
-    _note_identity(attribution["identity_share"], emit)
-    if objective.digest:
-        attribution["objective_sha256"] = objective.digest
-    if not own.is_in_files:
-        attribution["request"] = None
-    record["attribution"] = attribution
-    if lost := _not_finite(computed, attribution):
-        emit(Note(lost))
-        record["notes"] = [str(Message(lost))]
+    record = _record_of(setup, computed, attribution, own, emit)
 
     computed.total.deliver()
     overview = _overview(setup.run.through, computed)
+    source = setup.run.source
     picture = partial(_picture, source)
     is_known = not (plan.staged or image.companions or request.target.output)
     output = partial(_output, source) if is_known else None
@@ -236,6 +212,52 @@ class _Own(NamedTuple):
             size = (1, len(plan.bands), *box.shape)
             check_own(self.objective, torch.full(size, 0.5, device=plan.device.torch))
         return self.objective
+
+
+@contextmanager
+def _set_up_in_budget(
+    plan: Plan,
+    opened: Callable[[Plan, ExitStack], Setup],
+    in_sweeps: Callable[[BudgetTooSmall], Plan],
+) -> Iterator[tuple[Plan, Setup]]:
+    """Open a plan; where its one pass fits the budget, but not its graph, the plan in sweeps."""
+    with ExitStack() as stack:
+        try:
+            setup = opened(plan, stack)
+        except BudgetTooSmall as error:
+            if not plan.computing.is_whole:
+                raise
+            stack.close()
+            plan = in_sweeps(error)
+            setup = opened(plan, stack)
+            if setup.context.used != THROUGH:
+                # The map would be another than that of one pass.
+                raise
+        yield plan, setup
+
+
+def _record_of(
+    setup: Setup,
+    computed: Integral | ExplainerMap,
+    attribution: dict[str, Any],
+    own: _Own,
+    emit: Emit,
+) -> dict[str, Any]:
+    """Return the record of a finished run; send what is to be noted of its map."""
+    explainer, digest = setup.request.method.explainer, setup.run.objective.digest
+    record = setup.run.source.finished_record(setup.run.needed_bytes)
+    if explainer is not None and explainer.package:
+        record["versions"][explainer.package] = version_of(explainer.package)
+    _note_identity(attribution["identity_share"], emit)
+    if digest:
+        attribution["objective_sha256"] = digest
+    if not own.is_in_files:
+        attribution["request"] = None
+    record["attribution"] = attribution
+    if lost := _not_finite(computed, attribution):
+        emit(Note(lost))
+        record["notes"] = [str(Message(lost))]
+    return record
 
 
 def _note_identity(share: float | None, emit: Emit) -> None:

@@ -87,7 +87,9 @@ def choose_context(
         return context, seconds + predicted_seconds(pixels, request.points, _tiles(source))
 
     if source.plan.computing.is_whole and not source.statistics:
-        return ContextChoice(requested, NONE, "the gradient goes through all that one pass is"), None
+        return ContextChoice(
+            requested, NONE, "the gradient goes through all that one pass is"
+        ), None
     if requested == THROUGH:
         context, seconds = opened()
         return ContextChoice(requested, THROUGH, "requested", round(seconds, 1)), context
