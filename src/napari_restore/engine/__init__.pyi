@@ -18,7 +18,7 @@ from .masks._open_mask import MaskChoices, choices_of
 from .planning._layout import block_too_large
 from .planning._measurements import seconds_measuring
 from .planning._plan import Plan, deserialise_plan, serialise_plan
-from .planning._planning import make_plan
+from .planning._planning import make_plan, plan_in_sweeps
 from .planning._probe import probe
 from .planning._stages import of_command
 from .planning._tile_invariance import describe_tile_invariance
@@ -125,6 +125,7 @@ __all__ = [
     "on_machine",
     "peak_in",
     "pieces_of",
+    "plan_in_sweeps",
     "probe",
     "remove_unused",
     "save_context",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import napari_restore as nr
+from napari_restore.engine.gradients import LocalGradients
+from napari_restore.errors import BudgetTooSmall
+from napari_restore.explain import attribute
 from napari_restore.explain.attribution import _context_choice
 from napari_restore.models import Uncut, WrappedModel, cut_into_sweeps, load
 from napari_restore.models.traced._check import in_tiles
 
 # Torch's tracer takes seconds to import.
 pytestmark = pytest.mark.slow
+
+_CUT = LocalGradients.cut
 
 
 class Gated(nn.Module):
@@ -277,3 +285,50 @@ def test_the_map_does_not_depend_on_the_sweeps(monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_allclose(
         cut.map, whole.map, rtol=0, atol=1e-7 * np.abs(whole.map).max() + 1e-9
     )
+
+
+@pytest.fixture
+def no_graph_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pass fits, but not its graph."""
+
+    def refused(*_: Any) -> None:
+        raise BudgetTooSmall("The graph does not fit.", "Give more.")
+
+    monkeypatch.setattr(LocalGradients, "cut", refused)
+
+
+@pytest.mark.usefixtures("no_graph_fits")
+def test_a_graph_that_does_not_fit_goes_by_sweeps() -> None:
+    image = nr.open_image(np.random.default_rng(0).random((96, 120, 3)).astype("float32"))
+    ask = partial(
+        attribute, image, loaded(Transposed()), nr.Region.from_xywh(40, 30, 16, 16), steps=2
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalGradients, "cut", _CUT)
+        whole, through = ask(), ask(context_gradient="through")
+    swept = ask()
+    assert (whole.record["plan"]["scope"], swept.record["plan"]["scope"]) == ("local", "swept")
+    np.testing.assert_allclose(
+        swept.map, whole.map, rtol=0, atol=1e-7 * np.abs(whole.map).max() + 1e-9
+    )
+    # Each is repeated in the other way where another budget asks for it.
+    requests = [each.record["attribution"]["request"] for each in (whole, swept)]
+    assert [each["context_gradient"] for each in requests] == ["auto", "through"]
+    np.testing.assert_array_equal(through.map, whole.map)
+
+
+@pytest.mark.usefixtures("no_graph_fits")
+def test_a_map_that_sweeps_do_not_give_is_refused() -> None:
+    """A method without a path takes what sweeps count as a constant; one pass does not."""
+    image = np.random.default_rng(0).random((96, 120, 3)).astype("float32")
+    asked = {"box": nr.Region.from_xywh(40, 30, 16, 16), "progress": False}
+    with pytest.raises(BudgetTooSmall, match=r"The graph does not fit\. Give more\.$"):
+        nr.attribute(image, loaded(Transposed()), method="smoothgrad", **asked)
+
+
+@pytest.mark.usefixtures("no_graph_fits")
+def test_a_graph_that_does_not_fit_names_what_cannot_be_cut() -> None:
+    image = np.random.default_rng(0).random((96, 120, 3)).astype("float32")
+    asked = {"box": nr.Region.from_xywh(40, 30, 16, 16), "progress": False}
+    with pytest.raises(BudgetTooSmall, match="cannot be cut into sweeps: median"):
+        nr.attribute(image, loaded(_Sorted()), **asked)

@@ -109,13 +109,7 @@ def make_plan(
     except ResourceError as error:
         if wanted.computing.is_whole or not model.takes_whole:
             raise
-        try:
-            return _plan_in_sweeps(image, model, mosaic, wanted)
-        except Uncut as why:
-            if why.is_needless:
-                raise error from None
-            message = f"{error.message} {_uncut_note(model, why)}"
-            raise type(error)(message, error.hint) from error
+        return _planned_instead(error, image, model, mosaic, wanted)
     if plan.computing.is_whole and wanted.computing.side is not None:
         # Tiles were asked for.
         try:
@@ -123,6 +117,32 @@ def make_plan(
         except Uncut as why:
             return replace(plan, notes=(*plan.notes, _uncut_note(model, why)))
     return plan
+
+
+def plan_in_sweeps(
+    error: ResourceError, image: Image, model: RestorationModel, **keywords: Unpack[RestoreKeywords]
+) -> Plan:
+    """Return the plan in sweeps of a model that does not fit in one pass, as `error` says.
+
+    Arguments are those of `make_plan`. Raises `error`, with what cannot be cut where there is anything.
+    """
+    return _planned_instead(error, image, model, None, Restore.of(keywords))
+
+
+def _planned_instead(
+    error: ResourceError,
+    image: Image,
+    model: RestorationModel,
+    mosaic: Image | None,
+    wanted: Restore,
+) -> Plan:
+    try:
+        return _plan_in_sweeps(image, model, mosaic, wanted)
+    except Uncut as why:
+        if why.is_needless:
+            raise error from None
+        message = f"{error.message} {_uncut_note(model, why)}"
+        raise type(error)(message, error.hint) from error
 
 
 def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted: Restore) -> Plan:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
@@ -17,9 +18,9 @@ import numpy.typing as npt
 import torch
 
 from napari_restore._heap import return_freed_memory
-from napari_restore.engine import Note, Phase, Plan, Region, make_plan
+from napari_restore.engine import Note, Phase, Plan, Region, make_plan, plan_in_sweeps
 from napari_restore.engine.gradients import GradientSource, layer_of, restored
-from napari_restore.errors import BadParameter, BadRegion, Message, option
+from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall, Message, option
 from napari_restore.explain.attribution import _curves, _measures
 from napari_restore.explain.attribution._attribution import Attribution, window_of
 from napari_restore.explain.attribution._attribution_run import AttributionRun, Emit, Watch
@@ -128,9 +129,18 @@ def attribute(
     def open_model(name: str) -> GradientSource:
         return GradientSource(plan_of(load(name)), emit, stop)
 
-    with GradientSource(plan, emit, stop) as source:
+    def opened(plan: Plan, stack: ExitStack) -> Setup:
+        source = stack.enter_context(GradientSource(plan, emit, stop))
         clear = _clear_image(request, source, plan_options, own.baseline)
-        setup = set_up(request, source, objective, clear, open_model, own.segments)
+        return set_up(request, source, objective, clear, open_model, own.segments)
+
+    def in_sweeps(error: BudgetTooSmall) -> Plan:
+        if settings.layer is not None:
+            raise error
+        region = request.target.objective_region
+        return plan_in_sweeps(error, image, on_input_grid(model), region=region, **plan_options)
+
+    with _set_up_in_budget(plan, opened, in_sweeps) as (plan, setup):
         computed = compute_map(setup, emit, watch)
         attribution = attribution_record(setup, computed)
         if settings.check is not None:
@@ -139,22 +149,11 @@ def attribute(
             attribution["checks"] = {
                 settings.check: {"baseline": setup.baseline_text, **curves},
             }
-    record = source.finished_record(setup.run.needed_bytes)
-    package = None if request.method.explainer is None else request.method.explainer.package
-    if package:
-        record["versions"][package] = version_of(package)
-    _note_identity(attribution["identity_share"], emit)
-    if objective.digest:
-        attribution["objective_sha256"] = objective.digest
-    if not own.is_in_files:
-        attribution["request"] = None
-    record["attribution"] = attribution
-    if lost := _not_finite(computed, attribution):
-        emit(Note(lost))
-        record["notes"] = [str(Message(lost))]
+    record = _record_of(setup, computed, attribution, own, emit)
 
     computed.total.deliver()
     overview = _overview(setup.run.through, computed)
+    source = setup.run.source
     picture = partial(_picture, source)
     is_known = not (plan.staged or image.companions or request.target.output)
     output = partial(_output, source) if is_known else None
@@ -213,6 +212,52 @@ class _Own(NamedTuple):
             size = (1, len(plan.bands), *box.shape)
             check_own(self.objective, torch.full(size, 0.5, device=plan.device.torch))
         return self.objective
+
+
+@contextmanager
+def _set_up_in_budget(
+    plan: Plan,
+    opened: Callable[[Plan, ExitStack], Setup],
+    in_sweeps: Callable[[BudgetTooSmall], Plan],
+) -> Iterator[tuple[Plan, Setup]]:
+    """Open a plan; where its one pass fits the budget, but not its graph, the plan in sweeps."""
+    with ExitStack() as stack:
+        try:
+            setup = opened(plan, stack)
+        except BudgetTooSmall as error:
+            if not plan.computing.is_whole:
+                raise
+            stack.close()
+            plan = in_sweeps(error)
+            setup = opened(plan, stack)
+            if setup.context.used != THROUGH:
+                # The map would be another than that of one pass.
+                raise
+        yield plan, setup
+
+
+def _record_of(
+    setup: Setup,
+    computed: Integral | ExplainerMap,
+    attribution: dict[str, Any],
+    own: _Own,
+    emit: Emit,
+) -> dict[str, Any]:
+    """Return the record of a finished run; send what is to be noted of its map."""
+    explainer, digest = setup.request.method.explainer, setup.run.objective.digest
+    record = setup.run.source.finished_record(setup.run.needed_bytes)
+    if explainer is not None and explainer.package:
+        record["versions"][explainer.package] = version_of(explainer.package)
+    _note_identity(attribution["identity_share"], emit)
+    if digest:
+        attribution["objective_sha256"] = digest
+    if not own.is_in_files:
+        attribution["request"] = None
+    record["attribution"] = attribution
+    if lost := _not_finite(computed, attribution):
+        emit(Note(lost))
+        record["notes"] = [str(Message(lost))]
+    return record
 
 
 def _note_identity(share: float | None, emit: Emit) -> None:
@@ -535,7 +580,7 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
         else None,
         "request": request.to_dict(
             clear_image=clear is not None,
-            context_gradient=THROUGH if setup.context.used == THROUGH else STOP,
+            context_gradient=_rerun_context_gradient(setup),
         ),
     }
     image = run.source.plan.image
@@ -556,6 +601,13 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
     if clear is not None:
         record["baseline_fingerprint"] = clear.plan.image.fingerprint
     return record
+
+
+def _rerun_context_gradient(setup: Setup) -> str:
+    """Return the setting that gives the same map again, also where another budget asks for sweeps."""
+    if setup.context.used == THROUGH:
+        return THROUGH
+    return AUTO if setup.run.source.plan.computing.is_whole else STOP
 
 
 def _of_output(target: AttributionTarget) -> dict[str, Any]:

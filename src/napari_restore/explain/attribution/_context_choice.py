@@ -86,6 +86,10 @@ def choose_context(
         pixels = context.region.pixels
         return context, seconds + predicted_seconds(pixels, request.points, _tiles(source))
 
+    if source.plan.computing.is_whole and not source.statistics:
+        return ContextChoice(
+            requested, NONE, "the gradient goes through all that one pass is"
+        ), None
     if requested == THROUGH:
         context, seconds = opened()
         return ContextChoice(requested, THROUGH, "requested", round(seconds, 1)), context

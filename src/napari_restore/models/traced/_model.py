@@ -62,8 +62,8 @@ class CutModel(SweptModel):
         self.padding = "reflect"
         """How the module grows images to `padded_to`; "": images of other sizes do not fit."""
         self._bands = card.bands or len(card.roles) or 3
-        traced = self._first_traced()
-        self._names = self._held(traced)
+        traced, copied = self._first_traced()
+        self._names = self._held(traced, copied)
         nodes = normalised(traced.nodes)
         self._graph = Graph(nodes)
         if not self._graph.levels:
@@ -87,7 +87,7 @@ class CutModel(SweptModel):
 
     # -- finding the sweeps ---------------------------------------------------------------
 
-    def _first_traced(self) -> Traced:
+    def _first_traced(self) -> tuple[Traced, nn.Module]:
         for base in _BASES:
             self._base = lcm(base, self.wrapped.card.size_step)
             try:
@@ -96,9 +96,11 @@ class CutModel(SweptModel):
                 problem = error
         raise problem
 
-    def _traced(self, rest: tuple[int, int], also: tuple[int, int] | None = None) -> Traced:
+    def _traced(
+        self, rest: tuple[int, int], also: tuple[int, int] | None = None
+    ) -> tuple[Traced, nn.Module]:
+        """Return the operations, and the copy of the module whose tensors they hold."""
         copied = frozen_copy(self.wrapped.module).cpu().float()
-        self._copied = [copied]
 
         def call(x: Tensor) -> Tensor:
             y = image_in(copied(x), x.shape)
@@ -107,11 +109,10 @@ class CutModel(SweptModel):
             return y
 
         with _TRACING:
-            return trace(call, copied, self._bands, self._base, rest, also)
+            return trace(call, copied, self._bands, self._base, rest, also), copied
 
-    def _held(self, traced: Traced) -> dict[str, str]:
+    def _held(self, traced: Traced, copied: nn.Module) -> dict[str, str]:
         """Return where the tensors of the operations lie in this model, by name; keeps the others."""
-        copied = self._copied.pop()
         places = {
             id(tensor): f"wrapped.module.{name}"
             for name, tensor in (*copied.named_parameters(), *copied.named_buffers())
@@ -323,7 +324,7 @@ class CutModel(SweptModel):
 
     def _known_at(self, key: tuple[int, int], also: tuple[int, int] | None = None) -> Nodes:
         """Return the operations for sizes of so many pixels over the period, and for the size `also`."""
-        nodes = normalised(self._traced(key, also).nodes)
+        nodes = normalised(self._traced(key, also)[0].nodes)
         base = self._nodes[0, 0]
         same = [(a.op, a.inputs) == (b.op, b.inputs) for a, b in zip(nodes, base, strict=False)]
         if len(nodes) != len(base) or not all(same):

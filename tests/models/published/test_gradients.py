@@ -1,0 +1,97 @@
+"""Attributions of every published structure, in one pass and in sweeps, against captum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors.torch import save_file
+from tests.models.published.test_published import _small
+from torch import Tensor
+
+import napari_restore as nr
+from napari_restore.models import WrappedModel, cut_into_sweeps, structures
+
+# Torch's tracer takes seconds to import.
+pytestmark = pytest.mark.slow
+
+SIDE, POINTS = 256, 2
+BOX = nr.Region.from_xywh(100, 120, 32, 24)
+ASKED: dict[str, Any] = {
+    "box": BOX,
+    "method": "ig",
+    "objective": "mean",
+    "baseline": "zero",
+    "steps": POINTS,
+    "rule": "gauss-legendre",
+    "progress": False,
+}
+NEEDS_WHOLE = ("ffa-net", "nafnet", "restormer", "retinexformer", "dehazeformer", "astv2")
+Pixels = npt.NDArray[np.float32]
+
+
+@pytest.fixture(autouse=True)
+def small_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a tile costs is measured on small ones."""
+    for name in ("SIDE", "SWEPT_SIDE"):
+        monkeypatch.setattr(f"napari_restore.engine.gradients._cost.{name}", 32)
+
+
+def loaded(name: str, folder: Path) -> WrappedModel:
+    """Return the small network `name`; its branches are weaker, nearly linear as trained ones are."""
+    state = _small(name)
+    for key, value in state.items():
+        if value.is_floating_point() and value.ndim > 1 and "temperature" not in key:
+            value *= 0.7
+    save_file(state, folder / f"{name}.safetensors")
+    model = nr.load_model(folder / f"{name}.safetensors")
+    assert isinstance(model, WrappedModel)
+    return model
+
+
+def picture(side: int = SIDE) -> Pixels:
+    """Return waves and noise (side, side, 3) in 0 … 1."""
+    y, x = np.mgrid[:side, :side] / 20
+    waves = np.dstack([np.sin(y), np.cos(x), np.sin(x + y)])
+    noise = np.random.default_rng(0).random((side, side, 3))
+    return (0.5 + 0.3 * waves * noise).astype(np.float32)
+
+
+def by_captum(model: WrappedModel, pixels: Pixels) -> Pixels:
+    """Return the map (h, w, bands) that captum gives for the graph of the whole image."""
+    captum = pytest.importorskip("captum.attr")
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+
+    def value(batch: Tensor) -> Tensor:
+        rows, columns = BOX.slices
+        return model(batch)[:, :, rows, columns].mean((1, 2, 3))
+
+    found = captum.IntegratedGradients(value).attribute(
+        x, torch.zeros_like(x), n_steps=POINTS, method="gausslegendre", internal_batch_size=1
+    )
+    theirs: Pixels = found[0].permute(1, 2, 0).detach().numpy()
+    return theirs
+
+
+def difference(found: nr.Attribution, expected: Pixels) -> float:
+    """Return the relative L2 difference of a map from that of the whole image."""
+    ours = np.zeros_like(expected)
+    ours[found.region.slices] = found.map
+    return float(np.linalg.norm(ours - expected) / np.linalg.norm(expected))
+
+
+@pytest.mark.parametrize("name", structures())
+def test_integrated_gradients_are_those_of_captum(name: str, tmp_path: Path) -> None:
+    model, pixels = loaded(name, tmp_path), picture()
+    expected = by_captum(model, pixels)
+    found = nr.attribute(pixels, model, **ASKED)
+    assert difference(found, expected) <= 1e-5
+    if name not in NEEDS_WHOLE:
+        return
+    swept = nr.attribute(pixels, cut_into_sweeps(model), context_gradient="through", **ASKED)
+    assert swept.record["attribution"]["context"]["used"] == "through"
+    assert difference(swept, expected) <= 1e-5
