@@ -84,6 +84,12 @@ def test_the_wheel_holds_all_data_and_nothing_else(built: Path):
 
 
 @pytest.mark.slow
+def test_the_wheel_is_no_larger_than_20_megabytes(built: Path):
+    (wheel,) = built.glob("*.whl")
+    assert wheel.stat().st_size <= 20_000_000
+
+
+@pytest.mark.slow
 def test_the_sdist_holds_what_its_tests_need(built: Path):
     (archive,) = built.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
