@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -95,6 +97,36 @@ def test_the_wheel_holds_all_data_and_nothing_else(built: Path):
     assert manifest == (package / "napari.yaml").read_text(encoding="utf-8")
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"napari_restore"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", ["", "[napari]"])
+def test_an_environment_with_napari_keeps_its_versions(built: Path, tmp_path: Path, extra: str):
+    (wheel,) = built.glob("*.whl")
+    report = tmp_path / "report.json"
+    # Without an index pip can only take what is installed, and fails if that is not enough.
+    install = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--quiet"]
+    frozen = {name.lower().replace("_", "-") for name in _frozen()}
+    assert {"numpy", "torch", "napari"} <= frozen
+    done = subprocess.run(
+        [*install, "--report", str(report), f"{wheel}{extra}"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    changed = {
+        each["metadata"]["name"] for each in json.loads(report.read_text("utf-8"))["install"]
+    }
+    assert changed <= {"napari-restore"}
+
+
+def _frozen() -> list[str]:
+    """Names of the distributions of this environment."""
+    return [each.metadata["Name"] for each in importlib.metadata.distributions()]
+
+
+@pytest.mark.slow
+def test_the_wheel_is_no_larger_than_20_megabytes(built: Path):
+    (wheel,) = built.glob("*.whl")
+    assert wheel.stat().st_size <= 20_000_000
 
 
 @pytest.mark.slow

@@ -15,9 +15,12 @@ HEAVY = {
 }  # fmt: skip
 
 
-def loaded_after(code: str, *arguments: str) -> set[str]:
-    """The top-level modules a fresh interpreter has loaded after `code`."""
-    report = "; import json, sys; print('\\n' + json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
+def loaded_after(code: str, *arguments: str, whole: bool = False) -> set[str]:
+    """The modules a fresh interpreter has loaded after `code`: the top-level ones, or with `whole` all."""
+    name = "m" if whole else "m.partition('.')[0]"
+    report = (
+        f"; import json, sys; print('\\n' + json.dumps(sorted({{{name} for m in sys.modules}})))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code + report, *arguments],
         capture_output=True,
@@ -45,6 +48,35 @@ def test_the_check_sees_a_heavy_library():
 )
 def test_start_loads_nothing_heavy(code: str):
     assert loaded_after(code) & HEAVY == set()
+
+
+MAIN = "import napari_restore.commands; napari_restore.commands.main"
+
+
+def test_the_first_help_loads_no_command():
+    loaded = loaded_after(f"{MAIN}(['--help'])", whole=True)
+    ours = {name for name in loaded if name.startswith("napari_restore.")}
+    assert "napari_restore.commands._main" in ours
+    assert not {
+        name
+        for name in ours
+        if name.split(".")[1] not in ("_heap", "commands", "errors", "questions")
+    }
+    assert (
+        not {f"napari_restore.commands.{name}" for name in ("_info", "_restore", "_arguments")}
+        & ours
+    )
+    assert not {"http.client", "tomllib", "importlib.metadata"} & loaded
+
+
+def test_info_loads_what_reads_the_file():
+    loaded = loaded_after(
+        f"{MAIN}(['info', napari_restore.sample.SAMPLE])".replace(
+            "commands;", "commands, napari_restore.sample;", 1
+        )
+    )
+    assert "rasterio" in loaded
+    assert loaded & (HEAVY - {"rasterio", "numpy"}) == set()
 
 
 def test_engine_and_cards_load_without_the_raster_library():

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from napari_restore.errors import BadModel, MissingWeights
-from napari_restore.models import _load, card_of, is_ready, load, model_ids, sha256_of_file
 from napari_restore.models import _registry as registry
+from napari_restore.models import _weights, card_of, is_ready, load, model_ids, sha256_of_file
 
 X = torch.rand(1, 3, 21, 30, generator=torch.Generator().manual_seed(0))
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where shipped weights lie."""
     folder = tmp_path / "weights"
     folder.mkdir()
-    monkeypatch.setattr(_load, "WEIGHTS", folder)
+    monkeypatch.setattr(_weights, "WEIGHTS", folder)
     return folder
 
 

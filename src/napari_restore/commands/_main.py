@@ -16,22 +16,10 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from napari_restore.commands import (
-    _attend,
-    _attribute,
-    _evaluate,
-    _export_model,
-    _fuse,
-    _haze,
-    _info,
-    _inspect,
-    _restore,
-    _streams,
-    _train,
-)
+from napari_restore.commands import _streams
 from napari_restore.commands._options import (
     RANGE,
     add_card,
@@ -71,7 +59,7 @@ def _main(argv: list[str], before: float = 0.0) -> int:
     started = time.perf_counter() - before
     _set_environment()
     try:
-        options = build_parser().parse_args(argv)
+        options = build_parser(at_once=False).parse_args(argv)
     except SystemExit as done:  # --help, --version or an argument error, already printed
         code = done.code if isinstance(done.code, int) else 1
         return _deliver("", code)
@@ -159,7 +147,29 @@ To resume an interrupted run, give the same command again.
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with one-line errors, without the usage."""
+    """A parser with one-line errors, without the usage; the options of a command come when needed."""
+
+    add: Callable[[argparse.ArgumentParser], None] | None = None
+    """Adds the options of a command."""
+
+    def complete(self) -> None:
+        """Add the options of the command, once."""
+        add, self.add = self.add, None
+        if add is None:
+            return
+        self.set_defaults(computes=True)
+        self.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+        self.add_argument(
+            "--progress",
+            choices=("auto", "json", "off"),
+            default="auto",
+            help="progress on stderr: text, JSON lines, or errors only",
+        )
+        add(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.complete()
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         message = escape_controls(message)
@@ -215,8 +225,12 @@ def _completion(shell: str) -> str:
     return script
 
 
-def build_parser() -> Parser:
-    """Return the parser; every command sets `run`, a function of the options."""
+def build_parser(*, at_once: bool = True) -> Parser:
+    """Return the parser; every command sets `run`, a function of the options.
+
+    Where not `at_once`, the options of a command are added, and its module is imported, when its
+    words are parsed: of all commands that takes longer than most answers.
+    """
     parser = Parser(
         prog="napari-restore",
         description="Restore huge images, region by region, within a memory budget.",
@@ -226,113 +240,158 @@ def build_parser() -> Parser:
     )
     _add_questions(parser)
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-
-    view = _command(
-        commands, "view", _inspect.view, "open napari with the images and the panel", computes=False
-    )
-    view.add_argument("paths", nargs="*", metavar="PATH", help="images to open")
-
-    _add_models(
-        _command(
-            commands, "models", _inspect.models, "list the models, or show one", computes=False
+    for name, (summary, add) in COMMANDS.items():
+        own = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            allow_abbrev=False,
         )
-    )
-    _add_inspect(
-        _command(commands, "inspect", _inspect.inspect, "tell which network a model file is")
-    )
+        own.add = add
+        if at_once:
+            own.complete()
+    return parser
 
-    _export_model.add(
-        _command(
-            commands,
-            "export-model",
-            _export_model.export_model,
-            "write a model as a file that other programs run",
-        )
+
+def _add_view(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _inspect
+
+    parser.set_defaults(run=_inspect.view, computes=False)
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="images to open")
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _inspect
+
+    parser.set_defaults(run=_inspect.models, computes=False)
+    parser.add_argument(
+        "id", nargs="?", metavar="ID", help="show this model in full; also FILE.py:factory"
     )
+    add_weights(parser)
+    add_yes(parser)
 
-    info = _command(commands, "info", _info.info, "describe an image", computes=False)
-    info.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
-    add_source(info)
-    add_options(info, Reading, *RANGE)
 
-    plan = _command(commands, "plan", _restore.plan, "show what restore would do, without doing it")
-    plan.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
-    plan.add_argument(
+def _add_export_model(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _export_model
+
+    parser.set_defaults(run=_export_model.export_model)
+    _export_model.add(parser)
+
+
+def _add_info(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _info
+
+    parser.set_defaults(run=_info.info, computes=False)
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
+    add_source(parser)
+    add_options(parser, Reading, *RANGE)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _restore
+
+    parser.set_defaults(run=_restore.plan)
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
+    parser.add_argument(
         "-o",
         "--output",
         metavar="OUT",
         help="the file that restore would write, whose time is counted (default: one like the image)",
     )
-    add_run_options(plan)
-    add_format_options(plan.add_argument_group("output"))
+    add_run_options(parser)
+    add_format_options(parser.add_argument_group("output"))
 
-    _add_restore(_command(commands, "restore", _restore.restore, "restore images and write them"))
 
-    _fuse.add(
-        _command(commands, "fuse", _fuse.fuse, "fuse the frames of a bracket into one picture")
-    )
+def _add_fuse(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _fuse
 
-    attribute = _command(
-        commands, "attribute", _attribute.attribute, "map which pixels made a result"
-    )
-    attribute.add_argument(
+    parser.set_defaults(run=_fuse.fuse)
+    _fuse.add(parser)
+
+
+def _add_attribute(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _attribute
+
+    parser.set_defaults(run=_attribute.attribute)
+    parser.add_argument(
         "paths",
         nargs="*",
         metavar="PATH",
         help="the image (with --stack its bands), or several images for a table",
     )
-    _attribute.add(attribute)
+    _attribute.add(parser)
 
-    attend = _command(
-        commands, "attend", _attend.attend, "map what attention heads look at for a pixel"
-    )
-    attend.add_argument(
+
+def _add_attend(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _attend
+
+    parser.set_defaults(run=_attend.attend)
+    parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="the image (with --stack its bands)"
     )
-    _attend.add(attend)
+    _attend.add(parser)
 
-    _haze.add(_command(commands, "haze", _haze.haze, "make hazy images of clear ones"))
-    _train.add(_command(commands, "train", _train.train, "train a network, or resume its training"))
 
-    _evaluate.add(
-        _command(commands, "evaluate", _evaluate.evaluate, "score models on hazy and clear images")
-    )
+def _add_haze(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _haze
 
-    rerun = _command(commands, "rerun", _restore.rerun, "repeat the run of a record")
-    rerun.add_argument(
+    parser.set_defaults(run=_haze.haze)
+    _haze.add(parser)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _train
+
+    parser.set_defaults(run=_train.train)
+    _train.add(parser)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _evaluate
+
+    parser.set_defaults(run=_evaluate.evaluate)
+    _evaluate.add(parser)
+
+
+def _add_rerun(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _restore
+
+    parser.set_defaults(run=_restore.rerun)
+    parser.add_argument(
         "record",
         metavar="RECORD",
         help="the JSON file that --record wrote, or the .json of a table",
     )
-    rerun.add_argument(
+    parser.add_argument(
         "-o", "--output", metavar="OUT", help="write here instead of to the output of the record"
     )
-    rerun.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
-    rerun.add_argument(
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    parser.add_argument(
         "--yes",
         action="store_true",
         help="run the Python code that the record names without asking",
     )
-    rerun.add_argument(
+    parser.add_argument(
         "--allow-outside",
         action="store_true",
         help="let a VRT take pixels from files outside its own folder, whatever the record says",
     )
 
-    cache = _command(
-        commands, "cache", _inspect.cache, "list the cache, or clear it", computes=False
-    )
-    cache.add_argument(
+
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _inspect
+
+    parser.set_defaults(run=_inspect.cache, computes=False)
+    parser.add_argument(
         "--clear",
         action="store_true",
         help="remove all but what running programs, copied commands and records need",
     )
-    cache.add_argument(
+    parser.add_argument(
         "--masks",
         action="store_true",
         help="with --clear: also remove painted masks that commands and records need",
     )
-    return parser
 
 
 def _add_questions(parser: argparse.ArgumentParser) -> None:
@@ -345,15 +404,10 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_models(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "id", nargs="?", metavar="ID", help="show this model in full; also FILE.py:factory"
-    )
-    add_weights(parser)
-    add_yes(parser)
-
-
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _inspect
+
+    parser.set_defaults(run=_inspect.inspect)
     parser.add_argument("model", metavar="FILE", help="weights, a program, or FILE.py:factory")
     parser.add_argument(
         "--save", action="store_true", help="write what was found beside it, as its card NAME.json"
@@ -364,6 +418,9 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_restore(parser: argparse.ArgumentParser) -> None:
+    from napari_restore.commands import _restore
+
+    parser.set_defaults(run=_restore.restore)
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="images to restore, or folders of them"
     )
@@ -383,18 +440,21 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add_output_options(parser)
 
 
-def _command(
-    commands: Any, name: str, run: Any, summary: str, *, computes: bool = True
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
-    )
-    parser.set_defaults(run=run, computes=computes)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.add_argument(
-        "--progress",
-        choices=("auto", "json", "off"),
-        default="auto",
-        help="progress on stderr: text, JSON lines, or errors only",
-    )
-    return parser
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "view": ("open napari with the images and the panel", _add_view),
+    "models": ("list the models, or show one", _add_models),
+    "inspect": ("tell which network a model file is", _add_inspect),
+    "export-model": ("write a model as a file that other programs run", _add_export_model),
+    "info": ("describe an image", _add_info),
+    "plan": ("show what restore would do, without doing it", _add_plan),
+    "restore": ("restore images and write them", _add_restore),
+    "fuse": ("fuse the frames of a bracket into one picture", _add_fuse),
+    "attribute": ("map which pixels made a result", _add_attribute),
+    "attend": ("map what attention heads look at for a pixel", _add_attend),
+    "haze": ("make hazy images of clear ones", _add_haze),
+    "train": ("train a network, or resume its training", _add_train),
+    "evaluate": ("score models on hazy and clear images", _add_evaluate),
+    "rerun": ("repeat the run of a record", _add_rerun),
+    "cache": ("list the cache, or clear it", _add_cache),
+}
+"""Summary of each command, and what adds its options to a parser."""

@@ -29,7 +29,7 @@ def _restore_folder(
     from napari_restore.commands._main import build_parser
 
     try:
-        options = build_parser().parse_args(task["arguments"])
+        options = build_parser(at_once=False).parse_args(task["arguments"])
     except SystemExit:
         raise InputError("The settings are those of no command.", "Choose others.") from None
     options.argv, options.started = task["arguments"], time.perf_counter()

@@ -41,6 +41,7 @@ from ._model import (
 from ._named import Labelled, Named, label_of, load_named, named
 from ._onnx import OnnxNetwork, network_in, sloped
 from ._own_attention import OwnAttention
+from ._packed import pack, pack_metadata
 from ._program import TorchProgram, windows_along
 from ._propose import Proposal, propose, write_card
 from ._registry import (
@@ -168,6 +169,8 @@ __all__ = [
     "on_output_grid",
     "one_shot_statistics",
     "overview_factor",
+    "pack",
+    "pack_metadata",
     "pad_to_multiple",
     "pairs_of",
     "placed_at",

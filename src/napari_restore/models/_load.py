@@ -36,8 +36,6 @@ from napari_restore.models._unfit import BAND_COUNTS, possible_sizes, unfit
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside, with_level
 
 Card = ModelCard | Mapping[str, Any]
-WEIGHTS = Path(__file__).parent / "weights"
-"""Folder of the weights that come with the package."""
 _FOREIGN = (
     f"It can do anything on this machine: load it, with {option('trust', True)}, only if you trust its "
     "author."
@@ -187,7 +185,7 @@ def shipped_weights(entry: ModelEntry) -> Path:
 
     Raises `MissingWeights` or `BadModel` for an installation where they are missing or damaged.
     """
-    path = WEIGHTS / (entry.shipped or "")
+    path = _weights.WEIGHTS / (entry.shipped or "")
     again = "Install napari-restore again, or give a weights file."
     if not path.is_file():
         raise MissingWeights(

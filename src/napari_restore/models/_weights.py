@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel, BadParameter, MissingWeights
+from napari_restore.models._packed import bases_in, is_packed, unpack
 
+WEIGHTS = Path(__file__).parent / "weights"
+"""Folder of the weights that come with the package."""
 RANDOM = "random:"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _USUAL = ("model", "diffusion_pytorch_model", "pytorch_model", "net_g_latest", "weights")
@@ -44,10 +47,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise MissingWeights(f"There is no weights file {path}.", "Check the path.")
     try:
         if path.suffix.lower() == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
+            return _of_safetensors(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except BadModel:
+        raise
     except pickle.UnpicklingError:
         raise BadModel(
             f"{path.name} contains more than weights and could run code.",
@@ -59,6 +62,25 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"Readable are {', '.join(SUFFIXES)}.",
         ) from error
     return _state_in(content, path.name)
+
+
+def _of_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        state = {name: file.get_tensor(name) for name in file.keys()}
+    if not is_packed(metadata):
+        return state
+    state = unpack(state, path.name)
+    for prefix, base, digest in bases_in(metadata, path.name, (path.parent, WEIGHTS)):
+        if sha256_of_file(base) != digest:
+            raise BadModel(
+                f"{path.name} takes weights of {base.name}, and the one at hand is another.",
+                "Use the version of napari-restore that it comes from.",
+            )
+        state |= {prefix + name: tensor for name, tensor in read_state(base).items()}
+    return state
 
 
 def weights_in(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from ._cache import (
     settle_members,
 )
 from ._cards import ENTRIES
-from ._config import SMALL, AnDehazeConfig, kept_tokens, operations, sizes_of_small, with_context
+from ._config import SMALL, AnDehazeConfig, kept_tokens, operations, sizes_of_small
 from ._guided import THINNEST, brightest, inverted, transmission_of
 from ._model import AnDehazeFormer, make_small
 from ._sphere import ChannelScale, SphereLinear, renormalise, unit
@@ -57,5 +57,4 @@ __all__ = [
     "unit",
     "window_at",
     "windows_of",
-    "with_context",
 ]

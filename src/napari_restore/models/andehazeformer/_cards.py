@@ -58,7 +58,7 @@ SMALL = ModelCard(
     precisions=("float32", "bfloat16", "float16"),
     needs_weights=True,
     parameters=(AMOUNT, RHO, RETENTION, ETA, CACHE_TOKENS, SELECTION),
-    weights_sha256="4ac2b88e0a9e0ed9ee21f14fe795968e989e967ef8a2be01fab9b83ed39bd74b",
+    weights_sha256="9c5731d897a47522bc2f38aaf6eb6e2be76f598531e209e9ce62b60728f00876",
     source="anDehazeFormer (Wang and others, arXiv 2505.14010); sizes of our own, and our reading "
     "where no text or code is public",
     trained_on="482 images under free licences, under synthetic haze "
@@ -74,7 +74,6 @@ ENTRIES = (
         SMALL,
         f"{_HERE}._model:make_small",
         sizes=f"{_HERE}._config:sizes_of_small",
-        rename=f"{_HERE}._config:with_context",
         shipped="andehazeformer-small.safetensors",
     ),
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from napari_restore.models._weights import other_network
-from napari_restore.models.atmosphere import sizes_of_context, with_shipped
+from napari_restore.models.atmosphere import sizes_of_context
 
 BANDS = 3
 PLANES = 2 * BANDS + 1
@@ -86,15 +86,6 @@ def kept_tokens(candidates: int, share: float, most: int) -> int:
     """Return how many of so many candidates a cache keeps: ⌈share · N⌉, at most `most`."""
     # The nearest whole number first: 0.6 · 5 is 3.0000000000000004 in some orders of products.
     return min(math.ceil(round(share * candidates, 6)), most, candidates)
-
-
-def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict with the atmosphere network, where the estimator has no dark channel.
-
-    See `with_shipped`.
-    """
-    is_guided = "estimator.wide.weight" in state and "estimator.dark.0.weight" not in state
-    return with_shipped(state, needs=is_guided)
 
 
 def sizes_of_small(state: Mapping[str, Tensor]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from ._model import (
     with_light_skies,
 )
 from ._network import Estimate, ResidualBlock, sizes_of
-from ._part import sizes_of_context, takes_planes, with_shipped
+from ._part import sizes_of_context
 from ._restraint import TOLERANCE, guarded_green, magenta, restrained, sure_colours
 from ._small import small, small_overview
 from ._spline import BilinearSampler, guided, smooth
@@ -43,7 +43,5 @@ __all__ = [
     "small_overview",
     "smooth",
     "sure_colours",
-    "takes_planes",
     "with_light_skies",
-    "with_shipped",
 ]

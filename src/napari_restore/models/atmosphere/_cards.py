@@ -25,7 +25,7 @@ ATMOSPHERE = ModelCard(
     maps=("transmission", "airlight"),
     transmission_wavelength=550.0,
     needs_weights=True,
-    weights_sha256="0e9a75789633b02e17ec89a50ffbae0243181dd0a4664aebffb955562f15de94",
+    weights_sha256="92d7b2cbad4b25665da960a6fe0e1c48a6ae16237391d6bf33f562d5f286d36f",
     parameters=(
         AMOUNT,
         Parameter("t0", 0.1, "smallest transmission", 0.05, 1.0),
@@ -50,7 +50,7 @@ AERIAL = replace(
     "sensor always sees, and what bands are compared by.",
     recommended_for=("aerial",),
     scenes=("aerial",),
-    weights_sha256="efbe4376885deecee382aee027cfe778af66f1537686454c2c35e2d7116aaa38",
+    weights_sha256="19e316f49e11857ecc477064dd4bf24ec6c050199f3660ff0f5acfac3e9edeff",
     trained_on="115 images under free licences, under synthetic haze (docs/models/atmosphere-aerial.md)",
     validated_on="synthetic haze only: 11 aerial scenes it never saw, three times under another "
     "spectrum of haze: 2.5 dB more than the dark channel prior; clear scenes of 16 bit stay as "

@@ -1,10 +1,9 @@
 from ._cards import ENTRIES
-from ._network import STRIDE, HazeUNet, halo_of, with_context
+from ._network import STRIDE, HazeUNet, halo_of
 
 __all__ = [
     "ENTRIES",
     "STRIDE",
     "HazeUNet",
     "halo_of",
-    "with_context",
 ]

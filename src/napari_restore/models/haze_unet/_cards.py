@@ -24,7 +24,7 @@ HAZE_UNET = ModelCard(
     bfloat16_error=1.0,
     parameters=(AMOUNT,),
     needs_weights=True,
-    weights_sha256="02b8e40cb1d28d9f837a72d62f80bfef1b52fa80337b0b1a060ab159f275e32a",
+    weights_sha256="cf920535363c58c1b49b55c69536efe5377720ae614844b475069ba656d752e4",
     source="U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) on cells of 2 × 2 pixels",
     trained_on="110 images under free licences, under synthetic haze (docs/models/haze-unet.md)",
     validated_on="synthetic haze only: 16 scenes of sources it never saw, under eight kinds of haze "
@@ -40,7 +40,6 @@ ENTRIES = (
         HAZE_UNET,
         f"{_HERE}._network:make",
         sizes=f"{_HERE}._network:sizes_of",
-        rename=f"{_HERE}._network:with_context",
         shipped="haze-unet.safetensors",
     ),
 )

@@ -21,8 +21,6 @@ from napari_restore.models.atmosphere import (
     ResidualBlock,
     context_tensors,
     sizes_of_context,
-    takes_planes,
-    with_shipped,
 )
 
 BANDS, SEEN = 3, 7
@@ -123,11 +121,6 @@ def make(
     card: ModelCard, width: int = 16, blocks: int = 2, context: int = 0, looks: int = 2
 ) -> HazeUNet:
     return HazeUNet(card, width, blocks, context, looks)
-
-
-def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict with the atmosphere network that it depends on; see `with_shipped`."""
-    return with_shipped(state, needs=takes_planes(state, "stem.weight", SEEN))
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:

@@ -107,7 +107,7 @@ DENOISE = replace(
     "and texture.",
     task="denoise",
     recommended_for=("aerial", "natural"),
-    weights_sha256="47ec67d45a57c28fc9bcc94fac8d91ada94a63d1049415f6426708f46448a5e3",
+    weights_sha256="76512cdb142fdcf6b6f971a872d05ffd2a4fc8871ab9dd91a3e2f6c79cc0935d",
     weights_note="",
     trained_on="745 images under free licences, under Gaussian noise and synthetic noise of cameras "
     "(docs/models/hint-small-denoise.md)",
@@ -124,7 +124,7 @@ LOWLIGHT = replace(
     title="HINT, small, low light",
     summary="Removes the noise of pictures that were taken in too little light, and brightens them.",
     task="lowlight",
-    weights_sha256="532a0c4d4972cac2727a65ab70ca574a9cc557241e3fbfe98208a05b0122d4c3",
+    weights_sha256="15e42a11af456cf7c8fecfdd16a2f419b3dc8e869d4f4d50cdce3a6bb2cc225b",
     weights_note="",
     trained_on="1664 images under free licences, as they are and made 2 to 30 times darker, half of "
     "these with synthetic noise of cameras (docs/models/hint-small-lowlight.md)",

@@ -5,7 +5,7 @@ from ._config import FAST, LITE, PAPER, RELEASED, SMALL, InfDehazeConfig
 from ._head import AIRLIGHT, DETAIL, FADE, HazeHead, restored, spline
 from ._ibssa import IBSSA, FullAttention, HeadwiseAttention
 from ._network import Decoder, Encoder, InfDehaze
-from ._release import renamed, sizes_of, sizes_of_small, with_context
+from ._release import renamed, sizes_of, sizes_of_small
 from ._rows import column_of, kept_of, output_of, outputs_of, row_of
 from ._sfca import HEADS, INNER, SpatialFrequencyAttention, frequency_bands, radii
 from ._stages import PatchEmbed, PatchExpand, PatchMerging
@@ -58,5 +58,4 @@ __all__ = [
     "sizes_of",
     "sizes_of_small",
     "spline",
-    "with_context",
 ]

@@ -34,7 +34,7 @@ SMALL = replace(
     placed=True,
     bfloat16_error=1.0,
     parameters=(AMOUNT,),
-    weights_sha256="fe155ba2e6bedf2565f7e125118ae2bd4755b0ddc08207b5a8d01d897d5de8dc",
+    weights_sha256="828e11cde47ce300cc5bb55668f718072346dfbb6333adfdee97e125fd9642ce",
     source="Inf-Dehaze, whose supplement describes the parts; sizes, context and head of our own",
     trained_on="110 images under free licences, under synthetic haze "
     "(docs/models/inf-dehaze-small.md)",
@@ -72,7 +72,7 @@ FAST = replace(
     source="Inf-Dehaze, the fast variant of its supplement",
     attention=("band", "sparse", "routing"),
 )
-RENAME = {"lite": f"{_HERE}._release:renamed", "small": f"{_HERE}._release:with_context"}
+RENAME = {"lite": f"{_HERE}._release:renamed"}
 
 
 def _entry(card: ModelCard, name: str) -> ModelEntry:

@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from napari_restore.models._weights import other_network
-from napari_restore.models.atmosphere import sizes_of_context, takes_planes, with_shipped
+from napari_restore.models.atmosphere import sizes_of_context
 from napari_restore.models.inf_dehaze._config import (
     BANDS,
     FAST,
@@ -69,11 +69,6 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if attention == "ibssa"
     }
     return directions | {_our_name(name): tensor for name, tensor in needed.items()}
-
-
-def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict of `small` with the atmosphere network; see `with_shipped`."""
-    return with_shipped(state, needs=takes_planes(state, "encoder.embed.weight", SEEN))
 
 
 def _our_name(name: str) -> str:

@@ -76,7 +76,7 @@ SMALL = replace(
     title="IPL, small",
     summary="All parts of IPL in a network that an ordinary processor can train and run; it mixes all "
     "three frames instead of brightening the medium one.",
-    weights_sha256="19853ef70282ee52d0fd22838954225b93dc3cf4c44db7db90b1ec65b3043abc",
+    weights_sha256="5bceb64fb39f03538c3ce86791d4d636d9d111b2556633cb8fd17d3b2440f66e",
     weights_note="",
     trained_on="482 images under free licences, made brackets with noise and motion "
     "(docs/models/ipl.md)",

@@ -1,0 +1,149 @@
+"""Weights in less space: bytes by significance, whole numbers with a scale, tensors of another file.
+
+A packed .safetensors file says ``packed`` in its metadata. Of a tensor X it holds
+
+- ``X`` as it is; or
+- ``low.X`` and ``high.X``, uint8 of the shape of X: the bytes of its float16 values. The high ones
+  repeat themselves, so that a wheel, a zip file, stores them in two thirds of their size; or
+- ``low.X`` (and ``high.X``) with ``scale.X``, float32 (rows,): the bytes of signed whole numbers of
+  one or two bytes, each row of X over its first axis times its scale.
+
+``bases`` in the metadata is JSON, ``{PREFIX: {"file": NAME, "sha256": DIGEST}}``: all tensors of
+the file NAME belong to these weights, too, with PREFIX before their names. So the digest of a
+file identifies all of its weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from napari_restore.errors import BadModel
+
+State: TypeAlias = Mapping[str, Tensor]
+LOW, HIGH, SCALE = "low.", "high.", "scale."
+PACKED, BASES = "packed", "bases"
+ONE_BYTE, TWO_BYTES = 127, 511
+"""Largest whole numbers. Of two bytes nine bits are used: more would not be seen in results."""
+
+
+def is_packed(metadata: Mapping[str, str] | None) -> bool:
+    """Return whether the metadata are those of a packed file."""
+    return bool(metadata) and PACKED in (metadata or {})
+
+
+def pack(state: State, one_byte: int = 0, two_bytes: int = 0) -> dict[str, Tensor]:
+    """Return float16 tensors in their stored form.
+
+    Matrices of at least `one_byte` values become whole numbers of one byte, those of at least
+    `two_bytes` of two; 0: none. All others come back equal to the bit.
+    """
+    made: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        size = tensor.numel() if tensor.ndim > 1 else 0
+        if one_byte and size >= one_byte:
+            made |= _in_numbers(name, tensor, ONE_BYTE)
+        elif two_bytes and size >= two_bytes:
+            made |= _in_numbers(name, tensor, TWO_BYTES)
+        elif tensor.dtype == torch.float16:
+            made |= _in_bytes(name, tensor.contiguous().view(torch.int16))
+        else:
+            made[name] = tensor
+    return made
+
+
+def unpack(stored: State, name: str) -> dict[str, Tensor]:
+    """Return the tensors that the stored ones of the file `name` stand for; raises `BadModel`."""
+    made: dict[str, Tensor] = {}
+    for key, tensor in stored.items():
+        if key.startswith(LOW):
+            own = key.removeprefix(LOW)
+            try:
+                made[own] = _joined(tensor, stored.get(HIGH + own), stored.get(SCALE + own))
+            except (RuntimeError, ValueError, TypeError):
+                raise BadModel(f"{name} has no readable {own}.", "The file is damaged.") from None
+        elif not key.startswith((HIGH, SCALE)):
+            made[key] = tensor
+    return made
+
+
+def bases_in(
+    metadata: Mapping[str, str] | None, name: str, folders: Iterable[Path]
+) -> Iterator[tuple[str, Path, str]]:
+    """Yield prefix, path and sha256 of the files whose tensors belong to those of the file `name`.
+
+    They lie in one of `folders`, the first that has them. Raises `BadModel`.
+    """
+    text = (metadata or {}).get(BASES)
+    if text is None:
+        return
+    places = list(folders)
+    for prefix, file, digest in _read_bases(text, name):
+        found = [folder / file for folder in places if (folder / file).is_file()]
+        if not found:
+            raise BadModel(
+                f"{name} takes weights of {file}, which is missing.", f"Put {file} beside it."
+            )
+        yield prefix, found[0], digest
+
+
+def pack_metadata(bases: Mapping[str, Path], digest_of: Callable[[Path], str]) -> dict[str, str]:
+    """Return the metadata of a packed file that takes the tensors of `bases`, by prefix."""
+    said = {
+        prefix: {"file": path.name, "sha256": digest_of(path)} for prefix, path in bases.items()
+    }
+    return {PACKED: "1"} | ({BASES: json.dumps(said, sort_keys=True)} if said else {})
+
+
+def _read_bases(text: str, name: str) -> list[tuple[str, str, str]]:
+    try:
+        bases = [(key, str(b["file"]), str(b["sha256"])) for key, b in json.loads(text).items()]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        bases = []
+    # A file that somebody sent must not name another one elsewhere.
+    if not bases or any(PurePath(file).name != file or "\\" in file for _, file, _ in bases):
+        raise BadModel(f"{name} does not say whose weights it takes.", "The file is damaged.")
+    return bases
+
+
+def _in_bytes(name: str, values: Tensor, scale: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the bytes of int16 or int8 values, and their scale."""
+    parts = values.flatten().view(torch.uint8).view(*values.shape, values.element_size())
+    made = {start + name: parts[..., n].contiguous() for n, start in _STARTS[: parts.shape[-1]]}
+    return made if scale is None else made | {SCALE + name: scale}
+
+
+_STARTS = ((0, LOW), (1, HIGH))
+
+
+def _in_numbers(name: str, tensor: Tensor, largest: int) -> dict[str, Tensor]:
+    rows = tensor.float().flatten(1)
+    scale = rows.abs().amax(1) / largest
+    scale[scale == 0] = 1.0
+    numbers = (rows / scale[:, None]).round().clamp(-largest, largest)
+    dtype = torch.int8 if largest == ONE_BYTE else torch.int16
+    return _in_bytes(name, numbers.view(tensor.shape).to(dtype).contiguous(), scale)
+
+
+def _joined(low: Tensor, high: Tensor | None, scale: Tensor | None) -> Tensor:
+    """Return the values whose bytes these are; raises one of torch's errors where they do not fit."""
+    sizes = [(low.shape, torch.uint8)] * (1 if high is None else 2)
+    if [(part.shape, part.dtype) for part in (low, high) if part is not None] != sizes:
+        raise ValueError
+    if high is None:
+        if scale is None:
+            raise ValueError
+        numbers = low.view(torch.int8)
+    else:
+        both = torch.stack((low, high), -1)
+        numbers = both.view(torch.int16)[..., 0]
+        if scale is None:
+            return numbers.contiguous().view(torch.float16)
+    if scale.shape != low.shape[:1] or scale.dtype != torch.float32:
+        raise ValueError
+    return numbers.float() * scale.view(-1, *[1] * (low.ndim - 1))

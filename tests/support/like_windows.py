@@ -1,0 +1,120 @@
+"""A process that lacks what Windows lacks, for tests that run elsewhere; to be imported first of all.
+
+The libraries are loaded as they are, then the modules and names of POSIX go, `sys.platform` says
+``win32``, and a file that is open in this process can be neither removed nor replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: F401
+import concurrent.futures  # noqa: F401
+import importlib
+import mmap
+import multiprocessing.spawn  # noqa: F401
+import os
+import signal
+import subprocess  # noqa: F401
+import sys
+import tempfile
+import types
+
+LIBRARIES = (
+    "dask.array", "imagecodecs", "lazy_loader", "numcodecs", "numpy", "PIL.Image", "platformdirs", "psutil",
+    "pydantic", "rasterio", "rasterio.warp", "rawpy", "safetensors.torch", "tifffile", "torch", "tqdm", "zarr",
+    "captum.attr", "distributed", "matplotlib.pyplot", "obstore", "onnx", "onnxruntime", "skimage", "sklearn",
+    "torch.export", "urllib.request", "xarray", "zarr.storage", "rasterio.vrt", "rasterio.features", "scipy.ndimage",
+    "scipy.fft", "torch.utils.data", "torch.onnx", "OpenEXR", "pi_heif", "pyogrio", "napari", "magicgui", "qtpy.QtWidgets", "superqt", "napari._qt",
+    "napari.layers", "vispy.scene", "napari.qt.threading",
+)  # fmt: skip
+MODULES = (
+    "fcntl",
+    "resource",
+    "pwd",
+    "grp",
+    "termios",
+    "tty",
+    "pty",
+    "readline",
+    "syslog",
+    "spwd",
+    "crypt",
+)
+NAMES = {
+    os: (
+        "getuid geteuid getgid getegid getgroups fork forkpty nice sched_getaffinity sched_setaffinity "
+        "posix_fadvise posix_fallocate pread preadv pwrite pwritev readv writev killpg getpgid getpgrp setsid "
+        "setpgid sync fdatasync uname getloadavg mkfifo chown lchown fchown fchmod "
+        "getpriority setpriority wait waitid WNOHANG O_DIRECTORY O_CLOEXEC O_NOFOLLOW O_SYNC O_DSYNC "
+        "O_NONBLOCK O_TMPFILE O_DIRECT sendfile copy_file_range memfd_create getxattr setxattr listxattr "
+        "register_at_fork confstr sysconf posix_spawn"
+    ),
+    signal: "SIGKILL SIGHUP SIGUSR1 SIGUSR2 SIGALRM SIGPIPE SIGCHLD SIGSTOP pthread_kill pthread_sigmask alarm setitimer sigwait",
+    mmap: "MAP_ANONYMOUS MAP_ANON MAP_PRIVATE MAP_SHARED PROT_READ PROT_WRITE MADV_DONTNEED MADV_SEQUENTIAL",
+}  # fmt: skip
+
+
+class msvcrt(types.ModuleType):
+    """Locks of bytes as Windows has them: of a process, and exclusive."""
+
+    LK_LOCK, LK_NBLCK, LK_UNLCK = 1, 2, 0
+
+    @staticmethod
+    def locking(handle: int, mode: int, size: int) -> None:
+        try:
+            _flock(handle, _LOCK)
+        except BlockingIOError as error:
+            raise PermissionError(13, "Permission denied") from error
+
+
+def _open_files() -> set[tuple[int, int]]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            status = os.stat(f"/proc/self/fd/{name}")
+        except OSError:
+            continue
+        found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _refuse_open(function, count):
+    def checked(*args, **kwargs):
+        # Descriptors of folders are those of `shutil.rmtree`.
+        if not {"dir_fd", "src_dir_fd"} & kwargs.keys():
+            opened = _open_files()
+            for path in args[:count]:
+                try:
+                    status = os.lstat(path)
+                except OSError:
+                    continue
+                if (status.st_dev, status.st_ino) in opened:
+                    refused.append(os.fspath(path))
+                    raise PermissionError(13, "The process cannot access the file", os.fspath(path))
+        return function(*args, **kwargs)
+
+    return checked
+
+
+refused: list[str] = []
+"""Files that were open when they were to be removed or replaced."""
+
+for name in LIBRARIES:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        pass
+import fcntl  # noqa: E402
+
+_flock, _LOCK = fcntl.flock, fcntl.LOCK_EX | fcntl.LOCK_NB
+for name in MODULES:
+    sys.modules[name] = None
+for module, names in NAMES.items():
+    for name in names.split():
+        if hasattr(module, name):
+            delattr(module, name)
+sys.modules["msvcrt"] = msvcrt("msvcrt")
+for name, count in (("replace", 2), ("rename", 2), ("unlink", 1), ("remove", 1)):
+    setattr(os, name, _refuse_open(getattr(os, name), count))
+# There a temporary file has a name until it is closed.
+tempfile.TemporaryFile = tempfile.NamedTemporaryFile
+sys.platform = "win32"
