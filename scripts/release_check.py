@@ -56,7 +56,7 @@ def run(command: tuple[str, ...]) -> bool:
 
 def main() -> int:
     failed = [command[0] for command in CHECKS if not run(command)]
-    print(f"failed: {', '.join(failed)}" if failed else f"all {len(CHECKS)} checks passed")
+    print(f"failed: {', '.join(failed)}" if failed else "all checks that are installed passed")
     return 1 if failed else 0
 
 
