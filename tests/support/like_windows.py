@@ -66,6 +66,14 @@ class msvcrt(types.ModuleType):
             raise PermissionError(13, "Permission denied") from error
 
 
+class _Mapped(mmap.mmap):
+    """A memory map without advice."""
+
+    @property
+    def madvise(self):
+        raise AttributeError("madvise")
+
+
 def _open_files() -> set[tuple[int, int]]:
     found = set()
     for name in os.listdir("/proc/self/fd"):
@@ -112,6 +120,7 @@ for module, names in NAMES.items():
     for name in names.split():
         if hasattr(module, name):
             delattr(module, name)
+mmap.mmap = _Mapped
 sys.modules["msvcrt"] = msvcrt("msvcrt")
 for name, count in (("replace", 2), ("rename", 2), ("unlink", 1), ("remove", 1)):
     setattr(os, name, _refuse_open(getattr(os, name), count))

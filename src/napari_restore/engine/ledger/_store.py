@@ -354,7 +354,9 @@ class ResultStore:
         """Continue reading at `path`, the folder's new name."""
         self._arrays = open_arrays(path, self.header)
         for mark in path.glob("in-use.*"):
-            mark.unlink(missing_ok=True)
+            # Windows keeps a file that is open.
+            with contextlib.suppress(PermissionError):
+                mark.unlink(missing_ok=True)
         self.path = path
 
     def close(self) -> None:

@@ -61,9 +61,12 @@ def write(job: ExportJob, path: Path) -> None:
             # The only way to store a georeference with PNG and JPEG.
             aside.replace(path.with_name(path.name + ".aux.xml"))
     finally:
-        for left in (plain, encoded):
-            left.unlink(missing_ok=True)
-            left.with_name(left.name + ".aux.xml").unlink(missing_ok=True)
+        # After an error the memory map may still be open, and Windows removes no open file: that must
+        # not hide the error.
+        with contextlib.suppress(PermissionError):
+            for left in (plain, encoded):
+                left.with_name(left.name + ".aux.xml").unlink(missing_ok=True)
+                left.unlink(missing_ok=True)
 
 
 def check(job: ExportJob, path: Path) -> None:
