@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from napari_restore._heap import release_freed_memory
 from napari_restore.engine import Phase
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BudgetTooSmall, DiskFull
@@ -115,9 +116,13 @@ def set_up(
 def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> Integral | ExplainerMap:
     """Compute the map of a method; events go to `emit`, partial maps of a path to `watch`."""
     explainer = setup.request.method.explainer
-    if explainer is None:
-        return _integrate(setup, emit, watch)
-    return _explain(setup, explainer, emit)
+    try:
+        if explainer is None:
+            return _integrate(setup, emit, watch)
+        return _explain(setup, explainer, emit)
+    finally:
+        # What follows has other sizes.
+        release_freed_memory()
 
 
 def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> Integral:
