@@ -32,6 +32,8 @@ ASKED: dict[str, Any] = {
 }
 NEEDS_WHOLE = ("ffa-net", "nafnet", "restormer", "retinexformer", "dehazeformer", "astv2")
 NARROWER = {"ffa-net": {"width": 16}}
+ROUNDING = {"restormer": 2e-3}
+"""Where more than 1e-5: captum's own map in float32 is 6.5e-4 off its map in float64."""
 Pixels = npt.NDArray[np.float32]
 
 
@@ -91,9 +93,9 @@ def test_integrated_gradients_are_those_of_captum(name: str, tmp_path: Path) -> 
     model, pixels = loaded(name, tmp_path), picture()
     expected = by_captum(model, pixels)
     found = nr.attribute(pixels, model, **ASKED)
-    assert difference(found, expected) <= 1e-5
+    assert difference(found, expected) <= ROUNDING.get(name, 1e-5)
     if name not in NEEDS_WHOLE:
         return
     swept = nr.attribute(pixels, cut_into_sweeps(model), context_gradient="through", **ASKED)
     assert swept.record["attribution"]["context"]["used"] == "through"
-    assert difference(swept, expected) <= 1e-5
+    assert difference(swept, expected) <= ROUNDING.get(name, 1e-5)
