@@ -44,6 +44,7 @@ def test_on_disk_it_is_the_same(
         (_attribution_run, "SMALL", 0),
         (_attribution, "LARGEST", 0),
         (_sums, "ROWS", 128),
+        (_sums, "COLUMNS", 96),
     ):
         monkeypatch.setattr(module, name, value)
     large = ask(tmp_path, **options)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
@@ -381,8 +383,11 @@ def _lazy(attribution: Attribution) -> Any:
     array: Any = dask.array
     delayed: Any = dask.delayed  # type: ignore[attr-defined]
     bands = attribution.total.bands
-    strips = [
-        array.from_delayed(delayed(attribution.read)(strip), (*strip.shape, bands), np.float32)
-        for strip in attribution.total.strips()
+    rows = [
+        [
+            array.from_delayed(delayed(attribution.read)(strip), (*strip.shape, bands), np.float32)
+            for strip in strips
+        ]
+        for _, strips in groupby(attribution.total.strips(), key=attrgetter("y0"))
     ]
-    return array.concatenate(strips, axis=0)
+    return array.concatenate([array.concatenate(strips, axis=1) for strips in rows], axis=0)

@@ -108,9 +108,8 @@ class Segments:
         flat, size = self.numbers, self.count + 1
         shares = np.zeros(size)
         for strip in total.strips():
-            rows, _ = strip.within(self.region)
-            signed = total.finite(strip).sum(axis=0)
-            shares += np.bincount(flat[rows].ravel(), signed.ravel(), minlength=size)
+            signed, numbers = total.finite(strip).sum(axis=0), flat[strip.within(self.region)]
+            shares += np.bincount(numbers.ravel(), signed.ravel(), minlength=size)
         pixels = np.bincount(flat.ravel(), minlength=size)
         y, x = np.ogrid[: flat.shape[0], : flat.shape[1]]
         centres = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from napari_restore._heap import release_freed_memory
 from napari_restore.engine import Note, Phase
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BudgetTooSmall, DiskFull
@@ -117,9 +118,13 @@ def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> Integral | Exp
     if setup.segments is not None and (note := setup.segments.note(setup.run.box)):
         emit(Note(note))
     explainer = setup.request.method.explainer
-    if explainer is None:
-        return _integrate(setup, emit, watch)
-    return _explain(setup, explainer, emit)
+    try:
+        if explainer is None:
+            return _integrate(setup, emit, watch)
+        return _explain(setup, explainer, emit)
+    finally:
+        # What follows has other sizes.
+        release_freed_memory()
 
 
 def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> Integral:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
-ROWS = 512
-"""Rows of the map that are read together."""
+ROWS, COLUMNS = 512, 2048
+"""Rows and columns of the map that are read together."""
 
 
 class FolderLease(Protocol):
@@ -63,17 +63,17 @@ class Summed:
         return np.nan_to_num(self.read(box), nan=0, posinf=0, neginf=0)
 
     def strips(self) -> Iterator[Region]:
-        """Yield the region in strips of `ROWS` rows."""
+        """Yield the region in strips of `ROWS` rows and at most `COLUMNS` columns."""
         region = self.region
         for top in range(region.y0, region.y1, ROWS):
-            yield Region(top, region.x0, min(region.y1, top + ROWS), region.x1)
+            for left in range(region.x0, region.x1, COLUMNS):
+                yield Region(top, left, top + ROWS, left + COLUMNS).intersect(region)
 
     def magnitude(self) -> npt.NDArray[np.float32]:
         """Return |Σ over bands|, (h, w) float32, of those that are finite."""
         values = np.empty(self.region.shape, np.float32)
         for strip in self.strips():
-            rows, _ = strip.within(self.region)
-            values[rows] = np.abs(self.finite(strip).sum(axis=0))
+            values[strip.within(self.region)] = np.abs(self.finite(strip).sum(axis=0))
         return values
 
     def not_finite(self) -> int:
