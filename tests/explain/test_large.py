@@ -43,6 +43,7 @@ def test_on_disk_it_is_the_same(
     for module, name, value in (
         (_attribution_run, "SMALL", 0),
         (_attribution, "LARGEST", 0),
+        (_attribution, "STRIP", 1000),
         (_sums, "ROWS", 128),
         (_sums, "COLUMNS", 96),
     ):
@@ -63,6 +64,10 @@ def test_on_disk_it_is_the_same(
     np.testing.assert_array_equal(opened.map.compute(), large.map.compute())
     assert opened.record == large.record and opened.overview.corner == (8, 0)
     np.testing.assert_array_equal(opened.overview.values, shares.values)
+    for name in ("map.npy", "map.npz"):
+        read = np.load(large.save(tmp_path / name))
+        array = read if name == "map.npy" else read["map"]
+        np.testing.assert_array_equal(array, large.map.compute())
     out = large.save(tmp_path / "map.tif")
     with rasterio.open(out) as written:
         assert np.allclose(written.read(1), small.map.sum(axis=2), atol=1e-7)

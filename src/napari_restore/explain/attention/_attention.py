@@ -20,7 +20,7 @@ from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps, Query
 from napari_restore.explain.attention._measures import NUMBERS, SUMMARY_COLUMNS, summary_rows
 from napari_restore.explain.attention._redundancy import Matrix
 from napari_restore.explain.attention._session import ALL
-from napari_restore.explain.attribution import write_file, zipped
+from napari_restore.explain.attribution import write_arrays, write_file
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, html_of, write_image
 from napari_restore.models import RANDOM_WEIGHTS
 
@@ -122,9 +122,11 @@ class Attention:
         """
         target = Path(path)
         suffix = target.suffix.lower()
-        if suffix in (TABLE, ARRAYS):
-            content = _table(COLUMNS, self.rows()) if suffix == TABLE else self._npz()
-            written = write_file(target, content, overwrite=bool(options.get("overwrite")))
+        overwrite = bool(options.get("overwrite"))
+        if suffix == TABLE:
+            written = write_file(target, _table(COLUMNS, self.rows()), overwrite=overwrite)
+        elif suffix == ARRAYS:
+            written = write_arrays(target, self._arrays(), overwrite=overwrite)
         else:
             written = self._save_raster(target, self._raster_maps(layer), head, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
@@ -170,7 +172,7 @@ class Attention:
             for head in heads:
                 yield {"query": each.query.name or number, **place, **site, **head}
 
-    def _npz(self) -> bytes:
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays: dict[str, npt.NDArray[Any]] = {}
         for number, each in enumerate(self.queries):
             for name, maps in each.maps.items():
@@ -183,7 +185,7 @@ class Attention:
         arrays |= {f"{name}/redundancy": matrix for name, matrix in self.redundancy.items()}
         record = {name: self.record[name] for name in RECORDED if name in self.record}
         arrays["record"] = np.array(json.dumps(record))
-        return zipped(arrays)
+        return arrays
 
     def save_effects(
         self, path: str | Path, *, layer: str, head: str = ALL, **options: Unpack[SaveOptions]

@@ -15,7 +15,7 @@ from ._figure_file import (
     wrapped_caption,
     write_caption,
 )
-from ._files import write_file, zipped
+from ._files import write_arrays, write_file
 from ._measures import RINGS, area, beyond, contribution_area, diffusion_index, rings
 from ._methods import method_of
 from ._objectives import derivative, objective_of
@@ -67,7 +67,7 @@ __all__ = [
     "predicted_seconds",
     "rings",
     "wrapped_caption",
+    "write_arrays",
     "write_caption",
     "write_file",
-    "zipped",
 ]

@@ -539,6 +539,9 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
             name: (1 - overview_share) * rings[name] + overview_share * overview_rings[name]
             for name in rings
         }
+    near = _measures.diffusion_index(mass[window.within(run.region)])
+    index, area = _measures.spread(mass)
+    del mass
     clear = setup.clear
     record: dict[str, Any] = {
         "method": method.name,
@@ -568,12 +571,9 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
             "reached": integral.is_complete,
             "recomputed_difference": _finite(integral.recomputed_difference),
         },
-        "diffusion_index": _measures.diffusion_index(mass),
-        "window": {
-            "region": list(window),
-            "diffusion_index": _measures.diffusion_index(mass[window.within(run.region)]),
-        },
-        "area_95": _measures.area(mass),
+        "diffusion_index": index,
+        "window": {"region": list(window), "diffusion_index": near},
+        "area_95": area,
         "rings": rings,
         "identity_share": run.identity(path, integral)
         if path is not None and isinstance(integral, Integral)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -19,7 +19,13 @@ from napari_restore.explain.attribution import _measures
 from napari_restore.explain.attribution._figure import EXPONENT, draw, figure_of, plot
 from napari_restore.explain.attribution._figure_file import SUFFIXES as FIGURES
 from napari_restore.explain.attribution._figure_file import WIDTH_MM, check_figure
-from napari_restore.explain.attribution._files import one_array, table_of, write_file, zipped
+from napari_restore.explain.attribution._files import (
+    Strips,
+    table_of,
+    write_array,
+    write_arrays,
+    write_file,
+)
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._stored_accumulator import opened_sum
 from napari_restore.explain.attribution._summary import summary_of
@@ -43,6 +49,8 @@ ARRAYS = (".npy", ".npz")
 SEGMENTS = ".csv"
 RECORDED = ("version", "input", "model", "extent", "context", "attribution", "versions")
 """Parts of the record that a file of arrays has: those that say what it is of."""
+STRIP = 1 << 21
+"""Values of a map that are written at a time."""
 LARGEST = 1 << 28
 """Most values of a map that is returned as an array in memory; larger ones are dask arrays."""
 REGION_TAG, IMAGE_TAG = "NAPARI_RESTORE_REGION", "NAPARI_RESTORE_IMAGE"
@@ -247,23 +255,32 @@ class Attribution:
         return draw(self, path, overwrite=bool(options.get("overwrite")))
 
     def _save_arrays(self, path: Path, options: SaveOptions) -> Path:
-        if self.region.pixels * self.total.bands > LARGEST:
-            raise BadOutput(
-                f"The map has more than {LARGEST} values, too many for {path.suffix}.",
-                "Write a raster (.tif or .zarr).",
-            )
-        content = one_array(self.map) if path.suffix.lower() == ARRAYS[0] else self._npz()
-        return write_file(path, content, overwrite=bool(options.get("overwrite")))
+        height, width = self.region.shape
+        # Not all at once: float64 and its copy are larger than the budget of a large map.
+        strips = Strips((height, width, self.total.bands), np.float32, self._rows)
+        overwrite = bool(options.get("overwrite"))
+        if path.suffix.lower() == ARRAYS[0]:
+            written = write_array(path, strips, overwrite=overwrite)
+        else:
+            written = write_arrays(path, self._arrays(strips), overwrite=overwrite)
+        self.total.deliver()
+        return written
+
+    def _rows(self) -> Iterator[npt.NDArray[np.float32]]:
+        rows = max(1, STRIP // (self.region.width * self.total.bands))
+        for top in range(self.region.y0, self.region.y1, rows):
+            bottom = min(top + rows, self.region.y1)
+            yield self.read(Region(top, self.region.x0, bottom, self.region.x1))
 
     def _save_segments(self, path: Path, options: SaveOptions) -> Path:
         overwrite = bool(options.get("overwrite"))
         check_map(path, overwrite=overwrite, segments=bool(self.segments))
         return write_file(path, table_of(self.segments).encode(), overwrite=overwrite)
 
-    def _npz(self) -> bytes:
+    def _arrays(self, strips: Strips) -> dict[str, npt.NDArray[Any] | Strips]:
         record = {name: self.record[name] for name in RECORDED if name in self.record}
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "map": self.map,
+        arrays: dict[str, npt.NDArray[Any] | Strips] = {
+            "map": strips,
             "region": np.array(self.region),
             "box": np.array(self.box),
             "record": np.array(json.dumps(record)),
@@ -272,7 +289,7 @@ class Attribution:
             arrays["overview"] = self.overview.values
             arrays["overview_corner"] = np.array(self.overview.corner)
             arrays["overview_step"] = np.array(self.overview.step)
-        return zipped(arrays)
+        return arrays
 
     def _save(self, path: Path, options: SaveOptions) -> Path:
         if self.overview is not None:

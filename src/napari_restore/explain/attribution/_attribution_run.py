@@ -40,7 +40,7 @@ VALUE_BYTES = 32
 SUM_BYTES = 8
 """Memory of the sums per value and quadrature rule."""
 MEASURE_BYTES = 9
-"""Memory of the measures per pixel of a map: its magnitude, and a sorted copy."""
+"""Memory of the measures per pixel of a map: its magnitude, and the pieces that are read."""
 OVERVIEW_BYTES = 32
 """Memory per value of an overview: the ends of its path, image and speed."""
 OPENING_BYTES = 48

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,13 +33,49 @@ def mapped_array(path: Path) -> npt.NDArray[Any]:
     return array
 
 
+class Strips(NamedTuple):
+    """An array that is written as it is read, from its first row to its last."""
+
+    shape: tuple[int, ...]
+    dtype: npt.DTypeLike
+    read: Callable[[], Iterator[npt.NDArray[Any]]]
+    """Yields its rows, some at a time."""
+
+
+Arrays: TypeAlias = Mapping[str, "npt.NDArray[Any] | Strips"]
+
+
 def write_file(target: Path, content: bytes, *, overwrite: bool) -> Path:
     """Write a file whole or not at all; raises `BadOutput`."""
+    return _write(target, lambda file: file.write(content), overwrite=overwrite)
+
+
+def write_array(target: Path, array: Strips, *, overwrite: bool) -> Path:
+    """Write a file of one array (.npy), whole or not at all; raises `BadOutput`."""
+    return _write(target, lambda file: _write_array(file, array), overwrite=overwrite)
+
+
+def write_arrays(target: Path, arrays: Arrays, *, overwrite: bool) -> Path:
+    """Write a file of arrays by name (.npz), whole or not at all; raises `BadOutput`."""
+
+    def write(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                # numpy's own files hold the time of writing.
+                entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(entry, "w", force_zip64=True) as part:
+                    _write_array(part, array)
+
+    return _write(target, write, overwrite=overwrite)
+
+
+def _write(target: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool) -> Path:
     if target.exists() and not overwrite:
         raise BadOutput(f"{target} exists.", "Choose another name, or replace it.")
     try:
-        with replacing(target) as part:
-            part.write_bytes(content)
+        with replacing(target) as part, part.open("wb") as file:
+            write(file)
     except OSError as error:
         raise BadOutput(
             f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
@@ -47,24 +83,15 @@ def write_file(target: Path, content: bytes, *, overwrite: bool) -> Path:
     return target
 
 
-def zipped(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """Return a file that `np.load` reads (.npz)."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            # numpy's own files hold the time of writing.
-            entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(entry, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
-    return content.getvalue()
-
-
-def one_array(array: npt.NDArray[Any]) -> bytes:
-    """Return a file of one array (.npy)."""
-    content = io.BytesIO()
-    np.lib.format.write_array(content, np.asanyarray(array), allow_pickle=False)
-    return content.getvalue()
+def _write_array(file: IO[bytes], array: npt.NDArray[Any] | Strips) -> None:
+    if not isinstance(array, Strips):
+        np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+        return
+    descr = np.lib.format.dtype_to_descr(np.dtype(array.dtype))
+    header = {"descr": descr, "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for part in array.read():
+        file.write(part.astype(array.dtype, copy=False).tobytes())
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> str:

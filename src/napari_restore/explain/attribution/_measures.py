@@ -26,10 +26,20 @@ def diffusion_index(mass: Floats) -> float | None:
 
     None for a map of zeros.
     """
-    largest = float(mass.max(initial=0.0))
+    return _index(np.sort(mass, axis=None))
+
+
+def spread(mass: Floats) -> tuple[float | None, int]:
+    """Return `diffusion_index` and `area`, sorting `mass` in place: a copy of a map may be a gigabyte."""
+    ordered = mass.reshape(-1)
+    ordered.sort()
+    return _index(ordered), _area(ordered)
+
+
+def _index(ordered: Floats) -> float | None:
+    largest = float(ordered[-1]) if ordered.size else 0.0
     if largest == 0:
         return None
-    ordered = np.sort(mass, axis=None)
     n = ordered.size
     weighted = total = 0.0
     # In pieces: a map may have 10⁹ pixels.
@@ -44,7 +54,11 @@ def diffusion_index(mass: Floats) -> float | None:
 
 def area(mass: Floats, share: float = AREA_SHARE) -> int:
     """Return the number of largest pixels whose sum stays below `share` of the mass (area of LAM)."""
-    ordered = np.sort(mass, axis=None)[::-1]
+    return _area(np.sort(mass, axis=None), share)
+
+
+def _area(ordered: Floats, share: float = AREA_SHARE) -> int:
+    ordered = ordered[::-1]
     goal = share * float(ordered.sum(dtype=np.float64))
     cumulated, count = 0.0, 0
     for start in range(0, ordered.size, CHUNK_VALUES) if goal else ():
