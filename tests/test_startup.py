@@ -70,11 +70,9 @@ def test_the_first_help_loads_no_command():
 
 
 def test_info_loads_what_reads_the_file():
-    loaded = loaded_after(
-        f"{MAIN}(['info', napari_restore.sample.SAMPLE])".replace(
-            "commands;", "commands, napari_restore.sample;", 1
-        )
-    )
+    from napari_restore.sample import SAMPLE
+
+    loaded = loaded_after(f"import sys; {MAIN}(sys.argv[1:])", "info", str(SAMPLE))
     assert "rasterio" in loaded
     assert loaded & (HEAVY - {"rasterio", "numpy"}) == set()
 
