@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from PIL import Image, ImageSequence
 
@@ -185,7 +186,7 @@ def declared(*groups: str) -> list[Requirement]:
 
 def test_constraints_pin_every_declared_dependency():
     pinned = pins()
-    for requirement in declared("test", "dev"):
+    for requirement in declared("test", "dev", "docs"):
         version = pinned[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), requirement
     # Any build of that torch must do, the CPU one as well as a CUDA one.
@@ -204,6 +205,27 @@ def test_the_lock_holds_the_pins_and_public_addresses():
     assert names - set(locked) == set()
     differing = {name for name, version in pins().items() if version not in locked.get(name, ())}
     assert differing == set()
+
+
+def test_the_lock_was_made_from_these_requirements():
+    """`make lock` writes it again."""
+    packages = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
+    (own,) = (package for package in packages if package["name"] == PROJECT["name"])
+
+    def listed(texts: list[str | dict[str, str]]) -> set[tuple[str, SpecifierSet]]:
+        found = [Requirement(text) for text in texts if isinstance(text, str)]
+        return {(canonicalize_name(r.name), r.specifier) for r in found if not r.extras}
+
+    def locked(entries: list[dict[str, str]]) -> set[tuple[str, SpecifierSet]]:
+        found = [e for e in entries if not e.get("extras")]
+        return {(e["name"], SpecifierSet(e.get("specifier", ""))) for e in found}
+
+    extras = list(chain(*PROJECT["optional-dependencies"].values()))
+    assert locked(own["metadata"]["requires-dist"]) == listed([*PROJECT["dependencies"], *extras])
+    groups = own["metadata"]["requires-dev"]
+    assert groups.keys() == DECLARED["dependency-groups"].keys()
+    for name, texts in DECLARED["dependency-groups"].items():
+        assert listed(texts) <= locked(groups[name]), name
 
 
 def targets(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Writes the pages of the site that are made from code: commands, Python, and files of the root.
 
 They lie in docs/reference, which git ignores. `write` replaces a page only if it has changed, so that a
-second build reads nothing anew.
+second build reads only what is new.
 """
 
 from __future__ import annotations

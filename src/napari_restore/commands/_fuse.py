@@ -46,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--output",
         required=True,
         metavar="OUT|DIR",
-        help="the file to write (.tif .zarr .png .jpg), or the folder for several brackets",
+        help="the file to write (.tif .zarr .png .jpg .webp), or the folder for several brackets",
     )
     add_bracket_options(parser)
     parser.add_argument(

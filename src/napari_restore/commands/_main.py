@@ -429,7 +429,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         "--output",
         required=True,
         metavar="OUT|DIR",
-        help="the file to write (.tif .zarr .png .jpg), or the folder for several images",
+        help="the file to write (.tif .zarr .png .jpg .webp), or the folder for several images",
     )
     add_run_options(parser)
     parser.add_argument(
