@@ -68,6 +68,7 @@ def test_a_folder_or_its_python_is_found_to_have_torch_and_this_version(
     [
         ({"restore": None}, "has no napari-restore", f"pip install napari-restore=={OWN}"),
         ({"restore": "0.0.7"}, f"has napari-restore 0.0.7; this is {OWN}", f"=={OWN}"),
+        ({"worker": "raise ValueError('size changed')"}, "size changed", f"=={OWN}"),
         ({"torch": None}, "torch cannot be imported", "pip install torch"),
         ({"torch": "raise OSError('no DLL')"}, "no DLL", "pip install torch"),
     ],
@@ -105,6 +106,19 @@ def test_a_check_that_is_cancelled_ends(environment: Callable[..., Path]) -> Non
     stop.set()
     with pytest.raises(Cancelled):
         api.check_environment(str(environment()), stop)
+
+
+@posix
+def test_a_program_that_does_not_answer_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_environments, "PATIENCE", 0.3)
+    file, mark = tmp_path / "python", tmp_path / "mark"
+    file.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(20)\nopen({str(mark)!r}, 'w')\n")
+    file.chmod(0o755)
+    with pytest.raises(InputError, match="does not answer"):
+        api.check_environment(str(file))
+    assert not mark.exists()
 
 
 # -- the child process ---------------------------------------------------------------

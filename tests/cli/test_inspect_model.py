@@ -83,6 +83,12 @@ def test_fields_of_the_card_are_options(cli: Any, scene: Path, tmp_path: Path) -
     assert (run.code, "no field 'nose'" in run.err) == (2, True)
 
 
+@pytest.mark.parametrize("given", [["--weights", "net.pth"], ["--set", "width=7"]])
+def test_weights_and_parameters_of_no_model_are_refused(cli: Any, given: list[str]) -> None:
+    run = cli("models", *given)
+    assert (run.code, "none is named" in run.err) == (2, True)
+
+
 SIZED = """
 import torch
 

@@ -76,6 +76,16 @@ def test_tensors_of_another_file_are_those_of_its_digest(tmp_path: Path) -> None
         read_state(own)
 
 
+def test_another_file_of_the_name_beside_it_does_not_hide_the_shipped_one(tmp_path: Path) -> None:
+    shipped = shipped_weights(entry_of("haze-unet"))
+    own = tmp_path / "haze-unet.safetensors"
+    own.write_bytes(shipped.read_bytes())
+    write(tmp_path / "atmosphere.safetensors", {"w": STATE["count"]})
+    read, expected = read_state(own), read_state(shipped)
+    assert read.keys() == expected.keys()
+    assert all(torch.equal(read[name], tensor) for name, tensor in expected.items())
+
+
 @pytest.mark.parametrize(
     "bases",
     [

@@ -26,19 +26,22 @@ PATIENCE = 120.0
 CHECK = """
 import json, sys
 from importlib.metadata import PackageNotFoundError, version
+own = torch = None
+broken = why = ""
 try:
     own = version("napari-restore")
     import napari_restore.commands.worker
-except (PackageNotFoundError, ImportError):
-    own = None
+except PackageNotFoundError:
+    pass
+except Exception as error:
+    broken = repr(error)
 try:
     import torch
     torch = torch.__version__
 except Exception as error:
     torch, why = None, repr(error)
-else:
-    why = ""
-found = {"version": own, "torch": torch, "why": why, "python": sys.version.split()[0]}
+python = sys.version.split()[0]
+found = {"version": own, "broken": broken, "torch": torch, "why": why, "python": python}
 print("\\n" + json.dumps(found))
 """
 """Program that says in its last line what an environment has."""
@@ -71,13 +74,18 @@ def check_environment(path: str, stop: threading.Event | None = None) -> Environ
     said = _said_by(python, stop)
     if said["version"] is None:
         raise InputError(
-            f"The environment of {python} has no napari-restore that can be imported.",
+            f"The environment of {python} has no napari-restore.",
             f"Install it there: pip install {PACKAGE}=={own}.",
         )
     if said["version"] != own:
         raise InputError(
             f"The environment of {python} has napari-restore {said['version']}; this is {own}.",
             f"Install the same there: pip install {PACKAGE}=={own}.",
+        )
+    if said["broken"]:
+        raise InputError(
+            f"napari-restore cannot be imported in the environment of {python}: {said['broken']}.",
+            f"Install it there again: pip install {PACKAGE}=={own}.",
         )
     if said["torch"] is None:
         raise InputError(
@@ -234,11 +242,13 @@ def _run(
     try:
         for text in _lines_of(said, stop, ends):
             line(text)
-        return process.wait()
+        if time.monotonic() < ends:
+            return process.wait()
     finally:
         # One that has ended is left alone.
         process.kill()
         process.wait()
+    return process.returncode
 
 
 def _read(process: subprocess.Popen[str], said: queue.SimpleQueue[str | None]) -> None:

@@ -18,7 +18,13 @@ from napari_restore.commands import _streams
 from napari_restore.commands._arguments import card_of, may_run_code
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
-from napari_restore.errors import BadModel, InputError, UnreadableImage, escape_controls
+from napari_restore.errors import (
+    BadModel,
+    BadParameter,
+    InputError,
+    UnreadableImage,
+    escape_controls,
+)
 
 
 def view(options: Namespace) -> CommandResult:
@@ -58,6 +64,11 @@ def models(options: Namespace) -> CommandResult:
     from napari_restore import api
 
     cards = {card.id: card for card in api.models()}
+    if options.id is None and (options.weights or options.set):
+        raise BadParameter(
+            "Weights and parameters are of one model, and none is named.",
+            "Name it: napari-restore models ID.",
+        )
     if options.id is None:
         data = [_fields_of(card) for card in cards.values()]
         rows = [("", "model", "task", "scope", "weights", "")]

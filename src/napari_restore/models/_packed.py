@@ -16,7 +16,7 @@ file identifies all of its weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import TypeAlias
 
@@ -73,23 +73,34 @@ def unpack(stored: State, name: str) -> dict[str, Tensor]:
 
 
 def bases_in(
-    metadata: Mapping[str, str] | None, name: str, folders: Iterable[Path]
-) -> Iterator[tuple[str, Path, str]]:
-    """Yield prefix, path and sha256 of the files whose tensors belong to those of the file `name`.
+    metadata: Mapping[str, str] | None,
+    name: str,
+    folders: Iterable[Path],
+    digest_of: Callable[[Path], str],
+) -> dict[str, Path]:
+    """Return, by prefix, the files whose tensors belong to those of the file `name`.
 
-    They lie in one of `folders`, the first that has them. Raises `BadModel`.
+    They are the first in `folders` that have the digest. Raises `BadModel`.
     """
     text = (metadata or {}).get(BASES)
     if text is None:
-        return
-    places = list(folders)
+        return {}
+    places, bases = list(folders), dict[str, Path]()
     for prefix, file, digest in _read_bases(text, name):
         found = [folder / file for folder in places if (folder / file).is_file()]
         if not found:
             raise BadModel(
                 f"{name} takes weights of {file}, which is missing.", f"Put {file} beside it."
             )
-        yield prefix, found[0], digest
+        # Weights of one's own may have the same name.
+        same = next((path for path in found if digest_of(path) == digest), None)
+        if same is None:
+            raise BadModel(
+                f"{name} takes weights of {file}, and the one at hand is another.",
+                "Use the version of napari-restore that it comes from.",
+            )
+        bases[prefix] = same
+    return bases
 
 
 def pack_metadata(bases: Mapping[str, Path], digest_of: Callable[[Path], str]) -> dict[str, str]:

@@ -73,12 +73,8 @@ def _of_safetensors(path: Path) -> dict[str, Tensor]:
     if not is_packed(metadata):
         return state
     state = unpack(state, path.name)
-    for prefix, base, digest in bases_in(metadata, path.name, (path.parent, WEIGHTS)):
-        if sha256_of_file(base) != digest:
-            raise BadModel(
-                f"{path.name} takes weights of {base.name}, and the one at hand is another.",
-                "Use the version of napari-restore that it comes from.",
-            )
+    bases = bases_in(metadata, path.name, (path.parent, WEIGHTS), sha256_of_file)
+    for prefix, base in bases.items():
         state |= {prefix + name: tensor for name, tensor in read_state(base).items()}
     return state
 
