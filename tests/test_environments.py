@@ -251,6 +251,23 @@ def test_making_is_cancelled_and_failures_leave_nothing(
     assert not folder.exists()
 
 
+@posix
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_failure_keeps_the_earlier_one(
+    fake_uv: Callable[[str], Path], tmp_path: Path, is_killed: bool
+) -> None:
+    folder = fake_uv("    sys.exit('no space left')")
+    kept = folder.with_name(f"{folder.name}.earlier") if is_killed else folder
+    kept.mkdir(parents=True)
+    (kept / "mine").touch()
+    if is_killed:
+        folder.mkdir()
+    with pytest.raises(ResourceError, match="no space left"):
+        api.make_environment(lambda text: None, None, folder)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert (folder / "mine").exists()
+
+
 def test_without_uv_one_sentence_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

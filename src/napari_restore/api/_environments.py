@@ -144,8 +144,8 @@ def make_environment(
     """Make an environment with torch and this version of napari-restore by uv; takes minutes.
 
     `emit` is called with what is being done. An earlier one in `folder`, by default
-    `environment_folder`, is replaced; after `stop` or a failure nothing is left of either. Raises
-    `ResourceError`, and `Cancelled` once `stop` is set.
+    `environment_folder`, is replaced; after `stop` or a failure it is there again. Raises
+    `ResourceError`, `InputError` where what was made does not run, and `Cancelled` once `stop` is set.
     """
     uv = uv_program()
     if uv is None:
@@ -154,24 +154,40 @@ def make_environment(
             "Install it (pip install uv), or choose an environment that you have made.",
         )
     folder = environment_folder() if folder is None else folder
-    python = str(folder / _names()[0])
+    # Scripts of an environment name its folder: the new one cannot be made beside it.
+    earlier = folder.with_name(f"{folder.name}.earlier")
+    python, is_begun = str(folder / _names()[0]), False
     try:
         emit("Making a folder …")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        # After a kill the earlier one is still aside, and what lies in the folder is unfinished.
+        _take_back(folder, earlier)
+        if folder.exists():
+            folder.rename(earlier)
+        is_begun = True
         _uv([uv, "venv", "--no-config", "--python", sys.executable, str(folder)], emit, stop)
         install = [uv, "pip", "install", "--python", python, *_requirement()]
         _uv(install, emit, stop)
         emit("Checking …")
-        return check_environment(python, stop)
+        made = check_environment(python, stop)
+        shutil.rmtree(earlier, ignore_errors=True)
+        return made
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        if is_begun:
+            shutil.rmtree(folder, ignore_errors=True)
+            _take_back(folder, earlier)
         if isinstance(error, OSError):
             raise ResourceError(
                 f"{folder} cannot be written: {error.strerror or error}.",
                 "Free space there, or choose an environment that you have made.",
             ) from error
         raise
+
+
+def _take_back(folder: Path, earlier: Path) -> None:
+    if earlier.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        earlier.rename(folder)
 
 
 def uv_program() -> str | None:
