@@ -195,7 +195,9 @@ def _read(path: str | PathLike[str], image: Image, region: Region) -> Labels:
         raise BadParameter(f"{file.name} lies outside the image.", "Check its coordinate system.")
     placed: Labels = np.empty(region.shape, raster.dtype)
     step = image.scale if image.full else 1
-    for piece in pieces_of(region, 512, 512 * 512):
+    # Of an overview a piece reads `step`² as many pixels of the raster.
+    side = max(1, 512 // step)
+    for piece in pieces_of(region, side, side * side):
         placed[piece.within(region)] = grid.nearest(piece, read, raster.dtype, step)
     return placed
 
