@@ -16,6 +16,7 @@ from torch import Tensor
 from napari_restore._replacing import replacing
 from napari_restore.errors import BadModel, RestoreError, option
 from napari_restore.models._exported import Exported
+from napari_restore.models._onnx import silent_onnxruntime
 
 GRAPHS = (".onnx", ".pt2")
 """Suffixes of the files that can be written."""
@@ -136,8 +137,7 @@ def _difference(
 ) -> float:
     """Return the largest difference of what the file makes of `tensors` from what the model made."""
     if part.suffix.lower() == ".onnx":
-        import onnxruntime
-
+        onnxruntime = silent_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(

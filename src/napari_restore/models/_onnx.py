@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from types import ModuleType
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -63,6 +65,17 @@ class Port(NamedTuple):
     name: str
     type: str
     shape: tuple[int | str | None, ...]
+
+
+def silent_onnxruntime() -> ModuleType:
+    """Import onnxruntime, which must neither write to the user's home nor send what it does.
+
+    From 1.32 on it does both on Linux, where its environment does not forbid it before the import.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return cast("ModuleType", onnxruntime)
 
 
 class OnnxFile:
@@ -147,8 +160,7 @@ class OnnxFile:
         return ""
 
     def _made(self, threads: int, slope: float) -> Any:
-        import onnxruntime
-
+        onnxruntime = silent_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         # Memory goes back after each tile: a run has a budget.

@@ -185,6 +185,8 @@ class RestorePanel(QWidget):
         self._build()
         self._connect()
         self._preferences = PreferenceLink(self.state)
+        # Where a window goes without closing its widgets, preferences must not reach what is gone.
+        self.destroyed.connect(self._preferences.leave)
         self.form.show_settings()
         self._preferences.live_changed.connect(self.bar.set_live)
         self._keys = KeyBindings(self.viewer, _actions.BOUND)
