@@ -86,8 +86,7 @@ def described(model: RestorationModel) -> DescribedModel:
 
 
 def _parts_of(found: Proposal) -> dict[str, Any]:
-    parts = {**vars(found), "model": described(found.model), "card": dict(found.card)}
-    return parts
+    return {**vars(found), "model": described(found.model), "card": dict(found.card)}
 
 
 # -- who asks ------------------------------------------------------------------------

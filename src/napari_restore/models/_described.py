@@ -26,5 +26,3 @@ class DescribedModel:
     is_swept: bool
     is_cut: bool
     """Whether it is a network cut into sweeps."""
-    measured: bool = False
-    """Whether the sizes on its card were measured, because it came without a card."""
