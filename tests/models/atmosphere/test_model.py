@@ -8,7 +8,9 @@ import torch
 
 from napari_restore.errors import BadModel
 from napari_restore.models import context_of, load, one_shot_statistics, randomise
-from napari_restore.models.atmosphere import _restraint, restrained, sizes_of
+from napari_restore.models.atmosphere import _model, _restraint, restrained, sizes_of
+from napari_restore.models.atmosphere._network import ensembled
+from napari_restore.models.atmosphere._small import small
 from napari_restore.training.haze import Haze, add_haze
 
 
@@ -21,9 +23,9 @@ def scene(height: int, width: int, seed: int = 0) -> torch.Tensor:
     return (0.8 * large + 0.2 * texture).clamp(0, 1)
 
 
-def drawn():
+def drawn(ensemble="mirror"):
     """Random weights that see some haze, as those of a start do."""
-    model = load("atmosphere", weights="random:3")
+    model = load("atmosphere", weights="random:3", parameters={"ensemble": ensemble})
     model.network.first.start([-1.5, 0.0], [0.3, 0.3, 0.3, 0.0, 2.0, 0.0], 0.002)
     model.network.second.start([0.0, 0.0], [0.0] * 6, 0.002)
     return model.requires_grad_(False)
@@ -134,13 +136,54 @@ def test_invalid_pixels_do_not_count(model):
     assert not torch.allclose(model.observe(x)["maps"], known["maps"], atol=1e-3)
 
 
-def test_the_same_pixels_are_valid_in_a_context(model):
+def test_the_same_pixels_are_valid_in_a_context():
+    # What is trained sees one orientation.
+    model = drawn("off")
     pixels = scene(128, 160)[0].permute(1, 2, 0).numpy()
     valid = np.ones((128, 160), bool)
     valid[:, :40] = False
     statistics = model.prepare(context_of(pixels, valid), np.asarray, (0, 1, 2))
     x, mask = torch.from_numpy(pixels).permute(2, 0, 1)[None], torch.from_numpy(valid)[None, None]
     assert torch.allclose(statistics["maps"], model.observe(x, mask)["maps"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "equal"),
+    [("off", ()), ("mirror", ("mirrored",)), ("all", ("mirrored", "upside down", "turned"))],
+)
+def test_a_result_follows_the_orientations_that_are_averaged(ensemble, equal):
+    model = drawn(ensemble)
+    x = scene(128, 192)
+    turns = {
+        "mirrored": lambda picture: picture.flip(3),
+        "upside down": lambda picture: picture.flip(2),
+        "turned": lambda picture: picture.transpose(2, 3).flip(3),
+    }
+    for name, turn in turns.items():
+        difference = float((model(turn(x).contiguous()) - turn(model(x))).abs().max())
+        assert (difference < 1e-5) == (name in equal), (name, difference)
+
+
+def test_gradients_are_those_of_the_mean_of_all_orientations():
+    model = drawn("all")
+    cells = _model._network_input(small(scene(128, 64), torch.ones(1, 1, 128, 64))).cells
+    features = cells.features.requires_grad_()
+
+    def gradient(estimates):
+        value = sum(e.airlight.sum() + e.presence.sum() for e in estimates) / len(estimates)
+        return torch.autograd.grad(value, features)[0]
+
+    found = gradient([ensembled(model.network, cells, (128, 64), "all")])
+    by_hand = [
+        model.network(
+            type(cells)(*((p.transpose(2, 3) if t else p).flip(axes).contiguous() for p in cells)),
+            (64, 128) if t else (128, 64),
+        )
+        for t in (False, True)
+        for axes in ((), (2,), (3,), (2, 3))
+    ]
+    assert torch.allclose(found, gradient(by_hand), atol=1e-6)
+    assert found.abs().max() > 1e-4
 
 
 def test_a_result_has_gradients_towards_its_input(model):
@@ -160,7 +203,7 @@ def test_training_sees_what_the_image_will_get(monkeypatch):
     # But for what is held back then.
     monkeypatch.setattr(_restraint, "LOST", 1.0)
     monkeypatch.setattr(_restraint, "UNSURE", (0.0, 0.0))
-    model = drawn()
+    model = drawn("off")
     x = 0.4 + 0.6 * scene(128, 192)
     later = model(x)
     model.train()

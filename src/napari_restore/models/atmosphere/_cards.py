@@ -12,6 +12,14 @@ _HERE = "napari_restore.models.atmosphere"
 THICKEST = 2.2
 """Largest optical depth: gradients grow as 1/t."""
 
+_ENSEMBLE = Parameter(
+    "ensemble",
+    "mirror",
+    "orientations of the picture whose estimates are averaged: as it is, with its mirror image, all eight",
+    choices=("off", "mirror", "all"),
+    expert=True,
+)
+"""Of the geometric self-ensemble; its cost does not grow with the picture."""
 ATMOSPHERE = ModelCard(
     id="atmosphere",
     title="Atmosphere",
@@ -30,6 +38,7 @@ ATMOSPHERE = ModelCard(
         AMOUNT,
         Parameter("t0", 0.1, "smallest transmission", 0.05, 1.0),
         Parameter("deadband", 0.03, "haze share up to which pixels stay as they are", 0.0, 0.5),
+        _ENSEMBLE,
     ),
     source="Scattering model: Koschmieder 1924; Narasimhan, Nayar, IJCV 48, 2002",
     trained_on="1605 images under free licences, under synthetic haze (docs/models/atmosphere.md)",

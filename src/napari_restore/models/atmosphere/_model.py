@@ -30,7 +30,12 @@ from napari_restore.models.atmosphere._inversion import (
     inverted,
     optical_depth,
 )
-from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork, Estimate
+from napari_restore.models.atmosphere._network import (
+    STRIDE,
+    AtmosphereNetwork,
+    Estimate,
+    ensembled,
+)
 from napari_restore.models.atmosphere._restraint import (
     colours_of,
     guarded_green,
@@ -75,6 +80,7 @@ class Atmosphere(RestorationModel):
         self.t0 = float(card.values.get("t0", 0.1))
         self.deadband = float(card.values.get("deadband", 0.03))
         self.amount = float(card.values.get("amount", 1.0))
+        self.ensemble = str(card.values.get("ensemble", "off"))
 
     @torch.no_grad()
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
@@ -111,7 +117,7 @@ class Atmosphere(RestorationModel):
 
     def _statistics_from(self, one: _NetworkInput) -> dict[str, Tensor]:
         """Return the statistics of one picture, before the restraint."""
-        seen = self.network(one.cells, one.reduced)
+        seen = ensembled(self.network, one.cells, one.reduced, self.ensemble)
         airlight = capped(seen.airlight, one.cells)
         offset = with_light_skies(seen, airlight, one.cells)
         cells = guided(offset, seen.slope, light_of(one.cells, offset.shape[2:]))

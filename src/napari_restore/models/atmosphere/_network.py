@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from torch.nn.functional import pixel_shuffle, relu_, softmax
 from napari_restore.models._layers import Pointwise
 from napari_restore.models._weights import other_network
 from napari_restore.models.atmosphere._cells import (
+    CELL,
     FEATURES,
     HIDDEN,
     Cells,
@@ -181,6 +183,17 @@ class Estimate:
     """(N,) 1 for haze that was made of display values, 0 for haze in linear light."""
 
 
+Orientation = tuple[bool, tuple[int, ...]]
+"""Whether rows and columns are exchanged, and the dimensions that are mirrored after it."""
+_MIRRORED: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
+ENSEMBLES: Mapping[str, tuple[Orientation, ...]] = {
+    "off": ((False, ()),),
+    "mirror": ((False, ()), (False, (3,))),
+    "all": tuple((exchanged, mirrored) for exchanged in (False, True) for mirrored in _MIRRORED),
+}
+"""Orientations of a picture whose estimates are averaged; those of "mirror" leave the sky above."""
+
+
 class AtmosphereNetwork(nn.Module):
     """Network with two passes: on the picture, and on the picture with the result of the first.
 
@@ -223,6 +236,55 @@ class AtmosphereNetwork(nn.Module):
             offset=estimate.offset[:, :, :height, :width],
             slope=estimate.slope[:, :, :height, :width],
         )
+
+
+def ensembled(
+    network: AtmosphereNetwork, cells: Cells, shape: tuple[int, int], ensemble: str
+) -> Estimate:
+    """Return the mean of the estimates for a picture's orientations, each turned back.
+
+    Lim et al., "Enhanced deep residual networks for single image super-resolution", CVPR workshops
+    2017, section 3.4. With gradients one orientation is kept at a time and computed again.
+    """
+    orientations = ENSEMBLES[ensemble]
+    if len(orientations) == 1:
+        one: Estimate = network(cells, shape)
+        return one
+    of_turned = _of_turned
+    if torch.is_grad_enabled():
+        # Imported here: it takes a second.
+        from torch.utils.checkpoint import checkpoint
+
+        of_turned = partial(checkpoint, _of_turned, use_reentrant=False, preserve_rng_state=False)
+    estimates = [of_turned(network, cells, orientation) for orientation in orientations]
+    height, width = (-(-s // STRIDE) for s in shape)
+    mean = {
+        part.name: torch.stack([getattr(one, part.name) for one in estimates]).mean(0)
+        for part in fields(Estimate)
+    }
+    for name in ("offset", "slope"):
+        mean[name] = mean[name][:, :, :height, :width]
+    return Estimate(**mean)
+
+
+def _of_turned(network: AtmosphereNetwork, cells: Cells, orientation: Orientation) -> Estimate:
+    """Return the estimate for turned cells on the grid of `cells`, their padding included."""
+    turned = Cells(*(_turned(plane, orientation) for plane in cells))
+    rows, columns = turned.share.shape[2:]
+    seen: Estimate = network(turned, (rows * CELL, columns * CELL))
+    offset, slope = (_turned(plane, orientation, back=True) for plane in (seen.offset, seen.slope))
+    return replace(seen, offset=offset, slope=slope)
+
+
+def _turned(plane: Tensor, orientation: Orientation, *, back: bool = False) -> Tensor:
+    """Return planes (N, C, h, w) with rows and columns exchanged, then mirrored; or `back`."""
+    exchanged, mirrored = orientation
+    if back:
+        plane = plane.flip(mirrored)
+    if exchanged:
+        plane = plane.transpose(2, 3)
+    # Convolutions of a transposed memory layout round differently.
+    return plane.contiguous() if back else plane.flip(mirrored).contiguous()
 
 
 def _estimate_of(output: PassOutput, cells: Cells) -> Estimate:
