@@ -59,6 +59,7 @@ AERIAL = replace(
     "sensor always sees, and what bands are compared by.",
     recommended_for=("aerial",),
     scenes=("aerial",),
+    parameters=(*ATMOSPHERE.parameters[:-1], replace(_ENSEMBLE, default="all")),
     weights_sha256="19e316f49e11857ecc477064dd4bf24ec6c050199f3660ff0f5acfac3e9edeff",
     trained_on="115 images under free licences, under synthetic haze (docs/models/atmosphere-aerial.md)",
     validated_on="synthetic haze only: 11 aerial scenes it never saw, three times under another "
