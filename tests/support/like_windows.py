@@ -82,7 +82,10 @@ class _Mapped(mmap.mmap):
 def _open_files() -> tuple[set[tuple[int, int]], set[str]]:
     """Device and inode of all open and mapped files, and their paths."""
     paths = {}
-    for process in ("self", *(str(child.pid) for child in psutil.Process().children(recursive=True))):
+    for process in (
+        "self",
+        *(str(child.pid) for child in psutil.Process().children(recursive=True)),
+    ):
         try:
             names = os.listdir(f"/proc/{process}/fd")
         except OSError:
