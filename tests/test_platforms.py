@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 
 SUPPORT = Path(__file__).parent / "support"
@@ -61,13 +62,24 @@ try:
     import fcntl
 except ImportError:
     print("no fcntl")
-file = open(sys.argv[1], "w")
-try:
-    os.replace(sys.argv[1], sys.argv[1] + ".new")
-except PermissionError:
-    print("refused", hasattr(os, "getuid"), sys.platform)
+os.mkdir(sys.argv[1])
+file = open(sys.argv[1] + "/b", "w+b")
+file.write(b"content")
+file.flush()
+import numpy as np
+mapped = np.memmap(sys.argv[1] + "/b", mode="r")
+for what in ("open", "mapped"):
+    for path in (sys.argv[1] + "/b", sys.argv[1]):
+        try:
+            os.replace(path, path + ".new")
+        except PermissionError:
+            print("refused", end=" ")
+    file.close()
+del mapped
+os.replace(sys.argv[1], sys.argv[1] + ".new")
+print(hasattr(os, "getuid"), sys.platform)
 """
-    assert like_windows(code, tmp_path, str(tmp_path / "a")) == "refused False win32"
+    assert like_windows(code, tmp_path, str(tmp_path / "a")) == "refused " * 4 + "False win32"
 
 
 @pytest.mark.slow
@@ -77,16 +89,18 @@ def test_commands_run_where_posix_is_missing(tmp_path: Path) -> None:
     source = tmp_path / "größe.tif"
     tifffile.imwrite(source, pixels, photometric="rgb")
     words = [["info", str(source)]]
-    for output in ("a.tif", "a.tif", "a.png", "a.jpg"):
+    for output in ("a.tif", "a.tif", "a.png", "a.jpg", "a.zarr", "a.zarr"):
         target, record = str(tmp_path / output), str(tmp_path / "r.json")
         line = ["restore", str(source), "-o", target, "--model", "dcp", "--record", record]
         words.append([*line, "--overwrite"])
-    words.append(["rerun", str(tmp_path / "r.json"), "-o", str(tmp_path / "b.jpg")])
+    words.append(["rerun", str(tmp_path / "r.json"), "-o", str(tmp_path / "b.zarr")])
     words.append(["cache", "--clear"])
     found = json.loads(like_windows(COMMANDS, tmp_path, json.dumps(words)))
     assert found["codes"] == [0] * len(words)
-    # The marks of who uses a folder stay until the next one looks; nothing else was open.
+    # The marks of who uses a folder stay until the next one looks; nothing else was open, and no
+    # folder of unfinished tiles is left beside an output.
     assert set(found["refused"]) <= {"in-use", "writer"}
+    assert not list(tmp_path.glob(".*"))
     plain = subprocess.run(
         [
             sys.executable,
@@ -102,5 +116,8 @@ def test_commands_run_where_posix_is_missing(tmp_path: Path) -> None:
     assert plain.returncode == 0, plain.stderr
     here = tifffile.imread(tmp_path / "c.tif")
     assert np.array_equal(tifffile.imread(tmp_path / "a.tif"), here)
+    for name in ("a", "b"):
+        group = zarr.open_group(str(tmp_path / f"{name}.zarr"), mode="r")
+        assert np.array_equal(np.moveaxis(group["0"][...], 0, 2), here)
     with Image.open(tmp_path / "a.png") as opened:
         assert opened.size == (100, 80)

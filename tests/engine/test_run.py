@@ -266,7 +266,7 @@ def test_a_damaged_cache_is_made_again_and_said(scene, own_cache):
     whole.store.close()
     (context,) = own_cache.glob("contexts/*/context.npz")
     context.write_bytes(b"nonsense")
-    (whole.store.path / "0" / "zarr.json").unlink()
+    (whole.store.pixels / "0" / "zarr.json").unlink()
     job = nr.start(nr.plan(image, model))
     notes = " ".join(event.text for event in job if isinstance(event, Note))
     assert "statistics of this image were damaged" in notes

@@ -135,7 +135,7 @@ def test_a_lost_chunk_is_no_finished_tile_and_half_a_chunk_no_pixels(tmp_path):
     for region in regions:
         store.write(region, tile(region), {}, {"counts": {}})
     store.close()
-    folder = tmp_path / "s.zarr" / "0" / "c" / "0" / "0"
+    folder = tmp_path / "s.zarr" / "pixels" / "0" / "c" / "0" / "0"
     (folder / "0").unlink()
     whole = (folder / "1").read_bytes()
     (folder / "1").write_bytes(whole[: len(whole) // 2])
@@ -159,7 +159,7 @@ def test_half_a_chunk_is_not_written_over_with_zeros(tmp_path):
     store = open_store(tmp_path / "s.zarr")
     region = Region(0, 0, 128, 128)
     store.write(region, tile(region), {}, {"counts": {}})
-    chunk = tmp_path / "s.zarr" / "0" / "c" / "0" / "0" / "0"
+    chunk = tmp_path / "s.zarr" / "pixels" / "0" / "c" / "0" / "0" / "0"
     whole = chunk.read_bytes()
     chunk.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ResourceError, match=r"s\.zarr is damaged"):
@@ -208,7 +208,7 @@ def test_damaged_metadata_of_an_array_is_made_again(tmp_path, damage):
     region = Region(0, 0, 128, 128)
     store.write(region, tile(region), {}, {"counts": {}})
     store.close()
-    (tmp_path / "s.zarr" / "0" / "zarr.json").write_bytes(damage)
+    (tmp_path / "s.zarr" / "pixels" / "0" / "zarr.json").write_bytes(damage)
     assert not open_store(tmp_path / "s.zarr").is_done(region)
 
 
@@ -228,7 +228,7 @@ def test_a_corrupt_store_is_rebuilt(tmp_path, damage):
     if damage == "header":
         (tmp_path / "s.zarr" / "header.json").write_text("{")
     else:
-        (tmp_path / "s.zarr" / "0" / "zarr.json").unlink()
+        (tmp_path / "s.zarr" / "pixels" / "0" / "zarr.json").unlink()
     again = open_store(tmp_path / "s.zarr")
     assert not again.is_done(region)
     assert not again.read(region).any()

@@ -10,6 +10,7 @@ from npe2 import PluginManager, PluginManifest
 from npe2.manifest.utils import import_python_name
 
 from napari_restore.images import PRODUCT_PATTERNS, READ_SUFFIXES, ZARR_MARKERS
+from napari_restore.images.export._write import FORMATS
 from napari_restore.plugin.layers import get_reader
 
 MANIFEST = Path(__file__).resolve().parents[2] / "src" / "napari_restore" / "napari.yaml"
@@ -32,6 +33,11 @@ def test_the_patterns_are_the_suffixes_of_images():
     suffixes = {f"*{suffix}" for suffix in READ_SUFFIXES}
     assert suffixes | addresses | {*PRODUCT_PATTERNS} == set(reader.filename_patterns)
     assert reader.accepts_directories
+
+
+def test_napari_offers_every_format_that_is_written():
+    (writer,) = PluginManifest.from_file(MANIFEST).contributions.writers
+    assert set(writer.filename_extensions) == set(FORMATS)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """A process that lacks what Windows lacks, for tests that run elsewhere; to be imported first of all.
 
 The libraries are loaded as they are, then the modules and names of POSIX go, `sys.platform` says
-``win32``, and a file that is open in this process can be neither removed nor replaced.
+``win32``, and a file that is open or mapped in this process or a child of it can be neither removed nor
+replaced, nor a folder renamed in which one lies.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import importlib
 import mmap
 import multiprocessing.spawn  # noqa: F401
 import os
+import shutil
 import signal
+import stat
 import subprocess  # noqa: F401
 import sys
 import tempfile
 import types
+
+import psutil
 
 LIBRARIES = (
     "dask.array", "imagecodecs", "lazy_loader", "numcodecs", "numpy", "PIL.Image", "platformdirs", "psutil",
@@ -74,37 +79,57 @@ class _Mapped(mmap.mmap):
         raise AttributeError("madvise")
 
 
-def _open_files() -> set[tuple[int, int]]:
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
+def _open_files() -> tuple[set[tuple[int, int]], set[str]]:
+    """Device and inode of all open and mapped files, and their paths."""
+    paths = {}
+    for process in (
+        "self",
+        *(str(child.pid) for child in psutil.Process().children(recursive=True)),
+    ):
         try:
-            status = os.stat(f"/proc/self/fd/{name}")
+            names = os.listdir(f"/proc/{process}/fd")
         except OSError:
             continue
-        found.add((status.st_dev, status.st_ino))
-    return found
+        for name in names:
+            try:
+                path = os.readlink(f"/proc/{process}/fd/{name}")
+                paths[path] = os.stat(f"/proc/{process}/fd/{name}")
+            except OSError:
+                continue
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        mapped = {line.split(maxsplit=5)[5].rstrip("\n") for line in maps if "/" in line}
+    for path in mapped - paths.keys():
+        try:
+            paths[path] = os.stat(path)
+        except OSError:
+            continue
+    # An open folder stops nothing: rmtree and iterators have them.
+    files = {path: each for path, each in paths.items() if stat.S_ISREG(each.st_mode)}
+    return {(each.st_dev, each.st_ino) for each in files.values()}, set(files)
 
 
 def _refuse_open(function, count):
     def checked(*args, **kwargs):
-        # Descriptors of folders are those of `shutil.rmtree`.
         if not {"dir_fd", "src_dir_fd"} & kwargs.keys():
-            opened = _open_files()
-            for path in args[:count]:
+            opened, paths = _open_files()
+            for path in map(os.fspath, args[:count]):
                 try:
                     status = os.lstat(path)
                 except OSError:
                     continue
-                if (status.st_dev, status.st_ino) in opened:
-                    refused.append(os.fspath(path))
-                    raise PermissionError(13, "The process cannot access the file", os.fspath(path))
+                within = os.path.realpath(path) + os.sep
+                if (status.st_dev, status.st_ino) in opened or (
+                    stat.S_ISDIR(status.st_mode) and any(each.startswith(within) for each in paths)
+                ):
+                    refused.append(path)
+                    raise PermissionError(13, "The process cannot access the file", path)
         return function(*args, **kwargs)
 
     return checked
 
 
 refused: list[str] = []
-"""Files that were open when they were to be removed or replaced."""
+"""Files, and folders of files, that were open when they were to be removed or replaced."""
 
 for name in LIBRARIES:
     try:
@@ -124,6 +149,7 @@ mmap.mmap = _Mapped
 sys.modules["msvcrt"] = msvcrt("msvcrt")
 for name, count in (("replace", 2), ("rename", 2), ("unlink", 1), ("remove", 1)):
     setattr(os, name, _refuse_open(getattr(os, name), count))
+shutil._use_fd_functions = False
 # There a temporary file has a name until it is closed.
 tempfile.TemporaryFile = tempfile.NamedTemporaryFile
 sys.platform = "win32"

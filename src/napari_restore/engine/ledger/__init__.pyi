@@ -4,7 +4,7 @@ from ._map_records import FILE, ResidualStore, Shape, Transfer, earlier_slots, p
 from ._shared_slabs import KeptSlabs, OpenSlab, PartSlabs, enter_left
 from ._slab import SlabFile, Slots, discard_slab, journal_of, key_of, written
 from ._store import Part, PartWriter, ResultStore, SetAside, discard_store, free_path
-from ._store_files import CHUNK, FORMAT, SHARED, SIDECARS, STAGED, result_levels
+from ._store_files import CHUNK, FORMAT, SHARED, STAGED, result_levels
 from ._values import UNREADABLE, Values, bytes_of, read_arrays, rows_into, rows_of, write_arrays
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "LAYERS",
     "LEASE",
     "SHARED",
-    "SIDECARS",
     "STAGED",
     "UNREADABLE",
     "WRITER",

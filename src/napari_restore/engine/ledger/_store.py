@@ -32,6 +32,7 @@ from napari_restore.engine.ledger._store_files import (
     JOURNAL,
     LEVELS_MISSING,
     PARTS,
+    PIXELS,
     arrays_of,
     disk_full_named,
     open_arrays,
@@ -66,6 +67,8 @@ class ResultStore:
         writes: bool = False,
     ) -> None:
         self.path = path
+        self.pixels = path / PIXELS
+        """The zarr group of the arrays."""
         self._unlock = (lock_exclusive if writes else lock_shared)(self, path)
         self.header = header
         self._arrays = arrays
@@ -98,7 +101,7 @@ class ResultStore:
         header = read_header(path)
         if header is None:
             raise FileNotFoundError(errno.ENOENT, "there is no result store", str(path))
-        return cls(path, open_arrays(path, header), header)
+        return cls(path, open_arrays(path / PIXELS, header), header)
 
     @classmethod
     def open(  # noqa: PLR0913 - what a store is, all of it in its header
@@ -155,7 +158,7 @@ class ResultStore:
         # The journal's checksums are of the header as it is.
         header = existing
         try:
-            arrays = open_arrays(path, header, "r+")
+            arrays = open_arrays(path / PIXELS, header, "r+")
         except Exception:
             # Any error of zarr about metadata that another program has written.
             return None
@@ -177,7 +180,7 @@ class ResultStore:
 
         # Marked, so that the cache may list and remove what was left behind.
         mark_entry(path, {"key": header["key"]}, complete=False)
-        group = zarr.open_group(str(path), mode="a", zarr_format=3)
+        group = zarr.open_group(str(path / PIXELS), mode="a", zarr_format=3)
         arrays = {
             name: create_array(group, name, (count, *size), CHUNK, dtype)
             for name, (size, count, dtype) in arrays_of(header).items()
@@ -351,13 +354,10 @@ class ResultStore:
         self._done[:] = False
 
     def moved(self, path: Path) -> None:
-        """Continue reading at `path`, the folder's new name."""
+        """Continue reading at `path`, the new name of `pixels`; the rest of the store is removed."""
         self._arrays = open_arrays(path, self.header)
-        for mark in path.glob("in-use.*"):
-            # Windows keeps a file that is open.
-            with contextlib.suppress(PermissionError):
-                mark.unlink(missing_ok=True)
-        self.path = path
+        self.remove()
+        self.path = self.pixels = path
 
     def close(self) -> None:
         """Release the locks, so that other processes may write to the store or remove it."""
@@ -379,7 +379,7 @@ class ResultStore:
             self.remove_part(name)
 
     def _put(self, name: str, box: Region, pixels: npt.NDArray[Any]) -> None:
-        write_chunks(self._arrays[name], self.path / name, box, pixels)
+        write_chunks(self._arrays[name], self.pixels / name, box, pixels)
 
     def _damaged(self) -> ResourceError:
         return ResourceError(
@@ -406,7 +406,7 @@ class ResultStore:
             self._mark(line)
         height, width = self.header["shape"][:2]
         rows, columns = min(CHUNK, height), min(CHUNK, width)
-        folder = self.path / "0" / "c" / "0"
+        folder = self.pixels / "0" / "c" / "0"
         for row in range(-(-height // rows)):
             try:
                 present = {int(name) for name in os.listdir(folder / str(row)) if name.isdigit()}
@@ -483,7 +483,7 @@ class PartWriter:
                 f"Name a folder that all workers share with {option('scratch')}.",
             )
         self._path, self._header = path, header
-        self._arrays = open_arrays(path, header)
+        self._arrays = open_arrays(path / PIXELS, header)
 
     def part(self, name: str, within: str = "") -> Part:
         """Return the part `name`, continued where an earlier process has begun it.
@@ -513,7 +513,7 @@ class Part:
         """Write a box of whole chunks, and note its tiles, with their entries, as finished."""
         with disk_full_named(self._path):
             for name, values in {"0": pixels, **{f"map_{k}": v for k, v in maps.items()}}.items():
-                write_chunks(self._arrays[name], self._path / name, box, values)
+                write_chunks(self._arrays[name], self._path / PIXELS / name, box, values)
         for core, entry in entries.items():
             self.note(core, entry)
 

@@ -13,16 +13,17 @@ from typing_extensions import TypedDict
 from napari_restore._journal import Journal
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._folder import WRITER
 from napari_restore.errors import disk_full_as, option
 from napari_restore.images import Image, level_sizes
 
-FORMAT = 4
+FORMAT = 5
 """Increased when the layout on disk changes."""
 HEADER = "header.json"
 """File of a store that describes its arrays."""
 JOURNAL = "tiles.jsonl"
 """Journal of a store: an entry for each finished tile."""
+PIXELS = "pixels"
+"""Folder of a store for its arrays: it can be renamed, as the locks lie beside it."""
 CHUNK = 512
 """Side of the chunks of all arrays of a store."""
 STAGED = "staged"
@@ -33,8 +34,6 @@ LEVELS_MISSING = "levels.missing"
 """File of a store whose tiles were written by workers on a cluster, without further levels."""
 SHARED = "shared.safetensors"
 """File of a store with the statistics of the whole image, for workers on a cluster."""
-SIDECARS = (HEADER, JOURNAL, "entry.json", WRITER, STAGED, PARTS, SHARED, LEVELS_MISSING)
-"""Files of a store that are no part of the pixels."""
 
 
 class Header(TypedDict):
@@ -77,7 +76,7 @@ def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
 def open_arrays(
     path: Path, header: dict[str, Any], mode: Literal["r", "r+"] = "r"
 ) -> dict[str, Any]:
-    """Return the zarr arrays of the store at `path` by name."""
+    """Return the arrays of a store by name, of the zarr group at `path`."""
     import zarr
 
     group = zarr.open_group(str(path), mode=mode)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger import SIDECARS, ResultStore, result_levels
+from napari_restore.engine.ledger import ResultStore, result_levels
 from napari_restore.engine.machine import peak_in
 from napari_restore.engine.masks import MaskStrength, RegionMask, Within, open_mask
 from napari_restore.engine.planning import Plan, Stopwatch, kind_of_file, learn
@@ -210,11 +210,10 @@ class Result(BlendedPixels):
     ) -> Path:
         if self._is_whole_store and not set(options) - {"overwrite"} and can_adopt(self.like, path):
             adopted: Path = adopt_zarr(
-                self.store.path,
+                self.store.pixels,
                 path,
                 like=self.like,
                 tags=self._tags(),
-                extras=SIDECARS,
                 overwrite=bool(options.get("overwrite")),
             )
             self.store.moved(adopted)

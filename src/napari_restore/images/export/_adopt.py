@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from napari_restore._replacing import remove_abandoned
@@ -26,14 +25,12 @@ def adopt_zarr(
     *,
     like: Image,
     tags: dict[str, str],
-    extras: tuple[str, ...],
     overwrite: bool = False,
 ) -> Path:
     """Write the metadata of the group at `store` and rename it to `target`.
 
-    The group has arrays (c, y, x) ``0``, ``1`` … and must contain all of `like`'s pixels. `extras`
-    are files and folders in it that are no part of the result. Raises `BadOutput` when a chunk is
-    missing or `target` exists.
+    The group has arrays (c, y, x) ``0``, ``1`` … and must contain all of `like`'s pixels, and nothing
+    else. No file in it may be open. Raises `BadOutput` when a chunk is missing or `target` exists.
     """
     import zarr
 
@@ -62,12 +59,6 @@ def adopt_zarr(
     group.attrs.update(_zarr.attributes(job, tuple(levels)))
     remove_abandoned(store)
     take_name(store, target)
-    # Only now: until it has its final name, an interrupted run must find its journal.
-    for name in extras:
-        if (target / name).is_dir():
-            shutil.rmtree(target / name, ignore_errors=True)
-        else:
-            (target / name).unlink(missing_ok=True)
     return target
 
 
