@@ -389,7 +389,7 @@ def _distributed() -> Any:
     except ImportError as error:
         raise BadParameter(
             f"{option('cluster')} needs dask.distributed.",
-            'Install it with pip install "napari-restore[cluster]".',
+            'Install it: pip install "napari-restore[cluster]".',
         ) from error
     return distributed
 
