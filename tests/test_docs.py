@@ -16,6 +16,7 @@ import yaml
 import napari_restore
 from napari_restore import errors
 from napari_restore.commands import main
+from napari_restore.models import card_of, model_ids
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -187,6 +188,25 @@ def test_its_docstring_has_every_parameter_and_what_it_returns(name: str) -> Non
         return
     title = "Yields" if "Iterator" in str(signature.return_annotation) else "Returns"
     assert re.match(r".+\n    \S", found[title])
+
+
+SHIPPED = [name for name in model_ids() if card_of(name).weights_sha256 is not None]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_page_of_a_model_has_the_numbers_of_its_card(name: str) -> None:
+    card = card_of(name)
+    for text in (card.trained_on, card.validated_on):
+        (link,) = re.findall(r"\(docs/(\S+\.md)\)", text)
+        page = (DOCS / link).read_text(encoding="utf-8")
+        numbers = re.findall(r"\d+(?:\.\d+)?", text.replace(link, ""))
+        assert numbers
+        for number in numbers:
+            assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d|\.\d)", page), number
+
+
+def test_models_with_weights_are_found() -> None:
+    assert {"atmosphere", "haze-unet", "ipl-small"} < set(SHIPPED)
 
 
 @pytest.mark.parametrize("command", ["restore", "attribute", "train", "cache"])
