@@ -113,7 +113,7 @@ class DerivedImages(ImageBase):
     """Pixels of `full` along a side of one of this image's: a power of two."""
     companions: Companions[Self] | None
     """The other frames of a bracket of which this image is one."""
-    shows_classes = False
+    shows_classes: bool = False
     """Whether its colours are those of classes on a map, and nobody has named its bands."""
     all_bands: Self | None = None
     """The image that this one has some of the bands of; see `with_bands`."""
