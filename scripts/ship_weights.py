@@ -1,12 +1,14 @@
 """Writes weights in the packed form in which they come with the package.
 
     python scripts/ship_weights.py WEIGHTS.safetensors [--base PREFIX=NAME] [--one-byte N] [--two-bytes N]
+    python scripts/ship_weights.py WEIGHTS.safetensors [--base PREFIX=NAME] --as-stored
 
 writes src/napari_restore/models/weights/WEIGHTS.safetensors and prints its sha256, for the card,
 and its size in a wheel. With `--base` the tensors below PREFIX are left out: they must equal those
 of the shipped file NAME, which is named in the file. Matrices of at least N values become whole
 numbers of one byte or two; without these options nothing is lost. If `atmosphere` changes, the networks
-behind it are written again.
+behind it are written again, `--as-stored`: with the tensors of the file that is there, to the bit, and the
+present digest of the base.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import zlib
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from napari_restore.models import pack, pack_metadata, read_state, sha256_of_file
 
@@ -44,19 +46,33 @@ def ship(
     print(f"  {len(differ)} of {len(kept)} tensors rounded")
 
 
+def ship_as_stored(source: Path, target: Path, bases: dict[str, Path]) -> None:
+    """Write the stored tensors of `source`, a packed file, to `target`, which names `bases`."""
+    stored = load(source.read_bytes())  # a mapped file would change below it
+    target.write_bytes(save(stored, pack_metadata(bases, sha256_of_file)))
+    made = load(target.read_bytes())
+    assert made.keys() == stored.keys()
+    assert all(torch.equal(made[name], tensor) for name, tensor in stored.items())
+    print(f"{target.name}: {sha256_of_file(target)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("--base", action="append", default=[], metavar="PREFIX=NAME")
     parser.add_argument("--one-byte", type=int, default=0, metavar="N")
     parser.add_argument("--two-bytes", type=int, default=0, metavar="N")
+    parser.add_argument("--as-stored", action="store_true")
     given = parser.parse_args()
     bases = {
         prefix: SHIPPED / f"{name}.safetensors"
         for prefix, _, name in (each.partition("=") for each in given.base)
     }
     target = SHIPPED / given.source.name
-    ship(given.source, target, bases, given.one_byte, given.two_bytes)
+    if given.as_stored:
+        ship_as_stored(given.source, target, bases)
+    else:
+        ship(given.source, target, bases, given.one_byte, given.two_bytes)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 import napari_restore
+from napari_restore import errors
 from napari_restore.commands import main
+from napari_restore.models import card_of, model_ids
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -100,23 +102,111 @@ def test_every_public_name_has_a_page() -> None:
         assert f"napari_restore.{name}\n" in pages[f"reference/python/{name}"]
 
 
-@pytest.mark.parametrize("name", sorted(set(napari_restore.__all__) - {"__version__"}))
-def test_its_docstring_has_every_parameter_and_what_it_returns(name: str) -> None:
-    value = getattr(napari_restore, name)
-    sections = dict(
-        re.findall(
-            r"^([A-Z]\w+)\n-+\n(.*?)(?=^[A-Z]\w+\n-+$|\Z)",
-            inspect.getdoc(value) or "",
-            re.MULTILINE | re.DOTALL,
-        )
-    )
-    named = {
-        each.strip(" *")
-        for line in re.findall(r"^\S.*$", sections["Parameters"], re.MULTILINE)
-        for each in line.split(",")
+def owned(kind: type) -> dict[str, Any]:
+    """The public members of a class that this package has written, as they lie in it or its bases."""
+    found: dict[str, Any] = {}
+    for base in kind.__mro__:
+        if base.__module__.startswith("napari_restore."):
+            for name, value in vars(base).items():
+                if not name.startswith("_"):
+                    found.setdefault(name, value)
+    return found
+
+
+@cache
+def documented() -> dict[str, Any]:
+    """What the Python reference shows, by name: functions, classes, their members, errors."""
+    found: dict[str, Any] = {
+        name: getattr(napari_restore, name)
+        for name in napari_restore.__all__
+        if name != "__version__"
     }
-    assert named == set(inspect.signature(value).parameters)
-    assert isinstance(value, type) or re.match(r".+\n    \S", sections["Returns"])
+    for path in script("docs/_ext/reference.py").classes().values():
+        module, _, name = path.rpartition(".")
+        found[name] = getattr(importlib.import_module(module), name)
+    found |= {
+        f"errors.{name}": value
+        for name, value in vars(errors).items()
+        if getattr(value, "__module__", None) == errors.__name__ and not name.startswith("_")
+    }
+    members = {
+        f"{name}.{member}": value
+        for name, kind in found.items()
+        if isinstance(kind, type)
+        for member, value in owned(kind).items()
+        if callable(value)
+        or isinstance(value, (property, cached_property, classmethod, staticmethod))
+    }
+    return found | members
+
+
+def sections(name: str) -> tuple[str, dict[str, str]]:
+    """The first line of the docstring of what is `documented`, and its sections by title."""
+    value = documented()[name]
+    text = (
+        inspect.getdoc(value) if isinstance(value, type) else inspect.cleandoc(value.__doc__ or "")
+    )
+    parts = re.split(r"^([A-Z]\w+)\n-+\n", text or "", flags=re.MULTILINE)
+    return parts[0].partition("\n\n")[0].strip(), dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+FUNCTIONS = sorted(
+    name
+    for name, value in documented().items()
+    if name in ("Region", "errors.RestoreError")
+    or not isinstance(value, (type, property, cached_property))
+)
+
+
+def test_the_reference_has_members_and_errors() -> None:
+    assert {"Region", "Region.shift", "Image.read", "Image.shape", "Plan.summary"} < set(
+        documented()
+    )
+    assert {"errors.BadMask", "errors.RestoreError.sentence", "errors.option"} < set(documented())
+    assert len(FUNCTIONS) > 120
+
+
+@pytest.mark.parametrize("name", sorted(documented()))
+def test_its_docstring_begins_with_one_sentence_in_one_line(name: str) -> None:
+    first, _ = sections(name)
+    assert re.fullmatch(r"[^a-z].*\.", first), first
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_its_docstring_has_every_parameter_and_what_it_returns(name: str) -> None:
+    value = documented()[name]
+    _, found = sections(name)
+    named = [
+        each.strip(" *")
+        for line in re.findall(r"^\S.*$", found.get("Parameters", ""), re.MULTILINE)
+        for each in line.split(",")
+    ]
+    function = getattr(value, "__func__", value)
+    signature = inspect.signature(function)
+    assert named == [each for each in signature.parameters if each not in ("self", "cls")]
+    if isinstance(value, type) or signature.return_annotation == "None":
+        return
+    title = "Yields" if "Iterator" in str(signature.return_annotation) else "Returns"
+    assert re.match(r".+\n    \S", found[title])
+
+
+SHIPPED = [name for name in model_ids() if card_of(name).weights_sha256 is not None]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_page_of_a_model_has_the_numbers_of_its_card(name: str) -> None:
+    card = card_of(name)
+    for text in (card.trained_on, card.validated_on):
+        (link,) = re.findall(r"\(docs/(\S+\.md)\)", text)
+        page = (DOCS / link).read_text(encoding="utf-8")
+        numbers = re.findall(r"\d+(?:\.\d+)?", text.replace(link, ""))
+        assert numbers
+        for number in numbers:
+            assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d|\.\d)", page), number
+
+
+def test_models_with_weights_are_found() -> None:
+    assert {"atmosphere", "haze-unet", "ipl-small"} < set(SHIPPED)
 
 
 @pytest.mark.parametrize("command", ["restore", "attribute", "train", "cache"])

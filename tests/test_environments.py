@@ -18,7 +18,7 @@ import pytest
 
 from napari_restore import api
 from napari_restore.api import _environments
-from napari_restore.engine import OTHER_VERSION, WANTED, Worker
+from napari_restore.engine import OTHER_VERSION, WANTED, Worker, start_apart
 from napari_restore.errors import Cancelled, InputError, ResourceError
 
 OWN = version("napari-restore")
@@ -269,6 +269,29 @@ def test_a_failure_keeps_the_earlier_one(
     assert (folder / "mine").exists()
 
 
+def test_no_variable_leads_another_environment_to_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`__PYVENV_LAUNCHER__` is set by Pythons of macOS, and heeded there whatever -I says."""
+    leading = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    for name in leading:
+        monkeypatch.setenv(name, "/of/this/one")
+    given: list[dict[str, str]] = []
+
+    def popen(command: list[str], **options: Any) -> Any:
+        given.append(options["env"])
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises(ResourceError, match="cannot be started"):
+        start_apart("/other/bin/python", ["-m", "napari_restore.commands.worker"])
+    with pytest.raises(InputError, match="does not answer"):
+        api.check_environment(sys.executable)
+    assert len(given) == 2
+    for environment in given:
+        assert environment["PATH"] == os.environ["PATH"]
+        assert not environment.keys() & set(leading)
+
+
 def test_without_uv_one_sentence_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +311,26 @@ def test_without_uv_one_sentence_says_how_to_get_it(
         (
             {"url": "https://a/b.git", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}},
             ["napari-restore @ git+https://a/b.git@c0ffee"],
+        ),
+        (
+            {
+                "url": "https://a/b.git",
+                "vcs_info": {"vcs": "git", "commit_id": "c0ffee"},
+                "subdirectory": "plugins/restore",
+            },
+            ["napari-restore @ git+https://a/b.git@c0ffee#subdirectory=plugins/restore"],
+        ),
+        (
+            {"url": "https://a/b.tar.gz", "archive_info": {}, "subdirectory": "restore"},
+            ["napari-restore @ https://a/b.tar.gz#subdirectory=restore"],
+        ),
+        (
+            {"url": "file:///a/b", "dir_info": {}, "subdirectory": "my restore"},
+            ["napari-restore @ file:///a/b/my%20restore"],
+        ),
+        (
+            {"url": "file:///a/b/", "dir_info": {"editable": True}, "subdirectory": "restore"},
+            ["--editable", "file:///a/b/restore"],
         ),
     ],
 )

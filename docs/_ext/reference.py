@@ -7,6 +7,7 @@ second build reads only what is new.
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,8 @@ CLASSES = (
     "api.BandMathChange",
 )
 """What public functions take and return, below `napari_restore`."""
+INHERITED = "   :inherited-members: Module, tuple\n"
+"""Shows members of our own base classes, less those of torch and Python."""
 
 
 def pages() -> dict[str, str]:
@@ -63,13 +66,26 @@ def public_names() -> list[str]:
     return sorted(name for name in napari_restore.__all__ if name != "__version__")
 
 
+def classes() -> dict[str, str]:
+    """Return the dotted names of all classes that have a page, by their own names."""
+    found = {name.rpartition(".")[2]: f"napari_restore.{name}" for name in CLASSES}
+    return {"Region": "napari_restore.Region", **found}
+
+
+def fields() -> Iterator[str]:
+    """Yield the dotted name of each field of these classes."""
+    for path in classes().values():
+        module, _, name = path.rpartition(".")
+        kind = getattr(importlib.import_module(module), name)
+        for base in kind.__mro__:
+            yield from (f"{path}.{each}" for each in vars(base).get("__annotations__", ()))
+
+
 def python_pages() -> Iterator[tuple[str, str]]:
     """Yield a page for each public name, for each class that they return, and for the errors."""
     functions = [name for name in public_names() if name != "Region"]
     rows = "\n".join(f"   {name}" for name in functions)
-    names = {name.rpartition(".")[2]: f"napari_restore.{name}" for name in CLASSES}
-    classes = {"Region": "napari_restore.Region", **names}
-    listed = "\n".join(f"   ~{path.partition('.')[2]}" for path in classes.values())
+    listed = "\n".join(f"   ~{path.partition('.')[2]}" for path in classes().values())
     yield (
         "python.rst",
         f"""{heading("Python reference")}
@@ -92,8 +108,11 @@ For those who call the program from Python: every public name, from its docstrin
     )
     for name in functions:
         yield f"python/{name}.rst", f"{heading(name)}\n.. autofunction:: napari_restore.{name}\n"
-    for name, path in classes.items():
-        yield f"python/{name}.rst", f"{heading(name)}\n.. autoclass:: {path}\n   :members:\n"
+    for name, path in classes().items():
+        yield (
+            f"python/{name}.rst",
+            f"{heading(name)}\n.. autoclass:: {path}\n   :members:\n{INHERITED}",
+        )
     yield (
         "python/errors.rst",
         f"{heading('Errors')}\n.. automodule:: napari_restore.errors\n   :members:\n"

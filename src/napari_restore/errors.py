@@ -31,6 +31,18 @@ def escape_controls(text: str, keep: str = "") -> str:
     Names in files are untrusted: one may contain sequences that a terminal obeys, lines that
     imitate our messages, or marks that reverse the letters. Bytes that are not UTF-8 become
     ``\xNN``.
+
+    Parameters
+    ----------
+    text
+        Any text.
+    keep
+        Control characters that stay.
+
+    Returns
+    -------
+    str
+        The text as it may be printed.
     """
 
     def escaped(match: re.Match[str]) -> str:
@@ -59,6 +71,18 @@ def option(name: str, *values: Any) -> str:
     ``f"Use {option('memory', '2GiB')} or more, or a smaller {option('tile')}."`` reads ``Use
     memory="2GiB" or more, or a smaller tile=.`` in Python and ``Use --memory 2GiB or more, or a
     smaller --tile.`` on the command line. Several values are alternatives.
+
+    Parameters
+    ----------
+    name
+        The name of the option in Python, ``tile``.
+    *values
+        Alternatives, as JSON has them.
+
+    Returns
+    -------
+    str
+        The option, marked for a `Message`.
     """
     return f"\ufdd0{name}\ufdd1{json.dumps(values)}\ufdd2"
 
@@ -84,7 +108,18 @@ class Message(str):
         return (self.marked,)
 
     def naming(self, name: Callable[[Option], str]) -> str:
-        """Return the sentence with every option as `name` shows it."""
+        """Return the sentence with every option as the caller shows it.
+
+        Parameters
+        ----------
+        name
+            Returns how an option is shown.
+
+        Returns
+        -------
+        str
+            The sentence, control characters escaped.
+        """
         return _replace_options(self.marked, name)
 
 
@@ -115,7 +150,15 @@ def _python_text(value: Any) -> str:
 
 
 class RestoreError(Exception):
-    """Base of all errors that a user can cause or must know of."""
+    """Base of all errors that a user can cause or must know of.
+
+    Parameters
+    ----------
+    message
+        One sentence that names the cause.
+    hint
+        The next step; empty where there is none.
+    """
 
     exit_code = 1
 
@@ -220,7 +263,20 @@ class DiskFull(ResourceError):
 
 @contextlib.contextmanager
 def disk_full_as(message: str, hint: str) -> Iterator[None]:
-    """Raise `DiskFull` with these sentences in place of the error of a full disk."""
+    """Raise `DiskFull` with these sentences in place of the error of a full disk.
+
+    Parameters
+    ----------
+    message
+        One sentence that names the cause.
+    hint
+        The next step.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
     try:
         yield
     except OSError as error:
@@ -230,7 +286,18 @@ def disk_full_as(message: str, hint: str) -> Iterator[None]:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Return whether `error` or its cause means that the disk or the quota is used up."""
+    """Return whether `error` or its cause means that the disk or the quota is used up.
+
+    Parameters
+    ----------
+    error
+        An error; those that it stems from are looked at, too.
+
+    Returns
+    -------
+    bool
+        False for None.
+    """
     # A limit on the size of a file is no different from a full disk.
     codes = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
     while error is not None:
@@ -251,6 +318,22 @@ def did_you_mean(
     """Return the hint for a name that is not `known`.
 
     Up to `most` similar ones, else all of them.
+
+    Parameters
+    ----------
+    name
+        The name that was given.
+    known
+        All names that there are.
+    otherwise
+        What comes before all names.
+    most
+        How many similar names are given.
+
+    Returns
+    -------
+    str
+        One sentence.
     """
     import difflib  # only where something is wrong already
 

@@ -279,6 +279,7 @@ def test_a_python_file_needs_a_factory(tmp_path: Path) -> None:
     [
         ({"hallo": 3}, "no field 'hallo'"),
         ({"halo": -1}, "impossible sizes"),
+        ({"multiple_of": 256}, "impossible sizes.*1 to 128"),
         ({"halo": "wide"}, "halo is 'wide', but it should be a valid integer"),
         ({"attention": {"attention.1": {"stride": 4}}}, 'Delete its field "attention"'),
         ({"scope": "all"}, "scope is 'all'"),

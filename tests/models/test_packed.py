@@ -20,6 +20,7 @@ from napari_restore.models import (
     shipped_weights,
 )
 
+PACKED, BASES = "napari_restore.packed", "napari_restore.bases"
 G = torch.Generator().manual_seed(0)
 STATE = {
     "a.weight": torch.randn(6, 4, 3, 3, generator=G).half(),
@@ -95,17 +96,52 @@ def test_another_file_of_the_name_beside_it_does_not_hide_the_shipped_one(tmp_pa
         json.dumps({"a.": {"file": "../own.safetensors", "sha256": "0"}}),
         json.dumps({"a.": {"file": "..\\own.safetensors", "sha256": "0"}}),
         json.dumps({"a.": {"file": "/etc/own.safetensors", "sha256": "0"}}),
+        json.dumps({"a.": {"file": "C:own.safetensors", "sha256": "0"}}),
+        json.dumps({"a.": {"file": "..", "sha256": "0"}}),
+        json.dumps({"a.": {"file": ".", "sha256": "0"}}),
+        json.dumps({"a.": {"file": "", "sha256": "0"}}),
         json.dumps({"a.": {"sha256": "0"}}),
     ],
 )
 def test_a_file_names_no_file_elsewhere(tmp_path: Path, bases: str) -> None:
     path = tmp_path / "own.safetensors"
-    save_file({"w": torch.ones(2)}, path, {"packed": "1", "bases": bases})
+    save_file({"w": torch.ones(2)}, path, {PACKED: "1", BASES: bases})
     with pytest.raises(BadModel, match=r"does not say whose weights it takes"):
         read_state(path)
 
 
+def test_words_of_other_programs_mean_nothing(tmp_path: Path) -> None:
+    state = {"low.w": torch.ones(2), "scale.w": torch.ones(3), "high.v": torch.zeros(1)}
+    path = tmp_path / "own.safetensors"
+    save_file(state, path, {"packed": "1", "bases": "{", "format": "pt"})
+    read = read_state(path)
+    assert read.keys() == state.keys()
+    assert all(torch.equal(read[name], tensor) for name, tensor in state.items())
+
+
+def test_a_later_form_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    save_file({"w": torch.ones(2)}, path, {PACKED: "2"})
+    with pytest.raises(BadModel, match=r"own\.safetensors is packed .* '2'\. Use a newer version"):
+        read_state(path)
+
+
 LOW = torch.zeros(2, 3, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"high.w": LOW},
+        {"scale.w": torch.ones(2)},
+        {"low.v": LOW, "high.v": LOW, "high.w": LOW},
+        {"w": LOW, "high.w": LOW},
+    ],
+)
+def test_parts_of_no_tensor_are_refused(tmp_path: Path, stored: dict[str, torch.Tensor]) -> None:
+    stored = {name: tensor.clone() for name, tensor in stored.items()}
+    with pytest.raises(BadModel, match=r"a\.safetensors has \w+\.w, but not low\.w"):
+        read_state(write(tmp_path / "a.safetensors", stored))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,17 @@ from safetensors.torch import save_file
 
 from napari_restore.errors import BadModel, MissingWeights
 from napari_restore.models import _registry as registry
-from napari_restore.models import _weights, card_of, is_ready, load, model_ids, sha256_of_file
+from napari_restore.models import (
+    _weights,
+    card_of,
+    entry_of,
+    is_ready,
+    load,
+    model_ids,
+    propose,
+    sha256_of_file,
+    shipped_weights,
+)
 
 X = torch.rand(1, 3, 21, 30, generator=torch.Generator().manual_seed(0))
 
@@ -97,3 +107,21 @@ def test_shipped_files_belong_to_their_cards(model_id: str) -> None:
     assert entry.card.needs_weights
     assert entry.shipped == Path(entry.shipped).name
     assert load(model_id).card.weights_sha256 == entry.card.weights_sha256
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in model_ids() if card_of(n).weights_sha256])
+def test_a_copy_of_a_shipped_file_is_described_and_computes_the_same(
+    name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "copy.safetensors"
+    path.write_bytes(shipped_weights(entry_of(name)).read_bytes())
+    proposal = propose(path)
+    own, copy = load(name), load(path)
+    sizes = ("multiple_of", "padded_to", "halo", "inputs", "bands", "scope")
+    for field in sizes:
+        assert getattr(copy.card, field) == getattr(own.card, field), field
+        assert getattr(proposal.model.card, field) == getattr(own.card, field), field
+    frames = torch.rand(1, 3 * own.card.inputs, 40, 36, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(copy(frames), own(frames))

@@ -93,9 +93,19 @@ class BandMathChange:
         return self.after - self.before
 
     def share(self, threshold: float = THRESHOLD) -> float:
-        """Return the share, 0 … 1, of the valid pixels that differ by more; NaN if none is valid.
+        """Return the share of the valid pixels that differ by more than a threshold.
 
         Reads all of image and result, chunk by chunk.
+
+        Parameters
+        ----------
+        threshold
+            In units of the expression.
+
+        Returns
+        -------
+        float
+            0 … 1; NaN if no pixel is valid.
         """
         from dask.base import compute
 
@@ -105,7 +115,18 @@ class BandMathChange:
         return float(many / all_of_them) if all_of_them else float("nan")
 
     def warning(self, threshold: float = THRESHOLD) -> str | None:
-        """Return a sentence where any pixel differs by more than `threshold`; else None."""
+        """Return a sentence where any valid pixel differs by more than a threshold.
+
+        Parameters
+        ----------
+        threshold
+            In units of the expression.
+
+        Returns
+        -------
+        str or None
+            The sentence.
+        """
         return change_text(self.name, threshold, self.share(threshold))
 
 

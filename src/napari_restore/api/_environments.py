@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from napari_restore.engine import variables_apart
 from napari_restore.errors import Cancelled, InputError, ResourceError
 
 PACKAGE = "napari-restore"
@@ -201,11 +203,16 @@ def _requirement() -> list[str]:
     if place is None:
         return [f"{PACKAGE}=={version(PACKAGE)}"]
     about = json.loads(place)
-    editable = about.get("dir_info", {}).get("editable", False)
+    url, below = about["url"], about.get("subdirectory")
     if "vcs_info" in about:
-        about["url"] = f"{about['vcs_info']['vcs']}+{about['url']}@{about['vcs_info']['commit_id']}"
-    where = f"{PACKAGE} @ {about['url']}"
-    return ["--editable", about["url"]] if editable else [where]
+        url = f"{about['vcs_info']['vcs']}+{url}@{about['vcs_info']['commit_id']}"
+    if below and "dir_info" in about:
+        # Only archives and repositories have parts that a fragment names.
+        url = f"{url.rstrip('/')}/{quote(below)}"
+    elif below:
+        url = f"{url}#subdirectory={below}"
+    editable = about.get("dir_info", {}).get("editable", False)
+    return ["--editable", url] if editable else [f"{PACKAGE} @ {url}"]
 
 
 def _uv(command: Sequence[str], emit: Emit, stop: threading.Event | None) -> None:
@@ -240,8 +247,6 @@ def _run(
 
     Raises `Cancelled` once `stop` is set; a command that takes longer than `seconds` is killed.
     """
-    own = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-    environment = {name: text for name, text in os.environ.items() if name not in own}
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -250,7 +255,7 @@ def _run(
         text=True,
         encoding="utf-8",
         errors="replace",
-        env={**environment, "NO_COLOR": "1"},
+        env={**variables_apart(), "NO_COLOR": "1"},
     )
     said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(process, said), daemon=True).start()

@@ -167,7 +167,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
         if find_spec(package) is None:
             raise BadModel(
                 f"Writing {target.name} needs {package}, which is not installed.",
-                "Install it with: pip install 'napari-restore[onnx]'",
+                'Install it: pip install "napari-restore[onnx]".',
             )
 
 

@@ -42,7 +42,7 @@ def view(options: Namespace) -> CommandResult:
         raise UnreadableImage(f"{path} does not exist.", "Check the name.")
     if find_spec("napari") is None:
         raise InputError(
-            "napari is not installed here.", "Install it with: pip install 'napari-restore[all]'"
+            "napari is not installed here.", 'Install it: pip install "napari-restore[all]".'
         )
     # napari's own command line, which loads the plugin.
     argv = [

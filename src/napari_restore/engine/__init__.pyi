@@ -1,5 +1,13 @@
 from ._region import CELL, Region
-from .executors._child import OTHER_VERSION, WANTED, Worker, as_json, from_json, start_apart
+from .executors._child import (
+    OTHER_VERSION,
+    WANTED,
+    Worker,
+    as_json,
+    from_json,
+    start_apart,
+    variables_apart,
+)
 from .executors._child_executor import ChildExecutor
 from .executors._connection import Cluster, RemoteWork, on_machine
 from .executors._dask import DaskExecutor, topic_of
@@ -134,6 +142,7 @@ __all__ = [
     "serialise_plan",
     "start_apart",
     "topic_of",
+    "variables_apart",
     "warm_up",
     "write_chunks",
     "writer_of",

@@ -77,27 +77,63 @@ class ImageBase(ABC):
     # -- pixels ------------------------------------------------------------------
     @abstractmethod
     def prepare(self) -> ImageBase:
-        """Stream an untiled file once into the tiled cache; returns self."""
+        """Stream an untiled file once into the tiled cache; returns self.
+
+        Returns
+        -------
+        ImageBase
+            The image itself.
+        """
 
     def read(self, box: Box, level: int = 0) -> Array:
-        """Return the pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C) array.
+        """Return the pixels of a box.
 
-        The box must lie inside the level. An untiled file is streamed into the tiled cache first,
-        which may take a while; see `prepare`. Raises `UnreadableImage`, `DiskFull`.
+        An untiled file is streamed into the tiled cache first, which may take a while; see
+        `prepare`. Raises `UnreadableImage`, `DiskFull`.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1), in pixels of `level`, inside of it.
+        level
+            Number of the level; 0 is the full image.
+
+        Returns
+        -------
+        numpy.ndarray
+            A new array (h, w, C) in the image's dtype.
         """
         self.prepare()
         return self.read_landed(box, level)
 
     def fetch_ahead(self, box: Box) -> None:
-        """Read `box`, and what a pass to the right needs next, from a server in large requests."""
+        """Read a box, and what a pass to the right needs next, from a server in large requests.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1), in pixels of level 0.
+        """
         fetch_runs(self.source, 0, box, ahead=True)
 
     def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """Return which pixels of `box` are valid, a new (h, w) array.
+        """Return which pixels of a box are valid.
 
         Not valid are pixels that are masked by the file, fully transparent, not finite in any data
         band, or nodata: in any data band for floats and signed integers (but for a nodata value of
         0), else in all of them.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1), in pixels of `level`, inside of it.
+        level
+            Number of the level.
+
+        Returns
+        -------
+        numpy.ndarray
+            A new array (h, w) of bool.
         """
         y0, x0, y1, x1 = box = self._checked(box, level)
         if not self.may_be_invalid:
@@ -106,7 +142,20 @@ class ImageBase(ABC):
         return self.read_valid_landed(box, level)
 
     def read_landed(self, box: Box, level: int = 0) -> Array:
-        """Return the pixels of `read` without waiting: 0 where they are not in the cache yet."""
+        """Return the pixels of `read` without waiting.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1), in pixels of `level`, inside of it.
+        level
+            Number of the level.
+
+        Returns
+        -------
+        numpy.ndarray
+            A new array (h, w, C), 0 where pixels are not in the cache yet.
+        """
         y0, x0, y1, x1 = box = self._checked(box, level)
         source = self._landed_source_of(level)
         if source is None:
@@ -114,7 +163,20 @@ class ImageBase(ABC):
         return read_window(source, level, box)
 
     def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """Return the validity of `read_valid` without waiting: False where not in the cache yet."""
+        """Return the validity of `read_valid` without waiting.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1), in pixels of `level`, inside of it.
+        level
+            Number of the level.
+
+        Returns
+        -------
+        numpy.ndarray
+            A new array (h, w) of bool, False where pixels are not in the cache yet.
+        """
         y0, x0, y1, x1 = box = self._checked(box, level)
         source = self._landed_source_of(level)
         if source is None:
@@ -126,7 +188,20 @@ class ImageBase(ABC):
         return valid
 
     def has_landed(self, box: Box, level: int) -> bool:
-        """Return whether the pixels of `box` of `level` are available, in the file or the cache."""
+        """Return whether the pixels of a box are available, in the file or the cache.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1), in pixels of `level`, inside of it.
+        level
+            Number of the level.
+
+        Returns
+        -------
+        bool
+            False where something of it must be decoded or built first.
+        """
         source = self._source_of(level)
         return source is not None and all(
             source.is_built(level, row, column)
@@ -134,7 +209,18 @@ class ImageBase(ABC):
         )
 
     def is_built(self, level: int) -> bool:
-        """Return whether all of `level` can be read; else some of it must be built first."""
+        """Return whether all of a level can be read.
+
+        Parameters
+        ----------
+        level
+            Number of the level.
+
+        Returns
+        -------
+        bool
+            False where some of it must be built first.
+        """
         source = self._source_of(level)
         return source is not None and (source is self.source or source.cached)
 
@@ -159,15 +245,35 @@ class ImageBase(ABC):
         """Return the source of what is decoded so far of `level`."""
 
     def read_band_valid(self, box: Box) -> npt.NDArray[np.bool_]:
-        """Return which values of `box` of level 0 their own bands call valid, a new (h, w, C) array."""
+        """Return which values of a box their own bands call valid.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1), in pixels of level 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            A new array (h, w, C) of bool.
+        """
         return self.reader.band_valid_in(0, box, self.read(box))
 
     def read_representative(self, box: Box) -> npt.NDArray[np.bool_]:
-        """Return which valid pixels of `box` of level 0 statistics can rely on, a new (h, w) array.
+        """Return which valid pixels of a box statistics can rely on.
 
-        Along nodata, values are mixed with it or missing in some bands: such pixels are
-        valid and restored, but a dark channel would take them for the scene. See
-        `clear_of_edges`.
+        Along nodata, values are mixed with it or missing in some bands: such pixels are valid and
+        restored, but a dark channel would take them for the scene. See `clear_of_edges`.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1), in pixels of level 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            A new array (h, w) of bool.
         """
         y0, x0, y1, x1 = box
         if not self.may_be_invalid:
@@ -185,12 +291,31 @@ class ImageBase(ABC):
     # -- levels ------------------------------------------------------------------
     @abstractmethod
     def level_view(self, number: int) -> ImageBase:
-        """Return level `number` as an image of its own."""
+        """Return a level as an image of its own.
+
+        Parameters
+        ----------
+        number
+            Number of the level.
+
+        Returns
+        -------
+        ImageBase
+            The image itself for 0.
+        """
 
     def level_scale(self, number: int) -> int | None:
-        """Return the level-0 pixels along a side of one of level `number`.
+        """Return the level-0 pixels along a side of one of a level.
 
-        None if it is no power of two.
+        Parameters
+        ----------
+        number
+            Number of the level.
+
+        Returns
+        -------
+        int or None
+            A power of two; None where the level has no such size.
         """
         height, width = self.level_shapes[number]
         ratio = max(self.height / height, self.width / width)
@@ -208,23 +333,27 @@ class ImageBase(ABC):
     # -- description -------------------------------------------------------------
     @property
     def height(self) -> int:
+        """Rows of level 0."""
         return self.planned_levels[0].height
 
     @property
     def width(self) -> int:
+        """Columns of level 0."""
         return self.planned_levels[0].width
 
     @property
     def bands(self) -> int:
+        """Number of bands, auxiliary ones and alpha included."""
         return self.reader.bands
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
+        """(H, W, C) of level 0."""
         return self.height, self.width, self.bands
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
         return self.reader.dtype
 
     @property
@@ -234,10 +363,22 @@ class ImageBase(ABC):
         return level.chunk_height, level.chunk_width
 
     def chunk_bytes(self, size: tuple[int, int], more: int) -> int:
-        """Return the bytes of the chunks that a box of `size` (height, width) touches, and of `more`.
+        """Return the bytes of the chunks that a box touches, and of some more.
 
-        Of this image and of those that its pixels are made of, with validity: each has chunks in the
-        cache.
+        Of this image and of those that its pixels are made of, with validity: each has chunks in
+        the cache.
+
+        Parameters
+        ----------
+        size
+            (height, width) of the box.
+        more
+            Number of further chunks.
+
+        Returns
+        -------
+        int
+            Bytes.
         """
         rows, columns = self.chunk
         down, across = -(-size[0] // rows) + 1, -(-min(size[1], self.width) // columns) + 1
@@ -265,6 +406,7 @@ class ImageBase(ABC):
 
     @property
     def georeference(self) -> Georeference | None:
+        """Where it lies on the map; None of an image without a place."""
         return self.reader.georeference
 
     @property
@@ -275,23 +417,27 @@ class ImageBase(ABC):
 
     @property
     def transform(self) -> tuple[float, float, float, float, float, float] | None:
+        """Six numbers (a, b, c, d, e, f), see `Georeference`; None where it has no transform."""
         return self.georeference.transform if self.georeference else None
 
     @property
     def nodata(self) -> float | None:
+        """The value of pixels without data; None where there is none."""
         return self.profile.nodata
 
     @property
     def descriptions(self) -> tuple[str | None, ...]:
+        """Name of each band in the file; None where it has none."""
         return self.profile.descriptions or (None,) * self.bands
 
     @property
     def roles(self) -> tuple[str | None, ...]:
+        """Role of each band, ``"red"``, ``"nir"`` …; None where it is not known."""
         return self.described.roles
 
     @property
     def wavelengths(self) -> tuple[float | None, ...]:
-        """Nanometres."""
+        """Wavelength of each band in nanometres; None where it is not known."""
         return self.described.wavelengths
 
     @property

@@ -113,7 +113,7 @@ class DerivedImages(ImageBase):
     """Pixels of `full` along a side of one of this image's: a power of two."""
     companions: Companions[Self] | None
     """The other frames of a bracket of which this image is one."""
-    shows_classes = False
+    shows_classes: bool = False
     """Whether its colours are those of classes on a map, and nobody has named its bands."""
     all_bands: Self | None = None
     """The image that this one has some of the bands of; see `with_bands`."""
@@ -141,20 +141,44 @@ class DerivedImages(ImageBase):
         exposures: Sequence[float],
         residuals: Sequence[float | None] = (),
     ) -> Self:
-        """Return this image as frame number `reference` of a bracket, with its own `spec`.
+        """Return this image as a frame of a bracket, with its own `spec`.
 
-        `images` are the other frames, dark to bright; `exposures` those of all frames in EV relative
-        to this one, `residuals` what alignment left. Pixels, levels and caches are those of this
-        image; all frames lie on its grid.
+        Pixels, levels and caches are those of this image; all frames lie on its grid.
+
+        Parameters
+        ----------
+        images
+            The other frames, dark to bright.
+        reference
+            Place of this image among all frames, counted from 0.
+        exposures
+            EV of all frames relative to this one.
+        residuals
+            Pixels that each of `images` is off by after alignment.
+
+        Returns
+        -------
+        Image
+            The bracket.
         """
         evs = tuple(map(float, exposures))
         return self._among(Companions(tuple(images), reference, evs, tuple(residuals)))
 
     def placed(self, matrix: Sequence[float], size: tuple[int, int]) -> Self:
-        """Return these pixels on a grid of `size` (height, width), with their own `spec`.
+        """Return these pixels on another grid, with their own `spec`; see `RegisteredReader`.
 
-        `matrix`, nine numbers row by row, maps (x, y, 1) of pixel centres of the grid to those of
-        this image; see `RegisteredReader`.
+        Parameters
+        ----------
+        matrix
+            Nine numbers, row by row: they map (x, y, 1) of pixel centres of the grid to those of
+            this image.
+        size
+            (height, width) of the grid.
+
+        Returns
+        -------
+        Image
+            The resampled image.
         """
         array = np.array(matrix, np.float64).reshape(3, 3)
         asked = {"placement": list(map(float, matrix)), "grid": list(map(int, size))}
@@ -164,15 +188,35 @@ class DerivedImages(ImageBase):
         """Return this picture of linear light as a photo (uint16) exposed by `ev`; with its own `spec`.
 
         1 is white at 0 EV; see `ExposedReader`. Raises `BadParameter` for an EV that no light has.
+
+        Parameters
+        ----------
+        ev
+            Exposure in EV; at 0, 1 is white.
+
+        Returns
+        -------
+        Image
+            The photo.
         """
         check_exposure(ev)
         return self._made_by(ExposedReader(self, float(ev)), {"exposed": float(ev)})
 
     def resampled(self, ratio: Fraction) -> Self:
-        """Return these pixels on a grid with `ratio` times as many along a side, with its own `spec`.
+        """Return these pixels on a finer or coarser grid, with its own `spec`; see `ResampledReader`.
 
-        `ratio` is N or 1/N; see `ResampledReader`. With 1/N all N² pixels of a block are its frames,
-        row by row, and the one in the middle is the image. It is made once.
+        It is made once. With 1/N all N² pixels of a block are its frames, row by row, and the one
+        in the middle is the image.
+
+        Parameters
+        ----------
+        ratio
+            Pixels along a side of one of this image's: N or 1/N.
+
+        Returns
+        -------
+        Image
+            The image on that grid; itself for 1.
         """
         if ratio == 1:
             return self
@@ -226,7 +270,20 @@ class DerivedImages(ImageBase):
     def balanced(self, balance: Sequence[float]) -> Self:
         """Return this RAW photo developed with another white balance, with its own `spec`.
 
-        `balance` are factors of red, green, blue and the second green, as in `RawReader.balance`.
+        Parameters
+        ----------
+        balance
+            Factors of red, green, blue and the second green, as in `RawReader.balance`.
+
+        Returns
+        -------
+        Image
+            The photo.
+
+        Raises
+        ------
+        napari_restore.errors.BadParameter
+            For an image that is no RAW photo.
         """
         spec = None if self.spec is None else {**self.spec, "balance": list(map(float, balance))}
         if not isinstance(self.reader, RawReader):
@@ -243,6 +300,11 @@ class DerivedImages(ImageBase):
 
         Brought to one exposure, all show the same; see `LightReader`. Has its own `spec`. Raises
         `BadParameter` for exposures that no light has.
+
+        Returns
+        -------
+        Image
+            The bracket, or the image itself where it is light already or no bracket.
         """
         others = self.companions
         if others is None or self.profile.light is not None:
@@ -293,10 +355,20 @@ class DerivedImages(ImageBase):
         return frame
 
     def with_bands(self, numbers: Sequence[int]) -> Self:
-        """Return the bands `numbers`, counted from 0, as an image of their own with its own `spec`.
+        """Return some of the bands as an image of their own, with its own `spec`.
 
         Roles, wavelengths and everything else a band has go with it; validity stays that of the
         whole file. Raises `BadParameter` for bands that do not exist.
+
+        Parameters
+        ----------
+        numbers
+            Bands in their new order, counted from 0.
+
+        Returns
+        -------
+        Image
+            The image of these bands.
         """
         chosen = tuple(numbers)
         if chosen == tuple(range(self.bands)):
@@ -323,18 +395,33 @@ class DerivedImages(ImageBase):
         return None if self.companions is None else self.companions.map(change)
 
     def take_levels(self, other: Self) -> None:
-        """Share the levels that `other`, of the same pixels, has made since.
+        """Share the levels that another image of the same pixels has made since.
 
         Not where other bands decide which pixels are valid.
+
+        Parameters
+        ----------
+        other
+            An image that was made of this one, or this one of it.
         """
         if self.data_bands == other.data_bands:
             self.source, self.pyramid = other.source, other.pyramid
 
     def with_roles(self, bands: GivenBands) -> Self:
-        """Return the same pixels with the roles of `bands`, numbers from 1.
+        """Return the same pixels with other roles of bands.
 
         Roles of the other bands stay. Shares files and caches with this image and has a `spec` of
         its own. Raises `BadParameter`.
+
+        Parameters
+        ----------
+        bands
+            Roles and numbers from 1, as `open_image` takes them.
+
+        Returns
+        -------
+        Image
+            The image with these roles.
         """
         given = parse_bands(bands, self.bands)
         named = self._copy()
@@ -364,9 +451,19 @@ class DerivedImages(ImageBase):
         return named._among(self._companions(lambda frame: frame.with_roles(bands)))
 
     def cells(self, stride: int) -> Self:
-        """Return an image without values whose pixels are cells of `stride` pixels of this one.
+        """Return an image without values whose pixels are cells of this one.
 
         Its size and georeference are what maps of cells are written with.
+
+        Parameters
+        ----------
+        stride
+            Side of a cell in pixels.
+
+        Returns
+        -------
+        Image
+            One band of NaN, float32.
         """
         shape = -(-self.height // stride), -(-self.width // stride), 1
         reader = ArrayReader(np.broadcast_to(np.float32(np.nan), shape))
@@ -375,10 +472,20 @@ class DerivedImages(ImageBase):
         return type(self)(reader)
 
     def level_view(self, number: int) -> Self:
-        """Return level `number` as an image of its own with its own `spec`.
+        """Return a level as an image of its own, with its own `spec`.
 
         Bands, range and validity are those of this image, its georeference stays. Raises
         `BadParameter` for a level that does not exist, or that is not halved evenly.
+
+        Parameters
+        ----------
+        number
+            Number of the level.
+
+        Returns
+        -------
+        Image
+            The image itself for 0.
         """
         if number == 0:
             return self

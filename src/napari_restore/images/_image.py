@@ -118,7 +118,18 @@ class Image(DerivedImages):
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Image:
-        """Return the image that `spec` describes, perhaps in another process."""
+        """Return the image that a `spec` describes, perhaps in another process.
+
+        Parameters
+        ----------
+        spec
+            The `spec` of an image.
+
+        Returns
+        -------
+        Image
+            The same pixels, opened again.
+        """
         arguments = dict(spec)
         others = arguments.pop("companions", None)
         matrix, grid = arguments.pop("placement", None), arguments.pop("grid", None)
@@ -169,10 +180,20 @@ class Image(DerivedImages):
         return notes
 
     def with_sensor(self, sensor: Pathlike) -> Image:
-        """Return the same pixels as if the image had been opened with `sensor`, an id or a file.
+        """Return the same pixels as if the image had been opened with a sensor.
 
-        Shares files and caches with this image where it is no part, level or frame of another,
-        and has a `spec` of its own. Raises `BadParameter`.
+        Shares files and caches with this image where it is no part, level or frame of another, and
+        has a `spec` of its own. Raises `BadParameter`.
+
+        Parameters
+        ----------
+        sensor
+            An id such as ``"landsat8"``, or a file that describes a sensor.
+
+        Returns
+        -------
+        Image
+            The image with bands and zero of that sensor.
         """
         sensor = sensor_text(sensor)
         spec = None if self.spec is None else {**self.spec, "sensor": sensor}
@@ -239,10 +260,22 @@ class Image(DerivedImages):
     def prepare(
         self, progress: OnLanded | None = None, cancelled: Callable[[], bool] | None = None
     ) -> Image:
-        """Stream an untiled file once into the tiled cache, all levels with it; returns self.
+        """Stream an untiled file once into the tiled cache, all levels with it.
 
-        Does nothing for files that can be read in place. `progress` is called with the box written,
-        rows done, rows in all. Raises `Cancelled`, `DiskFull`, `UnreadableImage`.
+        Does nothing for files that can be read in place. Raises `Cancelled`, `DiskFull`,
+        `UnreadableImage`.
+
+        Parameters
+        ----------
+        progress
+            Called with the box written, rows done, rows in all.
+        cancelled
+            Called between parts; once it is true, the call ends by `Cancelled`.
+
+        Returns
+        -------
+        Image
+            The image itself.
         """
         if self._converted is not None:
             self._converted.prepare(progress, cancelled)
@@ -259,9 +292,21 @@ class Image(DerivedImages):
         cancelled: Callable[[], bool] | None = None,
         centre: tuple[float, float] | None = None,
     ) -> Image:
-        """Make the levels the file lacks, from `centre` (y, x) outwards; returns self.
+        """Make the levels that the file lacks.
 
-        `on_chunk` is called with the level-0 box written, parts done, parts in all.
+        Parameters
+        ----------
+        on_chunk
+            Called with the level-0 box written, parts done, parts in all.
+        cancelled
+            Called between parts; once it is true, the call ends by `Cancelled`.
+        centre
+            (y, x) in pixels of level 0 from which it goes outwards; None: the middle.
+
+        Returns
+        -------
+        Image
+            The image itself.
         """
         build_pyramid(self, on_chunk, cancelled, centre)
         return self

@@ -25,7 +25,7 @@ def data_array(pixels: Any, image: ImageBase, origin: tuple[int, int], name: str
     except ImportError:
         raise BadParameter(
             "Labelled arrays are made by xarray, which is not installed.",
-            "Install it with: pip install 'napari-restore[xarray]'",
+            'Install it: pip install "napari-restore[xarray]".',
         ) from None
     height, width, count = pixels.shape
     coordinates: dict[str, Any] = {"band": np.arange(1, count + 1)}

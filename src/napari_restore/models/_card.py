@@ -195,7 +195,13 @@ class ModelCard:
             )
 
     def no_shared_statistics(self) -> BadParameter:
-        """Return the error of this position-dependent model for statistics of other images."""
+        """Return the error of this position-dependent model for statistics of other images.
+
+        Returns
+        -------
+        BadParameter
+            To be raised.
+        """
         return BadParameter(
             f"Model {self.id} maps the image itself: statistics of other images do not fit it.",
             f"Leave {option('context')} out, or use {option('mosaic')} for images on one map grid.",
@@ -205,6 +211,18 @@ class ModelCard:
         """Return all parameters with `given` over the defaults.
 
         Raises `BadParameter`, which names the parameters and `others` that could be given beside them.
+
+        Parameters
+        ----------
+        given
+            Values by the parameters' names; text is read as on the command line.
+        others
+            Names that may be given beside them, for the hint on a name that is not known.
+
+        Returns
+        -------
+        dict
+            Values by the names of all parameters.
         """
         known = {p.name: p for p in self.parameters}
         for name in given:
@@ -214,7 +232,13 @@ class ModelCard:
         return {n: p.parse(given[n]) if n in given else p.default for n, p in known.items()}
 
     def idle_notes(self) -> Iterator[str]:
-        """Yield a sentence for each parameter that is set, but has no effect with the others."""
+        """Yield a sentence for each parameter that is set, but has no effect with the others.
+
+        Yields
+        ------
+        str
+            The sentence.
+        """
         for parameter in self.parameters:
             name, needed = parameter.name, parameter.only_with
             if needed is None or self.values.get(name, parameter.default) == parameter.default:

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from importlib import invalidate_caches
@@ -33,13 +33,7 @@ def code_files(path: Path) -> dict[Path, str]:
     """
     path = path.resolve()
     folders = import_folders(path)
-    found, left = {path: ""}, [path]
-    while left:
-        for name, file in _imports(left.pop(), folders):
-            if file not in found:
-                found[file] = name
-                left.append(file)
-    return found
+    return _follow(path, lambda file: _imports(file, folders))
 
 
 def package_of(path: Path) -> tuple[Path, str]:
@@ -53,9 +47,9 @@ def package_of(path: Path) -> tuple[Path, str]:
     root = path.parent
     while (root / "__init__.py").is_file():
         root = root.parent
-    found, left = {path}, [path]
-    while left:
-        file = left.pop()
+
+    def imported(file: Path) -> Iterator[tuple[str, Path]]:
+        nonlocal root
         for level, name, members in _names_in(file):
             if level:
                 folders = list(file.parents[level : level + 1])
@@ -66,9 +60,9 @@ def package_of(path: Path) -> tuple[Path, str]:
                 others = [each for up in folders for each in _files_of(up, name, members)]
             if others:
                 root = min([root, *folders], key=lambda folder: len(folder.parts))
-            new = [each for _, each in others if each not in found]
-            found.update(new)
-            left += new
+            yield from others
+
+    _follow(path, imported)
     root = root if path.is_relative_to(root) else path.parent
     return root, ".".join(path.relative_to(root).with_suffix("").parts)
 
@@ -82,23 +76,33 @@ def import_folders(path: Path) -> list[Path]:
     path = path.resolve()
     root, _ = package_of(path)
     folders = [*dict.fromkeys((path.parent, root))]
-    found, left = {path}, [path]
-    while left:
-        file = left.pop()
+
+    def imported(file: Path) -> Iterator[tuple[str, Path]]:
         for level, name, members in _names_in(file):
             if level:
-                others = list(_relative(file, level, name, members))
-            else:
-                others = _first_files(folders, name, members)
-                if not others and not _is_importable(name):
-                    for above in root.parents[:_ABOVE]:
-                        if others := _first_files([above], name, members):
-                            folders.append(above)
-                            break
-            new = [each for _, each in others if each not in found]
-            found.update(new)
-            left += new
+                yield from _relative(file, level, name, members)
+                continue
+            others = _first_files(folders, name, members)
+            if not others and not _is_importable(name):
+                for above in root.parents[:_ABOVE]:
+                    if others := _first_files([above], name, members):
+                        folders.append(above)
+                        break
+            yield from others
+
+    _follow(path, imported)
     return folders
+
+
+def _follow(path: Path, imported: Callable[[Path], Iterable[tuple[str, Path]]]) -> dict[Path, str]:
+    """Return `path` and all files that it and they import, with the names that `imported` gives them."""
+    found, left = {path: ""}, [path]
+    while left:
+        for name, file in imported(left.pop()):
+            if file not in found:
+                found[file] = name
+                left.append(file)
+    return found
 
 
 def is_script(path: Path) -> bool:

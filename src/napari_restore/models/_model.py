@@ -106,7 +106,18 @@ class RestorationModel(nn.Module):
         return self.card.min_size
 
     def shape_for(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the shape of the output for an input of `shape` (N, C, H, W)."""
+        """Return the shape of the output for an input of some shape.
+
+        Parameters
+        ----------
+        shape
+            (N, C, H, W) of the input; of a bracket, C counts the bands of all frames.
+
+        Returns
+        -------
+        tuple of int
+            (N, C, H, W) of the output.
+        """
         count, planes, *size = shape
         return (count, planes // max(1, self.card.inputs), *size)
 
@@ -119,17 +130,40 @@ class RestorationModel(nn.Module):
         """Return the modules of its network by dotted name, in their order.
 
         Raises `BadModel` where it is computed without them.
+
+        Returns
+        -------
+        dict
+            Modules by name, as ``torch.nn.Module.named_modules`` names them.
         """
         return layers_in(self)
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
-        """Return where attention is computed, in the order of computation; none by default."""
+        """Return where attention is computed, in the order of computation; none by default.
+
+        Returns
+        -------
+        tuple of AttentionSite
+            Layers of attention with their heads.
+        """
         return ()
 
     def without_head(self, site: str, head: int) -> RestorationModel:
         """Return a copy in which one head of a site of attention adds nothing.
 
-        `head` counts from 0. Raises `BadParameter` where a head cannot be left out.
+        Raises `BadParameter` where a head cannot be left out.
+
+        Parameters
+        ----------
+        site
+            Name of the site.
+        head
+            Number of the head, from 0.
+
+        Returns
+        -------
+        RestorationModel
+            The copy, frozen.
         """
         raise BadParameter(
             f"{self.card.id} cannot be run without a head.", "Choose another model for that."
@@ -156,8 +190,23 @@ class RestorationModel(nn.Module):
     ) -> list[dict[str, AttentionRow]]:
         """Return the rows of each pixel in those sites that are named; for models without sweeps.
 
-        `x` (1, C, h, w) is a tile with its halo, `pixels` (row, column) lie in it. Cells are counted
-        from its corner.
+        Cells are counted from the corner of the tile.
+
+        Parameters
+        ----------
+        x
+            A tile with its halo, (1, C, h, w) in model range.
+        statistics
+            Those of `prepare`; None: of the tile itself.
+        pixels
+            (row, column) of the queries in the tile.
+        names
+            Names of the sites that are asked for.
+
+        Returns
+        -------
+        list of dict
+            For each pixel the rows of its heads, by the name of the site.
         """
         raise NotImplementedError
 
@@ -167,19 +216,50 @@ class RestorationModel(nn.Module):
         return self.routing_bytes > 0
 
     def extra_repr(self) -> str:
-        """Return the id and the parameter values, before the layers that torch prints."""
+        """Return the id and the parameter values, before the layers that torch prints.
+
+        Returns
+        -------
+        str
+            One line.
+        """
         values = ", ".join(f"{name}={value!r}" for name, value in self.card.values.items())
         summary = f"{self.card.id!r}, scope={self.card.scope!r}, halo={self.card.halo}"
         return f"{summary}, {values}" if values else summary
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
-        """Return statistics of one image; `bands` are the image's band numbers of x's channels."""
+        """Return statistics of one image.
+
+        Parameters
+        ----------
+        context
+            What was computed once from the whole image.
+        to_model
+            Maps values (..., C) of the image, all bands, into the model's range.
+        bands
+            Numbers in the image, from 0, of the channels of the model's input.
+
+        Returns
+        -------
+        dict
+            Tensors by name, as `forward` takes them; none by default.
+        """
         return {}
 
     def derive(self, statistics: Statistics, context: Context) -> Statistics:
         """Return the statistics of `prepare` from those that are not `derived`, to the bit.
 
-        The overview of `context` may be missing.
+        Parameters
+        ----------
+        statistics
+            Those that are kept on disk.
+        context
+            That of the image; its overview may be missing.
+
+        Returns
+        -------
+        dict
+            All statistics.
         """
         return statistics
 
@@ -191,14 +271,32 @@ class RestorationModel(nn.Module):
     def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
         """Return the statistics that `prepare` would compute from another overview, with gradients.
 
-        `overview` (1, C, h, w) is in model range, `valid` (1, 1, h, w) float 0 or 1, `statistics`
-        those of the image itself: values without a gradient are taken from there. Called only where
-        `can_follow`.
+        Called only where `can_follow`.
+
+        Parameters
+        ----------
+        overview
+            (1, C, h, w) in model range.
+        valid
+            (1, 1, h, w) float, 0 or 1.
+        statistics
+            Those of the image itself: values without a gradient are taken from there.
+
+        Returns
+        -------
+        dict
+            Statistics that depend on `overview`.
         """
         raise NotImplementedError
 
     def exported(self) -> Exported:
-        """Return the model as one graph of tensors. Raises `BadModel` where it is none."""
+        """Return the model as one graph of tensors. Raises `BadModel` where it is none.
+
+        Returns
+        -------
+        Exported
+            A module of tensors, with what its input must be.
+        """
         raise BadModel(
             f"{self.card.id} cannot be exported: it computes pixels from statistics or sweeps over all of "
             "the image, which one graph does not hold.",
@@ -212,22 +310,67 @@ class RestorationModel(nn.Module):
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the restored image and the side maps named by the card, each (N, 1 or C, H, W).
+        """Return the restored image and the side maps that the card names.
 
-        `valid` (N, 1, H, W) bool marks pixels that count; invalid ones may have any finite value
-        and their results are discarded.
+        Parameters
+        ----------
+        x
+            (N, C, H, W) float32, nominally in [0, 1]; of a bracket the bands of all frames, dark to
+            bright.
+        statistics
+            Those of `prepare`; None: of each image of ``x`` itself.
+        valid
+            (N, 1, H, W) bool, the pixels that count; invalid ones may have any finite value, and
+            their results are discarded.
+
+        Returns
+        -------
+        tuple
+            The image (N, C, H, W) and maps by name, each (N, 1 or C, H, W).
         """
         raise NotImplementedError
 
     def side_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Return the maps of `forward_with_maps` alone, for less where the model can."""
+        """Return the maps of `forward_with_maps` alone, for less where the model can.
+
+        Parameters
+        ----------
+        x
+            (N, C, H, W) float32, as for `forward_with_maps`.
+        statistics
+            Those of `prepare`; None: of each image of ``x`` itself.
+        valid
+            (N, 1, H, W) bool, the pixels that count.
+
+        Returns
+        -------
+        dict
+            Maps by name, each (N, 1 or C, H, W).
+        """
         return self.forward_with_maps(x, statistics, valid)[1]
 
     def forward(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> Tensor:
+        """Return the restored image.
+
+        Parameters
+        ----------
+        x
+            (N, C, H, W) float32, nominally in [0, 1]; of a bracket the bands of all frames, dark to
+            bright.
+        statistics
+            Those of `prepare`; None: of each image of ``x`` itself.
+        valid
+            (N, 1, H, W) bool, the pixels that count; None: all.
+
+        Returns
+        -------
+        torch.Tensor
+            (N, C, H, W); the size is that of ``x`` times the card's `scale`.
+        """
         return self.forward_with_maps(x, statistics, valid)[0]
 
 

@@ -87,7 +87,7 @@ class OnnxFile:
             if find_spec(package) is None:
                 raise BadModel(
                     f"{path.name} needs {package}, which is not installed.",
-                    "Install it with: pip install 'napari-restore[onnx]'",
+                    'Install it: pip install "napari-restore[onnx]".',
                 )
         import onnx
 

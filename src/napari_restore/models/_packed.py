@@ -1,6 +1,7 @@
 """Weights in less space: bytes by significance, whole numbers with a scale, tensors of another file.
 
-A packed .safetensors file says ``packed`` in its metadata. Of a tensor X it holds
+A packed .safetensors file says so in its metadata, under `PACKED`, with the version of this form.
+Of a tensor X it holds
 
 - ``X`` as it is; or
 - ``low.X`` and ``high.X``, uint8 of the shape of X: the bytes of its float16 values. The high ones
@@ -8,7 +9,7 @@ A packed .safetensors file says ``packed`` in its metadata. Of a tensor X it hol
 - ``low.X`` (and ``high.X``) with ``scale.X``, float32 (rows,): the bytes of signed whole numbers of
   one or two bytes, each row of X over its first axis times its scale.
 
-``bases`` in the metadata is JSON, ``{PREFIX: {"file": NAME, "sha256": DIGEST}}``: all tensors of
+`BASES` in the metadata is JSON, ``{PREFIX: {"file": NAME, "sha256": DIGEST}}``: all tensors of
 the file NAME belong to these weights, too, with PREFIX before their names. So the digest of a
 file identifies all of its weights.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TypeAlias
 
 import torch
@@ -27,14 +28,25 @@ from napari_restore.errors import BadModel
 
 State: TypeAlias = Mapping[str, Tensor]
 LOW, HIGH, SCALE = "low.", "high.", "scale."
-PACKED, BASES = "packed", "bases"
+PACKED, BASES = "napari_restore.packed", "napari_restore.bases"
+"""Keys of the metadata: those of other programs are plain words."""
+VERSION = "1"
 ONE_BYTE, TWO_BYTES = 127, 511
 """Largest whole numbers. Of two bytes nine bits are used: more would not be seen in results."""
 
 
-def is_packed(metadata: Mapping[str, str] | None) -> bool:
-    """Return whether the metadata are those of a packed file."""
-    return bool(metadata) and PACKED in (metadata or {})
+def is_packed(metadata: Mapping[str, str] | None, name: str) -> bool:
+    """Return whether the metadata of the file `name` are those of a packed one.
+
+    Raises `BadModel` for a version that is not known.
+    """
+    version = (metadata or {}).get(PACKED)
+    if version is not None and version != VERSION:
+        raise BadModel(
+            f"{name} is packed in a form that is not known here, {version[:20]!r}.",
+            "Use a newer version of napari-restore.",
+        )
+    return version is not None
 
 
 def pack(state: State, one_byte: int = 0, two_bytes: int = 0) -> dict[str, Tensor]:
@@ -69,6 +81,10 @@ def unpack(stored: State, name: str) -> dict[str, Tensor]:
                 raise BadModel(f"{name} has no readable {own}.", "The file is damaged.") from None
         elif not key.startswith((HIGH, SCALE)):
             made[key] = tensor
+        elif (low := LOW + key.partition(".")[2]) not in stored:
+            raise BadModel(
+                f"{name} has {key}, but not {low}, to which it belongs.", "The file is damaged."
+            )
     return made
 
 
@@ -108,7 +124,7 @@ def pack_metadata(bases: Mapping[str, Path], digest_of: Callable[[Path], str]) -
     said = {
         prefix: {"file": path.name, "sha256": digest_of(path)} for prefix, path in bases.items()
     }
-    return {PACKED: "1"} | ({BASES: json.dumps(said, sort_keys=True)} if said else {})
+    return {PACKED: VERSION} | ({BASES: json.dumps(said, sort_keys=True)} if said else {})
 
 
 def _read_bases(text: str, name: str) -> list[tuple[str, str, str]]:
@@ -117,9 +133,14 @@ def _read_bases(text: str, name: str) -> list[tuple[str, str, str]]:
     except (ValueError, TypeError, KeyError, AttributeError):
         bases = []
     # A file that somebody sent must not name another one elsewhere.
-    if not bases or any(PurePath(file).name != file or "\\" in file for _, file, _ in bases):
+    if not bases or not all(_is_name(file) for _, file, _ in bases):
         raise BadModel(f"{name} does not say whose weights it takes.", "The file is damaged.")
     return bases
+
+
+def _is_name(file: str) -> bool:
+    """Return whether a text is the name of a file and leads nowhere, on any system."""
+    return file not in ("", ".", "..") and not set(file) & set("/\\:\0")
 
 
 def _in_bytes(name: str, values: Tensor, scale: Tensor | None = None) -> dict[str, Tensor]:

@@ -70,7 +70,7 @@ def _of_safetensors(path: Path) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
         state = {name: file.get_tensor(name) for name in file.keys()}
-    if not is_packed(metadata):
+    if not is_packed(metadata, path.name):
         return state
     state = unpack(state, path.name)
     bases = bases_in(metadata, path.name, (path.parent, WEIGHTS), sha256_of_file)

@@ -191,7 +191,10 @@ def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) 
     }
     for name, (low, high) in limits.items():
         value = getattr(card, name)
-        if value is not None and (value < low or (high is not None and value > high)):
+        # Networks of this package may go beyond what a file may say: ipl works in blocks of 256 pixels.
+        if value is None or value == getattr(fallback, name):
+            continue
+        if value < low or (high is not None and value > high):
             raise BadModel(
                 f"The card of {card.id} has impossible sizes: {name} is {value}.",
                 f"It is {low} or more." if high is None else f"It is {low} to {high}.",

@@ -37,6 +37,8 @@ WANTED = "NAPARI_RESTORE_WANTED"
 """Environment variable of a child in another environment: the version that it must have."""
 OTHER_VERSION = 93
 """Exit code of a child that has another one."""
+LEADING = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+"""Variables that say where packages are. The last one is set by the Pythons of macOS, and -I heeds it."""
 Types = Mapping[str, Callable[..., Any]]
 """Classes that a message may hold, by name."""
 Listener = Callable[[dict[str, Any]], None]
@@ -243,13 +245,18 @@ def start_apart(python: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env={**os.environ, **ENVIRONMENT, WANTED: version("napari-restore")},
+            env={**variables_apart(), **ENVIRONMENT, WANTED: version("napari-restore")},
         )
     except OSError as error:
         raise ResourceError(
             f"{python} cannot be started: {error.strerror or error}.",
             "Choose the Python of an environment that has napari-restore.",
         ) from error
+
+
+def variables_apart() -> dict[str, str]:
+    """Return the variables of this process, less those that lead a Python to the packages of this one."""
+    return {name: text for name, text in os.environ.items() if name not in LEADING}
 
 
 def error_of(event: Mapping[str, Any]) -> errors.RestoreError:

@@ -60,10 +60,25 @@ class Cluster:
 
     @classmethod
     def connect(cls, address: str, work: RemoteWork) -> Cluster:
-        """Return the cluster at `address`.
+        """Return the cluster at an address.
 
-        ``local:N`` starts N processes on this machine; otherwise ``tcp://HOST:PORT``, or a .json
-        file that a scheduler has written. Raises `BadParameter` where there is none.
+        Parameters
+        ----------
+        address
+            ``local:N`` starts N processes on this machine; otherwise ``tcp://HOST:PORT``, or a
+            .json file that a scheduler has written.
+        work
+            The functions that workers call.
+
+        Returns
+        -------
+        Cluster
+            The connection.
+
+        Raises
+        ------
+        napari_restore.errors.BadParameter
+            There is no cluster, or dask.distributed is not installed.
         """
         distributed = _distributed()
         if address.startswith(LOCAL):
@@ -116,9 +131,14 @@ class Cluster:
             return None
 
     def threads(self) -> dict[str, int]:
-        """Return the threads of each worker, by its address; waits for the first one.
+        """Return the threads of each worker; wait for the first one.
 
         Raises `ResourceError` where there is none.
+
+        Returns
+        -------
+        dict
+            Numbers of threads by the workers' addresses.
         """
         found: dict[str, int] = self.client.nthreads()
         if not found:
@@ -135,16 +155,32 @@ class Cluster:
         """Return the bytes that a run may add to each worker when the user sets none.
 
         Processes of this machine share what is free; other machines are taken to be like it.
+
+        Returns
+        -------
+        int
+            Bytes.
         """
         return default_memory() // (len(self.threads()) if self._owned is not None else 1)
 
     def check(
         self, task: Mapping[str, Any], seen: Callable[[dict[str, Any]], None] | None = None
     ) -> list[str]:
-        """Return notes on the workers; raise what keeps one of them from `task`.
+        """Return notes on the workers; raise what keeps one of them from a task.
 
-        All must have the versions of this process, and see image, model and store: `seen`, by
-        default the check of tiles, raises in a worker that does not.
+        All must have the versions of this process, and see image, model and store.
+
+        Parameters
+        ----------
+        task
+            The task as it is sent.
+        seen
+            Raises in a worker that does not see what the task names; None: the check of tiles.
+
+        Returns
+        -------
+        list of str
+            Sentences.
         """
         notes = self.check_versions()
         for address, error in self._asked(seen or self.work.check, task).items():
@@ -160,6 +196,11 @@ class Cluster:
         """Return notes on the workers; raise where their versions are not those of this process.
 
         They load their libraries for it.
+
+        Returns
+        -------
+        list of str
+            Sentences.
         """
         own, notes = versions(), list[str]()
         answers = self._asked(versions)
@@ -195,7 +236,20 @@ class Cluster:
         }
 
     def ended(self, futures: Collection[Any], seconds: float) -> list[Any]:
-        """Wait until one of `futures` has ended, or so long; return all that have."""
+        """Wait until some work has ended, at most so long.
+
+        Parameters
+        ----------
+        futures
+            The work that was sent.
+        seconds
+            How long to wait.
+
+        Returns
+        -------
+        list of distributed.Future
+            Those that have ended.
+        """
         from distributed.client import _wait
 
         # Futures are cancelled when the scheduler is lost: their status tells.
@@ -205,9 +259,19 @@ class Cluster:
         return [future for future in futures if future.status != "pending"]
 
     def result(self, future: Any, what: str) -> Any:
-        """Return what a worker returned for `future`; raise what has stopped it.
+        """Return what a worker returned; raise what has stopped it.
 
-        `what` says what it was to do.
+        Parameters
+        ----------
+        future
+            The work that was sent.
+        what
+            What it was to do, for messages.
+
+        Returns
+        -------
+        object
+            What the function returned.
         """
         from distributed import KilledWorker
 
@@ -236,7 +300,13 @@ class Cluster:
         return bool(self.client.status != "running")
 
     def threads_now(self) -> dict[str, int]:
-        """Return the threads of each worker at the moment, or the last ones known."""
+        """Return the threads of each worker at the moment, or the last ones known.
+
+        Returns
+        -------
+        dict
+            Numbers of threads by the workers' addresses.
+        """
         # A client whose scheduler is gone closes meanwhile, and raises whatever that leads to.
         with contextlib.suppress(Exception, asyncio.CancelledError):
             self._threads = self.client.nthreads()
@@ -246,6 +316,11 @@ class Cluster:
         """Return the number of workers at the moment, or the last one known.
 
         Raises `ResourceError` once the scheduler is given up.
+
+        Returns
+        -------
+        int
+            0 while there is none.
         """
         count = len(self.threads_now())
         if self.client.status == "closed":
@@ -253,7 +328,13 @@ class Cluster:
         return count
 
     def stop(self, run: str) -> None:
-        """End the ranges of `run` on all workers within a tile, and free what they keep of it."""
+        """End a run's work on all workers within a tile, and free what they keep of it.
+
+        Parameters
+        ----------
+        run
+            Key of the run.
+        """
         with contextlib.suppress(OSError, TimeoutError, RuntimeError):
             self.client.run(self.work.stop, run, on_error="ignore")
 
@@ -308,7 +389,7 @@ def _distributed() -> Any:
     except ImportError as error:
         raise BadParameter(
             f"{option('cluster')} needs dask.distributed.",
-            'Install it with pip install "napari-restore[cluster]".',
+            'Install it: pip install "napari-restore[cluster]".',
         ) from error
     return distributed
 

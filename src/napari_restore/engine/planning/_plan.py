@@ -112,7 +112,13 @@ class Plan:
         return html_of(f"Plan: {card.title} on {self.image.name}", self.facts())
 
     def facts(self) -> dict[str, str]:
-        """Return what is run, on what, and what it takes, by what they are called."""
+        """Return what is run, on what, and what it takes, by what they are called.
+
+        Returns
+        -------
+        dict
+            Short texts for people, some of them empty.
+        """
         height, width = self.region.shape
         tile = (
             ""
@@ -186,7 +192,18 @@ class Plan:
         return on_full(self.region, self.image)
 
     def radiometry(self, context: Context | None) -> Radiometry:
-        """Return black and white of the run, for which `context` may be needed."""
+        """Return black and white of the run.
+
+        Parameters
+        ----------
+        context
+            What was computed from the whole image; None where black and white are known without.
+
+        Returns
+        -------
+        Radiometry
+            The mapping between values of the image and the model's range.
+        """
         image = self.image
         return resolve_radiometry(
             image,
@@ -198,9 +215,19 @@ class Plan:
         )
 
     def companions_radiometry(self, own: Radiometry) -> tuple[Radiometry, ...]:
-        """Return black and white of the other frames of a bracket: those of the image, `own`.
+        """Return black and white of the other frames of a bracket: those of the image.
 
         Their values differ by the exposure alone. Each has its own colour space.
+
+        Parameters
+        ----------
+        own
+            That of the image.
+
+        Returns
+        -------
+        tuple of Radiometry
+            One for each companion, dark to bright; none without a bracket.
         """
         others = self.image.companions
         frames = () if others is None else others.images
@@ -208,6 +235,7 @@ class Plan:
 
     @property
     def passes(self) -> int:
+        """How often the whole image is gone over: sweeps, and the pass for its statistics."""
         sweeps = 1 if self.staged is None else len(self.staged.phase_seconds)
         return sweeps + int(self.needs_context)
 
@@ -223,7 +251,18 @@ class Plan:
         return 0.0 if staged is None or staged.known else staged.encode_seconds
 
     def seconds_after(self, number: int) -> float:
-        """Return the seconds of all that follows a step of the model: its other steps, the file."""
+        """Return the predicted seconds of what follows a step of the model: other steps, the file.
+
+        Parameters
+        ----------
+        number
+            Number of the step, from 0.
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
         phases = [] if self.staged is None else list(self.staged.phase_seconds.values())
         return sum(phases[number + 1 :]) + self.prediction.after("restore")
 
@@ -245,20 +284,38 @@ class Plan:
         return weight_bytes(self.model)
 
     def summary(self) -> str:
-        """Return one line for the user: tiles, memory, time."""
+        """Return tiles, memory and time in one line for the user.
+
+        Returns
+        -------
+        str
+            For instance ``42 tiles · ≈ 1.2 GiB · ≈ 18 s``.
+        """
         count, expected = self.layout.tiles, self.prediction
         tiles = f"{count} tile{'s' if count != 1 else ''}"
         ram = f"≈ {format_size(expected.peak_ram_bytes)}"
         return f"{tiles} · {ram} · ≈ {format_seconds(expected.seconds)}"
 
     def times(self) -> str:
-        """Return one line for the user: the seconds of each stage, and what is not counted."""
+        """Return the seconds of each stage, and what is not counted, in one line for the user.
+
+        Returns
+        -------
+        str
+            For instance ``read ≈ 2 s · restore ≈ 16 s``.
+        """
         stages = [f"{name} ≈ {format_seconds(s)}" for name, s in self.prediction.stages.items()]
         served = self.image.is_served
         return " · ".join([*stages, *(["not counted: what the server takes"] if served else [])])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record's `plan` object, with what identifies the run."""
+        """Return the record's `plan` object, with what identifies the run.
+
+        Returns
+        -------
+        dict
+            Values as JSON has them.
+        """
         layout, staged, expected = self.layout, self.staged, self.prediction
         tier, residual_bytes, described = None, 0, None
         if staged is not None:

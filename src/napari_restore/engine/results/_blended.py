@@ -64,24 +64,59 @@ class BlendedPixels:
         return self.mask is None and self.adjustment.is_neutral
 
     def read(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
-        """Return pixels (h, w, C) of `box`, blended; `box` is in pixels of `level`.
+        """Return the blended pixels of a box.
 
         Levels above 0 are for display: their pixels are computed from those of source and restored
         image at that level, which the plan must include. Raises `ResourceError` if the store lacks
         a pixel that the run was to restore.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1), in pixels of `level`.
+        level
+            Number of the level.
+
+        Returns
+        -------
+        numpy.ndarray
+            (h, w, C) in the image's dtype.
         """
         return self._read(Region(*box), level, check=True)
 
     def read_landed(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
-        """Return pixels as `read`, with 0 instead of an error where they are not finished yet."""
+        """Return the pixels of `read` without its error.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1), in pixels of `level`.
+        level
+            Number of the level.
+
+        Returns
+        -------
+        numpy.ndarray
+            (h, w, C) in the image's dtype, 0 where pixels are not finished yet.
+        """
         return self._read(Region(*box), level, check=False)
 
     def read_16(self, box: tuple[int, int, int, int]) -> npt.NDArray[np.uint16]:
-        """Return pixels (h, w, C) of `box` of an image of uint8, blended in 16 bits, at level 0.
+        """Return the pixels of a box of an image of uint8, blended in 16 bits.
 
-        Of a photo that is what the method computed, rounded once; `read` gives the nearest values of
-        8 bits where nothing is blended. Elsewhere they are exact multiples of 257. Raises
+        Of a photo that is what the method computed, rounded once; `read` gives the nearest values
+        of 8 bits where nothing is blended. Elsewhere they are exact multiples of 257. Raises
         `BadParameter` for an image of another type.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1) in pixels of level 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            (h, w, C) uint16.
         """
         if self.image.dtype != np.uint8:
             raise BadParameter(
@@ -121,9 +156,21 @@ class BlendedPixels:
         return pieces_of(region)
 
     def reaches(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.bool_]:
-        """Return which pixels (h, w) of `box`, in pixels of `level`, the areas or the mask cover.
+        """Return which pixels of a box the areas or the mask cover.
 
         The others are the source's, whatever the adjustment.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1), in pixels of `level`.
+        level
+            Number of the level.
+
+        Returns
+        -------
+        numpy.ndarray
+            (h, w) bool.
         """
         region = Region(*box)
         if self.mask is None:
@@ -131,9 +178,19 @@ class BlendedPixels:
         return self._mask_strength_of(self.mask, region, level) > 0
 
     def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
-        """Return (h, w) bits of `QUALITY` of the pixels that no run restores.
+        """Return the bits of `QUALITY` of the pixels that no run restores: nodata and excluded ones.
 
-        They are nodata or excluded. `box` is in pixels of `level`; 0 where pixels count.
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1), in pixels of `level`.
+        level
+            Number of the level.
+
+        Returns
+        -------
+        numpy.ndarray
+            (h, w) uint8, 0 where pixels count.
         """
         region = Region(*box)
         bits = np.zeros(region.shape, np.uint8)
@@ -145,10 +202,15 @@ class BlendedPixels:
         return bits
 
     def measured_exposure(self) -> float:
-        """Return the exposure in EV, 0 … 3, that gives the restored pixels the light of their source.
+        """Return the exposure that gives the restored pixels the light of their source.
 
         Light is the median of luminance in linear light, over the pixels that a run restores. Reads
         up to 256 small boxes of both. Raises `ResourceError` where the run is not finished.
+
+        Returns
+        -------
+        float
+            EV, 0 … 3.
         """
         before, after = [np.empty(0)], [np.empty(0)]
         luma_model = self._find_luma_model()
@@ -201,6 +263,16 @@ class BlendedPixels:
         """Return whether reading `level` reads a bounded number of pixels for each.
 
         False where the source is needed and lacks levels; its `build_pyramid` makes them.
+
+        Parameters
+        ----------
+        level
+            Number of the level.
+
+        Returns
+        -------
+        bool
+            True also where the source is not needed.
         """
         return self.is_plain or is_affordable(self.image, level)
 
@@ -278,10 +350,20 @@ class BlendedPixels:
         return Tones(self.adjustment, luma_model, bands, is_display)
 
     def grey_balance(self, box: tuple[int, int, int, int]) -> tuple[float, float]:
-        """Return temperature in kelvin and tint that make the mean colour of `box` grey.
+        """Return the white balance that makes the mean colour of a box grey.
 
-        That is its mean in linear light before tone and colour are changed; `box` is in pixels of
-        level 0. Raises `BadParameter` where it is black, and for a picture in grey.
+        That is its mean in linear light before tone and colour are changed. Raises `BadParameter`
+        where it is black, and for a picture in grey.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1) in pixels of level 0.
+
+        Returns
+        -------
+        tuple of float
+            Temperature in kelvin, and tint.
         """
         tones = self._tones()
         if len(tones.bands) == 1:
@@ -293,7 +375,20 @@ class BlendedPixels:
         return balance_of_grey(light)
 
     def strength(self, source: npt.NDArray[Any], region: Region) -> npt.NDArray[np.float32]:
-        """Return the strength (h, w) of the blending with `source`, the pixels of `region`."""
+        """Return the strength of the blending in a box.
+
+        Parameters
+        ----------
+        source
+            (h, w, C), the pixels of `region` in the source.
+        region
+            In pixels of level 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            (h, w) float32, 0 … 1.
+        """
         return self._protected(source, self._strength_of(region))
 
     def _strength_of(self, region: Region, level: int = 0) -> npt.NDArray[np.float32]:

@@ -61,7 +61,25 @@ class Result(BlendedPixels):
 
     @classmethod
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
-        """Return the result of `plan`, whose store is complete."""
+        """Return the result of `plan`, whose store is complete.
+
+        Parameters
+        ----------
+        plan
+            The plan that was run.
+        record
+            What the run measured, as the event `Finished` has it.
+
+        Returns
+        -------
+        Result
+            The result; the exposure "auto" is measured.
+
+        Raises
+        ------
+        napari_restore.errors.ResourceError
+            The store is that of another run.
+        """
         store = ResultStore.attach(plan.store)
         if store.header["key"] != plan.key:
             raise ResourceError(
@@ -85,6 +103,16 @@ class Result(BlendedPixels):
 
         The exposure "auto" is measured now and becomes a number. Its record contains `adjustment`
         and no output yet. Raises `BadParameter` if the image lacks the bands that it needs.
+
+        Parameters
+        ----------
+        adjustment
+            Strength, mask edges, exposure, tone and colour.
+
+        Returns
+        -------
+        Result
+            Another result, of the same store.
         """
         adjustment.check(self.image.name, self.image.roles, is_photo=self.image.is_photo)
         if adjustment.exposure == "auto":
@@ -165,6 +193,11 @@ class Result(BlendedPixels):
 
         With coordinates of pixels' centres, roles and wavelengths of bands, CRS and nodata where
         rioxarray looks for them. Raises `BadParameter` where xarray is not installed.
+
+        Returns
+        -------
+        xarray.DataArray
+            Lazy, of the region of the result.
         """
         y, x = self.plan.origin
         origin = self.region.y0 - y, self.region.x0 - x
@@ -180,10 +213,26 @@ class Result(BlendedPixels):
         cancelled: Callable[[], bool] | None = None,
         **options: Unpack[SaveOptions],
     ) -> Path:
-        """Write the region in the format of `path`'s suffix; `options` are `ExportOptions`' fields.
+        """Write the region in the format of the path's suffix.
 
         The file is written under a temporary name, verified and renamed; its digest enters the
-        record.
+        record. Raises `BadOutput`, `DiskFull`.
+
+        Parameters
+        ----------
+        path
+            The file; its suffix says the format.
+        progress
+            Called with the parts written, and parts in all.
+        cancelled
+            Called between parts; once it is true, the call ends by `Cancelled`.
+        **options
+            Fields of `ExportOptions`, such as ``overwrite``, ``compress``, ``quality``.
+
+        Returns
+        -------
+        pathlib.Path
+            The file that was written.
         """
         watch = Stopwatch()
         # Blending reads the source again, within the budget of the run.
@@ -256,11 +305,23 @@ class Result(BlendedPixels):
         )
 
     def save_maps(self, folder: str | Path, **options: Unpack[SaveOptions]) -> list[Path]:
-        """Write the run's side maps as georeferenced GeoTIFFs into `folder`.
+        """Write the run's side maps as georeferenced GeoTIFFs.
 
         They describe the pixels that `read` returns: `change` (output − input, source units,
         float32) and the bits *unchanged* and *clipped* of `quality` are computed from them. Where
         the strength is 0, quality is *unchanged* and the model's own maps are NaN.
+
+        Parameters
+        ----------
+        folder
+            Where they are written; it is made if it is missing.
+        **options
+            Fields of `ExportOptions`; files are replaced unless ``overwrite=False``.
+
+        Returns
+        -------
+        list of pathlib.Path
+            A file for each map, named by it.
         """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
@@ -291,9 +352,19 @@ class Result(BlendedPixels):
         return written
 
     def read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
-        """Return the side map (h, w, n) of `box` in level-0 coordinates, as `save_maps` writes it.
+        """Return a side map in a box, as `save_maps` writes it.
 
-        `name` is "change" or a map that the run kept.
+        Parameters
+        ----------
+        name
+            ``"change"`` or a map that the run kept.
+        box
+            (y0, x0, y1, x1) in pixels of level 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            (h, w, n).
         """
         return self._read_map(name, Region(*box).shift(-self.plan.origin[0], -self.plan.origin[1]))
 

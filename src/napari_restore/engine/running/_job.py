@@ -80,11 +80,23 @@ class Job:
         self.executor.cancel()
 
     def prioritise(self, region: Region) -> None:
-        """Restore the tiles nearest to the middle of `region`, in pixels of the image, first."""
+        """Restore the tiles nearest to the middle of a box first.
+
+        Parameters
+        ----------
+        region
+            In pixels of the image.
+        """
         self.executor.prioritise(region.scale(self.plan.image.resampling))
 
     def result(self) -> Result:
-        """Wait for the end; raise `Cancelled` after a cancel, else the error of the run."""
+        """Wait for the end; raise `Cancelled` after a cancel, else the error of the run.
+
+        Returns
+        -------
+        Result
+            The restored pixels and the record.
+        """
         for _ in self:
             pass
         if isinstance(self._outcome, BaseException):

@@ -88,7 +88,25 @@ class Attention:
         return tuple(layer["name"] for layer in self.record["attention"]["layers"])
 
     def maps(self, layer: str | None = None, query: int = 0) -> HeadMaps:
-        """Return the maps of a layer for one query; `layer` None: of the only one there is."""
+        """Return the maps of a layer for one query.
+
+        Parameters
+        ----------
+        layer
+            Name of the layer; None: the only one there is.
+        query
+            Number of the query, from 0.
+
+        Returns
+        -------
+        HeadMaps
+            The maps of all heads.
+
+        Raises
+        ------
+        napari_restore.errors.BadParameter
+            There is no such layer, or none is named where there are several.
+        """
         names = self.layers
         if layer is None and len(names) == 1:
             layer = names[0]
@@ -100,7 +118,24 @@ class Attention:
         return self.queries[query].maps[layer]
 
     def map(self, layer: str | None = None, head: str = "mean", query: int = 0) -> HeadMap:
-        """Return one map at the resolution of its cells, with its place in the image."""
+        """Return one map at the resolution of its cells, with its place in the image.
+
+        Raises `BadParameter` for a layer or a head that is none.
+
+        Parameters
+        ----------
+        layer
+            Name of the layer; None: the only one there is.
+        head
+            Name of the head, ``"mean"`` or ``"max"``.
+        query
+            Number of the query, from 0.
+
+        Returns
+        -------
+        HeadMap
+            Values (h, w), the cells they cover, pixels per cell.
+        """
         return self.maps(layer, query).map(head)
 
     # -- files -------------------------------------------------------------------
@@ -119,6 +154,22 @@ class Attention:
         layers, with the record. Else a float32 raster of one query and layer at the resolution of its
         cells, georeferenced: a band for each head, or that of one `head`, ``"mean"`` or ``"max"``; cells
         that were never candidates are nodata.
+
+        Parameters
+        ----------
+        path
+            The file.
+        layer
+            Name of the layer of a raster; None: the only one there is.
+        head
+            Name of the head of a raster, ``"mean"``, ``"max"`` or ``"all"``.
+        **options
+            Fields of `ExportOptions`.
+
+        Returns
+        -------
+        pathlib.Path
+            The file that was written.
         """
         target = Path(path)
         suffix = target.suffix.lower()
@@ -136,6 +187,18 @@ class Attention:
         """Write the summary of a sample as a table (.csv), a row for each head; raises `BadOutput`.
 
         Means of its numbers over the queries, and the ends of their 95 % intervals.
+
+        Parameters
+        ----------
+        path
+            The file, .csv.
+        overwrite
+            Whether a file there is replaced.
+
+        Returns
+        -------
+        pathlib.Path
+            The file that was written.
         """
         target = Path(path)
         summary = self.record["attention"].get("summary")
@@ -154,6 +217,11 @@ class Attention:
         """Yield the numbers of every query, layer and head by the names of `COLUMNS`.
 
         Of every query those of the network, then those of random weights if they were asked for.
+
+        Yields
+        ------
+        dict
+            A row of the table.
         """
         weights = self.record["model"]["weights_sha256"]
         for number, each in enumerate(self.queries, start=1):
@@ -195,6 +263,22 @@ class Attention:
         A float32 raster in pixels of the image with a band for each head, or that of one `head`: the
         result without it minus the result, mean over the image's bands, in model range. Raises
         `BadOutput`.
+
+        Parameters
+        ----------
+        path
+            The file.
+        layer
+            Name of the layer.
+        head
+            Name of the head; ``"all"``: a band for each.
+        **options
+            Fields of `ExportOptions`.
+
+        Returns
+        -------
+        pathlib.Path
+            The file that was written.
         """
         of_layer = [each for each in self.queries[0].effects if each.layer == layer]
         effects = [each for each in of_layer if head in (ALL, each.head)]

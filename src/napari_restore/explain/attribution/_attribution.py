@@ -152,13 +152,30 @@ class Attribution:
         return [] if recorded is None else list(recorded["rows"])
 
     def contribution_area(self) -> npt.NDArray[np.float64]:
-        """Return the density of the magnitude over `window`, (h, w) with maximum 1 (LAM)."""
+        """Return the density of the map's magnitude over `window` (LAM).
+
+        Returns
+        -------
+        numpy.ndarray
+            (h, w) float64 with maximum 1.
+        """
         near = np.abs(self.read(self.window).sum(axis=2))
         near[~np.isfinite(near)] = 0
         return np.asarray(_measures.contribution_area(near), np.float64)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        """Return the map of a box within the region, (h, w, bands) float32."""
+        """Return the map in a box.
+
+        Parameters
+        ----------
+        box
+            A box within `region`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (h, w, bands) float32.
+        """
         return np.moveaxis(self.total.read(box), 0, 2).astype(np.float32)
 
     @property
@@ -167,7 +184,18 @@ class Attribution:
         return len(self.image.frames)
 
     def by_frame(self, box: Region) -> npt.NDArray[np.float32]:
-        """Return the shares of each frame in a box within the region, (h, w, frames) float32."""
+        """Return the shares of each frame in a box.
+
+        Parameters
+        ----------
+        box
+            A box within `region`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (h, w, frames) float32.
+        """
         shares = self.read(box)
         sums: npt.NDArray[np.float32] = shares.reshape(*shares.shape[:2], self.frames, -1).sum(
             axis=3
@@ -187,7 +215,13 @@ class Attribution:
         return lazy
 
     def to_parts(self) -> dict[str, Any]:
-        """Return all but the image, for another process: JSON and arrays; sums on disk by their place."""
+        """Return all but the image, for another process: JSON and arrays; sums on disk by their place.
+
+        Returns
+        -------
+        dict
+            Sums, box, record and overview.
+        """
         return {
             "sums": self.total.to_parts(),
             "box": self.box,
@@ -202,22 +236,66 @@ class Attribution:
         image: Image,
         picture: Callable[[Region], npt.NDArray[np.float32]],
     ) -> Self:
-        """Return the attribution that `to_parts` was called of; its sums on disk must be there still."""
+        """Return the attribution that `to_parts` was called of; its sums on disk must be there still.
+
+        Parameters
+        ----------
+        parts
+            What `to_parts` returned.
+        image
+            The image that was attributed.
+        picture
+            Reads a box of it, (h, w, bands) in model range.
+
+        Returns
+        -------
+        Attribution
+            The same map; one from `to_parts` has no `output`.
+        """
         total = opened_sum(parts["sums"])
         return cls(total, parts["box"], parts["record"], image, picture, parts["overview"])
 
     def figure(self, *, width_mm: float = WIDTH_MM, exponent: float = EXPONENT) -> Figure:
-        """Return a matplotlib figure: image, result, map, magnitude and area, with all settings below.
+        """Return a figure of image, result, map, magnitude and area, with all settings below.
 
-        The magnitude is raised to the power `exponent`. Raises `BadOutput` without matplotlib,
-        `BadParameter`.
+        Parameters
+        ----------
+        width_mm
+            Width of the figure in millimetres.
+        exponent
+            Power to which the magnitude is raised.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The figure.
+
+        Raises
+        ------
+        napari_restore.errors.BadOutput
+            matplotlib is not installed.
+        napari_restore.errors.BadParameter
+            A width or an exponent out of range.
         """
         return figure_of(self, width_mm=width_mm, exponent=exponent)
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the map, its sum over bands, with a colour bar into matplotlib axes; new ones by default.
+        """Draw the map, its sum over bands, with a colour bar.
 
-        Raises `BadOutput` without matplotlib.
+        Parameters
+        ----------
+        axes
+            Where it is drawn; None: new axes.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes that were drawn to.
+
+        Raises
+        ------
+        napari_restore.errors.BadOutput
+            matplotlib is not installed.
         """
         return plot(self, axes)
 
@@ -228,6 +306,18 @@ class Attribution:
         `figure`. ``.csv``: `segments`. Else a float32 raster of the region with the image's georeference: the sum, then every
         band, of a bracket every frame, dark to bright. `options` are those of `ExportOptions`. Shares of
         an overview are written to a second raster, whose name ends in ``_overview``, and into ``.npz``.
+
+        Parameters
+        ----------
+        path
+            The file.
+        **options
+            Fields of `ExportOptions`; all but ``overwrite`` are for rasters.
+
+        Returns
+        -------
+        pathlib.Path
+            The file that was written.
         """
         # Imports torch, which a window that shows a map has no need of.
         from napari_restore.engine import digest

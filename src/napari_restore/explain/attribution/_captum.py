@@ -69,7 +69,7 @@ def explainer_of(name: str) -> Explainer:
     if importlib.util.find_spec("captum") is None:
         raise BadParameter(
             f"{method or 'This method'} is a method of captum, which is not installed.",
-            "Install napari-restore[captum].",
+            'Install it: pip install "napari-restore[captum]".',
         )
     import captum.attr
 
@@ -93,7 +93,7 @@ def explainer_of(name: str) -> Explainer:
     if method in NEED_SKLEARN and importlib.util.find_spec("sklearn") is None:
         raise BadParameter(
             f"{method} fits a model by scikit-learn, which is not installed.",
-            "Install napari-restore[captum], or scikit-learn.",
+            'Run pip install "napari-restore[captum]", which brings it.',
         )
     return described(method)
 

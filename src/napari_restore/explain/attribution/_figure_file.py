@@ -76,7 +76,7 @@ def check_matplotlib() -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise BadOutput(
             "Figures are drawn by matplotlib, which is missing.",
-            "Install napari-restore[figures].",
+            'Install it: pip install "napari-restore[figures]".',
         )
 
 

@@ -142,7 +142,7 @@ def _superpixels(name: str, run: AttributionRun) -> Labels:
     if importlib.util.find_spec("skimage") is None:
         raise BadParameter(
             "Superpixels are made by scikit-image, which is not installed.",
-            "Install napari-restore[fuse], or give a raster of segments.",
+            'Run pip install "napari-restore[fuse]", or give a raster of segments.',
         )
     needed = run.needed_bytes + SLIC_BYTES * run.region.pixels
     if needed > run.source.plan.memory:

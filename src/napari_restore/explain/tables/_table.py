@@ -72,7 +72,13 @@ class AttributionTable:
         return summary_of(self.rows, self.models)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as JSON."""
+        """Return all fields as JSON.
+
+        Returns
+        -------
+        dict
+            Status, question, rows, summary and measures.
+        """
         rows = {"status": self.status, "question": self.question, "rows": self.rows}
         return {**self.measures, **rows, "summary": self.summary}
 
@@ -87,6 +93,18 @@ class AttributionTable:
         """Write the rows (.csv), everything (.json) or the summary for LaTeX (.tex).
 
         The file appears whole or not at all. Raises `BadOutput`.
+
+        Parameters
+        ----------
+        path
+            The file.
+        overwrite
+            Whether a file there is replaced.
+
+        Returns
+        -------
+        pathlib.Path
+            The file that was written.
         """
         target = Path(path)
         check_table(target, overwrite=overwrite)

@@ -69,7 +69,7 @@ def _names(data: bytes, path: Path) -> dict[str, int]:
     except ImportError:
         raise BadMask(
             f"Reading {path.name} needs pyogrio, which is not installed.",
-            "Install it: pip install 'napari-restore[vector]', or convert the file: "
+            'Install it: pip install "napari-restore[vector]", or convert the file: '
             f"ogr2ogr -t_srs EPSG:4326 {path.stem}.geojson {path.name}.",
         ) from None
     try:

@@ -58,7 +58,7 @@ SMALL = ModelCard(
     precisions=("float32", "bfloat16", "float16"),
     needs_weights=True,
     parameters=(AMOUNT, RHO, RETENTION, ETA, CACHE_TOKENS, SELECTION),
-    weights_sha256="9c5731d897a47522bc2f38aaf6eb6e2be76f598531e209e9ce62b60728f00876",
+    weights_sha256="8802177f2b96431e1e77a1bda027e463f790aa378dfd0be1cf98db69e09b2988",
     source="anDehazeFormer (Wang and others, arXiv 2505.14010); sizes of our own, and our reading "
     "where no text or code is public",
     trained_on="482 images under free licences, under synthetic haze "

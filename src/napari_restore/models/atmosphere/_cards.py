@@ -33,7 +33,7 @@ ATMOSPHERE = ModelCard(
     maps=("transmission", "airlight"),
     transmission_wavelength=550.0,
     needs_weights=True,
-    weights_sha256="92d7b2cbad4b25665da960a6fe0e1c48a6ae16237391d6bf33f562d5f286d36f",
+    weights_sha256="5228bb332b28a54b137bbd178035e6f7a9b1ea57a1fc91db1d01665c66778296",
     parameters=(
         AMOUNT,
         Parameter("t0", 0.1, "smallest transmission", 0.05, 1.0),
@@ -60,7 +60,7 @@ AERIAL = replace(
     recommended_for=("aerial",),
     scenes=("aerial",),
     parameters=(*ATMOSPHERE.parameters[:-1], replace(_ENSEMBLE, default="all")),
-    weights_sha256="19e316f49e11857ecc477064dd4bf24ec6c050199f3660ff0f5acfac3e9edeff",
+    weights_sha256="462b5c6f74c3ca0624d6e8257f300086a01867a748eddae6cca903f9320f972c",
     trained_on="115 images under free licences, under synthetic haze (docs/models/atmosphere-aerial.md)",
     validated_on="synthetic haze only: 11 aerial scenes it never saw, three times under another "
     "spectrum of haze: 2.5 dB more than the dark channel prior; clear scenes of 16 bit stay as "

@@ -107,7 +107,7 @@ DENOISE = replace(
     "and texture.",
     task="denoise",
     recommended_for=("aerial", "natural"),
-    weights_sha256="76512cdb142fdcf6b6f971a872d05ffd2a4fc8871ab9dd91a3e2f6c79cc0935d",
+    weights_sha256="9be5016d4225d9cee46f9d0aa12eff9d84d3a8db872cbe7cb67372e0663c8dd0",
     weights_note="",
     trained_on="745 images under free licences, under Gaussian noise and synthetic noise of cameras "
     "(docs/models/hint-small-denoise.md)",
@@ -124,12 +124,12 @@ LOWLIGHT = replace(
     title="HINT, small, low light",
     summary="Removes the noise of pictures that were taken in too little light, and brightens them.",
     task="lowlight",
-    weights_sha256="15e42a11af456cf7c8fecfdd16a2f419b3dc8e869d4f4d50cdce3a6bb2cc225b",
+    weights_sha256="5ed13e179bb474b43cb0732aa53f6154a92f24dd4c3f9906cc7aa7525ef8b0e1",
     weights_note="",
     trained_on="1664 images under free licences, as they are and made 2 to 30 times darker, half of "
     "these with synthetic noise of cameras (docs/models/hint-small-lowlight.md)",
     validated_on="synthetic low light only: 8 scenes it never saw, 6 and 14 times darker, with noise of "
-    "cameras developed by LibRaw: 3.7 and 6.4 dB more than a gamma curve, less than half of its colour noise "
+    "cameras developed by LibRaw: 3.7 and 6.4 dB more than a gamma curve, half of its colour noise "
     "(docs/models/hint-small-lowlight.md).",
     caveats="Every pixel depends on all of the image. Pictures that are dark on purpose are "
     "brightened, too. Black parts of night scenes stay dark, and how bright the scene really was "

@@ -34,7 +34,7 @@ SMALL = replace(
     placed=True,
     bfloat16_error=1.0,
     parameters=(AMOUNT,),
-    weights_sha256="828e11cde47ce300cc5bb55668f718072346dfbb6333adfdee97e125fd9642ce",
+    weights_sha256="847b1e5bce37273cbadffae77345a4c5522cda96c2d476e886508aa1d2486bdd",
     source="Inf-Dehaze, whose supplement describes the parts; sizes, context and head of our own",
     trained_on="110 images under free licences, under synthetic haze "
     "(docs/models/inf-dehaze-small.md)",

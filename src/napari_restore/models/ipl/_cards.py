@@ -76,7 +76,7 @@ SMALL = replace(
     title="IPL, small",
     summary="All parts of IPL in a network that an ordinary processor can train and run; it mixes all "
     "three frames instead of brightening the medium one.",
-    weights_sha256="5bceb64fb39f03538c3ce86791d4d636d9d111b2556633cb8fd17d3b2440f66e",
+    weights_sha256="808063b624c697b3d066bb8a27a64de5054660f566c3c5e2a818f3ce2b62f2a8",
     weights_note="",
     trained_on="482 images under free licences, made brackets with noise and motion "
     "(docs/models/ipl.md)",

@@ -107,7 +107,7 @@ class AttributionForm(QWidget):
         self.method.setToolTip(
             "Automatic: along thinner haze for methods that remove haze, else integrated gradients, "
             "of a bracket those of its mean from zeros. "
-            "Those of captum are offered where it is installed: pip install napari-restore[captum]"
+            'Those of captum are offered where it is installed: pip install "napari-restore[captum]"'
         )
         self._offers: dict[str, Any] | None = None
         self.settings = QLineEdit(self)

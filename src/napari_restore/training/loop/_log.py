@@ -11,7 +11,7 @@ from typing import Any
 from napari_restore.training._replacing import replacing
 
 FIRST = ("step", "seconds", "stage", "lr", "pairs_per_second", "skipped", "loss")
-NO_PLOT = "No plot is drawn without matplotlib: install napari-restore[figures]."
+NO_PLOT = 'No plot is drawn without matplotlib: pip install "napari-restore[figures]".'
 
 
 class Log:

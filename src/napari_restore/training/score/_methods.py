@@ -23,6 +23,8 @@ MEDIAN = 0.38
 RETINEX_SIGMAS = (15.0, 80.0, 250.0)
 """Standard deviations of the Gaussians in pixels (Petro, Sbert, Morel, IPOL 2014)."""
 NAMES = {"noise": "noise", "lowlight": "low light"}
+LIBRARIES = {"skimage": "scikit-image", "pywt": "PyWavelets"}
+"""Names of what the methods import."""
 CLIPPED = 1.0
 """Percent of values that a stretch of contrast clips at either end."""
 
@@ -30,10 +32,11 @@ CLIPPED = 1.0
 def check_installed(degradation: Degradation) -> None:
     """Raise `BadParameter` where the libraries of the methods are missing."""
     needed = {"noise": ("skimage", "pywt"), "lowlight": ("skimage",)}.get(degradation, ())
-    if any(importlib.util.find_spec(name) is None for name in needed):
+    missing = [LIBRARIES[name] for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
         raise BadParameter(
-            f"The classical methods against {NAMES[degradation]} need scikit-image and PyWavelets.",
-            f"Install napari-restore[classical], or add {option('baselines', False)}.",
+            f"The classical methods against {NAMES[degradation]} need {' and '.join(missing)}.",
+            f'Run pip install "napari-restore[classical]", or add {option("baselines", False)}.',
         )
 
 
