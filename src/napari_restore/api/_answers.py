@@ -69,10 +69,12 @@ class Answers:
 
     def _attribute(self, task: Message, stop: Stop, send: Send) -> Message:
         image, model = self._open(task)
-        question = task["question"]
+        question, ratio = dict(task["question"]), model.card.ratio
+        # Only here is the model loaded that knows the scale of its results.
         if question.get("box") is not None:
-            # Only here is the model loaded that knows the scale of its results.
-            question = {**question, "box": question["box"].scale(model.card.ratio)}
+            question["box"] = question["box"].scale(ratio)
+        if question.get("polygon") is not None:
+            question["polygon"] = [(y * ratio, x * ratio) for y, x in question["polygon"]]
         found = attribute(
             image,
             model,
@@ -191,8 +193,8 @@ def attribute_elsewhere(
 ) -> Attribution:
     """Return what `attribute` does, computed by `door`.
 
-    `question` has its arguments box, polygon and level, and the fields of `Attribute`; its box is in
-    pixels of the image, for results of any scale. What is shown of the image beside the map is read by
+    `question` has its arguments box, polygon and level, and the fields of `Attribute`; box and polygon
+    are in pixels of the image, for results of any scale. What is shown of the image beside the map is read by
     `pictures`, when it is shown.
     """
     from napari_restore.engine import event_from_dict
