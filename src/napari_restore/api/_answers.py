@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from napari_restore.api._attention import attend, attention_session, draw_attention
 from napari_restore.api._attribution import attribute, explainers
 from napari_restore.api._task_cache import TaskCache
+from napari_restore.errors import InputError
 from napari_restore.questions import Region
 
 if TYPE_CHECKING:
@@ -167,9 +168,24 @@ def message_types() -> dict[str, Any]:
 # -- who asks ------------------------------------------------------------------------
 
 
+def on_disk(image: Image) -> Image:
+    """Return `image`; raises `InputError` where another environment cannot open it."""
+    if image.spec is None:
+        raise InputError(
+            f"{image.name} is in the memory of napari only, which the environment of runs cannot read.",
+            "Save the layer as a file and open that, or choose napari’s own under Advanced > Environment.",
+        )
+    return image
+
+
 def _addressed(subject: Subject, door: Door) -> tuple[Door, Message]:
-    """Return who answers about `subject`, and what the question says of it."""
+    """Return who answers about `subject`, and what the question says of it.
+
+    Raises `InputError` for an image in memory where a model is loaded in another environment only.
+    """
     image = subject["image"]
+    if getattr(door, "python", ""):
+        on_disk(image)
     if image.spec is None:
         return Answers(TaskCache()), {**subject, "fingerprint": None}
     return door, {**subject, "image": image.spec, "fingerprint": image.fingerprint}
