@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from matplotlib.path import Path as Ring
 from tests.support import scaling_networks
 from tests.support.scaling_networks import enlarging, shrinking
 from torch import Tensor, nn
@@ -108,6 +109,38 @@ def test_integrated_gradients(module: nn.Module, box: Region, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "corners"),
+    [
+        (enlarging(2), [(17, 20), (17, 55), (41, 31)]),
+        (shrinking(2), [(3, 5), (14, 6), (12, 21), (2, 18)]),
+    ],
+)
+def test_a_polygon_is_drawn_on_the_results(
+    module: nn.Module, corners: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    options = {"method": "ig", "objective": "mean", "baseline": "zero", "steps": 1, "rule": "right"}
+    scene = SCENE[:, :56]
+    found = nr.attribute(
+        scene, module, polygon=corners, scratch=tmp_path, progress=False, **options
+    )
+    # With one node the integral is the gradient there, times the way from zero.
+    leaf = planes_of(scene).requires_grad_(True)
+    results = module(leaf)
+    height, width = results.shape[-2:]
+    y, x = (np.arange(size) + 0.5 for size in (height, width))
+    centres = np.stack(np.broadcast_arrays(x[None], y[:, None]), axis=-1).reshape(-1, 2)
+    inside = Ring([(x, y) for y, x in corners]).contains_points(centres)
+    counts = torch.from_numpy(inside.reshape(height, width))
+    (gradient,) = torch.autograd.grad(results[..., counts].mean(), leaf)
+    expected = (gradient * leaf.detach())[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(
+        on_whole(found)[:, :56], expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+    )
+    assert found.record["attribution"]["polygon"] == [list(map(float, each)) for each in corners]
+
+
+@pytest.mark.slow
 def test_it_is_repeated_from_its_record(tmp_path: Path) -> None:
     path = tmp_path / "scene.png"
     PIL.Image.fromarray((SCENE * 255).astype(np.uint8)).save(path)
@@ -125,9 +158,6 @@ def test_what_a_box_of_results_cannot_be(tmp_path: Path) -> None:
     model = nr.load_model(enlarging(2), card={"bands": 3, "halo": 3, "scale": 2})
     with pytest.raises(BadRegion, match="outside of the result of array, which has 114 × 96"):
         nr.attribute(SCENE, model, Region(0, 114, 9, 123), method="ig", progress=False)
-    with pytest.raises(BadParameter, match="a polygon is drawn on those of the image"):
-        corners = [(0, 0), (9, 0), (9, 9)]
-        nr.attribute(SCENE, model, polygon=corners, method="ig", progress=False)
     with pytest.raises(BadParameter, match="another size than the image, and is no baseline"):
         nr.attribute(
             SCENE, model, Region(0, 0, 9, 9), method="ig", baseline="output", progress=False

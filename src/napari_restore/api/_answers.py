@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from napari_restore.api._attention import attend, attention_session, draw_attention
 from napari_restore.api._attribution import attribute, explainers
 from napari_restore.api._task_cache import TaskCache
+from napari_restore.errors import InputError
 from napari_restore.questions import Region
 
 if TYPE_CHECKING:
@@ -69,10 +70,12 @@ class Answers:
 
     def _attribute(self, task: Message, stop: Stop, send: Send) -> Message:
         image, model = self._open(task)
-        question = task["question"]
+        question, ratio = dict(task["question"]), model.card.ratio
+        # Only here is the model loaded that knows the scale of its results.
         if question.get("box") is not None:
-            # Only here is the model loaded that knows the scale of its results.
-            question = {**question, "box": question["box"].scale(model.card.ratio)}
+            question["box"] = question["box"].scale(ratio)
+        if question.get("polygon") is not None:
+            question["polygon"] = [(y * ratio, x * ratio) for y, x in question["polygon"]]
         found = attribute(
             image,
             model,
@@ -165,9 +168,24 @@ def message_types() -> dict[str, Any]:
 # -- who asks ------------------------------------------------------------------------
 
 
+def on_disk(image: Image) -> Image:
+    """Return `image`; raises `InputError` where another environment cannot open it."""
+    if image.spec is None:
+        raise InputError(
+            f"{image.name} is in the memory of napari only, which the environment of runs cannot read.",
+            "Save the layer as a file and open that, or choose napari’s own under Advanced > Environment.",
+        )
+    return image
+
+
 def _addressed(subject: Subject, door: Door) -> tuple[Door, Message]:
-    """Return who answers about `subject`, and what the question says of it."""
+    """Return who answers about `subject`, and what the question says of it.
+
+    Raises `InputError` for an image in memory where a model is loaded in another environment only.
+    """
     image = subject["image"]
+    if getattr(door, "python", ""):
+        on_disk(image)
     if image.spec is None:
         return Answers(TaskCache()), {**subject, "fingerprint": None}
     return door, {**subject, "image": image.spec, "fingerprint": image.fingerprint}
@@ -191,8 +209,8 @@ def attribute_elsewhere(
 ) -> Attribution:
     """Return what `attribute` does, computed by `door`.
 
-    `question` has its arguments box, polygon and level, and the fields of `Attribute`; its box is in
-    pixels of the image, for results of any scale. What is shown of the image beside the map is read by
+    `question` has its arguments box, polygon and level, and the fields of `Attribute`; box and polygon
+    are in pixels of the image, for results of any scale. What is shown of the image beside the map is read by
     `pictures`, when it is shown.
     """
     from napari_restore.engine import event_from_dict

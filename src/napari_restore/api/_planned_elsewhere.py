@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from napari_restore.api._answers import message_types
+from napari_restore.api._answers import message_types, on_disk
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.api._tasks import plan_of, serialised_task
-from napari_restore.errors import InputError
 from napari_restore.models import DescribedModel, ModelCard, Parameter
 
 if TYPE_CHECKING:
@@ -97,22 +96,13 @@ def _types() -> dict[str, Any]:
     return {**message_types(), **{each.__name__: each for each in others}}
 
 
-def _on_disk(image: Image) -> Image:
-    if image.spec is None:
-        raise InputError(
-            f"{image.name} is in the memory of napari only, which the environment of runs cannot read.",
-            "Save the layer as a file and open that, or choose napari’s own under Advanced > Environment.",
-        )
-    return image
-
-
 def plan_elsewhere(door: Worker, subject: Subject, options: Mapping[str, Any]) -> Plan:
     """Return what `plan` does, made by a child process; this one need not have torch.
 
     `subject` has "image", "model" and "trust"; `options` are those of `plan`. Only card and description
     of the plan's model are here. Raises the child's error, and `InputError` for an image in memory.
     """
-    image = _on_disk(subject["image"])
+    image = on_disk(subject["image"])
     question = {
         "image": image.spec,
         "fingerprint": image.fingerprint,

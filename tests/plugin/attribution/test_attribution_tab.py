@@ -213,6 +213,10 @@ def test_an_overview_is_placed_over_the_image(
     assert reported["scale"] == 2 and reported["box"] == [50, 60, 74, 92]
     layer, source = tab.results.current.layers.map, tab.state.layer
     np.testing.assert_allclose(plane_of(layer)[:2, :2], 2 * plane_of(source)[:2, :2])
+    # A pixel of the overview begins where its first one of the image does.
+    y0, x0 = found.region[:2]
+    beginning = source.data_to_world(np.array((2 * y0 - 0.5, 2 * x0 - 0.5)))
+    np.testing.assert_allclose(layer.data_to_world((-0.5, -0.5)), beginning)
     assert "1:2" in tab.results.measures.text()
 
 

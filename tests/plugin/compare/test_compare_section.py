@@ -11,9 +11,11 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+import napari_restore as nr
 from napari_restore import Region
 from napari_restore.metrics import psnr
 from napari_restore.plugin.compare import CompareSection
+from napari_restore.plugin.layers import layer_of
 from napari_restore.plugin.tasks import DebouncedQuery
 from napari_restore.questions import Adjustment
 
@@ -311,3 +313,21 @@ def test_the_panel_has_it(panel: Any, qtbot: Any, colours: np.ndarray):
     assert "H" in {str(key) for key in panel.viewer.keymap}
     panel.close()
     assert "H" not in {str(key) for key in panel.viewer.keymap}
+
+
+@pytest.mark.slow
+def test_a_photo_is_swiped_like_a_map(
+    panel: Any, qtbot: Any, colours: np.ndarray, finished_run: Any
+):
+    image = nr.open_image(colours[:200, :300], bands="red=1,green=2,blue=3")
+    data, arguments, _ = layer_of(image)
+    panel.viewer.add_image(data, **arguments)
+    assert image.is_photo
+    panel.models.combo.setCurrentIndex(panel.models.combo.findData("identity"))
+    finished_run()
+    (section,) = (s for s in panel.sections if isinstance(s, CompareSection))
+    section.swipe.click()
+    qtbot.waitUntil(lambda: section._swipe.is_ready)
+    panel.form.photos.show_chosen()
+    drawn = [layer for layer in panel.viewer.layers if layer.name.startswith("Swipe")]
+    assert len(drawn) == 2 and all(layer.visible for layer in drawn)

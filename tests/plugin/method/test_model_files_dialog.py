@@ -12,8 +12,9 @@ import torch
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QApplication, QDialogButtonBox
+from qtpy.QtWidgets import QApplication, QDialogButtonBox, QLabel
 from safetensors.torch import save_file
+from tests.support import scaling_networks
 
 import napari_restore as nr
 from napari_restore import api
@@ -311,3 +312,12 @@ def test_a_dropped_program_that_needs_its_whole_image_is_one_sentence(
     qtbot.waitUntil(lambda: bool(shown))
     assert "takes images of 256 × 256 pixels only" in shown[0]
     assert panel.files.dialog is None
+
+
+@pytest.mark.slow
+def test_the_scale_of_its_results_is_shown(tmp_path: Path, qtbot: Any) -> None:
+    code = Path(scaling_networks.__file__).read_text("utf-8")
+    (tmp_path / "net.py").write_text(f"{code}\n\ndef make():\n    return enlarging(2)\n", "utf-8")
+    dialog = ProposalDialog(api.inspect_model(f"{tmp_path / 'net.py'}:make", trust=True))
+    qtbot.addWidget(dialog)
+    assert "× 2 along a side (measured)" in [label.text() for label in dialog.findChildren(QLabel)]

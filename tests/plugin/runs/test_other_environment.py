@@ -20,12 +20,12 @@ from napari.settings import get_plugin_settings
 from npe2 import PluginManifest
 
 import napari_restore as nr
-from napari_restore import api
+from napari_restore import Region, api
 from napari_restore.api import Environment
 from napari_restore.engine.executors import _child
 from napari_restore.errors import Cancelled, InputError
 from napari_restore.models import DescribedModel
-from napari_restore.plugin.state import PYTHON, PreferenceLink, RestoreState, TargetChoice
+from napari_restore.plugin.state import PYTHON, Area, PreferenceLink, RestoreState, TargetChoice
 
 pytestmark = pytest.mark.viewer
 
@@ -211,6 +211,27 @@ def test_an_image_in_memory_is_refused_in_a_sentence(
     qtbot.waitUntil(lambda: bool(lines))
     assert "memory of napari only" in lines[-1]
     assert "Save the layer as a file" in lines[-1]
+
+
+def test_attribution_and_attention_of_one_are_refused_likewise(
+    panel: Any, other: list[str], colours: np.ndarray
+) -> None:
+    panel.state.python = FOUND.python
+    panel.viewer.add_image(colours[:64, :64], name="drawn", rgb=True)
+    subject = panel.state.request(Area((Region(0, 0, 8, 8),))).subject
+    with pytest.raises(InputError, match="memory of napari only"):
+        api.AttentionElsewhere(panel.runs.questions, subject)
+    question = {"box": Region(0, 0, 8, 8), "polygon": None, "level": 0}
+    with pytest.raises(InputError, match="memory of napari only"):
+        api.attribute_elsewhere(
+            panel.runs.worker,
+            subject,
+            question,
+            pictures=panel.runs.questions,
+            emit=lambda event: None,
+            watch=lambda part: None,
+            stop=threading.Event(),
+        )
 
 
 # -- no torch ------------------------------------------------------------------------

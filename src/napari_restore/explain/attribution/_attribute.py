@@ -398,12 +398,6 @@ def _target_of(
     Raises `BadParameter`, `BadRegion`.
     """
     shape = None if polygon is None else polygon_of(polygon)
-    if shape is not None and ratio != 1:
-        raise BadParameter(
-            f"The results have {ratio} times as many pixels along a side: a polygon is drawn on those "
-            "of the image.",
-            "Give a box, in pixels of the result.",
-        )
     whole = Region(0, 0, int(image.height * ratio), int(image.width * ratio))
     if box is not None and shape is None:
         inside = Region(*box).intersect(whole)
@@ -423,7 +417,7 @@ def _target_of(
     if ratio == 1:
         return AttributionTarget(inside, wide, shape)
     output = OutputBox(inside, wide, ratio)
-    return AttributionTarget(inside.scale(1 / ratio), wide.scale(1 / ratio), output=output)
+    return AttributionTarget(inside.scale(1 / ratio), wide.scale(1 / ratio), shape, output)
 
 
 def _overview(

@@ -79,6 +79,8 @@ class AttributionRun:
         self.source, self.box, self.objective = source, target.box, objective
         self.context, self.through = context, context if through else None
         self.objective_region, self.polygon = target.objective_region, target.polygon
+        # That of results of another size is a matter of `of_results`, which knows their grid.
+        self._drawn = self.polygon if target.output is None else None
         self.planes, self.own = source.planes, source.own
 
         def is_small(region: Region) -> bool:
@@ -146,8 +148,8 @@ class AttributionRun:
         )
         if valid is not None:
             counts *= valid
-        if self.polygon is not None:
-            inside = torch.from_numpy(self.polygon.inside(self.objective_region))
+        if self._drawn is not None:
+            inside = torch.from_numpy(self._drawn.inside(self.objective_region))
             counts *= inside.to(counts.device)
         shape = "box" if self.polygon is None else "polygon"
         if not bool(counts[..., : self.box.height, : self.box.width].any()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
 
@@ -337,7 +338,10 @@ def _frame(axes: Sequence[Any], attribution: Drawable) -> None:
 
 def _label(axis: Any, attribution: Drawable) -> None:
     y0, x0, y1, x1 = attribution.box
-    polygon = attribution.record["attribution"]["polygon"]
+    about = attribution.record["attribution"]
+    # Drawn in pixels of the results.
+    ratio = float(Fraction(about.get("ratio", 1)))
+    polygon = [(y / ratio, x / ratio) for y, x in about["polygon"] or ()]
     _outline(axis, polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)])
     axis.locator_params(nbins=5)
     axis.set_xlabel("x [pixels]")

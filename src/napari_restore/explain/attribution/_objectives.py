@@ -95,11 +95,16 @@ def of_results(objective: Objective, target: AttributionTarget) -> Objective:
     if target.output is None:
         return objective
     ratio = target.output.ratio
-    rows, columns = target.output.objective_region.within(target.objective_region.scale(ratio))
+    region = target.output.objective_region
+    rows, columns = region.within(target.objective_region.scale(ratio))
+    polygon = None if target.polygon is None else target.polygon.inside(region)
 
     def compute(y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
         parts = unpacked(y, ratio), resampled(x, ratio), resampled(counts, ratio)
-        return objective(*(part[..., rows, columns] for part in parts))
+        y, x, counts = (part[..., rows, columns] for part in parts)
+        if polygon is not None:
+            counts = counts * torch.from_numpy(polygon).to(counts.device)
+        return objective(y, x, counts)
 
     # The map of the identity has no such results.
     return replace(objective, compute=compute, is_linear=False)

@@ -17,7 +17,7 @@ from napari_restore.images import rasterise
 
 @dataclass(frozen=True)
 class Polygon:
-    """A ring of at least three vertices (y, x) in level-0 pixels, edges at whole numbers."""
+    """A ring of at least three vertices (y, x) in pixels of the results, edges at whole numbers."""
 
     vertices: tuple[tuple[float, float], ...]
 
@@ -78,7 +78,7 @@ class AttributionTarget:
     objective_region: Region
     """The box and the pixels beyond it that the objective reads."""
     polygon: Polygon | None = None
-    """Outside of it no pixel of the box counts."""
+    """Outside of it no pixel of the box counts; in pixels of the results, as `output` is."""
     output: OutputBox | None = None
     """The box of a model of another scale than 1; `box` and `objective_region` are the pixels of the
     image below it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from napari_restore import Region
 from napari_restore.plugin.areas import THIN, thin_edge
 from napari_restore.plugin.attribution import signed_colours
-from napari_restore.plugin.layers import enlarged, plane_of, scale_and_affine, shifted, widen
+from napari_restore.plugin.layers import plane_of, resampled, scale_and_affine, shifted, widen
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -264,9 +265,8 @@ class AttentionLayers:
 
     def _placed(self, source: ImageLayer, region: Region, stride: int) -> dict[str, Any]:
         """Return the place of a map of cells: each covers `stride` pixels, the first from −½."""
-        middle = (stride - 1) / 2
-        matrix = shifted(plane_of(source), region.y0 * stride + middle, region.x0 * stride + middle)
-        return scale_and_affine(widen(enlarged(matrix, stride), 2))
+        matrix = shifted(plane_of(source), region.y0 * stride, region.x0 * stride)
+        return scale_and_affine(widen(resampled(matrix, Fraction(1, stride)), 2))
 
 
 def _filled(values: Floats) -> Floats:

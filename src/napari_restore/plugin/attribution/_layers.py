@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,14 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.plugin.areas import TARGETS_OF
-from napari_restore.plugin.layers import enlarged, plane_of, scale_and_affine, shifted, widen
+from napari_restore.plugin.layers import (
+    Matrix,
+    plane_of,
+    resampled,
+    scale_and_affine,
+    shifted,
+    widen,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -231,10 +239,15 @@ class AttributionLayers:
             if layer.metadata.get(TARGETS_OF) == self._source.unique_id:
                 layers.move(layers.index(layer), len(layers))
 
+    @property
+    def _plane(self) -> Matrix:
+        """The matrix of the level of the source that was attributed."""
+        return resampled(plane_of(self._source), Fraction(1, self._scale))
+
     def _add(
         self, title: str, levels: Sequence[Any], region: Region, limits: tuple[float, float]
     ) -> ImageLayer:
-        matrix = shifted(enlarged(plane_of(self._source), self._scale), *region[:2])
+        matrix = shifted(self._plane, *region[:2])
         return self._shown(title, levels, limits, matrix)
 
     def _add_overview(self, overview: OverviewShares) -> ImageLayer:
@@ -243,9 +256,7 @@ class AttributionLayers:
         step, (height, width) = overview.step, overview.values.shape[:2]
         # The last blocks end with the image.
         along = np.arange(height) * step // side, np.arange(width) * step // side
-        matrix = shifted(enlarged(plane_of(self._source), self._scale), *overview.corner)
-        # The middle of a pixel of the overview, not that of the image's first one in it.
-        matrix = enlarged(shifted(matrix, (step - 1) / 2, (step - 1) / 2), step)
+        matrix = resampled(shifted(self._plane, *overview.corner), Fraction(1, step))
         shares = blocks.astype(np.float32)[np.ix_(*along)]
         return self._shown("overview", [shares], (-most, most), matrix)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -19,7 +20,7 @@ from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin.attribution._layers import VIEWS, signed_colours
 from napari_restore.plugin.attribution._plots import CurvePlot, PathPlot, RingPlot
 from napari_restore.plugin.compare import SideBySide
-from napari_restore.plugin.layers import enlarged, plane_of, shifted
+from napari_restore.plugin.layers import plane_of, resampled, shifted
 from napari_restore.plugin.results import ask_save_path
 from napari_restore.plugin.tasks import in_background, show_problem
 from napari_restore.plugin.widgets import (
@@ -186,7 +187,8 @@ class MapComparison:
         if isinstance(pictures, RestoreError):
             show_problem(pictures)
             return
-        place, matrix = pair[0].attribution.box, enlarged(plane_of(pair[0].source), pair[0].scale)
+        place = pair[0].attribution.box
+        matrix = resampled(plane_of(pair[0].source), Fraction(1, pair[0].scale))
         for result, picture in zip(pair, pictures, strict=True):
             # Box on box: the camera shows the same place of both.
             (y, x, *_), (y0, x0, *_) = _around(result.attribution), result.attribution.box

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -12,7 +13,7 @@ from qtpy.QtCore import QObject
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.layers import SOURCE, enlarged, insert_above, plane_of, scale_and_affine
+from napari_restore.plugin.layers import SOURCE, insert_above, plane_of, resampled, scale_and_affine
 from napari_restore.plugin.state import Area, Connections, RestoreState, RunRequest
 from napari_restore.plugin.tasks import DebouncedQuery
 
@@ -108,7 +109,7 @@ class WeightsController(QObject):
         from napari.layers import Image
         from napari.utils.colormaps import Colormap
 
-        matrix = enlarged(plane_of(found.source), found.scale)
+        matrix = resampled(plane_of(found.source), Fraction(1, found.scale))
         colours = colours_of(len(names))
         for number, (name, share) in enumerate(zip(names, found.shares, strict=True)):
             colour = colours[number]

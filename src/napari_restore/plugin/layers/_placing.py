@@ -294,17 +294,11 @@ def shifted(matrix: Matrix, y: float, x: float) -> Matrix:
     return matrix @ offset
 
 
-def enlarged(matrix: Matrix, scale: int) -> Matrix:
-    """Return the matrix of a level, `scale` times smaller, placed as napari places levels."""
-    steps = np.eye(len(matrix))
-    steps[-3, -3] = steps[-2, -2] = scale
-    return matrix @ steps
-
-
 def resampled(matrix: Matrix, ratio: Fraction) -> Matrix:
-    """Return the matrix of a result with `ratio` times as many pixels along a side.
+    """Return the matrix of a layer with `ratio` times as many pixels along a side as one at `matrix`.
 
-    Its pixels cover those of the image: their edges meet, not their middles.
+    Such as a result of another size, a level or a map of cells. Its pixels cover those of the image:
+    their edges meet, not their middles. So does napari draw the levels of one layer.
     """
     steps, shift = np.eye(len(matrix)), (1 / float(ratio) - 1) / 2
     steps[-3, -3] = steps[-2, -2] = 1 / float(ratio)

@@ -28,7 +28,6 @@ from napari_restore.plugin.layers._display import (
 from napari_restore.plugin.layers._growth import Growth
 from napari_restore.plugin.layers._placing import (
     data_to_world,
-    enlarged,
     resampled,
     scale_and_affine,
     shifted,
@@ -89,7 +88,7 @@ class ResultLayer:
         shown = source.metadata.get("napari_restore", result.image)
         bands = shown_bands(source, shown) if source.rgb else ()
         self._levels = [GrowingLevel(result, self._done, bands, box, k) for k in range(steps + 1)]
-        placed = resampled(enlarged(data_to_world(source), scale), result.image.resampling)
+        placed = resampled(data_to_world(source), result.image.resampling / scale)
         coarsest = self._levels[-1]
         self._coarsest = np.full(coarsest.shape, coarsest.nothing, coarsest.dtype)
         arrays = [*(level.lazy() for level in self._levels[:-1]), self._coarsest]

@@ -334,6 +334,7 @@ def description_of(found: Proposal) -> dict[str, str]:
         **({"Takes": takes} if takes else {}),
         "Bands": bands + roles + how,
         "Halo": halo + how,
+        **({"Result": f"× {card.ratio} along a side{how}"} if card.ratio != 1 else {}),
         "Size": format_size(found.bytes),
         "SHA-256": f"{found.sha256[:half]}\n{found.sha256[half:]}",
     }

@@ -25,6 +25,8 @@ from napari_restore.plugin.state import image_of
 from napari_restore.plugin.widgets import Section, column_of
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer
@@ -47,6 +49,8 @@ class PhotosView(Section):
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self._layers: list[ImageLayer] = []
+        self._known: set[UUID] = set()
+        """The identities of all photos there have been."""
         self._shown: ImageLayer | None = None
         self._is_fitting = False
         # Later: Qt's model of the layers must not move rows while napari changes their list. A timer of
@@ -115,6 +119,7 @@ class PhotosView(Section):
             layer.events.thumbnail.disconnect(self._on_thumbnail)
             layer.events.name.disconnect(self._on_thumbnail)
         self._layers = layers
+        self._known |= {layer.unique_id for layer in layers}
         with signals_blocked(self.list):
             self.list.clear()
             for layer in layers:
@@ -181,15 +186,10 @@ class PhotosView(Section):
 
     def _others(self, layer: ImageLayer) -> list[Layer]:
         """Return the other photos and their results, also those whose photo was removed."""
-        own, layers = with_results(self.viewer, layer), self.viewer.layers
-        # Results of these are left alone, as is what is no picture, such as areas.
-        no_photos = {x.unique_id for x in layers if is_source(x) and x not in self._layers}
-        pictures = [x for x in layers if isinstance(x, Image) and x not in own]
-        return [
-            x
-            for x in pictures
-            if x in self._layers or x.metadata.get(SOURCE) not in (None, *no_photos)
-        ]
+        own = with_results(self.viewer, layer)
+        # Left alone: results of maps, what is no picture, such as areas, and what tools draw.
+        pictures = [x for x in self.viewer.layers if isinstance(x, Image) and x not in own]
+        return [x for x in pictures if x in self._layers or x.metadata.get(SOURCE) in self._known]
 
     def _take_result(self) -> None:
         """Adjust, compare and export a result of the photo that is seen, none of another."""
