@@ -98,7 +98,7 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, command in programs.items():
             # Nothing of the pictures must be found; how fast a method is has been measured before.
-            for kind in ("contexts", "results", "streams"):
+            for kind in ("contexts", "results", "settled", "streams"):
                 shutil.rmtree(folder / "cache" / kind, ignore_errors=True)
             runs[name].append(timed(command))
     found = {

@@ -73,7 +73,20 @@ def test_times_are_not_kept_where_others_use_the_processor(alone, monkeypatch):
     assert ruler.used == 2
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"value": {"value": "x"}}', "\0"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"value": 3}',
+        '{"value": {"value": "x", "by_step": {}}}',
+        '{"value": {"value": true, "by_step": {}}}',
+        '{"value": {"value": 1.5, "by_step": {"x": 1.0}}}',
+        '{"value": {"value": 1.5}}',
+        '{"value": {"value": 1.5, "by_step": {}, "more": 1}}',
+        "\0",
+    ],
+)
 def test_damaged_files_are_made_again(alone, content):
     ruler = Ruler()
     measured(ruler)

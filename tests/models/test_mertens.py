@@ -106,6 +106,35 @@ def test_it_is_the_published_method(size: tuple[int, int]) -> None:
     assert np.abs(fused(bracket) - literal(bracket)).max() <= 1e-5
 
 
+@pytest.mark.parametrize("size", [(70, 45), (67, 130), (3, 90)])
+def test_it_is_the_same_in_strips_of_any_height(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = as_input(frames(*size))
+    valid = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) > 0.1
+    model = model_for(3)
+    results = []
+    for pixels in (1, 10 * size[1], 1 << 20):
+        monkeypatch.setattr("napari_restore.models.classical.mertens.STRIP", pixels)
+        results.append((model(x), model(x, None, valid)))
+    for other in results[1:]:
+        assert all(torch.equal(*pair) for pair in zip(results[0], other, strict=True))
+
+
+def test_gradients_are_those_of_small_differences() -> None:
+    x = as_input(frames(37, 41)).double().requires_grad_()
+    # The coarse levels are kept in 32 bits: too few for a small difference.
+    model = model_for(3, levels=4)
+    part = model(x)[0, 1, 20, 17]
+    (gradient,) = torch.autograd.grad(part, x)
+    place = (0, 4, 19, 18)
+    step = torch.zeros_like(x)
+    step[place] = 1e-6
+    with torch.inference_mode():
+        low, high = (model(x.detach() + sign * step)[0, 1, 20, 17] for sign in (-1, 1))
+    assert float(gradient[place]) == pytest.approx(float(high - low) / 2e-6, rel=1e-4)
+
+
 def test_any_number_of_frames() -> None:
     bracket = frames(70, 81, count=5)
     assert np.abs(fused(bracket) - literal(bracket)).max() <= 1e-5

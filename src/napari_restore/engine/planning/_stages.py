@@ -151,7 +151,7 @@ def learn(plan: Plan, stage: str, seconds: float) -> None:
     file = _file(plan.model, plan.device)
     known = _read(file)
     known[kind] = known.pop(kind, Past()).then(calculated, seconds)
-    write_measurement(file, Pasts, plan.model, Pasts(dict(list(known.items())[-KINDS:])))
+    write_measurement(file, plan.model, Pasts(dict(list(known.items())[-KINDS:])))
 
 
 def _file(model: RestorationModel, device: Device) -> Path:

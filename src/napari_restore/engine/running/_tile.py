@@ -146,25 +146,21 @@ class TileWork:
 
         The planes are the model's bands; of a bracket those of all frames, dark to bright.
         """
-        x = self._filled(self.radiometry, tile.pixels, tile.valid)
-        if not tile.companions:
-            return x
-        companions = self.plan.companions_radiometry(self.radiometry)
-        frames = [
-            self._filled(radiometry, each.pixels, each.valid)
-            for radiometry, each in zip(companions, tile.companions, strict=True)
-        ]
-        frames.insert(self.reference, x)
-        return np.concatenate(frames)
-
-    def _filled(
-        self, radiometry: Radiometry, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
-    ) -> npt.NDArray[np.float32]:
-        x = radiometry.to_model_tile(pixels, self.bands)
-        if valid is not None:
-            # The value of an invalid pixel must not reach its neighbours.
-            x[~valid] = self.fill
-        return x.transpose(2, 0, 1)
+        frames = [(self.radiometry, tile.pixels, tile.valid)]
+        if tile.companions:
+            others = self.plan.companions_radiometry(self.radiometry)
+            frames = [
+                (radiometry, each.pixels, each.valid)
+                for radiometry, each in zip(others, tile.companions, strict=True)
+            ]
+            frames.insert(self.reference, (self.radiometry, tile.pixels, tile.valid))
+        result = np.empty((len(frames), len(self.bands), *tile.pixels.shape[:2]), np.float32)
+        for planes, (radiometry, pixels, valid) in zip(result, frames, strict=True):
+            x = radiometry.to_model_tile(pixels, self.bands, out=planes)
+            if valid is not None:
+                # The value of an invalid pixel must not reach its neighbours.
+                x[~valid] = self.fill
+        return result.reshape(-1, *result.shape[2:])
 
     def own(self, x: torch.Tensor) -> torch.Tensor:
         """Return the planes of the image itself among those of `x` (N, planes, h, w)."""

@@ -54,27 +54,35 @@ class Radiometry:
         return result
 
     def to_model_tile(
-        self, values: npt.NDArray[Any], bands: Sequence[int]
+        self,
+        values: npt.NDArray[Any],
+        bands: Sequence[int],
+        out: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return (h, w, C) source values, all bands, as the (h, w, c) of `bands` in model range.
 
-        Equal to `to_model` rounded to float32. Lies band by band in memory, as networks take it.
+        Equal to `to_model` rounded to float32. Lies band by band in memory, as networks take it: in
+        `out` (c, h, w) if that is given.
         """
         chosen = list(bands)
         black, span = self.black[chosen], self.span[chosen]
-        suffices = _float32_suffices(values.dtype, black, span)
-        out = _by_band(values, chosen, np.dtype(np.float32 if suffices else np.float64))
+        if out is None:
+            out = np.empty((len(chosen), *values.shape[:-1]), np.float32)
+        planes = [values[..., band] for band in chosen]
         if self.colour is not None and (places := self.colour.places(chosen)):
             working = self.colour.to_working(values[..., list(self.colour.bands)])
             for number, place in enumerate(places):
-                out[..., place] = working[..., number]
-        if not suffices:
-            return ((out - black) / span).astype(np.float32)
-        if black.any():
-            _each_band(np.subtract, out, black.astype(np.float32), out)
-        if (span != 1).any():
-            _each_band(np.divide, out, span.astype(np.float32), out)
-        return out
+                planes[place] = working[..., number]
+        work = np.float32 if _float32_suffices(values.dtype, black, span) else np.float64
+        for plane, to, least, units in zip(planes, out, black, span, strict=True):
+            # In one pass, unless black is subtracted: numpy converts what is in the cache.
+            if least:
+                plane = np.subtract(plane, work(least), dtype=work)
+            if units == 1:
+                to[...] = plane
+            else:
+                np.divide(plane, work(units), out=to, dtype=work, casting="same_kind")
+        return np.moveaxis(out, 0, -1)
 
     def apply_change(
         self,
@@ -197,16 +205,6 @@ def _each_band(
         return
     for band, number in enumerate(numbers):
         function(values[..., band], number, out=out[..., band])
-
-
-def _by_band(
-    values: npt.NDArray[Any], chosen: Sequence[int], dtype: np.dtype[Any]
-) -> npt.NDArray[Any]:
-    """Return ``values[..., chosen]`` in another type; (h, w, c), but band by band in memory."""
-    out = np.empty((len(chosen), *values.shape[:-1]), dtype)
-    for number, band in enumerate(chosen):
-        out[number] = values[..., band]
-    return np.moveaxis(out, 0, -1)
 
 
 def _as_value(number: float, dtype: np.dtype[Any]) -> Any:

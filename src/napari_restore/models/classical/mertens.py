@@ -36,6 +36,8 @@ PLACE = 4
 its last one."""
 GREY = (0.299, 0.587, 0.114)
 LEAST_WEIGHT = 1e-12
+STRIP = 1 << 16
+"""Pixels that a processor works on at once: what is computed of them stays in its cache."""
 GHOSTS = "ghosts"
 """Side map: the share to which one frame takes the place of the others, as something moved."""
 
@@ -103,7 +105,17 @@ class Mertens(SweptModel):
 
         `valid` (N, F, h, w) bool: pixels that are not valid weigh nothing, unless none is.
         """
-        # One frame after the other: large temporary tensors cost more than what is computed.
+        parts = []
+        for start, end in strips(frames):
+            # The Laplacian needs one row more on both sides.
+            rows = slice(max(0, start - 1), end + 1)
+            known = None if valid is None else valid[..., rows, :]
+            part = self._weights(frames[..., rows, :], known)
+            parts.append(part.narrow(-2, start - rows.start, end - start))
+        return joined_strips(parts)
+
+    def _weights(self, frames: Tensor, valid: Tensor | None) -> Tensor:
+        """Return what `weights` does, of all rows at once."""
         weight = torch.stack([self._weight(frame) for frame in frames.unbind(1)], dim=1)
         if valid is not None:
             weight = weight * valid[:, :, None]
@@ -119,7 +131,7 @@ class Mertens(SweptModel):
         grey += blue * GREY[2]
         contrast = laplacian(grey).abs()
         from_optimum = _squares(frame - float(value["optimum"]))
-        exposedness = torch.exp(-from_optimum / (2 * float(value["width"]) ** 2))
+        exposedness = torch.exp(from_optimum / (-2 * float(value["width"]) ** 2))
         weight = _power(contrast, float(value["contrast"]))
         if self.grey:
             return weight * _power(exposedness, float(value["exposure"]) / BANDS) + LEAST_WEIGHT
@@ -157,10 +169,9 @@ class Mertens(SweptModel):
         height, width = frames.shape[-2:]
         cells = []
         for frame, weight in zip(frames.unbind(1), weights.unbind(1), strict=True):
-            both = torch.cat([frame, weight], dim=1)
             for _ in range(LEVEL):
-                both = down(both)
-            cells.append(both)
+                frame, weight = down(frame), down(weight)
+            cells.append(torch.cat([frame, weight], dim=1))
         both = torch.stack(cells, dim=1)
         places = [_places(y, x, height, width, both) for y, x in given.origins]
         return {"cells": torch.cat([torch.stack(places), both.flatten(1, 2)], dim=1)}
@@ -263,67 +274,102 @@ def make(card: ModelCard) -> Mertens:
     return Mertens(card)
 
 
+def strips(x: Tensor) -> list[tuple[int, int]]:
+    """Return the first row and the end of strips of `x` (…, H, W), which begin at even rows.
+
+    One strip where gradients are computed, and on devices that are quick on large tensors only.
+    """
+    height, width = x.shape[-2:]
+    rows = max(2, STRIP // width // 2 * 2)
+    if x.requires_grad or x.device.type != "cpu":
+        rows = height
+    return [(start, min(start + rows, height)) for start in range(0, height, rows)]
+
+
+def joined_strips(parts: Sequence[Tensor]) -> Tensor:
+    """Return strips (…, h, W), top to bottom, as one tensor (…, H, W)."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), -2)
+
+
 def down(x: Tensor) -> Tensor:
     """Return `x` (…, H, W) smoothed at every second pixel, (…, ⌈H/2⌉, ⌈W/2⌉); edges reflected."""
-    for axis in (-2, -1):
-        length = x.shape[axis]
-        if length < 5:
-            index = reflected(length, length + 4, x.device, before=2)
-            x = _smoothed(x.index_select(axis, index), axis)
-            continue
-        # Only what the two ends need is copied, to be reflected.
-        centre = (length - 1) // 2 * 2
-        index = torch.arange(centre - 2, centre + 3, device=x.device)
-        last = torch.where(index < length, index, 2 * (length - 1) - index)
-        first = torch.arange(-2, 3, device=x.device).abs()
-        ends = [_smoothed(x.index_select(axis, places), axis) for places in (first, last)]
-        x = torch.cat([ends[0], _smoothed(x, axis), ends[1]], axis)
-    return x
+    height = x.shape[-2]
+    # Rows to take, so that two are before the first and after the last one.
+    index = reflected(height, height + 4, x.device, before=2)
+    parts = []
+    for start, end in strips(x):
+        if start >= 2 and end + 2 <= height:
+            rows = x[..., start - 2 : end + 2, :]
+        else:
+            rows = x.index_select(-2, index[start : end + 4])
+        five = (rows[..., number : number + end - start : 2, :] for number in range(5))
+        part = _halved(_summed(*five))
+        part *= 1 / 256
+        parts.append(part)
+    return joined_strips(parts)
 
 
-def up(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Return `x` (…, ⌈H/2⌉, ⌈W/2⌉) interpolated to `size` (H, W).
+def _halved(x: Tensor) -> Tensor:
+    """Return 16 times `x` (…, W) smoothed at every second value, (…, ⌈W/2⌉); edges reflected."""
+    width = x.shape[-1]
+    index = reflected(width, width + 4, x.device, before=2)
+    if width < 5:
+        x = x.index_select(-1, index)
+        return _summed(*(x[..., number : number + width : 2] for number in range(5)))
+    # Only what the two ends need is copied, to be reflected.
+    last = (width - 1) // 2 * 2
+    ends = [x.index_select(-1, index[at : at + 5]).split(1, -1) for at in (0, last)]
+    within = _summed(*(x[..., number : last - 3 + number : 2] for number in range(5)))
+    return torch.cat([_summed(*ends[0]), within, _summed(*ends[1])], -1)
+
+
+def _summed(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
+    """Return 16 times the means of five neighbours by their weights 1, 4, 6, 4, 1."""
+    total = a + e
+    # Four times is exact, so a value is the same to the bit whether it is rounded before or not.
+    total.add_(b + d, alpha=4)
+    total += 6 * c
+    return total
+
+
+def up(x: Tensor, size: Sequence[int], rows: tuple[int, int] | None = None) -> Tensor:
+    """Return `x` (…, ⌈H/2⌉, ⌈W/2⌉) interpolated to `size` (H, W), or only `rows` of it, times 64.
 
     Before the first pixel the second one is repeated, after the last one that itself, as by
-    OpenCV's `pyrUp`.
+    OpenCV's `pyrUp`. `rows` are the first, an even one, and the end.
     """
-    for axis, wanted in zip((-2, -1), size, strict=True):
-        axis, length = axis % x.dim(), x.shape[axis]
-        if x.requires_grad:
-            # Views that are written one after the other have no gradient.
-            even, odd = _between(x, axis, torch.empty_like(x), torch.empty_like(x))
-            x = torch.stack([even, odd], axis + 1).flatten(axis, axis + 1).narrow(axis, 0, wanted)
-            continue
-        shape = list(x.shape)
-        shape[axis] = 2 * length
-        out = x.new_empty(shape)
-        even, odd = (_every_second(out, axis, start, 2 * length - 1) for start in (0, 1))
-        if axis < x.dim() - 1:
-            _between(x, axis, even, odd)
-        else:
-            # Values that lie apart take twice as long: they are written once.
-            made = _between(x, axis, torch.empty_like(x), torch.empty_like(x))
-            even.copy_(made[0])
-            odd.copy_(made[1])
-        x = out.narrow(axis, 0, wanted)
-    return x
+    start, end = (0, size[0]) if rows is None else rows
+    # A row of the result needs one row more on both sides.
+    first = max(0, start // 2 - 1)
+    x = x[..., first : -(-end // 2) + 1, :]
+    x = _doubled(x, -2).narrow(-2, start - 2 * first, end - start)
+    return _doubled(x, -1).narrow(-1, 0, size[1])
 
 
-def _between(x: Tensor, axis: int, even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
-    """Write x smoothed at its pixels to `even`, and between them and their next ones to `odd`."""
-    length = x.shape[axis]
-    even.copy_(x).mul_(6)
+def _doubled(x: Tensor, axis: int) -> Tensor:
+    """Return `x` smoothed, with a value between each and the next one along `axis`, times 8."""
+    axis, length = axis % x.dim(), x.shape[axis]
+    is_last, has_gradient = axis == x.dim() - 1, x.requires_grad
+    if is_last or has_gradient:
+        even, odd = x * 6, x * 4
+    else:
+        out = x.new_empty([*x.shape[:axis], 2 * length, *x.shape[axis + 1 :]])
+        even, odd = (
+            torch.mul(x, factor, out=out.unflatten(axis, (length, 2)).select(axis + 1, number))
+            for number, factor in enumerate((6, 4))
+        )
     # In this order everywhere, so that a value is the same to the bit.
     even.narrow(axis, 1, length - 1).add_(x.narrow(axis, 0, length - 1))
     even.narrow(axis, 0, 1).add_(x.narrow(axis, min(1, length - 1), 1))
     even.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1))
     even.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1))
-    even.mul_(1 / 8)
-    odd.copy_(x)
-    odd.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1))
-    odd.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1))
-    odd.mul_(1 / 2)
-    return even, odd
+    # Four times is exact, as above.
+    odd.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1), alpha=4)
+    odd.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1), alpha=4)
+    if has_gradient or (is_last and x.dtype not in (torch.float32, torch.float64)):
+        return torch.stack([even, odd], axis + 1).flatten(axis, axis + 1)
+    # As complex numbers two values side by side are written at once: a third of the time.
+    return torch.view_as_real(torch.complex(even, odd)).flatten(-2) if is_last else out
 
 
 def blend(frames: Tensor, weights: Tensor, levels: int, top: Tensor | None) -> Tensor:
@@ -339,37 +385,33 @@ def blend(frames: Tensor, weights: Tensor, levels: int, top: Tensor | None) -> T
     for frame, weight in zip(frames.unbind(1), weights.unbind(1), strict=True):
         for level in range(levels):
             smaller = down(frame)
-            detail = frame - up(smaller, frame.shape[-2:])
-            detail = detail * weight if detail.requires_grad else detail.mul_(weight)
             if level == len(details):
-                details.append(detail)
+                details.append(_detail(frame, smaller, weight))
             else:
-                details[level] += detail
+                _detail(frame, smaller, weight, details[level])
             frame, weight = smaller, down(weight)
         if top is None:
             last = frame * weight if last is None else last + frame * weight
     result = last if top is None else top
     assert result is not None
     for detail in reversed(details):
-        result = up(result, detail.shape[-2:]) + detail
+        size = detail.shape[-2:]
+        for start, end in strips(detail):
+            detail[..., start:end, :].add_(up(result, size, (start, end)), alpha=1 / 64)
+        result = detail
     return result
 
 
-def _smoothed(x: Tensor, axis: int) -> Tensor:
-    """Return every second value of `x` smoothed, where all five that it needs are there."""
-    count = (x.shape[axis] - 5) // 2 + 1
-    a, b, c, d, e = (_every_second(x, axis, start, 2 * count - 1) for start in range(5))
-    total = a + e
-    pair = b + d
-    pair *= 4
-    total += pair
-    total += 6 * c
-    total *= 1 / 16
-    return total
-
-
-def _every_second(x: Tensor, axis: int, start: int, length: int) -> Tensor:
-    """Return every second of `length` entries of `x` from `start` on, as a view."""
-    index = [slice(None)] * x.dim()
-    index[axis] = slice(start, start + length, 2)
-    return x[tuple(index)]
+def _detail(frame: Tensor, smaller: Tensor, weight: Tensor, total: Tensor | None = None) -> Tensor:
+    """Return what `frame` (N, C, H, W) has more than its next level, times its weight; adds it to `total`."""
+    parts = []
+    for start, end in strips(frame):
+        beside = up(smaller, frame.shape[-2:], (start, end))
+        detail = torch.sub(frame[..., start:end, :], beside, alpha=1 / 64)
+        own = weight[..., start:end, :]
+        detail = detail * own if detail.requires_grad else detail.mul_(own)
+        if total is None:
+            parts.append(detail)
+        else:
+            total[..., start:end, :] += detail
+    return joined_strips(parts) if total is None else total
