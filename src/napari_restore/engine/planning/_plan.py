@@ -114,16 +114,11 @@ class Plan:
     def facts(self) -> dict[str, str]:
         """Return what is run, on what, and what it takes, by what they are called."""
         height, width = self.region.shape
-        tile = (
-            ""
-            if self.staged is not None
-            else f"{self.layout.tile} with a halo of {self.layout.halo}"
-        )
         return {
             "method": self.model.card.id,
             "image": facts_of(self.image)["size"],
             "region": f"{width} × {height} pixels from column {self.region.x0}, row {self.region.y0}",
-            "tiles": tile,
+            "tiles": self.tiling(),
             "needs": self.summary(),
             "notes": " ".join(self.notes),
         }
@@ -251,6 +246,12 @@ class Plan:
         ram = f"≈ {format_size(expected.peak_ram_bytes)}"
         return f"{tiles} · {ram} · ≈ {format_seconds(expected.seconds)}"
 
+    def tiling(self) -> str:
+        """Return one line for the user: side and halo of a tile, and what halos cost."""
+        layout = self.layout
+        halo = "" if self.staged is not None else f" with a halo of {layout.halo}"
+        return f"tiles of {layout.tile} px{halo} · {layout.halo_overhead:.2f} × the pixels computed"
+
     def times(self) -> str:
         """Return one line for the user: the seconds of each stage, and what is not counted."""
         stages = [f"{name} ≈ {format_seconds(s)}" for name, s in self.prediction.stages.items()]
@@ -273,6 +274,7 @@ class Plan:
             "halo": layout.halo,
             "tile_batch": layout.tile_batch,
             "tiles": layout.tiles,
+            "halo_overhead": layout.halo_overhead,
             "passes": self.passes,
             "residual_tier": tier,
             "residual_bytes": residual_bytes,
