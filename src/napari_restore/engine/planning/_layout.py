@@ -38,7 +38,10 @@ MOST_ACROSS = 12
 """Tiles across an image up to which their sides are fitted to it: with more, halos matter more."""
 FRAGMENTATION = (1.5, 1.8)
 """Bytes that tiles take of a heap that keeps its freed blocks, per byte alive at the peak, in
-runs of up to 40 and from 400 tiles on: gaps grow for a while (docs/lab/benchmarks/global-models.md)."""
+runs of sweeps of up to 40 and from 400 tiles on: gaps grow for a while (docs/lab/benchmarks/global-models.md)."""
+GAPS = (1.3, 1.8)
+"""The same of tiles of one step, up to 25 and from 500 tiles on (docs/benchmarks.md). Near the plan
+`PeakMemory` returns gaps."""
 FLAGS = 3
 """Bytes per value of what is noted of a restored tile: changed, clipped, unchanged."""
 CONTEXT_SECONDS_PER_PIXEL = 25e-9
@@ -146,9 +149,7 @@ class LayoutRequest:
         whole = image.height * image.width if self.whole else None
         roughly = image.full is not None and not self.whole
         coarser = self.overview_factor
-        return calibrate(
-            self.model, device, threads, whole=whole, coarser=coarser, roughly=roughly
-        )
+        return calibrate(self.model, device, threads, whole=whole, coarser=coarser, roughly=roughly)
 
     def kept_bytes(self, pyramid: bool) -> int:
         """Return the bytes of the result on the disk."""
@@ -261,7 +262,9 @@ def _setups(request: LayoutRequest) -> list[_TileSetup]:
 
 def _dividing(image: Image) -> set[int]:
     """Return sides of tiles that divide a side of the image equally: no halo is for a narrow rest."""
-    sides = {-(-side // n) for side in (image.height, image.width) for n in range(2, MOST_ACROSS + 1)}
+    sides = {
+        -(-side // n) for side in (image.height, image.width) for n in range(2, MOST_ACROSS + 1)
+    }
     return {side for side in sides if LEAST_QUICK_TILE < side <= max(_EDGES)}
 
 
@@ -342,6 +345,12 @@ def fragmentation(tiles: int) -> float:
     return first + (last - first) * min(1.0, max(0.0, math.log10(tiles / 40)))
 
 
+def gaps(tiles: int) -> float:
+    """Return the same of tiles of one step; see `GAPS`."""
+    first, last = GAPS
+    return first + (last - first) * min(1.0, max(0.0, math.log(tiles / 25, 20)))
+
+
 @dataclass(frozen=True)
 class _TileSetup:
     """Side of a tile, tiles at once, workers and threads of each: what they take."""
@@ -417,4 +426,4 @@ class _TileSetup:
         queued = waiting * batch * largest * source
         left = kept + pixel // 3 + maps_bytes
         queued += min(WRITE_BEHIND + batch, tiles.count) * core * left
-        return int(fragmentation(tiles.count) * (running * tile_bytes + queued))
+        return int(gaps(tiles.count) * (running * tile_bytes + queued))
