@@ -79,12 +79,13 @@ def test_other_programs_do_not_change_what_a_tile_is_taken_to_take(monkeypatch):
     assert _costs._timed(lambda: torch.zeros(1), CPU, 1)[1] == 2.0
 
 
-def test_a_model_of_strips_takes_little_more_of_a_larger_tile(monkeypatch):
-    monkeypatch.setattr(_costs, "COARSEST", 8)
+def test_what_a_tile_takes_of_a_map_follows_how_coarse_that_is():
     model = nr.load_model("atmosphere").eval()
-    # Result and transmission, and four rows of two maps where these are eight times as coarse.
-    assert 16 <= calibrate(model, CPU, 1, coarser=8).bytes_per_pixel < 16 + 8
-    assert calibrate(model, CPU, 1).bytes_per_pixel > 16 + 8
+    coarse, fine = (calibrate(model, CPU, 1, coarser=each) for each in (4, 1))
+    # Most are strips, which do not grow with the tile; what does are result and transmission, and
+    # rows of two maps, of which a coarse one has a quarter.
+    assert fine.fixed_bytes > 8 << 20
+    assert 16 < coarse.bytes_per_pixel < fine.bytes_per_pixel - 4
 
 
 def test_the_network_frees_what_it_does_not_need():

@@ -40,8 +40,10 @@ FRAGMENTATION = (1.5, 1.8)
 """Bytes that tiles take of a heap that keeps its freed blocks, per byte alive at the peak, in
 runs of sweeps of up to 40 and from 400 tiles on: gaps grow for a while (docs/lab/benchmarks/global-models.md)."""
 GAPS = (1.3, 1.8)
-"""The same of tiles of one step, up to 25 and from 500 tiles on (docs/benchmarks.md). Near the plan
-`PeakMemory` returns gaps."""
+"""The same of tiles of methods on single pixels and cells, up to 25 and from 500 tiles on …"""
+GAPS_OF_NETWORKS = 1.7
+"""… and of networks, whose maps have many sizes (docs/benchmarks.md). With less, `PeakMemory` would
+return gaps all the time: with 1.5 that took a fifth of a run of `haze-unet`."""
 FLAGS = 3
 """Bytes per value of what is noted of a restored tile: changed, clipped, unchanged."""
 CONTEXT_SECONDS_PER_PIXEL = 25e-9
@@ -346,7 +348,7 @@ def fragmentation(tiles: int) -> float:
 
 
 def gaps(tiles: int) -> float:
-    """Return the same of tiles of one step; see `GAPS`."""
+    """Return the same of tiles of a method that convolves nothing; see `GAPS`."""
     first, last = GAPS
     return first + (last - first) * min(1.0, max(0.0, math.log(tiles / 25, 20)))
 
@@ -416,7 +418,8 @@ class _TileSetup:
         # Validity and an excluding mask, a byte each.
         source = request.frames * (pixel + 2)
         bands, kept = len(request.bands), request.kept_pixel_bytes
-        scratch = SCRATCH_BYTES if request.model.card.halo and weight_bytes(request.model) else 0
+        convolves = bool(request.model.card.halo and weight_bytes(request.model))
+        scratch = SCRATCH_BYTES if convolves else 0
         # First the model, then what becomes of its change: see `TileWork.run`.
         model = cost.bytes(largest) + scratch + largest * 4 * request.planes
         # Those kept in 16 bits lie beside those of 8 for a moment.
@@ -426,4 +429,5 @@ class _TileSetup:
         queued = waiting * batch * largest * source
         left = kept + pixel // 3 + maps_bytes
         queued += min(WRITE_BEHIND + batch, tiles.count) * core * left
-        return int(gaps(tiles.count) * (running * tile_bytes + queued))
+        swell = GAPS_OF_NETWORKS if convolves else gaps(tiles.count)
+        return int(swell * (running * tile_bytes + queued))
