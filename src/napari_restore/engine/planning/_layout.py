@@ -252,7 +252,9 @@ def _setups(request: LayoutRequest) -> list[_TileSetup]:
         step = tile = -(-FIXED_TILE // step) * step
         batch = 1
     unit = step if invariance is TileInvariance.FIXED_TILES else math.lcm(step, request.tile_unit)
-    wanted = (*_EDGES, *_dividing(request.image)) if tile is None else (tile,)
+    # Without a halo, whole chunks matter more.
+    dividing = _dividing(request.image) if request.halo else set()
+    wanted = (*_EDGES, *dividing) if tile is None else (tile,)
     edges = sorted({-(-edge // unit) * unit for edge in wanted})
     workers = 1 if request.resources.device.is_accelerator else request.resources.workers
     return [
