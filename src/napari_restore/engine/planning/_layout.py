@@ -39,9 +39,10 @@ MOST_ACROSS = 12
 FRAGMENTATION = (1.5, 1.8)
 """Bytes that tiles take of a heap that keeps its freed blocks, per byte alive at the peak, in
 runs of sweeps of up to 40 and from 400 tiles on: gaps grow for a while (docs/lab/benchmarks/global-models.md)."""
-GAPS = (1.3, 1.8)
-"""The same of tiles of methods on single pixels and cells, up to 25 and from 500 tiles on …"""
-GAPS_OF_NETWORKS = 1.7
+GAPS = (1.0, 1.8, 500)
+"""The same of tiles of one step of methods on single pixels and cells: in runs of 4 tiles, and of so
+many or more …"""
+GAPS_OF_NETWORKS = (1.2, 1.7, 25)
 """… and of networks, whose maps have many sizes (docs/benchmarks.md). With less, `PeakMemory` would
 return gaps all the time: with 1.5 that took a fifth of a run of `haze-unet`."""
 FLAGS = 3
@@ -349,10 +350,10 @@ def fragmentation(tiles: int) -> float:
     return first + (last - first) * min(1.0, max(0.0, math.log10(tiles / 40)))
 
 
-def gaps(tiles: int) -> float:
-    """Return the same of tiles of a method that convolves nothing; see `GAPS`."""
-    first, last = GAPS
-    return first + (last - first) * min(1.0, max(0.0, math.log(tiles / 25, 20)))
+def gaps(tiles: int, *, convolves: bool) -> float:
+    """Return the same of tiles of one step; see `GAPS`."""
+    first, last, many = GAPS_OF_NETWORKS if convolves else GAPS
+    return first + (last - first) * min(1.0, max(0.0, math.log(tiles / 4, many / 4)))
 
 
 @dataclass(frozen=True)
@@ -431,5 +432,4 @@ class _TileSetup:
         queued = waiting * batch * largest * source
         left = kept + pixel // 3 + maps_bytes
         queued += min(WRITE_BEHIND + batch, tiles.count) * core * left
-        swell = GAPS_OF_NETWORKS if convolves else gaps(tiles.count)
-        return int(swell * (running * tile_bytes + queued))
+        return int(gaps(tiles.count, convolves=convolves) * (running * tile_bytes + queued))
