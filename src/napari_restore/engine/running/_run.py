@@ -69,9 +69,6 @@ READING_IMAGE = "Reading the whole image"
 PREPARING = "Mapping the whole image"
 WAITING = "Waiting for another run with the same settings"
 WAIT_SECONDS = 0.1
-OVER = 1.1
-"""Times the planned memory at which gaps in the heap are returned, within the budget: at the plan
-itself they were returned all the time, which took a third of a run of `hot`."""
 
 
 class Run:
@@ -111,7 +108,7 @@ class Run:
         """
         watch, state = Stopwatch(), self.state
         keep_freed_memory()
-        limit = min(self.plan.memory, int(OVER * self.plan.prediction.added_ram_bytes))
+        limit = self.plan.prediction.added_ram_bytes
         with (
             chunk_cache.bounded(self.plan.layout.read_cache_bytes),
             PeakMemory(limit=limit, release=release_freed_memory) as memory,
