@@ -52,7 +52,7 @@ def test_tiles_shrink_with_the_budget_and_where_they_are_watched(costs):
 
 
 @pytest.mark.parametrize("tile", [128, 256, 640])
-def test_the_overhead_is_that_of_the_tiles(tile):
+def test_the_overhead_is_that_of_the_tiles(tile, costs):
     side = 900
     plan = planned(side, tile=tile)
     cores = cut_into_tiles(plan.targets, (side, side), tile, step=plan.step)
@@ -62,6 +62,7 @@ def test_the_overhead_is_that_of_the_tiles(tile):
     assert plan.to_dict()["halo_overhead"] == plan.layout.halo_overhead
 
 
+@pytest.mark.slow
 def test_sweeps_count_their_halos(monkeypatch):
     monkeypatch.setattr(_costs, "SIDES", (64, 128))
     image = nr.open_image(np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8))

@@ -44,7 +44,7 @@ GAPS = (1.0, 1.8, 500)
 many or more …"""
 GAPS_OF_NETWORKS = (1.2, 1.7, 25)
 """… and of networks, whose maps have many sizes (docs/benchmarks.md). With less, `PeakMemory` would
-return gaps all the time: with 1.5 that took a fifth of a run of `haze-unet`."""
+return gaps all the time: with 1.5 that took a seventh of a run of `haze-unet`."""
 FLAGS = 3
 """Bytes per value of what is noted of a restored tile: changed, clipped, unchanged."""
 CONTEXT_SECONDS_PER_PIXEL = 25e-9
