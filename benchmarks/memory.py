@@ -3,9 +3,9 @@
     python benchmarks/memory.py SCENE.tif … [--model dcp --model hot] [--memory 1GiB] [--rounds 2]
         [--fuse FRAME FRAME FRAME] [--out DIR]
 
-For each method and scene: idle and peak RAM (unique set size), the budget's use, the error of the
-prediction, milliseconds per megapixel, and the time of the whole command beside the predicted one, by
-stage. All share one new cache: the first round measures methods, the next ones have learnt from it.
+For each method and scene: pixels computed per pixel of the scene (halos), idle and peak RAM (unique set
+size), the budget's use, predicted and measured, the error of the predicted peak, milliseconds per
+megapixel, and the time of the whole command beside the predicted one, by stage. All share one new cache: the first round measures methods, the next ones have learnt from it.
 "Others" are the processors that other programs used meanwhile: from 0.25 on times say little.
 """
 
@@ -37,13 +37,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     print(
-        "| model | scene | MP | tile | idle MiB | peak MiB | added MiB | prediction | ms/MP ",
+        "| model | scene | MP | tile | halos | idle MiB | peak MiB | added MiB "
+        "| predicted MiB | prediction | ms/MP ",
         end="",
     )
     print(
         "| others | predicted s | command s | predicted/took | start, read, restore, write: predicted; took |"
     )
-    print("| --- " * 14 + "|")
+    print("| --- " * 16 + "|")
     runs = [
         ("restore", [scene], model)
         for model in arguments.models or ["dcp"]
@@ -76,13 +77,14 @@ def row(words: list[str], scene: Path, model: str, cache: Path) -> str:
     height, width = record["input"]["size"]
     pixels = height * width / 1e6
     peak, idle = measured["peak_ram_bytes"], measured["idle_ram_bytes"]
-    predicted = plan["predicted_seconds"]
+    predicted_peak, predicted = plan["predicted_peak_ram_bytes"], plan["predicted_seconds"]
     stages = plan["predicted_stages"], measured["stages"]
     one, other = (" ".join(f"{seconds:.1f}" for seconds in each.values()) for each in stages)
     cells = [
-        *(model, scene.name, f"{pixels:.0f}", plan["tile"], f"{idle / MIB:.0f}"),
+        *(model, scene.name, f"{pixels:.0f}", plan["tile"]),
+        *(f"{plan['halo_overhead']:.2f}", f"{idle / MIB:.0f}"),
         *(f"{peak / MIB:.0f}", f"{(peak - idle) / MIB:.0f}"),
-        f"{plan['predicted_peak_ram_bytes'] / peak - 1:+.0%}",
+        *(f"{(predicted_peak - idle) / MIB:.0f}", f"{predicted_peak / peak - 1:+.0%}"),
         f"{measured['run_seconds'] / pixels * 1e3:.0f}",
         f"{beside:.2f}",
         *(f"{predicted:.1f}", f"{took:.1f}", f"{predicted / took:.2f}", f"{one}; {other}"),

@@ -100,7 +100,7 @@ def test_tile_sizes_foretell_the_cut(height, width, tile, halo, data):
     cores = cut_into_tiles([target], (height, width), tile)
     fed = [box_with_halo(core, halo, (height, width)).pixels for core in cores]
     assert tile_sizes([target], (height, width), tile, halo) == TileSizes(
-        len(cores), sum(fed), max(fed)
+        len(cores), sum(core.pixels for core in cores), sum(fed), max(fed)
     )
 
 

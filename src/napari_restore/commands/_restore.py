@@ -61,7 +61,7 @@ def plan(options: Namespace) -> CommandResult:
     ]
     staged = planned.staged
     lines = [] if staged is None else [staged.summary(), staged.phases()]
-    lines = [planned.summary(), planned.times(), *lines, *notes]
+    lines = [planned.summary(), planned.tiling(), planned.times(), *lines, *notes]
     return CommandResult(planned.to_dict(), "\n".join(lines))
 
 

@@ -236,6 +236,8 @@ class PlanRecord(TypedDict):
     halo: int
     tile_batch: int
     tiles: int
+    halo_overhead: NotRequired[float]
+    """Pixels that are computed, those of halos as often as they are, per pixel of their tiles."""
     passes: int
     residual_tier: str | None
     residual_bytes: int

@@ -36,8 +36,9 @@ from napari_restore.models import (
 )
 
 T = TypeVar("T")
-SIDES = (256, 512)
-"""Sides in pixels of the two measurements of a model of tiles."""
+SIDES = (512, 768)
+"""Sides in pixels of the two measurements of a model of tiles: both take more than one strip of a
+model that works strip by strip, whose memory then does not grow with the tile."""
 SIDES_OF_WHOLE = (128, 256)
 """Those of a model of the whole image, whose memory may grow as the fourth power."""
 SIDES_OF_SWEEPS = (128, 256)
@@ -47,6 +48,8 @@ BATCHES = (1, 2)
 BATCHES_CUDA = (1, 8)
 SIDES_OF_AN_IMAGE = 16
 """Sides of a tile along one of the image that it is taken to lie in."""
+COARSEST = 4
+"""Pixels per pixel of an overview from which on what tiles take of it hardly counts."""
 GRID = 32
 """Side of the grid of cells on which one layer of a whole step is timed."""
 STEP = 256
@@ -87,12 +90,24 @@ def _fitted(
 
 
 def _timed(call: Callable[[], T], device: Device, pixels: int) -> tuple[float, float, T]:
-    """Return the peak bytes of a call, the seconds per pixel and the result of another."""
+    """Return the peak bytes of a call, the seconds per pixel and the result of another.
+
+    On the processor these are seconds of each of its threads: what other programs take meanwhile
+    must not change the tiles.
+    """
     peak = peak_of(call, device)
-    began = time.perf_counter()
+    if device.is_accelerator:
+        began = time.perf_counter()
+        result = call()
+        device.wait()
+        return peak, (time.perf_counter() - began) / pixels, result
+    here, everywhere, threads = time.thread_time(), time.process_time(), torch.get_num_threads()
     result = call()
-    device.wait()
-    return peak, (time.perf_counter() - began) / pixels, result
+    seconds = time.thread_time() - here
+    if threads > 1:
+        # This one may have waited for the others.
+        seconds = max(seconds, (time.process_time() - everywhere) / threads)
+    return peak, seconds / pixels, result
 
 
 # -- tiles -----------------------------------------------------------------------------
@@ -106,26 +121,33 @@ def calibrate(
     threads: int,
     *,
     whole: int | None = None,
+    coarser: int = 1,
     roughly: bool = False,
 ) -> Cost:
     """Return the cost of `model` on `device` with `threads` threads; cached.
 
     Models of one kind cost the same; `roughly` also those of one name. The memory is fitted
     linearly to two sizes; the larger one, run twice, gives the time. For one pass over an image of
-    `whole` pixels, what grows faster than their number, such as attention, is whole so.
+    `whole` pixels, what grows faster than their number, such as attention, is whole so. A pixel of
+    the overview is `coarser` than one of the image, which matters to a position-dependent model.
     """
-    about = (SIDES,) if whole is None else ("whole", whole)
+    coarser = min(coarser, COARSEST) if model.card.placed and whole is None else 1
+    about = (SIDES, coarser) if whole is None else ("whole", whole)
     return _OF_TILES.of(
         model,
         device,
-        lambda: on_new_thread(lambda: _measured(model, device, threads, whole), "calibrate"),
+        lambda: on_new_thread(
+            lambda: _measured(model, device, threads, whole, coarser), "calibrate"
+        ),
         threads,
         *about,
         roughly=roughly,
     )
 
 
-def _measured(model: RestorationModel, device: Device, threads: int, whole: int | None) -> Cost:
+def _measured(
+    model: RestorationModel, device: Device, threads: int, whole: int | None, coarser: int
+) -> Cost:
     torch.set_num_threads(threads)
     model.to(device.torch)
     step = model.card.multiple_of
@@ -133,14 +155,17 @@ def _measured(model: RestorationModel, device: Device, threads: int, whole: int 
     least = max(smaller, model.card.min_size)
     # Two sizes, also for a model with a large least size.
     sides = [-(-side // step) * step for side in (least, max(larger, least + least // 2))]
-    measured = []
+    calls: list[Callable[[], Tensor]] = []
     with torch.inference_mode(), freed_memory_kept():
         for side in sides:
             x = example_input(model, side, side)
-            call = partial(model, x, example_statistics(model, x))
-            measured.append(_timed(call, device, side * side)[:2])
-    (less, _), (most, seconds) = measured
-    small, large = (side * side for side in sides)
+            statistics = example_statistics(model, x)
+            if model.card.placed:
+                statistics = placed_at(statistics, [(0, 0)], 1 / coarser, x)
+            calls.append(partial(model, x, statistics))
+        small, large = (side * side for side in sides)
+        less = peak_of(calls[0], device)
+        most, seconds, _ = _timed(calls[1], device, large)
     cost = _fitted((small, large), (less, most), (seconds, seconds))
     if whole is None or not cost.bytes_per_pixel * small > less > 0:
         return cost

@@ -53,6 +53,8 @@ class Layout:
     threads: int
     """Of each worker."""
     read_cache_bytes: int
+    halo_overhead: float = 1.0
+    """Pixels that are computed, those of halos as often as they are, per pixel of their cores."""
     invariance: TileInvariance = TileInvariance.FULL
     """Invariance of a pixel's bits under tiling and threads on this machine; the layout follows
     it."""

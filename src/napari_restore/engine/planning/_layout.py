@@ -14,6 +14,7 @@ from napari_restore.engine.planning._costs import SCRATCH_BYTES, Cost, PrepareCo
 from napari_restore.engine.planning._decided import Layout, SweptLayout, TileInvariance
 from napari_restore.engine.planning._tile_invariance import FIXED_TILE
 from napari_restore.engine.planning._tiles import BAND, TileSizes, tile_sizes
+from napari_restore.engine.statistics import part_bytes
 from napari_restore.errors import BudgetTooSmall, option
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel, SweptModel, overview_factor
@@ -21,21 +22,31 @@ from napari_restore.questions import Computing
 
 READ_AHEAD = 2
 WRITE_BEHIND = 2
-ALMOST = 1.05
+ALMOST = 1.02
 """Of layouts at most this much slower than the fastest, the one with the least memory is taken."""
 SHARED = 1.2
 """How much longer a tile takes on several threads beside reading and writing than
 alone: they wait for each other (measured, docs/decisions/0003-threads-and-child.md)."""
 TILE_SECONDS = 0.4
-"""Most seconds of a tile, so that a cancel takes effect at once …"""
+"""Most seconds of a tile of a run that is watched, so that the first one comes soon …"""
+UNWATCHED_TILE_SECONDS = 1.0
+"""… and of others, so that a cancel takes effect soon …"""
 LEAST_QUICK_TILE = 512
 """… unless the halo would then outweigh the core."""
-_EDGES = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+_EDGES = (128, 256, 384, 512, 768, 1024, 1536, 2048, 2560, 3072, 4096)
+MOST_ACROSS = 12
+"""Tiles across an image up to which their sides are fitted to it: with more, halos matter more."""
 FRAGMENTATION = (1.5, 1.8)
 """Bytes that tiles take of a heap that keeps its freed blocks, per byte alive at the peak, in
-runs of up to 40 and from 400 tiles on: gaps grow for a while (docs/lab/benchmarks/global-models.md)."""
-CONTEXT_BYTES_PER_PIXEL = 24
-"""Bytes per pixel that counting a block needs beyond the pixels themselves (measured)."""
+runs of sweeps of up to 40 and from 400 tiles on: gaps grow for a while (docs/lab/benchmarks/global-models.md)."""
+GAPS = (1.0, 1.8, 500)
+"""The same of tiles of one step of methods on single pixels and cells: in runs of 4 tiles, and of so
+many or more …"""
+GAPS_OF_NETWORKS = (1.2, 1.7, 25)
+"""… and of networks, whose maps have many sizes (docs/benchmarks.md). With less, `PeakMemory` would
+return gaps all the time: with 1.5 that took a seventh of a run of `haze-unet`."""
+FLAGS = 3
+"""Bytes per value of what is noted of a restored tile: changed, clipped, unchanged."""
 CONTEXT_SECONDS_PER_PIXEL = 25e-9
 IO_SECONDS_PER_BYTE = 1 / 150e6
 DECODED_ONCE_BYTES = 1 << 30
@@ -95,6 +106,8 @@ class LayoutRequest:
     """Whether several processes write the result."""
     in_16: bool = False
     """Whether the result's pixels of 8 bits are kept in 16."""
+    watched: bool = False
+    """Whether tiles are shown as they come."""
     prepare: PrepareCost = field(default_factory=PrepareCost)
 
     @property
@@ -127,12 +140,19 @@ class LayoutRequest:
         """Bytes of all pixels of the image."""
         return self.image.height * self.image.width * self.pixel_bytes
 
+    @property
+    def overview_factor(self) -> int:
+        """Pixels of the image along a pixel of its overview."""
+        image = self.image.full or self.image
+        return overview_factor(image.height, image.width)
+
     def cost(self, threads: int) -> Cost:
         """Return the cost of a tile for so many threads per worker; cached."""
         image, device = self.image, self.resources.device
         whole = image.height * image.width if self.whole else None
         roughly = image.full is not None and not self.whole
-        return calibrate(self.model, device, threads, whole=whole, roughly=roughly)
+        coarser = self.overview_factor
+        return calibrate(self.model, device, threads, whole=whole, coarser=coarser, roughly=roughly)
 
     def kept_bytes(self, pyramid: bool) -> int:
         """Return the bytes of the result on the disk."""
@@ -164,11 +184,11 @@ class LayoutRequest:
         image = self.image.full or self.image
         pixels = image.height * image.width
         pixel = image.bands * image.dtype.itemsize
-        factor = overview_factor(image.height, image.width)
+        factor = self.overview_factor
         context_bytes = image.bands * (65536 * 24 + 4 * (pixels // factor**2))
         if known:
             return context_bytes, 0, 0.0
-        block = min(2048**2, pixels) * (pixel + CONTEXT_BYTES_PER_PIXEL)
+        block = part_bytes(image)
         seconds = pixels * (CONTEXT_SECONDS_PER_PIXEL + pixel * IO_SECONDS_PER_BYTE) / cores()
         return context_bytes, (workers + 1) * block, seconds
 
@@ -233,7 +253,10 @@ def _setups(request: LayoutRequest) -> list[_TileSetup]:
         step = tile = -(-FIXED_TILE // step) * step
         batch = 1
     unit = step if invariance is TileInvariance.FIXED_TILES else math.lcm(step, request.tile_unit)
-    edges = sorted({-(-edge // unit) * unit for edge in (_EDGES if tile is None else (tile,))})
+    # Without a halo, whole chunks matter more.
+    dividing = _dividing(request.image) if request.halo else set()
+    wanted = (*_EDGES, *dividing) if tile is None else (tile,)
+    edges = sorted({-(-edge // unit) * unit for edge in wanted})
     workers = 1 if request.resources.device.is_accelerator else request.resources.workers
     return [
         _TileSetup(request, edge, batch, n, invariance.threads_each(cores(), n), step)
@@ -242,14 +265,23 @@ def _setups(request: LayoutRequest) -> list[_TileSetup]:
     ]
 
 
+def _dividing(image: Image) -> set[int]:
+    """Return sides of tiles that divide a side of the image equally: no halo is for a narrow rest."""
+    sides = {
+        -(-side // n) for side in (image.height, image.width) for n in range(2, MOST_ACROSS + 1)
+    }
+    return {side for side in sides if LEAST_QUICK_TILE < side <= max(_EDGES)}
+
+
 def _prompt(request: LayoutRequest, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates whose tiles are soon done, so that a cancel takes effect at once."""
+    """Return the candidates whose tiles are soon done."""
+    most = TILE_SECONDS if request.watched else UNWATCHED_TILE_SECONDS
 
     def is_prompt(layout: Layout) -> bool:
         side = layout.tile + 2 * request.halo
         seconds = request.cost(layout.threads).seconds(side**2)
         seconds += side**2 * request.frames * request.pixel_bytes * IO_SECONDS_PER_BYTE
-        return layout.tile <= LEAST_QUICK_TILE or seconds <= TILE_SECONDS
+        return layout.tile <= LEAST_QUICK_TILE or seconds <= most
 
     return [each for each in candidates if is_prompt(each.layout)]
 
@@ -318,6 +350,12 @@ def fragmentation(tiles: int) -> float:
     return first + (last - first) * min(1.0, max(0.0, math.log10(tiles / 40)))
 
 
+def gaps(tiles: int, *, convolves: bool) -> float:
+    """Return the same of tiles of one step; see `GAPS`."""
+    first, last, many = GAPS_OF_NETWORKS if convolves else GAPS
+    return first + (last - first) * min(1.0, max(0.0, math.log(tiles / 4, many / 4)))
+
+
 @dataclass(frozen=True)
 class _TileSetup:
     """Side of a tile, tiles at once, workers and threads of each: what they take."""
@@ -344,14 +382,17 @@ class _TileSetup:
         cache = min(request.image_bytes, 4 * image.chunk[0] * image.chunk[1] * pixel * self.workers)
         cache *= request.frames
         context_bytes, blocks, context_seconds = request.context_cost(self.workers)
-        standing = context_bytes + prepare.statistics_bytes + cache
-        peak = standing + max(alive, blocks, prepare.peak_bytes)
+        reading = context_bytes + max(blocks, prepare.peak_bytes)
+        # The overview does not stay beside the tiles.
+        peak = cache + max(reading, prepare.statistics_bytes + alive)
         seconds = cost.seconds(tiles.input_pixels) / running * (SHARED if self.threads > 1 else 1)
         if tiles.count <= 4 * running:
             rounds = -(-tiles.count // running)
             seconds = max(seconds, rounds * cost.seconds(tiles.largest))
         seconds += tiles.count * SECONDS_PER_TILE / running
-        seconds += tiles.input_pixels * request.frames * pixel * IO_SECONDS_PER_BYTE / cores()
+        read_seconds = request.frames * pixel * IO_SECONDS_PER_BYTE
+        # Nothing is computed before the first is read.
+        seconds += (tiles.input_pixels / cores() + tiles.largest) * read_seconds
         seconds += context_seconds + prepare.seconds
         layout = Layout(
             tile=self.tile,
@@ -361,6 +402,7 @@ class _TileSetup:
             workers=self.workers,
             threads=self.threads,
             read_cache_bytes=cache,
+            halo_overhead=tiles.input_pixels / max(1, tiles.core_pixels),
             invariance=request.invariance,
         )
         device_bytes = peak if request.resources.device.is_accelerator else 0
@@ -373,18 +415,21 @@ class _TileSetup:
         batch = min(self.batch, tiles.count)
         batches = -(-tiles.count // batch)
         running = min(self.workers, batches)
-        waiting = min(READ_AHEAD, batches - running)
-        # Validity and an excluding mask, a byte each.
-        mask = 2
-        # In a worker: source, model input and change in float32, validity, output.
-        tile_bytes = cost.bytes(largest) + SCRATCH_BYTES
+        # Beside those that wait, the reader has one in its hands.
+        waiting = min(READ_AHEAD + 1, batches - running)
         core = min(largest, self.tile**2)
-        frames, change = request.frames, 4 * len(request.bands)
-        tile_bytes += largest * (frames * pixel + 4 * request.planes + change + 2 * frames * mask)
-        kept, levels = request.kept_pixel_bytes, pixel // 3
+        # Validity and an excluding mask, a byte each.
+        source = request.frames * (pixel + 2)
+        bands, kept = len(request.bands), request.kept_pixel_bytes
+        convolves = bool(request.model.card.halo and weight_bytes(request.model))
+        scratch = SCRATCH_BYTES if convolves else 0
+        # First the model, then what becomes of its change: see `TileWork.run`.
+        model = cost.bytes(largest) + scratch + largest * 4 * request.planes
         # Those kept in 16 bits lie beside those of 8 for a moment.
-        tile_bytes += core * (kept + (pixel if request.in_16 else 0) + maps_bytes)
-        tile_bytes *= batch
-        queued = waiting * batch * largest * frames * (pixel + mask)
-        queued += min(WRITE_BEHIND + batch - 1, tiles.count) * core * (kept + levels + maps_bytes)
-        return int(fragmentation(tiles.count) * (running * tile_bytes + queued))
+        made = kept + (pixel if request.in_16 else 0) + maps_bytes
+        output = largest * 4 * bands + core * (4 * bands + made + FLAGS * request.image.bands)
+        tile_bytes = batch * (largest * source + max(model, output))
+        queued = waiting * batch * largest * source
+        left = kept + pixel // 3 + maps_bytes
+        queued += min(WRITE_BEHIND + batch, tiles.count) * core * left
+        return int(gaps(tiles.count, convolves=convolves) * (running * tile_bytes + queued))

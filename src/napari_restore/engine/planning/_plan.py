@@ -120,16 +120,11 @@ class Plan:
             Short texts for people, some of them empty.
         """
         height, width = self.region.shape
-        tile = (
-            ""
-            if self.staged is not None
-            else f"{self.layout.tile} with a halo of {self.layout.halo}"
-        )
         return {
             "method": self.model.card.id,
             "image": facts_of(self.image)["size"],
             "region": f"{width} × {height} pixels from column {self.region.x0}, row {self.region.y0}",
-            "tiles": tile,
+            "tiles": self.tiling(),
             "needs": self.summary(),
             "notes": " ".join(self.notes),
         }
@@ -296,6 +291,12 @@ class Plan:
         ram = f"≈ {format_size(expected.peak_ram_bytes)}"
         return f"{tiles} · {ram} · ≈ {format_seconds(expected.seconds)}"
 
+    def tiling(self) -> str:
+        """Return one line for the user: side and halo of a tile, and what halos cost."""
+        layout = self.layout
+        halo = "" if self.staged is not None else f" with a halo of {layout.halo}"
+        return f"tiles of {layout.tile} px{halo} · {layout.halo_overhead:.2f} × the pixels computed"
+
     def times(self) -> str:
         """Return the seconds of each stage, and what is not counted, in one line for the user.
 
@@ -330,6 +331,7 @@ class Plan:
             "halo": layout.halo,
             "tile_batch": layout.tile_batch,
             "tiles": layout.tiles,
+            "halo_overhead": layout.halo_overhead,
             "passes": self.passes,
             "residual_tier": tier,
             "residual_bytes": residual_bytes,

@@ -200,6 +200,7 @@ def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted
         maps_bytes=4 * (2 + 2 * len(source.bands)) if options.storing.maps else 0,
         shared=options.storing.shared,
         in_16=stored.in_16,
+        watched=stored.centre_first,
         prepare=prepare_cost(model, source.image, device, extent=extent, region=context.region),
     )
     # As the user named it, for the note that a run of the same names was of something else.

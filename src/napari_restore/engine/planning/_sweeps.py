@@ -286,6 +286,13 @@ class _Tiling:
         """Return the pixels of a tile of a sweep with its halo."""
         return int((self.tile + 2 * self.steps[number].halo) ** 2)
 
+    @property
+    def halo_overhead(self) -> float:
+        """Pixels that all sweeps compute per pixel of their tiles."""
+        tiles = {number: self.tiles_of(number) for number in self.steps.sweeps}
+        computed = sum(count * self.pixels(number) for number, count in tiles.items())
+        return computed / max(1, sum(tiles.values()) * self.tile**2)
+
 
 @dataclass(frozen=True)
 class _SweepSetup:
@@ -352,6 +359,7 @@ class _SweepSetup:
             workers=self.workers,
             threads=self.threads,
             read_cache_bytes=self._cache,
+            halo_overhead=tiling.halo_overhead,
             invariance=request.invariance,
         )
         return Candidate(layout, staged.ram_bytes, staged.device_bytes, staged.seconds, staged)

@@ -73,9 +73,10 @@ def _input_range(
 
 @dataclass(frozen=True)
 class TileSizes:
-    """Number of tiles of a cut, their input pixels in all, and those of the largest."""
+    """Number of tiles of a cut, the pixels of their cores and inputs, and the largest input."""
 
     count: int
+    core_pixels: int
     input_pixels: int
     largest: int
 
@@ -92,15 +93,16 @@ def tile_sizes(
 
     Overlapping targets are counted twice, so this is an upper bound then.
     """
-    count = pixels = largest = 0
+    count = cores = pixels = largest = 0
     for target in targets:
         box = target.align(step).intersect(Region(0, 0, *size))
+        cores += box.pixels
         rows = _input_lengths(box.y0, box.y1, tile, halo, size[0], step, least)
         columns = _input_lengths(box.x0, box.x1, tile, halo, size[1], step, least)
         count += len(rows) * len(columns)
         pixels += sum(rows) * sum(columns)
         largest = max(largest, max(rows) * max(columns))
-    return TileSizes(count, pixels, largest)
+    return TileSizes(count, cores, pixels, largest)
 
 
 def _input_lengths(

@@ -18,7 +18,7 @@ from ._context import (
     overview_level,
     rough_extent,
 )
-from ._context_blocks import BlockPart, ContextBlocks
+from ._context_blocks import BlockPart, ContextBlocks, part_bytes
 from ._kept import context_path, find_prepared, has_overview, keep_prepared, prepared_path
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "on_threads",
     "other_bands",
     "overview_level",
+    "part_bytes",
     "prepared_path",
     "rough_extent",
     "without_others",

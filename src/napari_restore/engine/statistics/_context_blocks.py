@@ -12,13 +12,15 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.masks import MaskStrength
 from napari_restore.engine.statistics._bands import visible_bands
 from napari_restore.images import Image
-from napari_restore.models import BINS, BLOCK, BlockStatistics, ContextPass
+from napari_restore.models import BINS, BLOCK, BlockStatistics, ContextPass, overview_factor
 
 BLOCK_SIDE = 2048
 """Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
 READ_ROWS = 512
 """Least rows of a block that are read together, in whole chunks: beside the overview a block of
 floats needs as much again."""
+COUNTING_BYTES = 4
+"""Bytes per value read together that counting takes beside them (measured)."""
 SAMPLE_CHUNKS = 4
 """A sample reads this many chunks across and down …"""
 SAMPLE_SIDE = 512
@@ -69,9 +71,7 @@ class ContextBlocks:
         """Counted from the corner of the region."""
         if sampled:
             self.boxes = _spread(image, self.whole.factor)
-        self._rows = -(-READ_ROWS // image.chunk[0]) * image.chunk[0]
-        if self._rows % max(BLOCK, self.whole.factor):
-            self._rows = side
+        self._rows = rows_read(image, self.whole.factor)
 
     def count(self, block: Region) -> BlockStatistics | None:
         """Return the statistics of one of `boxes`; may be called from several threads."""
@@ -117,6 +117,22 @@ class ContextBlocks:
             counted = self._exclude.read(box) == 0
             valid = counted if valid is None else valid & counted
         return self.whole.measure(block.y0, block.x0, light_only(image, image.read(box)), valid)
+
+
+def rows_read(image: Image, factor: int) -> int:
+    """Return how many rows of a block are read together, for an overview of this factor."""
+    rows = -(-READ_ROWS // image.chunk[0]) * image.chunk[0]
+    return max(BLOCK_SIDE, factor) if rows % max(BLOCK, factor) else rows
+
+
+def part_bytes(image: Image) -> int:
+    """Return the bytes that counting a block takes, with those of its pixels as decoded and read."""
+    factor = overview_factor(image.height, image.width)
+    side = max(BLOCK_SIDE, factor)
+    rows = min(image.height, side, rows_read(image, factor))
+    values = rows * min(image.width, side) * image.bands
+    counts = 3 * BINS * image.bands * 8
+    return values * (2 * image.dtype.itemsize + COUNTING_BYTES) + counts
 
 
 def light_only(image: Image, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:

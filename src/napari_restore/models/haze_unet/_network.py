@@ -75,7 +75,7 @@ class HazeUNet(BehindAtmosphere):
         """Return y of an image (N, 3, h, w), of what the atmosphere makes of it, and of t (N, 1, h, w)."""
         assert self.atmosphere is not None
         gate = self.atmosphere.gate(transmission)
-        return rough + gate * self._change(torch.cat([x, rough, transmission], 1))
+        return rough + gate * self._change(x, rough, transmission)
 
     def exported(self) -> Exported:
         if self.atmosphere is None:
@@ -93,15 +93,25 @@ class HazeUNet(BehindAtmosphere):
     ) -> dict[str, Tensor]:
         return {} if self.atmosphere is None else self.atmosphere.side_maps(x, statistics, valid)
 
-    def _change(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
+    def _change(self, *planes: Tensor) -> Tensor:
+        """Return f of planes that are stacked; what a later step does not need is freed before it."""
+        height, width = planes[0].shape[2:]
+        x = planes[0] if len(planes) == 1 else torch.cat(planes, 1)
         # Convolutions in channels-last order are several times as fast on CPUs.
-        whole = pad_to_multiple(x, STRIDE).contiguous(memory_format=torch.channels_last)
-        fine = self.encode1(self.stem(whole))
-        middle = self.encode2(self.down1(fine))
-        coarse = self.middle(self.down2(middle))
-        middle = self.decode2(middle + self.up2(coarse))
-        change: Tensor = self.head(self.decode1(fine + self.up1(middle)))
+        x = pad_to_multiple(x, STRIDE).contiguous(memory_format=torch.channels_last)
+        x = self.stem(x)
+        x = fine = _through(self.encode1, x)
+        x = self.down1(x)
+        x = middle = _through(self.encode2, x)
+        x = self.down2(x)
+        x = _through(self.middle, x)
+        x = self.up2(x).add_(middle)
+        del middle
+        x = _through(self.decode2, x)
+        x = self.up1(x).add_(fine)
+        del fine
+        x = _through(self.decode1, x)
+        change: Tensor = self.head(x)
         return change[..., :height, :width]
 
 
@@ -146,6 +156,13 @@ def halo_of(blocks: int) -> int:
     low, high = 2 * low - blocks - 1, 2 * high + 1 + blocks + 1
     reach = max(-2 * low, 2 * high + 1 - (STRIDE - 1))
     return -(-reach // STRIDE) * STRIDE
+
+
+def _through(stage: nn.Sequential, x: Tensor) -> Tensor:
+    """Return `stage(x)`, whose own call would keep `x` until its end."""
+    for block in stage:
+        x = block(x)
+    return x
 
 
 def _stage(width: int, blocks: int) -> nn.Sequential:
