@@ -79,8 +79,9 @@ def _value_of(content: Any, kind: Any) -> Any:
     """
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        make: Callable[..., Any] = kind
-        return make(**{name: _value_of(each, hints[name]) for name, each in content.items()})
+        return typing.cast("Any", kind)(
+            **{name: _value_of(each, hints[name]) for name, each in content.items()}
+        )
     if arguments := typing.get_args(kind):
         of_key, of_value = arguments
         return {of_key(key): _value_of(each, of_value) for key, each in content.items()}
