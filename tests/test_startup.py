@@ -116,18 +116,3 @@ def test_the_package_runs_as_a_module():
         [sys.executable, "-m", "napari_restore", "--version"], capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("napari-restore ")
-
-
-@pytest.mark.slow
-def test_a_photo_is_restored_without_the_validator(tmp_path: Path):
-    from PIL import Image
-
-    photo, result = tmp_path / "photo.jpg", tmp_path / "result.jpg"
-    Image.effect_noise((96, 64), 40).convert("RGB").save(photo)
-    options = ["restore", str(photo), "--model", "dcp", "-o", str(result)]
-    code = f"import os, sys; os.environ['NAPARI_RESTORE_CACHE'] = {str(tmp_path / 'cache')!r}; "
-    # Of the second run: by then there are measurements to read.
-    for _ in range(2):
-        loaded = loaded_after(f"{code}{MAIN}(sys.argv[1:])", *options, "--overwrite")
-    assert result.exists() and "torch" in loaded
-    assert "pydantic" not in loaded

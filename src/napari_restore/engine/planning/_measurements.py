@@ -11,6 +11,7 @@ import os
 import time
 import typing
 from collections.abc import Callable, Hashable, Iterator
+from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -66,7 +67,7 @@ def write_measurement(file: Path, model: RestorationModel, value: Any) -> None:
     with contextlib.suppress(OSError):
         file.parent.mkdir(exist_ok=True)
         with replacing(file) as part:
-            content = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+            content = value if isinstance(value, Enum) else dataclasses.asdict(value)
             part.write_text(json.dumps({"model": model.card.id, "value": content}), "utf-8")
 
 
@@ -78,7 +79,9 @@ def _value_of(content: Any, kind: Any) -> Any:
     """
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return kind(**{name: _value_of(each, hints[name]) for name, each in content.items()})
+        return typing.cast("Any", kind)(
+            **{name: _value_of(each, hints[name]) for name, each in content.items()}
+        )
     if arguments := typing.get_args(kind):
         of_key, of_value = arguments
         return {of_key(key): _value_of(each, of_value) for key, each in content.items()}

@@ -318,7 +318,7 @@ def _halved(x: Tensor) -> Tensor:
         return _summed(*(x[..., number : number + width : 2] for number in range(5)))
     # Only what the two ends need is copied, to be reflected.
     last = (width - 1) // 2 * 2
-    ends = [x.index_select(-1, index[at : at + 5]).split(1, -1) for at in (0, last)]
+    ends = [[x.index_select(-1, place) for place in index[at : at + 5]] for at in (0, last)]
     within = _summed(*(x[..., number : last - 3 + number : 2] for number in range(5)))
     return torch.cat([_summed(*ends[0]), within, _summed(*ends[1])], -1)
 
@@ -353,9 +353,9 @@ def _doubled(x: Tensor, axis: int) -> Tensor:
     if is_last or has_gradient:
         even, odd = x * 6, x * 4
     else:
-        out = x.new_empty([*x.shape[:axis], 2 * length, *x.shape[axis + 1 :]])
+        out = x.new_empty([*x.shape[: axis + 1], 2, *x.shape[axis + 1 :]])
         even, odd = (
-            torch.mul(x, factor, out=out.unflatten(axis, (length, 2)).select(axis + 1, number))
+            torch.mul(x, factor, out=out.select(axis + 1, number))
             for number, factor in enumerate((6, 4))
         )
     # In this order everywhere, so that a value is the same to the bit.
@@ -369,7 +369,11 @@ def _doubled(x: Tensor, axis: int) -> Tensor:
     if has_gradient or (is_last and x.dtype not in (torch.float32, torch.float64)):
         return torch.stack([even, odd], axis + 1).flatten(axis, axis + 1)
     # As complex numbers two values side by side are written at once: a third of the time.
-    return torch.view_as_real(torch.complex(even, odd)).flatten(-2) if is_last else out
+    return (
+        torch.view_as_real(torch.complex(even, odd)).flatten(-2)
+        if is_last
+        else out.flatten(axis, axis + 1)
+    )
 
 
 def blend(frames: Tensor, weights: Tensor, levels: int, top: Tensor | None) -> Tensor:
