@@ -110,11 +110,10 @@ def _on_output_grid(
             f"{image.name} is {image.width} × {image.height} pixels: at scale {ratio} nothing is left.",
             "Choose a larger image.",
         )
-    if image.height % down or image.width % down:
-        notes.append(
-            f"The last {image.width % down} columns and {image.height % down} rows fill no pixel of "
-            f"the result, at scale {ratio}, and are left out."
-        )
+    for count, name in ((image.width % down, "column"), (image.height % down, "row")):
+        if count:
+            left = f"{count} {name}s at the end fill" if count > 1 else f"The last {name} fills"
+            notes.append(f"{left} no pixel of the result, at scale {ratio}: left out.")
     resampled = image.resampled(ratio)
     notes.append(
         f"{card.id} has the scale {ratio}: all of the result would be {resampled.width} × "
