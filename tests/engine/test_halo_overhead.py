@@ -93,6 +93,13 @@ def test_what_a_tile_takes_of_a_map_follows_how_coarse_that_is():
     assert 16 < coarse.bytes_per_pixel < fine.bytes_per_pixel - 4
 
 
+def test_a_network_of_many_bands_is_tried_on_smaller_tiles():
+    card = {"id": "many", "title": "Many", "summary": "", "bands": 96, "halo": 0}
+    model = nr.load_model(torch.nn.Conv2d(96, 96, 1), card=card).eval()
+    cost = calibrate(model, CPU, 1)
+    assert 4 * 96 <= cost.bytes_per_pixel <= 2 * 4 * 96
+
+
 def test_the_network_frees_what_it_does_not_need():
     model = nr.load_model("haze-unet", weights="random:0").eval()
     x = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
