@@ -160,10 +160,10 @@ def _measured(
     least = max(smaller, model.card.min_size)
     # Two sizes, also for a model with a large least size.
     sides = [-(-side // step) * step for side in (least, max(larger, least + least // 2))]
-    most = largest_side(model) // step * step
-    if sides[1] > most > step:
+    widest = largest_side(model) // step * step
+    if sides[1] > widest > step:
         # Of many bands less is tried, if that is enough for the model.
-        fewer = [max(step, 2 * most // 3 // step * step), most]
+        fewer = [max(step, 2 * widest // 3 // step * step), widest]
         sides = fewer if fewer[0] >= model.card.min_size else sides
     calls: list[Callable[[], Tensor]] = []
     with torch.inference_mode(), freed_memory_kept():

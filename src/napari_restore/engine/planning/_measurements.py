@@ -81,7 +81,7 @@ def _value_of(content: Any, kind: Any) -> Any:
         hints = typing.get_type_hints(kind)
         # Defaults stand for what was not measured.
         if content.keys() != hints.keys():
-            raise ValueError(f"{kind.__name__} has {', '.join(hints)}")
+            raise ValueError(f"not all of {', '.join(hints)}, and nothing else")
         return typing.cast("Any", kind)(
             **{name: _value_of(each, hints[name]) for name, each in content.items()}
         )
