@@ -166,6 +166,21 @@ def test_a_rerun_with_another_file_is_refused(
         nr.rerun(record, tmp_path / "again.tif", trust=True)
 
 
+@pytest.mark.parametrize("known", [{}, {"omega": 0.123}], ids=["one more", "another default"])
+def test_a_rerun_with_other_defaults_is_refused(
+    known: dict[str, float], cli: Any, scene: Path, tmp_path: Path
+) -> None:
+    record = tmp_path / "record.json"
+    words = ["restore", scene, "-o", tmp_path / "out.tif", "--model", "dcp", "--record", record]
+    assert cli(*words).code == 0
+    content = json.loads(record.read_text("utf-8"))
+    # As a version wrote it whose method had them.
+    content["model"]["parameters"] = known
+    record.write_text(json.dumps(content), "utf-8")
+    run = cli("rerun", record, "-o", tmp_path / "again.tif")
+    assert run.code == 2 and "The parameters of dcp are not those of the record" in run.err
+
+
 def test_a_rerun_with_the_same_code_is_the_same_picture(
     cli: Any, recorded: Any, code: Path, tmp_path: Path
 ) -> None:

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 import napari_restore as nr
+from napari_restore.engine import Region
 from napari_restore.engine.machine import choose_device, peak_of
 from napari_restore.engine.planning import _costs, _layout
 from napari_restore.engine.planning._costs import Cost, calibrate
-from napari_restore.engine.planning._tiles import box_with_halo, cut_into_tiles
+from napari_restore.engine.planning._tiles import Grid, box_with_halo, cut_into_tiles
 
 SIDE, HALO, GIB = 8192, 48, 1 << 30
 CPU = choose_device("cpu")
@@ -62,14 +63,17 @@ def test_the_overhead_is_that_of_the_tiles(tile, costs):
     assert plan.to_dict()["halo_overhead"] == plan.layout.halo_overhead
 
 
-@pytest.mark.slow
-def test_sweeps_count_their_halos(monkeypatch):
-    monkeypatch.setattr(_costs, "SIDES", (64, 128))
-    image = nr.open_image(np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8))
-    plan = nr.plan(image, "inf-dehaze-small", memory=2 * GIB)
-    steps = plan.swept.ordered_steps
-    each = [(1 + 2 * step.halo / plan.layout.tile) ** 2 for step in steps.sweeps.values()]
-    assert plan.layout.halo_overhead == pytest.approx(np.mean(each))
+@pytest.mark.parametrize("side", [300, 900])
+def test_sweeps_count_their_halos_as_far_as_the_image_goes(side):
+    frames = np.random.default_rng(0).integers(0, 255, (3, side, side + 200, 3), np.uint8)
+    bracket = nr.open_bracket(list(frames), exposures=[-1, 0, 1], align="off")
+    plan = nr.plan(bracket, "mertens", tile=512)
+    grid = Grid(Region(0, 0, side, side + 200), 512, plan.model.padded_to)
+    each = [
+        sum(grid.around(grid.cells(n), step.halo).pixels for n in range(grid.count))
+        for step in plan.swept.ordered_steps.sweeps.values()
+    ]
+    assert plan.layout.halo_overhead == np.mean(each) / grid.box.pixels
 
 
 def test_other_programs_do_not_change_what_a_tile_is_taken_to_take(monkeypatch):
@@ -87,6 +91,13 @@ def test_what_a_tile_takes_of_a_map_follows_how_coarse_that_is():
     # rows of two maps, of which a coarse one has a quarter.
     assert fine.fixed_bytes > 8 << 20
     assert 16 < coarse.bytes_per_pixel < fine.bytes_per_pixel - 4
+
+
+def test_a_network_of_many_bands_is_tried_on_smaller_tiles():
+    card = {"id": "many", "title": "Many", "summary": "", "bands": 96, "halo": 0}
+    model = nr.load_model(torch.nn.Conv2d(96, 96, 1), card=card).eval()
+    cost = calibrate(model, CPU, 1)
+    assert 4 * 96 <= cost.bytes_per_pixel <= 2 * 4 * 96
 
 
 def test_the_network_frees_what_it_does_not_need():

@@ -21,6 +21,7 @@ DEVICE = Device("cpu", "for a test")
 class Seconds:
     value: float
     by_step: dict[int, float]
+    count: int = 0
 
 
 class Ruler:
@@ -79,11 +80,16 @@ def test_times_are_not_kept_where_others_use_the_processor(alone, monkeypatch):
         "",
         "[]",
         '{"value": 3}',
-        '{"value": {"value": "x", "by_step": {}}}',
-        '{"value": {"value": true, "by_step": {}}}',
-        '{"value": {"value": 1.5, "by_step": {"x": 1.0}}}',
+        '{"value": {"value": "x", "by_step": {}, "count": 0}}',
+        '{"value": {"value": true, "by_step": {}, "count": 0}}',
+        '{"value": {"value": 1.5, "by_step": {"x": 1.0}, "count": 0}}',
         '{"value": {"value": 1.5}}',
-        '{"value": {"value": 1.5, "by_step": {}, "more": 1}}',
+        '{"value": {"value": 1.5, "by_step": {}}}',
+        '{"value": {"value": 1%s, "by_step": {}, "count": 0}}' % ("0" * 400),
+        '{"value": {"value": Infinity, "by_step": {}, "count": 0}}',
+        '{"value": {"value": -1.5, "by_step": {}, "count": 0}}',
+        '{"value": {"value": 1.5, "by_step": {}, "count": 1.5}}',
+        '{"value": {"value": 1.5, "by_step": {}, "count": 0, "more": 1}}',
         "\0",
     ],
 )

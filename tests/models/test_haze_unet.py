@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 from torch import Tensor
@@ -51,6 +53,15 @@ def test_halo_is_the_reach_of_the_gradient() -> None:
 def test_size() -> None:
     model = load("haze-unet", weights="random:0")
     assert sum(p.numel() for p in model.parameters()) == 143_267
+
+
+def test_every_layer_is_called_once_so_that_it_can_be_attributed() -> None:
+    model = load("haze-unet", weights="random:0")
+    calls: Counter[str] = Counter()
+    for name, layer in model.named_layers().items():
+        layer.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    model(torch.rand(1, 3, 64, 64))
+    assert calls == dict.fromkeys(model.named_layers(), 1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 3), (8, 8), (30, 17)], ids=str)

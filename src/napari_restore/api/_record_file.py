@@ -87,6 +87,9 @@ class RecordFile:
         from napari_restore.models import changed_part
 
         part = changed_part(model, known)
+        # A version with another default, or one more, gives another result.
+        if part is None and known.get("parameters") not in (None, dict(model.card.values)):
+            part = "parameters"
         if part is not None:
             raise self._changed(
                 f"The {part} of {model.card.id} are not those of the record {self.path}."

@@ -237,7 +237,7 @@ class PlanRecord(TypedDict):
     tile_batch: int
     tiles: int
     halo_overhead: NotRequired[float]
-    """Pixels that are computed, those of halos as often as they are, per pixel of their tiles."""
+    """Pixels that are computed, those of halos as often as they are, per pixel of the image."""
     passes: int
     residual_tier: str | None
     residual_bytes: int

@@ -18,7 +18,12 @@ from napari_restore._heap import freed_memory_kept
 from napari_restore.engine._region import Region
 from napari_restore.engine.machine import MIB, Device, computing, cores, on_new_thread, peak_of
 from napari_restore.engine.planning._measurements import MeasurementCache
-from napari_restore.engine.planning._probe import example_context, example_input, example_statistics
+from napari_restore.engine.planning._probe import (
+    example_context,
+    example_input,
+    example_statistics,
+    largest_side,
+)
 from napari_restore.engine.statistics import overview_level
 from napari_restore.images import Image
 from napari_restore.models import (
@@ -155,6 +160,11 @@ def _measured(
     least = max(smaller, model.card.min_size)
     # Two sizes, also for a model with a large least size.
     sides = [-(-side // step) * step for side in (least, max(larger, least + least // 2))]
+    widest = largest_side(model) // step * step
+    if sides[1] > widest > step:
+        # Of many bands less is tried, if that is enough for the model.
+        fewer = [max(step, 2 * widest // 3 // step * step), widest]
+        sides = fewer if fewer[0] >= model.card.min_size else sides
     calls: list[Callable[[], Tensor]] = []
     with torch.inference_mode(), freed_memory_kept():
         for side in sides:

@@ -54,7 +54,7 @@ class Layout:
     """Of each worker."""
     read_cache_bytes: int
     halo_overhead: float = 1.0
-    """Pixels that are computed, those of halos as often as they are, per pixel of their cores."""
+    """Pixels that are computed, those of halos as often as they are, per pixel of the image."""
     invariance: TileInvariance = TileInvariance.FULL
     """Invariance of a pixel's bits under tiling and threads on this machine; the layout follows
     it."""

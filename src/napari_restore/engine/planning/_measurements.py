@@ -58,7 +58,7 @@ def read_measurement(file: Path, kind: Any) -> Any:
         if time.time() - file.stat().st_mtime > LONGEST:
             return None
         return _value_of(read_json(file)["value"], kind)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
 
@@ -79,14 +79,19 @@ def _value_of(content: Any, kind: Any) -> Any:
     """
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
+        # Defaults stand for what was not measured.
+        if content.keys() != hints.keys():
+            raise ValueError(f"not all of {', '.join(hints)}, and nothing else")
         return typing.cast("Any", kind)(
             **{name: _value_of(each, hints[name]) for name, each in content.items()}
         )
     if arguments := typing.get_args(kind):
         of_key, of_value = arguments
         return {of_key(key): _value_of(each, of_value) for key, each in content.items()}
-    if kind in (int, float) and (isinstance(content, bool) or not isinstance(content, int | float)):
-        raise ValueError(f"{content!r} is no number")
+    if kind in (int, float):
+        number = int if kind is int else int | float
+        if isinstance(content, bool) or not isinstance(content, number) or content < 0:
+            raise ValueError(f"{content!r} is no number that is measured")
     return kind(content)
 
 

@@ -178,7 +178,7 @@ def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
 
     Raises `BadModel` where what the card claims would take more than `LARGEST_INPUT`.
     """
-    bands = (model.card.bands or len(model.card.roles) or 3) * max(1, model.card.inputs)
+    bands = _example_bands(model)
     if bands * height * width * 4 > LARGEST_INPUT:
         raise BadModel(
             f"Model {model.card.id} would have to be tried on {bands} bands of {width} × {height}.",
@@ -188,6 +188,15 @@ def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
     noise = 0.1 + 0.8 * torch.rand(1, bands, height, width, generator=generator)
     weight = next(iter((*model.parameters(), *model.buffers())), noise)
     return noise.to(weight.device)
+
+
+def largest_side(model: RestorationModel) -> int:
+    """Return the side in pixels of the largest square that `example_input` makes for `model`."""
+    return math.isqrt(LARGEST_INPUT // (4 * _example_bands(model)))
+
+
+def _example_bands(model: RestorationModel) -> int:
+    return (model.card.bands or len(model.card.roles) or 3) * max(1, model.card.inputs)
 
 
 def _probe_in_room(model: RestorationModel, memory: int, progress: Report | None) -> Probe:

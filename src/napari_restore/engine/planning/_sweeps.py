@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from statistics import fmean
 
 from napari_restore.engine._region import CELL, Region, bounding_box
 from napari_restore.engine.ledger import key_of, written
@@ -288,10 +289,9 @@ class _Tiling:
 
     @property
     def halo_overhead(self) -> float:
-        """Pixels that all sweeps compute per pixel of their tiles."""
-        tiles = {number: self.tiles_of(number) for number in self.steps.sweeps}
-        computed = sum(count * self.pixels(number) for number, count in tiles.items())
-        return computed / max(1, sum(tiles.values()) * self.tile**2)
+        """Pixels that sweeps over all tiles compute, with halos and padding, per pixel of the image."""
+        halos = [step.halo for step in self.steps.sweeps.values()]
+        return fmean(map(self.grid.pixels_around, halos)) / self.grid.box.pixels
 
 
 @dataclass(frozen=True)

@@ -232,6 +232,19 @@ class Grid:
         grown = Region(box.y0 - halo, box.x0 - halo, box.y1 + halo, box.x1 + halo)
         return grown.intersect(self.padded)
 
+    def pixels_around(self, halo: int) -> int:
+        """Return the pixels of all tiles' `cells`, each with what is `around` it."""
+        low, high = self.padded[:2], self.padded[2:]
+        lengths = [
+            sum(
+                min(first + n * self.tile + self.tile + halo, end)
+                - max(first + n * self.tile - halo, first)
+                for n in range(count)
+            )
+            for first, end, count in zip(low, high, (self.rows, self.columns), strict=True)
+        ]
+        return lengths[0] * lengths[1]
+
     def touched(self, box: Region) -> Iterable[int]:
         """Return the numbers of the tiles that `box`, within the padding, has a part of."""
         rows = range((box.y0 - self.box.y0) // self.tile, -(-(box.y1 - self.box.y0) // self.tile))

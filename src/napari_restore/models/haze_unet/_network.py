@@ -100,17 +100,17 @@ class HazeUNet(BehindAtmosphere):
         # Convolutions in channels-last order are several times as fast on CPUs.
         x = pad_to_multiple(x, STRIDE).contiguous(memory_format=torch.channels_last)
         x = self.stem(x)
-        x = fine = _through(self.encode1, x)
+        x = fine = self.encode1(x)
         x = self.down1(x)
-        x = middle = _through(self.encode2, x)
+        x = middle = self.encode2(x)
         x = self.down2(x)
-        x = _through(self.middle, x)
+        x = self.middle(x)
         x = self.up2(x).add_(middle)
         del middle
-        x = _through(self.decode2, x)
+        x = self.decode2(x)
         x = self.up1(x).add_(fine)
         del fine
-        x = _through(self.decode1, x)
+        x = self.decode1(x)
         change: Tensor = self.head(x)
         return change[..., :height, :width]
 
@@ -156,13 +156,6 @@ def halo_of(blocks: int) -> int:
     low, high = 2 * low - blocks - 1, 2 * high + 1 + blocks + 1
     reach = max(-2 * low, 2 * high + 1 - (STRIDE - 1))
     return -(-reach // STRIDE) * STRIDE
-
-
-def _through(stage: nn.Sequential, x: Tensor) -> Tensor:
-    """Return `stage(x)`, whose own call would keep `x` until its end."""
-    for block in stage:
-        x = block(x)
-    return x
 
 
 def _stage(width: int, blocks: int) -> nn.Sequential:
