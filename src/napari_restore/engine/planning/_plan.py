@@ -292,7 +292,13 @@ class Plan:
         return f"{tiles} · {ram} · ≈ {format_seconds(expected.seconds)}"
 
     def tiling(self) -> str:
-        """Return one line for the user: side and halo of a tile, and what halos cost."""
+        """Return side and halo of a tile, and what halos cost, in one line for the user.
+
+        Returns
+        -------
+        str
+            For instance ``tiles of 1664 px with a halo of 48 · 1.10 × the pixels computed``.
+        """
         layout = self.layout
         halo = "" if self.staged is not None else f" with a halo of {layout.halo}"
         return f"tiles of {layout.tile} px{halo} · {layout.halo_overhead:.2f} × the pixels computed"
