@@ -65,10 +65,11 @@ def attribute(
     watch: Callable[[Any], None] = lambda part: None,
     stop: threading.Event | None = None,
     emit: Callable[[Any], None] = lambda event: None,
-    box: Region = BOX,
+    box: Region | None = BOX,
+    polygon: list[tuple[float, float]] | None = None,
     **settings: Any,
 ) -> Any:
-    question = {"box": box, "polygon": None, "level": 0, **vars(Attribute(**settings))}
+    question = {"box": box, "polygon": polygon, "level": 0, **vars(Attribute(**settings))}
     return api.attribute_elsewhere(
         door,
         subject,
@@ -100,21 +101,33 @@ def test_arrays_and_tuples_come_as_they_were(tmp_path: Path) -> None:
         from_json(as_json({"x": BOX}, tmp_path), tmp_path, {})
 
 
+CORNERS = [(20.5, 24.0), (28.0, 24.0), (26.0, 36.5)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("factory", ["enlarging", "shrinking"])
-def test_a_box_is_of_the_image_whatever_the_scale(
-    worker: Any, subject: Any, factory: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("polygon", [None, CORNERS], ids=["box", "polygon"])
+def test_a_target_is_of_the_image_whatever_the_scale(
+    worker: Any, subject: Any, factory: str, polygon: list[tuple[float, float]] | None
 ) -> None:
     """Only the child loads the network: this process does not know the scale of its results."""
     about = subject(f"{scaling_networks.__file__}:{factory}", trust=True)
-    found = attribute(worker, about, method="ig", steps=3, baseline="zero")
-    ratio = 2 if factory == "enlarging" else Fraction(1, 2)
+    box = BOX if polygon is None else None
+    settings: dict[str, Any] = {"method": "ig", "steps": 3, "baseline": "zero"}
+    found = attribute(worker, about, box=box, polygon=polygon, **settings)
+    ratio = Fraction(2) if factory == "enlarging" else Fraction(1, 2)
     model = nr.load_model(getattr(scaling_networks, factory)())
     expected = nr.attribute(
-        about["image"].path, model, BOX.scale(ratio), device="cpu", progress=False,
-        method="ig", steps=3, baseline="zero",
-    )  # fmt: skip
-    assert found.record["attribution"]["output_box"] == expected.record["attribution"]["output_box"]
+        about["image"].path,
+        model,
+        box and box.scale(ratio),
+        polygon=polygon and [(float(y * ratio), float(x * ratio)) for y, x in polygon],
+        device="cpu",
+        progress=False,
+        **settings,
+    )
+    for name in ("output_box", "polygon"):
+        assert found.record["attribution"][name] == expected.record["attribution"][name]
     np.testing.assert_allclose(found.map, expected.map, rtol=1e-5, atol=1e-9)
 
 

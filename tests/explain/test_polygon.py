@@ -98,6 +98,8 @@ def test_a_part_outside_of_the_image_is_cut_off() -> None:
         ({"polygon": TRIANGLE[:2]}, BadParameter, "at least three"),
         ({"polygon": [(1, 2), (3, 4), (5, float("nan"))]}, BadParameter, "at least three"),
         ({"polygon": [(1, 2), (3, 4), (5,)]}, BadParameter, "at least three"),
+        ({"polygon": [(1, 2), (3, 4), ("a", 6)]}, BadParameter, "at least three"),
+        ({"polygon": 5}, BadParameter, "at least three"),
         ({"polygon": [(900, 900), (900, 950), (950, 950)]}, BadRegion, "outside of"),
         ({"polygon": [(9.6, 9.6), (9.6, 9.9), (9.9, 9.9)]}, BadRegion, "its centre inside"),
     ],

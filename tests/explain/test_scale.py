@@ -18,6 +18,7 @@ from torch.nn.functional import conv2d, pad
 import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadParameter, BadRegion
+from napari_restore.explain.attribution import caption
 from napari_restore.models.published.swinir import SwinIR
 
 SCENE = np.random.default_rng(0).random((48, 57, 3)).astype(np.float32)
@@ -138,6 +139,28 @@ def test_a_polygon_is_drawn_on_the_results(
         on_whole(found)[:, :56], expected, rtol=0, atol=1e-5 * np.abs(expected).max()
     )
     assert found.record["attribution"]["polygon"] == [list(map(float, each)) for each in corners]
+
+
+@pytest.mark.parametrize(("module", "side"), [(enlarging(2), 70), (shrinking(2), 17)])
+def test_a_polygon_over_nodata_is_refused(module: nn.Module, side: int, tmp_path: Path) -> None:
+    y, x = np.mgrid[:48, :56]
+    # Its box has valid pixels below the diagonal.
+    scene = np.where((y + x < 38)[..., None], np.nan, SCENE[:, :56]).astype(np.float32)
+    corners = [(0, 0), (0, side), (side, 0)]
+    options = {"method": "ig", "baseline": "zero", "steps": 1, "scratch": tmp_path}
+    with pytest.raises(BadRegion, match="No pixel of the polygon is valid"):
+        nr.attribute(scene, module, polygon=corners, progress=False, **options)
+
+
+def test_the_figure_of_a_polygon_is_in_pixels_of_the_image(tmp_path: Path) -> None:
+    options = {"method": "ig", "baseline": "zero", "steps": 1, "scratch": tmp_path}
+    corners = [(17, 20), (17, 55), (41, 31)]
+    found = nr.attribute(SCENE, enlarging(2), polygon=corners, progress=False, **options)
+    outline = found.plot().patches[0].get_xy()
+    assert {tuple(corner) for corner in outline} == {(x / 2, y / 2) for y, x in corners}
+    # The text has the box in pixels of the result, as the command has it.
+    words = "a polygon of 3 vertices in x 20 y 17, 35 x 24 pixels of the result"
+    assert words in caption(found.record)
 
 
 @pytest.mark.slow

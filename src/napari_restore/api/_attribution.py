@@ -56,7 +56,7 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
         A `Region` of level-0 pixels of the result: ``Region(y0, x0, y1, x1)`` or
         ``Region.from_xywh(x, y, width, height)``; bare tuples are refused. This or `polygon`.
     polygon
-        Vertices (y, x) in level-0 pixels, edges at whole numbers.
+        Vertices (y, x) in level-0 pixels of the result, edges at whole numbers.
     level
         Above 0 that level of the image pyramid is used instead of the full resolution: map and record
         are in its pixels.
@@ -87,7 +87,7 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
     napari_restore.errors.RestoreError
         With one sentence naming the cause, and the next step.
     """
-    from napari_restore.explain import attribute
+    from napari_restore.explain import attribute, polygon_of
     from napari_restore.images import persistent_mask
 
     opened = open_image(image, bands=bands, sensor=sensor).level_view(level)
@@ -96,7 +96,7 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
     loaded = as_model(model)
     region = None if box is None else _box_on_level(checked_region(box, "box"), scale)
     if polygon is not None:
-        polygon = [[value / scale for value in vertex] for vertex in polygon]
+        polygon = [(y / scale, x / scale) for y, x in polygon_of(polygon).vertices]
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
         attribution = attribute(
             opened,

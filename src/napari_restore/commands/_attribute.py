@@ -115,7 +115,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=parsing.number,
         metavar="X Y",
-        help="a polygon instead of a box: three vertices or more",
+        help="a polygon of the result instead of a box: three vertices or more",
     )
     place.add_argument(
         "--boxes",

@@ -14,6 +14,7 @@ from .attribution._methods import METHODS, method_list
 from .attribution._overview import OverviewShares
 from .attribution._problem import Explainer, Problem
 from .attribution._summary import AttributionSummary, summary_of
+from .attribution._target import polygon_of
 from .tables._places import TargetPlace, places_of
 from .tables._rerun import compare_rows, groups_from_task, table_task_of
 from .tables._rows import (
@@ -66,6 +67,7 @@ __all__ = [
     "overview_path",
     "picture_of",
     "places_of",
+    "polygon_of",
     "summary_of",
     "table_task_of",
     "value_of_text",

@@ -23,7 +23,7 @@ from napari_restore.explain.attribution._attribution import PartialAttribution
 from napari_restore.explain.attribution._baselines import InMemory
 from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._integral import Integral, IntegralProgress, integrate
-from napari_restore.explain.attribution._objectives import Objective, derivative
+from napari_restore.explain.attribution._objectives import Objective, counts_in_box, derivative
 from napari_restore.explain.attribution._paths import Path, Planes, Valid
 from napari_restore.explain.attribution._quadrature import Quadrature
 from napari_restore.explain.attribution._stored_accumulator import StoredAccumulator
@@ -106,7 +106,7 @@ class AttributionRun:
         if self.is_small:
             self.image = InMemory(self.region, source.image(self.region))
             self.valid = self._valid_in_memory()
-        self.counts = self._counts()
+        self.counts = self._counts(target)
         self.is_bounded = True
         """Whether all shares of the latest node are finite."""
 
@@ -140,7 +140,7 @@ class AttributionRun:
             return lambda box: None
         return InMemory(self.region, valid)
 
-    def _counts(self) -> Tensor:
+    def _counts(self, target: AttributionTarget) -> Tensor:
         """Return which pixels of the objective's region count, (1, 1, h, w), 0 or 1."""
         valid = self.valid(self.objective_region)
         counts = torch.ones(
@@ -152,7 +152,7 @@ class AttributionRun:
             inside = torch.from_numpy(self._drawn.inside(self.objective_region))
             counts *= inside.to(counts.device)
         shape = "box" if self.polygon is None else "polygon"
-        if not bool(counts[..., : self.box.height, : self.box.width].any()):
+        if not bool(counts_in_box(target, counts).any()):
             raise BadRegion(
                 f"No pixel of the {shape} is valid.", "Draw it where the image has data."
             )

@@ -174,7 +174,7 @@ def title(record: Mapping[str, Any]) -> str:
 def caption(record: Mapping[str, Any]) -> str:
     """Return all settings that reproduce the attribution, one per line."""
     attribution = record["attribution"]
-    y0, x0, y1, x1 = attribution["box"]
+    y0, x0, y1, x1 = attribution.get("output_box", attribution["box"])
     polygon = attribution["polygon"]
     shape = "" if polygon is None else f"a polygon of {len(polygon)} vertices in "
     index = attribution["diffusion_index"]

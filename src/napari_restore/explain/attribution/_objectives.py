@@ -8,12 +8,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path as File
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter, RestoreError, option
-from napari_restore.explain.attribution._target import AttributionTarget
+from napari_restore.explain.attribution._target import AttributionTarget, OutputBox
 from napari_restore.models import resampled, run_script, unpacked
 
 EPSILON = 1e-12
@@ -94,20 +95,43 @@ def of_results(objective: Objective, target: AttributionTarget) -> Objective:
     """
     if target.output is None:
         return objective
-    ratio = target.output.ratio
-    region = target.output.objective_region
-    rows, columns = region.within(target.objective_region.scale(ratio))
-    polygon = None if target.polygon is None else target.polygon.inside(region)
+    ratio, on_results, count = target.output.ratio, *_of_results(target, target.output)
 
     def compute(y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
-        parts = unpacked(y, ratio), resampled(x, ratio), resampled(counts, ratio)
-        y, x, counts = (part[..., rows, columns] for part in parts)
-        if polygon is not None:
-            counts = counts * torch.from_numpy(polygon).to(counts.device)
-        return objective(y, x, counts)
+        y, x = unpacked(y, ratio)[on_results], resampled(x, ratio)[on_results]
+        return objective(y, x, count(counts))
 
     # The map of the identity has no such results.
     return replace(objective, compute=compute, is_linear=False)
+
+
+def counts_in_box(target: AttributionTarget, counts: Tensor) -> Tensor:
+    """Return which pixels of the target's box count, on the grid of the results.
+
+    `counts` (1, 1, h, w) are those of the image in the objective's region.
+    """
+    height, width = target.box.shape if target.output is None else target.output.box.shape
+    if target.output is not None:
+        counts = _of_results(target, target.output)[1](counts)
+    return counts[..., :height, :width]
+
+
+def _of_results(
+    target: AttributionTarget, output: OutputBox
+) -> tuple[tuple[Any, ...], Callable[[Tensor], Tensor]]:
+    """Return where the objective's region lies in results on their own grid, and what counts there.
+
+    The latter is a function of what counts of the image: no pixel outside of a polygon does.
+    """
+    region = output.objective_region
+    where = (..., *region.within(target.objective_region.scale(output.ratio)))
+    inside = None if target.polygon is None else target.polygon.inside(region)
+
+    def count(counts: Tensor) -> Tensor:
+        counts = resampled(counts, output.ratio)[where]
+        return counts if inside is None else counts * torch.from_numpy(inside).to(counts.device)
+
+    return where, count
 
 
 OwnObjective = Callable[[Tensor], Tensor]
