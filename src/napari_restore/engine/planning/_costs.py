@@ -16,7 +16,15 @@ from torch import Tensor
 
 from napari_restore._heap import freed_memory_kept
 from napari_restore.engine._region import Region
-from napari_restore.engine.machine import MIB, Device, computing, cores, on_new_thread, peak_of
+from napari_restore.engine.machine import (
+    MIB,
+    Device,
+    computing,
+    cores,
+    is_out_of_memory,
+    on_new_thread,
+    peak_of,
+)
 from napari_restore.engine.planning._measurements import MeasurementCache
 from napari_restore.engine.planning._probe import (
     example_context,
@@ -44,6 +52,8 @@ T = TypeVar("T")
 SIDES = (512, 768)
 """Sides in pixels of the two measurements of a model of tiles: both take more than one strip of a
 model that works strip by strip, whose memory then does not grow with the tile."""
+SIDES_OF_LITTLE = (256, 512)
+"""The same where memory is too small for these."""
 SIDES_OF_WHOLE = (128, 256)
 """Those of a model of the whole image, whose memory may grow as the fourth power."""
 SIDES_OF_SWEEPS = (128, 256)
@@ -142,7 +152,7 @@ def calibrate(
         model,
         device,
         lambda: on_new_thread(
-            lambda: _measured(model, device, threads, whole, coarser), "calibrate"
+            lambda: _measured_that_fits(model, device, threads, whole, coarser), "calibrate"
         ),
         threads,
         *about,
@@ -150,13 +160,32 @@ def calibrate(
     )
 
 
-def _measured(
+def _measured_that_fits(
     model: RestorationModel, device: Device, threads: int, whole: int | None, coarser: int
+) -> Cost:
+    """Return the cost measured on the usual sides or, where memory is too small for them, on smaller."""
+    try:
+        return _measured(
+            model, device, threads, whole, coarser, SIDES if whole is None else SIDES_OF_WHOLE
+        )
+    except (MemoryError, RuntimeError) as error:
+        if whole is not None or not is_out_of_memory(error):
+            raise
+    return _measured(model, device, threads, whole, coarser, SIDES_OF_LITTLE)
+
+
+def _measured(
+    model: RestorationModel,
+    device: Device,
+    threads: int,
+    whole: int | None,
+    coarser: int,
+    usual: tuple[int, int],
 ) -> Cost:
     torch.set_num_threads(threads)
     model.to(device.torch)
     step = model.card.multiple_of
-    smaller, larger = SIDES if whole is None else SIDES_OF_WHOLE
+    smaller, larger = usual
     least = max(smaller, model.card.min_size)
     # Two sizes, also for a model with a large least size.
     sides = [-(-side // step) * step for side in (least, max(larger, least + least // 2))]
