@@ -44,7 +44,7 @@ def test_every_label_is_that_of_a_control(panel: Any, qtbot: Any) -> None:
 @pytest.mark.viewer
 def test_an_error_names_controls(panel: Any, qtbot: Any, colours: np.ndarray) -> None:
     panel.viewer.add_image(colours, name="photo")
-    panel.models.combo.setCurrentIndex(panel.models.combo.findData("identity"))
+    panel.models.combo.setCurrentIndex(panel.models.combo.findData("dcp"))
     panel.target.choose(TargetChoice.WHOLE)
     with qtbot.waitSignal(panel.plans.planned):
         panel.memory.setValue(0.01)

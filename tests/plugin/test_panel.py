@@ -226,7 +226,7 @@ def test_a_target_that_means_nothing_is_explained_and_not_run(panel: Any, colour
 def test_the_plan_follows_the_settings(panel: Any, qtbot: Any, colours: np.ndarray):
     with qtbot.waitSignal(panel.plans.planned):
         panel.viewer.add_image(colours, name="photo")
-        choose(panel, "identity")
+        choose(panel, "dcp")
         panel.target.choose(TargetChoice.WHOLE)
     assert " tile" in panel.bar.plan_line.text()
     with qtbot.waitSignal(panel.plans.planned) as reported:

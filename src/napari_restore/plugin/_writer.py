@@ -11,8 +11,9 @@ from napari_restore.errors import BadOutput
 def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Write the result that a layer shows; `data` is what the screen needs, not what is saved.
 
-    napari asks the user before it replaces an existing file, so that is replaced; the source is not. napari also offers this writer first for
-    layers that have nothing to do with us: they are left to its own writer.
+    napari asks the user before it replaces an existing file, so that is replaced; the source is not.
+    Which writer napari prefers for an extension follows the order in which packages were found, unless
+    the user chooses the file type "Restored image". Layers that have nothing to do with us are left to its own.
     Raises `BadOutput`, `Cancelled`.
     """
     metadata = attributes.get("metadata", {})

@@ -23,7 +23,7 @@ def scene(height: int, width: int, seed: int = 0) -> torch.Tensor:
     return (0.8 * large + 0.2 * texture).clamp(0, 1)
 
 
-def drawn(ensemble="mirror"):
+def drawn(ensemble=2):
     """Random weights that see some haze, as those of a start do."""
     model = load("atmosphere", weights="random:3", parameters={"ensemble": ensemble})
     model.network.first.start([-1.5, 0.0], [0.3, 0.3, 0.3, 0.0, 2.0, 0.0], 0.002)
@@ -138,7 +138,7 @@ def test_invalid_pixels_do_not_count(model):
 
 def test_the_same_pixels_are_valid_in_a_context():
     # What is trained sees one orientation.
-    model = drawn("off")
+    model = drawn(1)
     pixels = scene(128, 160)[0].permute(1, 2, 0).numpy()
     valid = np.ones((128, 160), bool)
     valid[:, :40] = False
@@ -149,7 +149,7 @@ def test_the_same_pixels_are_valid_in_a_context():
 
 @pytest.mark.parametrize(
     ("ensemble", "equal"),
-    [("off", ()), ("mirror", ("mirrored",)), ("all", ("mirrored", "upside down", "turned"))],
+    [(1, ()), (2, ("mirrored",)), (8, ("mirrored", "upside down", "turned"))],
 )
 def test_a_result_follows_the_orientations_that_are_averaged(ensemble, equal):
     model = drawn(ensemble)
@@ -165,7 +165,7 @@ def test_a_result_follows_the_orientations_that_are_averaged(ensemble, equal):
 
 
 def test_gradients_are_those_of_the_mean_of_all_orientations():
-    model = drawn("all")
+    model = drawn(8)
     cells = _model._network_input(small(scene(128, 64), torch.ones(1, 1, 128, 64))).cells
     features = cells.features.requires_grad_()
 
@@ -173,7 +173,7 @@ def test_gradients_are_those_of_the_mean_of_all_orientations():
         value = sum(e.airlight.sum() + e.presence.sum() for e in estimates) / len(estimates)
         return torch.autograd.grad(value, features)[0]
 
-    found = gradient([ensembled(model.network, cells, (128, 64), "all")])
+    found = gradient([ensembled(model.network, cells, (128, 64), 8)])
     by_hand = [
         model.network(
             type(cells)(*((p.transpose(2, 3) if t else p).flip(axes).contiguous() for p in cells)),
@@ -203,7 +203,7 @@ def test_training_sees_what_the_image_will_get(monkeypatch):
     # But for what is held back then.
     monkeypatch.setattr(_restraint, "LOST", 1.0)
     monkeypatch.setattr(_restraint, "UNSURE", (0.0, 0.0))
-    model = drawn("off")
+    model = drawn(1)
     x = 0.4 + 0.6 * scene(128, 192)
     later = model(x)
     model.train()

@@ -14,9 +14,10 @@ THICKEST = 2.2
 
 _ENSEMBLE = Parameter(
     "ensemble",
-    "mirror",
-    "orientations of the picture whose estimates are averaged: as it is, with its mirror image, all eight",
-    choices=("off", "mirror", "all"),
+    2,
+    "orientations of the picture whose estimates are averaged: 1 as it is, 2 with its mirror image, 8 all",
+    1,
+    8,
     expert=True,
 )
 """Of the geometric self-ensemble; its cost does not grow with the picture."""
@@ -59,7 +60,7 @@ AERIAL = replace(
     "sensor always sees, and what bands are compared by.",
     recommended_for=("aerial",),
     scenes=("aerial",),
-    parameters=(*ATMOSPHERE.parameters[:-1], replace(_ENSEMBLE, default="all")),
+    parameters=(*ATMOSPHERE.parameters[:-1], replace(_ENSEMBLE, default=8)),
     weights_sha256="462b5c6f74c3ca0624d6e8257f300086a01867a748eddae6cca903f9320f972c",
     trained_on="115 images under free licences, under synthetic haze (docs/models/atmosphere-aerial.md)",
     validated_on="synthetic haze only: 11 aerial scenes it never saw, three times under another "

@@ -80,7 +80,7 @@ class Atmosphere(RestorationModel):
         self.t0 = float(card.values.get("t0", 0.1))
         self.deadband = float(card.values.get("deadband", 0.03))
         self.amount = float(card.values.get("amount", 1.0))
-        self.ensemble = str(card.values.get("ensemble", "off"))
+        self.ensemble = int(card.values.get("ensemble", 1))
 
     @torch.no_grad()
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:

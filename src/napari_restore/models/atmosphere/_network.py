@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -185,13 +184,10 @@ class Estimate:
 
 Orientation = tuple[bool, tuple[int, ...]]
 """Whether rows and columns are exchanged, and the dimensions that are mirrored after it."""
-_MIRRORED: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
-ENSEMBLES: Mapping[str, tuple[Orientation, ...]] = {
-    "off": ((False, ()),),
-    "mirror": ((False, ()), (False, (3,))),
-    "all": tuple((exchanged, mirrored) for exchanged in (False, True) for mirrored in _MIRRORED),
-}
-"""Orientations of a picture whose estimates are averaged; those of "mirror" leave the sky above."""
+ORIENTATIONS: tuple[Orientation, ...] = tuple(
+    (exchanged, mirrored) for exchanged in (False, True) for mirrored in ((), (3,), (2,), (2, 3))
+)
+"""Those of a picture whose estimates are averaged, in this order: the first two leave the sky above."""
 
 
 class AtmosphereNetwork(nn.Module):
@@ -239,24 +235,23 @@ class AtmosphereNetwork(nn.Module):
 
 
 def ensembled(
-    network: AtmosphereNetwork, cells: Cells, shape: tuple[int, int], ensemble: str
+    network: AtmosphereNetwork, cells: Cells, shape: tuple[int, int], ensemble: int
 ) -> Estimate:
-    """Return the mean of the estimates for a picture's orientations, each turned back.
+    """Return the mean of the estimates for `ensemble` orientations of a picture, each turned back.
 
     Lim et al., "Enhanced deep residual networks for single image super-resolution", CVPR workshops
     2017, section 3.4. With gradients one orientation is kept at a time and computed again.
     """
-    orientations = ENSEMBLES[ensemble]
-    if len(orientations) == 1:
+    if ensemble == 1:
         one: Estimate = network(cells, shape)
         return one
-    of_turned = _of_turned
-    if torch.is_grad_enabled():
-        # Imported here: it takes a second.
-        from torch.utils.checkpoint import checkpoint
-
-        of_turned = partial(checkpoint, _of_turned, use_reentrant=False, preserve_rng_state=False)
-    estimates = [of_turned(network, cells, orientation) for orientation in orientations]
+    if not torch.is_grad_enabled():
+        estimates = [_of_turned(network, cells, o) for o in ORIENTATIONS[:ensemble]]
+    else:
+        estimates = [
+            Estimate(*_ComputedAgain.apply(network, o, *cells))  # type: ignore[no-untyped-call]
+            for o in ORIENTATIONS[:ensemble]
+        ]
     height, width = (-(-s // STRIDE) for s in shape)
     mean = {
         part.name: torch.stack([getattr(one, part.name) for one in estimates]).mean(0)
@@ -265,6 +260,35 @@ def ensembled(
     for name in ("offset", "slope"):
         mean[name] = mean[name][:, :, :height, :width]
     return Estimate(**mean)
+
+
+class _ComputedAgain(torch.autograd.Function):
+    """`_of_turned` with gradients to the cells, not to weights, which keeps nothing but the cells.
+
+    `torch.utils.checkpoint` does the same, and imports for a second when it is used.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, network: AtmosphereNetwork, orientation: Orientation, *planes: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.network, ctx.orientation = network, orientation
+        ctx.save_for_backward(*planes)
+        return _parts(_of_turned(network, Cells(*planes), orientation))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        planes = [plane.detach().requires_grad_() for plane in ctx.saved_tensors]
+        with torch.enable_grad():
+            parts = _parts(_of_turned(ctx.network, Cells(*planes), ctx.orientation))
+            # As one sum: with `grad_outputs` torch imports its compiler.
+            products = [(p * g).sum() for p, g in zip(parts, gradients, strict=True)]
+            found = torch.autograd.grad(torch.stack(products).sum(), planes, allow_unused=True)
+        return None, None, *found
+
+
+def _parts(estimate: Estimate) -> tuple[Tensor, ...]:
+    return tuple(getattr(estimate, part.name) for part in fields(Estimate))
 
 
 def _of_turned(network: AtmosphereNetwork, cells: Cells, orientation: Orientation) -> Estimate:
