@@ -28,11 +28,12 @@ def known_network(state: Mapping[str, Tensor], path: Path) -> str:
 
     Raises `BadModel` with its first names, and the network whose names are nearest.
     """
-    digest = _weights.sha256_of_file(path)
-    for name in model_ids():
-        # A copy of shipped weights: several models may have one network.
-        if card_of(name).weights_sha256 == digest:
-            return name
+    shipped = {card_of(name).weights_sha256: name for name in model_ids()}
+    # Several models may have one network: a copy of shipped weights is known by its content.
+    if path.suffix == ".safetensors" and path.is_file():
+        copied = shipped.get(_weights.sha256_of_file(path))
+        if copied is not None:
+            return copied
     for names in (state, _weights.without_wrappers(state)):
         for name, entry in structures().items():
             if _is_of(entry, names):
