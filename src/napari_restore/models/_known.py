@@ -28,9 +28,9 @@ def known_network(state: Mapping[str, Tensor], path: Path) -> str:
 
     Raises `BadModel` with its first names, and the network whose names are nearest.
     """
-    shipped = {card_of(name).weights_sha256: name for name in model_ids()}
     # Several models may have one network: a copy of shipped weights is known by its content.
     if path.suffix == ".safetensors" and path.is_file():
+        shipped = {card_of(name).weights_sha256: name for name in model_ids()}
         copied = shipped.get(_weights.sha256_of_file(path))
         if copied is not None:
             return copied

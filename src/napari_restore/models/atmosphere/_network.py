@@ -225,13 +225,7 @@ class AtmosphereNetwork(nn.Module):
                 features, numbers_in = _without_haze(cells, output, numbers_in)
             more, _ = self.second(torch.cat([drawn, features], 1), cells.share, numbers_in)
             output = PassOutput(*(a + b for a, b in zip(output, more, strict=True)))
-        estimate = _estimate_of(output, cells)
-        height, width = (-(-s // STRIDE) for s in shape)
-        return replace(
-            estimate,
-            offset=estimate.offset[:, :, :height, :width],
-            slope=estimate.slope[:, :, :height, :width],
-        )
+        return _within(_estimate_of(output, cells), shape)
 
 
 def ensembled(
@@ -245,21 +239,15 @@ def ensembled(
     if ensemble == 1:
         one: Estimate = network(cells, shape)
         return one
-    if not torch.is_grad_enabled():
-        estimates = [_of_turned(network, cells, o) for o in ORIENTATIONS[:ensemble]]
-    else:
+    if torch.is_grad_enabled():
         estimates = [
-            Estimate(*_ComputedAgain.apply(network, o, *cells))  # type: ignore[no-untyped-call]
+            _ComputedAgain.apply(network, o, *cells)  # type: ignore[no-untyped-call]
             for o in ORIENTATIONS[:ensemble]
         ]
-    height, width = (-(-s // STRIDE) for s in shape)
-    mean = {
-        part.name: torch.stack([getattr(one, part.name) for one in estimates]).mean(0)
-        for part in fields(Estimate)
-    }
-    for name in ("offset", "slope"):
-        mean[name] = mean[name][:, :, :height, :width]
-    return Estimate(**mean)
+    else:
+        estimates = [_parts(_of_turned(network, cells, o)) for o in ORIENTATIONS[:ensemble]]
+    mean = Estimate(*(torch.stack(part).mean(0) for part in zip(*estimates, strict=True)))
+    return _within(mean, shape)
 
 
 class _ComputedAgain(torch.autograd.Function):
@@ -285,6 +273,13 @@ class _ComputedAgain(torch.autograd.Function):
             products = [(p * g).sum() for p, g in zip(parts, gradients, strict=True)]
             found = torch.autograd.grad(torch.stack(products).sum(), planes, allow_unused=True)
         return None, None, *found
+
+
+def _within(estimate: Estimate, shape: tuple[int, int]) -> Estimate:
+    """Return an estimate without the cells that pad pictures of `shape`."""
+    height, width = (-(-s // STRIDE) for s in shape)
+    offset, slope = (maps[:, :, :height, :width] for maps in (estimate.offset, estimate.slope))
+    return replace(estimate, offset=offset, slope=slope)
 
 
 def _parts(estimate: Estimate) -> tuple[Tensor, ...]:
