@@ -9,13 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import torch
 from tests.engine._staged_model import ToyStaged
 from tests.explain._models import scene
 
 from napari_restore import Region, api, open_image
 from napari_restore.engine import as_json, from_json
 from napari_restore.explain import Attribution, OverviewShares, attribute
-from napari_restore.explain.attribution import _attribution, _attribution_run, _sums
+from napari_restore.explain.attribution import (
+    _attribution,
+    _attribution_run,
+    _baselines,
+    _sums,
+)
+from napari_restore.explain.attribution._baselines import Recent
 
 BOX = Region(120, 100, 150, 140)
 
@@ -75,3 +82,40 @@ def test_on_disk_it_is_the_same(
     assert kept[0].exists() and opened.read(opened.window).any()
     del opened
     assert not kept[0].exists()
+
+
+def test_a_baseline_is_read_once_while_its_box_is_recent() -> None:
+    read: list[Region] = []
+
+    def planes(box: Region) -> torch.Tensor:
+        read.append(box)
+        return torch.full((1, 3, *box.shape), float(box.x0))
+
+    first, second, third = (Region(0, x, 10, x + 10) for x in (0, 10, 20))
+    recent = Recent(planes, 2 * 1200)
+    for box in (first, second, first, third, first):
+        np.testing.assert_array_equal(recent(box), planes(box))
+        read.pop()
+    assert read == [first, second, third]
+    recent(second)
+    assert read == [first, second, third, second]
+    large = Region(0, 0, 100, 100)
+    assert recent(large).shape == recent(large).shape == (1, 3, 100, 100)
+    assert read[-2:] == [large, large]
+
+
+def test_the_blur_of_a_tile_is_computed_once_for_a_backward_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_attribution_run, "SMALL", 0)
+    boxes: list[Region] = []
+    blurred = _baselines.blurred
+
+    def counted(image: Any, box: Region, *rest: Any) -> Any:
+        boxes.append(box)
+        return blurred(image, box, *rest)
+
+    monkeypatch.setattr(_baselines, "blurred", counted)
+    ask(tmp_path, method="ig", steps=3, baseline="blur")
+    # What is small enough stays for all points.
+    assert len(boxes) == len(set(boxes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,6 +31,8 @@ BLUR_SIGMA = 8.0
 """Standard deviation in pixels of the baseline ``blur``, which removes finer detail."""
 LEAST_TRANSMISSION = 0.05
 """Lower limit of transmission: below it the scene cannot be separated from the haze."""
+RECENT_SHARE = 64
+"""Share of the memory budget, 1 / this, for the parts of a baseline that were read last."""
 REFERENCE = "reference"
 """Baseline of a bracket: every frame is the reference, so that what the others add is attributed."""
 NAMES = ("blur", "zero", "output", "dehazed", REFERENCE)
@@ -48,6 +52,37 @@ class InMemory:
         return self.planes[(..., *box.within(self.region))]
 
 
+class Recent:
+    """Reader that keeps the boxes read last, up to `limit` bytes.
+
+    A point of a path reads a tile several times: for the forward pass, for the backward pass, and
+    for the speed at which the gradient counts. Threads may share it.
+    """
+
+    def __init__(self, planes: Planes, limit: int) -> None:
+        self._planes, self._limit = planes, limit
+        self._kept: OrderedDict[Region, Tensor] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, box: Region) -> Tensor:
+        """Return (1, C, h, w), which is shared: not to be changed."""
+        with self._lock:
+            found = self._kept.get(box)
+            if found is not None:
+                self._kept.move_to_end(box)
+                return found
+        read = self._planes(box)
+        with self._lock:
+            if box not in self._kept:
+                self._kept[box] = read
+                self._bytes += read.nbytes
+            while self._bytes > self._limit:
+                _, dropped = self._kept.popitem(last=False)
+                self._bytes -= dropped.nbytes
+        return read
+
+
 @dataclass(frozen=True)
 class PathInputs:
     """Inputs of a path: the source model, the region of the map, and access to other models."""
@@ -61,8 +96,10 @@ class PathInputs:
     """Whether arrays of the size of `region` may be kept in memory; else they are computed by boxes."""
 
     def in_memory(self, planes: Planes) -> Planes:
-        """Return `planes`, computed once if the region is small."""
-        return InMemory(self.region, planes(self.region)) if self.is_small else planes
+        """Return `planes`, computed once if the region is small, else kept for a while."""
+        if self.is_small:
+            return InMemory(self.region, planes(self.region))
+        return Recent(planes, self.source.plan.memory // RECENT_SHARE)
 
 
 def path_of(
