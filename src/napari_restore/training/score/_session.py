@@ -141,7 +141,7 @@ def perform(  # noqa: PLR0913 - what is scored, how it is run, and consent belon
 def _sized(settings: Evaluate, methods: Sequence[EvaluatedMethod]) -> Evaluate:
     """Return the settings for the size of the results, which is that of the clear pictures."""
     ratio = ratio_of(methods)
-    if ratio == 1 and settings.degradation != "size":
+    if ratio in (None, 1) and settings.degradation != "size":
         return settings
     leave = f"leave {option('degradation')} and {option('level')} out"
     if ratio == 1:
