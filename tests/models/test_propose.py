@@ -245,6 +245,10 @@ def stack(
         (stack(4, 3, 64), "nearest is DnCNN, but they take 4 bands and give 3"),
         (stack(15, 12, 96), "nearest is FFDNet, but they take 15 channels and give 12"),
         (
+            stack(13, 12, 96, name="net.inner"),
+            "nearest is FFDNet, whose names begin with model and not net.inner. L",
+        ),
+        (
             stack(3, 3, 64, name="body"),
             "nearest is DnCNN, whose names begin with model and not body. L",
         ),

@@ -122,11 +122,13 @@ def _namings(state: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]
     """Yield `state` under names that a structure may have, and what was put in another's place."""
     yield state, ""
     yield _weights.without_wrappers(state), ""
-    first = {name.partition(".")[0] for name in state}
-    if len(first) == 1 and all("." in name for name in state) and f"{min(first)}." != _STACK:
+    # A stack may lie in modules within modules.
+    found = [re.match(r"(.*?\.)\d+\.", name) for name in state]
+    above = {each[1] if each else "" for each in found}
+    if len(above) == 1 and (prefix := above.pop()) not in ("", _STACK):
         yield (
-            {_STACK + name.partition(".")[2]: each for name, each in state.items()},
-            f"{min(first)}.",
+            {_STACK + name.removeprefix(prefix): each for name, each in state.items()},
+            prefix,
         )
 
 

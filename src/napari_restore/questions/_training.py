@@ -23,14 +23,16 @@ class Evaluate:
     )
     degradation: Degradation = asked(
         "haze",
-        "what clear images are degraded by (default %(default)s)",
+        "what clear images are degraded by (default %(default)s; size for models whose results are "
+        "larger than their input)",
         changes="answer",
         choices=get_args(Degradation),
     )
     level: float | None = asked(
         None,
         "standard deviation of noise in 255ths (default 15, 25 and 50), by what factor there is "
-        "too little light (default 5 and 12), or the steps of a bracket in EV (default 2)",
+        "too little light (default 5 and 12), the steps of a bracket in EV (default 2), or the "
+        "scale of results (default that of the models)",
         changes="answer",
         parse=parsing.number,
         metavar="N",
@@ -73,7 +75,7 @@ class Evaluate:
     baselines: bool = asked(
         True,
         "leave out the classical methods: dcp (omega 0.95 and 0.85) and hot under haze, mertens of "
-        "brackets",
+        "brackets, bicubic for results of another size",
         changes="answer",
     )
     metrics: Sequence[str] = asked(

@@ -10,7 +10,7 @@ Tile = int | Literal["whole"] | None
 """Side of a tile's core in pixels; "whole": the model sees all of the image in one pass; None: chosen
 by cost and budget, "whole" where the model depends on all of the image."""
 SceneKind = Literal["aerial", "natural"]
-Degradation = Literal["haze", "noise", "lowlight", "bracket"]
+Degradation = Literal["haze", "noise", "lowlight", "bracket", "size"]
 OtherBands = Literal["correct", "copy", "drop"]
 ContextGradient = Literal["auto", "stop", "through"]
 Routing = Literal["fixed", "recomputed"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 
 from napari_restore import Region
+from napari_restore.plugin.attribution import AttributionTask
 from napari_restore.plugin.layers import plane_of
 
 pytestmark = pytest.mark.viewer
@@ -94,3 +97,11 @@ def test_a_layer_is_named_and_a_wrong_name_is_answered(
     assert "decode2 (Sequential)" in tab.results.measures.text()
     assert found.map.shape[2] == 1 and found.map.any()
     np.testing.assert_array_equal(tab.results.current.layers.map.data, found.map[..., 0])
+
+
+@pytest.mark.parametrize(("model", "name"), [("dcp", "2 dcp"), ("/a/way/net.py:x2", "2 net.py:x2")])
+def test_layers_of_a_file_have_its_name_and_not_the_way_to_it(model: str, name: str) -> None:
+    request: Any = SimpleNamespace(run=SimpleNamespace(model=model), scale=1)
+    nothing: Any = None
+    task = AttributionTask(ViewerModel(), nothing, request, 2, nothing, nothing)
+    assert task.layers.name == name

@@ -1,23 +1,30 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
+from tests.support.scaling_networks import enlarging, shrinking
 
+import napari_restore as nr
 from napari_restore import Region
 from napari_restore.metrics import psnr, ssim
 from napari_restore.plugin.compare import (
     MAX_PIXELS,
     Compared,
+    FiguresView,
     LayerPixels,
     data_range_of,
     figures,
     references_for,
     within,
 )
+from napari_restore.plugin.layers import data_to_world, resampled
+
+from .conftest import show
 
 
 @pytest.fixture
@@ -146,3 +153,36 @@ def test_white_is_that_of_the_run():
     assert data_range_of(np.dtype(np.uint16), record) == 10_000
     assert data_range_of(np.dtype(np.uint16), None) == 65_535
     assert data_range_of(np.dtype(np.float32), None) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "scale"), [(enlarging(2), 2), (enlarging(3), 3), (shrinking(2), "1/2")]
+)
+def test_results_of_another_size_are_compared_in_their_pixels(
+    module: Any, scale: int | str, make_variant: Any, state: Any, make_napari_viewer: Any
+):
+    viewer, ratio = make_napari_viewer(), Fraction(scale)
+    pixels = np.random.default_rng(3).integers(1, 250, (60, 90, 3), np.uint8)
+    card = {"bands": 3, "halo": 3, "scale": scale, "multiple_of": 2}
+    variant = make_variant(viewer, pixels, nr.load_model(module, card=card), scale=(2, 2))
+    size = tuple(int(side * ratio) for side in (60, 90))
+    clear = np.random.default_rng(4).integers(1, 250, (*size, 3), np.uint8)
+    placed = resampled(data_to_world(variant.source), ratio)
+    on_map = viewer.add_image(clear, rgb=True, affine=placed, name="on the map")
+    plain = viewer.add_image(clear, rgb=True, scale=(2, 2), name="plain")
+    viewer.add_image(pixels, scale=(2, 2), name="of the source's size")
+    viewer.add_image(clear, rgb=True, scale=(3, 3), name="elsewhere")
+    assert references_for(viewer, variant.source, ratio) == [on_map, plain]
+
+    view = FiguresView(viewer, state)
+    show(state, variant)
+    found = figures(*view._order(variant, on_map))
+    up, down = ratio.numerator, ratio.denominator
+    nearest = pixels.repeat(up, 0).repeat(up, 1) if up > 1 else pixels[1::down, 1::down]
+    after = variant.result.read(Region(0, 0, *size))
+    assert (found.pixels, found.step) == (size[0] * size[1], 1)
+    for measured, compared in ((found.source, nearest), (found.result, after)):
+        own = compared if compared.dtype == np.uint8 else compared / 257
+        assert measured == pytest.approx((psnr(own, clear, 255), ssim(own, clear, 255)), rel=1e-3)
+    view.leave()

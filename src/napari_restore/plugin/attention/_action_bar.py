@@ -89,7 +89,7 @@ class ReferenceBar(QWidget):
         if query is None or source is None or request is None:
             return
         name = request.model
-        title = next((card.title for card in api.models() if card.id == name), name)
+        title = next((card.title for card in api.models() if card.id == name), Path(name).name)
         self._asked.reference = KeptAnswer(query, title, source.unique_id)
         self._show()
         self.changed.emit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -75,7 +76,8 @@ class AttributionTask(Task):
         super().__init__(name="attribution", failure="The attribution failed")
         self._worker, self._pictures = worker, pictures
         self.request, self.source = request, source
-        name = f"{number} {request.run.model}"
+        # The file's name of a network of one's own, not the way to it.
+        name = f"{number} {Path(request.run.model).name}"
         self.layers = AttributionLayers(viewer, source, name, request.scale)
         self.view, self.exponent = "signed", 0.5
         """How the finished map is shown."""

@@ -1,6 +1,6 @@
 from ._compare_section import KEY, Blink, CompareSection
 from ._compared_layers import Compared, LayerPixels, LinkedContrast, SideBySide, within
-from ._figures_view import MAX_PIXELS, data_range_of, figures, references_for
+from ._figures_view import MAX_PIXELS, FiguresView, data_range_of, figures, references_for
 from ._maps_view import CATEGORIES, MapLayers, SideMap, available, categories, legend, percent
 from ._swipe import GRAB, Swipe
 
@@ -12,6 +12,7 @@ __all__ = [
     "Blink",
     "CompareSection",
     "Compared",
+    "FiguresView",
     "LayerPixels",
     "LinkedContrast",
     "MapLayers",

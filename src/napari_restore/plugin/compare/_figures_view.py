@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,11 +14,10 @@ from napari_restore.errors import BadRegion
 from napari_restore.metrics import psnr, ssim
 from napari_restore.plugin.compare._compared_layers import (
     FAILURE,
-    Compared,
     LayerPixels,
     shown_step,
 )
-from napari_restore.plugin.layers import data_to_world, visible_region
+from napari_restore.plugin.layers import data_to_world, resampled, visible_region
 from napari_restore.plugin.tasks import DebouncedQuery, error_text
 from napari_restore.plugin.widgets import NarrowComboBox, Section, column_of
 
@@ -108,9 +108,23 @@ def _middle(region: Region, step: int) -> Region:
     return Region(y, x, y + height, x + width)
 
 
-def references_for(viewer: ViewerModel, source: ImageLayer) -> list[ImageLayer]:
-    """Return the images that `source` can be compared with: of its size, bands and place."""
+def references_for(
+    viewer: ViewerModel, source: ImageLayer, ratio: Fraction = Fraction(1)
+) -> list[ImageLayer]:
+    """Return the images that results of `source` can be compared with: of their size, bands and place.
+
+    They have `ratio` times as many pixels along a side as `source`. Where that is not 1, images that
+    lie on no map have their place, too, where they begin as `source` does.
+    """
     from napari.layers import Image as ImageLayer
+
+    shape = _shape(source)
+    if not source.rgb:
+        shape = (*shape[:-2], *(int(side * ratio) for side in shape[-2:]))
+    else:
+        shape = tuple(int(side * ratio) for side in shape)
+    own = data_to_world(source)
+    places = [resampled(own, ratio), own]
 
     def fits(layer: Any) -> bool:
         return (
@@ -119,8 +133,8 @@ def references_for(viewer: ViewerModel, source: ImageLayer) -> list[ImageLayer]:
             and "napari_restore_source" not in layer.metadata
             and layer.rgb == source.rgb
             and layer.ndim == source.ndim
-            and _shape(layer) == _shape(source)
-            and np.allclose(data_to_world(layer), data_to_world(source))
+            and _shape(layer) == shape
+            and any(np.allclose(data_to_world(layer), place) for place in places)
         )
 
     return [layer for layer in viewer.layers if fits(layer)]
@@ -167,7 +181,7 @@ class FiguresView(Section):
         self._watched: tuple[ImageLayer, ...] = ()
         self._query = DebouncedQuery(figures, self._show, DEBOUNCE_MS, FAILURE, self)
         self.reference = NarrowComboBox(
-            self, tip="A clear image of the same size, bands and place; open it as a layer"
+            self, tip="A clear image of the size, bands and place of the result; open it as a layer"
         )
         self.text = QLabel(self, wordWrap=True)
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -189,9 +203,9 @@ class FiguresView(Section):
     def offer(self) -> None:
         current = self.state.current
         fitting = []
-        # Pixels of another size are not compared.
-        if current is not None and current.shown.result.image.resampling == 1:
-            fitting = references_for(self.viewer, current.source)
+        if current is not None:
+            ratio = current.shown.result.image.resampling
+            fitting = references_for(self.viewer, current.source, ratio)
         none = "Nothing" if fitting else "No layer of the same size and place"
         names = [(layer.name, layer) for layer in fitting]
         self.reference.offer([(none, None), *names], self.reference.currentData())
@@ -216,18 +230,20 @@ class FiguresView(Section):
             self.text.setText("Comparing …")
 
     def _order(self, current: Variant, reference: ImageLayer) -> tuple[Any, ...]:
-        source = LayerPixels(current.source)
-        step = shown_step(current.source)
+        # All in pixels of the result.
+        image, box = current.shown.result.image, current.shown.box
+        ratio = image.resampling
+        source = LayerPixels(current.source, ratio=float(1 / ratio))
+        step = shown_step(current.source if ratio == 1 else current.layer)
         view = visible_region(self.viewer, current.source, source.size)
-        region = view.intersect(current.shown.region)
+        region = view.scale(ratio).intersect(current.shown.region)
         if region.is_empty:
             raise BadRegion("Nothing of the result is in view.", "Pan back to it.")
-        height, width = source.size
         # Whole pixels of the level that is shown.
-        region = region.align(step).intersect(Region(0, 0, height, width))
+        region = region.align(step).intersect(Region(0, 0, image.height, image.width))
         return (
             source,
-            LayerPixels(*Compared.of(current)),
+            LayerPixels(current.layer, (box.y0, box.x0)),
             LayerPixels(reference),
             region,
             step,

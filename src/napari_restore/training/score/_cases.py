@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,7 @@ LEVELS: Mapping[Degradation, tuple[float, float]] = {
     "noise": (0, 255),
     "lowlight": (1, 1000),
     "bracket": (0.3, 8),
+    "size": (2, 16),
 }
 """Least and largest level of degradations that have one."""
 
@@ -46,6 +48,13 @@ class OpenCase:
     """How strong the degradation is where that is known; see `SCORED`."""
     bracket: Image | None = None
     """`hazy` with the other frames as companions."""
+    ratio: Fraction = Fraction(1)
+    """Pixels along a side of the clear image for one of the other."""
+
+    @property
+    def on_grid(self) -> Image:
+        """`hazy` on the grid of the clear image, by nearest neighbours."""
+        return self.hazy.resampled(self.ratio)
 
     def for_model(self, frames: int) -> Image:
         """Return what a model of so many frames is given; 0: any number."""
@@ -81,6 +90,8 @@ class PairCase:
     """Band roles, as for `open_image`."""
     level: float = 0.0
     """As of `OpenCase`."""
+    ratio: Fraction = Fraction(1)
+    """As of `OpenCase`."""
 
     @property
     def name(self) -> str:
@@ -102,7 +113,7 @@ class PairCase:
         hazy, clear = (
             open_image(str(path), bands=self.bands) for path in (self.pair.hazy, self.pair.clear)
         )
-        return OpenCase(hazy, clear, level=self.level)
+        return OpenCase(hazy, clear, level=self.level, ratio=self.ratio)
 
 
 @dataclass(frozen=True)
@@ -256,6 +267,37 @@ class DegradedCase(SceneCase):
         return f"{what}, seed {self.seed}, longest {self.longest}:"
 
 
+@dataclass(frozen=True)
+class ReducedCase(SceneCase):
+    """A clear scene cut to multiples of `times`, and made so many times smaller, in 8 bits.
+
+    By the bicubic filter of Pillow (a = -0.5), which averages where it reduces, as that of MATLAB's
+    imresize does, by which most published pairs are made.
+    """
+
+    times: int
+
+    def open(self) -> OpenCase:
+        return replace(super().open(), level=float(self.times), ratio=Fraction(self.times))
+
+    def pixels(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Mask]:
+        picture = read_picture(self.scene, self.longest)
+        height, width = (side // self.times for side in picture.rgb.shape[:2])
+        if not (height and width):
+            raise InputError(
+                f"{self.scene.file} is smaller than {self.times} × {self.times} pixels.",
+                "Leave it out.",
+            )
+        part = slice(height * self.times), slice(width * self.times)
+        clear = np.ascontiguousarray(picture.rgb[part])
+        small = Picture.fromarray(clear).resize((width, height), Picture.Resampling.BICUBIC)
+        return clear, np.asarray(small), picture.valid[part]
+
+    @property
+    def settings(self) -> str:
+        return f"1/{self.times}, bicubic, longest {self.longest}:"
+
+
 def _frames_of(codes: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
     """Split (h, w, 3 F) into images (h, w, 3)."""
     return [np.ascontiguousarray(codes[..., n : n + 3]) for n in range(0, codes.shape[2], 3)]
@@ -300,8 +342,13 @@ def scene_cases(settings: Evaluate) -> list[Case]:
             raise BadParameter(
                 f"The level {level:g} of {degradation} is outside {least:g} to {most:g}.",
                 "Noise has its standard deviation in 255ths, low light the factor of what is "
-                "missing, a bracket its steps in EV.",
+                "missing, a bracket its steps in EV, another size its scale.",
             )
+    if degradation == "size" and (level is None or level != int(level)):
+        raise BadParameter(
+            "Clear pictures are made smaller by a whole number.",
+            f"Give {option('level', '2')}, or pairs of files.",
+        )
     data, split = Path(settings.data), settings.split
     scenes = [s for s in scenes_of(data, split=split) if kind in (None, s.kind)]
     if is_haze:
@@ -318,6 +365,9 @@ def scene_cases(settings: Evaluate) -> list[Case]:
     made = settings.seed, settings.longest
     if is_haze:
         return [HazedCase(name, scene, *made, settings.spectrum) for name, scene in named]
+    if degradation == "size":
+        assert level is not None
+        return [ReducedCase(name, scene, *made, int(level)) for name, scene in named]
     return [
         DegradedCase(f"{name}_{one:g}", scene, *made, degradation, one)
         for one in (SCORED[degradation] if level is None else (level,))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import (
@@ -33,7 +34,7 @@ from napari_restore.images import Image
 from napari_restore.metrics import Metric
 from napari_restore.training.score._cases import Case, OpenCase
 from napari_restore.training.score._journal import ScoreJournal
-from napari_restore.training.score._methods import EvaluatedMethod, Filter
+from napari_restore.training.score._methods import EvaluatedMethod, nearest
 from napari_restore.training.score._scores import (
     ClearReference,
     ScoredRange,
@@ -134,7 +135,7 @@ def score_case(case: Case, scoring: Scoring, journal: ScoreJournal, previews: Pr
     try:
         scoring.keep(case)
         opened = case.open()
-        box_of(opened.hazy, opened.clear)
+        box_of(opened.on_grid, opened.clear)
     except (RestoreError, OSError, MemoryError) as error:
         outcome.ran = True
         _failed(outcome, case, "", error)
@@ -199,6 +200,8 @@ class _CaseEvaluation:
         if clear.block_bytes > planned.memory:
             raise block_too_large(clear, planned.memory, clear.block_bytes)
         own = () if method.filter is None else (method.label,)
+        if self._opened.ratio != 1:
+            own = (*own, str(self._opened.ratio))
         key = _digest(planned.output_key, clear.fingerprint, VERSION, *own)
         names = {
             "key": key,
@@ -248,9 +251,13 @@ class _CaseEvaluation:
     ) -> dict[str, Any]:
         pixels, record, seconds = self._restored(planned, method.label)
         scale = scale_of(self._opened.hazy, record)
+        given = pixels
+        if method.kind != "model":
+            pixels = nearest(pixels, self._opened.ratio)
         if method.filter is not None:
             began = time.monotonic()
-            pixels = self._filtered(method.filter, pixels, scale)
+            light = method.filter(scale.light(given), self._opened.level)
+            pixels = _with_light(pixels, light, scale)
             seconds = time.monotonic() - began
         reference = self._reference_for(scale)
         values = scores_of(pixels, reference, scale, metrics)
@@ -263,15 +270,6 @@ class _CaseEvaluation:
             "seconds": round(seconds, 3),
             "device": record["device"],
         }
-
-    def _filtered(
-        self, function: Filter, pixels: npt.NDArray[Any], scale: ScoredRange
-    ) -> npt.NDArray[Any]:
-        """Return pixels (h, w, bands) filtered in display values, rounded as an output would be."""
-        light = function(scale.light(pixels), self._opened.level)
-        filtered = pixels.copy()
-        filtered[..., scale.bands] = scale.pixels(light, pixels.dtype)
-        return filtered
 
     def _scored_clear(self, method: EvaluatedMethod) -> dict[str, Any]:
         clear = self._opened.clear
@@ -307,9 +305,20 @@ class _CaseEvaluation:
     def _reference_for(self, scale: ScoredRange) -> ClearReference:
         if self._reference is None or self._reference[0] != scale:
             opened = self._opened
-            reference = reference_of(opened.hazy, opened.clear, scale, opened.valid, opened.bracket)
+            reference = reference_of(
+                opened.on_grid, opened.clear, scale, opened.valid, opened.bracket
+            )
             self._reference = (scale, reference)
         return self._reference[1]
+
+
+def _with_light(
+    pixels: npt.NDArray[Any], light: npt.NDArray[np.float32], scale: ScoredRange
+) -> npt.NDArray[Any]:
+    """Return pixels (h, w, bands) with other display values, rounded as an output would be."""
+    changed = pixels.copy()
+    changed[..., scale.bands] = scale.pixels(light, pixels.dtype)
+    return changed
 
 
 def _failed(outcome: Outcome, case: Case, method: str, error: BaseException) -> None:

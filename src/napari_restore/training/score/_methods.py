@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image as Picture
 
 from napari_restore.errors import BadParameter, option
 from napari_restore.models import Named, RestorationModel, label_of, load, load_named
@@ -25,6 +27,8 @@ RETINEX_SIGMAS = (15.0, 80.0, 250.0)
 NAMES = {"noise": "noise", "lowlight": "low light"}
 LIBRARIES = {"skimage": "scikit-image", "pywt": "PyWavelets"}
 """Names of what the methods import."""
+MOST_PIXELS = 16
+"""Largest N of a scale N or 1/N."""
 CLIPPED = 1.0
 """Percent of values that a stretch of contrast clips at either end."""
 
@@ -108,9 +112,39 @@ def _with_luma(
     return scaled
 
 
+def nearest(pixels: npt.NDArray[Any], ratio: Fraction) -> npt.NDArray[Any]:
+    """Return pixels (h, w, C) with `ratio` times as many along a side, as `Image.resampled`."""
+    up, down = ratio.numerator, ratio.denominator
+    if up > 1:
+        return pixels.repeat(up, 0).repeat(up, 1)
+    height, width = (side // down * down for side in pixels.shape[:2])
+    return pixels[down // 2 : height : down, down // 2 : width : down]
+
+
+def ratio_at(level: float) -> Fraction:
+    """Return the scale N or 1/N that a level is."""
+    return Fraction(level).limit_denominator(MOST_PIXELS)
+
+
+def bicubic(light: Array, factor: float) -> Array:
+    """Resize display values by the bicubic filter (a = -0.5), which averages where it reduces."""
+    ratio = ratio_at(factor)
+    height, width = (side // ratio.denominator for side in light.shape[:2])
+    part = light[: height * ratio.denominator, : width * ratio.denominator]
+    size = width * ratio.numerator, height * ratio.numerator
+    planes = [
+        Picture.fromarray(np.ascontiguousarray(part[..., n])).resize(
+            size, Picture.Resampling.BICUBIC
+        )
+        for n in range(part.shape[-1])
+    ]
+    return np.stack([np.asarray(plane, np.float32) for plane in planes], axis=-1)
+
+
 CLASSICAL: dict[Degradation, dict[str, Filter]] = {
     "haze": {},
     "bracket": {},
+    "size": {"bicubic": bicubic},
     "noise": {"nl-means": non_local_means, "wavelets": wavelets},
     "lowlight": {"gamma": gamma_to_median, "clahe": clahe, "retinex": retinex},
 }
@@ -123,6 +157,7 @@ BASELINES: Mapping[Degradation, tuple[tuple[str, dict[str, Any]], ...]] = {
     "haze": (("dcp", {"omega": 0.95}), ("dcp", {"omega": 0.85}), ("hot", {})),
     "noise": (),
     "lowlight": (),
+    "size": (),
     "bracket": (("mertens", {}),),
 }
 """Classical models of every evaluation; for other methods see `CLASSICAL`."""
@@ -157,18 +192,19 @@ def methods_of(
     named = load_named(models, weights=weights, parameters=parameters, trust=trust, taken=(INPUT,))
     requested = [EvaluatedMethod(label, "model", model) for label, model in named]
     for method in requested:
-        card = method.model.card
-        if card.ratio != 1:
-            raise BadParameter(
-                f"The results of model {card.id} have {card.ratio} times as many pixels along a side: "
-                "they are not compared with clear pictures of the size of the input.",
-                "Leave it out.",
-            )
-        if card.light:
+        if method.model.card.light:
             raise BadParameter(
                 f"Model {method.model.card.id} gives light, which no clear picture shows.",
                 "Leave it out.",
             )
+    if ratio_of(requested) not in (None, 1):
+        if degradation not in ("haze", "size"):
+            raise BadParameter(
+                f"The results of model {requested[0].model.card.id} have another size than its input: "
+                f"it is scored on pictures of another size, and {option('degradation')} is {degradation}.",
+                f"Leave {option('degradation')} out.",
+            )
+        degradation = "size"
     methods = [EvaluatedMethod(INPUT, "input", load("identity"))]
     taken = {method.label for method in requested}
     if not baselines:
@@ -181,3 +217,19 @@ def methods_of(
         if label not in taken:
             methods.append(EvaluatedMethod(label, "classical", load(name, parameters=values)))
     return methods + requested
+
+
+def ratio_of(methods: Sequence[EvaluatedMethod]) -> Fraction | None:
+    """Return the scale of the results of all models; raises `BadParameter` where they differ.
+
+    None without models.
+    """
+    cards = [method.model.card for method in methods if method.kind == "model"]
+    for card in cards:
+        if card.ratio != cards[0].ratio:
+            raise BadParameter(
+                f"The results of {cards[0].id} have scale {cards[0].ratio}, those of {card.id} "
+                f"{card.ratio}: there is no clear picture of both sizes.",
+                "Evaluate them one after the other.",
+            )
+    return cards[0].ratio if cards else None

@@ -163,10 +163,21 @@ def change_of(pixels: Array, source: Array, scale: ScoredRange, valid: Mask) -> 
 
 
 def box_of(hazy: Image, clear: Image) -> tuple[int, int, int, int]:
-    """Return the part (y0, x0, y1, x1) of the clear image in the hazy one; raises `InputError`."""
+    """Return the part (y0, x0, y1, x1) of the clear image in the hazy one; raises `InputError`.
+
+    `hazy` is on the grid of the results: `Image.resampled` where models give another size.
+    """
     size, other = (hazy.height, hazy.width), (clear.height, clear.width)
     if other == size:
         return 0, 0, *size
+    if hazy.resampling != 1:
+        given = hazy.given
+        raise InputError(
+            f"Results of scale {hazy.resampling} of {_name(given)} ({given.width} × {given.height} pixels) "
+            f"have {size[1]} × {size[0]}, but its clear picture {_name(clear)} has "
+            f"{other[1]} × {other[0]}.",
+            "Cut the clear picture to multiples of the scale, and make the other from that.",
+        )
     if other == (size[0] + 2 * MARGIN, size[1] + 2 * MARGIN):
         return MARGIN, MARGIN, MARGIN + size[0], MARGIN + size[1]
     raise InputError(

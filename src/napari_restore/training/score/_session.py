@@ -8,6 +8,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,12 @@ from napari_restore.training.score._evaluate import (
     show,
 )
 from napari_restore.training.score._journal import ScoreJournal
-from napari_restore.training.score._methods import INPUT, EvaluatedMethod
+from napari_restore.training.score._methods import (
+    INPUT,
+    EvaluatedMethod,
+    ratio_at,
+    ratio_of,
+)
 from napari_restore.training.score._outputs import (
     PREVIEWS,
     WORK,
@@ -72,9 +79,11 @@ def perform(  # noqa: PLR0913 - what is scored, how it is run, and consent belon
     metrics = {name: metric_of(name) for name in settings.metrics}
     if not metrics:
         raise BadParameter("There is no metric to score with.", "Name psnr, for instance.")
-    cases, note = _cases_of(pairs, settings)
+    _check(pairs, settings)
     # Models are loaded before the images of a large data set are read, to report errors early.
     methods = load()
+    settings = _sized(settings, methods)
+    cases, note = _cases_of(pairs, settings)
     if len(methods) == 1:
         raise BadParameter("There is no method to evaluate.", f"Name one with {option('models')}.")
     folder = None if settings.output is None else Path(settings.output)
@@ -129,8 +138,37 @@ def perform(  # noqa: PLR0913 - what is scored, how it is run, and consent belon
     return write_outputs(folder, summary, previews, strips)
 
 
-def _cases_of(pairs: Pathlike | None, settings: Evaluate) -> tuple[list[Case], str]:
-    """Return the cases, and a note on excluded images."""
+def _sized(settings: Evaluate, methods: Sequence[EvaluatedMethod]) -> Evaluate:
+    """Return the settings for the size of the results, which is that of the clear pictures."""
+    ratio = ratio_of(methods)
+    if ratio in (None, 1) and settings.degradation != "size":
+        return settings
+    leave = f"leave {option('degradation')} and {option('level')} out"
+    if ratio == 1:
+        raise BadParameter(
+            "The results of the models have the size of their input.",
+            f"Name a model for super-resolution, or {leave}.",
+        )
+    if ratio is None and settings.level is None:
+        raise BadParameter(
+            "Without a model no scale is known.", f"Give it as {option('level', '2')}."
+        )
+    level = float(ratio or 1) if settings.level is None else settings.level
+    if ratio not in (None, ratio_at(level)):
+        raise BadParameter(
+            f"The results of the models have scale {ratio}, not {level:g}.",
+            f"Name models of that scale, or {leave}.",
+        )
+    if settings.clear:
+        raise BadParameter(
+            "Clear pictures are not compared with results of another size.",
+            f"Leave {option('clear', True)} out.",
+        )
+    return replace(settings, degradation="size", level=level)
+
+
+def _check(pairs: Pathlike | None, settings: Evaluate) -> None:
+    """Raise `InputError` for settings that do not go together."""
     if (pairs is None) == (settings.data is None):
         raise InputError(
             "Either pairs or clear pictures are needed.",
@@ -156,9 +194,15 @@ def _cases_of(pairs: Pathlike | None, settings: Evaluate) -> tuple[list[Case], s
                 "The classical methods against noise need to know how strong it is.",
                 f"Give {option('level', '25')}, or add {option('baselines', False)}.",
             )
+
+
+def _cases_of(pairs: Pathlike | None, settings: Evaluate) -> tuple[list[Case], str]:
+    """Return the cases, and a note on excluded images."""
+    if pairs is not None:
         found = find_pairs(Path(pairs))
         level = settings.level or 0.0
-        return [PairCase(pair, settings.bands, level) for pair in found.pairs], found.note
+        ratio = ratio_at(level) if settings.degradation == "size" else Fraction(1)
+        return [PairCase(pair, settings.bands, level, ratio) for pair in found.pairs], found.note
     return scene_cases(settings), ""
 
 
