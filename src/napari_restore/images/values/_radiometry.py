@@ -16,6 +16,9 @@ from napari_restore.images.values._working_space import WorkingSpace
 
 STRIP_BYTES = 1 << 20
 """Bytes of float32 numbers that are processed at a time."""
+MOST_BLACK = 8
+"""Most by which black lies beyond the range, in ranges, for float32 to give a model's input exactly
+back in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Radiometry:
         change: npt.NDArray[np.float32],
         bands: Sequence[int],
         nodata: float | None = None,
+        seen: npt.NDArray[np.float32] | None = None,
         *,
         in_16: bool = False,
     ) -> npt.NDArray[Any]:
@@ -100,6 +104,9 @@ class Radiometry:
         Where `change` is exactly 0, or not finite, it is the source bit for bit. No pixel that was
         something else is written as `nodata`: the next representable value on the side of the exact
         result is taken.
+
+        `seen` (h, w, at least the colours) are `source` in model range, of bands in the same order, if
+        that is at hand: their colours are not converted again. It changes no value.
 
         With `in_16`, for a source of uint8 without nodata, the same in uint16, 65535 for 255: the sum
         is rounded to 1/257 of the source's steps. `in_8_bits` of that is what it is without.
@@ -117,7 +124,8 @@ class Radiometry:
                 result[rows] = in_16_bits(source[rows]) if in_16 else source[rows]
                 continue
             if places is not None:
-                part = self._stored_change(source[rows], part, places, span)
+                known = None if seen is None else seen[rows]
+                part = self._stored_change(source[rows], part, bands, places, known)
             _apply_strip(source[rows], part, span, nodata, result[rows])
         return result
 
@@ -125,20 +133,32 @@ class Radiometry:
         self,
         source: npt.NDArray[Any],
         change: npt.NDArray[np.float32],
+        bands: Sequence[int],
         places: list[int],
-        span: npt.NDArray[np.float64],
+        seen: npt.NDArray[np.float32] | None,
     ) -> npt.NDArray[np.float32]:
         """Return `change` with that of red, green and blue in the file's own colours."""
         assert self.colour is not None
-        finite = np.where(np.isfinite(change), change, np.float32(0))
-        units = span.astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = np.isfinite(change.sum())
+        if not finite:
+            change = np.where(np.isfinite(change), change, np.float32(0))
+        colours = [bands[place] for place in places]
+        units, black = (each[colours].astype(np.float32) for each in (self.span, self.black))
         # Plane by plane in memory.
-        colours = np.stack([source[..., place] for place in places])
-        step = np.stack([finite[..., place] * units[place] for place in places])
-        found = self.colour.stored_change(np.moveaxis(colours, 0, -1), np.moveaxis(step, 0, -1))
-        for number, place in enumerate(places):
-            np.divide(found[..., number], units[place], out=finite[..., place])
-        return finite
+        step = np.stack([change[..., place] for place in places])
+        step *= units[:, None, None]
+        working = None
+        if seen is not None and (np.abs(black) <= MOST_BLACK * self.colour.full).all():
+            working = np.stack([seen[..., place] for place in places])
+            working *= units[:, None, None]
+            working += black[:, None, None]
+        stored = np.stack([source[..., place] for place in places])
+        found = self.colour.stored_change(stored, step, working)
+        changed = np.empty_like(change) if len(places) == change.shape[2] else change.copy()
+        for plane, place, unit in zip(found, places, units, strict=True):
+            np.divide(plane, unit, out=changed[..., place])
+        return changed
 
 
 def _apply_strip(
