@@ -52,7 +52,8 @@ class Radiometry:
         converted = values.astype(np.float64)
         if self.colour is not None:
             rgb = list(self.colour.bands)
-            converted[..., rgb] = self.colour.to_working(converted[..., rgb])
+            planes = np.moveaxis(converted[..., rgb], -1, 0)
+            converted[..., rgb] = np.moveaxis(self.colour.to_working(planes), 0, -1)
         result: npt.NDArray[np.float64] = (converted - self.black) / self.span
         return result
 
@@ -71,20 +72,25 @@ class Radiometry:
         black, span = self.black[chosen], self.span[chosen]
         if out is None:
             out = np.empty((len(chosen), *values.shape[:-1]), np.float32)
-        planes = [values[..., band] for band in chosen]
-        if self.colour is not None and (places := self.colour.places(chosen)):
-            working = self.colour.to_working(values[..., list(self.colour.bands)])
-            for number, place in enumerate(places):
-                planes[place] = working[..., number]
+        places = None if self.colour is None else self.colour.places(chosen)
+        # Colours that were converted are divided while they are in the processor's cache.
+        step = len(values) if places is None else _strip_rows(values)
         work = np.float32 if _float32_suffices(values.dtype, black, span) else np.float64
-        for plane, to, least, units in zip(planes, out, black, span, strict=True):
-            # In one pass, unless black is subtracted: numpy converts what is in the cache.
-            if least:
-                plane = np.subtract(plane, work(least), dtype=work)
-            if units == 1:
-                to[...] = plane
-            else:
-                np.divide(plane, work(units), out=to, dtype=work, casting="same_kind")
+        for top in range(0, len(values), max(1, step)):
+            rows = np.s_[top : top + step]
+            planes = [values[rows, ..., band] for band in chosen]
+            if self.colour is not None and places is not None:
+                colours = np.stack([planes[place] for place in places])
+                for place, plane in zip(places, self.colour.to_working(colours), strict=True):
+                    planes[place] = plane
+            for plane, to, least, units in zip(planes, out[:, rows], black, span, strict=True):
+                # In one pass, unless black is subtracted: numpy converts what is in the cache.
+                if least:
+                    plane = np.subtract(plane, work(least), dtype=work)
+                if units == 1:
+                    to[...] = plane
+                else:
+                    np.divide(plane, work(units), out=to, dtype=work, casting="same_kind")
         return np.moveaxis(out, 0, -1)
 
     def apply_change(
@@ -116,7 +122,7 @@ class Radiometry:
         # In the memory layout of the source, most often band by band.
         result = np.empty_like(source, np.uint16 if in_16 else source.dtype)
         # A strip stays in the processor's cache from the first step to the last.
-        step = max(1, STRIP_BYTES // max(1, 4 * source[:1].size))
+        step = _strip_rows(source)
         for top in range(0, len(source), step):
             rows = np.s_[top : top + step]
             part = change[rows]
@@ -159,6 +165,11 @@ class Radiometry:
         for plane, place, unit in zip(found, places, units, strict=True):
             np.divide(plane, unit, out=changed[..., place])
         return changed
+
+
+def _strip_rows(values: npt.NDArray[Any]) -> int:
+    """Return of how many rows of (h, w, c) `values` a strip is."""
+    return max(1, STRIP_BYTES // max(1, 4 * values[:1].size))
 
 
 def _apply_strip(

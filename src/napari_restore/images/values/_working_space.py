@@ -61,9 +61,8 @@ class WorkingSpace:
         return [chosen.index(band) for band in self.bands]
 
     def to_working(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Return (..., 3) red, green, blue of the file, as sRGB on the same scale 0 … `full`."""
-        planes = self._known(_planes(stored))
-        return np.moveaxis(self._scaled(converted(planes, self.icc, None)), 0, -1)
+        """Return (3, ...) red, green, blue of the file, as sRGB on the same scale 0 … `full`."""
+        return self._scaled(converted(self._known(stored), self.icc, None))
 
     def to_display(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return (h, w, 3 + extra) values of the file in sRGB, for display only.
@@ -213,11 +212,6 @@ def _by_tables(
         flags=_NO_TABLE,
     )
     return np.ascontiguousarray(result[0].T).reshape(values.shape)
-
-
-def _planes(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return a copy of (..., 3) as (3, ...)."""
-    return np.stack([values[..., number] for number in range(3)])
 
 
 def _rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
