@@ -186,6 +186,9 @@ def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted
         if is_all_settled(model, settled, store / STAGED):
             # What remains depends on a halo only.
             reach = model.reach
+    prepare = prepare_cost(model, source.image, device, extent=extent, region=context.region)
+    if context.prepared:
+        prepare = replace(prepare, seconds=0.0)
     request = LayoutRequest(
         image=source.image,
         model=model,
@@ -201,7 +204,7 @@ def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted
         shared=options.storing.shared,
         in_16=stored.in_16,
         watched=stored.centre_first,
-        prepare=prepare_cost(model, source.image, device, extent=extent, region=context.region),
+        prepare=prepare,
     )
     # As the user named it, for the note that a run of the same names was of something else.
     named = [asdict(wanted.reading), *(value for _, value in _pixel_options(wanted.computing))]

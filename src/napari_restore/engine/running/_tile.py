@@ -139,7 +139,9 @@ class TileWork:
             known = None if seen is None else seen[i, :, rows, columns].cpu().numpy()
             pixels = as_pixels(change[i], rows, columns)
             restored.append(
-                self.to_source(tile, pixels, own, None if known is None else np.moveaxis(known, 0, -1))
+                self.to_source(
+                    tile, pixels, own, None if known is None else np.moveaxis(known, 0, -1)
+                )
             )
         return restored
 
