@@ -1,12 +1,14 @@
 """Predicted and measured peak memory and time of whole commands, one process each.
 
     python benchmarks/memory.py SCENE.tif … [--model dcp --model hot] [--memory 1GiB] [--rounds 2]
-        [--fuse FRAME FRAME FRAME] [--out DIR]
+        [--fuse FRAME FRAME FRAME] [--out DIR] [--idle]
 
 For each method and scene: pixels computed per pixel of the scene (halos), idle and peak RAM (unique set
 size), the budget's use, predicted and measured, the error of the predicted peak, milliseconds per
 megapixel, and the time of the whole command beside the predicted one, by stage. All share one new cache: the first round measures methods, the next ones have learnt from it.
-"Others" are the processors that other programs used meanwhile: from 0.25 on times say little.
+"Others" are the processors that other programs used meanwhile: from 0.25 on times say little. With
+`--idle` a command runs on one core, and its clock counts its own processor seconds alone: what one idle
+core would take, but for waits. Also on a machine that is never idle.
 """
 
 from __future__ import annotations
@@ -23,6 +25,13 @@ from pathlib import Path
 import psutil
 
 MIB = 1 << 20
+IDLE = """
+import os, sys, time
+os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+time.perf_counter = time.process_time
+from napari_restore.commands import main
+sys.exit(main())
+"""
 
 
 def main() -> None:
@@ -35,7 +44,9 @@ def main() -> None:
     parser.add_argument("--fuse", nargs="+", action="append", default=[], type=Path)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--idle", action="store_true")
     arguments = parser.parse_args()
+    program = ["-c", IDLE] if arguments.idle else ["-m", "napari_restore"]
     print(
         "| model | scene | MP | tile | halos | idle MiB | peak MiB | added MiB "
         "| predicted MiB | prediction | ms/MP ",
@@ -54,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.out) as name:
         for command, inputs, model in runs:
             output = Path(name) / f"out{arguments.suffix or inputs[0].suffix}"
-            words = [sys.executable, "-m", "napari_restore", command, *map(str, inputs)]
+            words = [sys.executable, *program, command, *map(str, inputs)]
             words += ["-o", str(output), "--model", model, "--overwrite"]
             words += ["--memory", arguments.memory, "--json", "--progress", "off"]
             if model == "haze-unet":
@@ -65,11 +76,13 @@ def main() -> None:
 
 def row(words: list[str], scene: Path, model: str, cache: Path) -> str:
     """Return the row of the table of one command."""
-    began, before = time.perf_counter(), others()
+    began, before, spent = time.perf_counter(), others(), processor_seconds()
     environment = {**os.environ, "NAPARI_RESTORE_CACHE": str(cache)}
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     took = time.perf_counter() - began
     beside = max(0.0, others() - before) / took
+    if IDLE in words:
+        took = processor_seconds() - spent
     if done.returncode:
         return f"| {model} | {scene.name} | {done.stderr.strip()} |"
     record = json.loads(done.stdout)
@@ -92,11 +105,16 @@ def row(words: list[str], scene: Path, model: str, cache: Path) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
+def processor_seconds() -> float:
+    """Return those of commands run here."""
+    own = os.times()
+    return own.children_user + own.children_system
+
+
 def others() -> float:
     """Return the seconds of all processors that were not those of commands run here."""
-    now, own = psutil.cpu_times(), os.times()
-    busy = now.user + getattr(now, "nice", 0.0) + now.system
-    return busy - own.children_user - own.children_system
+    now = psutil.cpu_times()
+    return now.user + getattr(now, "nice", 0.0) + now.system - processor_seconds()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from napari_restore.engine import (
 )
 from napari_restore.engine.planning import prepare_cost
 from napari_restore.engine.running import PREPARING, _prepared
-from napari_restore.engine.statistics import _context_blocks
+from napari_restore.engine.statistics import _context_blocks, _kept
 from napari_restore.errors import BadModel, BadParameter, Cancelled
 from napari_restore.models import correct_band
 
@@ -211,6 +211,23 @@ def test_the_plan_counts_the_maps(tmp_path: Path):
     assert more > 64 * 4 * pixels
     assert heavy.prediction.prepare_seconds > 0
     assert nr.plan(scene(), "dcp").prediction.prepare_seconds == 0
+
+
+def test_maps_that_are_kept_take_no_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # No overview of noise is packed in so few bytes; its maps are kept in its stead.
+    monkeypatch.setattr(_kept, "ENTRY_BYTES", 1_000_000)
+    monkeypatch.setattr(_kept, "HEADERS", 1_000_000)
+
+    def planned() -> Any:
+        return nr.plan(scene(), Placed(), scratch=tmp_path, device="cpu")
+
+    first = planned()
+    assert first.needs_context_pass and first.prediction.prepare_seconds > 0
+    carry_out(first)
+    second = planned()
+    assert not second.needs_context_pass
+    assert second.prediction.prepare_seconds == second.prediction.calculated["read"] == 0
+    assert (second.key, second.layout.tile) == (first.key, first.layout.tile)
 
 
 def test_the_cost_of_maps_is_measured_on_an_overview_like_the_real_one():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
@@ -82,6 +83,31 @@ def test_a_change_in_srgb_comes_back_as_one(tmp_path: Path, wide: bytes, dtype: 
     wanted = converted(srgb_of(stored, wide) + change, SRGB, wide) * full
     # At 16 bit the way over sRGB and back costs a step or two.
     assert np.abs(result - wanted).max() <= (0.51 if dtype == np.uint8 else 3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("black", [0.0, 0.3, 7.9, -7.9, 40.0])
+@pytest.mark.parametrize("white", [1.0, 0.37])
+def test_what_a_model_saw_gives_the_same_change(
+    tmp_path: Path, wide: bytes, dtype: type, black: float, white: float
+) -> None:
+    full = np.iinfo(dtype).max
+    values = np.arange(65536).reshape(128, 512, 1) * np.array([1, 257, 4099]) % (full + 1)
+    stored = values.astype(dtype)
+    image = photo(tmp_path / "a.tif", stored, wide)
+    blacks = np.array([0.5, 1, -1]) * black * full
+    radiometry = replace(
+        resolve_radiometry(image), black=blacks, white=white * full + blacks.max() + 1
+    )
+    change = np.random.default_rng(0).normal(0, 0.1, stored.shape).astype(np.float32)
+    change[:8], change[9, 9] = 0, np.inf
+    seen = radiometry.to_model_tile(stored, BANDS)
+    result = radiometry.apply_change(stored, change, BANDS, seen=seen)
+    np.testing.assert_array_equal(result, radiometry.apply_change(stored, change, BANDS))
+    # Of what lies elsewhere the result is another: it was used.
+    if abs(black) < 8:
+        other = radiometry.apply_change(stored, change, BANDS, seen=1 - seen)
+        assert (other != result).any()
 
 
 def test_colours_beyond_srgb_are_moved_not_clipped(tmp_path: Path, wide: bytes) -> None:

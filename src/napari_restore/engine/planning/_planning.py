@@ -22,7 +22,7 @@ from napari_restore.engine.machine import (
     parse_size,
     process_memory,
 )
-from napari_restore.engine.planning._costs import prepare_cost
+from napari_restore.engine.planning._costs import PrepareCost, prepare_cost
 from napari_restore.engine.planning._decided import SweptLayout, TileInvariance
 from napari_restore.engine.planning._identity import (
     SETTLED,
@@ -201,7 +201,7 @@ def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted
         shared=options.storing.shared,
         in_16=stored.in_16,
         watched=stored.centre_first,
-        prepare=prepare_cost(model, source.image, device, extent=extent, region=context.region),
+        prepare=_preparation(model, source.image, device, extent, context),
     )
     # As the user named it, for the note that a run of the same names was of something else.
     named = [asdict(wanted.reading), *(value for _, value in _pixel_options(wanted.computing))]
@@ -391,6 +391,14 @@ def _tried(
     on_device = _device_budget(device, machine.device_memory, memory)
     resources = Resources(device, memory, on_device, machine.workers)
     return _Tried(resources, halo, invariance, whole)
+
+
+def _preparation(
+    model: RestorationModel, image: Image, device: Device, extent: str, context: ContextUse
+) -> PrepareCost:
+    """Return what the model's preparation takes; no time where its result is kept on disk."""
+    cost = prepare_cost(model, image, device, extent=extent, region=context.region)
+    return replace(cost, seconds=0.0) if context.prepared else cost
 
 
 def _settings(

@@ -312,6 +312,8 @@ class ContextUse:
     """Digest of the mask of pixels that do not count."""
     given: str | None = None
     """Digest of the file of a context that was given."""
+    prepared: bool = False
+    """Whether what the model makes of it is kept as well."""
 
 
 def context_of_run(
@@ -341,10 +343,12 @@ def context_of_run(
         return ContextUse(True, True, name, region, excluded, name)
     name = context_key(image, uncounted, region, extent=reading.extent)
     known = reading.extent in ROUGH or context_path(name).exists()
-    if known and reading.extent not in ROUGH and reads_overview(model) and not has_overview(name):
-        prepared = prepared_key(image, model, content, reading, source.bands, device)
-        known = prepared_path(name, prepared).exists()
-    return ContextUse(True, known, name, region, excluded)
+    prepared = False
+    if known and reading.extent not in ROUGH and reads_overview(model):
+        which = prepared_key(image, model, content, reading, source.bands, device)
+        prepared = prepared_path(name, which).exists()
+        known = prepared or has_overview(name)
+    return ContextUse(True, known, name, region, excluded, prepared=prepared)
 
 
 def reads_overview(model: RestorationModel) -> bool:

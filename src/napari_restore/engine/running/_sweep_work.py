@@ -122,7 +122,7 @@ class SweepWork:
                 maps = {name: outputs[name].float() for name in names}
         except FAILURES as error:
             raise as_failure(self.model, error) from error
-        return self.tile.outputs(batch, change, maps)
+        return self.tile.outputs(batch, change, maps, self.tile.seen(x))
 
     def read(self, number: int, core: Region) -> SweptInput:
         """Return a tile with the pixels and the kept maps that sweep `number` reads of it."""

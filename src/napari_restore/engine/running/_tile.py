@@ -113,14 +113,22 @@ class TileWork:
         if raw:
             return list(change)
         maps = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
+        seen = self.seen(x)
         # They need not lie beside the outputs.
         del x, y, valid, statistics
-        return self.outputs(batch, change, maps)
+        return self.outputs(batch, change, maps, seen)
 
     def outputs(
-        self, batch: Sequence[TileInput], change: torch.Tensor, maps: Mapping[str, torch.Tensor]
+        self,
+        batch: Sequence[TileInput],
+        change: torch.Tensor,
+        maps: Mapping[str, torch.Tensor],
+        seen: torch.Tensor | None,
     ) -> list[TileOutput]:
-        """Return the outputs of tiles from the change of their input boxes, (N, c, h, w), and maps."""
+        """Return the outputs of tiles from the change of their input boxes, (N, c, h, w), and maps.
+
+        `seen` is what `seen` gave for them.
+        """
         restored = []
         for i, tile in enumerate(batch):
             rows, columns = tile.inner
@@ -128,7 +136,13 @@ class TileWork:
                 name: as_pixels(values[i if len(values) > 1 else 0], rows, columns)
                 for name, values in maps.items()
             }
-            restored.append(self.to_source(tile, as_pixels(change[i], rows, columns), own))
+            known = None if seen is None else seen[i, :, rows, columns].cpu().numpy()
+            pixels = as_pixels(change[i], rows, columns)
+            restored.append(
+                self.to_source(
+                    tile, pixels, own, None if known is None else np.moveaxis(known, 0, -1)
+                )
+            )
         return restored
 
     @contextmanager
@@ -166,6 +180,12 @@ class TileWork:
         """Return the planes of the image itself among those of `x` (N, planes, h, w)."""
         bands = len(self.bands)
         return x[:, self.reference * bands : (self.reference + 1) * bands]
+
+    def seen(self, x: torch.Tensor) -> torch.Tensor | None:
+        """Return `own` of `x` where colours are converted, which the way back need not do again."""
+        colour = self.radiometry.colour
+        needed = colour is not None and colour.places(self.bands) is not None
+        return self.own(x) if needed else None
 
     def stacked(self, batch: Sequence[TileInput]) -> torch.Tensor:
         """Return `to_model` of each tile as (N, planes, h, w), in the processor's memory."""
@@ -206,8 +226,12 @@ class TileWork:
         tile: TileInput,
         change: npt.NDArray[np.float32],
         maps: dict[str, npt.NDArray[np.float32]],
+        seen: npt.NDArray[np.float32] | None = None,
     ) -> TileOutput:
-        """Return the tile's output from the core's change and maps, (h, w, c) in model range."""
+        """Return the tile's output from the core's change and maps, (h, w, c) in model range.
+
+        `seen` is the core as the model took it, if that is at hand.
+        """
         source = tile.pixels[tile.inner]
         valid = None if tile.valid is None else tile.valid[tile.inner]
         failed = None
@@ -225,7 +249,7 @@ class TileWork:
         if self.others:
             change = np.concatenate([change, self._other_changes(source, maps)], axis=2)
             bands = self.bands + self.others
-        kept = self._applied(source, change, bands)
+        kept = self._applied(source, change, bands, seen)
         if valid is not None:
             kept = np.where(valid[..., None], kept, self._as_kept(source))
         pixels = in_8_bits(kept) if self.plan.in_16 else kept
@@ -250,16 +274,20 @@ class TileWork:
         return halvings(pixels, valid, count, image.nodata)
 
     def _applied(
-        self, source: npt.NDArray[Any], change: npt.NDArray[np.float32], bands: tuple[int, ...]
+        self,
+        source: npt.NDArray[Any],
+        change: npt.NDArray[np.float32],
+        bands: tuple[int, ...],
+        seen: npt.NDArray[np.float32] | None,
     ) -> npt.NDArray[Any]:
         """Return (h, w, C) `source` with `change` added to `bands`, in the dtype that is kept."""
         nodata, in_16 = self.plan.image.nodata, self.plan.in_16
         if bands == tuple(range(source.shape[2])):
-            return self.radiometry.apply_change(source, change, bands, nodata, in_16=in_16)
+            return self.radiometry.apply_change(source, change, bands, nodata, seen, in_16=in_16)
         pixels = self._as_kept(source)
         chosen = list(bands)
         pixels[..., chosen] = self.radiometry.apply_change(
-            source[..., chosen], change, bands, nodata, in_16=in_16
+            source[..., chosen], change, bands, nodata, seen, in_16=in_16
         )
         return pixels
 

@@ -99,7 +99,8 @@ class LightReader(ConvertedReader):
         else:
             if self._space is not None:
                 colours = list(self._space.bands)
-                values[..., colours] = self._space.to_working(pixels[..., colours])
+                planes = np.stack([pixels[..., band] for band in colours])
+                values[..., colours] = np.moveaxis(self._space.to_working(planes), 0, -1)
             values = (values / np.float32(self._full)).clip(0, 1)
             light = light_of_srgb(values)
         result: Array = light * self._gain

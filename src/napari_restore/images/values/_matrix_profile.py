@@ -68,7 +68,9 @@ def _root(light: list[Plane], row: Plane) -> npt.NDArray[np.int32]:
     total = light[0] * row[0]
     total += light[1] * row[1]
     total += light[2] * row[2]
-    np.maximum(total, 0, out=total)
+    # To look for them is quicker than to raise all.
+    if total.min() < 0:
+        np.maximum(total, 0, out=total)
     np.sqrt(total, out=total)
     total += np.float32(0.5)
     # Quicker than 64 bits, which `take` makes of it by itself.

@@ -16,6 +16,9 @@ from napari_restore.images.values._working_space import WorkingSpace
 
 STRIP_BYTES = 1 << 20
 """Bytes of float32 numbers that are processed at a time."""
+MOST_BLACK = 8
+"""Most by which black lies beyond the range, in ranges, for float32 to give a model's input exactly
+back in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Radiometry:
         converted = values.astype(np.float64)
         if self.colour is not None:
             rgb = list(self.colour.bands)
-            converted[..., rgb] = self.colour.to_working(converted[..., rgb])
+            planes = np.moveaxis(converted[..., rgb], -1, 0)
+            converted[..., rgb] = np.moveaxis(self.colour.to_working(planes), 0, -1)
         result: npt.NDArray[np.float64] = (converted - self.black) / self.span
         return result
 
@@ -68,20 +72,25 @@ class Radiometry:
         black, span = self.black[chosen], self.span[chosen]
         if out is None:
             out = np.empty((len(chosen), *values.shape[:-1]), np.float32)
-        planes = [values[..., band] for band in chosen]
-        if self.colour is not None and (places := self.colour.places(chosen)):
-            working = self.colour.to_working(values[..., list(self.colour.bands)])
-            for number, place in enumerate(places):
-                planes[place] = working[..., number]
+        places = None if self.colour is None else self.colour.places(chosen)
+        # Colours that were converted are divided while they are in the processor's cache.
+        step = len(values) if places is None else _strip_rows(values)
         work = np.float32 if _float32_suffices(values.dtype, black, span) else np.float64
-        for plane, to, least, units in zip(planes, out, black, span, strict=True):
-            # In one pass, unless black is subtracted: numpy converts what is in the cache.
-            if least:
-                plane = np.subtract(plane, work(least), dtype=work)
-            if units == 1:
-                to[...] = plane
-            else:
-                np.divide(plane, work(units), out=to, dtype=work, casting="same_kind")
+        for top in range(0, len(values), max(1, step)):
+            rows = np.s_[top : top + step]
+            planes = [values[rows, ..., band] for band in chosen]
+            if self.colour is not None and places is not None:
+                colours = np.stack([planes[place] for place in places])
+                for place, plane in zip(places, self.colour.to_working(colours), strict=True):
+                    planes[place] = plane
+            for plane, to, least, units in zip(planes, out[:, rows], black, span, strict=True):
+                # In one pass, unless black is subtracted: numpy converts what is in the cache.
+                if least:
+                    plane = np.subtract(plane, work(least), dtype=work)
+                if units == 1:
+                    to[...] = plane
+                else:
+                    np.divide(plane, work(units), out=to, dtype=work, casting="same_kind")
         return np.moveaxis(out, 0, -1)
 
     def apply_change(
@@ -90,6 +99,7 @@ class Radiometry:
         change: npt.NDArray[np.float32],
         bands: Sequence[int],
         nodata: float | None = None,
+        seen: npt.NDArray[np.float32] | None = None,
         *,
         in_16: bool = False,
     ) -> npt.NDArray[Any]:
@@ -101,6 +111,9 @@ class Radiometry:
         something else is written as `nodata`: the next representable value on the side of the exact
         result is taken.
 
+        `seen` (h, w, at least the colours) are `source` in model range, of bands in the same order, if
+        that is at hand: their colours are not converted again. It changes no value.
+
         With `in_16`, for a source of uint8 without nodata, the same in uint16, 65535 for 255: the sum
         is rounded to 1/257 of the source's steps. `in_8_bits` of that is what it is without.
         """
@@ -109,7 +122,7 @@ class Radiometry:
         # In the memory layout of the source, most often band by band.
         result = np.empty_like(source, np.uint16 if in_16 else source.dtype)
         # A strip stays in the processor's cache from the first step to the last.
-        step = max(1, STRIP_BYTES // max(1, 4 * source[:1].size))
+        step = _strip_rows(source)
         for top in range(0, len(source), step):
             rows = np.s_[top : top + step]
             part = change[rows]
@@ -117,7 +130,8 @@ class Radiometry:
                 result[rows] = in_16_bits(source[rows]) if in_16 else source[rows]
                 continue
             if places is not None:
-                part = self._stored_change(source[rows], part, places, span)
+                known = None if seen is None else seen[rows]
+                part = self._stored_change(source[rows], part, bands, places, known)
             _apply_strip(source[rows], part, span, nodata, result[rows])
         return result
 
@@ -125,20 +139,37 @@ class Radiometry:
         self,
         source: npt.NDArray[Any],
         change: npt.NDArray[np.float32],
+        bands: Sequence[int],
         places: list[int],
-        span: npt.NDArray[np.float64],
+        seen: npt.NDArray[np.float32] | None,
     ) -> npt.NDArray[np.float32]:
         """Return `change` with that of red, green and blue in the file's own colours."""
         assert self.colour is not None
-        finite = np.where(np.isfinite(change), change, np.float32(0))
-        units = span.astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = np.isfinite(change.sum())
+        if not finite:
+            change = np.where(np.isfinite(change), change, np.float32(0))
+        colours = [bands[place] for place in places]
+        units, black = (each[colours].astype(np.float32) for each in (self.span, self.black))
         # Plane by plane in memory.
-        colours = np.stack([source[..., place] for place in places])
-        step = np.stack([finite[..., place] * units[place] for place in places])
-        found = self.colour.stored_change(np.moveaxis(colours, 0, -1), np.moveaxis(step, 0, -1))
-        for number, place in enumerate(places):
-            np.divide(found[..., number], units[place], out=finite[..., place])
-        return finite
+        step = np.stack([change[..., place] for place in places])
+        step *= units[:, None, None]
+        working = None
+        if seen is not None and (np.abs(black) <= MOST_BLACK * self.colour.full).all():
+            working = np.stack([seen[..., place] for place in places])
+            working *= units[:, None, None]
+            working += black[:, None, None]
+        stored = np.stack([source[..., place] for place in places])
+        found = self.colour.stored_change(stored, step, working)
+        changed = np.empty_like(change) if len(places) == change.shape[2] else change.copy()
+        for plane, place, unit in zip(found, places, units, strict=True):
+            np.divide(plane, unit, out=changed[..., place])
+        return changed
+
+
+def _strip_rows(values: npt.NDArray[Any]) -> int:
+    """Return of how many rows of (h, w, c) `values` a strip is."""
+    return max(1, STRIP_BYTES // max(1, 4 * values[:1].size))
 
 
 def _apply_strip(

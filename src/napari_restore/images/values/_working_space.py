@@ -61,8 +61,8 @@ class WorkingSpace:
         return [chosen.index(band) for band in self.bands]
 
     def to_working(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Return (..., 3) red, green, blue of the file, as sRGB on the same scale 0 … `full`."""
-        return np.moveaxis(self._scaled(converted(self._known(stored), self.icc, None)), 0, -1)
+        """Return (3, ...) red, green, blue of the file, as sRGB on the same scale 0 … `full`."""
+        return self._scaled(converted(self._known(stored), self.icc, None))
 
     def to_display(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return (h, w, 3 + extra) values of the file in sRGB, for display only.
@@ -87,19 +87,24 @@ class WorkingSpace:
         return shown
 
     def stored_change(
-        self, stored: npt.NDArray[Any], change: npt.NDArray[np.float32]
+        self,
+        stored: npt.NDArray[Any],
+        change: npt.NDArray[np.float32],
+        working: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Return the change of the file's values for a `change` (..., 3) of the sRGB values.
+        """Return the change (3, h, w) of the file's values for a `change` (3, h, w) of the sRGB values.
 
-        No change stays exactly 0.
+        No change stays exactly 0. `working` are the sRGB values of `stored`, less than half a step of 16
+        bits off, if they are at hand; it is overwritten.
         """
-        shape = stored.shape[:-1]
-        known, step = (planes.reshape(3, -1) for planes in (self._known(stored), _planes(change)))
-        before = converted(known, self.icc, None)
-        after = step * np.float32(FULL / self.full)
+        shape, known = stored.shape, self._known(stored).reshape(3, -1)
+        step, scale = change.reshape(3, -1), np.float32(FULL / self.full)
+        if working is None:
+            before = converted(known, self.icc, None)
+        else:
+            before = _rounded(np.multiply(working, scale, out=working)).reshape(3, -1)
+        after = step * scale
         after += before
-        np.clip(after, 0, FULL, out=after)
-        after += np.float32(0.5)
         # Differences of 16 bits are exact in 24.
         origin = known.astype(np.float32)
         if known.dtype == np.uint8:
@@ -111,17 +116,17 @@ class WorkingSpace:
             nearest = converted(before.take(beyond, axis=1), None, self.icc)
             for plane, values in zip(origin, nearest, strict=True):
                 plane[beyond] = values
-        difference = converted(after.astype(np.uint16), None, self.icc).astype(np.float32)
+        difference = converted(_rounded(after), None, self.icc).astype(np.float32)
         difference -= origin
         moved = _any_of(step != 0)
         if not moved.all():
             difference *= moved
-        return np.moveaxis(self._scaled(difference).reshape(3, *shape), 0, -1)
+        return self._scaled(difference).reshape(shape)
 
     def _known(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return planes (3, ...) of 8 bits as they are, and of others as 16."""
+        """Return values of 8 bits as they are, and others as 16."""
         is_known = stored.dtype == np.uint8 and self.full == 255
-        return _planes(stored if is_known else self._as16(stored))
+        return stored if is_known else self._as16(stored)
 
     def _as16(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
         if values.dtype == np.uint16 and self.full == FULL:
@@ -209,9 +214,11 @@ def _by_tables(
     return np.ascontiguousarray(result[0].T).reshape(values.shape)
 
 
-def _planes(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return a copy of (..., 3) as (3, ...)."""
-    return np.stack([values[..., number] for number in range(3)])
+def _rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """Return `values` in 16 bits, halves up; they are overwritten."""
+    np.clip(values, 0, FULL, out=values)
+    values += np.float32(0.5)
+    return values.astype(np.uint16)
 
 
 def _any_of(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
