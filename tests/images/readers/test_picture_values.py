@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
+from rasterio.transform import from_origin
 from PIL import Image as Pillow
 from PIL import ImageCms
 
@@ -168,6 +169,42 @@ def test_palettes_are_those_of_pillow(tmp_path: Path, transparency: Any) -> None
     colours.save(path, bits=4, **options)
     mode = "RGB" if transparency is None else "RGBA"
     np.testing.assert_array_equal(pixels_of(path), pillow(path, mode))
+
+
+@pytest.mark.parametrize("kind", ["8 bit", "16 bit", "alpha", "12 bit", "placed"])
+def test_a_tiff_whose_zero_is_white_starts_at_black(tmp_path: Path, kind: str) -> None:
+    """TIFF 6.0, PhotometricInterpretation 0: the largest value of the sample's bits is black."""
+    path, bits = tmp_path / "a.tif", {"16 bit": 16, "12 bit": 12, "placed": 16}.get(kind, 8)
+    grey = np.rint(scene()[..., 0] * (2**bits - 2)).astype(np.uint16 if bits > 8 else np.uint8)
+    grey[:5, :7] = 2**bits - 1
+    expected, hidden = (2**bits - 1 - grey)[..., None], np.zeros(grey.shape, bool)
+    if kind in ("12 bit", "placed"):
+        options: dict[str, Any] = {"NBITS": 12} if bits == 12 else {"nodata": 2**bits - 1}
+        if kind == "placed":
+            options |= {"crs": "EPSG:32633", "transform": from_origin(500000, 5000000, 10, 10)}
+            hidden[:5, :7] = True
+        size = {"height": 48, "width": 64, "count": 1, "dtype": "uint16"}
+        with rasterio.open(
+            path, "w", driver="GTiff", photometric="MINISWHITE", **size, **options
+        ) as file:
+            file.write(grey, 1)
+    elif kind == "alpha":
+        opaque = np.where(np.arange(64) < 9, 0, 255).astype(np.uint8)[None].repeat(48, axis=0)
+        options = {"planarconfig": "contig", "extrasamples": ["unassalpha"]}
+        tifffile.imwrite(path, np.dstack([grey, opaque]), photometric=0, metadata=None, **options)
+        expected, hidden = np.dstack([expected, opaque]), opaque == 0
+    else:
+        tifffile.imwrite(path, grey, photometric=0, metadata=None)
+    image, found = open_image(path), pixels_of(path)
+    assert found.dtype == grey.dtype and image.roles[0] == "gray"
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(image.read_valid((0, 0, 48, 64)), ~hidden)
+    write_image(tmp_path / "b.tif", Pixels((0, 0, 48, 64), image.read), like=image)
+    with rasterio.open(tmp_path / "b.tif") as file:
+        np.testing.assert_array_equal(file.read().transpose(1, 2, 0), expected)
+        np.testing.assert_array_equal(file.dataset_mask() == 0, hidden)
+        assert "MINISWHITE" not in file.tags(ns="IMAGE_STRUCTURE")
+        assert file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == ("12" if bits == 12 else None)
 
 
 @pytest.mark.parametrize("layout", [{"tile": (32, 16)}, {"rowsperstrip": 7}])

@@ -127,6 +127,7 @@ class GdalReader(Reader):
     def _start(self) -> None:
         self._table: Array | None = None
         self._spread: Array | None = None
+        self._white: int | None = None
         self._transparent: Array | None = None
         self._rows: Any = None
         self._rows_lock = threading.Lock()
@@ -201,6 +202,9 @@ class GdalReader(Reader):
             self.bands, names = 1, ["gray"]
         elif self._stored_bands == 1 and names[0] == "palette" and self._codes:
             self.bands, names = 1, ["gray"]
+        elif description.is_white_zero(dataset) and not self._codes:
+            self.bands, names = self._stored_bands, ["gray", *names[1:]]
+            self._take_white_zero(dataset)
         elif self._stored_bands == 1 and names[0] == "palette":
             self._expand_palette(dataset)
             names = {1: ["gray"], 3: ["red", "green", "blue"]}.get(
@@ -228,6 +232,13 @@ class GdalReader(Reader):
         self.notes.append(f"The palette was expanded to {self.bands} band(s).")
         colours = set(dataset.colormap(1).values())
         self.shows_classes = self.georeference is not None and len(colours) < PHOTO_COLOURS
+        if self._kind in ("nodata", "bands"):
+            self._kind = "mask"
+
+    def _take_white_zero(self, dataset: Any) -> None:
+        """Count the first band from black; nodata, a stored value, becomes GDAL's mask."""
+        self._white = 2 ** (description.bits_of(dataset) or 8 * self.dtype.itemsize) - 1
+        self.notes.append("Its value 0 is white (MinIsWhite): it was turned to start at black.")
         if self._kind in ("nodata", "bands"):
             self._kind = "mask"
 
@@ -313,6 +324,9 @@ class GdalReader(Reader):
         if self._table is not None:
             return np.ascontiguousarray(self._table[stored[..., 0]])
         shown = cmyk_to_rgb(stored) if self._cmyk else stored
+        if self._white is not None:
+            shown = shown.copy()
+            shown[..., 0] = self._white - shown[..., 0]
         if self._spread is not None:
             shown = self._spread[shown]
         if self.profile.premultiplied and self.alpha is not None:

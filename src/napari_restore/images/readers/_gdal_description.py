@@ -149,6 +149,18 @@ def is_bitmap(dataset: Any) -> bool:
     return [colours.get(i) for i in (0, 1)] == [(0, 0, 0, 255), (255, 255, 255, 255)]
 
 
+def is_white_zero(dataset: Any) -> bool:
+    """Return whether 0 is white and the largest value black, in 8 bits or more (TIFF 6.0: WhiteIsZero).
+
+    GDAL gives the stored values, and a palette of 8 bits; of fewer bits that palette has all of them.
+    """
+    return (
+        "MINISWHITE" in tags_of(dataset, ns="IMAGE_STRUCTURE")
+        and str(dataset.dtypes[0]) in ("uint8", "uint16", "uint32")
+        and (bits_of(dataset) or 8) >= 8
+    )
+
+
 def was_cmyk(dataset: Any) -> bool:
     """Return whether the file has CMYK inks, also where GDAL returns RGB (JPEG)."""
     colour_space = tags_of(dataset, ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
@@ -169,7 +181,8 @@ def profile_of(
     """
     tags = _tags(dataset)
     palette = dataset.colorinterp[0].name == "palette" and not is_bitmap(dataset)
-    expanded = len(names) != dataset.count or palette
+    white_zero = is_white_zero(dataset)
+    expanded = len(names) != dataset.count or palette or white_zero
     structure = tags_of(dataset, ns="IMAGE_STRUCTURE")
     creation = _creation(dataset)
     photometric = structure.get("SOURCE_COLOR_SPACE") or creation.get("photometric")
@@ -213,7 +226,7 @@ def profile_of(
         block=tuple(dataset.block_shapes[0]),
         interleave=_lower(dataset.interleaving),
         photometric=str(photometric).lower() if photometric else None,
-        bits=None if expanded else bits_of(dataset),
+        bits=None if expanded and not white_zero else bits_of(dataset),
         is_display=dataset.driver in PHOTO_DRIVERS and not placed and bool(icc or photo.exif),
         is_reflectance=is_reflectance_product(name, tags)
         or is_level2(name, per_band["descriptions"]),
