@@ -171,7 +171,7 @@ def test_palettes_are_those_of_pillow(tmp_path: Path, transparency: Any) -> None
     np.testing.assert_array_equal(pixels_of(path), pillow(path, mode))
 
 
-@pytest.mark.parametrize("kind", ["8 bit", "16 bit", "alpha", "12 bit", "placed"])
+@pytest.mark.parametrize("kind", ["8 bit", "16 bit", "alpha", "12 bit", "placed", "OME"])
 def test_a_tiff_whose_zero_is_white_starts_at_black(tmp_path: Path, kind: str) -> None:
     """TIFF 6.0, PhotometricInterpretation 0: the largest value of the sample's bits is black."""
     path, bits = tmp_path / "a.tif", {"16 bit": 16, "12 bit": 12, "placed": 16}.get(kind, 8)
@@ -194,9 +194,10 @@ def test_a_tiff_whose_zero_is_white_starts_at_black(tmp_path: Path, kind: str) -
         tifffile.imwrite(path, np.dstack([grey, opaque]), photometric=0, metadata=None, **options)
         expected, hidden = np.dstack([expected, opaque]), opaque == 0
     else:
-        tifffile.imwrite(path, grey, photometric=0, metadata=None)
+        is_ome = kind == "OME"
+        tifffile.imwrite(path, grey, photometric=0, metadata={} if is_ome else None, ome=is_ome)
     image, found = open_image(path), pixels_of(path)
-    assert found.dtype == grey.dtype and image.roles[0] == "gray"
+    assert found.dtype == grey.dtype and image.roles[0] in ("gray", None)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(image.read_valid((0, 0, 48, 64)), ~hidden)
     write_image(tmp_path / "b.tif", Pixels((0, 0, 48, 64), image.read), like=image)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import (
     STREAMED_BYTES,
+    WHITE_ZERO,
     Reader,
     block_level,
     check_dtype,
@@ -251,7 +252,7 @@ class GdalReader(Reader):
     def _take_white_zero(self, dataset: Any) -> None:
         """Count the first band from black; nodata, a stored value, becomes GDAL's mask."""
         self._white = 2 ** (description.bits_of(dataset) or 8 * self.dtype.itemsize) - 1
-        self.notes.append("Its value 0 is white (MinIsWhite): it was turned to start at black.")
+        self.notes.append(WHITE_ZERO)
         if self._kind in ("nodata", "bands"):
             self._kind = "mask"
 
