@@ -46,6 +46,17 @@ def test_a_folder_with_one_image_needs_a_folder_too(cli, tmp_path):
     assert (tmp_path / "out" / "a_clear.tif").is_file()
 
 
+def test_a_folder_is_not_written_over_by_its_own_names(cli, tmp_path):
+    folder = folder_of(tmp_path, "a.tif", "b.tif")
+    before = read(folder / "a.tif")
+    words = ["restore", folder, "-o", folder, "--model", "dcp", "--name", "{stem}{suffix}"]
+    for more in ([], ["--overwrite"]):
+        run = cli(*words, *more)
+        assert run.code == 2 and "a.tif is an input, and would be replaced." in run.err
+    assert np.array_equal(read(folder / "a.tif"), before)
+    assert sorted(path.name for path in folder.iterdir()) == ["a.tif", "b.tif"]
+
+
 def test_a_folder_restored_into_itself_skips_its_outputs(cli, tmp_path):
     folder = folder_of(tmp_path, "a.tif", "b.tif")
     for _ in range(2):

@@ -201,10 +201,16 @@ def test_a_box_larger_than_the_budget_is_cut_into_pieces(monkeypatch: pytest.Mon
 
 
 def test_a_box_at_the_edge_and_beyond() -> None:
-    found = ask(Small(), box=Region(-5, 150, 10, 170), baseline="zero", steps=2)
+    events: list[Any] = []
+    box = Region(-5, 150, 10, 170)
+    found = ask(Small(), box=box, baseline="zero", steps=2, emit=events.append)
     assert found.box == (0, 150, 10, 160)
+    notes = [str(event.text) for event in events if type(event).__name__ == "Note"]
+    assert notes == ["The box reached beyond the image and was clipped to it."]
     with pytest.raises(BadRegion, match="outside of"):
         ask(Small(), box=Region(500, 500, 510, 510))
+    with pytest.raises(BadRegion, match="The box is 0 × 4 pixels"):
+        ask(Small(), box=Region(10, 10, 14, 10))
 
 
 def test_a_cancel_ends_it() -> None:

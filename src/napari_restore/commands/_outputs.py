@@ -112,7 +112,16 @@ def _images_of(folder: Path) -> list[str]:
 
 
 def without_outputs(items: Sequence[Item]) -> list[Item]:
-    """Return `items` without those whose source is an output: a folder restored into itself."""
+    """Return `items` without those whose source is an output: a folder restored into itself.
+
+    Raises `BadOutput` where the output of an image is that image.
+    """
+    for item in items:
+        if Path(item.sources[0]).absolute() == item.output.absolute():
+            raise BadOutput(
+                f"{item.output} is an input, and would be replaced.",
+                "Choose another --name, or another folder after -o.",
+            )
     outputs = {item.output.absolute() for item in items}
     return [item for item in items if Path(item.sources[0]).absolute() not in outputs]
 

@@ -30,6 +30,8 @@ from napari_restore.images.values import (
 STREAMED_BYTES = 64 * 2**20
 """Untiled images larger than this, decoded, are streamed once into a tiled cache."""
 
+WHITE_ZERO = "Its value 0 is white (MinIsWhite): it was turned to start at black."
+
 STRIP_ROWS = 512
 STRIP_BYTES = 4 * 2**20
 SMALL_BLOCK = 256

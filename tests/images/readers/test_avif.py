@@ -13,6 +13,7 @@ from PIL import ImageOps, features
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images import open_image
+from napari_restore.images.values import named_profile
 
 avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
 
@@ -123,3 +124,14 @@ def test_a_gif_says_what_it_is(tmp_path: Path) -> None:
         shown = np.asarray(photo.convert("RGB"))
     np.testing.assert_array_equal(image.read((0, 0, 40, 60))[..., :3], shown)
     assert any("256 colours" in note for note in image.notes)
+
+
+@avif
+@deep
+def test_primaries_of_an_avif_without_a_profile_become_one(tmp_path: Path) -> None:
+    """ITU-T H.273: primaries 12 and curve 13 are those of Display P3."""
+    path, values = tmp_path / "a.avif", np.full((32, 32, 3), 128, np.uint8)
+    path.write_bytes(imagecodecs.avif_encode(values, primaries=12, transfer=13))
+    assert open_image(path).profile.icc == named_profile("display-p3")
+    path.write_bytes(imagecodecs.avif_encode(values, primaries=1, transfer=13))
+    assert open_image(path).profile.icc is None

@@ -143,6 +143,35 @@ def test_plain_zarr_array(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(image.read((0, 0, 90, 80)), expected)
 
 
+def test_transformations_of_all_levels_come_after_those_of_one(tmp_path: Path) -> None:
+    """OME-NGFF 0.4 and 0.5, "multiscales" metadata: both lists of transformations apply."""
+    import zarr
+
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    group.create_array("0", shape=(2, 30, 40), dtype="u2", chunks=(1, 30, 40))
+    axes = [{"name": "z", "type": "space", "unit": "micrometer"}]
+    axes += [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    own = [
+        {"type": "scale", "scale": [3, 0.5, 0.25]},
+        {"type": "translation", "translation": [0, 10, 20]},
+    ]
+    common = [
+        {"type": "scale", "scale": [2, 2, 4]},
+        {"type": "translation", "translation": [7, 1, 2]},
+    ]
+    multiscale = {
+        "axes": axes,
+        "datasets": [{"path": "0", "coordinateTransformations": own}],
+        "coordinateTransformations": common,
+    }
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
+    image = open_image(tmp_path / "a.zarr", plane=1)
+    assert image.profile.grid is not None
+    assert image.profile.grid.size == (1.0, 1.0)
+    assert image.profile.grid.origin == (21.0, 82.0)
+    assert image.planes.axes[0].step == 6.0
+
+
 def test_group_without_an_image_names_its_parts(tmp_path: Path) -> None:
     import zarr
 

@@ -15,6 +15,7 @@ import rasterio
 import tifffile
 from PIL import Image as Pillow
 from PIL import ImageCms
+from rasterio.transform import from_origin
 
 import napari_restore as nr
 from napari_restore.errors import StackOfPlanes, UnreadableImage
@@ -170,6 +171,73 @@ def test_palettes_are_those_of_pillow(tmp_path: Path, transparency: Any) -> None
     np.testing.assert_array_equal(pixels_of(path), pillow(path, mode))
 
 
+@pytest.mark.parametrize("kind", ["8 bit", "16 bit", "alpha", "12 bit", "placed", "OME"])
+def test_a_tiff_whose_zero_is_white_starts_at_black(tmp_path: Path, kind: str) -> None:
+    """TIFF 6.0, PhotometricInterpretation 0: the largest value of the sample's bits is black."""
+    path, bits = tmp_path / "a.tif", {"16 bit": 16, "12 bit": 12, "placed": 16}.get(kind, 8)
+    grey = np.rint(scene()[..., 0] * (2**bits - 2)).astype(np.uint16 if bits > 8 else np.uint8)
+    grey[:5, :7] = 2**bits - 1
+    expected, hidden = (2**bits - 1 - grey)[..., None], np.zeros(grey.shape, bool)
+    if kind in ("12 bit", "placed"):
+        options: dict[str, Any] = {"NBITS": 12} if bits == 12 else {"nodata": 2**bits - 1}
+        if kind == "placed":
+            options |= {"crs": "EPSG:32633", "transform": from_origin(500000, 5000000, 10, 10)}
+            hidden[:5, :7] = True
+        size = {"height": 48, "width": 64, "count": 1, "dtype": "uint16"}
+        with rasterio.open(
+            path, "w", driver="GTiff", photometric="MINISWHITE", **size, **options
+        ) as file:
+            file.write(grey, 1)
+    elif kind == "alpha":
+        opaque = np.where(np.arange(64) < 9, 0, 255).astype(np.uint8)[None].repeat(48, axis=0)
+        options = {"planarconfig": "contig", "extrasamples": ["unassalpha"]}
+        tifffile.imwrite(path, np.dstack([grey, opaque]), photometric=0, metadata=None, **options)
+        expected, hidden = np.dstack([expected, opaque]), opaque == 0
+    else:
+        is_ome = kind == "OME"
+        tifffile.imwrite(path, grey, photometric=0, metadata={} if is_ome else None, ome=is_ome)
+    image, found = open_image(path), pixels_of(path)
+    assert found.dtype == grey.dtype and image.roles[0] in ("gray", None)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(image.read_valid((0, 0, 48, 64)), ~hidden)
+    write_image(tmp_path / "b.tif", Pixels((0, 0, 48, 64), image.read), like=image)
+    with rasterio.open(tmp_path / "b.tif") as file:
+        np.testing.assert_array_equal(file.read().transpose(1, 2, 0), expected)
+        np.testing.assert_array_equal(file.dataset_mask() == 0, hidden)
+        assert "MINISWHITE" not in file.tags(ns="IMAGE_STRUCTURE")
+        assert file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == ("12" if bits == 12 else None)
+
+
+@pytest.mark.parametrize("opacities", [bytes([0]), bytes([0, 255, 0]), bytes([90, 200])])
+def test_transparent_entries_of_a_palette_are_an_alpha_band(
+    tmp_path: Path, opacities: bytes
+) -> None:
+    path, out = tmp_path / "a.png", tmp_path / "b.png"
+    colours = Pillow.fromarray((scene() * 255).astype(np.uint8)).quantize(8)
+    colours.save(path, transparency=opacities)
+    image, expected = open_image(path), pillow(path, "RGBA")
+    np.testing.assert_array_equal(image.read_valid((0, 0, 48, 64)), expected[..., 3] != 0)
+    write_image(out, Pixels((0, 0, 48, 64), image.read), like=image)
+    np.testing.assert_array_equal(pillow(out, "RGBA"), expected)
+
+
+@pytest.mark.parametrize("largest", [100, 1023, 1000, 65535])
+def test_the_largest_value_of_a_pnm_is_white(tmp_path: Path, largest: int) -> None:
+    """https://netpbm.sourceforge.net/doc/pgm.html: "maxval" is white."""
+    path, out = tmp_path / "a.pgm", tmp_path / "b.png"
+    grey = np.rint(scene()[..., 0] * largest).astype(">u2" if largest > 255 else ">u1")
+    path.write_bytes(b"P5\n# made\n64 48\n%d\n" % largest + grey.tobytes())
+    image, full = open_image(path), 65535 if largest > 255 else 255
+    # GDAL says that it has a place, of what lies in memory.
+    assert image.georeference is None
+    write_image(out, Pixels((0, 0, 48, 64), image.read), like=image)
+    expected = np.rint(grey.astype(float) * full / largest)
+    np.testing.assert_array_equal(imagecodecs.imread(out), expected)
+    path.with_suffix(".wld").write_text("10\n0\n0\n-10\n500005\n4999995\n")
+    placed = open_image(path).georeference
+    assert placed is not None and placed.transform == (10, 0, 500000, 0, -10, 5000000)
+
+
 @pytest.mark.parametrize("layout", [{"tile": (32, 16)}, {"rowsperstrip": 7}])
 @pytest.mark.parametrize("deep", [False, True])
 def test_lab_becomes_srgb(tmp_path: Path, layout: dict[str, Any], deep: bool) -> None:
@@ -292,6 +360,14 @@ WIDE = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 """x and y of white and the primaries of Adobe RGB; sRGB's green is at 0.3, 0.6."""
 
 
+SRGB = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+
+
+def light_of(values: np.ndarray) -> np.ndarray:
+    """Light of values of sRGB, 0 … 1 (IEC 61966-2-1)."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
 def write_png_of(path: Path, exponent: float, places: tuple[float, ...], *more: bytes) -> Path:
     """Write `scene` as a PNG with gAMA, with cHRM where there are `places`, and empty chunks."""
     Pillow.fromarray((scene() * 255).astype(np.uint8)).save(path)
@@ -361,6 +437,45 @@ def test_a_gamma_of_srgb_or_none_is_no_profile(
     image = open_image(write_png_of(tmp_path / "a.png", exponent, places, *more))
     assert image.profile.icc is None
     assert image.working_space is None
+
+
+P3 = (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
+BT2020 = (0.3127, 0.329, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046)
+
+
+@pytest.mark.parametrize(
+    ("primaries", "curve", "places"), [(12, 13, P3), (9, 13, BT2020), (9, 8, BT2020)]
+)
+def test_code_points_of_a_png_become_a_profile(
+    tmp_path: Path, primaries: int, curve: int, places: tuple[float, ...]
+) -> None:
+    """PNG, third edition, 11.3.2.6: cICP, before gAMA; numbers and primaries of ITU-T H.273."""
+    path, out = tmp_path / "a.png", tmp_path / "b.png"
+    content = write_png_of(path, 1 / 1.8, WIDE).read_bytes()
+    path.write_bytes(with_chunk(content, b"cICP", bytes([primaries, curve, 0, 1])))
+    image = open_image(path)
+    write_image(out, Pixels((0, 0, 48, 64), image.read), like=image)
+    stored = pixels_of(path) / 255
+    light = stored if curve == 8 else light_of(stored)
+    light = (light @ xyz_of(places).T @ np.linalg.inv(xyz_of(WIDE[:2] + SRGB)).T).clip(0, 1)
+    wanted = np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255
+    with Pillow.open(path) as source, Pillow.open(out) as written:
+        source.info["icc_profile"] = written.info["icc_profile"]
+        np.testing.assert_allclose(srgb_of(source), wanted, atol=1.5)
+
+
+@pytest.mark.parametrize(
+    ("primaries", "curve", "noted"), [(1, 13, False), (9, 16, True), (9, 18, True)]
+)
+def test_code_points_without_a_profile(
+    tmp_path: Path, primaries: int, curve: int, noted: bool
+) -> None:
+    path = write_png_of(tmp_path / "a.png", 1 / 1.8, WIDE)
+    chunk = bytes([primaries, curve, 0, 1])
+    path.write_bytes(with_chunk(path.read_bytes(), b"cICP", chunk))
+    image = open_image(path)
+    assert image.profile.icc is None
+    assert any("HDR screen" in note for note in image.notes) is noted
 
 
 def test_planes_of_imagej_and_series_of_ome_are_told(tmp_path: Path) -> None:

@@ -111,6 +111,9 @@ def attribute(
     settings = Attribute(**part_of({**options, **own.names}, Attribute))
     plan_options = _plan_options(options)
     request = _request_of(image, model, box, polygon, settings, plan_options)
+    inside = request.target.box if request.target.output is None else request.target.output.box
+    if box is not None and inside != Region(*box):
+        emit(Note("The box reached beyond the image and was clipped to it."))
     # Only the path's tensors are reused by the next node: freeing those of planning saves memory.
     return_freed_memory()
 
@@ -400,6 +403,11 @@ def _target_of(
     shape = None if polygon is None else polygon_of(polygon)
     whole = Region(0, 0, int(image.height * ratio), int(image.width * ratio))
     if box is not None and shape is None:
+        if Region(*box).is_empty:
+            height, width = Region(*box).height, Region(*box).width
+            raise BadRegion(
+                f"The box is {width} × {height} pixels.", "Give it a width and a height."
+            )
         inside = Region(*box).intersect(whole)
     elif box is None and shape is not None:
         inside = shape.box.intersect(whole)

@@ -90,6 +90,8 @@ class PhotoTags:
     gamma: tuple[float, ...] = ()
     """Of a PNG, the exponent from light to values; then, where the file has them, x and y of white,
     red, green and blue. Empty where it has none or says that it is sRGB."""
+    code_points: tuple[int, int] | tuple[()] = ()
+    """Of a PNG (cICP), primaries and curve by their numbers in ITU-T H.273."""
     premultiplied: bool = False
     """Whether a TIFF has colours multiplied by alpha."""
     transparent: tuple[int, ...] = ()
@@ -313,7 +315,7 @@ def _walk_png(path: Path) -> PhotoTags:
 
 _PNG_CHUNKS = (
     b"IHDR", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"pHYs", b"tRNS", b"tEXt", b"iTXt", b"zTXt", b"gAMA",
-    b"cHRM", b"sRGB",
+    b"cHRM", b"sRGB", b"cICP",
 )  # fmt: skip
 
 
@@ -332,6 +334,8 @@ def _take_chunk(tags: PhotoTags, kind: bytes, data: bytes, colour_type: int) -> 
         # A unit of 1 is the metre, any other none.
         if unit == 1 and across and down:
             tags.resolution = across * 0.0254, down * 0.0254
+    elif kind == b"cICP" and len(data) == 4 and 2 not in data[:2]:  # 2 is "unspecified"
+        tags.code_points = data[0], data[1]
     elif kind == b"tRNS":
         # Of a palette it has opacities, which GDAL reads.
         colours = {0: 1, 2: 3}.get(colour_type, 0)

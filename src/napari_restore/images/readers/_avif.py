@@ -22,9 +22,10 @@ from napari_restore.images.files import (
     orientation_of,
     sidecar_xmp,
 )
-from napari_restore.images.readers._heif import COLOURS, FOR_HDR, HDR_CURVES
+from napari_restore.images.readers._heif import COLOURS
 from napari_restore.images.readers._jpeg import decoder_errors
 from napari_restore.images.readers._whole import WholeReader
+from napari_restore.images.values import FOR_HDR, HDR_CURVES, profile_of_code_points
 
 BRANDS = frozenset((b"avif", b"avis"))
 """Kinds of file (AV1 Image File Format) that AVIF photos name as their own."""
@@ -78,7 +79,8 @@ class AvifReader(WholeReader):
             driver="AVIF",
             colorinterp=colours,
             masks="alpha" if self.may_be_invalid else "none",
-            icc=info.get("icc_profile") or None,
+            icc=info.get("icc_profile")
+            or profile_of_code_points(coding.primaries, coding.curve, self.bands),
             exif=stored if stored != EXIF_HEADER else None,
             xmp=sidecar_xmp(path) or info.get("xmp") or None,
             orientation=orientation_of(exif),
@@ -114,8 +116,9 @@ class _Coding(NamedTuple):
     """What the file says of the values of its main picture."""
 
     bits: int = 8
-    curve: int | None = None
-    """From light to values, by its number in ITU-T H.273."""
+    primaries: int = 2
+    curve: int = 2
+    """From light to values; both by their numbers in ITU-T H.273, where 2 is "unspecified"."""
 
 
 def _coding_of(path: Path) -> _Coding:
@@ -130,7 +133,8 @@ def _coding_of(path: Path) -> _Coding:
                     # Said of every picture; "pixi" may be missing, but is all that a grid of pictures has.
                     found = found._replace(bits=12 if data[2] & TWELVE else 10)
                 elif kind == b"colr" and data[:4] == b"nclx":
-                    found = found._replace(curve=struct.unpack_from(">H", data, 6)[0])
+                    primaries, curve = struct.unpack_from(">HH", data, 4)
+                    found = found._replace(primaries=primaries, curve=curve)
         except (struct.error, ValueError, IndexError):  # the decoder says what is wrong
             return _Coding()
     return found if found.bits in (10, 12) else found._replace(bits=8)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import (
     STREAMED_BYTES,
+    WHITE_ZERO,
     Reader,
     block_level,
     check_dtype,
@@ -45,7 +46,13 @@ from napari_restore.images.files import (
     truncated,
 )
 from napari_restore.images.readers import _gdal_description as description
-from napari_restore.images.values import cmyk_to_rgb, palette_table, straightened
+from napari_restore.images.values import (
+    FOR_HDR,
+    HDR_CURVES,
+    cmyk_to_rgb,
+    palette_table,
+    straightened,
+)
 
 Array = npt.NDArray[Any]
 
@@ -127,6 +134,7 @@ class GdalReader(Reader):
     def _start(self) -> None:
         self._table: Array | None = None
         self._spread: Array | None = None
+        self._white: int | None = None
         self._transparent: Array | None = None
         self._rows: Any = None
         self._rows_lock = threading.Lock()
@@ -159,6 +167,8 @@ class GdalReader(Reader):
         frames = dataset.count if description.bands_of(dataset) < dataset.count else 1
         if dataset.driver in description.GIF:
             self.notes.append("It is a GIF, which has 256 colours at most: prefer the original.")
+        if self.photo.code_points[1:] in [(curve,) for curve in HDR_CURVES]:
+            self.notes.append(FOR_HDR)
         self.notes += first_of(max(self.photo.pictures, frames))
         self.notes += description.notes_on_place(dataset, self.georeference)
         self.profile = description.profile_of(
@@ -166,7 +176,9 @@ class GdalReader(Reader):
         )
         bits = description.bits_of(dataset)
         if bits and self.georeference is None and self.dtype == np.uint8 and self._table is None:
-            self._to_full_range(bits)
+            self._to_full_range(2**bits - 1)
+        if dataset.driver == "PNM":
+            self._take_largest(description.largest_of_pnm(head_of(Path(self._path))))
         self._describe_levels(dataset)
         if self.profile.premultiplied:
             self.notes.append("Its colours are multiplied by alpha: they were divided by it.")
@@ -201,6 +213,9 @@ class GdalReader(Reader):
             self.bands, names = 1, ["gray"]
         elif self._stored_bands == 1 and names[0] == "palette" and self._codes:
             self.bands, names = 1, ["gray"]
+        elif description.is_white_zero(dataset) and not self._codes:
+            self.bands, names = self._stored_bands, ["gray", *names[1:]]
+            self._take_white_zero(dataset)
         elif self._stored_bands == 1 and names[0] == "palette":
             self._expand_palette(dataset)
             names = {1: ["gray"], 3: ["red", "green", "blue"]}.get(
@@ -228,6 +243,16 @@ class GdalReader(Reader):
         self.notes.append(f"The palette was expanded to {self.bands} band(s).")
         colours = set(dataset.colormap(1).values())
         self.shows_classes = self.georeference is not None and len(colours) < PHOTO_COLOURS
+        nodata = self._nodata[0] if self._kind != "mask" else None
+        if self.bands == 4 and (nodata is None or self._table[int(nodata), 3] == 0):
+            self._nodata, self._kind = (), "alpha"
+        elif nodata is not None:
+            self._kind = "mask"
+
+    def _take_white_zero(self, dataset: Any) -> None:
+        """Count the first band from black; nodata, a stored value, becomes GDAL's mask."""
+        self._white = 2 ** (description.bits_of(dataset) or 8 * self.dtype.itemsize) - 1
+        self.notes.append(WHITE_ZERO)
         if self._kind in ("nodata", "bands"):
             self._kind = "mask"
 
@@ -244,11 +269,19 @@ class GdalReader(Reader):
         self.bands += 1
         self._nodata, self._kind = (), "alpha"
 
-    def _to_full_range(self, bits: int) -> None:
-        """Spread the values of a picture with fewer bits over those of its type."""
-        largest = 2**bits - 1
-        steps = np.arange(256).clip(0, largest) * 255 / largest
-        self._spread = np.rint(steps).astype(np.uint8)
+    def _take_largest(self, largest: int | None) -> None:
+        """Take the value of a PNM that is white: as bits from 9 on, others are spread."""
+        full = int(np.iinfo(self.dtype).max)
+        if largest and 256 < largest + 1 < full and largest & (largest + 1) == 0:
+            self.profile = replace(self.profile, bits=largest.bit_length())
+        elif largest and largest < full:
+            self._to_full_range(largest)
+
+    def _to_full_range(self, largest: int) -> None:
+        """Spread the values 0 … `largest` of a picture over those of its type."""
+        full = int(np.iinfo(self.dtype).max)
+        steps = np.arange(full + 1).clip(0, largest) * full / largest
+        self._spread = np.rint(steps).astype(self.dtype)
         self.profile = replace(self.profile, bits=None)
 
     def _describe_levels(self, dataset: Any) -> None:
@@ -313,6 +346,9 @@ class GdalReader(Reader):
         if self._table is not None:
             return np.ascontiguousarray(self._table[stored[..., 0]])
         shown = cmyk_to_rgb(stored) if self._cmyk else stored
+        if self._white is not None:
+            shown = shown.copy()
+            shown[..., 0] = self._white - shown[..., 0]
         if self._spread is not None:
             shown = self._spread[shown]
         if self.profile.premultiplied and self.alpha is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ from napari_restore.images.values import (
     is_level2,
     is_named_light,
     is_reflectance_product,
+    profile_of_code_points,
     profile_of_gamma,
 )
 
@@ -96,9 +99,8 @@ def georeference_of(dataset: Any) -> Georeference | None:
     crs = dataset.crs
     gcps, gcps_crs = dataset.gcps
     rpcs = tags_of(dataset, ns="RPC") or None
-    six = tuple(dataset.transform)[:6]
-    finite = all(math.isfinite(value) for value in six)
-    transform: Transform | None = None if six == IDENTITY or not finite else six
+    six = _six(dataset)
+    transform: Transform | None = None if six == IDENTITY or not _has_area(six) else six
     if transform is None and crs is not None and not gcps and not rpcs:
         transform = IDENTITY
     if crs is None and transform is None and not gcps and not rpcs:
@@ -116,11 +118,30 @@ def georeference_of(dataset: Any) -> Georeference | None:
     )
 
 
+def _six(dataset: Any) -> Transform:
+    """Return the numbers of the transform.
+
+    Of a PNM without a world file GDAL gives what happens to be in memory.
+    """
+    if dataset.driver == "PNM":
+        path = Path(dataset.name)
+        if not any(path.with_suffix(suffix).is_file() for suffix in (".wld", ".WLD")):
+            return IDENTITY
+    return tuple(dataset.transform)[:6]
+
+
+def _has_area(six: Transform) -> bool:
+    area = six[0] * six[4] - six[1] * six[3]
+    return all(math.isfinite(value) for value in (*six, area)) and area != 0
+
+
 def notes_on_place(dataset: Any, georeference: Georeference | None) -> list[str]:
     """Return what the user should know of the georeference."""
     notes = []
-    if not np.isfinite(tuple(dataset.transform)).all():
-        notes.append("Its transform is not finite and was ignored: it has no place.")
+    if not _has_area(_six(dataset)):
+        notes.append(
+            "Its transform is not finite, or gives pixels no area, and was ignored: it has no place."
+        )
     if georeference and not georeference.is_placed and georeference.gcps:
         notes.append("The image is located by ground control points only.")
     return notes
@@ -132,6 +153,14 @@ def bits_of(dataset: Any) -> int | None:
         return None
     bits = tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS", "")
     return int(bits) if bits.isdigit() else None
+
+
+def largest_of_pnm(head: bytes) -> int | None:
+    """Return the value that is white in a PGM or PPM ("maxval"); None where its header has none."""
+    found = re.match(
+        rb"P[56](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d{1,5})\s", head
+    )
+    return int(found[1]) if found else None
 
 
 def bands_of(dataset: Any) -> int:
@@ -147,6 +176,18 @@ def is_bitmap(dataset: Any) -> bool:
         return True
     colours = dataset.colormap(1)
     return [colours.get(i) for i in (0, 1)] == [(0, 0, 0, 255), (255, 255, 255, 255)]
+
+
+def is_white_zero(dataset: Any) -> bool:
+    """Return whether 0 is white and the largest value black, in 8 bits or more (TIFF 6.0: WhiteIsZero).
+
+    GDAL gives the stored values, and a palette of 8 bits; of fewer bits that palette has all of them.
+    """
+    return (
+        "MINISWHITE" in tags_of(dataset, ns="IMAGE_STRUCTURE")
+        and str(dataset.dtypes[0]) in ("uint8", "uint16", "uint32")
+        and (bits_of(dataset) or 8) >= 8
+    )
 
 
 def was_cmyk(dataset: Any) -> bool:
@@ -169,7 +210,8 @@ def profile_of(
     """
     tags = _tags(dataset)
     palette = dataset.colorinterp[0].name == "palette" and not is_bitmap(dataset)
-    expanded = len(names) != dataset.count or palette
+    white_zero = is_white_zero(dataset)
+    expanded = len(names) != dataset.count or palette or white_zero
     structure = tags_of(dataset, ns="IMAGE_STRUCTURE")
     creation = _creation(dataset)
     photometric = structure.get("SOURCE_COLOR_SPACE") or creation.get("photometric")
@@ -187,7 +229,10 @@ def profile_of(
             "band_tags": tuple(_tags(dataset, band) for band in dataset.indexes),
             "wavelengths": tuple(_wavelength(dataset, band) for band in dataset.indexes),
         }
-    icc = photo.icc or (profile_of_gamma(photo.gamma, len(names)) if photo.gamma else None)
+    if photo.code_points:  # PNG, third edition: before all others
+        icc = profile_of_code_points(*photo.code_points, len(names))
+    else:
+        icc = photo.icc or (profile_of_gamma(photo.gamma, len(names)) if photo.gamma else None)
     placed = georeference is not None
     name = str(dataset.name)
     grid = None if placed else _grid(tags.get("", {}))
@@ -213,7 +258,7 @@ def profile_of(
         block=tuple(dataset.block_shapes[0]),
         interleave=_lower(dataset.interleaving),
         photometric=str(photometric).lower() if photometric else None,
-        bits=None if expanded else bits_of(dataset),
+        bits=None if expanded and not white_zero else bits_of(dataset),
         is_display=dataset.driver in PHOTO_DRIVERS and not placed and bool(icc or photo.exif),
         is_reflectance=is_reflectance_product(name, tags)
         or is_level2(name, per_band["descriptions"]),

@@ -19,6 +19,7 @@ from napari_restore.images.files import (
     upright_xmp,
 )
 from napari_restore.images.readers._whole import WholeReader
+from napari_restore.images.values import FOR_HDR, HDR_CURVES, profile_of_code_points
 
 BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1".split())
 """Kinds of file (ISO/IEC 23008-12) that HEIF photos name as their own."""
@@ -29,9 +30,6 @@ COLOURS = {
     3: ("red", "green", "blue"),
     4: ("red", "green", "blue", "alpha"),
 }
-HDR_CURVES = (16, 18)
-"""PQ and hybrid log-gamma, by their numbers in ITU-T H.273."""
-FOR_HDR = "Its values are for an HDR screen (PQ or HLG), and are taken as sRGB."
 
 
 class HeifReader(WholeReader):
@@ -61,20 +59,23 @@ class HeifReader(WholeReader):
         if len(photo) > 1:
             self.notes.append(f"It contains {len(photo)} pictures: the main one is used.")
         colours = COLOURS[self.bands]
+        said = info.get("nclx_profile")
+        said = said if isinstance(said, dict) else {}
+        curve = said.get("transfer_characteristics", 2)
+        named = profile_of_code_points(said.get("color_primaries", 2), curve, self.bands)
+        if curve in HDR_CURVES:
+            self.notes.append(FOR_HDR)
         self.may_be_invalid = "alpha" in colours
         self.profile = Profile(
             driver="HEIF",
             colorinterp=colours,
             masks="alpha" if self.may_be_invalid else "none",
-            icc=info.get("icc_profile") or None,
+            icc=info.get("icc_profile") or named,
             # The decoder turns the picture by the file's own boxes; the tag is only a copy of them.
             exif=upright_exif(exif if info.get("exif") else None),
             xmp=sidecar_xmp(path) or upright_xmp(info.get("xmp") or None),
             is_display=True,
         )
-        curve = info.get("nclx_profile")
-        if isinstance(curve, dict) and curve.get("transfer_characteristics") in HDR_CURVES:
-            self.notes.append(FOR_HDR)
 
     def _decode(self) -> npt.NDArray[Any]:
         try:

@@ -14,7 +14,14 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._planes import Planes
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import Reader, block_level, check_dtype, first_of, strip_level
+from napari_restore.images._reader import (
+    WHITE_ZERO,
+    Reader,
+    block_level,
+    check_dtype,
+    first_of,
+    strip_level,
+)
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.files import (
     GDAL_METADATA,
@@ -50,6 +57,7 @@ class OmeTiffReader(Reader):
         _check_files(path, check_whole(path).tags.get(IMAGE_DESCRIPTION, b""))
         self._opened: _Opened | None = None
         self._lock = threading.Lock()
+        self._white: int | None = None
         try:
             opened = self._open()
         except Exception as error:  # tifffile raises many kinds
@@ -65,6 +73,11 @@ class OmeTiffReader(Reader):
         self.bands = self._axes.bands
         self.dtype = check_dtype(series.dtype, path.name)
         page = series.keyframe
+        if (
+            page.photometric == 0 and page.samplesperpixel == 1 and series.dtype.kind == "u"
+        ):  # TIFF 6.0: WhiteIsZero
+            self._white = 2**page.bitspersample - 1
+            self.notes.append(WHITE_ZERO)
         blocks = [self._axes.chunk(array.chunks) for array in arrays]
         sizes = [self._axes.size(array.shape) for array in arrays]
         if page.is_tiled:
@@ -113,11 +126,12 @@ class OmeTiffReader(Reader):
 
     def _read(self, level: int, box: Box) -> Array:
         try:
-            return self._axes.read(self._open().arrays[level], box, self.dtype, self.plane)
+            stored = self._axes.read(self._open().arrays[level], box, self.dtype, self.plane)
         except Exception as error:  # a codec's or tifffile's own
             raise UnreadableImage(
                 f"{self.path.name} cannot be read: {error}.", "Check the file, or copy it again."
             ) from error
+        return stored if self._white is None else self._white - stored
 
     def close(self) -> None:
         with self._lock:

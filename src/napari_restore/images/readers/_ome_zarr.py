@@ -185,30 +185,47 @@ def _grid(attributes: Mapping[str, Any]) -> PhysicalGrid | None:
     """Return the size and place of level 0 as the multiscale image has them."""
     try:
         multiscale = attributes["multiscales"][0]
-        steps = multiscale["datasets"][0]["coordinateTransformations"]
-        scale = next(step["scale"] for step in steps if step["type"] == "scale")
-        shift = next((s["translation"] for s in steps if s["type"] == "translation"), None)
+        scale, shift = _placed(multiscale)
         names = [axis["name"] for axis in multiscale["axes"]]
         y, x = names.index("y"), names.index("x")
         unit = unit_named(multiscale["axes"][x].get("unit")) or ""
-        origin = (0.0, 0.0) if shift is None else (float(shift[y]), float(shift[x]))
-        grid = PhysicalGrid((float(scale[y]), float(scale[x])), unit, origin)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, StopIteration):
+        grid = PhysicalGrid((scale[y], scale[x]), unit, (shift[y], shift[x]))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return None
     return grid if min(grid.size) > 0 and grid != NO_GRID else None
+
+
+def _placed(multiscale: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    """Return step and origin of each axis at level 0.
+
+    The transformations of the level come first, then those of all levels (OME-NGFF, "multiscales").
+    Raises `KeyError`, `IndexError`, `TypeError`, `ValueError` where they are not as the standard has them.
+    """
+    count = len(multiscale["axes"])
+    scale, shift, known = [1.0] * count, [0.0] * count, False
+    own = multiscale["datasets"][0].get("coordinateTransformations", ())
+    for step in (*own, *multiscale.get("coordinateTransformations", ())):
+        if step["type"] == "scale":
+            factors, known = [float(value) for value in step["scale"]], True
+            scale = [a * b for a, b in zip(scale, factors, strict=True)]
+            shift = [a * b for a, b in zip(shift, factors, strict=True)]
+        elif step["type"] == "translation":
+            shift = [a + float(b) for a, b in zip(shift, step["translation"], strict=True)]
+    if not known:
+        raise ValueError("no scale")
+    return scale, shift
 
 
 def _measured(planes: Planes, attributes: Mapping[str, Any]) -> Planes:
     """Return planes with the distances of their axes in the multiscale image."""
     try:
         multiscale = attributes["multiscales"][0]
-        steps = multiscale["datasets"][0]["coordinateTransformations"]
-        scale = next(step["scale"] for step in steps if step["type"] == "scale")
+        scale, _ = _placed(multiscale)
         known = {
-            str(axis["name"]).lower(): (float(step), str(axis.get("unit") or ""))
+            str(axis["name"]).lower(): (step, str(axis.get("unit") or ""))
             for axis, step in zip(multiscale["axes"], scale, strict=True)
         }
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, StopIteration):
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return planes
     axes = tuple(
         axis._replace(step=known[axis.name][0], unit=known[axis.name][1])

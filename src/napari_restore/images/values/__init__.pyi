@@ -40,11 +40,14 @@ from ._validity import (
     widened,
 )
 from ._working_space import (
+    FOR_HDR,
+    HDR_CURVES,
     NAMED_PROFILES,
     WorkingSpace,
     converted,
     is_srgb,
     named_profile,
+    profile_of_code_points,
     profile_of_gamma,
     srgb_profile,
     usable_profile,
@@ -53,6 +56,8 @@ from ._working_space import (
 
 __all__ = [
     "AUXILIARY",
+    "FOR_HDR",
+    "HDR_CURVES",
     "KERNEL",
     "LIGHT",
     "NAMED_PROFILES",
@@ -100,6 +105,7 @@ __all__ = [
     "palette_table",
     "parse_bands",
     "product_of",
+    "profile_of_code_points",
     "profile_of_gamma",
     "role_of_description",
     "sensor_of",

@@ -242,8 +242,21 @@ def srgb_profile(bands: int = 3) -> bytes:
 
 NAMED_PROFILES = ("sRGB", "adobe-rgb", "display-p3")
 """Of colours that a file can be written in, by name."""
-_P3 = (0.68, 0.32, 1.0, 0.265, 0.69, 1.0, 0.15, 0.06, 1.0)
-"""x, y and Y of the primaries of Display P3; its white and curve are those of sRGB."""
+_P3 = (*_CHROMATICITIES[:2], 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
+"""x and y of white and primaries of Display P3; its curve is that of sRGB."""
+_PLACES = {
+    1: _CHROMATICITIES,
+    9: (*_CHROMATICITIES[:2], 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
+    12: _P3,
+}
+"""x and y of white, red, green and blue by the number of primaries in ITU-T H.273."""
+_EXPONENTS = {4: 2.2, 5: 2.8, 8: 1.0}
+"""From values to light, by the number of a curve there that is a power."""
+_LIKE_SRGB = (1, 6, 13, 14, 15)
+"""Numbers of the curve of sRGB, and of those of video, which screens show as that."""
+HDR_CURVES = (16, 18)
+"""Numbers of PQ and hybrid log-gamma."""
+FOR_HDR = "Its values are for an HDR screen (PQ or HLG), and are taken as sRGB."
 
 
 @cache
@@ -255,19 +268,45 @@ def named_profile(name: str) -> bytes:
         return srgb_profile()
     if name == "adobe-rgb":
         return _undated(bytes(imagecodecs.cms_profile("adobergb")))
-    white = [*_CHROMATICITIES[:2], 1.0]
-    other = bytes(imagecodecs.cms_profile("rgb", whitepoint=white, primaries=list(_P3), gamma=2.2))
+    return _with_primaries(_P3, "Display P3")
+
+
+def _with_primaries(places: tuple[float, ...], name: str) -> bytes:
+    """Return the ICC profile of sRGB with other primaries, see `_PLACES`."""
+    import imagecodecs
+
+    (white, *primaries) = np.reshape(places, (4, 2)).tolist()
+    wanted = [value for place in primaries for value in (*place, 1.0)]
+    other = bytes(
+        imagecodecs.cms_profile("rgb", whitepoint=[*white, 1.0], primaries=wanted, gamma=2.2)
+    )
     made, sources = bytearray(srgb_profile()), tag_places(other)
-    places = tag_places(bytes(made))
+    tags = tag_places(bytes(made))
     for tag in ("rXYZ", "gXYZ", "bXYZ"):
-        (start, size), (source, _) = places[tag], sources[tag]
+        (start, size), (source, _) = tags[tag], sources[tag]
         made[start : start + size] = other[source : source + size]
     # One text in UTF-16: its bytes, and where they begin.
-    start, text = places["desc"][0], "Display P3".encode("utf-16-be")
+    start, text = tags["desc"][0], name.encode("utf-16-be")
     (place,) = struct.unpack_from(">I", made, start + 24)
     struct.pack_into(">I", made, start + 20, len(text))
     made[start + place : start + place + len(text)] = text
     return bytes(made)
+
+
+@cache
+def profile_of_code_points(primaries: int, curve: int, bands: int) -> bytes | None:
+    """Return the ICC profile of colours named by numbers (ITU-T H.273; "cICP", "nclx").
+
+    None where it is that of sRGB, or the numbers name none: 2 is "unspecified".
+    """
+    places = _PLACES.get(primaries)
+    if places is None:
+        return None
+    if exponent := _EXPONENTS.get(curve):
+        return profile_of_gamma((1 / exponent, *places), bands)
+    if curve not in _LIKE_SRGB or bands < 3 or primaries == 1:
+        return None
+    return _with_primaries(places, "Display P3" if places is _P3 else "BT.2020, curve of sRGB")
 
 
 def usable_profile(icc: bytes) -> bool:
