@@ -84,12 +84,11 @@ def serialised_task(plan: Plan) -> dict[str, Any] | None:
 
     image = plan.image.given
     is_copy = isinstance((image.way or {}).get("array"), str)
-    is_planned_elsewhere = isinstance(plan.model, DescribedModel)
-    elsewhere = is_copy or is_planned_elsewhere
-    task = _task(plan, image.spec_elsewhere() if elsewhere else image.spec)
+    is_elsewhere = is_copy or isinstance(plan.model, DescribedModel)
+    task = _task(plan, image.spec_elsewhere() if is_elsewhere else image.spec)
     if task is None:
         return None
-    if is_planned_elsewhere:
+    if isinstance(plan.model, DescribedModel):
         identity = plan.model.identity
     else:
         from napari_restore.models import identity_of
