@@ -137,8 +137,14 @@ class DerivedImages(ImageBase):
     def spec_elsewhere(self) -> dict[str, Any] | None:
         """Return what opens the image in another process of this computer, while this one has it.
 
-        Its `spec`; of an array in memory that of a copy in a temporary folder, which the first call
-        writes; None where the array has a georeference, nodata or names of bands. Raises `OSError`.
+        Of an array in memory the first call writes a copy to a temporary folder. Raises `OSError`
+        where there is no room for it.
+
+        Returns
+        -------
+        dict or None
+            `spec`, or for an array in memory what `from_spec` opens the copy by; None where the array
+            has a georeference, nodata or names of bands.
         """
         array = None if self.way is None else self.way.get("array")
         if isinstance(array, ArrayReader):
