@@ -27,6 +27,7 @@ from napari_restore.engine.executors import _child
 from napari_restore.errors import Cancelled, InputError
 from napari_restore.images import Image
 from napari_restore.models import DescribedModel
+from napari_restore.plugin.runs import _environment_controller
 from napari_restore.plugin.state import (
     PYTHON,
     Area,
@@ -53,6 +54,12 @@ def other(monkeypatch: pytest.MonkeyPatch, start_forked_worker: Any) -> list[str
 
     monkeypatch.setattr(_child, "start_apart", start)
     return asked
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A choice would stay in the napari of whoever runs the tests, and in that of every later test."""
+    monkeypatch.setattr(_environment_controller, "keep_python", lambda python: None)
 
 
 @pytest.fixture
