@@ -18,9 +18,10 @@ import zlib
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load, save
 
-from napari_restore.models import pack, pack_metadata, read_state, sha256_of_file
+from napari_restore.models import named_bases, pack, pack_metadata, read_state, sha256_of_file
 
 SHIPPED = Path(__file__).parents[1] / "src/napari_restore/models/weights"
 
@@ -47,7 +48,15 @@ def ship(
 
 
 def ship_as_stored(source: Path, target: Path, bases: dict[str, Path]) -> None:
-    """Write the stored tensors of `source`, a packed file, to `target`, which names `bases`."""
+    """Write the stored tensors of `source`, a packed file, to `target`, which names `bases`.
+
+    They are the bases that `source` names, and the tensors left out are theirs.
+    """
+    with safe_open(source, framework="pt") as file:
+        known = named_bases(file.metadata(), source.name)
+    asked = {prefix: base.name for prefix, base in bases.items()}
+    if known != asked:
+        raise SystemExit(f"{source.name} has the bases {known}, not {asked}: name those by --base")
     stored = load(source.read_bytes())  # a mapped file would change below it
     target.write_bytes(save(stored, pack_metadata(bases, sha256_of_file)))
     made = load(target.read_bytes())

@@ -23,6 +23,7 @@ DISTRIBUTIONS = {
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "napari_builtins": "napari",
+    "npe2": "napari",  # its registry of plugins
     "pydantic_core": "pydantic",  # which pins its version
 }
 """Names of import that are not those of their distribution."""

@@ -187,9 +187,8 @@ import json, pathlib, sys, time
 arguments = sys.argv[1:]
 with open({log!r}, "a") as log:
     log.write(json.dumps(arguments) + "\\n")
-folder = pathlib.Path({folder!r})
 if arguments[0] == "venv":
-    folder.mkdir(parents=True)
+    (pathlib.Path(arguments[-1]) / "pyvenv.cfg").touch()
     print("Creating virtual environment", flush=True)
 else:
     print("Downloading torch (800.0MiB)", flush=True)
@@ -207,8 +206,8 @@ def fake_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         programs, folder = tmp_path / "bin", tmp_path / "data" / "made"
         programs.mkdir()
         file = programs / "uv"
-        named = {"python": sys.executable, "log": str(tmp_path / "log"), "folder": str(folder)}
-        file.write_text(FAKE.format(**named, then=then))
+        log = str(tmp_path / "log")
+        file.write_text(FAKE.format(python=sys.executable, log=log, then=then))
         file.chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
         return folder
@@ -253,20 +252,56 @@ def test_making_is_cancelled_and_failures_leave_nothing(
 
 
 @posix
-@pytest.mark.parametrize("is_killed", [False, True])
-def test_a_failure_keeps_the_earlier_one(
-    fake_uv: Callable[[str], Path], tmp_path: Path, is_killed: bool
-) -> None:
+def test_a_failure_keeps_the_earlier_one(fake_uv: Callable[[str], Path]) -> None:
     folder = fake_uv("    sys.exit('no space left')")
-    kept = folder.with_name(f"{folder.name}.earlier") if is_killed else folder
-    kept.mkdir(parents=True)
-    (kept / "mine").touch()
-    if is_killed:
-        folder.mkdir()
+    folder.mkdir(parents=True)
+    (folder / "mine").touch()
     with pytest.raises(ResourceError, match="no space left"):
         api.make_environment(lambda text: None, None, folder)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     assert (folder / "mine").exists()
+
+
+@posix
+def test_one_is_made_beside_what_is_in_use_which_goes_later(
+    fake_uv: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows renames no folder in which a file is open: that of a running Python, say."""
+    first = fake_uv("")
+    monkeypatch.setattr(_environments, "check_environment", lambda python, stop: python)
+    in_use = {first}
+    rename = Path.rename
+
+    def like_windows(self: Path, target: Path) -> Path:
+        if self in in_use:
+            raise PermissionError(13, "The process cannot access the file", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", like_windows)
+
+    def make() -> Path:
+        made: Any = api.make_environment(lambda text: None, folder=first)
+        return Path(made).parents[1]
+
+    def there() -> set[str]:
+        return {path.name for path in first.parent.iterdir()}
+
+    assert make() == first
+    (first / "file").touch()
+    # A user's own, what a kill left, and one of a version that renamed the folder aside.
+    for name in ("made-mine", "made-7", "made.earlier"):
+        (first.parent / name).mkdir()
+    second = make()
+    assert second.name == "made-2"
+    api.remove_earlier_environments(str(second / "bin" / "python"), first)
+    assert there() == {"made", "made-2", "made-mine"} and (first / "file").exists()
+    in_use.clear()
+    api.remove_earlier_environments(str(second / "bin" / "python"), first)
+    assert there() == {"made-2", "made-mine"}
+    assert make() == first
+    # The one in use is another: what was made may be another window's.
+    api.remove_earlier_environments("/another/bin/python", first)
+    assert there() == {"made", "made-2", "made-mine"}
 
 
 def test_no_variable_leads_another_environment_to_this_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -124,6 +126,52 @@ def test_a_later_form_is_refused(tmp_path: Path) -> None:
     save_file({"w": torch.ones(2)}, path, {PACKED: "2"})
     with pytest.raises(BadModel, match=r"own\.safetensors is packed .* '2'\. Use a newer version"):
         read_state(path)
+
+
+@pytest.mark.parametrize("name", ["low.w", "high.w", "scale.w"])
+def test_a_name_of_a_part_is_refused_before_it_is_packed(name: str) -> None:
+    with pytest.raises(BadModel, match=rf"A tensor is named {name}"):
+        pack({name: STATE["a.bias"]})
+
+
+@pytest.fixture
+def script() -> dict[str, Any]:
+    """What `scripts/ship_weights.py` defines."""
+    return runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "ship_weights.py"))
+
+
+def test_stored_tensors_are_shipped_again_with_the_present_base(
+    tmp_path: Path, script: dict[str, Any]
+) -> None:
+    base = write(tmp_path / "base.safetensors", pack({"w": STATE["a.weight"]}))
+    own = write(tmp_path / "own.safetensors", pack({"v": STATE["a.bias"]}), {"first.": base})
+    write(base, pack({"w": STATE["a.weight"] + 1}))
+    script["ship_as_stored"](own, own, {"first.": base})
+    read = read_state(own)
+    assert torch.equal(read["v"], STATE["a.bias"])
+    assert torch.equal(read["first.w"], STATE["a.weight"] + 1)
+
+
+@pytest.mark.parametrize("given", [{}, {"second.": "base"}, {"first.": "other"}])
+def test_stored_tensors_keep_the_bases_they_were_written_for(
+    tmp_path: Path, script: dict[str, Any], given: dict[str, str]
+) -> None:
+    base = write(tmp_path / "base.safetensors", pack({"w": STATE["a.weight"]}))
+    write(tmp_path / "other.safetensors", pack({"w": STATE["a.weight"]}))
+    own = write(tmp_path / "own.safetensors", pack({"v": STATE["a.bias"]}), {"first.": base})
+    before = own.read_bytes()
+    bases = {prefix: tmp_path / f"{name}.safetensors" for prefix, name in given.items()}
+    with pytest.raises(SystemExit, match=r"has the bases .*'base\.safetensors'"):
+        script["ship_as_stored"](own, own, bases)
+    assert own.read_bytes() == before
+
+
+def test_stored_tensors_are_those_of_a_packed_file(tmp_path: Path, script: dict[str, Any]) -> None:
+    plain, target = tmp_path / "plain.safetensors", tmp_path / "target.safetensors"
+    save_file(STATE, plain)
+    with pytest.raises(BadModel, match=r"plain\.safetensors is not packed"):
+        script["ship_as_stored"](plain, target, {})
+    assert not target.exists()
 
 
 LOW = torch.zeros(2, 3, dtype=torch.uint8)

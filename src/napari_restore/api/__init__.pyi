@@ -45,7 +45,12 @@ from ._cache import (
 )
 from ._cluster import connect
 from ._command_line import EXPORT_OPTIONS
-from ._environments import Environment, check_environment, make_environment
+from ._environments import (
+    Environment,
+    check_environment,
+    make_environment,
+    remove_earlier_environments,
+)
 from ._fusion import (
     FUSION_MODEL,
     bracket_notes,
@@ -264,6 +269,7 @@ __all__ = [
     "portable_task",
     "queries_of",
     "read_record_file",
+    "remove_earlier_environments",
     "repeat_attention",
     "repeat_attribution",
     "repeat_of",

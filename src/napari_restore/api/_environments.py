@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -134,7 +137,7 @@ def _said_by(python: str, stop: threading.Event | None) -> dict[str, Any]:
 
 
 def environment_folder() -> Path:
-    """Return the folder of the environment that `make_environment` makes."""
+    """Return the folder of the first environment that `make_environment` makes; later ones have numbers."""
     import platformdirs
 
     return Path(platformdirs.user_data_dir(PACKAGE, appauthor=False)) / "environment"
@@ -145,9 +148,11 @@ def make_environment(
 ) -> Environment:
     """Make an environment with torch and this version of napari-restore by uv; takes minutes.
 
-    `emit` is called with what is being done. An earlier one in `folder`, by default
-    `environment_folder`, is replaced; after `stop` or a failure it is there again. Raises
-    `ResourceError`, `InputError` where what was made does not run, and `Cancelled` once `stop` is set.
+    `emit` is called with what is being done. It lies in `folder`, by default `environment_folder`, or
+    where that is taken beside it, as scripts of an environment name its folder and Windows renames none
+    that is in use. An earlier one stays, in use or not, until `remove_earlier_environments`. After `stop`
+    or a failure nothing is left of the new one. Raises `ResourceError`, `InputError` where what was made
+    does not run, and `Cancelled` once `stop` is set.
     """
     uv = uv_program()
     if uv is None:
@@ -155,41 +160,64 @@ def make_environment(
             "uv, which makes environments, is not installed.",
             "Install it (pip install uv), or choose an environment that you have made.",
         )
-    folder = environment_folder() if folder is None else folder
-    # Scripts of an environment name its folder: the new one cannot be made beside it.
-    earlier = folder.with_name(f"{folder.name}.earlier")
-    python, is_begun = str(folder / _names()[0]), False
+    first = environment_folder() if folder is None else folder
+    emit("Making a folder …")
     try:
-        emit("Making a folder …")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # After a kill the earlier one is still aside, and what lies in the folder is unfinished.
-        _take_back(folder, earlier)
-        if folder.exists():
-            folder.rename(earlier)
-        is_begun = True
+        folder = _new_folder(first)
+    except OSError as error:
+        raise ResourceError(
+            f"{first.parent} cannot be written: {error.strerror or error}.",
+            "Free space there, or choose an environment that you have made.",
+        ) from error
+    python = str(folder / _names()[0])
+    try:
         _uv([uv, "venv", "--no-config", "--python", sys.executable, str(folder)], emit, stop)
         install = [uv, "pip", "install", "--python", python, *_requirement()]
         _uv(install, emit, stop)
         emit("Checking …")
-        made = check_environment(python, stop)
-        shutil.rmtree(earlier, ignore_errors=True)
-        return made
-    except BaseException as error:
-        if is_begun:
-            shutil.rmtree(folder, ignore_errors=True)
-            _take_back(folder, earlier)
-        if isinstance(error, OSError):
-            raise ResourceError(
-                f"{folder} cannot be written: {error.strerror or error}.",
-                "Free space there, or choose an environment that you have made.",
-            ) from error
+        return check_environment(python, stop)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _take_back(folder: Path, earlier: Path) -> None:
-    if earlier.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        earlier.rename(folder)
+def _new_folder(first: Path) -> Path:
+    """Make `first`, or the first folder beside it with a number that there is not; raises `OSError`."""
+    first.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError
+
+
+def remove_earlier_environments(python: str, folder: Path | None = None) -> None:
+    """Remove what `make_environment` made, finished or not, but for the environment of `python`.
+
+    Does nothing where `python` is of another folder. What is in use on Windows stays whole until the
+    next call: its folder cannot be renamed, and only what has been renamed is removed.
+    """
+    first = environment_folder() if folder is None else folder
+    ours = re.compile(re.escape(first.name) + r"(-\d+)?(\.earlier|\.old)?")
+    found = [each for each in _entries(first.parent) if ours.fullmatch(each.name)]
+    others = [each for each in found if not Path(python).is_relative_to(each)]
+    if others == found:
+        return
+    # What an earlier call has renamed, first: the name is needed again.
+    for each in sorted(others, key=lambda path: path.suffix != ".old"):
+        with contextlib.suppress(OSError):
+            old = each if each.suffix == ".old" else each.rename(each.with_name(f"{each.name}.old"))
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def uv_program() -> str | None:

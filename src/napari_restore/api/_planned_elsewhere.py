@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from napari_restore.api._answers import message_types, on_disk
+from napari_restore.api._answers import message_types, spec_elsewhere
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.api._tasks import plan_of, serialised_task
 from napari_restore.models import DescribedModel, ModelCard, Parameter
@@ -100,11 +100,11 @@ def plan_elsewhere(door: Worker, subject: Subject, options: Mapping[str, Any]) -
     """Return what `plan` does, made by a child process; this one need not have torch.
 
     `subject` has "image", "model" and "trust"; `options` are those of `plan`. Only card and description
-    of the plan's model are here. Raises the child's error, and `InputError` for an image in memory.
+    of the plan's model are here. Raises the child's error, and those of `spec_elsewhere`.
     """
-    image = on_disk(subject["image"])
+    image = subject["image"]
     question = {
-        "image": image.spec,
+        "image": spec_elsewhere(image),
         "fingerprint": image.fingerprint,
         "model": subject["model"],
         "trust": subject["trust"],

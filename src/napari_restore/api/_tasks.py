@@ -26,8 +26,12 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
 
     Options of the machine – memory, workers, device, scratch – are not part of it.
     """
-    image = plan.image.given
-    if image.spec is None or not plan.model.spec:
+    return _task(plan, plan.image.given.spec)
+
+
+def _task(plan: Plan, spec: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the task of a plan whose image is opened by `spec`."""
+    if spec is None or not plan.model.spec:
         return None
     # Some swept models fix their tiles, and their batches depend on the machine.
     layout = None if plan.model.fixed_tile is not None else plan.layout
@@ -45,8 +49,8 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
         storing=Storing(maps=list(plan.maps), pyramid=plan.pyramid),
     )
     return {
-        "image": image.spec if plan.part is None else plan.part.spec,
-        "mosaic": None if plan.part is None else image.spec,
+        "image": spec if plan.part is None else plan.part.spec,
+        "mosaic": None if plan.part is None else spec,
         "model": plan.model.spec,
         "options": {
             **recorded(planned),
@@ -71,11 +75,17 @@ def portable_task(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def serialised_task(plan: Plan) -> dict[str, Any] | None:
-    """Return the task of `plan` with its decisions, for another process; None as for `task_of`."""
+    """Return the task of `plan` with its decisions, for another process; None as for `task_of`.
+
+    The image of a plan that was made in another environment may be in memory: a copy is there.
+    """
     from napari_restore.engine import serialise_plan
     from napari_restore.models import DescribedModel
 
-    task = task_of(plan)
+    image = plan.image.given
+    is_copy = isinstance((image.way or {}).get("array"), str)
+    is_elsewhere = is_copy or isinstance(plan.model, DescribedModel)
+    task = _task(plan, image.spec_elsewhere() if is_elsewhere else image.spec)
     if task is None:
         return None
     if isinstance(plan.model, DescribedModel):

@@ -45,6 +45,7 @@ from napari_restore.images.readers import (
     nests_in,
     reader_of,
     reader_of_array,
+    reader_of_copy,
 )
 from napari_restore.images.values import (
     SENSORS,
@@ -57,7 +58,7 @@ from napari_restore.images.values import (
 from napari_restore.questions import Pathlike
 
 Array = npt.NDArray[Any]
-OPENED_BY = {"source", "stack", "bands", "sensor", "allow_outside", "plane"}
+OPENED_BY = {"source", "array", "stack", "bands", "sensor", "allow_outside", "plane"}
 """Keys of the `spec` of an image that is a whole file, or several."""
 
 
@@ -138,7 +139,11 @@ class Image(DerivedImages):
         level, select = arguments.pop("level", None) or 0, arguments.pop("select", None)
         balance, resampled = arguments.pop("balance", None), arguments.pop("resampled", None)
         # Records before there were planes are of the first one.
-        image = open_image(arguments.pop("source"), **{"plane": 0, **arguments})
+        if (array := arguments.pop("array", None)) is not None:
+            image = cls(reader_of_copy(array), **arguments)
+            image.way = {"array": array, **arguments}
+        else:
+            image = open_image(arguments.pop("source"), **{"plane": 0, **arguments})
         if select is not None:
             image = image.with_bands(select)
         if balance is not None:
@@ -205,11 +210,17 @@ class Image(DerivedImages):
             reader = reader.without_colours()
         bands = None if spec is None else spec.get("bands")
         opened = Image(reader, spec=spec, bands=bands, sensor=sensor)
+        if (
+            isinstance(reader, ArrayReader)
+            and self.way is not None
+            and self.way.keys() <= OPENED_BY
+        ):
+            opened.way = way_of_array(reader, None, sensor)
         if opened.data_bands != self.data_bands:
             # Other bands decide which pixels are valid: its smaller levels are not these.
             return opened
         named = self._copy()
-        for name in ("reader", "spec", "sensor", "described", "notes", "working_space"):
+        for name in ("reader", "way", "sensor", "described", "notes", "working_space"):
             setattr(named, name, getattr(opened, name))
         if self.source is self.reader:
             named.source = named.reader
@@ -343,7 +354,32 @@ def open_image(
             plane=plane,
         )
     named = bands is not None or sensor is not None
-    return Image(reader_of_array(source, named=named), bands=bands, sensor=sensor)
+    reader = reader_of_array(source, named=named)
+    image = Image(reader, bands=bands, sensor=sensor)
+    image.way = way_of_array(reader, bands, sensor)
+    return image
+
+
+def way_of_array(
+    reader: ArrayReader, bands: GivenBands | None, sensor: Pathlike | None
+) -> dict[str, Any] | None:
+    """Return the `way` of an image of an array; None where a copy would lack what is known of it."""
+    if not reader.can_be_copied:
+        return None
+    way: dict[str, Any] = {"array": reader}
+    if bands is not None:
+        way["bands"] = _listed(bands)
+    if sensor is not None:
+        way["sensor"] = sensor_text(sensor)
+    return way
+
+
+def _listed(bands: GivenBands) -> Any:
+    """Return given bands as JSON has them."""
+    if isinstance(bands, (str, dict)):
+        return bands
+    listed: Any = bands.items() if hasattr(bands, "items") else bands
+    return list(listed)
 
 
 def open_codes(path: Pathlike) -> Image:
@@ -379,8 +415,7 @@ def _open_paths(
     if stack:
         spec["stack"] = True
     if bands is not None:
-        listed: Any = bands.items() if hasattr(bands, "items") else bands
-        spec["bands"] = bands if isinstance(bands, (str, dict)) else list(listed)
+        spec["bands"] = _listed(bands)
     if sensor is not None:
         spec["sensor"] = sensor = sensor_text(sensor)
     if allow_outside:

@@ -41,7 +41,7 @@ from ._model import (
 from ._named import Labelled, Named, label_of, load_named, named
 from ._onnx import OnnxNetwork, network_in, sloped
 from ._own_attention import OwnAttention
-from ._packed import pack, pack_metadata
+from ._packed import named_bases, pack, pack_metadata
 from ._program import TorchProgram, windows_along
 from ._propose import Proposal, propose, write_card
 from ._registry import (
@@ -164,6 +164,7 @@ __all__ = [
     "load_named",
     "model_ids",
     "named",
+    "named_bases",
     "network_in",
     "on_input_grid",
     "on_output_grid",

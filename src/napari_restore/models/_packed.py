@@ -53,10 +53,15 @@ def pack(state: State, one_byte: int = 0, two_bytes: int = 0) -> dict[str, Tenso
     """Return float16 tensors in their stored form.
 
     Matrices of at least `one_byte` values become whole numbers of one byte, those of at least
-    `two_bytes` of two; 0: none. All others come back equal to the bit.
+    `two_bytes` of two; 0: none. All others come back equal to the bit. Raises `BadModel` for a name
+    that would be read as part of another tensor.
     """
     made: dict[str, Tensor] = {}
     for name, tensor in state.items():
+        if name.startswith((LOW, HIGH, SCALE)):
+            raise BadModel(
+                f"A tensor is named {name}, as the parts of packed ones are.", "Rename it first."
+            )
         size = tensor.numel() if tensor.ndim > 1 else 0
         if one_byte and size >= one_byte:
             made |= _in_numbers(name, tensor, ONE_BYTE)
@@ -117,6 +122,17 @@ def bases_in(
             )
         bases[prefix] = same
     return bases
+
+
+def named_bases(metadata: Mapping[str, str] | None, name: str) -> dict[str, str]:
+    """Return, by prefix, the names of the files whose tensors belong to those of the file `name`.
+
+    They need not be there. Raises `BadModel` where it is not packed.
+    """
+    if not is_packed(metadata, name):
+        raise BadModel(f"{name} is not packed.", "Pack it, with the tensors of its bases left out.")
+    text = (metadata or {}).get(BASES)
+    return {} if text is None else {key: file for key, file, _ in _read_bases(text, name)}
 
 
 def pack_metadata(bases: Mapping[str, Path], digest_of: Callable[[Path], str]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore.plugin import _actions
 from napari_restore.plugin._settings_form import SettingsForm
+from napari_restore.plugin._writer import prefer_to_builtin
 from napari_restore.plugin.attention import AttentionTab
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
@@ -170,6 +171,7 @@ class RestorePanel(QWidget):
         super().__init__()
         patch_superqt()
         self._preferred = PhotosPreferred()
+        prefer_to_builtin()
         self.viewer = unwrapped(napari_viewer)
         self.state = state_of(napari_viewer)
         self._is_closed = False

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import PIL.Image
 import pytest
@@ -24,8 +25,17 @@ from napari_restore import Region, api
 from napari_restore.api import Environment
 from napari_restore.engine.executors import _child
 from napari_restore.errors import Cancelled, InputError
+from napari_restore.images import Image
 from napari_restore.models import DescribedModel
-from napari_restore.plugin.state import PYTHON, Area, PreferenceLink, RestoreState, TargetChoice
+from napari_restore.plugin.runs import _environment_controller
+from napari_restore.plugin.state import (
+    PYTHON,
+    Area,
+    PreferenceLink,
+    RestoreState,
+    TargetChoice,
+    named_image,
+)
 
 pytestmark = pytest.mark.viewer
 
@@ -44,6 +54,12 @@ def other(monkeypatch: pytest.MonkeyPatch, start_forked_worker: Any) -> list[str
 
     monkeypatch.setattr(_child, "start_apart", start)
     return asked
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A choice would stay in the napari of whoever runs the tests, and in that of every later test."""
+    monkeypatch.setattr(_environment_controller, "keep_python", lambda python: None)
 
 
 @pytest.fixture
@@ -124,6 +140,25 @@ def test_making_one_reports_and_is_cancelled(
     assert form.line.isHidden() and panel.state.python == ""
 
 
+def test_the_one_before_is_removed_once_the_new_one_is_used(
+    panel: Any, qtbot: Any, other: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[tuple[str, str]] = []
+    done = threading.Event()
+
+    def remove(python: str) -> None:
+        removed.append((python, panel.state.python))
+        if python == FOUND.python:
+            done.set()
+
+    monkeypatch.setattr(api, "make_environment", lambda emit, stop: FOUND)
+    monkeypatch.setattr(api, "remove_earlier_environments", remove)
+    panel.state.python = "/before/bin/python"
+    activate(panel, "make")
+    qtbot.waitUntil(done.is_set)
+    assert removed == [("/before/bin/python",) * 2, (FOUND.python,) * 2]
+
+
 def test_the_choice_is_kept_and_yields_to_the_environment_variable(
     plugin_settings: Any, npe2pm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,37 +236,65 @@ def test_a_network_of_the_user_is_inspected_and_its_card_known(
     assert api.card_elsewhere(door, subject).id == here.model.card.id
 
 
-def test_an_image_in_memory_is_refused_in_a_sentence(
-    panel: Any, qtbot: Any, other: list[str], colours: np.ndarray
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["rgb", "levels", "grey"])
+def test_a_layer_in_memory_is_restored_from_a_copy(
+    panel: Any,
+    other: list[str],
+    colours: np.ndarray,
+    finished_run: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
 ) -> None:
-    lines: list[str] = []
-    panel.planned.connect(lines.append)
+    pixels: Any = np.ascontiguousarray(colours[:200, :300])
+    if kind == "levels":
+        pixels = [da.from_array(pixels, chunks=(64, 100, 3)), pixels[::2, ::2]]
+    if kind == "grey":
+        pixels = pixels[..., 0] / np.float32(300)
+    panel.viewer.add_image(pixels, name="drawn", rgb=kind != "grey")
     panel.state.python = FOUND.python
-    panel.viewer.add_image(colours[:64, :64], name="drawn", rgb=True)
-    qtbot.waitUntil(lambda: bool(lines))
-    assert "memory of napari only" in lines[-1]
-    assert "Save the layer as a file" in lines[-1]
+    choose(panel, "identity" if kind == "grey" else "dcp")
+    panel.state.target = TargetChoice.WHOLE
+    panel.state.set_options(device="cpu")
+    variant = finished_run()
+    plan = variant.result.plan
+    assert isinstance(plan.model, DescribedModel) and set(other) == {FOUND.python}
+    # The copy is of this session: no record and no command names it.
+    assert variant.record.get("task") is None and api.task_of(plan) is None
+    with pytest.raises(InputError, match="There is no command for it"):
+        api.command_of(plan, "out.tif")
+    # Another cache: nothing is taken from the run above.
+    monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(tmp_path / "cache"))
+    image = named_image(panel.viewer.layers["drawn"], None, None)
+    expected = nr.restore(image, plan.model.spec["model"], device="cpu", progress=False)
+    np.testing.assert_array_equal(np.asarray(variant.result), np.asarray(expected))
 
 
-def test_attribution_and_attention_of_one_are_refused_likewise(
+def test_attribution_and_attention_of_one_ask_for_its_copy(
     panel: Any, other: list[str], colours: np.ndarray
 ) -> None:
     panel.state.python = FOUND.python
     panel.viewer.add_image(colours[:64, :64], name="drawn", rgb=True)
     subject = panel.state.request(Area((Region(0, 0, 8, 8),))).subject
-    with pytest.raises(InputError, match="memory of napari only"):
+    image = subject["image"]
+    session = api.AttentionElsewhere(panel.runs.questions, subject)
+    copy = Image.from_spec(session._task["image"])
+    assert copy.fingerprint == image.fingerprint == session._task["fingerprint"]
+    assert copy.roles == image.roles and copy.spec is None
+    np.testing.assert_array_equal(copy.read((3, 4, 60, 61)), image.read((3, 4, 60, 61)))
+
+
+def test_what_a_copy_would_lack_is_refused_in_a_sentence(panel: Any, other: list[str]) -> None:
+    xarray = pytest.importorskip("xarray")
+    panel.state.python = FOUND.python
+    array = xarray.DataArray(np.ones((64, 64), np.float32), dims=("y", "x"), attrs={"nodata": 1})
+    panel.viewer.add_image(np.ones((64, 64), np.float32), name="drawn")
+    request = panel.state.request(Area((Region(0, 0, 8, 8),)))
+    subject = {**request.subject, "image": nr.open_image(array)}
+    with pytest.raises(InputError, match="memory of napari only") as refused:
         api.AttentionElsewhere(panel.runs.questions, subject)
-    question = {"box": Region(0, 0, 8, 8), "polygon": None, "level": 0}
-    with pytest.raises(InputError, match="memory of napari only"):
-        api.attribute_elsewhere(
-            panel.runs.worker,
-            subject,
-            question,
-            pictures=panel.runs.questions,
-            emit=lambda event: None,
-            watch=lambda part: None,
-            stop=threading.Event(),
-        )
+    assert "Save the layer as a file" in refused.value.hint
 
 
 # -- no torch ------------------------------------------------------------------------

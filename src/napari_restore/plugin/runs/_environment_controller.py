@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -13,6 +15,7 @@ from napari_restore.plugin.state import keep_python
 from napari_restore.plugin.tasks import Task, error_text
 
 if TYPE_CHECKING:
+    from napari_restore.api import Environment
     from napari_restore.plugin.state import RestoreState
 
 
@@ -36,9 +39,16 @@ class EnvironmentController(QObject):
             self._use("", "")
 
     def make(self) -> None:
-        """Make an environment, then use it."""
+        """Make an environment beside the one in use, then use it and remove those made before."""
+        python = self._state.python
+
+        def work(task: Task) -> Environment:
+            # What was in use when the one before it was made.
+            api.remove_earlier_environments(python)
+            return api.make_environment(task.send, task.stop)
+
         self.reported.emit("Making an environment …", True)
-        self._start(lambda task: api.make_environment(task.send, task.stop), "environment")
+        self._start(work, "environment", self._remove_earlier)
 
     def cancel(self) -> None:
         """Stop checking or making; the environment before stays."""
@@ -50,20 +60,32 @@ class EnvironmentController(QObject):
         if task is not None:
             task.abandon()
 
-    def _start(self, work: Callable[[Task], Any], name: str = "") -> None:
+    def _start(
+        self,
+        work: Callable[[Task], Environment],
+        name: str = "",
+        after: Callable[[str], None] = lambda python: None,
+    ) -> None:
+        """Find an environment by `work`, use it, and call `after` with its interpreter."""
         self.close()
         self._task = Task(work, name=name, failure="There is no environment")
         self._task.sent.connect(self._on_sent)
-        self._task.ended.connect(self._on_ended)
+        self._task.ended.connect(partial(self._on_ended, after))
         self._task.start(self)
+
+    def _remove_earlier(self, python: str) -> None:
+        # In a thread of its own: some GB of small files. Whoever quits meanwhile has it done next time.
+        remove = partial(api.remove_earlier_environments, python)
+        threading.Thread(target=remove, daemon=True).start()
 
     def _on_sent(self, text: str) -> None:
         self.reported.emit(text, True)
 
-    def _on_ended(self, status: str, found: Any) -> None:
+    def _on_ended(self, after: Callable[[str], None], status: str, found: Any) -> None:
         self._task = None
         if status == "done":
             self._use(found.python, str(found))
+            after(found.python)
         else:
             self.reported.emit("" if found is None else error_text(found), False)
 

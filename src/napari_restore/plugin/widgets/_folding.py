@@ -19,8 +19,9 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible, QFlowLayout
 
 EXPANDED, COLLAPSED = "▾", "▸"
-LAYOUT_MS = 300
-"""Milliseconds without a change after which a layout is taken to be final."""
+TURN_MS, TURNS = 50, 6
+"""A layout is taken to be final after so many turns of the event loop without a change, at least so many
+milliseconds apart: between two of them all passes that are due are done, however late they come."""
 
 
 def add_button(
@@ -178,25 +179,29 @@ def bring_into_view(part: QWidget, scroll: QScrollArea | None = None) -> None:
     bar = scroll.verticalScrollBar()
     assert bar is not None
     # The parts get their sizes in several passes of their layouts, each of which changes the range.
-    # On a busy machine a pass may take longer than the wait for the next one, which begins with it.
+    # Time alone does not say that none is left: on a busy machine one takes longer than any wait.
     # Timers of `part`, which go with it: PyQt's `singleShot` knows no owner.
-    first, last = QTimer(part), QTimer(part)
-    for timer in (first, last):
-        timer.setSingleShot(True)
-    last.setInterval(LAYOUT_MS)
+    first, turn = QTimer(part), QTimer(part)
+    first.setSingleShot(True)
+    quiet = 0
 
     def reveal(*_: int) -> None:
+        nonlocal quiet
+        quiet = 0
         _reveal(part, scroll)
-        last.start()
+        turn.start(TURN_MS)
 
-    def end() -> None:
-        bar.rangeChanged.disconnect(reveal)
-        first.deleteLater()
-        last.deleteLater()
+    def look() -> None:
+        nonlocal quiet
+        quiet += 1
+        if quiet == TURNS:
+            bar.rangeChanged.disconnect(reveal)
+            first.deleteLater()
+            turn.deleteLater()
 
     bar.rangeChanged.connect(reveal)
     first.timeout.connect(reveal)
-    last.timeout.connect(end)
+    turn.timeout.connect(look)
     first.start(0)
 
 

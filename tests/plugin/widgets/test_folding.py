@@ -1,0 +1,58 @@
+"""Parts that are scrolled into view, however late their layouts are done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer
+from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
+
+from napari_restore.plugin.widgets import _folding, bring_into_view
+
+
+class LatePasses(QObject):
+    """Makes a widget higher, once in each turn of the event loop."""
+
+    def __init__(self, widget: QWidget, heights: list[int]) -> None:
+        super().__init__(widget)
+        self._widget, self.heights = widget, heights
+        self.post()
+
+    def post(self) -> None:
+        QApplication.postEvent(self, QEvent(QEvent.Type.User))
+
+    def event(self, a0: Any) -> bool:
+        if a0.type() != QEvent.Type.User:
+            return super().event(a0)
+        self._widget.setFixedHeight(self.heights.pop(0))
+        if self.heights:
+            QTimer.singleShot(0, self.post)
+        return True
+
+
+def test_a_part_is_followed_until_no_pass_of_its_layouts_is_left(
+    qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a busy machine the time is always over.
+    monkeypatch.setattr(_folding, "TURN_MS", 0)
+    scroll, inner = QScrollArea(), QWidget()
+    qtbot.addWidget(scroll)
+    above, part = QWidget(), QWidget()
+    above.setFixedHeight(50)
+    part.setFixedHeight(80)
+    column = QVBoxLayout(inner)
+    column.addWidget(above)
+    column.addWidget(part)
+    scroll.setWidgetResizable(True)
+    scroll.setWidget(inner)
+    scroll.resize(200, 120)
+    scroll.show()
+    qtbot.waitExposed(scroll)
+    bring_into_view(part)
+    late = LatePasses(above, [300, 700, 1500])
+    direct = Qt.FindChildOption.FindDirectChildrenOnly
+    qtbot.waitUntil(lambda: not late.heights and not part.findChildren(QTimer, options=direct))
+    viewport = scroll.viewport()
+    top = part.mapTo(viewport, QPoint(0, 0)).y()
+    assert top >= 0 and top + part.height() <= viewport.height()
