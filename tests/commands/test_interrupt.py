@@ -94,17 +94,20 @@ def test_another_thread_may_use_it():
 
 
 def test_a_signal_while_a_thread_starts_stops_at_the_next_check(monkeypatch):
-    real, ran = threading._start_new_thread, []
+    # Python 3.13 calls it so.
+    name = "_start_joinable_thread"
+    name = name if hasattr(threading, name) else "_start_new_thread"
+    real, ran = getattr(threading, name), []
 
-    def interrupted(*arguments):
-        number = real(*arguments)
+    def interrupted(*arguments, **options):
+        number = real(*arguments, **options)
         # As if the signal came before `Thread.start` goes on.
         signal.raise_signal(signal.SIGINT)
         return number
 
     with Interrupt() as interrupt:
         with monkeypatch.context() as patch:
-            patch.setattr(threading, "_start_new_thread", interrupted)
+            patch.setattr(threading, name, interrupted)
             thread = threading.Thread(target=ran.append, args=(1,))
             thread.start()
         thread.join(10)

@@ -214,13 +214,17 @@ def vector(path: Path, crs: str | None = "EPSG:32632") -> str:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_vector_files(tmp_path: Path, image: nr.Image, suffix: str) -> None:
-    pytest.importorskip("pyogrio")
+    pyogrio = pytest.importorskip("pyogrio")
     text = "POLYGON (({0[0]} {0[1]}, {1[0]} {1[1]}, {2[0]} {2[1]}, {3[0]} {3[1]}, {0[0]} {0[1]}))"
     square = covered(image, exclude=text.format(*SQUARE))
     path = vector(tmp_path / f"areas{suffix}")
+    whole = covered(image, exclude=path)
+    if suffix == ".kml" and "LIBKML" not in pyogrio.list_drivers():
+        # GDAL's other driver of KML reads no fields.
+        assert whole.sum() > square.sum() and (whole & square).sum() == square.sum()
+        return
     water = covered(image, exclude=path, exclude_where="class = 'water'")
     np.testing.assert_array_equal(water, square)
-    whole = covered(image, exclude=path)
     assert whole.sum() > square.sum() and (whole & square).sum() == square.sum()
     with pytest.raises(BadMask, match="no polygon"):
         covered(image, exclude=path, exclude_where="class = 'ice'")

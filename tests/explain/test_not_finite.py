@@ -32,8 +32,8 @@ def near(x: Tensor) -> Tensor:
 
 
 FUNCTIONS = {
-    "root": lambda x: near(x.clamp(min=0).sqrt()),
-    "gamma": lambda x: near(x.clamp(min=0) ** (1 / 2.2)),
+    "root": lambda x: near(x.sqrt()),
+    "gamma": lambda x: near(x ** (1 / 2.2)),
     "norm": lambda x: near(x) * x.square().sum(1, keepdim=True).sqrt(),
     "quotient": lambda x: near(x) + 0.1 * x[:, :1] / x.sum(1, keepdim=True),
 }

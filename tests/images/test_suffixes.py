@@ -30,6 +30,9 @@ def test_a_folder_has_the_pictures_of_other_formats(tmp_path: Path, driver: str,
     pixels = np.random.default_rng(1).integers(0, 256, (3, 40, 50), np.uint8)
     path = tmp_path / f"A{suffix.upper()}"
     options = {"QUALITY": "100", "REVERSIBLE": "YES"} if driver == "JP2OpenJPEG" else {}
+    with rasterio.Env() as environment:
+        if driver not in environment.drivers():
+            pytest.skip(f"this GDAL has no driver {driver}")
     with rasterio.open(tmp_path / "a.tif", "w", "GTiff", 50, 40, 3, dtype="uint8") as source:
         source.write(pixels)
     rasterio.shutil.copy(tmp_path / "a.tif", path, driver=driver, **options)

@@ -116,8 +116,9 @@ def documents_options(
             entries = [
                 f"{p.name}\n    {helps[p.name]}" for p in option_parameters if p.name in helps
             ]
-            listed = textwrap.indent("\n".join(entries), "    ").lstrip()
-            function.__doc__ = function.__doc__.replace("{options}", listed)
+            # Python 3.13 removes the indentation, earlier ones leave it.
+            doc = inspect.cleandoc(function.__doc__)
+            function.__doc__ = doc.replace("{options}", "\n".join(entries))
         return function
 
     return decorate
