@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.explain._models import scene
 
 from napari_restore import Region, api, open_image
 from napari_restore.engine import as_json, from_json
+from napari_restore.engine.machine import Device
 from napari_restore.explain import Attribution, OverviewShares, attribute
 from napari_restore.explain.attribution import (
     _attribution,
@@ -22,7 +24,7 @@ from napari_restore.explain.attribution import (
     _baselines,
     _sums,
 )
-from napari_restore.explain.attribution._baselines import Recent
+from napari_restore.explain.attribution._baselines import PathInputs, Recent
 
 BOX = Region(120, 100, 150, 140)
 
@@ -102,6 +104,26 @@ def test_a_baseline_is_read_once_while_its_box_is_recent() -> None:
     large = Region(0, 0, 100, 100)
     assert recent(large).shape == recent(large).shape == (1, 3, 100, 100)
     assert read[-2:] == [large, large]
+
+
+@pytest.mark.parametrize(("device", "most"), [("cpu", 2**30), ("cuda", 2**28)])
+def test_on_an_accelerator_less_of_a_baseline_is_kept(device: str, most: int) -> None:
+    """Twenty parts of 64 MiB; the budget is of the processor's memory."""
+    parts = [Region(0, 16 * n, 16, 16 * n + 16) for n in range(20)]
+    read: list[Region] = []
+
+    def planes(box: Region) -> torch.Tensor:
+        read.append(box)
+        return torch.zeros(1).expand(2**24)
+
+    source: Any = SimpleNamespace(
+        plan=SimpleNamespace(memory=64 * 2**30, device=Device(device, ""))
+    )
+    inputs = PathInputs(source, parts[0], planes, lambda _: source, is_small=False)
+    recent = inputs.in_memory(planes)
+    for part in (*parts, *reversed(parts)):
+        recent(part)
+    assert len(read) == 2 * len(parts) - most // 2**26
 
 
 def test_the_blur_of_a_tile_is_computed_once_for_a_backward_pass(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,6 +171,31 @@ def test_transformations_of_all_levels_come_after_those_of_one(tmp_path: Path) -
     assert image.profile.grid.size == (1.0, 1.0)
     assert image.profile.grid.origin == (21.0, 82.0)
     assert image.planes.axes[0].step == 6.0
+
+
+@pytest.mark.parametrize(
+    ("common", "known"),
+    [
+        (None, True),
+        ([{"type": "translation", "translation": [0, float("nan"), 0]}], False),
+        ([{"type": "scale", "scale": [2, 2]}], False),
+        ([{"type": "scale", "path": "factors"}], False),
+    ],
+)
+def test_transformations_that_make_no_sense_give_no_size(
+    tmp_path: Path, common: Any, known: bool
+) -> None:
+    import zarr
+
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("0", shape=(1, 30, 40), dtype="u2", chunks=(1, 30, 40))
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    own = [{"type": "scale", "scale": [3, 0.5, 0.25]}]
+    datasets = [{"path": "0", "coordinateTransformations": own}]
+    multiscale = {"axes": axes, "datasets": datasets, "coordinateTransformations": common}
+    group.attrs["multiscales"] = [{"version": "0.4"} | multiscale]
+    grid = open_image(tmp_path / "a.zarr").profile.grid
+    assert (grid is not None and grid.size == (0.5, 0.25)) is known
 
 
 def test_group_without_an_image_names_its_parts(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from rasterio.transform import from_origin
 import napari_restore as nr
 from napari_restore.errors import StackOfPlanes, UnreadableImage
 from napari_restore.images import ExportOptions, Pixels, open_image, resolve_radiometry, write_image
+from napari_restore.images.values import named_profile
 
 
 def scene(bands: int = 3) -> np.ndarray:
@@ -208,6 +209,46 @@ def test_a_tiff_whose_zero_is_white_starts_at_black(tmp_path: Path, kind: str) -
         assert file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == ("12" if bits == 12 else None)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("compress", ["NONE", "DEFLATE"])
+def test_few_bits_whose_zero_is_white(tmp_path: Path, bits: int, compress: str) -> None:
+    path = tmp_path / "a.tif"
+    grey = np.rint(scene()[..., 0] * (2**bits - 1)).astype(np.uint8)
+    size = {"height": 48, "width": 64, "count": 1, "dtype": "uint8"}
+    with rasterio.open(
+        path, "w", driver="GTiff", photometric="MINISWHITE", NBITS=bits, compress=compress, **size
+    ) as file:
+        file.write(grey, 1)
+    np.testing.assert_array_equal(pixels_of(path), pillow(path, "L"))
+
+
+def test_a_mask_beside_a_palette_counts(tmp_path: Path) -> None:
+    """Of a VRT, whose band has the mask, and of a TIFF with a file beside it."""
+    index = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64) % 8
+    known = np.zeros((48, 64), bool)
+    known[:, 20:] = True
+    path, size = tmp_path / "a.tif", {"height": 48, "width": 64, "count": 1, "dtype": "uint8"}
+    palette = {number: (number, 30, 200, 255) for number in range(8)}
+    with rasterio.open(path, "w", driver="GTiff", photometric="PALETTE", **size) as file:
+        file.write(index, 1)
+        file.write_colormap(1, palette)
+    Pillow.fromarray(known.astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    part = '<SimpleSource><SourceFilename relativeToVRT="1">{}</SourceFilename></SimpleSource>'
+    for opacity in (255, 0):
+        entries = "".join(
+            f'<Entry c1="{n}" c2="30" c3="200" c4="{opacity if n == 3 else 255}"/>' for n in palette
+        )
+        mask = f'<MaskBand><VRTRasterBand dataType="Byte">{part.format("mask.png")}</VRTRasterBand></MaskBand>'
+        (tmp_path / "a.vrt").write_text(
+            '<VRTDataset rasterXSize="64" rasterYSize="48"><VRTRasterBand dataType="Byte" band="1">'
+            f"<ColorInterp>Palette</ColorInterp><ColorTable>{entries}</ColorTable>{mask}"
+            f"{part.format('a.tif')}</VRTRasterBand></VRTDataset>"
+        )
+        image = open_image(tmp_path / "a.vrt")
+        expected = known if opacity else known & (index != 3)
+        np.testing.assert_array_equal(image.read_valid((0, 0, 48, 64)), expected)
+
+
 @pytest.mark.parametrize("opacities", [bytes([0]), bytes([0, 255, 0]), bytes([90, 200])])
 def test_transparent_entries_of_a_palette_are_an_alpha_band(
     tmp_path: Path, opacities: bytes
@@ -236,6 +277,8 @@ def test_the_largest_value_of_a_pnm_is_white(tmp_path: Path, largest: int) -> No
     path.with_suffix(".wld").write_text("10\n0\n0\n-10\n500005\n4999995\n")
     placed = open_image(path).georeference
     assert placed is not None and placed.transform == (10, 0, 500000, 0, -10, 5000000)
+    # A map keeps its values.
+    np.testing.assert_array_equal(pixels_of(path)[..., 0], grey)
 
 
 @pytest.mark.parametrize("layout", [{"tile": (32, 16)}, {"rowsperstrip": 7}])
@@ -476,6 +519,20 @@ def test_code_points_without_a_profile(
     image = open_image(path)
     assert image.profile.icc is None
     assert any("HDR screen" in note for note in image.notes) is noted
+
+
+@pytest.mark.parametrize(("primaries", "curve"), [(6, 13), (9, 16), (1, 17)])
+def test_code_points_that_we_do_not_know_leave_the_profile(
+    tmp_path: Path, primaries: int, curve: int
+) -> None:
+    """PNG, third edition, 4.3: a decoder that cannot use cICP goes on to iCCP."""
+    path, profile = tmp_path / "a.png", named_profile("display-p3")
+    Pillow.fromarray((scene() * 255).astype(np.uint8)).save(path, icc_profile=profile)
+    chunk = bytes([primaries, curve, 0, 1])
+    path.write_bytes(with_chunk(path.read_bytes(), b"cICP", chunk))
+    image = open_image(path)
+    assert image.profile.icc == profile
+    assert not any("HDR screen" in note for note in image.notes)
 
 
 def test_planes_of_imagej_and_series_of_ome_are_told(tmp_path: Path) -> None:

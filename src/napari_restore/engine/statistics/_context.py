@@ -36,7 +36,7 @@ ROUGH = ("overview", "sample")
 """Extents of drafts."""
 ROUGH_BYTES = 64 << 20
 """Contexts of drafts stay in memory up to this: about two of images with three bands."""
-_VERSION = 7
+_VERSION = 8
 Counter = Callable[[ContextBlocks], Iterator[BlockStatistics | None]]
 """Yields the statistics of all blocks, in the order of their boxes."""
 

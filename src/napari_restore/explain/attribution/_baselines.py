@@ -33,6 +33,8 @@ LEAST_TRANSMISSION = 0.05
 """Lower limit of transmission: below it the scene cannot be separated from the haze."""
 RECENT_SHARE = 64
 """Share of the memory budget, 1 / this, for the parts of a baseline that were read last."""
+RECENT_ON_DEVICE = 256 << 20
+"""Most bytes of them where they lie in an accelerator's own memory, which that budget is not of."""
 REFERENCE = "reference"
 """Baseline of a bracket: every frame is the reference, so that what the others add is attributed."""
 NAMES = ("blur", "zero", "output", "dehazed", REFERENCE)
@@ -99,7 +101,11 @@ class PathInputs:
         """Return `planes`, computed once if the region is small, else kept for a while."""
         if self.is_small:
             return InMemory(self.region, planes(self.region))
-        return Recent(planes, self.source.plan.memory // RECENT_SHARE)
+        plan = self.source.plan
+        limit = plan.memory // RECENT_SHARE
+        if plan.device.is_accelerator:
+            limit = min(limit, RECENT_ON_DEVICE)
+        return Recent(planes, limit)
 
 
 def path_of(

@@ -42,7 +42,7 @@ from napari_restore.images.levels._reduce import halve, level_sizes
 from napari_restore.images.levels._row_pyramid import LEAST_ROWS, RowPyramid, row_levels
 from napari_restore.images.values import default_fill
 
-FORMAT = 3
+FORMAT = 4
 """Raised when what lies in the cache changes; part of every description."""
 CHUNK = 512
 ENOUGH = 2048

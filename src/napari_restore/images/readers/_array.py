@@ -97,6 +97,8 @@ class ArrayReader(Reader):
     def without_colours(self) -> ArrayReader:
         """Return a reader of the same array that takes no band for a colour."""
         other = copy.copy(self)
+        # A copy on disk has the colours, and goes with the reader that wrote it.
+        other._copying, other._copy = threading.Lock(), None
         masks: Masks = "none" if self.profile.nodata is None else "nodata"
         other.profile = replace(self.profile, colorinterp=(), masks=masks)
         other.may_be_invalid = self.dtype.kind == "f" or self.profile.nodata is not None
@@ -115,13 +117,21 @@ class ArrayReader(Reader):
         """
         with self._copying:
             if self._copy is None:
-                folder = tempfile.mkdtemp(prefix="napari-restore-")
-                weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-                chunks = [_write(level, Path(folder), n) for n, level in enumerate(self._arrays)]
-                about = {"name": self.name, "colours": self.profile.colorinterp, "chunks": chunks}
-                (Path(folder) / ABOUT).write_text(json.dumps(about), encoding="utf-8")
-                self._copy = Path(folder)
+                folder = Path(tempfile.mkdtemp(prefix="napari-restore-"))
+                remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+                try:
+                    self._write_copy(folder)
+                except BaseException:
+                    # A disk that is full is not left full.
+                    remove()
+                    raise
+                self._copy = folder
             return self._copy
+
+    def _write_copy(self, folder: Path) -> None:
+        chunks = [_write(level, folder, number) for number, level in enumerate(self._arrays)]
+        about = {"name": self.name, "colours": self.profile.colorinterp, "chunks": chunks}
+        (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
 
     @property
     def known_range(self) -> tuple[float, float] | None:

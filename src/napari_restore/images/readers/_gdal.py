@@ -48,7 +48,6 @@ from napari_restore.images.files import (
 from napari_restore.images.readers import _gdal_description as description
 from napari_restore.images.values import (
     FOR_HDR,
-    HDR_CURVES,
     cmyk_to_rgb,
     palette_table,
     straightened,
@@ -167,13 +166,13 @@ class GdalReader(Reader):
         frames = dataset.count if description.bands_of(dataset) < dataset.count else 1
         if dataset.driver in description.GIF:
             self.notes.append("It is a GIF, which has 256 colours at most: prefer the original.")
-        if self.photo.code_points[1:] in [(curve,) for curve in HDR_CURVES]:
-            self.notes.append(FOR_HDR)
         self.notes += first_of(max(self.photo.pictures, frames))
         self.notes += description.notes_on_place(dataset, self.georeference)
         self.profile = description.profile_of(
             dataset, self.photo, names, self._kind, self._nodata, self.georeference
         )
+        if self.profile.icc is None and description.is_for_hdr(self.photo):
+            self.notes.append(FOR_HDR)
         bits = description.bits_of(dataset)
         if bits and self.georeference is None and self.dtype == np.uint8 and self._table is None:
             self._to_full_range(2**bits - 1)
@@ -243,10 +242,11 @@ class GdalReader(Reader):
         self.notes.append(f"The palette was expanded to {self.bands} band(s).")
         colours = set(dataset.colormap(1).values())
         self.shows_classes = self.georeference is not None and len(colours) < PHOTO_COLOURS
-        nodata = self._nodata[0] if self._kind != "mask" else None
-        if self.bands == 4 and (nodata is None or self._table[int(nodata), 3] == 0):
+        nodata = self._nodata[0] if self._kind == "nodata" else None
+        has_mask = self._kind in ("mask", "bands")
+        if self.bands == 4 and not has_mask and (nodata is None or not self._table[int(nodata), 3]):
             self._nodata, self._kind = (), "alpha"
-        elif nodata is not None:
+        elif has_mask or nodata is not None:
             self._kind = "mask"
 
     def _take_white_zero(self, dataset: Any) -> None:
@@ -270,11 +270,11 @@ class GdalReader(Reader):
         self._nodata, self._kind = (), "alpha"
 
     def _take_largest(self, largest: int | None) -> None:
-        """Take the value of a PNM that is white: as bits from 9 on, others are spread."""
+        """Take the value of a PNM that is white: as bits from 9 on, or spread where it is no map."""
         full = int(np.iinfo(self.dtype).max)
         if largest and 256 < largest + 1 < full and largest & (largest + 1) == 0:
             self.profile = replace(self.profile, bits=largest.bit_length())
-        elif largest and largest < full:
+        elif largest and largest < full and self.georeference is None:
             self._to_full_range(largest)
 
     def _to_full_range(self, largest: int) -> None:

@@ -28,12 +28,14 @@ from napari_restore.images.files import (
     resolution_in,
 )
 from napari_restore.images.values import (
+    HDR_CURVES,
     Nodata,
     as_dtype,
     detect_sensor,
     is_level2,
     is_named_light,
     is_reflectance_product,
+    names_colours,
     profile_of_code_points,
     profile_of_gamma,
 )
@@ -179,14 +181,14 @@ def is_bitmap(dataset: Any) -> bool:
 
 
 def is_white_zero(dataset: Any) -> bool:
-    """Return whether 0 is white and the largest value black, in 8 bits or more (TIFF 6.0: WhiteIsZero).
+    """Return whether 0 is white and the largest value black, in more than a bit (TIFF 6.0: WhiteIsZero).
 
-    GDAL gives the stored values, and a palette of 8 bits; of fewer bits that palette has all of them.
+    GDAL gives the stored values, and a palette of 8 bits; that of a single bit is all it needs.
     """
     return (
         "MINISWHITE" in tags_of(dataset, ns="IMAGE_STRUCTURE")
         and str(dataset.dtypes[0]) in ("uint8", "uint16", "uint32")
-        and (bits_of(dataset) or 8) >= 8
+        and bits_of(dataset) != 1
     )
 
 
@@ -194,6 +196,23 @@ def was_cmyk(dataset: Any) -> bool:
     """Return whether the file has CMYK inks, also where GDAL returns RGB (JPEG)."""
     colour_space = tags_of(dataset, ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
     return dataset.colorinterp[0].name == "cyan" or colour_space in ("CMYK", "YCbCrK")
+
+
+def is_for_hdr(photo: PhotoTags) -> bool:
+    """Return whether the values are said to be for an HDR screen."""
+    return any(curve in HDR_CURVES for curve in photo.code_points[1:])
+
+
+def _colour_profile(photo: PhotoTags, bands: int) -> bytes | None:
+    """Return the ICC profile of the colours; None for sRGB.
+
+    Numbers come before all others, unless they name what we do not know (PNG, third edition, 4.3).
+    """
+    if photo.code_points and names_colours(*photo.code_points):
+        return profile_of_code_points(*photo.code_points, bands)
+    if photo.icc or is_for_hdr(photo):
+        return photo.icc
+    return profile_of_gamma(photo.gamma, bands) if photo.gamma else None
 
 
 def profile_of(
@@ -229,10 +248,7 @@ def profile_of(
             "band_tags": tuple(_tags(dataset, band) for band in dataset.indexes),
             "wavelengths": tuple(_wavelength(dataset, band) for band in dataset.indexes),
         }
-    if photo.code_points:  # PNG, third edition: before all others
-        icc = profile_of_code_points(*photo.code_points, len(names))
-    else:
-        icc = photo.icc or (profile_of_gamma(photo.gamma, len(names)) if photo.gamma else None)
+    icc = _colour_profile(photo, len(names))
     placed = georeference is not None
     name = str(dataset.name)
     grid = None if placed else _grid(tags.get("", {}))

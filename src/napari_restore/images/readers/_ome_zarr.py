@@ -203,16 +203,16 @@ def _placed(multiscale: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     """
     count = len(multiscale["axes"])
     scale, shift, known = [1.0] * count, [0.0] * count, False
-    own = multiscale["datasets"][0].get("coordinateTransformations", ())
-    for step in (*own, *multiscale.get("coordinateTransformations", ())):
+    levels = multiscale["datasets"][0], multiscale
+    for step in (step for of in levels for step in of.get("coordinateTransformations") or ()):
         if step["type"] == "scale":
             factors, known = [float(value) for value in step["scale"]], True
             scale = [a * b for a, b in zip(scale, factors, strict=True)]
             shift = [a * b for a, b in zip(shift, factors, strict=True)]
         elif step["type"] == "translation":
             shift = [a + float(b) for a, b in zip(shift, step["translation"], strict=True)]
-    if not known:
-        raise ValueError("no scale")
+    if not known or not all(map(math.isfinite, (*scale, *shift))):
+        raise ValueError("no scale, or none that is a number")
     return scale, shift
 
 

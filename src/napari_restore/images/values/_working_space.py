@@ -293,6 +293,11 @@ def _with_primaries(places: tuple[float, ...], name: str) -> bytes:
     return bytes(made)
 
 
+def names_colours(primaries: int, curve: int) -> bool:
+    """Return whether `profile_of_code_points` knows both numbers."""
+    return primaries in _PLACES and (curve in _EXPONENTS or curve in _LIKE_SRGB)
+
+
 @cache
 def profile_of_code_points(primaries: int, curve: int, bands: int) -> bytes | None:
     """Return the ICC profile of colours named by numbers (ITU-T H.273; "cICP", "nclx").
