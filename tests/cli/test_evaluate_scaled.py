@@ -178,6 +178,12 @@ def test_what_cannot_be_scored_is_said(
     assert run.code == 2 and sentence in run.err
 
 
+def test_of_clear_scenes_none_is_made_larger(cli, network, pairs) -> None:
+    run = cli("evaluate", "--model", f"{network}:half", "--yes", "--data", pairs / "clear")
+    assert run.code == 2
+    assert "made smaller by a whole number, not by 0.5. Give --pairs FOLDER in place" in run.err
+
+
 def test_bicubic_alone(cli, pairs) -> None:
     run = cli("evaluate", "--degradation", "size", "--level", "2", "--pairs", pairs, "--json")
     assert run.code == 0, run.err
