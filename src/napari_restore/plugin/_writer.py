@@ -82,7 +82,8 @@ def _other_writer(name: str) -> WriterContribution | None:
     """Return the writer of an image that npe2 takes for a file `name` where ours is not installed."""
     from npe2 import PluginManager
 
-    found, longest = None, 0
+    found: WriterContribution | None = None
+    longest = 0
     for writer in PluginManager.instance().iter_compatible_writers(["image"]):
         # That of ".ome.tif" goes before that of ".tif".
         fitting = [s for s in writer.filename_extensions if name.lower().endswith(s.lower())]
