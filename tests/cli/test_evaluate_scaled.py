@@ -163,15 +163,25 @@ def test_another_size_is_an_error_of_that_image(cli, network, pairs, tmp_path: P
         (["x2"], ["--degradation", "noise", "--level", "15"], "have another size than its input"),
         (["x2"], ["--clear"], "not compared with results of another size"),
         ([], ["--degradation", "size"], "no scale is known"),
+        ([], ["--degradation", "size", "--level", "0"], "0 is no scale"),
+        ([], ["--degradation", "size", "--level", "-2"], "-2 is no scale"),
+        ([], ["--degradation", "size", "--level", "0.3"], "0.3 is no scale"),
+        ([], ["--degradation", "size", "--level", "1"], "1 is no scale"),
     ],
 )
 def test_what_cannot_be_scored_is_said(
     cli, network, pairs, models: list[str], words: list[str], sentence: str
 ) -> None:
     named = [m if m == "haze-unet" else f"{network}:{m}" for m in models]
-    told = [word for name in named for word in ("--model", name)]
-    run = cli("evaluate", *told, "--yes", "--pairs", pairs, *words)
+    chosen = [word for name in named for word in ("--model", name)]
+    run = cli("evaluate", *chosen, "--yes", "--pairs", pairs, *words)
     assert run.code == 2 and sentence in run.err
+
+
+def test_of_clear_scenes_none_is_made_larger(cli, network, pairs) -> None:
+    run = cli("evaluate", "--model", f"{network}:half", "--yes", "--data", pairs / "clear")
+    assert run.code == 2
+    assert "made smaller by a whole number, not by 0.5. Give --pairs FOLDER in place" in run.err
 
 
 def test_bicubic_alone(cli, pairs) -> None:

@@ -134,3 +134,8 @@ def test_the_panel_shows_them(group: Any, make_napari_viewer: Any):
     viewer.window.remove_dock_widget(dock)
     group.memory_gib = 1
     assert panel.state.memory_gib == 4
+
+
+def test_no_test_writes_to_the_settings_of_whoever_runs_it() -> None:
+    """`make_napari_viewer` resets napari's settings, which saves them."""
+    assert get_settings().config_path is None

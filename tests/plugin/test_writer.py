@@ -104,6 +104,7 @@ def test_the_first_file_type_of_the_dialog_saves_a_result(
 def test_other_layers_go_to_the_plugin_that_writes_them(tmp_path: Path):
     from npe2 import DynamicPlugin
 
+    attributes = {"name": "x", "metadata": {}}
     with DynamicPlugin("of-others") as others:
         saved = []
 
@@ -112,9 +113,21 @@ def test_other_layers_go_to_the_plugin_that_writes_them(tmp_path: Path):
             saved.append(path)
             return [path]
 
-        target = str(tmp_path / "a.zarr")
-        assert write_layer(target, np.zeros((3, 3)), {"name": "x", "metadata": {}}) == [target]
-        assert saved == [target]
+        @others.contribute.writer(layer_types=["image*", "labels*"], filename_extensions=[".webp"])
+        def write_all(path: str, layers: list[Any]) -> list[str]:
+            ((data, given, kind),) = layers
+            saved.append((data.shape, given, kind))
+            return [path]
+
+        @others.contribute.writer(layer_types=["image+"], filename_extensions=[".ome.tif"])
+        def write_ome(path: str, layers: list[Any]) -> list[str]:
+            saved.append("OME")
+            return [path]
+
+        for name in ("a.zarr", "a.webp", "a.ome.TIF"):
+            target = str(tmp_path / name)
+            assert write_layer(target, np.zeros((3, 3)), attributes) == [target]
+        assert saved == [str(tmp_path / "a.zarr"), ((3, 3), attributes, "image"), "OME"]
 
 
 def test_other_layers_as_zarr_are_refused(tmp_path: Path):

@@ -9,7 +9,16 @@ from ._attention import (
 )
 from ._attention_calls import AttentionCall, AttentionCalls
 from ._bottleneck_model import BottleneckModel, cut, stitch
-from ._card import ModelCard, Parameter, Scope, Task, Value
+from ._card import (
+    MOST_SCALE,
+    MOST_SHRINK,
+    ModelCard,
+    Parameter,
+    Scope,
+    Task,
+    Value,
+    is_scale,
+)
 from ._code import code_digest, code_files, is_script
 from ._content import changed_part, content_of, definition_of, identity_of
 from ._context import (
@@ -89,6 +98,8 @@ __all__ = [
     "BLOCK",
     "GRAPHS",
     "HAZE_EXPONENT",
+    "MOST_SCALE",
+    "MOST_SHRINK",
     "RANDOM_WEIGHTS",
     "RESTORED",
     "WITHOUT",
@@ -157,6 +168,7 @@ __all__ = [
     "in_words",
     "is_frozen",
     "is_ready",
+    "is_scale",
     "is_script",
     "known_network",
     "label_of",

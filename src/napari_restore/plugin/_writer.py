@@ -64,9 +64,13 @@ def _write_foreign(path: str, data: Any, attributes: dict[str, Any]) -> list[str
         raise BadOutput(f"{name} is not finished.", "Run it to its end, then save it.")
     from napari_builtins.io import napari_write_image  # type: ignore[import-untyped]
 
-    writer = _other_writer(Path(path).suffix.lower())
-    write = napari_write_image if writer is None else writer.get_callable()
-    written = write(path, data, attributes)
+    writer = _other_writer(Path(path).name)
+    if writer is None:
+        written = napari_write_image(path, data, attributes)
+    elif _is_of_one(writer):
+        written = writer.exec(args=(path, data, attributes))
+    else:
+        written = writer.exec(args=(path, [(data, attributes, "image")]))
     if not written:
         raise BadOutput(
             f"napari cannot write {name} as {Path(path).suffix}.", "Save it as .tif or .png."
@@ -74,14 +78,20 @@ def _write_foreign(path: str, data: Any, attributes: dict[str, Any]) -> list[str
     return [written] if isinstance(written, str) else list(written)
 
 
-def _other_writer(suffix: str) -> WriterContribution | None:
-    """Return the writer of one image that npe2 takes for `suffix` where ours is not installed."""
+def _other_writer(name: str) -> WriterContribution | None:
+    """Return the writer of an image that npe2 takes for a file `name` where ours is not installed."""
     from npe2 import PluginManager
 
+    found: WriterContribution | None = None
+    longest = 0
     for writer in PluginManager.instance().iter_compatible_writers(["image"]):
-        # One of several layers is called in another way.
-        is_of_one = sum(each.max() for each in writer.layer_type_constraints()) == 1
-        suffixes = [each.lower() for each in writer.filename_extensions]
-        if writer.plugin_name != PLUGIN and is_of_one and suffix in suffixes:
-            return writer
-    return None
+        # That of ".ome.tif" goes before that of ".tif".
+        fitting = [s for s in writer.filename_extensions if name.lower().endswith(s.lower())]
+        if writer.plugin_name != PLUGIN and max(map(len, fitting), default=0) > longest:
+            found, longest = writer, max(map(len, fitting))
+    return found
+
+
+def _is_of_one(writer: WriterContribution) -> bool:
+    """Return whether npe2 calls `writer` with one layer, not with a list."""
+    return sum(each.max() for each in writer.layer_type_constraints()) == 1

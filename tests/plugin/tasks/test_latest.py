@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any
 
 import pytest
@@ -24,6 +26,22 @@ def test_what_failed_is_named(qtbot: Any, caplog: pytest.LogCaptureFixture) -> N
     expected = "The area cannot be found: no finite value. This is a bug; please report it."
     assert str(error) == expected
     assert "no finite value" in caplog.text
+
+
+def test_without_torch_the_sentence_says_where_it_may_be(
+    qtbot: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    query = LatestQuery("No plan")
+    error = result_of(query, qtbot, lambda: importlib.import_module("torch"))
+    assert str(error) == (
+        "napari’s environment has no torch. Choose an environment that has it under "
+        "Advanced > Environment, or install it: pip install torch."
+    )
+    assert not caplog.text
+    # A module that we lack by mistake is a bug, as ever.
+    other = result_of(query, qtbot, lambda: importlib.import_module("no_such_module"))
+    assert "This is a bug" in str(other) and "no_such_module" in caplog.text
 
 
 def test_an_error_of_the_user_is_passed_on(qtbot: Any) -> None:

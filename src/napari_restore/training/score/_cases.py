@@ -336,6 +336,12 @@ def scene_cases(settings: Evaluate) -> list[Case]:
         raise BadParameter(
             f"There is no spectrum {settings.spectrum!r}.", f"There are: {', '.join(SPECTRA)}."
         )
+    if degradation == "size" and (level is None or level != int(level)):
+        by = "" if level is None else f", not by {level:g}"
+        raise BadParameter(
+            f"Clear pictures are made smaller by a whole number{by}.",
+            f"Give {option('pairs', 'FOLDER')} in place of {option('data')}.",
+        )
     if not is_haze and level is not None:
         least, most = LEVELS[degradation]
         if not least <= level <= most:
@@ -344,11 +350,6 @@ def scene_cases(settings: Evaluate) -> list[Case]:
                 "Noise has its standard deviation in 255ths, low light the factor of what is "
                 "missing, a bracket its steps in EV, another size its scale.",
             )
-    if degradation == "size" and (level is None or level != int(level)):
-        raise BadParameter(
-            "Clear pictures are made smaller by a whole number.",
-            f"Give {option('level', '2')}, or pairs of files.",
-        )
     data, split = Path(settings.data), settings.split
     scenes = [s for s in scenes_of(data, split=split) if kind in (None, s.kind)]
     if is_haze:

@@ -13,7 +13,14 @@ import numpy.typing as npt
 from PIL import Image as Picture
 
 from napari_restore.errors import BadParameter, option
-from napari_restore.models import Named, RestorationModel, label_of, load, load_named
+from napari_restore.models import (
+    MOST_SHRINK,
+    Named,
+    RestorationModel,
+    label_of,
+    load,
+    load_named,
+)
 from napari_restore.questions import Degradation
 from napari_restore.training.haze import LUMA
 
@@ -27,8 +34,6 @@ RETINEX_SIGMAS = (15.0, 80.0, 250.0)
 NAMES = {"noise": "noise", "lowlight": "low light"}
 LIBRARIES = {"skimage": "scikit-image", "pywt": "PyWavelets"}
 """Names of what the methods import."""
-MOST_PIXELS = 16
-"""Largest N of a scale N or 1/N."""
 CLIPPED = 1.0
 """Percent of values that a stretch of contrast clips at either end."""
 
@@ -122,8 +127,8 @@ def nearest(pixels: npt.NDArray[Any], ratio: Fraction) -> npt.NDArray[Any]:
 
 
 def ratio_at(level: float) -> Fraction:
-    """Return the scale N or 1/N that a level is."""
-    return Fraction(level).limit_denominator(MOST_PIXELS)
+    """Return the scale that a level is; of 0.3333 it is 1/3."""
+    return Fraction(level).limit_denominator(MOST_SHRINK)
 
 
 def bicubic(light: Array, factor: float) -> Array:

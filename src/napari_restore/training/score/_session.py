@@ -18,6 +18,7 @@ from napari_restore.engine import Event, Note, Plan, Result, StoreBusy
 from napari_restore.errors import BadParameter, InputError, option
 from napari_restore.images import lock_file, owner_in
 from napari_restore.metrics import Metric, metric_of
+from napari_restore.models import MOST_SCALE, MOST_SHRINK, is_scale
 from napari_restore.questions import Evaluate, Pathlike
 from napari_restore.training.score._case_task import (
     CaseItem,
@@ -153,18 +154,25 @@ def _sized(settings: Evaluate, methods: Sequence[EvaluatedMethod]) -> Evaluate:
         raise BadParameter(
             "Without a model no scale is known.", f"Give it as {option('level', '2')}."
         )
-    level = float(ratio or 1) if settings.level is None else settings.level
-    if ratio not in (None, ratio_at(level)):
+    asked = float(ratio or 1) if settings.level is None else settings.level
+    scale = ratio_at(asked)
+    if ratio not in (None, scale):
         raise BadParameter(
-            f"The results of the models have scale {ratio}, not {level:g}.",
+            f"The results of the models have scale {ratio}, not {asked:g}.",
             f"Name models of that scale, or {leave}.",
+        )
+    if scale == 1 or not is_scale(scale):
+        raise BadParameter(
+            f"{asked:g} is no scale of results.",
+            f"Give {option('level', '2')} or another whole number up to {MOST_SCALE}, or 1 over one "
+            f"up to {MOST_SHRINK}.",
         )
     if settings.clear:
         raise BadParameter(
             "Clear pictures are not compared with results of another size.",
             f"Leave {option('clear', True)} out.",
         )
-    return replace(settings, degradation="size", level=level)
+    return replace(settings, degradation="size", level=float(scale))
 
 
 def _check(pairs: Pathlike | None, settings: Evaluate) -> None:
