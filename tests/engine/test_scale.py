@@ -209,15 +209,10 @@ def test_impossible_scales(scale: int | str) -> None:
         nr.load_model(enlarging(2), card={**CARD, "scale": scale})
 
 
-def test_what_another_scale_has_no_place_for(tmp_path: Path) -> None:
+def test_what_another_scale_has_no_place_for() -> None:
     model = loaded(enlarging(2), 2)
     with pytest.raises(BadParameter, match="restores single images, no mosaics"):
         image = nr.open_image(SCENE)
         nr.plan(image, model, mosaic=image)
-    for name in ("hazy", "clear"):
-        (tmp_path / name).mkdir()
-        PIL.Image.new("RGB", (32, 24)).save(tmp_path / name / "1.png")
-    with pytest.raises(BadParameter, match="2 times as many pixels along a side"):
-        api.evaluate([model], pairs=tmp_path)
     with pytest.raises(BadRegion, match="nothing is left"):
         nr.plan(SCENE[:1], loaded(shrinking(2), "1/2"))
