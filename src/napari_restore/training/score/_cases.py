@@ -14,6 +14,7 @@ from PIL import Image as Picture
 
 from napari_restore.errors import BadOutput, BadParameter, InputError, option
 from napari_restore.images import Image, bracket_of, open_image
+from napari_restore.models import MOST_SCALE
 from napari_restore.questions import Degradation, Evaluate
 from napari_restore.training._replacing import replacing
 from napari_restore.training.data import Scene, read_picture, scenes_of, stems_of
@@ -30,7 +31,7 @@ LEVELS: Mapping[Degradation, tuple[float, float]] = {
     "noise": (0, 255),
     "lowlight": (1, 1000),
     "bracket": (0.3, 8),
-    "size": (2, 16),
+    "size": (2, MOST_SCALE),
 }
 """Least and largest level of degradations that have one."""
 
