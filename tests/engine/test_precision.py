@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import choose_device
-from napari_restore.engine.machine import _precision
+from napari_restore.engine.machine import Device, _precision, computing
 from napari_restore.engine.planning import TileInvariance, tile_invariance
 
 PICTURE = np.random.default_rng(0).integers(30, 250, (300, 340, 3), np.uint8)
@@ -91,3 +93,32 @@ def test_tiled_equals_whole_in_bfloat16(options):
         return np.asarray(nr.start(plan, fresh=True).result())
 
     np.testing.assert_array_equal(pixels(**options), pixels(tile=1024))
+
+
+def test_float32_on_a_gpu_is_not_tf32():
+    conv, product = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = conv.allow_tf32, product.allow_tf32
+    conv.allow_tf32, product.allow_tf32 = True, False
+    entered, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with computing(Device("cuda", ""), "float32"):
+            entered.set()
+            leave.wait(60)
+
+    try:
+        with computing(Device("cpu", ""), "float32"):
+            assert conv.allow_tf32
+        with computing(Device("cuda", ""), "float32"):
+            assert not conv.allow_tf32
+            thread = threading.Thread(target=other)
+            thread.start()
+            assert entered.wait(60)
+        # The other thread still computes.
+        assert not conv.allow_tf32
+        leave.set()
+        thread.join()
+        assert (conv.allow_tf32, product.allow_tf32) == (True, False)
+    finally:
+        leave.set()
+        conv.allow_tf32, product.allow_tf32 = before

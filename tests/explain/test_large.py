@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,10 @@ from tests.engine._staged_model import ToyStaged
 from tests.explain._models import scene
 
 from napari_restore import Region, api, open_image
-from napari_restore.engine import as_json, from_json
+from napari_restore.engine import as_json, from_json, make_plan
+from napari_restore.engine.gradients import GradientSource, SweptGradients
 from napari_restore.engine.machine import Device
+from napari_restore.engine.machine._device import assume_cores
 from napari_restore.explain import Attribution, OverviewShares, attribute
 from napari_restore.explain.attribution import (
     _attribution,
@@ -25,6 +28,8 @@ from napari_restore.explain.attribution import (
     _sums,
 )
 from napari_restore.explain.attribution._baselines import PathInputs, Recent
+from napari_restore.explain.attribution._stored_accumulator import SharedLease, StoredSums
+from napari_restore.explain.attribution._sums import Sums
 
 BOX = Region(120, 100, 150, 140)
 
@@ -106,9 +111,17 @@ def test_a_baseline_is_read_once_while_its_box_is_recent() -> None:
     assert read[-2:] == [large, large]
 
 
-@pytest.mark.parametrize(("device", "most"), [("cpu", 2**30), ("cuda", 2**28)])
-def test_on_an_accelerator_less_of_a_baseline_is_kept(device: str, most: int) -> None:
-    """Twenty parts of 64 MiB; the budget is of the processor's memory."""
+@pytest.mark.parametrize(
+    ("device", "room", "most"),
+    [
+        ("cpu", 0, 2**28),
+        ("cpu", 2**29, 2**29),
+        ("cpu", 2**34, 2**30),
+        ("cuda", 2**34, 2**28),
+    ],
+)
+def test_what_gradients_leave_keeps_parts_of_a_baseline(device: str, room: int, most: int) -> None:
+    """Twenty parts of 64 MiB; the budget, 16 GiB, is of the processor's memory."""
     parts = [Region(0, 16 * n, 16, 16 * n + 16) for n in range(20)]
     read: list[Region] = []
 
@@ -117,9 +130,9 @@ def test_on_an_accelerator_less_of_a_baseline_is_kept(device: str, most: int) ->
         return torch.zeros(1).expand(2**24)
 
     source: Any = SimpleNamespace(
-        plan=SimpleNamespace(memory=64 * 2**30, device=Device(device, ""))
+        plan=SimpleNamespace(memory=16 * 2**30, device=Device(device, ""))
     )
-    inputs = PathInputs(source, parts[0], planes, lambda _: source, is_small=False)
+    inputs = PathInputs(source, parts[0], planes, lambda _: source, is_small=False, room=room)
     recent = inputs.in_memory(planes)
     for part in (*parts, *reversed(parts)):
         recent(part)
@@ -141,3 +154,36 @@ def test_the_blur_of_a_tile_is_computed_once_for_a_backward_pass(
     ask(tmp_path, method="ig", steps=3, baseline="blur")
     # What is small enough stays for all points.
     assert len(boxes) == len(set(boxes))
+
+
+def test_tiles_of_a_gradient_use_all_cores_whatever_the_plan_needs(tmp_path: Path) -> None:
+    image = open_image(scene(200, 260))
+    try:
+        # As of a box that is one tile: one worker restores it.
+        assume_cores(1)
+        plan = make_plan(image, ToyStaged(), region=BOX, scratch=tmp_path, device="cpu")
+        assume_cores(3)
+        with GradientSource(plan, lambda event: None, threading.Event()) as source:
+            gradients = SweptGradients(source, BOX)
+    finally:
+        assume_cores(None)
+    assert (plan.layout.workers, gradients._workers) == (1, 3)
+
+
+def test_parts_that_overlap_add_up_in_a_file(tmp_path: Path) -> None:
+    region = Region(100, 200, 100 + 700, 200 + 600)
+    stored = StoredSums(region, 2, 2, tmp_path, SharedLease(tmp_path))
+    kept = Sums(region, 2, 2)
+    draw = np.random.default_rng(0)
+    for number, weights in enumerate(([0.25, 0.125], [0.75, 0.875]), 1):
+        stored.begin()
+        for _ in range(9):
+            y, x = draw.integers(100, 700), draw.integers(200, 700)
+            box = Region(y, x, min(800, y + 300), min(800, x + 260))
+            # Small integers: their sums in float32 are exact.
+            part = torch.from_numpy(draw.integers(-9, 9, (1, 2, *box.shape)).astype(np.float32))
+            stored.add(weights, box, part)
+            kept.add(weights, box, part)
+        stored.commit(weights, number)
+    for rule in (0, 1):
+        np.testing.assert_array_equal(stored.of(rule).read(region), kept.of(rule).read(region))

@@ -30,7 +30,7 @@ from napari_restore.engine.gradients._sweep_graph import (
     through_settle,
 )
 from napari_restore.engine.gradients._whole import WholeGradient
-from napari_restore.engine.machine import map_parallel
+from napari_restore.engine.machine import cores, map_parallel
 from napari_restore.engine.planning import SCRATCH_BYTES, Grid, fragmentation
 from napari_restore.models import (
     RESTORED,
@@ -70,13 +70,9 @@ def divide(
     """
     plan, model = source.plan, source.plan.swept
     sides = [tile] if tile else [-(-side // model.multiple) * model.multiple for side in TILES]
-    layout = plan.layout
-    # Tiles are worked on by one thread each. A plan of sweeps has chosen how many; one whose
-    # statistics are known has chosen for a local run, whose workers may have several threads.
-    most = layout.workers if plan.staged is not None else layout.workers * layout.threads
-    if plan.device.is_accelerator:
-        # It has one queue for all.
-        most = 1
+    # Not the number of the plan, which restores the box alone: often that is one tile. Tiles are
+    # worked on by one thread each; a device has one queue for all.
+    most = 1 if plan.device.is_accelerator else cores()
     ways = [
         (workers, Grid(source.swept_box, side, model.padded_to))
         for workers in range(most, 0, -1)

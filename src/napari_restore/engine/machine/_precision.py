@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -59,8 +61,38 @@ def _has_bfloat16(device: Device) -> bool:
 def computing(device: Device, precision: str) -> AbstractContextManager[object]:
     """Return a context manager in which products use `precision`; sums and norms stay float32."""
     if precision == "float32":
-        return contextlib.nullcontext()
+        return _without_tf32() if device.is_cuda else contextlib.nullcontext()
     return torch.autocast(device.torch.type, dtype_of(precision))
+
+
+_TF32 = (torch.backends.cudnn, torch.backends.cuda.matmul)
+_before: list[bool] = []
+_inside = 0
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Compute in float32 what cuDNN and cuBLAS may compute in TF32, which has 10 bits of mantissa.
+
+    cuDNN does so unless it is asked not to, and results must not depend on the device. The switches
+    are those of the process: the first thread to enter sets them, the last to leave sets them back.
+    """
+    global _inside
+    with _lock:
+        if not _inside:
+            _before[:] = [backend.allow_tf32 for backend in _TF32]
+            for backend in _TF32:
+                backend.allow_tf32 = False
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                for backend, allowed in zip(_TF32, _before, strict=True):
+                    backend.allow_tf32 = allowed
 
 
 def dtype_of(name: str) -> torch.dtype:

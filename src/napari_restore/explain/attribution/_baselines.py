@@ -31,8 +31,9 @@ BLUR_SIGMA = 8.0
 """Standard deviation in pixels of the baseline ``blur``, which removes finer detail."""
 LEAST_TRANSMISSION = 0.05
 """Lower limit of transmission: below it the scene cannot be separated from the haze."""
-RECENT_SHARE = 64
-"""Share of the memory budget, 1 / this, for the parts of a baseline that were read last."""
+RECENT_SHARES = (64, 16)
+"""Shares of the memory budget, 1 / each, for the parts of a baseline that were read last: always, and
+at most, where gradients leave it."""
 RECENT_ON_DEVICE = 256 << 20
 """Most bytes of them where they lie in an accelerator's own memory, which that budget is not of."""
 REFERENCE = "reference"
@@ -96,13 +97,16 @@ class PathInputs:
     open_model: OpenModel
     is_small: bool
     """Whether arrays of the size of `region` may be kept in memory; else they are computed by boxes."""
+    room: int = 0
+    """Bytes of the memory budget that the gradients leave."""
 
     def in_memory(self, planes: Planes) -> Planes:
         """Return `planes`, computed once if the region is small, else kept for a while."""
         if self.is_small:
             return InMemory(self.region, planes(self.region))
         plan = self.source.plan
-        limit = plan.memory // RECENT_SHARE
+        least, most = (plan.memory // share for share in RECENT_SHARES)
+        limit = max(least, min(most, self.room))
         if plan.device.is_accelerator:
             limit = min(limit, RECENT_ON_DEVICE)
         return Recent(planes, limit)

@@ -104,7 +104,8 @@ def set_up(
     parts = None if segments is None else Segments.of(segments, run)
     if not request.method.path:
         return Setup(request, run, choice, None, None, clear, layer, parts)
-    inputs = PathInputs(source, run.region, run.image, open_model, run.is_small)
+    room = source.plan.memory - run.needed_bytes
+    inputs = PathInputs(source, run.region, run.image, open_model, run.is_small, room)
     path, text = path_of(
         request.method.path, request.baseline, inputs, clear, len(request.rules[0].nodes)
     )

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
+from io import FileIO
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_restore._journal import Journal
 from napari_restore._replacing import DamagedFile
@@ -23,6 +28,7 @@ from napari_restore.engine import (
     remove_unused,
     write_chunks,
 )
+from napari_restore.engine.machine import cores, map_parallel
 from napari_restore.errors import DiskFull, disk_full_as, is_disk_full, option
 from napari_restore.explain.attribution._quadrature import Quadrature
 from napari_restore.explain.attribution._sums import (
@@ -40,16 +46,72 @@ if TYPE_CHECKING:
 
 CHUNK = 512
 """Side in pixels of the chunks of a sum."""
-NODE_CHUNK = 256
-"""Side in pixels of the chunks of a point: tiles of staged models are multiples of it."""
+COMMIT_THREADS = 2
+"""Most threads that commit a point; each has some 40 MiB of chunks."""
 NODE = "node"
-"""Name of the array of the present point."""
+"""Name of the file of the present point."""
+
+
+class PointFile:
+    """The present point: (bands, height, width) float32, little-endian, in C order.
+
+    Parts of neighbouring tiles overlap, and each is added in place: of a chunked array every part
+    would write whole chunks again, some fifteen times the size of the point.
+    """
+
+    def __init__(self, path: Path, bands: int, shape: tuple[int, int]) -> None:
+        self.path, self._bands, self._shape = path, bands, shape
+
+    def clear(self) -> None:
+        """Fill the file with zeros."""
+        height, width = self._shape
+        with self.path.open("wb") as file:
+            file.truncate(4 * self._bands * height * width)
+
+    def add(self, part: npt.NDArray[np.float32], y: slice, x: slice) -> None:
+        """Add a part (bands, h, w)."""
+        with self.path.open("r+b", buffering=0) as file:
+            for band, row in product(range(self._bands), range(y.start, y.stop)):
+                values = self._row(file, band, row, x) + part[band, row - y.start]
+                self._seek(file, band, row, x)
+                _write(file, values.tobytes())
+
+    def read(self, y: slice, x: slice) -> npt.NDArray[np.float64]:
+        """Return a box, (bands, h, w)."""
+        box = np.empty((self._bands, y.stop - y.start, x.stop - x.start))
+        with self.path.open("rb", buffering=0) as file:
+            for band, row in product(range(self._bands), range(y.start, y.stop)):
+                box[band, row - y.start] = self._row(file, band, row, x)
+        return box
+
+    def sync(self) -> None:
+        """Write what the system still has in memory to the disk."""
+        with self.path.open("r+b") as file:
+            os.fsync(file.fileno())
+
+    def _row(self, file: FileIO, band: int, row: int, x: slice) -> npt.NDArray[np.float32]:
+        self._seek(file, band, row, x)
+        found = np.frombuffer(file.read(4 * (x.stop - x.start)), "<f4")
+        if len(found) != x.stop - x.start:
+            raise DamagedFile(self.path)
+        return found
+
+    def _seek(self, file: FileIO, band: int, row: int, x: slice) -> None:
+        height, width = self._shape
+        file.seek(4 * ((band * height + row) * width + x.start))
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    """Write all of `data`: a file without a buffer may take a part of it."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 class StoredSums(Sums):
     """As `Sums`, in a folder; a point is committed when it is complete, and exactly once.
 
-    The parts of a point are collected in an array of their own. Each chunk of a sum has one more
+    The parts of a point are collected in a file of their own. Each chunk of a sum has one more
     plane with the number of points in it, and is replaced atomically: after an interruption the
     next process sees which chunks lack the last point.
     """
@@ -73,17 +135,7 @@ class StoredSums(Sums):
                 else create_array(group, str(rule), shape, CHUNK, "<f8")
                 for rule in range(rules)
             ]
-            self._node = group[NODE] if NODE in group else self._create_node(group)
-
-    def _create_node(self, group: Any) -> Any:
-        return group.create_array(
-            NODE,
-            shape=(self.bands, *self.region.shape),
-            chunks=(self.bands, NODE_CHUNK, NODE_CHUNK),
-            dtype="f4",
-            fill_value=0.0,
-            compressors=None,
-        )
+            self._point = PointFile(path / NODE, bands, region.shape)
 
     @staticmethod
     def bytes(region: Region, bands: int, rules: int) -> int:
@@ -92,16 +144,19 @@ class StoredSums(Sums):
         return height * width * bands * (8 * rules + 4)
 
     def begin(self) -> None:
-        """Clear the array of the present point."""
-        chunks = self._path / NODE / "c"
-        if chunks.exists():
-            shutil.rmtree(chunks)
+        """Clear the present point."""
+        with disk_full_error(self._path):
+            self._point.clear()
 
     def add(self, weights: Sequence[float], box: Region, part: Tensor) -> None:
         """Add a part (1, C, h, w) to the present point; its weights count in `commit`."""
-        y, x = box.within(self.region)
         with disk_full_error(self._path):
-            self._node[:, y, x] = self._node[:, y, x] + part[0].numpy(force=True)
+            self._point.add(part[0].numpy(force=True), *box.within(self.region))
+
+    def sync(self) -> None:
+        """Write the present point to the disk: after a loss of power it may have to be committed."""
+        with disk_full_error(self._path):
+            self._point.sync()
 
     def commit(self, weights: Sequence[float], number: int) -> None:
         """Add the complete point, the `number`-th, to each sum that lacks it.
@@ -109,8 +164,12 @@ class StoredSums(Sums):
         Raises `DamagedFile` where a sum has another number of points.
         """
         with disk_full_error(self._path):
-            for box in self._cells():
-                self._commit(weights, number, box)
+            # A cell is a chunk of each sum: no file is written by two threads.
+            commit = partial(self._commit, weights, number)
+            for _ in map_parallel(
+                self._cells(), commit, min(cores(), COMMIT_THREADS), name="commit"
+            ):
+                pass
 
     def _commit(self, weights: Sequence[float], number: int, box: Region) -> None:
         y, x = box.slices
@@ -124,7 +183,7 @@ class StoredSums(Sums):
             if (values[-1] != number - 1).any():
                 raise DamagedFile(self._path / str(rule))
             if point is None:
-                point = self._node[:, y, x].astype(np.float64)
+                point = self._point.read(y, x)
             values[:-1] += weight * point
             values[-1] = number
             write_chunks(total, self._path / str(rule), box, np.moveaxis(values, 0, 2))
@@ -153,7 +212,7 @@ def disk_full_error(path: Path) -> AbstractContextManager[None]:
     )
 
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the layout on disk changes; part of every folder's name."""
 POINTS = "points.jsonl"
 """Journal of the points, and of the rules that were dropped."""
@@ -309,6 +368,8 @@ class StoredAccumulator(Accumulator):
 
     def finish(self, node: Node) -> None:
         super().finish(node)
+        for sums in self._stored:
+            sums.sync()
         self._append({"node": list(node)})
         self._commit(node.alpha)
 
