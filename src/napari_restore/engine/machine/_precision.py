@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +66,7 @@ def computing(device: Device, precision: str) -> AbstractContextManager[object]:
     return torch.autocast(device.torch.type, dtype_of(precision))
 
 
-_TF32 = (torch.backends.cudnn, torch.backends.cuda.matmul)
+_TF32: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
 _before: list[bool] = []
 _inside = 0
 _lock = threading.Lock()
