@@ -122,3 +122,19 @@ def test_float32_on_a_gpu_is_not_tf32():
     finally:
         leave.set()
         conv.allow_tf32, product.allow_tf32 = before
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="from PyTorch 2.9 on"
+)
+def test_a_program_that_set_the_newer_switches_of_tf32_keeps_them():
+    conv, product = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = conv.fp32_precision, product.fp32_precision
+    try:
+        # Then the older ones cannot be read.
+        conv.fp32_precision, product.fp32_precision = "ieee", "tf32"
+        with computing(Device("cuda", ""), "float32"):
+            assert (conv.fp32_precision, product.fp32_precision) == ("ieee", "ieee")
+        assert (conv.fp32_precision, product.fp32_precision) == ("ieee", "tf32")
+    finally:
+        conv.fp32_precision, product.fp32_precision = before

@@ -16,6 +16,7 @@ from tests.engine._staged_model import ToyStaged
 from tests.explain._models import scene
 
 from napari_restore import Region, api, open_image
+from napari_restore._replacing import DamagedFile
 from napari_restore.engine import as_json, from_json, make_plan
 from napari_restore.engine.gradients import GradientSource, SweptGradients
 from napari_restore.engine.machine import Device
@@ -176,7 +177,7 @@ def test_parts_that_overlap_add_up_in_a_file(tmp_path: Path) -> None:
     kept = Sums(region, 2, 2)
     draw = np.random.default_rng(0)
     for number, weights in enumerate(([0.25, 0.125], [0.75, 0.875]), 1):
-        stored.begin()
+        stored.begin(number)
         for _ in range(9):
             y, x = draw.integers(100, 700), draw.integers(200, 700)
             box = Region(y, x, min(800, y + 300), min(800, x + 260))
@@ -187,3 +188,5 @@ def test_parts_that_overlap_add_up_in_a_file(tmp_path: Path) -> None:
         stored.commit(weights, number)
     for rule in (0, 1):
         np.testing.assert_array_equal(stored.of(rule).read(region), kept.of(rule).read(region))
+    with pytest.raises(DamagedFile):
+        stored.commit(weights, 3)

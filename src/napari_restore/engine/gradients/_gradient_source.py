@@ -17,7 +17,7 @@ from torch import Tensor
 
 from napari_restore._heap import keep_freed_memory, release_freed_memory, return_freed_memory
 from napari_restore.engine._region import Region
-from napari_restore.engine.machine import FAILURES, PeakMemory, as_failure
+from napari_restore.engine.machine import FAILURES, PeakMemory, as_failure, computing
 from napari_restore.engine.planning import Plan, box_with_halo
 from napari_restore.engine.running import Event, Run, settled
 from napari_restore.errors import Cancelled
@@ -209,7 +209,7 @@ class GradientSource:
             # sweeps have threads of their own; a step that takes a map as a whole has all of them.
             one = None if model.is_swept else self.plan.layout.invariance.threads
             torch.set_num_threads(one or threads)
-            with self.work.memory.watched():
+            with self.work.memory.watched(), computing(self.plan.device, "float32"):
                 yield
         except FAILURES as error:
             raise as_failure(model, error) from error

@@ -86,9 +86,14 @@ def remove_abandoned(scratch: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def free_disk(folder: Path) -> int:
+    """Return the bytes of the scratch disk that maps may take."""
+    return int(DISK_SHARE * shutil.disk_usage(existing_folder(folder)).free)
+
+
 def check_disk(folder: Path, needed: int) -> None:
     """Raise `DiskFull` where the scratch disk has too little room for so many bytes."""
-    if needed and needed > DISK_SHARE * shutil.disk_usage(existing_folder(folder)).free:
+    if needed and needed > free_disk(folder):
         raise DiskFull(
             f"The maps of the sweeps and their gradients take {format_size(needed)} on the scratch "
             "disk, more than it has.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 import torch
@@ -20,7 +20,13 @@ from napari_restore._heap import freed_memory_returned, release_freed_memory
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import SweptGradientCost, swept_gradient_cost
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
-from napari_restore.engine.gradients._kept import KeptMap, Shelf, SpilledGradient, check_disk
+from napari_restore.engine.gradients._kept import (
+    KeptMap,
+    Shelf,
+    SpilledGradient,
+    check_disk,
+    free_disk,
+)
 from napari_restore.engine.gradients._schedule import Schedule, differentiable
 from napari_restore.engine.gradients._sweep_graph import (
     ByInputs,
@@ -80,15 +86,30 @@ def divide(
     ]
     # All cores first, then large tiles, whose halos weigh less.
     ways = [(workers, grid) for workers, grid in ways if workers <= grid.count]
-    needed = [computing_bytes(model, cost, *way) for way in ways]
-    fitting = [number for number, size in enumerate(needed) if size <= room]
-    chosen = fitting[0] if fitting else needed.index(min(needed))
-    workers, grid = ways[chosen]
-    schedule = Schedule(model.ordered_steps, grid, box)
-    ram = max(0, room - needed[chosen])
-    shelf = schedule.on(ram)
-    check_disk(plan.store.parent, shelf.disk_bytes)
-    return Division(grid, workers, schedule, ram, needed[chosen] + shelf.ram_bytes)
+    needed = {way: computing_bytes(model, cost, *way) for way in ways}
+    fitting = [way for way in ways if needed[way] <= room] or [min(ways, key=needed.__getitem__)]
+
+    @cache
+    def schedule_of(grid: Grid) -> Schedule:
+        return Schedule(model.ordered_steps, grid, box)
+
+    def divided(workers: int, grid: Grid) -> tuple[Division, int]:
+        graphs, schedule = needed[workers, grid], schedule_of(grid)
+        ram = max(0, room - graphs)
+        shelf = schedule.on(ram)
+        return Division(grid, workers, schedule, ram, graphs + shelf.ram_bytes), shelf.disk_bytes
+
+    divisions = [divided(*way) for way in fitting]
+    for division, on_disk in divisions:
+        if not on_disk:
+            return division
+    # Fewer tiles at once leave more room for maps, but not for all.
+    for division, on_disk in divisions[:-1]:
+        if on_disk <= free_disk(plan.store.parent):
+            return division
+    division, on_disk = divisions[-1]
+    check_disk(plan.store.parent, on_disk)
+    return division
 
 
 def computing_bytes(model: SweptModel, cost: SweptGradientCost, workers: int, grid: Grid) -> int:

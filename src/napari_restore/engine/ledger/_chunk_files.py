@@ -37,7 +37,7 @@ def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]
     """Write `pixels` (h, w, C) to `box` of `array`, whose chunks lie in `folder`.
 
     Every chunk is written atomically. One that `box` covers in part keeps its other pixels; raises
-    `DamagedFile`. Call it from one thread only.
+    `DamagedFile`. No two threads may write the same chunk.
     """
     from numcodecs import blosc
 

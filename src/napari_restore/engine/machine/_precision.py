@@ -66,25 +66,40 @@ def computing(device: Device, precision: str) -> AbstractContextManager[object]:
     return torch.autocast(device.torch.type, dtype_of(precision))
 
 
-_TF32: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-_before: list[bool] = []
+Switch = tuple[Any, str, Any]
+"""Object, name and value of a setting of PyTorch."""
+_before: list[Switch] = []
 _inside = 0
 _lock = threading.Lock()
+
+
+def _switches(exact: bool) -> list[Switch]:
+    """Return the process's switches of TF32: as they are, or where results are `exact`."""
+    cudnn: Any = torch.backends.cudnn
+    product: Any = torch.backends.cuda.matmul
+    try:
+        older = [(each, "allow_tf32", each.allow_tf32) for each in (cudnn, product)]
+    except RuntimeError:
+        # From PyTorch 2.9 on they cannot be read once a program has set the newer ones.
+        newer = (cudnn.conv, cudnn.rnn, product)
+        name = "fp32_precision"
+        return [(each, name, "ieee" if exact else getattr(each, name)) for each in newer]
+    return [(each, name, value and not exact) for each, name, value in older]
 
 
 @contextlib.contextmanager
 def _without_tf32() -> Iterator[None]:
     """Compute in float32 what cuDNN and cuBLAS may compute in TF32, which has 10 bits of mantissa.
 
-    cuDNN does so unless it is asked not to, and results must not depend on the device. The switches
-    are those of the process: the first thread to enter sets them, the last to leave sets them back.
+    cuDNN does so unless it is asked not to. The switches are those of the process: the first thread
+    to enter sets them, the last to leave sets them back.
     """
     global _inside
     with _lock:
         if not _inside:
-            _before[:] = [backend.allow_tf32 for backend in _TF32]
-            for backend in _TF32:
-                backend.allow_tf32 = False
+            _before[:] = _switches(exact=False)
+            for switch in _switches(exact=True):
+                setattr(*switch)
         _inside += 1
     try:
         yield
@@ -92,8 +107,8 @@ def _without_tf32() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if not _inside:
-                for backend, allowed in zip(_TF32, _before, strict=True):
-                    backend.allow_tf32 = allowed
+                for switch in _before:
+                    setattr(*switch)
 
 
 def dtype_of(name: str) -> torch.dtype:

@@ -47,13 +47,14 @@ if TYPE_CHECKING:
 CHUNK = 512
 """Side in pixels of the chunks of a sum."""
 COMMIT_THREADS = 2
-"""Most threads that commit a point; each has some 40 MiB of chunks."""
+"""Most threads that commit a point; with three bands each has some 40 MiB of chunks."""
+NUMBER_BYTES = 8
 NODE = "node"
 """Name of the file of the present point."""
 
 
 class PointFile:
-    """The present point: (bands, height, width) float32, little-endian, in C order.
+    """The present point: (bands, height, width) float32, little-endian, in C order; then its number.
 
     Parts of neighbouring tiles overlap, and each is added in place: of a chunked array every part
     would write whole chunks again, some fifteen times the size of the point.
@@ -62,19 +63,20 @@ class PointFile:
     def __init__(self, path: Path, bands: int, shape: tuple[int, int]) -> None:
         self.path, self._bands, self._shape = path, bands, shape
 
-    def clear(self) -> None:
-        """Fill the file with zeros."""
+    def begin(self, number: int) -> None:
+        """Fill the file with zeros, for the `number`-th point."""
         height, width = self._shape
         with self.path.open("wb") as file:
-            file.truncate(4 * self._bands * height * width)
+            file.seek(4 * self._bands * height * width)
+            file.write(number.to_bytes(NUMBER_BYTES, "little"))
 
-    def add(self, part: npt.NDArray[np.float32], y: slice, x: slice) -> None:
+    def add(self, part: npt.NDArray[Any], y: slice, x: slice) -> None:
         """Add a part (bands, h, w)."""
         with self.path.open("r+b", buffering=0) as file:
             for band, row in product(range(self._bands), range(y.start, y.stop)):
                 values = self._row(file, band, row, x) + part[band, row - y.start]
                 self._seek(file, band, row, x)
-                _write(file, values.tobytes())
+                _write(file, values.astype("<f4", copy=False).tobytes())
 
     def read(self, y: slice, x: slice) -> npt.NDArray[np.float64]:
         """Return a box, (bands, h, w)."""
@@ -84,6 +86,14 @@ class PointFile:
                 box[band, row - y.start] = self._row(file, band, row, x)
         return box
 
+    def check(self, number: int) -> None:
+        """Raise `DamagedFile` unless this is the `number`-th point."""
+        height, width = self._shape
+        with self.path.open("rb") as file:
+            file.seek(4 * self._bands * height * width)
+            if file.read() != number.to_bytes(NUMBER_BYTES, "little"):
+                raise DamagedFile(self.path)
+
     def sync(self) -> None:
         """Write what the system still has in memory to the disk."""
         with self.path.open("r+b") as file:
@@ -91,10 +101,14 @@ class PointFile:
 
     def _row(self, file: FileIO, band: int, row: int, x: slice) -> npt.NDArray[np.float32]:
         self._seek(file, band, row, x)
-        found = np.frombuffer(file.read(4 * (x.stop - x.start)), "<f4")
-        if len(found) != x.stop - x.start:
-            raise DamagedFile(self.path)
-        return found
+        found = bytearray(4 * (x.stop - x.start))
+        left = memoryview(found)
+        while left:
+            count = file.readinto(left)
+            if not count:
+                raise DamagedFile(self.path)
+            left = left[count:]
+        return np.frombuffer(found, "<f4")
 
     def _seek(self, file: FileIO, band: int, row: int, x: slice) -> None:
         height, width = self._shape
@@ -143,10 +157,10 @@ class StoredSums(Sums):
         height, width = (-(-side // CHUNK) * CHUNK for side in region.shape)
         return height * width * bands * (8 * rules + 4)
 
-    def begin(self) -> None:
-        """Clear the present point."""
+    def begin(self, number: int) -> None:
+        """Begin the `number`-th point."""
         with disk_full_error(self._path):
-            self._point.clear()
+            self._point.begin(number)
 
     def add(self, weights: Sequence[float], box: Region, part: Tensor) -> None:
         """Add a part (1, C, h, w) to the present point; its weights count in `commit`."""
@@ -161,7 +175,7 @@ class StoredSums(Sums):
     def commit(self, weights: Sequence[float], number: int) -> None:
         """Add the complete point, the `number`-th, to each sum that lacks it.
 
-        Raises `DamagedFile` where a sum has another number of points.
+        Raises `DamagedFile` where a sum has another number of points, or the file another point.
         """
         with disk_full_error(self._path):
             # A cell is a chunk of each sum: no file is written by two threads.
@@ -183,6 +197,7 @@ class StoredSums(Sums):
             if (values[-1] != number - 1).any():
                 raise DamagedFile(self._path / str(rule))
             if point is None:
+                self._point.check(number)
                 point = self._point.read(y, x)
             values[:-1] += weight * point
             values[-1] = number
@@ -363,7 +378,7 @@ class StoredAccumulator(Accumulator):
 
     def adding(self, alpha: float) -> AddAll:
         for sums in self._stored:
-            sums.begin()
+            sums.begin(len(self.nodes) + 1)
         return super().adding(alpha)
 
     def finish(self, node: Node) -> None:
@@ -403,5 +418,6 @@ def _key(parts: Sequence[Any]) -> str:
 
 
 def _size(path: Path) -> int:
-    """Return the total bytes of the files in a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    """Return the total bytes of the files in a folder, without points: their zeros may take none."""
+    files = (file for file in path.rglob("*") if file.is_file() and file.name != NODE)
+    return sum(file.stat().st_size for file in files)
