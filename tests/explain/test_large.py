@@ -157,18 +157,24 @@ def test_the_blur_of_a_tile_is_computed_once_for_a_backward_pass(
     assert len(boxes) == len(set(boxes))
 
 
-def test_tiles_of_a_gradient_use_all_cores_whatever_the_plan_needs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "most"), [(None, 3), (2, 2)])
+def test_tiles_of_a_gradient_use_all_cores_whatever_the_box_needs(
+    tmp_path: Path, workers: int | None, most: int
+) -> None:
     image = open_image(scene(200, 260))
     try:
         # As of a box that is one tile: one worker restores it.
         assume_cores(1)
-        plan = make_plan(image, ToyStaged(), region=BOX, scratch=tmp_path, device="cpu")
+        plan = make_plan(
+            image, ToyStaged(), region=BOX, scratch=tmp_path, device="cpu", workers=workers
+        )
         assume_cores(3)
         with GradientSource(plan, lambda event: None, threading.Event()) as source:
             gradients = SweptGradients(source, BOX)
     finally:
         assume_cores(None)
-    assert (plan.layout.workers, gradients._workers) == (1, 3)
+    assert plan.layout.workers == (workers or 1)
+    assert gradients._workers == most
 
 
 def test_parts_that_overlap_add_up_in_a_file(tmp_path: Path) -> None:

@@ -76,9 +76,9 @@ def divide(
     """
     plan, model = source.plan, source.plan.swept
     sides = [tile] if tile else [-(-side // model.multiple) * model.multiple for side in TILES]
-    # Not the number of the plan, which restores the box alone: often that is one tile. Tiles are
+    # Not the number of the layout, which restores the box alone: often that is one tile. Tiles are
     # worked on by one thread each; a device has one queue for all.
-    most = 1 if plan.device.is_accelerator else cores()
+    most = 1 if plan.device.is_accelerator else plan.workers or cores()
     ways = [
         (workers, Grid(source.swept_box, side, model.padded_to))
         for workers in range(most, 0, -1)

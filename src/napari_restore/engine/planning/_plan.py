@@ -102,6 +102,8 @@ class Plan:
     origin: tuple[int, int] = (0, 0)
     """(y, x) of that file's first pixel in `image`."""
     content: str = ""
+    workers: int | None = None
+    """Tiles in parallel that the user asked for; None: as many as cores and budget allow."""
     """Digest of what the model computes by; see `content_of`."""
 
     def __repr__(self) -> str:

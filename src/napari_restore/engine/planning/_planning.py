@@ -221,6 +221,7 @@ def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted
         layout=choice.layout,
         device=device,
         memory=tried.resources.memory,
+        workers=tried.resources.workers,
         maps=stored.maps,
         pyramid=stored.pyramid,
         in_16=stored.in_16,
