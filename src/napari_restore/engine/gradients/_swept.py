@@ -99,11 +99,13 @@ def divide(
         shelf = schedule.on(ram)
         return Division(grid, workers, schedule, ram, graphs + shelf.ram_bytes), shelf.disk_bytes
 
-    divisions = [divided(*way) for way in fitting]
-    for division, on_disk in divisions:
+    divisions = []
+    for way in fitting:
+        division, on_disk = divided(*way)
         if not on_disk:
             return division
-    # Fewer tiles at once leave more room for maps, but not for all.
+        divisions.append((division, on_disk))
+    # No number of tiles leaves room for all maps.
     for division, on_disk in divisions[:-1]:
         if on_disk <= free_disk(plan.store.parent):
             return division
