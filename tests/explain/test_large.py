@@ -19,6 +19,8 @@ from napari_restore import Region, api, open_image
 from napari_restore._replacing import DamagedFile
 from napari_restore.engine import as_json, from_json, make_plan
 from napari_restore.engine.gradients import GradientSource, SweptGradients
+from napari_restore.engine.gradients._cost import swept_gradient_cost
+from napari_restore.engine.gradients._swept import computing_bytes, divide
 from napari_restore.engine.machine import Device
 from napari_restore.engine.machine._device import assume_cores
 from napari_restore.explain import Attribution, OverviewShares, attribute
@@ -196,3 +198,17 @@ def test_parts_that_overlap_add_up_in_a_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(stored.of(rule).read(region), kept.of(rule).read(region))
     with pytest.raises(DamagedFile):
         stored.commit(weights, 3)
+
+
+def test_fewer_tiles_at_once_keep_maps_off_the_disk(tmp_path: Path) -> None:
+    image = open_image(scene(200, 260))
+    plan = make_plan(image, ToyStaged(), region=BOX, scratch=tmp_path, device="cpu", workers=3)
+    with GradientSource(plan, lambda event: None, threading.Event()) as source:
+        cost = swept_gradient_cost(ToyStaged(), plan.device)
+        ample = divide(source, BOX, cost, 2**34, 128)
+        two = computing_bytes(ToyStaged(), cost, 2, ample.grid)
+        three = computing_bytes(ToyStaged(), cost, 3, ample.grid)
+        maps = ample.bytes - three
+        assert (ample.workers, two < three, maps > 0) == (3, True, True)
+        just = divide(source, BOX, cost, two + maps, 128)
+        assert (just.workers, just.bytes) == (2, two + maps)
