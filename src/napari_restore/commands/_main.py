@@ -176,11 +176,12 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"napari-restore: {message} (see {self.prog} --help)\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        # argparse ignores write errors.
         if message and file is not None and file is sys.stdout:
             file.write(message)
-        else:
-            super()._print_message(message, file)
+        elif message:
+            # As argparse does in newer versions of Python: the exit code stays where nobody can read why.
+            with contextlib.suppress(AttributeError, OSError):
+                (file or sys.stderr).write(message)
 
 
 class _Version(argparse.Action):
