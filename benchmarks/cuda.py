@@ -197,6 +197,7 @@ class Bench:
         image = scene(512, 640)
         for model in ("haze-unet", "inf-dehaze-small", "hint-small-denoise", "atmosphere-aerial"):
             maps = {}
+            # Twice there: the first loads its kernels.
             for device in ("cpu", self.device, self.device):
                 # Finished points of one device are not those of the other.
                 os.environ["NAPARI_RESTORE_CACHE"] = tempfile.mkdtemp()

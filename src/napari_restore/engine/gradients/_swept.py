@@ -106,8 +106,9 @@ def divide(
             return division
         divisions.append((division, on_disk))
     # No number of tiles leaves room for all maps.
+    free = free_disk(plan.store.parent)
     for division, on_disk in divisions[:-1]:
-        if on_disk <= free_disk(plan.store.parent):
+        if on_disk <= free:
             return division
     division, on_disk = divisions[-1]
     check_disk(plan.store.parent, on_disk)
