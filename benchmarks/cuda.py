@@ -4,6 +4,7 @@
 
 Checks (default: all but `huge`):
 
+- planning: what takes the seconds of a plan.
 - equal: every network on CPU and device, one tile and tiles of 256: largest difference of float32
   results (values 0 to 1).
 - memory: peak device memory over its prediction, and seconds, for tiles of 256 to 2048.
@@ -24,9 +25,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
+import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +62,39 @@ def scene(height: int, width: int, dtype: str = "float32") -> npt.NDArray[Any]:
     return np.ascontiguousarray((image / largest).astype(np.float32))
 
 
+class Places:
+    """Samples where threads are, as long as it is entered."""
+
+    STEP = 0.02
+
+    def __enter__(self) -> Places:
+        self._counts: Counter[str] = Counter()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(self.STEP):
+            for number, frame in sys._current_frames().items():
+                if number == threading.get_ident():
+                    continue
+                rows = traceback.extract_stack(frame, limit=80)[::-1]
+                ours = [row for row in rows[1:] if "napari_restore" in row.filename]
+                if ours:
+                    stack = [f"{Path(row.filename).stem}.{row.name}" for row in rows[:1] + ours[:4]]
+                    self._counts[" < ".join(stack)] += 1
+
+    @property
+    def most(self) -> dict[str, float]:
+        """Seconds by place, the longest first; with what of the program called it."""
+        return {place: round(n * self.STEP, 2) for place, n in self._counts.most_common(12)}
+
+
 class Bench:
     """Rows of figures, printed as they come."""
 
@@ -70,7 +107,16 @@ class Bench:
         print(json.dumps(row, default=str), flush=True)
 
     def run(self, image: npt.NDArray[Any], model: str, device: str = "", **options: Any) -> Any:
-        """Return the pixels of a run, and its figures; nothing of an earlier run is taken."""
+        """Return the pixels of a run (None of huge images), and its figures."""
+        started = time.perf_counter()
+        planned = self.plan(image, model, device, **options)
+        planning = round(time.perf_counter() - started, 2)
+        result, figures = self.start(planned)
+        # Before another run takes the place of its store.
+        pixels = None if image.nbytes > 1 << 29 else np.asarray(result)
+        return pixels, {"planning": planning, **figures}
+
+    def plan(self, image: npt.NDArray[Any], model: str, device: str = "", **options: Any) -> Any:
         weights = "random:0" if model == "inf-dehaze-lite" else None
         loaded = nr.load_model(model, weights=weights) if weights else model
         if model.startswith("inf-dehaze"):
@@ -78,18 +124,18 @@ class Bench:
             options.pop("tile", None)
         options.setdefault("black", 0.0)
         options.setdefault("white", 255.0 if image.dtype == np.uint8 else 1.0)
-        started = time.perf_counter()
-        planned = nr.plan(image, loaded, device=device or self.device, **options)
-        planned_s = time.perf_counter() - started
+        return nr.plan(image, loaded, device=device or self.device, **options)
+
+    def start(self, planned: Any) -> Any:
+        """Return the result of a planned run and its figures; nothing of an earlier run is taken."""
         result = nr.start(planned, fresh=True).result()
         plan, measured = result.record["plan"], result.record["measured"]
-        figures = {
-            "seconds": round(time.perf_counter() - started, 2),
-            "planning": round(planned_s, 2),
+        return result, {
             "run": round(measured["run_seconds"], 2),
             "predicted_s": round(plan["predicted_seconds"], 2),
             "stages": {k: round(v, 2) for k, v in measured["stages"].items()},
             "device_mib": measured["peak_device_bytes"] >> 20,
+            "allocated_mib": self.allocated() >> 20,
             "predicted_mib": plan["predicted_peak_device_bytes"] >> 20,
             "ram_mib": (measured["peak_ram_bytes"] - measured["idle_ram_bytes"]) >> 20,
             "predicted_ram_mib": (plan["predicted_peak_ram_bytes"] - measured["idle_ram_bytes"])
@@ -101,10 +147,25 @@ class Bench:
             "backoffs": measured["backoffs"],
             "precision": plan["precision"],
         }
-        if image.nbytes > 1 << 29:
-            return None, figures
-        # Before another run takes the place of its store.
-        return np.asarray(result), figures
+
+    def allocated(self) -> int:
+        """Return the most bytes of tensors since the start of the last run."""
+        import torch
+
+        return torch.cuda.max_memory_allocated() if self.device.startswith("cuda") else 0
+
+    def planning(self) -> None:
+        """What planning does, of a first and a second plan: seconds by place, of all threads."""
+        image = scene(1024, 1024)
+        for model in ("haze-unet", "inf-dehaze-small", "andehazeformer-small"):
+            for _ in range(2):
+                started = time.perf_counter()
+                with Places() as places:
+                    self.plan(image, model)
+                seconds = time.perf_counter() - started
+                self.say(
+                    check="planning", model=model, seconds=round(seconds, 2), places=places.most
+                )
 
     def equal(self) -> None:
         image = scene(512, 640)
@@ -117,7 +178,7 @@ class Bench:
                 model=model,
                 to_cpu=float(np.abs(whole - expected).max()),
                 tiled=float(np.abs(tiled - whole).max()),
-                seconds=figures["seconds"],
+                seconds=figures["run"],
             )
 
     def memory(self) -> None:
@@ -138,15 +199,17 @@ class Bench:
         import torch
 
         image = scene(2048, 2048)
-        for model in ("haze-unet", "hint-small-denoise", "inf-dehaze-small"):
-            torch.cuda.empty_cache()
-            free, figures = self.run(image, model, tile=1024)
+        for model in ("andehazeformer-small", "hint-small-denoise", "haze-unet"):
+            free, figures = self.run(image, model, tile=2048)
             torch.cuda.empty_cache()
             total = torch.cuda.get_device_properties(0).total_memory
-            share = max(figures["device_mib"] * 0.5, 64) * 2**20 / total
-            torch.cuda.set_per_process_memory_fraction(share)
+            share = figures["allocated_mib"] * 0.75 * 2**20 / total
             try:
-                tight, less = self.run(image, model, tile=1024)
+                # Planned with all of the memory, run with less.
+                planned = self.plan(image, model, tile=2048)
+                torch.cuda.set_per_process_memory_fraction(share)
+                result, less = self.start(planned)
+                tight = np.asarray(result)
             finally:
                 torch.cuda.set_per_process_memory_fraction(1.0)
             off = float(np.abs(free - tight).max())
@@ -233,7 +296,17 @@ class Bench:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    checks = ("equal", "memory", "backoff", "half", "tiers", "staged", "attribution", "huge")
+    checks = (
+        "planning",
+        "equal",
+        "memory",
+        "backoff",
+        "half",
+        "tiers",
+        "staged",
+        "attribution",
+        "huge",
+    )
     parser.add_argument("checks", nargs="*", choices=(*checks, []))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", type=Path)

@@ -25,6 +25,8 @@ class DeviceMemory:
         self._device = device
         self._count = TensorCount(device.capacity, initial)
         if device.is_cuda:
+            # Blocks that earlier work left in the allocator's cache are not of this run.
+            device.empty_cache()
             torch.cuda.reset_peak_memory_stats(device.torch)
 
     def watched(self) -> AbstractContextManager[object]:
