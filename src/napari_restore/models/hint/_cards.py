@@ -107,13 +107,13 @@ DENOISE = replace(
     "and texture.",
     task="denoise",
     recommended_for=("aerial", "natural"),
-    weights_sha256="9be5016d4225d9cee46f9d0aa12eff9d84d3a8db872cbe7cb67372e0663c8dd0",
+    weights_sha256="139964aa6ed7d28c3ded3929d2c23836e6dd8467600ddafe672c6c7e1858f09b",
     weights_note="",
     trained_on="745 images under free licences, under Gaussian noise and synthetic noise of cameras "
     "(docs/models/hint-small-denoise.md)",
     validated_on="synthetic noise only: 8 scenes it never saw, with noise of four cameras at ISO 800 to "
-    "12 800, developed by LibRaw: 0.7 dB more than non-local means at their best; under Gaussian noise of "
-    "standard deviation 15, 25 and 50 of 255: 1.4, 1.9 and 2.2 dB more (docs/models/hint-small-denoise.md).",
+    "12 800, developed by LibRaw: 0.9 dB more than non-local means at their best; under Gaussian noise of "
+    "standard deviation 15, 25 and 50 of 255: 1.6, 2.0 and 2.5 dB more (docs/models/hint-small-denoise.md).",
     caveats="Every pixel depends on all of the image. A picture without noise changes, too: 46 dB to "
     "the input. Texture below the noise is lost.",
 )
@@ -124,12 +124,12 @@ LOWLIGHT = replace(
     title="HINT, small, low light",
     summary="Removes the noise of pictures that were taken in too little light, and brightens them.",
     task="lowlight",
-    weights_sha256="5ed13e179bb474b43cb0732aa53f6154a92f24dd4c3f9906cc7aa7525ef8b0e1",
+    weights_sha256="332193be032a53dbb859ff20d117738b3f26dfff03f85b0b017b9bb4134cc477",
     weights_note="",
     trained_on="1664 images under free licences, as they are and made 2 to 30 times darker, half of "
     "these with synthetic noise of cameras (docs/models/hint-small-lowlight.md)",
     validated_on="synthetic low light only: 8 scenes it never saw, 6 and 14 times darker, with noise of "
-    "cameras developed by LibRaw: 3.7 and 6.4 dB more than a gamma curve, half of its colour noise "
+    "cameras developed by LibRaw: 3.7 and 6.7 dB more than a gamma curve, less than half of its colour noise "
     "(docs/models/hint-small-lowlight.md).",
     caveats="Every pixel depends on all of the image. Pictures that are dark on purpose are "
     "brightened, too. Black parts of night scenes stay dark, and how bright the scene really was "
