@@ -184,7 +184,8 @@ def test_parts_that_overlap_add_up_in_a_file(tmp_path: Path) -> None:
     stored = StoredSums(region, 2, 2, tmp_path, SharedLease(tmp_path))
     kept = Sums(region, 2, 2)
     draw = np.random.default_rng(0)
-    for number, weights in enumerate(([0.25, 0.125], [0.75, 0.875]), 1):
+    given = [[0.25, 0.125], [0.75, 0.875]]
+    for number, weights in enumerate(given, 1):
         stored.begin(number)
         for _ in range(9):
             y, x = draw.integers(100, 700), draw.integers(200, 700)
@@ -193,11 +194,11 @@ def test_parts_that_overlap_add_up_in_a_file(tmp_path: Path) -> None:
             part = torch.from_numpy(draw.integers(-9, 9, (1, 2, *box.shape)).astype(np.float32))
             stored.add(weights, box, part)
             kept.add(weights, box, part)
-        stored.commit(weights, number)
+        stored.commit(given[:number])
     for rule in (0, 1):
         np.testing.assert_array_equal(stored.of(rule).read(region), kept.of(rule).read(region))
     with pytest.raises(DamagedFile):
-        stored.commit(weights, 3)
+        stored.commit([*given, weights])
 
 
 def test_fewer_tiles_at_once_keep_maps_off_the_disk(tmp_path: Path) -> None:

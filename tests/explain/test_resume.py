@@ -165,6 +165,71 @@ def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("last", [4, 10])
+def test_after_a_failure_in_the_sums_of_kept_points_it_goes_on(
+    ask: Problem, tmp_path: Path, last: int
+) -> None:
+    # Six chunks of the first rule, then of the finer ones together.
+    expected, alphas = whole(ask, tmp_path)
+    commit, calls = _stored_accumulator.StoredSums._commit, 0
+
+    def fails(*given: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == last:
+            raise Broken
+        commit(*given)
+
+    with ask.patch.context() as patch:
+        patch.setattr(_stored_accumulator.StoredSums, "_commit", fails)
+        with pytest.raises(Broken):
+            ask()
+    assert ask.alphas == alphas[:3]
+    assert len(list(ask.folders[0].glob("pixels/point-*"))) == 3
+    found = ask()
+    assert ask.alphas == alphas[3:]
+    assert answer(found) == expected
+    assert not list(ask.folders[0].glob("pixels/point-*"))
+
+
+def test_kept_points_are_seen_before_their_rule_ends(ask: Problem, tmp_path: Path) -> None:
+    finish, seen = StoredAccumulator.finish, []
+
+    def looked_at(accumulator: StoredAccumulator, node: Any) -> None:
+        finish(accumulator, node)
+        region = accumulator.pixels.region
+        sums = accumulator.pixels.of(0).read(region)
+        points = [
+            accumulator.pixels._point(number).read(*region.within(region)) * weights[0]
+            for number, weights in enumerate(map(accumulator.weights, accumulator.nodes), 1)
+        ]
+        np.testing.assert_array_equal(sums, np.sum(points, axis=0))
+        seen.append(node.alpha)
+
+    ask.patch.setattr(StoredAccumulator, "finish", looked_at)
+    ask(gap=10.0)
+    assert seen == ask.alphas and len(seen) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["gone", "short", "another"])
+def test_without_a_kept_point_it_begins_again(ask: Problem, tmp_path: Path, damage: str) -> None:
+    expected, alphas = whole(ask, tmp_path)
+    with pytest.raises(Cancelled):
+        ask(2)
+    first, second = sorted(ask.folders[0].glob("pixels/point-*"))
+    if damage == "gone":
+        first.unlink()
+    elif damage == "short":
+        first.write_bytes(first.read_bytes()[:-9])
+    else:
+        first.write_bytes(second.read_bytes())
+    found = ask()
+    assert ask.alphas == alphas
+    assert answer(found) == expected
+
+
+@pytest.mark.slow
 def test_after_a_full_disk_it_goes_on(ask: Problem, tmp_path: Path) -> None:
     expected, alphas = whole(ask, tmp_path, steps=3)
     written = _stored_accumulator.write_chunks

@@ -9,7 +9,6 @@ import shutil
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from functools import partial
 from io import FileIO
 from itertools import product
 from pathlib import Path
@@ -49,12 +48,12 @@ CHUNK = 512
 COMMIT_THREADS = 2
 """Most threads that commit a point; with three bands each has some 40 MiB of chunks."""
 NUMBER_BYTES = 8
-NODE = "node"
-"""Name of the file of the present point."""
+POINT = "point"
+"""Name of the file of the present point, and beginning of those that are kept."""
 
 
 class PointFile:
-    """The present point: (bands, height, width) float32, little-endian, in C order; then its number.
+    """One point: (bands, height, width) float32, little-endian, in C order; then its number.
 
     Parts of neighbouring tiles overlap, and each is added in place: of a chunked array every part
     would write whole chunks again, some fifteen times the size of the point.
@@ -87,7 +86,7 @@ class PointFile:
         return box
 
     def check(self, number: int) -> None:
-        """Raise `DamagedFile` unless this is the `number`-th point."""
+        """Raise `DamagedFile` unless this is the `number`-th point, `OSError` where there is none."""
         height, width = self._shape
         with self.path.open("rb") as file:
             file.seek(4 * self._bands * height * width)
@@ -122,22 +121,49 @@ def _write(file: FileIO, data: bytes) -> None:
         left = left[file.write(left) :]
 
 
+class PointSum:
+    """Σ weight · point of whole points, read box by box as an array (bands, height, width)."""
+
+    def __init__(self, points: Sequence[PointFile], weights: Sequence[float]) -> None:
+        self._points, self._weights = points, weights
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> npt.NDArray[np.float64]:
+        bands, y, x = key
+        pairs = zip(self._points, self._weights, strict=True)
+        total = np.sum([weight * point.read(y, x) for point, weight in pairs], axis=0)
+        return np.asarray(total[bands])
+
+
 class StoredSums(Sums):
     """As `Sums`, in a folder; a point is committed when it is complete, and exactly once.
 
-    The parts of a point are collected in a file of their own. Each chunk of a sum has one more
+    The parts of a point are collected in a file of their own. Where rules are nested, those of the
+    first are kept as they are until it is complete: it mostly suffices, and sums of the others would
+    be rewritten for nothing with each of its points. Each chunk of a sum has one more
     plane with the number of points in it, and is replaced atomically: after an interruption the
-    next process sees which chunks lack the last point.
+    next process sees which chunks lack points.
     """
 
     def __init__(
-        self, region: Region, bands: int, rules: int, path: Path, lease: FolderLease, first: int = 0
+        self,
+        region: Region,
+        bands: int,
+        rules: int,
+        path: Path,
+        lease: FolderLease,
+        *,
+        first: int = 0,
+        kept: int = 0,
     ) -> None:
-        """Open or create the sums in the folder `path`, without the rules before `first`."""
+        """Open or create the sums in the folder `path`, without the rules before `first`.
+
+        `kept` is the number of points that are kept.
+        """
         import zarr
 
         self.region, self.bands = region, bands
-        self._path, self._lease = path, lease
+        self._path, self._lease, self._kept = path, lease, kept
+        self._weights: Sequence[Sequence[float]] = ()
         with disk_full_error(path):
             group: Any = zarr.open_group(str(path), mode="a", zarr_format=3)
             shape = (bands + 1, *region.shape)
@@ -149,57 +175,76 @@ class StoredSums(Sums):
                 else create_array(group, str(rule), shape, CHUNK, "<f8")
                 for rule in range(rules)
             ]
-            self._point = PointFile(path / NODE, bands, region.shape)
 
     @staticmethod
-    def bytes(region: Region, bands: int, rules: int) -> int:
-        """Return the bytes on disk, where chunks at the edge are as large as others."""
+    def bytes(region: Region, bands: int, rules: int, points: int) -> int:
+        """Return the bytes on disk of sums and points, where chunks at the edge are as large as others."""
         height, width = (-(-side // CHUNK) * CHUNK for side in region.shape)
-        return height * width * bands * (8 * rules + 4)
+        return height * width * bands * (8 * rules + 4 * points)
+
+    def _point(self, number: int) -> PointFile:
+        name = f"{POINT}-{number}" if number <= self._kept else POINT
+        return PointFile(self._path / name, self.bands, self.region.shape)
 
     def begin(self, number: int) -> None:
         """Begin the `number`-th point."""
+        self._present = self._point(number)
         with disk_full_error(self._path):
-            self._point.begin(number)
+            self._present.begin(number)
 
     def add(self, weights: Sequence[float], box: Region, part: Tensor) -> None:
         """Add a part (1, C, h, w) to the present point; its weights count in `commit`."""
         with disk_full_error(self._path):
-            self._point.add(part[0].numpy(force=True), *box.within(self.region))
+            self._present.add(part[0].numpy(force=True), *box.within(self.region))
 
     def sync(self) -> None:
         """Write the present point to the disk: after a loss of power it may have to be committed."""
         with disk_full_error(self._path):
-            self._point.sync()
+            self._present.sync()
 
-    def commit(self, weights: Sequence[float], number: int) -> None:
-        """Add the complete point, the `number`-th, to each sum that lacks it.
+    def commit(self, weights: Sequence[Sequence[float]]) -> None:
+        """Add complete points to each sum that lacks them; `weights` are those of all points by rule.
 
         Raises `DamagedFile` where a sum has another number of points, or the file another point.
         """
+        self._weights, number = weights, len(weights)
+        if number < self._kept:
+            for point in range(1, number + 1):
+                self._point(point).check(point)
+            return
         with disk_full_error(self._path):
             # A cell is a chunk of each sum: no file is written by two threads.
-            commit = partial(self._commit, weights, number)
-            for _ in map_parallel(
-                self._cells(), commit, min(cores(), COMMIT_THREADS), name="commit"
-            ):
+            threads = min(cores(), COMMIT_THREADS)
+            for _ in map_parallel(self._cells(), self._commit, threads, name="commit"):
                 pass
+            if number == self._kept and self._sums[0] is None:
+                for kept in range(1, number + 1):
+                    self._point(kept).path.unlink(missing_ok=True)
 
-    def _commit(self, weights: Sequence[float], number: int, box: Region) -> None:
+    def _commit(self, box: Region) -> None:
         y, x = box.slices
-        point = None
-        for rule, (total, weight) in enumerate(zip(self._sums, weights, strict=True)):
+        number = len(self._weights)
+        is_first = number == self._kept
+        before = 0 if is_first else number - 1
+        # The other rules may not be needed.
+        sums = self._sums[:1] if is_first and self._sums[0] is not None else self._sums
+        missing = []
+        for rule, total in enumerate(sums):
             if total is None:
                 continue
             values = total[:, y, x]
             if (values[-1] == number).all():
                 continue
-            if (values[-1] != number - 1).any():
+            if (values[-1] != before).any():
                 raise DamagedFile(self._path / str(rule))
-            if point is None:
-                self._point.check(number)
-                point = self._point.read(y, x)
-            values[:-1] += weight * point
+            missing.append((rule, total, values))
+        for point in range(before + 1, number + 1) if missing else ():
+            file = self._point(point)
+            file.check(point)
+            part = file.read(y, x)
+            for rule, _, values in missing:
+                values[:-1] += self._weights[point - 1][rule] * part
+        for rule, total, values in missing:
             values[-1] = number
             write_chunks(total, self._path / str(rule), box, np.moveaxis(values, 0, 2))
 
@@ -212,7 +257,11 @@ class StoredSums(Sums):
 
     def of(self, rule: int) -> Summed:
         assert self._sums[rule] is not None
-        return Summed(self.region, self.bands, self._sums[rule], self._lease)
+        values, number = self._sums[rule], len(self._weights)
+        if number < self._kept:
+            points = [self._point(point) for point in range(1, number + 1)]
+            values = PointSum(points, [weights[rule] for weights in self._weights])
+        return Summed(self.region, self.bands, values, self._lease)
 
     def remove(self, rule: int) -> None:
         """Delete a dropped sum from the disk."""
@@ -227,7 +276,7 @@ def disk_full_error(path: Path) -> AbstractContextManager[None]:
     )
 
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the layout on disk changes; part of every folder's name."""
 POINTS = "points.jsonl"
 """Journal of the points, and of the rules that were dropped."""
@@ -307,6 +356,7 @@ class StoredAccumulator(Accumulator):
             (self.path / DELIVERED).unlink(missing_ok=True)
         self._shared_lease = SharedLease(self.path)
         self._regions = {"pixels": region} | ({} if overview is None else {"overview": overview})
+        self._kept = len(rules[0].nodes) if len(rules) > 1 else 0
         self._bands = bands
         try:
             self._open_or_reset()
@@ -314,10 +364,17 @@ class StoredAccumulator(Accumulator):
             self.close(done=False)
             raise
 
-    def _check_disk(self, rules: int) -> None:
-        """Raise `DiskFull` where the disk has too little space for the sums not yet written."""
-        needed = sum(StoredSums.bytes(box, self._bands, rules) for box in self._regions.values())
-        if shutil.disk_usage(self.path).free < needed - _size(self.path):
+    def _check_disk(self, nodes: int, first: int) -> None:
+        """Raise `DiskFull` where the disk has too little space for the sums and points not yet written."""
+        is_kept = nodes <= self._kept
+        rules = 1 if is_kept and not first else len(self.rules) - first
+        points = self._kept if is_kept else 1
+        needed = sum(
+            StoredSums.bytes(box, self._bands, rules, points) for box in self._regions.values()
+        )
+        # Zeros of the present point may take no space yet.
+        present = f"{POINT}-{nodes + 1}" if nodes < self._kept else POINT
+        if shutil.disk_usage(self.path).free < needed - _size(self.path, present):
             raise DiskFull(
                 f"The sums of this map need {needed / 2**30:.1f} GiB in {self.path.parent}, which "
                 "has less.",
@@ -330,7 +387,7 @@ class StoredAccumulator(Accumulator):
         try:
             self._open_sums(*self._read())
             if self.nodes:
-                self._commit(list(self.nodes)[-1])
+                self._commit()
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             if is_disk_full(error):
                 raise
@@ -355,10 +412,16 @@ class StoredAccumulator(Accumulator):
 
     def _open_sums(self, nodes: Sequence[Node], first: int) -> None:
         """Open the sums of these points."""
-        self._check_disk(len(self.rules) - first)
+        self._check_disk(len(nodes), first)
         sums = {
             name: StoredSums(
-                box, self._bands, len(self.rules), self.path / name, self._shared_lease, first
+                box,
+                self._bands,
+                len(self.rules),
+                self.path / name,
+                self._shared_lease,
+                first=first,
+                kept=self._kept,
             )
             for name, box in self._regions.items()
         }
@@ -386,14 +449,15 @@ class StoredAccumulator(Accumulator):
         for sums in self._stored:
             sums.sync()
         self._append({"node": list(node)})
-        self._commit(node.alpha)
+        self._commit()
 
-    def _commit(self, alpha: float) -> None:
+    def _commit(self) -> None:
         for sums in self._stored:
-            sums.commit(self.weights(alpha), len(self.nodes))
+            sums.commit([self.weights(alpha) for alpha in self.nodes])
 
     def drop(self) -> None:
         dropped = self.first
+        self._check_disk(len(self.nodes), dropped + 1)
         super().drop()
         # The journal first: every sum it refers to must exist.
         self._append({"dropped": dropped})
@@ -401,6 +465,8 @@ class StoredAccumulator(Accumulator):
         if users_of(self.path) <= 2:
             for sums in self._stored:
                 sums.remove(dropped)
+        if not dropped:
+            self._commit()
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         with disk_full_error(self.path):
@@ -417,7 +483,7 @@ def _key(parts: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _size(path: Path) -> int:
-    """Return the total bytes of the files in a folder, without points: their zeros may take none."""
-    files = (file for file in path.rglob("*") if file.is_file() and file.name != NODE)
+def _size(path: Path, without: str) -> int:
+    """Return the total bytes of the files in a folder but those of a name."""
+    files = (file for file in path.rglob("*") if file.is_file() and file.name != without)
     return sum(file.stat().st_size for file in files)
