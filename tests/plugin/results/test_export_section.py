@@ -17,11 +17,13 @@ import rasterio
 from napari.utils.notifications import notification_manager
 from PIL import Image as Picture
 from qtpy.QtWidgets import QApplication
+from tests.support import scaling_networks
 
 import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import Cancelled
 from napari_restore.images import cache_dir
+from napari_restore.plugin.method import ModelChoice
 from napari_restore.plugin.results import FORMATS, ExportSection, record_of
 from napari_restore.plugin.state import TargetChoice
 from napari_restore.questions import Adjustment
@@ -69,6 +71,42 @@ def error_text(line: str, output: Path) -> list[str]:
     assert program == "napari-restore"
     words[words.index("-o") + 1] = str(output)
     return words
+
+
+@pytest.mark.slow
+def test_a_result_of_another_size_keeps_its_place(
+    panel: Any,
+    section: ExportSection,
+    qtbot: Any,
+    sample: Path,
+    tmp_path: Path,
+    finished_run: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code = Path(scaling_networks.__file__).read_text("utf-8")
+    (tmp_path / "net.py").write_text(f"{code}\n\ndef make():\n    return enlarging(4)\n", "utf-8")
+    name = f"{tmp_path / 'net.py'}:make"
+    part = tmp_path / "part.tif"
+    with rasterio.open(sample) as file:
+        window = rasterio.windows.Window(130, 70, 240, 180)
+        about = {**file.profile, "width": 240, "height": 180, "tiled": False}
+        about["transform"] = file.window_transform(window)
+        with rasterio.open(part, "w", **about) as cut:
+            cut.write(file.read(window=window))
+    panel.viewer.open(part, plugin="napari-restore")
+    panel.models.add(ModelChoice(nr.load_model(name, trust=True).card, name, trust=True))
+    panel.target.choose(TargetChoice.WHOLE)
+    finished_run()
+    format_named(section, "GeoTIFF")
+    status, saved = exported(section, qtbot, tmp_path / "four.tif", monkeypatch)
+    assert status == "done", saved
+    with rasterio.open(tmp_path / "four.tif") as four, rasterio.open(part) as one:
+        assert (four.width, four.height) == (4 * one.width, 4 * one.height)
+        assert four.transform == one.transform * one.transform.scale(0.25)
+        assert (four.crs, four.bounds, four.nodata) == (one.crs, one.bounds, one.nodata)
+        whole = nr.restore(part, nr.load_model(name, trust=True), progress=False)
+        expected = np.moveaxis(np.asarray(whole), 2, 0)
+        np.testing.assert_array_equal(four.read()[: len(expected)], expected)
 
 
 @pytest.mark.slow
