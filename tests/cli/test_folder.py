@@ -6,6 +6,7 @@ import csv
 import json
 
 import numpy as np
+import pytest
 from PIL import Image as Pillow
 from tests.images.brackets.photos import two_brackets
 
@@ -55,6 +56,25 @@ def test_a_folder_is_not_written_over_by_its_own_names(cli, tmp_path):
         assert run.code == 2 and "a.tif is an input, and would be replaced." in run.err
     assert np.array_equal(read(folder / "a.tif"), before)
     assert sorted(path.name for path in folder.iterdir()) == ["a.tif", "b.tif"]
+
+
+def test_a_folder_is_not_written_over_through_a_link(cli, tmp_path):
+    folder = folder_of(tmp_path, "a.tif", "b.tif")
+    before = read(folder / "a.tif")
+    try:
+        (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+    except OSError:
+        pytest.skip("no links here")
+    words = ["restore", tmp_path / "link", "-o", folder, "--model", "dcp", "--overwrite"]
+    run = cli(*words, "--name", "{stem}{suffix}")
+    assert run.code == 2 and "a.tif is an input, and would be replaced." in run.err
+    assert np.array_equal(read(folder / "a.tif"), before)
+    # Outputs of an earlier run are none of the images, by whatever name.
+    for _ in range(2):
+        run = cli("restore", tmp_path / "link", "-o", folder, "--model", "identity", "--json")
+        assert run.code == 0, run.err
+    assert run.json["skipped"] == 2
+    assert len(list(folder.glob("*.tif"))) == 4
 
 
 def test_a_folder_restored_into_itself_skips_its_outputs(cli, tmp_path):

@@ -116,14 +116,16 @@ def without_outputs(items: Sequence[Item]) -> list[Item]:
 
     Raises `BadOutput` where the output of an image is that image.
     """
-    for item in items:
-        if Path(item.sources[0]).absolute() == item.output.absolute():
+    # Links are followed: a folder may be reached by two names.
+    sources = [Path(item.sources[0]).resolve() for item in items]
+    outputs = [item.output.resolve() for item in items]
+    for item, source, output in zip(items, sources, outputs, strict=True):
+        if source == output:
             raise BadOutput(
                 f"{item.output} is an input, and would be replaced.",
                 "Choose another --name, or another folder after -o.",
             )
-    outputs = {item.output.absolute() for item in items}
-    return [item for item in items if Path(item.sources[0]).absolute() not in outputs]
+    return [item for item, source in zip(items, sources, strict=True) if source not in set(outputs)]
 
 
 def work_items(

@@ -28,7 +28,7 @@ Codes = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
 VERSION = 1
-READER_VERSION = 2
+READER_VERSION = 3
 """Version of the readers of images and distances: packs of another version are created again."""
 LONG_SIDE = 2048
 """Longest side of a packed image in pixels."""

@@ -184,7 +184,7 @@ def _check(pairs: Pathlike | None, settings: Evaluate) -> None:
         )
     if settings.level is not None and settings.degradation == "haze":
         raise BadParameter(
-            "Haze has no level.", f"Name the {option('degradation')}, such as noise."
+            "Haze has no level.", f"Name the {option('degradation')}: noise, lowlight, size …"
         )
     if settings.keep and (settings.data is None or settings.output is None):
         raise BadParameter(
