@@ -304,6 +304,46 @@ def test_one_is_made_beside_what_is_in_use_which_goes_later(
     assert there() == {"made", "made-2", "made-mine"}
 
 
+@posix
+def test_what_another_window_uses_or_makes_is_not_removed(
+    fake_uv: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fake_uv("")
+    monkeypatch.setattr(_environments, "check_environment", lambda python, stop: python)
+
+    def make() -> str:
+        return str(api.make_environment(lambda text: None, folder=first))
+
+    python = make()
+    words = (
+        f"from napari_restore import api; from pathlib import Path; first = Path({str(first)!r})"
+    )
+    words += f"; leave = api.use_environment({python!r}, first); print('used', flush=True); input()"
+    window = subprocess.Popen(
+        [sys.executable, "-c", words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert window.stdout is not None and window.stdout.readline() == "used\n"
+    making: list[set[str]] = []
+
+    def checked(python: str, stop: Any) -> str:
+        # While this one is made, another window has made its own.
+        api.remove_earlier_environments(str(first.with_name("made-9") / "bin" / "python"), first)
+        making.append({path.name for path in first.parent.iterdir() if path.is_dir()})
+        return python
+
+    first.with_name("made-9").mkdir()
+    monkeypatch.setattr(_environments, "check_environment", checked)
+    second = make()
+    assert {"made", "made-2", "made-9"} <= making[0]
+    api.remove_earlier_environments(second, first)
+    assert first.exists() and not first.with_name("made-9").exists()
+    # However it ends.
+    window.kill()
+    window.communicate()
+    api.remove_earlier_environments(second, first)
+    assert [path.name for path in first.parent.iterdir() if path.is_dir()] == ["made-2"]
+
+
 def test_no_variable_leads_another_environment_to_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """`__PYVENV_LAUNCHER__` is set by Pythons of macOS, and heeded there whatever -I says."""
     leading = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")

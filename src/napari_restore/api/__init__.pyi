@@ -50,6 +50,7 @@ from ._environments import (
     check_environment,
     make_environment,
     remove_earlier_environments,
+    use_environment,
 )
 from ._fusion import (
     FUSION_MODEL,
@@ -292,6 +293,7 @@ __all__ = [
     "train",
     "unfit_options",
     "upload",
+    "use_environment",
     "warm",
     "without_twins",
 ]

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from napari_restore.engine import variables_apart
 from napari_restore.errors import Cancelled, InputError, ResourceError
+from napari_restore.images import is_used, mark_use
 
 PACKAGE = "napari-restore"
 LOOK_SECONDS = 0.1
@@ -170,6 +171,7 @@ def make_environment(
             "Free space there, or choose an environment that you have made.",
         ) from error
     python = str(folder / _names()[0])
+    leave = use_environment(python, first)
     try:
         _uv([uv, "venv", "--no-config", "--python", sys.executable, str(folder)], emit, stop)
         install = [uv, "pip", "install", "--python", python, *_requirement()]
@@ -179,6 +181,45 @@ def make_environment(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    finally:
+        leave()
+
+
+def use_environment(python: str, folder: Path | None = None) -> Callable[[], None]:
+    """Keep `remove_earlier_environments` of any process off the environment of `python`.
+
+    Ends when the returned function is called, or with this process. Does nothing for an environment that
+    `make_environment` did not make, or where nothing can be written beside it.
+    """
+    first = environment_folder() if folder is None else folder
+    made = next((each for each in _made(first) if Path(python).is_relative_to(each)), None)
+    if made is None:
+        return lambda: None
+    marks = _marks(made)
+    try:
+        marks.mkdir(exist_ok=True)
+        end = mark_use(marks)
+    except OSError:
+        return lambda: None
+
+    def leave() -> None:
+        end()
+        # Not where others use it, too.
+        with contextlib.suppress(OSError):
+            marks.rmdir()
+
+    return leave
+
+
+def _made(first: Path) -> list[Path]:
+    """Return the folders of environments that were made, finished or not, or are being removed."""
+    ours = re.compile(re.escape(first.name) + r"(-\d+)?(\.earlier|\.old)?")
+    return [each for each in _entries(first.parent) if ours.fullmatch(each.name)]
+
+
+def _marks(environment: Path) -> Path:
+    """Return the folder of the marks of who uses an environment, which uv wants empty at first."""
+    return environment.with_name(f"{environment.name}.users")
 
 
 def _new_folder(first: Path) -> Path:
@@ -197,20 +238,20 @@ def _new_folder(first: Path) -> Path:
 def remove_earlier_environments(python: str, folder: Path | None = None) -> None:
     """Remove what `make_environment` made, finished or not, but for the environment of `python`.
 
-    Does nothing where `python` is of another folder. What is in use on Windows stays whole until the
-    next call: its folder cannot be renamed, and only what has been renamed is removed.
+    Does nothing where `python` is of another folder. What another window uses or makes stays, and on
+    Windows what is in use otherwise: its folder cannot be renamed, and only what has been renamed is removed.
     """
-    first = environment_folder() if folder is None else folder
-    ours = re.compile(re.escape(first.name) + r"(-\d+)?(\.earlier|\.old)?")
-    found = [each for each in _entries(first.parent) if ours.fullmatch(each.name)]
+    found = _made(environment_folder() if folder is None else folder)
     others = [each for each in found if not Path(python).is_relative_to(each)]
     if others == found:
         return
+    others = [each for each in others if not is_used(_marks(each))]
     # What an earlier call has renamed, first: the name is needed again.
     for each in sorted(others, key=lambda path: path.suffix != ".old"):
         with contextlib.suppress(OSError):
             old = each if each.suffix == ".old" else each.rename(each.with_name(f"{each.name}.old"))
             shutil.rmtree(old, ignore_errors=True)
+            _marks(each).rmdir()
 
 
 def _entries(folder: Path) -> list[Path]:

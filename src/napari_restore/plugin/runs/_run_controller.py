@@ -184,6 +184,7 @@ class RunController(QObject):
         owner.destroyed.connect(self.questions.close)
         self.clusters = ClusterController(state, owner)
         self.environments = EnvironmentController(state, owner)
+        self._leave_environment: Callable[[], None] = lambda: None
         self._use_environment()
         self.live = Live(viewer, self._live_request, self.worker, owner)
         self._is_closed = False
@@ -286,6 +287,7 @@ class RunController(QObject):
         self.questions.close()
         self.clusters.close()
         self.environments.close()
+        self._leave_environment()
 
     def _is_free(self) -> bool:
         """Return whether no task is under way; shows a note otherwise."""
@@ -431,6 +433,8 @@ class RunController(QObject):
 
     def _use_environment(self) -> None:
         python = self._state.python
+        self._leave_environment()
+        self._leave_environment = api.use_environment(python)
         for worker in (self.worker, self.questions):
             worker.use(python)
         self._state.planner = self.worker if python else None
