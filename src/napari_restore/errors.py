@@ -312,6 +312,21 @@ def is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
+def why_no_torch(error: BaseException) -> str | None:
+    """Return why ``import torch`` failed where `error` is its exception; None for any other error.
+
+    It may be of any class: `OSError` for a library that is missing on Windows, for instance.
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return "it is not installed"
+    step = error.__traceback__
+    while step is not None:
+        frame, step = step.tb_frame, step.tb_next
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "torch":
+            return " ".join(str(error).split()) or type(error).__name__
+    return None
+
+
 def did_you_mean(
     name: str, known: Collection[str], otherwise: str = "There are", *, most: int = 1
 ) -> str:

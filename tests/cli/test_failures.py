@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from napari_restore.engine import ResultStore
 from napari_restore.records import read_record
@@ -85,3 +90,31 @@ def test_a_failed_run_has_a_record_that_the_next_replaces(cli, scene, tmp_path, 
     assert told["status"] == "failed" and told["output"] is None
     assert cli(*words).code == 0
     assert read_record(record)["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "ImportError('libtorch_cuda.so: undefined symbol: ncclMemFree')",
+        "OSError(126, 'Error loading c10.dll or one of its dependencies.')",
+    ],
+)
+def test_a_torch_that_cannot_be_imported_is_one_sentence(
+    tmp_path: Path, sample: Path, raised: str
+) -> None:
+    broken = tmp_path / "site" / "torch"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text(f"raise {raised}\n")
+    paths = [str(broken.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    words = ["restore", str(sample), "-o", str(tmp_path / "out.tif"), "--model", "dcp"]
+    run = subprocess.run(
+        [sys.executable, "-m", "napari_restore", *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 4, run.stderr
+    assert (
+        "torch cannot be imported: " in run.stderr and "pip install --force-reinstall" in run.stderr
+    )
+    assert "Traceback" not in run.stderr and not (tmp_path / "out.tif").exists()

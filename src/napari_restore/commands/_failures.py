@@ -10,8 +10,10 @@ from napari_restore.errors import (
     DiskFull,
     InputError,
     OutOfMemory,
+    ResourceError,
     RestoreError,
     is_disk_full,
+    why_no_torch,
 )
 
 TORCH_BYTES = 1 << 30
@@ -21,7 +23,9 @@ TORCH_BYTES = 1 << 30
 def is_known(error: BaseException) -> bool:
     """Return whether `as_restore_error` can convert an error; others are bugs."""
     kinds = (RestoreError, OSError, MemoryError, KeyboardInterrupt)
-    return isinstance(error, kinds) or _is_out_of_memory(error) or _is_bad_name(error)
+    if isinstance(error, kinds) or _is_out_of_memory(error) or _is_bad_name(error):
+        return True
+    return why_no_torch(error) is not None
 
 
 def _is_bad_name(error: BaseException) -> bool:
@@ -49,6 +53,11 @@ def as_restore_error(error: BaseException) -> RestoreError:
         return InputError("The name of a file is not UTF-8.", "Rename it first.")
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return _out_of_memory()
+    if (why := why_no_torch(error)) is not None:
+        return ResourceError(
+            f"torch cannot be imported: {why}.",
+            "Install it again: pip install --force-reinstall torch.",
+        )
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         if is_disk_full(error):

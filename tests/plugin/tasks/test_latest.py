@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,13 +36,30 @@ def test_without_torch_the_sentence_says_where_it_may_be(
     query = LatestQuery("No plan")
     error = result_of(query, qtbot, lambda: importlib.import_module("torch"))
     assert str(error) == (
-        "napari’s environment has no torch. Choose an environment that has it under "
-        "Advanced > Environment, or install it: pip install torch."
+        "torch cannot be imported in napari’s environment: it is not installed. Choose an environment "
+        "that has it under Advanced > Environment, or install it: pip install --force-reinstall torch."
     )
     assert not caplog.text
     # A module that we lack by mistake is a bug, as ever.
     other = result_of(query, qtbot, lambda: importlib.import_module("no_such_module"))
     assert "This is a bug" in str(other) and "no_such_module" in caplog.text
+
+
+def test_a_torch_that_fails_on_import_is_no_bug_of_ours(
+    qtbot: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise OSError(126, 'no c10.dll')\n")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torch"]:
+            patch.delitem(sys.modules, name)
+        query = LatestQuery("No plan")
+        error = result_of(query, qtbot, lambda: importlib.import_module("torch"))
+    assert str(error).startswith(
+        "torch cannot be imported in napari’s environment: [Errno 126] no c10.dll. Choose"
+    )
+    assert not caplog.text
 
 
 def test_an_error_of_the_user_is_passed_on(qtbot: Any) -> None:

@@ -16,7 +16,7 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtCore import Signal as QtSignal
 from superqt.utils import qdebounced
 
-from napari_restore.errors import Cancelled, ResourceError, RestoreError
+from napari_restore.errors import Cancelled, ResourceError, RestoreError, why_no_torch
 from napari_restore.plugin.tasks._main_thread import log_failure, on_main_thread, while_alive
 from napari_restore.plugin.tasks._notices import show_problem
 
@@ -257,8 +257,8 @@ def _run(number: int) -> None:
         error.__traceback__ = error.__context__ = error.__cause__ = None
         task.outcome = ("cancelled" if isinstance(error, Cancelled) else "failed", error)
     except BaseException as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
-            task.outcome = ("failed", _without_torch())
+        if (why := why_no_torch(error)) is not None:
+            task.outcome = ("failed", _without_torch(why))
         else:
             # Also what wants to end Python, which here would close the window.
             task._fail(error)
@@ -268,12 +268,12 @@ def _run(number: int) -> None:
     on_main_thread(_end)(number)
 
 
-def _without_torch() -> RestoreError:
+def _without_torch(why: str) -> RestoreError:
     # napari's environment may lack it where models run in another one.
     return ResourceError(
-        "napari’s environment has no torch.",
+        f"torch cannot be imported in napari’s environment: {why}.",
         "Choose an environment that has it under Advanced > Environment, or install it: "
-        "pip install torch.",
+        "pip install --force-reinstall torch.",
     )
 
 
