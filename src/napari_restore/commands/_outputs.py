@@ -117,15 +117,16 @@ def without_outputs(items: Sequence[Item]) -> list[Item]:
     Raises `BadOutput` where the output of an image is that image.
     """
     # Links are followed: a folder may be reached by two names.
-    sources = [Path(item.sources[0]).resolve() for item in items]
-    outputs = [item.output.resolve() for item in items]
+    sources = [os.path.realpath(item.sources[0]) for item in items]
+    outputs = [os.path.realpath(item.output) for item in items]
     for item, source, output in zip(items, sources, outputs, strict=True):
         if source == output:
             raise BadOutput(
                 f"{item.output} is an input, and would be replaced.",
                 "Choose another --name, or another folder after -o.",
             )
-    return [item for item, source in zip(items, sources, strict=True) if source not in set(outputs)]
+    written = set(outputs)
+    return [item for item, source in zip(items, sources, strict=True) if source not in written]
 
 
 def work_items(
