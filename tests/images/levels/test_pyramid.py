@@ -192,7 +192,8 @@ def test_built_once_and_found_again(scene: np.ndarray) -> None:
 
 @pytest.mark.parametrize("damage", ["missing", "short", "altered", "no metadata", "no map"])
 def test_damage_is_found_and_repaired(scene: np.ndarray, damage: str) -> None:
-    source = PyramidSource(Tiles(scene), "f")
+    # Each has an entry of its own: folders of earlier tests come again, whose sources may be alive.
+    source = PyramidSource(Tiles(scene), damage)
     source.build()
     path = cache_entries()[0].path
     del source
@@ -210,7 +211,7 @@ def test_damage_is_found_and_repaired(scene: np.ndarray, damage: str) -> None:
         (path / "pixels" / "2" / "zarr.json").write_text("{}")
     else:
         (path / "built.bin").write_bytes(b"\x07")
-    again = PyramidSource(Tiles(scene), "f")
+    again = PyramidSource(Tiles(scene), damage)
     again.build()
     np.testing.assert_array_equal(read_level(again, 2), halve(halve(scene)[0])[0])
 

@@ -41,6 +41,14 @@ def test_avif_is_what_pillow_shows(tmp_path: Path, bands: int, orientation: int)
 deep = pytest.mark.skipif(not imagecodecs.AVIF.available, reason="this imagecodecs has no AVIF")
 
 
+def encoded(values: np.ndarray, **options: int) -> bytes:
+    """Encode with code points, which older imagecodecs cannot."""
+    try:
+        return bytes(imagecodecs.avif_encode(values, **options))
+    except TypeError:
+        pytest.skip("this imagecodecs writes no code points")
+
+
 @avif
 @deep
 @pytest.mark.parametrize("bits", [10, 12])
@@ -55,6 +63,9 @@ def test_10_and_12_bits_are_read(tmp_path: Path, bits: int, bands: int) -> None:
     stored = imagecodecs.avif_decode(content).reshape(40, 60, -1)
     if bands == 2:
         stored = stored[..., [0, 0, 0, 1]]
+    elif bands == 1 and image.bands == 3:
+        # As older Pillow shows grey.
+        stored = stored.repeat(3, axis=2)
     assert image.dtype == np.uint16 and image.bands == stored.shape[2]
     np.testing.assert_array_equal(pixels, np.rint(stored * (65535 / top)))
     # Finer than the 256 steps of 8 bits.
@@ -92,7 +103,7 @@ def test_an_avif_for_an_hdr_screen_says_so(tmp_path: Path) -> None:
     path, values = tmp_path / "a.avif", scene().astype(np.uint16) * 4
     options = {"level": 100, "bitspersample": 10, "primaries": 9}
     for transfer, is_hdr in ((16, True), (18, True), (13, False)):
-        path.write_bytes(imagecodecs.avif_encode(values, transfer=transfer, **options))
+        path.write_bytes(encoded(values, transfer=transfer, **options))
         assert any("HDR" in note for note in open_image(path).notes) == is_hdr
 
 
@@ -131,7 +142,7 @@ def test_a_gif_says_what_it_is(tmp_path: Path) -> None:
 def test_primaries_of_an_avif_without_a_profile_become_one(tmp_path: Path) -> None:
     """ITU-T H.273: primaries 12 and curve 13 are those of Display P3."""
     path, values = tmp_path / "a.avif", np.full((32, 32, 3), 128, np.uint8)
-    path.write_bytes(imagecodecs.avif_encode(values, primaries=12, transfer=13))
+    path.write_bytes(encoded(values, primaries=12, transfer=13))
     assert open_image(path).profile.icc == named_profile("display-p3")
-    path.write_bytes(imagecodecs.avif_encode(values, primaries=1, transfer=13))
+    path.write_bytes(encoded(values, primaries=1, transfer=13))
     assert open_image(path).profile.icc is None

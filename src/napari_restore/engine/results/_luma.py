@@ -179,7 +179,8 @@ def within_limits(colours: Pixels, before: Plane, step: Plane, low: Plane, high:
     """Return (n, 3) changes that bring `colours` to luma `before` + `step` within their limits."""
     luma = np.clip(before + step, low.max(), high.min())[:, None]
     apart = colours - before[:, None]
-    room = np.where(apart < 0, luma - low, high - luma)
+    # As rounded, `luma` may lie beyond a limit.
+    room = np.maximum(np.where(apart < 0, luma - low, high - luma), 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         kept = np.where(np.abs(apart) > room, room / np.abs(apart), 1).min(axis=1)
     change: Pixels = luma + kept[:, None] * apart - colours

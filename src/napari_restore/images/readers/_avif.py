@@ -106,6 +106,9 @@ class AvifReader(WholeReader):
         if stored.ndim == 3 and stored.shape[2] == 2:
             # Pillow shows grey with alpha as colours.
             stored = stored[..., (0, 0, 0, 1)]
+        elif stored.ndim == 2 and self.bands == 3:
+            # Before version 12 grey alone, too.
+            stored = stored[..., None].repeat(3, axis=2)
         top = 2**self._bits - 1
         wide = ((np.arange(top + 1) * 65535 + top // 2) // top).astype(np.uint16)
         pixels: npt.NDArray[np.uint16] = wide[np.minimum(stored, top)]
