@@ -313,9 +313,17 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def why_no_torch(error: BaseException) -> str | None:
-    """Return why ``import torch`` failed where `error` is its exception; None for any other error.
+    """Return why ``import torch`` failed.
 
-    It may be of any class: `OSError` for a library that is missing on Windows, for instance.
+    Parameters
+    ----------
+    error
+        Of any class: `OSError` for a library that is missing on Windows, for instance.
+
+    Returns
+    -------
+    str or None
+        The reason; None where the error is not that of the import.
     """
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":
         return "it is not installed"

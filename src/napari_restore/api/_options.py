@@ -118,7 +118,7 @@ def documents_options(
             ]
             # Python 3.13 removes the indentation, earlier ones leave it.
             doc = inspect.cleandoc(function.__doc__)
-            function.__doc__ = doc.replace("{options}", "\n".join(entries))
+            function.__doc__ = doc.replace("{options}", "\n".join(entries)) + "\n"
         return function
 
     return decorate
