@@ -318,20 +318,23 @@ def why_no_torch(error: BaseException) -> str | None:
     Parameters
     ----------
     error
-        Of any class: `OSError` for a library that is missing on Windows, for instance.
+        Of any class: `OSError` for a library that is missing on Windows, for instance. Too little memory
+        and Ctrl-C are no reason of torch's.
 
     Returns
     -------
     str or None
         The reason; None where the error is not that of the import.
     """
+    if isinstance(error, MemoryError) or not isinstance(error, Exception):
+        return None
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":
         return "it is not installed"
     step = error.__traceback__
     while step is not None:
         frame, step = step.tb_frame, step.tb_next
         if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "torch":
-            return " ".join(str(error).split()) or type(error).__name__
+            return " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return None
 
 

@@ -10,6 +10,7 @@ from scipy.ndimage import uniform_filter
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Region
+from napari_restore.engine.results._luma import within_limits
 from napari_restore.engine.results._tone import (
     AROUND,
     EDGE,
@@ -489,3 +490,11 @@ def test_a_pixel_far_from_what_was_restored_is_read_as_well():
     )
     result = nr.start(planned).result()
     assert result.read_landed((0, 0, 1, 1)).shape == (1, 1, 3)
+
+
+def test_a_colour_at_a_limit_between_two_float32_stays_a_number() -> None:
+    # NumPy 1 rounds the luma to float32, here beyond the limit; a grey's colours are no way apart from it.
+    grey = np.full((1, 3), np.float32(1.0000002))
+    still, low, high = np.zeros(1, np.float32), np.zeros(3), np.full(3, 1.00000009)
+    change = within_limits(grey, grey[:, 0], still, low, high)
+    np.testing.assert_allclose(grey + change, 1, atol=1e-6)

@@ -20,7 +20,7 @@ from tests.explain._models import scene
 import napari_restore as nr
 from napari_restore import Region, open_image
 from napari_restore.engine import Note, StoreBusy
-from napari_restore.errors import BadOutput, Cancelled, DiskFull
+from napari_restore.errors import BadOutput, Cancelled, DiskFull, InputError
 from napari_restore.explain import attribute
 from napari_restore.explain.attribution import (
     StoredAccumulator,
@@ -209,6 +209,20 @@ def test_kept_points_are_seen_before_their_rule_ends(ask: Problem, tmp_path: Pat
     ask.patch.setattr(StoredAccumulator, "finish", looked_at)
     ask(gap=10.0)
     assert seen == ask.alphas and len(seen) == 3
+
+
+@pytest.mark.slow
+def test_a_smaller_gap_without_a_kept_point_is_one_sentence(ask: Problem, tmp_path: Path) -> None:
+    coarse = ask(gap=10.0)
+    values = coarse.map.copy()
+    point = ask.folders[0] / "pixels" / "point-2"
+    point.unlink()
+    with pytest.raises(InputError, match="is gone or damaged"):
+        ask()
+    # What is finished stays.
+    np.testing.assert_array_equal(coarse.map, values)
+    del coarse
+    assert len(ask(gap=10.0).record["attribution"]["nodes"]) == 3 and not ask.alphas
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from napari_restore.images import is_used, mark_use
 
 PACKAGE = "napari-restore"
 LOOK_SECONDS = 0.1
+MARK_ATTEMPTS = 3
 PATIENCE = 120.0
 """Seconds that an environment has to say what is in it: torch takes some from a slow disk."""
 CHECK = """
@@ -196,10 +197,17 @@ def use_environment(python: str, folder: Path | None = None) -> Callable[[], Non
     if made is None:
         return lambda: None
     marks = _marks(made)
-    try:
-        marks.mkdir(exist_ok=True)
-        end = mark_use(marks)
-    except OSError:
+    for _ in range(MARK_ATTEMPTS):
+        try:
+            marks.mkdir(exist_ok=True)
+            end = mark_use(marks)
+            break
+        except FileNotFoundError:
+            # Its last user has just removed the folder.
+            continue
+        except OSError:
+            return lambda: None
+    else:
         return lambda: None
 
     def leave() -> None:
@@ -245,9 +253,10 @@ def remove_earlier_environments(python: str, folder: Path | None = None) -> None
     others = [each for each in found if not Path(python).is_relative_to(each)]
     if others == found:
         return
-    others = [each for each in others if not is_used(_marks(each))]
     # What an earlier call has renamed, first: the name is needed again.
     for each in sorted(others, key=lambda path: path.suffix != ".old"):
+        if is_used(_marks(each)):
+            continue
         with contextlib.suppress(OSError):
             old = each if each.suffix == ".old" else each.rename(each.with_name(f"{each.name}.old"))
             shutil.rmtree(old, ignore_errors=True)

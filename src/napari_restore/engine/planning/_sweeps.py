@@ -383,7 +383,7 @@ class _SweepSetup:
     def _whole_on_host(self) -> bool:
         device_memory = self.request.resources.device_memory
         needed = self.tiling.weights + self.tiling.whole_bytes
-        return self.on_device and needed > device_memory
+        return self.on_device and self._device_gaps * needed > device_memory
 
     @property
     def _device_gaps(self) -> float:

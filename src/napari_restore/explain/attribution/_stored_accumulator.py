@@ -28,7 +28,7 @@ from napari_restore.engine import (
     write_chunks,
 )
 from napari_restore.engine.machine import cores, map_parallel
-from napari_restore.errors import DiskFull, disk_full_as, is_disk_full, option
+from napari_restore.errors import DiskFull, InputError, disk_full_as, is_disk_full, option
 from napari_restore.explain.attribution._quadrature import Quadrature
 from napari_restore.explain.attribution._sums import (
     Accumulator,
@@ -129,8 +129,10 @@ class PointSum:
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> npt.NDArray[np.float64]:
         bands, y, x = key
-        pairs = zip(self._points, self._weights, strict=True)
-        total = np.sum([weight * point.read(y, x) for point, weight in pairs], axis=0)
+        (weight, *others), (point, *rest) = self._weights, self._points
+        total = weight * point.read(y, x)
+        for weight, point in zip(others, rest, strict=True):
+            total += weight * point.read(y, x)
         return np.asarray(total[bands])
 
 
@@ -209,17 +211,22 @@ class StoredSums(Sums):
         """
         self._weights, number = weights, len(weights)
         if number < self._kept:
-            for point in range(1, number + 1):
-                self._point(point).check(point)
+            self.check_kept(number)
             return
         with disk_full_error(self._path):
             # A cell is a chunk of each sum: no file is written by two threads.
             threads = min(cores(), COMMIT_THREADS)
             for _ in map_parallel(self._cells(), self._commit, threads, name="commit"):
                 pass
-            if number == self._kept and self._sums[0] is None:
-                for kept in range(1, number + 1):
+            if number > self._kept:
+                # Not at once: the sums that were made of them may not be on the disk yet.
+                for kept in range(1, self._kept + 1):
                     self._point(kept).path.unlink(missing_ok=True)
+
+    def check_kept(self, number: int) -> None:
+        """Raise `DamagedFile` or `OSError` where one of the first `number` points is no longer there."""
+        for point in range(1, number + 1):
+            self._point(point).check(point)
 
     def _commit(self, box: Region) -> None:
         y, x = box.slices
@@ -366,9 +373,10 @@ class StoredAccumulator(Accumulator):
 
     def _check_disk(self, nodes: int, first: int) -> None:
         """Raise `DiskFull` where the disk has too little space for the sums and points not yet written."""
-        is_kept = nodes <= self._kept
-        rules = 1 if is_kept and not first else len(self.rules) - first
-        points = self._kept if is_kept else 1
+        rules, points = len(self.rules) - first, 1
+        if nodes <= self._kept:
+            # Until the point after them is committed.
+            rules, points = (rules, self._kept + 1) if first else (1, self._kept)
         needed = sum(
             StoredSums.bytes(box, self._bands, rules, points) for box in self._regions.values()
         )
@@ -457,6 +465,8 @@ class StoredAccumulator(Accumulator):
 
     def drop(self) -> None:
         dropped = self.first
+        if not dropped:
+            self._check_kept()
         self._check_disk(len(self.nodes), dropped + 1)
         super().drop()
         # The journal first: every sum it refers to must exist.
@@ -467,6 +477,17 @@ class StoredAccumulator(Accumulator):
                 sums.remove(dropped)
         if not dropped:
             self._commit()
+
+    def _check_kept(self) -> None:
+        """Raise `InputError` where a point that the finer rules need is gone or damaged."""
+        try:
+            for sums in self._stored:
+                sums.check_kept(self._kept)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"A finished point of this map is gone or damaged in {self.path}.",
+                "Close what shows the map, remove that folder, and repeat the command.",
+            ) from error
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         with disk_full_error(self.path):

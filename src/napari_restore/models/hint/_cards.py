@@ -114,7 +114,7 @@ DENOISE = replace(
     validated_on="synthetic noise only: 8 scenes it never saw, with noise of four cameras at ISO 800 to "
     "12 800, developed by LibRaw: 0.9 dB more than non-local means at their best; under Gaussian noise of "
     "standard deviation 15, 25 and 50 of 255: 1.6, 2.0 and 2.5 dB more (docs/models/hint-small-denoise.md).",
-    caveats="Every pixel depends on all of the image. A picture without noise changes, too: 46 dB to "
+    caveats="Every pixel depends on all of the image. A picture without noise changes, too: 50 dB to "
     "the input. Texture below the noise is lost.",
 )
 LOWLIGHT = replace(
