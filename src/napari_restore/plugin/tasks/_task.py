@@ -272,8 +272,7 @@ def _without_torch(why: str) -> RestoreError:
     # napari's environment may lack it where models run in another one.
     return ResourceError(
         f"torch cannot be imported in napari’s environment: {why}.",
-        "Choose an environment that has it under Advanced > Environment, or install it: "
-        "pip install --force-reinstall torch.",
+        "Choose an environment that has it under Advanced > Environment, or install it again.",
     )
 
 
