@@ -32,6 +32,16 @@ def test_too_few_bands_are_no_question_of_names():
         model_bands(image(1, "nir=1"), card_of("hot"))
 
 
+def test_bands_that_are_all_named_are_not_asked_for_again():
+    named = image(4, "swir=1,nir=2,red=3,green=4")
+    with pytest.raises(UnknownBands, match=r"has no blue\. Choose a model that takes any bands"):
+        model_bands(named, card_of("atmosphere-aerial"))
+    notes = nr.plan(named, "dcp").notes
+    assert "Of the 4 bands not all of red, green and blue are there; dcp uses all of them." in notes
+    unnamed = "Not all roles of the 13 bands are known; dcp uses all of them."
+    assert unnamed in nr.plan(image(13), "dcp").notes
+
+
 def test_the_band_of_a_grey_photo_stands_for_all_of_a_model():
     assert model_bands(image(1), card_of("hot")) == (0, 0)
     assert model_bands(image(1), card_of("htm")) == (0,)

@@ -110,6 +110,11 @@ def test_what_is_not_understood(given: str) -> None:
         parse_bands(given, 5)
 
 
+def test_a_band_is_named_once() -> None:
+    with pytest.raises(BadParameter, match="Band 4 is given twice, as green and blue"):
+        parse_bands("red=3,green=4,blue=4", 5)
+
+
 def test_a_given_role_is_taken_from_the_band_that_had_it() -> None:
     assert roles(3, ("red", "green", "blue"), given="red=3") == (None, "green", "red")
 

@@ -164,9 +164,11 @@ def _remarks(source: RunSource, card: ModelCard) -> list[str]:
             f"Not light, and copied: band{'s' if len(exact) > 1 else ''} {named_bands(image, exact)}."
         )
     if not card.roles and len(bands) not in (1, 3):
-        notes.append(
-            f"The roles of the {len(bands)} bands are unknown; {card.id} uses all of them."
-        )
+        if any(image.roles[band] is None for band in bands):
+            why = f"Not all roles of the {len(bands)} bands are known"
+        else:
+            why = f"Of the {len(bands)} bands not all of red, green and blue are there"
+        notes.append(f"{why}; {card.id} uses all of them.")
     if "natural" not in card.scenes and image.crs is None and len(bands) <= 3:
         notes.append(
             f"{card.id} is made for scenes from above, and this image lies on no map: in a "

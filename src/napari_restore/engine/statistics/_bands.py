@@ -43,6 +43,11 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
                 raise UnknownBands(
                     f"{needs} has only {has}.", "Choose a model that takes any bands."
                 )
+            if not any(image.roles[band] is None for band in image.data_bands):
+                raise UnknownBands(
+                    f"{needs} has no {' and no '.join(missing)}.",
+                    "Choose a model that takes any bands.",
+                )
             raise UnknownBands(
                 f"{needs} does not say which of its {image.bands} is {missing[0]}.",
                 naming_hint(image, card.roles or VISIBLE),

@@ -256,7 +256,7 @@ def parse_bands(given: GivenBands, count: int) -> list[GivenBand]:
         items: list[int | str | None]
         items = [p.strip() for p in given.split(",")] if isinstance(given, str) else list(given)
         pairs = _pairs(items)
-    found = []
+    found: list[GivenBand] = []
     for role, text in pairs:
         name = {"grey": "gray", "near": "nir", "r": "red", "g": "green", "b": "blue"}.get(
             role, role
@@ -270,6 +270,12 @@ def parse_bands(given: GivenBands, count: int) -> list[GivenBand]:
             raise BadParameter(
                 f"Band {number} does not exist: the image has {count}.",
                 "Bands are counted from 1.",
+            )
+        before = next((band for band in found if band.number == number - 1), None)
+        if before is not None:
+            raise BadParameter(
+                f"Band {number} is given twice, as {before.role or UNKNOWN} and {name}.",
+                "Name each band once.",
             )
         found.append(GivenBand(number - 1, None if name == UNKNOWN else name, wavelength))
     return found
