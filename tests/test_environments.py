@@ -262,6 +262,12 @@ def test_a_failure_keeps_the_earlier_one(fake_uv: Callable[[str], Path]) -> None
     assert (folder / "mine").exists()
 
 
+def made_at(first: Path) -> Path:
+    """Make an environment, which `check_environment` returns as its Python; return its folder."""
+    made: Any = api.make_environment(lambda text: None, folder=first)
+    return Path(made).parents[1]
+
+
 @posix
 def test_one_is_made_beside_what_is_in_use_which_goes_later(
     fake_uv: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
@@ -279,26 +285,22 @@ def test_one_is_made_beside_what_is_in_use_which_goes_later(
 
     monkeypatch.setattr(Path, "rename", like_windows)
 
-    def make() -> Path:
-        made: Any = api.make_environment(lambda text: None, folder=first)
-        return Path(made).parents[1]
-
     def there() -> set[str]:
         return {path.name for path in first.parent.iterdir()}
 
-    assert make() == first
+    assert made_at(first) == first
     (first / "file").touch()
     # A user's own, what a kill left, and one of a version that renamed the folder aside.
     for name in ("made-mine", "made-7", "made.earlier"):
         (first.parent / name).mkdir()
-    second = make()
+    second = made_at(first)
     assert second.name == "made-2"
     api.remove_earlier_environments(str(second / "bin" / "python"), first)
     assert there() == {"made", "made-2", "made-mine"} and (first / "file").exists()
     in_use.clear()
     api.remove_earlier_environments(str(second / "bin" / "python"), first)
     assert there() == {"made-2", "made-mine"}
-    assert make() == first
+    assert made_at(first) == first
     # The one in use is another: what was made may be another window's.
     api.remove_earlier_environments("/another/bin/python", first)
     assert there() == {"made", "made-2", "made-mine"}
@@ -310,11 +312,7 @@ def test_what_another_window_uses_or_makes_is_not_removed(
 ) -> None:
     first = fake_uv("")
     monkeypatch.setattr(_environments, "check_environment", lambda python, stop: python)
-
-    def make() -> str:
-        return str(api.make_environment(lambda text: None, folder=first))
-
-    python = make()
+    python = str(made_at(first) / "bin" / "python")
     words = (
         f"from napari_restore import api; from pathlib import Path; first = Path({str(first)!r})"
     )
@@ -333,14 +331,14 @@ def test_what_another_window_uses_or_makes_is_not_removed(
 
     first.with_name("made-9").mkdir()
     monkeypatch.setattr(_environments, "check_environment", checked)
-    second = make()
+    second = made_at(first)
     assert {"made", "made-2", "made-9"} <= making[0]
-    api.remove_earlier_environments(second, first)
+    api.remove_earlier_environments(str(second / "bin" / "python"), first)
     assert first.exists() and not first.with_name("made-9").exists()
     # However it ends.
     window.kill()
     window.communicate()
-    api.remove_earlier_environments(second, first)
+    api.remove_earlier_environments(str(second / "bin" / "python"), first)
     assert [path.name for path in first.parent.iterdir() if path.is_dir()] == ["made-2"]
 
 

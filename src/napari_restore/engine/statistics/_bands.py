@@ -43,7 +43,7 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
                 raise UnknownBands(
                     f"{needs} has only {has}.", "Choose a model that takes any bands."
                 )
-            if not any(image.roles[band] is None for band in image.data_bands):
+            if not _nameless(image):
                 raise UnknownBands(
                     f"{needs} has no {' and no '.join(missing)}.",
                     "Choose a model that takes any bands.",
@@ -65,6 +65,11 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
     return bands
 
 
+def _nameless(image: Image) -> list[int]:
+    """Return the data bands whose light is unknown."""
+    return [band for band in image.data_bands if image.roles[band] is None]
+
+
 def _is_of_colours(card: ModelCard) -> bool:
     """Return whether the model takes colours that one sees, and nothing else."""
     return set(card.roles) <= set(VISIBLE) if card.roles else card.bands == len(VISIBLE)
@@ -80,10 +85,9 @@ def missing_roles(image: Image, card: ModelCard) -> tuple[str, ...]:
     except UnknownBands:
         needed = card.roles or VISIBLE
         missing = tuple(role for role in needed if role not in image.roles)
-        nameless = [band for band in image.data_bands if image.roles[band] is None]
         if card.bands not in (None, len(needed)) or not missing:
             raise
-        if len(missing) > len(nameless):
+        if len(missing) > len(_nameless(image)):
             lacks = " and ".join(missing)
             raise UnknownBands(
                 f"It needs the bands {', '.join(needed)}; {image.name} has no {lacks}.",
