@@ -80,6 +80,7 @@ def test_a_sensor_names_the_bands_of_its_usual_files_or_is_advised_no_more(cli, 
     assert "or the sensor with --sensor NAME" in cli("info", five).out
     advice = cli("info", five, "--sensor", "landsat8").out.splitlines()[-1]
     assert "Name the bands with --bands" in advice and "--sensor" not in advice
+    assert "The order of 5 bands of Landsat 8 OLI/TIRS is not known." in advice
 
 
 def test_black_and_white_that_are_given_are_told(cli, scene):

@@ -91,11 +91,14 @@ def naming_hint(image: Image, roles: Sequence[str]) -> Message:
     It gives no numbers: names may say otherwise.
     """
     bands = option("bands", ",".join(f"{role}=N" for role in roles))
-    detected, hint = image.profile.sensor, f"Name the bands with {bands}, counted from 1"
+    preset, detected, count = image.preset, image.profile.sensor, len(image.data_bands)
+    hint = f"Name the bands with {bands}, counted from 1"
     if image.sensor is None and detected is not None:
         hint = f"{hint}, or the sensor with {option('sensor', detected)}"
-    elif image.sensor is None and image.preset is None:
+    elif image.sensor is None and preset is None:
         hint = f"{hint}, or the sensor with {option('sensor', 'NAME')}"
+    elif image.sensor is not None and preset is not None and preset.of_count(count) is None:
+        hint = f"The order of {count} bands of {preset.title} is not known. {hint}"
     return Message(f"{hint}.")
 
 
