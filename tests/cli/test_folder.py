@@ -47,6 +47,18 @@ def test_a_folder_with_one_image_needs_a_folder_too(cli, tmp_path):
     assert (tmp_path / "out" / "a_clear.tif").is_file()
 
 
+@pytest.mark.parametrize("name", ["out.tif", "out.zarr", "out.JPG"])
+def test_several_images_need_a_folder_by_its_name(cli, tmp_path, name):
+    folder = folder_of(tmp_path, "a.tif", "b.tif")
+    for paths in ([folder], [folder / "a.tif", folder / "b.tif"]):
+        run = cli("restore", *paths, "-o", tmp_path / name, "--model", "identity")
+        assert run.code == 2 and f"{name} is the name of a file" in run.err
+        assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert cli("restore", *paths, "-o", f"{tmp_path / name}/", "--model", "identity").code == 0
+    # It goes on in the folder.
+    assert "2 skipped" in cli("restore", *paths, "-o", tmp_path / name, "--model", "identity").out
+
+
 def test_a_folder_is_not_written_over_by_its_own_names(cli, tmp_path):
     folder = folder_of(tmp_path, "a.tif", "b.tif")
     before = read(folder / "a.tif")

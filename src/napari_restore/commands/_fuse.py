@@ -85,7 +85,7 @@ def fuse(
     `interrupt` and `report` are as for `restore`.
     """
     named = options.paths
-    options.paths, _ = images_in(named, options.output)
+    options.paths = images_in(named)
     folder = options.paths != named
     # No format is without a suffix.
     several = is_folder(options.output, options.paths[:1], stack=False) or (

@@ -25,6 +25,9 @@ from napari_restore.records import strict_json, write_json, write_text
 WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"})
 """Suffixes kept for the output; everything else becomes .tif."""
 
+_SEPARATORS = tuple(filter(None, (os.sep, os.altsep, "/")))
+"""With one of these a name is that of a folder."""
+
 SHARED = ("first", "joint")
 """Values of `--context` for statistics that several images share."""
 
@@ -63,9 +66,8 @@ def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:
     """Return whether `-o output` names a folder rather than a file."""
     if len(sources) > 1 and not stack:
         return True
-    has_separator = output.endswith(tuple(filter(None, (os.sep, os.altsep, "/"))))
     path = Path(output)
-    return has_separator or (path.is_dir() and path.suffix.lower() != ".zarr")
+    return output.endswith(_SEPARATORS) or (path.is_dir() and path.suffix.lower() != ".zarr")
 
 
 def output_address(options: Namespace, *, several: bool) -> str | None:
@@ -86,8 +88,8 @@ def output_address(options: Namespace, *, several: bool) -> str | None:
     return address
 
 
-def images_in(paths: Sequence[str], output: str) -> tuple[list[str], str]:
-    """Replace folders in `paths` by their images; return these, and `output`, a folder then.
+def images_in(paths: Sequence[str]) -> list[str]:
+    """Return `paths` with their images in place of folders.
 
     A product is one image, and no folder.
 
@@ -101,7 +103,21 @@ def images_in(paths: Sequence[str], output: str) -> tuple[list[str], str]:
     ]
     for path in paths:
         images += _images_of(Path(path)) if path in folders else [path]
-    return images, os.path.join(output, "") if folders else output
+    return images
+
+
+def as_folder(output: str) -> str:
+    """Return `output` with a separator at its end.
+
+    Raises `BadOutput` for the name of a file in a format of outputs.
+    """
+    path = Path(output)
+    if path.suffix.lower() in WRITABLE and not (output.endswith(_SEPARATORS) or path.is_dir()):
+        raise BadOutput(
+            f"{output} is the name of a file, but several images and folders need a folder.",
+            f"Name a folder after -o; a slash behind the name makes it one: {output}/",
+        )
+    return os.path.join(output, "")
 
 
 def _images_of(folder: Path) -> list[str]:

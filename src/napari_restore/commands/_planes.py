@@ -100,7 +100,7 @@ def _only_source(options: Namespace) -> str:
     """Return the file of a stack; raise `InputError` for what its planes have not."""
     from napari_restore import api
 
-    sources, _ = images_in(options.paths, options.output)
+    sources = images_in(options.paths)
     if len(sources) > 1 or sources != options.paths:
         raise InputError(
             f"{option('planes')} takes the planes of one file.",

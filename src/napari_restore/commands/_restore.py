@@ -24,6 +24,7 @@ from napari_restore.commands._folder import restore_folder
 from napari_restore.commands._interrupt import Interrupt, interrupt_of
 from napari_restore.commands._outputs import (
     Item,
+    as_folder,
     images_in,
     is_folder,
     output_address,
@@ -85,10 +86,12 @@ def restore(
     if options.planes is not None:
         return restore_planes(options, interrupt, report)
     paths = options.paths
-    options.paths, options.output = images_in(paths, options.output)
+    options.paths = images_in(paths)
     folder = options.paths != paths and not options.stack
     several = folder or (len(options.paths) > 1 and not options.stack)
     address = output_address(options, several=several)
+    if several:
+        options.output = as_folder(options.output)
     items = work_items(
         options.paths,
         options.output,
