@@ -75,7 +75,8 @@ def test_maps_are_written(cli, tmp_path, halves):
 
 def test_models_say_where_weights_come_from(cli):
     rows = {
-        row.lstrip("* ").split()[0]: row.split() for row in cli("models").out.splitlines()[1:-2]
+        row.lstrip("* ").split()[0]: row.split()
+        for row in cli("models").out.split("\n\n")[0].splitlines()[1:]
     }
     assert "yours" in rows["inf-dehaze-fast"]
     assert "shipped" in rows["atmosphere"]

@@ -120,10 +120,16 @@ def test_models_lists_cards_and_shows_one(cli):
     run = cli("models", "--json")
     assert run.code == 0
     assert {"dcp", "hot", "htm", "identity"} <= {card["id"] for card in run.json}
-    assert "dcp" in cli("models").out
+    table, legend = cli("models").out.split("\n\n")
+    assert "dcp" in table
+    headings = table.splitlines()[0].split()[2:]
+    assert [line.split()[0] for line in legend.splitlines() if line[:1].isalpha()] == headings
     one = cli("models", "dcp", "--json")
     assert {p["name"] for p in one.json["parameters"]} >= {"omega", "patch_radius", "t0"}
-    assert "omega" in cli("models", "dcp").out
+    text = cli("models", "dcp").out
+    assert "omega 0.85 0.0 to 1.0 share of the haze that is removed" in " ".join(text.split())
+    # As in most cards.
+    assert "min_size" in one.json and "min size" not in text
     assert one.json["tile_invariance"] == "any tiles, any threads"
     assert "tile_invariance" not in cli("models", "inf-dehaze-lite", "--json").json
 

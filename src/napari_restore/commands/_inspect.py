@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from dataclasses import fields as dataclass_fields
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,14 @@ from napari_restore.errors import (
     UnreadableImage,
     escape_controls,
 )
+
+_LEGEND = """\
+*        recommended; see `napari-restore models ID` for details
+scenes   aerial: seen from above; natural: photographs
+scope    local: a tile needs the pixels around it alone; swept: what the whole
+         image counts is computed first, tile by tile
+weights  shipped: installed with this package; yours: give a file by --weights"""
+"""Words of the list of models."""
 
 
 def view(options: Namespace) -> CommandResult:
@@ -71,13 +80,20 @@ def models(options: Namespace) -> CommandResult:
         )
     if options.id is None:
         data = [_fields_of(card) for card in cards.values()]
-        rows = [("", "model", "task", "scope", "weights", "")]
+        rows = [("", "model", "task", "scenes", "scope", "weights", "")]
         rows += [
-            ("*" if c.recommended_for else "", c.id, c.task, c.scope, _weights_of(c), c.title)
+            (
+                "*" if c.recommended_for else "",
+                c.id,
+                c.task,
+                ", ".join(c.scenes) if c.task == "dehaze" else "",
+                c.scope,
+                _weights_of(c),
+                c.title,
+            )
             for c in cards.values()
         ]
-        text = f"{_columns(rows)}\n\n* recommended; see `napari-restore models ID` for details"
-        return CommandResult(data, text)
+        return CommandResult(data, f"{_columns(rows)}\n\n{_LEGEND}")
     card = cards.get(options.id)
     loaded = None
     if card is None or options.weights or options.set:
@@ -94,9 +110,7 @@ def models(options: Namespace) -> CommandResult:
     if loaded is not None:
         fields |= _attention_of(loaded)
         fields["layers"] = _layers_of(loaded)
-    return CommandResult(
-        fields, _fields({k: v for k, v in fields.items() if v not in ("", (), None, {})})
-    )
+    return CommandResult(fields, _card_text(card, fields))
 
 
 def inspect(options: Namespace) -> CommandResult:
@@ -168,6 +182,24 @@ def _layers_of(model: Any) -> list[str]:
 def _fields_of(card: Any) -> dict[str, Any]:
     """Return the fields of a card, and the source of its weights."""
     return {**asdict(card), "weights": _weights_of(card)}
+
+
+def _card_text(card: Any, fields: Mapping[str, Any]) -> str:
+    """Return the lines of a card without what is as in most cards; parameters as a table."""
+    usual = {f.name: f.default for f in dataclass_fields(card) if f.name not in ("task", "scope")}
+    empty: tuple[object, ...] = ("", (), None, {})
+    shown = {k: v for k, v in fields.items() if v not in empty and v != usual.get(k)}
+    shown = {k: v for k, v in shown.items() if k not in ("parameters", "values")}
+    layers = {"layers": shown.pop("layers")} if "layers" in shown else {}
+    rows = []
+    for each in card.parameters:
+        limits = [each.minimum, each.maximum]
+        span = " to ".join("any" if limit is None else str(limit) for limit in limits)
+        span = " or ".join(each.choices) or ("" if limits == [None, None] else span)
+        value = card.values.get(each.name, each.default)
+        rows.append(("", each.name, _value(value), f"{span} {each.unit}".strip(), each.help))
+    table = ["parameters: value, range", _columns(rows)] if rows else []
+    return "\n".join((_fields(shown), *table, *([_fields(layers)] if layers else [])))
 
 
 def _weights_of(card: Any) -> str:
