@@ -256,7 +256,7 @@ _LIKE_SRGB = (1, 6, 13, 14, 15)
 """Numbers of the curve of sRGB, and of those of video, which screens show as that."""
 HDR_CURVES = (16, 18)
 """Numbers of PQ and hybrid log-gamma."""
-FOR_HDR = "Its values are for an HDR screen (PQ or HLG), and are taken as sRGB."
+FOR_HDR = "Its values are said to be for an HDR screen (PQ or HLG); that is not taken into account."
 
 
 @cache
