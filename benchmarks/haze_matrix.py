@@ -6,7 +6,9 @@
 Models are named as `evaluate` names them. Each family's gain is
 the mean PSNR over its pictures less that of the better `dcp` (omega 0.95 or 0.85, by
 the family's mean); "won" is the share of its pictures that are better than with that
-`dcp`. `--parts` replaces one part of what `atmosphere` estimates by its true or best
+`dcp`. Then the same by scene, its mean over families and draws: the 95 % interval of the
+mean over scenes (bootstrap), scenes won, the worst one, and pictures on which that `dcp`
+exceeds 23 dB. `--parts` replaces one part of what `atmosphere` estimates by its true or best
 value: the table shows how much each error costs.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import defaultdict
 from itertools import zip_longest
 from pathlib import Path
 from statistics import fmean, median
@@ -35,6 +38,8 @@ FACTORS = np.exp(np.linspace(np.log(0.25), np.log(4.0), 33))
 PARTS = ("as is", "best amount", "true light", "light, amount")
 PARTS += ("true airlight", "true map", "all true")
 """Parts that are replaced, one after the other; see `parts`."""
+STRONG = 23.0
+"""dB of `dcp` from which a picture counts as one that it does well."""
 MOST = 60.0
 """dB that a picture counts at most."""
 
@@ -151,9 +156,7 @@ def summary(rows: dict[str, list[dict]], names: list[str]) -> None:
         for name in names:
             gains, won, similar, cells = [], [], [], []
             for family in families:
-                own = _of(rows[name], kind, family)
-                classical = [_of(rows[f"dcp:omega={o}"], kind, family) for o in OMEGAS]
-                best = max(classical, key=lambda some: fmean(r["psnr"] for r in some))
+                own, best = _of(rows[name], kind, family), _classical(rows, kind, family)
                 each = [a["psnr"] - b["psnr"] for a, b in zip(own, best, strict=True)]
                 gains.append(fmean(each))
                 won += [g > 0 for g in each]
@@ -163,6 +166,9 @@ def summary(rows: dict[str, list[dict]], names: list[str]) -> None:
             cells += [f"{fmean(gains):+.2f}", f"{min(gains):+.2f}", f"{100 * fmean(won):.0f} %"]
             cells += [f"{fmean(similar):+.3f}", f"{clear:.1f}"]
             print(f"| {name} | " + " | ".join(cells) + " |")
+        print(f"\n{kind}, by scene: mean, 95 % interval | won | worst | where dcp is strong")
+        for name in names:
+            print(f"| {name} | {_by_scene(rows, name, kind)} |")
     for name in names:
         complete = [r for r in rows[name] if r.get("parts", {}).keys() >= set(PARTS)]
         if not complete:
@@ -180,6 +186,34 @@ def summary(rows: dict[str, list[dict]], names: list[str]) -> None:
                     cells.append(f"{median(p['depth ratio'] for p in some):.2f}" if some else "")
                     said.append(f"{fmean(p['light'] for p in some):.2f}" if some else "")
                 print(f"| {kind} {family} | " + " | ".join([*cells, " / ".join(said)]) + " |")
+
+
+def _classical(rows: dict[str, list[dict]], kind: str, family: str) -> list[dict]:
+    """Return the rows of the better `dcp` of a family."""
+    both = [_of(rows[f"dcp:omega={o}"], kind, family) for o in OMEGAS]
+    return max(both, key=lambda some: fmean(r["psnr"] for r in some))
+
+
+def _by_scene(rows: dict[str, list[dict]], name: str, kind: str) -> str:
+    """Return the cells of a model's row by scene."""
+    scenes, strong = defaultdict(list), []
+    for family in FAMILIES[kind]:
+        best = _classical(rows, kind, family)
+        for own, classical in zip(_of(rows[name], kind, family), best, strict=True):
+            gain = own["psnr"] - classical["psnr"]
+            scenes[own["scene"]].append(gain)
+            strong += [gain] if classical["psnr"] > STRONG else []
+    means = np.array([fmean(each) for each in scenes.values()])
+    picks = np.random.default_rng(0).integers(len(means), size=(10_000, len(means)))
+    low, high = np.percentile(means[picks].mean(1), (2.5, 97.5))
+    worst = min(scenes, key=lambda scene: fmean(scenes[scene]))
+    cells = [
+        f"{means.mean():+.2f} ({low:+.2f} to {high:+.2f})",
+        f"{(means > 0).sum()} of {len(means)}",
+        f"{means.min():+.2f} ({worst}), {(means < -1).sum()} below -1",
+        f"{fmean(strong):+.2f} ({len(strong)} pictures)" if strong else "none",
+    ]
+    return " | ".join(cells)
 
 
 def _of(rows: list[dict], kind: str, family: str) -> list[dict]:
