@@ -363,7 +363,7 @@ def did_you_mean(
     """
     import difflib  # only where something is wrong already
 
-    near = difflib.get_close_matches(name, known, most, 0.6 if most == 1 else 0.4)
+    near = difflib.get_close_matches(name, known, most, 0.6 if most == 1 else 0.5)
     if near:
         return f"Did you mean {' or '.join(near)}?"
     return f"{otherwise}: {', '.join(known) or 'none'}."

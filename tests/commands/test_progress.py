@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
-from napari_restore.commands import reporter
+from napari_restore.commands import _streams, reporter
 from napari_restore.engine import Note, Phase, Progress, Region, TileDone
 
 EVENTS = [
@@ -50,6 +52,21 @@ def test_a_terminal_gets_one_line_drawn_anew_that_notes_do_not_break():
     # A shorter text must cover a longer one completely.
     drawn = text.split("\r")[1:-2]
     assert all(len(after) >= len(before.rstrip()) for before, after in pairwise(drawn))
+
+
+@pytest.mark.parametrize("write", [_streams.write_out, _streams.write_error])
+def test_results_and_errors_begin_on_an_empty_line(
+    monkeypatch: pytest.MonkeyPatch, write: Callable[[str], object]
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(_streams, "status", None)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    reporter("auto")(Progress(1, 2))
+    write("Done.")
+    before, drawn, blanks, after = terminal.getvalue().split("\r")
+    assert (before, drawn, blanks.strip()) == ("", "working: 1 of 2", "")
+    assert len(blanks) == len(drawn) and after.endswith("Done.\n")
 
 
 def test_json_gives_every_event_as_a_line():

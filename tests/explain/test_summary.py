@@ -25,7 +25,11 @@ def attribution(**completeness: Any) -> dict[str, Any]:
     [
         ({}, "gap 10.00% after 2 steps, more than the 1.00% requested"),
         ({"relative_gap": 0.002, "reached": True}, "gap 0.20% after 2 steps, at most 1.00% requested"),
-        ({"relative_gap": None, "reached": None}, "undefined: the target hardly differs along the path"),
+        (
+            {"relative_gap": None, "reached": None},
+            "undefined: the target hardly differs along the path, so there is nothing to attribute; "
+            "choose another box, or another baseline",
+        ),
         ({"sum": None, "reached": None}, "not claimed by this method"),
     ],
 )  # fmt: skip

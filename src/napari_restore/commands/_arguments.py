@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_restore.commands import _streams
 from napari_restore.commands._options import given
 from napari_restore.commands._outputs import SHARED
 from napari_restore.commands._progress import reporter
@@ -198,5 +199,6 @@ def confirm(question: str) -> bool:
     """Ask for consent at a terminal; return False without one."""
     if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
+    _streams.clear_status()
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

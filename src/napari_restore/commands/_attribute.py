@@ -288,26 +288,31 @@ def _result(options: Namespace, item: Item, attribute_image: Callable[..., Any])
             api.draw_attribution(attribution, figure, overwrite=options.overwrite)
         return {}
 
-    return explained(options, item, attribute_image, save, _summary_lines)
+    return explained(options, item, attribute_image, save, partial(_summary_lines, figure=figure))
 
 
-def _summary_lines(output: Path, record: dict[str, Any]) -> list[str]:
+def _summary_lines(output: Path, record: dict[str, Any], figure: str | None) -> list[str]:
     """Return the summary of an attribution for the terminal."""
     from napari_restore import api
 
     attribution = record["attribution"]
     summary = api.attribution_summary(attribution)
     index = attribution["diffusion_index"]
-    has_overview = attribution["overview_share"] != 0 and api.overview_path(output) is not None
-    overview_text = " and its overview's" if has_overview else ""
+    overview = api.overview_path(output) if attribution["overview_share"] else None
+    written = [str(path) for path in (output, overview, figure) if path is not None]
     lines = [
-        f"wrote {output}{overview_text} in {format_seconds(record['measured']['seconds'], tenths=True)}",
+        f"wrote {', '.join(written)} in {format_seconds(record['measured']['seconds'], tenths=True)}",
         f"{attribution['objective']} in the box, {_method_text(attribution)}: "
         f"completeness {summary.completeness}"
         + (": read the map with care" if summary.is_complete is False else ""),
         *_frame_lines(attribution.get("frames", ())),
         *_segment_lines(attribution.get("segments")),
         *_context_lines(attribution["context"], summary.omits_context),
+        *(
+            [f"{attribution['overview_share']:.1%} of the shares are in {overview.name}"]
+            if overview is not None
+            else []
+        ),
         f"in the box {attribution['rings']['box']:.1%}, beyond {summary.far} pixels {summary.far_share:.1%}"
         + ("" if index is None else f", diffusion index {index:.1f}"),
         *(_check_text(name, check) for name, check in attribution.get("checks", {}).items()),

@@ -36,6 +36,14 @@ weights  shipped: installed with this package; yours: give a file by --weights""
 """Words of the list of models."""
 
 
+MOST_LAYERS = 32
+"""Most layers that the text of a card names, but for outermost ones."""
+_FOR_PROGRAMS = frozenset(
+    "parameters values layers needs_context needs_weights placed uses_validity".split()
+)
+"""Fields of a card that its text leaves out, or gives in another form."""
+
+
 def view(options: Namespace) -> CommandResult:
     """Open napari in a process of its own, and wait until it is closed."""
     from napari_restore.api import is_product
@@ -185,12 +193,15 @@ def _fields_of(card: Any) -> dict[str, Any]:
 
 
 def _card_text(card: Any, fields: Mapping[str, Any]) -> str:
-    """Return the lines of a card without what is as in most cards; parameters as a table."""
+    """Return the lines of a card without what is as in most cards; parameters as a table.
+
+    Of many layers those are named that contain the others.
+    """
     usual = {f.name: f.default for f in dataclass_fields(card) if f.name not in ("task", "scope")}
     empty: tuple[object, ...] = ("", (), None, {})
     shown = {k: v for k, v in fields.items() if v not in empty and v != usual.get(k)}
-    shown = {k: v for k, v in shown.items() if k not in ("parameters", "values")}
-    layers = {"layers": shown.pop("layers")} if "layers" in shown else {}
+    shown = {k: v for k, v in shown.items() if k not in _FOR_PROGRAMS}
+    layers = [f"  {layer}" for layer in _outer(fields.get("layers") or ())]
     rows = []
     for each in card.parameters:
         limits = [each.minimum, each.maximum]
@@ -199,7 +210,20 @@ def _card_text(card: Any, fields: Mapping[str, Any]) -> str:
         value = card.values.get(each.name, each.default)
         rows.append(("", each.name, _value(value), f"{span} {each.unit}".strip(), each.help))
     table = ["parameters: value, range", _columns(rows)] if rows else []
-    return "\n".join((_fields(shown), *table, *([_fields(layers)] if layers else [])))
+    inner = len(fields.get("layers") or ()) - len(layers)
+    if inner:
+        layers.append(f"  and {inner} more within these, named by --json")
+    return "\n".join((_fields(shown), *table, *(["layers:"] if layers else []), *layers))
+
+
+def _outer(layers: Sequence[str]) -> Sequence[str]:
+    """Return the names of layers without those within others, as deep as `MOST_LAYERS` allow."""
+    depths = [name.partition(" ")[0].count(".") for name in layers]
+    for depth in sorted(set(depths), reverse=True):
+        outer = [name for name, own in zip(layers, depths, strict=True) if own <= depth]
+        if len(outer) <= MOST_LAYERS or not depth:
+            return outer
+    return ()
 
 
 def _weights_of(card: Any) -> str:

@@ -32,7 +32,7 @@ from napari_restore.commands._options import (
     add_yes,
 )
 from napari_restore.commands._result import CommandResult
-from napari_restore.errors import Cancelled, escape_controls
+from napari_restore.errors import Cancelled, did_you_mean, escape_controls
 from napari_restore.questions import Reading
 
 
@@ -171,7 +171,17 @@ class Parser(argparse.ArgumentParser):
         self.complete()
         return super().parse_known_args(args, namespace)
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            hint = did_you_mean(str(value), choices, "Choose from")
+            raise argparse.ArgumentError(action, f"There is no {value!r}. {hint}")
+
     def error(self, message: str) -> NoReturn:
+        if message.startswith("the following arguments are required"):
+            message += "; models are listed by napari-restore models" * ("--model" in message)
+        elif message.startswith("unrecognized arguments") and " -" not in message:
+            message += "; several values of one option are joined by commas"
         message = escape_controls(message)
         self.exit(2, f"napari-restore: {message} (see {self.prog} --help)\n")
 

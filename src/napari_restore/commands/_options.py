@@ -56,7 +56,7 @@ def add_source(parser: argparse.ArgumentParser, *, stack: bool = True) -> None:
         "--bands",
         metavar="ROLE=N[,…]",
         help="roles of the bands, counted from 1, with wavelengths in nm where the file has none: "
-        "red=4,green=3,blue=2,swir=6@1610",
+        "red=4,green=3,blue=2,swir=6@1610; numbers alone are red, green, blue, then nir",
     )
     group.add_argument(
         "--sensor",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from napari_restore._format import format_seconds
+from napari_restore.commands import _streams
 from napari_restore.commands._flags import with_flags
 from napari_restore.errors import escape_controls
 from napari_restore.records import strict_json
@@ -34,6 +35,8 @@ class _Lines:
         self._phase = ""
         self._tenth = -1
         self._drawn = 0
+        if live:
+            _streams.status = self._clear
 
     def __call__(self, event: Any) -> None:
         # By name, to avoid an import of the engine.

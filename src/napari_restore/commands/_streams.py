@@ -6,9 +6,13 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Callable
 from typing import TextIO
 
 from napari_restore.errors import escape_controls
+
+status: Callable[[], None] | None = None
+"""Clears the status line of a terminal; set by what draws one."""
 
 
 def set_up() -> None:
@@ -43,6 +47,7 @@ def write_out(text: str) -> OSError | None:
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        clear_status()
         if text:
             print(escape_controls(text, keep="\n"))
         sys.stdout.flush()
@@ -54,10 +59,17 @@ def write_out(text: str) -> OSError | None:
 
 def write_error(sentence: str) -> None:
     """Write a line to stderr with control characters escaped; ignore write errors."""
+    clear_status()
     try:
         print(f"napari-restore: {escape_controls(sentence)}", file=sys.stderr, flush=True)
     except OSError:
         _flush_or_discard(sys.stderr)
+
+
+def clear_status() -> None:
+    """Clear the status line, if one is drawn: what follows begins at its place."""
+    if status is not None:
+        status()
 
 
 def stderr_number() -> int | None:

@@ -154,7 +154,8 @@ def _from_registry(
     if weights is None and entry.card.needs_weights:
         raise MissingWeights(
             f"Model {full_card.id} comes without weights.",
-            "Give a weights file, or random:0 to try the machinery.",
+            f"Give {option('weights', 'FILE')}, or {option('weights', 'random:0')} to try the machinery; "
+            "those with weights are in napari-restore models.",
         )
     if weights is not None and not _is_random(weights):
         state = entry.renamed(_weights.read_state(Path(weights)) if state is None else state)

@@ -445,7 +445,8 @@ def for_frames(
     if frames == 1:
         raise BadParameter(
             f"Model {card.id} fuses the frames of a bracket; this is one image.",
-            f"Give {card.inputs} frames." if card.inputs else "Give two frames or more.",
+            (f"Give {card.inputs} frames" if card.inputs else "Give two frames or more")
+            + "; on the command line, to napari-restore fuse.",
         )
     if card.inputs != 0:
         raise BadParameter(

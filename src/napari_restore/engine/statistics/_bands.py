@@ -49,7 +49,7 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
                     "Choose a model that takes any bands.",
                 )
             raise UnknownBands(
-                f"{needs} does not say which of its {image.bands} is {missing[0]}.",
+                f"{needs} does not say which of its {image.bands} bands is {missing[0]}.",
                 naming_hint(image, card.roles or VISIBLE),
             )
         named = tuple(image.roles.index(role) for role in card.roles)

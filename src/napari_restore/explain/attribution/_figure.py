@@ -267,14 +267,7 @@ def _panels(figure: Any, attribution: Drawable, exponent: float) -> None:
     pictures = {"image": np.clip(attribution.picture(shown), 0, 1)}
     if attribution.output is not None:
         pictures["result"] = np.clip(attribution.output(shown), 0, 1)
-    across = 1 + len(pictures)
-    # Colour bars have columns of their own, so that all panels have one size.
-    grid = figure.add_gridspec(2, 2 * across, width_ratios=(20, 1) * across)
-    places = [(row, 2 * column) for row in (0, 1) for column in range(across)]
-    axes, legends = [], []
-    for row, column in places[: len(pictures) + 3]:
-        axes.append(figure.add_subplot(grid[row, column]))
-        legends.append(figure.add_subplot(grid[row, column + 1]))
+    axes, legends = _axes(figure, len(pictures), has_overview=attribution.overview is not None)
     for axis, legend, (name, picture) in zip(axes, legends, pictures.items(), strict=False):
         axis.imshow(
             picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", extent=extent
@@ -299,11 +292,29 @@ def _panels(figure: Any, attribution: Drawable, exponent: float) -> None:
     else:
         share = attribution.record["attribution"]["overview_share"]
         drawn = _draw_overview(of_area, attribution.overview)
-        of_area.set_title(f"overview: {share:.1%}")
+        of_area.set_title(f"overview: {share:.1%} of the shares")
         figure.colorbar(drawn, cax=bars[2], label="share of D, per block")
     _frame(axes if attribution.overview is None else axes[:-1], attribution)
     if attribution.overview is not None:
         _label(of_area, attribution)
+
+
+def _axes(figure: Any, pictures: int, *, has_overview: bool) -> tuple[list[Any], list[Any]]:
+    """Return axes for so many pictures and three maps, and for their colour bars."""
+    across = 1 + pictures
+    # Colour bars have columns of their own, so that all panels have one size.
+    grid = figure.add_gridspec(2, 2 * across, width_ratios=(20, 1) * across)
+    places = [(row, 2 * column, 1) for row in (0, 1) for column in range(across)]
+    places = places[: pictures + 3]
+    if has_overview:
+        # The whole image takes what is left of its row.
+        row, column, _ = places[-1]
+        places[-1] = row, column, 2 * across - 1 - column
+    axes, legends = [], []
+    for row, column, columns in places:
+        axes.append(figure.add_subplot(grid[row, column : column + columns]))
+        legends.append(figure.add_subplot(grid[row, column + columns]))
+    return axes, legends
 
 
 def _extent(attribution: Drawable) -> tuple[int, int, int, int]:

@@ -283,7 +283,7 @@ def disk_full_error(path: Path) -> AbstractContextManager[None]:
     )
 
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the layout on disk changes; part of every folder's name."""
 POINTS = "points.jsonl"
 """Journal of the points, and of the rules that were dropped."""

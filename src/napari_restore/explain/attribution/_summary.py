@@ -64,7 +64,10 @@ def _completeness_text(complete: Mapping[str, Any], steps: int) -> str:
     if complete["difference"] is None:
         return "undefined: the target is not finite at an end of the path"
     if gap is None:
-        return "undefined: the target hardly differs along the path"
+        return (
+            "undefined: the target hardly differs along the path, so there is nothing to attribute; "
+            "choose another box, or another baseline"
+        )
     after = f" after {steps} steps" if steps else ""
     limit = "at most" if complete["reached"] else "more than the"
     return f"gap {gap:.2%}{after}, {limit} {complete['goal']:.2%} requested"

@@ -120,7 +120,7 @@ def _reader_of(
                     raise plain from error
                 return _upright(opened)
     raise UnreadableImage(
-        f"{path.name} is a folder, but no zarr image.", "Name a file, or an OME-Zarr folder."
+        f"{path.name} is a folder, but no OME-Zarr image.", "Name one of the images in it."
     )
 
 
