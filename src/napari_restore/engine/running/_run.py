@@ -147,7 +147,10 @@ class Run:
         if self.plan.model.card.needs_context and record["measured"]["unchanged_share"] == 1:
             # A model that judges the image, and leaves a clear one alone.
             title = self.plan.model.card.title
-            text = f"{title} found nothing to remove: every pixel stayed as it was."
+            text = (
+                f"{title} found nothing to remove: every pixel stayed as it was. Where something is "
+                "to be removed, check which bands are named, or try another model."
+            )
             self.emit(Note(self._note_on_black() or text))
         self.emit(Finished(record))
         return record

@@ -67,7 +67,8 @@ def bracket_of(
     evs = list(exposures) if exposures is not None else recorded_exposures(frames)
     if evs is None:
         evs = estimated_exposures(frames)
-        notes.append(f"{why_estimated(frames)}: order and EV are estimated from their pixels.")
+        text = f"{why_estimated(frames)}: order and EV are estimated from their pixels; "
+        notes.append(Message(f"{text}{option('exposures')} gives them."))
     order = sorted(range(len(frames)), key=lambda number: (evs[number], number))
     chosen = order[(len(order) - 1) // 2] if reference is None else reference
     frames = _developed_alike(frames, chosen, notes)
@@ -85,6 +86,12 @@ def bracket_of(
         [evs[number] - evs[chosen] for number in used],
         list(residuals.values()),
     )
+    y0, x0, y1, x1 = common_box(image)
+    if (width := x1 - x0, height := y1 - y0) != (image.width, image.height):
+        text = f"All frames show {width} × {height} of {image.width} × {image.height} pixels; "
+        notes.append(
+            f"{text}the result is cut to these unless cropping is off or a region is chosen."
+        )
     if max(evs) - min(evs) < SAME_EV:
         notes.append("All frames have the same exposure.")
     image.notes = [*image.notes, *_notes_of(others.values(), image.notes), *notes]
@@ -165,8 +172,11 @@ def _aligned(
                 continue
             if placement.corners > UNSURE:
                 notes.append(
-                    f"{frame.name} may be off by {placement.corners:.0f} pixels at a corner: too "
-                    "little of it shows enough to be aligned."
+                    Message(
+                        f"{frame.name} may be off by {placement.corners:.0f} pixels at a corner: too "
+                        "little of it shows enough to be aligned. Leave it out, or use "
+                        f"{option('align', 'off')} if the frames lie in place."
+                    )
                 )
             there = _there(frame, placement, reference)
             fitting[number], residuals[number] = there, placement.residual
