@@ -43,9 +43,9 @@ SELECTION = Parameter(
 SMALL = ModelCard(
     id="andehazeformer-small",
     title="anDehazeFormer, small",
-    summary="Atmosphere's view of the whole picture, and a normalised transformer behind it whose "
-    "tokens attend to a cache of the image, chosen by how haze scatters light. As good, and slower: "
-    "for those who study such networks.",
+    summary="For those who study such networks: Atmosphere's view of the whole picture, and a "
+    "normalised transformer behind it whose tokens attend to a cache of the image, chosen by how "
+    "haze scatters light. As good, and slower.",
     scope="swept",
     multiple_of=16,
     bands=3,

@@ -10,8 +10,8 @@ _HERE = "napari_restore.models.haze_unet"
 HAZE_UNET = ModelCard(
     id="haze-unet",
     title="Haze network, small",
-    summary="Atmosphere's view of the whole picture, and a small network on the pixels beside it. "
-    "As good, four times as slow, kinder to blown-out skies.",
+    summary="For those who study such networks: Atmosphere's view of the whole picture, and a small "
+    "network on the pixels beside it. As good, and four times as slow.",
     bands=3,
     roles=("red", "green", "blue"),
     halo=24,

@@ -28,8 +28,8 @@ SMALL = replace(
     _BASE,
     id="inf-dehaze-small",
     title="Inf-Dehaze, small",
-    summary="Atmosphere's view of the whole picture, and a network behind it whose tiles know of "
-    "each other. As good, and 30 times as slow: for those who study such networks.",
+    summary="For those who study such networks: Atmosphere's view of the whole picture, and a network "
+    "behind it whose tiles know of each other. As good, and 30 times as slow.",
     needs_context=True,
     placed=True,
     bfloat16_error=1.0,
