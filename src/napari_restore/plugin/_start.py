@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,8 @@ def _application() -> QApplication:
 def main() -> None:
     """Load, then be napari."""
     load()
+    # napari prints what is logged; what GDAL warns of in a file is no message to its user.
+    logging.getLogger("rasterio").setLevel(logging.ERROR)
     from napari.__main__ import main as napari_main
 
     napari_main()
