@@ -12,6 +12,7 @@ from napari_restore import Region, api
 from napari_restore.api import EXPORT_OPTIONS
 from napari_restore.api._command_line import MAX_COMMAND_LENGTH, quoted
 from napari_restore.commands import _runner, build_parser, load_model, open_image, plan_arguments
+from napari_restore.commands._main import EXAMPLES
 from napari_restore.errors import InputError
 from napari_restore.questions import Restore, options_of
 
@@ -236,3 +237,31 @@ def test_windows_takes_lines_of_a_certain_length():
     with pytest.raises(InputError, match="Windows takes 8191"):
         quoted([PROGRAM, word + "a"], "nt")
     assert len(quoted([PROGRAM, word + "a"], "posix")) > MAX_COMMAND_LENGTH
+
+
+def test_examples_of_the_help_are_arguments(cli):
+    for command, examples in EXAMPLES.items():
+        text = cli(command, "--help").out
+        for words in examples:
+            assert f"\n  napari-restore {command} {words}\n" in text
+            assert parsed(f"napari-restore {command} {words}").paths == words.split(" -")[0].split()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["restor", "a.tif"], "There is no 'restor'. Did you mean restore?"),
+        (["info", "a.tif", "--progress", "loud"], "Choose from: auto, json, off."),
+        (
+            ["restore", "a.tif", "-o", "b.tif"],
+            "--model; models are listed by napari-restore models",
+        ),
+        (
+            ["restore", "a.tif", "-o", "b.tif", "--model", "dcp", "--bands", "red=3", "green=2"],
+            "green=2; several values of one option are joined by commas",
+        ),
+    ],
+)
+def test_wrong_words_are_answered_with_the_next_step(cli, words, said):
+    run = cli(*words)
+    assert run.code == 2 and said in run.err

@@ -146,6 +146,27 @@ To resume an interrupted run, give the same command again.
 """
 
 
+EXAMPLES = {
+    "restore": (
+        "photo.jpg -o clear.jpg --model atmosphere",
+        "scene.tif -o clear.tif --model atmosphere-aerial --memory 2GiB",
+        "*.tif -o cleared/ --model atmosphere-aerial",
+    ),
+    "plan": ("scene.tif --model atmosphere-aerial --memory 2GiB",),
+    "fuse": ("dark.jpg medium.jpg bright.jpg -o fused.jpg", "brackets/ -o fused/"),
+    "attribute": (
+        "photo.jpg --model atmosphere --box 300 300 128 128 -o map.tif --figure map.png",
+    ),
+}
+"""Usual arguments of commands with many options."""
+
+
+def _examples(command: str) -> str | None:
+    """Return the end of a command's help."""
+    lines = [f"  napari-restore {command} {words}" for words in EXAMPLES.get(command, ())]
+    return "\n".join(["examples:", *lines]) if lines else None
+
+
 class Parser(argparse.ArgumentParser):
     """A parser with one-line errors, without the usage; the options of a command come when needed."""
 
@@ -256,6 +277,8 @@ def build_parser(*, at_once: bool = True) -> Parser:
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
+            epilog=_examples(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         own.add = add
