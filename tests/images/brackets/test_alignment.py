@@ -11,9 +11,16 @@ import pytest
 from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.images import bracket_of, halve, open_image
 from napari_restore.images.brackets import _alignment, _bracket, displacement, place
-from napari_restore.images.brackets._alignment import _corner_error, _fit, _moved, crops_of
+from napari_restore.images.brackets._alignment import (
+    _corner_error,
+    _fit,
+    _moved,
+    _PairFit,
+    _rounded,
+    crops_of,
+)
 
-pytest.importorskip("skimage")
+SimilarityTransform = pytest.importorskip("skimage.transform").SimilarityTransform
 SIZE = (300, 340)
 
 
@@ -215,3 +222,17 @@ def test_alignment_says_how_far_it_is_and_may_be_stopped() -> None:
 
     with pytest.raises(Cancelled):
         bracket_of(frames, 0, (0, 1, 2), progress=stop)
+
+
+@pytest.mark.parametrize(
+    ("error", "reach", "whole"), [(0.6, 30, True), (0.1, 30, False), (0.6, 300, False)]
+)
+def test_corners_that_crops_say_little_of_do_not_turn_a_frame(
+    error: float, reach: int, whole: bool
+) -> None:
+    """Crops about the middle, within `reach` pixels, of a frame that is 0.3 % larger."""
+    image, middle = open_image(view(shift(0, 0), 1.0)), np.array([169.5, 149.5])
+    matrix = np.array([[1.003, 0, -0.003 * 169.5], [0, 1.003, -0.003 * 149.5], [0, 0, 1]])
+    at = middle + reach * np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1)])
+    fit = _PairFit(matrix, 0.05, SimilarityTransform, at, middle + (at - middle) * 1.003)
+    assert np.allclose(_rounded(matrix, image, fit, error), np.eye(3) if whole else matrix)

@@ -50,6 +50,8 @@ RANKS = 1 << 12
 """Steps of grey values whose ranks are told from each other."""
 WHOLE = 0.25
 """Pixels that a placement may be off by to be taken as a shift by whole pixels."""
+DOUBT = 2.0
+"""Standard errors within which corners tell nothing."""
 LARGEST_RESIDUAL = 2.0
 UNSURE = 1.0
 """Pixels from which on the likely error of a corner is reported."""
@@ -166,8 +168,9 @@ def _place(
                 break
     if fitted is None or fitted.residual > LARGEST_RESIDUAL:
         return None
-    rounded = tuple(_rounded(matrix, reference).ravel().tolist())
-    return Placement(rounded, fitted.residual, _corner_error(fitted, reference))
+    error = _corner_error(fitted, reference)
+    rounded = tuple(_rounded(matrix, reference, fitted, error).ravel().tolist())
+    return Placement(rounded, fitted.residual, error)
 
 
 @dataclass(frozen=True)
@@ -317,11 +320,18 @@ def _grey(pixels: npt.NDArray[Any], image: Image) -> Grey:
     return np.nan_to_num(grey, copy=False)
 
 
-def _rounded(matrix: Array, image: Image) -> Array:
-    """Return a shift by whole pixels where that is as good; else `matrix` itself."""
+def _rounded(matrix: Array, image: Image, fit: _PairFit, error: float) -> Array:
+    """Return a shift by whole pixels where that is as good; else `matrix` itself.
+
+    It is where the corners agree, or where they are too uncertain, by `error`, and the crops agree: of
+    a frame that is mostly clipped these may lie close together.
+    """
     moved = _moved(matrix, image)
     shift = np.rint(moved.mean(axis=1))
-    if np.abs(moved - shift[:, None]).max() > WHOLE:
+    off = np.abs(moved - shift[:, None]).max()
+    if off > WHOLE and off <= DOUBT * error and len(fit.at):
+        off = np.median(np.abs(fit.there - fit.at - shift).max(axis=1))
+    if off > WHOLE:
         scaled: Array = matrix / matrix[2, 2]
         return scaled
     return np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1.0]])
