@@ -151,7 +151,8 @@ def test_doubt_in_a_colour_is_that_of_two_normal_distributions():
         for row in range(2):
             pixel = y[0, :, row, column].numpy()
             prior = pixel.mean() * (1 + hue.numpy())
-            share = (1 / error**2) / (1 / error**2 + 1 / 0.02**2)
+            spread = 0.02 * min(1, pixel.mean() / 0.5)
+            share = (1 / error**2) / (1 / error**2 + 1 / spread**2)
             expected = share * pixel + (1 - share) * prior
             np.testing.assert_allclose(found[:, row, column], expected, atol=2e-6)
     assert torch.equal(torch.from_numpy(found[..., 3]), y[0, ..., 3])
@@ -201,6 +202,23 @@ def test_dark_parts_behind_fog_get_the_colours_of_the_rest():
     both = [model(hazy, s) for s in (least, found)]
     assert (both[0] - both[1]).mean(1).abs().max() < 1e-5
     assert (both[0] - both[1])[..., top:, :].abs().max() < 0.01
+
+
+def test_dark_parts_behind_a_veil_do_not_turn_magenta():
+    """The green of the bright part hides from `guarded_green` that the airlight is too green."""
+    scene = woods((0.6, 1.0, 0.5))
+    scene[..., 48:, :] = 0.2 * woods((1.0, 1.0, 1.0))[..., 48:, :]
+    hazy = scene * 0.75 + 0.55 * 0.25
+    model = misled(float(-np.log(0.75)), 96, (0.55, 0.63, 0.55))
+    found = one_shot_statistics(model, hazy)
+    least = {**found, "unsure": torch.tensor(0.015)}
+    before, after = (model(hazy, s)[0, :, 48:].mean((1, 2)) for s in (least, found))
+    assert magenta(before) > 0.3
+    assert magenta(after) < TOLERANCE + 0.02
+    assert float((before.mean() - after.mean()).abs()) < 1e-5
+    # The bright part keeps its colours.
+    both = [model(hazy, s)[..., :48, :] for s in (least, found)]
+    assert (both[0] - both[1]).abs().max() < 0.02
 
 
 def test_a_bright_sky_behind_fog_keeps_its_hue():

@@ -161,6 +161,8 @@ THICK = (0.7, 0.5)
 """Transmission below which pixels count for that, and count fully; …"""
 DARK_PARTS = (0.5, 0.35)
 """… and their brightness, where the picture's mean is 0.45. A sky keeps its hue."""
+SHADOWS = (0.3, 0.15)
+"""The same of pixels that may not become magenta."""
 SEEN = 0.01
 """Least share of an image that they must be, …"""
 FEWER = 0.5
@@ -201,7 +203,10 @@ def colours_of(
 
 
 def _unsure(x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband: float) -> Tensor:
-    """Return the least of `UNSURE` () for which dark parts behind thick haze have no tint of their own."""
+    """Return the least of `UNSURE` () for which dark parts behind thick haze have no tint of their own.
+
+    Nor may shadows behind haze become magenta, of which `guarded_green` sees little: bright parts decide.
+    """
     airlight = statistics["airlight"][None, :, None, None]
     least, most = (x.new_tensor(value) for value in UNSURE)
     parts, thin = [], 0.0
@@ -209,19 +214,26 @@ def _unsure(x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband
         y, transmission = inverted(x[rows], depth, airlight, statistics, deadband)
         light = y.mean(1, keepdim=True) * statistics["brightness"]
         dark = _ramp(light, DARK_PARTS) * valid[rows]
+        behind = soft_gate(1 - transmission, deadband) * _ramp(light, SHADOWS) * valid[rows]
         weight = _ramp(transmission, THICK) * dark
         thin += float((_ramp(transmission, THIN) * dark).sum())
-        parts.append(torch.cat([y, transmission, weight], 1)[0][:, weight[0, 0] > 0])
-    y, transmission, weight = torch.split(torch.cat(parts, 1)[None, :, :, None], [3, 1, 1], 1)
-    thick = float(weight.sum())
-    if thick < SEEN * float(valid.sum()) or thick > FEWER * thin:
-        return least
+        part = torch.cat([x[rows], y, transmission, behind, weight], 1)
+        parts.append(part[0][:, behind[0, 0] > 0])
+    source, y, transmission, behind, weight = torch.split(
+        torch.cat(parts, 1)[None, :, :, None], [3, 3, 1, 1, 1], 1
+    )
+    thick, enough = float(weight.sum()), SEEN * float(valid.sum())
+    is_known = enough <= thick <= FEWER * thin
+    is_seen = float(behind.sum()) >= enough
+    allowed = magenta((source * behind).sum((0, 2, 3))).clamp(min=0) + TOLERANCE
 
     def drifts(unsure: Tensor) -> bool:
         sure = sure_colours(y, transmission, {**statistics, "unsure": unsure}, deadband)
+        if is_seen and bool(magenta((sure * behind).sum((0, 2, 3))) > allowed):
+            return True
         colour = (sure * weight).sum((0, 2, 3))
         apart = colour / colour.mean().clamp(min=1e-6) - 1 - statistics["hue"]
-        return float((apart * apart).sum().sqrt()) > DRIFT
+        return is_known and float((apart * apart).sum().sqrt()) > DRIFT
 
     if not drifts(least):
         return least
@@ -253,7 +265,9 @@ def sure_colours(
     unsure = torch.lerp(y.new_tensor(UNSURE[0]), statistics["unsure"], _ramp(light, DARK_PARTS))
     error = unsure * statistics["airlight"].mean() * gate * (1 / transmission - 1)
     variance = error * error
-    doubt = variance / (variance + statistics["hue_spread"] ** 2).clamp(min=1e-12)
+    # What is dark has little colour.
+    spread = statistics["hue_spread"] * (light / DARK_PARTS[0]).clamp(0, 1)
+    doubt = variance / (variance + spread * spread).clamp(min=1e-12)
     return torch.addcmul(y, doubt, _chroma(y, statistics["hue"]), value=-1)
 
 
