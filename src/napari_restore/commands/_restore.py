@@ -90,7 +90,7 @@ def restore(
     folder = options.paths != paths and not options.stack
     several = folder or (len(options.paths) > 1 and not options.stack)
     address = output_address(options, several=several)
-    if several:
+    if several or (options.paths != paths and not Path(options.output).suffix):
         options.output = as_folder(options.output)
     items = work_items(
         options.paths,

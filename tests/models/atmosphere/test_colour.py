@@ -151,7 +151,7 @@ def test_doubt_in_a_colour_is_that_of_two_normal_distributions():
         for row in range(2):
             pixel = y[0, :, row, column].numpy()
             prior = pixel.mean() * (1 + hue.numpy())
-            spread = 0.02 * min(1, pixel.mean() / 0.5)
+            spread = 0.02 * min(1, pixel.mean() / 0.3)
             share = (1 / error**2) / (1 / error**2 + 1 / spread**2)
             expected = share * pixel + (1 - share) * prior
             np.testing.assert_allclose(found[:, row, column], expected, atol=2e-6)

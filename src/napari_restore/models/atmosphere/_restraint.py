@@ -218,7 +218,7 @@ def _unsure(x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband
         weight = _ramp(transmission, THICK) * dark
         thin += float((_ramp(transmission, THIN) * dark).sum())
         part = torch.cat([x[rows], y, transmission, behind, weight], 1)
-        parts.append(part[0][:, behind[0, 0] > 0])
+        parts.append(part[0][:, (behind + weight)[0, 0] > 0])
     source, y, transmission, behind, weight = torch.split(
         torch.cat(parts, 1)[None, :, :, None], [3, 3, 1, 1, 1], 1
     )
@@ -266,7 +266,7 @@ def sure_colours(
     error = unsure * statistics["airlight"].mean() * gate * (1 / transmission - 1)
     variance = error * error
     # What is dark has little colour.
-    spread = statistics["hue_spread"] * (light / DARK_PARTS[0]).clamp(0, 1)
+    spread = statistics["hue_spread"] * (light / SHADOWS[0]).clamp(0, 1)
     doubt = variance / (variance + spread * spread).clamp(min=1e-12)
     return torch.addcmul(y, doubt, _chroma(y, statistics["hue"]), value=-1)
 
