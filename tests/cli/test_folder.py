@@ -54,9 +54,22 @@ def test_several_images_need_a_folder_by_its_name(cli, tmp_path, name):
         run = cli("restore", *paths, "-o", tmp_path / name, "--model", "identity")
         assert run.code == 2 and f"{name} is the name of a file" in run.err
         assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    run = cli("restore", *paths, "-o", folder / "a.tif", "--model", "identity")
+    assert run.code == 2 and "a.tif is a file, but 2 images need a folder" in run.err
     assert cli("restore", *paths, "-o", f"{tmp_path / name}/", "--model", "identity").code == 0
     # It goes on in the folder.
     assert "2 skipped" in cli("restore", *paths, "-o", tmp_path / name, "--model", "identity").out
+
+
+def test_several_images_are_not_written_into_an_image(cli, tmp_path):
+    folder = folder_of(tmp_path, "a.tif", "b.tif")
+    image = tmp_path / "one.zarr"
+    assert cli("restore", folder / "a.tif", "-o", image, "--model", "identity").code == 0
+    before = sorted(image.rglob("*"))
+    for slash in ("", "/"):
+        run = cli("restore", folder, "-o", f"{image}{slash}", "--model", "identity")
+        assert run.code == 2 and "one.zarr" in run.err and "is an OME-Zarr image" in run.err
+    assert sorted(image.rglob("*")) == before
 
 
 def test_a_folder_is_not_written_over_by_its_own_names(cli, tmp_path):

@@ -62,7 +62,10 @@ def test_results_and_errors_begin_on_an_empty_line(
     monkeypatch.setattr(_streams, "status", None)
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setattr(sys, "stderr", terminal)
-    reporter("auto")(Progress(1, 2))
+    drawing = reporter("auto")
+    # One that has drawn nothing, as of loading the model.
+    reporter("auto")
+    drawing(Progress(1, 2))
     write("Done.")
     before, drawn, blanks, after = terminal.getvalue().split("\r")
     assert (before, drawn, blanks.strip()) == ("", "working: 1 of 2", "")

@@ -288,10 +288,13 @@ def _result(options: Namespace, item: Item, attribute_image: Callable[..., Any])
             api.draw_attribution(attribution, figure, overwrite=options.overwrite)
         return {}
 
-    return explained(options, item, attribute_image, save, partial(_summary_lines, figure=figure))
+    also = (figure, item.record)
+    return explained(options, item, attribute_image, save, partial(_summary_lines, also=also))
 
 
-def _summary_lines(output: Path, record: dict[str, Any], figure: str | None) -> list[str]:
+def _summary_lines(
+    output: Path, record: dict[str, Any], also: Sequence[str | Path | None]
+) -> list[str]:
     """Return the summary of an attribution for the terminal."""
     from napari_restore import api
 
@@ -299,7 +302,7 @@ def _summary_lines(output: Path, record: dict[str, Any], figure: str | None) -> 
     summary = api.attribution_summary(attribution)
     index = attribution["diffusion_index"]
     overview = api.overview_path(output) if attribution["overview_share"] else None
-    written = [str(path) for path in (output, overview, figure) if path is not None]
+    written = [str(path) for path in (output, overview, *also) if path is not None]
     lines = [
         f"wrote {', '.join(written)} in {format_seconds(record['measured']['seconds'], tenths=True)}",
         f"{attribution['objective']} in the box, {_method_text(attribution)}: "

@@ -30,8 +30,8 @@ from napari_restore.errors import (
 _LEGEND = """\
 *        recommended; see `napari-restore models ID` for details
 scenes   aerial: seen from above; natural: photographs
-scope    local: a tile needs the pixels around it alone; swept: what the whole
-         image counts is computed first, tile by tile
+scope    local: a tile needs the pixels around it, of some models an overview of
+         the image, too; swept: the image is read several times, tile by tile
 weights  shipped: installed with this package; yours: give a file by --weights"""
 """Words of the list of models."""
 

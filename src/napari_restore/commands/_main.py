@@ -201,7 +201,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if message.startswith("the following arguments are required"):
             message += "; models are listed by napari-restore models" * ("--model" in message)
-        elif message.startswith("unrecognized arguments") and " -" not in message:
+        elif re.fullmatch(r"unrecognized arguments:( \w+=[^ -]\S*)+", message):
             message += "; several values of one option are joined by commas"
         message = escape_controls(message)
         self.exit(2, f"napari-restore: {message} (see {self.prog} --help)\n")

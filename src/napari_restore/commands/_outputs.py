@@ -106,13 +106,25 @@ def images_in(paths: Sequence[str]) -> list[str]:
     return images
 
 
+def names_file(output: str) -> bool:
+    """Return whether `-o output` has the name of a file in a format of outputs, and is no folder."""
+    path = Path(output)
+    if path.is_dir():
+        return is_zarr(path)
+    return path.suffix.lower() in WRITABLE and not output.endswith(_SEPARATORS)
+
+
 def as_folder(output: str) -> str:
     """Return `output` with a separator at its end.
 
     Raises `BadOutput` for the name of a file in a format of outputs.
     """
-    path = Path(output)
-    if path.suffix.lower() in WRITABLE and not (output.endswith(_SEPARATORS) or path.is_dir()):
+    if Path(output).is_dir() and is_zarr(Path(output)):
+        raise BadOutput(
+            f"{output} is an OME-Zarr image, but several images and folders need a folder.",
+            "Name another folder after -o.",
+        )
+    if names_file(output) and not Path(output).is_file():
         raise BadOutput(
             f"{output} is the name of a file, but several images and folders need a folder.",
             f"Name a folder after -o; a slash behind the name makes it one: {output}/",

@@ -35,8 +35,6 @@ class _Lines:
         self._phase = ""
         self._tenth = -1
         self._drawn = 0
-        if live:
-            _streams.status = self._clear
 
     def __call__(self, event: Any) -> None:
         # By name, to avoid an import of the engine.
@@ -85,6 +83,7 @@ class _Lines:
 
     def _draw(self, text: str) -> None:
         text = escape_controls(text)
+        _streams.status = self._clear
         _write(self._out, "\r" + text.ljust(self._drawn))
         self._drawn = len(text)
 

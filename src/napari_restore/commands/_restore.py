@@ -27,6 +27,7 @@ from napari_restore.commands._outputs import (
     as_folder,
     images_in,
     is_folder,
+    names_file,
     output_address,
     without_outputs,
     work_items,
@@ -90,7 +91,8 @@ def restore(
     folder = options.paths != paths and not options.stack
     several = folder or (len(options.paths) > 1 and not options.stack)
     address = output_address(options, several=several)
-    if several or (options.paths != paths and not Path(options.output).suffix):
+    stacked = options.paths != paths and address is None and not names_file(options.output)
+    if several or stacked:
         options.output = as_folder(options.output)
     items = work_items(
         options.paths,

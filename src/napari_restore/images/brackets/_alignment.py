@@ -330,7 +330,9 @@ def _rounded(matrix: Array, image: Image, fit: _PairFit, error: float) -> Array:
     shift = np.rint(moved.mean(axis=1))
     off = np.abs(moved - shift[:, None]).max()
     if off > WHOLE and off <= DOUBT * error and len(fit.at):
-        off = np.median(np.abs(fit.there - fit.at - shift).max(axis=1))
+        apart = fit.there - fit.at
+        shift = np.rint(np.median(apart, axis=0))
+        off = np.median(np.abs(apart - shift).max(axis=1))
     if off > WHOLE:
         scaled: Array = matrix / matrix[2, 2]
         return scaled
