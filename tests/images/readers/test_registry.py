@@ -41,7 +41,7 @@ def test_missing_folder(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_no_zarr(tmp_path: Path) -> None:
-    assert "no zarr" in refusal(tmp_path).message
+    assert "no OME-Zarr" in refusal(tmp_path).message
 
 
 def test_empty_file(tmp_path: Path) -> None:
