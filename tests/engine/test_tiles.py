@@ -63,17 +63,6 @@ def test_fed_box_is_grown_by_the_halo_and_cropped_to_the_image():
     assert box_with_halo(Region(0, 512, 512, 1000), 48, (2000, 1000)) == Region(0, 464, 560, 1000)
 
 
-@pytest.mark.parametrize(
-    ("core", "box"),
-    [
-        (Region(512, 768, 640, 896), Region(448, 704, 704, 960)),
-        (Region(0, 900, 10, 1000), Region(0, 744, 256, 1000)),
-    ],
-)
-def test_a_small_fed_box_lies_about_its_core(core: Region, box: Region) -> None:
-    assert box_with_halo(core, 0, (2000, 1000), 4, 256) == box
-
-
 def test_schedule_starts_at_the_centre_and_can_move():
     tiles = cut_into_tiles([Region(0, 0, 1024, 1024)], (1024, 1024), 256)
     schedule = TileQueue(tiles, (512.0, 512.0))

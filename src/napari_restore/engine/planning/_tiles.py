@@ -66,9 +66,7 @@ def _input_range(
     low, high = max(0, low - halo), min(limit, high + halo)
     least = max(least, MIN_INPUT_SIDE)
     if high - low < least:
-        # About the core: what is drawn of an attribution shows as much on either side.
-        middle = min((low + high - least) // 2, limit - least)
-        low = min(low, max(0, middle) // step * step)
+        low = min(low, max(0, high - least) // step * step)
         high = min(limit, max(high, low + least))
     return low, high
 

@@ -283,8 +283,8 @@ def disk_full_error(path: Path) -> AbstractContextManager[None]:
     )
 
 
-FORMAT = 4
-"""Raised when the layout on disk changes, or the region that is kept; part of every folder's name."""
+FORMAT = 3
+"""Raised when the layout on disk changes; part of every folder's name."""
 POINTS = "points.jsonl"
 """Journal of the points, and of the rules that were dropped."""
 DELIVERED = "delivered"
