@@ -34,8 +34,8 @@ scope    local: a tile needs the pixels around it, of some models an overview of
          the image, too; swept: the image is read several times, tile by tile
 weights  shipped: installed with this package; yours: give a file by --weights"""
 """Words of the list of models."""
-
-
+_EMPTY: tuple[object, ...] = ("", (), None, {})
+"""Values that no text shows."""
 MOST_LAYERS = 32
 """Most layers that the text of a card names, but for outermost ones."""
 _FOR_PROGRAMS = frozenset(
@@ -155,8 +155,7 @@ def inspect(options: Namespace) -> CommandResult:
         "sha256": found.sha256,
         "card": None if written is None else str(written),
     }
-    empty: tuple[object, ...] = ("", (), None, {})
-    shown = {k: v for k, v in fields.items() if k != "open" and v not in empty}
+    shown = {k: v for k, v in fields.items() if k != "open" and v not in _EMPTY}
     asked = (f"? {escape_controls(each)}" for each in found.questions)
     text = "\n".join((_fields(shown), *asked))
     return CommandResult(fields, text, wrote_files=written is not None)
@@ -198,10 +197,13 @@ def _card_text(card: Any, fields: Mapping[str, Any]) -> str:
     Of many layers those are named that contain the others.
     """
     usual = {f.name: f.default for f in dataclass_fields(card) if f.name not in ("task", "scope")}
-    empty: tuple[object, ...] = ("", (), None, {})
-    shown = {k: v for k, v in fields.items() if v not in empty and v != usual.get(k)}
-    shown = {k: v for k, v in shown.items() if k not in _FOR_PROGRAMS}
-    layers = [f"  {layer}" for layer in _outer(fields.get("layers") or ())]
+    shown = {
+        name: value
+        for name, value in fields.items()
+        if name not in _FOR_PROGRAMS and value not in _EMPTY and value != usual.get(name)
+    }
+    named = fields.get("layers", ())
+    layers = [f"  {layer}" for layer in _outer(named)]
     rows = []
     for each in card.parameters:
         limits = [each.minimum, each.maximum]
@@ -210,8 +212,7 @@ def _card_text(card: Any, fields: Mapping[str, Any]) -> str:
         value = card.values.get(each.name, each.default)
         rows.append(("", each.name, _value(value), f"{span} {each.unit}".strip(), each.help))
     table = ["parameters: value, range", _columns(rows)] if rows else []
-    inner = len(fields.get("layers") or ()) - len(layers)
-    if inner:
+    if inner := len(named) - len(layers):
         layers.append(f"  and {inner} more within these, named by --json")
     return "\n".join((_fields(shown), *table, *(["layers:"] if layers else []), *layers))
 

@@ -236,3 +236,11 @@ def test_corners_that_crops_say_little_of_do_not_turn_a_frame(
     at = middle + reach * np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1)])
     fit = _PairFit(matrix, 0.05, SimilarityTransform, at, middle + (at - middle) * 1.003)
     assert np.allclose(_rounded(matrix, image, fit, error), np.eye(3) if whole else matrix)
+
+
+def test_what_all_frames_show_is_told() -> None:
+    frames = [open_image(view(shift(0, 0), 1.0)), open_image(view(shift(-7, 12), 0.5))]
+    (note,) = (n for n in bracket_of(frames, 0, (0, -1)).notes if n.startswith("All frames show"))
+    assert note.startswith("All frames show 333 × 288 of 340 × 300 pixels;")
+    in_place = bracket_of([frames[0], frames[0]], 0, (0, -1))
+    assert not any(n.startswith("All frames show") for n in in_place.notes)

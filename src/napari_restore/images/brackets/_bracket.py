@@ -87,9 +87,11 @@ def bracket_of(
         list(residuals.values()),
     )
     y0, x0, y1, x1 = common_box(image)
-    if (width := x1 - x0, height := y1 - y0) != (image.width, image.height):
-        text = f"All frames show {width} × {height} of {image.width} × {image.height} pixels; "
-        notes.append(f"{text}by default a fused picture is cropped to these.")
+    if (x1 - x0, y1 - y0) != (image.width, image.height):
+        notes.append(
+            f"All frames show {x1 - x0} × {y1 - y0} of {image.width} × {image.height} pixels; by "
+            "default a fused picture is cropped to these."
+        )
     if max(evs) - min(evs) < SAME_EV:
         notes.append("All frames have the same exposure.")
     image.notes = [*image.notes, *_notes_of(others.values(), image.notes), *notes]
@@ -169,14 +171,13 @@ def _aligned(
                 notes.append(f"{frame.name} does not fit {reference.name} and is left out.")
                 continue
             if placement.corners > UNSURE:
-                hint = f" or use {option('align', 'off')} if the frames lie in place."
-                notes.append(
-                    Message(
-                        f"{frame.name} may be off by {placement.corners:.0f} pixels at a corner: too "
-                        "little of it shows enough to be aligned. Leave it out"
-                        f"{'.' if placement.is_in_place else ',' + hint}"
-                    )
+                text = (
+                    f"{frame.name} may be off by {placement.corners:.0f} pixels at a corner: too "
+                    "little of it shows enough to be aligned. Leave it out"
                 )
+                if not placement.is_in_place:
+                    text += f", or use {option('align', 'off')} if the frames lie in place"
+                notes.append(Message(f"{text}."))
             there = _there(frame, placement, reference)
             fitting[number], residuals[number] = there, placement.residual
             neighbour, last = there, placement

@@ -162,7 +162,7 @@ THICK = (0.7, 0.5)
 DARK_PARTS = (0.5, 0.35)
 """… and their brightness, where the picture's mean is 0.45. A sky keeps its hue."""
 SHADOWS = (0.3, 0.15)
-"""The same of pixels that may not become magenta."""
+"""The same of pixels that may not become magenta; below the first, colour lessens with brightness."""
 SEEN = 0.01
 """Least share of an image that they must be, …"""
 FEWER = 0.5
