@@ -661,5 +661,6 @@ def test_a_killed_run_of_a_module_in_memory_goes_on_in_another_process(folder, t
     assert run("killed").returncode == 9
     other, same = run("whole", offset=0.5), run("whole")
     assert (other.returncode, same.returncode) == (0, 0), other.stderr + same.stderr
-    assert (other.stdout.strip(), same.stdout.strip()) == ("0", "2")
+    # Other tiles may be written while the event of the second is on its way.
+    assert int(other.stdout) == 0 and int(same.stdout) >= 2
     assert "has changed since an unfinished run" in other.stderr
