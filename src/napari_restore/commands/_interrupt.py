@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self, TypeVar
 
+from napari_restore._garbage import collect_as_usual
 from napari_restore.errors import Cancelled
 
 PATIENCE = 0.3
@@ -54,7 +55,8 @@ class Interrupt:
             job.cancel()
 
     def watch(self, job: Any) -> None:
-        """Let SIGINT call `job.cancel()` from now on."""
+        """Let SIGINT call `job.cancel()` from now on: the long part of a command begins."""
+        collect_as_usual()
         self._ended.clear()
         self._job = job
         if self.requested:  # between the start of the job and this line

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from napari_restore._garbage import collect_seldom
 from napari_restore.commands import _streams
 from napari_restore.commands._options import (
     RANGE,
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, by default that of the process; returns the exit code."""
     if arguments is not None:
         return _main(list(arguments))
+    collect_seldom()
     _streams.set_up()
     if not sys.warnoptions:
         # Python's warnings are for developers; users get notes.

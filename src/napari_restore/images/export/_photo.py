@@ -19,6 +19,7 @@ import numpy as np
 from napari_restore.images._profile import Profile
 from napari_restore.images.export import _exif, _geotiff
 from napari_restore.images.export._job import (
+    BLOCK,
     DamagedOutput,
     ExportJob,
     disk_full_raised,
@@ -35,6 +36,8 @@ from napari_restore.questions import Format
 
 PNG_LEVEL = 3
 BAND = 64
+"""Rows that are worked on at once, at least."""
+BAND_BYTES = 8 << 20
 
 
 def write(job: ExportJob, path: Path) -> None:
@@ -115,12 +118,17 @@ def _encode(job: ExportJob, plain: Path, path: Path) -> None:
 
 def _write_rows(job: ExportJob, path: Path) -> None:
     """Write the bytes of all pixels, with a fourth one for three bands, as libjpeg-turbo takes them."""
+    rows = BAND
+    # The fewer rows, the more often a chunk of the result is decoded.
+    while rows < BLOCK and 2 * rows * job.width * 4 <= BAND_BYTES:
+        rows *= 2
     with path.open("wb") as file:
-        for block in job.blocks(BAND, whole_rows=True):
+        for block in job.blocks(rows, whole_rows=True):
             pixels = block.pixels
             if job.bands == 3:
-                pixels = np.pad(pixels, ((0, 0), (0, 0), (0, 1)))
-            file.write(pixels.tobytes())
+                pixels = np.zeros((*pixels.shape[:2], 4), np.uint8)
+                pixels[..., :3] = block.pixels
+            file.write(np.ascontiguousarray(pixels))
 
 
 def _encode_jpeg(job: ExportJob, plain: Path, path: Path) -> None:

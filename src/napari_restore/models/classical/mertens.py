@@ -36,7 +36,7 @@ PLACE = 4
 its last one."""
 GREY = (0.299, 0.587, 0.114)
 LEAST_WEIGHT = 1e-12
-STRIP = 1 << 16
+STRIP = 1 << 18
 """Pixels that a processor works on at once: what is computed of them stays in its cache."""
 GHOSTS = "ghosts"
 """Side map: the share to which one frame takes the place of the others, as something moved."""
