@@ -63,6 +63,7 @@ ALLOWED = {
         "_addresses",
         "_journal",
         "_format",
+        "_garbage",
         "_heap",
         "api",
         "questions",
