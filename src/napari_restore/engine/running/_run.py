@@ -111,11 +111,9 @@ class Run:
         """
         watch, state = Stopwatch(), self.state
         keep_freed_memory()
-        predicted = self.plan.prediction.added_ram_bytes
-        limit = max(predicted, min(self.plan.memory, int(GAPS * predicted)))
         with (
             chunk_cache.bounded(self.plan.layout.read_cache_bytes),
-            PeakMemory(limit=limit, release=release_freed_memory) as memory,
+            PeakMemory(limit=self._heap_bytes, release=release_freed_memory) as memory,
         ):
             try:
                 state.check_source("since it was opened")
@@ -256,6 +254,12 @@ class Run:
                 if writer_of(plan.store) is None:
                     break
             self.state.totals.waited += time.perf_counter() - began
+
+    @property
+    def _heap_bytes(self) -> int:
+        """Bytes that the heap may take, gaps included."""
+        predicted = self.plan.prediction.added_ram_bytes
+        return max(predicted, min(self.plan.memory, int(GAPS * predicted)))
 
     @contextmanager
     def _preparing(self) -> Iterator[None]:

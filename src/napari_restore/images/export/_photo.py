@@ -128,7 +128,7 @@ def _write_rows(job: ExportJob, path: Path) -> None:
             if job.bands == 3:
                 pixels = np.zeros((*pixels.shape[:2], 4), np.uint8)
                 pixels[..., :3] = block.pixels
-            file.write(np.ascontiguousarray(pixels))
+            file.write(np.ascontiguousarray(pixels).data)
 
 
 def _encode_jpeg(job: ExportJob, plain: Path, path: Path) -> None:

@@ -1,0 +1,214 @@
+"""A process on standby runs commands as new processes would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from napari_restore.commands import _standby
+from napari_restore.commands._main import STANDBY
+
+from ._scenes import hazy, write_tiff
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is none")
+COMMAND = [sys.executable, "-m", "napari_restore"]
+OPTIONS = ["--model", "identity", "--fresh", "--overwrite", "--progress", "json"]
+MODULE = _standby.__name__
+LISTENS = "00010000"
+"""Flags of a socket in /proc/net/unix that accepts connections."""
+END = 60
+"""Seconds that anything may take, also beside other work."""
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Return what `condition` returns once that is something."""
+    end = time.monotonic() + END
+    while time.monotonic() < end:
+        if (found := condition()) is not None:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it never came to be")
+
+
+def waiting_process(environment: dict[str, str]) -> psutil.Process | None:
+    """Return the process on standby for commands of an environment, which may still load libraries."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            here = process.environ().get("NAPARI_RESTORE_CACHE")
+            if here == environment["NAPARI_RESTORE_CACHE"] and MODULE in process.cmdline():
+                return process
+    return None
+
+
+def listening_process(environment: dict[str, str]) -> psutil.Process | None:
+    """Return the same once it accepts commands."""
+    process = waiting_process(environment)
+    if process is None:
+        return None
+    address = process.cmdline()[-2]
+    for line in Path("/proc/net/unix").read_text().splitlines():
+        fields = line.split()
+        if fields[-1] == f"@{address}" and fields[3] == LISTENS:
+            return process
+    return None
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of commands, which asks for a process on standby; that is ended afterwards."""
+    asked = {**os.environ, STANDBY: "5", "NAPARI_RESTORE_CACHE": str(tmp_path / "cache")}
+    yield asked
+    process = waiting_process(asked)
+    if process is not None:
+        for each in (*process.children(), process):
+            each.kill()
+
+
+def run(
+    environment: dict[str, str], *words: object, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, words)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=4 * END,
+        **options,
+    )
+
+
+@pytest.fixture
+def ready(environment: dict[str, str], scene: Path, tmp_path: Path) -> psutil.Process:
+    """The process on standby, after a first command."""
+    first = run(environment, "restore", scene, "-o", tmp_path / "first.tif", *OPTIONS)
+    assert first.returncode == 0, first.stderr
+    return until(lambda: listening_process(environment))
+
+
+def ran(process: psutil.Process) -> float:
+    """Return the processor seconds of the commands that it has run."""
+    times = process.cpu_times()
+    return times.children_user + times.children_system
+
+
+def test_a_command_runs_as_in_a_new_process(
+    environment: dict[str, str], ready: psutil.Process, scene: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    words = ["restore", scene, "-o", "second.tif", *OPTIONS, "--json"]
+    done = run({**environment, "COLUMNS": "40"}, *words, cwd=folder, umask=0o077)
+    assert done.returncode == 0, done.stderr
+    assert ran(ready) > 0
+    record = json.loads(done.stdout)
+    assert record["command"] == shlex.join(["napari-restore", *map(str, words)])
+    assert {json.loads(line)["event"] for line in done.stderr.splitlines()} >= {"Phase", "TileDone"}
+    out = folder / "second.tif"
+    assert out.read_bytes() == (tmp_path / "first.tif").read_bytes()
+    assert out.stat().st_mode & 0o777 == 0o600
+
+    # The codes and sentences of errors are those of the command.
+    missing = run(environment, "restore", "no.tif", "-o", "x.tif", *OPTIONS, cwd=folder)
+    assert missing.returncode == 2 and missing.stdout == ""
+    assert "no.tif" in missing.stderr and "Traceback" not in missing.stderr
+    before = ran(ready)
+    assert run(environment, "--version").stdout.startswith("napari-restore ")
+    assert ran(ready) > before
+
+    # Another environment may load other libraries.
+    other = run({**environment, "OMP_NUM_THREADS": "1", STANDBY: ""}, "--version")
+    assert other.returncode == 0
+    assert psutil.Process(ready.pid).is_running()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_signals_reach_the_command(
+    environment: dict[str, str], ready: psutil.Process, tmp_path: Path, number: signal.Signals
+) -> None:
+    source = write_tiff(tmp_path / "s.tif", hazy(900, 1000), tiled=True)
+    words = ["restore", source, "-o", tmp_path / "out.tif", "--model", "dcp", "--tile", 128]
+    words += ["--memory", "400MiB", "--progress", "json"]
+    with subprocess.Popen(
+        [*COMMAND, *map(str, words)], env=environment, stderr=subprocess.PIPE, text=True
+    ) as user:
+        assert user.stderr is not None
+        for line in user.stderr:
+            if json.loads(line)["event"] == "TileDone":
+                (command,) = ready.children()
+                user.send_signal(number)
+                break
+        user.stderr.read()
+    # Ctrl-C ends with a code of its own; whatever else ends a process is seen by who started it.
+    assert user.returncode == (3 if number == signal.SIGINT else -number)
+    until(lambda: None if command.is_running() else True)
+    assert not (tmp_path / "out.tif").exists()
+    resumed = run(environment, *words, "--json")
+    assert json.loads(resumed.stdout)["measured"]["tiles_resumed"] >= 1
+
+
+@pytest.mark.slow
+def test_it_ends_when_nobody_comes(environment: dict[str, str], tmp_path: Path) -> None:
+    scene = write_tiff(tmp_path / "s.tif", hazy())
+    environment[STANDBY] = "0.1"
+    run(environment, "restore", scene, "-o", tmp_path / "o.tif", *OPTIONS)
+    process = until(lambda: waiting_process(environment))
+    until(lambda: None if process.is_running() else True)
+    assert run(environment, "--version").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_command_ends_where_the_process_is_killed(
+    environment: dict[str, str], ready: psutil.Process, tmp_path: Path
+) -> None:
+    source = write_tiff(tmp_path / "s.tif", hazy(900, 1000), tiled=True)
+    words = ["restore", source, "-o", tmp_path / "o.tif", "--model", "dcp", "--tile", 128]
+    with subprocess.Popen(
+        [*COMMAND, *map(str, words), "--progress", "json"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as user:
+        assert user.stderr is not None
+        user.stderr.readline()
+        (command,) = ready.children()
+        ready.kill()
+        said = user.stderr.read()
+    assert user.returncode == 1 and _standby.ENDED in said
+    until(lambda: None if command.is_running() else True)
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf"])
+def test_what_is_no_number_of_minutes(text: str) -> None:
+    refused = run({**os.environ, STANDBY: text}, "--version")
+    assert refused.returncode == 2 and refused.stdout == ""
+    assert "no number of minutes" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_its_address_is_that_of_what_a_command_would_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = _standby._address()
+    for name, value in {"TERM": "dumb", "PWD": "/", "KITTY_WINDOW_ID": "7"}.items():
+        monkeypatch.setenv(name, value)
+    assert _standby._address() == usual
+    for name, value in {"OMP_NUM_THREADS": "3", "GDAL_CACHEMAX": "7", "LANG": "xx"}.items():
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert _standby._address() != usual, name
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getresuid", lambda: (1, 1, 1))
+        assert _standby._address() != usual
+    with monkeypatch.context() as patch:
+        patch.setattr(_standby, "_changed", lambda path: 1)
+        assert _standby._address() != usual
