@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -26,6 +25,7 @@ from napari_restore.images.brackets._exposure import (
     coarse_view,
     estimated_exposures,
     recorded_exposures,
+    threads_for,
     why_estimated,
 )
 from napari_restore.images.readers import RawReader, RegisteredReader
@@ -197,9 +197,7 @@ def _placed_on(
     others = [number for number in range(len(frames)) if number != chosen]
     reference = frames[chosen]
     crops = crops_of(reference)
-    # What is decoded as a whole is large: one after the other.
-    threads = 1 if any(frame.block_bytes for frame in frames) else os.cpu_count()
-    with ThreadPoolExecutor(threads, "align") as pool:
+    with ThreadPoolExecutor(threads_for(frames), "align") as pool:
         waiting = [pool.submit(place, reference, frames[n], crops=crops) for n in others]
         try:
             found = {}

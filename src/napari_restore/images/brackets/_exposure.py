@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -86,7 +88,8 @@ def estimated_exposures(frames: Sequence[Image]) -> list[float]:
     Frames are put in order by their mean; neighbours are compared where both are mid-tones, by the
     median ratio of about linear values.
     """
-    grey = [overview_of(frame) for frame in frames]
+    with ThreadPoolExecutor(threads_for(frames), "overview") as pool:
+        grey = list(pool.map(overview_of, frames))
     order = sorted(range(len(grey)), key=lambda number: float(grey[number].mean()))
     evs = dict.fromkeys(order, 0.0)
     low, high = MIDTONES
@@ -96,6 +99,12 @@ def estimated_exposures(frames: Sequence[Image]) -> list[float]:
         ratio = float(np.median(b[both] / a[both])) if both.any() else 2.0
         evs[bright] = evs[dark] + GAMMA * math.log2(max(1.0, ratio))
     return [evs[number] - evs[0] for number in range(len(grey))]
+
+
+def threads_for(frames: Sequence[Image]) -> int:
+    """Return on how many threads frames may be read at once."""
+    # What is decoded as a whole is large: one after the other.
+    return 1 if any(frame.block_bytes for frame in frames) else os.cpu_count() or 1
 
 
 def overview_of(frame: Image) -> npt.NDArray[np.float64]:
