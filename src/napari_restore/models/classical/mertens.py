@@ -294,13 +294,13 @@ def joined_strips(parts: Sequence[Tensor]) -> Tensor:
 def down(x: Tensor) -> Tensor:
     """Return `x` (…, H, W) smoothed at every second pixel, (…, ⌈H/2⌉, ⌈W/2⌉); edges reflected."""
     height = x.shape[-2]
-    # Rows to take, so that two are before the first and after the last one.
-    index = reflected(height, height + 4, x.device, before=2)
     parts = []
     for start, end in strips(x):
         if start >= 2 and end + 2 <= height:
             rows = x[..., start - 2 : end + 2, :]
         else:
+            # Two rows before the first and after the last one.
+            index = reflected(height, height + 4, x.device, before=2)
             rows = x.index_select(-2, index[start : end + 4])
         five = (rows[..., number : number + end - start : 2, :] for number in range(5))
         part = _halved(_summed(*five))
@@ -312,15 +312,16 @@ def down(x: Tensor) -> Tensor:
 def _halved(x: Tensor) -> Tensor:
     """Return 16 times `x` (…, W) smoothed at every second value, (…, ⌈W/2⌉); edges reflected."""
     width = x.shape[-1]
-    index = reflected(width, width + 4, x.device, before=2)
     if width < 5:
-        x = x.index_select(-1, index)
+        x = x.index_select(-1, reflected(width, width + 4, x.device, before=2))
         return _summed(*(x[..., number : number + width : 2] for number in range(5)))
     # Only what the two ends need is copied, to be reflected.
     last = (width - 1) // 2 * 2
-    ends = [[x.index_select(-1, place) for place in index[at : at + 5]] for at in (0, last)]
+    after = [last + 1, last] if width % 2 == 0 else [last - 1, last - 2]
+    places = torch.tensor([2, 1, 0, 1, 2, last - 2, last - 1, last, *after], device=x.device)
+    ends = _summed(*x.index_select(-1, places).unflatten(-1, (2, 5)).unbind(-1))
     within = _summed(*(x[..., number : last - 3 + number : 2] for number in range(5)))
-    return torch.cat([_summed(*ends[0]), within, _summed(*ends[1])], -1)
+    return torch.cat([ends[..., :1], within, ends[..., 1:]], -1)
 
 
 def _summed(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
