@@ -65,9 +65,6 @@ KEPT_RESULTS = 32 << 30
 """Bytes of unused results that stay in the cache."""
 TRIM_SECONDS = 300.0
 """Least seconds between two trims of the cache: one takes longer than a tile."""
-GAPS = 1.1
-"""How much more than predicted the heap may hold, within the budget, before its gaps are returned to the
-system: to page them in again takes a tenth of the time of a network."""
 READING_IMAGE = "Reading the whole image"
 PREPARING = "Mapping the whole image"
 WAITING = "Waiting for another run with the same settings"
@@ -111,9 +108,10 @@ class Run:
         """
         watch, state = Stopwatch(), self.state
         keep_freed_memory()
+        limit = self.plan.prediction.added_ram_bytes
         with (
             chunk_cache.bounded(self.plan.layout.read_cache_bytes),
-            PeakMemory(limit=self._heap_bytes, release=release_freed_memory) as memory,
+            PeakMemory(limit=limit, release=release_freed_memory) as memory,
         ):
             try:
                 state.check_source("since it was opened")
@@ -254,12 +252,6 @@ class Run:
                 if writer_of(plan.store) is None:
                     break
             self.state.totals.waited += time.perf_counter() - began
-
-    @property
-    def _heap_bytes(self) -> int:
-        """Bytes that the heap may take, gaps included."""
-        predicted = self.plan.prediction.added_ram_bytes
-        return max(predicted, min(self.plan.memory, int(GAPS * predicted)))
 
     @contextmanager
     def _preparing(self) -> Iterator[None]:
