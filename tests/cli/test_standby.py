@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -47,9 +48,19 @@ def waiting_process(environment: dict[str, str]) -> psutil.Process | None:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             here = process.environ().get("NAPARI_RESTORE_CACHE")
-            if here == environment["NAPARI_RESTORE_CACHE"] and MODULE in process.cmdline():
+            is_it = here == environment["NAPARI_RESTORE_CACHE"] and MODULE in process.cmdline()
+            # That of a command has the same words.
+            if is_it and MODULE not in process.parent().cmdline() and not has_ended(process):
                 return process
     return None
+
+
+def has_ended(process: psutil.Process) -> bool | None:
+    """Return True once a process has ended, also where nobody asks for its exit code."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE or None
+    except psutil.NoSuchProcess:
+        return True
 
 
 def listening_process(environment: dict[str, str]) -> psutil.Process | None:
@@ -57,7 +68,7 @@ def listening_process(environment: dict[str, str]) -> psutil.Process | None:
     process = waiting_process(environment)
     if process is None:
         return None
-    address = process.cmdline()[-2]
+    address = process.cmdline()[-3]
     for line in Path("/proc/net/unix").read_text().splitlines():
         fields = line.split()
         if fields[-1] == f"@{address}" and fields[3] == LISTENS:
@@ -70,10 +81,10 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of commands, which asks for a process on standby; that is ended afterwards."""
     asked = {**os.environ, STANDBY: "5", "NAPARI_RESTORE_CACHE": str(tmp_path / "cache")}
     yield asked
-    process = waiting_process(asked)
-    if process is not None:
-        for each in (*process.children(), process):
-            each.kill()
+    while (process := waiting_process(asked)) is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for each in (*process.children(), process):
+                each.kill()
 
 
 def run(
@@ -127,10 +138,35 @@ def test_a_command_runs_as_in_a_new_process(
     assert run(environment, "--version").stdout.startswith("napari-restore ")
     assert ran(ready) > before
 
-    # Another environment may load other libraries.
-    other = run({**environment, "OMP_NUM_THREADS": "1", STANDBY: ""}, "--version")
-    assert other.returncode == 0
-    assert psutil.Process(ready.pid).is_running()
+
+def test_a_closed_stream_is_that_of_a_new_process(
+    environment: dict[str, str], ready: psutil.Process, scene: Path
+) -> None:
+    words = shlex.join([*COMMAND, "info", str(scene), "--json"])
+    closed = subprocess.run(
+        ["sh", "-c", f"{words} >&-"], env=environment, capture_output=True, text=True
+    )
+    assert closed.returncode != 0 and "stdout" in closed.stderr
+
+
+def test_edited_code_is_not_what_is_loaded(
+    environment: dict[str, str], scene: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    own = folder / "sitecustomize.py"
+    own.write_text("NUMBER = 1\n")
+    usual = os.environ.get("PYTHONPATH", "")
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), usual]))
+    first = run(environment, "restore", scene, "-o", tmp_path / "first.tif", *OPTIONS)
+    assert first.returncode == 0, first.stderr
+    process = until(lambda: listening_process(environment))
+    before = ran(process)
+    assert run(environment, "--version").returncode == 0 and ran(process) > before
+    # Its folder stays the same.
+    own.write_text("NUMBER = 2  # another one\n")
+    assert run(environment, "--version").returncode == 0
+    until(lambda: has_ended(process))
 
 
 @pytest.mark.slow
@@ -153,10 +189,31 @@ def test_signals_reach_the_command(
         user.stderr.read()
     # Ctrl-C ends with a code of its own; whatever else ends a process is seen by who started it.
     assert user.returncode == (3 if number == signal.SIGINT else -number)
-    until(lambda: None if command.is_running() else True)
+    until(lambda: has_ended(command))
     assert not (tmp_path / "out.tif").exists()
     resumed = run(environment, *words, "--json")
     assert json.loads(resumed.stdout)["measured"]["tiles_resumed"] >= 1
+
+
+@pytest.mark.slow
+def test_a_killed_command_is_one_of_the_user(
+    environment: dict[str, str], ready: psutil.Process, tmp_path: Path
+) -> None:
+    source = write_tiff(tmp_path / "s.tif", hazy(900, 1000), tiled=True)
+    words = ["restore", source, "-o", tmp_path / "o.tif", "--model", "dcp", "--tile", 128]
+    with subprocess.Popen(
+        [*COMMAND, *map(str, words), "--progress", "json"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as user:
+        assert user.stderr is not None
+        user.stderr.readline()
+        (command,) = ready.children()
+        command.kill()
+        assert "Traceback" not in user.stderr.read()
+    assert user.returncode == -signal.SIGKILL
+    assert run(environment, "--version").returncode == 0 and not has_ended(ready)
 
 
 @pytest.mark.slow
@@ -165,7 +222,7 @@ def test_it_ends_when_nobody_comes(environment: dict[str, str], tmp_path: Path) 
     environment[STANDBY] = "0.1"
     run(environment, "restore", scene, "-o", tmp_path / "o.tif", *OPTIONS)
     process = until(lambda: waiting_process(environment))
-    until(lambda: None if process.is_running() else True)
+    until(lambda: has_ended(process))
     assert run(environment, "--version").returncode == 0
 
 
@@ -187,10 +244,10 @@ def test_a_command_ends_where_the_process_is_killed(
         ready.kill()
         said = user.stderr.read()
     assert user.returncode == 1 and _standby.ENDED in said
-    until(lambda: None if command.is_running() else True)
+    until(lambda: has_ended(command))
 
 
-@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf"])
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf", "1e9"])
 def test_what_is_no_number_of_minutes(text: str) -> None:
     refused = run({**os.environ, STANDBY: text}, "--version")
     assert refused.returncode == 2 and refused.stdout == ""
@@ -198,17 +255,29 @@ def test_what_is_no_number_of_minutes(text: str) -> None:
 
 
 def test_its_address_is_that_of_what_a_command_would_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = _standby._address()
+    environment = dict(os.environ)
+    usual = _standby._address(environment, "")
     for name, value in {"TERM": "dumb", "PWD": "/", "KITTY_WINDOW_ID": "7"}.items():
-        monkeypatch.setenv(name, value)
-    assert _standby._address() == usual
-    for name, value in {"OMP_NUM_THREADS": "3", "GDAL_CACHEMAX": "7", "LANG": "xx"}.items():
+        assert _standby._address({**environment, name: value}, "") == usual
+    for name, value in {"OMP_NUM_THREADS": "31", "GDAL_CACHEMAX": "7", "LANG": "xx"}.items():
+        assert _standby._address({**environment, name: value}, "") != usual, name
+    for name, value in {"getresuid": lambda: (1, 1, 1), "getpriority": lambda *_: 7}.items():
         with monkeypatch.context() as patch:
-            patch.setenv(name, value)
-            assert _standby._address() != usual, name
+            patch.setattr(os, name, value)
+            assert _standby._address(environment, "") != usual
     with monkeypatch.context() as patch:
-        patch.setattr(os, "getresuid", lambda: (1, 1, 1))
-        assert _standby._address() != usual
-    with monkeypatch.context() as patch:
-        patch.setattr(_standby, "_changed", lambda path: 1)
-        assert _standby._address() != usual
+        patch.setattr(_standby, "_state", lambda path: (1, 1))
+        assert _standby._address(environment, "") != usual
+
+
+def test_another_user_or_container_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert _standby._is_own(one)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getuid", lambda: 12345)
+            assert not _standby._is_own(one)
+        place = _standby._place
+        with monkeypatch.context() as patch:
+            patch.setattr(_standby, "_place", lambda who: [str(who == "self"), *place(who)])
+            assert not _standby._is_own(one)

@@ -319,7 +319,7 @@ def _halved(x: Tensor) -> Tensor:
     last = (width - 1) // 2 * 2
     after = [last + 1, last] if width % 2 == 0 else [last - 1, last - 2]
     places = torch.tensor([2, 1, 0, 1, 2, last - 2, last - 1, last, *after], device=x.device)
-    ends = _summed(*x.index_select(-1, places).unflatten(-1, (2, 5)).unbind(-1))
+    ends = _summed(*x.index_select(-1, places).view(*x.shape[:-1], 2, 5).unbind(-1))
     within = _summed(*(x[..., number : last - 3 + number : 2] for number in range(5)))
     return torch.cat([ends[..., :1], within, ends[..., 1:]], -1)
 
