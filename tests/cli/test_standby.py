@@ -169,27 +169,36 @@ def test_edited_code_is_not_what_is_loaded(
     until(lambda: has_ended(process))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_signals_reach_the_command(
-    environment: dict[str, str], ready: psutil.Process, tmp_path: Path, number: signal.Signals
-) -> None:
-    source = write_tiff(tmp_path / "s.tif", hazy(900, 1000), tiled=True)
-    words = ["restore", source, "-o", tmp_path / "out.tif", "--model", "dcp", "--tile", 128]
-    words += ["--memory", "400MiB", "--progress", "json"]
+@contextlib.contextmanager
+def under_way(
+    environment: dict[str, str], ready: psutil.Process, folder: Path
+) -> Iterator[tuple[subprocess.Popen[str], psutil.Process, list[object]]]:
+    """A run with a finished tile: the process of its user, that of the command, and its words."""
+    source = write_tiff(folder / "s.tif", hazy(900, 1000), tiled=True)
+    words: list[object] = ["restore", source, "-o", folder / "out.tif", "--model", "dcp"]
+    words += ["--tile", 128, "--memory", "400MiB", "--progress", "json"]
     with subprocess.Popen(
         [*COMMAND, *map(str, words)], env=environment, stderr=subprocess.PIPE, text=True
     ) as user:
         assert user.stderr is not None
         for line in user.stderr:
             if json.loads(line)["event"] == "TileDone":
-                (command,) = ready.children()
-                user.send_signal(number)
                 break
-        user.stderr.read()
+        (command,) = ready.children()
+        yield user, command, words
+    until(lambda: has_ended(command))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_signals_reach_the_command(
+    environment: dict[str, str], ready: psutil.Process, tmp_path: Path, number: signal.Signals
+) -> None:
+    with under_way(environment, ready, tmp_path) as (user, _, words):
+        user.send_signal(number)
+        user.communicate(timeout=END)
     # Ctrl-C ends with a code of its own; whatever else ends a process is seen by who started it.
     assert user.returncode == (3 if number == signal.SIGINT else -number)
-    until(lambda: has_ended(command))
     assert not (tmp_path / "out.tif").exists()
     resumed = run(environment, *words, "--json")
     assert json.loads(resumed.stdout)["measured"]["tiles_resumed"] >= 1
@@ -199,21 +208,21 @@ def test_signals_reach_the_command(
 def test_a_killed_command_is_one_of_the_user(
     environment: dict[str, str], ready: psutil.Process, tmp_path: Path
 ) -> None:
-    source = write_tiff(tmp_path / "s.tif", hazy(900, 1000), tiled=True)
-    words = ["restore", source, "-o", tmp_path / "o.tif", "--model", "dcp", "--tile", 128]
-    with subprocess.Popen(
-        [*COMMAND, *map(str, words), "--progress", "json"],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as user:
-        assert user.stderr is not None
-        user.stderr.readline()
-        (command,) = ready.children()
+    with under_way(environment, ready, tmp_path) as (user, command, _):
         command.kill()
-        assert "Traceback" not in user.stderr.read()
+        assert "Traceback" not in user.communicate(timeout=END)[1]
     assert user.returncode == -signal.SIGKILL
     assert run(environment, "--version").returncode == 0 and not has_ended(ready)
+
+
+@pytest.mark.slow
+def test_a_command_ends_where_the_process_is_killed(
+    environment: dict[str, str], ready: psutil.Process, tmp_path: Path
+) -> None:
+    with under_way(environment, ready, tmp_path) as (user, _, _):
+        ready.kill()
+        assert _standby.ENDED in user.communicate(timeout=END)[1]
+    assert user.returncode == 1
 
 
 @pytest.mark.slow
@@ -224,27 +233,6 @@ def test_it_ends_when_nobody_comes(environment: dict[str, str], tmp_path: Path) 
     process = until(lambda: waiting_process(environment))
     until(lambda: has_ended(process))
     assert run(environment, "--version").returncode == 0
-
-
-@pytest.mark.slow
-def test_a_command_ends_where_the_process_is_killed(
-    environment: dict[str, str], ready: psutil.Process, tmp_path: Path
-) -> None:
-    source = write_tiff(tmp_path / "s.tif", hazy(900, 1000), tiled=True)
-    words = ["restore", source, "-o", tmp_path / "o.tif", "--model", "dcp", "--tile", 128]
-    with subprocess.Popen(
-        [*COMMAND, *map(str, words), "--progress", "json"],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as user:
-        assert user.stderr is not None
-        user.stderr.readline()
-        (command,) = ready.children()
-        ready.kill()
-        said = user.stderr.read()
-    assert user.returncode == 1 and _standby.ENDED in said
-    until(lambda: has_ended(command))
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf", "1e9"])
