@@ -174,17 +174,19 @@ def under_way(
     environment: dict[str, str], ready: psutil.Process, folder: Path
 ) -> Iterator[tuple[subprocess.Popen[str], psutil.Process, list[object]]]:
     """A run with a finished tile: the process of its user, that of the command, and its words."""
-    source = write_tiff(folder / "s.tif", hazy(900, 1000), tiled=True)
+    # Large enough to be under way for seconds.
+    source = write_tiff(folder / "s.tif", hazy(2400, 3000), tiled=True)
     words: list[object] = ["restore", source, "-o", folder / "out.tif", "--model", "dcp"]
     words += ["--tile", 128, "--memory", "400MiB", "--progress", "json"]
     with subprocess.Popen(
         [*COMMAND, *map(str, words)], env=environment, stderr=subprocess.PIPE, text=True
     ) as user:
         assert user.stderr is not None
+        user.stderr.readline()
+        (command,) = ready.children()
         for line in user.stderr:
             if json.loads(line)["event"] == "TileDone":
                 break
-        (command,) = ready.children()
         yield user, command, words
     until(lambda: has_ended(command))
 
