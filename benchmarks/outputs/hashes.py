@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 DROPPED = re.compile(
-    r"(?i)(^|_)seconds|_per_|_ram_bytes|^(device_)?memory_bytes$|peak_device_bytes|^predicted_disk"
-    r"|^versions?$|^key$|^software$|^backoffs$|^workers$|^threads$|^date$|^created$|_version$|(^|_)key$"
+    r"(?i)(^|_)seconds|_per_|^(predicted_)?stages$|_ram_bytes|^(device_)?memory_bytes$|peak_device_bytes"
+    r"|^predicted_disk|^versions?$|^key$|^software$|^backoffs$|^workers$|^threads$|^date$|^created$|_version$|(^|_)key$"
 )
 """Fields that differ from run to run, or from version to version."""
 WORDS = {"command", "notes", "note", "reason", "reasons", "message", "text", "help", "summary"}
