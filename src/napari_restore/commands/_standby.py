@@ -28,6 +28,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from napari_restore._garbage import collection_paused
 from napari_restore.errors import BadParameter
 
 OF_TERMINALS = frozenset(
@@ -76,8 +77,8 @@ class Standby:
             # One that comes early waits until it can be passed on.
             signal.pthread_sigmask(signal.SIG_BLOCK, PASSED)
             try:
-                _send(connection, arguments, self._environment)
-                process = int(replies.readline().removeprefix(PROCESS))
+                self._send(connection, arguments)
+                process = int(replies.readline().partition(PROCESS)[2])
             except (OSError, ValueError):
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED)
                 return None
@@ -95,8 +96,8 @@ class Standby:
         return 128 - code
 
     def leave(self) -> None:
-        """Start a process that waits for the next command, unless one does."""
-        if "torch" not in sys.modules or "qtpy" in sys.modules or self._connection() is not None:
+        """Start a process that waits for the next command; where one does already, it ends at once."""
+        if "torch" not in sys.modules or "qtpy" in sys.modules:
             return
         with contextlib.suppress(OSError):
             process = subprocess.Popen(
@@ -126,6 +127,22 @@ class Standby:
             pass
         connection.close()
         return None
+
+    def _send(self, connection: socket.socket, arguments: Sequence[str]) -> None:
+        """Send a command: the standard streams, and a line of JSON."""
+        umask = os.umask(0)
+        os.umask(umask)
+        command = {
+            "arguments": list(arguments),
+            "program": sys.argv[0],
+            "path": sys.path,
+            "environment": self._environment,
+            "directory": self._directory,
+            "umask": umask,
+            "ignored": [each for each in PASSED if signal.getsignal(each) == signal.SIG_IGN],
+        }
+        socket.send_fds(connection, [b" "], [0, 1, 2])
+        connection.sendall(json.dumps(command).encode() + b"\n")
 
 
 def standby(minutes: str) -> Standby | None:
@@ -211,25 +228,6 @@ def _is_own(connection: socket.socket) -> bool:
         return False
 
 
-def _send(
-    connection: socket.socket, arguments: Sequence[str], environment: Mapping[str, str]
-) -> None:
-    """Send a command: the standard streams, and a line of JSON."""
-    umask = os.umask(0)
-    os.umask(umask)
-    command = {
-        "arguments": list(arguments),
-        "program": sys.argv[0],
-        "path": sys.path,
-        "environment": dict(environment),
-        "directory": os.getcwd(),
-        "umask": umask,
-        "ignored": [each for each in PASSED if signal.getsignal(each) == signal.SIG_IGN],
-    }
-    socket.send_fds(connection, [b" "], [0, 1, 2])
-    connection.sendall(json.dumps(command).encode() + b"\n")
-
-
 @contextlib.contextmanager
 def _passing_signals(process: int) -> Iterator[None]:
     """Pass signals on to the process of the command inside the block, those that are blocked first."""
@@ -302,13 +300,12 @@ def _load(modules: Sequence[str]) -> None:
     from napari_restore.commands._main import set_environment
 
     set_environment()
-    gc.disable()
-    for name in modules:
-        if name != "__main__":
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
-    gc.freeze()
-    gc.enable()
+    with collection_paused():
+        for name in modules:
+            if name != "__main__":
+                with contextlib.suppress(Exception):
+                    importlib.import_module(name)
+        gc.freeze()
 
 
 def _sources() -> dict[str, tuple[int, int]]:
@@ -380,13 +377,13 @@ class _Waiting:
         try:
             process = os.fork()
         except OSError:
-            connection.close()
-            return
-        finally:
-            if os.getpid() == parent:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED)
+            process = -1
         if not process:
             self._become(connection, parent)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED)
+        if process < 0:
+            connection.close()
+            return
         self._running[process] = connection
         self._poll.register(connection, select.POLLRDHUP)
 

@@ -37,7 +37,8 @@ its last one."""
 GREY = (0.299, 0.587, 0.114)
 LEAST_WEIGHT = 1e-12
 STRIP = 1 << 18
-"""Pixels that a processor works on at once: what is computed of them stays in its cache."""
+"""Pixels that a processor works on at once: so few that they stay in its cache, so many that threads seldom
+wait for Python's lock."""
 GHOSTS = "ghosts"
 """Side map: the share to which one frame takes the place of the others, as something moved."""
 
