@@ -26,7 +26,7 @@ from ._scenes import hazy, write_tiff
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is none")
 COMMAND = [sys.executable, "-m", "napari_restore"]
 OPTIONS = ["--model", "identity", "--fresh", "--overwrite", "--progress", "json"]
-MODULE = _standby.__name__
+MODULE = _standby.WAITING
 LISTENS = "00010000"
 """Flags of a socket in /proc/net/unix that accepts connections."""
 END = 60
@@ -248,28 +248,28 @@ def test_what_is_no_number_of_minutes(text: str) -> None:
 
 def test_its_address_is_that_of_what_a_command_would_load(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = dict(os.environ)
-    usual = _standby._address(environment, "")
+    usual = _standby.address_of(environment, "")
     for name, value in {"TERM": "dumb", "PWD": "/", "KITTY_WINDOW_ID": "7"}.items():
-        assert _standby._address({**environment, name: value}, "") == usual
+        assert _standby.address_of({**environment, name: value}, "") == usual
     for name, value in {"OMP_NUM_THREADS": "31", "GDAL_CACHEMAX": "7", "LANG": "xx"}.items():
-        assert _standby._address({**environment, name: value}, "") != usual, name
+        assert _standby.address_of({**environment, name: value}, "") != usual, name
     for name, value in {"getresuid": lambda: (1, 1, 1), "getpriority": lambda *_: 7}.items():
         with monkeypatch.context() as patch:
             patch.setattr(os, name, value)
-            assert _standby._address(environment, "") != usual
+            assert _standby.address_of(environment, "") != usual
     with monkeypatch.context() as patch:
-        patch.setattr(_standby, "_state", lambda path: (1, 1))
-        assert _standby._address(environment, "") != usual
+        patch.setattr(_standby, "state_of", lambda path: (1, 1))
+        assert _standby.address_of(environment, "") != usual
 
 
 def test_another_user_or_container_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = socket.socketpair()
     with one, other:
-        assert _standby._is_own(one)
+        assert _standby.is_own(one)
         with monkeypatch.context() as patch:
             patch.setattr(os, "getuid", lambda: 12345)
-            assert not _standby._is_own(one)
+            assert not _standby.is_own(one)
         place = _standby._place
         with monkeypatch.context() as patch:
             patch.setattr(_standby, "_place", lambda who: [str(who == "self"), *place(who)])
-            assert not _standby._is_own(one)
+            assert not _standby.is_own(one)
