@@ -75,7 +75,12 @@ def run_script(path: Path) -> Iterator[ModuleType]:
     with _IMPORTING:
         # A copy: other threads go on importing.
         loaded = list(sys.modules.items())
-        others = {key: each for key, each in loaded if _hides(key, each, folders)}
+        tops = _taken(folders, {key.partition(".")[0] for key, _ in loaded})
+        others = {
+            key: each
+            for key, each in loaded
+            if key.partition(".")[0] in tops and not _file_within(each, folders)
+        }
         for key in others:
             del sys.modules[key]
         before, known = list(sys.path), set(sys.modules)
@@ -169,13 +174,14 @@ def _imported(path: Path, name: str) -> ModuleType:
     return module
 
 
-def _hides(name: str, module: ModuleType, folders: set[Path]) -> bool:
-    """Return whether a module of another folder has the name of one in `folders`."""
-    top = name.partition(".")[0]
-    if top in sys.stdlib_module_names or top == "napari_restore" or name == "__main__":
-        return False
-    there = any((each / f"{top}.py").is_file() or (each / top).is_dir() for each in folders)
-    return there and not _file_within(module, folders)
+def _taken(folders: set[Path], tops: set[str]) -> set[str]:
+    """Return the names of loaded packages and modules that a file or folder of `folders` has, too."""
+    own = tops - sys.stdlib_module_names - {"napari_restore", "__main__"}
+    return {
+        top
+        for top in own
+        if any((each / f"{top}.py").is_file() or (each / top).is_dir() for each in folders)
+    }
 
 
 def _is_users(name: str, module: ModuleType, folders: set[Path]) -> bool:
