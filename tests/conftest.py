@@ -24,8 +24,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["PYTEST_QT_API"] = os.environ.setdefault("QT_API", "pyside6")
 # A window for tests resets napari's settings and saves them: not those of whoever runs the tests.
 os.environ["NAPARI_CONFIG"] = ""
-# Commands of tests are new processes.
-os.environ.pop("NAPARI_RESTORE_STANDBY", None)
 # A test is as slow as what runs beside it: no timing is asserted.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")

@@ -17,7 +17,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from napari_restore._garbage import collect_seldom
 from napari_restore.commands import _streams
@@ -33,50 +33,21 @@ from napari_restore.commands._options import (
     add_yes,
 )
 from napari_restore.commands._result import CommandResult
-from napari_restore.errors import BadParameter, Cancelled, did_you_mean, escape_controls
+from napari_restore.errors import Cancelled, did_you_mean, escape_controls
 from napari_restore.questions import Reading
-
-if TYPE_CHECKING:
-    from napari_restore.commands._standby import Standby
-
-STANDBY = "NAPARI_RESTORE_STANDBY"
-"""Environment variable that asks for a process that waits for the next command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command, by default that of the process; returns the exit code."""
+    """Run one command and return its exit code; without `arguments` that of this process, which ends."""
     if arguments is not None:
         return _main(list(arguments))
-    arguments, waiting = sys.argv[1:], None
-    if os.environ.get(STANDBY):
-        from napari_restore.commands._standby import standby
-
-        try:
-            waiting = standby(os.environ[STANDBY])
-        except BadParameter as error:
-            _streams.write_error(error.sentence)
-            return error.exit_code
-        if waiting is not None and (code := waiting.run(arguments)) is not None:
-            return code
-    # Loading what came before this line took that long, nearly all of it computing.
-    run_and_exit(arguments, time.process_time(), waiting)
-
-
-def run_and_exit(
-    arguments: list[str], before: float = 0.0, waiting: Standby | None = None
-) -> NoReturn:
-    """Run the command of this process, which began `before` seconds ago, and end it.
-
-    `waiting` leaves a process behind for the next command.
-    """
     collect_seldom()
     _streams.set_up()
     if not sys.warnoptions:
         # Python's warnings are for developers; users get notes.
         warnings.simplefilter("ignore")
-    code = _main(arguments, before)
-    if waiting is not None:
-        waiting.leave()
+    # Loading what came before took that long, nearly all of it computing.
+    code = _main(sys.argv[1:], time.process_time())
     if code != Cancelled.exit_code:
         atexit._run_exitfuncs()
     _streams.close()
