@@ -1,0 +1,211 @@
+"""A ratchet on the size of the program: a figure may fall and never rises.
+
+A change that adds deletes as much elsewhere. `python tests/test_size.py` prints the figures of today,
+which replace those of the table after a change that lowers them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import os
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "src" / "napari_restore"
+
+CODE = {
+    "api": 2833,
+    "commands": 3329,
+    "engine": 13700,
+    "explain": 6266,
+    "images": 15418,
+    "metrics": 550,
+    "models": 15590,
+    "plugin": 15267,
+    "questions": 1215,
+    "records": 313,
+    "sample": 3,
+    "training": 6848,
+    "": 508,
+}
+"""Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports."""
+LINES, FILES, IMPORTS = 126583, 690, 10454
+OPTIONS = {
+    "view": 2,
+    "models": 5,
+    "inspect": 7,
+    "export-model": 9,
+    "info": 9,
+    "plan": 60,
+    "restore": 65,
+    "fuse": 68,
+    "attribute": 50,
+    "attend": 48,
+    "haze": 13,
+    "train": 4,
+    "evaluate": 31,
+    "rerun": 6,
+    "cache": 4,
+}
+"""Options of each command, without --help."""
+ENTERED = {"restore": (137, 914), "attribute": (156, 1032)}
+"""Files and functions of ours that a command enters on a small scene the second time."""
+SPARE = 0.01
+"""Share by which the figures of ENTERED differ with cores, systems and versions of libraries."""
+STALE = 0.03
+"""Share by which a figure of the table may be above that of today: then it is lowered."""
+
+SILENT = {
+    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE),
+    *(tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER),
+}
+
+
+def weigh(text: str) -> tuple[int, int, int]:
+    """Return the lines of code, of imports and of all of a module."""
+    code: set[int] = set()
+    other: set[int] = set()
+    imports: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            imports |= set(range(node.lineno, node.end_lineno + 1))
+        elif isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            if ast.get_docstring(node, clean=False) is not None:
+                other |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in SILENT:
+            code |= set(range(token.start[0], token.end[0] + 1))
+    return len(code - other - imports), len(imports), text.count("\n")
+
+
+def weights() -> dict[Path, tuple[int, int, int]]:
+    return {
+        path: weigh(path.read_text("utf-8"))
+        for kind in ("*.py", "*.pyi")
+        for path in PACKAGE.rglob(kind)
+    }
+
+
+def code_lines() -> dict[str, int]:
+    found = dict.fromkeys(CODE, 0)
+    for path, (code, _, _) in weights().items():
+        *folders, _ = path.relative_to(PACKAGE).parts
+        found[folders[0] if folders else ""] = found.get(folders[0] if folders else "", 0) + code
+    return found
+
+
+def sums() -> tuple[int, int, int]:
+    """Return all lines, files and lines of imports."""
+    found = weights().values()
+    return sum(row[2] for row in found), len(found), sum(row[1] for row in found)
+
+
+def options() -> dict[str, int]:
+    from napari_restore.commands import build_parser
+
+    found = {}
+    for action in build_parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, parser in action.choices.items():
+                asked = [each for each in parser._actions if each.option_strings]
+                found[name] = len(asked) - 1
+    return found
+
+
+WORDS = {
+    "restore": "--model dcp --fresh -o o.tif",
+    "attribute": "--model haze-unet --box 40 40 24 24 --steps 2 -o m.tif",
+}
+COUNTED = """
+import os, sys, threading
+import napari_restore
+from napari_restore.commands import main
+found = set()
+def hook(frame, event, _):
+    code = frame.f_code
+    if event == "call" and code.co_filename.startswith(PACKAGE) and code.co_name[0] != "<":
+        found.add((code.co_filename, code.co_qualname))
+words = [*sys.argv[1:], "--overwrite", "--progress", "off"]
+PACKAGE = os.path.dirname(napari_restore.__file__)
+assert main(words) == 0
+threading.setprofile(hook)
+sys.setprofile(hook)
+assert main(words) == 0
+sys.setprofile(None)
+print(len({file for file, _ in found}), len(found))
+"""
+
+
+def entered(command: str, folder: Path) -> tuple[int, int]:
+    """Return how many files and functions of ours a command enters that has run before."""
+    import numpy as np
+    import tifffile
+
+    noise = np.random.default_rng(0).integers(40, 200, (160, 200, 3), np.uint8)
+    tifffile.imwrite(folder / "scene.tif", noise, photometric="rgb")
+    words = [command, "scene.tif", *WORDS[command].split()]
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTED, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    files, functions = done.stdout.split()[-2:]
+    return int(files), int(functions)
+
+
+def check(found: int, known: int, what: str, spare: float = 0.0) -> None:
+    assert found <= known * (1 + spare), f"{what}: {found}, and {known} before; delete as much"
+    assert found >= known * (1 - STALE) - 3, f"{what}: only {found}; write it in place of {known}"
+
+
+def test_a_folder_has_no_more_code():
+    found = code_lines()
+    assert found.keys() == CODE.keys()
+    for folder, known in CODE.items():
+        check(found[folder], known, f"lines of code in {folder or 'the top folder'}")
+
+
+def test_there_are_no_more_lines_files_and_imports():
+    names = ("lines", "files", "lines of imports")
+    for found, known, what in zip(sums(), (LINES, FILES, IMPORTS), names, strict=True):
+        check(found, known, what)
+
+
+def test_a_command_has_no_more_options():
+    found = options()
+    assert found.keys() == OPTIONS.keys()
+    for command, known in OPTIONS.items():
+        check(found[command], known, f"options of {command}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ENTERED)
+def test_a_command_enters_no_more_files_and_functions(command, tmp_path):
+    names = (f"files that {command} enters", f"functions that {command} enters")
+    for found, known, what in zip(entered(command, tmp_path), ENTERED[command], names, strict=True):
+        check(found, known, what, SPARE)
+
+
+def test_what_counts_as_code():
+    text = '"""Doc\n\nstring."""\n\nimport a\nfrom b import (\n    c,\n)\n\n# why\nx = [\n    1,  # one\n]\n'
+    assert weigh(text) == (3, 4, 13)
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    print("CODE", code_lines())
+    print("LINES, FILES, IMPORTS", sums())
+    print("OPTIONS", options())
+    for each in ENTERED:
+        with tempfile.TemporaryDirectory() as made:
+            print("ENTERED", each, entered(each, Path(made)))
