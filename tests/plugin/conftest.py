@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from shared_window import shared_window  # noqa: F401
 
 import napari_restore as nr
 from napari_restore import Region
@@ -192,9 +193,28 @@ def finished_run(panel: Any, qtbot: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def panel(make_napari_viewer_proxy: Any) -> Iterator[Any]:
+def viewer(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """An empty viewer as plugins get it: of the window that the module's tests share, one after the other.
+
+    With the mark `own_window` of a window that is made for the test.
+    """
+    if request.node.get_closest_marker("own_window"):
+        yield request.getfixturevalue("make_napari_viewer_proxy")()
+        return
+    from napari.utils._proxies import PublicOnlyProxy
+
+    request.getfixturevalue("qtbot")
+    shared = request.getfixturevalue("shared_window")
+    failed = request.session.testsfailed
+    yield PublicOnlyProxy(shared.viewer())
+    shared.set_back()
+    if request.session.testsfailed > failed:
+        shared.close()
+
+
+@pytest.fixture
+def panel(viewer: Any) -> Iterator[Any]:
     """The Restore panel docked in a real window; gone with all it holds afterwards."""
-    viewer = make_napari_viewer_proxy()
     _, widget = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
     yield widget
     if widget.runs.running is not None:

@@ -18,6 +18,8 @@ from napari_restore.plugin.compare import KEY
 from napari_restore.plugin.state import TargetChoice
 from napari_restore.plugin.widgets import KEYS, is_free
 
+pytestmark = pytest.mark.binding
+
 OURS = {name: coerce_keybinding(key.keys) for name, key in KEYS.items() if name != "leave"}
 
 

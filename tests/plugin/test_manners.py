@@ -250,6 +250,7 @@ def test_tab_goes_down_the_panel(panel: Any, qtbot: Any):
 
 
 @pytest.mark.slow
+@pytest.mark.own_window
 def test_nothing_is_wider_than_the_panel(panel: Any):
     panel.viewer.add_image(np.zeros((64, 64, 3), np.uint8), name="photo")
     (scroll,) = panel.findChildren(QScrollArea)

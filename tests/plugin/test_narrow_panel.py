@@ -13,7 +13,7 @@ from superqt import QCollapsible
 from napari_restore.plugin import NARROWEST
 from napari_restore.plugin.attribution import AttributionTab
 
-pytestmark = pytest.mark.viewer
+pytestmark = [pytest.mark.viewer, pytest.mark.own_window, pytest.mark.binding]
 SCREEN = 800
 """Pixels of a 1600 wide screen at 200 %."""
 

@@ -15,7 +15,7 @@ import napari_restore as nr
 from napari_restore.errors import Cancelled
 from napari_restore.plugin.layers import _opening_dialog
 
-pytestmark = pytest.mark.viewer
+pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 
 VRT = (
     '<VRTDataset rasterXSize="64" rasterYSize="48"><VRTRasterBand dataType="Byte" band="1">'

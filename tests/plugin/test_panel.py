@@ -358,6 +358,7 @@ def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, q
 
 
 @pytest.mark.slow
+@pytest.mark.own_window
 def test_headings_and_tabs_are_drawn_in_the_theme(panel: Any, qtbot: Any):
     """No black arrows on dark grey, and no white line beside the tabs."""
     panel.viewer.window._qt_window.show()

@@ -28,7 +28,7 @@ from tests.images.brackets.photos import shoot, two_brackets
 from napari_restore.plugin.results import ExportSection
 from napari_restore.plugin.state import TargetChoice
 
-pytestmark = pytest.mark.viewer
+pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 IS_DOUBLE = os.environ.get("QT_SCALE_FACTOR") == "2"
 SCREEN = (800, 500) if IS_DOUBLE else (1366, 768)
 """Width and height in pixels of Qt."""

@@ -10,6 +10,8 @@ import pytest
 
 from napari_restore.sample import SAMPLE
 
+pytestmark = pytest.mark.binding
+
 START = """
 import sys
 import napari.__main__

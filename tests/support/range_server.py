@@ -72,7 +72,8 @@ class RangeServer:
         self.address = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> RangeServer:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        # Its end waits until it looks up.
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,10 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from qtpy.QtGui import QColor, QImage, QPalette
 
 from napari_restore.plugin.attention import BarChart, shares_of
 from napari_restore.plugin.attribution import BLUE
+
+pytestmark = pytest.mark.binding
 
 GROUPS = {"By distance": {"0–8 px": 0.2, "> 8 px": 0.8}, "Bands": {"low": 0.5, "high": 0.5}}
 

@@ -12,6 +12,8 @@ from qtpy.QtGui import QImage, QPainter
 
 from napari_restore.plugin.attention import DARK, SIDE, in_one_go, of_layer
 
+pytestmark = pytest.mark.binding
+
 
 def heads_of(*values: Any, kind: str = "window", query: tuple[int, int] = (0, 0)) -> Any:
     """Maps of cells of 4 pixels, whose first cell is (2, 3)."""

@@ -15,7 +15,7 @@ from napari_restore import Region
 from napari_restore.errors import BadRegion
 from napari_restore.plugin.compare import GRAB, Compared, Swipe
 
-pytestmark = pytest.mark.viewer
+pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 ASKEW = np.array([[-0.8, -0.6, 5e3], [-0.6, 0.8, 3e3], [0, 0, 1]])
 """North up and turned by 37°."""
 

@@ -10,6 +10,8 @@ import rasterio
 import napari_restore as nr
 from napari_restore.plugin.layers import Display, Growth, contrast_limits, layer_of, must_grow
 
+pytestmark = pytest.mark.binding
+
 
 @pytest.fixture(params=["tiled", "striped"])
 def without_overviews(request: Any, tmp_path: Path) -> Path:

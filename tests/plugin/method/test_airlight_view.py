@@ -20,6 +20,8 @@ from napari_restore.plugin.method import RubberBand
 from napari_restore.plugin.method._airlight_view import _in_level
 from napari_restore.plugin.state import TargetChoice
 
+pytestmark = pytest.mark.binding
+
 
 class Mouse:
     """One drag as napari tells its callbacks."""

@@ -22,7 +22,7 @@ from napari_restore.engine import Progress
 from napari_restore.plugin.method import ProposalDialog, TrustDialog
 from napari_restore.plugin.state import TargetChoice
 
-pytestmark = pytest.mark.viewer
+pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 
 OWN = """
 import pathlib

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QMessageBox, QW
 
 from napari_restore.plugin.results import ask_save_path, store_around
 
-pytestmark = pytest.mark.viewer
+pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 NATIVE = Qt.ApplicationAttribute.AA_DontUseNativeDialogs
 
 

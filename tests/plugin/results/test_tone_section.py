@@ -23,6 +23,8 @@ from napari_restore.plugin.results._tone_section import KelvinSlider, NumberSlid
 from napari_restore.plugin.state import TargetChoice
 from napari_restore.questions import Adjustment
 
+pytestmark = pytest.mark.binding
+
 # -- the histogram and its curve ------------------------------------------------------------
 
 

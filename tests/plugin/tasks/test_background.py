@@ -15,6 +15,8 @@ from qtpy.QtCore import QObject
 
 from napari_restore.plugin.tasks import THREADS, _task, in_background
 
+pytestmark = pytest.mark.binding
+
 QUERIES = 50
 STORM = """
 import faulthandler, gc, threading, time

@@ -12,6 +12,8 @@ import pytest
 
 from napari_restore.plugin import WindowGarbage
 
+pytestmark = pytest.mark.binding
+
 
 class Knot:
     """Garbage that only the collector finds."""

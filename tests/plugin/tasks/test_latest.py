@@ -12,6 +12,8 @@ import pytest
 from napari_restore.errors import BadRegion
 from napari_restore.plugin.tasks import LatestQuery
 
+pytestmark = pytest.mark.binding
+
 
 def result_of(query: LatestQuery, qtbot: Any, compute: Any) -> Any:
     with qtbot.waitSignal(query.finished) as finished:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from napari_restore.plugin.tasks import on_main_thread
+
+pytestmark = pytest.mark.binding
 
 CALLS = 2000
 

@@ -13,6 +13,8 @@ import qtpy
 from qtpy.QtCore import QObject, QThread
 from superqt.utils import ensure_main_thread, ensure_object_thread
 
+pytestmark = pytest.mark.binding
+
 STORM = """
 import faulthandler, threading, time
 faulthandler.enable()

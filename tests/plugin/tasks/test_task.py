@@ -14,6 +14,8 @@ from qtpy.QtCore import QObject
 from napari_restore.errors import BadRegion, Cancelled
 from napari_restore.plugin.tasks import Task, _task
 
+pytestmark = pytest.mark.binding
+
 ROUNDS = 100
 
 

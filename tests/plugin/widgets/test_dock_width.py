@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget, QToolTip
 
 from napari_restore.plugin import NARROWEST, USUAL
 
-pytestmark = pytest.mark.viewer
+pytestmark = [pytest.mark.viewer, pytest.mark.own_window, pytest.mark.binding]
 
 
 @pytest.fixture

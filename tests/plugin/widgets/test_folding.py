@@ -10,6 +10,8 @@ from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
 from napari_restore.plugin.widgets import _folding, bring_into_view
 
+pytestmark = pytest.mark.binding
+
 
 class LatePasses(QObject):
     """Makes a widget higher, once in each turn of the event loop."""

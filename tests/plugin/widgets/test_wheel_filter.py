@@ -24,7 +24,7 @@ from superqt import QCollapsible
 
 from napari_restore.plugin.attribution import AttributionTab
 
-pytestmark = pytest.mark.viewer
+pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 
 
 def turn(control: QWidget, steps: int = -1) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from napari_restore.plugin.widgets import WrappedLabel
 
-pytestmark = pytest.mark.viewer
+pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 NAME = "LC08_L2SP_107035_20200101_20200823_02_T1_SR" + "x" * 60
 
 
