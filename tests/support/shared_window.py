@@ -1,8 +1,8 @@
 """One napari window for the tests of a module: to make one, and a canvas, takes a second.
 
 Between two tests it is emptied and set back. What the program keeps for each viewer is forgotten, as if the
-window were a new one. It has no style sheet, and leaves garbage to the tests: those of looks, of opening
-and of closing have windows of their own (mark `own_window`, or `make_napari_viewer`).
+window were a new one. It has no style sheet: tests of looks, of opening and of closing have windows of
+their own (mark `own_window`, or `make_napari_viewer`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
@@ -38,9 +37,10 @@ class SharedWindow:
         else:
             get_settings().reset()
             self._viewer = self._make()
-            # What is there for good is left out of collections; napari collects whenever a layer leaves.
-            gc.collect()
-            gc.freeze()
+        # napari collects whenever a layer leaves: what is there before the test is left out of it. Now and
+        # not at the end of the last test, which still held its panel.
+        gc.collect()
+        gc.freeze()
         return self._viewer
 
     def _make(self) -> Any:
@@ -69,8 +69,6 @@ class SharedWindow:
         enter(patch("napari._qt.qt_viewer.QtViewer._get_console", console))
         # Qt applies it to each of the panel's 500 widgets: half of the time that a panel takes.
         enter(patch("napari._qt.qt_main_window.get_stylesheet", lambda *_, **__: ""))
-        # napari collects whenever a layer leaves: a sixth of the time of these tests.
-        enter(patch("napari._vispy.canvas.gc", SimpleNamespace(collect=lambda: 0)))
         viewer = Viewer(show=False, show_welcome_screen=False)
         # napari's fixture takes whatever is left there for a leak.
         QtViewer._instances.discard(viewer.window._qt_viewer)
