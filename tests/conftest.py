@@ -104,6 +104,17 @@ def forked_workers(
         )
 
 
+@pytest.fixture
+def points() -> Iterator[Any]:
+    """The points at which the program can be held, also in processes that it starts."""
+    from points import Points
+
+    with pytest.MonkeyPatch.context() as patch:
+        held = Points(patch)
+        yield held
+        held.close()
+
+
 LOCK = """
 import sys
 from pathlib import Path

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self, TypeVar
 
-from napari_restore._garbage import collect_as_usual
+from napari_restore._heap import collect_as_usual
 from napari_restore.errors import Cancelled
 
 PATIENCE = 0.3
