@@ -131,6 +131,17 @@ def scheduler_patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Non
     return lambda s: monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", s)
 
 
+@pytest.fixture
+def points() -> Iterator[Any]:
+    """The points at which the program can be held, also in processes that it starts."""
+    from points import Points
+
+    with pytest.MonkeyPatch.context() as patch:
+        held = Points(patch)
+        yield held
+        held.close()
+
+
 LOCK = """
 import sys
 from pathlib import Path
