@@ -69,6 +69,17 @@ def own_cache(tmp_path: Path, known_measurements: Path) -> Iterator[Path]:
     shutil.rmtree(cache, ignore_errors=True)
 
 
+@pytest.fixture
+def known_costs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Plans take what a model costs from a formula; in tests marked `measured` it is measured."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("measured") is None:
+            from known_costs import use_formulas
+
+            use_formulas(patch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def cache_limit_restored() -> Iterator[None]:
     """No run is left behind that keeps the cache of chunks at its own size: later tests would decode less."""
