@@ -1,4 +1,4 @@
-# Commands: demo test check docs bench fuzz matrix, and lint coverage dist release-check lock, which the
+# Commands: demo near test check docs bench fuzz matrix, and lint coverage dist release-check lock, which the
 # workflows in .github call. Each makes .venv if it is missing.
 
 PYTHON ?= python3
@@ -21,10 +21,13 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY := $(VENV)/.ready
 
-.PHONY: demo test check lint coverage docs bench fuzz matrix dist release-check lock
+.PHONY: demo near test check lint coverage docs bench fuzz matrix dist release-check lock
 
 demo: $(READY)  ## restore the sample in the window; result, record and screenshot go to demo/
 	scripts/with-display $(BIN)/python scripts/demo.py
+
+near: $(READY)  ## the quick tests that are nearest to what differs from main
+	$(BIN)/python scripts/near.py | xargs -r $(BIN)/python -m pytest -m "not slow"
 
 test: $(READY)  ## all quick tests
 	$(BIN)/python -m pytest -m "not slow and not static" $(SHARED)

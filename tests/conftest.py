@@ -115,6 +115,44 @@ def forked_workers(
         )
 
 
+@pytest.fixture
+def streamed_above(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """A function that has untiled images of more bytes than that streamed: else 64 MiB would be written."""
+    return lambda size: monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", size)
+
+
+@pytest.fixture
+def measured_on(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that sets the sides of tiles on which costs are measured: at full size it takes minutes."""
+
+    def measured_on(*sides: int, gradients: int | None = None) -> None:
+        if sides:
+            monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", sides)
+            monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", sides)
+        if gradients:
+            monkeypatch.setattr("napari_restore.engine.gradients._cost.SWEPT_SIDE", gradients)
+            monkeypatch.setattr("napari_restore.engine.gradients._cost.SIDE", gradients)
+
+    return measured_on
+
+
+@pytest.fixture
+def scheduler_patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A function that sets the seconds for which an answer of a scheduler is awaited."""
+    return lambda s: monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", s)
+
+
+@pytest.fixture
+def points() -> Iterator[Any]:
+    """The points at which the program can be held, also in processes that it starts."""
+    from points import Points
+
+    with pytest.MonkeyPatch.context() as patch:
+        held = Points(patch)
+        yield held
+        held.close()
+
+
 LOCK = """
 import sys
 from pathlib import Path

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from shared_window import shared_window  # noqa: F401
+from shared_window import SharedWindow, shared_window  # noqa: F401
 
 import napari_restore as nr
 from napari_restore import Region
@@ -133,8 +133,13 @@ def no_surprises() -> Iterator[None]:
 
 
 @pytest.fixture
-def make_napari_viewer(make_napari_viewer: Any, windows_go: list[Any]) -> Callable[..., Any]:
-    """napari's fixture of this name, whose windows go entirely."""
+def make_napari_viewer(
+    make_napari_viewer: Any,
+    windows_go: list[Any],
+    shared_window: SharedWindow,  # noqa: F811
+) -> Callable[..., Any]:
+    """napari's fixture of this name, whose windows go entirely; the shared window goes before."""
+    shared_window.close()
 
     def make(*arguments: Any, **options: Any) -> Any:
         viewer = make_napari_viewer(*arguments, **options)
