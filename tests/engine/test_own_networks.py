@@ -100,6 +100,7 @@ def assert_same(found, wanted):
 # -- the zoo -----------------------------------------------------------------------------
 
 
+@pytest.mark.measured
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TILED)
 def test_tiles_are_what_the_module_makes_of_the_whole(name, restored, any_tiles):
@@ -115,6 +116,7 @@ def test_tiles_are_what_the_module_makes_of_the_whole(name, restored, any_tiles)
         assert_same(found, wanted if region is None else wanted[(..., *region.slices)])
 
 
+@pytest.mark.measured
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*WHOLE, *BY_SIZE])
 def test_what_depends_on_the_whole_is_what_the_module_makes_of_it(name, restored, any_tiles):
@@ -194,6 +196,7 @@ class Large(nn.Module):
         return 1 - nn.functional.interpolate(y, size=x.shape[2:])
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize(("module", "why"), [(Flat, "depend on others"), (Large, "large images")])
 def test_what_is_computed_in_two_ways_is_seen(module, why):
     assert why in measured(module()).whole
@@ -302,6 +305,7 @@ def test_what_needs_too_much_memory_or_time_is_given_the_whole(monkeypatch):
     assert "needs more than" in dependence(load(module), MEMORY).whole
 
 
+@pytest.mark.measured
 @pytest.mark.slow
 def test_a_card_that_claims_too_small_steps_is_not_taken_for_rounding(restored):
     module, x = network(UNet), scene(*SIZE)
