@@ -45,13 +45,6 @@ from ._cache import (
 )
 from ._cluster import connect
 from ._command_line import EXPORT_OPTIONS
-from ._environments import (
-    Environment,
-    check_environment,
-    make_environment,
-    remove_earlier_environments,
-    use_environment,
-)
 from ._fusion import (
     FUSION_MODEL,
     bracket_notes,
@@ -114,12 +107,6 @@ from ._models import (
     tile_invariance,
 )
 from ._planes import check_stack, join_planes, planes_asked
-from ._planned_elsewhere import (
-    card_elsewhere,
-    frame_weights_elsewhere,
-    inspect_elsewhere,
-    plan_elsewhere,
-)
 from ._record_file import read_record_file
 from ._restoring import (
     ImageStarted,
@@ -165,7 +152,6 @@ __all__ = [
     "BandMath",
     "BandMathChange",
     "BandValues",
-    "Environment",
     "ImageStarted",
     "Note",
     "Phase",
@@ -189,10 +175,8 @@ __all__ = [
     "bracket_notes",
     "brackets",
     "cache_entries",
-    "card_elsewhere",
     "change_text",
     "check_attention",
-    "check_environment",
     "check_export",
     "check_figure",
     "check_head",
@@ -218,14 +202,12 @@ __all__ = [
     "folder_command",
     "forget_result",
     "frame_weights",
-    "frame_weights_elsewhere",
     "fuse",
     "haze",
     "images_in_folder",
     "indices",
     "info",
     "inputs_in_words",
-    "inspect_elsewhere",
     "inspect_model",
     "is_address",
     "is_image_in_folder",
@@ -240,7 +222,6 @@ __all__ = [
     "load_described",
     "load_model",
     "load_models",
-    "make_environment",
     "mask_choices",
     "mask_file",
     "mask_of_array",
@@ -263,14 +244,12 @@ __all__ = [
     "output_like",
     "overview_path",
     "plan",
-    "plan_elsewhere",
     "plan_of",
     "plan_of_kept",
     "planes_asked",
     "portable_task",
     "queries_of",
     "read_record_file",
-    "remove_earlier_environments",
     "repeat_attention",
     "repeat_attribution",
     "repeat_of",
@@ -293,7 +272,6 @@ __all__ = [
     "train",
     "unfit_options",
     "upload",
-    "use_environment",
     "warm",
     "without_twins",
 ]

@@ -65,11 +65,6 @@ class TaskCache:
             self._models.popitem(last=False)
         return model
 
-    def keep_model(self, model: RestorationModel) -> None:
-        """Keep a model under its own description, too, which that of a task may differ from."""
-        if model.spec:
-            self._models[_key_of(model.spec)] = model
-
 
 def _key_of(spec: Task) -> str:
     from napari_restore.api._models import stamp_of

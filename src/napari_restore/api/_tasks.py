@@ -26,11 +26,7 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
 
     Options of the machine – memory, workers, device, scratch – are not part of it.
     """
-    return _task(plan, plan.image.given.spec)
-
-
-def _task(plan: Plan, spec: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the task of a plan whose image is opened by `spec`."""
+    spec = plan.image.given.spec
     if spec is None or not plan.model.spec:
         return None
     # Some swept models fix their tiles, and their batches depend on the machine.
@@ -75,28 +71,16 @@ def portable_task(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def serialised_task(plan: Plan) -> dict[str, Any] | None:
-    """Return the task of `plan` with its decisions, for another process; None as for `task_of`.
-
-    The image of a plan that was made in another environment may be in memory: a copy is there.
-    """
+    """Return the task of `plan` with its decisions, for another process; None as for `task_of`."""
     from napari_restore.engine import serialise_plan
-    from napari_restore.models import DescribedModel
+    from napari_restore.models import identity_of
 
-    image = plan.image.given
-    is_copy = isinstance((image.way or {}).get("array"), str)
-    is_elsewhere = is_copy or isinstance(plan.model, DescribedModel)
-    task = _task(plan, image.spec_elsewhere() if is_elsewhere else image.spec)
+    task = task_of(plan)
     if task is None:
         return None
-    if isinstance(plan.model, DescribedModel):
-        identity = plan.model.identity
-    else:
-        from napari_restore.models import identity_of
-
-        identity = identity_of(plan.model)
     return {
         **task,
-        **identity,
+        **identity_of(plan.model),
         "plan": serialise_plan(plan),
         "fingerprint": plan.image.given.fingerprint,
     }

@@ -30,7 +30,6 @@ from ._context import (
     context_of,
     overview_factor,
 )
-from ._described import DescribedModel
 from ._exported import Exported
 from ._exposure_curves import pairs_of, sampled_values
 from ._frozen import frozen_copy, is_frozen
@@ -114,7 +113,6 @@ __all__ = [
     "ContextPass",
     "Counts",
     "CutModel",
-    "DescribedModel",
     "Exported",
     "HeadOutputs",
     "Labelled",

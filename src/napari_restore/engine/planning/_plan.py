@@ -14,7 +14,6 @@ from napari_restore.engine.machine import Device
 from napari_restore.engine.planning._decided import Layout, SweptLayout, TileInvariance
 from napari_restore.engine.planning._identity import digest_of
 from napari_restore.images import Image, Radiometry, facts_of, html_of, resolve_radiometry
-from napari_restore.models import DescribedModel
 from napari_restore.questions import Adjustment, Computing, Reading, Target
 
 if TYPE_CHECKING:
@@ -373,13 +372,9 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
     """Return all fields of `plan` but image, model and part, JSON-able."""
     data = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _SEPARATE}
     groups = {name: asdict(data[name]) for name in (*_GROUPS, "layout")}
-    model = plan.model
-    if isinstance(model, DescribedModel):
-        is_cut = model.is_cut
-    else:
-        from napari_restore.models import CutModel
+    from napari_restore.models import CutModel
 
-        is_cut = isinstance(model, CutModel)
+    model = plan.model
     return data | {
         **groups,
         "device": [plan.device.name, plan.device.reason],
@@ -388,7 +383,7 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
         "lends": None if plan.lends is None else str(plan.lends),
         "target": asdict(plan.target) | {"region": [list(box) for box in plan.targets]},
         "staged": json_of(plan.staged, SweptLayout | None),
-        "cut": is_cut,
+        "cut": isinstance(model, CutModel),
         "sizes": [model.card.halo, model.card.multiple_of, model.card.padded_to],
     }
 
@@ -396,24 +391,20 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
 def deserialise_plan(
     data: dict[str, Any],
     image: Image,
-    model: RestorationModel | DescribedModel,
+    model: RestorationModel,
     part: Image | None = None,
 ) -> Plan:
     """Return the plan that `serialise_plan` described, for the same image and model.
 
-    The card of `model` states what was measured for the plan. One that is described only is that of
-    a plan already; what needs more of it than its card is for another process.
+    The card of `model` states what was measured for the plan.
     """
+    from napari_restore.engine.planning._source import for_image
+
     values = dict(data)
     sizes, is_cut = values.pop("sizes"), values.pop("cut")
-    used: Any = model
-    if not isinstance(model, DescribedModel):
-        used = _as_planned(model, sizes, values["content"] if is_cut else None)
+    used = _as_planned(model, sizes, values["content"] if is_cut else None)
     image = image.resampled(used.card.ratio)
-    if not isinstance(model, DescribedModel):
-        from napari_restore.engine.planning._source import for_image
-
-        used = for_image(used, image)
+    used = for_image(used, image)
     target, layout = values["target"], values["layout"]
     values |= {
         "device": Device(*values["device"]),

@@ -18,7 +18,6 @@ from napari_restore.engine.planning._measurements import (
 )
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.images import ExportOptions, Image, sample_of, writing_cost
-from napari_restore.models import DescribedModel
 
 if TYPE_CHECKING:
     from napari_restore.engine.planning._layout import Candidate, LayoutRequest
@@ -137,16 +136,13 @@ class Pasts:
 
 def learnt(model: RestorationModel, device: Device) -> dict[str, float]:
     """Return actual over calculated seconds of stages in earlier runs, by their kinds."""
-    # Their files are named by libraries and layers, which this process has not loaded.
-    if isinstance(model, DescribedModel):
-        return {}
     return {kind: past.ratio for kind, past in _read(_file(model, device)).items()}
 
 
 def learn(plan: Plan, stage: str, seconds: float) -> None:
     """Note that a stage of `plan` took so long: what is predicted of the next one follows from it."""
     kind, calculated = plan.prediction.kinds.get(stage), plan.prediction.calculated.get(stage)
-    if kind is None or not calculated or isinstance(plan.model, DescribedModel):
+    if kind is None or not calculated:
         return
     file = _file(plan.model, plan.device)
     known = _read(file)
