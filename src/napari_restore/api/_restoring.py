@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Job, Plan, Result, Worker
-    from napari_restore.images import Image, SaveOptions
+    from napari_restore.images import Image
 
 WORKER = "napari_restore.api.worker"
 """Module that a child process runs."""
@@ -75,17 +75,14 @@ def plan(
     return make_plan(opened, as_model(model), mosaic=mosaic, **options)
 
 
-def of_command(
-    plan: Plan, output: Pathlike, seconds: float, **options: Unpack[SaveOptions]
-) -> Plan:
+def of_command(plan: Plan, seconds: float, *, clipped: bool) -> Plan:
     """Return `plan` with the time of the whole command that runs it: all that tell it call this.
 
-    `seconds` have passed since the command began; it writes `output` with these `options`.
+    `seconds` have passed since the command began. With `clipped` it writes the region of the plan only.
     """
     from napari_restore.engine import of_command
-    from napari_restore.images import ExportOptions
 
-    return of_command(plan, Path(output), ExportOptions(**options), seconds)
+    return of_command(plan, seconds, clipped=clipped)
 
 
 def seconds_measuring() -> float:

@@ -56,7 +56,7 @@ def plan(options: Namespace) -> CommandResult:
         # What is measured once is not measured by the command that follows.
         measuring = api.seconds_measuring() - before
         passed = time.perf_counter() - options.started - measuring
-        planned = api.of_command(planned, output, passed, **export)
+        planned = api.of_command(planned, passed, clipped=export.get("clip") is not None)
     notes = [
         f"note: {escape_controls(with_flags(note))}"
         for note in (*planned.image.notes, *planned.notes)

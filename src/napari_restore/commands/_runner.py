@@ -206,7 +206,7 @@ class Runner:
         )
         check_maps(item, planned.maps, self._read, overwrite=self._overwrite)
         passed = time.perf_counter() - self._began
-        planned = api.of_command(planned, item.output, passed, **export)
+        planned = api.of_command(planned, passed, clipped=export.get("clip") is not None)
         self._notes = []
         record = None
         try:

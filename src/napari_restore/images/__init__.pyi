@@ -38,7 +38,6 @@ from .export._exif import too_long_for_jpeg
 from .export._job import ExportOptions, Pixels, SaveOptions
 from .export._planes import check_stack, join_planes
 from .export._rendition import is_flattened
-from .export._trial import sample_of, writing_cost
 from .export._upload import check_upload, file_before_upload, upload
 from .export._write import check_options, check_output, output_like, unfit_options, write_image
 from .files._exif import upright_exif
@@ -180,7 +179,6 @@ __all__ = [
     "read_polygons",
     "remove_entry",
     "resolve_radiometry",
-    "sample_of",
     "sensor_of",
     "sensor_text",
     "srgb_of_light",
@@ -194,5 +192,4 @@ __all__ = [
     "users_of",
     "without_twins",
     "write_image",
-    "writing_cost",
 ]

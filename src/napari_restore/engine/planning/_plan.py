@@ -32,10 +32,6 @@ class Prediction:
     stages: Mapping[str, float]
     """Seconds by stage, in their order: "read" of the whole image for its statistics, "restore"; of
     a command also its "start" and "write" of the file."""
-    calculated: Mapping[str, float] = field(default_factory=dict)
-    """The same before earlier runs had taught anything."""
-    kinds: Mapping[str, str] = field(default_factory=dict)
-    """What earlier runs must have had in common with this one to teach, by stage."""
     prepare_seconds: float = 0.0
     """Share of `seconds` for the model's preparation from the whole image; a process that keeps its
     result spends it once."""

@@ -53,7 +53,7 @@ from napari_restore.engine.planning._source import (
     store_path,
     stored_of,
 )
-from napari_restore.engine.planning._stages import learnt, stages_of
+from napari_restore.engine.planning._stages import stages_of
 from napari_restore.engine.planning._sweeps import SweptRequest, lay_out_sweeps
 from napari_restore.engine.planning._tile_invariance import (
     FIXED_TILE,
@@ -489,21 +489,12 @@ def _quickest(
 def _prediction(choice: Candidate, request: LayoutRequest, stored: Stored) -> Prediction:
     disk_bytes = request.kept_bytes(stored.pyramid)
     stages = stages_of(request, choice, pyramid=stored.pyramid)
-    device, image = request.resources.device, request.image
-    pixels = [image.dtype.name, str(image.bands), *(["colour"] if image.working_space else [])]
-    pixels += ["in 16 bits"] if stored.in_16 else []
-    kinds = {name: " ".join([name, *pixels]) for name in stages}
-    kinds["read"] += " counted" if request.context else ""
-    ratios = learnt(request.model, device)
-    corrected = {name: seconds * ratios.get(kinds[name], 1.0) for name, seconds in stages.items()}
     return Prediction(
         added_ram_bytes=choice.ram_bytes,
         peak_ram_bytes=process_memory() + choice.ram_bytes,
         peak_device_bytes=choice.device_bytes,
         disk_bytes=disk_bytes + (0 if choice.staged is None else choice.staged.disk_bytes),
-        stages=corrected,
-        calculated=stages,
-        kinds=kinds,
+        stages=stages,
         prepare_seconds=request.prepare.seconds,
     )
 
