@@ -40,7 +40,6 @@ OPTIONS = {
     "view": 2,
     "models": 5,
     "inspect": 7,
-    "export-model": 9,
     "info": 9,
     "plan": 60,
     "restore": 65,

@@ -89,7 +89,6 @@ from ._images import (
     sensor_text,
     unfit_options,
 )
-from ._model_export import export_model, exported_inputs
 from ._models import (
     code_file,
     inputs_in_words,
@@ -135,7 +134,6 @@ from ._tasks import (
     task_of,
 )
 from ._training import evaluate, haze, scores_text, train
-from ._uploads import check_upload, file_before_upload, is_address, upload
 
 __all__ = [
     "EXPORT_OPTIONS",
@@ -184,7 +182,6 @@ __all__ = [
     "check_output",
     "check_stack",
     "check_table",
-    "check_upload",
     "clear_cache",
     "code_file",
     "combinations",
@@ -196,9 +193,6 @@ __all__ = [
     "evaluate",
     "explainers",
     "explainers_of",
-    "export_model",
-    "exported_inputs",
-    "file_before_upload",
     "folder_command",
     "forget_result",
     "frame_weights",
@@ -209,7 +203,6 @@ __all__ = [
     "info",
     "inputs_in_words",
     "inspect_model",
-    "is_address",
     "is_image_in_folder",
     "is_in_usual_order",
     "is_product",
@@ -271,7 +264,6 @@ __all__ = [
     "tile_invariance",
     "train",
     "unfit_options",
-    "upload",
     "warm",
     "without_twins",
 ]

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from napari_restore._addresses import without_queries
+from napari_restore._addresses import is_remote, without_queries
 from napari_restore._format import size_of
 from napari_restore._journal import Journal
 from napari_restore.api import images_in_folder, is_product, is_zarr
@@ -45,8 +44,6 @@ class Item:
     record: Path | None
     maps: Path | None
     """Folder of the side maps."""
-    address: str | None = None
-    """Where `output` is sent when it is finished."""
     plane: int | None = None
     """The plane of the one path, of several."""
 
@@ -55,11 +52,6 @@ class Item:
         """What messages call the image."""
         source = without_queries(self.sources[0])
         return source if self.plane is None else f"{source}, plane {self.plane}"
-
-    @property
-    def target(self) -> str:
-        """Where the output is at the end."""
-        return self.address or str(self.output)
 
 
 def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:
@@ -70,22 +62,13 @@ def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:
     return output.endswith(_SEPARATORS) or (path.is_dir() and path.suffix.lower() != ".zarr")
 
 
-def output_address(options: Namespace, *, several: bool) -> str | None:
-    """Return the address in `-o`, and name a file to be sent there instead; None if it is a path."""
-    from napari_restore import api
-
-    if not api.is_address(options.output):
-        return None
-    address = str(options.output).rstrip("/")
-    if address in options.paths:
-        raise BadOutput(f"{address} is an input.", "Choose another name for the output.")
-    if several:
+def refuse_address(output: str) -> None:
+    """Raise `BadOutput` for an address: outputs are files."""
+    if is_remote(output):
         raise BadOutput(
-            "Several images cannot be sent to an address.",
-            "Write them into a folder, and send that.",
+            f"{output} is an address, and outputs are files.",
+            "Write a file, and send it with a tool of the bucket.",
         )
-    options.output = str(api.file_before_upload(address, options.scratch))
-    return address
 
 
 def images_in(paths: Sequence[str]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from napari_restore.commands._outputs import (
     images_in,
     is_folder,
     names_file,
-    output_address,
+    refuse_address,
     without_outputs,
     work_items,
 )
@@ -68,13 +67,14 @@ def plan(options: Namespace) -> CommandResult:
 
 
 def output_of_plan(options: Namespace, image: Any) -> Path:
-    """Return the file whose writing is predicted: without -o one like the image, for an address a file."""
+    """Return the file whose writing is predicted: without -o one like the image."""
     from napari_restore import api
 
     given: str | None = options.output
     if given is None:
         return api.output_like(image)
-    return Path(given.rstrip("/").rpartition("/")[2] if api.is_address(given) else given)
+    refuse_address(given)
+    return Path(given)
 
 
 def restore(
@@ -84,14 +84,14 @@ def restore(
 
     `interrupt` cancels it, by default Ctrl-C alone; `report` gets the events instead of stderr.
     """
+    refuse_address(options.output)
     if options.planes is not None:
         return restore_planes(options, interrupt, report)
     paths = options.paths
     options.paths = images_in(paths)
     folder = options.paths != paths and not options.stack
     several = folder or (len(options.paths) > 1 and not options.stack)
-    address = output_address(options, several=several)
-    stacked = options.paths != paths and address is None and not names_file(options.output)
+    stacked = options.paths != paths and not names_file(options.output)
     if several or stacked:
         options.output = as_folder(options.output)
     items = work_items(
@@ -115,14 +115,14 @@ def restore(
         # A folder with a single image has a summary, too.
         if len(items) > 1 or folder:
             return restore_folder(options, items, runner)
-        item = replace(items[0], address=address)
+        item = items[0]
         runner.check(item)
         image = open_image(options, item.sources)
         model = load_model(options)
         if into_folder:
             item.output.parent.mkdir(exist_ok=True)
         record = runner.restore(item, image, model, plan_arguments(options, image))
-    return CommandResult(record, summary_line(item.target, record), wrote_files=True)
+    return CommandResult(record, summary_line(str(item.output), record), wrote_files=True)
 
 
 def rerun(options: Namespace) -> CommandResult:

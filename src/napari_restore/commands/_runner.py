@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -135,15 +134,7 @@ class Runner:
 
     def check(self, item: Item, *, replace: bool = False) -> None:
         """Raise `BadOutput` for existing outputs, before anything is opened."""
-        from napari_restore import api
-
         self.check_format(item)
-        if item.address is not None:
-            api.check_upload(item.address, self._overwrite)
-            # Left where it could not be sent. An unfinished result beside it goes on.
-            if item.output.is_dir():
-                shutil.rmtree(item.output)
-            item.output.unlink(missing_ok=True)
         refuse_existing(item.output, overwrite=self._overwrite or replace)
         refuse_old_record(item, overwrite=self._overwrite or replace)
 
@@ -267,10 +258,6 @@ class Runner:
             cancelled=cancelled,
             **self._export_of(item),
         )
-        if item.address is not None:
-            self._report(api.Phase("Sending"))
-            api.upload(item.output, item.address, progress=self.progress, cancelled=cancelled)
-            result.record["output"]["path"] = item.address
 
     def _save_unfinished_record(
         self, item: Item, planned: Any, record: dict[str, Any] | None, error: BaseException

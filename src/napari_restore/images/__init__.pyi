@@ -38,7 +38,6 @@ from .export._exif import too_long_for_jpeg
 from .export._job import ExportOptions, Pixels, SaveOptions
 from .export._planes import check_stack, join_planes
 from .export._rendition import is_flattened
-from .export._upload import check_upload, file_before_upload, upload
 from .export._write import check_options, check_output, output_like, unfit_options, write_image
 from .files._exif import upright_exif
 from .files._remote import names_address
@@ -122,7 +121,6 @@ __all__ = [
     "check_output",
     "check_private",
     "check_stack",
-    "check_upload",
     "chunk_cache",
     "chunk_grid",
     "clear_cache",
@@ -133,7 +131,6 @@ __all__ = [
     "default_fill",
     "describe",
     "facts_of",
-    "file_before_upload",
     "flags_of",
     "halve",
     "html_of",
@@ -187,7 +184,6 @@ __all__ = [
     "trim_cache",
     "turns_onto",
     "unfit_options",
-    "upload",
     "upright_exif",
     "users_of",
     "without_twins",

@@ -30,10 +30,8 @@ from ._context import (
     context_of,
     overview_factor,
 )
-from ._exported import Exported
 from ._exposure_curves import pairs_of, sampled_values
 from ._frozen import frozen_copy, is_frozen
-from ._graph_file import GRAPHS, write_graph
 from ._known import known_network
 from ._layers import from_windows, pad_to_multiple, reflected, to_windows
 from ._load import RANDOM_WEIGHTS, load, random_twin, shipped_weights
@@ -95,7 +93,6 @@ from .traced import CutModel, Uncut, cut_into_sweeps
 __all__ = [
     "BINS",
     "BLOCK",
-    "GRAPHS",
     "HAZE_EXPONENT",
     "MOST_SCALE",
     "MOST_SHRINK",
@@ -113,7 +110,6 @@ __all__ = [
     "ContextPass",
     "Counts",
     "CutModel",
-    "Exported",
     "HeadOutputs",
     "Labelled",
     "LayerTokens",
@@ -209,5 +205,4 @@ __all__ = [
     "unpacked",
     "windows_along",
     "write_card",
-    "write_graph",
 ]
