@@ -69,6 +69,17 @@ def own_cache(tmp_path: Path, known_measurements: Path) -> Iterator[Path]:
     shutil.rmtree(cache, ignore_errors=True)
 
 
+@pytest.fixture
+def known_costs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Plans take what a model costs from a formula; in tests marked `measured` it is measured."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("measured") is None:
+            from known_costs import use_formulas
+
+            use_formulas(patch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def cache_limit_restored() -> Iterator[None]:
     """No run is left behind that keeps the cache of chunks at its own size: later tests would decode less."""
@@ -102,6 +113,44 @@ def forked_workers(
         monkeypatch.setattr(
             "napari_restore.engine.executors._child.start_child", start_forked_worker
         )
+
+
+@pytest.fixture
+def streamed_above(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """A function that has untiled images of more bytes than that streamed: else 64 MiB would be written."""
+    return lambda size: monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", size)
+
+
+@pytest.fixture
+def measured_on(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that sets the sides of tiles on which costs are measured: at full size it takes minutes."""
+
+    def measured_on(*sides: int, gradients: int | None = None) -> None:
+        if sides:
+            monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", sides)
+            monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", sides)
+        if gradients:
+            monkeypatch.setattr("napari_restore.engine.gradients._cost.SWEPT_SIDE", gradients)
+            monkeypatch.setattr("napari_restore.engine.gradients._cost.SIDE", gradients)
+
+    return measured_on
+
+
+@pytest.fixture
+def scheduler_patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A function that sets the seconds for which an answer of a scheduler is awaited."""
+    return lambda s: monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", s)
+
+
+@pytest.fixture
+def points() -> Iterator[Any]:
+    """The points at which the program can be held, also in processes that it starts."""
+    from points import Points
+
+    with pytest.MonkeyPatch.context() as patch:
+        held = Points(patch)
+        yield held
+        held.close()
 
 
 LOCK = """

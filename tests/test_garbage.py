@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from napari_restore._garbage import collect_seldom, collection_paused
+from napari_restore._heap import collect_seldom, collection_paused
 from napari_restore.commands._interrupt import Interrupt
 
 

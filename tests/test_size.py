@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tokenize
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,7 @@ def weigh(text: str) -> tuple[int, int, int]:
     return len(code - other - imports), len(imports), text.count("\n")
 
 
+@cache
 def weights() -> dict[Path, tuple[int, int, int]]:
     return {
         path: weigh(path.read_text("utf-8"))
@@ -166,6 +168,7 @@ def check(found: int, known: int, what: str) -> None:
     assert found >= known * (1 - STALE) - 3, f"{what}: only {found}; write it in place of {known}"
 
 
+@pytest.mark.static
 def test_a_folder_has_no_more_code():
     found = code_lines()
     assert found.keys() == CODE.keys()
@@ -173,12 +176,14 @@ def test_a_folder_has_no_more_code():
         check(found[folder], known, f"lines of code in {folder or 'the top folder'}")
 
 
+@pytest.mark.static
 def test_there_are_no_more_lines_files_and_imports():
     names = ("lines", "files", "lines of imports")
     for found, known, what in zip(sums(), (LINES, FILES, IMPORTS), names, strict=True):
         check(found, known, what)
 
 
+@pytest.mark.static
 def test_a_command_has_no_more_options():
     found = options()
     assert found.keys() == OPTIONS.keys()
@@ -194,6 +199,7 @@ def test_a_command_enters_no_more_files_and_functions(command, tmp_path):
         assert found <= known * (1 + SPARE), f"{what}: {found}, and {known} before; enter less"
 
 
+@pytest.mark.static
 def test_what_counts_as_code():
     text = '"""Doc\n\nstring."""\n\nimport a\nfrom b import (\n    c,\n)\n\n# why\nx = [\n    1,  # one\n]\n'
     assert weigh(text) == (3, 4, 13)

@@ -60,7 +60,7 @@ def test_the_first_help_loads_no_command():
     assert not {
         name
         for name in ours
-        if name.split(".")[1] not in ("_garbage", "_heap", "commands", "errors", "questions")
+        if name.split(".")[1] not in ("_heap", "_points", "commands", "errors", "questions")
     }
     assert (
         not {f"napari_restore.commands.{name}" for name in ("_info", "_restore", "_arguments")}

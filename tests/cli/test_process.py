@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from points import patience
 
 from napari_restore import api
 from napari_restore.commands import main
@@ -20,24 +22,13 @@ from ._scenes import hazy, read, write_tiff
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="another way to send Ctrl-C")
-def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path, own_cache):
+def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path, points):
     source = write_tiff(tmp_path / "s.tif", hazy(1200, 1200), tiled=True)
     out = tmp_path / "out.tif"
     words = ["restore", source, "-o", out, "--model", "dcp", "--tile", "128", "--memory", "400MiB"]
     command = [sys.executable, "-m", "napari_restore", *map(str, words), "--json"]
-    with subprocess.Popen(
-        [*command, "--progress", "json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "NAPARI_RESTORE_CACHE": str(own_cache)},
-    ) as child:
-        for line in child.stderr:
-            if json.loads(line)["event"] == "TileDone":
-                child.send_signal(signal.SIGINT)
-                break
-        rest, said = child.communicate(timeout=300)
-    assert child.returncode == 3, said
+    code, rest, said = stopped_after_a_tile(command, points, signal.SIGINT)
+    assert code == 3, said
     assert json.loads(rest)["error"]["type"] == "Cancelled"
     assert "Traceback" not in said
     assert not out.exists()
@@ -45,7 +36,7 @@ def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path, own_cache):
 
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     record = json.loads(done.stdout)
-    assert record["measured"]["tiles_resumed"] >= 1
+    assert record["measured"]["tiles_resumed"] >= 1 and record["measured"]["tiles_done"] >= 1
     whole = tmp_path / "whole.tif"
     assert main(["restore", str(source), "-o", str(whole), "--model", "dcp", "--fresh"]) == 0
     assert np.array_equal(read(out), read(whole))
@@ -55,32 +46,29 @@ def command_of(*words: object) -> list[str]:
     return [sys.executable, "-m", "napari_restore", *map(str, words)]
 
 
-def stop_after_a_tile(command: list[str], cache: Path, number: int) -> int:
-    """Run, send the signal once a tile is done, and wait for the end; the exit code."""
-    with subprocess.Popen(
-        [*command, "--progress", "json"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "NAPARI_RESTORE_CACHE": str(cache)},
-    ) as child:
-        for line in child.stderr:
-            if json.loads(line)["event"] == "TileDone":
-                child.send_signal(number)
-                break
-        child.communicate(timeout=300)
-    return child.returncode
+def stopped_after_a_tile(command: list[str], points: Any, number: int) -> tuple[int, str, str]:
+    """Run, and send the signal when one tile is stored; the exit code, what was printed and said."""
+    points.hold("tile stored", "cancel heard")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, encoding="utf-8") as child:
+        assert points.wait("tile stored") == child.pid
+        child.send_signal(number)
+        if number == signal.SIGINT:
+            points.wait("cancel heard")
+        points.go("tile stored", "cancel heard")
+        printed, said = child.communicate(timeout=patience())
+    return child.returncode, printed, said
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="another way to kill")
 @pytest.mark.parametrize("name", ["out.tif", pytest.param("out.zarr", marks=pytest.mark.slow)])
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, own_cache, name, capsys):
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, own_cache, name, capsys, points):
     source = write_tiff(tmp_path / "s.tif", hazy(900, 1000), tiled=True)
     out, whole = tmp_path / name, tmp_path / f"whole{Path(name).suffix}"
     words = ["restore", source, "-o", out, "--model", "dcp", "--tile", 128, "--memory", "400MiB"]
-    assert stop_after_a_tile(command_of(*words), own_cache, signal.SIGKILL) == -signal.SIGKILL
+    code, _, _ = stopped_after_a_tile(command_of(*words), points, signal.SIGKILL)
+    assert code == -signal.SIGKILL
     assert not out.exists()
     # Where the signal arrives while a chunk is written, this is left.
     for chunk in list(own_cache.rglob("c/0/0/0")) + list(tmp_path.rglob("c/0/0/0")):

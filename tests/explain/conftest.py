@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def small_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_trials(measured_on: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure what a new model costs, and whether tiles change it, on smaller images."""
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (64, 128))
+    measured_on(64, 128, gradients=64)
     monkeypatch.setattr("napari_restore.engine.planning._tile_invariance._SMALLER", (2, 4))
-    monkeypatch.setattr("napari_restore.engine.gradients._cost.SIDE", 64)

@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore.api._images import Bands, Pathlike, mask_file, open_image
 from napari_restore.api._models import as_model, code_file, load_described
-from napari_restore.api._options import (
-    AttributeOptions,
-    checked_region,
-    documents_options,
-)
+from napari_restore.api._options import AttributeOptions, checked_region, documents_options
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_restore._garbage import collection_paused
+from napari_restore._heap import collection_paused
 from napari_restore.api._images import Pathlike, open_image
 
 if TYPE_CHECKING:

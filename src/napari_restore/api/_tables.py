@@ -220,13 +220,7 @@ def _table(
     run: TableRun,
 ) -> AttributionTable:
     """Return the table of `groups`, with its task; `spec_of` returns how an image is opened again."""
-    from napari_restore.explain import (
-        NAMES,
-        RowJournal,
-        computed_here,
-        make_table,
-        table_task_of,
-    )
+    from napari_restore.explain import NAMES, RowJournal, computed_here, make_table, table_task_of
 
     question = with_absolute_paths(
         {

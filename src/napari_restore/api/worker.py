@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from napari_restore._points import reached
 from napari_restore.api._answers import NOT_QUEUED, Answers, Message, Stop, message_types
 from napari_restore.api._answers import Send as Send
 from napari_restore.api._task_cache import TaskCache
@@ -52,6 +53,7 @@ def _answer(
 ) -> None:
     """Run one task to its last event."""
     number, command, task = message["task"], message["command"], message["what"]
+    reached(f"{command} begins")
     try:
         if command == "warm":
             _warm(task, cache)
@@ -157,6 +159,7 @@ class _CommandReader:
                 self._cancelled.add(task)
                 if task in self._jobs:
                     self._jobs[task].cancel()
+            reached("cancel heard")
         elif command == "prioritise":
             from napari_restore.engine import Region
 
@@ -189,6 +192,7 @@ class _EventWriter:
         with contextlib.suppress(BrokenPipeError), self._lock:
             self._stream.write(json.dumps({**event, "task": self._task}) + "\n")
             self._stream.flush()
+        reached(f"{event['event']} sent")
 
 
 if __name__ == "__main__":

@@ -25,12 +25,7 @@ from napari_restore.commands._checks import (
     refuse_existing,
     refuse_input,
 )
-from napari_restore.commands._explained import (
-    check_outputs,
-    explained,
-    item_of,
-    repeated_item,
-)
+from napari_restore.commands._explained import check_outputs, explained, item_of, repeated_item
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt, interrupt_of
 from napari_restore.commands._options import (

@@ -14,13 +14,7 @@ from napari_restore.commands._checks import files_among
 from napari_restore.commands._failures import as_json, as_restore_error
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._options import EXCLUDE, given
-from napari_restore.commands._outputs import (
-    SHARED,
-    Item,
-    Summary,
-    file_sha256,
-    key_of,
-)
+from napari_restore.commands._outputs import SHARED, Item, Summary, file_sha256, key_of
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
 from napari_restore.errors import (

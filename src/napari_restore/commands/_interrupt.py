@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self, TypeVar
 
-from napari_restore._garbage import collect_as_usual
+from napari_restore._heap import collect_as_usual
+from napari_restore._points import reached
 from napari_restore.errors import Cancelled
 
 PATIENCE = 0.3
@@ -96,6 +97,7 @@ class Interrupt:
 
     def _cancel(self, job: Any) -> None:
         job.cancel()
+        reached("cancel heard")
         if self._ended.wait(self._patience):
             return
         main = threading.main_thread().ident

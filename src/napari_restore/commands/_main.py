@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from napari_restore._garbage import collect_seldom
+from napari_restore._heap import collect_seldom, use_one_heap
 from napari_restore.commands import _streams
 from napari_restore.commands._options import (
     RANGE,
@@ -83,8 +83,6 @@ def set_environment() -> None:
     OpenMP threads that spin while waiting block decoding and other programs; with one busy core
     tiles took up to ten times longer.
     """
-    from napari_restore._heap import use_one_heap
-
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     use_one_heap()

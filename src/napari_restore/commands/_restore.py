@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._format import format_seconds
-from napari_restore.commands._arguments import (
-    load_model,
-    may_run_code,
-    open_image,
-    plan_arguments,
-)
+from napari_restore.commands._arguments import load_model, may_run_code, open_image, plan_arguments
 from napari_restore.commands._attend import repeat_attend
 from napari_restore.commands._attribute import repeat_attribute, repeat_table
 from napari_restore.commands._checks import check_files, identities, read_files

@@ -17,20 +17,8 @@ from .attribution._summary import AttributionSummary, summary_of
 from .attribution._target import polygon_of
 from .tables._places import TargetPlace, places_of
 from .tables._rerun import compare_rows, groups_from_task, table_task_of
-from .tables._rows import (
-    PlannedRow,
-    RowResult,
-    RowValues,
-    computed_here,
-    group_by_image,
-    measured,
-)
-from .tables._table import (
-    AttributionTable,
-    RowJournal,
-    check_table,
-    make_table,
-)
+from .tables._rows import PlannedRow, RowResult, RowValues, computed_here, group_by_image, measured
+from .tables._table import AttributionTable, RowJournal, check_table, make_table
 
 __all__ = [
     "METHODS",

@@ -59,13 +59,7 @@ from .values._depth import in_8_bits, in_16_bits
 from .values._flags import Flags, Match, band_named, flags_of, matches_of, needed_bands
 from .values._presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
 from .values._radiometry import Radiometry
-from .values._roles import (
-    UNKNOWN,
-    GivenBand,
-    auxiliary_role,
-    bands_text,
-    parse_bands,
-)
+from .values._roles import UNKNOWN, GivenBand, auxiliary_role, bands_text, parse_bands
 from .values._sensor_file import sensor_text
 from .values._sensors import sensor_of
 from .values._validity import default_fill

@@ -17,12 +17,7 @@ from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Level, Source, chunks_of, common_part, within
-from napari_restore.images.cache import (
-    chunk_cache,
-    fetch_runs,
-    read_valid_window,
-    read_window,
-)
+from napari_restore.images.cache import chunk_cache, fetch_runs, read_valid_window, read_window
 from napari_restore.images.values import (
     REACH,
     Bands,

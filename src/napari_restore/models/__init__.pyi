@@ -9,16 +9,7 @@ from ._attention import (
 )
 from ._attention_calls import AttentionCall, AttentionCalls
 from ._bottleneck_model import BottleneckModel, cut, stitch
-from ._card import (
-    MOST_SCALE,
-    MOST_SHRINK,
-    ModelCard,
-    Parameter,
-    Scope,
-    Task,
-    Value,
-    is_scale,
-)
+from ._card import MOST_SCALE, MOST_SHRINK, ModelCard, Parameter, Scope, Task, Value, is_scale
 from ._code import code_digest, code_files, is_script
 from ._content import changed_part, content_of, definition_of, identity_of
 from ._context import (
@@ -61,14 +52,7 @@ from ._registry import (
     ships,
     structures,
 )
-from ._scaled import (
-    OnInputGrid,
-    OnOutputGrid,
-    on_input_grid,
-    on_output_grid,
-    resampled,
-    unpacked,
-)
+from ._scaled import OnInputGrid, OnOutputGrid, on_input_grid, on_output_grid, resampled, unpacked
 from ._script import factories_in, run_script
 from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
 from ._steps import (

@@ -12,13 +12,7 @@ from torch import Tensor
 
 from napari_restore.errors import BadModel
 from napari_restore.models import _weights
-from napari_restore.models._registry import (
-    ModelEntry,
-    card_of,
-    entry_of,
-    model_ids,
-    structures,
-)
+from napari_restore.models._registry import ModelEntry, card_of, entry_of, model_ids, structures
 
 _SHOWN = 3
 

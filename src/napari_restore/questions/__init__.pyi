@@ -1,11 +1,5 @@
 from ._explain import Attend, Attribute
-from ._field import (
-    Asked,
-    options_of,
-    part_of,
-    recorded,
-    without,
-)
+from ._field import Asked, options_of, part_of, recorded, without
 from ._keywords import (
     AdjustmentRecord,
     AttendKeywords,

@@ -6,6 +6,7 @@ import errno
 import re
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -311,8 +312,10 @@ def test_the_client_of_the_caller_stays_open(scene: Path, tmp_path: Path, cluste
         assert client.status == "running"
 
 
-def test_a_connection_tells_when_the_scheduler_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", 1.0)
+def test_a_connection_tells_when_the_scheduler_is_gone(
+    scheduler_patience: Callable[[float], None],
+) -> None:
+    scheduler_patience(1.0)
     own = distributed.LocalCluster(
         n_workers=1, processes=False, dashboard_address=":0", protocol="tcp"
     )
@@ -344,8 +347,8 @@ def test_addresses_that_are_none(address: str, message: str) -> None:
         nr.connect(address)
 
 
-def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", 0.2)
+def test_no_scheduler(scheduler_patience: Callable[[float], None]) -> None:
+    scheduler_patience(0.2)
     with pytest.raises(BadParameter, match=r"There is no scheduler at tcp://127\.0\.0\.1:9"):
         nr.connect("tcp://127.0.0.1:9")
 

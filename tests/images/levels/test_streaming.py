@@ -104,9 +104,11 @@ def test_validity_goes_through_all_levels(scene: np.ndarray) -> None:
 
 
 def test_wide_files_with_holes_are_read_in_lower_bands_as_well(
-    make_tiff: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    make_tiff: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    streamed_above: Callable[[int], None],
 ) -> None:
-    monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 50_000)
+    streamed_above(50_000)
     monkeypatch.setattr(_row_pyramid, "BAND_BYTES", 40_000)
     pixels = np.random.default_rng(1).random((200, 600, 1)).astype(np.float32)
     pixels[30:50, 100:300] = np.nan

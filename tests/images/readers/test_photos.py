@@ -54,11 +54,11 @@ def test_orientation_is_applied(tmp_path: Path, noise: Noise, orientation: int) 
 
 @pytest.mark.parametrize("orientation", [2, 3, 6, 8])
 def test_big_turned_photos_are_streamed_upright(
-    tmp_path: Path, noise: Noise, orientation: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, noise: Noise, orientation: int, streamed_above: Callable[[int], None]
 ) -> None:
     from PIL import Image as Pillow
 
-    monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 50_000)
+    streamed_above(50_000)
     stored = noise(520, 300, 4, np.uint8)
     path = tmp_path / "photo.png"
     Pillow.fromarray(stored).save(path, exif=exif_block(orientation))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.gradients._gradient_source import (
-    GradientSource,
-)
+from napari_restore.engine.gradients._gradient_source import GradientSource
 from napari_restore.engine.gradients._local import LocalGradients
 from napari_restore.engine.gradients._swept import Beside, SweptGradients
 

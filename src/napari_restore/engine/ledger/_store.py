@@ -19,12 +19,7 @@ from napari_restore._journal import DamagedJournal, Journal
 from napari_restore._replacing import DamagedFile, replacing
 from napari_restore.engine._region import CELL, Region
 from napari_restore.engine.ledger._chunk_files import create_array, write_chunks
-from napari_restore.engine.ledger._folder import (
-    in_use,
-    lock_exclusive,
-    lock_shared,
-    remove_unused,
-)
+from napari_restore.engine.ledger._folder import in_use, lock_exclusive, lock_shared, remove_unused
 from napari_restore.engine.ledger._store_files import (
     CHUNK,
     FORMAT,

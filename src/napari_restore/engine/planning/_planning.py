@@ -55,10 +55,7 @@ from napari_restore.engine.planning._source import (
 )
 from napari_restore.engine.planning._stages import stages_of
 from napari_restore.engine.planning._sweeps import SweptRequest, lay_out_sweeps
-from napari_restore.engine.planning._tile_invariance import (
-    FIXED_TILE,
-    tile_invariance,
-)
+from napari_restore.engine.planning._tile_invariance import FIXED_TILE, tile_invariance
 from napari_restore.engine.statistics import ROUGH, other_bands, rough_extent
 from napari_restore.errors import BadModel, BadParameter, Message, ResourceError, option
 from napari_restore.images import Image, resolve_radiometry

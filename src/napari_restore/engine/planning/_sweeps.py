@@ -14,12 +14,7 @@ from napari_restore.engine._region import CELL, Region, bounding_box
 from napari_restore.engine.ledger import key_of, written
 from napari_restore.engine.machine import MIB, cores, dtype_of
 from napari_restore.engine.planning._costs import SCRATCH_BYTES, SweepCosts, calibrate_sweeps
-from napari_restore.engine.planning._decided import (
-    Layout,
-    StoredMaps,
-    SweptLayout,
-    bytes_at_peak,
-)
+from napari_restore.engine.planning._decided import Layout, StoredMaps, SweptLayout, bytes_at_peak
 from napari_restore.engine.planning._layout import (
     IO_SECONDS_PER_BYTE,
     READ_AHEAD,

@@ -30,13 +30,7 @@ from napari_restore.engine.planning import (
     example_input,
     example_statistics,
 )
-from napari_restore.engine.running._events import (
-    Emit,
-    Finished,
-    Note,
-    Phase,
-    Stopped,
-)
+from napari_restore.engine.running._events import Emit, Finished, Note, Phase, Stopped
 from napari_restore.engine.running._executor import Executor
 from napari_restore.engine.running._pixel_counts import FinishedPixels
 from napari_restore.engine.running._prepared import Prepared, prepare

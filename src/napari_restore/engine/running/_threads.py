@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from napari_restore._points import reached
 from napari_restore.engine._region import CELL, Region
 from napari_restore.engine.machine import clear_frames
 from napari_restore.engine.planning import READ_AHEAD, WRITE_BEHIND, TileQueue
@@ -86,6 +87,7 @@ class Pipeline(Generic[In, Out]):
         """Keep and report an output."""
         self.stage.keep(output)
         self.stage.report()
+        reached("tile stored" if self.stage.restores else "tile swept")
 
     def keep_rest(self) -> None:
         """Keep what was computed when the user cancelled."""

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from napari_restore._points import reached
 from napari_restore.engine.ledger import KeptLayers
 from napari_restore.engine.machine import (
     FAILURES,
@@ -82,6 +83,7 @@ class WholeRun:
                 def report(layer: int, share: float = 0.0) -> None:
                     self._check()
                     progress(int(100 * (layer + share)), 100 * step.layers)
+                    reached("bottleneck step")
 
                 for layer in range(start, step.layers):
                     report(layer)

@@ -20,11 +20,7 @@ from napari_restore.engine.masks import MaskStrength, mask_at_level, open_exclud
 from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands, light_only
 from napari_restore.engine.statistics._kept import counts_of, find_kept, keep_context, with_counts
 from napari_restore.errors import Cancelled, InputError, option
-from napari_restore.images import (
-    Image,
-    attach_pyramid,
-    halve,
-)
+from napari_restore.images import Image, attach_pyramid, halve
 from napari_restore.models import BlockStatistics, Context, context_of
 from napari_restore.questions import Reading
 

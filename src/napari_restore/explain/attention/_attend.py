@@ -23,12 +23,7 @@ from napari_restore.explain.attention._measures import ONE_CELL, summary_of
 from napari_restore.explain.attention._queries import Query, checked
 from napari_restore.explain.attention._redundancy import HeadRedundancy
 from napari_restore.explain.attention._rollout import stage_of
-from napari_restore.explain.attention._session import (
-    ALL,
-    AttentionSession,
-    Emit,
-    without_notes,
-)
+from napari_restore.explain.attention._session import ALL, AttentionSession, Emit, without_notes
 from napari_restore.images import Image
 from napari_restore.models import RANDOM_WEIGHTS, RestorationModel, random_twin
 from napari_restore.questions import Attend

@@ -25,13 +25,7 @@ from napari_restore.explain.attention._queries import SAMPLES, Query, checked
 from napari_restore.explain.attention._redundancy import HeadRedundancy, Matrix, Measure
 from napari_restore.explain.attention._rollout import rolled_out, stage_of
 from napari_restore.images import Image
-from napari_restore.models import (
-    AttentionSite,
-    RestorationModel,
-    card_of,
-    model_ids,
-    on_input_grid,
-)
+from napari_restore.models import AttentionSite, RestorationModel, card_of, model_ids, on_input_grid
 from napari_restore.questions import Machine, Reading, options_of, without
 
 Emit = Callable[[Event], None]

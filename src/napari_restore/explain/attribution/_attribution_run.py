@@ -13,11 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine import Event, Note, Progress, Region
-from napari_restore.engine.gradients import (
-    GradientSource,
-    SweptGradients,
-    gradients_of,
-)
+from napari_restore.engine.gradients import GradientSource, SweptGradients, gradients_of
 from napari_restore.errors import BadRegion, BudgetTooSmall, option
 from napari_restore.explain.attribution._attribution import PartialAttribution
 from napari_restore.explain.attribution._baselines import InMemory

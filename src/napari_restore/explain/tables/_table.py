@@ -16,14 +16,7 @@ from typing import Any, NamedTuple, Self
 from napari_restore._format import columns, latex
 from napari_restore._journal import Journal
 from napari_restore.engine import Note, lock_exclusive, remove_unused
-from napari_restore.errors import (
-    BadOutput,
-    Cancelled,
-    DiskFull,
-    RestoreError,
-    is_disk_full,
-    option,
-)
+from napari_restore.errors import BadOutput, Cancelled, DiskFull, RestoreError, is_disk_full, option
 from napari_restore.explain.attribution import FAR, Emit
 from napari_restore.explain.tables._bootstrap import LEVEL, RESAMPLES, SEED, mean_of
 from napari_restore.explain.tables._rows import (

@@ -35,10 +35,7 @@ from napari_restore.images.files._exif_directories import (
     upright_block,
 )
 from napari_restore.images.files._jpeg import SIGNATURE, frame_of, next_segment
-from napari_restore.images.files._xmp import (
-    GAIN_MAP,
-    without_attached,
-)
+from napari_restore.images.files._xmp import GAIN_MAP, without_attached
 
 SETTINGS = (0x829A, 0x829D, 0x8827, 0x9003, 0x9204, 0x920A, 0x9291, 0xA402, 0xA434)
 """Tags of that directory which a RAW photo may have in its main one (TIFF/EP)."""

@@ -46,12 +46,7 @@ from napari_restore.images.files import (
     truncated,
 )
 from napari_restore.images.readers import _gdal_description as description
-from napari_restore.images.values import (
-    FOR_HDR,
-    cmyk_to_rgb,
-    palette_table,
-    straightened,
-)
+from napari_restore.images.values import FOR_HDR, cmyk_to_rgb, palette_table, straightened
 
 Array = npt.NDArray[Any]
 

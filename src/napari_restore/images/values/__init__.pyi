@@ -16,13 +16,7 @@ from ._roles import (
     role_of_description,
 )
 from ._sensor_file import sensor_text
-from ._sensors import (
-    detect_sensor,
-    is_level2,
-    is_reflectance_product,
-    product_of,
-    sensor_of,
-)
+from ._sensors import detect_sensor, is_level2, is_reflectance_product, product_of, sensor_of
 from ._validity import (
     KERNEL,
     REACH,

@@ -29,12 +29,7 @@ from napari_restore.models.atmosphere._inversion import (
     inverted,
     optical_depth,
 )
-from napari_restore.models.atmosphere._network import (
-    STRIDE,
-    AtmosphereNetwork,
-    Estimate,
-    ensembled,
-)
+from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork, Estimate, ensembled
 from napari_restore.models.atmosphere._restraint import (
     colours_of,
     guarded_green,

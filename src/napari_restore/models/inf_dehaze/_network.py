@@ -12,12 +12,7 @@ from torch import Tensor, nn
 
 from napari_restore.errors import BadParameter
 from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs, LayerTokens
-from napari_restore.models._bottleneck_model import (
-    ENCODED,
-    RELATED,
-    BottleneckModel,
-    EncodedImages,
-)
+from napari_restore.models._bottleneck_model import ENCODED, RELATED, BottleneckModel, EncodedImages
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import Map, Routing, SweepInput, Tick
@@ -43,12 +38,7 @@ from napari_restore.models.inf_dehaze._config import (
     InfDehazeConfig,
     operations,
 )
-from napari_restore.models.inf_dehaze._head import (
-    AIRLIGHT,
-    MARGIN,
-    HazeHead,
-    restored,
-)
+from napari_restore.models.inf_dehaze._head import AIRLIGHT, MARGIN, HazeHead, restored
 from napari_restore.models.inf_dehaze._rows import kept_bytes, kept_of, outputs_of
 from napari_restore.models.inf_dehaze._stages import (
     CellStatistics,

@@ -22,15 +22,7 @@ from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._exposure_curves import comparing
 from napari_restore.models._model import Statistics
-from napari_restore.models._steps import (
-    RESTORED,
-    Counts,
-    Keeps,
-    Map,
-    Sums,
-    Sweep,
-    SweepInput,
-)
+from napari_restore.models._steps import RESTORED, Counts, Keeps, Map, Sums, Sweep, SweepInput
 from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.ipl import _samples
 from napari_restore.models.ipl._config import BANDS, BLOCK, FRAMES, STRIDE, IplConfig

@@ -14,10 +14,7 @@ from napari_restore import Region, api
 from napari_restore.api import AttentionElsewhere
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention._action_bar import HeadActions, ReferenceBar
-from napari_restore.plugin.attention._asked import (
-    PreparedAttention,
-    PrepareTask,
-)
+from napari_restore.plugin.attention._asked import PreparedAttention, PrepareTask
 from napari_restore.plugin.attention._heads_view import ComparedHeads, HeadsView, thumbnails_of
 from napari_restore.plugin.attention._layers import AttentionLayers
 from napari_restore.plugin.attention._matrix_panel import MatrixPanel, RedundancyPanel

@@ -12,11 +12,7 @@ from qtpy.QtWidgets import QLabel
 from napari_restore import Region
 from napari_restore.errors import BadRegion
 from napari_restore.metrics import psnr, ssim
-from napari_restore.plugin.compare._compared_layers import (
-    FAILURE,
-    LayerPixels,
-    shown_step,
-)
+from napari_restore.plugin.compare._compared_layers import FAILURE, LayerPixels, shown_step
 from napari_restore.plugin.layers import data_to_world, resampled, visible_region
 from napari_restore.plugin.tasks import DebouncedQuery, error_text
 from napari_restore.plugin.widgets import NarrowComboBox, Section, column_of

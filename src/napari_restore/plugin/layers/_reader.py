@@ -22,11 +22,7 @@ from napari_restore.plugin.layers._display import (
     display_of,
     draw_thumbnails_in,
 )
-from napari_restore.plugin.layers._placing import (
-    placing_of,
-    show_whole,
-    turn_upright,
-)
+from napari_restore.plugin.layers._placing import placing_of, show_whole, turn_upright
 from napari_restore.plugin.layers._status import label_places_in
 
 if TYPE_CHECKING:

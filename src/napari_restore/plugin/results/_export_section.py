@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QApplication,
-    QCheckBox,
-    QMessageBox,
-    QProgressBar,
-    QSpinBox,
-    QWidget,
-)
+from qtpy.QtWidgets import QApplication, QCheckBox, QMessageBox, QProgressBar, QSpinBox, QWidget
 from superqt.utils import signals_blocked
 
 from napari_restore import api

@@ -13,14 +13,7 @@ import numpy.typing as npt
 from PIL import Image as Picture
 
 from napari_restore.errors import BadParameter, option
-from napari_restore.models import (
-    MOST_SHRINK,
-    Named,
-    RestorationModel,
-    label_of,
-    load,
-    load_named,
-)
+from napari_restore.models import MOST_SHRINK, Named, RestorationModel, label_of, load, load_named
 from napari_restore.questions import Degradation
 from napari_restore.training.haze import LUMA
 

@@ -20,12 +20,7 @@ from napari_restore.images import lock_file, owner_in
 from napari_restore.metrics import Metric, metric_of
 from napari_restore.models import MOST_SCALE, MOST_SHRINK, is_scale
 from napari_restore.questions import Evaluate, Pathlike
-from napari_restore.training.score._case_task import (
-    CaseItem,
-    ScoringTask,
-    items_of,
-    keeping,
-)
+from napari_restore.training.score._case_task import CaseItem, ScoringTask, items_of, keeping
 from napari_restore.training.score._cases import Case, PairCase, drop_others, scene_cases
 from napari_restore.training.score._evaluate import (
     CaseAnswer,
@@ -36,12 +31,7 @@ from napari_restore.training.score._evaluate import (
     show,
 )
 from napari_restore.training.score._journal import ScoreJournal
-from napari_restore.training.score._methods import (
-    INPUT,
-    EvaluatedMethod,
-    ratio_at,
-    ratio_of,
-)
+from napari_restore.training.score._methods import INPUT, EvaluatedMethod, ratio_at, ratio_of
 from napari_restore.training.score._outputs import (
     PREVIEWS,
     WORK,
