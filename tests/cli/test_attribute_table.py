@@ -176,10 +176,10 @@ def test_a_polygon_is_asked_drawn_and_asked_again(cli: Any, scene: Path, tmp_pat
 def test_what_many_images_share_is_a_file(cli: Any, tmp_path: Path) -> None:
     paths = [write_tiff(tmp_path / f"{n}.tif", hazy(seed=n)) for n in (1, 2)]
     words = ("--model", "dcp", *BOX, *QUICK, "-o", tmp_path / "t.csv")
-    run = cli("attribute", *paths, *words, "--context", "joint")
+    run = cli("attribute", *paths, *words, "--context", "first")
     assert run.code == 2 and "restore_context.npz" in run.err
     # One image shares with nobody, as in `restore`.
-    run = cli("attribute", paths[0], *words, "--model", "hot", "--context", "joint")
+    run = cli("attribute", paths[0], *words, "--model", "hot", "--context", "first")
     assert run.code == 0, run.err
 
 

@@ -29,11 +29,8 @@ class TaskCache:
         """Return the plan that a serialised task describes."""
         from napari_restore.engine import deserialise_plan
 
-        whole, part = task["image"], None
-        if task["mosaic"] is not None:
-            whole, part = task["mosaic"], self.image(task["image"])
-        image = self.image(whole, task["fingerprint"])
-        return deserialise_plan(task["plan"], image, self.model(task["model"]), part)
+        image = self.image(task["image"], task["fingerprint"])
+        return deserialise_plan(task["plan"], image, self.model(task["model"]))
 
     def image(self, spec: Task, fingerprint: str | None = None) -> Image:
         """Return the image of a task; raises `SourceChanged` for another `fingerprint`."""

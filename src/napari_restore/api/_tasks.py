@@ -45,8 +45,7 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
         storing=Storing(maps=list(plan.maps), pyramid=plan.pyramid),
     )
     return {
-        "image": spec if plan.part is None else plan.part.spec,
-        "mosaic": None if plan.part is None else spec,
+        "image": spec,
         "model": plan.model.spec,
         "options": {
             **recorded(planned),
@@ -93,7 +92,12 @@ def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
     options = dict(task["options"])
     options["region"] = [Region(*box) for box in options["region"]]
     if task.get("mosaic") is not None:
-        options["mosaic"] = Image.from_spec(task["mosaic"])
+        from napari_restore.errors import InputError
+
+        raise InputError(
+            "It was restored as a part of a mosaic; files that join are one image now.",
+            "Restore the files together: restore a.tif b.tif -o joined.tif.",
+        )
     image = Image.from_spec(task["image"])
     # Imports torch: a missing file is reported without it.
     from napari_restore.engine import make_plan
@@ -145,7 +149,7 @@ def rerun(
     export_options = {**recorded_options, **options}
     check_output(
         path,
-        planned.part or planned.image,
+        planned.image,
         region=output_box(planned, export_options.get("clip")),
         **export_options,
     )
@@ -212,7 +216,7 @@ def command_of(
     if isinstance(what, Mapping):
         task, size = what.get("task"), what["input"]["size"]
     else:
-        image = what.part or what.image.given
+        image = what.image.given
         task, size = task_of(what), (image.height, image.width)
     if task is None:
         raise InputError(

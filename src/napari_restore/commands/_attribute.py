@@ -39,7 +39,7 @@ from napari_restore.commands._options import (
     add_values,
     given,
 )
-from napari_restore.commands._outputs import SHARED, Item
+from napari_restore.commands._outputs import FIRST, Item
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._streams import write_error
@@ -460,7 +460,7 @@ def _check_shared(options: Namespace, places: list[Any]) -> None:
     """Raise `BadParameter` for statistics shared by several images, which only `restore` computes."""
     named = {place.image for place in places} - {None}
     images = 1 if options.stack or options.bracket else len(options.paths) + len(named)
-    if images > 1 and options.context in SHARED:
+    if images > 1 and options.context == FIRST:
         raise BadParameter(
             f"--context {options.context} is for images that are restored into a folder.",
             "Name the restore_context.npz in that folder, or leave it out.",

@@ -89,7 +89,7 @@ def fuse(
     options.paths = images_in(named)
     folder = options.paths != named
     # No format is without a suffix.
-    several = is_folder(options.output, options.paths[:1], stack=False) or (
+    several = is_folder(options.output, options.paths[:1], joined=False) or (
         folder and not Path(options.output).suffix
     )
     output = options.output

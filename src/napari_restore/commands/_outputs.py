@@ -27,8 +27,8 @@ WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep, "/")))
 """With one of these a name is that of a folder."""
 
-SHARED = ("first", "joint")
-"""Values of `--context` for statistics that several images share."""
+FIRST = "first"
+"""Value of `--context` for the statistics of the first image."""
 
 SUMMARY = "restore_summary.json"
 """Summary of a folder, from which a second call knows what to skip."""
@@ -39,7 +39,7 @@ class Item:
     """One image to restore."""
 
     sources: tuple[str, ...]
-    """One path, or several single-band files taken as one image."""
+    """One path, or several files taken as one image."""
     output: Path
     record: Path | None
     maps: Path | None
@@ -54,9 +54,9 @@ class Item:
         return source if self.plane is None else f"{source}, plane {self.plane}"
 
 
-def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:
+def is_folder(output: str, sources: Sequence[str], *, joined: bool) -> bool:
     """Return whether `-o output` names a folder rather than a file."""
-    if len(sources) > 1 and not stack:
+    if len(sources) > 1 and not joined:
         return True
     path = Path(output)
     return output.endswith(_SEPARATORS) or (path.is_dir() and path.suffix.lower() != ".zarr")
@@ -144,17 +144,17 @@ def work_items(
     sources: Sequence[str],
     output: str,
     *,
-    stack: bool,
+    joined: bool,
     name: str,
     record: str | None,
     maps: str | None,
 ) -> list[Item]:
-    """Assign an output file to every image.
+    """Assign an output file to every image; the sources are one where they are `joined`.
 
     Raises `BadOutput` for equal names, before anything is read.
     """
-    groups = [tuple(sources)] if stack else [(source,) for source in sources]
-    into_folder = is_folder(output, sources, stack=stack)
+    groups = [tuple(sources)] if joined else [(source,) for source in sources]
+    into_folder = is_folder(output, sources, joined=joined)
     return items_of(groups, output, into_folder=into_folder, name=name, record=record, maps=maps)
 
 

@@ -85,14 +85,16 @@ def restore(
     paths = options.paths
     options.paths = images_in(paths)
     folder = options.paths != paths and not options.stack
-    several = folder or (len(options.paths) > 1 and not options.stack)
+    # Files that join are one image, if one file is to be written.
+    joined = options.stack or (not folder and len(paths) > 1 and names_file(options.output))
+    several = folder or (len(options.paths) > 1 and not joined)
     stacked = options.paths != paths and not names_file(options.output)
     if several or stacked:
         options.output = as_folder(options.output)
     items = work_items(
         options.paths,
         options.output,
-        stack=options.stack,
+        joined=joined,
         name=options.name,
         record=options.record,
         maps=options.maps,
@@ -100,7 +102,7 @@ def restore(
     if folder:
         items = without_outputs(items)
         options.paths = [source for item in items for source in item.sources]
-    into_folder = is_folder(options.output, options.paths, stack=options.stack)
+    into_folder = is_folder(options.output, options.paths, joined=joined)
     read = read_files(options)
     check_files(items, read, Path(options.output) if into_folder else None)
     with (

@@ -190,7 +190,7 @@ class Runner:
         # Checked before hours of computation.
         api.check_output(
             item.output,
-            planned.part or planned.image,
+            planned.image,
             overwrite,
             region=api.output_box(planned, export.get("clip")),
             **export,
@@ -201,7 +201,7 @@ class Runner:
         self._notes = []
         record = None
         try:
-            image = planned.part or planned.image
+            image = planned.image
             for note in [*api.notes_on_output(item.output, image), *notes_before(planned)]:
                 self._report(api.Note(note))
             job = api.start(planned, cluster=self._cluster, fresh=self._fresh)
@@ -307,7 +307,7 @@ def becomes_store(output: Path, export: Mapping[str, Any]) -> Path | None:
 
 def notes_before(planned: Any) -> list[str]:
     """Return notes on the image, before the run."""
-    image = planned.part or planned.image
+    image = planned.image
     notes = []
     if image.height == image.width == 1:
         notes.append("The image is a single pixel; a model's neighbourhood is that pixel alone.")
@@ -321,7 +321,7 @@ def notes_after(planned: Any, record: Mapping[str, Any]) -> list[str]:
     notes = []
     if invalid == 1:
         notes.append("No pixel is valid: everything was copied unchanged.")
-    image = planned.part or planned.image
+    image = planned.image
     # With another nodata value, a mask or alpha the share includes pixels other than NaN.
     undeclared = image.nodata is None or math.isnan(image.nodata)
     if (

@@ -92,10 +92,6 @@ class Plan:
     lends: Path | None = None
     """Folder that is to name this image, whose statistics others of its size then take."""
     notes: tuple[str, ...] = ()
-    part: Image | None = field(default=None, repr=False, compare=False)
-    """The file the output belongs to, when `image` is a mosaic it is a part of."""
-    origin: tuple[int, int] = (0, 0)
-    """(y, x) of that file's first pixel in `image`."""
     content: str = ""
     workers: int | None = None
     """Tiles in parallel that the user asked for; None: as many as cores and budget allow."""
@@ -142,16 +138,13 @@ class Plan:
     @property
     def output_key(self) -> str:
         """Digest of all that decides the pixels of an output: also which are restored, and how much."""
-        y, x = self.origin
-        boxes = [list(box.shift(-y, -x)) for box in self.targets]
-        part = None if self.part is None else self.part.fingerprint
-        return digest_of([self.key, part, boxes, self.read["mask"], self.adjustment.to_dict()])
+        boxes = [list(box) for box in self.targets]
+        return digest_of([self.key, boxes, self.read["mask"], self.adjustment.to_dict()])
 
     @property
     def given_targets(self) -> list[Region]:
-        """The boxes to restore in pixels of the image that was given, or of the `part` of it."""
-        y, x = self.origin
-        return [box.shift(-y, -x).scale(1 / self.image.resampling) for box in self.targets]
+        """The boxes to restore in pixels of the image that was given."""
+        return [box.scale(1 / self.image.resampling) for box in self.targets]
 
     @property
     def region(self) -> Region:
@@ -354,7 +347,7 @@ class Plan:
         }
 
 
-_SEPARATE = ("image", "model", "part")
+_SEPARATE = ("image", "model")
 """Fields of a plan that are described separately."""
 _GROUPS = {
     "reading": Reading,
@@ -365,7 +358,7 @@ _GROUPS = {
 
 
 def serialise_plan(plan: Plan) -> dict[str, Any]:
-    """Return all fields of `plan` but image, model and part, JSON-able."""
+    """Return all fields of `plan` but image and model, JSON-able."""
     data = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _SEPARATE}
     groups = {name: asdict(data[name]) for name in (*_GROUPS, "layout")}
     from napari_restore.models import CutModel
@@ -388,7 +381,6 @@ def deserialise_plan(
     data: dict[str, Any],
     image: Image,
     model: RestorationModel,
-    part: Image | None = None,
 ) -> Plan:
     """Return the plan that `serialise_plan` described, for the same image and model.
 
@@ -413,9 +405,9 @@ def deserialise_plan(
     for name in ("settled", "lends"):
         if values[name] is not None:
             values[name] = Path(values[name])
-    for name in ("bands", "maps", "notes", "origin"):
+    for name in ("bands", "maps", "notes"):
         values[name] = tuple(values[name])
-    return Plan(image=image, model=used, part=part, **values)
+    return Plan(image=image, model=used, **values)
 
 
 def _as_planned(

@@ -46,7 +46,7 @@ def of_command(plan: Plan, seconds: float, *, clipped: bool) -> Plan:
     `seconds` have passed since the command began. With `clipped` the output has the region of the plan
     only. Sending the file to a server is not counted.
     """
-    image = plan.part or plan.image
+    image = plan.image
     height, width = plan.region.shape
     if plan.target.mask is not None and not clipped:
         height, width = image.height, image.width

@@ -53,12 +53,12 @@ class Result(BlendedPixels):
         mask: MaskStrength | None = None,
     ) -> None:
         super().__init__(plan, store, record, mask)
-        self.like = plan.part or plan.image
+        self.like = plan.image
         """The file whose description the output carries."""
         self.region = plan.region
         if plan.target.mask is not None:
             # With a mask, the output has the source's extent.
-            self.region = Region(0, 0, self.like.height, self.like.width).shift(*plan.origin)
+            self.region = Region(0, 0, self.like.height, self.like.width)
 
     @classmethod
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
@@ -200,9 +200,7 @@ class Result(BlendedPixels):
         xarray.DataArray
             Lazy, of the region of the result.
         """
-        y, x = self.plan.origin
-        origin = self.region.y0 - y, self.region.x0 - x
-        return data_array(self.array, self.like, origin, self.like.name)
+        return data_array(self.array, self.like, self.region[:2], self.like.name)
 
     # -- files -----------------------------------------------------------------------
 
@@ -266,17 +264,16 @@ class Result(BlendedPixels):
             )
             self.store.moved(adopted)
             return adopted
-        y, x = self.plan.origin
         clip = options.get("clip")
         outlined = clip == "mask" and self.mask is not None
         written: Path = write_image(
             path,
             Pixels(
-                self._clipped(clip).shift(-y, -x),
-                lambda box: self.read(Region(*box).shift(y, x)),
-                read_16=lambda box: self.read_16(Region(*box).shift(y, x)),
+                self._clipped(clip),
+                lambda box: self.read(Region(*box)),
+                read_16=lambda box: self.read_16(Region(*box)),
                 read_valid=self.like.read_valid if self.like.may_be_invalid else None,
-                inside=(lambda box: self.reaches(Region(*box).shift(y, x))) if outlined else None,
+                inside=(lambda box: self.reaches(Region(*box))) if outlined else None,
             ),
             like=self.like,
             options=ExportOptions(**options),
@@ -336,9 +333,7 @@ class Result(BlendedPixels):
                 write_image(
                     target / f"{name}.tif",
                     Pixels(
-                        self._clipped(options.get("clip")).shift(
-                            -self.plan.origin[0], -self.plan.origin[1]
-                        ),
+                        self._clipped(options.get("clip")),
                         functools.partial(self._read_map, name),
                         bands,
                         np.float32 if name == "change" else self._stored(name).dtype,
@@ -365,13 +360,13 @@ class Result(BlendedPixels):
         numpy.ndarray
             (h, w, n).
         """
-        return self._read_map(name, Region(*box).shift(-self.plan.origin[0], -self.plan.origin[1]))
+        return self._read_map(name, box)
 
     def _stored(self, name: str) -> Any:
         return self.store.array(f"map_{name}")
 
     def _read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
-        region = Region(*box).shift(*self.plan.origin)
+        region = Region(*box)
         if name == "change":
             return self._change(region)
         if name == "quality":
