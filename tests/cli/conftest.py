@@ -11,6 +11,11 @@ from napari_restore.commands import main
 from ._scenes import Run, hazy, write_tiff
 
 
+@pytest.fixture(autouse=True)
+def costs_are_known(known_costs: None) -> None:
+    """What a model costs is not the point of these tests."""
+
+
 @pytest.fixture
 def cli(capsys):
     """Calls the command line in this process."""

@@ -11,6 +11,11 @@ import napari_restore as nr
 from ._whole import model
 
 
+@pytest.fixture(autouse=True)
+def costs_are_known(known_costs: None) -> None:
+    """Nothing of a model is measured in these tests but where they are marked so."""
+
+
 @pytest.fixture
 def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Restores an image in a folder of its own, so that no run finds another's tiles."""

@@ -92,4 +92,6 @@ def use_formulas(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(MeasurementCache, "of", of)
     # Tiles of several shapes are compared all the same, of small images.
-    patch.setattr("napari_restore.engine.planning._tile_invariance._SMALLER", (4, 8))
+    planning = "napari_restore.engine.planning"
+    patch.setattr(f"{planning}._tile_invariance._SMALLER", (4, 8))
+    patch.setattr(f"{planning}._dependence._LONG", 420)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_restore._points import reached
 from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.training.data._pack import Pack
 from napari_restore.training.data._recipe import Recipe
@@ -181,6 +182,7 @@ def _make_batches(
     stride: int,
 ) -> None:
     """Make batches `step`, `step + stride`, … until the connection is closed."""
+    reached("batches begin")
     # Ctrl-C reaches the whole process group, but only the training process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
