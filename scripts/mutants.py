@@ -127,19 +127,33 @@ class _Source:
                     yield self._changed("factor of 2", *self._span(each), "1")
 
 
-def drawn(count: int, seed: int, folders: list[str]) -> list[Mutant]:
+PACKAGE = ROOT / "src" / "napari_restore"
+
+
+def _mutants_in(folders: Iterable[str]) -> list[Mutant]:
+    paths = [path for folder in folders for path in sorted((PACKAGE / folder).rglob("*.py"))]
+    return [mutant for path in paths for mutant in _Source(path).mutants()]
+
+
+def drawn(count: int, seed: int) -> list[Mutant]:
     """Return mutants without repetition, every kind as likely as the others."""
     kinds: dict[str, list[Mutant]] = {}
-    for folder in folders:
-        for path in sorted((ROOT / "src" / "napari_restore" / folder).rglob("*.py")):
-            for mutant in _Source(path).mutants():
-                kinds.setdefault(mutant.kind, []).append(mutant)
+    for mutant in _mutants_in(FOLDERS):
+        kinds.setdefault(mutant.kind, []).append(mutant)
     draw = random.Random(seed)
     taken: dict[tuple[Path, str], Mutant] = {}
     while len(taken) < count:
         mutant = draw.choice(kinds[draw.choice(sorted(kinds))])
         taken.setdefault((mutant.file, mutant.text), mutant)
     return list(taken.values())
+
+
+def at(places: Iterable[str]) -> list[Mutant]:
+    """Return all mutants of lines, each FOLDER/FILE:LINE."""
+    found = [place.rpartition(":") for place in places]
+    lines = {(PACKAGE / name, int(line)) for name, _, line in found}
+    mutants = [mutant for file in {file for file, _ in lines} for mutant in _Source(file).mutants()]
+    return [mutant for mutant in mutants if (mutant.file, mutant.line) in lines]
 
 
 def _load() -> None:
@@ -150,7 +164,7 @@ def _load() -> None:
 
 def _tried(copy: Path, words: list[str]) -> None:
     """Run pytest in this process, which was forked for it."""
-    os.nice(10)
+    os.nice(5)
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
     os.chdir(copy)
     sys.path.insert(0, str(copy / "src"))
@@ -191,12 +205,11 @@ def failing(copy: Path, tests: Iterable[str], *more: str) -> list[str]:
     return failed or ([] if code in (0, 5) else [f"? {code}"])
 
 
-def outcome(mutant: Mutant, copy: Path, files: int) -> str:
+def outcome(mutant: Mutant, copy: Path, tests: Iterable[Path | str]) -> str:
     """Return the test that fails under a mutant; "" if none does, "?" if they took too long."""
     target = copy / mutant.file.relative_to(ROOT)
-    tests = [str(path.relative_to(ROOT)) for path in tests_near([mutant.file])[:files]]
     target.write_text(mutant.text, "utf-8")
-    found = failing(copy, tests, "-x")
+    found = failing(copy, [str(ROOT / test).replace(f"{ROOT}/", "") for test in tests], "-x")
     # With its time, for which there is a compiled file.
     shutil.copy2(mutant.file, target)
     return "".join(found[:1])
@@ -207,10 +220,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--files", type=int, default=FILES)
-    parser.add_argument("--only", nargs="*", default=FOLDERS, help="folders of the package")
+    parser.add_argument("--at", nargs="*", metavar="FILE:LINE", help="instead of drawing")
+    parser.add_argument("--tests", nargs="*", help="instead of the nearest")
     parser.add_argument("--numbers", type=int, nargs="*", help="of the draw, from 1")
     parser.add_argument("--list", action="store_true", help="run nothing")
     asked = parser.parse_args()
+    mutants = at(asked.at) if asked.at else drawn(asked.count, asked.seed)
     killers: dict[int, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
@@ -221,11 +236,12 @@ def main() -> None:
             elif path.name != ".git":
                 (copy / path.name).symlink_to(path)
         _load()
-        for number, mutant in enumerate(drawn(asked.count, asked.seed, asked.only), 1):
+        for number, mutant in enumerate(mutants, 1):
             if asked.numbers and number not in asked.numbers:
                 continue
-            killers[number] = "-" if asked.list else outcome(mutant, copy, asked.files)
-            where = f"{mutant.file.relative_to(ROOT / 'src' / 'napari_restore')}:{mutant.line}"
+            near = asked.tests or tests_near([mutant.file])[: asked.files]
+            killers[number] = "-" if asked.list else outcome(mutant, copy, near)
+            where = f"{mutant.file.relative_to(PACKAGE)}:{mutant.line}"
             said = killers[number] or "SURVIVED"
             print(f"{number:3} {said}\n    {mutant.kind} {where}: {mutant.change}", flush=True)
         seen = {test for test in killers.values() if "::" in test}
