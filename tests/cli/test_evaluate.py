@@ -88,8 +88,6 @@ def test_scores_are_those_of_what_restore_writes(cli, pairs, tmp_path, no_runs):
     mean = told["mean"]
     assert mean["psnr"] == pytest.approx(np.mean([float(rows[i, "htm"]["psnr"]) for i, _ in rows]))
     assert mean["input_psnr"] < mean["classical_psnr"]
-    latex = (out / "table.tex").read_text(encoding="utf-8")
-    assert latex.count(r"\textbf") >= 3 and "htm &" in latex
 
     strips = sorted((out / "strips").glob("*.jpg"))
     assert [strip.name for strip in strips] == sorted(run.json["strips"]) and len(strips) == 2

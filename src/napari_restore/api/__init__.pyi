@@ -121,7 +121,7 @@ from ._restoring import (
     start,
     warm,
 )
-from ._tables import attribute_table, boxes_of, check_table, repeat_table
+from ._tables import attribute_table, boxes_of, check_table
 from ._tasks import (
     command_of,
     folder_command,
@@ -244,7 +244,6 @@ __all__ = [
     "repeat_attention",
     "repeat_attribution",
     "repeat_of",
-    "repeat_table",
     "rerun",
     "restore",
     "result_of_kept",

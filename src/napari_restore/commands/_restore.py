@@ -11,7 +11,7 @@ from typing import Any
 from napari_restore._format import format_seconds
 from napari_restore.commands._arguments import load_model, may_run_code, open_image, plan_arguments
 from napari_restore.commands._attend import repeat_attend
-from napari_restore.commands._attribute import repeat_attribute, repeat_table
+from napari_restore.commands._attribute import repeat_attribute
 from napari_restore.commands._checks import check_files, identities, read_files
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._folder import restore_folder
@@ -30,7 +30,7 @@ from napari_restore.commands._planes import restore_planes
 from napari_restore.commands._progress import EventCallback
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner, becomes_store, export_options
-from napari_restore.errors import escape_controls
+from napari_restore.errors import InputError, escape_controls
 
 
 def plan(options: Namespace) -> CommandResult:
@@ -132,7 +132,10 @@ def rerun(options: Namespace) -> CommandResult:
     if record_file.kind == "attention":
         return repeat_attend(options, record_file)
     if record_file.kind == "table":
-        return repeat_table(options, record_file)
+        raise InputError(
+            f"{record_file.path} is a table, which is made again by its command.",
+            f"Run it: {record_file.record.get('command') or 'napari-restore attribute'}",
+        )
     with Interrupt() as interrupt:
         planned, path, export = api.repeat_of(
             record_file,
