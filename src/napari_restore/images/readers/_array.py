@@ -18,6 +18,7 @@ from napari_restore.images._georeference import Georeference, Transform, units_o
 from napari_restore.images._profile import Masks, Profile
 from napari_restore.images._reader import Reader, check_dtype
 from napari_restore.images._source import Level, chunk_box
+from napari_restore.images._system import system_of
 from napari_restore.images.files import fingerprint_array
 from napari_restore.images.values import as_dtype
 
@@ -226,16 +227,13 @@ def _georeference(array: Any) -> Georeference | None:
 
 def _georeference_of_grid(array: Any) -> Georeference | None:
     """Return the georeference in the attributes of ``spatial_ref``, as `Result.to_xarray` writes it."""
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
     coordinates = getattr(array, "coords", {}) if hasattr(array, "dims") else {}
     grid = coordinates["spatial_ref"].attrs if "spatial_ref" in coordinates else {}
     try:
         c, a, b, f, d, e = map(float, str(grid.get("GeoTransform", "")).split())
         wkt = str(grid["crs_wkt"]) if "crs_wkt" in grid else None
-        units = units_of(None if wkt is None else CRS.from_wkt(wkt))
-    except (ValueError, CRSError):
+        units = units_of(None if wkt is None else system_of(wkt))
+    except ValueError:
         return None
     return Georeference(wkt, (a, b, c, d, e, f), units=units)
 
