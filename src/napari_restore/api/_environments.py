@@ -316,10 +316,7 @@ def _uv(command: Sequence[str], emit: Emit, stop: threading.Event | None) -> Non
 
 
 def _run(
-    command: Sequence[str],
-    line: Emit,
-    stop: threading.Event | None,
-    seconds: float = float("inf"),
+    command: Sequence[str], line: Emit, stop: threading.Event | None, seconds: float = float("inf")
 ) -> int:
     """Run a command, `line` is called with each line of its output; return its exit code.
 
