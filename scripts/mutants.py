@@ -157,7 +157,9 @@ def at(places: Iterable[str]) -> list[Mutant]:
 
 
 def _load() -> None:
-    """Import once what every run needs and no mutant changes."""
+    """Import once what every run needs and no mutant changes; let compiled files be written."""
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for name in LOADED:
         importlib.import_module(name)
 

@@ -77,6 +77,7 @@ class FollowsShapeInBfloat16(nn.Module):
         return 0.9 * x + step * (x.shape[-1] % 7)
 
 
+@pytest.mark.measured
 def test_invariance_is_measured_in_the_precision_of_the_run(own_cache):
     card = {"id": "two-faced", "title": "Toy", "summary": "", "bands": 3, "halo": 8}
     card["precisions"] = ["float32", "bfloat16"]

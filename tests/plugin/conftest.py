@@ -61,6 +61,11 @@ def qtbot(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return qtbot
 
 
+@pytest.fixture(autouse=True)
+def costs_are_known(known_costs: None) -> None:
+    """What a model costs is not the point of these tests."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def manifests_parsed_once() -> Iterator[None]:
     """Every new window reads the manifests of all plugins: here each is parsed the first time."""
