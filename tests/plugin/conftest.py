@@ -223,6 +223,37 @@ def viewer(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.fixture
+def save_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | None], list[str]]:
+    """A function that answers dialogs of files to write: gives the titles of those it answers."""
+    from qtpy.QtWidgets import QFileDialog
+
+    def save_as(path: Path | None) -> list[str]:
+        titles: list[str] = []
+
+        def answer(dialog: QFileDialog) -> bool:
+            titles.append(dialog.windowTitle())
+            return path is not None
+
+        monkeypatch.setattr(QFileDialog, "exec", answer)
+        monkeypatch.setattr(QFileDialog, "selectedFiles", lambda dialog: [str(path)])
+        return titles
+
+    return save_as
+
+
+@pytest.fixture
+def draft_seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that sets what may take how long in a live result: `true`, `draft`, `screen`."""
+    from napari_restore.plugin.runs import _draft
+
+    def draft_seconds(**most: float) -> None:
+        for what, seconds in most.items():
+            monkeypatch.setattr(_draft, f"{what.upper()}_SECONDS", seconds)
+
+    return draft_seconds
+
+
+@pytest.fixture
 def panel(viewer: Any) -> Iterator[Any]:
     """The Restore panel docked in a real window; gone with all it holds afterwards."""
     _, widget = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
