@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from points import patience
 
 from napari_restore import api
 from napari_restore.api import _environments
@@ -150,13 +151,13 @@ def test_the_child_runs_in_the_environment_and_can_be_moved(
             ended.set()
 
         worker.submit({}, listen)
-        assert ended.wait(60)
+        assert ended.wait(patience())
         assert events[0]["by"] == python
         assert str(tmp_path) not in events[0]["path"]
         before = worker.process
         worker.use("")
         assert worker.process is None
-        assert before is not None and before.wait(60) == 0
+        assert before is not None and before.wait(patience()) == 0
     finally:
         worker.close()
 

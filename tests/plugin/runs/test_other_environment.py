@@ -19,6 +19,7 @@ import pytest
 import torch
 from napari.settings import get_plugin_settings
 from npe2 import PluginManifest
+from points import patience
 
 import napari_restore as nr
 from napari_restore import Region, api
@@ -91,7 +92,7 @@ def test_an_environment_is_used_once_it_is_checked(
 
     def check(path: str, stop: Any) -> Environment:
         assert path == "/an/environment"
-        assert go.wait(60)
+        assert go.wait(patience())
         return FOUND
 
     monkeypatch.setattr(api, "check_environment", check)
@@ -128,7 +129,7 @@ def test_making_one_reports_and_is_cancelled(
 ) -> None:
     def make(emit: Callable[[str], None], stop: threading.Event) -> Environment:
         emit("Downloading torch (800.0MiB)")
-        assert stop.wait(60)
+        assert stop.wait(patience())
         raise Cancelled("Cancelled.", "")
 
     monkeypatch.setattr(api, "make_environment", make)
