@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,17 @@ def own_cache(tmp_path: Path, known_measurements: Path) -> Iterator[Path]:
     shutil.rmtree(cache, ignore_errors=True)
 
 
+@pytest.fixture
+def known_costs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Plans take what a model costs from a formula; in tests marked `measured` it is measured."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("measured") is None:
+            from known_costs import use_formulas
+
+            use_formulas(patch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def cache_limit_restored() -> Iterator[None]:
     """No run is left behind that keeps the cache of chunks at its own size: later tests would decode less."""
@@ -105,6 +117,53 @@ def forked_workers(
 
 
 @pytest.fixture
+def streamed_above(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """A function that has untiled images of more bytes than that streamed: else 64 MiB would be written."""
+    from napari_restore.images import _reader
+    from napari_restore.images.readers import _gdal, _radiance
+
+    def streamed_above(size: int) -> None:
+        for module in (_reader, _gdal, _radiance):
+            monkeypatch.setattr(module, "STREAMED_BYTES", size)
+
+    return streamed_above
+
+
+@pytest.fixture
+def masks_released() -> Callable[[], None]:
+    """A function after which masks are as in another program, where nobody holds them open."""
+    from napari_restore.images.masks import _files
+
+    def release() -> None:
+        for entry in list(_files._held.values()):
+            entry.close()
+        _files._held.clear()
+
+    return release
+
+
+@pytest.fixture
+def measured_on(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that sets the sides of tiles on which costs are measured: at full size it takes minutes."""
+
+    def measured_on(*sides: int, gradients: int | None = None) -> None:
+        if sides:
+            monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", sides)
+            monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", sides)
+        if gradients:
+            monkeypatch.setattr("napari_restore.engine.gradients._cost.SWEPT_SIDE", gradients)
+            monkeypatch.setattr("napari_restore.engine.gradients._cost.SIDE", gradients)
+
+    return measured_on
+
+
+@pytest.fixture
+def scheduler_patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A function that sets the seconds for which an answer of a scheduler is awaited."""
+    return lambda s: monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", s)
+
+
+@pytest.fixture
 def points() -> Iterator[Any]:
     """The points at which the program can be held, also in processes that it starts."""
     from points import Points
@@ -113,6 +172,72 @@ def points() -> Iterator[Any]:
         held = Points(patch)
         yield held
         held.close()
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the program knows of its models, by name: an entry set here takes the place of its own."""
+    from napari_restore.models import _registry
+
+    known: dict[str, Any] = dict(_registry._entries())
+    monkeypatch.setattr(_registry, "_entries", lambda: known)
+    return known
+
+
+@pytest.fixture
+def before_a_row(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], object]], None]:
+    """A function that has one called with the box of each row of a table, before it is computed."""
+    from napari_restore.api import _attribution, _tables
+
+    attribute = _attribution.attribute
+
+    def before_a_row(act: Callable[[Any], object]) -> None:
+        def acting(image: Any, model: Any, box: Any, **options: Any) -> Any:
+            act(box)
+            return attribute(image, model, box, **options)
+
+        monkeypatch.setattr(_attribution, "attribute", acting)
+        monkeypatch.setattr(_tables, "attribute", acting)
+
+    return before_a_row
+
+
+@pytest.fixture
+def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
+    """A function that installs a package with an entry point of a group for each object, by its name.
+
+    One that is an exception is raised where it is loaded.
+    """
+
+    def forget() -> None:
+        for name, module in list(sys.modules.items()):
+            known = vars(module).get("_foreign") if name.startswith("napari_restore.") else None
+            if known is not None:
+                known.cache_clear()
+
+    with pytest.MonkeyPatch.context() as patch:
+
+        def install(group: str, objects: Mapping[str, object]) -> None:
+            def load(name: str) -> object:
+                found = objects[list(objects)[int(name.removeprefix("object_"))]]
+                if isinstance(found, Exception):
+                    raise found
+                return found
+
+            package = types.ModuleType("other_package")
+            package.__getattr__ = load  # type: ignore[method-assign]
+            patch.setitem(sys.modules, package.__name__, package)
+            folder = tmp_path_factory.mktemp("packages")
+            facts = folder / "other_package-1.0.dist-info"
+            facts.mkdir()
+            (facts / "METADATA").write_text("Name: other-package\nVersion: 1.0\n")
+            lines = [f"{name} = other_package:object_{n}" for n, name in enumerate(objects)]
+            (facts / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]))
+            patch.syspath_prepend(folder)
+            forget()
+
+        yield install
+    forget()
 
 
 LOCK = """

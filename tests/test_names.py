@@ -6,11 +6,14 @@ import ast
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "napari_restore"
 LAYERS = {"GatedMLP", "PatchEmbed", "WindowAttention"}
 """Layers that two networks have, each its own kind, under the name that the literature gives them."""
 
 
+@pytest.mark.static
 def test_no_two_classes_have_the_same_name():
     places: dict[str, list[str]] = defaultdict(list)
     for file in sorted(SOURCE.rglob("*.py")):

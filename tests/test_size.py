@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tokenize
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,9 @@ OPTIONS = {
     "cache": 4,
 }
 """Options of each command, without --help."""
-ENTERED = {"restore": (137, 914), "attribute": (156, 1032)}
+ENTERED = {"restore": (138, 879), "attribute": (156, 992)}
 """Files and functions of ours that a command enters on a small scene the second time."""
-SPARE = 0.01
+SPARE = 0.05
 """Share by which the figures of ENTERED differ with cores, systems and versions of libraries."""
 STALE = 0.03
 """Share by which a figure of the table may be above that of today: then it is lowered."""
@@ -84,6 +85,7 @@ def weigh(text: str) -> tuple[int, int, int]:
     return len(code - other - imports), len(imports), text.count("\n")
 
 
+@cache
 def weights() -> dict[Path, tuple[int, int, int]]:
     return {
         path: weigh(path.read_text("utf-8"))
@@ -162,11 +164,12 @@ def entered(command: str, folder: Path) -> tuple[int, int]:
     return int(files), int(functions)
 
 
-def check(found: int, known: int, what: str, spare: float = 0.0) -> None:
-    assert found <= known * (1 + spare), f"{what}: {found}, and {known} before; delete as much"
+def check(found: int, known: int, what: str) -> None:
+    assert found <= known, f"{what}: {found}, and {known} before; delete as much"
     assert found >= known * (1 - STALE) - 3, f"{what}: only {found}; write it in place of {known}"
 
 
+@pytest.mark.static
 def test_a_folder_has_no_more_code():
     found = code_lines()
     assert found.keys() == CODE.keys()
@@ -174,12 +177,14 @@ def test_a_folder_has_no_more_code():
         check(found[folder], known, f"lines of code in {folder or 'the top folder'}")
 
 
+@pytest.mark.static
 def test_there_are_no_more_lines_files_and_imports():
     names = ("lines", "files", "lines of imports")
     for found, known, what in zip(sums(), (LINES, FILES, IMPORTS), names, strict=True):
         check(found, known, what)
 
 
+@pytest.mark.static
 def test_a_command_has_no_more_options():
     found = options()
     assert found.keys() == OPTIONS.keys()
@@ -192,9 +197,10 @@ def test_a_command_has_no_more_options():
 def test_a_command_enters_no_more_files_and_functions(command, tmp_path):
     names = (f"files that {command} enters", f"functions that {command} enters")
     for found, known, what in zip(entered(command, tmp_path), ENTERED[command], names, strict=True):
-        check(found, known, what, SPARE)
+        assert found <= known * (1 + SPARE), f"{what}: {found}, and {known} before; enter less"
 
 
+@pytest.mark.static
 def test_what_counts_as_code():
     text = '"""Doc\n\nstring."""\n\nimport a\nfrom b import (\n    c,\n)\n\n# why\nx = [\n    1,  # one\n]\n'
     assert weigh(text) == (3, 4, 13)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,9 @@ BOX = ("--box", "20", "30", "16", "16")
 
 
 @pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def weights(tmp_path: Path, measured_on: Callable[..., None]) -> Path:
     """A network of the smallest sizes, whose tiles are tried on small ones."""
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", (32, 48))
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (32, 48))
-    monkeypatch.setattr("napari_restore.engine.gradients._cost.SWEPT_SIDE", 16)
+    measured_on(32, 48, gradients=16)
     state = network({"cache_rounding": "none"}, width=4, latent=1).float().state_dict()
     path = tmp_path / "tiny.safetensors"
     small = {name: each * 0.5 if each.ndim > 1 else each for name, each in state.items()}

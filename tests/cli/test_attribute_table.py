@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from napari_restore.commands import _attribute, main
+from napari_restore.commands import main
 from napari_restore.records import read_record
 
 from ._scenes import hazy, write_tiff
@@ -94,18 +94,11 @@ def test_progress_tells_which_box(cli: Any, scene: Path, boxes: Path, tmp_path: 
 
 
 def test_ctrl_c_keeps_the_rows(
-    cli: Any, scene: Path, boxes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Any, scene: Path, boxes: Path, tmp_path: Path, ctrl_c_at: Callable[[str], None]
 ) -> None:
-    def reporter(mode: str) -> Any:
-        def tell(event: Any) -> None:
-            if getattr(event, "name", "").startswith("hot, box 1"):
-                signal.raise_signal(signal.SIGINT)
-
-        return tell
-
-    monkeypatch.setattr(_attribute, "reporter", reporter)
+    ctrl_c_at('"hot, box 1')
     out = tmp_path / "t.csv"
-    run = cli("attribute", scene, "--boxes", boxes, *TWO, *QUICK, "-o", out)
+    run = cli("attribute", scene, "--boxes", boxes, *TWO, *QUICK, "-o", out, "--progress", "json")
     assert run.code == 3
     assert "Stopped after" in run.err
     rows = rows_of(out)

@@ -58,8 +58,8 @@ def test_a_folder_has_one_connection(cli, tmp_path, address, monkeypatch):
         ("nowhere", "is no cluster"),
     ],
 )
-def test_no_cluster_there(cli, tmp_path, monkeypatch, where, message):
-    monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", 0.2)
+def test_no_cluster_there(cli, tmp_path, where, message, scheduler_patience):
+    scheduler_patience(0.2)
     scene = write_tiff(tmp_path / "scene.tif", hazy())
     run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--cluster", where)
     assert run.code == 2 and message in run.err

@@ -96,8 +96,13 @@ def test_any_plane_is_an_image_of_its_own(tmp_path, kind):
         nr.open_image(path, plane=count)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+# A store does not know how pages of a file were grouped.
+STORED = ("pages", "imagej", "channels", "zarr")
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [*((k, ".tif") for k in KINDS), *((k, ".zarr") for k in STORED)]
+)
 def test_all_planes_keep_axes_and_equal_single_runs(cli, tmp_path, kind, suffix):
     path, out = stack(tmp_path, kind), tmp_path / f"out{suffix}"
     model = "identity" if kind == "channels" else "dcp"

@@ -48,10 +48,13 @@ def hazy(dtype, seed=3, height=300, width=420):
     return (scene * top).astype(dtype) if top == 1 else np.rint(scene * top).astype(dtype)
 
 
-@pytest.fixture(params=["uint8", "uint16", "float32", "float64"])
-def result(request, run):
+TYPES = ("uint8", "uint16", "float32", "float64")
+
+
+@pytest.fixture(scope="module", params=TYPES)
+def result(request, run_once):
     """A finished run of dark channel prior, neutral."""
-    return run(nr.open_image(hazy(request.param), bands=RGB), pyramid=True)
+    return run_once(nr.open_image(hazy(request.param), bands=RGB), pyramid=True)
 
 
 # -- the settings ----------------------------------------------------------------------
@@ -98,7 +101,12 @@ def test_neutral_is_the_model_bit_for_bit(result):
     assert (stored != result.image.read(whole(result.image))).mean() > 0.3
 
 
-@pytest.mark.parametrize("options", [*ONE_BY_ONE, EVERYTHING], ids=str)
+@pytest.mark.parametrize(
+    ("result", "options"),
+    [*(("uint8", each) for each in ONE_BY_ONE), *((each, EVERYTHING) for each in TYPES)],
+    indirect=["result"],
+    ids=str,
+)
 def test_boxes_and_the_file_agree_with_the_whole(result, options, tmp_path):
     image = result.image
     adjusted = result.with_adjustment(Adjustment(**options))
@@ -117,7 +125,9 @@ def test_a_run_asked_for_it_gives_the_same(result, run):
     np.testing.assert_array_equal(asked.read(whole(asked.image)), adjusted.read(whole(asked.image)))
 
 
-def test_before_there_is_a_record_light_is_that_of_the_plan(result):
+@pytest.mark.parametrize("dtype", TYPES)
+def test_before_there_is_a_record_light_is_that_of_the_plan(dtype, run):
+    result = run(nr.open_image(hazy(dtype), bands=RGB))
     early = type(result).of_run(result.plan, {}).with_adjustment(Adjustment(**EVERYTHING))
     late = result.with_adjustment(Adjustment(**EVERYTHING))
     np.testing.assert_array_equal(early.read(whole(early.image)), late.read(whole(early.image)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,9 @@ from napari_restore.models import for_frames
 
 
 @pytest.fixture(autouse=True)
-def small_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_trials(measured_on: Callable[..., None]) -> None:
     """What a tile costs is measured on small ones."""
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", (64, 128))
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (64, 128))
+    measured_on(64, 128)
 
 
 def bracket(size: tuple[int, int] = (290, 333), kind: Any = np.float32) -> Image:

@@ -11,9 +11,11 @@ import torch
 import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.engine.machine import choose_device, peak_of
-from napari_restore.engine.planning import _costs, _layout
+from napari_restore.engine.planning import _costs, _layout, _probe
 from napari_restore.engine.planning._costs import Cost, calibrate
 from napari_restore.engine.planning._tiles import Grid, box_with_halo, cut_into_tiles
+
+pytestmark = pytest.mark.measured
 
 SIDE, HALO, GIB = 8192, 48, 1 << 30
 CPU = choose_device("cpu")
@@ -93,10 +95,17 @@ def test_what_a_tile_takes_of_a_map_follows_how_coarse_that_is():
     assert 16 < coarse.bytes_per_pixel < fine.bytes_per_pixel - 4
 
 
-def test_a_network_of_many_bands_is_tried_on_smaller_tiles():
+def test_a_network_of_many_bands_is_tried_on_smaller_tiles(monkeypatch):
+    monkeypatch.setattr(_probe, "LARGEST_INPUT", 8 << 20)
+    tried = []
+    example_input = _costs.example_input
+    monkeypatch.setattr(
+        _costs, "example_input", lambda *each: (tried.append(each[1:]), example_input(*each))[1]
+    )
     card = {"id": "many", "title": "Many", "summary": "", "bands": 96, "halo": 0}
     model = nr.load_model(torch.nn.Conv2d(96, 96, 1), card=card).eval()
     cost = calibrate(model, CPU, 1)
+    assert tried == [(98, 98), (147, 147)]
     assert 4 * 96 <= cost.bytes_per_pixel <= 2 * 4 * 96
 
 

@@ -14,6 +14,8 @@ import napari_restore as nr
 from napari_restore.engine.machine import Device
 from napari_restore.engine.planning import MeasurementCache, _measurements
 
+pytestmark = pytest.mark.measured
+
 DEVICE = Device("cpu", "for a test")
 
 

@@ -62,6 +62,7 @@ def test_statistics_of_a_region_are_counted_from_its_corner(tmp_path: Path):
     np.testing.assert_array_equal(pixels_of(result), expected)
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("extent", ["image", "region"])
 def test_a_draft_on_a_level_resembles_the_reduced_result(tmp_path: Path, extent: str):
     full = scene(256, 384)
@@ -213,6 +214,7 @@ def test_the_plan_counts_the_maps(tmp_path: Path):
     assert nr.plan(scene(), "dcp").prediction.prepare_seconds == 0
 
 
+@pytest.mark.measured
 def test_maps_that_are_kept_take_no_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # No overview of noise is packed in so few bytes; its maps are kept in its stead.
     monkeypatch.setattr(_kept, "ENTRY_BYTES", 1_000_000)
@@ -230,6 +232,7 @@ def test_maps_that_are_kept_take_no_seconds(tmp_path: Path, monkeypatch: pytest.
     assert (second.key, second.layout.tile) == (first.key, first.layout.tile)
 
 
+@pytest.mark.measured
 def test_the_cost_of_maps_is_measured_on_an_overview_like_the_real_one():
     seen: list[tuple[int, ...]] = []
 

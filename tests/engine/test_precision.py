@@ -13,7 +13,7 @@ from torch import nn
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import choose_device
-from napari_restore.engine.machine import Device, _precision, computing
+from napari_restore.engine.machine import Device, computing
 from napari_restore.engine.planning import TileInvariance, tile_invariance
 
 PICTURE = np.random.default_rng(0).integers(30, 250, (300, 340, 3), np.uint8)
@@ -22,7 +22,7 @@ RGB = "red=1,green=2,blue=3"
 
 @pytest.fixture
 def with_bfloat16(monkeypatch):
-    monkeypatch.setattr(_precision, "_has_bfloat16", lambda device: device.name == "cpu")
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True, raising=False)
 
 
 def precision_of(pixels, model, **options):
@@ -78,6 +78,7 @@ class FollowsShapeInBfloat16(nn.Module):
         return 0.9 * x + step * (x.shape[-1] % 7)
 
 
+@pytest.mark.measured
 def test_invariance_is_measured_in_the_precision_of_the_run(own_cache):
     card = {"id": "two-faced", "title": "Toy", "summary": "", "bands": 3, "halo": 8}
     card["precisions"] = ["float32", "bfloat16"]

@@ -8,6 +8,8 @@ from napari_restore.engine import probe
 from napari_restore.errors import BadModel
 from napari_restore.models import load
 
+pytestmark = pytest.mark.measured
+
 
 def conv(radius, dilation=1, groups=1):
     layer = nn.Conv2d(3, 3, 2 * radius + 1, padding=radius * dilation, dilation=dilation)

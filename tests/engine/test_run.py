@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -337,14 +338,14 @@ def test_result_as_a_dask_array(scene):
 
 
 def test_a_file_is_said_to_be_decoded_once_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, streamed_above: Callable[[int], None]
 ) -> None:
     from PIL import Image as Pillow
 
     path = tmp_path / "photo.png"
     noise = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
     Pillow.fromarray(noise).save(path)
-    monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 1 << 10)
+    streamed_above(1 << 10)
 
     def phases(name: str) -> list[str]:
         plan = nr.plan(nr.open_image(path), "identity", scratch=tmp_path / name)

@@ -18,6 +18,8 @@ from napari_restore.errors import BadParameter, BudgetTooSmall, OutOfMemory
 from ._staged_model import ToyStaged
 from ._whole import model as local_model
 
+pytestmark = pytest.mark.measured
+
 MODEL = ToyStaged()
 KIB = 1 << 10
 

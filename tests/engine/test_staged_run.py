@@ -42,8 +42,9 @@ def restored(image: Any, scratch: Path, **options: Any) -> np.ndarray[Any, Any]:
     return np.asarray(nr.restore(image, MODEL, scratch=scratch, **options).array)
 
 
-@pytest.mark.parametrize("batch", [1, 4, 16])
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize(
+    ("tier", "batch"), [*((tier, 4) for tier in TIERS), (TIERS[0], 1), (TIERS[-1], 16)]
+)
 def test_streamed_equals_one_shot(image: Any, tmp_path: Path, tier: str, batch: int) -> None:
     got = restored(image, tmp_path, residuals=tier, tile_batch=batch)
     assert np.abs(got - one_shot(image)).max() <= TOLERANCE

@@ -257,6 +257,7 @@ def test_maps_take_the_bytes_that_were_planned(image: Any, tmp_path: Path) -> No
             path.unlink()
 
 
+@pytest.mark.measured
 def test_a_small_budget_keeps_some_maps_and_makes_others_again(image: Any, tmp_path: Path) -> None:
     options: dict[str, Any] = {"scratch": tmp_path, "tile": 128, "workers": 1}
     least = nr.plan(image, MODEL, residuals="recompute", **options).prediction.added_ram_bytes

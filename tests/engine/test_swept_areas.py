@@ -35,13 +35,18 @@ def no_halo_fits(monkeypatch: Any) -> None:
 def test_an_area_is_swept_with_what_is_around_it(
     tmp_path: Path, model: SweptModel, tier: str, request: Any
 ) -> None:
-    scene = np.random.default_rng(2).random((1100, 900, 3), np.float32)
-    options: dict[str, Any] = {"tile": 128, "workers": 1}
+    # Of cells of 128 pixels, whole tiles are counted.
+    tile = 128 if tier == "disk" else 64
+    scene = np.random.default_rng(2).random((1100 * tile // 128, 900 * tile // 128, 3), np.float32)
+    options: dict[str, Any] = {"tile": tile, "workers": 1}
     whole = np.asarray(nr.restore(scene, model, scratch=tmp_path, **options).array)
     # Elsewhere, where nothing is restored yet.
     options["scratch"] = tmp_path / "areas"
     request.getfixturevalue("no_halo_fits")
-    areas = (Region(384, 640, 512, 768), Region(1024, 128, 1100, 256))
+    areas = (
+        Region(3 * tile, 5 * tile, 4 * tile, 6 * tile),
+        Region(8 * tile, tile, scene.shape[0], 2 * tile),
+    )
     for area in areas:
         plan = nr.plan(scene, model, region=area, residuals=tier, **options)
         assert plan.staged is not None and plan.staged.known and not plan.sweeps_image
@@ -50,7 +55,7 @@ def test_an_area_is_swept_with_what_is_around_it(
         result = nr.start(plan).result()
         assert np.abs(np.asarray(result.array) - whole[area.slices]).max() <= TOLERANCE
         if tier == "disk":
-            steps, grid = Steps(model.steps()), Grid(plan.staged.box, 128, model.padded_to)
+            steps, grid = Steps(model.steps()), Grid(plan.staged.box, tile, model.padded_to)
             around = Surroundings(steps, grid, [area])
             counts = [around.tiles_of_step(number) for number in range(len(steps))]
             assert counts == sorted(counts, reverse=True) and counts[-1] == 1 < counts[0]
@@ -77,11 +82,11 @@ def test_what_is_restored_around_an_area_is_that_of_the_whole(
 
 
 def test_two_areas_far_apart_leave_out_what_is_between(tmp_path: Path, no_halo_fits: None) -> None:
-    scene = np.random.default_rng(3).random((700, 1300, 3), np.float32)
-    options: dict[str, Any] = {"tile": 128, "workers": 1}
+    scene = np.random.default_rng(3).random((350, 650, 3), np.float32)
+    options: dict[str, Any] = {"tile": 64, "workers": 1}
     whole = np.asarray(nr.restore(scene, MODEL, scratch=tmp_path, **options).array)
     options["scratch"] = tmp_path / "areas"
-    areas = [Region(0, 0, 128, 128), Region(512, 1024, 640, 1152)]
+    areas = [Region(0, 0, 64, 64), Region(256, 512, 320, 576)]
     result = nr.restore(scene, MODEL, region=areas, residuals="disk", **options)
     # Three sweeps before the last one; the grid has 66 tiles.
     assert 0 < result.record["measured"]["tiles_encoded"] < 3 * 66 / 2

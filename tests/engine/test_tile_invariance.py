@@ -14,6 +14,8 @@ import napari_restore as nr
 from napari_restore.engine import choose_device
 from napari_restore.engine.planning import TileInvariance, tile_invariance
 
+pytestmark = pytest.mark.measured
+
 SCENE = 0.65 + 0.25 * np.random.default_rng(0).random((701, 643, 3), np.float32)
 WAYS = (
     {"tile": 1024},

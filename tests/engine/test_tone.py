@@ -126,10 +126,13 @@ def toned(tmp_path_factory):
     return toned
 
 
-@pytest.fixture(params=["uint8", "uint16", "float32"])
-def result(request, run):
+TYPES = ("uint8", "uint16", "float32")
+
+
+@pytest.fixture(scope="module", params=TYPES)
+def result(request, run_once):
     """A finished run of dark channel prior, neutral."""
-    return run(nr.open_image(hazy(request.param), bands=RGB), pyramid=True)
+    return run_once(nr.open_image(hazy(request.param), bands=RGB), pyramid=True)
 
 
 def near(found, wanted, step=1):
@@ -308,7 +311,12 @@ def test_a_cell_of_a_large_image_is_the_same_at_every_level():
 # -- whole, parts, files --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [*EACH, ALL], ids=str)
+@pytest.mark.parametrize(
+    ("result", "options"),
+    [*(("uint8", each) for each in EACH), *((each, ALL) for each in TYPES)],
+    indirect=["result"],
+    ids=str,
+)
 def test_boxes_levels_and_the_file_agree_with_the_whole(result, options, tmp_path):
     image = result.image
     adjusted = result.with_adjustment(Adjustment(**options))

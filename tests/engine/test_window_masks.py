@@ -13,7 +13,6 @@ from napari_restore.engine import Region
 from napari_restore.engine.masks import GradientMask, open_mask
 from napari_restore.errors import BadMask, InputError
 from napari_restore.images import cache_entries, clear_cache, persistent_mask
-from napari_restore.images.masks import _files
 
 HEIGHT, WIDTH = 40, 60
 WHOLE = Region(0, 0, HEIGHT, WIDTH)
@@ -101,10 +100,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
-@pytest.mark.parametrize("dtype", ["uint8", "float64", "bool"])
-@pytest.mark.parametrize("full", [True, False])
-def test_kept_strengths_are_read_back_in_place(image, place, dtype, full):
+def check_kept_strengths(image, place, dtype, full):
     rng = np.random.default_rng(1)
     size = (HEIGHT // 4, WIDTH // 4) if place[0] == 4 else (HEIGHT, WIDTH)
     strengths = rng.random(size)
@@ -119,6 +115,18 @@ def test_kept_strengths_are_read_back_in_place(image, place, dtype, full):
     expected = np.zeros((HEIGHT, WIDTH))
     expected[inside] = strengths[rows[inside], columns[inside]]
     np.testing.assert_allclose(weight, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_kept_strengths_are_read_back_in_place(image, place):
+    check_kept_strengths(image, place, "float64", full=False)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float64", "bool"])
+@pytest.mark.parametrize("full", [True, False])
+def test_kept_strengths_of_every_type_are_read_back(tmp_path, dtype, full):
+    image = placed(tmp_path, TURNED)
+    check_kept_strengths(image, PLACES["turned"], dtype, full)
 
 
 def test_strengths_of_lazy_arrays_are_the_same(image):
@@ -239,7 +247,7 @@ def test_text_that_is_no_area_is_a_sentence(tmp_path, text):
         open_mask(text, placed(tmp_path, NORTH))
 
 
-def test_areas_with_many_corners_and_painted_ones_stay_while_a_command_needs_them():
+def test_areas_with_many_corners_and_painted_ones_stay_while_a_command_needs_them(masks_released):
     image = unplaced()
     angles = np.linspace(0, 6.2, 400)
     ring = [(30 + 20 * np.cos(a), 20 + 15 * np.sin(a)) for a in angles]
@@ -250,10 +258,7 @@ def test_areas_with_many_corners_and_painted_ones_stay_while_a_command_needs_the
     idle = api.mask_of_polygons(image, [[[(1, 1), (9, 1), (9, 9)]]])
     for path in paths:
         assert persistent_mask(str(path)) == str(path)
-    # As in another program, where nobody holds them open.
-    for entry in list(_files._held.values()):
-        entry.close()
-    _files._held.clear()
+    masks_released()
     clear_cache()
     assert not idle.exists() and all(path.is_file() for path in paths)
     assert sorted(entry.needed for entry in cache_entries()) == [True, True]

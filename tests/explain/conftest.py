@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def small_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def costs_are_known(known_costs: None) -> None:
+    """Nothing of a model is measured in these tests but where they are marked so."""
+
+
+@pytest.fixture(autouse=True)
+def small_trials(measured_on: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure what a new model costs, and whether tiles change it, on smaller images."""
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (64, 128))
-    monkeypatch.setattr("napari_restore.engine.planning._tile_invariance._SMALLER", (2, 4))
-    monkeypatch.setattr("napari_restore.engine.gradients._cost.SIDE", 64)
+    measured_on(64, 128, gradients=64)
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
+    """A function that saves the figure of an attribution and gives it as matplotlib has it."""
+    kind = pytest.importorskip("matplotlib.figure").Figure
+    from napari_restore.explain import draw
+
+    figures: list[Any] = []
+    save = kind.savefig
+
+    def keep(figure: Any, *arguments: Any, **options: Any) -> None:
+        figures.append(figure)
+        save(figure, *arguments, **options)
+
+    def drawn(found: Any) -> Any:
+        monkeypatch.setattr(kind, "savefig", keep)
+        draw(found, tmp_path / "drawn.png")
+        return figures[-1]
+
+    return drawn

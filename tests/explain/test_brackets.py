@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,9 @@ SIZE = (90, 101)
 
 
 @pytest.fixture(autouse=True)
-def small_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_trials(measured_on: Callable[..., None]) -> None:
     """What a tile costs is measured on small ones."""
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", (64, 128))
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (64, 128))
-    monkeypatch.setattr("napari_restore.engine.gradients._cost.SWEPT_SIDE", 64)
-    monkeypatch.setattr("napari_restore.engine.gradients._cost.SIDE", 64)
+    measured_on(64, 128, gradients=64)
 
 
 def bracket(size: tuple[int, int] = SIZE, reference: int = 1, hole: bool = False) -> Image:

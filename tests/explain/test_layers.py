@@ -96,18 +96,19 @@ def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pieces", [False, True])
 @pytest.mark.parametrize(
-    ("method", "arguments"),
+    ("method", "arguments", "layer", "stride", "pieces"),
     [
-        ("LayerIntegratedGradients", {"n_steps": 6}),
-        ("LayerActivation", {}),
-        ("LayerGradientXActivation", {}),
-        ("LayerConductance", {"n_steps": 5}),
-        ("InternalInfluence", {"n_steps": 5}),
+        ("LayerIntegratedGradients", {"n_steps": 6}, "coarse.0", 4, False),
+        ("LayerIntegratedGradients", {"n_steps": 6}, "stem", 1, True),
+        ("LayerActivation", {}, "coarse.0", 4, True),
+        ("LayerActivation", {}, "stem", 1, False),
+        ("LayerGradientXActivation", {}, "coarse.0", 4, True),
+        ("LayerConductance", {"n_steps": 5}, "coarse.0", 4, False),
+        ("LayerConductance", {"n_steps": 5}, "stem", 1, True),
+        ("InternalInfluence", {"n_steps": 5}, "stem", 1, True),
     ],
 )
-@pytest.mark.parametrize(("layer", "stride"), [("coarse.0", 4), ("stem", 1)])
 def test_it_is_captum_on_the_whole_image(
     monkeypatch: pytest.MonkeyPatch,
     method: str,

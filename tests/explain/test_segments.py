@@ -331,6 +331,7 @@ def test_a_layer_has_no_segments() -> None:
         ask(Small(), blocks(), layer="body.1", baseline=None)
 
 
+@pytest.mark.measured
 def test_superpixels_that_do_not_fit_are_refused() -> None:
     pytest.importorskip("skimage")
     with pytest.raises(BudgetTooSmall, match="Superpixels of"):

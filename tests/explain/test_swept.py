@@ -41,12 +41,9 @@ TINY = {"width": 4, "latent": 1}
 
 
 @pytest.fixture(autouse=True)
-def small_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_trials(measured_on: Callable[..., None]) -> None:
     """What a tile costs is measured on small ones."""
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", (16, 32))
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (16, 32))
-    monkeypatch.setattr("napari_restore.engine.gradients._cost.SWEPT_SIDE", 16)
-    monkeypatch.setattr("napari_restore.engine.gradients._cost.SIDE", 16)
+    measured_on(16, 32, gradients=16)
 
 
 def in_double(model: SweptModel) -> SweptModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,9 @@ SITES = [
 
 
 @pytest.fixture(autouse=True)
-def smaller_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def smaller_trials(measured_on: Callable[..., None]) -> None:
     """Measure what the networks cost on small tiles."""
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", (16, 32))
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (16, 32))
+    measured_on(16, 32)
 
 
 @pytest.fixture(scope="module")

@@ -382,13 +382,13 @@ def test_scripts_import_their_neighbours_and_not_those_of_others(tmp_path: Path)
 def test_scripts_run_while_other_threads_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, hides = f"{folder_with(tmp_path, 'a', 1.0)}:make", _script._hides
+    source, taken = f"{folder_with(tmp_path, 'a', 1.0)}:make", _script._taken
 
-    def imported_meanwhile(name: str, *arguments: Any) -> bool:
-        monkeypatch.setitem(sys.modules, f"{name}_meanwhile", ModuleType(name))
-        return hides(name, *arguments)
+    def imported_meanwhile(*arguments: Any) -> set[str]:
+        monkeypatch.setitem(sys.modules, "imported_meanwhile", ModuleType("imported_meanwhile"))
+        return taken(*arguments)
 
-    monkeypatch.setattr(_script, "_hides", imported_meanwhile)
+    monkeypatch.setattr(_script, "_taken", imported_meanwhile)
     assert torch.equal(load(source, card={"halo": 0}, trust=True)(X), X + 1)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from points import patience
-from shared_window import shared_window  # noqa: F401
+from shared_window import SharedWindow, shared_window  # noqa: F401
 
 import napari_restore as nr
 from napari_restore import Region
@@ -63,6 +63,11 @@ def qtbot(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in ("waitUntil", "waitSignal", "waitExposed", "waitActive"):
         monkeypatch.setattr(qtbot, name, patient(getattr(qtbot, name)))
     return qtbot
+
+
+@pytest.fixture(autouse=True)
+def costs_are_known(known_costs: None) -> None:
+    """What a model costs is not the point of these tests."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -137,8 +142,13 @@ def no_surprises() -> Iterator[None]:
 
 
 @pytest.fixture
-def make_napari_viewer(make_napari_viewer: Any, windows_go: list[Any]) -> Callable[..., Any]:
-    """napari's fixture of this name, whose windows go entirely."""
+def make_napari_viewer(
+    make_napari_viewer: Any,
+    windows_go: list[Any],
+    shared_window: SharedWindow,  # noqa: F811
+) -> Callable[..., Any]:
+    """napari's fixture of this name, whose windows go entirely; the shared window goes before."""
+    shared_window.close()
 
     def make(*arguments: Any, **options: Any) -> Any:
         viewer = make_napari_viewer(*arguments, **options)
@@ -214,6 +224,37 @@ def viewer(request: pytest.FixtureRequest) -> Iterator[Any]:
     shared.set_back()
     if request.session.testsfailed > failed:
         shared.close()
+
+
+@pytest.fixture
+def save_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | None], list[str]]:
+    """A function that answers dialogs of files to write: gives the titles of those it answers."""
+    from qtpy.QtWidgets import QFileDialog
+
+    def save_as(path: Path | None) -> list[str]:
+        titles: list[str] = []
+
+        def answer(dialog: QFileDialog) -> bool:
+            titles.append(dialog.windowTitle())
+            return path is not None
+
+        monkeypatch.setattr(QFileDialog, "exec", answer)
+        monkeypatch.setattr(QFileDialog, "selectedFiles", lambda dialog: [str(path)])
+        return titles
+
+    return save_as
+
+
+@pytest.fixture
+def draft_seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that sets what may take how long in a live result: `true`, `draft`, `screen`."""
+    from napari_restore.plugin.runs import _draft
+
+    def draft_seconds(**most: float) -> None:
+        for what, seconds in most.items():
+            monkeypatch.setattr(_draft, f"{what.upper()}_SECONDS", seconds)
+
+    return draft_seconds
 
 
 @pytest.fixture

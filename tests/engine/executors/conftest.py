@@ -13,6 +13,12 @@ from rasterio.transform import from_origin
 import napari_restore as nr
 from napari_restore.engine import Cluster
 
+CHUNKED = (
+    *("planning._layout", "ledger._store", "ledger._store_files"),
+    *("executors._ranges", "executors._dask", "executors._range_run"),
+)
+"""Modules of the engine that know how large a chunk of a result is."""
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
@@ -35,11 +41,11 @@ def cluster() -> Iterator[Cluster]:
 def make_scene(tmp_path: Path) -> Callable[..., Path]:
     """Writes a GeoTIFF of noise with nodata."""
 
-    def make(height: int, width: int) -> Path:
+    def make(height: int, width: int, shrunk: int = 1) -> Path:
         path = tmp_path / "scene.tif"
         pixels = np.random.default_rng(0).integers(1, 200, (3, height, width), np.uint8)
-        pixels[:, :300, :500] = 0
-        pixels[:, 900:1000, 700:1300] = 0
+        pixels[:, : 300 // shrunk, : 500 // shrunk] = 0
+        pixels[:, 900 // shrunk : 1000 // shrunk, 700 // shrunk : 1300 // shrunk] = 0
         with rasterio.open(
             path,
             "w",
@@ -50,7 +56,7 @@ def make_scene(tmp_path: Path) -> Callable[..., Path]:
             dtype="uint8",
             nodata=0,
             crs="EPSG:32633",
-            transform=from_origin(500000, 5000000, 1, 1),
+            transform=from_origin(500000, 5000000, shrunk, shrunk),
             tiled=True,
             photometric="RGB",
         ) as file:
@@ -61,6 +67,8 @@ def make_scene(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def scene(make_scene: Callable[..., Path]) -> Path:
-    """1400 × 1700 pixels with nodata; sides are no multiple of a chunk."""
-    return make_scene(1400, 1700)
+def scene(make_scene: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """350 × 425 pixels of 4 m with nodata; sides are no multiple of a chunk, here of 128 pixels."""
+    for module in CHUNKED:
+        monkeypatch.setattr(f"napari_restore.engine.{module}.CHUNK", 128)
+    return make_scene(1400 // 4, 1700 // 4, shrunk=4)

@@ -18,9 +18,9 @@ pytest.importorskip("distributed")
 def test_workers_read_an_image_on_a_server(scene: Path, tmp_path: Path, cluster: Cluster) -> None:
     (tmp_path / "web").mkdir()
     shutil.copy(scene, tmp_path / "web" / "there.tif")
-    whole = Region(0, 0, 1400, 1700)
+    whole = Region(0, 0, 350, 425)
     with RangeServer(tmp_path / "web") as server:
-        options = {"shared": True, "tile": 512, "workers": 1, "memory": "1GiB"}
+        options = {"shared": True, "tile": 128, "workers": 1, "memory": "1GiB"}
         image = nr.open_image(f"{server.address}/there.tif?token=secret")
         plan = nr.plan(image, "dcp", scratch=tmp_path / "a", **options)
         result = nr.start(plan, cluster=cluster).result()

@@ -6,6 +6,7 @@ import errno
 import re
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ AREA = "POLYGON ((500100 4999900, 500900 4999900, 500900 4998800, 500100 4998800
 
 
 def planned(scene: Path, scratch: Path, model: Any = "dcp", **options: Any) -> Any:
-    whole = {"shared": True, "tile": 512, "workers": 1, "memory": "1GiB", **options}
+    whole = {"shared": True, "tile": 128, "workers": 1, "memory": "1GiB", **options}
     return nr.plan(nr.open_image(scene), nr.load_model(model), scratch=scratch, **whole)
 
 
@@ -63,7 +64,7 @@ def test_outputs_equal_those_of_one_machine(
         image, net = nr.open_image(scene), nr.load_model(model)
         scratch = None if suffix == ".zarr" else tmp_path / name
         plan = nr.plan(
-            image, net, shared=where is not None, tile=512, output=output, scratch=scratch
+            image, net, shared=where is not None, tile=128, output=output, scratch=scratch
         )
         job = nr.start(plan) if where is None else nr.start(plan, cluster=where)
         job.result().save(output)
@@ -80,7 +81,7 @@ def test_workers_count_the_statistics_of_the_image(
     exclude: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("napari_restore.engine.statistics._context_blocks.BLOCK_SIDE", 512)
+    monkeypatch.setattr("napari_restore.engine.statistics._context_blocks.BLOCK_SIDE", 128)
     plan = planned(scene, tmp_path, exclude=exclude)
     counted: list[Region] = []
     part = ContextBlocks.part
@@ -249,9 +250,13 @@ def test_parts_of_a_lost_client_are_taken_over(
 
 
 def test_levels_are_made_by_whoever_ends_the_run(
-    scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    make_scene: Callable[..., Path],
+    tmp_path: Path,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plan = planned(scene, tmp_path / "a", pyramid=True)
+    scene = make_scene(1000, 1100)
+    plan = planned(scene, tmp_path / "a", pyramid=True, tile=512)
     with monkeypatch.context() as patch:
         state = "napari_restore.engine.running._state.RunState"
         patch.setattr(
@@ -262,16 +267,17 @@ def test_levels_are_made_by_whoever_ends_the_run(
         with pytest.raises(ResourceError, match="killed"):
             nr.start(plan, cluster=cluster).result()
     result = nr.start(plan).result()
-    alone = nr.start(planned(scene, tmp_path / "b", pyramid=True)).result()
+    alone = nr.start(planned(scene, tmp_path / "b", pyramid=True, tile=512)).result()
+    assert alone.store.level_count > 1
     for number in range(alone.store.level_count):
         expected, found = (store.array(str(number))[:] for store in (alone.store, result.store))
         np.testing.assert_array_equal(expected, found)
 
 
 def test_a_tile_has_its_levels_when_it_is_reported(
-    scene: Path, tmp_path: Path, cluster: Cluster
+    make_scene: Callable[..., Path], tmp_path: Path, cluster: Cluster
 ) -> None:
-    plan, levelled = planned(scene, tmp_path, pyramid=True), []
+    plan, levelled = planned(make_scene(1100, 1100), tmp_path, pyramid=True, tile=512), []
 
     def note(event: Any) -> None:
         if isinstance(event, TileDone):
@@ -280,7 +286,7 @@ def test_a_tile_has_its_levels_when_it_is_reported(
 
     run = Run(plan, note, executor=DaskExecutor(cluster_task(plan), cluster))
     run.run()
-    assert len(levelled) == 12
+    assert len(levelled) == 9
     assert all(levelled)
 
 
@@ -292,10 +298,10 @@ def test_tiles_in_view_come_first(scene: Path, tmp_path: Path, cluster: Cluster)
             found.append(event.region)
 
     run = Run(plan, note, executor=DaskExecutor(cluster_task(plan), cluster))
-    run.executor.prioritise(Region(600, 1100, 700, 1600))
+    run.executor.prioritise(Region(150, 275, 175, 400))
     run.run()
     # Four are handed out at once; two workers may end in either order.
-    assert {(512, 1024), (512, 1536)} <= {(tile.y0, tile.x0) for tile in found[:4]}
+    assert {(128, 256), (128, 384)} <= {(tile.y0, tile.x0) for tile in found[:4]}
 
 
 def test_dask_work_of_this_process_stays_here(cluster: Cluster) -> None:
@@ -311,8 +317,10 @@ def test_the_client_of_the_caller_stays_open(scene: Path, tmp_path: Path, cluste
         assert client.status == "running"
 
 
-def test_a_connection_tells_when_the_scheduler_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", 1.0)
+def test_a_connection_tells_when_the_scheduler_is_gone(
+    scheduler_patience: Callable[[float], None],
+) -> None:
+    scheduler_patience(1.0)
     own = distributed.LocalCluster(
         n_workers=1, processes=False, dashboard_address=":0", protocol="tcp"
     )
@@ -344,16 +352,18 @@ def test_addresses_that_are_none(address: str, message: str) -> None:
         nr.connect(address)
 
 
-def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", 0.2)
+def test_no_scheduler(scheduler_patience: Callable[[float], None]) -> None:
+    scheduler_patience(0.2)
     with pytest.raises(BadParameter, match=r"There is no scheduler at tcp://127\.0\.0\.1:9"):
         nr.connect("tcp://127.0.0.1:9")
 
 
 def test_a_plan_whose_tiles_share_chunks_is_refused(
-    scene: Path, tmp_path: Path, cluster: Cluster
+    make_scene: Callable[..., Path], tmp_path: Path, cluster: Cluster
 ) -> None:
-    plan = nr.plan(nr.open_image(scene), nr.load_model("dcp"), scratch=tmp_path, tile=384)
+    plan = nr.plan(
+        nr.open_image(make_scene(500, 600)), nr.load_model("dcp"), scratch=tmp_path, tile=384
+    )
     with pytest.raises(BadParameter, match="share chunks"):
         nr.start(plan, cluster=cluster)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from napari_restore.models import identity_of
 
 BOXES = [Region(40, 60, 56, 84), Region(900, 900, 916, 916), Region(80, 30, 88, 60)]
 """The second is outside of the image."""
-MODELS = ["dcp", "atmosphere"]
+MODELS = ["dcp", "hot"]
 OPTIONS: dict[str, Any] = {"device": "cpu", "steps": 2, "memory": "1GiB"}
 
 
@@ -51,27 +52,19 @@ def told(table: Any) -> str:
 
 
 @pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def computed(before_a_row: Callable[[Callable[[Any], object]], None]) -> list[Any]:
     """Boxes of the rows that are computed."""
-    from napari_restore.api import _attribution, _tables
-
     boxes: list[Any] = []
-    attribute = _attribution.attribute
-
-    def counting(image: Any, model: Any, box: Any, **options: Any) -> Any:
-        boxes.append(box)
-        return attribute(image, model, box, **options)
-
-    monkeypatch.setattr(_attribution, "attribute", counting)
-    monkeypatch.setattr(_tables, "attribute", counting)
+    before_a_row(boxes.append)
     return boxes
 
 
 def test_a_table_equals_that_of_one_machine(picture: Path, cluster: Cluster) -> None:
     events: list[Any] = []
-    alone = nr.attribute_table(picture, MODELS, BOXES, **OPTIONS)
+    models = ["dcp", "atmosphere"]
+    alone = nr.attribute_table(picture, models, BOXES, **OPTIONS)
     spread = nr.attribute_table(
-        picture, MODELS, BOXES, cluster=cluster, emit=events.append, **OPTIONS
+        picture, models, BOXES, cluster=cluster, emit=events.append, **OPTIONS
     )
     assert told(alone) == told(spread)
     assert [row["error"] is None for row in spread.rows] == [True] * 2 + [False] * 2 + [True] * 2
@@ -97,21 +90,16 @@ def test_an_image_that_cannot_be_read_fails_alone(
 
 
 def test_rows_are_computed_with_the_threads_of_the_client(
-    picture: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    picture: Path,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    before_a_row: Callable[[Callable[[Any], object]], None],
 ) -> None:
     """Sums are divided among them."""
-    from napari_restore.api import _attribution
-
     own = Threads.of_process()
     client = replace(own, cores=own.cores + 1, torch=own.torch + 1)
     found: list[Threads] = []
-    attribute = _attribution.attribute
-
-    def seeing(*words: Any, **options: Any) -> Any:
-        found.append(type(own)(cores(), torch.get_num_threads()))
-        return attribute(*words, **options)
-
-    monkeypatch.setattr(_attribution, "attribute", seeing)
+    before_a_row(lambda box: found.append(type(own)(cores(), torch.get_num_threads())))
     monkeypatch.setattr(Threads, "of_process", lambda: client)
     nr.attribute_table(picture, ["dcp"], BOXES[:1], cluster=cluster, **OPTIONS)
     assert found == [client]
@@ -182,19 +170,19 @@ def test_a_row_at_which_several_workers_are_lost(
 
 
 def test_a_row_waits_for_the_worker_of_a_lost_client(
-    picture: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    picture: Path,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    before_a_row: Callable[[Callable[[Any], object]], None],
 ) -> None:
-    from napari_restore.api import _attribution
+    busy = [1, 2]
 
-    attribute, busy = _attribution.attribute, [1, 2]
-
-    def taken(*words: Any, **options: Any) -> Any:
+    def taken(box: Any) -> None:
         if busy:
             busy.pop()
             raise StoreBusy("The same attribution is already running.", "")
-        return attribute(*words, **options)
 
-    monkeypatch.setattr(_attribution, "attribute", taken)
+    before_a_row(taken)
     monkeypatch.setattr(cluster_worker, "BUSY", 0.01)
     table = nr.attribute_table(picture, ["dcp"], BOXES[:1], cluster=cluster, **OPTIONS)
     assert not busy and not table.failures

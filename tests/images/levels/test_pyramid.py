@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from points import patience
 
 from napari_restore.errors import Cancelled
 from napari_restore.images import Level, Source, cache_dir, cache_entries, chunk_grid, halve
-from napari_restore.images.levels import PyramidSource, _making, _reduce
+from napari_restore.images.levels import PyramidSource
 
 
 class Tiles(Source):
@@ -37,11 +38,11 @@ class Tiles(Source):
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_levels: Callable[..., None]
+) -> None:
     monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(tmp_path))
-    monkeypatch.setattr(_making, "BLOCK_SIDE", 512)
-    monkeypatch.setattr(_making, "CHUNK", 128)
-    monkeypatch.setattr(_reduce, "SMALLEST", 100)
+    small_levels(smallest=100, chunk=128, block=512)
 
 
 @pytest.fixture

@@ -292,9 +292,9 @@ def test_closed_files_may_be_replaced_and_read_again(make_tiff: MakeTiff, noise:
 
 
 def test_untiled_big_files_are_streamed_before_they_are_read(
-    make_tiff: MakeTiff, monkeypatch: pytest.MonkeyPatch, noise: Noise
+    make_tiff: MakeTiff, noise: Noise, streamed_above: Callable[[int], None]
 ) -> None:
-    monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 100_000)
+    streamed_above(100_000)
     pixels = noise(700, 300, 3, np.uint8)
     image = open_image(make_tiff(pixels, compress="deflate", tiled=False))
     assert not image.source.random_access

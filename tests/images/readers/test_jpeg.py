@@ -59,10 +59,14 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("streamed", [False, True])
 def test_pixels_are_those_of_libjpeg_turbo(
-    tmp_path: Path, kind: str, streamed: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    kind: str,
+    streamed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    streamed_above: Callable[[int], None],
 ) -> None:
     if streamed:
-        monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 5000)
+        streamed_above(5000)
         monkeypatch.setattr(_jpeg, "READ_BYTES", 700)
     mode, options = KINDS[kind]
     path = tmp_path / "photo.jpg"

@@ -1,13 +1,13 @@
 """Some bands of an image as an image of their own."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_restore.errors import BadParameter
-from napari_restore.images import Image, _reader, open_image
-from napari_restore.images.readers import _gdal
+from napari_restore.images import Image, open_image
 
 
 @pytest.fixture
@@ -38,11 +38,10 @@ def holed(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_pixels_and_validity_are_those_of_the_file(
-    holed: Path, streamed: bool, monkeypatch: pytest.MonkeyPatch
+    holed: Path, streamed: bool, streamed_above: Callable[[int], None]
 ) -> None:
     if streamed:
-        monkeypatch.setattr(_reader, "STREAMED_BYTES", 1000)
-        monkeypatch.setattr(_gdal, "STREAMED_BYTES", 1000)
+        streamed_above(1000)
     image = open_image(holed)
     assert image.reader.random_access != streamed
     part = image.with_bands((3, 0))

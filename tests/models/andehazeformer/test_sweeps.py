@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -221,12 +221,11 @@ def test_halos_are_enough_and_needed() -> None:
 
 @pytest.mark.slow
 def test_the_engine_restores_what_the_network_gives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, measured_on: Callable[..., None]
 ) -> None:
     """With nodata: a region by sweeps, then all of the image as a local model."""
     # What a tile costs is measured on small ones.
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", (48, 64))
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (48, 64))
+    measured_on(48, 64)
     model = network().float()
     image = pictures(1, 150, 190).float()[0].permute(1, 2, 0).numpy()
     valid = hole(150, 190)

@@ -161,10 +161,9 @@ def settled(model: Hint, x: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.slow
-def test_the_engine_restores_what_the_network_gives(monkeypatch):
+def test_the_engine_restores_what_the_network_gives(measured_on):
     # What a tile costs is measured on small ones.
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", (16, 32))
-    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (16, 32))
+    measured_on(16, 32)
     model = network({"cache_rounding": "none"}).float()
     x = picture(10, 100, 140).float()
     pixels = x[0].permute(1, 2, 0).numpy()

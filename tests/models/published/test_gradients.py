@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,9 @@ Pixels = npt.NDArray[np.float32]
 
 
 @pytest.fixture(autouse=True)
-def small_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_trials(measured_on: Callable[..., None]) -> None:
     """What a tile costs is measured on small ones."""
-    for name in ("SIDE", "SWEPT_SIDE"):
-        monkeypatch.setattr(f"napari_restore.engine.gradients._cost.{name}", 32)
+    measured_on(gradients=32)
 
 
 def loaded(name: str, folder: Path) -> WrappedModel:

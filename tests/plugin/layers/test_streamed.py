@@ -93,12 +93,13 @@ def test_a_file_shows_while_it_is_decoded(
     qtbot: Any,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
+    streamed_above: Callable[[int], None],
 ):
     if name.endswith(".dng"):
         pytest.importorskip("rawpy")
     path = tmp_path / name
     write(path)
-    monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 1 << 20)
+    streamed_above(1 << 20)
     reader = type(nr.open_image(path).reader)
     rows, rest, waited = reader.read_rows, threading.Event(), []
 
@@ -120,13 +121,13 @@ def test_a_file_shows_while_it_is_decoded(
 
 @pytest.mark.slow
 def test_the_values_of_a_16_bit_file_decide_its_contrast_as_it_is_decoded(
-    tmp_path: Path, seen: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, seen: Any, qtbot: Any, streamed_above: Callable[[int], None]
 ):
     import tifffile
 
     path = tmp_path / "12 bits.tif"
     tifffile.imwrite(path, quarters(np.uint16) >> 4, photometric="rgb", rowsperstrip=16)
-    monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 1 << 20)
+    streamed_above(1 << 20)
     seen.viewer.open(path, plugin="napari-restore")
     (layer,) = seen.viewer.layers
     qtbot.waitUntil(lambda: layer.contrast_limits[1] < 4096)
@@ -139,10 +140,11 @@ def test_a_file_that_fails_midway_is_reported_once(
     seen: Any,
     qtbot: Any,
     monkeypatch: pytest.MonkeyPatch,
+    streamed_above: Callable[[int], None],
 ):
     path = tmp_path / "a.png"
     write(path)
-    monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 1 << 20)
+    streamed_above(1 << 20)
     reader = type(nr.open_image(path).reader)
     rows = reader.read_rows
 
@@ -166,13 +168,17 @@ def test_a_file_that_fails_midway_is_reported_once(
 
 
 def test_a_file_decoded_before_its_layer_exists_is_shown_as_well(
-    tmp_path: Path, seen: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    seen: Any,
+    qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    streamed_above: Callable[[int], None],
 ):
     import tifffile
 
     path = tmp_path / "12 bits.tif"
     tifffile.imwrite(path, quarters(np.uint16) >> 4, photometric="rgb", rowsperstrip=16)
-    monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 1 << 20)
+    streamed_above(1 << 20)
     growths: list[Growth] = []
     start = Growth.start
     monkeypatch.setattr(Growth, "start", lambda self: (growths.append(self), start(self)))

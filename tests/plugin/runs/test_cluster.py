@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +108,9 @@ def test_tiles_on_the_screen_come_first(
 
 
 def test_a_cluster_that_is_not_there(
-    panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    panel: Any, qtbot: Any, scheduler_patience: Callable[[float], None]
 ) -> None:
-    monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", 0.2)
+    scheduler_patience(0.2)
     shown = panel.advanced.cluster
     shown.button.click()
     shown.name.setText("tcp://127.0.0.1:9")
@@ -181,8 +181,9 @@ def test_a_run_whose_scheduler_is_lost_goes_on_without_it(
     qtbot: Any,
     finished_run: Any,
     monkeypatch: pytest.MonkeyPatch,
+    scheduler_patience: Callable[[float], None],
 ) -> None:
-    monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", 1.0)
+    scheduler_patience(1.0)
     connect(panel, qtbot, scheduler.scheduler_address)
     gone = threading.Event()
     restore = RangeRun.restore

@@ -289,7 +289,7 @@ def _unbroken(ring: Ring) -> Ring:
     turn, unbroken = 0.0, ring[:1]
     for (before, _), (x, y) in itertools.pairwise(ring):
         step = abs(x - before)
-        if 359 < step < 360 - LEAST:
+        if 359 <= step < 360 - LEAST:
             raise BadMask(
                 f"A line of the mask runs from {before:g} to {x:g} degrees: round the globe, or "
                 "across the antimeridian?",

@@ -1,0 +1,121 @@
+"""Layouts: what fits a budget, to the byte, and how long a tile may take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import napari_restore as nr
+from napari_restore.engine.planning import _layout, _measurements
+from napari_restore.engine.planning._costs import Cost
+from napari_restore.errors import BudgetTooSmall
+
+from ._swept_model import ToySwept
+
+MIB = 1 << 20
+NETWORK = nr.load_model("haze-unet", weights="random:0")
+SWEPT = ToySwept()
+
+
+@pytest.fixture
+def cost(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets what a tile of any model takes on any machine: bytes and seconds per pixel."""
+
+    def cost(byte: float = 48.0, seconds: float = 150e-9) -> None:
+        known = Cost(0.0, byte, seconds, seconds)
+        monkeypatch.setattr(_layout, "calibrate", lambda *_, **__: known)
+
+    # Beside what earlier runs of other tests have taught.
+    monkeypatch.setattr(_measurements, "FOLDER", "measured-here")
+    monkeypatch.setattr(_layout, "cores", lambda: 2)
+    cost()
+    return cost
+
+
+def planned(size: tuple[int, int], model: Any = NETWORK, **options: Any) -> Any:
+    image = nr.open_image(np.broadcast_to(np.uint8(9), (*size, 3)), bands="red=1,green=2,blue=3")
+    return nr.plan(image, model, device="cpu", **options)
+
+
+def needed(size: tuple[int, int], model: Any, memory: int, **options: Any) -> int | None:
+    try:
+        return planned(size, model, memory=memory, **options).prediction.added_ram_bytes
+    except BudgetTooSmall:
+        return None
+
+
+@pytest.mark.parametrize("model", ["identity", NETWORK], ids=["identity", "network"])
+def test_the_least_budget_is_used_to_its_last_byte(model: Any, cost: Any, tmp_path: Path) -> None:
+    size, options = (900, 1100), {"tile": 128, "workers": 1, "scratch": tmp_path}
+    too_small, enough = 1, 1 << 30
+    while enough - too_small > 1:
+        middle = (too_small + enough) // 2
+        if needed(size, model, middle, **options) is None:
+            too_small = middle
+        else:
+            enough = middle
+    assert needed(size, model, enough, **options) == enough
+    assert needed(size, model, enough - 1, **options) is None
+
+
+@settings(derandomize=True, max_examples=15, suppress_health_check=list(HealthCheck))
+@given(
+    st.tuples(st.integers(1, 2500), st.integers(1, 2500)),
+    st.sampled_from(["identity", "dcp", NETWORK]),
+    st.integers(1, 400),
+    st.sampled_from([None, 128, 512]),
+    st.booleans(),
+)
+def test_no_plan_needs_more_than_its_budget(
+    cost: Any, size: tuple[int, int], model: Any, mebibytes: int, tile: int | None, pyramid: bool
+) -> None:
+    needs = needed(size, model, mebibytes * MIB, tile=tile, pyramid=pyramid)
+    assert needs is None or 0 < needs <= mebibytes * MIB
+    # What fits once fits with more memory.
+    if needs is not None:
+        assert needed(size, model, 2 * mebibytes * MIB, tile=tile, pyramid=pyramid) is not None
+
+
+@settings(derandomize=True, max_examples=20, suppress_health_check=list(HealthCheck))
+@given(
+    st.tuples(st.integers(1, 900), st.integers(1, 900)),
+    st.integers(1, 200),
+    st.sampled_from(["auto", "ram", "disk", "recompute"]),
+)
+def test_no_plan_of_sweeps_needs_more_than_its_budget(
+    size: tuple[int, int], mebibytes: int, residuals: str
+) -> None:
+    needs = needed(size, SWEPT, mebibytes * MIB, residuals=residuals)
+    assert needs is None or 0 < needs <= mebibytes * MIB
+
+
+def test_no_histograms_are_paid_for_a_model_without_statistics(cost: Any) -> None:
+    cost(byte=0.0)
+    histograms = 3 * 65536 * 24
+    small = {"tile": 128, "workers": 1}
+    assert planned((64, 64), "identity", **small).prediction.added_ram_bytes < histograms
+    assert planned((64, 64), "dcp", **small).prediction.added_ram_bytes > histograms
+
+
+def test_a_watched_tile_is_soon_done_halo_and_all(cost: Any) -> None:
+    """1024 and twice the halo of 48 take 0.43 s; with it once, or without, less than 0.4 s."""
+    seconds, read = 320e-9, 3 / 150e6
+    cost(seconds=seconds)
+    tile = planned((1024, 8192), pyramid=True, memory=8 << 30).layout.tile
+    assert (seconds + read) * (1024 + 48) ** 2 < 0.4 < (seconds + read) * (1024 + 96) ** 2
+    assert 512 < tile < 1024
+
+
+@pytest.mark.parametrize(("residuals", "twice"), [("ram", 0), ("disk", 0), ("recompute", 6)])
+def test_tiles_without_a_place_are_encoded_twice(
+    residuals: str, twice: int, tmp_path: Path
+) -> None:
+    plan = planned((205, 331), SWEPT, tile=128, residuals=residuals, workers=1, scratch=tmp_path)
+    assert plan.staged.maps
+    described = plan.staged.describe()
+    assert described["tiles_encoded_twice"] == twice * len(plan.staged.maps)
