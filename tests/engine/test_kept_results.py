@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from points import patience
 
 from napari_restore import Region, api
 from napari_restore.engine import kept_results
@@ -88,13 +89,13 @@ def test_a_store_can_be_removed_while_the_cache_is_searched(
     def read_slowly(path: Path) -> Any:
         if path.name.startswith("result-"):
             reading.set()
-            go_on.wait()
+            go_on.wait(patience())
         return read(path)
 
     monkeypatch.setattr(_kept_results, "read_json", read_slowly)
     with ThreadPoolExecutor(2) as pool:
         searched = pool.submit(api.kept_results, sample)
-        reading.wait()
+        reading.wait(patience())
         removed = pool.submit(api.forget_result, store, name)
         # It waits for the search; an error would come at once.
         wait([removed], timeout=0.2)

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from points import patience
 from torch import nn
 
 import napari_restore as nr
@@ -105,7 +106,7 @@ def test_float32_on_a_gpu_is_not_tf32():
     def other() -> None:
         with computing(Device("cuda", ""), "float32"):
             entered.set()
-            leave.wait(60)
+            leave.wait(patience())
 
     try:
         with computing(Device("cpu", ""), "float32"):
@@ -114,7 +115,7 @@ def test_float32_on_a_gpu_is_not_tf32():
             assert not conv.allow_tf32
             thread = threading.Thread(target=other)
             thread.start()
-            assert entered.wait(60)
+            assert entered.wait(patience())
         # The other thread still computes.
         assert not conv.allow_tf32
         leave.set()

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from points import patience
 from shared_window import SharedWindow, shared_window  # noqa: F401
 
 import napari_restore as nr
@@ -24,8 +25,6 @@ with contextlib.suppress(ImportError):
     import IPython  # noqa: F401
 
 HERE = Path(__file__).resolve().parent
-LIMIT_MS = 300_000
-"""Milliseconds after which what a test waits for is taken to be lost, however busy the machine."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -55,9 +54,14 @@ def pytest_runtest_protocol(
 @pytest.fixture
 def qtbot(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """pytest-qt's, which waits for as long as a busy machine may need."""
+
+    def patient(wait: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given, **options: wait(
+            *given, **{"timeout": int(1000 * patience()), **options}
+        )
+
     for name in ("waitUntil", "waitSignal", "waitExposed", "waitActive"):
-        patient = functools.partial(getattr(qtbot, name), timeout=LIMIT_MS)
-        monkeypatch.setattr(qtbot, name, patient)
+        monkeypatch.setattr(qtbot, name, patient(getattr(qtbot, name)))
     return qtbot
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,7 @@ def test_a_row_waits_for_the_worker_of_a_lost_client(
     assert not busy and not table.failures
 
 
-def test_a_cancel_leaves_all_workers_free(cluster: Cluster) -> None:
+def test_a_cancel_leaves_all_workers_free(cluster: Cluster, points: Any) -> None:
     stop, begun = threading.Event(), threading.Event()
 
     def tell(event: Any) -> None:
@@ -196,10 +197,14 @@ def test_a_cancel_leaves_all_workers_free(cluster: Cluster) -> None:
 
     remote = Remote(lambda task: None, waits_for_stop)
     run = ItemRun(cluster, remote, {"threads": Threads.of_process()}, "Waiting", tell, stop)
-    timer = threading.Timer(0.3, stop.set)
-    timer.start()
-    with pytest.raises(Cancelled):
-        list(run.results([(0, None), (1, None), (2, None)], 3))
+    points.hold("item begins")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(list, run.results([(0, None), (1, None), (2, None)], 3))
+        points.wait("item begins")
+        stop.set()
+        points.go("item begins")
+        with pytest.raises(Cancelled):
+            asked.result()
     assert begun.is_set()
     assert not any(cluster.client.processing().values())
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from points import patience
 
 from napari_restore.errors import Cancelled
 from napari_restore.images import Level, Source, cache_dir, cache_entries, chunk_grid, halve
@@ -165,7 +166,7 @@ def test_a_block_of_many_chunks_stops_between_two(scene: np.ndarray) -> None:
         def read_chunk(self, level: int, row: int, column: int) -> np.ndarray:
             begun.set()
             # However fast the processor is, most chunks are still to be read.
-            asked.wait()
+            asked.wait(patience())
             return super().read_chunk(level, row, column)
 
     base = Waiting(scene[:512, :512], 2)

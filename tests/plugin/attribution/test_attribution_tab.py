@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from points import patience
 from qtpy.QtWidgets import QScrollArea
 
 from napari_restore import Region, api
@@ -313,7 +314,7 @@ def test_one_attribution_is_on_the_canvas(
 
     def until_cancelled(*_: Any, watch: Any, stop: Any, **__: Any) -> None:
         watch(PartialAttribution(BOX, np.zeros((48, 64), np.float32), 1, 9))
-        assert stop.wait(30)
+        assert stop.wait(patience())
         raise Cancelled("Cancelled.", "Run it again.")
 
     monkeypatch.setattr(AttributionLayers, "partial", partial)
