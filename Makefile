@@ -27,7 +27,7 @@ demo: $(READY)  ## restore the sample in the window; result, record and screensh
 	scripts/with-display $(BIN)/python scripts/demo.py
 
 near: $(READY)  ## the quick tests that are nearest to what differs from main
-	$(BIN)/python scripts/near.py | xargs -r $(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python scripts/near.py | xargs -r $(BIN)/python -m pytest -m "not slow and not nightly"
 
 test: $(READY)  ## all quick tests
 	$(BIN)/python -m pytest -m "not slow and not static and not nightly" $(SHARED)
