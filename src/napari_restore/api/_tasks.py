@@ -96,7 +96,7 @@ def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
 
         raise InputError(
             "It was restored as a part of a mosaic; files that join are one image now.",
-            "Restore the files together: restore a.tif b.tif -o joined.tif.",
+            "Restore the files together, as one image.",
         )
     image = Image.from_spec(task["image"])
     # Imports torch: a missing file is reported without it.
