@@ -88,7 +88,7 @@ def cache_limit_restored() -> Iterator[None]:
 
     before = chunk_cache.limit
     yield
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while chunk_cache.limit != before and time.monotonic() < until:
         time.sleep(0.05)
     assert chunk_cache.limit == before

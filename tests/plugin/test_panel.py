@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtGui import QPalette
+from qtpy.QtWidgets import QApplication
 from superqt import QCollapsible
 
 from napari_restore import Region
@@ -358,10 +359,13 @@ def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, q
     window.show()
     for part in panel.findChildren(QCollapsible):
         part.expand(animate=False)
-    qtbot.wait(1)
     button = panel.bar.button
-    assert button.mapTo(window, button.rect().bottomLeft()).y() < 500
-    assert button.visibleRegion().boundingRect() == button.rect()
+
+    def is_in_sight() -> bool:
+        is_whole = button.visibleRegion().boundingRect() == button.rect()
+        return is_whole and button.mapTo(window, button.rect().bottomLeft()).y() < 500
+
+    qtbot.waitUntil(is_in_sight)
     panel.tabs.choose("Attribution")
     assert not panel.bar.isVisible()
     panel.tabs.choose("Restore")
@@ -376,7 +380,7 @@ def test_headings_and_tabs_are_drawn_in_the_theme(panel: Any, qtbot: Any):
     assert not panel.tabs.drawBase()
     for theme in ("dark", "light", "dark"):
         panel.viewer.theme = theme
-        qtbot.wait(1)
+        QApplication.processEvents()
         for part in panel.findChildren(QCollapsible):
             button = part.toggleButton()
             image = button.icon().pixmap(button.iconSize()).toImage()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from points import patience
-from qtpy.QtWidgets import QScrollArea
+from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_restore import Region, api
 from napari_restore.errors import Cancelled
@@ -151,7 +151,7 @@ def test_image_or_panel_may_be_removed_meanwhile(
     asking = tab.task
     qtbot.waitUntil(lambda: asking.is_over)
     qtbot.waitUntil(lambda: not panel.state.running)
-    qtbot.wait(50)
+    QApplication.processEvents()
     assert len(seen) == 1
     kept = ["Attribution target"] if leaves == "image" else ["town", "Attribution target"]
     assert [layer.name for layer in viewer.layers] == kept
