@@ -1,4 +1,4 @@
-# Commands: demo near test check docs bench fuzz matrix, and lint coverage dist release-check lock, which the
+# Commands: demo near test check nightly docs bench fuzz matrix, and lint coverage dist release-check lock, which the
 # workflows in .github call. Each makes .venv if it is missing.
 
 PYTHON ?= python3
@@ -9,10 +9,10 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 DATA ?= ../shared/data
 SIDES ?= 4096 8192
 
-# Processes that share the tests file by file; each takes about 2 GiB of memory.
+# Processes that share the tests, each from its end of the files; each takes about 2 GiB of memory.
 # One that is lost ends the run: a new one would wait for ever for its share.
 WORKERS ?= 2
-SHARED := -n $(WORKERS) --dist loadfile --max-worker-restart=0
+SHARED := -n $(WORKERS) --dist worksteal --max-worker-restart=0
 
 # Tests start hundreds of processes, which must not each compile the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,16 +21,16 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY := $(VENV)/.ready
 
-.PHONY: demo near test check lint coverage docs bench fuzz matrix dist release-check lock
+.PHONY: demo near test check nightly lint coverage docs bench fuzz matrix dist release-check lock
 
 demo: $(READY)  ## restore the sample in the window; result, record and screenshot go to demo/
 	scripts/with-display $(BIN)/python scripts/demo.py
 
 near: $(READY)  ## the quick tests that are nearest to what differs from main
-	$(BIN)/python scripts/near.py | xargs -r $(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python scripts/near.py | xargs -r $(BIN)/python -m pytest -m "not slow and not nightly"
 
 test: $(READY)  ## all quick tests
-	$(BIN)/python -m pytest -m "not slow and not static" $(SHARED)
+	$(BIN)/python -m pytest -m "not slow and not static and not nightly" $(SHARED)
 
 lint: $(READY)  ## style, types, manifest, and rules on sources and pages
 	$(BIN)/ruff check .
@@ -39,12 +39,16 @@ lint: $(READY)  ## style, types, manifest, and rules on sources and pages
 	$(BIN)/npe2 validate napari-restore
 	$(BIN)/python -m pytest -m static $$(grep -rl mark.static tests --include="test_*.py")
 
-check: lint  ## lint, the slow tests, and those of the window under PyQt6
-	$(BIN)/python -m pytest -m slow $(SHARED)
+check: lint  ## lint, the slow tests, and under PyQt6 those of what Qt's bindings do differently
+	$(BIN)/python -m pytest -m "slow and not nightly" $(SHARED)
+	QT_API=pyqt6 $(BIN)/python -m pytest -m "binding and not nightly" tests/plugin $(SHARED)
+
+nightly: $(READY)  ## what looks for a crash by chance, and all tests of the window under PyQt6
+	$(BIN)/python -m pytest -m nightly $(SHARED)
 	QT_API=pyqt6 $(BIN)/python -m pytest tests/plugin $(SHARED)
 
 coverage: $(READY)  ## the quick tests, with the share of lines that they run; also in coverage.xml
-	$(BIN)/python -m pytest -m "not slow and not static" $(SHARED) --cov --cov-report=xml --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not slow and not static and not nightly" $(SHARED) --cov --cov-report=xml --cov-report=term:skip-covered
 
 docs: $(VENV)/.docs  ## build the site in docs/_build/html, without a warning and without the network
 	$(BIN)/python scripts/check_links.py

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from haze_families import draw
 from PIL import Image
+from scipy import stats
 
 import napari_restore as nr
 from napari_restore.explain.attention import AttentionSession, HeadMaps, Query
-from napari_restore.explain.tables import mean_of
 
 FOLDERS = {"aerial_clean": ("aerial", "smooth"), "natural_clean": ("natural", "horizon")}
 SQUARES = 4
@@ -183,8 +183,11 @@ def by_parity(weights: np.ndarray, cells: np.ndarray) -> float:
 
 def cell(values: list[float], text: str) -> str:
     """Return the mean of a number over scenes, with its interval."""
-    found = mean_of(values, SEED)
-    mean, least, most = (text.format(value) for value in (found.mean, found.low, found.high))
+    mean = text.format(float(np.mean(values)))
+    if len(values) < 2:
+        return mean
+    found = stats.bootstrap((values,), np.mean, method="percentile", rng=SEED).confidence_interval
+    least, most = text.format(found.low), text.format(found.high)
     return mean if least == most else f"{mean} ({least}–{most})"
 
 

@@ -5,7 +5,7 @@
 
 For each method and scene: pixels computed per pixel of the scene (halos), idle and peak RAM (unique set
 size), the budget's use, predicted and measured, the error of the predicted peak, milliseconds per
-megapixel, and the time of the whole command beside the predicted one, by stage. All share one new cache: the first round measures methods, the next ones have learnt from it.
+megapixel, and the time of the whole command beside the predicted one, by stage. All share one new cache: the first round measures methods.
 "Others" are the processors that other programs used meanwhile: from 0.25 on times say little. With
 `--idle` a command runs on one core, and its clock counts its own processor seconds alone: what one idle
 core would take, but for waits. Also on a machine that is never idle.

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import os
 import random
 import re
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -27,9 +28,9 @@ FOLDERS = (
     "engine/planning engine/masks engine/running images/values images/masks images/levels "
     "explain/attribution plugin/areas models/atmosphere models/classical"
 ).split()
-FILES, SECONDS, PATIENCE = 6, 60, 400
-"""Test files a fault meets, processor seconds of each process, and seconds on the clock."""
-PIPES = {"capture_output": True, "text": True}
+FILES, SECONDS = 6, 60
+"""Test files a fault meets, and processor seconds that they have."""
+LOADED = "torch hypothesis dask.array zarr tifffile rasterio scipy.ndimage".split()
 
 MOVED = {ast.Lt: ("<", "<="), ast.LtE: ("<=", "<"), ast.Gt: (">", ">="), ast.GtE: (">=", ">")}
 SIGNS = {ast.Add: ("+", "-"), ast.Sub: ("-", "+")}
@@ -126,13 +127,19 @@ class _Source:
                     yield self._changed("factor of 2", *self._span(each), "1")
 
 
-def drawn(count: int, seed: int, folders: list[str]) -> list[Mutant]:
+PACKAGE = ROOT / "src" / "napari_restore"
+
+
+def _mutants_in(folders: Iterable[str]) -> list[Mutant]:
+    paths = [path for folder in folders for path in sorted((PACKAGE / folder).rglob("*.py"))]
+    return [mutant for path in paths for mutant in _Source(path).mutants()]
+
+
+def drawn(count: int, seed: int) -> list[Mutant]:
     """Return mutants without repetition, every kind as likely as the others."""
     kinds: dict[str, list[Mutant]] = {}
-    for folder in folders:
-        for path in sorted((ROOT / "src" / "napari_restore" / folder).rglob("*.py")):
-            for mutant in _Source(path).mutants():
-                kinds.setdefault(mutant.kind, []).append(mutant)
+    for mutant in _mutants_in(FOLDERS):
+        kinds.setdefault(mutant.kind, []).append(mutant)
     draw = random.Random(seed)
     taken: dict[tuple[Path, str], Mutant] = {}
     while len(taken) < count:
@@ -141,35 +148,70 @@ def drawn(count: int, seed: int, folders: list[str]) -> list[Mutant]:
     return list(taken.values())
 
 
-def _limited() -> None:
-    os.nice(10)
+def at(places: Iterable[str]) -> list[Mutant]:
+    """Return all mutants of lines, each FOLDER/FILE:LINE."""
+    found = [place.rpartition(":") for place in places]
+    lines = {(PACKAGE / name, int(line)) for name, _, line in found}
+    mutants = [mutant for file in {file for file, _ in lines} for mutant in _Source(file).mutants()]
+    return [mutant for mutant in mutants if (mutant.file, mutant.line) in lines]
+
+
+def _load() -> None:
+    """Import once what every run needs and no mutant changes; let compiled files be written."""
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for name in LOADED:
+        importlib.import_module(name)
+
+
+def _tried(copy: Path, words: list[str]) -> None:
+    """Run pytest in this process, which was forked for it."""
+    os.nice(5)
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
+    os.chdir(copy)
+    sys.path.insert(0, str(copy / "src"))
+    os.environ["PYTHONPATH"] = str(copy / "src")
+    os.environ.setdefault("NAPARI_RESTORE_TEST_DATA", str(ROOT.parent / "shared" / "data"))
+    for number, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
+        os.dup2(os.open(copy / "said.txt" if number else os.devnull, mode | os.O_CREAT), number)
+    import pytest
+
+    os._exit(pytest.main(words))
 
 
 def failing(copy: Path, tests: Iterable[str], *more: str) -> list[str]:
     """Return which quick tests fail in `copy`; "?" where it took too long after those that passed."""
-    words = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "--tb=no", "--timeout=120"]
-    words = [*words, "-W", "ignore::pytest.PytestCacheWarning", *more, *tests]
-    if any("plugin" in test for test in tests):
-        words = [str(ROOT / "scripts" / "with-display"), *words]
-    env = {"NAPARI_RESTORE_TEST_DATA": str(ROOT.parent / "shared" / "data"), **os.environ}
-    env["PYTHONPATH"] = str(copy / "src")
-    try:
-        found = subprocess.run(
-            words, cwd=copy, env=env, preexec_fn=_limited, timeout=PATIENCE, **PIPES
-        )
-    except subprocess.TimeoutExpired:
-        return ["?"]
-    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", found.stdout, re.MULTILINE)
-    return failed or ([] if found.returncode in (0, 5) else ["?"])
+    said = copy / "said.txt"
+    said.write_text("")
+    words = [
+        "-q",
+        "-m",
+        "not slow",
+        "--tb=no",
+        "--timeout=120",
+        "-p",
+        "no:cacheprovider",
+        "--assert=plain",
+    ]
+    child = os.fork()
+    if not child:
+        try:
+            _tried(copy, [*words, *more, *tests])
+        except BaseException:
+            traceback.print_exc()
+        os._exit(99)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said.read_text(), re.MULTILINE)
+    if code not in (0, 1, 5, -24):
+        print(said.read_text()[-1500:], file=sys.stderr)
+    return failed or ([] if code in (0, 5) else [f"? {code}"])
 
 
-def outcome(mutant: Mutant, copy: Path, files: int) -> str:
+def outcome(mutant: Mutant, copy: Path, tests: Iterable[Path | str]) -> str:
     """Return the test that fails under a mutant; "" if none does, "?" if they took too long."""
     target = copy / mutant.file.relative_to(ROOT)
-    tests = [str(path.relative_to(ROOT)) for path in tests_near([mutant.file])[:files]]
     target.write_text(mutant.text, "utf-8")
-    found = failing(copy, tests, "-x")
+    found = failing(copy, [str(ROOT / test).replace(f"{ROOT}/", "") for test in tests], "-x")
     # With its time, for which there is a compiled file.
     shutil.copy2(mutant.file, target)
     return "".join(found[:1])
@@ -180,21 +222,28 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--files", type=int, default=FILES)
-    parser.add_argument("--only", nargs="*", default=FOLDERS, help="folders of the package")
+    parser.add_argument("--at", nargs="*", metavar="FILE:LINE", help="instead of drawing")
+    parser.add_argument("--tests", nargs="*", help="instead of the nearest")
     parser.add_argument("--numbers", type=int, nargs="*", help="of the draw, from 1")
     parser.add_argument("--list", action="store_true", help="run nothing")
     asked = parser.parse_args()
+    mutants = at(asked.at) if asked.at else drawn(asked.count, asked.seed)
     killers: dict[int, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in () if asked.list else ("src", "tests"):
-            shutil.copytree(ROOT / name, copy / name)
-        shutil.copy(ROOT / "pyproject.toml", copy)
-        for number, mutant in enumerate(drawn(asked.count, asked.seed, asked.only), 1):
+        # Tests read pages and examples, too; those are only linked.
+        for path in () if asked.list else ROOT.iterdir():
+            if path.name in ("src", "tests"):
+                shutil.copytree(path, copy / path.name)
+            elif path.name != ".git":
+                (copy / path.name).symlink_to(path)
+        _load()
+        for number, mutant in enumerate(mutants, 1):
             if asked.numbers and number not in asked.numbers:
                 continue
-            killers[number] = "-" if asked.list else outcome(mutant, copy, asked.files)
-            where = f"{mutant.file.relative_to(ROOT / 'src' / 'napari_restore')}:{mutant.line}"
+            near = asked.tests or tests_near([mutant.file])[: asked.files]
+            killers[number] = "-" if asked.list else outcome(mutant, copy, near)
+            where = f"{mutant.file.relative_to(PACKAGE)}:{mutant.line}"
             said = killers[number] or "SURVIVED"
             print(f"{number:3} {said}\n    {mutant.kind} {where}: {mutant.change}", flush=True)
         seen = {test for test in killers.values() if "::" in test}

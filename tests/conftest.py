@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,7 @@ def cache_limit_restored() -> Iterator[None]:
 
     before = chunk_cache.limit
     yield
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while chunk_cache.limit != before and time.monotonic() < until:
         time.sleep(0.05)
     assert chunk_cache.limit == before
@@ -118,7 +119,27 @@ def forked_workers(
 @pytest.fixture
 def streamed_above(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """A function that has untiled images of more bytes than that streamed: else 64 MiB would be written."""
-    return lambda size: monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", size)
+    from napari_restore.images import _reader
+    from napari_restore.images.readers import _gdal, _radiance
+
+    def streamed_above(size: int) -> None:
+        for module in (_reader, _gdal, _radiance):
+            monkeypatch.setattr(module, "STREAMED_BYTES", size)
+
+    return streamed_above
+
+
+@pytest.fixture
+def masks_released() -> Callable[[], None]:
+    """A function after which masks are as in another program, where nobody holds them open."""
+    from napari_restore.images.masks import _files
+
+    def release() -> None:
+        for entry in list(_files._held.values()):
+            entry.close()
+        _files._held.clear()
+
+    return release
 
 
 @pytest.fixture
@@ -151,6 +172,72 @@ def points() -> Iterator[Any]:
         held = Points(patch)
         yield held
         held.close()
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the program knows of its models, by name: an entry set here takes the place of its own."""
+    from napari_restore.models import _registry
+
+    known: dict[str, Any] = dict(_registry._entries())
+    monkeypatch.setattr(_registry, "_entries", lambda: known)
+    return known
+
+
+@pytest.fixture
+def before_a_row(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], object]], None]:
+    """A function that has one called with the box of each row of a table, before it is computed."""
+    from napari_restore.api import _attribution, _tables
+
+    attribute = _attribution.attribute
+
+    def before_a_row(act: Callable[[Any], object]) -> None:
+        def acting(image: Any, model: Any, box: Any, **options: Any) -> Any:
+            act(box)
+            return attribute(image, model, box, **options)
+
+        monkeypatch.setattr(_attribution, "attribute", acting)
+        monkeypatch.setattr(_tables, "attribute", acting)
+
+    return before_a_row
+
+
+@pytest.fixture
+def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
+    """A function that installs a package with an entry point of a group for each object, by its name.
+
+    One that is an exception is raised where it is loaded.
+    """
+
+    def forget() -> None:
+        for name, module in list(sys.modules.items()):
+            known = vars(module).get("_foreign") if name.startswith("napari_restore.") else None
+            if known is not None:
+                known.cache_clear()
+
+    with pytest.MonkeyPatch.context() as patch:
+
+        def install(group: str, objects: Mapping[str, object]) -> None:
+            def load(name: str) -> object:
+                found = objects[list(objects)[int(name.removeprefix("object_"))]]
+                if isinstance(found, Exception):
+                    raise found
+                return found
+
+            package = types.ModuleType("other_package")
+            package.__getattr__ = load  # type: ignore[method-assign]
+            patch.setitem(sys.modules, package.__name__, package)
+            folder = tmp_path_factory.mktemp("packages")
+            facts = folder / "other_package-1.0.dist-info"
+            facts.mkdir()
+            (facts / "METADATA").write_text("Name: other-package\nVersion: 1.0\n")
+            lines = [f"{name} = other_package:object_{n}" for n, name in enumerate(objects)]
+            (facts / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]))
+            patch.syspath_prepend(folder)
+            forget()
+
+        yield install
+    forget()
 
 
 LOCK = """

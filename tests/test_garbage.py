@@ -7,7 +7,7 @@ import gc
 import pytest
 
 from napari_restore._heap import collect_seldom, collection_paused
-from napari_restore.commands._interrupt import Interrupt
+from napari_restore.commands import Interrupt
 
 
 @pytest.mark.parametrize("before", [True, False])

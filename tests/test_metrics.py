@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from napari_restore import _entry_points
 from napari_restore.errors import BadParameter
 from napari_restore.metrics import (
     _comparable,
-    _registry,
     ciede2000,
     luma,
     metric_ids,
@@ -193,47 +193,29 @@ def test_large_images_are_summed_in_strips(monkeypatch: pytest.MonkeyPatch):
     assert [measure(a, b, 255) for measure in (psnr, ciede2000)] == pytest.approx(whole, rel=1e-12)
 
 
-class Point:
-    """An entry point."""
-
-    def __init__(self, name: str, offered: object) -> None:
-        self.name, self.offered = name, offered
-
-    def load(self) -> object:
-        if isinstance(self.offered, Exception):
-            raise self.offered
-        return self.offered
-
-
-def test_other_packages_add_metrics_and_a_broken_one_spoils_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_other_packages_add_metrics_and_a_broken_one_spoils_nothing(offered: Callable[..., None]):
     def rmse(a: object, b: object, data_range: float, valid: object = None) -> float:
         return 0.25
 
     rmse.higher_is_better = False  # type: ignore[attr-defined]
-    points = [Point("rmse", rmse), Point("worse", ImportError("no torch")), Point("odd", 3)]
-    monkeypatch.setattr(_entry_points, "entry_points", lambda group: points)
-    _registry._foreign.cache_clear()
-    try:
-        assert metric_ids() == (
-            *("psnr", "ssim", "ciede2000", "psnr_y", "ssim_y"),
-            *("psnr_matched", "psnr_clipped", "mef_ssim", "mef_ssim_dynamic", "rmse"),
-        )
-        assert metric_of("rmse").function(1, 2, 3) == 0.25
-        assert not metric_of("rmse").higher_is_better and metric_of("psnr").higher_is_better
-        assert not metric_of("ciede2000").higher_is_better
-        with pytest.raises(BadParameter, match="no torch"):
-            metric_of("worse")
-        with pytest.raises(BadParameter, match="no function"):
-            metric_of("odd")
-        with pytest.raises(BadParameter, match="psnr"):
-            metric_of("psrn")
-    finally:
-        _registry._foreign.cache_clear()
+    objects = {"rmse": rmse, "worse": ImportError("no torch"), "odd": 3}
+    offered("napari_restore.metrics", objects)
+    assert metric_ids() == (
+        *("psnr", "ssim", "ciede2000", "psnr_y", "ssim_y"),
+        *("psnr_matched", "psnr_clipped", "mef_ssim", "mef_ssim_dynamic", "rmse"),
+    )
+    assert metric_of("rmse").function(1, 2, 3) == 0.25
+    assert not metric_of("rmse").higher_is_better and metric_of("psnr").higher_is_better
+    assert not metric_of("ciede2000").higher_is_better
+    with pytest.raises(BadParameter, match="no torch"):
+        metric_of("worse")
+    with pytest.raises(BadParameter, match="no function"):
+        metric_of("odd")
+    with pytest.raises(BadParameter, match="psnr"):
+        metric_of("psrn")
 
 
-def test_the_metric_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch):
+def test_the_metric_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch, offered: Callable[..., None]):
     """With a network in place of the package's, which is the mean absolute difference."""
     import re
     import sys
@@ -255,16 +237,11 @@ def test_the_metric_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch):
 
     package = types.SimpleNamespace(LPIPS=lambda net: Network())
     monkeypatch.setitem(sys.modules, "lpips", package)
-    point = Point("lpips", names["lpips_alex"])
-    monkeypatch.setattr(_entry_points, "entry_points", lambda group: [point])
-    _registry._foreign.cache_clear()
-    try:
-        metric = metric_of("lpips")
-        a = np.full((8, 9, 3), 51, np.uint8)
-        b, valid = a.copy(), np.ones((8, 9), bool)
-        b[0], b[1], valid[1] = 102, 255, False
-        # One row of eight by a fifth of 2.
-        assert metric.function(a, b, 255, valid) == pytest.approx(0.4 / 8)
-        assert not metric.higher_is_better
-    finally:
-        _registry._foreign.cache_clear()
+    offered("napari_restore.metrics", {"lpips": names["lpips_alex"]})
+    metric = metric_of("lpips")
+    a = np.full((8, 9, 3), 51, np.uint8)
+    b, valid = a.copy(), np.ones((8, 9), bool)
+    b[0], b[1], valid[1] = 102, 255, False
+    # One row of eight by a fifth of 2.
+    assert metric.function(a, b, 255, valid) == pytest.approx(0.4 / 8)
+    assert not metric.higher_is_better

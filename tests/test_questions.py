@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -22,7 +22,7 @@ from napari_restore.questions import (
     options_of,
     recorded,
 )
-from napari_restore.records._shapes import RunOptions
+from napari_restore.records import RecordedTask
 
 QUESTIONS = (Restore, Attribute, Attend, Evaluate, HazePairs, Format)
 FLAGS = {name: each for name, each in options_of(Restore).items() if each.has_flag}
@@ -67,7 +67,7 @@ def test_every_option_says_what_it_is(question: type):
 
 
 def test_a_record_has_what_decides_the_answer():
-    assert set(RunOptions.__annotations__) == set(recorded(Restore()))
+    assert set(get_type_hints(RecordedTask)["options"].__annotations__) == set(recorded(Restore()))
     machine = {name for name, each in options_of(Restore).items() if each.changes == "machine"}
     # Of tiles that another machine takes one by one the last bits may differ.
     assert machine & set(recorded(Restore())) == {"tile_batch"}

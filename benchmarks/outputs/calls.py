@@ -71,8 +71,8 @@ webp            restore {webp} -o {o}/a.webp --model dcp --quality 90
 raw             restore {raw} -o {o}/a.tif --model dcp --srcwin 0 0 128 96
 stack           restore {b4} {b3} {b2} -o {o}/a.tif --stack --bands red=1,green=2,blue=3 --model dcp
 folder          restore {clear} -o {o}/many --model dcp --record {o}/{{stem}}.json --name {{stem}}_x{{suffix}}
-folder-joint    restore {jpg} {png8} -o {o}/many --model dcp --context joint
-joint-mosaic    restore {left} {right} -o {o}/many --model atmosphere --context joint
+folder-first    restore {jpg} {png8} -o {o}/many --model dcp --context first
+joined          restore {left} {right} -o {o}/joined.tif --model atmosphere
 folder-first    restore {b4} {b3} {b2} -o {o}/many --model dcp --context first
 context-file    restore {b3} -o {o}/a.tif --model dcp --context {calls}/folder-first/many/restore_context.npz
 identity        restore {rgb8} -o {o}/a.tif --model identity

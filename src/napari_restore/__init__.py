@@ -25,8 +25,6 @@ __all__ = [
     "band_math_change",
     "brackets",
     "connect",
-    "export_model",
-    "exported_inputs",
     "fuse",
     "info",
     "load_model",

@@ -9,22 +9,6 @@ from pathlib import Path
 from napari_restore.errors import escape_controls
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "''",
-}
 
 
 def size_of(path: Path) -> int:
@@ -66,11 +50,6 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     """Return the first `most` names, and how many more there are."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def latex(text: str) -> str:
-    """Return text escaped for LaTeX."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

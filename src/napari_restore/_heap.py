@@ -13,7 +13,7 @@ def use_one_heap() -> bool:
     Threads that have a heap of their own map and unmap every large block, whatever
     `keep_freed_memory` asks for. False where the C library is another.
     """
-    return _set((ARENA_MAX, 1))
+    return _call("mallopt", ARENA_MAX, 1)
 
 
 def keep_freed_memory() -> bool:
@@ -70,11 +70,7 @@ NEVER = -1
 
 def _set_thresholds(mapped: int, trimmed: int) -> bool:
     """Set the least size of blocks mapped on their own, and the bytes kept free at the top."""
-    return _set((MMAP_THRESHOLD, mapped), (TRIM_THRESHOLD, trimmed), (ARENA_MAX, 1))
-
-
-def _set(*settings: tuple[int, int]) -> bool:
-    """Give glibc's `mallopt` each of the settings (M_… of malloc.h and a value)."""
+    settings = (MMAP_THRESHOLD, mapped), (TRIM_THRESHOLD, trimmed), (ARENA_MAX, 1)
     return all(_call("mallopt", *setting) for setting in settings)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_restore._points import reached
 from napari_restore._replacing import replacing
 
 DIGEST = "digest"
@@ -78,6 +79,7 @@ class Journal:
                 with contextlib.suppress(OSError):
                     file.truncate(end)
                 raise
+        reached(f"{self.path.name} appended")
 
     def rewrite(self, entry: Mapping[str, Any]) -> None:
         """Replace all entries by this one, atomically."""

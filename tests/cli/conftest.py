@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,24 @@ def cli(capsys):
         return Run(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def ctrl_c_at(monkeypatch):
+    """A function that presses Ctrl-C whenever a text is written to stderr: of `--progress json`, an event."""
+
+    def ctrl_c_at(text: str) -> None:
+        write = sys.stderr.write
+
+        def watched(line: str) -> int:
+            written = write(line)
+            if text in line:
+                signal.raise_signal(signal.SIGINT)
+            return written
+
+        monkeypatch.setattr(sys.stderr, "write", watched)
+
+    return ctrl_c_at
 
 
 @pytest.fixture

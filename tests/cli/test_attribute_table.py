@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from napari_restore.commands import _attribute, main
 from napari_restore.records import read_record
 
 from ._scenes import hazy, write_tiff
@@ -37,9 +35,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_a_table_is_written_and_told(cli: Any, scene: Path, boxes: Path, tmp_path: Path) -> None:
-    out, whole, tex = (tmp_path / f"t.{suffix}" for suffix in ("csv", "json", "tex"))
+    out, whole = tmp_path / "t.csv", tmp_path / "t.json"
     words = ("attribute", scene, "--boxes", boxes, *TWO, *QUICK, "--method", "ig")
-    run = cli(*words, "-o", out, "-o", whole, "-o", tex)
+    run = cli(*words, "-o", out, "-o", whole)
     assert run.code == 2  # one box lies outside of the image
     rows = rows_of(out)
     assert [(row["name"], row["model"]) for row in rows] == [
@@ -47,7 +45,9 @@ def test_a_table_is_written_and_told(cli: Any, scene: Path, boxes: Path, tmp_pat
     ]
     assert [bool(row["error"]) for row in rows] == [False, False, True, True, False, False]
     assert run.err.count("outside of") == 2 and "box away, hot" in run.err
-    assert "hot - dcp:omega=0.9" in run.out and f"wrote {tex}" in run.out
+    assert "hot - dcp:omega=0.9" in run.out and f"wrote {whole}" in run.out
+    run = cli("rerun", whole, "-o", tmp_path / "again.csv")
+    assert run.code == 2 and "made again by its command" in run.err and "--boxes" in run.err
     told = json.loads(whole.read_text(encoding="utf-8"))
     assert told["command"].startswith("napari-restore attribute")
     assert told["question"]["method"] == "ig" and "device" not in told["question"]
@@ -94,18 +94,11 @@ def test_progress_tells_which_box(cli: Any, scene: Path, boxes: Path, tmp_path: 
 
 
 def test_ctrl_c_keeps_the_rows(
-    cli: Any, scene: Path, boxes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Any, scene: Path, boxes: Path, tmp_path: Path, ctrl_c_at: Callable[[str], None]
 ) -> None:
-    def reporter(mode: str) -> Any:
-        def tell(event: Any) -> None:
-            if getattr(event, "name", "").startswith("hot, box 1"):
-                signal.raise_signal(signal.SIGINT)
-
-        return tell
-
-    monkeypatch.setattr(_attribute, "reporter", reporter)
+    ctrl_c_at('"hot, box 1')
     out = tmp_path / "t.csv"
-    run = cli("attribute", scene, "--boxes", boxes, *TWO, *QUICK, "-o", out)
+    run = cli("attribute", scene, "--boxes", boxes, *TWO, *QUICK, "-o", out, "--progress", "json")
     assert run.code == 3
     assert "Stopped after" in run.err
     rows = rows_of(out)
@@ -176,110 +169,8 @@ def test_a_polygon_is_asked_drawn_and_asked_again(cli: Any, scene: Path, tmp_pat
 def test_what_many_images_share_is_a_file(cli: Any, tmp_path: Path) -> None:
     paths = [write_tiff(tmp_path / f"{n}.tif", hazy(seed=n)) for n in (1, 2)]
     words = ("--model", "dcp", *BOX, *QUICK, "-o", tmp_path / "t.csv")
-    run = cli("attribute", *paths, *words, "--context", "joint")
+    run = cli("attribute", *paths, *words, "--context", "first")
     assert run.code == 2 and "restore_context.npz" in run.err
     # One image shares with nobody, as in `restore`.
-    run = cli("attribute", paths[0], *words, "--model", "hot", "--context", "joint")
+    run = cli("attribute", paths[0], *words, "--model", "hot", "--context", "first")
     assert run.code == 0, run.err
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the record of a table, of two images beside each other and two models."""
-    folder = tmp_path_factory.mktemp("table")
-    write_tiff(folder / "größe a.tif", hazy())
-    write_tiff(folder / "other.tif", hazy(seed=3))
-    (folder / "broken.tif").write_text("no image")
-    (folder / "boxes.csv").write_text(
-        "image,x,y,width,height,name\n"
-        "größe a.tif,50,40,12,8,roof\nother.tif,900,900,5,5,away\nother.tif,10,20,9,7,\n"
-        "broken.tif,1,1,9,9,\n",
-        encoding="utf-8",
-    )
-    mask = np.zeros((1, 160, 200), np.uint8)
-    mask[:, :, 54:60] = 1
-    write_tiff(folder / "mask.tif", mask)
-    words = ("attribute", "--boxes", "boxes.csv", *TWO, *QUICK, "--method", "ig")
-    words += ("--exclude", "mask.tif", "--check", "insertion-deletion", "-o", "t.json")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAPARI_RESTORE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.chdir(folder)
-        assert main(words) == 2
-    return folder
-
-
-@pytest.fixture
-def told(table: Path, tmp_path: Path) -> Path:
-    """The record of a table, in a folder with its images that may be changed."""
-    shutil.copytree(table, tmp_path, dirs_exist_ok=True)
-    record = tmp_path / "t.json"
-    record.write_text(record.read_text("utf-8").replace(str(table), str(tmp_path)), "utf-8")
-    return record
-
-
-@pytest.mark.slow
-def test_a_table_is_asked_again_and_compared(cli: Any, told: Path, tmp_path: Path) -> None:
-    out = tmp_path / "again.json"
-    run = cli("rerun", told, "-o", out)
-    assert run.code == 2  # as it was: one box lies outside, one image is none
-    assert f"8 of 8 rows are as in {told}" in run.out
-    one, other = (json.loads(path.read_text(encoding="utf-8")) for path in (told, out))
-    assert other["repeats"] == {"record": str(told), "rows": 8, "same": 8, "apart": []}
-    for key in ("question", "task", "summary"):
-        assert other[key] == one[key], key
-    for row, before in zip(other["rows"], one["rows"], strict=True):
-        assert {**row, "seconds": 0} == {**before, "seconds": 0}
-    # One more time from the repetition.
-    assert cli("rerun", out, "-o", tmp_path / "third.csv").code == 2
-
-
-@pytest.mark.slow
-def test_rows_that_came_out_otherwise_are_told(cli: Any, told: Path, tmp_path: Path) -> None:
-    record = json.loads(told.read_text(encoding="utf-8"))
-    record["rows"][0]["diffusion_index"] *= 1.01
-    record["rows"][1]["reached"] = None
-    told.write_text(json.dumps(record))
-    run = cli("rerun", told, "-o", tmp_path / "again.csv", "--json")
-    assert (run.json["repeats"]["rows"], run.json["repeats"]["same"]) == (8, 6)
-    apart = [(each["name"], each["column"]) for each in run.json["repeats"]["apart"]]
-    assert apart == [("roof", "diffusion_index"), ("roof", "reached")]
-    assert "box roof, hot: reached is" in run.err
-
-
-@pytest.mark.parametrize("changed", ["image", "mask", "weights", "task", "rows"])
-def test_what_a_table_cannot_be_made_of_again_is_said(
-    cli: Any, told: Path, tmp_path: Path, changed: str
-) -> None:
-    record = json.loads(told.read_text(encoding="utf-8"))
-    if changed == "image":
-        write_tiff(tmp_path / "other.tif", hazy(seed=9))
-    elif changed == "mask":
-        write_tiff(tmp_path / "mask.tif", np.ones((1, 160, 200), np.uint8))
-    elif changed == "weights":
-        record["task"]["models"][1]["weights_sha256"] = "0" * 64
-    elif changed == "task":
-        record["task"] = None
-    else:
-        record["rows"] = 3
-    told.write_text(json.dumps(record))
-    out = tmp_path / "again.csv"
-    run = cli("rerun", told, "-o", out)
-    said = {
-        "image": "other is not the image",
-        "mask": "mask.tif is not the file",
-        "weights": "weights of hot are not those",
-        "task": "does not contain enough",
-        "rows": "not a record of a run: record.rows is 3, but it should be a valid array",
-    }
-    assert run.code == 2 and said[changed] in run.err and "Traceback" not in run.err
-    assert not out.exists()
-
-
-def test_the_record_of_a_table_replaces_nothing(cli: Any, told: Path, tmp_path: Path) -> None:
-    run = cli("rerun", told)
-    assert run.code == 2 and "Name one with -o" in run.err
-    for path in (told, tmp_path / "mask.tif", tmp_path / "other.tif"):
-        before = path.read_bytes()
-        run = cli("rerun", told, "-o", path, "--overwrite")
-        assert run.code == 2 and "is an input" in run.err
-        assert path.read_bytes() == before

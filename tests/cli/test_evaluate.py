@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from points import patience
 
 from napari_restore import api
 from napari_restore.errors import Cancelled
@@ -87,8 +88,6 @@ def test_scores_are_those_of_what_restore_writes(cli, pairs, tmp_path, no_runs):
     mean = told["mean"]
     assert mean["psnr"] == pytest.approx(np.mean([float(rows[i, "htm"]["psnr"]) for i, _ in rows]))
     assert mean["input_psnr"] < mean["classical_psnr"]
-    latex = (out / "table.tex").read_text(encoding="utf-8")
-    assert latex.count(r"\textbf") >= 3 and "htm &" in latex
 
     strips = sorted((out / "strips").glob("*.jpg"))
     assert [strip.name for strip in strips] == sorted(run.json["strips"]) and len(strips) == 2
@@ -326,21 +325,20 @@ def test_one_process_writes_to_a_folder(cli, pairs, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="another way to send Ctrl-C")
-def test_ctrl_c_in_a_process_of_its_own_ends_with_3(pairs, tmp_path, own_cache):
+def test_ctrl_c_in_a_process_of_its_own_ends_with_3(pairs, tmp_path, points):
     out = tmp_path / "out"
     words = ["evaluate", "--pairs", str(pairs), "-o", str(out), "--progress", "json"]
+    points.hold("scores.jsonl appended")
     with subprocess.Popen(
         [sys.executable, "-m", "napari_restore", *words],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "NAPARI_RESTORE_CACHE": str(own_cache)},
     ) as child:
-        for line in child.stderr:
-            if json.loads(line)["event"] == "Phase" and (out / "scores.jsonl").exists():
-                child.send_signal(signal.SIGINT)
-                break
-        _, said = child.communicate(timeout=300)
+        points.wait("scores.jsonl appended")
+        # It ends the wait, too: the program is held in its main thread.
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=patience())
     assert child.returncode == 3, said
     assert "Traceback" not in said
     assert "Stopped" in said or "cancelled" in said

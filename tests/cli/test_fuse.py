@@ -131,10 +131,10 @@ def test_a_frame_that_was_left_out_is_named_where_too_few_remain(
     assert "takes 3 frames, not 2" in run.err
 
 
-def test_several_brackets_are_not_sent_to_an_address(cli: Any, bracket: Path) -> None:
+def test_an_address_is_no_output(cli: Any, bracket: Path) -> None:
     run = cli("fuse", bracket, "-o", "s3://bucket/folder/")
     assert run.code == 2
-    assert "Several images cannot be sent to an address" in run.err
+    assert "s3://bucket/folder/ is an address, and outputs are files" in run.err
 
 
 def test_an_output_is_no_frame(cli: Any, bracket: Path) -> None:

@@ -60,18 +60,14 @@ def test_text_that_is_no_area_is_a_sentence(cli, scene, tmp_path):
     assert run.code == 2 and "no WKT" in run.err and "Traceback" not in run.err
 
 
-def test_the_cache_tells_what_it_keeps_for_commands(cli, scene):
+def test_the_cache_tells_what_it_keeps_for_commands(cli, scene, masks_released):
     from napari_restore import api
-    from napari_restore.images.masks import _files
 
     image = api.open_image(scene)
     mask = api.mask_of_array(image, np.eye(9), (4, 0, 0, 0, 4, 0))
     planned = api.plan(image, "identity", mask=mask)
     assert str(mask) in api.command_of(planned, "out.tif")
-    # As in another program, where nobody holds it open.
-    for entry in list(_files._held.values()):
-        entry.close()
-    _files._held.clear()
+    masks_released()
     run = cli("cache", "--clear")
     assert "kept 1 mask" in run.out and "--masks" in run.out and mask.is_file()
     assert cli("cache", "--masks").code == 2

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import rasterio
-from PIL import Image as Picture
 
 from napari_restore.records import problems
 
@@ -37,8 +36,8 @@ def test_a_folder_goes_on_after_an_error_and_skips_what_is_done(cli, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
 
 
-@pytest.mark.slow
-def test_neighbours_with_a_joint_context_equal_the_cut_of_their_mosaic(cli, tmp_path):
+def test_files_that_join_are_one_image(cli, tmp_path):
+    """Also for `plan`, for the copied command and for `rerun`."""
     mosaic = hazy(height=300, width=512)
     mosaic[:, :, 200:] = np.minimum(mosaic[:, :, 200:] + 25, 255)
     whole = write_tiff(tmp_path / "mosaic.tif", mosaic)
@@ -46,38 +45,37 @@ def test_neighbours_with_a_joint_context_equal_the_cut_of_their_mosaic(cli, tmp_
         right_place = file.transform * rasterio.Affine.translation(200, 0)
     left = write_tiff(tmp_path / "left.tif", mosaic[:, :, :200])
     right = write_tiff(tmp_path / "right.tif", mosaic[:, :, 200:], transform=right_place)
-    out = tmp_path / "out"
     assert cli("restore", whole, "-o", tmp_path / "m.tif", "--model", "dcp").code == 0
-    run = cli("restore", left, right, "-o", out, "--model", "dcp", "--context", "joint")
+    record = tmp_path / "r.json"
+    words = ["restore", left, right, "-o", tmp_path / "joined.tif", "--model", "dcp"]
+    plans = [cli("plan", *paths, "--model", "dcp").out for paths in ([left, right], [whole])]
+    assert plans[0] == plans[1]
+    run = cli(*words, "--record", record)
     assert run.code == 0, run.err
-    expected = read(tmp_path / "m.tif")
-    np.testing.assert_array_equal(read(out / "left_clear.tif"), expected[:, :, :200])
-    np.testing.assert_array_equal(read(out / "right_clear.tif"), expected[:, :, 200:])
+    with rasterio.open(tmp_path / "m.tif") as one, rasterio.open(tmp_path / "joined.tif") as other:
+        assert np.array_equal(one.read(), other.read())
+        assert one.transform == other.transform and one.crs == other.crs
+    assert cli("rerun", record, "-o", tmp_path / "again.tif").code == 0
+    assert np.array_equal(read(tmp_path / "again.tif"), read(tmp_path / "joined.tif"))
+    # A record of a part of a mosaic, as versions before wrote them.
+    old = json.loads(record.read_text("utf-8"))
+    old["task"]["mosaic"] = old["task"]["image"]
+    record.write_text(json.dumps(old), "utf-8")
+    run = cli("rerun", record, "-o", tmp_path / "old.tif")
+    assert run.code == 2 and "files that join are one image now" in run.err
+    # Of files that do not join it says why.
+    far = rasterio.transform.from_origin(500_000.7, 4_100_000, 3, 3)
+    write_tiff(right, mosaic[:, :, 200:], transform=far)
+    run = cli(*words, "--overwrite")
+    assert run.code == 2 and "right.tif" in run.err
 
 
-def test_unrelated_images_share_the_statistics_of_a_joint_context(cli, tmp_path):
-    paths = []
-    for number in range(2):
-        paths.append(tmp_path / f"{number}.png")
-        pixels = np.minimum(hazy(height=200, width=220, seed=number) + 30 * number, 255)
-        Picture.fromarray(np.moveaxis(pixels, 0, 2).astype(np.uint8)).save(paths[-1])
-    out = tmp_path / "out"
-    words = ["restore", *paths, "-o", f"{out}/", "--model", "dcp", "--context", "joint", "--json"]
-    run = cli(*words)
-    assert run.code == 0, run.err
-    records = [entry["record"] for entry in json.loads(run.out)["images"]]
-    airlights = [record["context"]["airlight"] for record in records]
-    assert len(airlights) == 2
-    assert airlights[0] == airlights[1]
-
-
-@pytest.mark.parametrize("how", ["first", "joint"])
-def test_a_shared_context_goes_on_without_what_cannot_be_read(cli, tmp_path, how):
+def test_the_context_of_the_first_is_that_of_the_first_that_can_be_read(cli, tmp_path):
     missing, broken = tmp_path / "missing.tif", tmp_path / "broken.tif"
     broken.write_text("no image")
     good = [write_tiff(tmp_path / f"{n}.tif", hazy(200 + n, 220, seed=n)) for n in (1, 2)]
     words = ["restore", missing, good[0], broken, good[1], "-o", tmp_path / "out"]
-    run = cli(*words, "--model", "dcp", "--context", how, "--json")
+    run = cli(*words, "--model", "dcp", "--context", "first", "--json")
     assert run.code == 2
     assert [e["status"] for e in run.json["images"]] == ["failed", "done", "failed", "done"]
     assert "missing.tif" in run.err and "broken.tif" in run.err

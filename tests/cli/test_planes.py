@@ -173,18 +173,18 @@ def test_a_cancelled_run_goes_on_with_the_planes_that_are_left(cli, tmp_path, mo
     assert nr.open_image(out, plane=0).planes.count == COUNT
 
 
-def test_statistics_are_of_each_plane_or_of_all(cli, tmp_path):
+def test_statistics_are_of_each_plane_or_of_the_first(cli, tmp_path):
     pixels = planes(2)
     pixels[1] = np.clip(pixels[1].astype(int) - 60, 0, 255)
     path = tmp_path / "two.tif"
     tifffile.imwrite(path, pixels, photometric="rgb")
-    for name, more in (("own", ()), ("joint", ("--context", "joint"))):
+    for name, more in (("own", ()), ("first", ("--context", "first"))):
         out = tmp_path / f"{name}.tif"
         run = cli("restore", path, "-o", out, "--model", "dcp", "--planes", "all", *more)
         assert run.code == 0, run.err
     one = nr.restore(nr.open_image(path, plane=1), "dcp", progress=False)
     assert np.array_equal(tifffile.imread(tmp_path / "own.tif")[1], np.asarray(one))
-    assert not np.array_equal(tifffile.imread(tmp_path / "joint.tif")[1], np.asarray(one))
+    assert not np.array_equal(tifffile.imread(tmp_path / "first.tif")[1], np.asarray(one))
 
 
 def uneven(tmp_path: Path) -> Path:

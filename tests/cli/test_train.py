@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from napari_restore.commands import _train, main
+from napari_restore.commands import main
 
 CONFIG = """
 [model]
@@ -56,24 +55,14 @@ def test_it_trains_and_restore_takes_the_weights(folder: Path, capsys: pytest.Ca
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, capsys: pytest.CaptureFixture[str], ctrl_c_at: Callable[[str], None]
 ):
-    def report(event: Any) -> None:
-        if type(event).__name__ == "Trained":
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(_train, "reporter", lambda mode: report)
+    ctrl_c_at('"Trained"')
     config = written(folder, 100_000)
-    assert main(["train", config]) == 3
+    assert main(["train", config, "--progress", "json"]) == 3
     assert "The same command continues from there." in capsys.readouterr().err
-    told: list[str] = []
-    monkeypatch.setattr(
-        _train,
-        "reporter",
-        lambda mode: lambda event: (told.append(getattr(event, "text", "")), report(event)),
-    )
-    assert main(["train", config]) == 3
-    assert any(text.startswith("Continues from step ") for text in told)
+    assert main(["train", config, "--progress", "json"]) == 3
+    assert '"Continues from step ' in capsys.readouterr().err
 
 
 def test_a_bad_configuration_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]):

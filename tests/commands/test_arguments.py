@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from types import SimpleNamespace
 
 import pytest
 
 from napari_restore.commands import (
-    _arguments,
     boxes_of_projwin,
     build_parser,
     load_model,
@@ -149,12 +149,12 @@ def test_code_of_the_user_runs_only_after_a_yes(monkeypatch, tmp_path):
     with pytest.raises(BadModel, match="--yes"):
         load_model(options)
     for answer in ("", "n\n", "maybe\n"):
-        monkeypatch.setattr(_arguments.sys, "stdin", Terminal(answer))
-        monkeypatch.setattr(_arguments.sys, "stderr", Terminal())
+        monkeypatch.setattr(sys, "stdin", Terminal(answer))
+        monkeypatch.setattr(sys, "stderr", Terminal())
         with pytest.raises(BadModel, match="--yes"):
             load_model(options)
     assert not marker.exists()
-    monkeypatch.setattr(_arguments.sys, "stdin", Terminal("y\n"))
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     with pytest.raises(BadModel):  # the yes let it run; it has no factory
         load_model(options)
     assert marker.exists()

@@ -110,7 +110,7 @@ def test_a_signal_while_a_thread_starts_stops_at_the_next_check(monkeypatch):
             patch.setattr(threading, name, interrupted)
             thread = threading.Thread(target=ran.append, args=(1,))
             thread.start()
-        thread.join(10)
+        thread.join(30)
         assert ran == [1]
         with pytest.raises(Cancelled):
             interrupt.check()

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from points import patience
 
 from napari_restore import Region, api
-from napari_restore._json_shapes import read_json
 from napari_restore.engine import kept_results
 from napari_restore.engine.results import _kept_results
 from napari_restore.errors import ResourceError
@@ -84,17 +84,18 @@ def test_a_store_can_be_removed_while_the_cache_is_searched(
     name, store = note_of(result), result.store.path
     result.store.close()
     reading, go_on = threading.Event(), threading.Event()
+    read = _kept_results.read_json
 
     def read_slowly(path: Path) -> Any:
         if path.name.startswith("result-"):
             reading.set()
-            go_on.wait()
-        return read_json(path)
+            go_on.wait(patience())
+        return read(path)
 
     monkeypatch.setattr(_kept_results, "read_json", read_slowly)
     with ThreadPoolExecutor(2) as pool:
         searched = pool.submit(api.kept_results, sample)
-        reading.wait()
+        reading.wait(patience())
         removed = pool.submit(api.forget_result, store, name)
         # It waits for the search; an error would come at once.
         wait([removed], timeout=0.2)

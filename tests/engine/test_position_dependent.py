@@ -228,7 +228,7 @@ def test_maps_that_are_kept_take_no_seconds(tmp_path: Path, monkeypatch: pytest.
     carry_out(first)
     second = planned()
     assert not second.needs_context_pass
-    assert second.prediction.prepare_seconds == second.prediction.calculated["read"] == 0
+    assert second.prediction.prepare_seconds == second.prediction.stages["read"] == 0
     assert (second.key, second.layout.tile) == (first.key, first.layout.tile)
 
 

@@ -7,12 +7,13 @@ import threading
 import numpy as np
 import pytest
 import torch
+from points import patience
 from torch import nn
 
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import choose_device
-from napari_restore.engine.machine import Device, _precision, computing
+from napari_restore.engine.machine import Device, computing
 from napari_restore.engine.planning import TileInvariance, tile_invariance
 
 PICTURE = np.random.default_rng(0).integers(30, 250, (300, 340, 3), np.uint8)
@@ -21,7 +22,7 @@ RGB = "red=1,green=2,blue=3"
 
 @pytest.fixture
 def with_bfloat16(monkeypatch):
-    monkeypatch.setattr(_precision, "_has_bfloat16", lambda device: device.name == "cpu")
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True, raising=False)
 
 
 def precision_of(pixels, model, **options):
@@ -105,7 +106,7 @@ def test_float32_on_a_gpu_is_not_tf32():
     def other() -> None:
         with computing(Device("cuda", ""), "float32"):
             entered.set()
-            leave.wait(60)
+            leave.wait(patience())
 
     try:
         with computing(Device("cpu", ""), "float32"):
@@ -114,7 +115,7 @@ def test_float32_on_a_gpu_is_not_tf32():
             assert not conv.allow_tf32
             thread = threading.Thread(target=other)
             thread.start()
-            assert entered.wait(60)
+            assert entered.wait(patience())
         # The other thread still computes.
         assert not conv.allow_tf32
         leave.set()

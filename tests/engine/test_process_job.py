@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
+from points import patience
 
 import napari_restore as nr
 from napari_restore import errors
@@ -112,21 +113,25 @@ def test_a_zarr_grows_beside_its_output(tmp_path):
     assert again.transform == nr.open_image(SAMPLE).transform
 
 
-def test_cancel_is_heard_before_the_first_tile():
+def test_cancel_is_heard_before_the_first_tile(points):
+    points.hold("run begins", "cancel heard")
     job = nr.start(plan(), process=True)
+    points.wait("run begins")
     job.cancel()
+    points.wait("cancel heard")
+    points.go("run begins", "cancel heard")
     assert isinstance(list(job)[-1], Stopped)
     with pytest.raises(errors.Cancelled):
         job.result()
 
 
 @pytest.mark.slow
-def test_a_killed_child_is_an_error_not_a_hang():
+def test_a_killed_child_is_an_error_not_a_hang(points):
+    points.hold("tile stored")
     job = nr.start(plan(), process=True)
-    for event in job:
-        if isinstance(event, TileDone):
-            job.executor.worker.kill()
-            break
+    points.wait("tile stored")
+    job.executor.worker.kill()
+    points.go("tile stored")
     with pytest.raises(errors.ResourceError, match="ended unexpectedly"):
         job.result()
     assert nr.start(plan()).result().record["measured"]["tiles_resumed"] >= 1
@@ -215,14 +220,18 @@ def test_a_model_whose_helper_is_edited_is_loaded_anew(worker, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_a_task_cancelled_in_the_queue_never_begins(worker):
+def test_a_task_cancelled_in_the_queue_never_begins(worker, points):
     from napari_restore.sample import SAMPLE
 
+    points.hold("tile stored")
+    points.hold("cancel heard", after=1)
     long = nr.start(nr.plan(SAMPLE, "dcp", tile=128, memory="2GiB"), process=worker)
-    next(iter(long))
+    points.wait("tile stored")
     waiting = nr.start(plan("identity"), process=worker)
     waiting.cancel()
     long.cancel()
+    points.wait("cancel heard")
+    points.go("tile stored", "cancel heard")
     assert isinstance(list(long)[-1], Stopped)
     assert [type(event) for event in waiting] == [Stopped]
     after = nr.start(plan("identity"), process=worker).result()
@@ -230,11 +239,13 @@ def test_a_task_cancelled_in_the_queue_never_begins(worker):
 
 
 @pytest.mark.slow
-def test_a_child_that_died_is_replaced(worker):
+def test_a_child_that_died_is_replaced(worker, points):
+    points.hold("tile stored")
     job = nr.start(plan(), process=worker)
-    next(iter(job))
-    died = worker.process.pid
+    died = points.wait("tile stored")
+    assert worker.process.pid == died
     job.executor.worker.kill()
+    points.go("tile stored")
     with pytest.raises(errors.ResourceError, match="ended unexpectedly"):
         job.result()
     assert nr.start(plan(), process=worker).result().record["status"] == "done"
@@ -257,12 +268,13 @@ def test_an_error_does_not_end_the_child(worker, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_closed_worker_ends_its_child(worker):
-    job = nr.start(plan(), process=worker)
-    next(iter(job))
+def test_a_closed_worker_ends_its_child(worker, points):
+    points.hold("tile stored")
+    nr.start(plan(), process=worker)
+    points.wait("tile stored")
     child = worker.process
     worker.close()
-    assert child.wait(30) is not None
+    assert child.wait(patience()) is not None
     assert worker.process is None
 
 

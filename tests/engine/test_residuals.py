@@ -254,6 +254,7 @@ def test_a_damaged_record_is_none_and_its_neighbours_are_not(store_of, tmp_path)
 # -- threads and devices -------------------------------------------------------------
 
 
+@pytest.mark.nightly
 def test_one_thread_puts_while_another_gets(store_of):
     count, turns = 9, 30
     store = store_of(Slots(3, 3, 3), torch.float16)
@@ -285,6 +286,7 @@ def test_one_thread_puts_while_another_gets(store_of):
         assert_same(store.get(slot), constant(slot + count * (turns - 1)), torch.float16)
 
 
+@pytest.mark.nightly
 def test_several_threads_may_put(store_of):
     store = store_of(Slots(1, 1, 4), shapes=((64, 32, 32),))
     shape = store.shapes[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from points import patience
 from torch import nn
 
 import napari_restore as nr
@@ -237,7 +238,7 @@ class Halting(Scale):
 
     def forward(self, x):
         if self.permits is not None:
-            assert self.permits.acquire(timeout=60)
+            assert self.permits.acquire(timeout=patience())
         return super().forward(x)
 
 
@@ -293,7 +294,7 @@ def test_two_can_wait_for_one_job(scene):
     for thread in waiting:
         thread.start()
     for thread in waiting:
-        thread.join(60)
+        thread.join(patience())
     assert len(results) == 2
 
 

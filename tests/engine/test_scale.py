@@ -18,7 +18,7 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore import Region, api
-from napari_restore.errors import BadModel, BadParameter, BadRegion
+from napari_restore.errors import BadModel, BadRegion
 from napari_restore.questions import Adjustment
 
 SCENE = np.random.default_rng(0).random((251, 317, 3)).astype(np.float32)
@@ -210,9 +210,5 @@ def test_impossible_scales(scale: int | str) -> None:
 
 
 def test_what_another_scale_has_no_place_for() -> None:
-    model = loaded(enlarging(2), 2)
-    with pytest.raises(BadParameter, match="restores single images, no mosaics"):
-        image = nr.open_image(SCENE)
-        nr.plan(image, model, mosaic=image)
     with pytest.raises(BadRegion, match="nothing is left"):
         nr.plan(SCENE[:1], loaded(shrinking(2), "1/2"))

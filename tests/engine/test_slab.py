@@ -378,6 +378,7 @@ def test_a_file_larger_than_the_file_system_takes(path):
 # -- threads -------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 def test_one_writes_while_others_read_and_none_sees_half_a_record(path, way):
     size, count, turns = 20_000, 4, 60
     slab = SlabFile(path, size, count, key="k")

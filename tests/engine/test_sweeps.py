@@ -14,7 +14,7 @@ import torch
 import napari_restore as nr
 from napari_restore.api import Region
 from napari_restore.engine import Phase, Progress
-from napari_restore.engine.planning import Bandwidth, TileQueue, all_settled
+from napari_restore.engine.planning import TileQueue, all_settled
 from napari_restore.engine.running import CountStore
 from napari_restore.errors import BadModel, BudgetTooSmall, Cancelled, SourceChanged
 from napari_restore.models import RESTORED, Map, Sweep
@@ -303,11 +303,11 @@ def test_a_chain_of_maps_is_kept_in_part_and_made_again_in_part(
     model, tile = Chain(), 4 * 3 * 128**2
     options: dict[str, Any] = {"scratch": tmp_path, "tile": 128, "workers": 1}
     least = nr.plan(image, model, residuals="recompute", **options).prediction.added_ram_bytes
-    planning, fast = "napari_restore.engine.planning", Bandwidth(1e15, 1e15)
+    planning = "napari_restore.engine.planning"
     monkeypatch.setattr(f"{planning}._sweeps._Tiling._disk_room", lambda *_: disk * tile)
     # Else maps as small as these might be made again sooner than they are written.
-    monkeypatch.setattr(f"{planning}._bandwidth.probe", lambda *_: fast)
-    monkeypatch.setattr(f"{planning}._bandwidth.ram_bandwidth", lambda: 1e15)
+    for tier in ("RAM", "DISK"):
+        monkeypatch.setattr(f"{planning}._map_layout.{tier}_BYTES_PER_SECOND", 1e15)
     plan = nr.plan(image, model, memory=least + ram * tile, **options)
     kept = plan.staged.residual_bytes
     assert plan.prediction.added_ram_bytes <= least + ram * tile and kept["disk"] <= disk * tile

@@ -13,7 +13,6 @@ from napari_restore.engine import Region
 from napari_restore.engine.masks import GradientMask, open_mask
 from napari_restore.errors import BadMask, InputError
 from napari_restore.images import cache_entries, clear_cache, persistent_mask
-from napari_restore.images.masks import _files
 
 HEIGHT, WIDTH = 40, 60
 WHOLE = Region(0, 0, HEIGHT, WIDTH)
@@ -248,7 +247,7 @@ def test_text_that_is_no_area_is_a_sentence(tmp_path, text):
         open_mask(text, placed(tmp_path, NORTH))
 
 
-def test_areas_with_many_corners_and_painted_ones_stay_while_a_command_needs_them():
+def test_areas_with_many_corners_and_painted_ones_stay_while_a_command_needs_them(masks_released):
     image = unplaced()
     angles = np.linspace(0, 6.2, 400)
     ring = [(30 + 20 * np.cos(a), 20 + 15 * np.sin(a)) for a in angles]
@@ -259,10 +258,7 @@ def test_areas_with_many_corners_and_painted_ones_stay_while_a_command_needs_the
     idle = api.mask_of_polygons(image, [[[(1, 1), (9, 1), (9, 9)]]])
     for path in paths:
         assert persistent_mask(str(path)) == str(path)
-    # As in another program, where nobody holds them open.
-    for entry in list(_files._held.values()):
-        entry.close()
-    _files._held.clear()
+    masks_released()
     clear_cache()
     assert not idle.exists() and all(path.is_file() for path in paths)
     assert sorted(entry.needed for entry in cache_entries()) == [True, True]

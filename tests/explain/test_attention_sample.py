@@ -14,7 +14,6 @@ import napari_restore as nr
 from napari_restore.engine import Note, Region
 from napari_restore.errors import BadOutput, BadParameter, BadRegion
 from napari_restore.explain.attention import AVERAGED, SUMMARY_COLUMNS, sampled, strata
-from napari_restore.explain.tables import mean_of, means_of
 
 SIZE = 101, 142
 
@@ -70,29 +69,6 @@ def test_a_pixel_that_is_not_valid_is_drawn_again_in_its_stratum() -> None:
     assert len(sampled(box, 16, 0, lambda pixel: pixel[0] >= 20)) == 12
 
 
-def test_means_of_columns_are_those_of_each() -> None:
-    rng = np.random.default_rng(0)
-    columns = rng.random((3, 20)).tolist()
-    columns[1][4] = columns[1][9] = None
-    found = means_of(columns)
-    for column, mean in zip(columns, found, strict=True):
-        known = [value for value in column if value is not None]
-        alone = mean_of(known)
-        assert mean.n == alone.n == len(known)
-        for one, other in ((mean.mean, alone.mean), (mean.low, alone.low), (mean.high, alone.high)):
-            assert one == pytest.approx(other, rel=1e-12)
-    assert means_of([[None, None]])[0].mean is None
-    assert means_of([[2.0, None]])[0].to_dict() == {"n": 1, "mean": 2.0, "low": None, "high": None}
-
-
-def test_an_interval_is_that_of_resampled_means() -> None:
-    values = np.random.default_rng(1).normal(5, 2, 400)
-    found = mean_of(values.tolist())
-    half = 1.96 * values.std() / 20
-    assert found.low == pytest.approx(values.mean() - half, abs=half / 10)
-    assert found.high == pytest.approx(values.mean() + half, abs=half / 10)
-
-
 def test_a_sample_is_asked_and_summed_up(tmp_path: Path) -> None:
     found = looked(scene(), sample=30, seed=2)
     attention = found.record["attention"]
@@ -108,7 +84,6 @@ def test_a_sample_is_asked_and_summed_up(tmp_path: Path) -> None:
             assert head[name]["n"] == len(known)
             if known:
                 assert head[name]["mean"] == pytest.approx(np.mean(known))
-                assert head[name]["low"] <= head[name]["mean"] + 1e-12 <= head[name]["high"] + 2e-12
     # Equal weights look as far as equal weights do.
     assert every["distance_px"]["mean"] == pytest.approx(every["equal_distance_px"]["mean"])
     again = looked(scene(), sample=30, seed=2)
@@ -117,7 +92,7 @@ def test_a_sample_is_asked_and_summed_up(tmp_path: Path) -> None:
     assert len(rows) == 60 and rows[1]["query"] == "1" and rows[2]["query"] == "2"
     table = list(csv.DictReader(found.save_summary(tmp_path / "s.csv").read_text().splitlines()))
     assert tuple(table[0]) == SUMMARY_COLUMNS and len(table) == 2
-    assert float(table[1]["entropy_low"]) == every["entropy"]["low"]
+    assert float(table[1]["entropy"]) == every["entropy"]["mean"]
     for path, message in (("s.csv", "exists"), ("s.npz", "no table"), ("no/s.csv", "written")):
         with pytest.raises(BadOutput, match=message):
             found.save_summary(tmp_path / path)

@@ -15,7 +15,7 @@ from napari_restore import Region
 from napari_restore.errors import BadParameter, BudgetTooSmall
 from napari_restore.explain import attribute
 from napari_restore.explain.attribution import AT
-from napari_restore.explain.attribution._curves import CHECK
+from napari_restore.questions import CHECK
 
 BOX = Region(40, 60, 56, 84)
 

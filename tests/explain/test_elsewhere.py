@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from napari_restore.questions import Attribute
 
 BOX = Region(20, 24, 28, 36)
 WINDOWS = f"{attending_networks.__file__}:windows"
-LONG = {"steps": 4000, "rule": "middle"}
+PATH = {"steps": 40, "rule": "middle"}
 CHANGING = {"measured", "plan"}
 """Parts of a record that tell of time and memory."""
 
@@ -57,6 +58,12 @@ def worker(forked_workers: None) -> Iterator[Any]:
     worker = api.new_worker("napari_restore.commands.worker")
     yield worker
     worker.close()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as made:
+        yield made
 
 
 def attribute(
@@ -162,13 +169,26 @@ def test_an_attribution_is_the_one_of_this_process(
 
 
 @pytest.mark.slow
-def test_cancelling_and_killing_end_one_question(worker: Any, subject: Any) -> None:
+def test_cancelling_and_killing_end_one_question(
+    worker: Any, subject: Any, points: Any, pool: ThreadPoolExecutor
+) -> None:
     stop, about = threading.Event(), subject()
+    points.hold("Partial sent", "cancel heard")
+    asked = pool.submit(attribute, worker, about, stop=stop, **PATH)
+    points.wait("Partial sent")
+    stop.set()
+    points.wait("cancel heard")
+    points.go("Partial sent", "cancel heard")
     with pytest.raises(Cancelled):
-        attribute(worker, about, lambda part: stop.set(), stop, **LONG)
+        asked.result()
     child = worker.process
+    points.hold("Partial sent")
+    asked = pool.submit(attribute, worker, about, **PATH)
+    points.wait("Partial sent")
+    worker.kill()
+    points.go("Partial sent")
     with pytest.raises(ResourceError, match="ended unexpectedly") as raised:
-        attribute(worker, about, lambda part: worker.kill(), **LONG)
+        asked.result()
     assert "lower the budget" in raised.value.hint
     # The next question has a new child.
     assert attribute(worker, about, steps=2, method="ig").map.any()
@@ -229,26 +249,18 @@ def found_names(session: AttentionSession) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_look_does_not_wait_for_an_attribution(worker: Any, subject: Any) -> None:
-    began, stop, ended = threading.Event(), threading.Event(), []
-
-    def attribute_for_ever() -> None:
-        try:
-            settings = {"method": "smoothgrad", "arguments": {"n": 20_000}}
-            attribute(worker, subject(), stop=stop, emit=lambda event: began.set(), **settings)
-        except Cancelled as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=attribute_for_ever)
-    thread.start()
-    began.wait()
+def test_a_look_does_not_wait_for_an_attribution(
+    worker: Any, subject: Any, points: Any, pool: ThreadPoolExecutor
+) -> None:
+    points.hold("Partial sent")
+    asked = pool.submit(attribute, worker, subject(), **PATH)
+    points.wait("Partial sent")
     session = api.AttentionElsewhere(worker, subject(WINDOWS, trust=True))
     session.prepare(lambda event: None, threading.Event())
     assert session.look(api.attention_query(3, 4)).maps
-    assert thread.is_alive() and not ended
-    stop.set()
-    thread.join()
-    assert len(ended) == 1
+    assert not asked.done()
+    points.go("Partial sent")
+    assert asked.result().map.any()
 
 
 def test_code_runs_with_consent_only(worker: Any, subject: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,11 @@ from tests.explain._models import HALO, Pointwise, Small, scene, wrapped
 from torch import Tensor, nn
 
 import napari_restore as nr
-from napari_restore import Region, _entry_points
+from napari_restore import Region
 from napari_restore.engine import Progress
 from napari_restore.engine.planning import all_settled
 from napari_restore.errors import BadParameter, BudgetTooSmall, Cancelled
 from napari_restore.explain import Explainer, Problem, attribute
-from napari_restore.explain.attribution import _methods
 
 BOX = Region(40, 60, 56, 84)
 VALUES = BOX.pixels * 3
@@ -38,29 +38,6 @@ def on_image(found: Any, shape: tuple[int, int] = (128, 160)) -> np.ndarray[Any,
     whole = np.zeros((*shape, 3), np.float32)
     whole[found.region.slices] = found.map
     return whole
-
-
-def offer(monkeypatch: pytest.MonkeyPatch, objects: dict[str, object]) -> None:
-    """Let other packages offer `objects` by their names."""
-
-    class Point:
-        dist = None
-
-        def __init__(self, name: str) -> None:
-            self.name, self.value = name, f"other.package:{name}"
-
-        def load(self) -> object:
-            found = objects[self.name]
-            if isinstance(found, Exception):
-                raise found
-            return found
-
-    def entry_points(group: str) -> list[Point]:
-        assert group == "napari_restore.explainers"
-        return [Point(name) for name in objects]
-
-    monkeypatch.setattr(_entry_points, "entry_points", entry_points)
-    monkeypatch.setattr(_methods, "_foreign", _methods._foreign.__wrapped__)
 
 
 # -- the cross-checks ----------------------------------------------------------------
@@ -266,22 +243,22 @@ def test_what_cannot_be_asked_is_said(options: dict[str, Any], told: str) -> Non
 # -- other packages ------------------------------------------------------------------
 
 
-def test_other_packages_add_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_packages_add_methods(offered: Callable[..., None]) -> None:
     def whole(asked: Problem, scale: float = 1.0) -> Tensor:
         return scale * (asked.image - asked.baseline)
 
     adding_up = Explainer(whole, "of a test", is_complete=True)
-    offer(monkeypatch, {"mine": whole, "claims": adding_up, "smoothgrad": whole})
+    offered("napari_restore.explainers", {"mine": whole, "claims": adding_up, "smoothgrad": whole})
     found = ask(Small(), method="mine", baseline="zero", arguments={"scale": 0.5})
     assert np.allclose(found.map, 0.5 * scene()[found.region.slices], atol=1e-6)
-    assert found.record["versions"]["other"] == "unknown"
+    assert found.record["versions"]["other-package"] == "1.0"
     # What it claims is looked at.
     told = ask(Small(), method="claims", baseline="zero").record["attribution"]["completeness"]
     assert told["sum"] is not None and told["reached"] is False
     assert ask(Small(), method="smoothgrad", arguments={"n": 1}).map.any(), "ours stays ours"
 
 
-def test_what_is_wrong_with_them_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_with_them_is_said(offered: Callable[..., None]) -> None:
     def fails(asked: Problem) -> Tensor:
         raise ValueError("a number is odd.")
 
@@ -293,7 +270,7 @@ def test_what_is_wrong_with_them_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
         "infinite": lambda asked: asked.image / 0,
         "needs": lambda asked, layer: asked.image,
     }
-    offer(monkeypatch, offers)
+    offered("napari_restore.explainers", offers)
     for name, said in (
         ("odd", "is no function"),
         ("broken", "no such part"),
@@ -306,12 +283,12 @@ def test_what_is_wrong_with_them_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
             ask(Small(), method=name)
 
 
-def test_the_example_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_docs_runs(offered: Callable[..., None]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     (code,) = [block for block in blocks if "Problem" in block]
     names: dict[str, Any] = {}
     exec(code, names)
-    offer(monkeypatch, {"one-step": names["one_step"]})
+    offered("napari_restore.explainers", {"one-step": names["one_step"]})
     found = ask(Pointwise(lambda x: 2 * x), method="one-step", baseline="zero", objective="mean")
     straight = ask(Pointwise(lambda x: 2 * x), method="ig", baseline="zero", objective="mean")
     assert np.allclose(found.map, straight.map, atol=1e-8)

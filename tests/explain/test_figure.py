@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from tests.explain._models import Small, scene, wrapped
 
 import napari_restore as nr
 from napari_restore.errors import BadOutput, BadParameter
-from napari_restore.explain import Attribution, draw
+from napari_restore.explain import Attribution, draw, summary_of
 from napari_restore.explain.attribution import caption
-from napari_restore.explain.attribution._curves import CHECK
+from napari_restore.questions import CHECK
 
 pytest.importorskip("matplotlib")
 
@@ -153,19 +154,16 @@ def test_what_cannot_be_drawn(found: Attribution, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (40, 60), (112, 136)])
-def test_panels_show_the_window_and_no_more(corner: tuple[int, int]) -> None:
-    from matplotlib.figure import Figure
-
-    from napari_restore.explain.attribution._figure import _panels
-
+def test_panels_show_the_window_and_no_more(
+    corner: tuple[int, int], drawn: Callable[[Any], Any]
+) -> None:
     y, x = corner
     box = (y, x, y + 16, x + 24)
     found = nr.attribute(
         scene(), wrapped(Small()), nr.Region(*box), method="ig", steps=2, device="cpu"
     )
-    figure = Figure()
-    _panels(figure, found, 0.5)
-    panels = [axis for axis in figure.axes if axis.get_xlabel()]
+    figure = drawn(found)
+    panels = [axis for axis in figure.axes if axis.get_xlabel() and axis.images]
     # Image, result, map, magnitude and area.
     assert len(panels) == 5
     for axis in panels:
@@ -174,6 +172,10 @@ def test_panels_show_the_window_and_no_more(corner: tuple[int, int]) -> None:
         # What is drawn lies where its pixels are.
         x0, x1, y1, y0 = axis.images[0].get_extent()
         assert axis.images[0].get_array().shape[:2] == (y1 - y0, x1 - x0)
+    # In the words of the summary.
+    words = summary_of(found.record["attribution"]).completeness
+    texts = [text.get_text() for text in figure.findobj(type(figure.text(0, 0, "")))]
+    assert words in " ".join(" ".join(texts).split())
 
 
 def test_a_map_is_saved_as_its_suffix_says(found: Attribution, tmp_path: Path) -> None:

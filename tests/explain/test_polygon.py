@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +127,12 @@ def test_the_record_asks_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("question", [{"polygon": TRIANGLE}, {"box": BOX}])
-def test_the_figure_outlines_what_was_asked_about(question: Any) -> None:
-    figure = pytest.importorskip("matplotlib.figure").Figure()
-    from napari_restore.explain.attribution._figure import _panels
-
-    _panels(figure, nr.attribute(scene(), wrapped(Small()), **question, **OPTIONS), 0.5)
-    drawn = [axis for axis in figure.axes if axis.patches]
-    assert len(drawn) == 5
-    corners = {tuple(corner) for corner in drawn[0].patches[0].get_xy()}
+def test_the_figure_outlines_what_was_asked_about(
+    question: Any, drawn: Callable[[Any], Any]
+) -> None:
+    figure = drawn(nr.attribute(scene(), wrapped(Small()), **question, **OPTIONS))
+    outlined = [axis for axis in figure.axes if axis.patches and axis.images]
+    assert len(outlined) == 5
+    corners = {tuple(corner) for corner in outlined[0].patches[0].get_xy()}
     box = {(60, 40), (84, 40), (84, 56), (60, 56)}
     assert corners == ({(x, y) for y, x in TRIANGLE} if "polygon" in question else box)

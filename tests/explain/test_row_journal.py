@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from PIL import Image
 from tests.explain._models import scene
 
 import napari_restore as nr
-from napari_restore import Region, api
-from napari_restore.api import _tables
+from napari_restore import Region
 from napari_restore.engine import Note, StoreBusy
 from napari_restore.errors import ResourceError
 from napari_restore.explain import RowJournal
@@ -31,16 +31,10 @@ def picture(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def computed(before_a_row: Callable[[Callable[[Any], object]], None]) -> list[Any]:
     """Boxes of the rows that are computed."""
     boxes: list[Any] = []
-    attribute = api.attribute
-
-    def counting(image: Any, model: Any, box: Any, **options: Any) -> Any:
-        boxes.append(box)
-        return attribute(image, model, box, **options)
-
-    monkeypatch.setattr(_tables, "attribute", counting)
+    before_a_row(boxes.append)
     return boxes
 
 
@@ -117,19 +111,21 @@ def test_rows_of_another_table_do_not_count(
 
 
 def test_rows_with_an_error_are_tried_again(
-    picture: Path, tmp_path: Path, computed: list[Any], monkeypatch: pytest.MonkeyPatch
+    picture: Path,
+    tmp_path: Path,
+    computed: list[Any],
+    before_a_row: Callable[[Callable[[Any], object]], None],
 ) -> None:
-    scratch, counting = tmp_path / "scratch", _tables.attribute
+    scratch = tmp_path / "scratch"
 
-    def fails(image: Any, model: Any, box: Any, **options: Any) -> Any:
+    def fails(box: Any) -> None:
+        computed.append(box)
         if box == BOXES[0]:
-            computed.append(box)
             raise ResourceError("No memory.", "")
-        return counting(image, model, box, **options)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_tables, "attribute", fails)
-        interrupted(picture, scratch, 3, computed)
+    before_a_row(fails)
+    interrupted(picture, scratch, 3, computed)
+    before_a_row(computed.append)
     computed.clear()
     nr.attribute_table(picture, ["dcp"], BOXES, scratch=scratch, **OPTIONS)
     assert computed == [BOXES[0], BOXES[2]]

@@ -87,7 +87,7 @@ CHANGES = [
         "box is [1, 2], but it should have at least 4 items",
     ),
     ("attribution", "task.question.watch", 1, "record.task.question.watch is an unknown key"),
-    ("table", "task.images.0.places.0.box", None, "neither a box nor a polygon"),
+    ("table", "task.images.0.places.0.box", None, "made again by its command"),
     (
         "table",
         "task.images.0.spec",

@@ -12,6 +12,7 @@ import pytest
 from range_server import RangeServer
 
 from napari_restore.images.files import _buckets, _remote
+from napari_restore.images.levels import _making, _reduce, _row_pyramid
 
 SETTINGS = ("AWS_", "GOOGLE_", "GS_", "CPL_GS_", "AZURE_", "STORAGE_EMULATOR")
 """Beginnings of the variables that describe buckets."""
@@ -67,13 +68,49 @@ def make_tiff(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def bucket_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that fails is asked again soon."""
+    monkeypatch.setattr(_remote, "PAUSE", 0.01)
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that stalls is not waited for for long."""
+    monkeypatch.setattr(_remote, "PATIENCE", 1)
+
+
+@pytest.fixture
+def small_levels(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that sets sizes of levels: of the smallest, of chunks, of what is read at once."""
+
+    def small_levels(
+        smallest: int | None = None,
+        chunk: int | None = None,
+        band: int | None = None,
+        block: int | None = None,
+    ) -> None:
+        for module, name, value in (
+            (_reduce, "SMALLEST", smallest),
+            (_row_pyramid, "CHUNK", chunk),
+            (_making, "CHUNK", chunk),
+            (_row_pyramid, "BAND_BYTES", band),
+            (_making, "BLOCK_SIDE", block),
+        ):
+            if value is not None:
+                monkeypatch.setattr(module, name, value)
+
+    return small_levels
+
+
+@pytest.fixture
+def bucket_server(
+    tmp_path: Path, short_pauses: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RangeServer]:
     """A server whose buckets are the folders of "web", as the environment describes, without keys.
 
     To Azure they are those of "web/account".
     """
     pytest.importorskip("obstore")
-    monkeypatch.setattr(_remote, "PAUSE", 0.01)
     monkeypatch.setattr(_buckets, "_MAKER", tmp_path / "nothing")
     for name in filter(lambda name: name.startswith(SETTINGS), list(os.environ)):
         monkeypatch.delenv(name)

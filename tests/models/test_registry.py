@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from collections.abc import Callable
 
 import pytest
 
-from napari_restore import _entry_points as points
 from napari_restore.errors import BadModel, BadParameter, UnknownModel
 from napari_restore.models import (
     ModelCard,
@@ -19,7 +18,6 @@ from napari_restore.models import (
     model_ids,
     recommended,
 )
-from napari_restore.models import _registry as registry
 
 
 def test_ids() -> None:
@@ -79,11 +77,13 @@ def test_cards_cost_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=_environment())
 
 
-def test_other_packages_add_models(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_packages_add_models(offered: Callable[..., None]) -> None:
     entry = ModelEntry(
         ModelCard("mine", "Mine", "My model."), "napari_restore.models.classical.identity:make"
     )
-    _entry_points(monkeypatch, {"mine": entry, "odd": 3, "broken": ImportError("no such part")})
+    offered(
+        "napari_restore.models", {"mine": entry, "odd": 3, "broken": ImportError("no such part")}
+    )
     assert model_ids()[-1] == "mine"
     assert load("mine").card.id == "mine"
     with pytest.raises(BadModel, match="no ModelEntry"):
@@ -92,30 +92,10 @@ def test_other_packages_add_models(monkeypatch: pytest.MonkeyPatch) -> None:
         card_of("broken")
 
 
-def test_other_packages_cannot_replace_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_packages_cannot_replace_ours(offered: Callable[..., None]) -> None:
     entry = ModelEntry(ModelCard("dcp", "Not ours", "Another."), "os:getcwd")
-    _entry_points(monkeypatch, {"dcp": entry})
+    offered("napari_restore.models", {"dcp": entry})
     assert card_of("dcp").title == "Dark channel prior"
-
-
-def _entry_points(monkeypatch: pytest.MonkeyPatch, objects: dict[str, object]) -> None:
-    class Point:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def load(self) -> object:
-            found = objects[self.name]
-            if isinstance(found, Exception):
-                raise found
-            return found
-
-    def entry_points(group: str) -> list[Point] | list[EntryPoint]:
-        assert group == "napari_restore.models"
-        return [Point(name) for name in objects]
-
-    monkeypatch.setattr(points, "entry_points", entry_points)
-    registry._foreign.cache_clear()
-    monkeypatch.setattr(registry, "_foreign", registry._foreign.__wrapped__)
 
 
 def _environment() -> dict[str, str]:

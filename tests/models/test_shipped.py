@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from napari_restore.errors import BadModel, MissingWeights
-from napari_restore.models import _registry as registry
 from napari_restore.models import (
     _weights,
     card_of,
@@ -38,19 +38,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def ship(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], Path]:
+def ship(folder: Path, registered: dict[str, Any]) -> Callable[[str, int], Path]:
     """Lets a name stand for the small network with weights of a seed, in half precision."""
-    known = dict(registry._entries())
-    monkeypatch.setattr(registry, "_entries", lambda: known)
 
     def ship(name: str, seed: int) -> Path:
-        entry = registry.entry_of("haze-unet")
+        entry = entry_of("haze-unet")
         path = folder / f"{name}.safetensors"
         state = load("haze-unet", weights=f"random:{seed}").state_dict()
         save_file({key: value.half() for key, value in state.items()}, path)
         said = {"trained_on": "these", "validated_on": "those"}
         card = replace(entry.card, id=name, weights_sha256=sha256_of_file(path), **said)
-        known[name] = replace(entry, card=card, shipped=path.name)
+        registered[name] = replace(entry, card=card, shipped=path.name)
         return path
 
     return ship
@@ -100,7 +98,7 @@ def test_only_networks_without_weights_ask_for_a_file(ship: Callable[[str, int],
 
 @pytest.mark.parametrize("model_id", model_ids())
 def test_shipped_files_belong_to_their_cards(model_id: str) -> None:
-    entry = registry.entry_of(model_id)
+    entry = entry_of(model_id)
     if entry.shipped is None:
         assert entry.card.weights_sha256 is None
         return

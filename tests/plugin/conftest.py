@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from points import patience
 from shared_window import SharedWindow, shared_window  # noqa: F401
 
 import napari_restore as nr
@@ -24,8 +25,6 @@ with contextlib.suppress(ImportError):
     import IPython  # noqa: F401
 
 HERE = Path(__file__).resolve().parent
-LIMIT_MS = 300_000
-"""Milliseconds after which what a test waits for is taken to be lost, however busy the machine."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -55,9 +54,14 @@ def pytest_runtest_protocol(
 @pytest.fixture
 def qtbot(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """pytest-qt's, which waits for as long as a busy machine may need."""
+
+    def patient(wait: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given, **options: wait(
+            *given, **{"timeout": int(1000 * patience()), **options}
+        )
+
     for name in ("waitUntil", "waitSignal", "waitExposed", "waitActive"):
-        patient = functools.partial(getattr(qtbot, name), timeout=LIMIT_MS)
-        monkeypatch.setattr(qtbot, name, patient)
+        monkeypatch.setattr(qtbot, name, patient(getattr(qtbot, name)))
     return qtbot
 
 
@@ -220,6 +224,37 @@ def viewer(request: pytest.FixtureRequest) -> Iterator[Any]:
     shared.set_back()
     if request.session.testsfailed > failed:
         shared.close()
+
+
+@pytest.fixture
+def save_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | None], list[str]]:
+    """A function that answers dialogs of files to write: gives the titles of those it answers."""
+    from qtpy.QtWidgets import QFileDialog
+
+    def save_as(path: Path | None) -> list[str]:
+        titles: list[str] = []
+
+        def answer(dialog: QFileDialog) -> bool:
+            titles.append(dialog.windowTitle())
+            return path is not None
+
+        monkeypatch.setattr(QFileDialog, "exec", answer)
+        monkeypatch.setattr(QFileDialog, "selectedFiles", lambda dialog: [str(path)])
+        return titles
+
+    return save_as
+
+
+@pytest.fixture
+def draft_seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that sets what may take how long in a live result: `true`, `draft`, `screen`."""
+    from napari_restore.plugin.runs import _draft
+
+    def draft_seconds(**most: float) -> None:
+        for what, seconds in most.items():
+            monkeypatch.setattr(_draft, f"{what.upper()}_SECONDS", seconds)
+
+    return draft_seconds
 
 
 @pytest.fixture

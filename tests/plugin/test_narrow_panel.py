@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint
-from qtpy.QtWidgets import QScrollArea, QStyle, QWidget
+from qtpy.QtWidgets import QApplication, QScrollArea, QStyle, QWidget
 from superqt import QCollapsible
 
 from napari_restore.plugin import NARROWEST
@@ -42,8 +42,8 @@ def test_everything_fits_beside_the_layer_controls(panel: Any, qtbot: Any, finis
     room = max(NARROWEST - bar, 0)
     for tab in ("Restore", AttributionTab.TITLE):
         panel.tabs.choose(tab)
-        qtbot.wait(1)
         inner = scroll.widget()
+        QApplication.processEvents()
         inner.layout().activate()
         assert inner.minimumSizeHint().width() <= room, widest(inner, room - 30)
     panel.tabs.choose("Restore")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from points import patience
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QLabel, QMessageBox, QProgressDialog
 
@@ -118,7 +119,7 @@ def test_opening_can_be_cancelled(
     answer(cancel)
     viewer.open(sample, plugin="napari-restore")
     assert len(viewer.layers) == 0
-    assert reported.wait(20)
+    assert reported.wait(patience())
 
 
 def test_what_takes_long_is_opened_in_the_end(
@@ -129,7 +130,7 @@ def test_what_takes_long_is_opened_in_the_end(
     opened = nr.open_image
 
     def slow(*given: Any, **options: Any) -> Any:
-        assert shown.wait(20)
+        assert shown.wait(patience())
         return opened(*given, **options)
 
     monkeypatch.setattr(_opening_dialog, "PATIENCE", 0.0)

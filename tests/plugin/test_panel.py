@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtGui import QPalette
+from qtpy.QtWidgets import QApplication
 from superqt import QCollapsible
 
 from napari_restore import Region
@@ -119,15 +120,17 @@ def test_a_panel_opened_again_has_its_settings(
 
 
 @pytest.mark.slow
-def test_cancel_stops_and_is_reported(panel: Any, qtbot: Any, colours: np.ndarray):
+def test_cancel_stops_and_is_reported(panel: Any, qtbot: Any, colours: np.ndarray, points: Any):
+    points.hold("tile stored")
     panel.viewer.add_image(np.tile(colours, (4, 4, 1)), name="photo")
     panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(128)
     outcome = []
     panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: panel.runs.running.job is not None)
+    qtbot.waitUntil(lambda: bool(points.held("tile stored")))
     panel.bar.button.click()
+    points.go("tile stored")
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
     assert panel.runs.running is None
@@ -136,15 +139,19 @@ def test_cancel_stops_and_is_reported(panel: Any, qtbot: Any, colours: np.ndarra
 
 
 @pytest.mark.slow
-def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any, colours: np.ndarray):
+def test_removing_the_source_stops_its_run(
+    panel: Any, qtbot: Any, colours: np.ndarray, points: Any
+):
+    points.hold("tile stored")
     source = panel.viewer.add_image(np.tile(colours, (4, 4, 1)), name="photo")
     panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(128)
     outcome = []
     panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: panel.runs.running.job is not None)
+    qtbot.waitUntil(lambda: bool(points.held("tile stored")))
     panel.viewer.layers.remove(source)
+    points.go("tile stored")
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
     assert not panel.bar.button.isEnabled()
@@ -153,32 +160,37 @@ def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any, colours: np.n
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["window", "dock"])
 def test_closing_ends_the_run_and_its_process(
-    make_napari_viewer: Any, qtbot: Any, sample: Path, how: str
+    make_napari_viewer: Any, qtbot: Any, sample: Path, how: str, points: Any
 ):
+    points.hold("tile stored")
     viewer = make_napari_viewer()
     dock, panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
     viewer.open(sample, plugin="napari-restore")
     panel.bar.button.click()
-    run = panel.runs.running
-    qtbot.waitUntil(lambda: run.job is not None)
+    qtbot.waitUntil(lambda: bool(points.held("tile stored")))
     child = panel.runs.worker.process
     assert child.poll() is None
     if how == "window":
         viewer.close()
     else:
         viewer.window.remove_dock_widget(dock)
+    points.go("tile stored")
     qtbot.waitUntil(lambda: child.poll() is not None)
 
 
 @pytest.mark.slow
-def test_a_child_that_dies_is_an_error_with_a_next_step(panel: Any, qtbot: Any, sample: Path):
+def test_a_child_that_dies_is_an_error_with_a_next_step(
+    panel: Any, qtbot: Any, sample: Path, points: Any
+):
+    # Without its draft, the first run, a run goes on.
+    points.hold("run begins", after=1)
     panel.viewer.open(sample, plugin="napari-restore")
     outcome = []
     panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
-    run = panel.runs.running
-    qtbot.waitUntil(lambda: run.job is not None and run.job.plan.reading.extent == "image")
+    qtbot.waitUntil(lambda: bool(points.held("run begins")))
     panel.runs.worker.kill()
+    points.go("run begins")
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "failed"
     assert "ended unexpectedly" in panel.bar.message.text()
@@ -347,10 +359,13 @@ def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, q
     window.show()
     for part in panel.findChildren(QCollapsible):
         part.expand(animate=False)
-    qtbot.wait(1)
     button = panel.bar.button
-    assert button.mapTo(window, button.rect().bottomLeft()).y() < 500
-    assert button.visibleRegion().boundingRect() == button.rect()
+
+    def is_in_sight() -> bool:
+        is_whole = button.visibleRegion().boundingRect() == button.rect()
+        return is_whole and button.mapTo(window, button.rect().bottomLeft()).y() < 500
+
+    qtbot.waitUntil(is_in_sight)
     panel.tabs.choose("Attribution")
     assert not panel.bar.isVisible()
     panel.tabs.choose("Restore")
@@ -365,7 +380,7 @@ def test_headings_and_tabs_are_drawn_in_the_theme(panel: Any, qtbot: Any):
     assert not panel.tabs.drawBase()
     for theme in ("dark", "light", "dark"):
         panel.viewer.theme = theme
-        qtbot.wait(1)
+        QApplication.processEvents()
         for part in panel.findChildren(QCollapsible):
             button = part.toggleButton()
             image = button.icon().pixmap(button.iconSize()).toImage()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.layers import Image as ImageLayer
+from points import patience
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QProgressDialog
 
@@ -159,7 +160,7 @@ def test_a_long_save_shows_a_dialog_that_can_cancel(
 
     def slow(path: Path, *, progress: Any, cancelled: Any, **options: Any) -> Path:
         progress(1, 10)
-        assert seen.wait(20)
+        assert seen.wait(patience())
         while not cancelled():
             pass
         raise Cancelled("stopped")

@@ -45,13 +45,6 @@ from ._cache import (
 )
 from ._cluster import connect
 from ._command_line import EXPORT_OPTIONS
-from ._environments import (
-    Environment,
-    check_environment,
-    make_environment,
-    remove_earlier_environments,
-    use_environment,
-)
 from ._fusion import (
     FUSION_MODEL,
     bracket_notes,
@@ -88,7 +81,6 @@ from ._images import (
     merged_bands,
     notes_on_output,
     open_image,
-    open_mosaic,
     output_box,
     output_like,
     save_context,
@@ -96,7 +88,6 @@ from ._images import (
     sensor_text,
     unfit_options,
 )
-from ._model_export import export_model, exported_inputs
 from ._models import (
     code_file,
     inputs_in_words,
@@ -114,12 +105,6 @@ from ._models import (
     tile_invariance,
 )
 from ._planes import check_stack, join_planes, planes_asked
-from ._planned_elsewhere import (
-    card_elsewhere,
-    frame_weights_elsewhere,
-    inspect_elsewhere,
-    plan_elsewhere,
-)
 from ._record_file import read_record_file
 from ._restoring import (
     ImageStarted,
@@ -136,7 +121,7 @@ from ._restoring import (
     start,
     warm,
 )
-from ._tables import attribute_table, boxes_of, check_table, repeat_table
+from ._tables import attribute_table, boxes_of, check_table
 from ._tasks import (
     command_of,
     folder_command,
@@ -148,7 +133,6 @@ from ._tasks import (
     task_of,
 )
 from ._training import evaluate, haze, scores_text, train
-from ._uploads import check_upload, file_before_upload, is_address, upload
 
 __all__ = [
     "EXPORT_OPTIONS",
@@ -165,7 +149,6 @@ __all__ = [
     "BandMath",
     "BandMathChange",
     "BandValues",
-    "Environment",
     "ImageStarted",
     "Note",
     "Phase",
@@ -189,10 +172,8 @@ __all__ = [
     "bracket_notes",
     "brackets",
     "cache_entries",
-    "card_elsewhere",
     "change_text",
     "check_attention",
-    "check_environment",
     "check_export",
     "check_figure",
     "check_head",
@@ -200,7 +181,6 @@ __all__ = [
     "check_output",
     "check_stack",
     "check_table",
-    "check_upload",
     "clear_cache",
     "code_file",
     "combinations",
@@ -212,22 +192,16 @@ __all__ = [
     "evaluate",
     "explainers",
     "explainers_of",
-    "export_model",
-    "exported_inputs",
-    "file_before_upload",
     "folder_command",
     "forget_result",
     "frame_weights",
-    "frame_weights_elsewhere",
     "fuse",
     "haze",
     "images_in_folder",
     "indices",
     "info",
     "inputs_in_words",
-    "inspect_elsewhere",
     "inspect_model",
-    "is_address",
     "is_image_in_folder",
     "is_in_usual_order",
     "is_product",
@@ -240,7 +214,6 @@ __all__ = [
     "load_described",
     "load_model",
     "load_models",
-    "make_environment",
     "mask_choices",
     "mask_file",
     "mask_of_array",
@@ -258,23 +231,19 @@ __all__ = [
     "of_command",
     "open_bracket",
     "open_image",
-    "open_mosaic",
     "output_box",
     "output_like",
     "overview_path",
     "plan",
-    "plan_elsewhere",
     "plan_of",
     "plan_of_kept",
     "planes_asked",
     "portable_task",
     "queries_of",
     "read_record_file",
-    "remove_earlier_environments",
     "repeat_attention",
     "repeat_attribution",
     "repeat_of",
-    "repeat_table",
     "rerun",
     "restore",
     "result_of_kept",
@@ -292,8 +261,6 @@ __all__ = [
     "tile_invariance",
     "train",
     "unfit_options",
-    "upload",
-    "use_environment",
     "warm",
     "without_twins",
 ]

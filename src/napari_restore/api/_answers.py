@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from napari_restore.api._attention import attend, attention_session, draw_attention
 from napari_restore.api._attribution import attribute, explainers
 from napari_restore.api._task_cache import TaskCache
-from napari_restore.errors import InputError, ResourceError
 from napari_restore.questions import Region
 
 if TYPE_CHECKING:
@@ -168,34 +167,9 @@ def message_types() -> dict[str, Any]:
 # -- who asks ------------------------------------------------------------------------
 
 
-def spec_elsewhere(image: Image) -> dict[str, Any]:
-    """Return what another environment opens `image` by; of an array in memory a copy is written once.
-
-    Raises `InputError` for what a copy would lack, `ResourceError` where there is no room for it.
-    """
-    try:
-        spec = image.spec_elsewhere()
-    except OSError as error:
-        raise ResourceError(
-            f"{image.name} cannot be copied for the environment of runs: {error.strerror or error}.",
-            "Free space in the folder for temporary files, or save the layer as a file and open that.",
-        ) from error
-    if spec is None:
-        raise InputError(
-            f"{image.name} is in the memory of napari only, with more than its pixels.",
-            "Save the layer as a file and open that, or choose napari’s own under Advanced > Environment.",
-        )
-    return spec
-
-
 def _addressed(subject: Subject, door: Door) -> tuple[Door, Message]:
-    """Return who answers about `subject`, and what the question says of it.
-
-    Raises what `spec_elsewhere` does where a model is loaded in another environment only.
-    """
+    """Return who answers about `subject`, and what the question says of it."""
     image = subject["image"]
-    if getattr(door, "python", ""):
-        return door, {**subject, "image": spec_elsewhere(image), "fingerprint": image.fingerprint}
     if image.spec is None:
         return Answers(TaskCache()), {**subject, "fingerprint": None}
     return door, {**subject, "image": image.spec, "fingerprint": image.fingerprint}

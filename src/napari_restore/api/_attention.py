@@ -48,7 +48,7 @@ def attend(
 
     The numbers of heads that are left out (`ablate`) are among the measures, the differences in
     ``.queries[0].effects``. With `sample` the record's ``summary`` has the mean of each head's numbers
-    with a 95 % bootstrap interval, and ``.save_summary(path)`` writes it. Of `random_twin` there are
+    and ``.save_summary(path)`` writes it. Of `random_twin` there are
     ``.twin`` and further rows of tables; of `redundancy` ``.redundancy[layer]``, a matrix (heads, heads)
     of linear CKA; of `attribution` the rank correlation ``attribution_rank`` among the measures.
 

@@ -95,13 +95,7 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
         polygon = [(y / scale, x / scale) for y, x in polygon_of(polygon).vertices]
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
         attribution = attribute(
-            opened,
-            loaded,
-            region,
-            polygon=polygon,
-            emit=emit or draw_event,
-            trust=trust,
-            **options,
+            opened, loaded, region, polygon=polygon, emit=emit or draw_event, trust=trust, **options
         )
     attribution.record["attribution"]["scale"] = opened.scale
     request = attribution.record["attribution"].pop("request")

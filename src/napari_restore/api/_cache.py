@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore.api._images import Pathlike, open_image
-from napari_restore.api._planned_elsewhere import plan_again_elsewhere
 from napari_restore.api._record_file import with_consent
 from napari_restore.api._tasks import plan_of
 
 if TYPE_CHECKING:
-    from napari_restore.engine import KeptResult, Plan, Result, Worker
+    from napari_restore.engine import KeptResult, Plan, Result
     from napari_restore.images import CacheEntry
 
 
@@ -51,12 +50,8 @@ def kept_results(image: Any) -> list[KeptResult]:
     return kept_results(open_image(image).fingerprint)
 
 
-def result_of_kept(
-    kept: KeptResult, image: Any, *, trust: bool = False, door: Worker | None = None
-) -> Result:
+def result_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Result:
     """Open the pixels of a `KeptResult` of `image`. Plans again, which may take seconds.
-
-    With `door`, that child process plans.
 
     Pyramid levels that the image lacks are taken from the cache where it has them. Raises
     `ResourceError` if the run would give other pixels today, for instance with another
@@ -65,14 +60,12 @@ def result_of_kept(
     from napari_restore.engine import Result
     from napari_restore.images import attach_pyramid
 
-    planned = plan_of_kept(kept, image, trust=trust, door=door)
+    planned = plan_of_kept(kept, image, trust=trust)
     attach_pyramid(planned.image)
     return Result.of_run(planned, kept.record or {})
 
 
-def plan_of_kept(
-    kept: KeptResult, image: Any, *, trust: bool = False, door: Worker | None = None
-) -> Plan:
+def plan_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Plan:
     """Return the plan of a `KeptResult` of `image`, whose path may have changed.
 
     Code of its model's file runs only with `trust`.
@@ -83,11 +76,7 @@ def plan_of_kept(
     task = with_consent(kept.task, allow_outside=allow_outside)
     if spec is not None:
         task["image"] = {**task["image"], "source": spec["source"]}
-    if door is None:
-        planned = plan_of(task, trust=trust)
-    else:
-        planned = plan_again_elsewhere(door, task, trust=trust)
-    return replace(planned, store=kept.store)
+    return replace(plan_of(task, trust=trust), store=kept.store)
 
 
 def forget_result(store: Pathlike, name: str) -> bool:

@@ -112,8 +112,6 @@ def _image(task: Mapping[str, Any]) -> Iterator[str]:
     source = spec["source"]
     paths = [os.path.abspath(path) for path in ([source] if isinstance(source, str) else source)]
     stacked = bool(spec.get("stack"))
-    if task.get("mosaic") is not None or (len(paths) > 1 and not stacked):
-        raise _not_expressible("a mosaic of files", "Restore the files into a folder.")
     if spec.get("level"):
         raise _not_expressible("a coarser level of an image", "Restore the image itself.")
     if "select" in spec and task["options"].get("other_bands") != "drop":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -102,30 +101,6 @@ def open_image(
     )
 
 
-def open_mosaic(
-    sources: Sequence[Pathlike],
-    *,
-    bands: Bands | None = None,
-    sensor: Pathlike | None = None,
-    allow_outside: bool = False,
-) -> Image | None:
-    """Open files on one map grid as one image; return None if they are not on one.
-
-    `bands`, `sensor` and `allow_outside` are those of `open_image`.
-    """
-    from napari_restore.errors import UnreadableImage
-
-    try:
-        return open_image(
-            [os.fspath(source) for source in sources],
-            bands=bands,
-            sensor=sensor,
-            allow_outside=allow_outside,
-        )
-    except UnreadableImage:
-        return None
-
-
 class SensorBands(NamedTuple):
     """A sensor whose preset tells something of an image's bands."""
 
@@ -191,9 +166,7 @@ def output_box(plan: Plan, clip: str | None = None) -> Region | None:
     """
     from napari_restore.errors import BadRegion, option
 
-    y, x = plan.origin
-    image = plan.part or plan.image
-    box = plan.region.shift(-y, -x)
+    image, box = plan.image, plan.region
     if clip is not None and plan.target.mask is None and box == (0, 0, image.height, image.width):
         raise BadRegion(
             "All of the image is restored: there is no area to clip to.",

@@ -121,9 +121,8 @@ def with_consent(task: Mapping[str, Any], *, allow_outside: bool) -> dict[str, A
     The consent in the file itself is ignored: it may come from anybody.
     """
     checked = dict(task)
-    for name in ("image", "mosaic"):
-        if checked.get(name) is not None:
-            checked[name] = _spec(checked[name], allow_outside)
+    if checked.get("image") is not None:
+        checked["image"] = _spec(checked["image"], allow_outside)
     if "images" in checked:
         checked["images"] = [
             {**each, "spec": _spec(each["spec"], allow_outside)} for each in checked["images"]

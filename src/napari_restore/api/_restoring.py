@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Job, Plan, Result, Worker
-    from napari_restore.images import Image, SaveOptions
 
 WORKER = "napari_restore.api.worker"
 """Module that a child process runs."""
@@ -36,7 +35,6 @@ def plan(
     *,
     bands: Bands | None = None,
     sensor: Pathlike | None = None,
-    mosaic: Image | None = None,
     **options: Unpack[RestoreKeywords],
 ) -> Plan:
     """Plan the restoration of `image` with `model`, without computing pixels.
@@ -52,8 +50,6 @@ def plan(
         Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
     sensor
         As for `open_image`: the id of a preset, or a sensor file.
-    mosaic
-        An image that contains this one and its neighbours, so that files join without a seam.
     {options}
 
     Returns
@@ -72,20 +68,17 @@ def plan(
     if "region" in options:
         options["region"] = checked_regions(options["region"])
     opened = open_image(image, bands=bands, sensor=sensor)
-    return make_plan(opened, as_model(model), mosaic=mosaic, **options)
+    return make_plan(opened, as_model(model), **options)
 
 
-def of_command(
-    plan: Plan, output: Pathlike, seconds: float, **options: Unpack[SaveOptions]
-) -> Plan:
+def of_command(plan: Plan, seconds: float, *, clipped: bool) -> Plan:
     """Return `plan` with the time of the whole command that runs it: all that tell it call this.
 
-    `seconds` have passed since the command began; it writes `output` with these `options`.
+    `seconds` have passed since the command began. With `clipped` it writes the region of the plan only.
     """
     from napari_restore.engine import of_command
-    from napari_restore.images import ExportOptions
 
-    return of_command(plan, Path(output), ExportOptions(**options), seconds)
+    return of_command(plan, seconds, clipped=clipped)
 
 
 def seconds_measuring() -> float:
@@ -161,7 +154,6 @@ def restore(
     *,
     bands: Bands | None = None,
     sensor: Pathlike | None = None,
-    mosaic: Image | None = None,
     progress: bool | None = None,
     **options: Unpack[RestoreKeywords],
 ) -> Result:
@@ -169,7 +161,7 @@ def restore(
 
     Parameters
     ----------
-    image, model, bands, sensor, mosaic
+    image, model, bands, sensor
         As for `plan`.
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook.
@@ -188,7 +180,7 @@ def restore(
     """
     from napari_restore.engine import Result, Run
 
-    planned = plan(image, model, bands=bands, sensor=sensor, mosaic=mosaic, **options)
+    planned = plan(image, model, bands=bands, sensor=sensor, **options)
     # In this thread: Ctrl-C ends the run within a tile, and then this call.
     with progress_bar(progress) as show:
         record = Run(planned, show).run()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 from napari_restore.api._attribution import attribute, digests, with_absolute_paths
 from napari_restore.api._cluster import TableRun, computed_on
 from napari_restore.api._images import Pathlike, open_image
-from napari_restore.api._models import code_file, load_described
+from napari_restore.api._models import code_file
 from napari_restore.api._options import (
     ImageOptions,
     ModelOptions,
@@ -22,9 +22,8 @@ from napari_restore.api._options import (
     documents_options,
 )
 from napari_restore.api._progress_bar import progress_bar
-from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
-from napari_restore.questions import Attribute, Machine, MachineKeywords, Reading, without
+from napari_restore.questions import Attribute, Machine, Reading, without
 
 if TYPE_CHECKING:
     from torch import nn
@@ -156,57 +155,6 @@ def _among(options: Mapping[str, Any], keywords: type[K]) -> K:
     """Return those of `options` that a typed dictionary declares."""
     names = keywords.__annotations__
     return cast("K", {name: options[name] for name in names if name in options})
-
-
-def repeat_table(
-    record: Pathlike | Mapping[str, Any] | RecordFile,
-    *,
-    extra: Mapping[str, Any] | None = None,
-    emit: Callable[[Any], None] = lambda event: None,
-    stop: threading.Event | None = None,
-    trust: bool = False,
-    allow_outside: bool = False,
-    **options: Unpack[MachineKeywords],
-) -> AttributionTable:
-    """Repeat the attributions of a table's .json, and compare the rows.
-
-    ``repeats`` of `to_dict` has the path of the ``record``, the number of ``rows`` in both, how many
-    are the ``same``, and the differences, ``apart``. `extra`, `emit` and `stop` are as in
-    `attribute_table`, options those of the machine. Code that the record names runs only with
-    `trust`; a VRT reads pixels from files outside its folder only with `allow_outside`. Raises
-    `InputError` when the record does not contain enough and `SourceChanged` when images, weights or
-    other input files are not the recorded ones.
-    """
-    from napari_restore.explain import compare_rows, groups_from_task
-    from napari_restore.models import Labelled
-
-    record_file = read_record_file(record)
-    task, recorded = record_file.task("table", allow_outside=allow_outside), record_file.record
-    groups = groups_from_task(task)
-    for source, _ in groups:
-        # An image that could not be read has errors in its recorded rows.
-        if source.fingerprint is not None:
-            record_file.check_image(source.open(), source.fingerprint)
-    record_file.check_files(task["files"])
-    baseline = recorded["question"].get("baseline")
-    if baseline is not None and task["baseline_fingerprint"] is not None:
-        clear = _open_named(baseline, {})
-        record_file.check_image(clear, task["baseline_fingerprint"], "clear image")
-    models = []
-    for each in task["models"]:
-        models.append(Labelled(each["label"], load_described(each["spec"], trust=trust)))
-        record_file.check_model(models[-1].model, each)
-    table = _table(
-        groups,
-        models,
-        {**recorded["question"], **options},
-        open_image=lambda source: source.open(),
-        spec_of=lambda source: source.spec,
-        extra=extra or {},
-        run=TableRun(emit, stop or threading.Event()),
-    )
-    repeats = {"record": str(record_file.path), **compare_rows(table.rows, recorded["rows"])}
-    return replace(table, measures={**table.measures, "repeats": repeats})
 
 
 def _table(

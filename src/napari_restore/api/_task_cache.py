@@ -29,11 +29,8 @@ class TaskCache:
         """Return the plan that a serialised task describes."""
         from napari_restore.engine import deserialise_plan
 
-        whole, part = task["image"], None
-        if task["mosaic"] is not None:
-            whole, part = task["mosaic"], self.image(task["image"])
-        image = self.image(whole, task["fingerprint"])
-        return deserialise_plan(task["plan"], image, self.model(task["model"]), part)
+        image = self.image(task["image"], task["fingerprint"])
+        return deserialise_plan(task["plan"], image, self.model(task["model"]))
 
     def image(self, spec: Task, fingerprint: str | None = None) -> Image:
         """Return the image of a task; raises `SourceChanged` for another `fingerprint`."""
@@ -64,11 +61,6 @@ class TaskCache:
         while len(self._models) > CACHED_MODELS:
             self._models.popitem(last=False)
         return model
-
-    def keep_model(self, model: RestorationModel) -> None:
-        """Keep a model under its own description, too, which that of a task may differ from."""
-        if model.spec:
-            self._models[_key_of(model.spec)] = model
 
 
 def _key_of(spec: Task) -> str:

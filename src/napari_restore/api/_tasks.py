@@ -26,11 +26,7 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
 
     Options of the machine – memory, workers, device, scratch – are not part of it.
     """
-    return _task(plan, plan.image.given.spec)
-
-
-def _task(plan: Plan, spec: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the task of a plan whose image is opened by `spec`."""
+    spec = plan.image.given.spec
     if spec is None or not plan.model.spec:
         return None
     # Some swept models fix their tiles, and their batches depend on the machine.
@@ -49,8 +45,7 @@ def _task(plan: Plan, spec: dict[str, Any] | None) -> dict[str, Any] | None:
         storing=Storing(maps=list(plan.maps), pyramid=plan.pyramid),
     )
     return {
-        "image": spec if plan.part is None else plan.part.spec,
-        "mosaic": None if plan.part is None else spec,
+        "image": spec,
         "model": plan.model.spec,
         "options": {
             **recorded(planned),
@@ -75,28 +70,16 @@ def portable_task(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def serialised_task(plan: Plan) -> dict[str, Any] | None:
-    """Return the task of `plan` with its decisions, for another process; None as for `task_of`.
-
-    The image of a plan that was made in another environment may be in memory: a copy is there.
-    """
+    """Return the task of `plan` with its decisions, for another process; None as for `task_of`."""
     from napari_restore.engine import serialise_plan
-    from napari_restore.models import DescribedModel
+    from napari_restore.models import identity_of
 
-    image = plan.image.given
-    is_copy = isinstance((image.way or {}).get("array"), str)
-    is_elsewhere = is_copy or isinstance(plan.model, DescribedModel)
-    task = _task(plan, image.spec_elsewhere() if is_elsewhere else image.spec)
+    task = task_of(plan)
     if task is None:
         return None
-    if isinstance(plan.model, DescribedModel):
-        identity = plan.model.identity
-    else:
-        from napari_restore.models import identity_of
-
-        identity = identity_of(plan.model)
     return {
         **task,
-        **identity,
+        **identity_of(plan.model),
         "plan": serialise_plan(plan),
         "fingerprint": plan.image.given.fingerprint,
     }
@@ -109,7 +92,12 @@ def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
     options = dict(task["options"])
     options["region"] = [Region(*box) for box in options["region"]]
     if task.get("mosaic") is not None:
-        options["mosaic"] = Image.from_spec(task["mosaic"])
+        from napari_restore.errors import InputError
+
+        raise InputError(
+            "It was restored as a part of a mosaic; files that join are one image now.",
+            "Restore the files together, as one image.",
+        )
     image = Image.from_spec(task["image"])
     # Imports torch: a missing file is reported without it.
     from napari_restore.engine import make_plan
@@ -161,7 +149,7 @@ def rerun(
     export_options = {**recorded_options, **options}
     check_output(
         path,
-        planned.part or planned.image,
+        planned.image,
         region=output_box(planned, export_options.get("clip")),
         **export_options,
     )
@@ -228,7 +216,7 @@ def command_of(
     if isinstance(what, Mapping):
         task, size = what.get("task"), what["input"]["size"]
     else:
-        image = what.part or what.image.given
+        image = what.image.given
         task, size = task_of(what), (image.height, image.width)
     if task is None:
         raise InputError(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_restore._points import reached
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.errors import (
     BadModel,
@@ -254,6 +255,7 @@ def _turn_of(task: Task, run: str) -> Iterator[threading.Event]:
         stop = _stop_of(run)
         if stop.is_set():
             raise Cancelled("The run was cancelled.")
+        reached("item begins")
         with task["threads"].used():
             yield stop
 

@@ -10,16 +10,14 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
 from napari_restore._points import reached
 from napari_restore.api._answers import NOT_QUEUED, Answers, Message, Stop, message_types
 from napari_restore.api._answers import Send as Send
-from napari_restore.api._planned_elsewhere import planning_answers
 from napari_restore.api._task_cache import TaskCache
-from napari_restore.engine import OTHER_VERSION, WANTED, as_json, from_json
+from napari_restore.engine import as_json, from_json
 from napari_restore.errors import Cancelled, RestoreError, SourceChanged
 
 Others = Mapping[str, tuple[Callable[[], Any], Callable[[Message, Any, Send], Message]]]
@@ -33,17 +31,13 @@ def main(others: Others | None = None) -> None:
 
     `others` are commands beside "run", "warm" and those of `Answers`.
     """
-    # Messages hold plans and questions, whose fields are those of one version.
-    if os.environ.get(WANTED) not in (None, version("napari-restore")):
-        sys.exit(OTHER_VERSION)
     # Output of libraries, also of C code, must not mix with the events.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(AttributeError, OSError):
         os.nice(NICE)
     commands, cache, writing = _CommandReader(), TaskCache(), threading.Lock()
-    known = {**Answers(cache).commands, **planning_answers(cache)}
-    answers = {name: (Stop, answer) for name, answer in known.items()}
+    answers = {name: (Stop, answer) for name, answer in Answers(cache).commands.items()}
     others = {**answers, **(others or {})}
 
     def answer(message: Message) -> None:

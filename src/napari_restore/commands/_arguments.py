@@ -12,7 +12,7 @@ from typing import Any
 
 from napari_restore.commands import _streams
 from napari_restore.commands._options import given
-from napari_restore.commands._outputs import SHARED
+from napari_restore.commands._outputs import FIRST
 from napari_restore.commands._progress import reporter
 from napari_restore.errors import BadModel, BadRegion, InputError
 from napari_restore.questions import Restore, options_of
@@ -26,17 +26,11 @@ def command_of(options: Namespace) -> str:
 
 
 def open_image(options: Namespace, paths: Sequence[str], *, plane: int | None = None) -> Any:
-    """Open the one image of `paths`; `plane` instead of that of the options."""
+    """Open the one image of `paths`, which join or are bands; `plane` instead of that of the options."""
     from napari_restore import api
 
-    if len(paths) > 1 and not options.stack:
-        raise InputError(
-            f"{len(paths)} images were given, but this command takes one.",
-            "Add --stack if they are the bands of one image.",
-        )
-    source = list(paths) if options.stack else paths[0]
     return api.open_image(
-        source,
+        list(paths) if len(paths) > 1 or options.stack else paths[0],
         stack=options.stack,
         bands=options.bands,
         sensor=options.sensor,
@@ -149,17 +143,15 @@ def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
 
 
 def context_of(options: Namespace) -> str | None:
-    """Return the file of --context for one image; None for ``first`` and ``joint``.
+    """Return the file of --context for one image; None for ``first``.
 
     Raises `InputError` where there is no such file.
     """
     context: str | None = options.context
-    if context in SHARED:
+    if context == FIRST:
         return None
     if context is not None and not Path(context).is_file():
-        raise InputError(
-            f"There is no context file {context}.", "Use first, joint or an existing file."
-        )
+        raise InputError(f"There is no context file {context}.", "Use first or an existing file.")
     return context
 
 

@@ -98,9 +98,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also draw the maps of the first query with all settings (.png .pdf .svg)",
     )
-    output.add_argument(
-        "--summary", metavar="FILE.csv", help="also write the means and intervals of --sample"
-    )
+    output.add_argument("--summary", metavar="FILE.csv", help="also write the means of --sample")
     output.add_argument("--record", metavar="FILE", help="also write the record")
 
 
@@ -288,7 +286,7 @@ def _of_sample(attention: Mapping[str, Any]) -> Iterator[str]:
     """Yield the means of every head, those of random weights below each head's."""
     count = len(attention["queries"])
     twin = attention.get("random_twin")
-    titles = f"{'layer':22} {'head':10} {'entropy':>21} {'cells':>8} {'distance':>24}"
+    titles = f"{'layer':22} {'head':10} {'entropy':>8} {'cells':>8} {'distance':>8}"
     yield f"{titles} {'equal':>8} {'window':>6} {'tile':>6}"
     own = [head for head in attention["summary"] if twin is None or head["weights"] != twin]
     others = {
@@ -302,7 +300,7 @@ def _of_sample(attention: Mapping[str, Any]) -> Iterator[str]:
         if other is not None:
             yield f"{'  random weights':22} {'':10} {_means(other)}"
     yield (
-        f"Means over {count} queries, in brackets 95 % bootstrap intervals. entropy 1: equal weights; "
+        f"Means over {count} queries. entropy 1: equal weights; "
         "cells: how many that would be; distance: mean, in pixels; equal: the same of equal weights; "
         f"window, tile: shares of the weights in the query's own. {MEANING}"
     )
@@ -310,21 +308,11 @@ def _of_sample(attention: Mapping[str, Any]) -> Iterator[str]:
 
 def _means(head: Mapping[str, Any]) -> str:
     columns = (
-        _interval(head["entropy"], ".3f", 21),
+        _number(head["entropy"]["mean"], "8.3f"),
         _number(head["effective_cells"]["mean"], "8.1f"),
-        _interval(head["distance_px"], ".1f", 24),
+        _number(head["distance_px"]["mean"], "8.1f"),
         _number(head["equal_distance_px"]["mean"], "8.1f"),
         _number(head["window_share"]["mean"], "6.3f"),
         _number(head["tile_share"]["mean"], "6.3f"),
     )
     return " ".join(columns)
-
-
-def _interval(mean: Mapping[str, Any], form: str, width: int) -> str:
-    """Return a mean with its interval, or without where there is none."""
-    if mean["mean"] is None:
-        return MISSING.rjust(width)
-    text = format(mean["mean"], form)
-    if mean["low"] is not None:
-        text += f" ({format(mean['low'], form)}–{format(mean['high'], form)})"
-    return text.rjust(width)

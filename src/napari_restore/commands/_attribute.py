@@ -27,7 +27,7 @@ from napari_restore.commands._checks import (
 )
 from napari_restore.commands._explained import check_outputs, explained, item_of, repeated_item
 from napari_restore.commands._flags import with_flags
-from napari_restore.commands._interrupt import Interrupt, interrupt_of
+from napari_restore.commands._interrupt import interrupt_of
 from napari_restore.commands._options import (
     add_cluster,
     add_explained_image,
@@ -39,7 +39,7 @@ from napari_restore.commands._options import (
     add_values,
     given,
 )
-from napari_restore.commands._outputs import SHARED, Item
+from napari_restore.commands._outputs import FIRST, Item
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._streams import write_error
@@ -71,7 +71,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="the map to write (.tif .zarr): float32, georeferenced, the sum and then each band, "
         "of a bracket each frame; as arrays (.npy, .npz with the record) or as a figure (.png .svg .pdf); "
         "with --segments their table (.csv). "
-        "For several boxes, models or images: a table (.csv .json .tex). May be repeated",
+        "For several boxes, models or images: a table (.csv .json). May be repeated",
     )
     add_explained_image(parser)
     add_model(parser, several=True)
@@ -426,41 +426,11 @@ def _attribute_table(options: Namespace) -> CommandResult:
         return _save(options, table, options.outputs)
 
 
-def repeat_table(options: Namespace, record_file: Any) -> CommandResult:
-    """Repeat all attributions of a `RecordFile` of a table, and compare the rows."""
-    from napari_restore import api
-
-    if options.output is None:
-        raise InputError(
-            f"{record_file.path} is the record of a table, which names no output file.",
-            "Name one with -o.",
-        )
-    task = record_file.record.get("task") or {"images": [], "files": {}}
-    named = [record_file.record["question"].get("baseline"), *task["files"]]
-    for image in task["images"]:
-        source = image["spec"]["source"]
-        named += [source] if isinstance(source, str) else source
-    read = identities([record_file.path, *files_among(named)])
-    refuse_input(Path(options.output), read)
-    api.check_table(options.output, overwrite=options.overwrite)
-    with Interrupt() as interrupt:
-        with interrupt.watching(Stop()) as stop:
-            table = api.repeat_table(
-                record_file,
-                extra={"command": command_of(options)},
-                emit=reporter(options.progress),
-                stop=stop,
-                trust=may_run_code(record_file.models, yes=options.yes),
-                allow_outside=options.allow_outside,
-            )
-        return _save(options, table, [options.output])
-
-
 def _check_shared(options: Namespace, places: list[Any]) -> None:
     """Raise `BadParameter` for statistics shared by several images, which only `restore` computes."""
     named = {place.image for place in places} - {None}
     images = 1 if options.stack or options.bracket else len(options.paths) + len(named)
-    if images > 1 and options.context in SHARED:
+    if images > 1 and options.context == FIRST:
         raise BadParameter(
             f"--context {options.context} is for images that are restored into a folder.",
             "Name the restore_context.npz in that folder, or leave it out.",
@@ -492,11 +462,6 @@ def _save(options: Namespace, table: Any, outputs: Sequence[str]) -> CommandResu
         write_error(f"Stopped after {len(table.rows)} of {table.planned}; these are saved.")
         code = Cancelled.exit_code
     lines = [f"{table}", "", *(f"wrote {escape_controls(str(output))}" for output in outputs)]
-    if "repeats" in data:
-        repeats = data["repeats"]
-        for each in repeats["apart"]:
-            write_error(f"{_where(each)}: {each['column']} is {each['found']}, was {each['told']}.")
-        lines.append(f"{repeats['same']} of {repeats['rows']} rows are as in {repeats['record']}")
     return CommandResult(data, "\n".join(lines), code)
 
 

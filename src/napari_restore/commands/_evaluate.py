@@ -90,7 +90,7 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="DIR",
-        help="write scores.csv, summary.json, table.tex and strips/ here; the same command "
+        help="write scores.csv, summary.json and strips/ here; the same command "
         "resumes an interrupted evaluation",
     )
     group.add_argument(

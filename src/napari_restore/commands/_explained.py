@@ -36,10 +36,7 @@ def repeated_item(options: Namespace, record_file: Any) -> Item:
 
 
 def check_outputs(
-    options: Namespace,
-    item: Item,
-    read: frozenset[object],
-    check_output: Callable[..., None],
+    options: Namespace, item: Item, read: frozenset[object], check_output: Callable[..., None]
 ) -> None:
     """Raise `BadOutput` for outputs that would replace a file; called before the computation.
 

@@ -11,12 +11,11 @@ FLAGS = {
     "arguments": "--argument",
     "exposures": "--ev",
     "models": "--model",
-    "mosaic": "--context joint",
     "output": "-o",
     "baselines": "--no-baselines",
     "parameters": "--set",
     "path": "-o",
-    "save_context()": "--context first or joint",
+    "save_context()": "--context first",
     "trust": "--yes",
     "write_record()": "--record",
 }

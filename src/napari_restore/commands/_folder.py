@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from napari_restore.commands._checks import files_among
 from napari_restore.commands._failures import as_json, as_restore_error
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._options import EXCLUDE, given
-from napari_restore.commands._outputs import SHARED, Item, Summary, file_sha256, key_of
+from napari_restore.commands._outputs import FIRST, Item, Summary, file_sha256, key_of
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
 from napari_restore.errors import (
@@ -29,7 +30,7 @@ from napari_restore.questions import WHOLE
 from napari_restore.records import write_record
 
 CONTEXT = "restore_context.npz"
-"""The shared whole-image statistics of `--context first|joint`, kept in the output folder."""
+"""The shared whole-image statistics of `--context first`, kept in the output folder."""
 
 # Options that change no output. All others do, with images and model, so that a new one is not
 # forgotten.
@@ -52,12 +53,11 @@ def restore_folder(
     folder = Path(options.output)
     runner.check_formats(items)
     model = load_model(options)
-    if model.card.placed and options.context not in (None, "joint"):
+    if model.card.placed and options.context is not None:
         raise model.card.no_shared_statistics()
-    mosaic, unreadable = None, dict[Item, RestoreError]()
-    if join is None:
-        mosaic, unreadable = _share_context(options, items, folder, model.card)
     folder.mkdir(exist_ok=True)
+    if join is None and options.context == FIRST:
+        options.context = _context_of_first(options, items, folder / CONTEXT)
     summary, exit_code = Summary(folder), 0
     settings = _settings(options, model)
     entries: list[dict[str, Any]] = []
@@ -67,9 +67,7 @@ def restore_folder(
         entry: dict[str, Any] = {"input": list(item.sources), "output": str(item.output)}
         stop: RestoreError | None = None
         try:
-            if item in unreadable:
-                raise unreadable[item]
-            entry |= _restore_or_skip(options, item, model, settings, summary, runner, mosaic, join)
+            entry |= _restore_or_skip(options, item, model, settings, summary, runner, join)
         except (RestoreError, OSError, MemoryError) as error:
             restore_error = as_restore_error(error)
             entry |= {"status": "failed", "error": as_json(restore_error)}
@@ -108,13 +106,11 @@ def _restore_or_skip(
     settings: dict[str, Any],
     summary: Summary,
     runner: Runner,
-    mosaic: Any,
     join: Join | None,
 ) -> dict[str, Any]:
     paths = [item.sources] if join is None else [(path,) for path in item.sources]
     images = [open_image(options, each, plane=item.plane) for each in paths]
-    mosaic_fingerprint = None if mosaic is None else mosaic.fingerprint
-    key = key_of([*(image.fingerprint for image in images), mosaic_fingerprint, settings])
+    key = key_of([*(image.fingerprint for image in images), settings])
     done = not options.fresh and summary.is_done(item.output, key)
     if done and summary.has_maps(item):
         record = summary.record_of(item.output)
@@ -133,91 +129,24 @@ def _restore_or_skip(
     runner.check(item, replace=replace)
     # Aligning frames takes a while.
     image = images[0] if join is None else join(images)
-    arguments = plan_arguments(options, image) | {"mosaic": mosaic}
+    arguments = plan_arguments(options, image)
     record = runner.restore(item, image, model, arguments, replace=replace)
     maps = [] if item.maps is None else sorted(path.name for path in item.maps.glob("*.tif"))
     size = size_of(item.output)
     return {"status": "done", "key": key, "bytes": size, "maps": maps, "record": record}
 
 
-def _share_context(
-    options: Namespace, items: list[Item], folder: Path, card: Any
-) -> tuple[Any, dict[Item, RestoreError]]:
-    """Apply `--context first|joint`; return the mosaic of all images or None, and the failed ones.
+def _context_of_first(options: Namespace, items: list[Item], target: Path) -> str | None:
+    """Write the statistics of the first image that can be read; return the file, None if none can."""
+    from napari_restore import api
 
-    Joint images on one map grid are read as one mosaic, so that models see pixels across the
-    borders. Otherwise the shared statistics are written to a file for every image. Images that
-    cannot be read are omitted. Raises `BadParameter` for a model of `card` that cannot share statistics.
-    """
-    if options.context not in SHARED:
-        return None, {}
-    joint = options.context == "joint"
-    images, failed = _open_all(options, items)
-    mosaic = _mosaic_of(options, images) if joint else None
-    if mosaic is None and not card.placed:
-        target = folder / CONTEXT
-        folder.mkdir(exist_ok=True)
-        written, unreadable = _write_context(images, target, options, joint=joint)
-        options.context = str(target) if written else None
-        return None, failed | unreadable
-    if mosaic is None and len(images) > 1:
-        raise card.no_shared_statistics()
-    options.context = None
-    return mosaic, failed
-
-
-def _open_all(
-    options: Namespace, items: list[Item]
-) -> tuple[dict[Item, Any], dict[Item, RestoreError]]:
-    """Open the images; return them, and the errors of those that cannot be read."""
-    images: dict[Item, Any] = {}
-    failed: dict[Item, RestoreError] = {}
     for item in items:
-        try:
-            images[item] = open_image(options, item.sources, plane=item.plane)
-        except (InputError, OSError) as error:
-            failed[item] = as_restore_error(error)
-    return images, failed
-
-
-def _mosaic_of(options: Namespace, images: dict[Item, Any]) -> Any:
-    """Return the mosaic of several images on one map grid; None where they are not."""
-    from napari_restore import api
-
-    planes = any(item.plane is not None for item in images)
-    if options.stack or options.mask is not None or len(images) < 2 or planes:
-        return None
-    sources = [source for item in images for source in item.sources]
-    return api.open_mosaic(
-        sources, bands=options.bands, sensor=options.sensor, allow_outside=options.allow_outside
-    )
-
-
-def _write_context(
-    images: dict[Item, Any], target: Path, options: Namespace, *, joint: bool
-) -> tuple[bool, dict[Item, RestoreError]]:
-    """Write the statistics of all images, or of the first, to `target`.
-
-    Returns whether there were any, and the errors of images that cannot be read.
-    """
-    from napari_restore import api
-
-    excluded = given(options, EXCLUDE)
-    readable: list[Any] = []
-    failed: dict[Item, RestoreError] = {}
-    for item, image in images.items():
-        try:
-            # One by one, to identify a truncated file.
-            api.save_context([image], target, **excluded)
-        except (InputError, OSError) as error:
-            failed[item] = as_restore_error(error)
-            continue
-        readable.append(image)
-        if not joint:
-            break
-    if len(readable) > 1:
-        api.save_context(readable, target, **excluded)
-    return bool(readable), failed
+        # What is wrong with the others is said when they are restored.
+        with suppress(InputError, OSError):
+            image = open_image(options, item.sources, plane=item.plane)
+            api.save_context([image], target, **given(options, EXCLUDE))
+            return str(target)
+    return None
 
 
 def _settings(options: Namespace, model: Any) -> dict[str, Any]:

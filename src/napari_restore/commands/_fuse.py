@@ -22,8 +22,8 @@ from napari_restore.commands._outputs import (
     images_in,
     is_folder,
     items_of,
-    output_address,
     output_name,
+    refuse_address,
 )
 from napari_restore.commands._progress import EventCallback
 from napari_restore.commands._restore import summary_line
@@ -84,14 +84,14 @@ def fuse(
 
     `interrupt` and `report` are as for `restore`.
     """
+    refuse_address(options.output)
     named = options.paths
     options.paths = images_in(named)
     folder = options.paths != named
     # No format is without a suffix.
-    several = is_folder(options.output, options.paths[:1], stack=False) or (
+    several = is_folder(options.output, options.paths[:1], joined=False) or (
         folder and not Path(options.output).suffix
     )
-    address = output_address(options, several=several)
     output = options.output
     if several:
         return _fuse_brackets(options, interrupt, report)
@@ -102,7 +102,6 @@ def fuse(
         Path(output),
         None if record is None else Path(record.replace("{stem}", Path(output).stem)),
         None if maps is None else Path(maps),
-        address,
     )
     read = read_files(options)
     check_files([item], read)
@@ -116,7 +115,7 @@ def fuse(
         image.notes = [*image.notes, *notes]
         arguments: dict[str, Any] = plan_arguments(options, image)
         record_data = runner.restore(item, image, load_model(options), arguments)
-    return CommandResult(record_data, summary_line(item.target, record_data), wrote_files=True)
+    return CommandResult(record_data, summary_line(str(item.output), record_data), wrote_files=True)
 
 
 def _fuse_brackets(

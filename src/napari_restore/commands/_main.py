@@ -305,13 +305,6 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add_yes(parser)
 
 
-def _add_export_model(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _export_model
-
-    parser.set_defaults(run=_export_model.export_model)
-    _export_model.add(parser)
-
-
 def _add_info(parser: argparse.ArgumentParser) -> None:
     from napari_restore.commands import _info
 
@@ -478,7 +471,6 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "view": ("open napari with the images and the panel", _add_view),
     "models": ("list the models, or show one", _add_models),
     "inspect": ("tell which network a model file is", _add_inspect),
-    "export-model": ("write a model as a file that other programs run", _add_export_model),
     "info": ("describe an image", _add_info),
     "plan": ("show what restore would do, without doing it", _add_plan),
     "restore": ("restore images and write them", _add_restore),

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from napari_restore._addresses import without_queries
+from napari_restore._addresses import is_remote, without_queries
 from napari_restore._format import size_of
 from napari_restore._journal import Journal
 from napari_restore.api import images_in_folder, is_product, is_zarr
@@ -28,8 +27,8 @@ WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep, "/")))
 """With one of these a name is that of a folder."""
 
-SHARED = ("first", "joint")
-"""Values of `--context` for statistics that several images share."""
+FIRST = "first"
+"""Value of `--context` for the statistics of the first image."""
 
 SUMMARY = "restore_summary.json"
 """Summary of a folder, from which a second call knows what to skip."""
@@ -40,13 +39,11 @@ class Item:
     """One image to restore."""
 
     sources: tuple[str, ...]
-    """One path, or several single-band files taken as one image."""
+    """One path, or several files taken as one image."""
     output: Path
     record: Path | None
     maps: Path | None
     """Folder of the side maps."""
-    address: str | None = None
-    """Where `output` is sent when it is finished."""
     plane: int | None = None
     """The plane of the one path, of several."""
 
@@ -56,36 +53,22 @@ class Item:
         source = without_queries(self.sources[0])
         return source if self.plane is None else f"{source}, plane {self.plane}"
 
-    @property
-    def target(self) -> str:
-        """Where the output is at the end."""
-        return self.address or str(self.output)
 
-
-def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:
+def is_folder(output: str, sources: Sequence[str], *, joined: bool) -> bool:
     """Return whether `-o output` names a folder rather than a file."""
-    if len(sources) > 1 and not stack:
+    if len(sources) > 1 and not joined:
         return True
     path = Path(output)
     return output.endswith(_SEPARATORS) or (path.is_dir() and path.suffix.lower() != ".zarr")
 
 
-def output_address(options: Namespace, *, several: bool) -> str | None:
-    """Return the address in `-o`, and name a file to be sent there instead; None if it is a path."""
-    from napari_restore import api
-
-    if not api.is_address(options.output):
-        return None
-    address = str(options.output).rstrip("/")
-    if address in options.paths:
-        raise BadOutput(f"{address} is an input.", "Choose another name for the output.")
-    if several:
+def refuse_address(output: str) -> None:
+    """Raise `BadOutput` for an address: outputs are files."""
+    if is_remote(output):
         raise BadOutput(
-            "Several images cannot be sent to an address.",
-            "Write them into a folder, and send that.",
+            f"{output} is an address, and outputs are files.",
+            "Write a file, and send it with a tool of the bucket.",
         )
-    options.output = str(api.file_before_upload(address, options.scratch))
-    return address
 
 
 def images_in(paths: Sequence[str]) -> list[str]:
@@ -161,17 +144,17 @@ def work_items(
     sources: Sequence[str],
     output: str,
     *,
-    stack: bool,
+    joined: bool,
     name: str,
     record: str | None,
     maps: str | None,
 ) -> list[Item]:
-    """Assign an output file to every image.
+    """Assign an output file to every image; the sources are one where they are `joined`.
 
     Raises `BadOutput` for equal names, before anything is read.
     """
-    groups = [tuple(sources)] if stack else [(source,) for source in sources]
-    into_folder = is_folder(output, sources, stack=stack)
+    groups = [tuple(sources)] if joined else [(source,) for source in sources]
+    into_folder = is_folder(output, sources, joined=joined)
     return items_of(groups, output, into_folder=into_folder, name=name, record=record, maps=maps)
 
 

@@ -98,8 +98,6 @@ def restore_planes(
 
 def _only_source(options: Namespace) -> str:
     """Return the file of a stack; raise `InputError` for what its planes have not."""
-    from napari_restore import api
-
     sources = images_in(options.paths)
     if len(sources) > 1 or sources != options.paths:
         raise InputError(
@@ -115,10 +113,6 @@ def _only_source(options: Namespace) -> str:
         raise InputError(
             "A run over several planes writes no record, and cannot be repeated by rerun.",
             f"Leave {option('write_record()')} out, or restore one with {option('plane')}.",
-        )
-    if api.is_address(options.output):
-        raise BadOutput(
-            "Several planes cannot be sent to an address.", "Write a file, and send that."
         )
     source: str = sources[0]
     return source

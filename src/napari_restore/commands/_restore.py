@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from napari_restore._format import format_seconds
 from napari_restore.commands._arguments import load_model, may_run_code, open_image, plan_arguments
 from napari_restore.commands._attend import repeat_attend
-from napari_restore.commands._attribute import repeat_attribute, repeat_table
+from napari_restore.commands._attribute import repeat_attribute
 from napari_restore.commands._checks import check_files, identities, read_files
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._folder import restore_folder
@@ -23,7 +22,7 @@ from napari_restore.commands._outputs import (
     images_in,
     is_folder,
     names_file,
-    output_address,
+    refuse_address,
     without_outputs,
     work_items,
 )
@@ -31,7 +30,7 @@ from napari_restore.commands._planes import restore_planes
 from napari_restore.commands._progress import EventCallback
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner, becomes_store, export_options
-from napari_restore.errors import escape_controls
+from napari_restore.errors import InputError, escape_controls
 
 
 def plan(options: Namespace) -> CommandResult:
@@ -51,7 +50,7 @@ def plan(options: Namespace) -> CommandResult:
         # What is measured once is not measured by the command that follows.
         measuring = api.seconds_measuring() - before
         passed = time.perf_counter() - options.started - measuring
-        planned = api.of_command(planned, output, passed, **export)
+        planned = api.of_command(planned, passed, clipped=export.get("clip") is not None)
     notes = [
         f"note: {escape_controls(with_flags(note))}"
         for note in (*planned.image.notes, *planned.notes)
@@ -63,13 +62,14 @@ def plan(options: Namespace) -> CommandResult:
 
 
 def output_of_plan(options: Namespace, image: Any) -> Path:
-    """Return the file whose writing is predicted: without -o one like the image, for an address a file."""
+    """Return the file whose writing is predicted: without -o one like the image."""
     from napari_restore import api
 
     given: str | None = options.output
     if given is None:
         return api.output_like(image)
-    return Path(given.rstrip("/").rpartition("/")[2] if api.is_address(given) else given)
+    refuse_address(given)
+    return Path(given)
 
 
 def restore(
@@ -79,20 +79,22 @@ def restore(
 
     `interrupt` cancels it, by default Ctrl-C alone; `report` gets the events instead of stderr.
     """
+    refuse_address(options.output)
     if options.planes is not None:
         return restore_planes(options, interrupt, report)
     paths = options.paths
     options.paths = images_in(paths)
     folder = options.paths != paths and not options.stack
-    several = folder or (len(options.paths) > 1 and not options.stack)
-    address = output_address(options, several=several)
-    stacked = options.paths != paths and address is None and not names_file(options.output)
+    # Files that join are one image, if one file is to be written.
+    joined = options.stack or (not folder and len(paths) > 1 and names_file(options.output))
+    several = folder or (len(options.paths) > 1 and not joined)
+    stacked = options.paths != paths and not names_file(options.output)
     if several or stacked:
         options.output = as_folder(options.output)
     items = work_items(
         options.paths,
         options.output,
-        stack=options.stack,
+        joined=joined,
         name=options.name,
         record=options.record,
         maps=options.maps,
@@ -100,7 +102,7 @@ def restore(
     if folder:
         items = without_outputs(items)
         options.paths = [source for item in items for source in item.sources]
-    into_folder = is_folder(options.output, options.paths, stack=options.stack)
+    into_folder = is_folder(options.output, options.paths, joined=joined)
     read = read_files(options)
     check_files(items, read, Path(options.output) if into_folder else None)
     with (
@@ -110,14 +112,14 @@ def restore(
         # A folder with a single image has a summary, too.
         if len(items) > 1 or folder:
             return restore_folder(options, items, runner)
-        item = replace(items[0], address=address)
+        item = items[0]
         runner.check(item)
         image = open_image(options, item.sources)
         model = load_model(options)
         if into_folder:
             item.output.parent.mkdir(exist_ok=True)
         record = runner.restore(item, image, model, plan_arguments(options, image))
-    return CommandResult(record, summary_line(item.target, record), wrote_files=True)
+    return CommandResult(record, summary_line(str(item.output), record), wrote_files=True)
 
 
 def rerun(options: Namespace) -> CommandResult:
@@ -130,7 +132,10 @@ def rerun(options: Namespace) -> CommandResult:
     if record_file.kind == "attention":
         return repeat_attend(options, record_file)
     if record_file.kind == "table":
-        return repeat_table(options, record_file)
+        raise InputError(
+            f"{record_file.path} is a table, which is made again by its command.",
+            f"Run it: {record_file.record.get('command') or 'napari-restore attribute'}",
+        )
     with Interrupt() as interrupt:
         planned, path, export = api.repeat_of(
             record_file,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -135,15 +134,7 @@ class Runner:
 
     def check(self, item: Item, *, replace: bool = False) -> None:
         """Raise `BadOutput` for existing outputs, before anything is opened."""
-        from napari_restore import api
-
         self.check_format(item)
-        if item.address is not None:
-            api.check_upload(item.address, self._overwrite)
-            # Left where it could not be sent. An unfinished result beside it goes on.
-            if item.output.is_dir():
-                shutil.rmtree(item.output)
-            item.output.unlink(missing_ok=True)
         refuse_existing(item.output, overwrite=self._overwrite or replace)
         refuse_old_record(item, overwrite=self._overwrite or replace)
 
@@ -199,18 +190,18 @@ class Runner:
         # Checked before hours of computation.
         api.check_output(
             item.output,
-            planned.part or planned.image,
+            planned.image,
             overwrite,
             region=api.output_box(planned, export.get("clip")),
             **export,
         )
         check_maps(item, planned.maps, self._read, overwrite=self._overwrite)
         passed = time.perf_counter() - self._began
-        planned = api.of_command(planned, item.output, passed, **export)
+        planned = api.of_command(planned, passed, clipped=export.get("clip") is not None)
         self._notes = []
         record = None
         try:
-            image = planned.part or planned.image
+            image = planned.image
             for note in [*api.notes_on_output(item.output, image), *notes_before(planned)]:
                 self._report(api.Note(note))
             job = api.start(planned, cluster=self._cluster, fresh=self._fresh)
@@ -267,10 +258,6 @@ class Runner:
             cancelled=cancelled,
             **self._export_of(item),
         )
-        if item.address is not None:
-            self._report(api.Phase("Sending"))
-            api.upload(item.output, item.address, progress=self.progress, cancelled=cancelled)
-            result.record["output"]["path"] = item.address
 
     def _save_unfinished_record(
         self, item: Item, planned: Any, record: dict[str, Any] | None, error: BaseException
@@ -320,7 +307,7 @@ def becomes_store(output: Path, export: Mapping[str, Any]) -> Path | None:
 
 def notes_before(planned: Any) -> list[str]:
     """Return notes on the image, before the run."""
-    image = planned.part or planned.image
+    image = planned.image
     notes = []
     if image.height == image.width == 1:
         notes.append("The image is a single pixel; a model's neighbourhood is that pixel alone.")
@@ -334,7 +321,7 @@ def notes_after(planned: Any, record: Mapping[str, Any]) -> list[str]:
     notes = []
     if invalid == 1:
         notes.append("No pixel is valid: everything was copied unchanged.")
-    image = planned.part or planned.image
+    image = planned.image
     # With another nodata value, a mask or alpha the share includes pixels other than NaN.
     undeclared = image.nodata is None or math.isnan(image.nodata)
     if (

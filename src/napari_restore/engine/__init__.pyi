@@ -1,13 +1,5 @@
 from ._region import CELL, Region
-from .executors._child import (
-    OTHER_VERSION,
-    WANTED,
-    Worker,
-    as_json,
-    from_json,
-    start_apart,
-    variables_apart,
-)
+from .executors._child import Worker, as_json, from_json
 from .executors._child_executor import ChildExecutor
 from .executors._connection import Cluster, RemoteWork, on_machine
 from .executors._dask import DaskExecutor, topic_of
@@ -67,8 +59,6 @@ from .statistics._context_blocks import BlockPart
 
 __all__ = [
     "CELL",
-    "OTHER_VERSION",
-    "WANTED",
     "BlockPart",
     "ChildExecutor",
     "Cluster",
@@ -140,9 +130,7 @@ __all__ = [
     "seconds_left",
     "seconds_measuring",
     "serialise_plan",
-    "start_apart",
     "topic_of",
-    "variables_apart",
     "warm_up",
     "write_chunks",
     "writer_of",

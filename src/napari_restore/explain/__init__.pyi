@@ -16,9 +16,9 @@ from .attribution._problem import Explainer, Problem
 from .attribution._summary import AttributionSummary, summary_of
 from .attribution._target import polygon_of
 from .tables._places import TargetPlace, places_of
-from .tables._rerun import compare_rows, groups_from_task, table_task_of
 from .tables._rows import PlannedRow, RowResult, RowValues, computed_here, group_by_image, measured
 from .tables._table import AttributionTable, RowJournal, check_table, make_table
+from .tables._task import table_task_of
 
 __all__ = [
     "METHODS",
@@ -42,11 +42,9 @@ __all__ = [
     "check_figure",
     "check_map",
     "check_table",
-    "compare_rows",
     "computed_here",
     "draw",
     "group_by_image",
-    "groups_from_task",
     "is_raster",
     "make_table",
     "measured",

@@ -38,8 +38,6 @@ from .export._exif import too_long_for_jpeg
 from .export._job import ExportOptions, Pixels, SaveOptions
 from .export._planes import check_stack, join_planes
 from .export._rendition import is_flattened
-from .export._trial import sample_of, writing_cost
-from .export._upload import check_upload, file_before_upload, upload
 from .export._write import check_options, check_output, output_like, unfit_options, write_image
 from .files._exif import upright_exif
 from .files._remote import names_address
@@ -117,7 +115,6 @@ __all__ = [
     "check_output",
     "check_private",
     "check_stack",
-    "check_upload",
     "chunk_cache",
     "chunk_grid",
     "clear_cache",
@@ -128,7 +125,6 @@ __all__ = [
     "default_fill",
     "describe",
     "facts_of",
-    "file_before_upload",
     "flags_of",
     "halve",
     "html_of",
@@ -174,7 +170,6 @@ __all__ = [
     "read_polygons",
     "remove_entry",
     "resolve_radiometry",
-    "sample_of",
     "sensor_of",
     "sensor_text",
     "srgb_of_light",
@@ -183,10 +178,8 @@ __all__ = [
     "trim_cache",
     "turns_onto",
     "unfit_options",
-    "upload",
     "upright_exif",
     "users_of",
     "without_twins",
     "write_image",
-    "writing_cost",
 ]

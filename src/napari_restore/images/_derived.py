@@ -100,9 +100,8 @@ class DerivedImages(ImageBase):
     Files and caches are shared. Each has its own `spec`, from which another process opens it.
     """
 
-    way: dict[str, Any] | None
-    """How it was opened and derived: its `spec`, or of an array in memory the same with "array", its reader
-    or the folder of its copy, in the place of "source"."""
+    spec: dict[str, Any] | None
+    """What opens the image again; None for an array in memory."""
     notes: list[str]
     planes: Planes
     """The planes of the file …"""
@@ -124,32 +123,6 @@ class DerivedImages(ImageBase):
     """… and how many of its pixels there are along a pixel of that."""
 
     def __init__(self, reader: Reader, *, spec: dict[str, Any] | None = None) -> None: ...
-
-    @property
-    def spec(self) -> dict[str, Any] | None:
-        """What opens the image again; None for an array in memory."""
-        return None if self.way is None or "array" in self.way else self.way
-
-    @spec.setter
-    def spec(self, spec: dict[str, Any] | None) -> None:
-        self.way = spec
-
-    def spec_elsewhere(self) -> dict[str, Any] | None:
-        """Return what opens the image in another process of this computer, while this one has it.
-
-        Of an array in memory the first call writes a copy to a temporary folder. Raises `OSError`
-        where there is no room for it.
-
-        Returns
-        -------
-        dict or None
-            `spec`, or for an array in memory what `from_spec` opens the copy by; None where the array
-            has a georeference, nodata or names of bands.
-        """
-        array = None if self.way is None else self.way.get("array")
-        if isinstance(array, ArrayReader):
-            return {**self.way, "array": str(array.copied())}  # type: ignore[dict-item]
-        return self.way
 
     @property
     def given(self) -> Self:
@@ -279,7 +252,7 @@ class DerivedImages(ImageBase):
         `asked` is what its `spec` has beside this one's. With `same_values` it has the range and the
         colours of this one.
         """
-        made = type(self)(reader, spec=None if self.way is None else {**self.way, **asked})
+        made = type(self)(reader, spec=None if self.spec is None else {**self.spec, **asked})
         made.sensor, made.path, made.notes = self.sensor, self.path, list(self.notes)
         made.described = self.described
         made.planes, made.plane = self.planes, self.plane
@@ -345,7 +318,7 @@ class DerivedImages(ImageBase):
             for frame, ev in zip(others.images, own[:place] + own[place + 1 :], strict=True)
         ]
         light = self._light(0.0, curve).with_companions(images, place, own, others.residuals)
-        light.way = None if self.way is None else {**self.way, "light": True}
+        light.spec = None if self.spec is None else {**self.spec, "light": True}
         return light
 
     def _light(self, ev: float, curve: DisplayCurve) -> Self:
@@ -374,11 +347,11 @@ class DerivedImages(ImageBase):
         frame = self._copy()
         frame.companions = companions
         specs = [each.spec for each in companions.images]
-        frame.way = None
-        if self.way is not None and None not in specs:
+        frame.spec = None
+        if self.spec is not None and None not in specs:
             place, evs = companions.reference, list(companions.exposures)
             others = {"images": specs, "reference": place, "exposures": evs}
-            frame.way = {**self.way, "companions": others}
+            frame.spec = {**self.spec, "companions": others}
         return frame
 
     def with_bands(self, numbers: Sequence[int]) -> Self:
@@ -408,7 +381,7 @@ class DerivedImages(ImageBase):
         if self.full is not None:
             return self.full.with_bands(chosen).level_view(self.reader.number)  # type: ignore[attr-defined]
         # A file's bands are counted before some of them are selected.
-        places = (self.way or {}).get("select", range(self.bands))
+        places = (self.spec or {}).get("select", range(self.bands))
         asked = {"select": [places[number] for number in chosen]}
         part = self._made_by(SelectedReader(self.reader, chosen, self.roles), asked)
         part.described = self.described.of(chosen)
@@ -462,13 +435,13 @@ class DerivedImages(ImageBase):
             named.reader = named.source = reader
             named.pyramid = None
         named.full = None if self.full is None else self.full.with_roles(bands)
-        if self.way is not None:
+        if self.spec is not None:
             # A file's bands are counted before some of them are selected.
-            places = self.way.get("select", range(self.bands))
-            text = self.way.get("bands")
+            places = self.spec.get("select", range(self.bands))
+            text = self.spec.get("bands")
             known = parse_bands(text, sys.maxsize) if text is not None else []
             known += [band._replace(number=places[band.number]) for band in given]
-            named.way = {**self.way, "bands": bands_text(known)}
+            named.spec = {**self.spec, "bands": bands_text(known)}
         if self.georeference is None:
             found = working_space_of(named.profile, named.roles, named.dtype)
             named.working_space, colour_note = found

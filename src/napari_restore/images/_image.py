@@ -45,7 +45,6 @@ from napari_restore.images.readers import (
     nests_in,
     reader_of,
     reader_of_array,
-    reader_of_copy,
 )
 from napari_restore.images.values import (
     SENSORS,
@@ -139,11 +138,7 @@ class Image(DerivedImages):
         level, select = arguments.pop("level", None) or 0, arguments.pop("select", None)
         balance, resampled = arguments.pop("balance", None), arguments.pop("resampled", None)
         # Records before there were planes are of the first one.
-        if (array := arguments.pop("array", None)) is not None:
-            image = cls(reader_of_copy(array), **arguments)
-            image.way = {"array": array, **arguments}
-        else:
-            image = open_image(arguments.pop("source"), **{"plane": 0, **arguments})
+        image = open_image(arguments.pop("source"), **{"plane": 0, **arguments})
         if select is not None:
             image = image.with_bands(select)
         if balance is not None:
@@ -210,17 +205,11 @@ class Image(DerivedImages):
             reader = reader.without_colours()
         bands = None if spec is None else spec.get("bands")
         opened = Image(reader, spec=spec, bands=bands, sensor=sensor)
-        if (
-            isinstance(reader, ArrayReader)
-            and self.way is not None
-            and self.way.keys() <= OPENED_BY
-        ):
-            opened.way = way_of_array(reader, None, sensor)
         if opened.data_bands != self.data_bands:
             # Other bands decide which pixels are valid: its smaller levels are not these.
             return opened
         named = self._copy()
-        for name in ("reader", "way", "sensor", "described", "notes", "working_space"):
+        for name in ("reader", "spec", "sensor", "described", "notes", "working_space"):
             setattr(named, name, getattr(opened, name))
         if self.source is self.reader:
             named.source = named.reader
@@ -355,23 +344,7 @@ def open_image(
         )
     named = bands is not None or sensor is not None
     reader = reader_of_array(source, named=named)
-    image = Image(reader, bands=bands, sensor=sensor)
-    image.way = way_of_array(reader, bands, sensor)
-    return image
-
-
-def way_of_array(
-    reader: ArrayReader, bands: GivenBands | None, sensor: Pathlike | None
-) -> dict[str, Any] | None:
-    """Return the `way` of an image of an array; None where a copy would lack what is known of it."""
-    if not reader.can_be_copied:
-        return None
-    way: dict[str, Any] = {"array": reader}
-    if bands is not None:
-        way["bands"] = _listed(bands)
-    if sensor is not None:
-        way["sensor"] = sensor_text(sensor)
-    return way
+    return Image(reader, bands=bands, sensor=sensor)
 
 
 def _listed(bands: GivenBands) -> Any:

@@ -21,11 +21,8 @@ from ._context import (
     context_of,
     overview_factor,
 )
-from ._described import DescribedModel
-from ._exported import Exported
 from ._exposure_curves import pairs_of, sampled_values
 from ._frozen import frozen_copy, is_frozen
-from ._graph_file import GRAPHS, write_graph
 from ._known import known_network
 from ._layers import from_windows, pad_to_multiple, reflected, to_windows
 from ._load import RANDOM_WEIGHTS, load, random_twin, shipped_weights
@@ -80,7 +77,6 @@ from .traced import CutModel, Uncut, cut_into_sweeps
 __all__ = [
     "BINS",
     "BLOCK",
-    "GRAPHS",
     "HAZE_EXPONENT",
     "MOST_SCALE",
     "MOST_SHRINK",
@@ -98,8 +94,6 @@ __all__ = [
     "ContextPass",
     "Counts",
     "CutModel",
-    "DescribedModel",
-    "Exported",
     "HeadOutputs",
     "Labelled",
     "LayerTokens",
@@ -195,5 +189,4 @@ __all__ = [
     "unpacked",
     "windows_along",
     "write_card",
-    "write_graph",
 ]

@@ -204,7 +204,7 @@ class ModelCard:
         """
         return BadParameter(
             f"Model {self.id} maps the image itself: statistics of other images do not fit it.",
-            f"Leave {option('context')} out, or use {option('mosaic')} for images on one map grid.",
+            f"Leave {option('context')} out; files that join are restored as one image.",
         )
 
     def fill(self, given: Mapping[str, Any], others: Collection[str] = ()) -> dict[str, Value]:

@@ -12,11 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel, BadParameter
+from napari_restore.errors import BadParameter
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context, context_of
-from napari_restore.models._exported import Exported
 from napari_restore.models._frozen import frozen_copy
 
 WITHOUT = "without_heads"
@@ -288,21 +287,6 @@ class RestorationModel(nn.Module):
             Statistics that depend on `overview`.
         """
         raise NotImplementedError
-
-    def exported(self) -> Exported:
-        """Return the model as one graph of tensors. Raises `BadModel` where it is none.
-
-        Returns
-        -------
-        Exported
-            A module of tensors, with what its input must be.
-        """
-        raise BadModel(
-            f"{self.card.id} cannot be exported: it computes pixels from statistics or sweeps over all of "
-            "the image, which one graph does not hold.",
-            "Those that can are atmosphere, atmosphere-aerial, haze-unet, hint-small, hint-small-denoise, "
-            "hint-small-lowlight, ipl-small and local networks of your own.",
-        )
 
     def after_step(self) -> None:
         """Restore what the weights must satisfy, after every step of an optimiser."""

@@ -17,10 +17,8 @@ from napari_restore.errors import BadModel, RestoreError
 from napari_restore.models._adapted import adapted, network_of
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import SIGMA, ModelCard, Parameter
-from napari_restore.models._exported import Exported
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics, layers_in
-from napari_restore.models._onnx import network_in
 from napari_restore.models._own_attention import OwnAttention, find_attention
 from napari_restore.models._program import TorchProgram
 from napari_restore.models._unfit import image_in, misfit
@@ -62,12 +60,6 @@ class WrappedModel(RestorationModel):
 
     def named_layers(self) -> dict[str, nn.Module]:
         return layers_in(self.network)
-
-    def exported(self) -> Exported:
-        if network_in(self) is not None:
-            raise BadModel(f"{self.card.id} is an ONNX model already.", "Copy its file.")
-        bands, whole = self.card.bands or len(self.card.roles) or 3, bool(self.card.whole)
-        return Exported(self.module, bands, multiple_of=self.card.size_step, whole=whole)
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return where the module calls attention, in the order of computation; raises `BadModel`."""

@@ -313,7 +313,6 @@ class RestorePanel(QWidget):
         runs.live.stopped.connect(self._on_live_stopped)
         runs.ended.connect(self._on_ended)
         self._connect_cluster()
-        self._connect_environment()
         events = self.state.events
         self._connections = Connections(
             *((getattr(events, name), self._on_settings) for name in SETTINGS)
@@ -329,7 +328,6 @@ class RestorePanel(QWidget):
             (events.running, self.advanced.cluster.show_running),
             (events.running, form.plane.show_running),
             (events.cluster, self._update_plan),
-            (events.python, self.advanced.environment.show_python),
         )
 
     def _connect_cluster(self) -> None:
@@ -339,14 +337,6 @@ class RestorePanel(QWidget):
         clusters.connecting.connect(shown.show_connecting)
         clusters.connected.connect(shown.show_connected)
         clusters.disconnected.connect(shown.show_disconnected)
-
-    def _connect_environment(self) -> None:
-        shown, environments = self.advanced.environment, self.runs.environments
-        shown.show_python(self.state.python)
-        shown.chosen.connect(environments.choose)
-        shown.make_requested.connect(environments.make)
-        shown.cancel_requested.connect(environments.cancel)
-        environments.reported.connect(lambda text, busy: shown.show_line(text, is_busy=busy))
 
     # -- settings and their plan -----------------------------------------------------
 

@@ -145,7 +145,7 @@ class Attend:
     sample: int | None = asked(
         None,
         "draw N queries instead, one in each of N parts of the image of the same area: the numbers "
-        "of each head are then means with 95 %% bootstrap intervals",
+        "of each head are then means",
         changes="answer",
         parse=int,
         metavar="N",

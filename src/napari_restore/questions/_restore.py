@@ -304,9 +304,9 @@ class Reading:
     """Or "draft"; see `make_plan`."""
     context: str | None = asked(
         None,
-        "take airlight and value ranges from the first image, from all together, or from a file",
+        "take airlight and value ranges from the first image, or from a file",
         changes="pixels",
-        metavar="first|joint|FILE",
+        metavar="first|FILE",
         python="a context file, shared by several images; see `save_context`",
         keyword="Pathlike | None",
     )

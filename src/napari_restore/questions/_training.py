@@ -67,7 +67,7 @@ class Evaluate:
     )
     output: Pathlike | None = asked(
         None,
-        "write scores.csv, summary.json, table.tex and strips/ here; the same command "
+        "write scores.csv, summary.json and strips/ here; the same command "
         "resumes an interrupted evaluation",
         changes="file",
         has_flag=False,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from points import patience
 
 from napari_restore.engine import StoreBusy, lock_exclusive
 from napari_restore.engine.ledger import LEASE, Lease, _folder, holder_of
@@ -70,7 +71,7 @@ def test_a_lease_that_another_machine_took_is_lost(
     lost = threading.Event()
     lease = Lease(tmp_path, lost.set)
     taken = elsewhere(tmp_path)
-    assert lost.wait(60)
+    assert lost.wait(patience())
     lease.release()
     # It is not this one's to remove.
     assert (tmp_path / LEASE).exists()

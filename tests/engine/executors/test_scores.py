@@ -56,7 +56,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.suffix in (".jpg", ".png", ".tex")
+        if path.suffix in (".jpg", ".png")
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,19 +52,10 @@ def told(table: Any) -> str:
 
 
 @pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def computed(before_a_row: Callable[[Callable[[Any], object]], None]) -> list[Any]:
     """Boxes of the rows that are computed."""
-    from napari_restore.api import _attribution, _tables
-
     boxes: list[Any] = []
-    attribute = _attribution.attribute
-
-    def counting(image: Any, model: Any, box: Any, **options: Any) -> Any:
-        boxes.append(box)
-        return attribute(image, model, box, **options)
-
-    monkeypatch.setattr(_attribution, "attribute", counting)
-    monkeypatch.setattr(_tables, "attribute", counting)
+    before_a_row(boxes.append)
     return boxes
 
 
@@ -97,21 +90,16 @@ def test_an_image_that_cannot_be_read_fails_alone(
 
 
 def test_rows_are_computed_with_the_threads_of_the_client(
-    picture: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    picture: Path,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    before_a_row: Callable[[Callable[[Any], object]], None],
 ) -> None:
     """Sums are divided among them."""
-    from napari_restore.api import _attribution
-
     own = Threads.of_process()
     client = replace(own, cores=own.cores + 1, torch=own.torch + 1)
     found: list[Threads] = []
-    attribute = _attribution.attribute
-
-    def seeing(*words: Any, **options: Any) -> Any:
-        found.append(type(own)(cores(), torch.get_num_threads()))
-        return attribute(*words, **options)
-
-    monkeypatch.setattr(_attribution, "attribute", seeing)
+    before_a_row(lambda box: found.append(type(own)(cores(), torch.get_num_threads())))
     monkeypatch.setattr(Threads, "of_process", lambda: client)
     nr.attribute_table(picture, ["dcp"], BOXES[:1], cluster=cluster, **OPTIONS)
     assert found == [client]
@@ -182,25 +170,25 @@ def test_a_row_at_which_several_workers_are_lost(
 
 
 def test_a_row_waits_for_the_worker_of_a_lost_client(
-    picture: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    picture: Path,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    before_a_row: Callable[[Callable[[Any], object]], None],
 ) -> None:
-    from napari_restore.api import _attribution
+    busy = [1, 2]
 
-    attribute, busy = _attribution.attribute, [1, 2]
-
-    def taken(*words: Any, **options: Any) -> Any:
+    def taken(box: Any) -> None:
         if busy:
             busy.pop()
             raise StoreBusy("The same attribution is already running.", "")
-        return attribute(*words, **options)
 
-    monkeypatch.setattr(_attribution, "attribute", taken)
+    before_a_row(taken)
     monkeypatch.setattr(cluster_worker, "BUSY", 0.01)
     table = nr.attribute_table(picture, ["dcp"], BOXES[:1], cluster=cluster, **OPTIONS)
     assert not busy and not table.failures
 
 
-def test_a_cancel_leaves_all_workers_free(cluster: Cluster) -> None:
+def test_a_cancel_leaves_all_workers_free(cluster: Cluster, points: Any) -> None:
     stop, begun = threading.Event(), threading.Event()
 
     def tell(event: Any) -> None:
@@ -209,10 +197,14 @@ def test_a_cancel_leaves_all_workers_free(cluster: Cluster) -> None:
 
     remote = Remote(lambda task: None, waits_for_stop)
     run = ItemRun(cluster, remote, {"threads": Threads.of_process()}, "Waiting", tell, stop)
-    timer = threading.Timer(0.3, stop.set)
-    timer.start()
-    with pytest.raises(Cancelled):
-        list(run.results([(0, None), (1, None), (2, None)], 3))
+    points.hold("item begins")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(list, run.results([(0, None), (1, None), (2, None)], 3))
+        points.wait("item begins")
+        stop.set()
+        points.go("item begins")
+        with pytest.raises(Cancelled):
+            asked.result()
     assert begun.is_set()
     assert not any(cluster.client.processing().values())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import tifffile
 from PIL import Image as Pillow
 
 from napari_restore.errors import BadParameter
-from napari_restore.images import Image, _reader, bracket_of, open_image, srgb_of_light
+from napari_restore.images import Image, bracket_of, open_image, srgb_of_light
 from napari_restore.images.brackets import exposures_for
 
 
@@ -94,9 +95,9 @@ def test_an_exposure_is_a_number_that_light_has(ev: float) -> None:
 
 
 def test_light_of_photos_is_decoded_before_the_first_tile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, streamed_above: Callable[[int], None]
 ) -> None:
-    monkeypatch.setattr(_reader, "STREAMED_BYTES", 1000)
+    streamed_above(1000)
     for name, ev in (("a", -2), ("b", 0)):
         shown = srgb_of_light(np.clip(light() * np.float32(2.0**ev), 0, 1))
         Pillow.fromarray(np.rint(shown * 255).astype(np.uint8)).save(tmp_path / f"{name}.png")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from points import patience
 
 from napari_restore.images import ChunkCache, Level, Source
 
@@ -61,7 +62,7 @@ def test_equal_requests_are_joined() -> None:
     def decode() -> np.ndarray:
         calls.append(1)
         begun.set()
-        go_on.wait(10)
+        go_on.wait(patience())
         return chunk(4)
 
     threads = [
@@ -70,10 +71,10 @@ def test_equal_requests_are_joined() -> None:
     ]
     for thread in threads:
         thread.start()
-    begun.wait(10)
+    begun.wait(patience())
     go_on.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(patience())
     assert len(calls) == 1
     assert len({id(result) for result in results}) == 1
     assert len(results) == 4

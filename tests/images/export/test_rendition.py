@@ -17,9 +17,8 @@ from PIL import ImageCms
 import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import BadOutput
-from napari_restore.images import Image, Pixels, open_image, write_image
+from napari_restore.images import ExportOptions, Image, Pixels, open_image, write_image
 from napari_restore.images.export import _photo, _rendition
-from napari_restore.images.export._job import ExportOptions
 from napari_restore.images.values import named_profile
 
 ADOBE = bytes(imagecodecs.cms_profile("adobergb"))

@@ -25,7 +25,6 @@ from napari_restore.images import (
     open_image,
     write_image,
 )
-from napari_restore.images.levels import _reduce, _row_pyramid
 from napari_restore.images.values import named_profile
 
 Noise = Callable[..., np.ndarray]
@@ -73,9 +72,8 @@ def test_nan_as_nodata(tmp_path: Path) -> None:
     json.loads((written / "zarr.json").read_text(), parse_constant=lambda name: pytest.fail(name))
 
 
-def test_levels_and_their_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_row_pyramid, "CHUNK", 64)
-    monkeypatch.setattr(_reduce, "SMALLEST", 50)
+def test_levels_and_their_scales(tmp_path: Path, small_levels: Callable[..., None]) -> None:
+    small_levels(smallest=50, chunk=64)
     rng = np.random.default_rng(1)
     pixels = rng.integers(0, 1 << 16, (3, 217, 150)).astype(np.uint16)
     pixels[:, 100:, :33] = 0

@@ -5,15 +5,17 @@ from __future__ import annotations
 import gc
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from points import patience
 
 from napari_restore.errors import Cancelled
 from napari_restore.images import Level, Source, cache_dir, cache_entries, chunk_grid, halve
-from napari_restore.images.levels import PyramidSource, _making, _reduce
+from napari_restore.images.levels import PyramidSource
 
 
 class Tiles(Source):
@@ -36,11 +38,11 @@ class Tiles(Source):
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_levels: Callable[..., None]
+) -> None:
     monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(tmp_path))
-    monkeypatch.setattr(_making, "BLOCK_SIDE", 512)
-    monkeypatch.setattr(_making, "CHUNK", 128)
-    monkeypatch.setattr(_reduce, "SMALLEST", 100)
+    small_levels(smallest=100, chunk=128, block=512)
 
 
 @pytest.fixture
@@ -164,7 +166,7 @@ def test_a_block_of_many_chunks_stops_between_two(scene: np.ndarray) -> None:
         def read_chunk(self, level: int, row: int, column: int) -> np.ndarray:
             begun.set()
             # However fast the processor is, most chunks are still to be read.
-            asked.wait()
+            asked.wait(patience())
             return super().read_chunk(level, row, column)
 
     base = Waiting(scene[:512, :512], 2)

@@ -13,7 +13,7 @@ import zarr
 
 from napari_restore.errors import Cancelled, UnreadableImage
 from napari_restore.images import Level, Source, cache_entries, chunk_grid, halve, open_image
-from napari_restore.images.levels import StreamedSource, _reduce, _row_pyramid
+from napari_restore.images.levels import StreamedSource
 
 
 class Rows(Source):
@@ -42,10 +42,11 @@ class Rows(Source):
 
 
 @pytest.fixture(autouse=True)
-def small_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_bands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_levels: Callable[..., None]
+) -> None:
     monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(tmp_path))
-    monkeypatch.setattr(_row_pyramid, "CHUNK", 64)
-    monkeypatch.setattr(_reduce, "SMALLEST", 100)
+    small_levels(smallest=100, chunk=64)
 
 
 @pytest.fixture
@@ -78,9 +79,9 @@ def test_all_levels_equal_repeated_halving(scene: np.ndarray, height: int) -> No
 
 
 def test_wide_files_are_read_in_lower_bands(
-    scene: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    scene: np.ndarray, small_levels: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(_row_pyramid, "BAND_BYTES", 16_000)
+    small_levels(band=16_000)
     base = Rows(scene)
     source = StreamedSource(base, "f")
     source.build()
@@ -105,11 +106,11 @@ def test_validity_goes_through_all_levels(scene: np.ndarray) -> None:
 
 def test_wide_files_with_holes_are_read_in_lower_bands_as_well(
     make_tiff: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
     streamed_above: Callable[[int], None],
+    small_levels: Callable[..., None],
 ) -> None:
     streamed_above(50_000)
-    monkeypatch.setattr(_row_pyramid, "BAND_BYTES", 40_000)
+    small_levels(band=40_000)
     pixels = np.random.default_rng(1).random((200, 600, 1)).astype(np.float32)
     pixels[30:50, 100:300] = np.nan
     image = open_image(make_tiff(pixels))

@@ -117,9 +117,12 @@ def test_wide_areas_of_another_system_and_drawn_ones(placed: Placed) -> None:
         np.testing.assert_array_equal(drawn(text, placed(GLOBE)), wanted(GLOBE, ring))
 
 
-def test_round_the_globe_or_across_is_asked(placed: Placed) -> None:
+@pytest.mark.parametrize("side", [179.5, 179.9])
+def test_round_the_globe_or_across_is_asked(placed: Placed, side: float) -> None:
     with pytest.raises(BadMask, match="round the globe, or across"):
-        drawn(geojson(box(-179.9, 179.9)), placed(GLOBE))
+        drawn(geojson(box(-side, side)), placed(GLOBE))
+    # A little less is across; all of it is all.
+    assert not drawn(geojson(box(-179.4, 179.4)), placed(GLOBE))[:, 5:-5].any()
 
 
 EDGE = 20037508.342789244

@@ -16,7 +16,7 @@ import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import OutsideFolder, SourceChanged, UnreadableImage
 from napari_restore.images import open_image
-from napari_restore.images.files import _remote, access_to
+from napari_restore.images.files import access_to
 
 pytest.importorskip("obstore")
 
@@ -166,9 +166,8 @@ def test_answers_that_end_early(folder: Path, server: RangeServer) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["s3", "http"])
 def test_answers_that_stall(
-    folder: Path, server: RangeServer, monkeypatch: pytest.MonkeyPatch, start: str
+    folder: Path, server: RangeServer, short_patience: None, start: str
 ) -> None:
-    monkeypatch.setattr(_remote, "PATIENCE", 1)
     address = "s3://scenes/2026/a scene.tif"
     if start == "http":
         address = f"{server.address}/scenes/2026/a%20scene.tif"

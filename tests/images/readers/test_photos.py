@@ -13,7 +13,6 @@ import pytest
 from napari_restore.errors import UnreadableImage
 from napari_restore.images import open_image, upright_exif
 from napari_restore.images.files import orientation_of
-from napari_restore.images.readers import _radiance
 
 Noise = Callable[..., np.ndarray]
 
@@ -129,7 +128,7 @@ def test_upright_copy_keeps_the_place_and_resets_the_orientation() -> None:
 
 
 def test_a_large_radiance_picture_is_decoded_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, streamed_above: Callable[[int], None]
 ) -> None:
     values = np.random.default_rng(1).uniform(0.5, 8, (700, 600, 3)).astype(np.float32)
     head = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 700 +X 600\n"
@@ -138,7 +137,7 @@ def test_a_large_radiance_picture_is_decoded_once(
     small = open_image(path)
     expected = small.read((0, 0, 700, 600))
     np.testing.assert_allclose(expected, values, rtol=0.02, atol=0.07)
-    monkeypatch.setattr(_radiance, "STREAMED_BYTES", 1 << 20)
+    streamed_above(1 << 20)
     image = open_image(path)
     assert not image.reader.random_access and image.block_bytes == values.nbytes
     assert np.array_equal(image.read((0, 0, 700, 600)), expected)

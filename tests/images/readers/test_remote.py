@@ -17,7 +17,6 @@ from napari_restore import images
 from napari_restore.commands import main
 from napari_restore.engine import compute_context
 from napari_restore.errors import OutsideFolder, SourceChanged, UnreadableImage
-from napari_restore.images.files import _remote
 
 
 @pytest.fixture
@@ -42,8 +41,7 @@ def scene(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(scene: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
-    monkeypatch.setattr(_remote, "PAUSE", 0.01)
+def server(scene: Path, short_pauses: None) -> Iterator[RangeServer]:
     with RangeServer(scene.parent) as running:
         yield running
 

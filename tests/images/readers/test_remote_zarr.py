@@ -18,7 +18,6 @@ import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import OutsideFolder, SourceChanged, UnreadableImage
 from napari_restore.images import open_image
-from napari_restore.images.files import _remote
 
 CHUNK = 3 * 256**2
 """Bytes of a chunk; they are random, and as long compressed."""
@@ -128,9 +127,8 @@ def test_an_address_in_a_file_is_not_followed(server: RangeServer) -> None:
 
 @pytest.mark.parametrize("start", ["s3", "http"])
 def test_a_server_that_fails_now_and_then(
-    server: RangeServer, monkeypatch: pytest.MonkeyPatch, start: str
+    server: RangeServer, short_patience: None, start: str
 ) -> None:
-    monkeypatch.setattr(_remote, "PATIENCE", 1)
     server.codes = [500, 503]
     there, local = nr.open_image(address(server, start, "b")), here(server, "b")
     server.codes, server.breaks, server.hangs = [502], 1, 1
@@ -141,9 +139,8 @@ def test_a_server_that_fails_now_and_then(
 @pytest.mark.parametrize("start", ["s3", "http"])
 @pytest.mark.parametrize("name", ["a", pytest.param("b", marks=pytest.mark.slow)])
 def test_a_server_that_fails_while_pixels_are_read(
-    server: RangeServer, monkeypatch: pytest.MonkeyPatch, start: str, name: str
+    server: RangeServer, short_patience: None, start: str, name: str
 ) -> None:
-    monkeypatch.setattr(_remote, "PATIENCE", 1)
     there = nr.open_image(address(server, start, name))
     box = nr.Region(0, 0, 100, 100)
     for code, message in ((403, r"may not be read \(HTTP 403\)"), (500, r"fails \(HTTP 500\)")):

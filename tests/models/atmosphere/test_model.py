@@ -8,9 +8,8 @@ import torch
 
 from napari_restore.errors import BadModel
 from napari_restore.models import context_of, load, one_shot_statistics, randomise
-from napari_restore.models.atmosphere import _model, _restraint, restrained, sizes_of
+from napari_restore.models.atmosphere import _model, _restraint, restrained, sizes_of, small
 from napari_restore.models.atmosphere._network import ensembled
-from napari_restore.models.atmosphere._small import small
 from napari_restore.training.haze import Haze, add_haze
 
 

@@ -50,12 +50,6 @@ def test_tiles_of_a_run_are_the_whole(series: HintSeries, quick_plans: None, tmp
     np.testing.assert_allclose(np.asarray(result), wanted, atol=2e-5)
 
 
-@pytest.mark.slow
-def test_both_networks_are_one_graph(series: HintSeries, tmp_path):
-    made = nr.export_model(series.float(), tmp_path / "series.onnx", size=64)
-    assert made["difference"] <= 1e-5 and made["whole"] and made["multiple_of"] == 8
-
-
 def test_rows_of_attention_are_those_of_each_network(series: HintSeries):
     x, pixel = picture(height=40, width=56), (21, 34)
     own: dict[str, torch.Tensor] = {}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
+from points import patience
 
 from napari_restore import Region
 from napari_restore.plugin.areas import ExcludeChooser, Tool
@@ -249,7 +250,7 @@ def test_the_command_writes_the_same_bytes(
     command += ["--mask", variant.request.area.mask]
     if what != "gradient":
         command += ["--feather", "24"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience())
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "command.tif").read_bytes() == Path(shown).read_bytes()
     image = variant.source.metadata["napari_restore"]

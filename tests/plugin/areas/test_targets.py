@@ -20,6 +20,7 @@ from napari_restore.plugin.areas import (
     Tool,
     area_of,
     chosen_strength,
+    is_upright_box,
     new_paint_layer,
     strength_layers,
 )
@@ -132,6 +133,23 @@ def test_a_bracket_is_cut_to_what_all_frames_show_where_nothing_is_drawn():
 def test_one_upright_rectangle_is_a_plain_region(scene):
     draw(*scene, box(Region(10, 20, 30, 50)))
     assert found(TargetChoice.DRAWN, *scene) == Area((Region(10, 20, 30, 50),))
+
+
+@pytest.mark.parametrize(
+    ("corners", "upright"),
+    [
+        ([(0, 0), (0, 5), (3, 5), (3, 0)], True),
+        ([(0, 0), (3, 0), (3, 5), (0, 5)], True),
+        ([(0, 0), (0, 5), (3, 5)], False),
+        # There and back on a line: along the pixels, but round no corner.
+        ([(0, 0), (0, 5), (0, 9), (0, 5)], False),
+        # A line across, with two corners twice.
+        ([(0, 0), (3, 5), (3, 5), (0, 0)], False),
+        ([(0, 1), (1, 3), (3, 2), (2, 0)], False),
+    ],
+)
+def test_an_upright_box_has_four_sides_along_the_pixels(corners, upright: bool):
+    assert is_upright_box(np.array(corners, float)) is upright
 
 
 def test_with_a_feather_it_is_a_mask(scene):
@@ -352,6 +370,29 @@ def test_a_strength_that_lies_in_a_file_is_that_file(tmp_path: Path):
     moved = found(TargetChoice.PAINTED, viewer, source, strength=other)
     assert moved.mask != own.mask
     assert not np.array_equal(weight_of(moved, source), weight_of(own, source))
+
+
+def test_a_strength_of_another_system_is_no_file_of_the_images(tmp_path: Path):
+    """With the same numbers in both, it lies elsewhere, where only the window shows it here."""
+    import rasterio
+
+    from napari_restore.plugin.layers import layer_of
+
+    image = georeferenced(tmp_path, 0)
+    other = tmp_path / "other.tif"
+    with rasterio.open(image.path) as given:
+        profile = given.profile | {"crs": "EPSG:32634"}
+        with rasterio.open(other, "w", **profile) as written:
+            written.write(given.read())
+    viewer = ViewerModel()
+    source, strength = (
+        viewer.add_image(data, **arguments)
+        for data, arguments, _ in map(layer_of, (image, nr.open_image(other)))
+    )
+    strength.affine = source.affine
+    area = found(TargetChoice.PAINTED, viewer, source, strength=strength)
+    assert area.mask != str(other)
+    assert weight_of(area, source).all()
 
 
 def test_painted_outside_is_an_error():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.utils.key_bindings import coerce_keybinding
+from napari_mouse import Mouse
 from PIL import Image
 from qtpy.QtCore import QPointF, Qt
 
 import napari_restore as nr
 from napari_restore.explain.attention import AttentionSession
-from napari_restore.plugin.attention import HeadsView, _action_bar, _attention_tab
+from napari_restore.plugin.attention import SIDE, HeadsView
 from napari_restore.plugin.layers import plane_of
+from napari_restore.plugin.state import Area
 
 pytestmark = pytest.mark.viewer
 SIZE = (300, 400)
@@ -69,7 +73,7 @@ def test_a_click_becomes_heads_over_the_image(prepared: Any, qtbot: Any) -> None
     made = list(tab.viewer.layers)
     query = asked(tab, qtbot, 150, 260)
     expected = nr.attend(
-        tab.state.request(_attention_tab.Area((nr.Region(0, 0, 1, 1),))).image,
+        tab.state.request(Area((nr.Region(0, 0, 1, 1),))).image,
         "inf-dehaze-small",
         [(150, 260)],
         progress=False,
@@ -116,11 +120,13 @@ def test_a_click_becomes_heads_over_the_image(prepared: Any, qtbot: Any) -> None
 
 @pytest.mark.slow
 def test_dragging_follows_pinning_keeps_and_closing_frees(
-    prepared: Any, panel: Any, qtbot: Any, tmp_path: Path, monkeypatch: Any
+    prepared: Any,
+    panel: Any,
+    qtbot: Any,
+    tmp_path: Path,
+    save_as: Callable[[Path | None], list[str]],
 ) -> None:
     tab = prepared
-    callbacks = tab.viewer.mouse_drag_callbacks
-    assert tab.pointer._on_press in callbacks
     asked(tab, qtbot, 40, 60)
     press(tab, (40, 60), (44, 70), (60, 90))
     assert tab.pointer.place == (60, 90)
@@ -147,7 +153,7 @@ def test_dragging_follows_pinning_keeps_and_closing_frees(
         (tab.head_actions.figure, "figure.png"),
         (tab.head_actions.table, "n.csv"),
     ):
-        monkeypatch.setattr(_action_bar, "ask_save_path", lambda *a, n=name: tmp_path / n)
+        save_as(tmp_path / name)
         button.click()
         qtbot.waitUntil((tmp_path / name).exists)
     direct = tmp_path / "direct.tif"
@@ -157,9 +163,10 @@ def test_dragging_follows_pinning_keeps_and_closing_frees(
     )
     found.save(direct)
     assert (tmp_path / "map.tif").read_bytes() == direct.read_bytes()
-    panel._close()
+    panel.close()
     assert [layer.name for layer in tab.viewer.layers] == ["town", kept_name(tab)]
-    assert tab.pointer._on_press not in callbacks
+    press(tab, (60, 90))
+    assert tab.pointer.place is None
 
 
 @pytest.mark.slow
@@ -189,7 +196,7 @@ def test_keys_move_the_query_and_an_answer_is_kept_beside_others(
     tab.reference.keep.click()
     second = asked(tab, qtbot, 40, 64)
     assert "Left: the reference (Inf-Dehaze, small, x 200, y 120)" in tab.reference.caption.text()
-    assert all(pair.reference is not None for pair in tab.heads._pictures.values())
+    assert are_drawn_in_pairs(tab.heads, tab.session.sites)
     shown, limits = tab.layers.map, tuple(tab.layers.map.contrast_limits)
     np.testing.assert_array_equal(shown.data, second.maps[site.name].map("2").values)
     tab.reference.overlay.setCurrentIndex(1)
@@ -205,7 +212,9 @@ def test_keys_move_the_query_and_an_answer_is_kept_beside_others(
     tab.reference.explain("elsewhere.1", ["1"])
     assert "has no layer elsewhere.1" in tab.reference.caption.text()
     tab.reference.forget.click()
-    assert tab.reference.overlay.isHidden() and not tab.heads._paired
+    assert tab.reference.overlay.isHidden()
+    tab.heads.show_sites([site])
+    assert {cell.box.width() for cell in tab.heads.cells()} == {SIDE}
 
 
 @pytest.mark.slow
@@ -221,7 +230,7 @@ def test_heads_between_channels_have_a_matrix(tab: Any, panel: Any, qtbot: Any) 
     assert not tab.matrix_part.isHidden()
     numbers = tab.query.maps["latent.1"].numbers
     np.testing.assert_allclose(tab.matrix.map.values, numbers["matrix.2"], rtol=1e-6)
-    assert tab.matrix.map.text_at(tab.matrix.map._box().center())
+    assert tab.matrix.map.text_at(QPointF(tab.matrix.map.rect().center()))
     assert list(tab.matrix.grouping.heads) == ["1", "2", "3", "4"]
     assert tab.redundancy.map.isHidden()
     tab.redundancy.button.click()
@@ -248,15 +257,30 @@ def press(tab: Any, *pixels: tuple[int, int]) -> None:
     """Press the mouse at the first pixel of the image, and move it along the others."""
     layer, zoom = tab.state.layer, tab.viewer.scene.camera.zoom
     places = [(plane_of(layer) @ [*pixel, 1])[:2] for pixel in pixels]
-    event = SimpleNamespace(type="mouse_press", button=1, position=places[0], pos=places[0] * zoom)
-    handling = tab.pointer._on_press(tab.viewer, event)
-    next(handling)
-    for place in places[1:]:
-        event.type, event.position, event.pos = "mouse_move", place, place * zoom
-        next(handling)
-    event.type = "mouse_release"
-    with pytest.raises(StopIteration):
-        next(handling)
+    Mouse(*places, zoom=zoom).drive(tab.viewer)
+
+
+def are_drawn_in_pairs(heads: HeadsView, sites: Any) -> bool:
+    """Whether every head has two pictures, neither the grey of what is not computed."""
+    blank = HeadsView()
+    blank.show_sites(sites)
+    blank.show_pairs(True)
+    blank.resize(heads.size())
+    cells = heads.cells()
+    assert cells == blank.cells() and {cell.box.width() for cell in cells} == {2 * SIDE + 1}
+    drawn, empty = heads.grab().toImage(), blank.grab().toImage()
+
+    def differs(left: float, top: float) -> bool:
+        at = [
+            (round(left) + x, round(top) + y) for x, y in product(range(3, SIDE - 3, 4), repeat=2)
+        ]
+        return any(drawn.pixel(*each) != empty.pixel(*each) for each in at)
+
+    return all(
+        differs(cell.box.left() + offset, cell.box.top())
+        for cell in cells
+        for offset in (0, SIDE + 1)
+    )
 
 
 def test_a_cancelled_preparation_goes_on(tab: Any, qtbot: Any) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QPointF
+from qtpy.QtCore import QPointF, QRect
 
 from napari_restore.plugin.attention import (
     SIDE,
@@ -63,16 +63,27 @@ def test_a_heat_map_names_what_is_under_the_pointer(qtbot: Any) -> None:
     qtbot.addWidget(heat)
     heat.show_matrix([[0, 0.25], [np.nan, 1]], ["one", "two"], ["three", "four"])
     heat.resize(200, heat.heightForWidth(200))
-    box, side = heat._box(), heat._side()
-
-    def at(row: float, column: float) -> str:
-        return heat.text_at(box.topLeft() + QPointF(side * (column + 0.5), side * (row + 0.5)))
-
-    assert at(0, 1) == "one × four: 0.250" and at(1, 0) == "two × three: not known"
-    assert at(2, 0) == at(0, -1) == ""
-    assert box.bottom() < heat.height() and box.right() <= heat.width()
+    cells = under_pointer(heat)
+    assert list(cells) == [
+        "one × three: 0.000",
+        "one × four: 0.250",
+        "two × three: not known",
+        "two × four: 1.000",
+    ]
+    # All are of one size, so none is cut off; names and scale are beside them.
+    assert np.ptp([(cell.width(), cell.height()) for cell in cells.values()], axis=0).max() <= 4
+    assert cells["two × four: 1.000"].bottom() < heat.height() - 4
     heat.show_matrix(np.zeros((0, 0)), (), ())
     assert heat.isHidden() and heat.text_at(QPointF(3, 3)) == ""
+
+
+def under_pointer(heat: HeatMap) -> dict[str, QRect]:
+    """Return where each text is said, without places where none is."""
+    found: dict[str, QRect] = {}
+    for y, x in np.ndindex(heat.height() // 4, heat.width() // 4):
+        if text := heat.text_at(QPointF(4 * x + 2, 4 * y + 2)):
+            found[text] = found.get(text, QRect()).united(QRect(4 * x, 4 * y, 4, 4))
+    return found
 
 
 def test_many_channels_fit_into_a_narrow_panel(qtbot: Any) -> None:
@@ -81,7 +92,12 @@ def test_many_channels_fit_into_a_narrow_panel(qtbot: Any) -> None:
     names = [str(number) for number in range(144)]
     heat.show_matrix(np.eye(144), names, names)
     heat.resize(260, heat.heightForWidth(260))
-    assert heat._box().right() <= 260 and heat._box().bottom() < heat.height()
+    middle = heat.rect().center()
+    across = [heat.text_at(QPointF(x + 0.5, middle.y())) for x in range(260)]
+    down = [heat.text_at(QPointF(middle.x(), y + 0.5)) for y in range(heat.height())]
+    assert {text.split(" × ")[1].split(":")[0] for text in across if text} == set(names)
+    assert {text.split(" × ")[0] for text in down if text} == set(names)
+    assert down[-1] == ""
     assert not heat.grab().isNull()
 
 
@@ -107,7 +123,13 @@ def test_matrices_of_channels_are_shown_where_there_are_any(qtbot: Any) -> None:
     assert not panel.show_head(maps, "mean") and panel.map.isHidden()
     assert panel.show_head(maps, "2")
     np.testing.assert_allclose(panel.map.values, [[-0.5, 0.25], [1, 0]])
-    assert panel.map._rows == ["7", "3"] and panel.map._limits == (-0.5, 1)
+    panel.map.resize(200, panel.map.heightForWidth(200))
+    cells, drawn = under_pointer(panel.map), panel.map.grab().toImage()
+    assert list(cells) == ["7 × 7: -0.500", "7 × 3: 0.250", "3 × 7: 1.000", "3 × 3: 0.000"]
+    # The ends of viridis.
+    for text, colour in (("7 × 7: -0.500", (68, 1, 84)), ("3 × 7: 1.000", (253, 231, 37))):
+        shown = drawn.pixelColor(cells[text].center())
+        np.testing.assert_allclose((shown.red(), shown.green(), shown.blue()), colour, atol=4)
     panel.which.setCurrentIndex(1)
     np.testing.assert_allclose(panel.map.values[1], [0.9, 0.1])
     assert panel.overlap.isHidden()
@@ -120,18 +142,16 @@ def test_channels_stand_in_the_order_of_their_heads(qtbot: Any) -> None:
     panel.show_head(of_channels((5, 1), (7, 3)), "2", beside=of_channels((1, 5), (3, 4)))
     chart = panel.grouping
     chart.resize(200, chart.sizeHint().height())
-    step = (200 - chart._left()) / 4
-
-    def at(number: float) -> str:
-        return chart.text_at(QPointF(chart._left() + step * (number + 0.5), 20))
-
-    assert at(0) == "channel 5, head 1: 0.900" and at(3) == "channel 3, head 2: -0.300"
-    assert at(-1) == at(4) == ""
+    said = [chart.text_at(QPointF(x + 0.5, 20)) for x in range(-10, 210)]
+    bars = list(dict.fromkeys(said))
+    assert bars[0] == said[-1] == "" and len(bars) == 5
+    assert bars[1] == "channel 5, head 1: 0.900" and bars[4] == "channel 3, head 2: -0.300"
     # Of 3, 4 and 7 both have 3; the order within a head does not count.
     assert panel.overlap.text().endswith("head 1 100%, head 2 33%")
     picture = chart.grab().toImage()
     top = chart.fontMetrics().height() + 6
-    chosen = [picture.pixelColor(int(chart._left() + step * (n + 0.5)), top) for n in (0, 2)]
+    middles = [said.index(bars[n]) - 10 + said.count(bars[n]) // 2 for n in (1, 3)]
+    chosen = [picture.pixelColor(x, top) for x in middles]
     # The first bar reaches the top and belongs to another head than the chosen one.
     assert chosen[0].red() == chosen[0].blue() and chosen[0] != chosen[1]
     chart.show_heads(None, "")

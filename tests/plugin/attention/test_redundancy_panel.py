@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QPointF
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention import HeadsView, PreparedAttention, RedundancyPanel
@@ -53,7 +55,20 @@ def test_heads_are_compared_when_asked(compared: Any) -> None:
     matrix = np.array([[1, 0.5, np.nan], [0.5, 1, np.nan], [np.nan] * 3])
     panel = compared(matrix)
     np.testing.assert_allclose(panel.map.values, matrix)
-    assert panel.map._limits == (0, 1) and panel.map._rows == SITE.heads
+    panel.map.resize(200, panel.map.heightForWidth(200))
+    drawn = panel.map.grab().toImage()
+    shades: dict[str, set[tuple[int, int, int]]] = {}
+    for x, y in product(range(0, drawn.width(), 3), range(0, drawn.height(), 3)):
+        if text := panel.map.text_at(QPointF(x + 0.5, y + 0.5)):
+            shades.setdefault(text, set()).add(drawn.pixelColor(x, y).getRgb()[:3])
+    assert shades.keys() == {
+        f"{row} × {column}: {'not known' if '3' in (row, column) else value}"
+        for row in SITE.heads
+        for column in SITE.heads
+        for value in ["1.000" if row == column else "0.500"]
+    }
+    # Viridis from 0, not from the least value, to 1.
+    assert any(np.allclose(each, (33, 145, 140), atol=4) for each in shades["1 × 2: 0.500"])
     assert panel.caption.text() == "Layer a · x 3, y 4: CKA; mean of two heads 0.50"
     panel.allow(False)
     assert panel.map.isHidden() and not panel.button.isEnabled()

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QScrollArea
+from points import patience
+from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_restore import Region, api
 from napari_restore.errors import Cancelled
@@ -150,7 +151,7 @@ def test_image_or_panel_may_be_removed_meanwhile(
     asking = tab.task
     qtbot.waitUntil(lambda: asking.is_over)
     qtbot.waitUntil(lambda: not panel.state.running)
-    qtbot.wait(50)
+    QApplication.processEvents()
     assert len(seen) == 1
     kept = ["Attribution target"] if leaves == "image" else ["town", "Attribution target"]
     assert [layer.name for layer in viewer.layers] == kept
@@ -313,7 +314,7 @@ def test_one_attribution_is_on_the_canvas(
 
     def until_cancelled(*_: Any, watch: Any, stop: Any, **__: Any) -> None:
         watch(PartialAttribution(BOX, np.zeros((48, 64), np.float32), 1, 9))
-        assert stop.wait(30)
+        assert stop.wait(patience())
         raise Cancelled("Cancelled.", "Run it again.")
 
     monkeypatch.setattr(AttributionLayers, "partial", partial)

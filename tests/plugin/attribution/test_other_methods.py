@@ -158,20 +158,27 @@ def test_an_undefined_check_has_no_plot(tab: Any) -> None:
     assert not tab.results.curves.isHidden() and not tab.results.curves.grab().isNull()
 
 
+@pytest.fixture
+def held_at_progress(points: Any) -> Any:
+    """Child processes that are held when they tell of progress: asked for before the window starts one."""
+    points.hold("Progress sent")
+    return points
+
+
 @pytest.mark.slow
 def test_a_child_that_ends_is_one_sentence_and_the_next_question_has_another(
-    tab: Any, form: Any, panel: Any, qtbot: Any, finished_attribution: Any
+    held_at_progress: Any, tab: Any, form: Any, panel: Any, qtbot: Any, finished_attribution: Any
 ) -> None:
     choose(form, "smoothgrad")
-    form.settings.setText("n=1000000")
+    form.settings.setText("n=2")
     reported: list[Any] = []
     tab.ended.connect(lambda *outcome: reported.append(outcome))
     tab.bar.button.click()
-    worker = panel.runs.worker
-    tab.task.sent.connect(lambda _: worker.kill())
+    qtbot.waitUntil(lambda: bool(held_at_progress.held("Progress sent")))
+    panel.runs.worker.kill()
+    held_at_progress.go("Progress sent")
     qtbot.waitUntil(lambda: bool(reported))
     assert reported[0][0] == "failed"
     assert "ended unexpectedly" in tab.bar.message.text()
     assert "lower the budget" in tab.bar.message.text()
-    form.settings.setText("n=2")
     finished_attribution()

@@ -91,6 +91,40 @@ def test_the_keyboard_does_the_same(view: HistogramView, qtbot: Any):
     assert "Page Up" in view.accessibleDescription()
 
 
+def test_only_its_keys_move_points_and_take_them_away(view: HistogramView, qtbot: Any):
+    view.show_curve("0,0:0.5,0.5:1,0.9")
+    told: list[str | None] = []
+    view.curve_changed.connect(told.append)
+    for key in (Qt.Key.Key_Left, Qt.Key.Key_Up, Qt.Key.Key_Delete):
+        # No point is chosen yet.
+        qtbot.keyClick(view, key)
+    qtbot.keyClick(view, Qt.Key.Key_PageDown)
+    qtbot.keyClick(view, Qt.Key.Key_PageDown)
+    for key in (Qt.Key.Key_A, Qt.Key.Key_Home, Qt.Key.Key_Space):
+        qtbot.keyClick(view, key)
+    assert told == [] and view.curve == "0,0:0.5,0.5:1,0.9"
+    qtbot.keyClick(view, Qt.Key.Key_Right)
+    qtbot.keyClick(view, Qt.Key.Key_Down)
+    assert told[-1] == view.curve == "0,0:0.51,0.49:1,0.9"
+    qtbot.keyClick(view, Qt.Key.Key_Backspace)
+    assert told[-1] == view.curve == "0,0:1,0.9"
+
+
+def test_a_point_stays_between_its_neighbours_and_in_the_box(view: HistogramView, qtbot: Any):
+    view.show_curve("0,0:0.5,0.01:0.55,0.99:1,1")
+    for _ in range(2):
+        qtbot.keyClick(view, Qt.Key.Key_PageUp)
+    for _ in range(5):
+        qtbot.keyClick(view, Qt.Key.Key_Right)
+        qtbot.keyClick(view, Qt.Key.Key_Down)
+    assert view.curve == "0,0:0.53,0:0.55,0.99:1,1"
+    qtbot.keyClick(view, Qt.Key.Key_PageUp)
+    for _ in range(5):
+        qtbot.keyClick(view, Qt.Key.Key_Left)
+        qtbot.keyClick(view, Qt.Key.Key_Up)
+    assert view.curve == "0,0:0.53,0:0.55,1:1,1"
+
+
 def test_temperature_is_even_in_mired_and_warmer_to_the_right(qtbot: Any):
     slider = KelvinSlider()
     qtbot.addWidget(slider)

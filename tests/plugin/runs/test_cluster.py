@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.utils.notifications import notification_manager
+from points import patience
 
 from napari_restore.api import cluster_worker
 from napari_restore.engine import RangeRun, TileDone
@@ -37,7 +38,7 @@ def scheduler() -> Iterator[Any]:
     is_lost = own.scheduler.status is distributed.Status.closed
     with contextlib.suppress(TimeoutError):
         # It would wait for workers of which a lost scheduler knows nothing.
-        own.close(timeout=1 if is_lost else 60)
+        own.close(timeout=1 if is_lost else patience())
     if cluster_worker._run is not None:
         # What a lost worker has would go with its process.
         cluster_worker.stop(cluster_worker._run[0])
@@ -133,7 +134,7 @@ def test_a_connection_that_was_given_up_is_closed(
 
     def connected(name: str) -> ConnectedCluster:
         made.set()
-        go.wait()
+        go.wait(patience())
         return ConnectedCluster(Fake, name, 1, 2**30, None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(_cluster_controller, "connected", connected)
@@ -191,7 +192,7 @@ def test_a_run_whose_scheduler_is_lost_goes_on_without_it(
     def until_it_is_gone(self: RangeRun, name: str, *arguments: Any) -> Any:
         calls.append(name)
         if len(calls) > 1:
-            gone.wait()
+            gone.wait(patience())
         return restore(self, name, *arguments)
 
     def lose(step: Any, event: Any) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from points import patience
 from qtpy.QtCore import QObject
 
 from napari_restore.plugin.tasks import THREADS, _task, in_background
@@ -21,7 +22,7 @@ QUERIES = 50
 STORM = """
 import faulthandler, gc, threading, time
 faulthandler.enable()
-faulthandler.dump_traceback_later(240, exit=True)
+faulthandler.dump_traceback_later(120, exit=True)
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QApplication, QDialog, QPushButton
 from napari_restore.plugin.tasks._task import in_background
@@ -79,7 +80,7 @@ print("received", Receiver.received, flush=True)
 """
 EXIT = """
 import faulthandler
-faulthandler.dump_traceback_later(240, exit=True)
+faulthandler.dump_traceback_later(120, exit=True)
 from threading import Event
 from qtpy.QtWidgets import QApplication, QDialog
 from napari_restore.plugin.tasks._task import in_background
@@ -123,7 +124,7 @@ class Gate:
 
     def compute(self) -> str:
         self.begun.release()
-        assert self.opened.wait(60)
+        assert self.opened.wait(patience())
         return "computed"
 
 
@@ -175,7 +176,7 @@ def test_a_query_does_not_keep_its_receiver(gate: Gate, qtbot: Any):
     receiver = Receiver()
     gone = weakref.ref(receiver)
     in_background(gate.compute, receiver.receive)
-    assert gate.begun.acquire(timeout=300)
+    assert gate.begun.acquire(timeout=patience())
     del receiver
     assert gone() is None
     gate.opened.set()
@@ -232,13 +233,14 @@ def test_no_qt_object_is_made_for_a_query(receiver: Receiver, gate: Gate, qtbot:
 
 
 def ended(script: str) -> str:
-    run = partial(subprocess.run, capture_output=True, text=True, timeout=300)
+    run = partial(subprocess.run, capture_output=True, text=True, timeout=patience())
     done = run([sys.executable, "-c", script])
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr == ""
     return str(done.stdout)
 
 
+@pytest.mark.nightly
 def test_a_storm_of_queries_ends_well():
     assert int(ended(STORM).split()[1]) >= 300
 

@@ -58,6 +58,7 @@ print("received", received)
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(qtpy.API_NAME != "PySide6", reason="only PySide6 is mended")
 def test_a_storm_of_calls_ends_well():
     ended = subprocess.run([sys.executable, "-c", STORM], capture_output=True, text=True)

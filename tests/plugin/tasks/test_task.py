@@ -8,6 +8,7 @@ import weakref
 from typing import Any
 
 import pytest
+from points import patience
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject
 
@@ -34,7 +35,7 @@ class Numbers(Task):
         for number in range(self.count):
             self.send(number)
             if number == 0:
-                assert self.go_on.wait(60)
+                assert self.go_on.wait(patience())
             if self.stop.is_set():
                 raise Cancelled("Stopped.")
         return self.count
@@ -139,7 +140,7 @@ def test_what_does_not_stop_is_killed(qtbot: Any, owner: QObject):
         patience_ms = 1
 
         def work(self) -> None:
-            assert killed.wait(60)
+            assert killed.wait(patience())
 
         def kill(self) -> None:
             killed.set()

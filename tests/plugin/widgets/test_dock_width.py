@@ -16,6 +16,12 @@ from napari_restore.plugin import NARROWEST, USUAL
 pytestmark = [pytest.mark.viewer, pytest.mark.own_window, pytest.mark.binding]
 
 
+def wait_for_docks(qtbot: Any, panel: Any) -> None:
+    """Until the docks are arranged for the width that the window has now."""
+    window = panel.viewer.window._qt_window
+    qtbot.waitUntil(lambda: panel._docks._known[:1] == (window.width(),))
+
+
 @pytest.fixture
 def opened(make_napari_viewer: Any, qtbot: Any) -> Iterator[Any]:
     """A function that docks the panel in a window of a width, as `view` does."""
@@ -29,7 +35,7 @@ def opened(make_napari_viewer: Any, qtbot: Any) -> Iterator[Any]:
         panels.append(panel)
         window.resize(width, 700)
         qtbot.waitUntil(panel.isVisible)
-        qtbot.wait(100)
+        wait_for_docks(qtbot, panel)
         return window, panel
 
     yield open_in
@@ -48,7 +54,7 @@ def test_a_window_that_grows_gives_the_panel_its_usual_width_once(opened: Any, q
     qtbot.waitUntil(lambda: panel.width() == NARROWEST + 20)
     window.resize(1600, 700)
     qtbot.waitUntil(lambda: window.width() == 1600)
-    qtbot.wait(50)
+    wait_for_docks(qtbot, panel)
     assert panel.width() == NARROWEST + 20
 
 

@@ -76,7 +76,8 @@ def open_panel(panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     panel.models.choose("dcp")
     for part in panel.findChildren(QCollapsible):
         part.expand(animate=False)
-    qtbot.wait(1)
+    (scroll,) = panel.findChildren(QScrollArea)
+    qtbot.waitUntil(lambda: scroll.verticalScrollBar().maximum() > 0)
     return panel
 
 
@@ -85,7 +86,7 @@ def open_panel(panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_wheel_scrolls_and_changes_nothing(open_panel: Any, qtbot: Any, tab: str):
     panel = open_panel
     panel.tabs.choose(tab)
-    qtbot.wait(1)
+    QApplication.processEvents()
     found = controls(panel)
     for kind in (QComboBox, QAbstractSpinBox, QTabBar):
         assert any(isinstance(control, kind) for control in found)
@@ -111,7 +112,6 @@ def test_the_panel_follows_the_wheel_over_a_control(
     bar = scroll.verticalScrollBar()
     control = next(c for c in controls(panel) if isinstance(c, kind) and scroll.isAncestorOf(c))
     scroll.ensureWidgetVisible(control, 0, scroll.height() // 3)
-    qtbot.wait(1)
     # Turned the way in which there is room.
     steps = -1 if bar.value() < bar.maximum() else 1
     before, place = value(control), bar.value()
@@ -148,7 +148,7 @@ def test_a_number_with_the_focus_follows_the_wheel(
 @pytest.mark.slow
 def test_controls_made_later_ignore_it_too(open_panel: Any, qtbot: Any):
     open_panel.models.choose("htm")
-    qtbot.wait(1)
+    QApplication.processEvents()
     rows = [row.native for row in open_panel.parameters.rows.values()]
     mine = [c for c in controls(open_panel) if any(r is c or r.isAncestorOf(c) for r in rows)]
     assert mine

@@ -278,10 +278,13 @@ def test_scenes_are_enlarged_up_to_twice_and_smaller_ones_left_out(packed, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signals of POSIX")
-def test_ctrl_c_does_not_reach_a_worker_that_is_still_importing(packed):
+def test_ctrl_c_does_not_reach_a_worker_that_is_still_importing(packed, points):
+    points.hold("batches begin")
     with Prefetcher(packed, RECIPE, 0, 1, 0) as ahead:
-        for process in ahead._processes:
-            os.kill(process.pid, signal.SIGINT)
+        (process,) = ahead._processes
+        assert points.wait("batches begin") == process.pid
+        os.kill(process.pid, signal.SIGINT)
+        points.go("batches begin")
         arrays, names = ahead.next()
     assert len(names) == len(arrays["hazy"]) == 3
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

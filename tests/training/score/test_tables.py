@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_restore._format import latex
 from napari_restore.metrics import metric_of
 from napari_restore.models import load
 from napari_restore.training.score import (
@@ -20,7 +19,6 @@ from napari_restore.training.score import (
     beside,
     csv_table,
     file_name,
-    latex_table,
     methods_of,
     select_extremes,
     summary_of,
@@ -81,27 +79,14 @@ def test_means_are_over_the_images_that_all_methods_finished():
     told = evaluation(ROWS[:3] + ROWS[4:], "input", "dcp", "hot", "my_net", "none")
     assert told["n"] == 2 and told["classical"] == "hot"
     assert [m["metrics"]["psnr"]["n"] for m in told["methods"]] == [2, 0, 2, 2, 0]
-    assert r"dcp & -- & -- \\" in latex_table(told) and "–" in text_table(told)
+    assert "–" in text_table(told)
     empty = evaluation([], "input", "dcp", "my_net")
     assert empty["n"] == 0 and empty["classical"] is None
-    latex_table(empty), text_table(empty)
+    text_table(empty)
 
 
-def test_the_best_are_bold_and_ties_as_they_read():
-    rows = [row("a", "input", 10, 5), row("a", "dcp", 20.001, 7), row("a", "x_1", 20.003, 9)]
-    table = latex_table(evaluation(rows, "input", "dcp", "x_1"))
-    assert r"input & 10.00 & \textbf{5.00} \\" in table
-    assert r"dcp & \textbf{20.00} & 7.00 \\" in table
-    assert r"x\_1 & \textbf{20.00} & 9.00 \\" in table
-    assert r"PSNR (dB) $\uparrow$ & CIEDE2000 $\downarrow$ \\" in table
-    assert [table.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
-
-
-def test_groups_have_their_own_block_in_latex_and_on_the_terminal():
+def test_groups_have_their_own_block_on_the_terminal():
     told = evaluation(ROWS, "input", "dcp", "hot", "my_net")
-    table = latex_table(told)
-    assert table.count(r"\midrule") == 3
-    assert r"\multicolumn{3}{l}{\emph{L2}} \\" in table
     text = text_table(told)
     told = "my_net against dcp, the best classical: PSNR +2.00 dB, better on 2 of 2 scenes, p = 0.5"
     assert told in text
@@ -119,12 +104,6 @@ def test_levels_of_one_scene_count_once():
     assert (pair["n"], pair["images"], pair["better"], pair["p"]) == (2, 4, 2, 0.5)
     text = text_table(told)
     assert "better on 2 of 2 scenes, p = 0.5" in text and "means over 4 images of 2 scenes" in text
-
-
-def test_latex_escapes_what_it_must():
-    assert latex(r"a_b & 50% #1 {x} $5 ^~\ ") == (
-        r"a\_b \& 50\% \#1 \{x\} \$5 \textasciicircum{}\textasciitilde{}\textbackslash{} "
-    )
 
 
 def test_csv_comes_back_as_it_went_in():

@@ -9,9 +9,8 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkstemp
 from types import MappingProxyType
@@ -33,12 +32,6 @@ ARRAYS = "arrays"
 """Key of the file with all arrays of a message."""
 ARRAY, TUPLE, DICT = "array", "tuple", "dict"
 """Keys of the kinds of values in a message, beside the names of classes."""
-WANTED = "NAPARI_RESTORE_WANTED"
-"""Environment variable of a child in another environment: the version that it must have."""
-OTHER_VERSION = 93
-"""Exit code of a child that has another one."""
-LEADING = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-"""Variables that say where packages are. The last one is set by the Pythons of macOS, and -I heeds it."""
 Types = Mapping[str, Callable[..., Any]]
 """Classes that a message may hold, by name."""
 Listener = Callable[[dict[str, Any]], None]
@@ -53,13 +46,9 @@ class Worker:
     and one that died is replaced by the next task. Thread safe.
     """
 
-    def __init__(self, module: str, python: str = "") -> None:
-        """Run `module` in the child, as ``python -m module``.
-
-        `python` is the interpreter of another environment; "" that of this process.
-        """
+    def __init__(self, module: str) -> None:
+        """Run `module` in the child, as ``python -m module``."""
         self._module = module
-        self.python = python
         self._lock = threading.RLock()
         self._child: subprocess.Popen[str] | None = None
         self._open: dict[int, tuple[subprocess.Popen[str], Listener]] = {}
@@ -70,15 +59,6 @@ class Worker:
     def process(self) -> subprocess.Popen[str] | None:
         """The child, or None while there is none."""
         return self._child
-
-    def use(self, python: str) -> None:
-        """Run the next tasks by another interpreter, "" being that of this process; cancels all others."""
-        with self._lock:
-            if python == self.python:
-                return
-            self.python, child = python, self._detach()
-        if child is not None:
-            threading.Thread(target=_wait_or_kill, args=(child,), daemon=True).start()
 
     def submit(self, task: dict[str, Any], listener: Listener, command: str = "run") -> int:
         """Queue `task`; `listener` is called with its events on another thread. Returns its number.
@@ -184,15 +164,11 @@ class Worker:
         return child
 
     def _start(self) -> subprocess.Popen[str]:
-        python = self.python
-        child = self._child = (
-            start_apart(python, ["-m", self._module]) if python else start_child(self._module)
-        )
-        arguments = (child, python)
-        threading.Thread(target=self._listen, args=arguments, name="worker", daemon=True).start()
+        child = self._child = start_child(self._module)
+        threading.Thread(target=self._listen, args=(child,), name="worker", daemon=True).start()
         return child
 
-    def _listen(self, child: subprocess.Popen[str], python: str) -> None:
+    def _listen(self, child: subprocess.Popen[str]) -> None:
         assert child.stdout is not None
         with child.stdout:
             for line in child.stdout:
@@ -217,7 +193,7 @@ class Worker:
             gone = [number for number, (owner, _) in self._open.items() if owner is child]
             listeners = [self._open.pop(number)[1] for number in gone]
         for listener in listeners:
-            listener({"event": "Ended", "code": code, "python": python})
+            listener({"event": "Ended", "code": code})
 
 
 def start_child(module: str) -> subprocess.Popen[str]:
@@ -232,52 +208,12 @@ def start_child(module: str) -> subprocess.Popen[str]:
     )
 
 
-def start_apart(python: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
-    """Start `python`, the interpreter of another environment, with pipes to its stdin and from its stdout.
-
-    It is isolated (-I): neither ``PYTHONPATH``, the working directory nor the user's site-packages bring
-    modules of this environment into it. Raises `ResourceError` where it cannot be started.
-    """
-    try:
-        return subprocess.Popen(
-            [python, "-I", "-X", "utf8", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env={**variables_apart(), **ENVIRONMENT, WANTED: version("napari-restore")},
-        )
-    except OSError as error:
-        raise ResourceError(
-            f"{python} cannot be started: {error.strerror or error}.",
-            "Choose the Python of an environment that has napari-restore.",
-        ) from error
-
-
-def variables_apart() -> dict[str, str]:
-    """Return the variables of this process, less those that lead a Python to the packages of this one."""
-    return {name: text for name, text in os.environ.items() if name not in LEADING}
-
-
 def error_of(event: Mapping[str, Any]) -> errors.RestoreError:
     """Return the error that an event Error or Ended stands for."""
     if event["event"] == "Error":
         kind: Any = getattr(errors, event["kind"], errors.RestoreError)
         error: errors.RestoreError = kind(event["message"], event["hint"])
         return error
-    python = event.get("python")
-    if python and event["code"] == OTHER_VERSION:
-        own = version("napari-restore")
-        return ResourceError(
-            f"The environment of {python} has another version of napari-restore than {own}.",
-            f"Install napari-restore=={own} there, or choose another environment.",
-        )
-    if python:
-        return ResourceError(
-            f"The process that ran the model in {python} ended unexpectedly (code {event['code']}).",
-            "It may have run out of memory, or its environment may have changed: choose that again, "
-            "which checks it, or lower the budget.",
-        )
     return ResourceError(
         f"The process that ran the model ended unexpectedly (code {event['code']}).",
         "It may have run out of memory: lower the budget and run again; what is finished is kept.",

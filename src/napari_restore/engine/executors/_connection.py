@@ -361,7 +361,11 @@ def versions() -> dict[str, str]:
 
 
 def _local(distributed: Any, address: str) -> Any:
-    """Return N processes on this machine, which share its cores."""
+    """Return N processes on this machine, which share its cores and serve this process alone.
+
+    A worker runs what it is sent. So both ends show certificates that are made for the run, and nothing
+    listens but on 127.0.0.1; no page is served.
+    """
     text = address.removeprefix(LOCAL)
     count = int(text) if text.isdecimal() else 0
     if count < 1:
@@ -370,15 +374,30 @@ def _local(distributed: Any, address: str) -> Any:
         )
     import dask
 
-    # Before the processes start: later the C library has made a heap for each thread.
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}):
+    try:
+        security = distributed.Security.temporary()
+    except ImportError as error:
+        raise BadParameter(
+            f"{option('cluster', address)} needs cryptography.",
+            'Install it: pip install "napari-restore[cluster]".',
+        ) from error
+    settings = {
+        # Before the processes start: later the C library has made a heap for each thread.
+        "distributed.nanny.pre-spawn-environ": ENVIRONMENT,
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+    }
+    with dask.config.set(settings):
         return distributed.LocalCluster(
             n_workers=count,
             threads_per_worker=max(1, cores() // count),
             processes=True,
             # The engine has a budget of its own; a worker that dask pauses would wait for ever.
             memory_limit=None,
-            dashboard_address=":0",
+            host="127.0.0.1",
+            security=security,
+            dashboard_address=None,
+            worker_dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         )
 

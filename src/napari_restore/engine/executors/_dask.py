@@ -360,9 +360,6 @@ class DaskExecutor(Executor):
 
     # -- reporting -------------------------------------------------------------------
 
-    def learn(self, plan: Plan, stage: str, seconds: float) -> None:
-        """Note nothing: the workers are other machines."""
-
     def measured(self) -> dict[str, Any]:
         added = self.dispatcher.added_bytes.items()
         return {"workers": {name: {"added_ram_bytes": size} for name, size in added}}

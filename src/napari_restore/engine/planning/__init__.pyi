@@ -1,4 +1,3 @@
-from ._bandwidth import Bandwidth, probe, ram_bandwidth
 from ._costs import SCRATCH_BYTES, calibrate_sweeps, prepare_cost
 from ._decided import StoredMaps, SweptLayout, TileInvariance
 from ._dependence import dependence
@@ -17,7 +16,6 @@ from ._measurements import MeasurementCache
 from ._plan import Plan
 from ._probe import example_input, example_statistics
 from ._source import reads_overview
-from ._stages import Stopwatch, kind_of_file, learn
 from ._sweeps import DISK_SHARE, TOKENS, existing_folder
 from ._tile_invariance import ROUNDING, tile_invariance
 from ._tiles import (
@@ -47,11 +45,9 @@ __all__ = [
     "TOKENS",
     "UNFINISHED",
     "WRITE_BEHIND",
-    "Bandwidth",
     "Grid",
     "MeasurementCache",
     "Plan",
-    "Stopwatch",
     "StoredMaps",
     "Surroundings",
     "SweptLayout",
@@ -70,14 +66,10 @@ __all__ = [
     "find_settled",
     "fragmentation",
     "keep_settled",
-    "kind_of_file",
-    "learn",
     "lend",
     "network_bytes",
     "prepare_cost",
     "prepared_key",
-    "probe",
-    "ram_bandwidth",
     "reads_overview",
     "tile_bytes",
     "tile_invariance",

@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from napari_restore._format import format_size
 from napari_restore.engine.ledger import FILE, Slots
 from napari_restore.engine.machine import dtype_of
-from napari_restore.engine.planning._bandwidth import Bandwidth
 from napari_restore.engine.planning._decided import Recompute, SweptLayout
 from napari_restore.engine.planning._tiles import TOKEN_BYTES, Grid, count_bytes
 from napari_restore.errors import BadParameter, BudgetTooSmall, DiskFull, option
 from napari_restore.models import Map, Steps, SweptModel
 
 TIERS = ("auto", "device", "ram", "disk", "recompute-first", "recompute")
+RAM_BYTES_PER_SECOND = 4e9
+"""Of one thread that copies maps in memory …"""
+DISK_BYTES_PER_SECOND = 400e6
+"""… and of a usual SSD: they say where maps are made again rather than kept."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,13 @@ class Demand:
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes free for residuals on each tier, and its bandwidth."""
+    """Bytes free for residuals on each tier."""
 
     has_device: bool
     device: int
     ram: int
     disk: Callable[[], int]
     """Called only where the disk may be needed: it is measured."""
-    speed: Callable[[], Bandwidth]
-    ram_speed: float
 
     def without(self, taken: Mapping[str, int]) -> Room:
         """Return what is left beside `taken` bytes by tier."""
@@ -152,7 +153,7 @@ def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list
     tiles = demand.tiles
     if record == 0:
         # Nothing is left to keep.
-        return [_timed(demand, room, Slots(0, 0, 0), recompute, 0)]
+        return [_timed(demand, Slots(0, 0, 0), recompute, 0)]
 
     def fit(size: int) -> int:
         return max(0, min(tiles, size // record))
@@ -160,7 +161,7 @@ def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list
     free = wanted in ("auto", "recompute-first")
     device = fit(room.device) if free or wanted == "device" else 0
     ram = min(tiles - device, fit(room.ram)) if free or wanted == "ram" else 0
-    ways = [_timed(demand, room, Slots(device, ram, 0), recompute, record)]
+    ways = [_timed(demand, Slots(device, ram, 0), recompute, record)]
     if wanted in ("device", "ram"):
         _check_fit(device + ram, demand, room, wanted, record)
     elif device + ram < tiles:
@@ -170,7 +171,7 @@ def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list
                 f"The residuals take {format_size(tiles * record)}, more than the scratch disk has.",
                 f"Point {option('scratch')} to another disk, or use {option('residuals', 'auto')}.",
             )
-        with_disk = _timed(demand, room, Slots(device, ram, disk), recompute, record)
+        with_disk = _timed(demand, Slots(device, ram, disk), recompute, record)
         ways = [with_disk] if wanted == "disk" else [*ways, with_disk]
     return ways
 
@@ -190,19 +191,16 @@ def _check_fit(stored: int, demand: Demand, room: Room, wanted: str, record: int
         )
 
 
-def _timed(demand: Demand, room: Room, slots: Slots, recompute: Recompute, record: int) -> Split:
+def _timed(demand: Demand, slots: Slots, recompute: Recompute, record: int) -> Split:
     stored, again = slots.total, demand.tiles - slots.total
-    out = back = (slots.ram * record) / room.ram_speed
-    if slots.disk:
-        speed = room.speed()
-        out += slots.disk * record / speed.write_bytes_per_second
-        back += slots.disk * record / speed.read_bytes_per_second
+    stored_seconds = slots.ram * record / RAM_BYTES_PER_SECOND
+    stored_seconds += slots.disk * record / DISK_BYTES_PER_SECOND
     encode = demand.tiles * demand.encode_seconds
     decode = demand.tiles * demand.decode_seconds + again * demand.again_seconds
     if recompute == "first":
         assert demand.first_seconds is not None
         decode += stored * demand.first_seconds
-    return Split(slots, recompute, record, max(encode, out), max(decode, back))
+    return Split(slots, recompute, record, max(encode, stored_seconds), max(decode, stored_seconds))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from napari_restore.engine.machine import Device
 from napari_restore.engine.planning._decided import Layout, SweptLayout, TileInvariance
 from napari_restore.engine.planning._identity import digest_of
 from napari_restore.images import Image, Radiometry, facts_of, html_of, resolve_radiometry
-from napari_restore.models import DescribedModel
 from napari_restore.questions import Adjustment, Computing, Reading, Target
 
 if TYPE_CHECKING:
@@ -33,10 +32,6 @@ class Prediction:
     stages: Mapping[str, float]
     """Seconds by stage, in their order: "read" of the whole image for its statistics, "restore"; of
     a command also its "start" and "write" of the file."""
-    calculated: Mapping[str, float] = field(default_factory=dict)
-    """The same before earlier runs had taught anything."""
-    kinds: Mapping[str, str] = field(default_factory=dict)
-    """What earlier runs must have had in common with this one to teach, by stage."""
     prepare_seconds: float = 0.0
     """Share of `seconds` for the model's preparation from the whole image; a process that keeps its
     result spends it once."""
@@ -97,10 +92,6 @@ class Plan:
     lends: Path | None = None
     """Folder that is to name this image, whose statistics others of its size then take."""
     notes: tuple[str, ...] = ()
-    part: Image | None = field(default=None, repr=False, compare=False)
-    """The file the output belongs to, when `image` is a mosaic it is a part of."""
-    origin: tuple[int, int] = (0, 0)
-    """(y, x) of that file's first pixel in `image`."""
     content: str = ""
     workers: int | None = None
     """Tiles in parallel that the user asked for; None: as many as cores and budget allow."""
@@ -147,16 +138,13 @@ class Plan:
     @property
     def output_key(self) -> str:
         """Digest of all that decides the pixels of an output: also which are restored, and how much."""
-        y, x = self.origin
-        boxes = [list(box.shift(-y, -x)) for box in self.targets]
-        part = None if self.part is None else self.part.fingerprint
-        return digest_of([self.key, part, boxes, self.read["mask"], self.adjustment.to_dict()])
+        boxes = [list(box) for box in self.targets]
+        return digest_of([self.key, boxes, self.read["mask"], self.adjustment.to_dict()])
 
     @property
     def given_targets(self) -> list[Region]:
-        """The boxes to restore in pixels of the image that was given, or of the `part` of it."""
-        y, x = self.origin
-        return [box.shift(-y, -x).scale(1 / self.image.resampling) for box in self.targets]
+        """The boxes to restore in pixels of the image that was given."""
+        return [box.scale(1 / self.image.resampling) for box in self.targets]
 
     @property
     def region(self) -> Region:
@@ -359,7 +347,7 @@ class Plan:
         }
 
 
-_SEPARATE = ("image", "model", "part")
+_SEPARATE = ("image", "model")
 """Fields of a plan that are described separately."""
 _GROUPS = {
     "reading": Reading,
@@ -370,16 +358,12 @@ _GROUPS = {
 
 
 def serialise_plan(plan: Plan) -> dict[str, Any]:
-    """Return all fields of `plan` but image, model and part, JSON-able."""
+    """Return all fields of `plan` but image and model, JSON-able."""
     data = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _SEPARATE}
     groups = {name: asdict(data[name]) for name in (*_GROUPS, "layout")}
-    model = plan.model
-    if isinstance(model, DescribedModel):
-        is_cut = model.is_cut
-    else:
-        from napari_restore.models import CutModel
+    from napari_restore.models import CutModel
 
-        is_cut = isinstance(model, CutModel)
+    model = plan.model
     return data | {
         **groups,
         "device": [plan.device.name, plan.device.reason],
@@ -388,7 +372,7 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
         "lends": None if plan.lends is None else str(plan.lends),
         "target": asdict(plan.target) | {"region": [list(box) for box in plan.targets]},
         "staged": json_of(plan.staged, SweptLayout | None),
-        "cut": is_cut,
+        "cut": isinstance(model, CutModel),
         "sizes": [model.card.halo, model.card.multiple_of, model.card.padded_to],
     }
 
@@ -396,24 +380,19 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
 def deserialise_plan(
     data: dict[str, Any],
     image: Image,
-    model: RestorationModel | DescribedModel,
-    part: Image | None = None,
+    model: RestorationModel,
 ) -> Plan:
     """Return the plan that `serialise_plan` described, for the same image and model.
 
-    The card of `model` states what was measured for the plan. One that is described only is that of
-    a plan already; what needs more of it than its card is for another process.
+    The card of `model` states what was measured for the plan.
     """
+    from napari_restore.engine.planning._source import for_image
+
     values = dict(data)
     sizes, is_cut = values.pop("sizes"), values.pop("cut")
-    used: Any = model
-    if not isinstance(model, DescribedModel):
-        used = _as_planned(model, sizes, values["content"] if is_cut else None)
+    used = _as_planned(model, sizes, values["content"] if is_cut else None)
     image = image.resampled(used.card.ratio)
-    if not isinstance(model, DescribedModel):
-        from napari_restore.engine.planning._source import for_image
-
-        used = for_image(used, image)
+    used = for_image(used, image)
     target, layout = values["target"], values["layout"]
     values |= {
         "device": Device(*values["device"]),
@@ -426,9 +405,9 @@ def deserialise_plan(
     for name in ("settled", "lends"):
         if values[name] is not None:
             values[name] = Path(values[name])
-    for name in ("bands", "maps", "notes", "origin"):
+    for name in ("bands", "maps", "notes"):
         values[name] = tuple(values[name])
-    return Plan(image=image, model=used, part=part, **values)
+    return Plan(image=image, model=used, **values)
 
 
 def _as_planned(

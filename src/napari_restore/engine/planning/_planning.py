@@ -53,7 +53,7 @@ from napari_restore.engine.planning._source import (
     store_path,
     stored_of,
 )
-from napari_restore.engine.planning._stages import learnt, stages_of
+from napari_restore.engine.planning._stages import stages_of
 from napari_restore.engine.planning._sweeps import SweptRequest, lay_out_sweeps
 from napari_restore.engine.planning._tile_invariance import FIXED_TILE, tile_invariance
 from napari_restore.engine.statistics import ROUGH, other_bands, rough_extent
@@ -83,14 +83,10 @@ DEVICE_SHARE = 0.85
 def make_plan(
     image: Image,
     model: RestorationModel,
-    *,
-    mosaic: Image | None = None,
     **keywords: Unpack[RestoreKeywords],
 ) -> Plan:
     """Return the plan of restoring `region` (default: all of `image`) with `model`.
 
-    With `mosaic`, an image that contains this one among its neighbours, whole-image statistics and
-    the surroundings of a pixel are read from it, so that neighbouring files join without a seam.
     With `output`, a ``.zarr`` of the whole image, tiles are written directly into it.
 
     No pixel is restored; the model is probed and timed on synthetic tiles the first time it is
@@ -102,15 +98,15 @@ def make_plan(
     """
     wanted = Restore.of(keywords)
     try:
-        plan = _planned(image, model, mosaic, wanted)
+        plan = _planned(image, model, wanted)
     except ResourceError as error:
         if wanted.computing.is_whole or not model.takes_whole:
             raise
-        return _planned_instead(error, image, model, mosaic, wanted)
+        return _planned_instead(error, image, model, wanted)
     if plan.computing.is_whole and wanted.computing.side is not None:
         # Tiles were asked for.
         try:
-            return _plan_in_sweeps(image, model, mosaic, wanted)
+            return _plan_in_sweeps(image, model, wanted)
         except Uncut as why:
             return replace(plan, notes=(*plan.notes, _uncut_note(model, why)))
     return plan
@@ -123,18 +119,17 @@ def plan_in_sweeps(
 
     Arguments are those of `make_plan`. Raises `error`, with what cannot be cut where there is anything.
     """
-    return _planned_instead(error, image, model, None, Restore.of(keywords))
+    return _planned_instead(error, image, model, Restore.of(keywords))
 
 
 def _planned_instead(
     error: ResourceError,
     image: Image,
     model: RestorationModel,
-    mosaic: Image | None,
     wanted: Restore,
 ) -> Plan:
     try:
-        return _plan_in_sweeps(image, model, mosaic, wanted)
+        return _plan_in_sweeps(image, model, wanted)
     except Uncut as why:
         if why.is_needless:
             raise error from None
@@ -142,7 +137,7 @@ def _planned_instead(
         raise type(error)(message, error.hint) from error
 
 
-def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted: Restore) -> Plan:
+def _planned(image: Image, model: RestorationModel, wanted: Restore) -> Plan:
     """Return the plan of a model as it is."""
     model = for_image(model, image)
     # Before anything runs the model: a module may keep what it has computed.
@@ -155,7 +150,7 @@ def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted
             f"Computed in {options.computing.precision}, which this processor has: results differ "
             "from those in float32, nearly all by at most one step."
         )
-    source = source_of(image, model.card, options, mosaic, notes)
+    source = source_of(image, model.card, options, notes)
     if options.reading.extent == "region" and source.is_whole:
         options = replace(options, reading=replace(options.reading, extent="image"))
     extent = options.reading.extent
@@ -231,15 +226,11 @@ def _planned(image: Image, model: RestorationModel, mosaic: Image | None, wanted
         settled=settled,
         lends=counts.lends,
         notes=(*notes, *choice.notes),
-        part=source.part,
-        origin=source.origin,
         content=content,
     )
 
 
-def _plan_in_sweeps(
-    image: Image, model: RestorationModel, mosaic: Image | None, wanted: Restore
-) -> Plan:
+def _plan_in_sweeps(image: Image, model: RestorationModel, wanted: Restore) -> Plan:
     """Return the plan of a module that sees the whole image, cut into sweeps. Raises `Uncut`."""
     if not isinstance(model, WrappedModel) or image.full is not None:
         raise Uncut("only whole images are seen in sweeps")
@@ -248,7 +239,7 @@ def _plan_in_sweeps(
     cut = cut_into_sweeps(model, content_of(model))
     if why := cut.fits(image.height, image.width):
         raise Uncut(why)
-    plan = _planned(image, cut, mosaic, wanted)
+    plan = _planned(image, cut, wanted)
     note = f"{model.card.id} depends on the whole image: it is run in {cut.summary}."
     return replace(plan, notes=(note, *plan.notes))
 
@@ -486,21 +477,12 @@ def _quickest(
 def _prediction(choice: Candidate, request: LayoutRequest, stored: Stored) -> Prediction:
     disk_bytes = request.kept_bytes(stored.pyramid)
     stages = stages_of(request, choice, pyramid=stored.pyramid)
-    device, image = request.resources.device, request.image
-    pixels = [image.dtype.name, str(image.bands), *(["colour"] if image.working_space else [])]
-    pixels += ["in 16 bits"] if stored.in_16 else []
-    kinds = {name: " ".join([name, *pixels]) for name in stages}
-    kinds["read"] += " counted" if request.context else ""
-    ratios = learnt(request.model, device)
-    corrected = {name: seconds * ratios.get(kinds[name], 1.0) for name, seconds in stages.items()}
     return Prediction(
         added_ram_bytes=choice.ram_bytes,
         peak_ram_bytes=process_memory() + choice.ram_bytes,
         peak_device_bytes=choice.device_bytes,
         disk_bytes=disk_bytes + (0 if choice.staged is None else choice.staged.disk_bytes),
-        stages=corrected,
-        calculated=stages,
-        kinds=kinds,
+        stages=stages,
         prepare_seconds=request.prepare.seconds,
     )
 

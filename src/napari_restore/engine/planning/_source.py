@@ -39,11 +39,7 @@ class RunSource:
     """The image that a run reads, and what it restores of it."""
 
     image: Image
-    """Without the bands that are dropped; the mosaic where there is one."""
-    part: Image | None
-    """The file the output belongs to, when `image` is a mosaic it is a part of."""
-    origin: tuple[int, int]
-    """(y, x) of that file's first pixel in `image`."""
+    """Without the bands that are dropped."""
     targets: tuple[Region, ...]
     bands: tuple[int, ...]
     """Those of `image` that the model takes, in its order."""
@@ -57,10 +53,8 @@ class RunSource:
         return self.targets == (Region(0, 0, self.image.height, self.image.width),)
 
 
-def source_of(
-    image: Image, card: ModelCard, options: Restore, mosaic: Image | None, notes: list[str]
-) -> RunSource:
-    """Return what a plan with these options reads of `image`, or of its `mosaic`; adds to `notes`.
+def source_of(image: Image, card: ModelCard, options: Restore, notes: list[str]) -> RunSource:
+    """Return what a plan with these options reads of `image`; adds to `notes`.
 
     Raises `BadRegion`, `UnknownBands` and `BadParameter`.
     """
@@ -70,17 +64,10 @@ def source_of(
             f"If it is a photo, say so: {option('bands', 'red=1,green=2,blue=3')}.",
         )
     targets = _targets(image, options.target.region, notes)
-    part, origin = None, (0, 0)
-    if mosaic is not None:
-        _check_alone(card)
-        part, origin = image, _place_in(mosaic, image)
-        targets = tuple(target.shift(*origin) for target in targets)
-        image = mosaic
     bands = model_bands(image, card)
     handling = choose_other_bands(image, card, bands, options.reading.other_bands)
     if handling == "drop":
         image = without_others(image, bands)
-        part = None if part is None else without_others(part, bands)
         bands = model_bands(image, card)
     options.adjustment.check(image.name, image.roles, is_photo=image.is_photo)
     if card.light:
@@ -93,7 +80,7 @@ def source_of(
     if card.ratio != 1:
         image, targets = _on_output_grid(image, targets, card, notes)
     targets, mask = _masked(targets, image, options.target)
-    source = RunSource(image, part, origin, targets, bands, handling, mask)
+    source = RunSource(image, targets, bands, handling, mask)
     notes += _remarks(source, card)
     if (zero := note_of_zero(source.image, options.reading.black)) is not None:
         notes.append(zero)
@@ -127,15 +114,6 @@ def _on_output_grid(
             "Choose a larger one.",
         )
     return resampled, scaled
-
-
-def _check_alone(card: ModelCard) -> None:
-    """Raise `BadParameter` for a model of another scale than 1, whose images are no part of a mosaic."""
-    if card.ratio != 1:
-        raise BadParameter(
-            f"Model {card.id} has the scale {card.ratio}: it restores single images, no mosaics.",
-            f"Leave {option('mosaic')} out.",
-        )
 
 
 def _remarks(source: RunSource, card: ModelCard) -> list[str]:
@@ -220,15 +198,6 @@ def _masked(
     return tuple(box for box in clipped if not box.is_empty), mask.digest
 
 
-def _place_in(mosaic: Image, image: Image) -> tuple[int, int]:
-    """Return (y, x) of `image`'s first pixel in `mosaic`."""
-    box_of = getattr(mosaic.reader, "box_of", None)
-    if box_of is None or image.path is None:
-        raise BadRegion(f"{mosaic.name} is no mosaic of files.", "Open the files together.")
-    y0, x0, _, _ = box_of(image.path)
-    return y0, x0
-
-
 MAPS = ("change", "quality")
 """Side maps that a run can keep, in the order of the record."""
 
@@ -251,7 +220,6 @@ def stored_of(source: RunSource, model: RestorationModel, options: Restore) -> S
     maps = _maps(storing.maps, model.card.maps)
     in_place = (
         storing.output is not None
-        and source.part is None
         and options.target.mask is None
         and options.adjustment.is_neutral
         and not maps

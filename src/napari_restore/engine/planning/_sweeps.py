@@ -13,7 +13,6 @@ from statistics import fmean
 from napari_restore.engine._region import CELL, Region, bounding_box
 from napari_restore.engine.ledger import key_of, written
 from napari_restore.engine.machine import MIB, cores, dtype_of
-from napari_restore.engine.planning import _bandwidth
 from napari_restore.engine.planning._costs import SCRATCH_BYTES, SweepCosts, calibrate_sweeps
 from napari_restore.engine.planning._decided import Layout, StoredMaps, SweptLayout, bytes_at_peak
 from napari_restore.engine.planning._layout import (
@@ -226,7 +225,6 @@ class _Tiling:
         self.settling = max((self._settle_bytes(each)[0] for each in counted), default=0)
         self.settled = sum(self._settle_bytes(each)[1] for _, each in self.steps.counting.values())
         self.weights = weight_bytes(model) if request.resources.device.is_accelerator else 0
-        self.speed = cache(lambda: _bandwidth.probe(existing_folder(request.folder)))
         self.disk_room = cache(self._disk_room)
 
     def _merged(self, counts: Counts) -> int:
@@ -419,8 +417,6 @@ class _SweepSetup:
             device=device if self.on_device and not shared else 0,
             ram=0 if shared else resources.memory - self._ram,
             disk=self.tiling.disk_room,
-            speed=self.tiling.speed,
-            ram_speed=_bandwidth.ram_bandwidth(),
         )
 
     def _computed(self, number: int, around: int = 0) -> int:

@@ -104,10 +104,7 @@ def name_of(task: Mapping[str, Any]) -> str:
 
 def name_of_plan(plan: Plan) -> str:
     """Return the same name as `name_of` for a plan."""
-    y, x = plan.origin
-    return _name_of(
-        [box.shift(-y, -x) for box in plan.targets], plan.target.mask, plan.target.feather
-    )
+    return _name_of(plan.targets, plan.target.mask, plan.target.feather)
 
 
 def _name_of(boxes: Sequence[Sequence[int]], mask: str | None, feather: int) -> str:

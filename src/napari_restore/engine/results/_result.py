@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.ledger import ResultStore, result_levels
 from napari_restore.engine.machine import peak_in
 from napari_restore.engine.masks import MaskStrength, RegionMask, Within, open_mask
-from napari_restore.engine.planning import Plan, Stopwatch, kind_of_file, learn
+from napari_restore.engine.planning import Plan
 from napari_restore.engine.results._blended import BlendedPixels
 from napari_restore.engine.results._quality import ABOUT_CHANGE, QUALITY, change_bits
 from napari_restore.errors import ResourceError
@@ -52,12 +53,12 @@ class Result(BlendedPixels):
         mask: MaskStrength | None = None,
     ) -> None:
         super().__init__(plan, store, record, mask)
-        self.like = plan.part or plan.image
+        self.like = plan.image
         """The file whose description the output carries."""
         self.region = plan.region
         if plan.target.mask is not None:
             # With a mask, the output has the source's extent.
-            self.region = Region(0, 0, self.like.height, self.like.width).shift(*plan.origin)
+            self.region = Region(0, 0, self.like.height, self.like.width)
 
     @classmethod
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
@@ -199,9 +200,7 @@ class Result(BlendedPixels):
         xarray.DataArray
             Lazy, of the region of the result.
         """
-        y, x = self.plan.origin
-        origin = self.region.y0 - y, self.region.x0 - x
-        return data_array(self.array, self.like, origin, self.like.name)
+        return data_array(self.array, self.like, self.region[:2], self.like.name)
 
     # -- files -----------------------------------------------------------------------
 
@@ -234,7 +233,7 @@ class Result(BlendedPixels):
         pathlib.Path
             The file that was written.
         """
-        watch = Stopwatch()
+        began = time.perf_counter()
         # Blending reads the source again, within the budget of the run.
         with chunk_cache.bounded(self.plan.layout.read_cache_bytes), peak_in(self.record):
             written = self._write(Path(path), progress, cancelled, options)
@@ -243,11 +242,9 @@ class Result(BlendedPixels):
         if self.mask is not None:
             self.record["output"]["weight"] = self.mask.digest
         if "run_seconds" in measured:
-            measured["seconds"] = measured["run_seconds"] + watch.seconds
-            measured["stages"] = {**measured.get("stages", {}), "write": watch.seconds}
-        predicted = self.plan.prediction.kinds.get("write")
-        if predicted == kind_of_file(written, ExportOptions(**options)) and not watch.is_disturbed:
-            learn(self.plan, "write", watch.seconds)
+            seconds = time.perf_counter() - began
+            measured["seconds"] = measured["run_seconds"] + seconds
+            measured["stages"] = {**measured.get("stages", {}), "write": seconds}
         return written
 
     def _write(
@@ -267,17 +264,16 @@ class Result(BlendedPixels):
             )
             self.store.moved(adopted)
             return adopted
-        y, x = self.plan.origin
         clip = options.get("clip")
         outlined = clip == "mask" and self.mask is not None
         written: Path = write_image(
             path,
             Pixels(
-                self._clipped(clip).shift(-y, -x),
-                lambda box: self.read(Region(*box).shift(y, x)),
-                read_16=lambda box: self.read_16(Region(*box).shift(y, x)),
+                self._clipped(clip),
+                lambda box: self.read(Region(*box)),
+                read_16=lambda box: self.read_16(Region(*box)),
                 read_valid=self.like.read_valid if self.like.may_be_invalid else None,
-                inside=(lambda box: self.reaches(Region(*box).shift(y, x))) if outlined else None,
+                inside=(lambda box: self.reaches(Region(*box))) if outlined else None,
             ),
             like=self.like,
             options=ExportOptions(**options),
@@ -337,9 +333,7 @@ class Result(BlendedPixels):
                 write_image(
                     target / f"{name}.tif",
                     Pixels(
-                        self._clipped(options.get("clip")).shift(
-                            -self.plan.origin[0], -self.plan.origin[1]
-                        ),
+                        self._clipped(options.get("clip")),
                         functools.partial(self._read_map, name),
                         bands,
                         np.float32 if name == "change" else self._stored(name).dtype,
@@ -366,13 +360,13 @@ class Result(BlendedPixels):
         numpy.ndarray
             (h, w, n).
         """
-        return self._read_map(name, Region(*box).shift(-self.plan.origin[0], -self.plan.origin[1]))
+        return self._read_map(name, box)
 
     def _stored(self, name: str) -> Any:
         return self.store.array(f"map_{name}")
 
     def _read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
-        region = Region(*box).shift(*self.plan.origin)
+        region = Region(*box)
         if name == "change":
             return self._change(region)
         if name == "quality":

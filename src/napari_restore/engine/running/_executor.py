@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from napari_restore import errors
 from napari_restore.engine._region import Region
 from napari_restore.engine.ledger import OpenSlab, SlabFile
-from napari_restore.engine.planning import Plan, learn
 from napari_restore.engine.running._events import Event
 from napari_restore.engine.statistics import Counter, on_threads
 
@@ -110,10 +109,6 @@ class Executor:
     def map(self, stage: Stage[Any, Any]) -> None:
         """Compute, keep and report all tiles of `stage`, or those that were begun before a stop."""
         raise NotImplementedError
-
-    def learn(self, plan: Plan, stage: str, seconds: float) -> None:
-        """Note how long a stage of a whole run took, where this machine alone computed it."""
-        learn(plan, stage, seconds)
 
     def close(self) -> None:
         """End what was begun for the run, whose store is closed."""

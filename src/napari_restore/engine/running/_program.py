@@ -355,11 +355,7 @@ class Program:
         return self._sweep_stage(work, number, counts, [], lambda: None)
 
     def _opened(
-        self,
-        tile: TileWork,
-        tiles: list[Region],
-        settled: dict[str, Statistics],
-        stack: ExitStack,
+        self, tile: TileWork, tiles: list[Region], settled: dict[str, Statistics], stack: ExitStack
     ) -> tuple[SweepWork, StepsDone, OpenMaps]:
         """Return the work, what is done, and the maps to restore `tiles` from, none of them open."""
         plan, state, grid = self._plan, self._state, self._grid

@@ -69,9 +69,7 @@ def make_record(
     `radiometry` and `statistics` are those of the image, None and empty if it was not read.
     """
     image, card = plan.image.given, plan.model.card
-    y, x = plan.origin
-    # In pixels of the image that was read.
-    given = [target.shift(y, x) for target in plan.given_targets]
+    given = plan.given_targets
     context = dict(statistics)
     ranges: dict[str, Any] = {"black": None, "white": None}
     if radiometry is not None:

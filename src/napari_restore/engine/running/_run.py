@@ -26,7 +26,6 @@ from napari_restore.engine.machine import PeakMemory, on_new_thread
 from napari_restore.engine.masks import MaskStrength, open_exclude, pieces_of
 from napari_restore.engine.planning import (
     Plan,
-    Stopwatch,
     all_settled,
     example_input,
     example_statistics,
@@ -100,7 +99,7 @@ class Run:
 
         Emits `Stopped` and raises `Cancelled` when stopped before the end.
         """
-        watch, state = Stopwatch(), self.state
+        began, state = time.perf_counter(), self.state
         keep_freed_memory()
         limit = self.plan.prediction.added_ram_bytes
         with (
@@ -110,7 +109,7 @@ class Run:
             try:
                 state.check_source("since it was opened")
                 work = self.begin()
-                self._read_seconds = watch.seconds - state.totals.waited
+                self._read_seconds = time.perf_counter() - began - state.totals.waited
                 with self.executor.attached():
                     self.program.restore(work, *state.tiles())
                 state.complete_levels()
@@ -129,7 +128,7 @@ class Run:
                     state.store.close()
                 self.executor.close()
                 release_freed_memory()
-        record = self._timed_record(status, watch, memory)
+        record = self._timed_record(status, time.perf_counter() - began, memory)
         if status == "cancelled":
             if self.executor.lost is not None:
                 raise self.executor.lost
@@ -313,17 +312,11 @@ class Run:
 
     # -- reporting -------------------------------------------------------------------
 
-    def _timed_record(self, status: str, watch: Stopwatch, memory: PeakMemory) -> dict[str, Any]:
-        """Return the record with the seconds of the stages: those of a whole run teach.
-
-        Not of reading, where what the model prepared may have been kept.
-        """
-        seconds = watch.seconds - self.state.totals.waited
-        stages = {"read": self._read_seconds, "restore": seconds - self._read_seconds}
-        if status == "done" and not (self.state.totals.resumed or watch.is_disturbed):
-            for stage in ["restore"] if self._keep else list(stages):
-                self.executor.learn(self.plan, stage, stages[stage])
+    def _timed_record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
+        """Return the record with the seconds of the stages; the run has lasted `seconds`."""
+        seconds -= self.state.totals.waited
         record = self.record(status, seconds, memory)
+        stages = {"read": self._read_seconds, "restore": seconds - self._read_seconds}
         record["measured"]["stages"] = stages
         return record
 

@@ -186,7 +186,7 @@ class Attention:
     def save_summary(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the summary of a sample as a table (.csv), a row for each head; raises `BadOutput`.
 
-        Means of its numbers over the queries, and the ends of their 95 % intervals.
+        Means of its numbers over the queries.
 
         Parameters
         ----------

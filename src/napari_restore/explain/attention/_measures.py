@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_restore.explain.attention._head_maps import HeadMaps
-from napari_restore.explain.tables import means_of
+from napari_restore.explain.tables import mean_of
 
 RINGS = (8, 32, 128, 512)
 """Outer radii in pixels of the rings of distance; beyond the last is another."""
@@ -31,7 +31,7 @@ AVERAGED = tuple(name for name in NUMBERS if name != "sum")
 """Numbers of a head, see `measures`, whose means are given."""
 SUMMARY_COLUMNS = (
     *("layer", "kind", "head", "weights"),
-    *(f"{name}{part}" for name in AVERAGED for part in ("_n", "", "_low", "_high")),
+    *(f"{name}{part}" for name in AVERAGED for part in ("_n", "")),
 )
 Measured = Mapping[str, Sequence[Mapping[str, Any]]]
 """Numbers of every head by the name of the site."""
@@ -114,25 +114,22 @@ def _rings(shares: np.ndarray[Any, Any], distances: np.ndarray[Any, Any]) -> dic
 def summary_of(
     queries: Sequence[Measured], kinds: Mapping[str, str], weights: str | None
 ) -> list[dict[str, Any]]:
-    """Return the means of `AVERAGED` over queries with their intervals, of each head.
+    """Return the means of `AVERAGED` over queries, of each head.
 
-    Each has n, mean, low and high, see `mean_of`: n is less than the number of queries where some have
+    Each has n and mean, see `mean_of`: n is less than the number of queries where some have
     no such number, and 0 where it has no meaning for the head. `kinds` are those of the sites by name.
     """
     heads = [(layer, number) for layer in kinds for number in range(len(queries[0][layer]))]
-    columns = [
-        [each[layer][number].get(name) for each in queries]
-        for layer, number in heads
-        for name in AVERAGED
-    ]
-    means = iter(means_of(columns))
     return [
         {
             "layer": layer,
             "kind": kinds[layer],
             "head": queries[0][layer][number]["head"],
             "weights": weights,
-            **{name: next(means).to_dict() for name in AVERAGED},
+            **{
+                name: mean_of(each[layer][number].get(name) for each in queries)
+                for name in AVERAGED
+            },
         }
         for layer, number in heads
     ]
@@ -145,5 +142,4 @@ def summary_rows(summary: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any
         for name in AVERAGED:
             mean = head[name]
             row |= {f"{name}_n": mean["n"], name: mean["mean"]}
-            row |= {f"{name}_{end}": mean[end] for end in ("low", "high")}
         yield row

@@ -7,18 +7,18 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple, Self
 
-from napari_restore._format import columns, latex
+from napari_restore._format import columns
 from napari_restore._journal import Journal
 from napari_restore.engine import Note, lock_exclusive, remove_unused
 from napari_restore.errors import BadOutput, Cancelled, DiskFull, RestoreError, is_disk_full, option
 from napari_restore.explain.attribution import FAR, Emit
-from napari_restore.explain.tables._bootstrap import LEVEL, RESAMPLES, SEED, mean_of
 from napari_restore.explain.tables._rows import (
     COLUMNS,
     Compute,
@@ -32,7 +32,7 @@ from napari_restore.images import Image, cache_dir, html_of, mark_entry
 from napari_restore.models import Labelled
 from napari_restore.records import check_file, write_json, write_text
 
-SUFFIXES = (".csv", ".json", ".tex")
+SUFFIXES = (".csv", ".json")
 FORMAT = 1
 """Raised when the rows on disk change; part of every folder's name."""
 
@@ -83,7 +83,7 @@ class AttributionTable:
         return html_of(f"Attributions: {len(self.rows)} of {self.planned} rows", {}, text=str(self))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the rows (.csv), everything (.json) or the summary for LaTeX (.tex).
+        """Write the rows (.csv), or everything (.json).
 
         The file appears whole or not at all. Raises `BadOutput`.
 
@@ -106,9 +106,7 @@ class AttributionTable:
             if kind == ".json":
                 write_json(target, self.to_dict())
             else:
-                write_text(
-                    target, csv_table(self.rows) if kind == ".csv" else latex_table(self.summary)
-                )
+                write_text(target, csv_table(self.rows))
         except OSError as error:
             raise BadOutput(
                 f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
@@ -262,11 +260,10 @@ def text_table(summary: Mapping[str, Any]) -> str:
     """Return means and differences as a text table, with notes on their boxes."""
     head = ("", *(measure.title for measure in MEASURES.values()))
     rows = [
-        (summary_row["model"], *_cells(summary_row["means"], _mean_text))
-        for summary_row in summary["models"]
+        (summary_row["model"], *_cells(summary_row["means"])) for summary_row in summary["models"]
     ]
     differences = [
-        (f"{summary_row['model']} - {summary_row['to']}", *_cells(summary_row["means"], _mean_text))
+        (f"{summary_row['model']} - {summary_row['to']}", *_cells(summary_row["means"]))
         for summary_row in summary["differences"]
     ]
     lines = [columns([head, *rows, *differences]), ""]
@@ -280,29 +277,7 @@ def text_table(summary: Mapping[str, Any]) -> str:
         if summary_row["not_reached"]:
             counted += f", in {summary_row['not_reached']} the gap was not reached"
         lines.append(f"{counted}, method {', '.join(summary_row['methods']) or 'none'}")
-    lines.append(f"means with {_interval(summary)}")
     return "\n".join(lines)
-
-
-def latex_table(summary: Mapping[str, Any]) -> str:
-    """Return a booktabs table of means and differences, intervals in brackets."""
-    titles = " & ".join(latex(measure.title) for measure in MEASURES.values())
-    lines = [
-        f"% Means with {_interval(summary)}. Needs \\usepackage{{booktabs}}.",
-        rf"\begin{{tabular}}{{l{'r' * len(MEASURES)}}}",
-        r"\toprule",
-        rf"Model & {titles} \\",
-        r"\midrule",
-    ]
-    for summary_row in summary["models"]:
-        cells = " & ".join(_cells(summary_row["means"], _mean_latex))
-        lines.append(rf"{latex(summary_row['model'])} & {cells} \\")
-    if summary["differences"]:
-        lines.append(r"\midrule")
-    for summary_row in summary["differences"]:
-        cells = " & ".join(_cells(summary_row["means"], _mean_latex))
-        lines.append(rf"{latex(summary_row['model'])} $-$ {latex(summary_row['to'])} & {cells} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def csv_table(rows: Sequence[Row]) -> str:
@@ -314,36 +289,14 @@ def csv_table(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-def _interval(summary: Mapping[str, Any]) -> str:
-    return (
-        f"{100 * summary['level']:g} % bootstrap intervals over boxes "
-        f"({summary['resamples']} resamples, seed {summary['seed']})"
-    )
+def _cells(means: Mapping[str, Any]) -> list[str]:
+    return [_mean_text(means[name]["mean"], measure) for name, measure in MEASURES.items()]
 
 
-def _cells(
-    means: Mapping[str, Any], text_of: Callable[[Mapping[str, Any], Measure], str]
-) -> list[str]:
-    return [text_of(means[name], measure) for name, measure in MEASURES.items()]
-
-
-def _mean_text(interval: Mapping[str, Any], measure: Measure) -> str:
-    """Format a mean with its interval."""
-    if interval["mean"] is None:
-        return "–"
+def _mean_text(mean: float | None, measure: Measure) -> str:
     _, scale, decimals = measure
-    mean, low, high = (
-        # Rounded first, and + 0.0, to avoid -0.0.
-        None if value is None else f"{round(value * scale, decimals) + 0.0:.{decimals}f}"
-        for value in (interval["mean"], interval["low"], interval["high"])
-    )
-    return f"{mean}" if low is None else f"{mean} [{low}, {high}]"
-
-
-def _mean_latex(interval: Mapping[str, Any], measure: Measure) -> str:
-    """Format a mean with its interval for LaTeX."""
-    text = _mean_text(interval, measure)
-    return "--" if interval["mean"] is None else text.replace("-", "$-$")
+    # Rounded first, and + 0.0, to avoid -0.0.
+    return "–" if mean is None else f"{round(mean * scale, decimals) + 0.0:.{decimals}f}"
 
 
 def _csv_value(value: Any) -> Any:
@@ -373,21 +326,23 @@ MEASURES = {
 """Measures by column."""
 
 
+def mean_of(values: Iterable[float | None]) -> dict[str, float | None]:
+    """Return how many values are known, ``n``, and their ``mean``, None of none."""
+    known = [value for value in values if value is not None]
+    return {"n": len(known), "mean": fmean(known) if known else None}
+
+
 def summary_of(rows: Sequence[Row], models: Sequence[str]) -> dict[str, Any]:
     """Return means over boxes for every model, and paired differences to the first one.
 
-    Maps of zeros count as ``empty`` and enter no mean but that of the gap. Each mean has n, mean, low
-    and high, see `mean_of`, over the boxes with a known value; a difference, over those known for
-    both models.
+    Maps of zeros count as ``empty`` and enter no mean but that of the gap. Each mean has n and mean,
+    see `mean_of`, over the boxes with a known value; a difference, over those known for both models.
     """
     by_model: dict[str, dict[int, Row]] = {model: {} for model in models}
     for row in rows:
         by_model[row["model"]][row["number"]] = row
     first, *others = models
     return {
-        "level": LEVEL,
-        "resamples": RESAMPLES,
-        "seed": SEED,
         "models": [
             {
                 "model": model,
@@ -399,10 +354,7 @@ def summary_of(rows: Sequence[Row], models: Sequence[str]) -> dict[str, Any]:
                 "not_reached": sum(row["reached"] is False for row in of_model.values()),
                 "methods": sorted({row["method"] for row in of_model.values()} - {None}),
                 "means": {
-                    name: mean_of(
-                        [row[name] for row in of_model.values() if row[name] is not None]
-                    ).to_dict()
-                    for name in MEASURES
+                    name: mean_of(row[name] for row in of_model.values()) for name in MEASURES
                 },
             }
             for model, of_model in by_model.items()
@@ -412,7 +364,7 @@ def summary_of(rows: Sequence[Row], models: Sequence[str]) -> dict[str, Any]:
                 "model": model,
                 "to": first,
                 "means": {
-                    name: mean_of(_differences(by_model[first], by_model[model], name)).to_dict()
+                    name: mean_of(_differences(by_model[first], by_model[model], name))
                     for name in MEASURES
                 },
             }

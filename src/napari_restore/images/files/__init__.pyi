@@ -66,7 +66,6 @@ from ._jpeg import SIGNATURE, JpegFrame, frame_of
 from ._objects import (
     ask,
     failure,
-    is_absent,
     is_from_server,
     is_refusal,
     obstore_for,
@@ -182,7 +181,6 @@ __all__ = [
     "handles",
     "head_of",
     "ignore_missing_georeference",
-    "is_absent",
     "is_address",
     "is_from_server",
     "is_ome",

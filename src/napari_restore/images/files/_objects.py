@@ -95,12 +95,6 @@ def is_from_server(error: BaseException) -> bool:
     return type(error).__module__.startswith("obstore") or isinstance(error, PermissionError)
 
 
-def is_absent(error: BaseException) -> bool:
-    """Return whether a server does not have the object, or the bucket that was to be listed."""
-    found = _STATUS.search(str(error))
-    return isinstance(error, FileNotFoundError) or (found is not None and found[1] == "404")
-
-
 def is_refusal(error: BaseException) -> bool:
     """Return whether a server refused to send an object that may or may not exist."""
     return isinstance(error, PermissionError) or type(error).__name__ in (

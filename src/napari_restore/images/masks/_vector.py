@@ -17,6 +17,7 @@ from napari_restore.errors import BadMask
 from napari_restore.images._georeference import LEAST, turns_onto
 from napari_restore.images._image import Image
 from napari_restore.images._source import Box
+from napari_restore.images._system import system_of
 from napari_restore.images.files import ignore_missing_georeference
 from napari_restore.images.masks._ogr import SUFFIXES, read_shapes
 
@@ -33,11 +34,6 @@ _GLOBAL = (
 )  # fmt: skip
 """Projections, by their names in WKT, that show the globe as one sheet."""
 _GEOJSON_CRS = "OGC:CRS84"
-_KNOWN_CRS = re.compile(
-    r"urn:ogc:def:|[A-Za-z_]+:\w+$|[A-Z0-9_]+\s*\[|\{|\+proj=|https?://(www\.)?opengis\.net/"
-)
-"""Coordinate systems that GDAL may resolve by name. It would fetch any other address, and read
-any other file."""
 
 
 def read_polygons(
@@ -191,41 +187,44 @@ def _on_map(polygon: Polygon, image: Image, crs: str) -> list[Polygon]:
     antimeridian, as in GeoJSON; in the image's own system only if the image is smaller than that.
     """
     from rasterio._err import CPLE_BaseError
+    from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
     reference = image.georeference
     assert reference is not None
     wkt, longitudes = reference.crs_wkt, reference.longitudes((image.height, image.width))
     own = not (wkt and crs)
-    # Before anything resolves it.
-    if not own and not _KNOWN_CRS.match(crs):
-        raise _unknown(crs)
-    same = own or _is_same(crs, str(wkt))
-    if same:
+    try:
+        source = None if own else system_of(crs)
+        # If it is the same, coordinates stay unchanged, to the last digit.
+        same = source is None or source == CRS.from_wkt(str(wkt))
+    except ValueError:
+        raise _unknown(crs) from None
+    if source is None or same:
         wide = longitudes is not None and longitudes[1] - longitudes[0] > 180
         # A plain name of the system was typed; areas that were drawn have a longer one, or none.
         literal = longitudes is None or (wide and not crs.startswith("EPSG:"))
         return [polygon if literal else _aligned([_unbroken(ring) for ring in polygon])]
-    geographic = _is_geographic(crs)
+    geographic = bool(source.is_geographic)
     if geographic:
         polygon = _aligned([_unbroken(ring) for ring in polygon])
     try:
         if longitudes is not None:
-            return [_moved(polygon, crs, str(wkt), turning=True)]
+            return [_moved(polygon, source, wkt, turning=True)]
         if (seam := _seam(str(wkt))) is not None:
-            system = crs if geographic else _GEOJSON_CRS
-            degrees = polygon if geographic else _moved(polygon, crs, system, turning=True)
+            system = source if geographic else _GEOJSON_CRS
+            degrees = polygon if geographic else _moved(polygon, source, system, turning=True)
             parts = _cut(degrees, seam)
             if parts != [degrees]:
-                return [_moved(part, system, str(wkt)) for part in parts]
-        return [_moved(polygon, crs, str(wkt))]
+                return [_moved(part, system, wkt) for part in parts]
+        return [_moved(polygon, source, wkt)]
     except CRSError:
         raise _unknown(crs) from None
     except CPLE_BaseError as error:
         raise _wrong_position(crs) from error
 
 
-def _moved(polygon: Polygon, source: str, target: str, *, turning: bool = False) -> Polygon:
+def _moved(polygon: Polygon, source: Any, target: Any, *, turning: bool = False) -> Polygon:
     """Return `polygon` in another system; `turning` to longitudes without jumps of 360."""
     from rasterio.warp import transform
 
@@ -289,7 +288,7 @@ def _unbroken(ring: Ring) -> Ring:
     turn, unbroken = 0.0, ring[:1]
     for (before, _), (x, y) in itertools.pairwise(ring):
         step = abs(x - before)
-        if 359 < step < 360 - LEAST:
+        if 359 <= step < 360 - LEAST:
             raise BadMask(
                 f"A line of the mask runs from {before:g} to {x:g} degrees: round the globe, or "
                 "across the antimeridian?",
@@ -328,35 +327,11 @@ def _aligned(rings: Polygon) -> Polygon:
     return [[(x + t, y) for x, y in ring] for ring, t in zip(rings, turns, strict=True)]
 
 
-def _is_geographic(crs: str) -> bool:
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
-    try:
-        return bool(CRS.from_user_input(crs).is_geographic)
-    except CRSError:
-        return False
-
-
 def _unknown(crs: str) -> BadMask:
     return BadMask(
         f"The mask's coordinate system {crs[:80]!r} is unknown.",
         "Save it as EPSG:4326 or in the image's own system.",
     )
-
-
-def _is_same(crs: str, wkt: str) -> bool:
-    """Return whether two systems are the same.
-
-    If so, coordinates stay unchanged, to the last digit.
-    """
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
-    try:
-        return bool(CRS.from_user_input(crs) == CRS.from_wkt(wkt))
-    except CRSError:
-        return False
 
 
 def _wrong_position(crs: str) -> BadMask:

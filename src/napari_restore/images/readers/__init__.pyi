@@ -1,4 +1,4 @@
-from ._array import ArrayReader, reader_of_array, reader_of_copy
+from ._array import ArrayReader, reader_of_array
 from ._exposed import ConvertedReader, ExposedReader, LightReader
 from ._mosaic import MosaicReader
 from ._ome_zarr import OWN_ATTRIBUTES
@@ -31,6 +31,5 @@ __all__ = [
     "nests_in",
     "reader_of",
     "reader_of_array",
-    "reader_of_copy",
     "scaled_matrix",
 ]

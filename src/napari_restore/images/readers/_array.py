@@ -5,11 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
-import json
-import shutil
-import tempfile
-import threading
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +18,12 @@ from napari_restore.images._georeference import Georeference, Transform, units_o
 from napari_restore.images._profile import Masks, Profile
 from napari_restore.images._reader import Reader, check_dtype
 from napari_restore.images._source import Level, chunk_box
+from napari_restore.images._system import system_of
 from napari_restore.images.files import fingerprint_array
 from napari_restore.images.values import as_dtype
 
 Array = npt.NDArray[Any]
 
-ABOUT = "about.json"
-"""File of a copy that says what is in it; written last."""
 CHUNK = 512
 LARGEST_CHUNK_PIXELS = 4096 * 4096
 RANGE_BYTES = 256 * 2**20
@@ -51,7 +45,6 @@ class ArrayReader(Reader):
 
     def __init__(self, array: Any, colours: tuple[str, ...] = ()) -> None:
         super().__init__(Path())
-        self._copy: Path | None
         arrays = list(array) if isinstance(array, (list, tuple)) else [array]
         if not arrays:
             raise UnreadableImage("The list of levels is empty.", "Give at least one array.")
@@ -86,7 +79,6 @@ class ArrayReader(Reader):
         self.may_be_invalid = self.dtype.kind == "f" or nodata is not None or self.alpha is not None
         # Only numpy's arrays lie in memory; slices of others are computed or read.
         self.cached = not all(isinstance(level, np.ndarray) for level in self._arrays)
-        self._copying, self._copy = threading.Lock(), None
 
     def with_roles(self, roles: Sequence[str | None]) -> ArrayReader:
         """Return itself, or a reader of the band as data where it was wrongly taken for alpha."""
@@ -97,41 +89,10 @@ class ArrayReader(Reader):
     def without_colours(self) -> ArrayReader:
         """Return a reader of the same array that takes no band for a colour."""
         other = copy.copy(self)
-        # A copy on disk has the colours, and goes with the reader that wrote it.
-        other._copying, other._copy = threading.Lock(), None
         masks: Masks = "none" if self.profile.nodata is None else "nodata"
         other.profile = replace(self.profile, colorinterp=(), masks=masks)
         other.may_be_invalid = self.dtype.kind == "f" or self.profile.nodata is not None
         return other
-
-    @property
-    def can_be_copied(self) -> bool:
-        """Whether a copy of the arrays, with the colours, is all that is known of it."""
-        known = self.georeference, self.profile.nodata, *self.profile.descriptions
-        return all(each is None for each in known)
-
-    def copied(self) -> Path:
-        """Return a folder with a copy of all levels, for `reader_of_copy` in another process.
-
-        Written by the first call; it goes with this reader or this process. Raises `OSError`.
-        """
-        with self._copying:
-            if self._copy is None:
-                folder = Path(tempfile.mkdtemp(prefix="napari-restore-"))
-                remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-                try:
-                    self._write_copy(folder)
-                except BaseException:
-                    # A disk that is full is not left full.
-                    remove()
-                    raise
-                self._copy = folder
-            return self._copy
-
-    def _write_copy(self, folder: Path) -> None:
-        chunks = [_write(level, folder, number) for number, level in enumerate(self._arrays)]
-        about = {"name": self.name, "colours": self.profile.colorinterp, "chunks": chunks}
-        (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
 
     @property
     def known_range(self) -> tuple[float, float] | None:
@@ -200,46 +161,6 @@ def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
     return reader
 
 
-def reader_of_copy(folder: str | Path) -> ArrayReader:
-    """Return the reader of the arrays that `ArrayReader.copied` wrote; those of others are lazy here, too."""
-    about = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))
-    arrays: list[Any] = []
-    for number, chunks in enumerate(about["chunks"]):
-        level = np.load(Path(folder) / f"{number}.npy", mmap_mode="r")
-        if chunks is not None:
-            import dask.array as da
-
-            level = da.from_array(level, chunks=tuple(map(tuple, chunks)))  # type: ignore[no-untyped-call]
-        arrays.append(level)
-    reader = ArrayReader(arrays, tuple(about["colours"]))
-    reader.name = about["name"]
-    return reader
-
-
-def _write(level: Any, folder: Path, number: int) -> Any:
-    """Write a level; return its chunks along each axis, None for an array of numpy."""
-    shape = tuple(map(int, level.shape))
-    copy = np.lib.format.open_memmap(
-        folder / f"{number}.npy", mode="w+", dtype=np.dtype(level.dtype), shape=shape
-    )
-    rows = _chunk(level, *shape[:2])[0]
-    for top in range(0, shape[0], rows):
-        copy[top : top + rows] = np.asarray(level[top : top + rows])
-    copy.flush()
-    if isinstance(level, np.ndarray):
-        return None
-    found = getattr(level, "chunks", None) or shape
-    # zarr names the size of one, dask the sizes of all.
-    return [
-        each if isinstance(each, (tuple, list)) else _parts(size, each)
-        for each, size in zip(found, shape, strict=True)
-    ]
-
-
-def _parts(size: int, part: int) -> list[int]:
-    return [min(part, size - start) for start in range(0, size, part)]
-
-
 def _without_labels(array: Any) -> Any:
     """Return xarray's data with (y, x, band) order; other arrays as they are."""
     dims = getattr(array, "dims", None)
@@ -306,16 +227,13 @@ def _georeference(array: Any) -> Georeference | None:
 
 def _georeference_of_grid(array: Any) -> Georeference | None:
     """Return the georeference in the attributes of ``spatial_ref``, as `Result.to_xarray` writes it."""
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
     coordinates = getattr(array, "coords", {}) if hasattr(array, "dims") else {}
     grid = coordinates["spatial_ref"].attrs if "spatial_ref" in coordinates else {}
     try:
         c, a, b, f, d, e = map(float, str(grid.get("GeoTransform", "")).split())
         wkt = str(grid["crs_wkt"]) if "crs_wkt" in grid else None
-        units = units_of(None if wkt is None else CRS.from_wkt(wkt))
-    except (ValueError, CRSError):
+        units = units_of(None if wkt is None else system_of(wkt))
+    except ValueError:
         return None
     return Georeference(wkt, (a, b, c, d, e, f), units=units)
 

@@ -67,10 +67,6 @@ class MosaicReader(Reader):
         gapless = apart and covered == height * width
         self.may_be_invalid = not gapless or any(image.may_be_invalid for image in images)
 
-    def box_of(self, path: Path) -> Box:
-        """Return the box of the file `path`."""
-        return next(box for image, box in self.members if image.path == Path(path).absolute())
-
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         return self._assembled(chunk_box(self.levels[level], row, column))[0]
 

@@ -19,6 +19,7 @@ from napari_restore.images._profile import NO_GRID, PER_BAND, Masks, PhysicalGri
 from napari_restore.images._reader import Reader, block_level, check_dtype, first_of
 from napari_restore.images._source import chunk_box
 from napari_restore.images._suffixes import is_zarr
+from napari_restore.images._system import system_of
 from napari_restore.images.files import dots_per_inch, unit_named
 from napari_restore.images.readers._axes import Axes
 from napari_restore.images.readers._zarr_bounds import check_array, folder_store, opened
@@ -288,14 +289,13 @@ def _georeference(values: Mapping[str, Any]) -> Georeference | None:
     if transform is None and wkt is None and not gcps and not values.get("rpcs"):
         return None
     units = "pixel"
-    if wkt:
-        from rasterio.crs import CRS
-        from rasterio.errors import CRSError
-
-        try:
-            units = units_of(CRS.from_wkt(wkt))
-        except CRSError as error:
-            raise ValueError(f"no coordinate system: {error}") from error
+    try:
+        if wkt:
+            units = units_of(system_of(wkt))
+        if of_points := values.get("gcps_crs_wkt"):
+            system_of(of_points)
+    except ValueError as error:
+        raise ValueError(f"no coordinate system: {error}") from error
     return Georeference(
         wkt,
         transform,

@@ -44,11 +44,6 @@ class SelectedReader(Reader):
         self._rows: tuple[int, int, Array] | None = None
         self._lock = threading.Lock()
 
-    @property
-    def box_of(self) -> Any:
-        """`MosaicReader.box_of` where the inner reader is a mosaic; else no such attribute."""
-        return self.inner.box_of  # type: ignore[attr-defined]
-
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         return self._chosen(
             read_window(self.inner, level, chunk_box(self.levels[level], row, column))

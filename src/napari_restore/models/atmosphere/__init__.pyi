@@ -2,12 +2,9 @@ from ._cards import ENTRIES, THICKEST
 from ._cells import Light, cells_of
 from ._inversion import inverted, optical_depth
 from ._model import (
-    CONTEXT_INPUTS,
     Atmosphere,
     BehindAtmosphere,
-    FromContext,
     capped,
-    context_tensors,
     with_light_skies,
 )
 from ._network import Estimate, ResidualBlock, sizes_of
@@ -17,7 +14,6 @@ from ._small import small, small_overview
 from ._spline import BilinearSampler, guided, smooth
 
 __all__ = [
-    "CONTEXT_INPUTS",
     "ENTRIES",
     "THICKEST",
     "TOLERANCE",
@@ -25,12 +21,10 @@ __all__ = [
     "BehindAtmosphere",
     "BilinearSampler",
     "Estimate",
-    "FromContext",
     "Light",
     "ResidualBlock",
     "capped",
     "cells_of",
-    "context_tensors",
     "guarded_green",
     "guided",
     "inverted",

@@ -6,12 +6,11 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
-from napari_restore.models._exported import Exported
 from napari_restore.models._model import RestorationModel, Statistics, ToModel, one_shot_statistics
 from napari_restore.models.atmosphere import THICKEST
 from napari_restore.models.atmosphere._cells import (
@@ -185,9 +184,6 @@ class Atmosphere(RestorationModel):
         sure = sure_colours(found, transmission, statistics, self.deadband)
         return keep_white(x, sure), transmission
 
-    def exported(self) -> Exported:
-        return Exported(FromContext(self), BANDS, inputs=CONTEXT_INPUTS, tensors=context_tensors)
-
     def gate(self, transmission: Tensor) -> Tensor:
         """Return how far pixels may be changed, 0 to 1: not at all where there is no haze."""
         return soft_gate(1 - transmission, self.deadband)
@@ -233,46 +229,6 @@ class Atmosphere(RestorationModel):
 
 
 BANDS = 3
-_NUMBERS = {
-    **dict.fromkeys(("presence", "brightness", "exponent", "display"), 1),
-    **{"airlight": 3, "hue": 3, "hue_spread": 1, "unsure": 1},
-}
-"""Statistics of an image that pixels need beside the maps, and how many numbers each has."""
-CONTEXT_INPUTS = {
-    "haze": "1 × 2 × H × W: offset and slope of the logit of the optical depth, for every pixel",
-    "numbers": "12: " + ", ".join(f"{n} ({k})" if k > 1 else n for n, k in _NUMBERS.items()),
-}
-
-
-def context_tensors(x: Tensor, statistics: Statistics) -> tuple[Tensor, Tensor, Tensor]:
-    """Return an image (1, 3, h, w), and of its placed statistics the `CONTEXT_INPUTS`."""
-    y0, x0 = statistics["origin"][0].tolist()
-    height, width = x.shape[2:]
-    step, scale = float(statistics["step"]), float(statistics["scale"])
-    maps = BilinearSampler(statistics["maps"], step, (y0, x0), scale, (height, width))
-    numbers = torch.cat([statistics[name].reshape(-1) for name in _NUMBERS])
-    return x, maps.rows(0, height), numbers.to(x)
-
-
-class FromContext(nn.Module):
-    """Restores images from their `CONTEXT_INPUTS`."""
-
-    def __init__(self, atmosphere: Atmosphere) -> None:
-        super().__init__()
-        self.atmosphere = atmosphere
-
-    def forward(self, image: Tensor, haze: Tensor, numbers: Tensor) -> Tensor:
-        """Return the restored image (1, 3, h, w)."""
-        return self.rough(image, haze, numbers)[0]
-
-    def rough(self, image: Tensor, haze: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the restored image (1, 3, h, w) and its transmission (1, 1, h, w)."""
-        parts = torch.split(numbers, list(_NUMBERS.values()))
-        known = {
-            name: part if count > 1 else part.reshape(())
-            for (name, count), part in zip(_NUMBERS.items(), parts, strict=True)
-        }
-        return self.atmosphere.pixelwise(image, haze, known)
 
 
 class BehindAtmosphere(RestorationModel):

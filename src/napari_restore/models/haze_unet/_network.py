@@ -9,17 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.models._card import ModelCard
-from napari_restore.models._exported import Exported
 from napari_restore.models._layers import Doubling, pad_to_multiple
 from napari_restore.models._model import Statistics
 from napari_restore.models._weights import other_network
 from napari_restore.models.atmosphere import (
-    CONTEXT_INPUTS,
     Atmosphere,
     BehindAtmosphere,
-    FromContext,
     ResidualBlock,
-    context_tensors,
     sizes_of_context,
 )
 
@@ -77,17 +73,6 @@ class HazeUNet(BehindAtmosphere):
         gate = self.atmosphere.gate(transmission)
         return rough + gate * self._change(x, rough, transmission)
 
-    def exported(self) -> Exported:
-        if self.atmosphere is None:
-            return Exported(self, BANDS, multiple_of=STRIDE)
-        return Exported(
-            _FromContext(self),
-            BANDS,
-            multiple_of=STRIDE,
-            inputs=CONTEXT_INPUTS,
-            tensors=context_tensors,
-        )
-
     def side_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -113,18 +98,6 @@ class HazeUNet(BehindAtmosphere):
         x = self.decode1(x)
         change: Tensor = self.head(x)
         return change[..., :height, :width]
-
-
-class _FromContext(FromContext):
-    """The same of a network behind an atmosphere."""
-
-    def __init__(self, network: HazeUNet) -> None:
-        assert network.atmosphere is not None
-        super().__init__(network.atmosphere)
-        self.network = network
-
-    def forward(self, image: Tensor, haze: Tensor, numbers: Tensor) -> Tensor:
-        return self.network.corrected(image, *self.rough(image, haze, numbers))
 
 
 def make(

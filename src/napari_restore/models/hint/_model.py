@@ -9,13 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs, numbered
-from napari_restore.models._exported import Exported, InOnePass
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import Sweep, SweepInput
 from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.hint._attention import HierarchicalAttention, LayerStatistics
-from napari_restore.models.hint._config import HEADS, LEVEL_OF, STRIDE
-from napari_restore.models.hint._network import BANDS, HintNetwork
+from napari_restore.models.hint._config import HEADS, LEVEL_OF
+from napari_restore.models.hint._network import HintNetwork
 from napari_restore.models.hint._sweeps import layer_statistics_of, sweeps_of
 
 BLOCK = "block"
@@ -36,9 +35,6 @@ class Hint(HintNetwork, SweptModel):
             # Not by sweeps: those compute queries and keys twice, to count and to use them.
             return self.whole(x, valid), {}
         return SweptModel.forward_with_maps(self, x, statistics, valid)
-
-    def exported(self) -> Exported:
-        return Exported(InOnePass(self), BANDS, multiple_of=STRIDE, whole=True)
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return the blocks with attention, named by stage and number."""

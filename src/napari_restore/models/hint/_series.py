@@ -10,14 +10,12 @@ from torch import Tensor
 from napari_restore.errors import BadModel
 from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs
 from napari_restore.models._card import ModelCard
-from napari_restore.models._exported import Exported, InOnePass
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.hint._config import STRIDE, HintConfig, sizes_of_small
 from napari_restore.models.hint._model import Hint
-from napari_restore.models.hint._network import BANDS
 from napari_restore.models.hint._ways import SMALL
 
 PARTS = ("denoise", "brighten")
@@ -60,9 +58,6 @@ class HintSeries(SweptModel):
         for part in self._parts.values():
             whole = part.whole(whole, counted)
         return whole[..., :height, :width]
-
-    def exported(self) -> Exported:
-        return Exported(InOnePass(self), BANDS, multiple_of=STRIDE, whole=True)
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return the blocks with attention, named by network, stage and number."""

@@ -20,7 +20,6 @@ from torch.nn import functional
 from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
-from napari_restore.models._exported import Exported, InOnePass
 from napari_restore.models._exposure_curves import comparing
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Keeps, Map, Sums, Sweep, SweepInput
@@ -57,11 +56,6 @@ class Ipl(IplNetwork, SweptModel):
     def reach(self) -> int | None:
         # Boxes need not have whole blocks at their edges, where the halo spoils them.
         return self.ordered_steps.reach(STRIDE)
-
-    def exported(self) -> Exported:
-        # Blocks at the edges depend on the size.
-        planes = FRAMES * BANDS
-        return Exported(InOnePass(self), planes, multiple_of=STRIDE, whole=True, one_size=True)
 
     def steps(self) -> tuple[Sweep, ...]:
         reading = self.card.values.get("reading", "R3")

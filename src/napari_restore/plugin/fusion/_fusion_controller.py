@@ -249,9 +249,7 @@ class FusionController(QObject):
         if not self._is_loaded:
             self._is_loaded = True
             self.preloading.emit()
-            # The child in another environment, which plans, is started by `preloading`.
-            if self._state.planner is None:
-                in_background(_preload, _ignore)
+            in_background(_preload, _ignore)
 
     # -- the user chooses --------------------------------------------------------------
 

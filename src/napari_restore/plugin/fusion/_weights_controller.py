@@ -164,8 +164,4 @@ def _weights(request: RunRequest, source: ImageLayer) -> Weights:
     view = image.level_view(number)
     plan = replace(request, image=view).plan(region=None, mask=None)
     names = tuple(frame.name for frame in view.frames)
-    planner = request.planner
-    shares = (
-        api.frame_weights(plan) if planner is None else api.frame_weights_elsewhere(planner, plan)
-    )
-    return Weights(source, names, shares, image.level_scale(number) or 1)
+    return Weights(source, names, api.frame_weights(plan), image.level_scale(number) or 1)

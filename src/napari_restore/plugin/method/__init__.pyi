@@ -1,7 +1,6 @@
 from ._advanced_form import AdvancedForm, ClusterForm
 from ._airlight_view import AirlightPicker, RubberBand
 from ._band_roles_form import BandRolesForm, add_in_colour, is_needed
-from ._environment_form import EnvironmentForm
 from ._model_chooser import MARK, ModelChoice, ModelChooser, offered_models
 from ._model_files_dialog import ModelFiles, ProposalDialog, TrustDialog
 from ._parameter_form import ParameterForm
@@ -13,7 +12,6 @@ __all__ = [
     "AirlightPicker",
     "BandRolesForm",
     "ClusterForm",
-    "EnvironmentForm",
     "ModelChoice",
     "ModelChooser",
     "ModelFiles",

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QSpinBox, 
 from superqt.utils import signals_blocked
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.method._environment_form import EnvironmentForm
 from napari_restore.plugin.tasks import error_text
 from napari_restore.plugin.widgets import (
     NarrowComboBox,
@@ -177,7 +176,6 @@ class AdvancedForm(QWidget):
         self.reason = QLabel(self, wordWrap=True)
         self.reason.setToolTip("The device of the plan, and why")
         self.cluster = ClusterForm(self)
-        self.environment = EnvironmentForm(self)
         self.scope = QLabel(self, wordWrap=True)
         self.scope.setToolTip("How much of the image a restored pixel follows from")
         tip = "Edge of a tile; the memory budget chooses it. The result is the same"
@@ -236,7 +234,6 @@ class AdvancedForm(QWidget):
         column_of(where, self.device, self.reason, self.cluster)
         where.setFocusProxy(self.device)
         self._layout.addRow("Device", where)
-        self._layout.addRow("Environment", self.environment)
         self._layout.addRow("Scope", self.scope)
         self._layout.addRow("Tile", self.tile)
         self._layout.addRow("", self.whole)

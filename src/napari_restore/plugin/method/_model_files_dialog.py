@@ -28,7 +28,7 @@ from napari_restore.plugin.tasks import Task, show_note, show_problem, with_labe
 from napari_restore.plugin.widgets import fill
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Event, Worker
+    from napari_restore.engine import Event
     from napari_restore.models import Proposal
     from napari_restore.plugin.state import RestoreState
 
@@ -106,7 +106,7 @@ class ModelFiles(QObject):
         self._drop()
         # Code of others may fail in any way: its author finds where in the log.
         task = Task(
-            partial(_inspected, source, trust, self._state.planner),
+            partial(_inspected, source, trust),
             failure=f"{Path(source).name} cannot be used",
             hint="Check the file.",
         )
@@ -200,10 +200,8 @@ class TrustDialog(QDialog):
         return f"{self._path}:{factory}" if factory else str(self._path)
 
 
-def _inspected(source: str, trust: bool, planner: Worker | None, task: Task) -> Proposal:
-    if planner is None:
-        return api.inspect_model(source, trust=trust, emit=task.send)
-    return api.inspect_elsewhere(planner, source, trust=trust, emit=task.send, stop=task.stop)
+def _inspected(source: str, trust: bool, task: Task) -> Proposal:
+    return api.inspect_model(source, trust=trust, emit=task.send)
 
 
 class ProposalDialog(QDialog):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from napari.components import LayerList, ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import KeptResult, Result, Worker
+    from napari_restore.engine import KeptResult, Result
     from napari_restore.images import Image
 
 
@@ -187,14 +187,8 @@ class EarlierResults(QWidget):
     found = Signal(list)
     """The results that a search has found."""
 
-    def __init__(
-        self,
-        parent: QWidget | None = None,
-        planner: Callable[[], Worker | None] = lambda: None,
-    ) -> None:
-        """`planner` gives the child process in another environment that plans; None: this one does."""
+    def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._planner = planner
         self.rows: list[EarlierRow] = []
         self._image: Image | None = None
         self._known: Callable[[KeptResult], bool] = lambda kept: False
@@ -265,7 +259,7 @@ class EarlierResults(QWidget):
             return
         row.busy(True)
         in_background(
-            partial(api.result_of_kept, kept, image, trust=trust, door=self._planner()),
+            partial(api.result_of_kept, kept, image, trust=trust),
             self._on_opened,
             image,
             kept,

@@ -235,7 +235,7 @@ class ResultsSection(Section):
         self.toggle = add_button(
             self, "A ⇄ B", "Show the other one instead, and back", checkable=True
         )
-        self.earlier = EarlierResults(self, lambda: self.state.planner)
+        self.earlier = EarlierResults(self)
         about_one = flowing(self.only, self.use, self.record, self.delete)
         column_of(self, self.list, about_one, row_of(self.other, self.toggle), self.earlier)
         self.list.currentItemChanged.connect(self._on_chosen)

@@ -69,7 +69,8 @@ class SaveTask(Task):
         self._reported = self._predicted = 0.0
 
     def work(self) -> Path:
-        planned = api.of_command(self.result.plan, self.path, 0.0, **self._options)
+        clipped = self._options.get("clip") is not None
+        planned = api.of_command(self.result.plan, 0.0, clipped=clipped)
         self._predicted = planned.prediction.stages["write"]
         self._began = time.monotonic()
         written = save(self.result, self.path, self._options, self._on_rows, self.stop.is_set)

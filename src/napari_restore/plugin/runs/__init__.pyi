@@ -1,6 +1,5 @@
 from ._batch_section import BatchSection, folder_arguments
 from ._draft import Viewport, first_step, live_steps, scaled_parameters
-from ._environment_controller import EnvironmentController
 from ._layer_run import LayerRun, RunLayers, drafts_in
 from ._plan_controller import PlanController
 from ._run_bar import RunBar
@@ -8,7 +7,6 @@ from ._run_controller import RunController
 
 __all__ = [
     "BatchSection",
-    "EnvironmentController",
     "LayerRun",
     "PlanController",
     "RunBar",

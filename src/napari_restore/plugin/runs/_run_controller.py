@@ -18,7 +18,6 @@ from napari_restore.plugin.layers import visible_region
 from napari_restore.plugin.results import run_summary
 from napari_restore.plugin.runs._cluster_controller import ClusterController
 from napari_restore.plugin.runs._draft import Viewport, first_step, viewport_of
-from napari_restore.plugin.runs._environment_controller import EnvironmentController
 from napari_restore.plugin.runs._layer_run import LayerRun, drafts_in
 from napari_restore.plugin.runs._live import Live, LiveRequest
 from napari_restore.plugin.runs._run_sequence import RunStep
@@ -74,9 +73,6 @@ class WarmWorker(QObject):
 
         And once more when the image's levels are made: drafts take theirs from them.
         """
-        if self._state.planner is not None:
-            # It has made the plan.
-            return False
         image = plan.image
         loaded = (image, plan.model, image.is_built(len(image.level_shapes) - 1))
         before, self._warmed = self._warmed, loaded
@@ -94,9 +90,7 @@ class WarmWorker(QObject):
 
     def _warm(self) -> None:
         if not self._state.running:
-            # Why an environment cannot be started is said by the plan.
-            with suppress(RestoreError):
-                self.worker.warm()
+            self.worker.warm()
 
 
 class FolderRun(Task):
@@ -183,9 +177,6 @@ class RunController(QObject):
         """The child process of what is asked beside a run, which must not wait for its end."""
         owner.destroyed.connect(self.questions.close)
         self.clusters = ClusterController(state, owner)
-        self.environments = EnvironmentController(state, owner)
-        self._leave_environment: Callable[[], None] = lambda: None
-        self._use_environment()
         self.live = Live(viewer, self._live_request, self.worker, owner)
         self._is_closed = False
         self._shown_notes: set[str] = set()
@@ -198,7 +189,6 @@ class RunController(QObject):
             (events.options, self._on_options),
             (events.running, self._on_running),
             (events.layer, self._warm.start_soon),
-            (events.python, self._on_environment),
             (camera.center, self.live.update),
             (camera.zoom, self.live.update),
             (viewer.canvas.events.size, self.live.update),
@@ -286,8 +276,6 @@ class RunController(QObject):
         self._warm.close()
         self.questions.close()
         self.clusters.close()
-        self.environments.close()
-        self._leave_environment()
 
     def _is_free(self) -> bool:
         """Return whether no task is under way; shows a note otherwise."""
@@ -323,9 +311,8 @@ class RunController(QObject):
     # -- a run ---------------------------------------------------------------------
 
     def _new_run(self, request: RunRequest, layer: ImageLayer, title: str, where: str) -> LayerRun:
-        # An earlier request may name a cluster or an environment that was left.
-        state = self._state
-        request = replace(request, cluster=state.cluster, planner=state.planner)
+        # An earlier request may name a cluster that was left.
+        request = replace(request, cluster=self._state.cluster)
         known = self._plans.plan_of(request)
         self._plans.discard()
         self._plans.is_paused = True
@@ -430,21 +417,6 @@ class RunController(QObject):
         show_problem(error)
 
     # -- the child process -----------------------------------------------------------
-
-    def _use_environment(self) -> None:
-        python = self._state.python
-        self._leave_environment()
-        self._leave_environment = api.use_environment(python)
-        for worker in (self.worker, self.questions):
-            worker.use(python)
-        self._state.planner = self.worker if python else None
-
-    def _on_environment(self) -> None:
-        """Run by another interpreter from now on; what is under way is cancelled."""
-        self._use_environment()
-        self._warm.start_soon()
-        self._plans.update()
-        self.live.update()
 
     def _on_plan_ready(self, plan: Plan) -> None:
         """Let the child load what the plan needs, and what a draft of the view needs."""

@@ -1,10 +1,8 @@
 from ._disk_watch import DiskWatch
 from ._preferences import (
     CACHE,
-    PYTHON,
     PreferenceLink,
     hint_at_async,
-    keep_python,
     use_cache_folder,
 )
 from ._request import (
@@ -38,7 +36,6 @@ __all__ = [
     "NAMED_ROLES",
     "NAMED_SENSOR",
     "PYRAMID",
-    "PYTHON",
     "UNNAMED",
     "Area",
     "ConnectedCluster",
@@ -54,7 +51,6 @@ __all__ = [
     "connected",
     "hint_at_async",
     "image_of",
-    "keep_python",
     "named_as",
     "named_image",
     "state_of",

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 PLUGIN = "napari-restore"
 CACHE = "NAPARI_RESTORE_CACHE"
-PYTHON = "NAPARI_RESTORE_PYTHON"
 LARGE = 8192**2
 """Pixels from which drawing in the background is worth a hint."""
 _begun: weakref.WeakSet[RestoreState] = weakref.WeakSet()
@@ -56,14 +55,12 @@ class PreferenceLink:
             (events.device, self._on_device),
             (events.live, self._on_live),
             (events.cache_folder, use_cache_folder),
-            (events.environment, self._on_environment),
         )
         use_cache_folder()
         if state not in _begun:
             _begun.add(state)
             self._on_memory()
             self._on_device()
-            self._on_environment()
 
     def leave(self) -> None:
         self._connections.end()
@@ -77,11 +74,6 @@ class PreferenceLink:
         assert self._group is not None
         self.state.set_options(device=str(self._group.device))
 
-    def _on_environment(self) -> None:
-        assert self._group is not None
-        named = os.environ.get(PYTHON) or str(self._group.environment)
-        self.state.python = named.strip()
-
     @property
     def live(self) -> bool:
         """Whether a panel begins live."""
@@ -89,13 +81,6 @@ class PreferenceLink:
 
     def _on_live(self) -> None:
         self.live_changed.emit(self.live)
-
-
-def keep_python(python: str) -> None:
-    """Keep the interpreter of the environment that models run in; "" for napari's own."""
-    group = preferences()
-    if group is not None and group.environment != python:
-        group.environment = python
 
 
 def use_cache_folder() -> None:

@@ -9,12 +9,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Unpack
 
 import napari_restore as nr
-from napari_restore import Region, api
+from napari_restore import Region
 from napari_restore.api import stamp_of
-from napari_restore.errors import BadParameter, BadRegion
+from napari_restore.errors import BadRegion
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Cluster, Plan, Worker
+    from napari_restore.engine import Cluster, Plan
     from napari_restore.images import Image
     from napari_restore.models import ModelCard, RestorationModel
     from napari_restore.questions import Restore, RestoreKeywords
@@ -132,8 +132,6 @@ class RunRequest:
     trust: bool = False
     cluster: ConnectedCluster | None = None
     """Whose workers compute it."""
-    planner: Worker | None = None
-    """The child process in another environment that plans it; None: this process does."""
 
     @property
     def feather(self) -> int:
@@ -149,8 +147,6 @@ class RunRequest:
 
     def card(self) -> ModelCard:
         """Return the card of the model with its parameters; not in the GUI thread."""
-        if self.planner is not None:
-            return api.card_elsewhere(self.planner, self.subject)
         return self.load().card
 
     @property
@@ -174,15 +170,7 @@ class RunRequest:
         )
         if self.cluster is not None:
             own = own.replacing(**self.cluster.options(own.machine.memory))
-        asked = own.replacing(**options).keywords()
-        if self.planner is None:
-            return nr.plan(self.image, self.load(), **asked)
-        if self.cluster is not None:
-            raise BadParameter(
-                "Runs in another environment are not computed on a cluster.",
-                "Disconnect the cluster, or choose napari’s own under Advanced > Environment.",
-            )
-        return api.plan_elsewhere(self.planner, self.subject, asked)
+        return nr.plan(self.image, self.load(), **own.replacing(**options).keywords())
 
 
 @lru_cache(maxsize=8)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer
 
-    from napari_restore.engine import Worker
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
     from napari_restore.plugin.state._variant import Variant
@@ -67,10 +66,6 @@ class RestoreState:
     """Options of the next plan, without the area and the adjustment of a result."""
     cluster: ConnectedCluster | None = None
     """The cluster whose workers compute runs; None: the child process does."""
-    python: str = ""
-    """The interpreter of the environment that models run in; "": napari's own."""
-    planner: Worker | None = None
-    """The child process in that environment, which plans, too; None: this process plans."""
     strength_layer: Layer | None = None
     """The layer whose values are the strength of a painted target; None: the topmost labels."""
     crop: bool = True
@@ -139,7 +134,6 @@ class RestoreState:
             parameters=tuple(sorted(self.parameters.items())),
             area=area,
             options=self.options,
-            planner=self.planner,
         )
 
 

@@ -269,10 +269,8 @@ def _run(number: int) -> None:
 
 
 def _without_torch(why: str) -> RestoreError:
-    # napari's environment may lack it where models run in another one.
     return ResourceError(
-        f"torch cannot be imported in napari’s environment: {why}.",
-        "Choose an environment that has it under Advanced > Environment, or install it again.",
+        f"torch cannot be imported: {why}.", "Install it again in the environment of napari."
     )
 
 

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_restore._points import reached
 from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.training.data._pack import Pack
 from napari_restore.training.data._recipe import Recipe
@@ -181,6 +183,7 @@ def _make_batches(
     stride: int,
 ) -> None:
     """Make batches `step`, `step + stride`, … until the connection is closed."""
+    reached("batches begin")
     # Ctrl-C reaches the whole process group, but only the training process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -213,6 +216,8 @@ def _sigint_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    # It starts with the first process, and would leave SIGINT unblocked for that.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -42,10 +42,7 @@ class Control:
 
 
 def train(
-    config: TrainConfig,
-    pictures: Pictures,
-    device: str = "auto",
-    control: Control | None = None,
+    config: TrainConfig, pictures: Pictures, device: str = "auto", control: Control | None = None
 ) -> dict[str, Any]:
     """Train, or continue the run in the output folder.
 

@@ -9,7 +9,7 @@ from ._scores import ScoredRange, change_of, reference_of, scale_of, scores_of
 from ._session import perform, summary_of
 from ._statistics import compare, sign_flip_test, spread_of
 from ._strips import LONGEST, beside, file_name, select_extremes
-from ._tables import csv_table, latex_table, text_table
+from ._tables import csv_table, text_table
 
 __all__ = [
     "ALL",
@@ -36,7 +36,6 @@ __all__ = [
     "drop_others",
     "file_name",
     "find_pairs",
-    "latex_table",
     "methods_of",
     "perform",
     "reference_of",

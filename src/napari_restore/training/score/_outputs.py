@@ -16,17 +16,16 @@ from napari_restore.training._replacing import replacing
 from napari_restore.training.score._journal import NAME as JOURNAL
 from napari_restore.training.score._methods import INPUT
 from napari_restore.training.score._strips import CLEAR, Previews, file_name, select_extremes
-from napari_restore.training.score._tables import csv_table, latex_table
+from napari_restore.training.score._tables import csv_table
 
-CSV, SUMMARY, TABLE, STRIPS, PREVIEWS, WORK = (
+CSV, SUMMARY, STRIPS, PREVIEWS, WORK = (
     "scores.csv",
     "summary.json",
-    "table.tex",
     "strips",
     "previews",
     "work",
 )
-"""Names in the output folder; the last three are folders, `work` is removed at the end."""
+"""Names in the output folder; those of the last three are folders, `work` is removed at the end."""
 ALL = -1
 """Number of strips that means one for every image."""
 
@@ -50,7 +49,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise BadOutput(f"{folder} is a file.", f"Name a folder after {option('output')}.")
-    there = [name for name in (CSV, SUMMARY, TABLE) if (folder / name).exists()]
+    there = [name for name in (CSV, SUMMARY) if (folder / name).exists()]
     if there and not overwrite and not (folder / JOURNAL).is_file():
         raise BadOutput(
             f"{folder / there[0]} exists and is not from an evaluation.",
@@ -71,12 +70,11 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 def write_outputs(
     folder: Path, summary: Mapping[str, Any], previews: Previews, planned: Sequence[ImageStrip]
 ) -> dict[str, Any]:
-    """Write scores.csv, table.tex, strips and last summary.json; return the summary."""
+    """Write scores.csv, strips and last summary.json; return the summary."""
     evaluation = summary["evaluation"]
     try:
         kinds = {method["label"]: method["kind"] for method in evaluation["methods"]}
         _write(folder / CSV, csv_table(evaluation, kinds))
-        _write(folder / TABLE, latex_table(evaluation))
         names = _write_strips(folder, previews, planned)
         complete = {**summary, "strips": names}
         write_json(folder / SUMMARY, complete)

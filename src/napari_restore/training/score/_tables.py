@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from napari_restore._format import columns, latex
+from napari_restore._format import columns
 
 CLEAR = {
     "clear_psnr": "PSNR (dB)",
@@ -20,7 +20,7 @@ CLEAR = {
 def text_table(evaluation: Mapping[str, Any]) -> str:
     """Return the means of `summary_of` as a text table."""
     metrics: Mapping[str, Any] = evaluation["metrics"]
-    rows = [("", *(_heading(metric, "↑", "↓") for metric in metrics.values()))]
+    rows = [("", *(_heading(metric) for metric in metrics.values()))]
     for method in evaluation["methods"]:
         cells = []
         for name, metric in metrics.items():
@@ -54,27 +54,6 @@ def text_table(evaluation: Mapping[str, Any]) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def latex_table(evaluation: Mapping[str, Any]) -> str:
-    """Return a booktabs table of the means, by group where there are some; the best are bold."""
-    metrics: Mapping[str, Any] = evaluation["metrics"]
-    heads = [_heading(m, r"$\uparrow$", r"$\downarrow$", latex) for m in metrics.values()]
-    lines = [
-        f"% Means over {evaluation['n']} images. Needs \\usepackage{{booktabs}}.",
-        rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
-        r"\toprule",
-        rf"Method & {' & '.join(heads)} \\",
-    ]
-    for group in (*evaluation["groups"], None):
-        lines.append(r"\midrule")
-        if evaluation["groups"]:
-            heading = "All" if group is None else latex(group)
-            lines.append(rf"\multicolumn{{{len(metrics) + 1}}}{{l}}{{\emph{{{heading}}}}} \\")
-        by_metric = [_cells(evaluation["methods"], name, metrics[name], group) for name in metrics]
-        for method, *cells in zip(evaluation["methods"], *by_metric, strict=True):
-            lines.append(rf"{latex(method['label'])} & {' & '.join(cells)} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
 def csv_table(evaluation: Mapping[str, Any], kinds: Mapping[str, str]) -> str:
     """Return CSV (RFC 4180) with a row for each image and method; NaN is empty.
 
@@ -105,21 +84,6 @@ def csv_table(evaluation: Mapping[str, Any], kinds: Mapping[str, str]) -> str:
     return out.getvalue()
 
 
-def _cells(
-    methods: Sequence[Mapping[str, Any]], name: str, metric: Mapping[str, Any], group: str | None
-) -> list[str]:
-    """Format one column; values equal to the best as shown are bold."""
-    values = [
-        m["metrics"][name]["mean"] if group is None else m["groups"][group][name] for m in methods
-    ]
-    known = [value for value in values if not math.isnan(value)]
-    best = (max if metric["higher_is_better"] else min)(known) if known else math.nan
-    shown = _number(best, metric["decimals"])
-    texts = [_number(value, metric["decimals"]) for value in values]
-    cells = [rf"\textbf{{{text}}}" if text == shown and known else text for text in texts]
-    return ["--" if cell == "–" else cell.replace("∞", r"$\infty$") for cell in cells]
-
-
 def _sentences(evaluation: Mapping[str, Any]) -> list[str]:
     lines = []
     for row_values in evaluation["comparisons"]:
@@ -143,9 +107,9 @@ def _sentences(evaluation: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _heading(metric: Mapping[str, Any], up: str, down: str, escaped: Any = str) -> str:
-    unit = f" ({escaped(metric['unit'])})" if metric["unit"] else ""
-    return f"{escaped(metric['title'])}{unit} {up if metric['higher_is_better'] else down}"
+def _heading(metric: Mapping[str, Any]) -> str:
+    unit = f" ({metric['unit']})" if metric["unit"] else ""
+    return f"{metric['title']}{unit} {'↑' if metric['higher_is_better'] else '↓'}"
 
 
 def _number(value: float, digits: int) -> str:
