@@ -29,7 +29,7 @@ def widest(part: QWidget, limit: int) -> list[tuple[str, int]]:
 @pytest.mark.slow
 def test_everything_fits_beside_the_layer_controls(panel: Any, qtbot: Any, finished_run: Any):
     pixels = np.random.default_rng(0).integers(0, 4000, (6, 64, 64), np.uint16)
-    window = panel.viewer.window._qt_window
+    window = panel.window()
     panel.viewer.add_image(pixels, name="six_bands_of_a_scene_with_a_long_name.tif")
     panel.viewer.add_image(pixels[0], name="scene")
     panel.models.choose("dcp")
@@ -53,7 +53,7 @@ def test_everything_fits_beside_the_layer_controls(panel: Any, qtbot: Any, finis
 
 
 def test_what_is_unfolded_is_as_high_as_its_wrapped_rows(panel: Any, qtbot: Any, finished_run: Any):
-    window = panel.viewer.window._qt_window
+    window = panel.window()
     window.show()
     panel.viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")
     panel.models.choose("identity")
@@ -77,7 +77,7 @@ def test_what_is_unfolded_is_as_high_as_its_wrapped_rows(panel: Any, qtbot: Any,
 
 
 def test_a_part_opened_by_a_click_comes_into_view(panel: Any, qtbot: Any):
-    window = panel.viewer.window._qt_window
+    window = panel.window()
     window.resize(1200, 600)
     window.show()
     panel.viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")

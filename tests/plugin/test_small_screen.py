@@ -39,9 +39,8 @@ LEFT = Qt.MouseButton.LeftButton
 def window(make_napari_viewer: Any, qtbot: Any) -> Iterator[Any]:
     """The panel in a window as large as the screen, opened as `view` does."""
     viewer = make_napari_viewer(show=True)
-    main = viewer.window._qt_window
-    main.resize(*SCREEN)
     _, panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
+    panel.window().resize(*SCREEN)
     qtbot.waitUntil(panel.isVisible)
     panel.models.choose("identity")
     yield panel
@@ -241,7 +240,11 @@ def test_a_double_click_starts_one_run(window: Any, qtbot: Any, tmp_path: Path):
 
 
 def test_a_part_is_exported_after_a_question(
-    window: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    window: Any,
+    qtbot: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    save_as: Callable[[Path | None], list[str]],
 ):
     panel = window
     opened(panel, qtbot, photo(tmp_path, "a.jpg"))
@@ -260,9 +263,7 @@ def test_a_part_is_exported_after_a_question(
 
         return answer
 
-    saved = "napari_restore.plugin.results._export_section.ask_save_path"
-    titles: list[str] = []
-    monkeypatch.setattr(saved, lambda parent, title, *others: titles.append(title))
+    titles = save_as(None)
     monkeypatch.setattr(QMessageBox, "exec", press("Export the part"))
     export.export.click()
     assert "a part" in asked[0] and "of 900 × 600 pixels" in asked[0] and len(titles) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from napari_restore.plugin.attribution import (
     METHODS,
     OBJECTIVES,
     WITH_BASELINE,
-    _results_section,
     as_html,
     report,
 )
@@ -58,7 +58,7 @@ def test_a_box_becomes_layers_and_measures(tab: Any, finished_attribution: Any) 
 def test_in_a_low_window_the_results_scroll_into_view(
     tab: Any, panel: Any, finished_attribution: Any, qtbot: Any
 ) -> None:
-    window = panel.viewer.window._qt_window
+    window = panel.window()
     window.resize(1280, 800)
     window.show()
     tab.target.add_box(BOX)
@@ -184,7 +184,7 @@ def test_without_a_target_there_is_an_error(tab: Any) -> None:
 @pytest.mark.slow
 def test_a_polygon_and_an_overview(tab: Any, finished_attribution: Any) -> None:
     tab.target.use("polygon")
-    layer = tab.target._layer
+    layer = tab.viewer.layers["Attribution target"]
     layer.add_polygons([[(99.5, 119.5), (99.5, 183.5), (147.5, 119.5)]])
     question = tab.request()
     assert question.box == BOX
@@ -223,7 +223,11 @@ def test_an_overview_is_placed_over_the_image(
 
 @pytest.mark.slow
 def test_files_are_what_the_command_writes(
-    tab: Any, finished_attribution: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tab: Any,
+    finished_attribution: Any,
+    qtbot: Any,
+    tmp_path: Path,
+    save_as: Callable[[Path | None], list[str]],
 ) -> None:
     import rasterio
 
@@ -235,7 +239,7 @@ def test_files_are_what_the_command_writes(
         (tab.results.figure, "f.svg"),
     ):
         path = tmp_path / name
-        monkeypatch.setattr(_results_section, "ask_save_path", lambda *_, path=path: path)
+        save_as(path)
         button.click()
         qtbot.waitUntil(path.exists)
     with rasterio.open(tmp_path / "m.tif") as raster:

@@ -40,9 +40,9 @@ def test_superpixels_are_asked_for_with_their_number(tab: Any) -> None:
 def test_settings_of_patches_are_not_those_of_segments(tab: Any, qtbot: Any) -> None:
     form = tab.form
     tab.target.add_box(BOX)
-    qtbot.waitUntil(lambda: bool(form._offers))
     choose(form.method, "occlusion")
-    assert tab.request().settings.arguments == {"side": 16, "stride": None}
+    # Its settings are known once all methods are listed.
+    qtbot.waitUntil(lambda: tab.request().settings.arguments == {"side": 16, "stride": None})
     choose(form.segments, "slic")
     assert tab.request().settings.arguments == {}
 
@@ -83,7 +83,7 @@ def test_a_layer_is_named_and_a_wrong_name_is_answered(
     tab: Any, panel: Any, qtbot: Any, finished_attribution: Any
 ) -> None:
     pytest.importorskip("captum.attr")
-    qtbot.waitUntil(lambda: bool(tab.form._offers))
+    qtbot.waitUntil(lambda: tab.form.method.findData("captum:LayerGradCam") >= 0)
     panel.models.choose("haze-unet")
     tab.target.add_box(BOX)
     assert tab.form.layer.isHidden()

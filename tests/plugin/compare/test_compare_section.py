@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
+from napari_mouse import canvas_of
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.metrics import psnr
-from napari_restore.plugin.compare import CompareSection
+from napari_restore.plugin.compare import CompareSection, Swipe
 from napari_restore.plugin.layers import layer_of
 from napari_restore.plugin.tasks import DebouncedQuery
 from napari_restore.questions import Adjustment
@@ -32,13 +33,27 @@ def section(viewer: Any, state: Any, qtbot: Any) -> Any:
     section.leave()
 
 
+@pytest.fixture
+def swipes(monkeypatch: pytest.MonkeyPatch) -> list[Swipe]:
+    """All that begin."""
+    begun: list[Swipe] = []
+    begin = Swipe.__init__
+
+    def remember(self: Swipe, *arguments: Any, **options: Any) -> None:
+        begin(self, *arguments, **options)
+        begun.append(self)
+
+    monkeypatch.setattr(Swipe, "__init__", remember)
+    return begun
+
+
 def names(viewer: Any) -> list[str]:
     return [layer.name for layer in viewer.layers]
 
 
 def test_without_a_result_the_next_step_is_shown(section: Any):
     assert not section.hint.isHidden()
-    assert not section._content.isEnabled()
+    assert not section.swipe.isEnabled() and not section.sides.isEnabled()
 
 
 @pytest.mark.slow
@@ -67,21 +82,29 @@ def test_swipe_and_side_by_side_exclude_each_other(
 
 @pytest.mark.slow
 def test_another_result_is_swiped_on_where_the_line_was(
-    section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
+    section: Any,
+    viewer: Any,
+    state: Any,
+    qtbot: Any,
+    make_variant: Any,
+    hazy: np.ndarray,
+    swipes: list[Swipe],
 ):
     first = make_variant(viewer, hazy)
     second = make_variant(viewer, hazy, "identity", source=first.source)
     show(state, first)
     section.swipe.click()
-    section._swipe.move_to(300)
+    swipes[-1].move_to(300)
     show(state, first, second)
     assert section.swipe.isChecked()
-    assert section._swipe.variant is second
-    assert section._swipe.column == 300
+    assert swipes[-1].variant is second
+    assert swipes[-1].column == 300
     assert [section.other.itemText(i) for i in range(2)] == ["Source", first.name]
     section.other.setCurrentIndex(1)
-    assert section._swipe._left.layer is first.layer
-    assert section._swipe.column == 300
+    qtbot.waitUntil(lambda: swipes[-1].is_ready)
+    covered = np.asarray(viewer.layers["Swipe: left side"].data)[:, 100]
+    np.testing.assert_array_equal(covered, np.asarray(first.layer.data[0])[:, 100])
+    assert swipes[-1].column == 300
     section.sides.click()
     grid = viewer.canvas.grid
     place = {x: grid.position(viewer.layers.index(x), viewer.layers) for x in viewer.layers}
@@ -98,7 +121,7 @@ def test_the_key_and_the_button_blink(
 ):
     variant = make_variant(viewer, hazy)
     show(state, variant)
-    canvas = viewer.window._qt_viewer.canvas.native
+    canvas = canvas_of(viewer)
     QTest.keyPress(canvas, Qt.Key.Key_H)
     assert variant.layer.opacity == 0
     QTest.keyRelease(canvas, Qt.Key.Key_H)
@@ -116,7 +139,7 @@ def test_a_repeating_key_does_not_flicker(
     """As X11 tells of it: released and pressed again, many times a second."""
     variant = make_variant(viewer, hazy)
     show(state, variant)
-    canvas = viewer.window._qt_viewer.canvas.native
+    canvas = canvas_of(viewer)
     opacities: list[float] = []
     variant.layer.events.opacity.connect(lambda: opacities.append(variant.layer.opacity))
 
@@ -194,7 +217,7 @@ def test_maps_come_and_go_with_their_buttons(
         title = f"{name.capitalize()}: {variant.name}"
         qtbot.waitUntil(lambda title=title: title in names(viewer))
         layer = viewer.layers[title]
-        assert layer._type_string == kind
+        assert type(layer).__name__.lower() == kind
         assert layer.metadata["napari_restore_record"] == variant.record
     view.buttons["change"].click()
     assert f"Change: {variant.name}" not in names(viewer)
@@ -248,7 +271,7 @@ def test_leaving_lets_go_of_everything(
     show(state, variant)
     section.figures.reference.setCurrentIndex(section.figures.reference.findData(truth))
     section.swipe.click()
-    qtbot.waitUntil(lambda: section._swipe.is_ready)
+    qtbot.waitUntil(lambda: "Swipe: left side" in names(viewer))
     section.leave()
     assert list(viewer.layers) == layers
     assert dict(viewer.keymap) == keys
@@ -309,7 +332,7 @@ def test_an_error_on_the_thread_is_shown(qtbot: Any):
 
 def test_the_panel_has_it(panel: Any, qtbot: Any, colours: np.ndarray):
     (section,) = (s for s in panel.sections if isinstance(s, CompareSection))
-    assert not section._content.isEnabled()
+    assert not section.swipe.isEnabled() and not section.sides.isEnabled()
     assert "H" in {str(key) for key in panel.viewer.keymap}
     panel.close()
     assert "H" not in {str(key) for key in panel.viewer.keymap}
@@ -327,7 +350,7 @@ def test_a_photo_is_swiped_like_a_map(
     finished_run()
     (section,) = (s for s in panel.sections if isinstance(s, CompareSection))
     section.swipe.click()
-    qtbot.waitUntil(lambda: section._swipe.is_ready)
+    qtbot.waitUntil(lambda: "Swipe: left side" in names(panel.viewer))
     panel.form.photos.show_chosen()
     drawn = [layer for layer in panel.viewer.layers if layer.name.startswith("Swipe")]
     assert len(drawn) == 2 and all(layer.visible for layer in drawn)

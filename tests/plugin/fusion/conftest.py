@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 from tests.images.brackets.photos import two_brackets
 
-from napari_restore.plugin.runs import _draft
-
 
 @pytest.fixture(autouse=True)
-def true_pixels_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def true_pixels_at_once(draft_seconds: Callable[..., None]) -> None:
     """However busy the machine: a live result then has a layer of its own, no draft."""
-    monkeypatch.setattr(_draft, "TRUE_SECONDS", 1e9)
+    draft_seconds(true=1e9)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from tests.models.test_mertens import frames
@@ -9,16 +11,16 @@ from tests.models.test_mertens import frames
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.images import halve
-from napari_restore.plugin.runs import Viewport, _draft, live_steps
+from napari_restore.plugin.runs import Viewport, live_steps
 from napari_restore.plugin.state import PYRAMID, Area, RunRequest
 
 SIDE = 256
 
 
 @pytest.fixture
-def request_of_all(monkeypatch: pytest.MonkeyPatch) -> RunRequest:
+def request_of_all(draft_seconds: Callable[..., None]) -> RunRequest:
     """A request of a bracket of three frames with four levels each, too slow for true pixels."""
-    monkeypatch.setattr(_draft, "TRUE_SECONDS", 0.0)
+    draft_seconds(true=0.0)
     images = []
     for frame in frames(SIDE, SIDE):
         levels = [(frame * 255).astype(np.uint8)]
@@ -35,19 +37,18 @@ def request_of_all(monkeypatch: pytest.MonkeyPatch) -> RunRequest:
 )
 def test_the_screens_pixels_follow_a_quick_draft(
     request_of_all: RunRequest,
-    monkeypatch: pytest.MonkeyPatch,
     level: int,
     most: float,
     scales: list[int],
+    draft_seconds: Callable[..., None],
 ) -> None:
-    monkeypatch.setattr(_draft, "DRAFT_SECONDS", most)
-    monkeypatch.setattr(_draft, "SCREEN_SECONDS", 1e9)
+    draft_seconds(draft=most, screen=1e9)
     viewport = Viewport(Region(0, 0, SIDE, SIDE), level)
     steps = list(live_steps(request_of_all, viewport, request_of_all.plan()))
     assert [step.scale for step in steps] == scales
     assert all(step.is_draft for step in steps)
     assert all(step.covers == Region(0, 0, SIDE, SIDE) for step in steps)
     assert {len(step.plan.image.frames) for step in steps} == {3}
-    monkeypatch.setattr(_draft, "SCREEN_SECONDS", 0.0)
+    draft_seconds(screen=0.0)
     again = list(live_steps(request_of_all, viewport, request_of_all.plan()))
     assert [step.scale for step in again] == scales[:1]

@@ -173,7 +173,9 @@ def test_weights_and_frames_are_layers(
     compare = next(s for s in panel.sections if s.TITLE == "Compare")
     compare.other.setCurrentIndex(compare.other.findText("Frame: a0"))
     compare.swipe.click()
-    assert compare._swipe._left.layer is shown
+    qtbot.waitUntil(lambda: "Swipe: left side" in names(viewer))
+    covered = np.asarray(viewer.layers["Swipe: left side"].data)
+    np.testing.assert_array_equal(covered[:, 10, :3], np.asarray(shown.data)[:, 10])
     viewer.layers.remove(shown)
     assert compare.other.findText("Frame: a0") < 0
     assert not tab.frames.shows[0].isChecked()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import notification_manager
+from napari_mouse import Mouse
 
 import napari_restore as nr
 from napari_restore import Region
@@ -21,35 +22,6 @@ from napari_restore.plugin.method._airlight_view import _in_level
 from napari_restore.plugin.state import TargetChoice
 
 pytestmark = pytest.mark.binding
-
-
-class Mouse:
-    """One drag as napari tells its callbacks."""
-
-    def __init__(self, *places: tuple[float, float], seen: Any = lambda: None) -> None:
-        self.type = "mouse_press"
-        self.button: int | None = 1
-        self.handled = False
-        self.modifiers: tuple[str, ...] = ()
-        self.position = places[0]
-        self._places = places
-        self._seen = seen
-
-    def drive(self, viewer: Any) -> None:
-        """Press at the first place, move through the others, release."""
-        running = [made for f in list(viewer.mouse_drag_callbacks) if (made := f(viewer, self))]
-        for generator in running:
-            next(generator, None)
-        self._seen()
-        self.button = None
-        for place in self._places[1:]:
-            self.type, self.position = "mouse_move", place
-            for generator in running:
-                next(generator, None)
-            self._seen()
-        self.type = "mouse_release"
-        for generator in running:
-            next(generator, None)
 
 
 def listening(viewer: Any) -> bool:
@@ -211,7 +183,7 @@ def test_a_removed_image_ends_picking_and_gives_all_back(panel: Any, halves: np.
 
 @pytest.mark.viewer
 def test_a_box_that_cannot_go_leaves_the_mouse_free(
-    panel: Any, halves: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    panel: Any, halves: np.ndarray, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ):
     viewer = panel.viewer
     viewer.add_image(halves, name="photo")
@@ -220,12 +192,12 @@ def test_a_box_that_cannot_go_leaves_the_mouse_free(
     def broken() -> None:
         raise RuntimeError("no such layer")
 
-    picking = panel.airlight._picking
-    monkeypatch.setattr(picking._band, "remove", broken)
-    with pytest.raises(RuntimeError, match="no such layer"):
-        picking.end()
+    monkeypatch.setattr(RubberBand, "remove", lambda band: broken())
+    with qtbot.capture_exceptions() as raised:
+        panel.airlight.pick_button.click()
+    assert [str(each[1]) for each in raised] == ["no such layer"]
     assert not listening(viewer) and viewer.scene.camera.mouse_pan
-    panel.airlight._picking = None
+    monkeypatch.undo()
 
 
 @pytest.mark.viewer

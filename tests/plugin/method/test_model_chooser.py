@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
 import napari_restore as nr
 from napari_restore.api import models
-from napari_restore.models import _registry, card_of
+from napari_restore.models import card_of
 from napari_restore.plugin.method import MARK, ModelChoice, ModelChooser, offered_models
 
 pytestmark = pytest.mark.viewer
@@ -29,6 +29,14 @@ def chooser(qtbot: Any) -> Iterator[ModelChooser]:
     window.show()
     yield made
     window.close()
+
+
+def summary(chooser: ModelChooser) -> QLabel:
+    """What is said of the chosen model, whose text can be copied."""
+    copied = Qt.TextInteractionFlag.TextSelectableByMouse
+    labels = chooser.window().findChildren(QLabel)
+    (found,) = (each for each in labels if each.textInteractionFlags() == copied)
+    return found
 
 
 def keys(chooser: ModelChooser) -> list[str]:
@@ -48,12 +56,10 @@ def test_weights_that_are_missing_leave_a_model_out(chooser: ModelChooser):
     assert "/tmp/mine.pth" in keys(chooser)
 
 
-def test_shipped_weights_are_not_requested(chooser: ModelChooser, monkeypatch: pytest.MonkeyPatch):
-    known = dict(_registry._entries())
-    known["inf-dehaze-fast"] = replace(
-        known["inf-dehaze-fast"], shipped="inf-dehaze-fast.safetensors"
+def test_shipped_weights_are_not_requested(chooser: ModelChooser, registered: dict[str, Any]):
+    registered["inf-dehaze-fast"] = replace(
+        registered["inf-dehaze-fast"], shipped="inf-dehaze-fast.safetensors"
     )
-    monkeypatch.setattr(_registry, "_entries", lambda: known)
     chooser.offer(offered_models(), "aerial")
     chooser.choose("inf-dehaze-fast")
     assert chooser.choice() == ModelChoice(
@@ -109,13 +115,13 @@ def test_the_users_scene_stays_until_another_kind_of_image_comes(chooser: ModelC
 
 def test_the_summary_names_purpose_and_validation(chooser: ModelChooser):
     chooser.offer(offered_models(), "aerial")
-    reported = chooser._summary.text()
+    reported = summary(chooser).text()
     card = card_of("atmosphere-aerial")
     assert reported.startswith(f"{MARK}Recommended. {card.summary}\nTested on synthetic haze only")
     assert "dB" not in reported
-    assert card.validated_on in chooser._summary.toolTip()
+    assert card.validated_on in summary(chooser).toolTip()
     chooser.choose("identity")
-    assert "Validated" not in chooser._summary.text()
+    assert "Validated" not in summary(chooser).text()
 
 
 def test_what_cannot_run_is_shown_but_not_chosen(chooser: ModelChooser):
@@ -156,10 +162,10 @@ def test_a_method_made_for_another_scene_is_marked(chooser: ModelChooser):
     chooser.offer(offered_models(), "natural")
     for name in ("hot", "htm"):
         chooser.choose(name)
-        assert chooser._summary.text().startswith("Made for another scene (aerial or satellite")
-        assert "white skies brown" in chooser._summary.toolTip()
+        assert summary(chooser).text().startswith("Made for another scene (aerial or satellite")
+        assert "white skies brown" in summary(chooser).toolTip()
     chooser.choose("dcp")
-    assert "another scene" not in chooser._summary.text()
+    assert "another scene" not in summary(chooser).text()
     chooser.offer(offered_models(), "aerial")
     chooser.choose("htm")
-    assert "another scene" not in chooser._summary.text()
+    assert "another scene" not in summary(chooser).text()

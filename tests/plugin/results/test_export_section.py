@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -335,17 +336,16 @@ def test_a_part_says_so_and_leads_to_the_whole(
     qtbot: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    save_as: Callable[[Path | None], list[str]],
 ):
     height, width = result.result.region.shape
     image = result.result.like
     part = f"a part, {width} × {height} of {image.width} × {image.height} pixels"
     assert (height, width) != (image.height, image.width)
     assert part in section.what.text() and not section.whole.isHidden()
-    titles = []
     # The question before the dialog has its test in test_small_screen.
     monkeypatch.setattr(ExportSection, "_takes_part", lambda *_: True)
-    ask = "napari_restore.plugin.results._export_section.ask_save_path"
-    monkeypatch.setattr(ask, lambda parent, title, *others: titles.append(title))
+    titles = save_as(None)
     section.export.click()
     assert titles == [f"Export {part}"]
     status, path = exported(section, qtbot, tmp_path / "part.tif", monkeypatch)

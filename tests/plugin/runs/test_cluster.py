@@ -14,11 +14,12 @@ import tifffile
 from napari.utils.notifications import notification_manager
 from points import patience
 
+import napari_restore as nr
 from napari_restore.api import cluster_worker
 from napari_restore.engine import RangeRun, TileDone
 from napari_restore.errors import BadParameter, ResourceError
-from napari_restore.plugin.runs import _cluster_controller, _run_controller
-from napari_restore.plugin.state import ConnectedCluster, TargetChoice
+from napari_restore.plugin.runs import RunController
+from napari_restore.plugin.state import TargetChoice
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
@@ -128,16 +129,18 @@ def test_a_connection_that_was_given_up_is_closed(
     made, go, closed = threading.Event(), threading.Event(), threading.Event()
 
     class Fake:
-        threads_now = staticmethod(lambda: {"a": 1})
-        is_lost = False
+        threads = threads_now = staticmethod(lambda: {"a": 1})
+        check_versions = staticmethod(lambda: None)
+        default_memory = staticmethod(lambda: 2**30)
+        dashboard, is_lost = None, False
         close = staticmethod(closed.set)
 
-    def connected(name: str) -> ConnectedCluster:
+    def connect_late(name: str) -> Any:
         made.set()
         go.wait(patience())
-        return ConnectedCluster(Fake, name, 1, 2**30, None)  # type: ignore[arg-type]
+        return Fake
 
-    monkeypatch.setattr(_cluster_controller, "connected", connected)
+    monkeypatch.setattr(nr, "connect", connect_late)
     shown = panel.advanced.cluster
     shown.name.setText("local:2")
     shown.connection.click()
@@ -167,7 +170,7 @@ def test_other_tabs_say_that_they_stay_on_this_machine(
     panel: Any, scheduler: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(panel, qtbot, scheduler.scheduler_address)
-    monkeypatch.setattr(_run_controller.RunController, "_begin", lambda self, task: task)
+    monkeypatch.setattr(RunController, "_begin", lambda self, task: task)
     panel.runs.begin(object, "Attention is")
     panel.runs.begin(object, "Attention is")
     notes = [note.message for note in notification_manager.records]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from points import patience
 from qtpy.QtCore import QObject
 
-from napari_restore.plugin.tasks import THREADS, _task, in_background
+from napari_restore.plugin.tasks import THREADS, in_background
 
 pytestmark = pytest.mark.binding
 
@@ -135,43 +136,44 @@ def gate() -> Any:
     made.opened.set()
 
 
-def settle(qtbot: Any) -> None:
-    """Until nothing is submitted any more."""
-    qtbot.waitUntil(lambda: not _task._tasks)
-
-
-def test_a_result_is_computed_elsewhere_and_delivered_here(receiver: Receiver, qtbot: Any):
+def test_a_result_is_computed_elsewhere_and_delivered_here(
+    receiver: Receiver, qtbot: Any, settle: Callable[[], None]
+):
     in_background(threading.current_thread, receiver.receive, "who", 1)
     assert receiver.received == []
-    settle(qtbot)
+    settle()
     who, number, computed_in, heard_in = receiver.received[0]
     assert (who, number) == ("who", 1)
     assert computed_in.name.startswith("napari-restore-query")
     assert heard_in is threading.main_thread()
 
 
-def test_a_long_query_does_not_delay_the_next(receiver: Receiver, gate: Gate, qtbot: Any):
+def test_a_long_query_does_not_delay_the_next(
+    receiver: Receiver, gate: Gate, qtbot: Any, settle: Callable[[], None]
+):
     in_background(gate.compute, receiver.receive)
     in_background(lambda: "at once", receiver.receive)
     qtbot.waitUntil(lambda: len(receiver.received) == 1)
     assert receiver.received[0][0] == "at once"
     gate.opened.set()
-    settle(qtbot)
+    settle()
     assert [reported for reported, _ in receiver.received] == ["at once", "computed"]
 
 
-def test_the_result_for_a_destroyed_object_is_dropped(gate: Gate, qtbot: Any):
+def test_the_result_for_a_destroyed_object_is_dropped(
+    gate: Gate, qtbot: Any, settle: Callable[[], None]
+):
     parent = QObject()
     receiver = Receiver(parent)
     in_background(gate.compute, receiver.receive)
     with qtbot.waitSignal(parent.destroyed):
         parent.deleteLater()
     gate.opened.set()
-    settle(qtbot)
+    settle()
     assert receiver.received == []
 
 
-def test_a_query_does_not_keep_its_receiver(gate: Gate, qtbot: Any):
+def test_a_query_does_not_keep_its_receiver(gate: Gate, qtbot: Any, settle: Callable[[], None]):
     """Else the thread that computes might be the last to let go of it."""
     receiver = Receiver()
     gone = weakref.ref(receiver)
@@ -180,55 +182,61 @@ def test_a_query_does_not_keep_its_receiver(gate: Gate, qtbot: Any):
     del receiver
     assert gone() is None
     gate.opened.set()
-    settle(qtbot)
+    settle()
 
 
-def test_a_result_reaches_a_function_without_other_references(gate: Gate, qtbot: Any):
+def test_a_result_reaches_a_function_without_other_references(
+    gate: Gate, qtbot: Any, settle: Callable[[], None]
+):
     received: list[str] = []
     in_background(gate.compute, lambda reported: received.append(reported))
     gc.collect()
     gate.opened.set()
-    settle(qtbot)
+    settle()
     assert received == ["computed"]
 
 
-def test_an_error_is_raised_here(receiver: Receiver, qtbot: Any):
+def test_an_error_is_raised_here(receiver: Receiver, qtbot: Any, settle: Callable[[], None]):
     def fail() -> None:
         raise KeyError("no such band")
 
     with qtbot.captureExceptions() as raised:
         in_background(fail, receiver.receive)
-        settle(qtbot)
+        settle()
     assert [kind for kind, _, _ in raised] == [KeyError]
     assert receiver.received == []
 
 
-def test_code_that_wants_to_exit_ends_neither_window_nor_thread(receiver: Receiver, qtbot: Any):
+def test_code_that_wants_to_exit_ends_neither_window_nor_thread(
+    receiver: Receiver, qtbot: Any, settle: Callable[[], None]
+):
     with qtbot.captureExceptions() as raised:
         for _ in range(2 * THREADS):
             in_background(sys.exit, receiver.receive)
-        settle(qtbot)
+        settle()
     assert [kind for kind, _, _ in raised] == [RuntimeError] * 2 * THREADS
     in_background(lambda: 4, receiver.receive)
-    settle(qtbot)
+    settle()
     assert receiver.received[0][0] == 4
 
 
-def test_no_qt_object_is_made_for_a_query(receiver: Receiver, gate: Gate, qtbot: Any):
+def test_no_qt_object_is_made_for_a_query(
+    receiver: Receiver, gate: Gate, qtbot: Any, settle: Callable[[], None]
+):
     def qt_objects() -> list[QObject]:
         # By type: modules that pretend to be another one warn when they are submitted.
         return [one for one in gc.get_objects() if issubclass(type(one), QObject)]
 
     # The one object that all calls go through.
     in_background(lambda: None, receiver.receive)
-    settle(qtbot)
+    settle()
     before = qt_objects()
     known = {id(one) for one in before}
     for _ in range(QUERIES):
         in_background(gate.compute, receiver.receive)
     assert [one for one in qt_objects() if id(one) not in known] == []
     gate.opened.set()
-    settle(qtbot)
+    settle()
     assert len(receiver.received) == QUERIES + 1
 
 

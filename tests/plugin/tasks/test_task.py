@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QObject
 
 from napari_restore.errors import BadRegion, Cancelled
-from napari_restore.plugin.tasks import Task, _task
+from napari_restore.plugin.tasks import Task
 
 pytestmark = pytest.mark.binding
 
@@ -57,36 +58,34 @@ def owner(qtbot: Any) -> QObject:
     return QObject()
 
 
-def wait_for_all(qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not _task._tasks)
-
-
 def ends_of(task: Task) -> list[Any]:
     ends: list[Any] = []
     task.ended.connect(lambda *outcome: ends.append(outcome))
     return ends
 
 
-def test_items_are_received_in_the_gui_thread_in_order_and_then_the_end(qtbot: Any, owner: QObject):
+def test_items_are_received_in_the_gui_thread_in_order_and_then_the_end(
+    qtbot: Any, owner: QObject, settle: Callable[[], None]
+):
     task = Numbers(1000)
     ends: list[Any] = []
     task.ended.connect(lambda *outcome: ends.append((*outcome, *task.received)))
     task.go_on.set()
     task.start(owner)
-    wait_for_all(qtbot)
+    settle()
     assert ends == [("done", 1000, *range(1000), -1)]
     assert task.is_over and task.value() == 1000
     assert task.worked_in is not threading.main_thread()
 
 
-def test_an_error_of_the_user_is_the_end(qtbot: Any, owner: QObject):
+def test_an_error_of_the_user_is_the_end(qtbot: Any, owner: QObject, settle: Callable[[], None]):
     def refuse(task: Task) -> None:
         raise BadRegion("Nothing is drawn.", "Draw an area.")
 
     task = Task(refuse)
     ends = ends_of(task)
     task.start(owner)
-    wait_for_all(qtbot)
+    settle()
     ((status, error),) = ends
     assert status == "failed" and str(error) == "Nothing is drawn. Draw an area."
     with pytest.raises(BadRegion):
@@ -95,7 +94,11 @@ def test_an_error_of_the_user_is_the_end(qtbot: Any, owner: QObject):
 
 @pytest.mark.parametrize("error", [KeyError("no such file"), SystemExit(1)])
 def test_any_other_error_is_named_and_logged(
-    qtbot: Any, owner: QObject, caplog: pytest.LogCaptureFixture, error: BaseException
+    qtbot: Any,
+    owner: QObject,
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
+    settle: Callable[[], None],
 ):
     def fail(task: Task) -> None:
         raise error
@@ -103,7 +106,7 @@ def test_any_other_error_is_named_and_logged(
     task = Task(fail, failure="The run failed", hint="Run it again.")
     ends = ends_of(task)
     task.start(owner)
-    wait_for_all(qtbot)
+    settle()
     said = error if isinstance(error, Exception) else repr(error)
     assert [(status, str(found)) for status, found in ends] == [
         ("failed", f"The run failed: {said}. Run it again.")
@@ -111,7 +114,9 @@ def test_any_other_error_is_named_and_logged(
     assert "The run failed" in caplog.text
 
 
-def test_no_thread_releases_the_last_reference(qtbot: Any, owner: QObject):
+def test_no_thread_releases_the_last_reference(
+    qtbot: Any, owner: QObject, settle: Callable[[], None]
+):
     released_in: list[threading.Thread] = []
     for _ in range(ROUNDS):
         task = Numbers(2)
@@ -119,21 +124,21 @@ def test_no_thread_releases_the_last_reference(qtbot: Any, owner: QObject):
         task.go_on.set()
         task.start(owner)
         del task
-    wait_for_all(qtbot)
+    settle()
     assert released_in == [threading.main_thread()] * ROUNDS
 
 
-def test_a_cancelled_task_says_so(qtbot: Any, owner: QObject):
+def test_a_cancelled_task_says_so(qtbot: Any, owner: QObject, settle: Callable[[], None]):
     task = Numbers()
     ends = ends_of(task)
     task.start(owner)
     qtbot.waitUntil(lambda: task.received == [0])
     task.cancel()
-    wait_for_all(qtbot)
+    settle()
     assert ends == [("cancelled", None)] and task.received == [0, -1]
 
 
-def test_what_does_not_stop_is_killed(qtbot: Any, owner: QObject):
+def test_what_does_not_stop_is_killed(qtbot: Any, owner: QObject, settle: Callable[[], None]):
     killed = threading.Event()
 
     class Stuck(Task):
@@ -147,11 +152,13 @@ def test_what_does_not_stop_is_killed(qtbot: Any, owner: QObject):
 
     task = Stuck().start(owner)
     task.cancel()
-    wait_for_all(qtbot)
+    settle()
     assert killed.is_set()
 
 
-def test_what_a_destroyed_owner_began_stops_and_reports_nothing(qtbot: Any, owner: QObject):
+def test_what_a_destroyed_owner_began_stops_and_reports_nothing(
+    qtbot: Any, owner: QObject, settle: Callable[[], None]
+):
     parent = QObject()
     owner.setParent(parent)
     task = Numbers()
@@ -159,13 +166,15 @@ def test_what_a_destroyed_owner_began_stops_and_reports_nothing(qtbot: Any, owne
     task.start(owner)
     qtbot.waitUntil(lambda: task.received == [0])
     parent.deleteLater()
-    wait_for_all(qtbot)
+    settle()
     assert not isalive(owner)
     assert task.received == [0, -1] and not ends
 
 
 @pytest.mark.viewer
-def test_napari_names_it_and_cancels_it(make_napari_viewer: Any, qtbot: Any, owner: QObject):
+def test_napari_names_it_and_cancels_it(
+    make_napari_viewer: Any, qtbot: Any, owner: QObject, settle: Callable[[], None]
+):
     manager = make_napari_viewer().window._task_status_manager
     task = Numbers()
     task.start(owner)
@@ -173,7 +182,7 @@ def test_napari_names_it_and_cancels_it(make_napari_viewer: Any, qtbot: Any, own
     assert manager.get_status() == ["napari-worker: Executing test"]
     qtbot.waitUntil(lambda: task.received == [0])
     manager.cancel_all()
-    wait_for_all(qtbot)
+    settle()
     assert task.received == [0, -1]
     assert task.is_over and task.outcome[0] == "cancelled"
     assert not manager.is_busy()
@@ -181,7 +190,7 @@ def test_napari_names_it_and_cancels_it(make_napari_viewer: Any, qtbot: Any, own
 
 @pytest.mark.viewer
 def test_nothing_of_it_is_left_to_a_later_collection(
-    make_napari_viewer: Any, qtbot: Any, owner: QObject
+    make_napari_viewer: Any, qtbot: Any, owner: QObject, settle: Callable[[], None]
 ):
     """napari's window keeps the worker that stands for it, until any thread finds both."""
     manager = make_napari_viewer().window._task_status_manager
@@ -191,7 +200,7 @@ def test_nothing_of_it_is_left_to_a_later_collection(
     signals = task._shown.signals
     gone = weakref.ref(task)
     del task
-    wait_for_all(qtbot)
+    settle()
     qtbot.waitUntil(lambda: not isalive(signals))
     assert gone() is None
     assert len(manager._tasks) == 1 and not manager.is_busy()

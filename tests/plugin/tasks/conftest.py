@@ -1,0 +1,16 @@
+"""Tasks that have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from napari_restore.plugin.tasks import _task
+
+
+@pytest.fixture
+def settle(qtbot: Any) -> Callable[[], None]:
+    """A function that waits until nothing is submitted any more."""
+    return lambda: qtbot.waitUntil(lambda: not _task._tasks)
