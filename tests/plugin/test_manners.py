@@ -80,7 +80,7 @@ def test_closing_napari_mid_run_asks(
     ended = []
     run.ended.connect(lambda *arguments: ended.append(arguments))
     event = Clicked()
-    viewer.window._qt_window.closeEvent(event)
+    panel.window().closeEvent(event)
     # Afterwards napari asks about the layers, as its own settings say.
     assert "restoration" in asked[0]
     assert event.isAccepted() == (answer == "close")

@@ -50,7 +50,11 @@ def test_a_file_written_anew_is_shown_and_restored(
     # A file that is gone is not another one: what is shown stays.
     path.unlink()
     panel.disk.look()
-    assert shown(layer).max() == 130 and panel.disk._opening[layer] is not None
+    assert shown(layer).max() == 130
+    # It is still watched.
+    with qtbot.waitSignal(panel.disk.reread):
+        write(path, 170)
+    assert shown(layer).max() == 170
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from qtpy.QtWidgets import QLabel
 
 import napari_restore as nr
 from napari_restore.api import missing_roles, task_of
@@ -112,15 +113,20 @@ def test_no_button_says_what_names_do_not(panel: Any, tmp_path: Path):
     assert not panel.bands.in_order.isVisibleTo(panel)
 
 
+def said(panel: Any) -> str:
+    """All texts that are to be seen."""
+    return "\n".join(each.text() for each in panel.findChildren(QLabel) if each.isVisibleTo(panel))
+
+
 @pytest.mark.viewer
 def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, finished_run: Any):
     panel.viewer.open(scene, plugin="napari-restore")
     (layer,) = panel.viewer.layers
     limits = tuple(layer.contrast_limits)
     panel.target.choose(TargetChoice.WHOLE)
-    assert panel.bands.isVisibleTo(panel) and not panel.bands._prompt.isVisibleTo(panel)
+    assert panel.bands.isVisibleTo(panel) and "the image does not tell" not in said(panel)
     panel.models.choose("hot")
-    assert "which bands are blue and red" in panel.bands._prompt.text()
+    assert "which bands are blue and red; the image does not tell" in said(panel)
     titles = [panel.bands.table.item(row, 0).text() for row in range(4)]
     assert titles == ["1 Band A", "2", "3", "4 NIR"]
     kinds = [panel.bands.table.item(row, 3).text() for row in range(4)]
@@ -179,10 +185,9 @@ def test_three_bands_are_named_by_one_click_or_by_their_sensor(panel: Any, tmp_p
     ) as file:
         file.write(pixels)
     panel.viewer.open(path, plugin="napari-restore")
-    reported = panel.models._summary.text()
-    assert "is recommended, but must know which bands are red, green and blue" in reported
+    assert "is recommended, but must know which bands are red, green and blue" in said(panel)
     panel.models.combo.setCurrentIndex(0)
-    assert "is recommended, but" not in panel.models._summary.text()
+    assert "is recommended, but" not in said(panel)
     panel.bands.in_order.click()
     assert panel.state.request().image.roles[:3] == ("red", "green", "blue")
     landsat = panel.bands.sensor.findText("Landsat 8 OLI/TIRS")

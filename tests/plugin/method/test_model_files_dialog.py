@@ -12,7 +12,7 @@ import torch
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QApplication, QDialogButtonBox, QLabel
+from qtpy.QtWidgets import QApplication, QDialogButtonBox, QLabel, QLineEdit
 from safetensors.torch import save_file
 from tests.support import scaling_networks
 
@@ -92,7 +92,8 @@ def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
     dialog = asked(panel, qtbot, ProposalDialog)
     assert not weights.with_suffix(".json").exists()
     assert not dialog.task.isVisible()
-    dialog._title.setText("My haze")
+    (title,) = (e for e in dialog.findChildren(QLineEdit) if "title" in e.toolTip())
+    title.setText("My haze")
     press(dialog, "Add")
     assert json.loads(weights.with_suffix(".json").read_text()) == {
         "model": "haze-unet",

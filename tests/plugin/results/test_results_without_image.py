@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from napari_restore import api
+from napari_restore.plugin.results import RecordView
 
 pytestmark = pytest.mark.viewer
 
@@ -46,7 +47,8 @@ def test_without_its_image_a_result_is_still_there_to_save_and_delete(
     compare = section(panel, "Compare")
     assert not compare.swipe.isEnabled() and "removed" in compare.hint.text()
     results.run_requested.connect(lambda *_: pytest.fail("run"))
-    results._run(variant)
+    results.record.click()
+    results.findChild(RecordView).again.click()
     panel.models.choose("dcp")
     results.use.click()
     assert (panel.state.model, panel.state.layer) == ("identity", other)

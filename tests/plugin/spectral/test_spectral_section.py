@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from napari_mouse import Mouse
 from rasterio.transform import from_origin
 
 from napari_restore.plugin.layers import SOURCE
@@ -187,7 +188,7 @@ def test_the_spectrum_follows_the_cursor_and_holds(
         np.testing.assert_allclose(line, pixel[0, 0, :4] * 2.75e-5 - 0.2, atol=1e-9)
     assert np.isnan(read(3, 4).before).all()
     read(60, 60)
-    view._on_pressed(None, type("Event", (), {"modifiers": ["Shift"], "position": moves((60, 60))}))
+    Mouse(moves((60, 60)), modifiers=("Shift",)).drive(panel.viewer)
     assert view.is_held
     panel.viewer.cursor.position = moves((10, 20))
     assert view.plot.spectrum.row == 60

@@ -68,7 +68,7 @@ def open_panel(panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         raise AssertionError("a file dialog was opened")
 
     monkeypatch.setattr(QFileDialog, "getOpenFileName", refuse)
-    window = panel.viewer.window._qt_window
+    window = panel.window()
     window.resize(900, 560)
     window.show()
     pixels = np.random.default_rng(0).integers(0, 4000, (6, 64, 64), np.uint16)
@@ -107,7 +107,7 @@ def test_the_panel_follows_the_wheel_over_a_control(
     open_panel: Any, qtbot: Any, kind: type[QWidget]
 ):
     panel = open_panel
-    window = panel.viewer.window._qt_window
+    window = panel.window()
     (scroll,) = panel.findChildren(QScrollArea)
     bar = scroll.verticalScrollBar()
     control = next(c for c in controls(panel) if isinstance(c, kind) and scroll.isAncestorOf(c))
