@@ -109,7 +109,9 @@ def test_scores_equal_those_without_a_cluster(cli, tmp_path, address):
     assert run.code == 0 and "images: 2 of 2" in run.err
     alone, spread = (tmp_path / name for name in ("alone", "spread"))
     one, other = (json.loads((each / "summary.json").read_text()) for each in (alone, spread))
-    assert one["evaluation"]["methods"] == other["evaluation"]["methods"]
+    # As text, in which numbers that are none are equal.
+    figures = [[m["metrics"] for m in each["evaluation"]["methods"]] for each in (one, other)]
+    assert str(figures[0]) == str(figures[1])
     for name in one["strips"]:
         assert (alone / "strips" / name).read_bytes() == (spread / "strips" / name).read_bytes()
 

@@ -50,12 +50,15 @@ def test_a_folder_with_one_image_needs_a_folder_too(cli, tmp_path):
 @pytest.mark.parametrize("name", ["out.tif", "out.zarr", "out.JPG"])
 def test_several_images_need_a_folder_by_its_name(cli, tmp_path, name):
     folder = folder_of(tmp_path, "a.tif", "b.tif")
-    for paths in ([folder], [folder / "a.tif", folder / "b.tif"]):
-        run = cli("restore", *paths, "-o", tmp_path / name, "--model", "identity")
-        assert run.code == 2 and f"{name} is the name of a file" in run.err
+    paths = [folder / "a.tif", folder / "b.tif"]
+    # Both show the same place.
+    why = {True: f"{name} is the name of a file", False: "restore them into a folder one by one"}
+    for each in ([folder], paths):
+        run = cli("restore", *each, "-o", tmp_path / name, "--model", "identity")
+        assert run.code == 2 and why[each == [folder]] in run.err
         assert [path.name for path in tmp_path.iterdir()] == ["in"]
     run = cli("restore", *paths, "-o", folder / "a.tif", "--model", "identity")
-    assert run.code == 2 and "a.tif is a file, but 2 images need a folder" in run.err
+    assert run.code == 2 and "a.tif is an input" in run.err
     assert cli("restore", *paths, "-o", f"{tmp_path / name}/", "--model", "identity").code == 0
     # It goes on in the folder.
     assert "2 skipped" in cli("restore", *paths, "-o", tmp_path / name, "--model", "identity").out

@@ -58,9 +58,9 @@ RECORD = {
 }
 
 
-def items(*sources, output, stack=False, name="{stem}_clear{suffix}", record=None, maps=None):
+def items(*sources, output, joined=False, name="{stem}_clear{suffix}", record=None, maps=None):
     return work_items(
-        sources, str(output), stack=stack, name=name, record=record and str(record), maps=maps
+        sources, str(output), joined=joined, name=name, record=record and str(record), maps=maps
     )
 
 
@@ -99,7 +99,7 @@ def test_several_images_get_a_record_and_a_map_folder_each():
 
 
 def test_a_stack_is_one_image():
-    (item,) = items("b4.tif", "b3.tif", output="out.tif", stack=True)
+    (item,) = items("b4.tif", "b3.tif", output="out.tif", joined=True)
     assert item.sources == ("b4.tif", "b3.tif")
     assert item.output == Path("out.tif")
 
@@ -107,11 +107,11 @@ def test_a_stack_is_one_image():
 def test_what_counts_as_a_folder(tmp_path):
     (tmp_path / "dir").mkdir()
     (tmp_path / "old.zarr").mkdir()
-    assert is_folder(str(tmp_path / "dir"), ["a.tif"], stack=False)
-    assert is_folder("new/", ["a.tif"], stack=False)
-    assert is_folder("new", ["a.tif", "b.tif"], stack=False)
-    assert not is_folder("new", ["a.tif", "b.tif"], stack=True)
-    assert not is_folder(str(tmp_path / "old.zarr"), ["a.tif"], stack=False)
+    assert is_folder(str(tmp_path / "dir"), ["a.tif"], joined=False)
+    assert is_folder("new/", ["a.tif"], joined=False)
+    assert is_folder("new", ["a.tif", "b.tif"], joined=False)
+    assert not is_folder("new", ["a.tif", "b.tif"], joined=True)
+    assert not is_folder(str(tmp_path / "old.zarr"), ["a.tif"], joined=False)
 
 
 @pytest.mark.parametrize(

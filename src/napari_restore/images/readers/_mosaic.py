@@ -63,6 +63,12 @@ class MosaicReader(Reader):
         self.profile = replace(first.profile)
         self._fill = as_dtype(first.nodata, self.dtype) or 0
         covered = sum((b[2] - b[0]) * (b[3] - b[1]) for _, b in self.members)
+        for a, b in _pairs(self.members):
+            if _overlap(a.box, b.box) == b.box and not a.image.may_be_invalid:
+                raise UnreadableImage(
+                    f"{b.image.name} lies on {a.image.name}: of files that join the first counts.",
+                    "Leave one out, or restore them into a folder one by one.",
+                )
         apart = not any(_overlap(a.box, b.box) for a, b in _pairs(self.members))
         gapless = apart and covered == height * width
         self.may_be_invalid = not gapless or any(image.may_be_invalid for image in images)
@@ -104,8 +110,8 @@ def _grid_of(image: ImageBase) -> Transform:
     if image.transform is None:
         raise UnreadableImage(
             f"{image.name} has no place on a map, so its neighbours are unknown.",
-            "Several files make one image only if all are georeferenced; "
-            f"{option('stack', True)} takes them as bands.",
+            "Several files make one image only if all are georeferenced: restore them into a folder "
+            f"one by one, or as bands by {option('stack', True)}.",
         )
     return image.transform
 
