@@ -354,7 +354,7 @@ def test_a_message_ends_with_what_it_speaks_of(
 def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, qtbot: Any):
     """A screen of 1600 × 1000 at 200 % leaves the window 500 points."""
     panel.viewer.add_image(colours[:50, :50], name="photo")
-    window = panel.viewer.window._qt_window
+    window = panel.window()
     window.resize(800, 500)
     window.show()
     for part in panel.findChildren(QCollapsible):
@@ -376,7 +376,7 @@ def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, q
 @pytest.mark.own_window
 def test_headings_and_tabs_are_drawn_in_the_theme(panel: Any, qtbot: Any):
     """No black arrows on dark grey, and no white line beside the tabs."""
-    panel.viewer.window._qt_window.show()
+    panel.window().show()
     assert not panel.tabs.drawBase()
     for theme in ("dark", "light", "dark"):
         panel.viewer.theme = theme
