@@ -150,23 +150,12 @@ def test_pages_claim_no_more_than_there_are(cli, tmp_path):
         assert len(file.pages) == 1 and 'SizeZ="1"' in file.ome_metadata
 
 
-def test_a_cancelled_run_goes_on_with_the_planes_that_are_left(cli, tmp_path, monkeypatch):
-    from napari_restore.commands import _runner
-
+def test_a_cancelled_run_goes_on_with_the_planes_that_are_left(cli, tmp_path, ctrl_c_at):
     path, out = stack(tmp_path, "shaped"), tmp_path / "out.tif"
     words = ("restore", path, "-o", out, "--model", "dcp", "--planes", "all")
-    announce, seen = _runner.Runner.announce, []
-
-    def interrupted(self, item, number, images):
-        seen.append(item.plane)
-        if number == COUNT:
-            raise KeyboardInterrupt
-        announce(self, item, number, images)
-
-    monkeypatch.setattr(_runner.Runner, "announce", interrupted)
-    assert cli(*words).code == 3
+    ctrl_c_at(f'"number": {COUNT}')
+    assert cli(*words, "--progress", "json").code == 3
     assert not out.exists()
-    monkeypatch.undo()
     run = cli(*words, "--json")
     assert run.code == 0
     assert [each["status"] for each in run.json["images"]] == ["skipped", "skipped", "done"]

@@ -13,7 +13,6 @@ import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Region, compute_context, joint_context, load_context, save_context
 from napari_restore.engine.masks import RegionMask
-from napari_restore.engine.running import _run as run_module
 from napari_restore.engine.statistics import _context as context_module
 from napari_restore.engine.statistics import _kept as kept_module
 from napari_restore.engine.statistics import context_key, find_context, on_threads
@@ -94,17 +93,19 @@ def test_the_oldest_are_removed_from_the_disk(own_cache, monkeypatch):
 
 
 @pytest.mark.parametrize("model", ["dcp", "hot", "htm", "atmosphere"])
-def test_a_large_scene_takes_little_of_the_disk_and_is_not_read_again(
-    model, data_dir, own_cache, monkeypatch
-):
+def test_a_large_scene_takes_little_of_the_disk_and_is_not_read_again(model, data_dir, own_cache):
     opened = nr.open_image(data_dir / "geotiff" / "spacenet_vegas_rgb.tif", bands=BANDS)
     options = {"region": Region(500, 600, 700, 800), "strength": 0.9}
 
     def restored():
         shutil.rmtree(own_cache / "results", ignore_errors=True)
-        return np.array(nr.restore(opened, nr.load_model(model), **options))
+        job = nr.start(nr.plan(opened, nr.load_model(model), **options))
+        phases = {event.name for event in job if type(event).__name__ == "Phase"}
+        result = job.result()
+        return "Reading the whole image" in phases, np.array(result.read(result.region))
 
-    first = restored()
+    is_read, first = restored()
+    assert is_read
     (entry,) = cache_entries(["contexts"])
     assert entry.size <= 2 << 20
     # As in a new process, which has no overview but on disk.
@@ -113,12 +114,11 @@ def test_a_large_scene_takes_little_of_the_disk_and_is_not_read_again(
     assert find_context(opened, overview=False).overview.size == 0
     plan = nr.plan(opened, nr.load_model(model), **options)
     assert not plan.needs_context_pass
-    with monkeypatch.context() as patch:
-        patch.setattr(run_module, "compute_context", None)
-        again = restored()
+    is_read, again = restored()
+    assert not is_read
     np.testing.assert_array_equal(first, again)
     shutil.rmtree(own_cache / "contexts")
-    np.testing.assert_array_equal(first, restored())
+    np.testing.assert_array_equal(first, restored()[1])
 
 
 def test_other_settings_of_a_process_find_the_overview_beside_the_cache(own_cache, monkeypatch):

@@ -11,7 +11,6 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Finished, Result, TileDone
 from napari_restore.plugin.layers import ResultLayer, layer_of
-from napari_restore.plugin.layers._result_layer import _cuts
 
 RGB = {"red": 1, "green": 2, "blue": 3}
 REGION = Region(101, 203, 1203, 1611)
@@ -133,11 +132,19 @@ def test_a_small_image_needs_no_levels(planned: Any):
 
 
 @pytest.mark.parametrize(
-    ("offset", "length", "cuts"),
-    [(0, 512, (512,)), (100, 1000, (412, 512, 76)), (512, 513, (512, 1)), (3, 4, (4,))],
+    ("region", "pieces"),
+    [
+        (Region(100, 512, 1100, 1026), ((412, 512, 76), (512, 2))),
+        (Region(0, 200, 512, 1100), ((512,), (312, 512, 76))),
+    ],
 )
-def test_pieces_end_where_stored_chunks_do(offset: int, length: int, cuts: tuple[int, ...]):
-    assert _cuts(offset, length) == cuts
+def test_pieces_end_where_stored_chunks_do(
+    planned: Any, colours: np.ndarray, region: Region, pieces: tuple[tuple[int, ...], ...]
+):
+    image = nr.open_image(colours)
+    result, _ = ran(planned(image, region))
+    shown = ResultLayer(result, layer_for(image), "name")
+    assert shown.layer.data[0].chunks[:2] == pieces
 
 
 @pytest.mark.parametrize("chosen", [False, True])

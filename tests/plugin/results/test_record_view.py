@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QApplication
 
 import napari_restore as nr
 from napari_restore import api
-from napari_restore._format import format_seconds, format_size
 from napari_restore.plugin.results import RecordView, record_rows
 from napari_restore.records import read_record
 
@@ -27,6 +26,8 @@ def record(sample: Path) -> dict[str, Any]:
 
 
 def test_the_summary_lists_method_and_measures(record: dict[str, Any]):
+    record["measured"] |= {"seconds": 2.34, "peak_ram_bytes": 300 << 20}
+    record["plan"]["predicted_peak_ram_bytes"] = 1200 << 20
     rows = dict(record_rows(record))
     assert rows["Method"] == "dcp"
     assert "omega 0.85" in rows["Settings"]
@@ -34,11 +35,9 @@ def test_the_summary_lists_method_and_measures(record: dict[str, Any]):
     assert rows["Adjust"] == "strength 0.7"
     first = record["context"]["airlight"][0]
     assert rows["Airlight"].startswith(f"{first:.4g}")
-    seconds = format_seconds(record["measured"]["seconds"], tenths=True)
-    assert rows["Time"].startswith(f"{seconds} (predicted ")
-    sizes = record["measured"]["peak_ram_bytes"], record["plan"]["predicted_peak_ram_bytes"]
-    measured, predicted = (format_size(size, like=max(sizes)) for size in sizes)
-    assert rows["Memory at its peak"] == f"{measured} (predicted {predicted})"
+    assert rows["Time"].startswith("2.3 s (predicted ")
+    # Side by side, in one unit.
+    assert rows["Memory at its peak"] == "0.29 GiB (predicted 1.2 GiB)"
     share = record["measured"]["quality_shares"]["clipped_high"]
     assert rows["Pixels clipped high"] == f"{share:.2%}"
 

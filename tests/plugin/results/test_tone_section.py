@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from napari_mouse import Mouse
 from PIL import Image as Picture
 from qtpy.QtCore import QPoint, Qt
@@ -17,10 +18,10 @@ from qtpy.QtWidgets import QSlider
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.commands import main
+from napari_restore.errors import BadParameter
 from napari_restore.plugin.results import AdjustSection, ToneSection
 from napari_restore.plugin.results._histogram_view import BINS, Histogram, HistogramView
-from napari_restore.plugin.results._tone_section import KelvinSlider, NumberSlider, refusal
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.state import RestoreState, TargetChoice
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.binding
@@ -125,9 +126,18 @@ def test_a_point_stays_between_its_neighbours_and_in_the_box(view: HistogramView
     assert view.curve == "0,0:0.53,0:0.55,1:1,1"
 
 
-def test_temperature_is_even_in_mired_and_warmer_to_the_right(qtbot: Any):
-    slider = KelvinSlider()
-    qtbot.addWidget(slider)
+@pytest.fixture
+def alone(qtbot: Any) -> ToneSection:
+    """The section without a window, all of whose controls can be used."""
+    made = ToneSection(ViewerModel(), RestoreState())
+    qtbot.addWidget(made)
+    for each in (made.temperature, *made.sliders.values()):
+        each.setEnabled(True)
+    return made
+
+
+def test_temperature_is_even_in_mired_and_warmer_to_the_right(alone: ToneSection):
+    slider = alone.temperature
     told: list[float] = []
     slider.valueChanged.connect(told.append)
     assert slider.value() == 6500 and slider.slider.value() == 0
@@ -138,9 +148,8 @@ def test_temperature_is_even_in_mired_and_warmer_to_the_right(qtbot: Any):
     assert slider.slider.value() == -50
 
 
-def test_numbers_keep_their_digits_and_steps_are_whole(qtbot: Any):
-    slider = NumberSlider(-100, 100)
-    qtbot.addWidget(slider)
+def test_numbers_keep_their_digits_and_steps_are_whole(alone: ToneSection, qtbot: Any):
+    slider = alone.sliders["tint"]
     told: list[float] = []
     slider.valueChanged.connect(told.append)
     slider.box.selectAll()
@@ -150,8 +159,7 @@ def test_numbers_keep_their_digits_and_steps_are_whole(qtbot: Any):
     assert (slider.box.text(), slider.slider.value()) == ("12.345", 12)
     slider.slider.setValue(13)
     assert told[-1] == 13 and slider.box.text() == "13"
-    kelvin = KelvinSlider()
-    qtbot.addWidget(kelvin)
+    kelvin = alone.temperature
     kelvin.setValue(5432.5)
     assert kelvin.box.text() == "5432.5 K"
 
@@ -327,4 +335,7 @@ def test_it_says_why_it_can_do_nothing(
     assert not tone.temperature.isEnabled() and not tone.picker.isEnabled()
     variant.adjust(Adjustment(shadows=20))
     assert tone.sliders["shadows"].value() == 20
-    assert "measurements" in refusal(nr.open_image(sample), Adjustment(shadows=20))
+    # Said in the same way.
+    image = nr.open_image(sample)
+    with pytest.raises(BadParameter, match="measurements"):
+        Adjustment(shadows=20).check(image.name, image.roles, is_photo=image.is_photo)
