@@ -201,7 +201,7 @@ def failing(copy: Path, tests: Iterable[str], *more: str) -> list[str]:
             traceback.print_exc()
         os._exit(99)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said.read_text(), re.MULTILINE)
+    failed = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said.read_text(), re.MULTILINE)
     if code not in (0, 1, 5, -24):
         print(said.read_text()[-1500:], file=sys.stderr)
     return failed or ([] if code in (0, 5) else [f"? {code}"])
@@ -248,7 +248,8 @@ def main() -> None:
             print(f"{number:3} {said}\n    {mutant.kind} {where}: {mutant.change}", flush=True)
         seen = {test for test in killers.values() if "::" in test}
         broken = failing(copy, sorted(seen)) if seen else []
-    print(f"{sum(not test for test in killers.values())} of {len(killers)} survived")
+    killed = sum(not test.startswith("?") for test in killers.values() if test)
+    print(f"{killed} of {len(killers)} killed")
     print(f"These fail without a fault, too: {broken}" if broken else "")
 
 

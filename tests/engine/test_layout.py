@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import napari_restore as nr
-from napari_restore.engine.planning import _layout, _measurements
-from napari_restore.engine.planning._costs import Cost
+from napari_restore.engine.planning import _layout, _measurements, _sweeps
+from napari_restore.engine.planning._costs import Cost, SweepCosts
 from napari_restore.errors import BudgetTooSmall
 
 from ._swept_model import ToySwept
@@ -49,9 +49,8 @@ def needed(size: tuple[int, int], model: Any, memory: int, **options: Any) -> in
         return None
 
 
-@pytest.mark.parametrize("model", ["identity", NETWORK], ids=["identity", "network"])
-def test_the_least_budget_is_used_to_its_last_byte(model: Any, cost: Any, tmp_path: Path) -> None:
-    size, options = (900, 1100), {"tile": 128, "workers": 1, "scratch": tmp_path}
+def least(size: tuple[int, int], model: Any, **options: Any) -> int:
+    """The smallest budget that is enough."""
     too_small, enough = 1, 1 << 30
     while enough - too_small > 1:
         middle = (too_small + enough) // 2
@@ -59,6 +58,13 @@ def test_the_least_budget_is_used_to_its_last_byte(model: Any, cost: Any, tmp_pa
             too_small = middle
         else:
             enough = middle
+    return enough
+
+
+@pytest.mark.parametrize("model", ["identity", NETWORK], ids=["identity", "network"])
+def test_the_least_budget_is_used_to_its_last_byte(model: Any, cost: Any, tmp_path: Path) -> None:
+    size, options = (900, 1100), {"tile": 128, "workers": 1, "scratch": tmp_path}
+    enough = least(size, model, **options)
     assert needed(size, model, enough, **options) == enough
     assert needed(size, model, enough - 1, **options) is None
 
@@ -119,3 +125,59 @@ def test_tiles_without_a_place_are_encoded_twice(
     assert plan.staged.maps
     described = plan.staged.describe()
     assert described["tiles_encoded_twice"] == twice * len(plan.staged.maps)
+
+
+def test_a_block_that_is_decoded_as_one_is_paid_besides_and_named_where_only_it_is_too_much(
+    cost: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, options = (900, 1100), {"tile": 128, "workers": 1, "scratch": tmp_path}
+    tile, block = least(size, "identity", **options), 8 * MIB
+    kind = type(planned(size, "identity", **options).image)
+    monkeypatch.setattr(kind, "block_bytes", property(lambda _: block))
+    assert needed(size, "identity", tile + block, **options) == tile + block
+    for memory, why in (
+        (tile + block - 1, "in blocks"),
+        (tile, "in blocks"),
+        (tile - 1, "one tile"),
+    ):
+        with pytest.raises(BudgetTooSmall, match=why):
+            planned(size, "identity", memory=memory, **options)
+
+
+def test_gaps_of_a_heap_grow_with_the_tiles_up_to_what_was_measured() -> None:
+    few, most, many = _layout.GAPS_OF_NETWORKS
+    found = [_layout.gaps(n, convolves=True) for n in (1, 4, many, 10 * many)]
+    assert found == pytest.approx([few, few, most, most])
+    # By the logarithm: half way at the geometric mean.
+    assert _layout.gaps(10, convolves=True) == pytest.approx((few + most) / 2)
+    assert many == 25
+
+
+def swept(monkeypatch: pytest.MonkeyPatch, scratch: Path, **bytes_each: float) -> Any:
+    """A plan of six tiles on one thread, whose sweeps take a microsecond a pixel, and these bytes."""
+    names = [step.name for step in SWEPT.ordered_steps]
+    costs = [Cost(0.0, bytes_each.get(name, 1.0), 1e-6, 1e-6) for name in names]
+    known = SweepCosts(dict(enumerate(costs)), {})
+    monkeypatch.setattr(_sweeps, "calibrate_sweeps", lambda *_: known)
+    monkeypatch.setattr(_sweeps, "cores", lambda: 1)
+    options = {"tile": 128, "workers": 1, "tile_batch": 1, "residuals": "ram", "scratch": scratch}
+    return planned((205, 331), SWEPT, **options)
+
+
+@pytest.mark.parametrize("step", [step.name for step in SWEPT.ordered_steps])
+def test_memory_is_that_of_the_most_costly_sweep(
+    step: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    usual = swept(monkeypatch, tmp_path).prediction.added_ram_bytes
+    costly = swept(monkeypatch, tmp_path, **{step: 5000.0}).prediction.added_ram_bytes
+    assert costly - usual > 4000 * 128**2
+
+
+def test_maps_in_memory_cost_the_last_sweep_hardly_more_than_its_tiles(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seconds = swept(monkeypatch, tmp_path).staged.phase_seconds["restore"]
+    # Tiles with their halos of 4 on all sides; they are written, and read at 150 MB a second.
+    pixels = 6 * (128 + 2 * 4) ** 2
+    tiles = pixels * 1e-6 + 6 * _layout.SECONDS_PER_TILE + pixels * 3 / 150e6
+    assert tiles * 0.95 < seconds < tiles * 1.3

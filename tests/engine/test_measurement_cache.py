@@ -13,6 +13,7 @@ import pytest
 import napari_restore as nr
 from napari_restore.engine.machine import Device
 from napari_restore.engine.planning import MeasurementCache, _measurements
+from napari_restore.engine.planning._measurements import measuring, seconds_measuring
 
 pytestmark = pytest.mark.measured
 
@@ -124,3 +125,15 @@ def test_code_of_the_user_is_measured_in_every_process(alone, tmp_path):
         MeasurementCache(Seconds).of(model, DEVICE, ruler)
     assert ruler.used == 2
     assert not alone.exists()
+
+
+def test_seconds_of_measuring_add_up(monkeypatch):
+    clock = iter([100.0, 103.0, 200.0, 200.5])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    before = seconds_measuring()
+    with measuring():
+        pass
+    assert seconds_measuring() - before == pytest.approx(3.0)
+    with pytest.raises(KeyError), measuring():
+        raise KeyError
+    assert seconds_measuring() - before == pytest.approx(3.5)

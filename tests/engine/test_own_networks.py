@@ -306,6 +306,31 @@ def test_what_needs_too_much_memory_or_time_is_given_the_whole(monkeypatch):
 
 
 @pytest.mark.measured
+def test_a_network_is_measured_on_an_image_from_dark_to_bright():
+    seen = []
+
+    class Looking(nn.Module):
+        def forward(self, x):
+            seen.append(x.float())
+            return x
+
+    nr.load_model(Looking())
+    # Others have the ends of a bar replaced.
+    ends = pytest.approx((0.05, 0.95))
+    bars = [x for x in seen if (float(x.min()), float(x.max())) == ends]
+    assert bars and 0.4 < bars[0].mean() < 0.6
+    left, right = bars[0].tensor_split(2, dim=3)
+    assert left.mean() < right.mean()
+
+
+def test_a_card_with_more_halo_than_needed_is_believed():
+    wide = {"id": "wide", "bands": 3, "halo": 20}
+    model = nr.load_model(nn.Conv2d(3, 3, 3, padding=1), card=wide)
+    plan = nr.plan(np.zeros((300, 300, 3), np.float32), model, device="cpu")
+    assert plan.layout.halo == 20
+    assert not any("measured and used" in note for note in plan.to_dict()["notes"])
+
+
 @pytest.mark.slow
 def test_a_card_that_claims_too_small_steps_is_not_taken_for_rounding(restored):
     module, x = network(UNet), scene(*SIZE)

@@ -42,3 +42,19 @@ def test_what_is_no_rule() -> None:
         fixed("middle", 0)
     with pytest.raises(BadParameter, match="odd"):
         clenshaw_curtis(8)
+
+
+@pytest.mark.parametrize(
+    ("rule", "nodes"),
+    [
+        ("middle", [0.125, 0.375, 0.625, 0.875]),
+        ("left", [0, 0.25, 0.5, 0.75]),
+        ("right", [0.25, 0.5, 0.75, 1]),
+        ("trapezoid", [0, 0.25, 0.5, 0.75, 1]),
+    ],
+)
+def test_even_rules_have_their_nodes_where_they_say(rule: str, nodes: list[float]) -> None:
+    found = fixed(rule, 4)
+    assert found.nodes.tolist() == nodes
+    ends = rule == "trapezoid"
+    assert found.weights.tolist() == ([0.125, 0.25, 0.25, 0.25, 0.125] if ends else [0.25] * 4)

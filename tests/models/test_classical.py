@@ -13,6 +13,7 @@ from napari_restore.models.classical import (
     apply_coefficients,
     box_mean,
     guided_coefficients,
+    hot,
 )
 from napari_restore.models.classical.dcp import DarkChannelPrior
 
@@ -192,3 +193,17 @@ def test_gradients_reach_the_input() -> None:
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
     assert float(x.grad.abs().sum()) > 0
+
+
+def test_dark_objects_rise_by_what_the_middles_of_the_levels_do() -> None:
+    """With as few pixels of each level as count; the two levels at the ends are smoothed."""
+    middles = (np.arange(hot.LEVELS) + 0.5) / hot.LEVELS
+    haze = np.repeat([0.0, *middles], hot.FEWEST)
+    rise = np.array([3.0, 1.0, 0.5])
+    found = hot.dark_object_offsets(haze[:, None] * rise + 0.1, haze, 0.0, 1.0)
+    there = np.linspace(0, 1, hot.ENTRIES)
+    inner = (there > middles[1]) & (there < middles[-2])
+    np.testing.assert_allclose(found[:, inner], rise[:, None] * there[inner], atol=1e-6)
+    assert not found[:, 0].any()
+    # One pixel less below the clear level, and nothing is known.
+    assert not hot.dark_object_offsets(haze[1:, None] * rise, haze[1:], 0.0, 1.0).any()

@@ -171,3 +171,14 @@ def test_a_curve_for_the_screen_clips_nothing() -> None:
     deep = curve.shown(np.full((2, 2), 0.5, np.float32), np.uint16, alpha=[1])
     assert deep.dtype == np.uint16 and deep[0, 1] == 32768
     assert math.isclose(curve.shown(light, np.float32).max(), 1, rel_tol=1e-6)
+
+
+def test_noise_of_the_dark_is_that_of_reading_and_of_the_straight_start_of_the_curve() -> None:
+    """sRGB begins as a line of slope 12.92; a step of the file is rounded evenly: 1/12 of its square."""
+    step, electrons, read = 1 / 255, 1000.0, 5.0
+    model: Any = model_for(EVS, step, electrons=electrons, read=read)
+    dark, light = model._variance(torch.tensor([0.0, 0.25])).tolist()
+    assert dark == pytest.approx((read / electrons) ** 2 + (step / 12.92) ** 2 / 12, rel=1e-5)
+    # Of a curve with an exponent of 2 the slope is 1 at 0.25.
+    expected = 0.25 / electrons + (read / electrons) ** 2 + step**2 / 12
+    assert light == pytest.approx(expected, rel=1e-5)

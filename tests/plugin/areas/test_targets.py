@@ -372,6 +372,16 @@ def test_a_strength_that_lies_in_a_file_is_that_file(tmp_path: Path):
     assert not np.array_equal(weight_of(moved, source), weight_of(own, source))
 
 
+def test_what_is_painted_on_its_side_is_read_pixel_by_pixel():
+    """Rows and columns are exchanged, between the middles of the first pixels of both."""
+    viewer = ViewerModel()
+    layer = viewer.add_image(np.zeros(SIZE, np.uint8))
+    labels = np.random.default_rng(0).integers(0, 2, SIZE[::-1], np.uint8)
+    viewer.add_labels(labels, affine=[[0, 1, 0], [1, 0, 0], [0, 0, 1]])
+    area = found(TargetChoice.PAINTED, viewer, layer)
+    np.testing.assert_array_equal(weight_of(area, layer), labels.T)
+
+
 def test_a_strength_of_another_system_is_no_file_of_the_images(tmp_path: Path):
     """With the same numbers in both, it lies elsewhere, where only the window shows it here."""
     import rasterio
