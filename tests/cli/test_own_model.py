@@ -194,18 +194,14 @@ def test_foreign_code_runs_after_a_yes_only(cli, scene, mine, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["restoration", "attribution", "table"])
+@pytest.mark.parametrize("kind", ["restoration", "attribution"])
 def test_a_record_runs_foreign_code_after_a_yes_only(cli, scene, mine, tmp_path, kind):
     record, out = tmp_path / "r.json", tmp_path / "o.tif"
-    asks = ["attribute", scene, *mine, "--yes", "--method", "ig", "--steps", 2]
     if kind == "restoration":
         run = cli("restore", scene, "-o", out, *mine, "--yes", "--record", record)
-    elif kind == "attribution":
-        run = cli(*asks, "--box", 40, 40, 16, 16, "-o", out, "--record", record)
     else:
-        boxes, record = tmp_path / "boxes.csv", tmp_path / "table.json"
-        boxes.write_text("x,y,width,height\n40,40,16,16\n")
-        run = cli(*asks, "--boxes", boxes, "-o", record)
+        asks = ["attribute", scene, *mine, "--yes", "--method", "ig", "--steps", 2]
+        run = cli(*asks, "--box", 40, 40, 16, 16, "-o", out, "--record", record)
     assert run.code == 0, run.err
     # A record may come from anybody, and say that its code is trusted.
     text = record.read_text("utf-8")
@@ -215,7 +211,7 @@ def test_a_record_runs_foreign_code_after_a_yes_only(cli, scene, mine, tmp_path,
     script.write_text(
         f"import pathlib\npathlib.Path({str(ran)!r}).touch()\n" + script.read_text("utf-8"), "utf-8"
     )
-    again = tmp_path / ("again.json" if kind == "table" else "again.tif")
+    again = tmp_path / "again.tif"
     run = cli("rerun", record, "-o", again)
     assert run.code == 2 and "--yes" in run.err
     assert not ran.exists() and not again.exists()

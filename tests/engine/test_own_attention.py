@@ -104,6 +104,7 @@ def test_what_is_not_shown_is_a_note(image: Any, tmp_path: Path) -> None:
     assert any(isinstance(e, Note) and "attention.1 is not shown" in e.text for e in events)
 
 
+@pytest.mark.measured
 @pytest.mark.slow
 def test_tiles_begin_with_windows_whatever_the_card_says(tmp_path: Path) -> None:
     class Padding(networks.Windows):

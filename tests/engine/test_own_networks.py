@@ -331,6 +331,7 @@ def test_a_card_with_more_halo_than_needed_is_believed():
     assert not any("measured and used" in note for note in plan.to_dict()["notes"])
 
 
+@pytest.mark.measured
 @pytest.mark.slow
 def test_a_card_that_claims_too_small_steps_is_not_taken_for_rounding(restored):
     module, x = network(UNet), scene(*SIZE)

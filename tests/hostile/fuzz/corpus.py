@@ -168,14 +168,6 @@ def _others(root: Path) -> Iterator[Seed]:
         ("rerun",),
     )
     table = work / "boxes.csv"
-    table.write_text("name,x,y,width,height\na,8,8,4,4\nb,20,20,4,4\n")
-    command(*asked, "--boxes", str(table), "-o", str(work / "table.json"))
-    yield Seed(
-        "record of a table",
-        {**picture, **_files(root, work / "table.json")},
-        ("input/table.json",),
-        ("rerun",),
-    )
     table.write_text("name;x;y;width;height;image\na;8;8;4;4;plain.tif\n")
     yield Seed("boxes", {**picture, **_files(root, table)}, ("input/boxes.csv",), ("boxes",))
 

@@ -97,8 +97,7 @@ def _context(case: Path, paths: list[Path]) -> None:
 
 def _rerun(case: Path, paths: list[Path]) -> None:
     # Without --yes: what it names as code is not run.
-    kind = "csv" if paths[0].name == "table.json" else "tif"
-    _command("rerun", paths[0], "-o", case / "output" / f"again.{kind}", "--progress", "off")
+    _command("rerun", paths[0], "-o", case / "output" / "again.tif", "--progress", "off")
 
 
 def _boxes(case: Path, paths: list[Path]) -> None:
