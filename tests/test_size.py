@@ -25,7 +25,7 @@ CODE = {
     "commands": 3166,
     "engine": 13402,
     "explain": 6102,
-    "images": 15094,
+    "images": 15100,
     "metrics": 550,
     "models": 15371,
     "plugin": 15084,
@@ -36,7 +36,7 @@ CODE = {
     "": 486,
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports."""
-LINES, FILES, IMPORTS = 123227, 677, 9948
+LINES, FILES, IMPORTS = 123233, 677, 9948
 OPTIONS = {
     "view": 2,
     "models": 5,
