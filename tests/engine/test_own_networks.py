@@ -442,6 +442,16 @@ def test_the_whole_can_be_asked_for(restored):
     assert_same(found, one_pass(module, x)[..., 11:90, 13:200])
 
 
+def test_whether_tiles_would_do_is_not_asked_where_the_whole_was_asked_for(monkeypatch):
+    monkeypatch.setattr(_planning, "tile_invariance", lambda *_: TileInvariance.NONE)
+    card = {"id": "one", "bands": 3, "halo": 1}
+    model = nr.load_model(nn.Conv2d(3, 3, 3, padding=1), card=card)
+    image = np.zeros((150, 300, 3), np.float32)
+    for asked, tile, said in ((model, "whole", False), ("identity", 128, True)):
+        notes = nr.plan(image, asked, tile=tile, device="cpu").to_dict()["notes"]
+        assert any("differ from the whole image" in note for note in notes) is said
+
+
 @pytest.mark.slow
 def test_an_image_that_does_not_fit_in_one_pass_names_one_that_does():
     image = np.zeros((6000, 9000, 3), np.float32)

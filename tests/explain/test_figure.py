@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from tests.explain._models import Small, scene, wrapped
 
 import napari_restore as nr
+from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain import Attribution, draw, summary_of
 from napari_restore.explain.attribution import caption
@@ -216,3 +218,13 @@ def test_a_map_is_html_in_a_notebook_and_names_are_escaped(found: Attribution) -
     assert "data:image/png" in html and "gap" in html
     assert "<script>" not in html and "&lt;script&gt;" in html
     assert len(html) < 200_000
+
+
+@pytest.mark.parametrize("side", [1, 255, 256, 257, 512, 513])
+def test_a_thumbnail_has_at_most_256_pixels_on_a_side(side: int) -> None:
+    window = Region(0, 0, side, 3)
+    shares = np.ones((side, 3, 2), np.float32)
+    read: Any = SimpleNamespace(window=window, read=lambda _: shares)
+    drawn = Attribution._thumbnail(read)
+    assert len(drawn) == -(-side // -(-side // 256)) <= 256
+    assert drawn[0, 0].tolist() == [45, 0, 75]

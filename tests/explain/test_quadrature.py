@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
 from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution import NESTED, RULES, clenshaw_curtis, fixed
+from napari_restore.explain.attribution._integral import Integral
+from napari_restore.explain.attribution._sums import Node
 
 
 @pytest.mark.parametrize("count", NESTED)
@@ -58,3 +61,25 @@ def test_even_rules_have_their_nodes_where_they_say(rule: str, nodes: list[float
     assert found.nodes.tolist() == nodes
     ends = rule == "trapezoid"
     assert found.weights.tolist() == ([0.125, 0.25, 0.25, 0.25, 0.125] if ends else [0.25] * 4)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "gap"),
+    [
+        (1.0, 3.0, 0.25),
+        (3.0, 1.0, 1.75),
+        (1.0, 1.0, None),
+        # Rounding of values of the size of 1000.
+        (1000.0, 1000.0009, None),
+        (1000.0, 1000.5, 2.0),
+        (float("nan"), 1.0, None),
+    ],
+)
+def test_a_gap_is_a_share_of_the_difference_where_that_is_no_rounding(
+    low: float, high: float, gap: float | None
+) -> None:
+    nodes = (Node(0.0, low, 1.0), Node(1.0, high, 1.0))
+    summed: Any = None
+    found = Integral(summed, None, "trapezoid", nodes, 1.5, (low, high), 0.25)
+    assert found.gap == (None if gap is None else pytest.approx(gap))
+    assert found.is_complete is (None if gap is None else gap <= 0.25)

@@ -14,6 +14,7 @@ from torch import Tensor
 import napari_restore as nr
 from napari_restore.errors import BadParameter
 from napari_restore.models import RestorationModel, for_frames, load
+from napari_restore.models.classical import mertens
 
 Array = npt.NDArray[np.float64]
 SIZES = ((101, 141), (64, 64), (33, 200), (20, 25), (1, 9), (97, 31))
@@ -181,3 +182,14 @@ def test_what_is_not_valid_weighs_nothing() -> None:
 def test_another_number_of_frames_is_refused(name: str, count: int, said: str) -> None:
     with pytest.raises(BadParameter, match=said):
         for_frames(load(name), count)
+
+
+@pytest.mark.parametrize("width", [1, 3, 500, mertens.STRIP // 4, mertens.STRIP])
+def test_strips_begin_at_even_rows_and_are_as_high_as_their_size_allows(width: int) -> None:
+    height = min(11, 4 * mertens.STRIP // width)
+    found = mertens.strips(torch.empty(1, height, 1).expand(1, height, width))
+    assert [start for start, _ in found] == [0, *(end for _, end in found[:-1])]
+    assert found[-1][1] == height and all(start % 2 == 0 for start, _ in found)
+    rows = found[0][1]
+    assert rows == 2 or rows * width <= mertens.STRIP
+    assert rows == height or (rows + 2) * width > mertens.STRIP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,13 @@ def test_noise_of_the_dark_is_that_of_reading_and_of_the_straight_start_of_the_c
     # Of a curve with an exponent of 2 the slope is 1 at 0.25.
     expected = 0.25 / electrons + (read / electrons) ** 2 + step**2 / 12
     assert light == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 7])
+def test_without_exposures_the_middle_frame_has_none_and_the_others_are_two_ev_apart(
+    count: int,
+) -> None:
+    model: Any = load("radiance")
+    gains = model._gains(torch.zeros(1, count, 3, 1, 1)).flatten().tolist()
+    assert gains[(count - 1) // 2] == 1
+    assert [after / before for before, after in itertools.pairwise(gains)] == [4.0] * (count - 1)

@@ -9,7 +9,7 @@ import torch
 from napari_restore.errors import BadModel
 from napari_restore.models import context_of, load, one_shot_statistics, randomise
 from napari_restore.models.atmosphere import _model, _restraint, restrained, sizes_of, small
-from napari_restore.models.atmosphere._network import ensembled
+from napari_restore.models.atmosphere._network import SECOND_PASS_FEATURES, ensembled
 from napari_restore.training.haze import Haze, add_haze
 
 
@@ -284,3 +284,17 @@ def test_no_more_than_a_hundredth_becomes_black(model):
     }
     assert restrained(dark, shut, statistics, model.deadband) == 1
     assert restrained(x, valid, thin, model.deadband) == 1
+
+
+def test_the_second_pass_sees_nothing_where_nothing_is_valid():
+    model, seen = drawn(ensemble=1), []
+    hook = model.network.second.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    valid = torch.ones(1, 1, 128, 256, dtype=torch.bool)
+    valid[..., :128] = False
+    one_shot_statistics(model, scene(128, 256), valid)
+    hook.remove()
+    (inputs,) = seen
+    features = inputs[0, -SECOND_PASS_FEATURES:]
+    hidden, shown = features.tensor_split(2, dim=2)
+    assert not hidden.any()
+    assert shown.any(0).all()
