@@ -228,11 +228,11 @@ def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
             package.__getattr__ = load  # type: ignore[method-assign]
             patch.setitem(sys.modules, package.__name__, package)
             folder = tmp_path_factory.mktemp("packages")
-            facts = folder / "other_package-1.0.dist-info"
-            facts.mkdir()
-            (facts / "METADATA").write_text("Name: other-package\nVersion: 1.0\n")
+            described = folder / "other_package-1.0.dist-info"
+            described.mkdir()
+            (described / "METADATA").write_text("Name: other-package\nVersion: 1.0\n")
             lines = [f"{name} = other_package:object_{n}" for n, name in enumerate(objects)]
-            (facts / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]))
+            (described / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]))
             patch.syspath_prepend(folder)
             forget()
 

@@ -164,7 +164,7 @@ def test_workers_that_are_killed_cost_their_tile_only(tmp_path, points):
         other = points.wait("tile stored", 1)
         victim = points.wait("tile stored", 2)
         assert victim != other
-        # What they told of these tiles is on its way.
+        # Their reports of these tiles are on their way.
         for event in job:
             if isinstance(event, Progress) and event.done == 2:
                 break

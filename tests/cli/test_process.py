@@ -48,14 +48,14 @@ def command_of(*words: object) -> list[str]:
 
 def stopped_after_a_tile(command: list[str], points: Any, number: int) -> tuple[int, str, str]:
     """Run, and send the signal when one tile is stored; the exit code, what was printed and said."""
-    points.hold("tile stored", "cancel heard")
+    points.hold("tile stored", "cancel requested")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True, encoding="utf-8") as child:
         assert points.wait("tile stored") == child.pid
         child.send_signal(number)
         if number == signal.SIGINT:
-            points.wait("cancel heard")
-        points.go("tile stored", "cancel heard")
+            points.wait("cancel requested")
+        points.go("tile stored", "cancel requested")
         printed, said = child.communicate(timeout=patience())
     return child.returncode, printed, said
 

@@ -77,8 +77,8 @@ def program(*words: object) -> Run:
 def stopped_in(phase: str, words: list[object], number: int, points: Any) -> Run:
     """The command, sent a signal when something of `phase` was done."""
     point = PHASES[phase]
-    points.hold("cancel heard")
-    # The first step of the bottleneck tells that nothing of it is done.
+    points.hold("cancel requested")
+    # The first step of the bottleneck reports that nothing of it is done.
     points.hold(point, after=int(phase == "Global bottleneck"))
     with subprocess.Popen(
         line(*words, "--fresh", "--json"),
@@ -90,8 +90,8 @@ def stopped_in(phase: str, words: list[object], number: int, points: Any) -> Run
         assert points.wait(point) == child.pid
         child.send_signal(number)
         if number == signal.SIGINT:
-            points.wait("cancel heard")
-        points.go(point, "cancel heard")
+            points.wait("cancel requested")
+        points.go(point, "cancel requested")
         printed, said = child.communicate(timeout=patience())
     return Run(child.returncode, printed, said)
 

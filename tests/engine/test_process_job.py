@@ -114,12 +114,12 @@ def test_a_zarr_grows_beside_its_output(tmp_path):
 
 
 def test_cancel_is_heard_before_the_first_tile(points):
-    points.hold("run begins", "cancel heard")
+    points.hold("run begins", "cancel requested")
     job = nr.start(plan(), process=True)
     points.wait("run begins")
     job.cancel()
-    points.wait("cancel heard")
-    points.go("run begins", "cancel heard")
+    points.wait("cancel requested")
+    points.go("run begins", "cancel requested")
     assert isinstance(list(job)[-1], Stopped)
     with pytest.raises(errors.Cancelled):
         job.result()
@@ -224,14 +224,14 @@ def test_a_task_cancelled_in_the_queue_never_begins(worker, points):
     from napari_restore.sample import SAMPLE
 
     points.hold("tile stored")
-    points.hold("cancel heard", after=1)
+    points.hold("cancel requested", after=1)
     long = nr.start(nr.plan(SAMPLE, "dcp", tile=128, memory="2GiB"), process=worker)
     points.wait("tile stored")
     waiting = nr.start(plan("identity"), process=worker)
     waiting.cancel()
     long.cancel()
-    points.wait("cancel heard")
-    points.go("tile stored", "cancel heard")
+    points.wait("cancel requested")
+    points.go("tile stored", "cancel requested")
     assert isinstance(list(long)[-1], Stopped)
     assert [type(event) for event in waiting] == [Stopped]
     after = nr.start(plan("identity"), process=worker).result()

@@ -173,12 +173,12 @@ def test_cancelling_and_killing_end_one_question(
     worker: Any, subject: Any, points: Any, pool: ThreadPoolExecutor
 ) -> None:
     stop, about = threading.Event(), subject()
-    points.hold("Partial sent", "cancel heard")
+    points.hold("Partial sent", "cancel requested")
     asked = pool.submit(attribute, worker, about, stop=stop, **PATH)
     points.wait("Partial sent")
     stop.set()
-    points.wait("cancel heard")
-    points.go("Partial sent", "cancel heard")
+    points.wait("cancel requested")
+    points.go("Partial sent", "cancel requested")
     with pytest.raises(Cancelled):
         asked.result()
     child = worker.process

@@ -1,4 +1,4 @@
-"""The mouse over napari's canvas: as its callbacks are told of it, and as Qt tells the canvas."""
+"""The mouse over napari's canvas: events for its callbacks, and events of Qt."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class _CommandReader:
                 self._cancelled.add(task)
                 if task in self._jobs:
                     self._jobs[task].cancel()
-            reached("cancel heard")
+            reached("cancel requested")
         elif command == "prioritise":
             from napari_restore.engine import Region
 

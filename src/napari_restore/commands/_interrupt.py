@@ -97,7 +97,7 @@ class Interrupt:
 
     def _cancel(self, job: Any) -> None:
         job.cancel()
-        reached("cancel heard")
+        reached("cancel requested")
         if self._ended.wait(self._patience):
             return
         main = threading.main_thread().ident
