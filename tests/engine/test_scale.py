@@ -15,6 +15,7 @@ from rasterio.transform import Affine
 from tests.support import scaling_networks
 from tests.support.scaling_networks import enlarging, shrinking
 from torch import nn
+from torch.nn.functional import interpolate
 
 import napari_restore as nr
 from napari_restore import Region, api
@@ -48,6 +49,37 @@ def test_tiles_of_enlarged_images_equal_the_module(times: int, tile: int, tmp_pa
     assert result.record["plan"]["tiles"] > 1
     assert result.record["plan"]["scale"] == times
     np.testing.assert_allclose(result, whole_of(module, SCENE), rtol=0, atol=1e-5)
+
+
+class InCells(nn.Module):
+    """Takes images of whole cells of 8 × 8 pixels only."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.cells = network, nn.Conv2d(3, 3, 8, stride=8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.network(x)
+        return y + interpolate(self.cells(x), size=y.shape[2:], mode="nearest")
+
+
+@pytest.mark.parametrize(
+    ("module", "scale"), [(enlarging(2), 2), (enlarging(4), 4), (shrinking(2), "1/2")]
+)
+@pytest.mark.parametrize("tile", [256, "whole"])
+def test_edges_are_reflected_on_the_grid_of_the_input(
+    module: nn.Module, scale: int | str, tile: int | str, tmp_path: Path
+) -> None:
+    torch.manual_seed(5)
+    module = InCells(module).eval()
+    card = {"bands": 3, "halo": 16, "scale": scale, "multiple_of": 8}
+    scene = SCENE[:250, :316]
+    model = nr.load_model(module, card=card)
+    result = nr.restore(scene, model, tile=tile, scratch=tmp_path, progress=False)
+    ratio = model.card.ratio
+    grown = np.pad(scene, ((0, 6), (0, 4), (0, 0)), mode="reflect")
+    expected = whole_of(module, grown)[: int(250 * ratio), : int(316 * ratio)]
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

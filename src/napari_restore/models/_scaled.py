@@ -62,6 +62,10 @@ class OnOutputGrid(_OfSource):
         if source.claimed_step is not None:
             self.claimed_step = self.card.multiple_of
 
+    def grown(self, x: Tensor) -> Tensor:
+        # `source` grows what it sees: reflected here, the edge would be repeated first.
+        return x
+
     @property
     def least_box(self) -> int:
         return math.ceil(self.source.least_box * self.card.ratio)

@@ -90,39 +90,35 @@ class WrappedModel(RestorationModel):
         names: frozenset[str],
     ) -> list[dict[str, AttentionRow]]:
         """Return the rows of pixels of a tile; see `RestorationModel`. Raises `BadModel`."""
-        x = pad_to_multiple(x, self.card.size_step, self.card.min_size)
-        return self.own_attention.rows(self.card.id, self, x, pixels, names)
+        return self.own_attention.rows(self.card.id, self, self.grown(x), pixels, names)
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        padded = pad_to_multiple(x, self.card.size_step, self.card.min_size)
         try:
             with self._attributes_stay():
-                # A copy: many modules write to their input.
-                returned = self.module(padded.clone() if padded is x else padded)
+                return self.image_of(x), {}
         except (RuntimeError, MemoryError, RestoreError):
             raise
         except Exception as error:
             # Callers know the exceptions of torch and of this package only.
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
-        return self._image_in(returned, padded.shape, x), {}
+
+    def grown(self, x: Tensor) -> Tensor:
+        """Return what the module is called with for `x`."""
+        return pad_to_multiple(x, self.card.size_step, self.card.min_size)
 
     def image_of(self, x: Tensor) -> Tensor:
         """Return what `forward` does, within the call of a module that this one is a part of.
 
         Attributes are not guarded again. Raises what the code raises, and `BadModel`.
         """
-        padded = pad_to_multiple(x, self.card.size_step, self.card.min_size)
-        return self._image_in(
-            self.module(padded.clone() if padded is x else padded), padded.shape, x
-        )
-
-    def _image_in(self, returned: Any, shape: Sequence[int], x: Tensor) -> Tensor:
-        """Return the image that was returned for `x`, grown to `shape`, without what was grown."""
-        y = image_in(returned, self.shape_for(shape))
+        grown = self.grown(x)
+        # A copy: many modules write to their input.
+        returned = self.module(grown.clone() if grown is x else grown)
+        y = image_in(returned, self.shape_for(grown.shape))
         if y is None:
-            raise misfit(f"Model {self.card.id}", returned, shape, self.card.ratio)
+            raise misfit(f"Model {self.card.id}", returned, grown.shape, self.card.ratio)
         height, width = self.shape_for(x.shape)[2:]
         return y[..., :height, :width].to(x.dtype)
 

@@ -107,6 +107,23 @@ class Context(nn.Module):
         return x + self.change(context[..., None])
 
 
+class Celled(nn.Module):
+    """Its fine map is divided by the number of cells of the coarse one, as in HINT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 1)
+        self.down = nn.Conv2d(4, 4, 4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        x = F.pad(x, (0, -width % 4, 0, -height % 4))
+        cells = x.shape[2] // 4 * (x.shape[3] // 4)
+        y = torch.tanh(self.enter(x))
+        y = y / cells - self.down(y).mean((2, 3), keepdim=True)
+        return (x + self.leave(y))[:, :, :height, :width]
+
+
 def loaded(module: nn.Module) -> WrappedModel:
     """Return a module with random weights as it is loaded."""
     torch.manual_seed(0)
@@ -124,6 +141,7 @@ CUT = {
     "fused": (lambda: Transposed(fused=True), 2, {"norm": 2, "gram": 1}, 1, "reflect"),
     "normed": (Normed, 4, {"mean": 3, "variance": 3}, 1, "reflect"),
     "stretched": (Stretched, 3, {"extreme": 2, "mean": 1}, 1, "reflect"),
+    "celled": (Celled, 2, {"mean": 1}, 4, "zeros"),
     "context": (Context, 3, {"extreme": 1, "mean": 1, "gram": 1}, 1, "reflect"),
 }
 

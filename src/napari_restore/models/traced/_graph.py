@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models.traced._reductions import Reduction, reduction_of
-from napari_restore.models.traced._trace import Nodes, Shape, Uncut, getitem
+from napari_restore.models.traced._trace import Nodes, Shape, Size, Uncut, getitem, leaves
 
 _aten = torch.ops.aten
 VIEWS = {
@@ -180,10 +180,12 @@ class Graph:
         """Return the pixels at whose multiples these operations begin a cell or a window."""
         found = 1
         for number in numbers:
-            for size in self.nodes[number].shape or ():
-                if self.spatial[number] or not self.depends[number]:
-                    found = lcm(found, size.b.denominator, size.c.denominator)
-                    found = lcm(found, _root(size.d.denominator))
+            node = self.nodes[number]
+            asked = [each for each in leaves((node.args, node.kwargs)) if isinstance(each, Size)]
+            is_map = self.spatial[number] or not self.depends[number]
+            for size in (*asked, *(node.shape or ())) if is_map else asked:
+                found = lcm(found, size.b.denominator, size.c.denominator)
+                found = lcm(found, _root(size.d.denominator))
         return found
 
 

@@ -75,7 +75,7 @@ class Operation:
     @property
     def inputs(self) -> list[int]:
         """Numbers of the operations whose results it takes."""
-        return [each.number for each in _leaves((self.args, self.kwargs)) if isinstance(each, Ref)]
+        return [each.number for each in leaves((self.args, self.kwargs)) if isinstance(each, Ref)]
 
     @property
     def name(self) -> str:
@@ -99,13 +99,14 @@ class Traced:
     constants: dict[str, Tensor]
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield what lies in nested lists and mappings."""
     if isinstance(value, (list, tuple)):
         for each in value:
-            yield from _leaves(each)
+            yield from leaves(each)
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from _leaves(each)
+            yield from leaves(each)
     else:
         yield value
 
