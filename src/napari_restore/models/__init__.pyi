@@ -70,6 +70,7 @@ from ._steps import (
     cell_weights,
 )
 from ._sweeps import SweptModel, run_steps
+from ._undisturbed import undisturbed
 from ._weights import fill, randomise, read_state, sha256_of_file, sha256_of_state
 from ._wrap import WrappedModel
 from .traced import CutModel, Uncut, cut_into_sweeps
@@ -186,6 +187,7 @@ __all__ = [
     "structures",
     "to_windows",
     "transmission_at",
+    "undisturbed",
     "unpacked",
     "windows_along",
     "write_card",

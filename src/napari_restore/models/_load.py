@@ -32,6 +32,7 @@ from napari_restore.models._script import (
     run_script,
     without_factory,
 )
+from napari_restore.models._undisturbed import undisturbed
 from napari_restore.models._unfit import BAND_COUNTS, possible_sizes, unfit
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside, with_level
 
@@ -404,7 +405,7 @@ def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, 
     if isinstance(module, TorchProgram) and module.fixed is not None:
         # It takes any size, in windows of its own; it has measured which step they need.
         return {"bands": module.fixed[1], "multiple_of": module.step}
-    with torch.random.fork_rng(devices=[]):
+    with undisturbed(module):
         sizes = next(possible_sizes(module, counts), None)
         if sizes is None:
             raise unfit(module, name, counts)

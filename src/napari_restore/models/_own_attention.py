@@ -15,6 +15,7 @@ from napari_restore.models._attention import AttentionKind, AttentionRow, Attent
 from napari_restore.models._attention_calls import AttentionCall, AttentionCalls
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._places import row_and_column, stride_of
+from napari_restore.models._undisturbed import undisturbed
 
 STEP = "tile"
 """Name of the one step of a model that takes a tile at once."""
@@ -108,7 +109,7 @@ def find_attention(model: RestorationModel) -> OwnAttention:
     Where it is too small for windows to differ from the whole, a larger one does. Raises `BadModel`
     where there are calls of which none has tokens in the image.
     """
-    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+    with torch.inference_mode(), undisturbed(model.weighted):
         for doublings in range(1 + MOST_DOUBLINGS):
             x = _example(model, UNIT << doublings)
             try:

@@ -183,7 +183,6 @@ def _measured(
     usual: tuple[int, int],
 ) -> Cost:
     torch.set_num_threads(threads)
-    model.to(device.torch)
     step = model.card.multiple_of
     smaller, larger = usual
     least = max(smaller, model.card.min_size)
@@ -278,7 +277,6 @@ class _Size:
 
 def _measured_sweeps(model: SweptModel, device: Device, threads: int, precision: str) -> SweepCosts:
     torch.set_num_threads(threads)
-    model.to(device.torch)
     batches = BATCHES_CUDA if device.is_cuda else BATCHES
     if model.tile is not None:
         sizes = [_Size(model.tile, batch) for batch in batches]
@@ -460,7 +458,6 @@ def _overview_shape(image: Image, extent: str, region: Region | None) -> _Shape:
 
 def _measured_preparing(model: RestorationModel, device: Device, shape: _Shape) -> PrepareCost:
     torch.set_num_threads(cores())
-    model.to(device.torch)
     small = example_context(example_input(model, STEP, STEP))
     cost = PrepareCost()
     with torch.no_grad():

@@ -111,11 +111,15 @@ _spent = [0.0]
 
 
 @contextlib.contextmanager
-def measuring() -> Iterator[None]:
-    """Count the time inside the block as measuring, see `seconds_measuring`."""
+def measuring(model: RestorationModel, device: Device) -> Iterator[None]:
+    """Call `model` on `device` in the block, and leave it as it was; see `seconds_measuring`."""
+    from napari_restore.models import undisturbed
+
     began = time.perf_counter()
     try:
-        yield
+        model.to(device.torch)
+        with undisturbed(model.weighted):
+            yield
     finally:
         _spent[0] += time.perf_counter() - began
 
@@ -167,7 +171,7 @@ class MeasurementCache(Generic[T]):
                 measured[key] = self._by_kind[name, *key]
         if key not in measured:
             if kind is None:
-                measured[key] = self._measured(measure, device)[0]
+                measured[key] = self._measured(model, device, measure)[0]
             else:
                 measured[key] = self._read_or_measured(model, device, measure, circumstances)
             for name in names:
@@ -184,16 +188,17 @@ class MeasurementCache(Generic[T]):
         file = measurement_file(self._kind.__name__, model, device, circumstances)
         value: T | None = read_measurement(file, self._kind)
         if value is None:
-            value, alone = self._measured(measure, device)
+            value, alone = self._measured(model, device, measure)
             if alone or not self._timed:
                 write_measurement(file, model, value)
         return value
 
-    def _measured(self, measure: Callable[[], T], device: Device) -> tuple[T, bool]:
+    def _measured(
+        self, model: RestorationModel, device: Device, measure: Callable[[], T]
+    ) -> tuple[T, bool]:
         """Return the value, and whether the process had its processor for itself."""
         began, used = time.perf_counter(), time.process_time()
-        with measuring():
-            value = _measured_in_memory(measure, device)
+        value = _measured_in_memory(model, device, measure)
         seconds, used = time.perf_counter() - began, time.process_time() - used
         if self._releases:
             release_freed_memory()
@@ -204,9 +209,10 @@ ALONE = 0.8
 """Seconds of processor time per second from which on no other program took part of a processor."""
 
 
-def _measured_in_memory(measure: Callable[[], T], device: Device) -> T:
+def _measured_in_memory(model: RestorationModel, device: Device, measure: Callable[[], T]) -> T:
     try:
-        return measure()
+        with measuring(model, device):
+            return measure()
     except (MemoryError, RuntimeError) as error:
         from napari_restore.engine.machine import is_out_of_memory
 

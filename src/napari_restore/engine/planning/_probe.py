@@ -24,6 +24,7 @@ from napari_restore.models import (
     network_in,
     on_output_grid,
     placed_at,
+    undisturbed,
 )
 from napari_restore.questions import Size
 
@@ -93,7 +94,7 @@ def probe(
         if kind in _KINDS:
             known[key] = _KINDS[kind]
         else:
-            with torch.random.fork_rng(devices=[]):
+            with undisturbed(model.weighted):
                 known[key] = _probe_in_room(model, _room(memory), progress)
             if kind is not None:
                 _KINDS[kind] = known[key]
@@ -125,7 +126,7 @@ def _room(memory: Size | None) -> int:
 def corrected(model: RestorationModel, memory: int, content: str) -> Probe:
     """Measure `model`, whose tiles differ from the whole with the halo and steps of its card."""
     claimed = model.card
-    with torch.random.fork_rng(devices=[]):
+    with undisturbed(model.weighted):
         result = _measured(model, memory)
     result = replace(result, note="" if result.whole else _corrected_note(claimed, result))
     state_sizes(model, result.halo, result.step, claimed.size_step)

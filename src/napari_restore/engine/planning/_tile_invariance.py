@@ -80,8 +80,7 @@ def _found(
     if known is not None:
         return known
     measure = partial(_measure_in_room, model, device, halo, precision)
-    with measuring():
-        measured_here = on_new_thread(measure, "tile-invariance")
+    measured_here = on_new_thread(measure, "tile-invariance")
     if measured_here is None:
         # At another time there may be less of it.
         return TileInvariance.FIXED_TILES
@@ -98,7 +97,7 @@ def _measure_in_room(
     """Return `_measure`, on smaller images where there is no memory for the usual one."""
     for smaller in _SMALLER:
         # A small device reports it; other errors appear in the run itself.
-        with contextlib.suppress(MemoryError, torch.OutOfMemoryError):
+        with contextlib.suppress(MemoryError, torch.OutOfMemoryError), measuring(model, device):
             return _measure(model, device, halo, precision, smaller)
     return None
 
@@ -109,7 +108,6 @@ def _measure(
     """Return None where the model is too slow to measure; sides are divided by `smaller`."""
     began = time.thread_time()
     step = math.lcm(CELL, model.card.multiple_of)
-    model.to(device.torch)
     height, width = (max(side // smaller, model.card.min_size) for side in _SIZE)
     whole = Region(0, 0, height, width)
     x = example_input(model, height, width)

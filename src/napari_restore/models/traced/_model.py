@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from math import lcm
 
@@ -21,6 +20,7 @@ from napari_restore.models._model import Statistics, placed_at
 from napari_restore.models._onnx import network_in
 from napari_restore.models._steps import Step, SweepInput
 from napari_restore.models._sweeps import SweptModel, run_steps
+from napari_restore.models._undisturbed import undisturbed
 from napari_restore.models._unfit import image_in
 from napari_restore.models._wrap import WrappedModel
 from napari_restore.models.traced._check import difference
@@ -354,7 +354,7 @@ def cut_into_sweeps(wrapped: WrappedModel, content: str = "") -> CutModel:
     known: dict[str, CutModel | Uncut] = vars(wrapped).setdefault(_FOUND, {})
     if content not in known:
         known.clear()
-        with torch.random.fork_rng(devices=[]), _one_thread():
+        with undisturbed(wrapped.weighted, threads=1):
             try:
                 known[content] = CutModel(wrapped)
             except Uncut as error:
@@ -372,16 +372,6 @@ def cut_into_sweeps(wrapped: WrappedModel, content: str = "") -> CutModel:
 
 _FOUND = "_sweeps_found"
 """Attribute of a wrapped module: its sweeps, or why there are none, by content."""
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _noise(bands: int, height: int, width: int) -> Tensor:
