@@ -12,6 +12,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_restore._plain_files import read_file
+
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from pydantic_core import ErrorDetails
@@ -30,14 +32,10 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file.
 
-    Raises `OSError`, and `ValueError` with the cause: no UTF-8, no JSON, a duplicate key, NaN or
-    infinity, nesting too deep, more than `LARGEST_FILE` bytes, no plain file.
+    Raises `OSError` as `read_file`, also for more than `LARGEST_FILE` bytes, and `ValueError` with the
+    cause: no UTF-8, no JSON, a duplicate key, NaN or infinity, nesting too deep.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError("it is no plain file")
-    if path.stat().st_size > LARGEST_FILE:
-        raise ValueError(f"it is larger than {LARGEST_FILE >> 20} MiB")
-    return parse_json(path.read_bytes())
+    return parse_json(read_file(path, LARGEST_FILE))
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -99,11 +99,7 @@ def test_every_keyword_is_one_of_the_planner():
 
 
 def test_a_run_resumes_unless_told():
-    assert [parse(*words).fresh for words in ([], ["--resume"], ["--fresh"])] == [
-        False,
-        False,
-        True,
-    ]
+    assert [parse(*words).fresh for words in ([], ["--fresh"])] == [False, True]
 
 
 def test_a_context_file_must_exist():
@@ -124,7 +120,6 @@ def test_a_context_file_must_exist():
         ["--set", "omega"],
         ["--set", "=1"],
         ["--other-bands", "ignore"],
-        ["--resume", "--fresh"],
         ["--mem", "1GiB"],
     ],
 )

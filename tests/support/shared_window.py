@@ -62,6 +62,8 @@ class SharedWindow:
             self._made.callback(cached.cache_clear)
         application = NapariApplication("shared_window")
         self._made.callback(Application.destroy, "shared_window")
+        # Menus that went with their window fail, and every failure is looked up in all modules.
+        self._made.callback(application.menus.menus_changed.disconnect)
         application.injection_store.namespace = _napari_names
         enter = self._made.enter_context
         enter(patch.object(NapariApplication, "get_app_model", return_value=application))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecordFile:
-    """The record of a finished run in a file, for `repeat_of`, `repeat_attribution`, `repeat_table`."""
+    """The record of a finished run in a file, for `repeat_of`, `repeat_attribution`."""
 
     path: Path
     record: Mapping[str, Any]
@@ -120,19 +120,10 @@ def with_consent(task: Mapping[str, Any], *, allow_outside: bool) -> dict[str, A
 
     The consent in the file itself is ignored: it may come from anybody.
     """
-    checked = dict(task)
-    if checked.get("image") is not None:
-        checked["image"] = _spec(checked["image"], allow_outside)
-    if "images" in checked:
-        checked["images"] = [
-            {**each, "spec": _spec(each["spec"], allow_outside)} for each in checked["images"]
-        ]
-    return checked
-
-
-def _spec(spec: Mapping[str, Any], allow_outside: bool) -> dict[str, Any]:
-    rest = {name: value for name, value in spec.items() if name != "allow_outside"}
-    return {**rest, "allow_outside": True} if allow_outside else rest
+    if task.get("image") is None:
+        return dict(task)
+    spec = {name: value for name, value in task["image"].items() if name != "allow_outside"}
+    return {**task, "image": spec | ({"allow_outside": True} if allow_outside else {})}
 
 
 def read_record_file(record: Pathlike | Mapping[str, Any] | RecordFile) -> RecordFile:

@@ -387,7 +387,7 @@ def _add_rerun(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "record",
         metavar="RECORD",
-        help="the JSON file that --record wrote, or the .json of a table",
+        help="the JSON file that --record wrote",
     )
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="write here instead of to the output of the record"

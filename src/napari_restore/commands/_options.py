@@ -249,16 +249,10 @@ def add_run_options(
     engine.add_argument(
         "--fail-fast", action="store_true", help="of several images, stop at the first that fails"
     )
-    resume = engine.add_mutually_exclusive_group()
-    resume.add_argument(
-        "--resume",
-        action="store_false",
-        dest="fresh",
-        default=False,
-        help="resume an unfinished run of the same command (default)",
-    )
-    resume.add_argument(
-        "--fresh", action="store_true", help="discard an unfinished run and start again"
+    engine.add_argument(
+        "--fresh",
+        action="store_true",
+        help="discard an unfinished run and start again (default: resume it)",
     )
 
 

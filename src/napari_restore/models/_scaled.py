@@ -83,15 +83,16 @@ class OnOutputGrid(_OfSource):
         source.card = self.stated = replace(source.card, halo=halo, multiple_of=step)
 
 
-class _Sampled(nn.Module):
-    """What `source` makes of the pixels that an image on the grid of its results has of its input."""
-
+class _Part(nn.Module):
     source: WrappedModel
 
     def __init__(self, source: WrappedModel) -> None:
         super().__init__()
-        self.source = source
-        self.ratio = source.card.ratio
+        self.source, self.ratio = source, source.card.ratio
+
+
+class _Sampled(_Part):
+    """What `source` makes of the pixels that an image on the grid of its results has of its input."""
 
     def forward(self, x: Tensor) -> Any:
         height, width = x.shape[-2:]
@@ -126,15 +127,8 @@ class OnInputGrid(_OfSource):
         return (count, planes * self.source.card.ratio.numerator**2, *size)
 
 
-class _Packed(nn.Module):
+class _Packed(_Part):
     """What `source` gives, on the grid of its input."""
-
-    source: WrappedModel
-
-    def __init__(self, source: WrappedModel) -> None:
-        super().__init__()
-        self.source = source
-        self.ratio = source.card.ratio
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.source.image_of(x)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from napari_restore._plain_files import read_text
 from napari_restore.errors import BadModel, BadParameter, did_you_mean, option
 from napari_restore.models._card import Parameter
 from napari_restore.models._code import import_folders, is_installed, package_of
@@ -27,7 +28,7 @@ def factories_in(path: Path) -> list[str]:
     The file is parsed and not run. Raises `BadModel`.
     """
     try:
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = ast.parse(read_text(path))
     except FileNotFoundError:
         raise BadModel(f"There is no file {path}.", "Check the path.") from None
     except (OSError, ValueError, SyntaxError) as error:

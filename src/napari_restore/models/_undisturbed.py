@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,8 +26,7 @@ def undisturbed(*modules: nn.Module, threads: int | None = None) -> Iterator[Non
     torch, numpy and random, and torch's threads, of which the block has `threads`. Raises `BadModel` where
     a module writes to larger tensors. What C extensions and files keep is not seen.
     """
-    parts = {part: None for module in modules for part in module.modules()}
-    state = _State(vars(p) for p in parts if not isinstance(p, torch.jit.ScriptModule))
+    state = _State(part for module in modules for part in parts_of(module))
     numbers, own, count = np.random.get_state(), random.getstate(), torch.get_num_threads()
     if threads:
         torch.set_num_threads(threads)
@@ -42,13 +41,42 @@ def undisturbed(*modules: nn.Module, threads: int | None = None) -> Iterator[Non
         state.restore()
 
 
-class _State:
-    """Containers and tensors, as they are."""
+class Attributes:
+    """Attributes of modules, lists, dictionaries and sets, as they are: of modules only the first level."""
 
-    def __init__(self, owned: Any) -> None:
-        self._containers: list[tuple[Any, Any]] = []
+    def __init__(self, containers: Iterable[Any]) -> None:
+        self._known = [(each, copy.copy(each)) for each in containers]
+
+    def restore(self) -> bool:
+        """Let them be as they were; return whether they were not."""
+        written = False
+        for now, then in self._known:
+            if _parts_of(now) == _parts_of(then):
+                continue
+            written = True
+            if isinstance(now, list):
+                now[:] = then
+                continue
+            # Not cleared first: another thread may look up what stays.
+            for name in [each for each in now if each not in then]:
+                now.pop(name) if isinstance(now, dict) else now.remove(name)
+            now.update(then)
+        return written
+
+
+def _parts_of(container: Any) -> Any:
+    if isinstance(container, dict):
+        return {name: id(value) for name, value in container.items()}
+    return container if isinstance(container, set) else [*map(id, container)]
+
+
+class _State:
+    """Containers and tensors that modules hold, as they are."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._tensors: list[tuple[Tensor, int | None, Tensor | None]] = []
-        waiting, seen = list(owned), set[int]()
+        waiting: list[Any] = [vars(module) for module in modules]
+        containers, seen = [], set[int]()
         while waiting:
             value = waiting.pop()
             if id(value) in seen:
@@ -58,19 +86,12 @@ class _State:
                 kept = value.detach().clone() if value.numel() <= SMALL else None
                 self._tensors.append((value, _version(value), kept))
             elif isinstance(value, (dict, list, set, tuple)):
-                if not isinstance(value, tuple):
-                    self._containers.append((value, copy.copy(value)))
+                containers += [] if isinstance(value, tuple) else [value]
                 waiting += value.values() if isinstance(value, dict) else value
+        self._attributes = Attributes(containers)
 
     def restore(self) -> None:
-        for now, then in self._containers:
-            if isinstance(now, dict):
-                for name in [key for key in now if key not in then]:
-                    del now[name]
-                now.update(then)
-            elif [*map(id, now)] != [*map(id, then)]:
-                now.clear()
-                getattr(now, "update" if isinstance(now, set) else "extend")(then)
+        self._attributes.restore()
         for tensor, version, kept in self._tensors:
             if version is not None and _version(tensor) == version:
                 continue
@@ -82,6 +103,11 @@ class _State:
                     f"The model changes {tensor.numel()} values of its own at every call.",
                     "Let the network leave its weights and buffers as they are.",
                 )
+
+
+def parts_of(module: nn.Module) -> list[nn.Module]:
+    """Return a module and those within it whose attributes are Python's."""
+    return [part for part in module.modules() if not isinstance(part, torch.jit.ScriptModule)]
 
 
 def _version(tensor: Tensor) -> int | None:

@@ -9,7 +9,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from napari_restore._json_shapes import mismatches, read_json
@@ -21,11 +20,11 @@ from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics, layers_in
 from napari_restore.models._own_attention import OwnAttention, find_attention
 from napari_restore.models._program import TorchProgram
+from napari_restore.models._undisturbed import Attributes, parts_of
 from napari_restore.models._unfit import image_in, misfit
 
 _ALONE = threading.RLock()
 """Held by the calls of modules that write attributes."""
-_ABSENT = object()
 MOST_STEP, MOST_LEAST = 128, 1024
 """Limits of `multiple_of` and `min_size`: a model is tried on several steps before a run has a
 budget."""
@@ -138,25 +137,14 @@ class WrappedModel(RestorationModel):
             yield
             return
         with _ALONE if self._writes else nullcontext():
-            parts = [p for p in self.module.modules() if not isinstance(p, torch.jit.ScriptModule)]
-            owned = [vars(part) for part in parts] + [part._buffers for part in parts]
-            before = [{**each} for each in owned]
+            before = Attributes(
+                each for part in parts_of(self.module) for each in (vars(part), part._buffers)
+            )
             try:
                 yield
             finally:
                 self._watched = max(0, self._watched - 1)
-                for now, then in zip(owned, before, strict=True):
-                    written = [
-                        k
-                        for k in {**now, **then}
-                        if now.get(k, _ABSENT) is not then.get(k, _ABSENT)
-                    ]
-                    self._writes |= bool(written)
-                    for name in written:
-                        if name in then:
-                            now[name] = then[name]
-                        else:
-                            del now[name]
+                self._writes |= before.restore()
 
 
 def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelCard:

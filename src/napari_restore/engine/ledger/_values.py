@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._journal import Journal
+from napari_restore._plain_files import open_file
 from napari_restore._replacing import replacing
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], key: str) -
 def read_arrays(path: Path, key: str) -> dict[str, npt.NDArray[Any]]:
     """Return what `write_arrays` wrote under the same key; raise one of `UNREADABLE`."""
     # Opened here: numpy leaves a damaged file open.
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         try:
             with np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}

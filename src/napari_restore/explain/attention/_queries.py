@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_restore._plain_files import read_text
 from napari_restore.engine import Region
 from napari_restore.errors import BadRegion, InputError
 from napari_restore.images import Image
@@ -103,7 +104,7 @@ def checked(queries: Sequence[Query], image: Image) -> tuple[Query, ...]:
 def queries_in(path: str | Path) -> tuple[Query, ...]:
     """Return the queries of a CSV table with columns x and y, and optionally name; raises `InputError`."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise InputError(

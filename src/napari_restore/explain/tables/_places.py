@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_restore._plain_files import read_text
 from napari_restore.engine import Region
 from napari_restore.errors import InputError
 from napari_restore.explain.attribution import Polygon, polygon_of
@@ -68,8 +69,7 @@ def read_places(path: Path) -> list[TargetPlace]:
     Image paths are relative to the folder of the table. Raises `InputError` with the line number.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            text = file.read()
+        text = read_text(path)
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
         rows = [

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._plain_files import read_file
 from napari_restore.errors import BadOutput, option
 from napari_restore.images._base import DerivedReader
 from napari_restore.images._image import Image
@@ -65,11 +66,12 @@ def icc_of(profile: str) -> bytes:
         return named_profile(profile)
     path, names = Path(profile).expanduser(), ", ".join(NAMED_PROFILES)
     try:
-        size = path.stat().st_size
-        icc = path.read_bytes() if size <= MOST_PROFILE_BYTES else b""
-    except (OSError, ValueError):
+        icc = read_file(path, MOST_PROFILE_BYTES)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise BadOutput(
-            f"There is no colour profile {profile}.", f"Name a file, or one of {names}."
+            f"The colour profile {profile} cannot be read: {reason}.",
+            f"Name a file, or one of {names}.",
         ) from None
     if not usable_profile(icc):
         raise BadOutput(

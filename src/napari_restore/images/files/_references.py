@@ -16,11 +16,12 @@ from stat import S_ISREG
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
+from napari_restore._plain_files import read_file
 from napari_restore.errors import OutsideFolder, UnreadableImage, option
 from napari_restore.images.files import _tiff
 from napari_restore.images.files._cancelling import check_cancelled
 from napari_restore.images.files._claims import check_claims
-from napari_restore.images.files._xml import parse_xml
+from napari_restore.images.files._xml import LONGEST, parse_xml
 
 
 class ForbiddenReference(Exception):
@@ -238,9 +239,7 @@ class _Check:
             self._tiff(path)
 
     def _pam(self, path: Path) -> None:
-        _regular(path)
-        data = path.read_bytes()
-        for name in _overviews_named(data):
+        for name in _overviews_named(_content(path)):
             self._overview(name, path)
 
     def _tiff(self, path: Path) -> None:
@@ -284,7 +283,7 @@ class _Check:
     # -- VRT -----------------------------------------------------------------------
     def _vrt(self, path: Path, depth: int) -> None:
         try:
-            root = parse_xml(path.read_bytes().rstrip(b"\0 \r\n"))
+            root = parse_xml(_content(path).rstrip(b"\0 \r\n"))
         except ValueError as error:
             raise ForbiddenReference(f"is a damaged VRT ({error})") from None
         kind = _value(root, "subclass")
@@ -389,6 +388,15 @@ def _regular(path: Path) -> None:
             raise ForbiddenReference(f"refers to {path.name}, which is no plain file")
     except (OSError, ValueError) as error:
         raise ForbiddenReference(f"refers to {path.name}, which cannot be read") from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_file(path, LONGEST)
+    except OSError as error:
+        raise ForbiddenReference(
+            f"refers to {path.name}, which cannot be read: {error.strerror}"
+        ) from error
 
 
 def head_of(path: Path) -> bytes:

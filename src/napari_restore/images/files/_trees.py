@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
+from napari_restore._plain_files import read_file
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files._claims import DEFLATE_RATIO, check_ratio
 
@@ -226,14 +227,12 @@ def outside(path: Path, name: str) -> UnreadableImage:
 def read_metadata(path: Path) -> bytes:
     """Return the content of a plain file of metadata; raises `UnreadableImage`."""
     try:
-        if not path.is_file():
-            raise UnreadableImage(f"There is no file {path}.", "Check the spelling.")
-        if path.stat().st_size > LONGEST_METADATA:
-            raise _too_long(path)
-        return path.read_bytes()
+        return read_file(path, LONGEST_METADATA)
+    except FileNotFoundError:
+        raise UnreadableImage(f"There is no file {path}.", "Check the spelling.") from None
     except OSError as error:
         raise UnreadableImage(
-            f"{path.name} cannot be read: {error.strerror}.", "Check the disk or the permissions."
+            f"{path.name} cannot be read: {error.strerror}.", "Check the file and the disk."
         ) from error
 
 

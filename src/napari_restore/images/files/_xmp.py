@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from napari_restore._plain_files import read_file
 from napari_restore.images._suffixes import RAW_SUFFIXES
 from napari_restore.images.files._remote import RemotePath
 
@@ -80,7 +81,7 @@ def sidecar_xmp(path: Path) -> bytes | None:
     if found is None:
         return None
     try:
-        packet = found.read_bytes()
+        packet = read_file(found, _MOST)
     except OSError:
         return None
     if b"<rdf:RDF" not in packet:

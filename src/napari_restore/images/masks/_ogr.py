@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from napari_restore._json_shapes import LARGEST_FILE, read_json
+from napari_restore._plain_files import read_file
 from napari_restore.errors import BadMask, option
 from napari_restore.images.files import parse_xml
 
 Ring = list[tuple[float, float]]
 MOST_POINTS = 20_000_000
 """Points of all polygons of a file."""
-_LARGEST = LARGEST_FILE
 _SHAPEFILE = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 
 
@@ -183,20 +183,11 @@ def _ring(stream: io.BytesIO, order: str) -> Ring:
 def _read(path: Path) -> bytes:
     """Return the bytes of a plain file; raises `BadMask`."""
     try:
-        if not path.is_file():
-            raise BadMask(
-                f"{path} is no plain file." if path.exists() else f"There is no file {path}.",
-                "Name a vector file.",
-            )
-        if path.stat().st_size > _LARGEST:
-            raise BadMask(
-                f"{path.name} is larger than {_LARGEST >> 20} MiB.",
-                "Keep only the polygons of the image: ogr2ogr -clipsrc.",
-            )
-        return path.read_bytes()
+        return read_file(path, LARGEST_FILE)
     except OSError as error:
         raise BadMask(
-            f"The mask {path} cannot be read: {error.strerror}.", "Check the name."
+            f"The mask {path} cannot be read: {error.strerror}.",
+            "Name a vector file; of a large one, keep the polygons of the image: ogr2ogr -clipsrc.",
         ) from error
 
 

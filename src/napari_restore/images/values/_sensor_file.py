@@ -16,6 +16,7 @@ from typing import Any, NotRequired
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from napari_restore._json_shapes import closed, mismatches
+from napari_restore._plain_files import read_file
 from napari_restore.errors import BadParameter
 from napari_restore.images.values._presets import ROLES, Sensor, SensorBand
 
@@ -60,13 +61,11 @@ def sensor_text(sensor: str | os.PathLike[str]) -> str:
         return _line(_checked(sensor, "The sensor")) if is_sensor_text(sensor) else sensor
     path = Path(sensor)
     try:
-        if not path.is_file():
-            raise BadParameter(f"There is no sensor file {path}.", "Check the path.")
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+        content = read_file(path, LARGEST_FILE)
+    except FileNotFoundError:
+        raise BadParameter(f"There is no sensor file {path}.", "Check the path.") from None
     except OSError as error:
-        reason = error.strerror or error
-        raise BadParameter(f"{path} cannot be read: {reason}.", "Check its permissions.") from None
+        raise BadParameter(f"{path} cannot be read: {error.strerror}.", "Check the file.") from None
     return _line(_checked(content, path.name))
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from napari_restore._plain_files import read_text
 from napari_restore.errors import BadParameter, UnreadableImage
 from napari_restore.models import code_digest
 from napari_restore.questions import Degradation, SceneKind
@@ -368,10 +369,12 @@ def load_config(path: Path) -> TrainConfig:
     the cause and a valid value, and `UnreadableImage` where there is no such file.
     """
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(read_text(path, 1 << 20))
     except FileNotFoundError:
         raise UnreadableImage(f"There is no configuration {path}.", "Check the path.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise BadParameter(f"{path} cannot be read: {error.strerror}.", "Name a file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadParameter(
             f"{path.name} is not TOML: {error}.", "See the example in docs/training.md."
         ) from None
