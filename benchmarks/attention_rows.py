@@ -30,15 +30,10 @@ from napari_restore.engine import make_plan
 from napari_restore.engine.rows import AttentionSource, PlacedRow
 from napari_restore.images import Image
 from napari_restore.models import Routing, load
-from napari_restore.models.inf_dehaze import (
-    HEADS,
-    HeadwiseAttention,
-    InfDehaze,
-    SpatialFrequencyAttention,
-    kept_of,
-    output_of,
-    row_of,
-)
+from napari_restore.models.inf_dehaze.ibssa import HeadwiseAttention
+from napari_restore.models.inf_dehaze.network import InfDehaze
+from napari_restore.models.inf_dehaze.rows import kept_of, output_of, row_of
+from napari_restore.models.inf_dehaze.sfca import HEADS, SpatialFrequencyAttention
 
 SEED = 0
 TILE = 256

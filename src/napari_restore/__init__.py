@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-_lazily, __dir__, _ = lazy_loader.attach_stub(__name__, __file__)
+_lazily, __dir__, _names = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> object:
@@ -15,23 +15,5 @@ def __getattr__(name: str) -> object:
 
 
 # Sub-packages are attributes, too, but no part of the public interface.
-__all__ = [
-    "Region",
-    "__version__",
-    "attend",
-    "attribute",
-    "attribute_table",
-    "band_math",
-    "band_math_change",
-    "brackets",
-    "connect",
-    "fuse",
-    "info",
-    "load_model",
-    "open_bracket",
-    "open_image",
-    "plan",
-    "rerun",
-    "restore",
-    "start",
-]
+_PARTS = {"api", "engine", "errors", "images", "questions", "records"}
+__all__ = ["__version__", *sorted({*_names} - _PARTS)]

@@ -11,7 +11,7 @@ from typing import BinaryIO
 _MIB = 1 << 20
 
 
-class Unread(OSError):
+class UnreadFile(OSError):
     """A file that is not read; `strerror` says why."""
 
     def __str__(self) -> str:
@@ -27,7 +27,7 @@ def open_file(path: str | Path) -> BinaryIO:
     file = open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags))
     if not S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise Unread(errno.EINVAL, "it is no plain file", str(path))
+        raise UnreadFile(errno.EINVAL, "it is no plain file", str(path))
     return file
 
 
@@ -37,7 +37,7 @@ def read_file(path: str | Path, most: int) -> bytes:
         data = file.read(most + 1)
     if len(data) > most:
         size = f"{most // _MIB} MiB" if most >= _MIB else f"{most >> 10} KiB"
-        raise Unread(errno.EFBIG, f"it is larger than {size}", str(path))
+        raise UnreadFile(errno.EFBIG, f"it is larger than {size}", str(path))
     return data
 
 

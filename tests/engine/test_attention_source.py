@@ -19,7 +19,8 @@ from napari_restore.engine.ledger import LAYERS, STAGED
 from napari_restore.engine.rows import AttentionSource, PlacedRow
 from napari_restore.errors import Cancelled, DiskFull
 from napari_restore.models import card_of, randomise
-from napari_restore.models.inf_dehaze import InfDehaze, InfDehazeConfig
+from napari_restore.models.inf_dehaze.config import InfDehazeConfig
+from napari_restore.models.inf_dehaze.network import InfDehaze
 
 SIZE = (150, 277)  # tokens 32 × 48, of which the last ones are padding
 WIDTH = 48

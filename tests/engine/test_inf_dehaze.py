@@ -14,7 +14,8 @@ import napari_restore as nr
 from napari_restore.engine.ledger import STAGED
 from napari_restore.engine.running import TokenStore
 from napari_restore.models import Routing, card_of, cut, load, randomise, stitch
-from napari_restore.models.inf_dehaze import SMALL, InfDehaze
+from napari_restore.models.inf_dehaze.config import SMALL
+from napari_restore.models.inf_dehaze.network import InfDehaze
 
 SIZE = (533, 1011)
 ROLES = "red=1,green=2,blue=3"

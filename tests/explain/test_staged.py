@@ -21,7 +21,8 @@ from napari_restore.errors import BadParameter
 from napari_restore.explain import attribute
 from napari_restore.explain.attribution import derivative, objective_of
 from napari_restore.models import RestorationModel, Routing, card_of, load, randomise
-from napari_restore.models.inf_dehaze import SMALL, InfDehaze
+from napari_restore.models.inf_dehaze.config import SMALL
+from napari_restore.models.inf_dehaze.network import InfDehaze
 
 
 def small(context: int) -> InfDehaze:

@@ -16,7 +16,7 @@ from napari_restore.models import (
     read_state,
     shipped_weights,
 )
-from napari_restore.models.haze_unet import STRIDE, HazeUNet, halo_of
+from napari_restore.models.haze_unet.network import STRIDE, HazeUNet, halo_of
 
 SIDE = 25 * STRIDE
 LOW = 12 * STRIDE

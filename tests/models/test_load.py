@@ -96,7 +96,7 @@ def test_pickled_weights_with_nested_names(tmp_path: Path) -> None:
 
 
 def test_width_follows_the_weights(tmp_path: Path) -> None:
-    from napari_restore.models.haze_unet import HazeUNet
+    from napari_restore.models.haze_unet.network import HazeUNet
 
     wide = HazeUNet(card_of("haze-unet"), width=24, blocks=1).eval()
     path = tmp_path / "wide.safetensors"

@@ -83,7 +83,7 @@ class OnOutputGrid(_OfSource):
         source.card = self.stated = replace(source.card, halo=halo, multiple_of=step)
 
 
-class _Part(nn.Module):
+class _OfNetwork(nn.Module):
     source: WrappedModel
 
     def __init__(self, source: WrappedModel) -> None:
@@ -91,7 +91,7 @@ class _Part(nn.Module):
         self.source, self.ratio = source, source.card.ratio
 
 
-class _Sampled(_Part):
+class _Sampled(_OfNetwork):
     """What `source` makes of the pixels that an image on the grid of its results has of its input."""
 
     def forward(self, x: Tensor) -> Any:
@@ -127,7 +127,7 @@ class OnInputGrid(_OfSource):
         return (count, planes * self.source.card.ratio.numerator**2, *size)
 
 
-class _Packed(_Part):
+class _Packed(_OfNetwork):
     """What `source` gives, on the grid of its input."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.models.andehazeformer import AnDehazeConfig
+from napari_restore.models.andehazeformer.config import AnDehazeConfig
 
 Array = npt.NDArray[np.float64]
 Weights = Mapping[str, Array]

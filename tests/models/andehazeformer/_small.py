@@ -8,12 +8,9 @@ from typing import Any
 import torch
 
 from napari_restore.models import entry_of, randomise
-from napari_restore.models.andehazeformer import (
-    AnDehazeConfig,
-    AnDehazeFormer,
-    ChannelScale,
-    renormalise,
-)
+from napari_restore.models.andehazeformer.config import AnDehazeConfig
+from napari_restore.models.andehazeformer.model import AnDehazeFormer
+from napari_restore.models.andehazeformer.sphere import ChannelScale, renormalise
 
 TINY = AnDehazeConfig(
     width=8, heads=2, pairs=2, hidden=6, window=4, widths=(3, 2, 2), estimator_width=2

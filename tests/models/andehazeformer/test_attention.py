@@ -12,7 +12,9 @@ from tests.models.andehazeformer.test_sweeps import Tiled, hole
 from torch import Tensor, nn
 
 from napari_restore.models import AttentionRow, AttentionSite
-from napari_restore.models.andehazeformer import AnDehazeFormer, unit, window_at, windows_of
+from napari_restore.models.andehazeformer.blocks import window_at, windows_of
+from napari_restore.models.andehazeformer.model import AnDehazeFormer
+from napari_restore.models.andehazeformer.sphere import unit
 
 SIZE = (150, 190)
 SIDE = 48

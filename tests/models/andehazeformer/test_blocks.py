@@ -8,16 +8,14 @@ import pytest
 import torch
 from tests.models.andehazeformer._small import TINY, network, pictures
 
-from napari_restore.models.andehazeformer import (
-    ChannelScale,
+from napari_restore.models.andehazeformer.blocks import (
     Embedding,
     Guide,
-    SphereLinear,
     filled,
     ranks_of,
-    unit,
     windows_of,
 )
+from napari_restore.models.andehazeformer.sphere import ChannelScale, SphereLinear, unit
 
 
 def test_unit() -> None:

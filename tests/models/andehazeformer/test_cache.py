@@ -9,9 +9,9 @@ import torch
 from tests.models.andehazeformer._small import TINY
 from torch import Tensor
 
-from napari_restore.models.andehazeformer import (
+from napari_restore.models.andehazeformer.blocks import CachedAttention
+from napari_restore.models.andehazeformer.cache import (
     Cache,
-    CachedAttention,
     Members,
     Retention,
     TileTokens,
@@ -22,8 +22,8 @@ from napari_restore.models.andehazeformer import (
     merged_rows,
     settle_cache,
     settle_members,
-    unit,
 )
+from napari_restore.models.andehazeformer.sphere import unit
 
 HEADS, WIDTH = TINY.heads, TINY.width
 

@@ -8,7 +8,12 @@ from tests.models.andehazeformer._literal import estimate
 from tests.models.andehazeformer._small import TINY, network, pictures
 
 from napari_restore.models import context_of
-from napari_restore.models.andehazeformer import THINNEST, brightest, inverted, transmission_of
+from napari_restore.models.andehazeformer.guided import (
+    THINNEST,
+    brightest,
+    inverted,
+    transmission_of,
+)
 
 
 def test_equals_the_formulas() -> None:

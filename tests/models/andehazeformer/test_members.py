@@ -7,15 +7,15 @@ import pytest
 import torch
 from tests.models.andehazeformer._literal import choose, shared_out
 
-from napari_restore.models.andehazeformer import (
+from napari_restore.models.andehazeformer.cache import (
     Candidates,
     Members,
     Retention,
     candidates_of,
-    kept_tokens,
     quotas,
     settle_members,
 )
+from napari_restore.models.andehazeformer.config import kept_tokens
 
 ROWS, COLUMNS = 9, 14
 

@@ -22,13 +22,9 @@ from napari_restore.models import (
     read_state,
     shipped_weights,
 )
-from napari_restore.models.andehazeformer import (
-    SMALL,
-    candidates_of,
-    make_small,
-    operations,
-    sizes_of_small,
-)
+from napari_restore.models.andehazeformer.cache import candidates_of
+from napari_restore.models.andehazeformer.config import SMALL, operations, sizes_of_small
+from napari_restore.models.andehazeformer.model import make_small
 
 
 @pytest.mark.parametrize("normalised", [True, False])

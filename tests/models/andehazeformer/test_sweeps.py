@@ -21,7 +21,7 @@ from napari_restore.models import (
     pad_to_multiple,
     placed_at,
 )
-from napari_restore.models.andehazeformer import AnDehazeFormer
+from napari_restore.models.andehazeformer.model import AnDehazeFormer
 
 Box = tuple[slice, slice]
 

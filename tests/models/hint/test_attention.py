@@ -12,17 +12,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_restore.models import AttentionRow, Statistics, SweepInput, run_steps
-from napari_restore.models.hint import (
-    LEVEL_OF,
-    HierarchicalAttention,
+from napari_restore.models.hint.attention import HierarchicalAttention
+from napari_restore.models.hint.blocks import cells_valid
+from napari_restore.models.hint.config import LEVEL_OF
+from napari_restore.models.hint.model import (
     Hint,
-    cells_valid,
     entropy_of,
-    layer_statistics_of,
     logit_map,
     projected_parts,
     similarities,
 )
+from napari_restore.models.hint.sweeps import layer_statistics_of
 
 SIZE = (40, 56)
 PIXEL = (21, 34)

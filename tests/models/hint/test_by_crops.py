@@ -15,7 +15,7 @@ import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import BadParameter
 from napari_restore.models import load, one_shot_statistics, placed_at
-from napari_restore.models.hint import HintByCrops
+from napari_restore.models.hint.ways import HintByCrops
 
 WAY = {"statistics": "crop", "crop": 32, "overlap": 8, "cache_rounding": "none"}
 

@@ -13,7 +13,8 @@ from torch.nn.functional import interpolate
 import napari_restore as nr
 from napari_restore.errors import BadParameter
 from napari_restore.models import load, one_shot_statistics
-from napari_restore.models.hint import HintByOverview, _ways
+from napari_restore.models.hint import ways
+from napari_restore.models.hint.ways import HintByOverview
 
 WAY = {"statistics": "overview", "cache_rounding": "none"}
 
@@ -45,7 +46,7 @@ def test_images_of_a_batch_have_their_own_overview():
 @pytest.fixture
 def small_overviews(monkeypatch: pytest.MonkeyPatch) -> None:
     """Overviews of at most 64 pixels."""
-    monkeypatch.setattr(_ways, "SIDE", 64)
+    monkeypatch.setattr(ways, "SIDE", 64)
 
 
 def pair_of(seed: int, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ from tests.models.hint.test_network import picture
 import napari_restore as nr
 from napari_restore.errors import BadModel
 from napari_restore.models import SweepInput, entry_of, load, run_steps
-from napari_restore.models.hint import Hint, HintSeries, make_series
+from napari_restore.models.hint.model import Hint
+from napari_restore.models.hint.series import HintSeries, make_series
 
 TINY = {"width": 8, "blocks1": 1, "blocks2": 1, "blocks3": 1, "latent": 1, "refinement": 1}
 

@@ -15,7 +15,8 @@ from torch import Tensor
 import napari_restore as nr
 from napari_restore.errors import BadParameter
 from napari_restore.models import RESTORED, SweepInput, entry_of
-from napari_restore.models.hint import LEVEL_OF, Hint
+from napari_restore.models.hint.config import LEVEL_OF
+from napari_restore.models.hint.model import Hint
 
 HALO = 16
 """Pixels round a core; the blocks of the tiny network need fewer in every sweep."""
@@ -118,7 +119,7 @@ def test_sweeps_are_the_network(values: dict):
 def test_the_published_one_takes_29_sweeps():
     with torch.device("meta"):
         card = entry_of("hint").card
-        from napari_restore.models.hint import make
+        from napari_restore.models.hint.ways import make
 
         model = make(replace(card, values=card.fill({})))
     assert 3 + len(list(model.blocks())) == 29

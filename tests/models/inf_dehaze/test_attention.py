@@ -11,20 +11,12 @@ from torch import Tensor, nn
 
 from napari_restore.errors import BadParameter
 from napari_restore.models import AttentionRow, Routing, SweepInput, WholeStep, card_of, randomise
-from napari_restore.models.inf_dehaze import (
-    IBSSA,
-    FullAttention,
-    HeadwiseAttention,
-    InfDehaze,
-    InfDehazeConfig,
-    SpatialFrequencyAttention,
-    WindowAttention,
-    column_of,
-    kept_of,
-    output_of,
-    outputs_of,
-    row_of,
-)
+from napari_restore.models.inf_dehaze.blocks import WindowAttention
+from napari_restore.models.inf_dehaze.config import InfDehazeConfig
+from napari_restore.models.inf_dehaze.ibssa import IBSSA, FullAttention, HeadwiseAttention
+from napari_restore.models.inf_dehaze.network import InfDehaze
+from napari_restore.models.inf_dehaze.rows import column_of, kept_of, output_of, outputs_of, row_of
+from napari_restore.models.inf_dehaze.sfca import SpatialFrequencyAttention
 
 CONFIG = InfDehazeConfig(
     patch=2,

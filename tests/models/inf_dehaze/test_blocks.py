@@ -8,16 +8,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_restore.models import from_windows, relative_index, to_windows
-from napari_restore.models.inf_dehaze import (
-    SMALL,
+from napari_restore.models.inf_dehaze.blocks import (
     ConvNeXtBlock,
-    PatchEmbed,
-    PatchExpand,
-    PatchMerging,
     SwinBlock,
     WindowAttention,
     blocks_of,
 )
+from napari_restore.models.inf_dehaze.config import SMALL
+from napari_restore.models.inf_dehaze.stages import PatchEmbed, PatchExpand, PatchMerging
 
 SIDE, WINDOW, WIDTH, HEADS = 16, 4, 12, 3
 

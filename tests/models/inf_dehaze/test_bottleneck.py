@@ -13,15 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from napari_restore.models import Routing
-from napari_restore.models.inf_dehaze import (
-    LITE,
-    RELEASED,
-    SMALL,
-    Bottleneck,
-    InfDehazeConfig,
-    _ibssa,
-    pieces,
-)
+from napari_restore.models.inf_dehaze import ibssa
+from napari_restore.models.inf_dehaze.bottleneck import Bottleneck, pieces
+from napari_restore.models.inf_dehaze.config import LITE, RELEASED, SMALL, InfDehazeConfig
 
 TINY = replace(
     SMALL,
@@ -75,7 +69,7 @@ def direct(bottleneck: Bottleneck, index: int, x: Tensor) -> Tensor:
 def test_layer_in_pieces_equals_the_formula(
     shape: tuple[int, int], index: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_ibssa, "_CHUNK_VALUES", 16 * 50)
+    monkeypatch.setattr(ibssa, "_CHUNK_VALUES", 16 * 50)
     bottleneck, x = make(piece=7), grid(*shape)
     expected = direct(bottleneck, index, x)
     torch.testing.assert_close(bottleneck.layer(index, x), expected, atol=1e-5, rtol=1e-5)

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_restore.models.inf_dehaze import (
+from napari_restore.models.inf_dehaze.bottleneck import (
     BALANCE,
-    SMALL,
     Expert,
     LMMoE,
     balance_loss,
     channel_means,
     pieces,
 )
+from napari_restore.models.inf_dehaze.config import SMALL
 
 TINY = replace(SMALL, widths=(8,), experts=(3, 3, 5, 7))
 RELEASED = replace(TINY, shared_kernel=5, shared_dense=True, double_gelu=True, top_k=3)

@@ -11,14 +11,9 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from napari_restore.models.inf_dehaze import (
-    IBSSA,
-    SMALL,
-    FullAttention,
-    HeadwiseAttention,
-    InfDehazeConfig,
-    _ibssa,
-)
+from napari_restore.models.inf_dehaze import ibssa
+from napari_restore.models.inf_dehaze.config import SMALL, InfDehazeConfig
+from napari_restore.models.inf_dehaze.ibssa import IBSSA, FullAttention, HeadwiseAttention
 
 TINY = replace(
     SMALL, widths=(16,), bottleneck_heads=2, qk_width=8, exact_below=0, block_size=16, lsh_bits=4
@@ -56,7 +51,7 @@ def direct(attention: IBSSA, x: Tensor) -> Tensor:
     """Query by query: softmax over its blocks and over the drawn keys, merged by their sums."""
     length, size, before = len(x), attention.block_size, int(attention.neighbours)
     drawn = torch.randint(
-        length, (attention.samples,), generator=torch.Generator().manual_seed(_ibssa._SEED)
+        length, (attention.samples,), generator=torch.Generator().manual_seed(ibssa._SEED)
     )
     columns = []
     for q, k, v in heads(attention, x):
@@ -106,8 +101,8 @@ def test_directions_are_saved_and_the_same_everywhere() -> None:
 def test_short_input_is_attended_exactly(
     kind: type[HeadwiseAttention], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_ibssa, "_QUERIES_CPU", 7)
-    monkeypatch.setattr(_ibssa, "_SCORES", 1)
+    monkeypatch.setattr(ibssa, "_QUERIES_CPU", 7)
+    monkeypatch.setattr(ibssa, "_SCORES", 1)
     attention = make(kind, exact_below=LENGTH + 1)
     x = tokens()
     torch.testing.assert_close(attention(x), exact(attention, x), atol=1e-5, rtol=1e-5)
@@ -126,9 +121,9 @@ def test_one_block_as_long_as_the_input_is_exact() -> None:
 def test_blocks_and_samples_equal_the_formula(
     neighbours: bool, samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_ibssa, "_BLOCKS_CPU", 3)
-    monkeypatch.setattr(_ibssa, "_CHUNK_VALUES", 16 * 40)
-    monkeypatch.setattr(_ibssa, "_HASHED", 33)
+    monkeypatch.setattr(ibssa, "_BLOCKS_CPU", 3)
+    monkeypatch.setattr(ibssa, "_CHUNK_VALUES", 16 * 40)
+    monkeypatch.setattr(ibssa, "_HASHED", 33)
     attention, x = make(neighbours=neighbours, samples=samples), tokens()
     assert isinstance(attention, IBSSA)
     torch.testing.assert_close(attention(x), direct(attention, x), atol=1e-5, rtol=1e-5)
@@ -219,7 +214,7 @@ def test_gradients_take_the_same_way() -> None:
 
 @torch.no_grad()
 def test_tick_counts_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ibssa, "_BLOCKS_CPU", 2)
+    monkeypatch.setattr(ibssa, "_BLOCKS_CPU", 2)
     shares: list[float] = []
     make()(tokens(), tick=shares.append)
     assert len(shares) == 2 * 5

@@ -21,19 +21,17 @@ from napari_restore.models import (
     randomise,
     stitch,
 )
-from napari_restore.models.inf_dehaze import (
+from napari_restore.models.inf_dehaze.bottleneck import Bottleneck
+from napari_restore.models.inf_dehaze.config import (
     FAST,
     LITE,
     PAPER,
     RELEASED,
     SMALL,
-    Bottleneck,
-    Decoder,
-    Encoder,
-    InfDehaze,
     InfDehazeConfig,
-    SpatialFrequencyAttention,
 )
+from napari_restore.models.inf_dehaze.network import Decoder, Encoder, InfDehaze
+from napari_restore.models.inf_dehaze.sfca import SpatialFrequencyAttention
 
 TINY = InfDehazeConfig(
     patch=2,

@@ -12,14 +12,10 @@ from torch.nn import functional
 
 from napari_restore.errors import BadModel
 from napari_restore.models import fill, load
-from napari_restore.models.inf_dehaze import (
-    LITE,
-    RELEASED,
-    Bottleneck,
-    InfDehaze,
-    renamed,
-    sizes_of,
-)
+from napari_restore.models.inf_dehaze.bottleneck import Bottleneck
+from napari_restore.models.inf_dehaze.config import LITE, RELEASED
+from napari_restore.models.inf_dehaze.network import InfDehaze
+from napari_restore.models.inf_dehaze.release import renamed, sizes_of
 
 WIDTHS, DEPTHS, HEADS = (96, 96, 192, 384), (2, 3, 4, 2), (2, 4, 8, 8)
 KERNELS = (3,) * 4 + (5,) * 4 + (7,) * 4

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_restore.models.inf_dehaze import (
+from napari_restore.models.inf_dehaze.sfca import (
     HEADS,
     INNER,
     SpatialFrequencyAttention,

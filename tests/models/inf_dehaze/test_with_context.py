@@ -10,7 +10,9 @@ from tests.models.inf_dehaze.test_network import HAZE
 
 from napari_restore.errors import BadModel
 from napari_restore.models import card_of, entry_of, load, randomise, read_state, shipped_weights
-from napari_restore.models.inf_dehaze import SMALL, InfDehaze, sizes_of_small
+from napari_restore.models.inf_dehaze.config import SMALL
+from napari_restore.models.inf_dehaze.network import InfDehaze
+from napari_restore.models.inf_dehaze.release import sizes_of_small
 
 
 def behind_a_context(seed: int = 0) -> InfDehaze:

@@ -10,7 +10,8 @@ from tests.models.ipl.test_network import bracket, network
 from torch import Tensor, nn
 
 from napari_restore.models import AttentionRow, SweepInput, pad_to_multiple, placed_at, run_steps
-from napari_restore.models.ipl import Ipl, IplNetwork
+from napari_restore.models.ipl.network import IplNetwork
+from napari_restore.models.ipl.sweeps import Ipl
 
 SIZE = (90, 301)
 CORNER = (0, 256)

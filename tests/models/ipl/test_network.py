@@ -15,7 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_restore.errors import BadModel, MissingWeights
 from napari_restore.models import card_of, entry_of, load
-from napari_restore.models.ipl import CubeLayers, IplNetwork, _cube, make, make_small, sampled
+from napari_restore.models.ipl import cube
+from napari_restore.models.ipl.cube import CubeLayers, sampled
+from napari_restore.models.ipl.network import IplNetwork
+from napari_restore.models.ipl.sweeps import make, make_small
 
 TINY = {"dim": 4, "blocks": 3}
 RESULTS = [{"mixes": 0}, {"mixes": 1}, {"mixes": 1, "curves": 1, "detail": 5}]
@@ -57,7 +60,7 @@ def test_it_has_the_published_number_of_weights() -> None:
 @pytest.mark.slow
 def test_it_takes_the_published_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     # Interpolation is not among them.
-    monkeypatch.setattr(_cube, "FEW", 0)
+    monkeypatch.setattr(cube, "FEW", 0)
 
     def operations(side: int) -> float:
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
@@ -100,7 +103,7 @@ def test_layers_mix_their_axes_and_leave_the_others(turns: Any) -> None:
 @pytest.mark.parametrize("few", [0, 128])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 2), (16, 16), (37, 81)])
 def test_samples_span_the_image(size: tuple[int, int], few: int, monkeypatch: Any) -> None:
-    monkeypatch.setattr(_cube, "FEW", few)
+    monkeypatch.setattr(cube, "FEW", few)
     x = bracket(*size)
     for height, width in ((16, 16), (1, 40), (3, 1)):
         expected = torch.nn.functional.interpolate(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_restore.models.ipl import RANGE_BYTES, affine, by_cell, cell_values
+from napari_restore.models.ipl.quantise import RANGE_BYTES, affine, by_cell, cell_values
 
 RANGES = [(-1.0, 1.0), (-0.01, 3.0), (10.0, 11.0), (-7.0, -6.5), (0.0, 1e-6), (-1e6, 2e3)]
 

@@ -17,7 +17,9 @@ from napari_restore import Region
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, bracket_of, open_image
 from napari_restore.models import for_frames, pad_to_multiple, run_steps
-from napari_restore.models.ipl import IplNetwork, _samples, most_given, sampled, taps
+from napari_restore.models.ipl import sampling
+from napari_restore.models.ipl.cube import most_given, sampled, taps
+from napari_restore.models.ipl.network import IplNetwork
 
 SIZE = (555, 781)
 TOLERANCE = 1e-5
@@ -122,7 +124,7 @@ def test_a_second_run_counts_nothing(
         raise AssertionError("it is known")
 
     plan = nr.plan(image, MODEL, tile=256, scratch=tmp_path)
-    monkeypatch.setattr(_samples, "count", none)
+    monkeypatch.setattr(sampling, "count", none)
     assert plan.staged is not None
     assert np.array_equal(np.asarray(nr.start(plan).result().array), first)
 
@@ -261,19 +263,19 @@ def test_most_samples_of_a_tile_are_known() -> None:
 def test_lists_of_tiles_add_up_to_all_samples(dtype: torch.dtype) -> None:
     side, cells = 16, (40, 70)
     x = torch.rand(1, side, *cells, dtype=dtype)
-    place = _samples.as_map([_samples.CellBox((0, 0), cells)], x)
-    whole = _samples.cube_of(_samples.count(side, {"features": x, "place": place}, None), side)
+    place = sampling.as_map([sampling.CellBox((0, 0), cells)], x)
+    whole = sampling.cube_of(sampling.count(side, {"features": x, "place": place}, None), side)
     torch.testing.assert_close(whole, sampled(x.double(), side, side), rtol=0, atol=1e-12)
     total: Any = None
-    shapes = _samples.shapes(side, 64, (160, 280))
+    shapes = sampling.shapes(side, 64, (160, 280))
     for y in range(0, 40, 16):
         for left in range(0, 70, 16):
             box = (..., slice(y, y + 16), slice(left, left + 16))
-            tile = _samples.count(side, {"features": x[box], "place": place[box]}, None)
+            tile = sampling.count(side, {"features": x[box], "place": place[box]}, None)
             assert tile["samples"].shape[1] <= shapes["samples"][0] < side**2
-            total = tile if total is None else _samples.merge(side, total, tile)
-    assert {name: each.shape[1:] for name, each in total.items()} == _samples.merged_shapes(side)
-    torch.testing.assert_close(_samples.cube_of(total, side), whole, rtol=0, atol=1e-12)
+            total = tile if total is None else sampling.merge(side, total, tile)
+    assert {name: each.shape[1:] for name, each in total.items()} == sampling.merged_shapes(side)
+    torch.testing.assert_close(sampling.cube_of(total, side), whole, rtol=0, atol=1e-12)
 
 
 def test_a_part_of_a_tile_goes_through_the_kernels_of_a_whole_one() -> None:

@@ -78,7 +78,7 @@ def test_paths_lie_beside_the_configuration_and_defaults_are_filled_in(tmp_path:
         ("[model]", "recipe = 3\n[model]", "[recipe] is 3 and not a table."),
         ("[model]", "optimiser = 3\n[model]", "[optimiser] is 3 and not a table."),
         ('[run]\noutput = "run"\nsteps = 100', "", "The table [run] is missing."),
-        ("[data]", "[data", "train.toml is not TOML"),
+        ("[data]", "[data", "train.toml cannot be read as TOML"),
         ('id = "haze-unet"', "", "[model] names no network. Give id or factory."),
         ('[model]\nid = "haze-unet"', "", "The table [model] is missing."),
     ],

@@ -1,5 +1,3 @@
 """anDehazeFormer, a normalised transformer with a global cache. Cards only."""
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from napari_restore.models.andehazeformer.cards import ENTRIES as ENTRIES

@@ -1,5 +1,3 @@
 """A small convolutional network for haze. Card only; the network loads when used."""
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from napari_restore.models.haze_unet.cards import ENTRIES as ENTRIES

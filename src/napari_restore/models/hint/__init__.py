@@ -1,5 +1,3 @@
 """HINT in two sizes. Cards only; the network loads when used."""
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from napari_restore.models.hint.cards import ENTRIES as ENTRIES

@@ -1,5 +1,3 @@
 """Inf-Dehaze in four sizes. Cards only; the network loads when used."""
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from napari_restore.models.inf_dehaze.cards import ENTRIES as ENTRIES

@@ -372,11 +372,10 @@ def load_config(path: Path) -> TrainConfig:
         content = tomllib.loads(read_text(path, 1 << 20))
     except FileNotFoundError:
         raise UnreadableImage(f"There is no configuration {path}.", "Check the path.") from None
-    except OSError as error:
-        raise BadParameter(f"{path} cannot be read: {error.strerror}.", "Name a file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise BadParameter(
-            f"{path.name} is not TOML: {error}.", "See the example in docs/training.md."
+            f"{path.name} cannot be read as TOML: {reason}.", "See the example in docs/training.md."
         ) from None
     return config_of(content, path.resolve().parent)
 

@@ -16,7 +16,7 @@ from napari_restore.errors import BadParameter
 from napari_restore.metrics import SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW
 from napari_restore.models import RestorationModel, cut, pad_to_multiple
 from napari_restore.models.atmosphere import THICKEST
-from napari_restore.models.inf_dehaze import DEEPEST
+from napari_restore.models.inf_dehaze.cards import DEEPEST
 
 THINNEST = 1e-3
 """Lower limit of transmission in the loss of optical depth."""
