@@ -14,8 +14,15 @@ import numpy as np
 import pytest
 from rasterio.transform import Affine
 
-from napari_restore.errors import BadMask, RestoreError
-from napari_restore.images import Image, open_image, read_polygons
+import napari_restore as nr
+from napari_restore import api
+from napari_restore._plain_files import read_file, read_text
+from napari_restore.errors import RestoreError
+from napari_restore.explain.attention import queries_in
+from napari_restore.images import Image, open_image, read_polygons, sensor_text
+from napari_restore.images.export._rendition import icc_of
+from napari_restore.models import factories_in
+from napari_restore.training.loop import load_config
 
 from .conftest import read_all
 from .test_claims import zarr2
@@ -147,9 +154,47 @@ def test_messages_of_gdal_that_are_no_utf_8(
     assert "Traceback" not in capfd.readouterr().err
 
 
+def read_context(path: Path) -> None:
+    nr.plan(np.zeros((8, 8, 3), np.uint8), "dcp", context=path)
+
+
+DOORS: dict[str, Callable[[Path], object]] = {
+    "mask.geojson": lambda path: read_polygons(path, open_image(np.zeros((8, 8), np.uint8))),
+    "mask.gpkg": lambda path: read_polygons(path, open_image(np.zeros((8, 8), np.uint8))),
+    "profile.icc": lambda path: icc_of(str(path)),
+    "sensor.toml": sensor_text,
+    "queries.csv": queries_in,
+    "boxes.csv": api.boxes_of,
+    "train.toml": load_config,
+    "context.npz": read_context,
+    "network.py": factories_in,
+    "record.json": api.read_record_file,
+}
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
-def test_a_mask_is_no_pipe(tmp_path: Path, sample: Path) -> None:
-    path = tmp_path / "mask.geojson"
-    os.mkfifo(path)
-    with pytest.raises(BadMask):
-        read_polygons(path, open_image(sample))
+@pytest.mark.parametrize("name", DOORS)
+def test_what_a_user_names_is_no_pipe(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(RestoreError, match=name):
+        DOORS[name](tmp_path / name)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices")
+@pytest.mark.parametrize("name", DOORS)
+def test_nor_an_endless_device(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(RestoreError, match=name):
+        DOORS[name](tmp_path / name)
+
+
+def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"\xef\xbb\xbfa\r\n" + bytes(1018))
+    assert len(read_file(path, 1024)) == 1024
+    assert read_text(path, 1024)[:3] == "a\r\n"
+    path.write_bytes(bytes(1025))
+    with pytest.raises(OSError, match="it is larger than 1 KiB"):
+        read_file(path, 1024)
+    with pytest.raises(FileNotFoundError):
+        read_file(tmp_path / "b", 1)
