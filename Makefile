@@ -43,7 +43,7 @@ check: lint  ## lint, the slow tests, and under PyQt6 those of what Qt's binding
 	$(BIN)/python -m pytest -m "slow and not nightly" $(SHARED)
 	QT_API=pyqt6 $(BIN)/python -m pytest -m "binding and not nightly" tests/plugin $(SHARED)
 
-nightly: $(READY)  ## what looks for a crash by chance, and all tests of the window under PyQt6
+nightly: $(READY)  ## what looks for a crash by chance, long variants, and all tests of the window under PyQt6
 	$(BIN)/python -m pytest -m nightly $(SHARED)
 	QT_API=pyqt6 $(BIN)/python -m pytest tests/plugin $(SHARED)
 

@@ -341,7 +341,13 @@ def write_dng() -> Callable[..., None]:
     return write
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for each in item.iter_markers("ids"):
+            mark, *ids = each.args
+            if item.callspec.id in ids:  # type: ignore[attr-defined]
+                item.add_marker(mark)
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_items:
         return

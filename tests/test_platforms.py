@@ -55,6 +55,7 @@ def test_every_module_is_imported_where_posix_is_missing(tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems are tested as they are")
+@pytest.mark.nightly
 def test_the_check_sees_a_module_and_a_file_that_windows_refuses(tmp_path: Path) -> None:
     code = """
 import os, sys
@@ -84,6 +85,7 @@ print(hasattr(os, "getuid"), sys.platform)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems are tested as they are")
+@pytest.mark.nightly
 def test_commands_run_where_posix_is_missing(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(90, 250, (80, 100, 3), np.uint8)
     source = tmp_path / "größe.tif"

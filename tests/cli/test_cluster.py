@@ -117,6 +117,7 @@ def test_scores_equal_those_without_a_cluster(cli, tmp_path, address):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_worker_that_is_killed_costs_its_row_only(tmp_path, points):
     """Real processes, one of which is killed when each has a row, after the first rows."""
     scene = write_tiff(tmp_path / "scene.tif", hazy(400, 500))

@@ -63,6 +63,9 @@ def whole(model: InfDehaze, pixels: Any) -> np.ndarray[Any, Any]:
         pytest.param("auto", 16, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.ids(
+    "nightly", "alone-ram-1", "context-ram-1", "context-recompute-4", "context-recompute-first-16"
+)
 def test_streamed_equals_one_shot(
     model: InfDehaze, pixels: Any, whole: Any, tmp_path: Path, tier: str, batch: int
 ) -> None:

@@ -103,6 +103,18 @@ def assert_same(found, wanted):
 @pytest.mark.measured
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TILED)
+@pytest.mark.ids(
+    "nightly",
+    "dcp-given-airlight",
+    "dehazeformer",
+    "lka",
+    "local-mean",
+    "median",
+    "swinir",
+    "swinir-7",
+    "uformer",
+    "unet",
+)
 def test_tiles_are_what_the_module_makes_of_the_whole(name, restored, any_tiles):
     module = network(TILED[name])
     x = scene(*SIZE)
@@ -119,6 +131,18 @@ def test_tiles_are_what_the_module_makes_of_the_whole(name, restored, any_tiles)
 @pytest.mark.measured
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*WHOLE, *BY_SIZE])
+@pytest.mark.ids(
+    "nightly",
+    "dcp",
+    "dehazeformer-rescaled",
+    "maxim-grid",
+    "nafnet-sca",
+    "restormer",
+    "seven-then-shift",
+    "squeezed",
+    "strips",
+    "unet-resized",
+)
 def test_what_depends_on_the_whole_is_what_the_module_makes_of_it(name, restored, any_tiles):
     """In sweeps that are found by themselves, else in one pass."""
     module = network((WHOLE | BY_SIZE)[name])
@@ -246,6 +270,7 @@ ENDS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS)
+@pytest.mark.ids("nightly", "clamp", "dark")
 def test_a_saturating_end_hides_no_reach(end):
     found = {measured(network(lambda: Chain(7, end=ENDS[end]), seed)).halo for seed in range(40)}
     assert found == {7}
@@ -287,13 +312,17 @@ def test_a_limit_hides_no_reach(limit):
 
 
 @pytest.mark.slow
-def test_halos_of_aod_nets():
-    assert {measured(network(AODNet, seed)).halo for seed in range(40)} == {7}
+@pytest.mark.ids("nightly", "40")
+@pytest.mark.parametrize("seeds", [4, 40])
+def test_halos_of_aod_nets(seeds):
+    assert {measured(network(AODNet, seed)).halo for seed in range(seeds)} == {7}
 
 
 @pytest.mark.slow
-def test_halos_of_networks_that_end_in_a_relu():
-    found = [measured(network(GridDehazeNet, seed)) for seed in range(40)]
+@pytest.mark.ids("nightly", "40")
+@pytest.mark.parametrize("seeds", [4, 40])
+def test_halos_of_networks_that_end_in_a_relu(seeds):
+    found = [measured(network(GridDehazeNet, seed)) for seed in range(seeds)]
     assert len({(one.halo, one.step) for one in found}) == 1
 
 

@@ -155,5 +155,6 @@ def test_no_plan_overruns(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_no_plan_overruns_at_length(tmp_path: Path) -> None:
     fuzz(200, 900, tmp_path)

@@ -139,6 +139,7 @@ def with_cores(monkeypatch):
     "name",
     ["haze-unet", "atmosphere", pytest.param("inf-dehaze-small", marks=pytest.mark.slow)],
 )
+@pytest.mark.ids("nightly", "atmosphere", "inf-dehaze-small")
 def test_results_do_not_depend_on_the_number_of_threads(name, with_cores):
     """Of the network that looks at the overview, of tiles, and of what tiles share."""
     results = []
@@ -152,6 +153,7 @@ def test_results_do_not_depend_on_the_number_of_threads(name, with_cores):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hint-small-lowlight", "andehazeformer-small"])
+@pytest.mark.ids("nightly", "hint-small-lowlight")
 def test_sweeps_do_not_depend_on_the_number_of_threads(name, with_cores):
     results = []
     for cores in (1, 2, 4):

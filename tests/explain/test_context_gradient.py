@@ -221,6 +221,7 @@ def test_a_context_that_does_not_fit_the_budget_is_held_and_said(
         pytest.param({"method": "ig", "baseline": "blur", "steps": 17}, id="ig"),
     ],
 )
+@pytest.mark.ids("nightly", "ig")
 def test_a_staged_model_behind_a_context_is_followed_too(hazy: Any, path: dict[str, Any]) -> None:
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     model = load("inf-dehaze-small")

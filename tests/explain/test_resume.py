@@ -402,6 +402,7 @@ def test_a_smaller_gap_goes_on_and_a_larger_one_takes_what_is_there(
 @pytest.mark.parametrize(
     "model", ["atmosphere", pytest.param("inf-dehaze-small", marks=pytest.mark.slow)]
 )
+@pytest.mark.ids("nightly", "inf-dehaze-small")
 def test_the_overview_goes_on_too(ask: Problem, tmp_path: Path, model: str) -> None:
     ask.model = nr.load_model(model)
     ask.image = open_image(scene(256, 320), bands="red=1,green=2,blue=3")

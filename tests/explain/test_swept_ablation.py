@@ -44,6 +44,7 @@ def restored(pixels: Any, model: Any) -> Any:
 
 
 @pytest.mark.parametrize(("model_id", "name", "head"), SITES)
+@pytest.mark.ids("nightly", "hint-small-latent.2-3", "andehazeformer-small-windows.2-2")
 def test_the_effect_of_a_head_is_that_on_the_whole_image(
     pixels: Any, model_id: str, name: str, head: str
 ) -> None:

@@ -25,6 +25,7 @@ def model_of(name: str) -> RestorationModel:
 
 
 @pytest.mark.parametrize("name", IDS)
+@pytest.mark.ids("nightly", "inf-dehaze-paper")
 def test_the_card_names_the_kinds_of_the_sites(name: str) -> None:
     sites = model_of(name).attention_sites()
     assert set(card_of(name).attention) == {site.kind for site in sites}

@@ -366,6 +366,7 @@ def test_words_of_photographers(window: Any, qtbot: Any, tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(IS_DOUBLE, reason="this is the child")
+@pytest.mark.nightly
 def test_the_same_at_200_percent():
     environment = os.environ | {"QT_SCALE_FACTOR": "2"}
     words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", __file__]

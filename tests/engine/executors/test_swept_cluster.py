@@ -99,6 +99,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "andehazeformer-small")
 def test_a_plan_says_what_crosses_the_network(
     scene: Path, tmp_path: Path, cluster: Cluster, model: str, moved: dict[str, int]
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_plan_says_what_crosses_the_network(
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "inf-dehaze-small")
 def test_pixels_equal_those_of_one_machine(
     scene: Path,
     tmp_path: Path,
@@ -204,6 +206,7 @@ def test_a_run_of_one_machine_goes_on_on_a_cluster(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "sweeps"), [(MODELS[0], (1, 10)), (MODELS[1], (0,))])
+@pytest.mark.ids("nightly", "andehazeformer-small-sweeps0")
 def test_what_a_lost_worker_finished_of_a_sweep_is_not_computed_again(
     scene: Path,
     tmp_path: Path,

@@ -164,6 +164,7 @@ def test_its_gradient_is_that_of_the_average():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_its_pixels_are_attributed(quick_plans: None):
     model = model_of(overlap=0).float()
     pixels = picture(8, 40, 48)[0].permute(1, 2, 0).float().numpy()

@@ -223,6 +223,7 @@ def test_a_layer_for_strength_can_be_chosen(panel: Any, qtbot: Any, colours: np.
         pytest.param("gradient", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.ids("nightly", "areas", "gradient")
 def test_the_command_writes_the_same_bytes(
     panel: Any, qtbot: Any, sample: Path, tmp_path: Path, what: str, finished_run: Any
 ):
