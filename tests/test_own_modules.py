@@ -135,6 +135,7 @@ def test_a_run_on_a_thread_has_the_weights_it_was_planned_with(tmp_path: Path) -
     assert module.training
 
 
+@pytest.mark.slow
 def test_a_record_in_memory_is_repeated(tmp_path: Path) -> None:
     path = tmp_path / "scene.tif"
     nr.restore(SCENE, "identity", progress=False, scratch=tmp_path).save(path)

@@ -175,6 +175,7 @@ class Nosy(nn.Module):
         return x
 
 
+@pytest.mark.slow
 def test_few_calls_lie_between_restore_and_the_model(tmp_path: Path):
     """At most 9 frames of the package are on the way from `nr.restore` to a model's `forward`.
 

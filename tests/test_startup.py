@@ -69,6 +69,7 @@ def test_the_first_help_loads_no_command():
     assert not {"http.client", "tomllib", "importlib.metadata"} & loaded
 
 
+@pytest.mark.slow
 def test_info_loads_what_reads_the_file():
     from napari_restore.sample import SAMPLE
 

@@ -319,6 +319,16 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
+@pytest.mark.ids(
+    "slow",
+    "box without pixels",
+    "outside, negative",
+    "outside",
+    "residual weight",
+    "rollout of all",
+    "rollout of experts",
+    "rollout without a head",
+)
 def test_bad_questions_have_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str
 ) -> None:

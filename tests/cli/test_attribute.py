@@ -120,6 +120,7 @@ def test_json_tells_all_and_the_words_what_to_trust(
         (["--memory", "20MiB"], "--memory"),
     ],
 )
+@pytest.mark.ids("slow", "change2-no baseline")
 def test_bad_questions_have_one_sentence(
     sample: Path,
     tmp_path: Path,

@@ -28,6 +28,7 @@ def address():
         yield cluster.scheduler_address
 
 
+@pytest.mark.slow
 def test_a_file_equals_that_without_a_cluster(cli, tmp_path, address):
     scene = write_tiff(tmp_path / "scene.tif", hazy(700, 900))
     words = ("restore", scene, "--model", "dcp", "--tile", 512)
@@ -67,6 +68,7 @@ def test_no_cluster_there(cli, tmp_path, where, message, scheduler_patience):
     assert not (tmp_path / "o.tif").exists()
 
 
+@pytest.mark.slow
 def test_a_model_of_sweeps_runs_on_it(cli, sample, tmp_path, address):
     words = ("restore", sample, "--model", "inf-dehaze-small", "--srcwin", 0, 0, 300, 300)
     words = (*words, "--extent", "region")
@@ -81,6 +83,7 @@ def without_times(path):
         return [{**row, "seconds": ""} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_table_equals_that_without_a_cluster(cli, tmp_path, address):
     scene = write_tiff(tmp_path / "scene.tif", hazy(200, 300))
     boxes = tmp_path / "boxes.csv"
@@ -98,6 +101,7 @@ def test_one_map_is_refused(cli, sample, tmp_path, address):
     assert run.code == 2 and "Leave --cluster out, or name several boxes" in run.err
 
 
+@pytest.mark.slow
 def test_scores_equal_those_without_a_cluster(cli, tmp_path, address):
     for kind, seed in (("clear", 1), ("hazy", 2)):
         (tmp_path / "pairs" / kind).mkdir(parents=True)

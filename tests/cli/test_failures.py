@@ -45,6 +45,7 @@ def test_a_full_disk_keeps_what_is_finished(cli, scene, tmp_path, monkeypatch):
     assert cli(*words).json["measured"]["tiles_resumed"] == 1
 
 
+@pytest.mark.slow
 def test_the_tiles_of_a_source_that_changed_since_are_set_aside(cli, scene, tmp_path, monkeypatch):
     out, clean = tmp_path / "o.tif", tmp_path / "clean.tif"
     words = ["restore", scene, "-o", out, "--model", "dcp", "--tile", 128, "--json"]
@@ -99,6 +100,7 @@ def test_a_failed_run_has_a_record_that_the_next_replaces(cli, scene, tmp_path, 
         "OSError(126, 'Error loading c10.dll or one of its dependencies.')",
     ],
 )
+@pytest.mark.ids("slow", "OSError(126, 'Error loading c10.dll or one of its dependencies.')")
 def test_a_torch_that_cannot_be_imported_is_one_sentence(
     tmp_path: Path, sample: Path, raised: str
 ) -> None:

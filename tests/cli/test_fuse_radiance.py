@@ -73,6 +73,7 @@ def test_light_is_written_as_floats_and_repeated(
         ("o.zarr", [], np.float32),
     ],
 )
+@pytest.mark.ids("slow", "o.jpg-options0-uint8")
 def test_a_screen_gets_all_of_it_by_a_curve(
     cli: Any, photos: np.ndarray, tmp_path: Path, name: str, options: list[str], dtype: Any
 ) -> None:

@@ -191,6 +191,7 @@ def test_a_rerun_with_the_same_code_is_the_same_picture(
     np.testing.assert_array_equal(read(tmp_path / "again.tif"), pixels)
 
 
+@pytest.mark.slow
 def test_a_rerun_of_an_attribution_with_other_code_is_refused(
     cli: Any, code: Path, scene: Path, tmp_path: Path
 ) -> None:
@@ -249,6 +250,7 @@ def test_a_folder_skips_no_file_in_other_colours(cli: Any, tmp_path: Path) -> No
         ("haze-unet", ("--weights", "random:0"), ("--weights", "random:1")),
     ],
 )
+@pytest.mark.slow
 def test_a_folder_skips_no_file_of_other_options(
     model: str, before: Any, after: Any, cli: Any, pictures: Path, tmp_path: Path
 ) -> None:
@@ -266,6 +268,7 @@ def test_a_folder_skips_no_file_of_other_options(
     assert statuses(cli(*words, *after)) == ["skipped", "skipped"]
 
 
+@pytest.mark.slow
 def test_a_folder_skips_no_file_of_other_code(
     cli: Any, code: Path, pictures: Path, tmp_path: Path
 ) -> None:
@@ -281,6 +284,7 @@ def test_a_folder_skips_no_file_of_other_code(
     np.testing.assert_allclose(read(tmp_path / "out" / "1_clear.tif"), source * 0.75, atol=0.51)
 
 
+@pytest.mark.slow
 def test_a_folder_run_in_one_pass_is_another(
     cli: Any, code: Path, pictures: Path, tmp_path: Path
 ) -> None:
@@ -291,6 +295,7 @@ def test_a_folder_run_in_one_pass_is_another(
         assert statuses(cli(*words, "--tile", "whole")) == [then, then]
 
 
+@pytest.mark.slow
 def test_a_folder_of_brackets_skips_none_of_other_options(cli: Any, tmp_path: Path) -> None:
     words = ["fuse", two_brackets(tmp_path), "-o", tmp_path / "fused", "--json"]
     assert statuses(cli(*words, "--align", "off")) == ["done", "done"]
@@ -302,6 +307,7 @@ def test_a_folder_of_brackets_skips_none_of_other_options(cli: Any, tmp_path: Pa
 # -- scores and tables ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_scores_follow_code_and_options(code: Path, tmp_path: Path) -> None:
     for kind in ("clear", "hazy"):
         (tmp_path / "pairs" / kind).mkdir(parents=True)
@@ -325,6 +331,7 @@ def test_scores_follow_code_and_options(code: Path, tmp_path: Path) -> None:
     assert score() != first
 
 
+@pytest.mark.slow
 def test_rows_of_a_table_follow_the_code(code: Path, scene: Path, tmp_path: Path) -> None:
     boxes = [nr.Region(0, 0, 16, 16), nr.Region(32, 32, 48, 48)]
     model = f"{code / 'mine.py'}:make"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from ._scenes import read
 
@@ -46,6 +47,7 @@ def test_what_is_left_out_may_be_text_that_is_longer_than_a_name(cli, scene, tmp
     assert run.code == 0, run.err
 
 
+@pytest.mark.slow
 def test_so_in_attribution_and_its_repetition(cli, scene, tmp_path):
     out, record = tmp_path / "map.tif", tmp_path / "map.json"
     words = ["--model", "dcp", "--box", 165, 20, 16, 16, "--method", "ig", "--steps", 2]

@@ -34,6 +34,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_inspect_names_structure_and_sizes(cli: Any, weights: Path) -> None:
     run = cli("inspect", weights, "--json")
     assert run.code == 0
@@ -45,6 +46,7 @@ def test_inspect_names_structure_and_sizes(cli: Any, weights: Path) -> None:
     assert json.loads(weights.with_suffix(".json").read_text())["model"] == "aod-net"
 
 
+@pytest.mark.slow
 def test_weights_alone_restore(cli: Any, weights: Path, scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.tif"
     run = cli("restore", scene, "-o", out, "--model", weights, "--tile", 64)
@@ -53,6 +55,7 @@ def test_weights_alone_restore(cli: Any, weights: Path, scene: Path, tmp_path: P
     np.testing.assert_allclose(after, 0.5 * before + 127.5, atol=1)
 
 
+@pytest.mark.slow
 def test_unknown_weights_exit_with_a_sentence(cli: Any, tmp_path: Path) -> None:
     torch.save({"a.weight": torch.zeros(2)}, tmp_path / "net.pth")
     run = cli("inspect", tmp_path / "net.pth")

@@ -36,6 +36,7 @@ def test_a_folder_goes_on_after_an_error_and_skips_what_is_done(cli, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
 
 
+@pytest.mark.slow
 def test_files_that_join_are_one_image(cli, tmp_path):
     """Also for `plan`, for the copied command and for `rerun`."""
     mosaic = hazy(height=300, width=512)

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
 
 import napari_restore as nr
@@ -69,6 +70,7 @@ def test_a_file_by_its_band_is_found_again(cli, tmp_path: Path, monkeypatch):
     assert run.code == 2 and "--exclude m.tif:1" in run.err
 
 
+@pytest.mark.slow
 def test_a_clip_is_recorded_and_repeated(cli, tmp_path: Path):
     source, out = stack(tmp_path / "stack.tif"), tmp_path / "a.tif"
     words = ["--model", "dcp", "--mask", AREA, "--clip", "mask"]

@@ -101,6 +101,7 @@ def test_a_program_of_one_size_that_needs_its_whole_image_is_a_sentence(cli, sce
     assert run.code == 2 and "takes images of 64 × 64 pixels only" in run.err, run.err
 
 
+@pytest.mark.slow
 def test_a_program_that_needs_the_whole_image_is_given_it(cli, scene, tmp_path):
     path, out = exported(tmp_path / "all.pt2", Everywhere(), False), tmp_path / "o.tif"
     run = cli("restore", scene, "-o", out, "--model", path, "--yes", "--tile", 128)
@@ -141,6 +142,7 @@ def mine(tmp_path) -> list[str]:
     return ["--model", f"{script}:make", "--weights", str(weights)]
 
 
+@pytest.mark.slow
 def test_sizes_and_halo_are_measured_as_in_the_window(cli, scene, mine):
     run = cli("plan", scene, *mine, "--yes", "--json")
     assert run.code == 0, run.err
@@ -168,12 +170,14 @@ def test_it_restores_in_tiles_as_the_network_does_and_can_be_repeated(cli, scene
     assert again.read_bytes() == out.read_bytes()
 
 
+@pytest.mark.slow
 def test_attribution_takes_it_too(cli, scene, mine, tmp_path):
     words = ["--box", 40, 40, 16, 16, "--method", "ig", "--steps", 2, "-o", tmp_path / "map.tif"]
     run = cli("attribute", scene, *mine, "--yes", *words)
     assert run.code == 0, run.err
 
 
+@pytest.mark.slow
 def test_a_card_beside_it_has_the_last_word(cli, scene, mine, tmp_path):
     card = {"bands": 3, "multiple_of": 8, "halo": 24}
     (tmp_path / "mine.json").write_text(json.dumps(card), "utf-8")
@@ -182,6 +186,7 @@ def test_a_card_beside_it_has_the_last_word(cli, scene, mine, tmp_path):
     assert not [note for note in run.json["notes"] if "no card" in note]
 
 
+@pytest.mark.slow
 def test_foreign_code_runs_after_a_yes_only(cli, scene, mine, tmp_path):
     ran = tmp_path / "ran"
     script = Path(mine[1].rpartition(":")[0])

@@ -57,6 +57,7 @@ def test_statistics_of_other_images_are_refused_before_anything_is_written(cli, 
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_maps_are_written(cli, tmp_path, halves):
     whole, _, _ = halves
     words = ["restore", whole, "-o", tmp_path / "m.tif", *WORDS, "--maps", tmp_path / "maps"]

@@ -103,6 +103,7 @@ STORED = ("pages", "imagej", "channels", "zarr")
 @pytest.mark.parametrize(
     ("kind", "suffix"), [*((k, ".tif") for k in KINDS), *((k, ".zarr") for k in STORED)]
 )
+@pytest.mark.ids("slow", "channels-.tif")
 def test_all_planes_keep_axes_and_equal_single_runs(cli, tmp_path, kind, suffix):
     path, out = stack(tmp_path, kind), tmp_path / f"out{suffix}"
     model = "identity" if kind == "channels" else "dcp"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import made_products as made
 import numpy as np
+import pytest
 import rasterio
 
 
@@ -12,6 +13,7 @@ def bands_of(path):
         return dict(zip(opened.descriptions, opened.read(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_product_is_restored_into_one_file(cli, tmp_path):
     files = made.write_safe(tmp_path)
     out, record = tmp_path / "out.tif", tmp_path / "out.json"
@@ -43,6 +45,7 @@ def test_a_record_names_the_resolution(cli, tmp_path):
     assert np.array_equal(bands_of(again)["B8A"], files["B8A 20"])
 
 
+@pytest.mark.slow
 def test_a_folder_of_products(cli, tmp_path):
     scenes = tmp_path / "scenes"
     (scenes / "l8").mkdir(parents=True)

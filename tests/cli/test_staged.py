@@ -267,6 +267,7 @@ def test_the_budget_that_is_named_is_kept(tmp_path, whole):
 # -- what is told ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_plan_knows_its_scope(cli, whole):
     told = cli("plan", whole.source, *MODEL, "--residuals", "ram", "--json").json
     assert told["scope"] == "swept" and told["passes"] == 3
@@ -361,6 +362,7 @@ def test_a_rerun_makes_the_same_pixels(cli, tmp_path, whole):
     assert alike(read(again), whole.pixels)
 
 
+@pytest.mark.slow
 def test_the_line_of_a_staged_run_is_the_run_again(whole):
     assert plan_of_line(api.command_of(whole.told, "o.tif")).key == whole.told["plan"]["key"]
     model = api.load_model("inf-dehaze-small", weights="random:0")

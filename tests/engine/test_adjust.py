@@ -107,6 +107,11 @@ def test_neutral_is_the_model_bit_for_bit(result):
     indirect=["result"],
     ids=str,
 )
+@pytest.mark.ids(
+    "slow",
+    "float32-{'strength': 0.8, 'luminance_only': True, 'protect_shadows': 0.7, 'protect_highlights': 0.4, 'exposure': 0.7}",
+    "float64-{'strength': 0.8, 'luminance_only': True, 'protect_shadows': 0.7, 'protect_highlights': 0.4, 'exposure': 0.7}",
+)
 def test_boxes_and_the_file_agree_with_the_whole(result, options, tmp_path):
     image = result.image
     adjusted = result.with_adjustment(Adjustment(**options))
@@ -175,6 +180,7 @@ def test_protected_tones_stay_and_the_middle_is_the_models(result, name, dark):
     assert (change <= full + 1e-9).all() and change.sum() < 0.95 * full.sum()
 
 
+@pytest.mark.slow
 def test_maps_tell_of_the_adjusted_pixels(run, tmp_path):
     image = nr.open_image(hazy("uint8"), bands=RGB)
     result = run(image, maps=True).with_adjustment(Adjustment(**EVERYTHING))
@@ -266,6 +272,7 @@ def test_luma_counts_from_the_physical_zero():
 
 
 @pytest.mark.parametrize("options", [*ONE_BY_ONE, EVERYTHING], ids=str)
+@pytest.mark.slow
 def test_coarse_levels_are_about_the_means_of_the_fine_one(run, options):
     image = nr.open_image(hazy("uint8", height=300, width=1100), bands=RGB)
     result = run(image, pyramid=True).with_adjustment(Adjustment(**options))

@@ -86,6 +86,7 @@ def layers_of(scratch: Path) -> list[Path]:
     return sorted(scratch.glob(f"**/{STAGED}/{LAYERS}/*"))
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_whole_call(model: InfDehaze, image: Any, tmp_path: Path) -> None:
     layers = model.bottleneck.layers_in_order()
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
@@ -146,6 +147,7 @@ def test_a_look_changes_no_byte_of_a_result(model: InfDehaze, image: Any, tmp_pa
     assert all(path.read_bytes() == content for path, content in earlier.items())
 
 
+@pytest.mark.slow
 def test_kept_layers_are_used_again(model: InfDehaze, image: Any, tmp_path: Path) -> None:
     first = source_of(image, model, tmp_path)
     first.prepare()
@@ -229,6 +231,7 @@ def test_a_query_reads_little(model: InfDehaze, image: Any, tmp_path: Path) -> N
     ("name", "head"),
     [("encoder.2.1", 1), ("encoder.2.bands", 3), ("bottleneck.1", 2), ("decoder.3.2", 0)],
 )
+@pytest.mark.slow
 def test_without_a_head_is_the_whole_network_without_it(
     model: InfDehaze, image: Any, tmp_path: Path, name: str, head: int
 ) -> None:
@@ -246,6 +249,7 @@ def test_without_a_head_is_the_whole_network_without_it(
     torch.testing.assert_close(left_out, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_silent_head_changes_nothing(model: InfDehaze, image: Any, tmp_path: Path) -> None:
     silent = model.without_head("bottleneck.1", 2)
     source = source_of(image, silent, tmp_path)

@@ -31,6 +31,7 @@ def decodes(path, tmp_path, **options):
     return chunk_cache.decodes - before, plan, np.asarray(result)
 
 
+@pytest.mark.slow
 def test_a_file_is_decoded_once_if_the_budget_holds_it(scene, tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(tmp_path / "one"))
     once, plan, pixels = decodes(scene, tmp_path / "a", memory="1GiB")
@@ -45,6 +46,7 @@ def test_a_file_is_decoded_once_if_the_budget_holds_it(scene, tmp_path, monkeypa
     np.testing.assert_array_equal(pixels, same)
 
 
+@pytest.mark.slow
 def test_what_is_known_of_the_image_needs_no_room(scene, tmp_path):
     decodes(scene, tmp_path / "a", memory="1GiB")
     _, plan, _ = decodes(scene, tmp_path / "b", memory="1GiB")

@@ -111,6 +111,7 @@ def test_samples_lie_inside_and_a_small_area_is_read_whole():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.slow
 def test_a_run_with_auto_has_the_light_of_its_source(run, dtype):
     image = nr.open_image(hazy(dtype), bands=RGB)
     plain = run(image)

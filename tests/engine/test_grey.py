@@ -57,6 +57,7 @@ def test_models_of_colours_run_on_grey_photos(grey: Path, model: str, tmp_path: 
     assert model == "htm" or any("is grey" in str(note) for note in plan.notes)
 
 
+@pytest.mark.slow
 def test_grey_photos_are_attributed(grey: Path, tmp_path: Path) -> None:
     box = Region(10, 10, 18, 18)
     found = nr.attribute(grey, "atmosphere", box=box, steps=8)
@@ -64,6 +65,7 @@ def test_grey_photos_are_attributed(grey: Path, tmp_path: Path) -> None:
     found.save(tmp_path / "map.tif")
 
 
+@pytest.mark.slow
 def test_grey_brackets_are_fused(grey: Path, tmp_path: Path) -> None:
     stored = np.asarray(Pillow.open(grey)).astype(np.float32)
     paths = []

@@ -86,6 +86,7 @@ def test_other_programs_do_not_change_what_a_tile_is_taken_to_take(monkeypatch):
     assert _costs._timed(lambda: torch.zeros(1), CPU, 1)[1] == 2.0
 
 
+@pytest.mark.slow
 def test_what_a_tile_takes_of_a_map_follows_how_coarse_that_is():
     model = nr.load_model("atmosphere").eval()
     coarse, fine = (calibrate(model, CPU, 1, coarser=each) for each in (4, 1))
@@ -95,6 +96,7 @@ def test_what_a_tile_takes_of_a_map_follows_how_coarse_that_is():
     assert 16 < coarse.bytes_per_pixel < fine.bytes_per_pixel - 4
 
 
+@pytest.mark.slow
 def test_a_network_of_many_bands_is_tried_on_smaller_tiles(monkeypatch):
     monkeypatch.setattr(_probe, "LARGEST_INPUT", 8 << 20)
     tried = []

@@ -457,6 +457,7 @@ def another(each):
 
 
 @pytest.mark.parametrize("name", options_of(Restore))
+@pytest.mark.ids("slow", "precision")
 def test_an_option_changes_the_key_as_its_field_says(name, folder):
     each = options_of(Restore)[name]
     table = {"pixels": OPTION_CHANGES, "answer": OUTPUT_CHANGES}.get(each.changes, SAME_OPTIONS)
@@ -580,6 +581,7 @@ def pixels_of(plan):
 
 
 @pytest.mark.parametrize("name", ["omega", "white", "exclude", "another context", "extent", "seed"])
+@pytest.mark.ids("slow", "seed")
 def test_where_the_key_changes_the_pixels_do(name, folder):
     before, change = OPTION_CHANGES[name]
     first, second = planned(folder, **before), planned(folder, **{**before, **change})
@@ -593,6 +595,9 @@ def test_where_the_key_changes_the_pixels_do(name, folder):
         *("context of what sees none", "role of a band beside", "batch"),
     ],
 )
+@pytest.mark.ids(
+    "slow", "context of what sees none", "extent of what sees no context", "role of a band beside"
+)
 def test_where_the_key_stays_the_pixels_do(name, folder):
     before, change = SAME_OPTIONS[name]
     first, second = planned(folder, **before), planned(folder, **{**before, **change})
@@ -603,6 +608,7 @@ def test_where_the_key_stays_the_pixels_do(name, folder):
     "name",
     ["last.bias[0]", "mean[0]", "hidden[0]", "plain tensor", "array", "gain", "lambda", "hook"],
 )
+@pytest.mark.slow
 def test_a_changed_module_gives_other_pixels_beside_the_first(name, folder):
     """Both results stay open; the first is what it was."""
     net = Net().eval()

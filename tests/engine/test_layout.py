@@ -77,6 +77,7 @@ def test_the_least_budget_is_used_to_its_last_byte(model: Any, cost: Any, tmp_pa
     st.sampled_from([None, 128, 512]),
     st.booleans(),
 )
+@pytest.mark.slow
 def test_no_plan_needs_more_than_its_budget(
     cost: Any, size: tuple[int, int], model: Any, mebibytes: int, tile: int | None, pyramid: bool
 ) -> None:

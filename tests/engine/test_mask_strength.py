@@ -79,6 +79,7 @@ def test_the_images_border_is_no_edge_of_the_mask():
     assert (soft.read(WHOLE) == 1).all()
 
 
+@pytest.mark.slow
 def test_a_wide_fade_takes_memory_for_a_piece_not_for_the_box():
     import tracemalloc
 

@@ -83,6 +83,7 @@ def test_outside_the_mask_stands_the_source_and_inside_the_unmasked_run(
     )
 
 
+@pytest.mark.ids("slow", "int16")
 def test_a_mask_beyond_the_region_leaves_the_rest_as_it_was(run, image, geojson):
     region = Region(100, 128, 256, 300)
     masked = run(image, mask=geojson, region=region).read(whole(image))
@@ -92,6 +93,7 @@ def test_a_mask_beyond_the_region_leaves_the_rest_as_it_was(run, image, geojson)
     np.testing.assert_array_equal(masked, expected)
 
 
+@pytest.mark.slow
 def test_half_the_strength_is_half_the_way(run, restored, image):
     source, full = image.read(whole(image)).astype(np.float64), restored(image)
     result = run(image, strength=0.5)
@@ -103,6 +105,7 @@ def test_half_the_strength_is_half_the_way(run, restored, image):
     np.testing.assert_array_equal(result.read(box), half[box.slices])
 
 
+@pytest.mark.slow
 def test_a_mask_of_128_is_half_the_way(restored, tmp_path):
     image = nr.open_image(pixels_of("uint16"), bands="red=1,green=2,blue=3")
     source, full = image.read(whole(image)).astype(np.float64), restored(image)
@@ -115,6 +118,7 @@ def test_no_strength_is_the_source(restored, image):
     np.testing.assert_array_equal(restored(image, strength=0), image.read(whole(image)))
 
 
+@pytest.mark.ids("slow", "float64", "uint16")
 def test_a_faded_edge_lies_between_source_and_result(run, restored, image, geojson):
     source, full = image.read(whole(image)), restored(image)
     result = run(image, mask=geojson, feather=40)
@@ -129,6 +133,7 @@ def test_a_faded_edge_lies_between_source_and_result(run, restored, image, geojs
         np.testing.assert_array_equal(result.read(box), soft[box.slices])
 
 
+@pytest.mark.ids("slow", "float64")
 def test_what_is_written_is_what_is_read(run, image, geojson, tmp_path):
     result = run(image, mask=geojson, feather=25, strength=0.7)
     soft = result.read(whole(image))
@@ -149,6 +154,7 @@ def test_excluded_pixels_stay_and_are_not_counted(run, image, geojson):
     assert share == pytest.approx(BOX.pixels / (HEIGHT * WIDTH))
 
 
+@pytest.mark.slow
 def test_what_is_excluded_cannot_matter(restored, geojson):
     """Other values there, the same result elsewhere."""
     pixels = pixels_of("uint16")
@@ -162,6 +168,7 @@ def test_what_is_excluded_cannot_matter(restored, geojson):
     np.testing.assert_array_equal(*results)
 
 
+@pytest.mark.slow
 def test_a_hole_in_one_band_does_not_reach_its_neighbours(restored, tmp_path):
     """float32 with nodata -9999 in the first band only: not valid, so nothing of it spreads."""
     import rasterio

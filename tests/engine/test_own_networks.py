@@ -198,6 +198,7 @@ def test_a_module_that_takes_multiples_only_is_given_them(side):
     assert (card.multiple_of, card.size_step) == (side, side)
 
 
+@pytest.mark.slow
 def test_sides_that_a_module_pads_itself_are_not_padded():
     card = nr.load_model(network(UNet)).card
     assert (card.multiple_of, card.size_step) == (8, 1)
@@ -383,6 +384,7 @@ def coarser(module):
 
 
 @pytest.mark.parametrize("change", [widened, coarser])
+@pytest.mark.slow
 def test_a_module_that_was_changed_is_measured_again(change, restored):
     module = Patches(1)
     if change is widened:
@@ -395,6 +397,7 @@ def test_a_module_that_was_changed_is_measured_again(change, restored):
     assert_same(found, one_pass(model.module, x))
 
 
+@pytest.mark.slow
 def test_other_code_with_the_same_layers_is_measured_again(restored):
     x, card = scene(140, 300), {"id": "patches", "bands": 3}
     for side in (1, 8):
@@ -435,6 +438,7 @@ def test_a_module_for_one_image_is_given_one_at_a_time(restored):
     assert_same(found, one_pass(module, x))
 
 
+@pytest.mark.slow
 def test_tiles_on_other_threads_do_not_change_the_size_of_a_tile(restored, any_tiles):
     module, x = network(Sized), scene(300, 410)
     model = nr.load_model(module)
@@ -445,6 +449,7 @@ def test_tiles_on_other_threads_do_not_change_the_size_of_a_tile(restored, any_t
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.slow
 def test_a_script_is_cut_into_tiles(restored):
     module, x = network(Chain), scene(140, 300)
     found, record = restored(x, torch.jit.script(module), tile=64)

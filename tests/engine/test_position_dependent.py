@@ -64,6 +64,7 @@ def test_statistics_of_a_region_are_counted_from_its_corner(tmp_path: Path):
 
 @pytest.mark.measured
 @pytest.mark.parametrize("extent", ["image", "region"])
+@pytest.mark.slow
 def test_a_draft_on_a_level_resembles_the_reduced_result(tmp_path: Path, extent: str):
     full = scene(256, 384)
     half = full.reshape(128, 2, 192, 2, 3).mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
@@ -215,6 +216,7 @@ def test_the_plan_counts_the_maps(tmp_path: Path):
 
 
 @pytest.mark.measured
+@pytest.mark.slow
 def test_maps_that_are_kept_take_no_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # No overview of noise is packed in so few bytes; its maps are kept in its stead.
     monkeypatch.setattr(_kept, "ENTRY_BYTES", 1_000_000)
@@ -252,6 +254,7 @@ def test_the_cost_of_maps_is_measured_on_an_overview_like_the_real_one():
     assert len(seen) == calls
 
 
+@pytest.mark.slow
 def test_other_bands_follow_the_models_exponent(tmp_path: Path):
     image = nr.open_image(scene(bands=4), sensor="naip")
     card = replace(CARD, bands=3, roles=("red", "green", "blue"))
@@ -266,6 +269,7 @@ def test_other_bands_follow_the_models_exponent(tmp_path: Path):
     assert np.abs(wrong - expected).max() > 0.01
 
 
+@pytest.mark.slow
 def test_maps_are_kept_as_the_model_gives_them(whole: np.ndarray, tmp_path: Path):
     result = restore(scene(), placed(), tmp_path, maps=True, tile=64)
     everywhere = Region(0, 0, *scene().shape[:2])

@@ -30,6 +30,7 @@ def precision_of(pixels, model, **options):
     return plan.computing.precision, plan.notes
 
 
+@pytest.mark.slow
 def test_auto_is_bfloat16_for_8_bits_where_the_card_says_it_is_close(with_bfloat16):
     chosen, notes = precision_of(PICTURE, "haze-unet", precision="auto")
     assert chosen == "bfloat16"
@@ -51,6 +52,7 @@ def test_auto_is_float32_where_the_processor_lacks_it(monkeypatch):
     assert precision_of(PICTURE, "haze-unet", precision="auto")[0] == "float32"
 
 
+@pytest.mark.slow
 def test_the_plan_and_the_record_contain_what_was_chosen(with_bfloat16, tmp_path):
     chosen = nr.plan(PICTURE, "haze-unet", bands=RGB, device="cpu", precision="auto")
     asked = nr.plan(PICTURE, "haze-unet", bands=RGB, device="cpu", precision="bfloat16")
@@ -89,6 +91,7 @@ def test_invariance_is_measured_in_the_precision_of_the_run(own_cache):
 
 
 @pytest.mark.parametrize("options", [{"tile": 128}, {"tile": 256, "tile_batch": 2}], ids=str)
+@pytest.mark.slow
 def test_tiled_equals_whole_in_bfloat16(options):
     def pixels(**cut):
         plan = nr.plan(PICTURE, "haze-unet", bands=RGB, device="cpu", precision="bfloat16", **cut)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 import napari_restore as nr
@@ -64,6 +65,7 @@ def test_what_was_warmed_is_used(own_cache: Any):
     assert len(plan.model.prepared) == count
 
 
+@pytest.mark.slow
 def test_what_other_weights_made_is_not_used():
     model = Moving(planned().model.card).eval().requires_grad_(False)
     pixels = np.random.default_rng(0).integers(1, 255, (300, 400, 3), np.uint8)

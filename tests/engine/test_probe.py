@@ -53,6 +53,7 @@ class Everywhere(nn.Module):
         return x - x.mean(dim=(2, 3), keepdim=True)
 
 
+@pytest.mark.slow
 def test_a_global_model_posing_as_local_is_given_the_whole_image():
     assert "depend on others" in probe(wrapped(Everywhere(), halo=8)).whole
 

@@ -52,6 +52,7 @@ WRONG = {"bands": 3, "multiple_of": 1, "halo": 0}
 
 @pytest.mark.measured
 @pytest.mark.parametrize("card", [None, WRONG], ids=["measured", "corrected"])
+@pytest.mark.slow
 def test_another_process_takes_what_was_measured(tmp_path, blocks, card, monkeypatch):
     if card is not None:
         (tmp_path / "blocks.json").write_text(json.dumps(card))

@@ -57,6 +57,7 @@ def test_the_change_is_not_stored(run, hazy):
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5])
+@pytest.mark.slow
 def test_maps_tell_of_what_was_written(run, hazy, strength, tmp_path):
     result = run(hazy, maps=True, strength=strength)
     source, written = hazy.read(whole(hazy)), result.read(whole(hazy))

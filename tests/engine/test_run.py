@@ -73,6 +73,7 @@ def test_float_result_does_not_depend_on_the_tile(scene, name):
     assert np.abs(whole - tiled).max() <= 1e-6
 
 
+@pytest.mark.slow
 def test_the_engine_equals_the_one_shot_reference(scene):
     values = (scene[:501, :413] / np.float32(255)).astype(np.float32)
     model = load("haze-unet")
@@ -198,6 +199,7 @@ def test_steps_that_do_not_divide_the_tile_grid_are_kept(scene):
     np.testing.assert_array_equal(part, whole[333:600, 210:500])
 
 
+@pytest.mark.slow
 def test_a_batch_of_tiles_changes_nothing(scene):
     model = load("haze-unet")
     one, _ = restored(scene, model, tile=256)
@@ -242,6 +244,7 @@ class Halting(Scale):
         return super().forward(x)
 
 
+@pytest.mark.slow
 def test_a_second_run_of_the_same_pixels_waits_its_turn(scene):
     card = {"id": "scale", "title": "Scale", "summary": "", "bands": 3}
     loaded = nr.load_model(Halting(0.5), card=card)

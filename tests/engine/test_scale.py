@@ -212,6 +212,7 @@ def test_the_same_in_a_child_and_by_its_record(tmp_path: Path) -> None:
     assert "--srcwin" not in command and str(picture) in command
 
 
+@pytest.mark.slow
 def test_the_card_says_what_was_measured() -> None:
     model = nr.load_model(enlarging(3))
     assert (model.card.scale, model.card.halo, model.card.multiple_of) == (3, 3, 1)

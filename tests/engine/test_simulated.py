@@ -55,6 +55,7 @@ def test_size_must_be_a_size() -> None:
         choose_device("simulated:big")
 
 
+@pytest.mark.slow
 def test_result_is_that_of_the_processor(tmp_path: Path) -> None:
     image = image_of(300, 500)
     plain = np.asarray(nr.restore(image, MODEL, scratch=tmp_path / "cpu").array)
@@ -65,6 +66,7 @@ def test_result_is_that_of_the_processor(tmp_path: Path) -> None:
     assert plan["residual_tier"] == "device"
 
 
+@pytest.mark.slow
 def test_a_small_card_spills_to_ram(tmp_path: Path) -> None:
     """What the device has no room for goes to RAM, and the grid to the processor."""
     image = image_of(512, 1024)
@@ -94,6 +96,7 @@ def test_a_grid_larger_than_the_card_is_related_by_the_processor(tmp_path: Path)
     assert np.abs(np.asarray(result.array) - np.asarray(plain.array)).max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_backs_off_where_the_plan_was_wrong(tmp_path: Path, monkeypatch: Any) -> None:
     """A card that has less than it said: batches shrink, the bottleneck moves, pixels stay."""
     image = image_of(640, 640)
@@ -110,6 +113,7 @@ def test_backs_off_where_the_plan_was_wrong(tmp_path: Path, monkeypatch: Any) ->
     assert np.abs(np.asarray(result.array) - np.asarray(plain.array)).max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_a_local_model_backs_off_too(tmp_path: Path, monkeypatch: Any) -> None:
     image = image_of(600, 600)
     plan = nr.plan(image, local_model(), scratch=tmp_path, device="simulated:1GiB", tile=512)

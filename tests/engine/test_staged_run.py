@@ -69,6 +69,7 @@ def test_tiers_mixed_in_one_run(image: Any, tmp_path: Path) -> None:
     assert np.abs(np.asarray(result.array) - one_shot(image)).max() <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_region_knows_the_whole_image(image: Any, tmp_path: Path) -> None:
     """Only the target is decoded, yet it is what the whole image's run makes of it."""
     box = Region(140, 260, 240, 400)
@@ -81,6 +82,7 @@ def test_a_region_knows_the_whole_image(image: Any, tmp_path: Path) -> None:
     assert any("draft" in note for note in draft.record["plan"]["notes"])
 
 
+@pytest.mark.slow
 def test_residual_bytes_are_as_predicted(image: Any, tmp_path: Path) -> None:
     for tier in ("ram", "disk"):
         record = nr.restore(image, MODEL, scratch=tmp_path / tier, residuals=tier).record
@@ -94,6 +96,7 @@ def test_residual_bytes_are_as_predicted(image: Any, tmp_path: Path) -> None:
     assert nothing["plan"]["residual_tier"] == "recompute"
 
 
+@pytest.mark.slow
 def test_half_precision_residuals_report_their_error(image: Any, tmp_path: Path) -> None:
     """The same pixels whether they were kept or made again; the rounding is told."""
     runs = {
@@ -274,6 +277,7 @@ def test_a_checkpoint_is_gone_on_from_unless_it_is_torn(
     assert np.abs(np.asarray(result.array) - one_shot(image)).max() <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_damaged_tokens_are_named_and_the_next_run_mends_them(image: Any, tmp_path: Path) -> None:
     box = Region(0, 0, 100, 100)
     plan = nr.plan(image, MODEL, region=box, scratch=tmp_path)

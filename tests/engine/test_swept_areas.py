@@ -32,6 +32,7 @@ def no_halo_fits(monkeypatch: Any) -> None:
 
 @pytest.mark.parametrize("model", [MODEL, Chain()], ids=["toy", "chain"])
 @pytest.mark.parametrize("tier", ["auto", "disk", "recompute"])
+@pytest.mark.slow
 def test_an_area_is_swept_with_what_is_around_it(
     tmp_path: Path, model: SweptModel, tier: str, request: Any
 ) -> None:
@@ -62,6 +63,7 @@ def test_an_area_is_swept_with_what_is_around_it(
             assert result.record["measured"]["tiles_encoded"] == sum(counts[:-1])
 
 
+@pytest.mark.slow
 def test_what_is_restored_around_an_area_is_that_of_the_whole(
     tmp_path: Path, no_halo_fits: None
 ) -> None:
@@ -81,6 +83,7 @@ def test_what_is_restored_around_an_area_is_that_of_the_whole(
         assert np.abs(np.asarray(result.array) - whole[area.slices]).max() <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_two_areas_far_apart_leave_out_what_is_between(tmp_path: Path, no_halo_fits: None) -> None:
     scene = np.random.default_rng(3).random((350, 650, 3), np.float32)
     options: dict[str, Any] = {"tile": 64, "workers": 1}

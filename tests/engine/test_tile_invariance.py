@@ -91,6 +91,7 @@ def test_whatever_kernels_do_runs_agree(module, verdict):
     np.testing.assert_array_equal(part, whole[region.slices])
 
 
+@pytest.mark.slow
 def test_a_network_that_takes_one_tile_at_a_time_is_given_one():
     model = model_of(TakesOne())
     values, record = restored(model)
@@ -166,6 +167,7 @@ def test_sweeps_do_not_depend_on_the_number_of_threads(name, with_cores):
         np.testing.assert_array_equal(other, results[0])
 
 
+@pytest.mark.slow
 def test_workers_of_sweeps_are_as_many_as_the_budget_allows(with_cores):
     with_cores(8)
     model = nr.load_model("andehazeformer-small")

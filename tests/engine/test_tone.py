@@ -317,6 +317,7 @@ def test_a_cell_of_a_large_image_is_the_same_at_every_level():
     indirect=["result"],
     ids=str,
 )
+@pytest.mark.slow
 def test_boxes_levels_and_the_file_agree_with_the_whole(result, options, tmp_path):
     image = result.image
     adjusted = result.with_adjustment(Adjustment(**options))
@@ -328,6 +329,7 @@ def test_boxes_levels_and_the_file_agree_with_the_whole(result, options, tmp_pat
     np.testing.assert_array_equal(written.read(whole(image)), together)
 
 
+@pytest.mark.slow
 def test_a_coarse_level_is_about_the_means_of_the_fine_one(run):
     image = nr.open_image(hazy("uint8", height=300, width=1100), bands=RGB)
     result = run(image, pyramid=True).with_adjustment(Adjustment(**ALL))
@@ -353,6 +355,7 @@ def test_neutral_is_the_result_byte_for_byte(result, options):
     np.testing.assert_array_equal(again.read(whole(result.image)), stored)
 
 
+@pytest.mark.slow
 def test_how_it_is_tiled_changes_nothing(tmp_path):
     image = nr.open_image(hazy("uint8"), bands=RGB)
     pictures = [
@@ -363,6 +366,7 @@ def test_how_it_is_tiled_changes_nothing(tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_it_is_done_after_the_blending(run):
     """Strength 0 and tone are those of the source; exposure comes before."""
     image = nr.open_image(hazy("uint8"), bands=RGB)
@@ -371,6 +375,7 @@ def test_it_is_done_after_the_blending(run):
     np.testing.assert_array_equal(none, same)
 
 
+@pytest.mark.slow
 def test_only_the_area_changes_and_its_edge_fades(run, tmp_path):
     pixels = hazy("uint8")
     ring = [[60, 40], [300, 40], [300, 240], [60, 240], [60, 40]]
@@ -393,6 +398,7 @@ def test_only_the_area_changes_and_its_edge_fades(run, tmp_path):
     np.testing.assert_array_equal(local.read(box), local.read(whole(image))[box.slices])
 
 
+@pytest.mark.slow
 def test_alpha_what_is_excluded_and_nodata_stay(run, tmp_path):
     import tifffile
 

@@ -238,6 +238,7 @@ def notes_of(pixels: Any, *queries: Any, **options: Any) -> list[str]:
     return [event.text for event in events if isinstance(event, Note)]
 
 
+@pytest.mark.slow
 def test_a_box_of_more_cells_than_are_read_says_so() -> None:
     (note,) = notes_of(scene(), Region(0, 0, 100, 140))
     assert "means of" in note and "x 0–139, y 0–99" in note
@@ -254,6 +255,7 @@ def test_a_query_on_nodata_says_so() -> None:
     assert not notes_of(pixels, (20, 20))
 
 
+@pytest.mark.slow
 def test_questions_that_cannot_be_asked(found: Any) -> None:
     for query in ((-1, 5), (5, -1), (101, 5), (5, 142)):
         with pytest.raises(BadRegion, match="outside"):

@@ -69,6 +69,7 @@ def test_a_pixel_that_is_not_valid_is_drawn_again_in_its_stratum() -> None:
     assert len(sampled(box, 16, 0, lambda pixel: pixel[0] >= 20)) == 12
 
 
+@pytest.mark.slow
 def test_a_sample_is_asked_and_summed_up(tmp_path: Path) -> None:
     found = looked(scene(), sample=30, seed=2)
     attention = found.record["attention"]
@@ -153,6 +154,7 @@ class TwoFaced(LooksRight):
         return rows
 
 
+@pytest.mark.slow
 def test_the_twin_has_random_weights_and_the_same_queries(tmp_path: Path) -> None:
     model = TwoFaced()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

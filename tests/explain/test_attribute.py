@@ -111,6 +111,7 @@ def test_other_weights_give_another_map() -> None:
 
 
 @pytest.mark.parametrize("method", ["ig", "lam", "haze"])
+@pytest.mark.ids("slow", "lam")
 def test_paths_are_complete(method: str) -> None:
     found = ask(Small(), method=method)
     told = found.record["attribution"]["completeness"]
@@ -154,6 +155,7 @@ def test_presets_take_the_steps_of_their_sources(tmp_path: Path) -> None:
     assert "not a path integral" in told["dam-released"]["source"]
 
 
+@pytest.mark.slow
 def test_a_path_that_lies_about_its_speed_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_restore.explain.attribution import Straight
 

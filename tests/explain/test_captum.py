@@ -78,6 +78,7 @@ def test_ablation_of_squares_is_occlusion() -> None:
     assert np.allclose(windowed.map[at], 8 * 8 * 3 * ours.map[at], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_shapley_values_add_up_and_spare_what_does_not_count() -> None:
     pixels = scene()
     hole = (slice(44, 50), slice(70, 78))
@@ -91,6 +92,7 @@ def test_shapley_values_add_up_and_spare_what_does_not_count() -> None:
     assert not whole[hole].any()
 
 
+@pytest.mark.slow
 def test_chance_comes_from_the_seed_and_is_left_as_it_was() -> None:
     def draw(seed: int) -> Any:
         arguments = {"n_samples": 3, "stdevs": 0.05, "seed": seed}
@@ -106,6 +108,7 @@ def test_chance_comes_from_the_seed_and_is_left_as_it_was() -> None:
     assert (torch.rand(1), np.random.rand()) == expected
 
 
+@pytest.mark.slow
 def test_a_surrogate_is_fitted_to_squares() -> None:
     pytest.importorskip("sklearn")
     arguments = {"feature_mask": 16, "n_samples": 60}

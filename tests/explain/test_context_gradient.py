@@ -69,6 +69,7 @@ def test_gradients_equal_those_of_the_whole_graph(name: str, hazy: Any, tmp_path
     assert float((found - expected).norm()) <= 1e-5 * float(expected.norm())
 
 
+@pytest.mark.slow
 def test_the_statistics_of_the_image_are_followed_to_themselves(hazy: Any, tmp_path: Path) -> None:
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     plan = make_plan(image, load("atmosphere"), region=BOX, scratch=tmp_path, device="cpu")
@@ -190,6 +191,7 @@ def test_what_came_through_a_held_context_is_the_change_with_its_own(hazy: Any) 
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
+@pytest.mark.slow
 def test_why_a_context_is_held_is_recorded(
     hazy: Any, model: str, options: dict[str, Any], reason: str
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_map_beats_chance_and_the_distance_from_the_box() -> None:
     assert again == told, "the random orders are always the same"
 
 
+@pytest.mark.slow
 def test_a_method_without_a_baseline_is_checked_from_one() -> None:
     image = nr.open_image(scene())
     found = attribute(

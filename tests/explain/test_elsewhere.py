@@ -269,6 +269,7 @@ def test_code_runs_with_consent_only(worker: Any, subject: Any) -> None:
         session.prepare(lambda event: None, threading.Event())
 
 
+@pytest.mark.slow
 def test_an_image_in_memory_is_asked_about_here_and_a_session_is_forgotten(
     subject: Any, pixels: np.ndarray
 ) -> None:

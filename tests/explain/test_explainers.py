@@ -70,6 +70,7 @@ def test_noise_comes_from_its_seed() -> None:
 
 
 @pytest.mark.parametrize(("side", "stride"), [(8, None), (5, None), (8, 4)])
+@pytest.mark.slow
 def test_patches_of_a_pointwise_model_have_what_they_hold(side: int, stride: int | None) -> None:
     pixels = scene()
     found = ask(
@@ -243,6 +244,7 @@ def test_what_cannot_be_asked_is_said(options: dict[str, Any], told: str) -> Non
 # -- other packages ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_other_packages_add_methods(offered: Callable[..., None]) -> None:
     def whole(asked: Problem, scale: float = 1.0) -> Tensor:
         return scale * (asked.image - asked.baseline)

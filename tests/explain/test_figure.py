@@ -108,6 +108,7 @@ def test_every_format_holds_the_caption(found: Attribution, tmp_path: Path, suff
         assert "not why" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_caption_says_what_was_asked(found: Attribution) -> None:
     text = caption(found.record)
     told = found.record["attribution"]
@@ -119,6 +120,7 @@ def test_the_caption_says_what_was_asked(found: Attribution) -> None:
     assert "NOT complete" in caption(record)
 
 
+@pytest.mark.slow
 def test_dollars_in_names_are_no_formula(found: Attribution, tmp_path: Path) -> None:
     record = {**found.record, "input": {**found.record["input"], "path": "a$\\none$.tif"}}
     record["model"] = {**record["model"], "id": "b$\\none$.py:net"}
@@ -141,6 +143,7 @@ def test_options_of_rasters_are_refused(found: Attribution, tmp_path: Path, name
     assert not (tmp_path / name).exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn(found: Attribution, tmp_path: Path) -> None:
     with pytest.raises(BadOutput, match="no figure"):
         draw(found, tmp_path / "figure.gif")
@@ -156,6 +159,7 @@ def test_what_cannot_be_drawn(found: Attribution, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (40, 60), (112, 136)])
+@pytest.mark.slow
 def test_panels_show_the_window_and_no_more(
     corner: tuple[int, int], drawn: Callable[[Any], Any]
 ) -> None:
@@ -180,6 +184,7 @@ def test_panels_show_the_window_and_no_more(
     assert words in " ".join(" ".join(texts).split())
 
 
+@pytest.mark.slow
 def test_a_map_is_saved_as_its_suffix_says(found: Attribution, tmp_path: Path) -> None:
     for suffix in (".npy", ".npz", ".svg"):
         path = found.save(tmp_path / f"map{suffix}")

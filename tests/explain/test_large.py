@@ -52,6 +52,7 @@ def ask(tmp_path: Path, **options: Any) -> Any:
         pytest.param({"method": "haze"}, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_on_disk_it_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
@@ -142,6 +143,7 @@ def test_what_gradients_leave_keeps_parts_of_a_baseline(device: str, room: int, 
     assert len(read) == 2 * len(parts) - most // 2**26
 
 
+@pytest.mark.slow
 def test_the_blur_of_a_tile_is_computed_once_for_a_backward_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +181,7 @@ def test_tiles_of_a_gradient_use_all_cores_whatever_the_box_needs(
     assert gradients._workers == most
 
 
+@pytest.mark.slow
 def test_parts_that_overlap_add_up_in_a_file(tmp_path: Path) -> None:
     region = Region(100, 200, 100 + 700, 200 + 600)
     stored = StoredSums(region, 2, 2, tmp_path, SharedLease(tmp_path))

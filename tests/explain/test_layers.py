@@ -215,6 +215,7 @@ def test_a_smooth_map_is_interpolated_as_captum_does() -> None:
     assert np.allclose(found.map[..., 0], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_what_does_not_count_has_no_share() -> None:
     pixels = scene(333, 402)
     hole = (slice(170, 180), slice(210, 230))

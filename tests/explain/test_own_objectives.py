@@ -41,6 +41,7 @@ def script(tmp_path: Path) -> str:
     return f"{tmp_path / 'measure.py'}:bright"
 
 
+@pytest.mark.slow
 def test_a_function_is_an_objective_and_its_code_is_in_the_record() -> None:
     named, own = attributed(objective="mean"), attributed(objective=mean)
     np.testing.assert_allclose(own.map, named.map, rtol=1e-5, atol=1e-10)
@@ -106,6 +107,7 @@ def test_code_in_a_file_runs_with_trust_only(script: str, tmp_path: Path) -> Non
         attributed(objective=f"{tmp_path / 'none.py'}:f", trust=True)
 
 
+@pytest.mark.slow
 def test_an_array_is_a_baseline_and_so_is_a_file_of_one(tmp_path: Path) -> None:
     zeros = np.zeros((*scene().shape[:2], 3), np.float32)
     named, own = attributed(baseline="zero"), attributed(baseline=zeros)

@@ -119,6 +119,7 @@ def test_every_family_compares_its_heads(name: str) -> None:
         assert known.any() and (matrix[known] >= -1e-9).all() and (matrix[known] <= 1 + 1e-9).all()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_has_one_sentence() -> None:
     pixels = np.zeros((64, 64, 3), np.float32)
     with pytest.raises(BadModel, match="is not known, so that its heads cannot be compared"):

@@ -192,6 +192,7 @@ def test_after_a_failure_in_the_sums_of_kept_points_it_goes_on(
     assert not list(ask.folders[0].glob("pixels/point-*"))
 
 
+@pytest.mark.slow
 def test_kept_points_are_seen_before_their_rule_ends(ask: Problem, tmp_path: Path) -> None:
     finish, seen = StoredAccumulator.finish, []
 
@@ -332,6 +333,7 @@ def test_after_a_kill_it_goes_on(tmp_path: Path) -> None:
         {"white": 0.9},
     ],
 )
+@pytest.mark.slow
 def test_another_question_begins_anew(ask: Problem, other: dict[str, Any]) -> None:
     for question in ({}, other):
         with pytest.raises(Cancelled):
@@ -350,6 +352,7 @@ def test_another_question_begins_anew(ask: Problem, other: dict[str, Any]) -> No
         pytest.param("array", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_what_is_damaged_is_begun_anew(ask: Problem, tmp_path: Path, damage: str) -> None:
     expected, alphas = whole(ask, tmp_path, steps=3)
     with pytest.raises(Cancelled):
@@ -417,6 +420,7 @@ def test_the_overview_goes_on_too(ask: Problem, tmp_path: Path, model: str) -> N
     np.testing.assert_array_equal(found.overview.values, expected.overview.values)
 
 
+@pytest.mark.slow
 def test_a_map_that_cannot_be_written_is_kept(ask: Problem, tmp_path: Path) -> None:
     found = ask(steps=3)
     with pytest.raises(BadOutput):
@@ -430,6 +434,7 @@ def test_a_map_that_cannot_be_written_is_kept(ask: Problem, tmp_path: Path) -> N
     assert not ask.folders
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(ask: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     finish, seen = StoredAccumulator.finish, []
 
@@ -444,6 +449,7 @@ def test_one_process_at_a_time(ask: Problem, monkeypatch: pytest.MonkeyPatch) ->
     ask(steps=3)
 
 
+@pytest.mark.slow
 def test_the_cache_counts_and_removes_it(ask: Problem) -> None:
     ask.scratch = None
     with pytest.raises(Cancelled):

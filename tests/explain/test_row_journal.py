@@ -94,6 +94,7 @@ def test_a_line_that_was_cut_off_is_computed_again(
 
 
 @pytest.mark.parametrize("change", ["image", "question", "model"])
+@pytest.mark.ids("slow", "model")
 def test_rows_of_another_table_do_not_count(
     picture: Path, tmp_path: Path, computed: list[Any], change: str
 ) -> None:

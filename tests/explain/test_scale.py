@@ -142,6 +142,7 @@ def test_a_polygon_is_drawn_on_the_results(
 
 
 @pytest.mark.parametrize(("module", "side"), [(enlarging(2), 70), (shrinking(2), 17)])
+@pytest.mark.ids("slow", "module1-17")
 def test_a_polygon_over_nodata_is_refused(module: nn.Module, side: int, tmp_path: Path) -> None:
     y, x = np.mgrid[:48, :56]
     # Its box has valid pixels below the diagonal.
@@ -152,6 +153,7 @@ def test_a_polygon_over_nodata_is_refused(module: nn.Module, side: int, tmp_path
         nr.attribute(scene, module, polygon=corners, progress=False, **options)
 
 
+@pytest.mark.slow
 def test_the_figure_of_a_polygon_is_in_pixels_of_the_image(tmp_path: Path) -> None:
     options = {"method": "ig", "baseline": "zero", "steps": 1, "scratch": tmp_path}
     corners = [(17, 20), (17, 55), (41, 31)]
@@ -177,6 +179,7 @@ def test_it_is_repeated_from_its_record(tmp_path: Path) -> None:
     assert again.record["attribution"]["output_box"] == list(box)
 
 
+@pytest.mark.slow
 def test_what_a_box_of_results_cannot_be(tmp_path: Path) -> None:
     model = nr.load_model(enlarging(2), card={"bands": 3, "halo": 3, "scale": 2})
     with pytest.raises(BadRegion, match="outside of the result of array, which has 114 × 96"):

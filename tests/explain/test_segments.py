@@ -216,6 +216,7 @@ def placed(path: Path, values: Any, corner: tuple[float, float], step: float, cr
     return path
 
 
+@pytest.mark.slow
 def test_a_raster_is_placed_by_its_georeference(tmp_path: Path) -> None:
     utm, x, y = "EPSG:32633", 500_000.0, 5_000_000.0
     picture = placed(tmp_path / "scene.tif", scene(), (x, y), 2.0, utm)

@@ -102,6 +102,7 @@ def test_backward_alone_is_the_same(tmp_path: Path) -> None:
     assert all(torch.equal(one[part], other[part]) for part in one)
 
 
+@pytest.mark.slow
 def test_tiles_side_by_side_fit_what_is_left(tmp_path: Path) -> None:
     box = Region(100, 100, 140, 150)
     image = nr.open_image(scene(400, 600))
@@ -124,6 +125,7 @@ def test_tiles_side_by_side_fit_what_is_left(tmp_path: Path) -> None:
         assert all(torch.equal(a, b) for (_, a), (_, b) in zip(found, one, strict=True))
 
 
+@pytest.mark.slow
 def test_an_attribution_reaches_all_tiles_and_is_complete(tmp_path: Path) -> None:
     image = nr.open_image(scene(300, 400))
     found = attribute(

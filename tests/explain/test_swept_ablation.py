@@ -80,6 +80,7 @@ def test_a_head_that_is_left_out_twice_changes_nothing(
     assert all(each["without_largest"] > 1e-5 for key, each in effects.items() if key != head)
 
 
+@pytest.mark.slow
 def test_without_all_heads_a_layer_adds_nothing(pixels: Any) -> None:
     x = torch.from_numpy(pixels[:64, :64]).permute(2, 0, 1)[None]
     model = nr.load_model("hint-small", weights="random:0")
@@ -99,6 +100,7 @@ def test_a_model_that_cannot_be_run_without_a_head_is_refused(pixels: Any) -> No
         nr.load_model("haze-unet", weights="random:0").without_head("x", 0)
 
 
+@pytest.mark.slow
 def test_a_changed_network_is_described_and_is_another_run(tmp_path: Any) -> None:
     path = tmp_path / "town.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)

@@ -112,6 +112,7 @@ def test_differences_are_of_the_boxes_that_both_have() -> None:
     assert found == {"n": 2, "mean": 3.5}
 
 
+@pytest.mark.slow
 def test_a_map_of_zeros_counts_for_no_mean() -> None:
     import torch
 
@@ -129,6 +130,7 @@ def test_a_map_of_zeros_counts_for_no_mean() -> None:
     assert "in 3 nothing has a share" in table._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_box_that_fails_is_told_in_its_row() -> None:
     boxes = [BOXES[0], Region(900, 900, 910, 910), BOXES[1]]
     table = nr.attribute_table(scene(), two_models(), boxes, **OPTIONS)
@@ -263,6 +265,7 @@ def test_nothing_to_ask_is_said(tmp_path: Path) -> None:
             nr.attribute_table(**given, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_files_hold_rows_summary_and_question(tmp_path: Path) -> None:
     models = [wrapped(Small(0), id="my_model"), wrapped(Small(1), id="other")]
     polygon = [(40, 60), (56, 60), (56, 84)]

@@ -66,6 +66,7 @@ def test_a_restoration(outer: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert again.read_bytes() == out.read_bytes()
 
 
+@pytest.mark.slow
 def test_attributions_and_tables(outer: Path, tmp_path: Path) -> None:
     words = ["attribute", outer, "--model", "dcp", "--box", 20, 20, 8, 8]
     words += ["--method", "ig", "--steps", 2, "--baseline", "zero", "--allow-outside"]

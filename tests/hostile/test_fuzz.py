@@ -60,6 +60,7 @@ for expected, work in works.items():
 
 
 @linux
+@pytest.mark.slow
 def test_the_watch_sees_what_goes_wrong(tmp_path: Path) -> None:
     """A crash, a hang, too much memory, a socket that C opened, another program."""
     subprocess.run(
@@ -86,6 +87,7 @@ assert not cases.run_case(case, Path(sys.argv[1]) / "case", "").problem
 
 
 @linux
+@pytest.mark.slow
 def test_the_watch_sees_changed_files(tmp_path: Path) -> None:
     path = os.pathsep.join([str(FUZZ), *sys.path])
     subprocess.run(

@@ -65,6 +65,7 @@ def test_a_reader_that_leaves_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize("stream", ["2>&-", "2>/dev/full", "<&- >&- 2>&-"])
+@pytest.mark.slow
 def test_errors_that_nobody_can_read_keep_their_exit_code(stream: str, tmp_path: Path) -> None:
     assert shell(f"run {stream}", "info", tmp_path / "none.tif").returncode == 2
     assert shell(f"run {stream}", "info").returncode == 2
@@ -73,6 +74,7 @@ def test_errors_that_nobody_can_read_keep_their_exit_code(stream: str, tmp_path:
 @pytest.mark.parametrize(
     "stream", [">/dev/full", pytest.param("2>/dev/full", marks=pytest.mark.slow), "<&- >&- 2>&-"]
 )
+@pytest.mark.slow
 def test_a_restored_file_is_there_whatever_becomes_of_the_streams(
     stream: str, tmp_path: Path, tiff: Tiff
 ) -> None:

@@ -94,6 +94,7 @@ def ndvi(values: dict[str, Array]) -> Array:
 
 
 @pytest.mark.parametrize(("product", "model"), cases(0))
+@pytest.mark.slow
 def test_what_shows_no_haze_stays(
     product: Product, model: str, tmp_path: Path, ground: Ground
 ) -> None:
@@ -128,6 +129,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("product", "model"), PAIRS)
+@pytest.mark.slow
 def test_python_and_command_write_the_same(
     product: Product, model: str, tmp_path: Path, ground: Ground
 ) -> None:

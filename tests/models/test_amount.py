@@ -49,6 +49,7 @@ def test_it_multiplies_the_optical_depth(model_id: str) -> None:
 
 
 @pytest.mark.parametrize("model_id", MODELS)
+@pytest.mark.ids("slow", "atmosphere-aerial", "inf-dehaze-small")
 def test_what_is_known_of_the_image_does_not_depend_on_it(model_id: str) -> None:
     one, more = (
         one_shot_statistics(load(model_id, parameters={"amount": a}), hazy(), None)

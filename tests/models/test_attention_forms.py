@@ -72,6 +72,7 @@ def kinds_of(model: Any) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("size", [(64, 96), pytest.param((72, 104), marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_windows_of_swin_lie_where_its_own_code_puts_them(size: tuple[int, int]) -> None:
     model = load(forms.Swin(), card={"bands": 3, "multiple_of": 8})
     assert kinds_of(model) == [
@@ -108,6 +109,7 @@ def test_windows_of_swin_lie_where_its_own_code_puts_them(size: tuple[int, int])
     assert (row.cells[:, :, 0] >= 0).sum(1).tolist() == [4, 4]
 
 
+@pytest.mark.slow
 def test_swinir_pads_inside_and_its_rows_are_those_of_its_windows() -> None:
     torch.manual_seed(0)
     net = SwinIR(width=12, depths=(2,), heads=(3,), hidden=12)
@@ -162,6 +164,7 @@ def test_rows_of_a_vit_leave_its_class_token_out() -> None:
 
 
 @pytest.mark.parametrize("kind", ["einsum", "turned"])
+@pytest.mark.ids("slow", "einsum")
 def test_products_may_be_written_in_any_way(kind: str) -> None:
     model = load(forms.Form(kind), card={"bands": 3, "multiple_of": 4})
     x = noise(1, 3, 24, 32)
@@ -297,6 +300,7 @@ CHANNELS: dict[str, tuple[Callable[[], nn.Module], Any, list[tuple[int, int]]]] 
 
 
 @pytest.mark.parametrize("name", ["restormer", pytest.param("astv2", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_weights_between_channels_are_those_of_the_module(name: str) -> None:
     make, weights, sizes = CHANNELS[name]
     model = load(randomised(make()), card={"bands": 3, "multiple_of": 8})

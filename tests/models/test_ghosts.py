@@ -91,6 +91,7 @@ def walking(still: Array, *places: int) -> Array:
 
 
 @pytest.mark.parametrize("places", [(20, 80, 140), (70, 80, 95)], ids=["apart", "overlapping"])
+@pytest.mark.slow
 def test_a_figure_is_of_one_frame_from_head_to_foot(still: Array, places: Any) -> None:
     bracket = walking(still, *places)
     anywhere = np.zeros(SIZE, bool)

@@ -70,6 +70,7 @@ def test_a_pickle_of_weights_is_recognised_too(weights: Path, tmp_path: Path):
     assert inspect_model(path).card["model"] == "haze-unet"
 
 
+@pytest.mark.slow
 def test_a_program_needs_trust_and_is_measured(program: Path):
     with pytest.raises(BadModel, match="trust its author"):
         inspect_model(program)
@@ -219,6 +220,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path, name: str):
         inspect_model(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_unknown_weights_are_refused_with_their_first_names(tmp_path: Path):
     path = tmp_path / "other.safetensors"
     save_file({"stem.weight": torch.ones(2, 3, 1, 1)}, path)
@@ -258,6 +260,7 @@ def stack(
         ),
     ],
 )
+@pytest.mark.slow
 def test_the_nearest_of_stacks_of_layers_is_named(tmp_path: Path, state, words: str):
     save_file(state, tmp_path / "net.safetensors")
     with pytest.raises(BadModel, match=re.escape(words)):

@@ -43,6 +43,7 @@ def gain(
 
 
 @pytest.mark.parametrize("transmission", [0.8, 0.6, 0.4])
+@pytest.mark.slow
 def test_bit_depth_does_not_matter(scene: np.ndarray, transmission: float) -> None:
     valid = scene.min(axis=2) > 0
     black, white = LANDSAT_ZERO, float(np.percentile(scene[valid], 99.9))

@@ -28,6 +28,7 @@ class Small(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["inf-dehaze-small", "haze-unet"])
+@pytest.mark.ids("slow", "inf-dehaze-small")
 def test_it_is_what_the_loader_makes(name: str) -> None:
     model = load(name) if name == "inf-dehaze-small" else load(name, weights="random:3")
     digest = sha256_of_state(model)

@@ -29,6 +29,7 @@ def hazy(height: int, width: int) -> Tensor:
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("model_id", ["dcp", "hot", "htm", "haze-unet", "identity"])
+@pytest.mark.ids("slow", "haze-unet-(209, 231)")
 def test_tiled_equals_whole(model_id: str, size: tuple[int, int]) -> None:
     model, x = make(model_id), hazy(*size)
     statistics = one_shot_statistics(model, x)

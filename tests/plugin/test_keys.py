@@ -65,6 +65,7 @@ def test_keys_are_bound_while_the_panel_is_open(panel: Any):
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_a_key_that_is_taken_stays_with_its_owner(make_napari_viewer: Any):
     viewer = make_napari_viewer()
     hits = []
@@ -77,6 +78,7 @@ def test_a_key_that_is_taken_stays_with_its_owner(make_napari_viewer: Any):
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_tooltips_name_the_keys(panel: Any):
     assert "Ctrl+Enter" in panel.bar.button.toolTip()
     assert "Ctrl+L" in panel.bar.live.toolTip()
@@ -114,6 +116,7 @@ def test_run_and_export_by_key(panel: Any, qtbot: Any, sample: Path):
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_a_command_opens_the_panel_it_needs(make_napari_viewer: Any):
     viewer = make_napari_viewer()
     assert panel_of(viewer) is None

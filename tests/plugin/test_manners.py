@@ -219,6 +219,7 @@ def test_every_control_of_a_photo_has_a_tooltip(panel: Any, finished_run: Any, c
     assert all(panel.tabs.tabToolTip(number) for number in range(panel.tabs.count()))
 
 
+@pytest.mark.slow
 def test_labels_lead_to_their_controls(panel: Any):
     found = 0
     for form in panel.findChildren(QFormLayout):

@@ -52,6 +52,7 @@ def test_everything_fits_beside_the_layer_controls(panel: Any, qtbot: Any, finis
     assert window.minimumSizeHint().width() <= SCREEN
 
 
+@pytest.mark.slow
 def test_what_is_unfolded_is_as_high_as_its_wrapped_rows(panel: Any, qtbot: Any, finished_run: Any):
     window = panel.window()
     window.show()
@@ -76,6 +77,7 @@ def test_what_is_unfolded_is_as_high_as_its_wrapped_rows(panel: Any, qtbot: Any,
     assert wrapped >= 2
 
 
+@pytest.mark.slow
 def test_a_part_opened_by_a_click_comes_into_view(panel: Any, qtbot: Any):
     window = panel.window()
     window.resize(1200, 600)

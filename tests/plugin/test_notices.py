@@ -42,6 +42,7 @@ def test_every_label_is_that_of_a_control(panel: Any, qtbot: Any) -> None:
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_an_error_names_controls(panel: Any, qtbot: Any, colours: np.ndarray) -> None:
     panel.viewer.add_image(colours, name="photo")
     panel.models.combo.setCurrentIndex(panel.models.combo.findData("dcp"))
@@ -69,6 +70,7 @@ def test_an_option_is_called_as_its_control(hint: str, said: str) -> None:
     assert error_text(BadParameter("No.", hint)) == f"No. {said}"
 
 
+@pytest.mark.slow
 def test_a_note_names_controls(make_napari_viewer_proxy: Any) -> None:
     make_napari_viewer_proxy()
     shown: list[str] = []

@@ -63,6 +63,7 @@ def answer(qapp: Any) -> Callable[[Callable[[Any], bool]], list[Any]]:
 
 
 @pytest.mark.parametrize("word", ["Read them", "No"])
+@pytest.mark.ids("slow", "Read them")
 def test_files_elsewhere_are_read_after_a_yes(
     word: str,
     outer: Path,
@@ -122,6 +123,7 @@ def test_opening_can_be_cancelled(
     assert reported.wait(patience())
 
 
+@pytest.mark.slow
 def test_what_takes_long_is_opened_in_the_end(
     sample: Path, make_napari_viewer: Any, answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def docks(main: Any) -> dict[str, Any]:
     return {each.objectName(): main.dockWidgetArea(each) for each in main.findChildren(QDockWidget)}
 
 
+@pytest.mark.slow
 def test_the_canvas_has_half_of_the_window_and_the_photo_fits(
     window: Any, qtbot: Any, tmp_path: Path
 ):
@@ -134,6 +135,7 @@ def test_the_canvas_has_half_of_the_window_and_the_photo_fits(
     assert docks(main)["layer list"] == docks(main)["layer controls"] == left
 
 
+@pytest.mark.slow
 def test_one_photo_is_shown_at_a_time(window: Any, qtbot: Any, tmp_path: Path):
     panel, viewer = window, window.viewer
     opened(panel, qtbot, photo(tmp_path, "a.jpg"), photo(tmp_path, "other.jpg", 300, 250))
@@ -182,6 +184,7 @@ def test_one_photo_is_shown_at_a_time(window: Any, qtbot: Any, tmp_path: Path):
 
 
 @pytest.mark.usefixtures("slow_clicks")
+@pytest.mark.slow
 def test_buttons_stay_where_they_are(window: Any, qtbot: Any, tmp_path: Path):
     panel = window
     opened(panel, qtbot, photo(tmp_path, "a.jpg"))
@@ -228,6 +231,7 @@ def test_buttons_stay_where_they_are(window: Any, qtbot: Any, tmp_path: Path):
 
 
 @pytest.mark.usefixtures("slow_clicks")
+@pytest.mark.slow
 def test_a_double_click_starts_one_run(window: Any, qtbot: Any, tmp_path: Path):
     panel = window
     opened(panel, qtbot, photo(tmp_path, "a.jpg"))
@@ -239,6 +243,7 @@ def test_a_double_click_starts_one_run(window: Any, qtbot: Any, tmp_path: Path):
     assert reported == ["done"]
 
 
+@pytest.mark.slow
 def test_a_part_is_exported_after_a_question(
     window: Any,
     qtbot: Any,
@@ -292,6 +297,7 @@ def drop(widget: QWidget, *paths: Path) -> bool:
     return entering.isAccepted() and dropping.isAccepted()
 
 
+@pytest.mark.slow
 def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
     window: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -327,6 +333,7 @@ def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
     assert tab.group.count() == 2
 
 
+@pytest.mark.slow
 def test_photos_are_opened_without_a_question(
     window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -347,6 +354,7 @@ def test_photos_are_opened_without_a_question(
     assert preferred(path) is None
 
 
+@pytest.mark.slow
 def test_words_of_photographers(window: Any, qtbot: Any, tmp_path: Path):
     panel = window
     opened(panel, qtbot, photo(tmp_path, "a.jpg"))

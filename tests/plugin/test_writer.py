@@ -73,6 +73,7 @@ def found_first(make_napari_viewer: Any, request: pytest.FixtureRequest) -> Iter
 
 @pytest.mark.viewer
 @pytest.mark.parametrize("found_first", ["napari-restore", "napari"], indirect=True)
+@pytest.mark.slow
 def test_the_first_file_type_of_the_dialog_saves_a_result(
     found_first: Any, attributes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -136,6 +137,7 @@ def test_other_layers_as_zarr_are_refused(tmp_path: Path):
         write_layer(str(tmp_path / "a.zarr"), np.zeros((3, 3)), {"name": "x", "metadata": {}})
 
 
+@pytest.mark.slow
 def test_an_adjustment_is_saved_as_it_is_shown(sample: Path, planned: Any, tmp_path: Path):
     made = nr.plan(sample, "dcp", region=Region(0, 0, 200, 300), device="cpu")
     result = nr.start(made).result().with_adjustment(Adjustment(strength=0.6))

@@ -94,14 +94,17 @@ class WrappedModel(RestorationModel):
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        grown = self.grown(x)
         try:
             with self._attributes_stay():
-                return self.image_of(x), {}
+                # A copy: many modules write to their input.
+                returned = self.module(grown.clone() if grown is x else grown)
         except (RuntimeError, MemoryError, RestoreError):
             raise
         except Exception as error:
             # Callers know the exceptions of torch and of this package only.
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        return self._image_in(returned, grown, x), {}
 
     def grown(self, x: Tensor) -> Tensor:
         """Return what the module is called with for `x`."""
@@ -113,8 +116,10 @@ class WrappedModel(RestorationModel):
         Attributes are not guarded again. Raises what the code raises, and `BadModel`.
         """
         grown = self.grown(x)
-        # A copy: many modules write to their input.
-        returned = self.module(grown.clone() if grown is x else grown)
+        return self._image_in(self.module(grown.clone() if grown is x else grown), grown, x)
+
+    def _image_in(self, returned: Any, grown: Tensor, x: Tensor) -> Tensor:
+        """Return the image that was returned for `grown`, without what was grown from `x`."""
         y = image_in(returned, self.shape_for(grown.shape))
         if y is None:
             raise misfit(f"Model {self.card.id}", returned, grown.shape, self.card.ratio)

@@ -15,6 +15,7 @@ from napari_restore.engine import Cluster, Region
 pytest.importorskip("distributed")
 
 
+@pytest.mark.slow
 def test_workers_read_an_image_on_a_server(scene: Path, tmp_path: Path, cluster: Cluster) -> None:
     (tmp_path / "web").mkdir()
     shutil.copy(scene, tmp_path / "web" / "there.tif")

@@ -56,6 +56,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("model", ["dcp", "atmosphere-aerial"])
 @pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+@pytest.mark.slow
 def test_outputs_equal_those_of_one_machine(
     scene: Path, tmp_path: Path, cluster: Cluster, model: str, suffix: str
 ) -> None:
@@ -75,6 +76,7 @@ def test_outputs_equal_those_of_one_machine(
 
 
 @pytest.mark.parametrize("exclude", [None, AREA])
+@pytest.mark.slow
 def test_workers_count_the_statistics_of_the_image(
     scene: Path,
     tmp_path: Path,
@@ -98,6 +100,7 @@ def test_workers_count_the_statistics_of_the_image(
         np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
 
 
+@pytest.mark.slow
 def test_a_cancel_while_workers_count_keeps_no_statistics(
     scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +121,7 @@ def test_a_cancel_while_workers_count_keeps_no_statistics(
     assert nr.start(plan, cluster=cluster).result().record["status"] == "done"
 
 
+@pytest.mark.slow
 def test_workers_free_what_they_keep_of_a_run(
     scene: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
@@ -126,6 +130,7 @@ def test_workers_free_what_they_keep_of_a_run(
     assert not chunk_cache._bounds
 
 
+@pytest.mark.slow
 def test_progress_counts_the_tiles_of_all_workers(
     scene: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
@@ -144,6 +149,7 @@ def test_progress_counts_the_tiles_of_all_workers(
     assert all(each["added_ram_bytes"] >= 0 for each in record["measured"]["workers"].values())
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_goes_on_without_a_cluster(
     scene: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
@@ -182,6 +188,7 @@ def test_a_run_that_another_machine_has_taken_over_says_so(
         job.result()
 
 
+@pytest.mark.slow
 def test_what_a_lost_worker_finished_is_not_computed_again(
     scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +213,7 @@ def test_what_a_lost_worker_finished_is_not_computed_again(
 
 
 @pytest.mark.parametrize("always", [False, True])
+@pytest.mark.ids("slow", "False")
 def test_a_range_at_which_several_workers_are_lost(
     scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, always: bool
 ) -> None:
@@ -230,6 +238,7 @@ def test_a_range_at_which_several_workers_are_lost(
         assert job.result().record["measured"]["tiles_done"] == 12
 
 
+@pytest.mark.slow
 def test_parts_of_a_lost_client_are_taken_over(
     scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +259,7 @@ def test_parts_of_a_lost_client_are_taken_over(
     assert not list((plan.store / "parts").iterdir())
 
 
+@pytest.mark.slow
 def test_levels_are_made_by_whoever_ends_the_run(
     make_scene: Callable[..., Path],
     tmp_path: Path,
@@ -275,6 +285,7 @@ def test_levels_are_made_by_whoever_ends_the_run(
         np.testing.assert_array_equal(expected, found)
 
 
+@pytest.mark.slow
 def test_a_tile_has_its_levels_when_it_is_reported(
     make_scene: Callable[..., Path], tmp_path: Path, cluster: Cluster
 ) -> None:
@@ -291,6 +302,7 @@ def test_a_tile_has_its_levels_when_it_is_reported(
     assert all(levelled)
 
 
+@pytest.mark.slow
 def test_tiles_in_view_come_first(scene: Path, tmp_path: Path, cluster: Cluster) -> None:
     plan, found = planned(scene, tmp_path), []
 
@@ -312,6 +324,7 @@ def test_dask_work_of_this_process_stays_here(cluster: Cluster) -> None:
         assert distributed.client._get_global_client() is before
 
 
+@pytest.mark.slow
 def test_the_client_of_the_caller_stays_open(scene: Path, tmp_path: Path, cluster: Cluster) -> None:
     with distributed.Client(cluster.client.scheduler.address, set_as_default=False) as client:
         nr.start(planned(scene, tmp_path, "identity"), cluster=client).result()
@@ -422,6 +435,7 @@ def test_what_a_worker_does_not_see_is_named_with_it(
         ),
     ],
 )
+@pytest.mark.slow
 def test_what_fails_on_one_machine_is_named_with_it(
     scene: Path,
     tmp_path: Path,
@@ -447,6 +461,7 @@ def test_what_fails_on_one_machine_is_named_with_it(
 @pytest.mark.parametrize(
     ("name", "part"), [("weights_sha256", "weights"), ("definition", "code and card")]
 )
+@pytest.mark.ids("slow", "definition-code and card")
 def test_another_model_is_refused(name: str, part: str, scene: Path, tmp_path: Path) -> None:
     plan = planned(scene, tmp_path, "haze-unet")
     task = {**nr.api._cluster.cluster_task(plan), name: "0" * 64}

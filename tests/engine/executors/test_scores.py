@@ -60,6 +60,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_scores_and_files_equal_those_of_one_machine(
     pairs: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
@@ -113,6 +114,7 @@ def test_degraded_scenes_are_kept_by_the_workers(tmp_path: Path, cluster: Cluste
     assert sum(name.startswith("hazy") for name in kept) == 2
 
 
+@pytest.mark.slow
 def test_an_evaluation_without_a_folder(pairs: Path, cluster: Cluster) -> None:
     alone, spread = (
         api.evaluate(["dcp"], pairs, metrics=METRICS, cluster=where, **SETTINGS)
@@ -121,6 +123,7 @@ def test_an_evaluation_without_a_folder(pairs: Path, cluster: Cluster) -> None:
     assert told(alone) == told(spread)
 
 
+@pytest.mark.slow
 def test_a_cancelled_evaluation_goes_on(
     pairs: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +150,7 @@ def test_a_cancelled_evaluation_goes_on(
     )
 
 
+@pytest.mark.slow
 def test_known_scores_are_not_computed_again(
     pairs: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,6 +183,7 @@ def test_what_a_killed_client_left_is_not_computed_again(
     np.testing.assert_array_equal(pixels_of(alone), pixels_of(result))
 
 
+@pytest.mark.slow
 def test_a_run_of_one_machine_goes_on_on_a_cluster(
     scene: Path, tmp_path: Path, cluster: Cluster, computed: list[tuple[int, Region]]
 ) -> None:

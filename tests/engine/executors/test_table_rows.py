@@ -59,6 +59,7 @@ def computed(before_a_row: Callable[[Callable[[Any], object]], None]) -> list[An
     return boxes
 
 
+@pytest.mark.slow
 def test_a_table_equals_that_of_one_machine(picture: Path, cluster: Cluster) -> None:
     events: list[Any] = []
     models = ["dcp", "atmosphere"]
@@ -105,6 +106,7 @@ def test_rows_are_computed_with_the_threads_of_the_client(
     assert found == [client]
 
 
+@pytest.mark.slow
 def test_a_cancelled_table_goes_on_without_a_cluster(
     picture: Path, cluster: Cluster, computed: list[Any]
 ) -> None:
@@ -128,6 +130,7 @@ def test_a_cancelled_table_goes_on_without_a_cluster(
     assert len(computed) == 8
 
 
+@pytest.mark.slow
 def test_a_table_of_a_lost_client_goes_on_on_a_cluster(
     picture: Path, cluster: Cluster, computed: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

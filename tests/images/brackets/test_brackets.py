@@ -103,6 +103,7 @@ def test_a_bracket_is_opened_again_with_all_its_frames(tmp_path: Path) -> None:
     assert [frame.bands for frame in one_band.frames] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_level_of_a_frame_that_was_moved_is_opened_again(tmp_path: Path) -> None:
     scene = np.random.default_rng(1).integers(0, 255, (65, 65, 3), np.uint8)
     Pillow.fromarray(scene).resize((2100, 1040)).save(tmp_path / "a.png")

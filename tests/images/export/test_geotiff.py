@@ -113,12 +113,16 @@ def data() -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.ids(
+    "slow", "RGBA.uint16.tif", "landsat8_tokyo_b432_uint16.tif", "spacenet_vegas_rgb.tif"
+)
 def test_copy_of_a_real_file_is_equal(data_dir: Path, tmp_path: Path, name: str) -> None:
     source = data_dir / "geotiff" / name
     assert_equal(source, copy(source, tmp_path / "Kopie mit ö.tif"))
 
 
 @pytest.mark.parametrize("name", ["RGBA.uint16.tif", "cogeo_1024.tif", "rgb16_rio_color.tif"])
+@pytest.mark.ids("slow", "RGBA.uint16.tif")
 def test_copy_as_cog_is_equal(data_dir: Path, tmp_path: Path, name: str) -> None:
     source = data_dir / "geotiff" / name
     written = copy(source, tmp_path / "cog.tif", cog=True, compress="zstd")
@@ -136,6 +140,7 @@ def test_copy_as_cog_is_equal(data_dir: Path, tmp_path: Path, name: str) -> None
         *(("float32", "zstd"), ("float64", "lzw")),
     ],
 )
+@pytest.mark.ids("slow", "float64-deflate", "float64-lzw")
 def test_every_compression_is_lossless(
     tmp_path: Path, data: np.ndarray, dtype: str, compress: str
 ) -> None:

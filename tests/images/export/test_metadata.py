@@ -114,6 +114,7 @@ def test_exiftool_reads_the_texts(photo: Path, tmp_path: Path, suffix: str) -> N
 
 
 @pytest.mark.parametrize("compress", ["deflate", "jpeg"])
+@pytest.mark.ids("slow", "jpeg")
 def test_a_cog_with_exif_is_one(tmp_path: Path, compress: str) -> None:
     values = np.tile(scene(), (12, 9, 1))
     block = block_of(TEXTS, {0x8769: SETTINGS, 0x8825: PLACE})

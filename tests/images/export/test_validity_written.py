@@ -142,6 +142,7 @@ def test_nodata_of_light_holds_beside_a_band_without(tmp_path: Path) -> None:
     np.testing.assert_array_equal(masks_of(written), masks_of(*paths))
 
 
+@pytest.mark.slow
 def test_overviews_of_masks_by_band(tmp_path: Path) -> None:
     source = vrt(tmp_path, 1200)
     written = open_image(export(open_image(source), tmp_path / "out.tif"))
@@ -155,6 +156,7 @@ def test_overviews_of_masks_by_band(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cog", [False, True])
+@pytest.mark.ids("slow", "True")
 def test_jpeg_gets_a_mask_for_nodata(tmp_path: Path, cog: bool) -> None:
     pixels = scene(1200, dtype="uint8")
     pixels[:, 100:300, 50:90] = 0

@@ -157,6 +157,7 @@ def test_the_cache_is_a_zarr_that_others_can_read(scene: np.ndarray, dtype: str)
     np.testing.assert_array_equal(read_level(source, 0), scene)
 
 
+@pytest.mark.slow
 def test_streamed_once(scene: np.ndarray) -> None:
     source = StreamedSource(Rows(scene), "f")
     source.build()

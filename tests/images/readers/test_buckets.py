@@ -63,6 +63,7 @@ def set_keys(monkeypatch: pytest.MonkeyPatch, key: str = KEY) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+@pytest.mark.ids("slow", "az")
 def test_pixels_are_those_of_the_file_and_few_bytes_are_sent(
     folder: Path, server: RangeServer, scheme: str
 ) -> None:
@@ -77,6 +78,7 @@ def test_pixels_are_those_of_the_file_and_few_bytes_are_sent(
     assert set(server.asked) == {f"{'account/' * (scheme == 'az')}scenes/2026/a scene.tif"}
 
 
+@pytest.mark.slow
 def test_keys_of_a_profile_and_no_secret_in_what_is_written(
     folder: Path, server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +102,7 @@ def test_keys_of_a_profile_and_no_secret_in_what_is_written(
     assert record["input"]["path"] == "s3://scenes/2026/a scene.tif"
 
 
+@pytest.mark.slow
 def test_no_permission(
     server: RangeServer,
     tmp_path: Path,
@@ -123,12 +126,14 @@ def test_no_such_bucket_or_object(server: RangeServer, name: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["s3://", "s3://scenes", "s3:///a.tif", "gs://a/b.tif?x=1"])
+@pytest.mark.slow
 def test_addresses_without_an_object(server: RangeServer, address: str) -> None:
     with pytest.raises(UnreadableImage, match="names no object of a bucket"):
         nr.open_image(address)
     assert server.requests == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_fails(
     folder: Path, server: RangeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +154,7 @@ def test_a_server_that_fails(
         nr.open_image("s3://scenes/2026/a scene.tif")
 
 
+@pytest.mark.slow
 def test_answers_that_end_early(folder: Path, server: RangeServer) -> None:
     server.breaks = 1
     there = nr.open_image("s3://scenes/2026/a scene.tif")
@@ -189,6 +195,7 @@ def test_a_bucket_in_a_file_is_not_followed(server: RangeServer) -> None:
     assert server.requests == 0
 
 
+@pytest.mark.slow
 def test_an_object_that_changes_during_a_run(server: RangeServer, tmp_path: Path) -> None:
     image = nr.open_image("s3://scenes/2026/a scene.tif")
     plan = nr.plan(image, "identity", scratch=tmp_path)
@@ -227,6 +234,7 @@ def test_without_keys_nothing_is_signed(server: RangeServer) -> None:
     assert access_to("gs").store["skip_signature"]
 
 
+@pytest.mark.slow
 def test_keys_that_another_program_hands_out(
     server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +248,7 @@ def test_keys_that_another_program_hands_out(
     assert access_to("s3").store["region"] == "eu-west-1"
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_keys_is_not_quoted(server: RangeServer, tmp_path: Path) -> None:
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws" / "credentials").write_text(f"{SECRET}\n", "utf-8")
@@ -248,6 +257,7 @@ def test_a_damaged_file_of_keys_is_not_quoted(server: RangeServer, tmp_path: Pat
     assert SECRET not in str(caught.value) and caught.value.__suppress_context__
 
 
+@pytest.mark.slow
 def test_an_endpoint_without_a_scheme(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv("AWS_S3_ENDPOINT", "minio:9000")
@@ -262,6 +272,7 @@ def test_access_shows_no_key(server: RangeServer) -> None:
     assert "c2VjcmV0" not in repr(access_to("az"))
 
 
+@pytest.mark.slow
 def test_azure_needs_an_account(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING")
     with pytest.raises(UnreadableImage, match="in which account"):

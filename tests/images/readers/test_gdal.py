@@ -25,6 +25,7 @@ def whole(image: object) -> tuple[int, int, int, int]:
     return (0, 0, image.height, image.width)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_real_files_equal_rasterio(data_dir: Path) -> None:
     for path in sorted((data_dir / "geotiff").glob("*.tif")):
         image = open_image(path)
@@ -195,6 +196,7 @@ def test_file_overviews_are_the_levels(make_tiff: MakeTiff, noise: Noise) -> Non
         np.testing.assert_array_equal(image.read((0, 0, 250, 200), 2)[..., 0], dataset.read(1))
 
 
+@pytest.mark.slow
 def test_levels_are_lazy_and_equal_the_file(make_tiff: MakeTiff, noise: Noise) -> None:
     pixels = noise(600, 700, 3, np.uint8)
     image = open_image(make_tiff(pixels, tiled=True, blockxsize=256, blockysize=256))

@@ -46,6 +46,7 @@ def server(scene: Path, short_pauses: None) -> Iterator[RangeServer]:
         yield running
 
 
+@pytest.mark.slow
 def test_pixels_are_those_of_the_file_and_few_bytes_are_sent(
     scene: Path, server: RangeServer
 ) -> None:
@@ -61,6 +62,7 @@ def test_pixels_are_those_of_the_file_and_few_bytes_are_sent(
     np.testing.assert_array_equal(there.read(whole, level), here.read(whole, level))
 
 
+@pytest.mark.slow
 def test_a_pass_over_the_image_takes_few_requests(scene: Path, server: RangeServer) -> None:
     address = f"{server.address}/scene.tif"
     plan = nr.plan(address, model="dcp", region=nr.Region(300, 500, 600, 800))
@@ -87,6 +89,7 @@ def test_a_picture_asks_for_several_chunks_at_once(scene: Path, server: RangeSer
     assert server.sent <= 1.3 * 4 * 3 * 256**2
 
 
+@pytest.mark.slow
 def test_a_restored_region_equals_that_of_the_file(
     scene: Path, server: RangeServer, tmp_path: Path
 ) -> None:
@@ -105,6 +108,7 @@ def test_a_restored_region_equals_that_of_the_file(
     assert json.loads(text)["input"]["path"] == f"{server.address}/scene.tif"
 
 
+@pytest.mark.slow
 def test_a_record_with_an_address_needs_consent(
     server: RangeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

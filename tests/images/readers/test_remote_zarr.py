@@ -86,6 +86,7 @@ def test_chunks_of_a_box_are_fetched_at_once(server: RangeServer) -> None:
     assert there.read(nr.Region(300, 500, 600, 800)).any()
 
 
+@pytest.mark.slow
 def test_a_restored_region_equals_that_of_the_folder(server: RangeServer, tmp_path: Path) -> None:
     outputs = []
     for source in (str(server.folder / "scenes/a.ome.zarr"), address(server, "s3")):
@@ -189,6 +190,7 @@ def test_a_server_without_ranges_sends_whole_chunks_only(server: RangeServer) ->
         nr.open_image(address(server, "http", "a")).read(box)
 
 
+@pytest.mark.slow
 def test_a_chunk_longer_than_its_pixels_is_not_fetched(server: RangeServer) -> None:
     there = nr.open_image(address(server, "s3", "b"))
     (server.folder / "scenes" / "b.ome.zarr" / "0" / "0.0.0").write_bytes(bytes(300 * 2**20))

@@ -63,6 +63,7 @@ def test_names_come_before_order_and_before_what_they_look_like(scene: Path, sen
     assert image.roles == ("quality", "red", "green", "nir", "thermal")
 
 
+@pytest.mark.slow
 def test_its_content_and_not_its_path_is_repeated(
     scene: Path, sensor: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,6 +75,7 @@ def module_of(model: AnDehazeFormer, name: str) -> Any:
 
 
 @pytest.mark.parametrize("with_hole", [False, True])
+@pytest.mark.ids("slow", "False")
 def test_every_row_explains_the_output_of_its_token(with_hole: bool) -> None:
     model = network()
     tiled = run(model, hole(*SIZE) if with_hole else None)
@@ -152,6 +153,7 @@ def test_the_window_of_a_token_is_the_one_that_is_cut(shift: int, origin: tuple[
         assert int(expected[number]) == own
 
 
+@pytest.mark.slow
 def test_a_cache_that_keeps_all_is_attention_to_all() -> None:
     model = network(rho=1.0)
     tiled = run(model)

@@ -174,6 +174,7 @@ def test_tile_by_tile_is_the_whole(settings: dict[str, Any], backwards: bool) ->
 
 
 @pytest.mark.parametrize("side", [32, 64, 128])
+@pytest.mark.ids("slow", "32")
 def test_any_tile_gives_the_same_choice_and_pixels(side: int) -> None:
     model, x = network(), pictures(1, 130, 141)
     # Flat areas: equal transmissions and contrasts, whose order is that of rows and columns.

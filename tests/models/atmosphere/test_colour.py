@@ -96,6 +96,7 @@ def test_clipped_white_keeps_its_colour():
 
 
 @pytest.mark.parametrize("model_id", BEHIND_FOG)
+@pytest.mark.ids("slow", "atmosphere-aerial", "inf-dehaze-small")
 def test_real_fog_does_not_turn_magenta(data_dir, model_id):
     """Means of a*, CIELAB, where the source is grey: the sky and the far woods of a tower camera."""
     from skimage.color import rgb2lab

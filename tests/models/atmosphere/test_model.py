@@ -150,6 +150,7 @@ def test_the_same_pixels_are_valid_in_a_context():
     ("ensemble", "equal"),
     [(1, ()), (2, ("mirrored",)), (8, ("mirrored", "upside down", "turned"))],
 )
+@pytest.mark.ids("slow", "8-equal2")
 def test_a_result_follows_the_orientations_that_are_averaged(ensemble, equal):
     model = drawn(ensemble)
     x = scene(128, 192)
@@ -163,6 +164,7 @@ def test_a_result_follows_the_orientations_that_are_averaged(ensemble, equal):
         assert (difference < 1e-5) == (name in equal), (name, difference)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_mean_of_all_orientations():
     model = drawn(8)
     cells = _model._network_input(small(scene(128, 64), torch.ones(1, 1, 128, 64))).cells

@@ -102,6 +102,7 @@ def test_the_engine_restores_what_the_network_gives(quick_plans: None):
     assert np.abs(np.asarray(part) - expected[30:40, 70:140]).max() < 1e-6 * np.ptp(expected)
 
 
+@pytest.mark.slow
 def test_invalid_pixels_weigh_nothing():
     model, x = model_of(overlap=0), picture(5, 32, 96)
     valid = torch.ones(1, 1, 32, 96, dtype=torch.bool)

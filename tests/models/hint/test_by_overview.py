@@ -31,6 +31,7 @@ def whole_of(x: Tensor, valid: Tensor | None = None, **values: object) -> Tensor
 
 @pytest.mark.parametrize("size", [(40, 64), (33, 50), (1, 1), (3, 20)])
 @pytest.mark.parametrize("intra_size", [0, 64])
+@pytest.mark.ids("slow", "64-size0")
 def test_an_image_that_is_its_own_overview_is_exact(size: tuple[int, int], intra_size: int):
     # A context holds float32.
     x = picture(1, *size).float().double()
@@ -38,6 +39,7 @@ def test_an_image_that_is_its_own_overview_is_exact(size: tuple[int, int], intra
     torch.testing.assert_close(found, whole_of(x, intra_size=intra_size), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_images_of_a_batch_have_their_own_overview():
     model, x = model_of(), torch.cat([picture(1, 24, 32), picture(2, 24, 32)])
     assert torch.equal(model(x), torch.cat([model(x[:1]), model(x[1:])]))
@@ -112,6 +114,7 @@ def model_names(model: HintByOverview) -> tuple[str, ...]:
     )
 
 
+@pytest.mark.slow
 def test_odd_contents_are_restored():
     model = model_of()
     x = torch.full((1, 3, 40, 40), 0.5, dtype=torch.float64)

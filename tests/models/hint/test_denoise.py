@@ -17,6 +17,7 @@ def psnr(one: Tensor, other: Tensor) -> float:
 
 
 @pytest.mark.parametrize(("sigma", "least"), [(0, 45.0), (15, 33.0), (50, 27.0)])
+@pytest.mark.ids("slow", "15-33.0")
 def test_noise_is_removed(sample: Path, sigma: int, least: float) -> None:
     with rasterio.open(sample) as file:
         clean = torch.from_numpy(file.read((1, 2, 3))[:, 100:260, 100:260] / 255).float()[None]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import rasterio
 import torch
 
 from napari_restore.models import load
 
 
+@pytest.mark.slow
 def test_a_dark_picture_becomes_bright(sample: Path) -> None:
     with rasterio.open(sample) as file:
         lit = torch.from_numpy(file.read((1, 2, 3))[:, 100:260, 100:260] / 255).float()[None]
@@ -24,6 +26,7 @@ def test_a_dark_picture_becomes_bright(sample: Path) -> None:
     assert steps[1] < steps[0]
 
 
+@pytest.mark.slow
 def test_a_well_exposed_picture_stays(sample: Path) -> None:
     with rasterio.open(sample) as file:
         x = torch.from_numpy(file.read((1, 2, 3))[:, 100:260, 100:260] / 255).float()[None]

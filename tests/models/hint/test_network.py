@@ -104,6 +104,7 @@ def test_so_it_is_with_every_switch(sizes: dict, values: dict, told: dict):
     assert float((plain - expected).abs().max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_options_of_the_cache_matter():
     x = picture()
     results = [
@@ -120,6 +121,7 @@ def test_options_of_the_cache_matter():
             assert float((one - other).abs().max()) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_carried_cache_is_that_of_the_image_before():
     model = network({"cache_rounding": "none", "cache_start": "carry"})
     first, second = picture(1), picture(2, 16, 16)
@@ -153,6 +155,7 @@ def test_any_size_and_odd_contents_are_restored():
     assert torch.isfinite(model(picture(3, 16, 16), None, nothing)).all()
 
 
+@pytest.mark.slow
 def test_invalid_pixels_weigh_nothing():
     model, x = network({"cache_rounding": "none"}), picture(4, 32, 64)
     # Two columns of cells beyond the reach of what stands in the invalid half.
@@ -195,6 +198,7 @@ def test_products_of_one_square_and_of_many_are_the_same():
     torch.testing.assert_close(one, expected, rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 def test_in_training_both_caches_are_constants():
     model = network({"cache_rounding": "none"}).requires_grad_(True)
     x = picture(5, 16, 16)

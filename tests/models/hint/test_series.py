@@ -31,6 +31,7 @@ def in_a_row(series: HintSeries, x: torch.Tensor) -> torch.Tensor:
     return series.brighten.whole(series.denoise.whole(x))
 
 
+@pytest.mark.slow
 def test_sweeps_are_one_network_on_the_result_of_the_other(series: HintSeries):
     x = picture(height=48, width=64)
     torch.testing.assert_close(series(x), in_a_row(series, x))
@@ -40,6 +41,7 @@ def test_sweeps_are_one_network_on_the_result_of_the_other(series: HintSeries):
     assert series.ordered_steps.problem(8, True) == ""
 
 
+@pytest.mark.slow
 def test_tiles_of_a_run_are_the_whole(series: HintSeries, quick_plans: None, tmp_path):
     x = picture(height=141, width=203)
     image = x[0].permute(1, 2, 0).numpy().astype(np.float32)
@@ -51,6 +53,7 @@ def test_tiles_of_a_run_are_the_whole(series: HintSeries, quick_plans: None, tmp
     np.testing.assert_allclose(np.asarray(result), wanted, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_rows_of_attention_are_those_of_each_network(series: HintSeries):
     x, pixel = picture(height=40, width=56), (21, 34)
     own: dict[str, torch.Tensor] = {}

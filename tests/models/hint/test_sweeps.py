@@ -127,6 +127,7 @@ def test_the_published_one_takes_29_sweeps():
 
 @pytest.mark.parametrize("values", [{}, {"cache_rounding": "none", "cache_start": "none"}])
 @pytest.mark.parametrize("sizes", [{}, {"inter": 0}])
+@pytest.mark.slow
 def test_its_steps_are_those_sweeps(values: dict, sizes: dict):
     model, x = network(values, **sizes), picture(8, 32, 40)
     valid = torch.ones(1, 1, 32, 40, dtype=torch.bool)
@@ -137,6 +138,7 @@ def test_its_steps_are_those_sweeps(values: dict, sizes: dict):
     assert len(model.steps()) == 3 + len(list(model.blocks()))
 
 
+@pytest.mark.slow
 def test_halos_suffice_and_what_is_settled_makes_it_local():
     model, x = network({"cache_rounding": "none"}), picture(9, 256, 16)
     whole, known = model(x), settled(model, x)

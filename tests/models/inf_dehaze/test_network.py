@@ -211,6 +211,7 @@ def small() -> RestorationModel:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (200, 300), (256, 256), (777, 400)], ids=str)
+@pytest.mark.ids("slow", "(777, 400)")
 def test_any_size(small: RestorationModel, size: tuple[int, int]) -> None:
     x = torch.rand(1, 3, *size)
     with torch.inference_mode():

@@ -137,6 +137,7 @@ def test_size(model: InfDehaze, state: dict[str, Tensor]) -> None:
     assert model.card.weights_sha256
 
 
+@pytest.mark.slow
 def test_every_tensor_finds_its_place_once(state: dict[str, Tensor], model: InfDehaze) -> None:
     ours = renamed(state)
     assert ours.keys() == model.state_dict().keys()
@@ -267,6 +268,7 @@ def test_decoder_layers_compute_with_it(model: InfDehaze, state: dict[str, Tenso
     assert near(model.decoder.unembed(x).permute(0, 3, 1, 2), pixels)
 
 
+@pytest.mark.slow
 def test_it_restores_an_image(model: InfDehaze) -> None:
     x = torch.rand(1, 3, 100, 200)
     with torch.inference_mode():

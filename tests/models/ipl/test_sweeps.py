@@ -177,6 +177,7 @@ def test_cubes_may_be_forgotten(x: Tensor, expected: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("tile", [256, None])
+@pytest.mark.ids("slow", "256")
 def test_a_region_alone(x: Tensor, tile: int | None, tmp_path: Path) -> None:
     """With extent region the network sees whole tiles around it, and nothing else."""
     area, options = Region(300, 530, 400, 700), {"extent": "region", "tile": tile}

@@ -204,6 +204,7 @@ def test_dehazeformer_takes_minus_one_to_one(tmp_path: Path) -> None:
         torch.testing.assert_close(model(x), expected, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_inspection_names_structure_and_sizes(tmp_path: Path) -> None:
     found = inspect_model(_file(tmp_path, "aod-net"))
     assert found.architecture == "AOD-Net (bands 3)"
@@ -229,6 +230,7 @@ def test_a_card_of_other_bands_is_refused(fields: dict[str, Any], why: str, tmp_
         load(_file(tmp_path, "aod-net"), card=fields)
 
 
+@pytest.mark.slow
 def test_unknown_weights_name_the_nearest(tmp_path: Path) -> None:
     state = _small("nafnet")
     near = {name: each for name, each in state.items() if ".sca." not in name}
@@ -243,6 +245,7 @@ def test_unknown_weights_name_the_nearest(tmp_path: Path) -> None:
     assert "has the unknown extra.3.weight" in message
 
 
+@pytest.mark.slow
 def test_weights_like_no_network(tmp_path: Path) -> None:
     save_file({"a.weight": torch.zeros(3), "b.bias": torch.zeros(3)}, tmp_path / "x.safetensors")
     with pytest.raises(BadModel, match=r"it begins with a\.weight, b\.bias\. Load its code"):
@@ -275,6 +278,7 @@ def test_another_part_of_known_weights_is_missing(tmp_path: Path) -> None:
         ("drunet", "m_tail.weight", None, "DRUNet, of which it lacks m_tail.weight"),
     ],
 )
+@pytest.mark.slow
 def test_a_tensor_that_does_not_fit_is_named(
     name: str, tensor: str, change: tuple[int, ...] | None, says: str, tmp_path: Path
 ) -> None:

@@ -290,6 +290,7 @@ def test_shapes_labels_and_files_can_be_left_out(
     assert panel.state.options.reading.exclude is None
 
 
+@pytest.mark.slow
 def test_an_empty_layer_to_leave_out_is_explained(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.exclude.choose(panel.viewer.add_shapes(name="clouds", ndim=2))
@@ -332,6 +333,7 @@ def test_a_run_waits_for_what_is_left_out(panel: Any, colours: np.ndarray, finis
     assert finished_run().request.options.reading.exclude not in (None, first)
 
 
+@pytest.mark.slow
 def test_a_reopened_panel_shows_what_is_excluded(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.exclude.choose(panel.viewer.add_shapes([box(Region(10, 10, 50, 50))], name="clouds"))
@@ -393,6 +395,7 @@ def test_settings_of_a_result_overtake_the_mask_being_made(
 
 
 @pytest.mark.parametrize("what", ["empty", "beside"])
+@pytest.mark.slow
 def test_a_run_does_not_start_without_what_is_excluded(
     panel: Any, qtbot: Any, colours: np.ndarray, what: str
 ):
@@ -446,6 +449,7 @@ def test_closing_the_panel_drops_the_run_that_waits(panel: Any, qtbot: Any, colo
     assert panel.runs.running is None
 
 
+@pytest.mark.slow
 def test_a_closed_panel_follows_no_strokes(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.target.choose(TargetChoice.DRAWN)

@@ -283,6 +283,7 @@ def are_drawn_in_pairs(heads: HeadsView, sites: Any) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_cancelled_preparation_goes_on(tab: Any, qtbot: Any) -> None:
     ended: list[Any] = []
     tab.ended.connect(lambda *outcome: ended.append(outcome))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from qtpy.QtCore import QPointF, QRect
 
 from napari_restore.plugin.attention import (
@@ -86,6 +87,7 @@ def under_pointer(heat: HeatMap) -> dict[str, QRect]:
     return found
 
 
+@pytest.mark.slow
 def test_many_channels_fit_into_a_narrow_panel(qtbot: Any) -> None:
     heat = HeatMap()
     qtbot.addWidget(heat)

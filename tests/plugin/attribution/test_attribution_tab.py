@@ -131,6 +131,7 @@ def test_cancel_leaves_nothing(
 
 
 @pytest.mark.parametrize("leaves", ["image", "panel"])
+@pytest.mark.slow
 def test_image_or_panel_may_be_removed_meanwhile(
     tab: Any, panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, leaves: str
 ) -> None:
@@ -157,6 +158,7 @@ def test_image_or_panel_may_be_removed_meanwhile(
     assert [layer.name for layer in viewer.layers] == kept
 
 
+@pytest.mark.slow
 def test_the_palette_turns_to_the_tab(tab: Any, panel: Any) -> None:
     from napari_restore.plugin import show_attribution
 
@@ -167,6 +169,7 @@ def test_the_palette_turns_to_the_tab(tab: Any, panel: Any) -> None:
     assert panel.tabs.tabText(panel.tabs.currentIndex()) == "Attribution"
 
 
+@pytest.mark.slow
 def test_without_a_target_there_is_an_error(tab: Any) -> None:
     with pytest.raises(Exception, match="No target is drawn"):
         tab.request()

@@ -149,6 +149,7 @@ def test_a_check_takes_the_context_as_a_constant(form: Any) -> None:
     assert not form.check.isEnabled() and form.method_settings().check is None
 
 
+@pytest.mark.slow
 def test_an_undefined_check_has_no_plot(tab: Any) -> None:
     nothing = dict.fromkeys(["curve", "area"])
     tab.results.curves.show_check({"insertion": nothing, "deletion": nothing})

@@ -23,6 +23,7 @@ def choose(combo: Any, data: str) -> None:
     combo.setCurrentIndex(at)
 
 
+@pytest.mark.slow
 def test_superpixels_are_asked_for_with_their_number(tab: Any) -> None:
     form = tab.form
     tab.target.add_box(BOX)
@@ -37,6 +38,7 @@ def test_superpixels_are_asked_for_with_their_number(tab: Any) -> None:
     assert (settings.segments, settings.method, settings.baseline) == ("slic:25", None, "zero")
 
 
+@pytest.mark.slow
 def test_settings_of_patches_are_not_those_of_segments(tab: Any, qtbot: Any) -> None:
     form = tab.form
     tab.target.add_box(BOX)

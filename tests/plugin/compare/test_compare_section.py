@@ -51,6 +51,7 @@ def names(viewer: Any) -> list[str]:
     return [layer.name for layer in viewer.layers]
 
 
+@pytest.mark.slow
 def test_without_a_result_the_next_step_is_shown(section: Any):
     assert not section.hint.isHidden()
     assert not section.swipe.isEnabled() and not section.sides.isEnabled()
@@ -330,6 +331,7 @@ def test_an_error_on_the_thread_is_shown(qtbot: Any):
     assert "nothing to divide" in shown[0]
 
 
+@pytest.mark.slow
 def test_the_panel_has_it(panel: Any, qtbot: Any, colours: np.ndarray):
     (section,) = (s for s in panel.sections if isinstance(s, CompareSection))
     assert not section.swipe.isEnabled() and not section.sides.isEnabled()

@@ -25,6 +25,7 @@ def level(layer: Any, number: int) -> np.ndarray:
     return np.asarray(layer.data[number] if layer.multiscale else layer.data)
 
 
+@pytest.mark.slow
 def test_change_is_the_difference_of_what_is_shown(make_variant: Any, hazy: np.ndarray):
     viewer = ViewerModel()
     variant = make_variant(viewer, hazy, region=REGION)
@@ -59,6 +60,7 @@ def test_quality_of_pixels_shows_what_changed(make_variant: Any):
 
 
 @pytest.mark.parametrize("name", ["transmission", "quality"])
+@pytest.mark.slow
 def test_stored_maps_are_those_the_command_writes(
     make_variant: Any, hazy: np.ndarray, tmp_path: Any, name: str
 ):
@@ -91,6 +93,7 @@ def test_stored_maps_are_those_the_command_writes(
     )
 
 
+@pytest.mark.slow
 def test_maps_follow_how_the_result_is_adjusted(make_variant: Any, hazy: np.ndarray):
     variant = make_variant(ViewerModel(), hazy, maps=True)
     change, quality = (SideMap(variant, name).build() for name in ("change", "quality"))
@@ -110,6 +113,7 @@ def test_maps_follow_how_the_result_is_adjusted(make_variant: Any, hazy: np.ndar
     assert np.nanmax(np.abs(coarse)) == 0 < np.nanmax(np.abs(coarse_before))
 
 
+@pytest.mark.slow
 def test_unfinished_results_have_no_stored_maps(make_variant: Any, hazy: np.ndarray):
     variant = make_variant(ViewerModel(), hazy, maps=True, finished=False, tile=128)
     assert available(variant) == ("change", "quality")

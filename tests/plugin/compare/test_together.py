@@ -17,6 +17,7 @@ def keyed(viewer: Any) -> dict[str, Any]:
     return {str(key): function for key, function in viewer.keymap.items()}
 
 
+@pytest.mark.slow
 def test_a_pressed_key_shows_the_source(
     state: Any, make_variant: Any, hazy: np.ndarray, qtbot: Any
 ):

@@ -66,6 +66,7 @@ def test_a_folder_is_fused_live_and_exported(
         assert written.getexif().get_ifd(0x8769)[0x829A] == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_the_tab_starts_the_child_process_before_there_are_frames(panel: Any, qtbot: Any) -> None:
     assert panel.runs.worker.process is None
     panel.tabs.choose("Fuse")

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QLineEdit
 pytestmark = pytest.mark.viewer
 
 
+@pytest.mark.slow
 def test_the_slider_names_the_band(panel: Any, tmp_path: Path) -> None:
     import rasterio
 

@@ -30,6 +30,7 @@ def shown(layer: Any) -> np.ndarray:
     return np.asarray(layer.data[0] if layer.multiscale else layer.data)
 
 
+@pytest.mark.slow
 def test_a_file_written_anew_is_shown_and_restored(
     panel: Any, tmp_path: Path, qtbot: Any, finished_run: Any
 ):

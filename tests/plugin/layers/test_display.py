@@ -82,6 +82,7 @@ def test_a_photo_in_srgb_is_shown_as_it_is(colours: np.ndarray):
     assert tuple(shown.contrast_limits) == (0, 255)
 
 
+@pytest.mark.slow
 def test_a_deep_photo_comes_in_srgb_at_its_own_depth(tmp_path: Path, colours: np.ndarray):
     path = tmp_path / "deep.tif"
     deep = colours.astype(np.uint16) * 257
@@ -105,6 +106,7 @@ def test_a_deep_photo_comes_in_srgb_at_its_own_depth(tmp_path: Path, colours: np
         ("float64", "red=1,green=2,blue=3,alpha=4", (0, 1, 2, 3)),
     ],
 )
+@pytest.mark.ids("slow", "float64-red=1,green=2,blue=3,alpha=4-bands3")
 def test_colours_are_found_among_the_bands(dtype: str, roles: str | None, bands: tuple[int, ...]):
     count = 3 if roles is None else 4
     pixels = np.random.default_rng(4).uniform(100, 3000, (700, 600, count)).astype(dtype)

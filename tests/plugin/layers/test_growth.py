@@ -72,6 +72,7 @@ def test_contrast_is_sensible_before_any_level_is_made(without_overviews: Path):
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_a_window_shows_the_levels_made_so_far(
     make_napari_viewer: Any, qtbot: Any, without_overviews: Path
 ):

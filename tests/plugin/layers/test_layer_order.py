@@ -38,6 +38,7 @@ def choose(panel: Any, name: str) -> None:
     panel.image.activated.emit(number)
 
 
+@pytest.mark.slow
 def test_a_chosen_photo_is_shown_and_none_moves(panel: Any, colours: np.ndarray):
     open_two(panel, colours)
     choose(panel, "a")
@@ -50,12 +51,14 @@ def test_a_chosen_photo_is_shown_and_none_moves(panel: Any, colours: np.ndarray)
     assert seen(panel) == ["a", "b"] == names(panel)
 
 
+@pytest.mark.slow
 def test_photos_beside_each_other_stay(panel: Any, colours: np.ndarray):
     open_two(panel, colours, away=390)
     choose(panel, "a")
     assert names(panel) == seen(panel) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_chosen_map_comes_to_the_front(panel: Any, tmp_path: Path):
     for name in "ab":
         with rasterio.open(

@@ -150,6 +150,7 @@ def test_another_adjustment_follows_and_the_window_does_not_wait(
     check(shown)
 
 
+@pytest.mark.slow
 def test_after_a_failure_the_next_adjustment_tries_again(
     kept: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ):

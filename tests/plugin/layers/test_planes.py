@@ -38,6 +38,7 @@ def show(panel: Any, qtbot: Any, number: int) -> None:
         panel.form.plane.slider.setValue(number)
 
 
+@pytest.mark.slow
 def test_the_plane_that_is_shown_is_restored(
     panel: Any, stack: Path, qtbot: Any, finished_run: Any, tmp_path: Path
 ):
@@ -70,6 +71,7 @@ def test_other_images_have_no_slider(panel: Any):
     assert batch.planes.isHidden()
 
 
+@pytest.mark.slow
 def test_all_planes_are_restored_as_by_the_command(
     panel: Any, stack: Path, qtbot: Any, tmp_path: Path
 ):

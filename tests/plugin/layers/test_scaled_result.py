@@ -21,6 +21,7 @@ PIXELS = np.random.default_rng(0).integers(1, 250, (60, 90, 3), np.uint8)
 @pytest.mark.parametrize(
     ("module", "scale"), [(enlarging(2), 2), (enlarging(3), 3), (shrinking(2), "1/2")]
 )
+@pytest.mark.ids("slow", "module2-1/2")
 def test_it_covers_its_part_of_the_source(module: object, scale: int | str, tmp_path: Path) -> None:
     from napari.layers import Image
 

@@ -50,6 +50,7 @@ def write(path: Path, code: int, left: float, top: float, size: float) -> Path:
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_easting_northing_and_values(make_napari_viewer_proxy: Any, tmp_path: Path, qtbot: Any):
     viewer = make_napari_viewer_proxy()
     # Far from zero with small pixels: the window's world begins elsewhere than the map.
@@ -73,6 +74,7 @@ def test_easting_northing_and_values(make_napari_viewer_proxy: Any, tmp_path: Pa
 
 @pytest.mark.viewer
 @pytest.mark.parametrize("first", ["degrees", "metres"])
+@pytest.mark.slow
 def test_maps_in_degrees_and_metres_lie_on_one(
     first: str, make_napari_viewer_proxy: Any, tmp_path: Path
 ):
@@ -99,6 +101,7 @@ def test_maps_in_degrees_and_metres_lie_on_one(
 
 @pytest.mark.viewer
 @pytest.mark.parametrize("first", ["map", "photo"])
+@pytest.mark.slow
 def test_a_photo_beside_a_fine_map_overflows_no_slider(
     first: str, make_napari_viewer_proxy: Any, tmp_path: Path
 ):
@@ -112,6 +115,7 @@ def test_a_photo_beside_a_fine_map_overflows_no_slider(
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_photos_keep_what_napari_says(make_napari_viewer_proxy: Any):
     viewer = make_napari_viewer_proxy()
     layer = viewer.add_image(np.zeros((8, 8), np.uint8))

@@ -134,6 +134,7 @@ def test_the_values_of_a_16_bit_file_decide_its_contrast_as_it_is_decoded(
     qtbot.waitUntil(lambda: bool(seen().max(axis=2).min() > 100))
 
 
+@pytest.mark.slow
 def test_a_file_that_fails_midway_is_reported_once(
     tmp_path: Path,
     write: Callable[[Path], None],
@@ -167,6 +168,7 @@ def test_a_file_that_fails_midway_is_reported_once(
     assert len(reported) == 1
 
 
+@pytest.mark.slow
 def test_a_file_decoded_before_its_layer_exists_is_shown_as_well(
     tmp_path: Path,
     seen: Any,

@@ -104,6 +104,7 @@ def test_a_map_is_upright_after_a_photo_and_the_chosen_image_decides(
         assert is_upright(viewer)
 
 
+@pytest.mark.slow
 def test_a_canvas_that_the_user_has_turned_stays(panel: Any, photo: Path):
     camera = panel.viewer.scene.camera
     camera.orientation2d = ("up", "right")

@@ -100,6 +100,7 @@ def test_pick_takes_a_place_and_leaves_no_trace(
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_a_drag_shows_its_box_and_takes_it_away(panel: Any, qtbot: Any, halves: np.ndarray):
     viewer = panel.viewer
     photo = viewer.add_image(halves, name="photo", scale=(2, 2), translate=(100, 50))
@@ -131,6 +132,7 @@ def test_a_drag_shows_its_box_and_takes_it_away(panel: Any, qtbot: Any, halves: 
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_escape_in_the_middle_of_a_drag_takes_the_box_away(panel: Any, halves: np.ndarray):
     viewer = panel.viewer
     photo = viewer.add_image(halves, name="photo")
@@ -201,6 +203,7 @@ def test_a_box_that_cannot_go_leaves_the_mouse_free(
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_escape_leaves_and_gives_the_key_back(panel: Any, halves: np.ndarray):
     viewer = panel.viewer
     viewer.add_image(halves, name="photo")
@@ -244,6 +247,7 @@ def test_a_black_place_is_refused(panel: Any, qtbot: Any):
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_closing_the_panel_ends_picking(panel: Any, halves: np.ndarray):
     panel.viewer.add_image(halves, name="photo")
     panel.airlight.pick_button.click()
@@ -253,6 +257,7 @@ def test_closing_the_panel_ends_picking(panel: Any, halves: np.ndarray):
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_another_layer_ends_picking(panel: Any, halves: np.ndarray):
     first = panel.viewer.add_image(halves, name="one")
     panel.viewer.add_image(halves, name="two")
@@ -290,6 +295,7 @@ def test_only_models_with_an_airlight_show_it_and_the_run_uses_it(
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_the_edge_of_a_box_is_as_thin_on_the_screen_at_any_size(panel: Any, halves: np.ndarray):
     photo = panel.viewer.add_image(halves, name="photo", scale=(150, 150))
     height, width = halves.shape[:2]

@@ -72,6 +72,7 @@ def choose_role(panel: Any, band: int, role: str) -> None:
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_kind_wavelength_zero_and_white_reach_the_command(panel: Any, scene: Path):
     panel.viewer.open(scene, plugin="napari-restore")
     panel.models.choose("dcp")
@@ -98,6 +99,7 @@ def test_kind_wavelength_zero_and_white_reach_the_command(panel: Any, scene: Pat
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_no_button_says_what_names_do_not(panel: Any, tmp_path: Path):
     path = tmp_path / "scene.tif"
     pixels = np.random.default_rng(0).integers(500, 9000, (4, 64, 64), np.uint16)
@@ -119,6 +121,7 @@ def said(panel: Any) -> str:
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, finished_run: Any):
     panel.viewer.open(scene, plugin="napari-restore")
     (layer,) = panel.viewer.layers
@@ -177,6 +180,7 @@ def test_roles_belong_to_their_layer(panel: Any, scene: Path):
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_three_bands_are_named_by_one_click_or_by_their_sensor(panel: Any, tmp_path: Path):
     pixels = np.random.default_rng(0).integers(500, 9000, (7, 64, 64), np.uint16)
     path = tmp_path / "scene.tif"

@@ -128,6 +128,7 @@ def test_weights_that_serve_several_tasks_are_asked_for_theirs(
     assert panel.models.task.currentText() == "Remove rain"
 
 
+@pytest.mark.slow
 def test_the_dialog_shows_what_was_found(panel: Any, qtbot: Any, weights: Path):
     panel.files.add_file(str(weights))
     dialog = asked(panel, qtbot, ProposalDialog)

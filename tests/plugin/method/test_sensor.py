@@ -102,6 +102,7 @@ def test_the_window_writes_what_the_command_writes(
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_a_sensor_goes_with_its_layer_and_into_every_request(panel: Any, tmp_path: Path):
     """Named or not: where no role is missing zero and wavelengths are."""
     first = write_scene(tmp_path / "one.tif", None)
@@ -167,6 +168,7 @@ def test_a_kept_result_is_resumed_with_the_values_it_was_begun_with(landsat: Pat
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_a_sensor_by_the_name_of_the_file_alone_asks_for_the_order_of_the_bands(
     panel: Any, tmp_path: Path
 ):

@@ -111,6 +111,7 @@ def test_tiles_that_come_later_are_adjusted_and_so_is_the_end(haze: np.ndarray):
     check_levels(made)
 
 
+@pytest.mark.slow
 def test_a_mask_is_shown_as_it_is_written(haze: np.ndarray, tmp_path: Path):
     mask = tmp_path / "mask.geojson"
     ring = [[300, 200], [1500, 200], [1500, 1100], [300, 1100], [300, 200]]

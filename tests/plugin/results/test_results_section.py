@@ -293,6 +293,7 @@ def test_a_live_result_is_stored_once_it_is_ordinary(panel: Any, photo: Any, fin
     assert len(list(store.glob("result-*.json"))) == 1
 
 
+@pytest.mark.slow
 def test_an_earlier_result_is_deleted_from_the_cache(
     panel: Any, qtbot: Any, photo: Any, sample: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -313,6 +314,7 @@ def test_an_earlier_result_is_deleted_from_the_cache(
     assert earlier_of(panel, qtbot) == []
 
 
+@pytest.mark.slow
 def test_results_of_another_image_are_not_offered(
     panel: Any, qtbot: Any, photo: Any, data_dir: Path
 ):

@@ -330,6 +330,7 @@ def test_a_folder_is_restored_as_the_command_does(
         assert mine.read_bytes() == its.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_folder_can_be_cancelled(
     panel: Any, batch: Any, qtbot: Any, folder: Path, tmp_path: Path
 ):

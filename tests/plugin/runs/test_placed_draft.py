@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import napari_restore as nr
 from napari_restore import Region
@@ -27,6 +28,7 @@ def request_of(levels: int, model: str = MODEL) -> RunRequest:
     return RunRequest(image, model, (), whole, options, trust=True)
 
 
+@pytest.mark.slow
 def test_without_a_small_level_nothing_stands_in_for_the_map():
     viewport = Viewport(Region(0, 0, SIDE, SIDE), 0)
     blocks = request_of(1, "dcp")

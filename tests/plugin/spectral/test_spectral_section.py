@@ -94,6 +94,7 @@ def test_a_combination_is_shown_by_image_and_results(panel: Any, run_on: Any, st
     np.testing.assert_array_equal(shown[..., :3], image.read(whole)[..., [2, 1, 0]])
 
 
+@pytest.mark.slow
 def test_bands_without_blue_get_a_layer_in_colour(panel: Any):
     pixels = np.random.default_rng(0).integers(0, 4000, (30, 40, 4), np.uint16)
     panel.viewer.add_image(np.zeros((20, 20, 3), np.uint8), name="photo")

@@ -49,6 +49,7 @@ def test_no_other_thread_collects(garbage: WindowGarbage):
         gc.callbacks.remove(watch)
 
 
+@pytest.mark.slow
 def test_what_becomes_garbage_goes_by_itself(garbage: WindowGarbage, qtbot: Any):
     found = weakref.ref(Knot())
     assert found() is not None

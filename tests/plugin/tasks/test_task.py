@@ -172,6 +172,7 @@ def test_what_a_destroyed_owner_began_stops_and_reports_nothing(
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_napari_names_it_and_cancels_it(
     make_napari_viewer: Any, qtbot: Any, owner: QObject, settle: Callable[[], None]
 ):
@@ -189,6 +190,7 @@ def test_napari_names_it_and_cancels_it(
 
 
 @pytest.mark.viewer
+@pytest.mark.slow
 def test_nothing_of_it_is_left_to_a_later_collection(
     make_napari_viewer: Any, qtbot: Any, owner: QObject, settle: Callable[[], None]
 ):

@@ -43,6 +43,7 @@ def opened(make_napari_viewer: Any, qtbot: Any) -> Iterator[Any]:
         panel.runs.cancel()
 
 
+@pytest.mark.slow
 def test_a_window_that_grows_gives_the_panel_its_usual_width_once(opened: Any, qtbot: Any):
     window, panel = opened(540)
     assert panel.width() < USUAL
@@ -58,6 +59,7 @@ def test_a_window_that_grows_gives_the_panel_its_usual_width_once(opened: Any, q
     assert panel.width() == NARROWEST + 20
 
 
+@pytest.mark.slow
 def test_choices_that_do_not_fit_are_elided_with_a_tooltip(
     panel: Any, qtbot: Any, monkeypatch: Any
 ):

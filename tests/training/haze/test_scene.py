@@ -35,6 +35,7 @@ def test_it_follows_from_seed_and_stem():
 
 @pytest.mark.parametrize("kind", ["aerial", "natural"])
 @pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.ids("slow", "fine-aerial", "fine-natural")
 def test_it_looks_alike_at_every_size(kind, spectrum):
     large, small = (made(h, w, kind=kind, spectrum=spectrum) for h, w in ((960, 1280), (480, 640)))
     assert np.array_equal(large.airlight, small.airlight)

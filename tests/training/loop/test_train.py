@@ -125,6 +125,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert (tmp_path / "whole" / BEST).read_bytes() == (tmp_path / "pieces" / BEST).read_bytes()
 
 
+@pytest.mark.slow
 def test_rows_behind_the_checkpoint_are_told_once(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
 ):
@@ -149,6 +150,7 @@ def _breaks_at(step: int) -> Callable[[], bool]:
     return cancelled
 
 
+@pytest.mark.slow
 def test_another_configuration_is_not_gone_on_with(
     make_config: MakeConfig, make_pictures: MakePictures
 ):
@@ -213,6 +215,7 @@ def test_atmosphere_learns_and_goes_on_bit_for_bit(
         assert all(float(row[loss]) >= 0 for row in rows_of(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_weights_of_unit_length_keep_it_from_step_to_step(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
 ):
@@ -236,6 +239,7 @@ def test_weights_of_unit_length_keep_it_from_step_to_step(
 
 
 @pytest.mark.parametrize("model", ["haze-unet", "atmosphere", "andehazeformer-small"])
+@pytest.mark.ids("slow", "andehazeformer-small")
 def test_a_step_in_bfloat16_is_finite(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path, model: str
 ):
@@ -250,6 +254,7 @@ def test_a_step_in_bfloat16_is_finite(
     assert all(torch.isfinite(v).all() and v.dtype == torch.float32 for v in state.values())
 
 
+@pytest.mark.slow
 def test_other_scores_seek_the_best_anew(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
 ):
@@ -353,6 +358,7 @@ def test_a_run_that_only_goes_wrong_gives_up(make_config: MakeConfig, make_pictu
         train(make_config(), make_pictures(*range(50)), "cpu")
 
 
+@pytest.mark.slow
 def test_an_explosion_is_not_taken(make_config: MakeConfig, make_pictures: MakePictures):
     config = make_config(run={"steps": 60, "skip_above": 1e-6})
     assert train(config, make_pictures(dev=False), "cpu")["skipped"] > 0
@@ -373,6 +379,7 @@ def test_only_chosen_parameters_are_trained(
         train(make_config(run={"train_only": ["bottom"]}), make_pictures(), "cpu")
 
 
+@pytest.mark.slow
 def test_the_weights_load_by_their_card(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
 ):
@@ -440,6 +447,7 @@ def test_networks_of_ones_own_that_fit_no_pictures(
         make_network(config.model, config.run.seed, trust=True)
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_trained(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
 ):
@@ -520,6 +528,7 @@ def test_hint_can_be_trained_and_a_network_may_correct_itself_after_a_step(
     assert len(calls) == 4
 
 
+@pytest.mark.slow
 def test_a_network_learns_to_fuse_brackets(make_config: MakeConfig):
     config = make_config(
         model={"id": "ipl-small", "sizes": {"dim": 4, "blocks": 1}},
