@@ -11,7 +11,7 @@ from typing import BinaryIO
 _MIB = 1 << 20
 
 
-class UnreadFile(OSError):
+class UnreadFile(OSError, ValueError):
     """A file that is not read; `strerror` says why."""
 
     def __str__(self) -> str:

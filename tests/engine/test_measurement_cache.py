@@ -131,9 +131,10 @@ def test_seconds_of_measuring_add_up(monkeypatch):
     clock = iter([100.0, 103.0, 200.0, 200.5])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     before = seconds_measuring()
-    with measuring():
+    model, device = nr.load_model("identity"), DEVICE
+    with measuring(model, device):
         pass
     assert seconds_measuring() - before == pytest.approx(3.0)
-    with pytest.raises(KeyError), measuring():
+    with pytest.raises(KeyError), measuring(model, device):
         raise KeyError
     assert seconds_measuring() - before == pytest.approx(3.5)

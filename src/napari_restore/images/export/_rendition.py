@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._plain_files import read_file
+from napari_restore._plain_files import UnreadFile, read_file
 from napari_restore.errors import BadOutput, option
 from napari_restore.images._base import DerivedReader
 from napari_restore.images._image import Image
@@ -68,11 +68,10 @@ def icc_of(profile: str) -> bytes:
     try:
         icc = read_file(path, MOST_PROFILE_BYTES)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise BadOutput(
-            f"The colour profile {profile} cannot be read: {reason}.",
-            f"Name a file, or one of {names}.",
-        ) from None
+        where = f"Name a file, or one of {names}."
+        if isinstance(error, UnreadFile):
+            raise BadOutput(f"The colour profile {profile} is not read: {error}.", where) from None
+        raise BadOutput(f"There is no colour profile {profile}.", where) from None
     if not usable_profile(icc):
         raise BadOutput(
             f"{path.name} is no ICC profile of red, green and blue that colours can be written in.",

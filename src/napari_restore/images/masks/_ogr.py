@@ -184,6 +184,8 @@ def _read(path: Path) -> bytes:
     """Return the bytes of a plain file; raises `BadMask`."""
     try:
         return read_file(path, LARGEST_FILE)
+    except FileNotFoundError:
+        raise BadMask(f"There is no file {path}.", "Name a vector file.") from None
     except OSError as error:
         raise BadMask(
             f"The mask {path} cannot be read: {error.strerror}.",
