@@ -21,30 +21,30 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "napari_restore"
 
 CODE = {
-    "api": 2210,
-    "commands": 3166,
-    "engine": 13402,
-    "explain": 6102,
-    "images": 15100,
+    "api": 2203,
+    "commands": 3160,
+    "engine": 13401,
+    "explain": 6101,
+    "images": 15093,
     "metrics": 550,
-    "models": 15371,
+    "models": 15279,
     "plugin": 15084,
     "questions": 1215,
     "records": 313,
     "sample": 3,
     "training": 6814,
-    "": 486,
+    "": 484,
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports."""
-LINES, FILES, IMPORTS = 123233, 677, 9948
+LINES, FILES, IMPORTS = 123156, 675, 9931
 OPTIONS = {
     "view": 2,
     "models": 5,
     "inspect": 7,
     "info": 9,
-    "plan": 60,
-    "restore": 65,
-    "fuse": 68,
+    "plan": 59,
+    "restore": 64,
+    "fuse": 67,
     "attribute": 50,
     "attend": 48,
     "haze": 13,
