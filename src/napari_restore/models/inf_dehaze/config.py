@@ -122,18 +122,14 @@ SMALL = InfDehazeConfig(
     expert_ratio=1,
     head="haze",
 )
-RELEASED = InfDehazeConfig(
-    patch=2,
-    widths=(96, 96, 192, 384),
-    depths=(2, 3, 4, 2),
-    heads=(2, 4, 8, 8),
+RELEASED = replace(
+    LITE,
     layers=("ibssa", "full", "ibssa", "full"),
     sfca=False,
     neighbours=False,
     samples=128,
     experts=(3,) * 4 + (5,) * 4 + (7,) * 4,
     top_k=3,
-    expert_ratio=1,
     shared_kernel=5,
     shared_dense=True,
     shared_weight=1.0,
