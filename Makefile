@@ -1,4 +1,4 @@
-# Commands: demo near test check nightly docs bench fuzz matrix, and lint coverage dist release-check lock, which the
+# Commands: demo near test check nightly lab docs bench fuzz matrix, and lint coverage dist release-check lock, which the
 # workflows in .github call. Each makes .venv if it is missing.
 
 PYTHON ?= python3
@@ -21,7 +21,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY := $(VENV)/.ready
 
-.PHONY: demo near test check nightly lint coverage docs bench fuzz matrix dist release-check lock
+.PHONY: demo near test check nightly lab lint coverage docs bench fuzz matrix dist release-check lock
 
 demo: $(READY)  ## restore the sample in the window; result, record and screenshot go to demo/
 	scripts/with-display $(BIN)/python scripts/demo.py
@@ -46,6 +46,10 @@ check: lint  ## lint, the slow tests, and under PyQt6 those of what Qt's binding
 nightly: $(READY)  ## what looks for a crash by chance, long variants, and all tests of the window under PyQt6
 	$(BIN)/python -m pytest -m nightly $(SHARED)
 	QT_API=pyqt6 $(BIN)/python -m pytest tests/plugin $(SHARED)
+
+lab: $(READY)  ## synthetic haze, training and evaluation: install napari-restore-lab, run its tests
+	$(BIN)/python -m pip install --constraint constraints.txt --editable "lab[classical,figures]"
+	$(BIN)/python -m pytest lab/tests $(SHARED)
 
 coverage: $(READY)  ## the quick tests, with the share of lines that they run; also in coverage.xml
 	$(BIN)/python -m pytest -m "not slow and not static and not nightly" $(SHARED) --cov --cov-report=xml --cov-report=term:skip-covered

@@ -25,7 +25,7 @@ from attention_heads import Scene, cell, hazy, middle, queries, scenes
 
 import napari_restore as nr
 from napari_restore.explain.attention import AttentionSession, Query, mean_of_pairs
-from napari_restore.training.degradation import degraded_scene
+from napari_restore_lab.degradation import degraded_scene
 
 CKA = {"alike": "{:.2f}", "least": "{:.2f}", "most": "{:.2f}"}
 WITHOUT = {"smallest": "{:.0f}", "mean": "{:.0f}"}

@@ -18,8 +18,8 @@ import torch
 
 import napari_restore as nr
 from napari_restore.metrics import psnr_clipped, psnr_matched
-from napari_restore.training.data import read_picture, scenes_of
-from napari_restore.training.degradation import degraded_scene
+from napari_restore_lab.data import read_picture, scenes_of
+from napari_restore_lab.degradation import degraded_scene
 
 CASES = {"all frames": (0, 1, 2), "without the dark": (1, 1, 2), "without the bright": (0, 1, 1)}
 CASES["the middle alone"] = (1, 1, 1)

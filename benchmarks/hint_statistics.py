@@ -25,7 +25,7 @@ import napari_restore as nr
 from napari_restore._heap import release_freed_memory
 from napari_restore.engine.machine import PeakMemory
 from napari_restore.models import RestorationModel, load
-from napari_restore.training.degradation import degraded_scene
+from napari_restore_lab.degradation import degraded_scene
 
 SCENES = (
     "aerial_clean/caliterra_9386.jpg",

@@ -24,7 +24,7 @@ from haze_matrix import chosen
 
 import napari_restore as nr
 from napari_restore.metrics import psnr
-from napari_restore.training.degradation import SCORED, degraded_scene
+from napari_restore_lab.degradation import SCORED, degraded_scene
 
 
 def degraded(task: str, clear: np.ndarray, name: str, kind: str, number: int) -> np.ndarray:

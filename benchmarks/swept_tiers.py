@@ -30,7 +30,7 @@ from PIL import Image
 import napari_restore as nr
 from napari_restore.engine.machine import PeakMemory
 from napari_restore.models import RestorationModel, load
-from napari_restore.training.degradation import degraded_scene
+from napari_restore_lab.degradation import degraded_scene
 
 SCENE = "natural_clean/lomiri_picosdeeuropa.jpg"
 TILE = 512

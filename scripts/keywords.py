@@ -8,9 +8,7 @@ from napari_restore.questions import (
     Adjustment,
     Attend,
     Attribute,
-    Evaluate,
     Format,
-    HazePairs,
     Machine,
     Reading,
     Restore,
@@ -30,11 +28,9 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 from napari_restore.questions._region import Region
 from napari_restore.questions._types import (
     ContextGradient,
-    Degradation,
     OtherBands,
     Pathlike,
     Routing,
-    SceneKind,
     Size,
     Tile,
 )
@@ -79,8 +75,6 @@ def text() -> str:
             record(Restore, Adjustment),
             keywords(Attribute),
             keywords(Attend),
-            keywords(Evaluate),
-            keywords(HazePairs),
             keywords(Format),
         )
     )

@@ -224,7 +224,7 @@ def test_models_with_weights_are_found() -> None:
 
 
 def test_the_page_of_a_command_has_its_options(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("restore", "attribute", "train", "cache"):
+    for command in ("restore", "attribute", "plan", "cache"):
         main([command, "--help"])
         text, page = capsys.readouterr().out, made()[f"reference/commands/{command}"]
         options = set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE))

@@ -159,7 +159,7 @@ def test_the_rule_catches():
         ("commands/_x.py", "from .. import images"),
         ("plugin/_x.py", "from napari_restore.engine.running._job import Job"),
         ("plugin/runs/_x.py", "from napari_restore.plugin.state._state import WindowState"),
-        ("training/_x.py", "from napari_restore.models._model import RestorationModel"),
+        ("explain/_x.py", "from napari_restore.models._model import RestorationModel"),
         ("explain/_x.py", "from napari_restore.engine import _device"),
         ("plugin/_x.py", "from napari_restore.engine import ChildExecutor"),
         ("plugin/_x.py", "from napari_restore.images import open_image"),
@@ -291,7 +291,7 @@ def test_no_module_waits_for_itself_to_load():
 
 
 def test_no_import_anywhere_closes_a_circle():
-    parts = ("images", "models", "engine", "explain", "training", "commands", "api")
+    parts = ("images", "models", "engine", "explain", "commands", "api")
     found = {part: circle_in(within(PACKAGE / part, arrows(at_start=False))) for part in parts}
     assert {part: circle for part, circle in found.items() if circle} == {}
 
@@ -312,7 +312,7 @@ def rooms_of(folder: Path) -> dict[Path, set[Path]]:
 
 
 def test_no_two_folders_import_each_other():
-    parts = ("images", "models", "engine", "explain", "training", "plugin")
+    parts = ("images", "models", "engine", "explain", "plugin")
     found = {part: circle_in(rooms_of(PACKAGE / part)) for part in parts}
     assert {part: circle for part, circle in found.items() if circle} == {}
 

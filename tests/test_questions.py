@@ -15,16 +15,14 @@ from napari_restore.questions import (
     Adjustment,
     Attend,
     Attribute,
-    Evaluate,
     Format,
-    HazePairs,
     Restore,
     options_of,
     recorded,
 )
 from napari_restore.records import RecordedTask
 
-QUESTIONS = (Restore, Attribute, Attend, Evaluate, HazePairs, Format)
+QUESTIONS = (Restore, Attribute, Attend, Format)
 FLAGS = {name: each for name, each in options_of(Restore).items() if each.has_flag}
 OTHERS = {
     "mask": "a.tif",

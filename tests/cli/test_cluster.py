@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
 from collections import Counter
@@ -99,25 +98,6 @@ def test_one_map_is_refused(cli, sample, tmp_path, address):
     words = ("attribute", sample, "--box", 10, 10, 9, 9, "--model", "dcp", "-o", tmp_path / "o.tif")
     run = cli(*words, "--cluster", address)
     assert run.code == 2 and "Leave --cluster out, or name several boxes" in run.err
-
-
-@pytest.mark.slow
-def test_scores_equal_those_without_a_cluster(cli, tmp_path, address):
-    for kind, seed in (("clear", 1), ("hazy", 2)):
-        (tmp_path / "pairs" / kind).mkdir(parents=True)
-        for name in ("a.tif", "b.tif"):
-            write_tiff(tmp_path / "pairs" / kind / name, hazy(60, 80) // seed)
-    words = ("evaluate", "--pairs", tmp_path / "pairs", "--model", "dcp", "--no-baselines")
-    assert cli(*words, "-o", tmp_path / "alone").code == 0
-    run = cli(*words, "-o", tmp_path / "spread", "--cluster", address)
-    assert run.code == 0 and "images: 2 of 2" in run.err
-    alone, spread = (tmp_path / name for name in ("alone", "spread"))
-    one, other = (json.loads((each / "summary.json").read_text()) for each in (alone, spread))
-    # As text, in which numbers that are none are equal.
-    figures = [[m["metrics"] for m in each["evaluation"]["methods"]] for each in (one, other)]
-    assert str(figures[0]) == str(figures[1])
-    for name in one["strips"]:
-        assert (alone / "strips" / name).read_bytes() == (spread / "strips" / name).read_bytes()
 
 
 @pytest.mark.slow

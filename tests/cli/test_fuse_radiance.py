@@ -14,8 +14,7 @@ from tests.models.test_radiance import merged, scene, taken
 
 import napari_restore as nr
 from napari_restore import api
-from napari_restore.errors import BadParameter, SourceChanged
-from napari_restore.training.score import methods_of
+from napari_restore.errors import SourceChanged
 
 EVS = (-3, 0, 3)
 MODEL = ["--model", "radiance", "--align", "off", "--ev", "-3", "0", "3"]
@@ -138,11 +137,6 @@ def test_floats_are_light_already() -> None:
     )
     seen = light.max(axis=2) * 2.0**-3 < 0.9
     np.testing.assert_allclose(found[seen], light[seen], rtol=1e-5)
-
-
-def test_light_is_not_scored() -> None:
-    with pytest.raises(BadParameter, match="gives light"):
-        methods_of(["radiance"], degradation="bracket")
 
 
 @pytest.mark.parametrize(

@@ -304,33 +304,6 @@ def test_a_folder_of_brackets_skips_none_of_other_options(cli: Any, tmp_path: Pa
         assert statuses(cli(*words, "--align", "off", *more)) == ["failed", "failed"]
 
 
-# -- scores and tables ---------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_scores_follow_code_and_options(code: Path, tmp_path: Path) -> None:
-    for kind in ("clear", "hazy"):
-        (tmp_path / "pairs" / kind).mkdir(parents=True)
-        pixels = np.moveaxis(hazy(60, 80, seed=3), 0, 2).astype(np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "pairs" / kind / "a.png")
-
-    def score(**options: Any) -> float:
-        settings = {"baselines": False, "metrics": ["psnr"], "strips": 0, "trust": True}
-        told = nr.api.evaluate(
-            [f"{code / 'mine.py'}:make"],
-            tmp_path / "pairs",
-            output=tmp_path / "scores",
-            options=options,
-            **settings,
-        )
-        return told["evaluation"]["mean"]["psnr"]
-
-    first = score()
-    assert score() == first and score(strength=0.5) != first and score() == first
-    edit(code / "helper.py", "0.5", "0.75")
-    assert score() != first
-
-
 @pytest.mark.slow
 def test_rows_of_a_table_follow_the_code(code: Path, scene: Path, tmp_path: Path) -> None:
     boxes = [nr.Region(0, 0, 16, 16), nr.Region(32, 32, 48, 48)]

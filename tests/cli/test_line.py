@@ -239,7 +239,7 @@ def test_windows_takes_lines_of_a_certain_length():
 
 def test_examples_of_the_help_are_arguments(cli):
     found = 0
-    for command in ("restore", "attribute", "attend", "fuse", "evaluate", "inspect"):
+    for command in ("restore", "attribute", "attend", "fuse", "plan", "inspect"):
         start = f"  napari-restore {command} "
         lines = cli(command, "--help").out.splitlines()
         for words in (line.removeprefix(start) for line in lines if line.startswith(start)):

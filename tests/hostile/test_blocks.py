@@ -64,26 +64,6 @@ def test_a_block_behind_a_vrt(one_tile: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["hazy", "clear"])
-def test_evaluate(
-    kind: str, one_tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import rasterio
-
-    for name in ("hazy", "clear"):
-        (tmp_path / name).mkdir()
-    large = tmp_path / kind / "scene.tif"
-    large.write_bytes(one_tile.read_bytes())
-    small = tmp_path / ("clear" if kind == "hazy" else "hazy") / "scene.tif"
-    shape = {"height": SIDE, "width": SIDE, "count": 1, "dtype": "uint8", "tiled": True}
-    # Tiles of 256 × 256, of which none is written.
-    with rasterio.open(small, "w", driver="GTiff", sparse_ok=True, **shape):
-        pass
-    words = ["evaluate", "--pairs", str(tmp_path), "--model", "identity", "--memory", "70MiB"]
-    assert main([*words, "--no-baselines", "--progress", "off"]) == 4
-    assert "blocks of 72.2 MiB" in capsys.readouterr().err
-
-
 def test_the_budget_that_is_named_suffices(one_tile: Path) -> None:
     image, box = open_image(one_tile), api.Region(0, 0, 64, 64)
     with pytest.raises(BudgetTooSmall) as refused:

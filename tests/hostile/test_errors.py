@@ -22,7 +22,6 @@ from napari_restore.explain.attention import queries_in
 from napari_restore.images import Image, open_image, read_polygons, sensor_text
 from napari_restore.images.export._rendition import icc_of
 from napari_restore.models import factories_in
-from napari_restore.training.loop import load_config
 
 from .conftest import read_all
 from .test_claims import zarr2
@@ -165,7 +164,6 @@ DOORS: dict[str, Callable[[Path], object]] = {
     "sensor.toml": sensor_text,
     "queries.csv": queries_in,
     "boxes.csv": api.boxes_of,
-    "train.toml": load_config,
     "context.npz": read_context,
     "network.py": factories_in,
     "record.json": api.read_record_file,

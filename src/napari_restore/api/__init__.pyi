@@ -43,7 +43,7 @@ from ._cache import (
     plan_of_kept,
     result_of_kept,
 )
-from ._cluster import connect
+from ._cluster import connect, connected
 from ._command_line import EXPORT_OPTIONS
 from ._fusion import (
     FUSION_MODEL,
@@ -104,6 +104,7 @@ from ._models import (
     stamp_of,
     tile_invariance,
 )
+from ._options import ModelOptions, documents_options
 from ._planes import check_stack, join_planes, planes_asked
 from ._record_file import read_record_file
 from ._restoring import (
@@ -132,7 +133,6 @@ from ._tasks import (
     serialised_task,
     task_of,
 )
-from ._training import evaluate, haze, scores_text, train
 
 __all__ = [
     "EXPORT_OPTIONS",
@@ -150,6 +150,7 @@ __all__ = [
     "BandMathChange",
     "BandValues",
     "ImageStarted",
+    "ModelOptions",
     "Note",
     "Phase",
     "Progress",
@@ -187,16 +188,16 @@ __all__ = [
     "command_of",
     "common_region",
     "connect",
+    "connected",
+    "documents_options",
     "draw_attention",
     "draw_attribution",
-    "evaluate",
     "explainers",
     "explainers_of",
     "folder_command",
     "forget_result",
     "frame_weights",
     "fuse",
-    "haze",
     "images_in_folder",
     "indices",
     "info",
@@ -249,7 +250,6 @@ __all__ = [
     "result_of_kept",
     "save_card",
     "save_context",
-    "scores_text",
     "seconds_left",
     "seconds_measuring",
     "sensor_bands",
@@ -259,7 +259,6 @@ __all__ = [
     "start",
     "task_of",
     "tile_invariance",
-    "train",
     "unfit_options",
     "warm",
     "without_twins",

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from napari_restore.engine import Cluster, Event, Plan
     from napari_restore.explain import PlannedRow, RowResult
     from napari_restore.models import Labelled
-    from napari_restore.training.score import Case, CaseAnswer, CaseItem, ScoringTask
 
 
 def connect(cluster: Any) -> Cluster:
@@ -169,38 +168,3 @@ def _options_there(options: Mapping[str, Any], connection: Any) -> dict[str, Any
     if there.get("scratch") is not None:
         there["scratch"] = os.path.abspath(there["scratch"])
     return there
-
-
-CASES = "images"
-
-
-def scored_on(
-    cluster: Any,
-    options: Mapping[str, Any],
-    emit: Callable[[Event], None],
-    stop: threading.Event | None,
-) -> Callable[[ScoringTask, Iterator[CaseItem], Sequence[Case]], Iterator[tuple[int, CaseAnswer]]]:
-    """Return what lets the workers of a cluster score cases; `options` are those of `plan`."""
-
-    def spread(
-        scoring: ScoringTask, items: Iterator[CaseItem], cases: Sequence[Case]
-    ) -> Iterator[tuple[int, CaseAnswer]]:
-        from napari_restore.api import cluster_worker
-        from napari_restore.engine import ItemRun, Remote, Threads
-
-        remote = Remote(cluster_worker.check_scoring, cluster_worker.score_case)
-        with connected(cluster) as connection:
-            memory = options.get("memory") or connection.default_memory()
-            task = {
-                "scoring": scoring,
-                "options": {**options, "memory": memory},
-                "threads": Threads.of_process(),
-            }
-            run = ItemRun(connection, remote, task, CASES, emit, stop or threading.Event())
-            # What is missing here, too, is the failure of its case.
-            paths = {os.path.abspath(path) for case in cases for path in case.paths}
-            sizes = {path: os.path.getsize(path) for path in paths if os.path.exists(path)}
-            run.check({**task, "sizes": sizes})
-            yield from run.results(((item.number, item) for item in items), len(cases))
-
-    return spread

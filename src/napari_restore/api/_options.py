@@ -16,7 +16,6 @@ from napari_restore.errors import BadRegion
 from napari_restore.questions import (
     AttendKeywords,
     AttributeKeywords,
-    EvaluateKeywords,
     MachineKeywords,
     ReadingKeywords,
     Region,
@@ -62,12 +61,6 @@ class ModelOptions(TypedDict, total=False):
     weights: str | None
     parameters: Mapping[str, Any] | None
     trust: bool
-
-
-class EvaluateOptions(EvaluateKeywords, ModelOptions, total=False):
-    """Options of `evaluate` beside models and images."""
-
-    overwrite: bool
 
 
 class TableOptions(ImageOptions, ModelOptions, AttributeOptions, total=False):

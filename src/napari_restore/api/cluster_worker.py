@@ -1,13 +1,12 @@
 """Functions that the workers of a cluster call, and what a worker keeps between two calls.
 
-For ranges of tiles, rows of a table, and cases of an evaluation. They are sent by name.
+For ranges of tiles and rows of a table. They are sent by name.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from napari_restore._points import reached
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.errors import (
     BadModel,
-    BadOutput,
     Cancelled,
     InputError,
     ResourceError,
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from napari_restore.engine import BlockPart, Plan, RangeReport, RangeRun
     from napari_restore.explain import RowValues
     from napari_restore.models import RestorationModel
-    from napari_restore.training.score import CaseAnswer, CaseItem, MethodTask, ScoringTask
 
 Task = dict[str, Any]
 BUSY = 0.5
@@ -155,24 +152,24 @@ def check_table(task: Task) -> None:
     from napari_restore.engine import digest
 
     for spec in task["models"]:
-        _model(spec)
+        model_of(spec)
     for described in task["images"]:
         # Not those of the cache: there may be more than it holds, and it closes the oldest.
         image = images.Image.from_spec(described["spec"])
         try:
             if image.fingerprint != described["fingerprint"]:
-                raise _changed(image.name)
+                raise changed(image.name)
         finally:
             image.close()
     for name, known in task["files"].items():
-        _check_seen(name)
+        check_seen(name)
         if digest(Path(name)) != known:
-            raise _changed(name)
+            raise changed(name)
     if task["baseline_fingerprint"] is not None:
         baseline = task["options"]["baseline"]
-        _check_seen(baseline)
+        check_seen(baseline)
         if images.open_image(baseline).fingerprint != task["baseline_fingerprint"]:
-            raise _changed(baseline)
+            raise changed(baseline)
 
 
 def attribute_row(task: Task, run: str, item: Task) -> RowAnswer:
@@ -191,14 +188,14 @@ def attribute_row(task: Task, run: str, item: Task) -> RowAnswer:
         if isinstance(event, Note):
             notes.append(event.text.marked)
 
-    with _turn_of(task, run) as stop:
+    with turn_of(task, run) as stop:
         while True:
             try:
                 with _opening:
                     image = _cache.image(item["spec"], item["fingerprint"])
                 found = attribute(
                     image,
-                    _model(task["models"][item["model"]]),
+                    model_of(task["models"][item["model"]]),
                     item["box"],
                     polygon=item["polygon"],
                     emit=keep_note,
@@ -215,41 +212,8 @@ def attribute_row(task: Task, run: str, item: Task) -> RowAnswer:
                 return RowAnswer(error, notes)
 
 
-def check_scoring(task: Task) -> None:
-    """Raise where this worker does not see models, images or the output folder of an evaluation."""
-    scoring: ScoringTask = task["scoring"]
-    for method in scoring.methods:
-        _model({"spec": method.spec, **method.identity})
-    for name, size in task["sizes"].items():
-        _check_seen(name)
-        if os.path.getsize(name) != size:
-            raise _changed(name)
-    output = scoring.settings.output
-    if output is not None:
-        _check_seen(os.fspath(output))
-        try:
-            with tempfile.TemporaryFile(dir=output):
-                pass
-        except OSError as error:
-            raise BadOutput(
-                f"The folder {output} cannot be written: {error.strerror or error}.",
-                "Share it with all machines.",
-            ) from error
-
-
-def score_case(task: Task, run: str, item: CaseItem) -> CaseAnswer:
-    """Score one case of an evaluation with all methods; raises `Cancelled` after a stop of `run`."""
-    from napari_restore.training.score import score_item
-
-    def load(method: MethodTask) -> RestorationModel:
-        return _model({"spec": method.spec, **method.identity})
-
-    with _turn_of(task, run) as stop:
-        return score_item(task["scoring"], item, load, task["options"], stop)
-
-
 @contextmanager
-def _turn_of(task: Task, run: str) -> Iterator[threading.Event]:
+def turn_of(task: Task, run: str) -> Iterator[threading.Event]:
     """Wait for the turn of an item of `run`; yields what is set when it is to stop."""
     with _turn():
         stop = _stop_of(run)
@@ -260,21 +224,24 @@ def _turn_of(task: Task, run: str) -> Iterator[threading.Event]:
             yield stop
 
 
-def _model(described: Task) -> RestorationModel:
+def model_of(described: Task) -> RestorationModel:
+    """Return the model of a spec; raises `BadModel` where it differs from that of the client."""
     with _opening:
         model = _cache.model(described["spec"])
     _check_same_model(model, described, "client")
     return model
 
 
-def _check_seen(name: str) -> None:
+def check_seen(name: str) -> None:
+    """Raise `InputError` where this worker does not see a file or folder."""
     if not os.path.exists(name):
         raise InputError(
             f"{name} is not there.", "Put it in a folder that all machines see under the same name."
         )
 
 
-def _changed(name: str) -> SourceChanged:
+def changed(name: str) -> SourceChanged:
+    """Return the error of a file that differs from that of the client."""
     return SourceChanged(f"{name} is another file there.", "Copy the same file to all machines.")
 
 

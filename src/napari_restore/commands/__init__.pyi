@@ -1,25 +1,46 @@
-from ._arguments import boxes_of_projwin, load_model, open_image, plan_arguments
+from ._arguments import (
+    boxes_of_projwin,
+    command_of,
+    load_model,
+    may_run_code,
+    open_image,
+    plan_arguments,
+)
 from ._checks import check_files, check_maps, identities, refuse_existing, refuse_old_record
 from ._flags import flag, with_flags
-from ._interrupt import Interrupt
+from ._interrupt import Interrupt, interrupt_of
 from ._main import build_parser, main
+from ._options import RANGE, RESOURCES, add_cluster, add_option, add_options, add_yes, given
 from ._outputs import SUMMARY, Item, Summary, is_folder, work_items
 from ._progress import reporter
+from ._result import CommandResult
+from ._streams import write_error
 
 __all__ = [
+    "RANGE",
+    "RESOURCES",
     "SUMMARY",
+    "CommandResult",
     "Interrupt",
     "Item",
     "Summary",
+    "add_cluster",
+    "add_option",
+    "add_options",
+    "add_yes",
     "boxes_of_projwin",
     "build_parser",
     "check_files",
     "check_maps",
+    "command_of",
     "flag",
+    "given",
     "identities",
+    "interrupt_of",
     "is_folder",
     "load_model",
     "main",
+    "may_run_code",
     "open_image",
     "plan_arguments",
     "refuse_existing",
@@ -27,4 +48,5 @@ __all__ = [
     "reporter",
     "with_flags",
     "work_items",
+    "write_error",
 ]

@@ -170,8 +170,10 @@ def _examples(command: str) -> str | None:
 class Parser(argparse.ArgumentParser):
     """A parser with one-line errors, without the usage; the options of a command come when needed."""
 
-    add: Callable[[argparse.ArgumentParser], None] | None = None
+    add: Callable[[Parser], None] | None = None
     """Adds the options of a command."""
+    lacks = ""
+    """The distribution that the command is of, where it is not installed."""
 
     def complete(self) -> None:
         """Add the options of the command, once."""
@@ -190,6 +192,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.complete()
+        if self.lacks:
+            self.exit(2, f"{self.prog} is a command of {self.lacks}: pip install {self.lacks}\n")
         return super().parse_known_args(args, namespace)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -359,27 +363,6 @@ def _add_attend(parser: argparse.ArgumentParser) -> None:
     _attend.add(parser)
 
 
-def _add_haze(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _haze
-
-    parser.set_defaults(run=_haze.haze)
-    _haze.add(parser)
-
-
-def _add_train(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _train
-
-    parser.set_defaults(run=_train.train)
-    _train.add(parser)
-
-
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _evaluate
-
-    parser.set_defaults(run=_evaluate.evaluate)
-    _evaluate.add(parser)
-
-
 def _add_rerun(parser: argparse.ArgumentParser) -> None:
     from napari_restore.commands import _restore
 
@@ -467,7 +450,25 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     add_output_options(parser)
 
 
-COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+LAB = "napari-restore-lab"
+
+
+def _from_lab(command: str) -> Callable[[Parser], None]:
+    """Return what adds the options of a command that is in the distribution `LAB`."""
+
+    def add(parser: Parser) -> None:
+        from importlib.metadata import entry_points
+
+        points = entry_points(group="napari_restore.commands", name=command)
+        if points:
+            next(iter(points)).load()(parser)
+        else:
+            parser.lacks = LAB
+
+    return add
+
+
+COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "view": ("open napari with the images and the panel", _add_view),
     "models": ("list the models, or show one", _add_models),
     "inspect": ("tell which network a model file is", _add_inspect),
@@ -477,9 +478,9 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "fuse": ("fuse the frames of a bracket into one picture", _add_fuse),
     "attribute": ("map which pixels made a result", _add_attribute),
     "attend": ("map what attention heads look at for a pixel", _add_attend),
-    "haze": ("make hazy images of clear ones", _add_haze),
-    "train": ("train a network, or resume its training", _add_train),
-    "evaluate": ("score models on hazy and clear images", _add_evaluate),
+    "haze": ("make hazy images of clear ones", _from_lab("haze")),
+    "train": ("train a network, or resume its training", _from_lab("train")),
+    "evaluate": ("score models on hazy and clear images", _from_lab("evaluate")),
     "rerun": ("repeat the run of a record", _add_rerun),
     "cache": ("list the cache, or clear it", _add_cache),
 }

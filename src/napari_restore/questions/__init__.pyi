@@ -1,12 +1,10 @@
 from ._explain import Attend, Attribute
-from ._field import Asked, options_of, part_of, recorded, without
+from ._field import Asked, asked, options_of, part_of, recorded, without
 from ._keywords import (
     AdjustmentRecord,
     AttendKeywords,
     AttributeKeywords,
-    EvaluateKeywords,
     FormatKeywords,
-    HazePairsKeywords,
     MachineKeywords,
     ReadingKeywords,
     RestoreKeywords,
@@ -27,7 +25,6 @@ from ._restore import (
     colours_of,
 )
 from ._tone_curve import ToneCurve
-from ._training import Evaluate, HazePairs
 from ._types import (
     AUTO,
     CHECK,
@@ -40,11 +37,9 @@ from ._types import (
     STOP,
     THROUGH,
     WHOLE,
-    Degradation,
     OtherBands,
     Pathlike,
     Routing,
-    SceneKind,
     Size,
 )
 from .parsing import curve_points, curve_text
@@ -71,13 +66,8 @@ __all__ = [
     "Attribute",
     "AttributeKeywords",
     "Computing",
-    "Degradation",
-    "Evaluate",
-    "EvaluateKeywords",
     "Format",
     "FormatKeywords",
-    "HazePairs",
-    "HazePairsKeywords",
     "Machine",
     "MachineKeywords",
     "OtherBands",
@@ -89,11 +79,11 @@ __all__ = [
     "RestoreKeywords",
     "RestoreRecord",
     "Routing",
-    "SceneKind",
     "Size",
     "Storing",
     "Target",
     "ToneCurve",
+    "asked",
     "colours_of",
     "curve_points",
     "curve_text",

@@ -10,11 +10,9 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 from napari_restore.questions._region import Region
 from napari_restore.questions._types import (
     ContextGradient,
-    Degradation,
     OtherBands,
     Pathlike,
     Routing,
-    SceneKind,
     Size,
     Tile,
 )
@@ -145,39 +143,6 @@ class AttendKeywords(TypedDict, total=False):
     attribution: Pathlike | None
     rollout: bool
     residual_weight: float
-
-
-class EvaluateKeywords(TypedDict, total=False):
-    """Keywords of `Evaluate`."""
-
-    data: Pathlike | None
-    degradation: Degradation
-    level: float | None
-    split: str
-    spectrum: str
-    seed: int
-    scene: SceneKind | None
-    longest: int | None
-    keep: bool
-    bands: str | None
-    output: Pathlike | None
-    baselines: bool
-    metrics: Sequence[str]
-    clear: bool
-    strips: int
-
-
-class HazePairsKeywords(TypedDict, total=False):
-    """Keywords of `HazePairs`."""
-
-    spectrum: str
-    seed: int
-    scene: Literal["auto", "aerial", "natural"]
-    strength: Sequence[float] | None
-    depth: Pathlike | None
-    size: int | None
-    bands: str | None
-    split: str | None
 
 
 class FormatKeywords(TypedDict, total=False):

@@ -9,8 +9,6 @@ Size = str | int
 Tile = int | Literal["whole"] | None
 """Side of a tile's core in pixels; "whole": the model sees all of the image in one pass; None: chosen
 by cost and budget, "whole" where the model depends on all of the image."""
-SceneKind = Literal["aerial", "natural"]
-Degradation = Literal["haze", "noise", "lowlight", "bracket", "size"]
 OtherBands = Literal["correct", "copy", "drop"]
 ContextGradient = Literal["auto", "stop", "through"]
 Routing = Literal["fixed", "recomputed"]

@@ -213,7 +213,7 @@ def test_a_cancel_leaves_all_workers_free(cluster: Cluster, points: Any) -> None
 
 
 def waits_for_stop(task: Any, run: str, item: Any) -> None:
-    with cluster_worker._turn_of(task, run) as stop:
+    with cluster_worker.turn_of(task, run) as stop:
         stop.wait()
         raise Cancelled("Stopped.")
 
@@ -282,7 +282,7 @@ def test_another_model_is_refused(name: str, part: str) -> None:
     model = nr.load_model("haze-unet")
     known = {"spec": model.spec, **identity_of(model), name: "0" * 64}
     with pytest.raises(BadModel, match=f"The {part} of .* are not those of the client"):
-        cluster_worker._model(known)
+        cluster_worker.model_of(known)
 
 
 def test_threads_are_those_of_before_afterwards() -> None:

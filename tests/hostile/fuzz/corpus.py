@@ -243,16 +243,6 @@ def _others(root: Path) -> Iterator[Seed]:
     yield Seed("text of a mask", {**picture, **_files(root, wkt)}, ("input/area.wkt",), ("text",))
 
     # -- other tables and settings
-    pairs = work / "pairs.csv"
-    pairs.write_text("hazy,clear,group\nplain.tif,plain.tif,a\n")
-    yield Seed("pairs", {**picture, **_files(root, pairs)}, ("input/pairs.csv",), ("pairs",))
-    config = work / "config.toml"
-    config.write_text(
-        '[model]\nid = "haze-unet"\nsizes = {width = 4, blocks = 1}\n[data]\nindex = "."\n'
-        "[recipe]\nsize = 32\nbatch = 2\n[optimiser]\nlr = 1e-3\nwarmup = 5\n"
-        '[run]\noutput = "run"\nsteps = 50\nseed = 1\nscore_every = 25\n'
-    )
-    yield Seed("config", _files(root, config), ("input/config.toml",), ("config",))
     context = work / "context.npz"
     api.save_context([scene], context)
     yield Seed(

@@ -129,29 +129,6 @@ def _own(case: Path, paths: list[Path]) -> None:
     _command("plan", _plain(case)[0], "--model", paths[0], "--memory", MEMORY)
 
 
-def _pairs(case: Path, paths: list[Path]) -> None:
-    _command(
-        "evaluate",
-        "--pairs",
-        paths[0],
-        "--model",
-        "identity",
-        "--no-baselines",
-        "--metrics",
-        "psnr",
-    )
-
-
-def _config(case: Path, paths: list[Path]) -> None:
-    from napari_restore.errors import RestoreError
-    from napari_restore.training.loop import load_config
-
-    try:
-        load_config(paths[0])
-    except RestoreError as error:
-        _sentence(error)
-
-
 def _kept(case: Path, paths: list[Path]) -> None:
     """As the window finds what was made earlier, and shows it."""
     from napari_restore import api
@@ -186,6 +163,6 @@ def _clear(case: Path, paths: list[Path]) -> None:
 DOORS: dict[str, Callable[[Path, list[Path]], None]] = {
     "info": _info, "read": _read, "restore": _restore, "mask": _mask,
     "exclude": _exclude, "text": _text, "context": _context, "rerun": _rerun, "boxes": _boxes,
-    "dark": _dark, "own": _own, "weights": _weights, "pairs": _pairs, "config": _config, "kept": _kept,
+    "dark": _dark, "own": _own, "weights": _weights, "kept": _kept,
     "resume": _resume, "cache": _cache, "clear": _clear,
 }  # fmt: skip

@@ -10,7 +10,6 @@ from napari_restore.errors import BadModel
 from napari_restore.models import context_of, load, one_shot_statistics, randomise
 from napari_restore.models.atmosphere import _model, _restraint, restrained, sizes_of, small
 from napari_restore.models.atmosphere._network import SECOND_PASS_FEATURES, ensembled
-from napari_restore.training.haze import Haze, add_haze
 
 
 def scene(height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -57,21 +56,6 @@ def haze_statistics(model, x, depth, airlight, exponent, display):
         # A scene whose colours nothing is known of.
         hue_spread=1e6,
     )
-
-
-@pytest.mark.parametrize("linear", [False, True])
-def test_right_statistics_undo_haze(model, linear):
-    clear = 0.2 + 0.8 * scene(40, 56)
-    haze = Haze(np.full((40, 56), 0.7, np.float32), np.float32([0.9, 0.85, 0.95]), 0.8, linear)
-    hazy = torch.from_numpy(add_haze(clear[0].permute(1, 2, 0).numpy(), haze)).permute(2, 0, 1)[
-        None
-    ]
-    statistics = haze_statistics(model, hazy, 0.7, haze.airlight, 0.8, float(not linear))
-    y = model(hazy, statistics)
-    # In linear light a power stands for the display curve.
-    assert (y - clear).abs().max() < (0.05 if linear else 1e-5)
-    assert (y - clear).abs().mean() < (0.01 if linear else 1e-6)
-    assert (hazy - clear).abs().max() > 0.3
 
 
 def test_nothing_changes_within_the_deadband(model):

@@ -1,0 +1,1 @@
+"""Commands of napari-restore that this distribution adds."""

@@ -1,0 +1,98 @@
+"""`haze`: pairs of hazy and clear images of the same scenes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+import napari_restore_lab
+from napari_restore.extension import (
+    CommandResult,
+    InputError,
+    Interrupt,
+    Stop,
+    add_options,
+    escape_controls,
+    given,
+    options_of,
+    parsing,
+    reporter,
+)
+from napari_restore_lab._questions import HazePairs
+
+PATIENCE = 60.0
+"""Seconds after Ctrl-C to finish the present image."""
+
+
+def add(parser: Any) -> None:
+    """Add the arguments of the command."""
+    parser.set_defaults(run=haze)
+    parser.add_argument(
+        "source", metavar="DIR", help="clear images: a folder, or an index (INDEX.csv)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="a new folder: hazy/, clear/, truth/, haze.json, contact.jpg",
+    )
+    add_options(parser, HazePairs)
+    # A spectrum must be named; without a strength it is that of the kind of scene.
+    parser.set_defaults(spectrum=None, strength=None)
+    parser.add_argument(
+        "--training",
+        type=parsing.natural,
+        metavar="N",
+        help="write a contact sheet of N training crops instead of pairs",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier output of this command"
+    )
+
+
+def haze(options: Namespace) -> CommandResult:
+    """Write pairs, or a contact sheet of training crops."""
+    if options.training is None and options.spectrum is None:
+        raise InputError(
+            "The distribution of the haze is missing.",
+            "Add --spectrum, for instance --spectrum octaves.",
+        )
+    if options.training is not None:
+        _check_training(options)
+    with Interrupt(PATIENCE) as interrupt:
+        with interrupt.watching(Stop()) as stop:
+            record = napari_restore_lab.haze(
+                options.source,
+                options.output,
+                **given(options, options_of(HazePairs)),
+                training=options.training,
+                overwrite=options.overwrite,
+                emit=reporter(options.progress),
+                cancelled=stop.is_set,
+            )
+    made = (
+        f"{len(record['pictures'])} pairs"
+        if "pictures" in record
+        else f"{record['training']} crops"
+    )
+    return CommandResult(
+        record, f"wrote {made} to {escape_controls(options.output)}", wrote_files=True
+    )
+
+
+def _check_training(options: Namespace) -> None:
+    """Raise `InputError` for options that have no effect on training crops."""
+    requested = {
+        "--spectrum": options.spectrum,
+        "--scene": None if options.scene == "auto" else options.scene,
+        "--strength": options.strength,
+        "--depth": options.depth,
+        "--size": options.size,
+        "--bands": options.bands,
+    }
+    for name, value in requested.items():
+        if value is not None:
+            raise InputError(
+                f"{name} has no effect on training crops.", f"Leave {name} or --training out."
+            )

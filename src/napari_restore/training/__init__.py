@@ -1,1 +1,0 @@
-"""Synthetic haze, training, and evaluation of the shipped weights."""
