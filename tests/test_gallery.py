@@ -46,6 +46,7 @@ def test_it_is_stored_without_output(book: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("book", BOOKS, ids=lambda book: book.stem)
+@pytest.mark.ids("nightly", "research")
 def test_it_runs(book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in NEEDED.get(book.stem, ()):
         pytest.importorskip(package)

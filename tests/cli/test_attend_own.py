@@ -20,6 +20,7 @@ FILE = Path(attending_networks.__file__)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("factory", ["windows", "blocks"])
+@pytest.mark.ids("nightly", "windows")
 def test_attend_gives_the_rows_of_the_network(
     cli: Any, scene: Path, tmp_path: Path, factory: str
 ) -> None:

@@ -72,6 +72,7 @@ def exported(path, module, fixed):
         pytest.param(True, id="one size", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.ids("nightly", "any size")
 def test_a_program_without_a_card_is_measured_and_restores(cli, scene, tmp_path, fixed):
     module = Sharper()
     path = exported(tmp_path / "mine.pt2", module, fixed)
@@ -200,6 +201,7 @@ def test_foreign_code_runs_after_a_yes_only(cli, scene, mine, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["restoration", "attribution"])
+@pytest.mark.ids("nightly", "attribution")
 def test_a_record_runs_foreign_code_after_a_yes_only(cli, scene, mine, tmp_path, kind):
     record, out = tmp_path / "r.json", tmp_path / "o.tif"
     if kind == "restoration":

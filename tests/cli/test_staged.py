@@ -333,6 +333,7 @@ MAPS = {"RGB.byte.tif": [], "landsat_4band_2010.tif": ["--bands", "red=3,green=2
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MAPS)
+@pytest.mark.ids("nightly", "RGB.byte.tif")
 def test_a_map_stays_where_it_lies(cli, tmp_path, data_dir, name):
     source, out = data_dir / "geotiff" / name, tmp_path / "clear.tif"
     run = cli("restore", source, "-o", out, *MODEL, *MAPS[name])
@@ -363,6 +364,7 @@ def test_a_rerun_makes_the_same_pixels(cli, tmp_path, whole):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_line_of_a_staged_run_is_the_run_again(whole):
     assert plan_of_line(api.command_of(whole.told, "o.tif")).key == whole.told["plan"]["key"]
     model = api.load_model("inf-dehaze-small", weights="random:0")

@@ -232,6 +232,7 @@ def test_a_query_reads_little(model: InfDehaze, image: Any, tmp_path: Path) -> N
     [("encoder.2.1", 1), ("encoder.2.bands", 3), ("bottleneck.1", 2), ("decoder.3.2", 0)],
 )
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "bottleneck.1-2", "decoder.3.2-0", "encoder.2.1-1")
 def test_without_a_head_is_the_whole_network_without_it(
     model: InfDehaze, image: Any, tmp_path: Path, name: str, head: int
 ) -> None:

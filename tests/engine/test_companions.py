@@ -56,6 +56,7 @@ def test_bytes_do_not_depend_on_tiles_and_a_region_is_cut_of_the_whole() -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reference", [0, 1])
+@pytest.mark.ids("nightly", "0")
 def test_deghosting_does_not_depend_on_tiles_and_leaves_a_map(
     reference: int, tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ def test_the_oldest_are_removed_from_the_disk(own_cache, monkeypatch):
 
 @pytest.mark.parametrize("model", ["dcp", "hot", "htm", "atmosphere"])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "dcp", "hot", "atmosphere")
 def test_a_large_scene_takes_little_of_the_disk_and_is_not_read_again(model, data_dir, own_cache):
     opened = nr.open_image(data_dir / "geotiff" / "spacenet_vegas_rgb.tif", bands=BANDS)
     options = {"region": Region(500, 600, 700, 800), "strength": 0.9}

@@ -277,6 +277,7 @@ print(content_of(nr.load_model(t.Net(), card=t.CARD)))
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_content_is_alike_in_all_processes():
     code = PROGRAM.format(folder=str(Path(__file__).parent))
     told = {

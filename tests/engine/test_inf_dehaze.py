@@ -64,7 +64,16 @@ def whole(model: InfDehaze, pixels: Any) -> np.ndarray[Any, Any]:
     ],
 )
 @pytest.mark.ids(
-    "nightly", "alone-ram-1", "context-ram-1", "context-recompute-4", "context-recompute-first-16"
+    "nightly",
+    "alone-ram-1",
+    "context-ram-1",
+    "context-recompute-4",
+    "context-recompute-first-16",
+    "alone-recompute-4",
+    "alone-auto-16",
+    "alone-recompute-first-16",
+    "context-disk-4",
+    "context-auto-16",
 )
 def test_streamed_equals_one_shot(
     model: InfDehaze, pixels: Any, whole: Any, tmp_path: Path, tier: str, batch: int
@@ -77,6 +86,7 @@ def test_streamed_equals_one_shot(
 
 
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "context")
 def test_no_token_goes_another_way(model: InfDehaze, pixels: Any, tmp_path: Path) -> None:
     """Experts and hash buckets of every token, layer by layer, streamed against one-shot."""
     image = nr.open_image(pixels, bands=ROLES)

@@ -114,6 +114,32 @@ def assert_same(found, wanted):
     "swinir-7",
     "uformer",
     "unet",
+    "dropout",
+    "lines",
+    "aspp",
+    "padded-below",
+    "stride-3",
+    "cascaded",
+    "ffdnet",
+    "convnext",
+    "stride-5",
+    "maxim-blocks",
+    "haar",
+    "drunet",
+    "dncnn",
+    "msbdn",
+    "real-esrgan",
+    "total-variation",
+    "gcanet",
+    "dehazeformer-soft",
+    "griddehazenet",
+    "deformed",
+    "aod-net",
+    "waifu2x",
+    "recursive",
+    "fft-of-blocks",
+    "unet-5",
+    "nafnet",
 )
 def test_tiles_are_what_the_module_makes_of_the_whole(name, restored, any_tiles):
     module = network(TILED[name])
@@ -142,6 +168,27 @@ def test_tiles_are_what_the_module_makes_of_the_whole(name, restored, any_tiles)
     "squeezed",
     "strips",
     "unet-resized",
+    "bilinear-grid",
+    "sinusoids",
+    "rows",
+    "coordinates",
+    "columns",
+    "scan",
+    "cascaded-aligned",
+    "fft",
+    "sinusoids-24",
+    "quantile",
+    "count",
+    "brightest",
+    "mprnet",
+    "batch-statistics",
+    "instance-norm",
+    "min-max",
+    "group-norm",
+    "cbam",
+    "ffa-net",
+    "hinet",
+    "aspp-pooled",
 )
 def test_what_depends_on_the_whole_is_what_the_module_makes_of_it(name, restored, any_tiles):
     """In sweeps that are found by themselves, else in one pass."""
@@ -158,6 +205,7 @@ def test_what_depends_on_the_whole_is_what_the_module_makes_of_it(name, restored
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BY_SIZE)
+@pytest.mark.ids("nightly", "unet-resized")
 def test_images_of_fitting_sizes_are_cut(name, restored, any_tiles):
     module, x = network(BY_SIZE[name]), scene(320, 416)
     found, record = restored(x, module, tile=128)
@@ -228,6 +276,7 @@ def test_what_is_computed_in_two_ways_is_seen(module, why):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_coarse_rounding_hides_no_reach():
     steps = Scaled(lambda x: x)
     steps.forward = lambda x: (16 * x).round() / 16
@@ -271,7 +320,7 @@ ENDS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS)
-@pytest.mark.ids("nightly", "clamp", "dark")
+@pytest.mark.ids("nightly", "clamp", "dark", "relu")
 def test_a_saturating_end_hides_no_reach(end):
     found = {measured(network(lambda: Chain(7, end=ENDS[end]), seed)).halo for seed in range(40)}
     assert found == {7}
@@ -304,6 +353,9 @@ class Rarely(nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.ids(
+    "nightly", "hardswish", "max of two", "fmin", "maximum", "minimum", "fmax", "min of two"
+)
 def test_a_limit_hides_no_reach(limit):
     module = Rarely(LIMITS[limit])
     x = torch.rand(1, 3, 48, 48)
@@ -363,6 +415,7 @@ def test_a_card_with_more_halo_than_needed_is_believed():
 
 @pytest.mark.measured
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_card_that_claims_too_small_steps_is_not_taken_for_rounding(restored):
     module, x = network(UNet), scene(*SIZE)
     model = nr.load_model(module, card={"id": "unet", "bands": 3, "halo": 60})
@@ -495,6 +548,7 @@ def test_an_image_that_does_not_fit_in_one_pass_names_one_that_does():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_an_image_that_does_not_fit_in_one_pass_runs_in_sweeps():
     image = np.zeros((6000, 9000, 3), np.float32)
     plan = nr.plan(image, nr.load_model(network(Restormer)), memory="1GiB", device="cpu")

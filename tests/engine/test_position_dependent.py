@@ -65,6 +65,7 @@ def test_statistics_of_a_region_are_counted_from_its_corner(tmp_path: Path):
 @pytest.mark.measured
 @pytest.mark.parametrize("extent", ["image", "region"])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "region")
 def test_a_draft_on_a_level_resembles_the_reduced_result(tmp_path: Path, extent: str):
     full = scene(256, 384)
     half = full.reshape(128, 2, 192, 2, 3).mean(axis=(1, 3), dtype=np.float64).astype(np.float32)

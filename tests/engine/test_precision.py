@@ -92,6 +92,7 @@ def test_invariance_is_measured_in_the_precision_of_the_run(own_cache):
 
 @pytest.mark.parametrize("options", [{"tile": 128}, {"tile": 256, "tile_batch": 2}], ids=str)
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "{'tile': 256, 'tile_batch': 2}")
 def test_tiled_equals_whole_in_bfloat16(options):
     def pixels(**cut):
         plan = nr.plan(PICTURE, "haze-unet", bands=RGB, device="cpu", precision="bfloat16", **cut)

@@ -53,6 +53,7 @@ WRONG = {"bands": 3, "multiple_of": 1, "halo": 0}
 @pytest.mark.measured
 @pytest.mark.parametrize("card", [None, WRONG], ids=["measured", "corrected"])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "measured")
 def test_another_process_takes_what_was_measured(tmp_path, blocks, card, monkeypatch):
     if card is not None:
         (tmp_path / "blocks.json").write_text(json.dumps(card))
@@ -89,6 +90,7 @@ def test_another_process_reads_a_bracket_again_whose_frames_have_changed(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_child_writes_what_a_thread_would():
     here = nr.start(plan()).result()
     expected = here.read(REGION)
@@ -103,6 +105,7 @@ def test_the_child_writes_what_a_thread_would():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_zarr_grows_beside_its_output(tmp_path):
     out = tmp_path / "große Szene.zarr"
     whole = plan(region=None, tile=1024, output=out)
@@ -139,6 +142,7 @@ def test_a_killed_child_is_an_error_not_a_hang(points):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_what_a_model_prints_does_not_end_among_the_events(tmp_path):
     file = tmp_path / "loud model.py"
     file.write_text(
@@ -269,6 +273,7 @@ def test_an_error_does_not_end_the_child(worker, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_closed_worker_ends_its_child(worker, points):
     points.hold("tile stored")
     nr.start(plan(), process=worker)
@@ -331,6 +336,7 @@ def test_a_window_waits_for_a_run_of_the_same(worker, travels):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_wait_for_another_run_is_no_work_of_this_one(monkeypatch):
     planned = plan("identity")
     first = nr.start(planned).result()

@@ -51,6 +51,7 @@ def restored(image, model, **options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.ids("nightly", "htm", "haze-unet", "hot")
 def test_result_does_not_depend_on_tile_region_workers_or_order(scene, name):
     model = load(name)
     whole, record = restored(scene, model, tile=1024)
@@ -65,6 +66,7 @@ def test_result_does_not_depend_on_tile_region_workers_or_order(scene, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dcp", "haze-unet"])
+@pytest.mark.ids("nightly", "haze-unet")
 def test_float_result_does_not_depend_on_the_tile(scene, name):
     values = (scene / np.float32(255)).astype(np.float32)
     model = load(name)

@@ -43,6 +43,7 @@ def loaded(module: nn.Module, scale: int | str) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [2, 3, 4])
 @pytest.mark.parametrize("tile", [256, 384])
+@pytest.mark.ids("nightly", "256-2", "384-4", "256-4", "256-3")
 def test_tiles_of_enlarged_images_equal_the_module(times: int, tile: int, tmp_path: Path) -> None:
     module = enlarging(times)
     result = nr.restore(SCENE, module, tile=tile, scratch=tmp_path, progress=False)
@@ -84,6 +85,7 @@ def test_edges_are_reflected_on_the_grid_of_the_input(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.ids("nightly", "3")
 def test_tiles_of_smaller_images_equal_the_module(parts: int, tmp_path: Path) -> None:
     module = shrinking(parts)
     scene = np.random.default_rng(1).random((901, 1100, 3)).astype(np.float32)

@@ -85,6 +85,7 @@ def test_a_small_card_spills_to_ram(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_grid_larger_than_the_card_is_related_by_the_processor(tmp_path: Path) -> None:
     image = image_of(1280, 1280)
     grid = MODEL.bottleneck_bytes(40, 40)

@@ -80,6 +80,7 @@ def restored(model, **options):
     ],
     ids=lambda value: type(value).__name__,
 )
+@pytest.mark.ids("nightly", "FollowsShape-TileInvariance", "FollowsThreads-TileInvariance")
 def test_whatever_kernels_do_runs_agree(module, verdict):
     model = model_of(module)
     whole, record = restored(model, **WAYS[0])
@@ -154,7 +155,7 @@ def test_results_do_not_depend_on_the_number_of_threads(name, with_cores):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hint-small-lowlight", "andehazeformer-small"])
-@pytest.mark.ids("nightly", "hint-small-lowlight")
+@pytest.mark.ids("nightly", "hint-small-lowlight", "andehazeformer-small")
 def test_sweeps_do_not_depend_on_the_number_of_threads(name, with_cores):
     results = []
     for cores in (1, 2, 4):

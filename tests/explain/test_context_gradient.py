@@ -43,6 +43,7 @@ def hazy() -> np.ndarray[Any, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["atmosphere", "haze-unet"])
+@pytest.mark.ids("nightly", "atmosphere")
 def test_gradients_equal_those_of_the_whole_graph(name: str, hazy: Any, tmp_path: Path) -> None:
     model = load(name)
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
@@ -83,6 +84,7 @@ def test_the_statistics_of_the_image_are_followed_to_themselves(hazy: Any, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_what_lies_far_away_has_a_share_through_the_statistics(hazy: Any, tmp_path: Path) -> None:
     options = {"device": "cpu", "method": "ig", "baseline": "blur", "steps": 4}
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
@@ -159,6 +161,7 @@ def test_the_default_follows_the_context_where_that_is_quick(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_what_came_through_a_held_context_is_the_change_with_its_own(hazy: Any) -> None:
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     options = {"method": "ig", "baseline": "zero", "steps": 2, "device": "cpu"}

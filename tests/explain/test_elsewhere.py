@@ -114,6 +114,7 @@ CORNERS = [(20.5, 24.0), (28.0, 24.0), (26.0, 36.5)]
 @pytest.mark.slow
 @pytest.mark.parametrize("factory", ["enlarging", "shrinking"])
 @pytest.mark.parametrize("polygon", [None, CORNERS], ids=["box", "polygon"])
+@pytest.mark.ids("nightly", "polygon-enlarging", "box-shrinking", "box-enlarging")
 def test_a_target_is_of_the_image_whatever_the_scale(
     worker: Any, subject: Any, factory: str, polygon: list[tuple[float, float]] | None
 ) -> None:
@@ -147,6 +148,7 @@ def test_a_target_is_of_the_image_whatever_the_scale(
     ],
     ids=["haze", "occlusion"],
 )
+@pytest.mark.ids("nightly", "haze")
 def test_an_attribution_is_the_one_of_this_process(
     worker: Any, subject: Any, settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -205,6 +207,7 @@ def test_an_error_is_the_sentence_of_this_process(worker: Any, subject: Any) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_attention_is_the_one_of_this_process(
     worker: Any, subject: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +324,7 @@ sys.exit("torch" in sys.modules)
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_who_asks_does_not_import_torch(subject: Any) -> None:
     path = subject()["image"].path
     subprocess.run([sys.executable, "-c", ASKING, path], check=True, stdout=subprocess.DEVNULL)

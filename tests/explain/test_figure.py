@@ -43,6 +43,7 @@ def svg(found: Attribution, folder: Path, name: str, **options: Any) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width_mm", [88, 180])
+@pytest.mark.ids("nightly", "88")
 def test_the_curves_of_a_check_are_drawn_with_their_areas(
     found: Attribution, checked: Attribution, tmp_path: Path, width_mm: float
 ) -> None:
@@ -96,6 +97,7 @@ def test_no_line_of_the_caption_is_cut(checked: Attribution, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+@pytest.mark.ids("nightly", ".png", ".pdf")
 def test_every_format_holds_the_caption(found: Attribution, tmp_path: Path, suffix: str) -> None:
     path = draw(found, tmp_path / f"figure{suffix}")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
@@ -160,6 +162,7 @@ def test_what_cannot_be_drawn(found: Attribution, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("corner", [(0, 0), (40, 60), (112, 136)])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "corner0", "corner2")
 def test_panels_show_the_window_and_no_more(
     corner: tuple[int, int], drawn: Callable[[Any], Any]
 ) -> None:

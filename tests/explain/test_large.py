@@ -53,6 +53,7 @@ def ask(tmp_path: Path, **options: Any) -> Any:
     ],
 )
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "options1", "options0")
 def test_on_disk_it_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:

@@ -109,6 +109,13 @@ def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         ("InternalInfluence", {"n_steps": 5}, "stem", 1, True),
     ],
 )
+@pytest.mark.ids(
+    "nightly",
+    "LayerConductance-arguments5-coarse.0-4-False",
+    "LayerIntegratedGradients-arguments1-stem-1-True",
+    "InternalInfluence-arguments7-stem-1-True",
+    "LayerConductance-arguments6-stem-1-True",
+)
 def test_it_is_captum_on_the_whole_image(
     monkeypatch: pytest.MonkeyPatch,
     method: str,
@@ -150,6 +157,7 @@ def test_it_is_captum_on_the_whole_image(
 @pytest.mark.slow
 @pytest.mark.parametrize("box", [BOX, Region(300, 360, 333, 402)])
 @pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.ids("nightly", "True-box1")
 def test_grad_cam_averages_gradients_over_the_region(
     monkeypatch: pytest.MonkeyPatch, box: Region, pieces: bool
 ) -> None:

@@ -122,6 +122,7 @@ def whole(ask: Problem, tmp_path: Path, **options: Any) -> Answer:
 @pytest.mark.parametrize(
     ("points", "of"), [(1, 3), pytest.param(3, 3, marks=pytest.mark.slow), (6, 9)]
 )
+@pytest.mark.ids("nightly", "3-3", "1-3")
 def test_after_a_stop_it_goes_on(ask: Problem, tmp_path: Path, points: int, of: int) -> None:
     expected, alphas = whole(ask, tmp_path)
     assert len(alphas) == 9
@@ -140,6 +141,7 @@ def test_after_a_stop_it_goes_on(ask: Problem, tmp_path: Path, points: int, of: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["add", "_commit"])
+@pytest.mark.ids("nightly", "_commit")
 def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) -> None:
     expected, alphas = whole(ask, tmp_path, steps=4)
     method, calls = getattr(_stored_accumulator.StoredSums, place), 0
@@ -166,6 +168,7 @@ def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("last", [4, 10])
+@pytest.mark.ids("nightly", "10")
 def test_after_a_failure_in_the_sums_of_kept_points_it_goes_on(
     ask: Problem, tmp_path: Path, last: int
 ) -> None:
@@ -228,6 +231,7 @@ def test_a_smaller_gap_without_a_kept_point_is_one_sentence(ask: Problem, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "short", "another"])
+@pytest.mark.ids("nightly", "gone", "another")
 def test_without_a_kept_point_it_begins_again(ask: Problem, tmp_path: Path, damage: str) -> None:
     expected, alphas = whole(ask, tmp_path)
     with pytest.raises(Cancelled):
@@ -353,6 +357,7 @@ def test_another_question_begins_anew(ask: Problem, other: dict[str, Any]) -> No
     ],
 )
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "chunk", "points", "array", "count")
 def test_what_is_damaged_is_begun_anew(ask: Problem, tmp_path: Path, damage: str) -> None:
     expected, alphas = whole(ask, tmp_path, steps=3)
     with pytest.raises(Cancelled):
@@ -405,7 +410,7 @@ def test_a_smaller_gap_goes_on_and_a_larger_one_takes_what_is_there(
 @pytest.mark.parametrize(
     "model", ["atmosphere", pytest.param("inf-dehaze-small", marks=pytest.mark.slow)]
 )
-@pytest.mark.ids("nightly", "inf-dehaze-small")
+@pytest.mark.ids("nightly", "inf-dehaze-small", "atmosphere")
 def test_the_overview_goes_on_too(ask: Problem, tmp_path: Path, model: str) -> None:
     ask.model = nr.load_model(model)
     ask.image = open_image(scene(256, 320), bands="red=1,green=2,blue=3")

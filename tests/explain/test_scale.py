@@ -58,6 +58,7 @@ def literal_lam(network: nn.Module, x: Tensor, box: Region) -> Tensor:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_lam_of_super_resolution_is_the_literal_one(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = SwinIR(
@@ -90,6 +91,7 @@ def test_lam_of_super_resolution_is_the_literal_one(tmp_path: Path) -> None:
         (shrinking(2), Region(3, 5, 14, 21)),
     ],
 )
+@pytest.mark.ids("nightly", "module0-box0", "module1-box1")
 def test_integrated_gradients(module: nn.Module, box: Region, tmp_path: Path) -> None:
     options = {"method": "ig", "objective": "mean", "baseline": "zero"}
     scene = SCENE[:, :56]

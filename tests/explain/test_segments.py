@@ -101,6 +101,7 @@ def test_ablation_of_segments_is_that_of_captum(method: str | None) -> None:
         ("KernelShap", {"n_samples": 20}),
     ],
 )
+@pytest.mark.ids("nightly", "ShapleyValueSampling-arguments0")
 def test_values_of_games_are_those_of_captum(method: str, arguments: dict[str, Any]) -> None:
     pixels, labels = scene(), blocks(80)
     found = ask(Small(), labels, pixels, method=f"captum:{method}", arguments=arguments)

@@ -53,6 +53,7 @@ def toy() -> ToyStaged:
     ],
     ids=["toy", "small", "small with context"],
 )
+@pytest.mark.ids("nightly", "small", "small with context")
 def test_passes_equal_the_whole_graph(
     make: Any, size: tuple[int, int], box: Region, tmp_path: Path
 ) -> None:
@@ -157,6 +158,7 @@ class Undecided(ToyStaged):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_fixed_routing_makes_an_attribution_complete(tmp_path: Path) -> None:
     """What a model decides jumps along the path, and no gradient sees a jump."""
     box = Region(120, 100, 150, 140)

@@ -141,6 +141,16 @@ HOLES = ("toy", "hint64", "andehazeformer64")
         *((name, True) for name in HOLES),
     ],
 )
+@pytest.mark.ids(
+    "nightly",
+    "andehazeformer-False",
+    "andehazeformer64-True",
+    "andehazeformer64-False",
+    "hint-False",
+    "hint64-False",
+    "hint64-True",
+    "hint64 without cache-False",
+)
 def test_sweeps_back_equal_the_whole_graph(name: str, has_hole: bool, tmp_path: Path) -> None:
     model = MODELS[name]()
     pixels = hole(scene(*SIZE)) if has_hole else scene(*SIZE)
@@ -159,6 +169,7 @@ def test_sweeps_back_equal_the_whole_graph(name: str, has_hole: bool, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy", "chain"])
+@pytest.mark.ids("nightly", "toy")
 def test_tiles_and_tiers_do_not_matter(name: str, tmp_path: Path) -> None:
     source = opened(MODELS[name](), scene(49, 60), tmp_path)
     by_y = torch.randn(1, 3, *BOX.shape, generator=torch.Generator().manual_seed(0))
@@ -261,6 +272,7 @@ def test_both_ways_through_the_image_add_up(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hint", "andehazeformer"])
+@pytest.mark.ids("nightly", "hint")
 def test_decisions_of_one_picture_can_be_fixed(name: str, tmp_path: Path) -> None:
     model = MODELS[name]()
     source = opened(model, scene(*SIZE), tmp_path)
@@ -289,6 +301,7 @@ def test_decisions_of_one_picture_can_be_fixed(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_an_attribution_through_sweeps_is_complete(tmp_path: Path) -> None:
     image = nr.open_image(hole(scene(*SIZE)), bands="red=1,green=2,blue=3")
     model = MODELS["hint"]()
@@ -339,6 +352,7 @@ def test_what_does_not_fit_is_refused_or_left_out(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow
 @pytest.mark.parametrize("level", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["hint", "andehazeformer"])
+@pytest.mark.ids("nightly", "hint-0.0", "hint-0.5")
 def test_gradients_of_a_uniform_image_are_finite(name: str, level: float, tmp_path: Path) -> None:
     """Nothing correlates, and all tokens are alike."""
     pixels = np.full((*SIZE, 3), level, np.float32)

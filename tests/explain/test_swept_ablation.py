@@ -44,7 +44,12 @@ def restored(pixels: Any, model: Any) -> Any:
 
 
 @pytest.mark.parametrize(("model_id", "name", "head"), SITES)
-@pytest.mark.ids("nightly", "hint-small-latent.2-3", "andehazeformer-small-windows.2-2")
+@pytest.mark.ids(
+    "nightly",
+    "hint-small-latent.2-3",
+    "andehazeformer-small-windows.2-2",
+    "hint-small-decoder_level1.1-1",
+)
 def test_the_effect_of_a_head_is_that_on_the_whole_image(
     pixels: Any, model_id: str, name: str, head: str
 ) -> None:
@@ -62,6 +67,7 @@ def test_the_effect_of_a_head_is_that_on_the_whole_image(
 
 
 @pytest.mark.parametrize(("model_id", "name", "head"), SITES[1:3])
+@pytest.mark.ids("nightly", "hint-small-decoder_level1.1-1")
 def test_a_head_that_is_left_out_twice_changes_nothing(
     pixels: Any, model_id: str, name: str, head: str
 ) -> None:

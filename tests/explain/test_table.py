@@ -184,6 +184,7 @@ def test_no_map_outlives_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_model_is_loaded_and_looks_at_an_image_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

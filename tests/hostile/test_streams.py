@@ -75,6 +75,7 @@ def test_errors_that_nobody_can_read_keep_their_exit_code(stream: str, tmp_path:
     "stream", [">/dev/full", pytest.param("2>/dev/full", marks=pytest.mark.slow), "<&- >&- 2>&-"]
 )
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "2>/dev/full", ">/dev/full")
 def test_a_restored_file_is_there_whatever_becomes_of_the_streams(
     stream: str, tmp_path: Path, tiff: Tiff
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_restored_file_is_there_whatever_becomes_of_the_streams(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_json_that_cannot_be_written_is_no_success(tmp_path: Path, tiff: Tiff) -> None:
     words = ["restore", tiff(), "-o", tmp_path / "out.tif", "--model", "identity", "--json"]
     assert shell(FULL, *words, "--progress", "off").returncode == 4
@@ -109,6 +111,7 @@ def test_the_budget_follows_the_address_space(tiff: Tiff) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compression", ["none", pytest.param("deflate", marks=pytest.mark.slow)])
+@pytest.mark.ids("nightly", "none")
 def test_lines_of_libtiff_stay_out_of_the_terminal(
     compression: str, tmp_path: Path, tiff: Tiff
 ) -> None:
@@ -124,6 +127,7 @@ def test_lines_of_libtiff_stay_out_of_the_terminal(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["device", "pipe"])
+@pytest.mark.ids("nightly", "pipe")
 def test_devices_and_pipes_are_not_replaced(kind: str, tmp_path: Path, tiff: Tiff) -> None:
     special = tmp_path / "special.tif"
     if kind == "pipe":

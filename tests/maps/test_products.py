@@ -95,6 +95,19 @@ def ndvi(values: dict[str, Array]) -> Array:
 
 @pytest.mark.parametrize(("product", "model"), cases(0))
 @pytest.mark.slow
+@pytest.mark.ids(
+    "nightly",
+    "planet-4-udm2-atmosphere-aerial",
+    "l8-ee-sr-scaled-htm",
+    "s2-ee-sr-hot",
+    "s2-l1c-new-dcp",
+    "l8-ee-sr-atmosphere-aerial",
+    "l9-l2-stack-atmosphere-aerial",
+    "s2-tags-atmosphere-aerial",
+    "hls-s30-atmosphere-aerial",
+    "s2-l2a-new-20m-atmosphere-aerial",
+    "s2-l1c-old-atmosphere-aerial",
+)
 def test_what_shows_no_haze_stays(
     product: Product, model: str, tmp_path: Path, ground: Ground
 ) -> None:
@@ -130,6 +143,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("product", "model"), PAIRS)
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "l8-ee-sr-dcp", "l7-ee-toa-float-hot", "naip-atmosphere-aerial")
 def test_python_and_command_write_the_same(
     product: Product, model: str, tmp_path: Path, ground: Ground
 ) -> None:
@@ -142,6 +156,21 @@ def test_python_and_command_write_the_same(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("product", "model"), cases(1))
+@pytest.mark.ids(
+    "nightly",
+    "s2-l1c-old-dcp",
+    "hls-s30-dcp",
+    "s2-l1c-new-hot",
+    "l8-ee-sr-dcp",
+    "s2-ee-sr-htm",
+    "s2-l2a-new-10m-atmosphere-aerial",
+    "s2-ee-tci-atmosphere-aerial",
+    "l7-l2-stack-atmosphere-aerial",
+    "hls-l30-atmosphere-aerial",
+    "l8-l2-stack-qa-atmosphere-aerial",
+    "l8-ee-sr-scaled-atmosphere-aerial",
+    "planet-8-atmosphere-aerial",
+)
 def test_the_index_of_clear_ground_stays(
     product: Product, model: str, tmp_path: Path, ground: Ground
 ) -> None:

@@ -27,6 +27,7 @@ def restored(model_id: str, amount: float) -> torch.Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model_id", MODELS)
+@pytest.mark.ids("nightly", "haze-unet", "atmosphere", "atmosphere-aerial")
 def test_none_changes_nothing_and_more_changes_more(model_id: str) -> None:
     assert torch.equal(restored(model_id, 0), hazy())
     changes = [float((restored(model_id, a) - hazy()).abs().mean()) for a in (0.6, 1.0, 1.4)]
@@ -50,6 +51,7 @@ def test_it_multiplies_the_optical_depth(model_id: str) -> None:
 
 @pytest.mark.parametrize("model_id", MODELS)
 @pytest.mark.ids("slow", "atmosphere-aerial", "inf-dehaze-small")
+@pytest.mark.ids("nightly", "inf-dehaze-small")
 def test_what_is_known_of_the_image_does_not_depend_on_it(model_id: str) -> None:
     one, more = (
         one_shot_statistics(load(model_id, parameters={"amount": a}), hazy(), None)

@@ -25,7 +25,7 @@ def model_of(name: str) -> RestorationModel:
 
 
 @pytest.mark.parametrize("name", IDS)
-@pytest.mark.ids("nightly", "inf-dehaze-paper")
+@pytest.mark.ids("nightly", "inf-dehaze-paper", "inf-dehaze-lite")
 def test_the_card_names_the_kinds_of_the_sites(name: str) -> None:
     sites = model_of(name).attention_sites()
     assert set(card_of(name).attention) == {site.kind for site in sites}
@@ -37,6 +37,7 @@ def test_the_card_names_the_kinds_of_the_sites(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
+@pytest.mark.ids("nightly", "inf-dehaze-small", "ipl-small", "hint-small")
 def test_every_family_can_be_asked(name: str, tmp_path: Any) -> None:
     rng = np.random.default_rng(0)
     if card_of(name).inputs > 1:

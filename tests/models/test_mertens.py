@@ -109,6 +109,7 @@ def test_it_is_the_published_method(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(70, 45), (67, 130), (3, 90)])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "size0")
 def test_it_is_the_same_in_strips_of_any_height(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

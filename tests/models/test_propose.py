@@ -105,6 +105,7 @@ def fixed_program(path: Path, module: nn.Module, shape: tuple[int, int, int, int
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 3, 64, 64), (2, 3, 64, 96)], ids=str)
+@pytest.mark.ids("nightly", "(1, 3, 64, 64)")
 def test_a_program_of_one_size_sees_windows_of_it(tmp_path: Path, shape: tuple[int, ...]):
     module = Halves()
     path = fixed_program(tmp_path / "fixed.pt2", module, shape)
@@ -130,6 +131,7 @@ def test_a_program_of_one_size_sees_windows_of_it(tmp_path: Path, shape: tuple[i
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 3, 64, 96), (2, 3, 320, 288)], ids=str)
+@pytest.mark.ids("nightly", "(1, 3, 64, 96)")
 def test_an_image_of_the_size_of_a_program_is_what_the_program_makes(tmp_path: Path, shape):
     path = fixed_program(tmp_path / "fixed.pt2", Halves(), shape)
     program = torch.export.load(path).module()
@@ -261,6 +263,7 @@ def stack(
     ],
 )
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "state5-not body, of which it has the unknown body.1.running_mean")
 def test_the_nearest_of_stacks_of_layers_is_named(tmp_path: Path, state, words: str):
     save_file(state, tmp_path / "net.safetensors")
     with pytest.raises(BadModel, match=re.escape(words)):

@@ -60,6 +60,7 @@ class Clicked(QCloseEvent):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", ["stay", "close"])
+@pytest.mark.ids("nightly", "stay")
 def test_closing_napari_mid_run_asks(
     make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, answer: str
 ):
@@ -104,6 +105,7 @@ def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_two_viewers_do_not_mix(make_napari_viewer: Any, qtbot: Any):
     one, other = make_napari_viewer(), make_napari_viewer()
     first, second = opened(one), opened(other)
@@ -155,6 +157,7 @@ def callbacks_of_ours(viewer: ViewerModel) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["close", "remove"])
+@pytest.mark.ids("nightly", "close")
 def test_a_panel_that_is_gone_leaves_nothing_behind(make_napari_viewer: Any, qtbot: Any, how: str):
     viewer = make_napari_viewer()
     viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")

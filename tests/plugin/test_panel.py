@@ -33,6 +33,7 @@ def results(panel: Any) -> list[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "sync")
 def test_run_restores_the_visible_region_of_the_sample(
     panel: Any, slicing: bool, sample: Path, finished_run: Any
 ):

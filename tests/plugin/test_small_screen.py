@@ -185,6 +185,7 @@ def test_one_photo_is_shown_at_a_time(window: Any, qtbot: Any, tmp_path: Path):
 
 @pytest.mark.usefixtures("slow_clicks")
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_buttons_stay_where_they_are(window: Any, qtbot: Any, tmp_path: Path):
     panel = window
     opened(panel, qtbot, photo(tmp_path, "a.jpg"))

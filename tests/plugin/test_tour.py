@@ -124,6 +124,23 @@ def run(panel: Any, _: Path) -> None:
 
 @pytest.mark.parametrize("wait", [0, 50, 500])
 @pytest.mark.parametrize("begin", [run, live, fusion, attribution, attention])
+@pytest.mark.ids(
+    "nightly",
+    "live-0",
+    "live-50",
+    "attention-0",
+    "run-50",
+    "fusion-50",
+    "fusion-0",
+    "attention-50",
+    "live-500",
+    "fusion-500",
+    "run-500",
+    "attention-500",
+    "attribution-50",
+    "attribution-500",
+    "run-0",
+)
 def test_a_window_is_closed_over_what_is_under_way(
     make_napari_viewer: Any,
     sample: Path,

@@ -74,6 +74,7 @@ def found_first(make_napari_viewer: Any, request: pytest.FixtureRequest) -> Iter
 @pytest.mark.viewer
 @pytest.mark.parametrize("found_first", ["napari-restore", "napari"], indirect=True)
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "napari")
 def test_the_first_file_type_of_the_dialog_saves_a_result(
     found_first: Any, attributes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

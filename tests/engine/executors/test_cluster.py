@@ -57,6 +57,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("model", ["dcp", "atmosphere-aerial"])
 @pytest.mark.parametrize("suffix", [".tif", ".zarr"])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", ".tif-dcp", ".tif-atmosphere-aerial", ".zarr-atmosphere-aerial")
 def test_outputs_equal_those_of_one_machine(
     scene: Path, tmp_path: Path, cluster: Cluster, model: str, suffix: str
 ) -> None:
@@ -77,6 +78,7 @@ def test_outputs_equal_those_of_one_machine(
 
 @pytest.mark.parametrize("exclude", [None, AREA])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "None")
 def test_workers_count_the_statistics_of_the_image(
     scene: Path,
     tmp_path: Path,
@@ -436,6 +438,10 @@ def test_what_a_worker_does_not_see_is_named_with_it(
     ],
 )
 @pytest.mark.slow
+@pytest.mark.ids(
+    "nightly",
+    "napari_restore.engine.ledger._store.write_chunks-error0-DiskFull-No space left on the disk .* \\\\(on tcp://127",
+)
 def test_what_fails_on_one_machine_is_named_with_it(
     scene: Path,
     tmp_path: Path,

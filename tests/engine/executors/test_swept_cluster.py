@@ -99,7 +99,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.slow
-@pytest.mark.ids("nightly", "andehazeformer-small")
+@pytest.mark.ids("nightly", "andehazeformer-small", "inf-dehaze-small")
 def test_a_plan_says_what_crosses_the_network(
     scene: Path, tmp_path: Path, cluster: Cluster, model: str, moved: dict[str, int]
 ) -> None:
@@ -114,7 +114,7 @@ def test_a_plan_says_what_crosses_the_network(
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.slow
-@pytest.mark.ids("nightly", "inf-dehaze-small")
+@pytest.mark.ids("nightly", "inf-dehaze-small", "andehazeformer-small")
 def test_pixels_equal_those_of_one_machine(
     scene: Path,
     tmp_path: Path,

@@ -116,6 +116,7 @@ def data() -> np.ndarray:
 @pytest.mark.ids(
     "slow", "RGBA.uint16.tif", "landsat8_tokyo_b432_uint16.tif", "spacenet_vegas_rgb.tif"
 )
+@pytest.mark.ids("nightly", "landsat8_tokyo_b432_uint16.tif", "RGBA.uint16.tif")
 def test_copy_of_a_real_file_is_equal(data_dir: Path, tmp_path: Path, name: str) -> None:
     source = data_dir / "geotiff" / name
     assert_equal(source, copy(source, tmp_path / "Kopie mit ö.tif"))
@@ -270,6 +271,7 @@ def test_alpha_and_its_overviews(tmp_path: Path, data: np.ndarray) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_vrt_and_jpeg2000_in(tmp_path: Path, data_dir: Path) -> None:
     first = tmp_path / "naip_4band.tif"
     shutil.copy(data_dir / "geotiff" / "naip_4band.tif", first)
@@ -325,6 +327,9 @@ def test_wide_rows_are_written_in_parts(
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"cog": True}, {"compress": "none"}])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.ids(
+    "nightly", "int16-options0", "int16-options1", "float32-options0", "float32-options1"
+)
 def test_overviews_are_means_of_valid_pixels(
     tmp_path: Path, data: np.ndarray, dtype: str, options: dict[str, Any]
 ) -> None:

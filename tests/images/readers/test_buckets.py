@@ -171,6 +171,7 @@ def test_answers_that_end_early(folder: Path, server: RangeServer) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["s3", "http"])
+@pytest.mark.ids("nightly", "s3")
 def test_answers_that_stall(
     folder: Path, server: RangeServer, short_patience: None, start: str
 ) -> None:

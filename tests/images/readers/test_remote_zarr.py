@@ -139,6 +139,7 @@ def test_a_server_that_fails_now_and_then(
 
 @pytest.mark.parametrize("start", ["s3", "http"])
 @pytest.mark.parametrize("name", ["a", pytest.param("b", marks=pytest.mark.slow)])
+@pytest.mark.ids("nightly", "b-s3")
 def test_a_server_that_fails_while_pixels_are_read(
     server: RangeServer, short_patience: None, start: str, name: str
 ) -> None:

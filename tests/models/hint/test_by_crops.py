@@ -54,6 +54,7 @@ def literal(model: HintByCrops, x: Tensor, crop: int, overlap: int) -> Tensor:
         ((32, 32), 32, 16),
     ],
 )
+@pytest.mark.ids("nightly", "size0-32-8", "size1-32-0", "size2-32-31")
 def test_it_is_the_average_of_the_scripts(size: tuple[int, int], crop: int, overlap: int):
     model, x = model_of(crop=crop, overlap=overlap), picture(1, *size)
     torch.testing.assert_close(model(x), literal(model, x, crop, overlap), rtol=0, atol=1e-12)
@@ -67,6 +68,7 @@ def test_images_of_a_batch_are_cropped_alone():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.ids("nightly", "0")
 def test_tiles_are_the_whole(seed: int):
     model, x = model_of(), picture(2, 97, 90)
     statistics, whole = one_shot_statistics(model, x), model(x)
@@ -90,6 +92,7 @@ def test_tiles_of_a_coarser_level_are_its_whole():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_engine_restores_what_the_network_gives(quick_plans: None):
     model, x = model_of().float(), picture(4, 136, 150).float()
     pixels, expected = x[0].permute(1, 2, 0).numpy(), model(x)[0].permute(1, 2, 0).numpy()

@@ -72,6 +72,7 @@ def test_statistics_are_those_of_the_overview(intra_size: int, small_overviews: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.ids("nightly", "1")
 def test_tiles_are_the_whole(seed: int, small_overviews: None):
     model, x = model_of(), picture(4, 24, 200)
     whole = model(x)

@@ -109,6 +109,7 @@ def run(model: Hint, x: Tensor) -> tuple[Tensor, int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("values", [{}, {"cache_rounding": "none", "intra_size": 128}])
+@pytest.mark.ids("nightly", "values0")
 def test_sweeps_are_the_network(values: dict):
     model, x = network(values), picture(7, EDGES[0][-1], EDGES[1][-1])
     tiled, count = run(model, x)
@@ -128,6 +129,7 @@ def test_the_published_one_takes_29_sweeps():
 @pytest.mark.parametrize("values", [{}, {"cache_rounding": "none", "cache_start": "none"}])
 @pytest.mark.parametrize("sizes", [{}, {"inter": 0}])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "sizes0-values1")
 def test_its_steps_are_those_sweeps(values: dict, sizes: dict):
     model, x = network(values, **sizes), picture(8, 32, 40)
     valid = torch.ones(1, 1, 32, 40, dtype=torch.bool)

@@ -241,6 +241,7 @@ def measured_bytes(bottleneck: Bottleneck, index: int, height: int, width: int) 
     ],
     ids=["small", "small-sampled", "wide-experts", "wide-keys", "full"],
 )
+@pytest.mark.ids("nightly", "full-(4, 1200)-8")
 def test_peak_bytes_are_known_beforehand(
     config: InfDehazeConfig, shape: tuple[int, int], piece: int | None
 ) -> None:

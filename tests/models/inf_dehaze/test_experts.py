@@ -65,6 +65,7 @@ def test_an_expert_applies_gelu_as_told() -> None:
 @pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("piece", [1, 7, 16])
+@pytest.mark.ids("nightly", "1")
 def test_pieces_with_a_margin_equal_the_whole(piece: int) -> None:
     experts, x = make(), cells()
     whole, put_together = experts(x), torch.full((30, 21, 8), torch.nan)

@@ -81,6 +81,7 @@ def expected(x: Tensor) -> npt.NDArray[np.float32]:
     ],
     ids=lambda options: "-".join(map(str, options.values())),
 )
+@pytest.mark.ids("nightly", "256-disk", "256-recompute", "256-ram")
 def test_tile_by_tile_is_the_whole(
     x: Tensor, expected: Any, options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -205,6 +206,7 @@ def test_the_error_of_maps_that_are_rounded_is_told(x: Tensor, expected: Any) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("residuals", ["ram", "disk", "recompute"])
+@pytest.mark.ids("nightly", "ram", "recompute")
 def test_maps_in_8_bits(x: Tensor, expected: Any, residuals: str, tmp_path: Path) -> None:
     model_8 = model({"kept": "int8"}, mixes=1, curves=1, detail=4)
     result = nr.restore(image_of(x), model_8, tile=256, residuals=residuals, scratch=tmp_path)

@@ -90,7 +90,17 @@ def difference(found: nr.Attribution, expected: Pixels) -> float:
 
 @pytest.mark.parametrize("name", structures())
 @pytest.mark.ids(
-    "nightly", "astv2", "dehazeformer", "ffa-net", "nafnet", "restormer", "retinexformer", "swinir"
+    "nightly",
+    "astv2",
+    "dehazeformer",
+    "ffa-net",
+    "nafnet",
+    "restormer",
+    "retinexformer",
+    "swinir",
+    "dncnn",
+    "unet",
+    "drunet",
 )
 def test_integrated_gradients_are_those_of_captum(name: str, tmp_path: Path) -> None:
     model, pixels = loaded(name, tmp_path), picture()

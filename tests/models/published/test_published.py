@@ -317,7 +317,7 @@ def test_a_card_without_weights_says_so(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["swinir-x2", "swinir-real"])
-@pytest.mark.ids("nightly", "swinir-real")
+@pytest.mark.ids("nightly", "swinir-real", "swinir-x2")
 def test_super_resolution_runs_in_tiles(name: str, tmp_path: Path) -> None:
     path = tmp_path / "net_g.pth"
     torch.save({"params": _small(name)}, path)

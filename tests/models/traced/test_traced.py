@@ -147,6 +147,7 @@ CUT = {
 
 
 @pytest.mark.parametrize("name", CUT)
+@pytest.mark.ids("nightly", "transposed")
 def test_what_is_counted_and_equal_to_the_module(name: str) -> None:
     make, sweeps, counted, padded_to, padding = CUT[name]
     model = loaded(make())
@@ -171,6 +172,7 @@ CARDS = {
 
 
 @pytest.mark.parametrize("name", CARDS)
+@pytest.mark.ids("nightly", "normalised")
 def test_zeros_and_least_size_are_those_of_the_card(name: str) -> None:
     fields, (height, width) = CARDS[name]
     torch.manual_seed(0)

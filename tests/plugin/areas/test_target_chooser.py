@@ -145,6 +145,7 @@ def test_a_second_gradient_takes_the_place_of_the_first(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_gradient_blends_between_before_and_after(
     panel: Any, qtbot: Any, sample: Path, finished_run: Any
 ):
@@ -374,6 +375,7 @@ def test_settings_of_a_result_say_what_is_left_out(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("other", [False, True], ids=["as it was", "another mask"])
+@pytest.mark.ids("nightly", "another mask")
 def test_settings_of_a_result_overtake_the_mask_being_made(
     panel: Any, qtbot: Any, colours: np.ndarray, finished_run: Any, tmp_path: Path, other: bool
 ):
@@ -396,6 +398,7 @@ def test_settings_of_a_result_overtake_the_mask_being_made(
 
 @pytest.mark.parametrize("what", ["empty", "beside"])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "beside")
 def test_a_run_does_not_start_without_what_is_excluded(
     panel: Any, qtbot: Any, colours: np.ndarray, what: str
 ):

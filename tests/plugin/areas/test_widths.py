@@ -53,6 +53,7 @@ def shares(viewer: Any) -> tuple[float, float]:
 @pytest.mark.slow
 @pytest.mark.parametrize("pixel", [30, 150])
 @pytest.mark.parametrize("whose", ["ours", "napari's"])
+@pytest.mark.ids("nightly", "napari's-150", "ours-150", "napari's-30")
 def test_an_area_on_a_map_has_thin_edges_and_a_thin_highlight(
     viewer: Any, open_map: Any, qtbot: Any, pixel: float, whose: str
 ):

@@ -322,6 +322,7 @@ def test_clicks_on_thumbnails(qtbot: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("meanwhile", [False, True])
+@pytest.mark.ids("nightly", "False")
 def test_what_is_prepared_is_forgotten(panel: Any, qtbot: Any, meanwhile: bool) -> None:
     # Of an image in memory, where it can be seen: the session is in this process.
     pixels = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)

@@ -331,6 +331,7 @@ def test_one_attribution_is_on_the_canvas(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_another_choice_ends_side_by_side(tab: Any, finished_attribution: Any, qtbot: Any) -> None:
     tab.target.add_box(BOX)
     for _ in range(2):

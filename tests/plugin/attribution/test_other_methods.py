@@ -167,6 +167,7 @@ def held_at_progress(points: Any) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_child_that_ends_is_one_sentence_and_the_next_question_has_another(
     held_at_progress: Any, tab: Any, form: Any, panel: Any, qtbot: Any, finished_attribution: Any
 ) -> None:

@@ -58,6 +58,7 @@ def test_without_a_result_the_next_step_is_shown(section: Any):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_swipe_and_side_by_side_exclude_each_other(
     section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -82,6 +83,7 @@ def test_swipe_and_side_by_side_exclude_each_other(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_another_result_is_swiped_on_where_the_line_was(
     section: Any,
     viewer: Any,
@@ -244,6 +246,7 @@ def test_maps_that_a_result_lacks_are_disabled(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_map_follows_the_result_it_was_made_of(
     section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -341,6 +344,7 @@ def test_the_panel_has_it(panel: Any, qtbot: Any, colours: np.ndarray):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_photo_is_swiped_like_a_map(
     panel: Any, qtbot: Any, colours: np.ndarray, finished_run: Any
 ):

@@ -61,6 +61,7 @@ def test_quality_of_pixels_shows_what_changed(make_variant: Any):
 
 @pytest.mark.parametrize("name", ["transmission", "quality"])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "transmission")
 def test_stored_maps_are_those_the_command_writes(
     make_variant: Any, hazy: np.ndarray, tmp_path: Any, name: str
 ):

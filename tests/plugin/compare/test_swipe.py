@@ -81,6 +81,7 @@ def test_left_is_the_source_and_right_the_result(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_curtain_lies_exactly_on_the_source_at_every_level(
     viewer: Any, qtbot: Any, make_variant: Any, sample: Path
 ):
@@ -172,6 +173,7 @@ def move(canvas: Any, at: QPoint, held: Qt.MouseButton) -> None:
     "how",
     ["end", "escape", pytest.param("line removed", marks=pytest.mark.slow), "curtain removed"],
 )
+@pytest.mark.ids("nightly", "escape", "end", "line removed")
 def test_ending_leaves_everything_as_it_was(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray, how: str
 ):

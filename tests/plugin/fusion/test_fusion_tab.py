@@ -190,6 +190,7 @@ def test_weights_and_frames_are_layers(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_workers_of_a_cluster_fuse(
     panel: Any, tab: Any, fused: Any, finished_run: Any, qtbot: Any, photos: Path
 ) -> None:
@@ -253,6 +254,7 @@ def test_layers_and_dropped_folders_are_frames(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at_run", [False, True])
+@pytest.mark.ids("nightly", "False")
 def test_frames_that_change_on_disk_are_read_again(
     panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path, at_run: bool
 ) -> None:

@@ -107,6 +107,7 @@ def check(shown: ResultLayer) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["adjusted", pytest.param("masked", marks=pytest.mark.slow)])
+@pytest.mark.ids("nightly", "adjusted")
 def test_an_earlier_result_is_clear_until_levels_are_made_beside(
     kept: Any, mask: str, counted: list[int], qtbot: Any, how: str
 ):
@@ -133,6 +134,7 @@ def test_levels_that_lie_in_the_cache_are_used_at_once(kept: Any, scene: Path, c
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_another_adjustment_follows_and_the_window_does_not_wait(
     kept: Any, counted: list[int], qtbot: Any
 ):
@@ -167,6 +169,7 @@ def test_after_a_failure_the_next_adjustment_tries_again(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_tiles_of_a_masked_run_come_without_waiting(
     kept: Any, mask: str, counted: list[int], qtbot: Any
 ):

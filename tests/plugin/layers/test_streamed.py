@@ -86,6 +86,7 @@ def shows(found: np.ndarray, row: int) -> bool:
     "name",
     ["a.jpg", "a.png", "alpha.png", "a.webp", "8.tif", "16.tif", "16.ome.tif", "a.dng"],
 )
+@pytest.mark.ids("nightly", "a.png", "alpha.png", "8.tif", "16.tif", "a.jpg", "a.dng")
 def test_a_file_shows_while_it_is_decoded(
     tmp_path: Path,
     write: Callable[[Path], None],

@@ -77,6 +77,7 @@ def is_upright(viewer: Any) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("map_stays", [False, True])
+@pytest.mark.ids("nightly", "True")
 def test_a_photo_is_upright_after_a_map(
     panel: Any, show: Any, scene: Path, photo: Path, map_stays: bool
 ):
@@ -92,6 +93,7 @@ def test_a_photo_is_upright_after_a_map(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_map_is_upright_after_a_photo_and_the_chosen_image_decides(
     panel: Any, show: Any, scene: Path, photo: Path
 ):

@@ -282,6 +282,7 @@ def exported(path: Path, module: torch.nn.Module, side: int, free: bool) -> Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("free", [True, False], ids=["any size", "256"])
+@pytest.mark.ids("nightly", "any size")
 def test_a_dropped_program_is_measured_confirmed_and_run(
     panel: Any, qtbot: Any, tmp_path: Path, finished_run: Any, free: bool
 ):

@@ -69,6 +69,12 @@ def check_levels(made: ResultLayer) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("adjustment", SETTINGS, ids=str)
+@pytest.mark.ids(
+    "nightly",
+    "Adjustment(strength=0.9, luminance_only=True, protect_shadows=0.6, protect_highlights=0.8, exposure=0.0, temperature=6500.0, tint=0.0, saturation=0.0, highlights=0.0, shadows=0.0, local_contrast=0.0, curve=None)",
+    "Adjustment(strength=1.0, luminance_only=True, protect_shadows=0.0, protect_highlights=0.0, exposure=0.0, temperature=6500.0, tint=0.0, saturation=0.0, highlights=0.0, shadows=0.0, local_contrast=0.0, curve=None)",
+    "Adjustment(strength=1.0, luminance_only=False, protect_shadows=0.0, protect_highlights=0.0, exposure=0.8, temperature=6500.0, tint=0.0, saturation=0.0, highlights=0.0, shadows=0.0, local_contrast=0.0, curve=None)",
+)
 def test_every_level_shows_what_is_read_and_written(
     haze: np.ndarray, adjustment: Adjustment, tmp_path: Path
 ):
@@ -91,6 +97,7 @@ def test_every_level_shows_what_is_read_and_written(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_tiles_that_come_later_are_adjusted_and_so_is_the_end(haze: np.ndarray):
     image = nr.open_image(haze, bands=RGB)
     data, arguments, _ = layer_of(image)
@@ -168,6 +175,7 @@ def variant(panel: Any, haze: np.ndarray, finished_run: Any) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.viewer
+@pytest.mark.nightly
 def test_moving_a_slider_shows_it_and_runs_nothing(
     panel: Any, look: AdjustSection, variant: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ):
@@ -199,6 +207,7 @@ def test_moving_a_slider_shows_it_and_runs_nothing(
 
 @pytest.mark.slow
 @pytest.mark.viewer
+@pytest.mark.nightly
 def test_the_file_contains_what_is_shown(
     panel: Any, look: AdjustSection, variant: Any, qtbot: Any, tmp_path: Path
 ):

@@ -75,6 +75,7 @@ def error_text(line: str, output: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_result_of_another_size_keeps_its_place(
     panel: Any,
     section: ExportSection,
@@ -164,6 +165,7 @@ def test_the_copied_command_writes_the_same_bytes_as_the_panel(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_every_format_is_written_as_the_command_does(
     section: ExportSection,
     qtbot: Any,
@@ -218,6 +220,7 @@ def test_only_options_that_the_format_has_are_shown_and_used(section: ExportSect
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_format_of_the_source_is_proposed_beside_it(
     section: ExportSection, result: Any, sample: Path
 ):
@@ -329,6 +332,7 @@ def test_a_layer_that_lies_in_no_file_has_no_command(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_part_says_so_and_leads_to_the_whole(
     panel: Any,
     section: ExportSection,

@@ -44,6 +44,12 @@ from napari_restore.plugin.state import TargetChoice
     "s2-l2a-new-20m-atmosphere-aerial",
     "s2-l2a-old-10m-hot",
     "s2-l2a-unnamed-dcp",
+    "rgb-scaled-hot",
+    "l7-l2-stack-htm",
+    "modis-dcp",
+    "l8-l1-stack-dcp",
+    "s2-tags-atmosphere-aerial",
+    "planet-4-udm2-atmosphere-aerial",
 )
 def test_the_window_writes_what_the_command_writes(
     product: Product,

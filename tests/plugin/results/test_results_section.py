@@ -62,6 +62,7 @@ def two(panel: Any, photo: Any, finished_run: Any) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_every_result_has_a_row_with_its_differences(panel: Any, photo: Any, finished_run: Any):
     results = section(panel)
     choose(panel, "dcp")
@@ -79,6 +80,7 @@ def test_every_result_has_a_row_with_its_differences(panel: Any, photo: Any, fin
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_row_omits_settings_that_only_another_method_has(panel: Any, two: Any):
     rows = section(panel).rows
     assert "omega 0.5" in rows[two[1]].settings.text()
@@ -115,6 +117,7 @@ def test_one_alone_and_two_in_turn(panel: Any, qtbot: Any, two: Any):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_settings_of_a_result_come_back_in_panel_and_state(
     panel: Any, photo: Any, finished_run: Any
 ):

@@ -162,6 +162,7 @@ def test_cancel_stops_the_rest(panel: Any, batch: Any, qtbot: Any, colours: np.n
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", ["done", pytest.param("cancelled", marks=pytest.mark.slow)])
+@pytest.mark.ids("nightly", "done")
 def test_the_end_of_another_run_is_not_the_queues(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray, status: str
 ):
@@ -236,6 +237,7 @@ def test_layers_do_not_start_without_what_is_excluded(
 @pytest.mark.parametrize(
     "place", [pytest.param(0, id="first"), pytest.param(2, id="last", marks=pytest.mark.slow)]
 )
+@pytest.mark.ids("nightly", "last")
 def test_a_layer_removed_in_its_run_stops_no_other(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray, place: int
 ):
@@ -304,6 +306,7 @@ def folder(tmp_path: Path, colours: np.ndarray) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_folder_is_restored_as_the_command_does(
     panel: Any, batch: Any, qtbot: Any, folder: Path, tmp_path: Path
 ):

@@ -72,6 +72,7 @@ def disconnect(panel: Any) -> None:
     assert panel.state.cluster is None
 
 
+@pytest.mark.nightly
 def test_workers_compute_what_the_window_shows(
     panel: Any, scene: np.ndarray, scheduler: Any, qtbot: Any, finished_run: Any
 ) -> None:

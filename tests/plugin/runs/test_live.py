@@ -64,6 +64,7 @@ def opened(panel: Any, qtbot: Any, scene: Path) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "sync")
 def test_live_follows_the_view_in_one_layer(panel: Any, slicing: bool, qtbot: Any, sample: Path):
     viewer = panel.viewer
     viewer.open(sample, plugin="napari-restore")
@@ -109,6 +110,7 @@ def test_finished_tiles_are_not_computed_again(panel: Any, qtbot: Any, sample: P
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_other_settings_take_the_same_place(panel: Any, qtbot: Any, sample: Path):
     viewer = panel.viewer
     viewer.open(sample, plugin="napari-restore")
@@ -129,6 +131,7 @@ def test_other_settings_take_the_same_place(panel: Any, qtbot: Any, sample: Path
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_switched_off_the_last_result_stays_as_an_ordinary_one(
     panel: Any, qtbot: Any, sample: Path
 ):
@@ -189,6 +192,7 @@ def test_photos_that_are_flipped_through_keep_one_live_result(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: Path):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "identity")
@@ -217,6 +221,7 @@ def test_an_error_is_shown_once_and_live_continues(panel: Any, qtbot: Any):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_live_reports_that_a_method_is_loaded(panel: Any, qtbot: Any, sample: Path):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "identity")
@@ -264,6 +269,7 @@ def test_a_slow_method_shows_a_draft_only(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_first_run_shows_a_draft_until_true_pixels_cover_it(panel: Any, qtbot: Any, scene: Path):
     opened(panel, qtbot, scene)
     choose(panel, "dcp")

@@ -83,6 +83,7 @@ def open_panel(panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tab", ["Restore", AttributionTab.TITLE])
+@pytest.mark.ids("nightly", "Restore")
 def test_the_wheel_scrolls_and_changes_nothing(open_panel: Any, qtbot: Any, tab: str):
     panel = open_panel
     panel.tabs.choose(tab)
@@ -103,6 +104,7 @@ def test_the_wheel_scrolls_and_changes_nothing(open_panel: Any, qtbot: Any, tab:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(QTest, "wheelEvent"), reason="PyQt's QTest turns no wheel")
 @pytest.mark.parametrize("kind", [QComboBox, QAbstractSpinBox, QAbstractSlider, QTabBar])
+@pytest.mark.ids("nightly", "QAbstractSpinBox", "QAbstractSlider", "QComboBox")
 def test_the_panel_follows_the_wheel_over_a_control(
     open_panel: Any, qtbot: Any, kind: type[QWidget]
 ):
