@@ -77,6 +77,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that stalls is not waited for for long."""
     monkeypatch.setattr(_remote, "PATIENCE", 1)
+    monkeypatch.setattr(_remote, "PAUSE", 0.05)
 
 
 @pytest.fixture
