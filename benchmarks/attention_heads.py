@@ -29,7 +29,9 @@ from PIL import Image
 from scipy import stats
 
 import napari_restore as nr
-from napari_restore.explain.attention import AttentionSession, HeadMaps, Query
+from napari_restore.explain.attention.head_maps import HeadMaps
+from napari_restore.explain.attention.queries import Query
+from napari_restore.explain.attention.session import AttentionSession
 
 FOLDERS = {"aerial_clean": ("aerial", "smooth"), "natural_clean": ("natural", "horizon")}
 SQUARES = 4

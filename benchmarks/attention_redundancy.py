@@ -24,7 +24,9 @@ import torch
 from attention_heads import Scene, cell, hazy, middle, queries, scenes
 
 import napari_restore as nr
-from napari_restore.explain.attention import AttentionSession, Query, mean_of_pairs
+from napari_restore.explain.attention.queries import Query
+from napari_restore.explain.attention.redundancy import mean_of_pairs
+from napari_restore.explain.attention.session import AttentionSession
 from napari_restore_lab.degradation import degraded_scene
 
 CKA = {"alike": "{:.2f}", "least": "{:.2f}", "most": "{:.2f}"}

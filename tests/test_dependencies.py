@@ -32,10 +32,10 @@ DISTRIBUTIONS = {
 
 GUARDED = {
     "api/cluster_worker.py": "engine/executors/_connection.py",
-    "explain/attention/_figure.py": "explain/attribution/_figure_file.py",
-    "explain/attribution/_attribution.py": "explain/attribution/_figure_file.py",
-    "explain/attribution/_figure.py": "explain/attribution/_figure_file.py",
-    "explain/attribution/_methods.py": "explain/attribution/_captum.py",
+    "explain/attention/figure.py": "explain/attribution/figure_file.py",
+    "explain/attribution/attribution.py": "explain/attribution/figure_file.py",
+    "explain/attribution/figure.py": "explain/attribution/figure_file.py",
+    "explain/attribution/methods.py": "explain/attribution/captum.py",
     "images/readers/_remote_zarr.py": "images/files/_objects.py",
     "models/_graph_file.py": "api/_model_export.py",
 }

@@ -7,7 +7,7 @@ import pytest
 
 from napari_restore import explain
 from napari_restore.engine.results import Result
-from napari_restore.explain.attribution import _attribution
+from napari_restore.explain.attribution import attribution as _attribution
 
 TAKEN = 300 << 20
 
@@ -32,7 +32,7 @@ def hungry():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("module", "name"), [(_attribution, "write_image"), (explain, "draw")])
-@pytest.mark.ids("nightly", "napari_restore.explain.attribution._attribution-write_image")
+@pytest.mark.ids("nightly", "napari_restore.explain.attribution.attribution-write_image")
 def test_a_map_and_its_figure(module, name, hungry, cli, scene, tmp_path, monkeypatch):
     hungry(monkeypatch, module, name)
     words = ["attribute", scene, "--model", "dcp", "--box", 20, 20, 8, 8, "--method", "ig"]

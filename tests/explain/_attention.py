@@ -11,14 +11,10 @@ from tests.engine._swept_model import ToySwept
 import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.engine.rows import PlacedRow
-from napari_restore.explain.attention import (
-    Attention,
-    HeadMaps,
-    Query,
-    QueryMaps,
-    head_maps,
-    measures,
-)
+from napari_restore.explain.attention.attention import Attention
+from napari_restore.explain.attention.head_maps import HeadMaps, QueryMaps, head_maps
+from napari_restore.explain.attention.measures import measures
+from napari_restore.explain.attention.queries import Query
 from napari_restore.models import AttentionRow, AttentionSite, SweepInput
 
 STRIDE, WINDOW = 4, 8

@@ -14,14 +14,9 @@ import napari_restore as nr
 from napari_restore.engine import Note, Region
 from napari_restore.engine.rows import PlacedRow
 from napari_restore.errors import BadParameter, BadRegion, InputError
-from napari_restore.explain.attention import (
-    SAMPLES,
-    Query,
-    head_maps,
-    mean_of,
-    measures,
-    queries_in,
-)
+from napari_restore.explain.attention.head_maps import head_maps, mean_of
+from napari_restore.explain.attention.measures import measures
+from napari_restore.explain.attention.queries import SAMPLES, Query, queries_in
 
 SIZE = 101, 142  # pixels: the last cells are cut by the image's edge
 PIXELS = [(0, 0), (100, 141), (63, 64), (64, 63), (3, 139), (50, 137)]

@@ -21,7 +21,8 @@ from tests.explain._attention import attention_of, maps_of
 
 import napari_restore as nr
 from napari_restore.errors import BadOutput, BadParameter
-from napari_restore.explain.attention import COLUMNS, Attention, draw_attention
+from napari_restore.explain.attention.attention import COLUMNS, Attention
+from napari_restore.explain.attention.figure import draw_attention
 
 SIZE = 41, 62  # pixels: 11 × 16 cells of 4
 PLACES = {

@@ -13,7 +13,8 @@ from tests.explain._attention import SITE, LooksRight, looked
 import napari_restore as nr
 from napari_restore.engine import Note, Region
 from napari_restore.errors import BadOutput, BadParameter, BadRegion
-from napari_restore.explain.attention import AVERAGED, SUMMARY_COLUMNS, sampled, strata
+from napari_restore.explain.attention.attend import sampled, strata
+from napari_restore.explain.attention.measures import AVERAGED, SUMMARY_COLUMNS
 
 SIZE = 101, 142
 

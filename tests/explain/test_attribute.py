@@ -39,7 +39,7 @@ def test_it_equals_captum_at_the_same_nodes(objective: str) -> None:
     network, pixels = Small().eval(), scene()
     found = ask(network, objective=objective, baseline="zero", steps=12)
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    from napari_restore.explain.attribution import objective_of
+    from napari_restore.explain.attribution.objectives import objective_of
 
     wanted = objective_of(objective, 3)
     seen = Region(BOX.y0, BOX.x0, BOX.y1 + wanted.beyond, BOX.x1 + wanted.beyond)
@@ -157,7 +157,7 @@ def test_presets_take_the_steps_of_their_sources(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_path_that_lies_about_its_speed_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_restore.explain.attribution import Straight
+    from napari_restore.explain.attribution.paths import Straight
 
     true = Straight.at
 

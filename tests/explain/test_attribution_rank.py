@@ -14,14 +14,10 @@ from tests.explain._attention import SITE, LooksRight, maps_of
 import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, InputError
-from napari_restore.explain.attention import (
-    RANK,
-    AttributionMap,
-    Query,
-    QueryMaps,
-    rank_correlation,
-)
-from napari_restore.explain.attribution import IMAGE_TAG, REGION_TAG
+from napari_restore.explain.attention.attribution_rank import RANK, AttributionMap, rank_correlation
+from napari_restore.explain.attention.head_maps import QueryMaps
+from napari_restore.explain.attention.queries import Query
+from napari_restore.explain.attribution.attribution import IMAGE_TAG, REGION_TAG
 
 SIZE = 64, 80
 REGION = Region(6, 9, 54, 77)
@@ -59,9 +55,7 @@ def a_map(folder: Path, image: Any, region: Region = REGION) -> tuple[Attributio
 def test_cells_have_the_sum_of_their_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int, at_once: int
 ) -> None:
-    monkeypatch.setattr(
-        "napari_restore.explain.attention._attribution_rank.PIXELS_AT_ONCE", at_once
-    )
+    monkeypatch.setattr("napari_restore.explain.attention.attribution_rank.PIXELS_AT_ONCE", at_once)
     found, whole = a_map(tmp_path, scene(tmp_path))
     rows, columns = (-(-edge // stride) for edge in SIZE)
     for cells in (Region(0, 0, rows, columns), Region(1, 1, 3, 2)):

@@ -15,7 +15,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadParameter
 from napari_restore.explain import attribute
-from napari_restore.explain.attribution import explainer_of
+from napari_restore.explain.attribution.captum import explainer_of
 
 BOX = Region(40, 60, 56, 84)
 

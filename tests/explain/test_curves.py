@@ -14,7 +14,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadParameter, BudgetTooSmall
 from napari_restore.explain import attribute
-from napari_restore.explain.attribution import AT
+from napari_restore.explain.attribution.curves import AT
 from napari_restore.questions import CHECK
 
 BOX = Region(40, 60, 56, 84)

@@ -22,7 +22,7 @@ import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.engine import as_json, from_json
 from napari_restore.errors import BadRegion, Cancelled, ResourceError
-from napari_restore.explain.attention import AttentionSession
+from napari_restore.explain.attention.session import AttentionSession
 from napari_restore.questions import Attribute
 
 BOX = Region(20, 24, 28, 36)

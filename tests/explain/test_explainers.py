@@ -214,7 +214,7 @@ def test_a_record_asks_again(sample: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_figure_tells_the_arguments(tmp_path: Path) -> None:
-    from napari_restore.explain.attribution import caption
+    from napari_restore.explain.attribution.figure import caption
 
     found = ask(Small(), method="occlusion", arguments={"side": 8})
     said = caption(found.record)

@@ -19,7 +19,7 @@ import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain import Attribution, draw, summary_of
-from napari_restore.explain.attribution import caption
+from napari_restore.explain.attribution.figure import caption
 from napari_restore.questions import CHECK
 
 pytest.importorskip("matplotlib")

@@ -24,15 +24,13 @@ from napari_restore.engine.gradients._swept import computing_bytes, divide
 from napari_restore.engine.machine import Device
 from napari_restore.engine.machine._device import assume_cores
 from napari_restore.explain import Attribution, OverviewShares, attribute
-from napari_restore.explain.attribution import (
-    _attribution,
-    _attribution_run,
-    _baselines,
-    _sums,
-)
-from napari_restore.explain.attribution._baselines import PathInputs, Recent
-from napari_restore.explain.attribution._stored_accumulator import SharedLease, StoredSums
+from napari_restore.explain.attribution import _sums
+from napari_restore.explain.attribution import attribution as _attribution
+from napari_restore.explain.attribution import attribution_run as _attribution_run
+from napari_restore.explain.attribution import baselines as _baselines
 from napari_restore.explain.attribution._sums import Sums
+from napari_restore.explain.attribution.baselines import PathInputs, Recent
+from napari_restore.explain.attribution.stored_accumulator import SharedLease, StoredSums
 
 BOX = Region(120, 100, 150, 140)
 

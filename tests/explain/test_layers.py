@@ -288,7 +288,7 @@ def test_layers_of_networks_in_sweeps_are_refused() -> None:
 @pytest.mark.slow
 def test_a_record_asks_again_and_names_the_layer(sample: Path, tmp_path: Path) -> None:
     from napari_restore import api
-    from napari_restore.explain.attribution import caption
+    from napari_restore.explain.attribution.figure import caption
     from napari_restore.records import write_record
 
     box = Region(120, 150, 144, 182)

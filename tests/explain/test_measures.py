@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from napari_restore import Region
-from napari_restore.explain.attribution import (
+from napari_restore.explain.attribution.measures import (
     area,
     beyond,
     contribution_area,
@@ -86,7 +86,7 @@ def test_the_area_of_one_pixel_and_of_nothing() -> None:
 def test_the_index_does_not_depend_on_threads_of_the_library() -> None:
     """A worker of a cluster may have another number of them."""
     code = (
-        "import numpy as np; from napari_restore.explain.attribution._measures import diffusion_index;"
+        "import numpy as np; from napari_restore.explain.attribution.measures import diffusion_index;"
         "print(repr(diffusion_index(np.random.default_rng(0).random((900, 1300)) ** 8)))"
     )
     found = {

@@ -15,7 +15,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.api import draw_attribution
 from napari_restore.explain import attribute
-from napari_restore.explain.attribution import clenshaw_curtis, fejer
+from napari_restore.explain.attribution.quadrature import clenshaw_curtis, fejer
 
 BOX = Region(8, 8, 20, 24)
 BLACK = np.s_[10:13, 9:14]

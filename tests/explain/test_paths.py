@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from napari_restore import Region
-from napari_restore.explain.attribution import (
+from napari_restore.explain.attribution.baselines import InMemory
+from napari_restore.explain.attribution.paths import (
     Blur,
     HazePath,
-    InMemory,
     Path,
     ReleasedDam,
     SteppedBlur,

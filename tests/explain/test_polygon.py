@@ -15,7 +15,7 @@ from tests.explain._models import Pointwise, Small, scene, wrapped
 import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadParameter, BadRegion
-from napari_restore.explain.attribution import polygon_of
+from napari_restore.explain.attribution.target import polygon_of
 
 TRIANGLE = [(40.0, 60.0), (56.0, 60.0), (56.0, 84.0)]
 BOX = Region(40, 60, 56, 84)
@@ -63,7 +63,7 @@ def test_neighbours_outside_keep_their_share() -> None:
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     inside = torch.from_numpy(below_the_diagonal())
     total = torch.zeros_like(x)
-    from napari_restore.explain.attribution import fixed
+    from napari_restore.explain.attribution.quadrature import fixed
 
     rule = fixed("gauss-legendre", 4)
     for alpha, weight in zip(rule.nodes, rule.weights, strict=True):
@@ -111,7 +111,7 @@ def test_what_is_no_polygon_is_said(question: Any, error: Any, told: str) -> Non
 
 
 def test_the_record_asks_again(tmp_path: Path) -> None:
-    from napari_restore.explain.attribution import caption
+    from napari_restore.explain.attribution.figure import caption
     from napari_restore.records import write_record
 
     path = tmp_path / "scene.png"

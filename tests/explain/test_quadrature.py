@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from napari_restore.errors import BadParameter
-from napari_restore.explain.attribution import NESTED, RULES, clenshaw_curtis, fixed
 from napari_restore.explain.attribution._integral import Integral
 from napari_restore.explain.attribution._sums import Node
+from napari_restore.explain.attribution.quadrature import NESTED, RULES, clenshaw_curtis, fixed
 
 
 @pytest.mark.parametrize("count", NESTED)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import napari_restore as nr
 from napari_restore.errors import BadModel, BadParameter
-from napari_restore.explain.attention import MEASURES, HeadRedundancy, mean_of_pairs
+from napari_restore.explain.attention.redundancy import MEASURES, HeadRedundancy, mean_of_pairs
 from napari_restore.models import HeadOutputs
 
 CELLS = 4000

@@ -16,7 +16,8 @@ import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.engine.rows import AttentionSource
 from napari_restore.errors import BadParameter, Cancelled
-from napari_restore.explain.attention import HEAD, HeadMaps, rolled_out, stage_of
+from napari_restore.explain.attention.head_maps import HeadMaps
+from napari_restore.explain.attention.rollout import HEAD, rolled_out, stage_of
 from napari_restore.models import AttentionKind, AttentionSite, load
 
 SIDE = 4

@@ -18,7 +18,7 @@ from torch.nn.functional import conv2d, pad
 import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadParameter, BadRegion
-from napari_restore.explain.attribution import caption
+from napari_restore.explain.attribution.figure import caption
 from napari_restore.models.published.swinir import SwinIR
 
 SCENE = np.random.default_rng(0).random((48, 57, 3)).astype(np.float32)

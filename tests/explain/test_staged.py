@@ -19,7 +19,7 @@ from napari_restore.engine import make_plan
 from napari_restore.engine.gradients import GradientSource, SweptGradients, gradients_of
 from napari_restore.errors import BadParameter
 from napari_restore.explain import attribute
-from napari_restore.explain.attribution import derivative, objective_of
+from napari_restore.explain.attribution.objectives import derivative, objective_of
 from napari_restore.models import RestorationModel, Routing, card_of, load, randomise
 from napari_restore.models.inf_dehaze.config import SMALL
 from napari_restore.models.inf_dehaze.network import InfDehaze

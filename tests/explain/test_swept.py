@@ -31,7 +31,7 @@ from napari_restore.engine.gradients import (
 )
 from napari_restore.engine.ledger import Slots
 from napari_restore.errors import BudgetTooSmall, DiskFull
-from napari_restore.explain.attribution import ContextGradient
+from napari_restore.explain.attribution.context_gradient import ContextGradient
 from napari_restore.images import is_locked, lock_file
 from napari_restore.models import RestorationModel, SweptModel, placed_at
 

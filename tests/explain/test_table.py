@@ -17,7 +17,8 @@ from tests.explain._models import Pointwise, Small, scene, wrapped
 import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadOutput, BadRegion, Cancelled, InputError
-from napari_restore.explain.tables import MEASURES, _rows, mean_of, summary_of
+from napari_restore.explain.tables import rows as _rows
+from napari_restore.explain.tables.table import MEASURES, mean_of, summary_of
 
 BOXES = [Region(40, 60, 56, 84), Region(10, 20, 26, 36), Region(80, 30, 88, 60)]
 OPTIONS: dict[str, Any] = {"device": "cpu", "method": "ig", "baseline": "zero", "steps": 3}

@@ -18,7 +18,7 @@ import napari_restore as nr
 from napari_restore import api
 from napari_restore._plain_files import read_file, read_text
 from napari_restore.errors import RestoreError
-from napari_restore.explain.attention import queries_in
+from napari_restore.explain.attention.queries import queries_in
 from napari_restore.images import Image, open_image, read_polygons, sensor_text
 from napari_restore.images.export._rendition import icc_of
 from napari_restore.models import factories_in

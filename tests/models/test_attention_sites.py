@@ -9,7 +9,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import api
-from napari_restore.explain.attention import ONE_CELL
+from napari_restore.explain.attention.measures import ONE_CELL
 from napari_restore.models import RestorationModel, card_of, load, model_ids
 
 LARGE = {"hint", "ipl", "inf-dehaze", "inf-dehaze-lite", "inf-dehaze-paper", "inf-dehaze-fast"}

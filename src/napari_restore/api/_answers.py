@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Event, Worker
     from napari_restore.explain import Attribution, MethodInfo, PartialAttribution
-    from napari_restore.explain.attention import AttentionSession, HeadEffect, Query, QueryMaps
+    from napari_restore.explain.attention.ablation import HeadEffect
+    from napari_restore.explain.attention.head_maps import QueryMaps
+    from napari_restore.explain.attention.queries import Query
+    from napari_restore.explain.attention.session import AttentionSession
     from napari_restore.images import Image
     from napari_restore.models import AttentionSite, RestorationModel
 
@@ -157,7 +160,9 @@ class Answers:
 def message_types() -> dict[str, Any]:
     """Return the classes in questions and answers, by name; without importing torch."""
     from napari_restore.explain import MethodInfo, OverviewShares, PartialAttribution
-    from napari_restore.explain.attention import HeadEffect, HeadMaps, Query, QueryMaps
+    from napari_restore.explain.attention.ablation import HeadEffect
+    from napari_restore.explain.attention.head_maps import HeadMaps, QueryMaps
+    from napari_restore.explain.attention.queries import Query
     from napari_restore.models import AttentionSite
 
     explained = (MethodInfo, OverviewShares, PartialAttribution, HeadEffect, HeadMaps, QueryMaps)

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain.attention import Attention, AttentionSession, Query
+    from napari_restore.explain.attention.attention import Attention
+    from napari_restore.explain.attention.queries import Query
+    from napari_restore.explain.attention.session import AttentionSession
 
 
 @documents_options(AttendOptions, Attend, Reading, Machine)
@@ -84,7 +86,7 @@ def attend(
     napari_restore.errors.RestoreError
         With one sentence naming the cause, and the next step.
     """
-    from napari_restore.explain.attention import attend
+    from napari_restore.explain.attention.attend import attend
 
     opened, loaded = open_image(image, bands=bands, sensor=sensor), as_model(model)
     asked = [_query(each) for each in queries]
@@ -108,7 +110,7 @@ def attend(
 
 
 def _query(given: Query | Region | Sequence[int]) -> Query:
-    from napari_restore.explain.attention import Query
+    from napari_restore.explain.attention.queries import Query
 
     if isinstance(given, Query):
         return given
@@ -133,7 +135,7 @@ def attention_session(
 
     `emit` is called with events; `options` are those of `attend`.
     """
-    from napari_restore.explain.attention import AttentionSession
+    from napari_restore.explain.attention.session import AttentionSession
 
     return AttentionSession(
         open_image(image), as_model(model), emit=emit or (lambda event: None), **options
@@ -147,7 +149,7 @@ def attention_query(y: int, x: int) -> Query:
 
 def queries_of(path: Pathlike) -> tuple[Query, ...]:
     """Return the queries of a CSV table with columns x and y, and optionally name."""
-    from napari_restore.explain.attention import queries_in
+    from napari_restore.explain.attention.queries import queries_in
 
     return queries_in(Path(path))
 
@@ -161,7 +163,7 @@ def draw_attention(
 ) -> Path:
     """Draw the maps of the first query (.png, .pdf, .svg) with all settings."""
     from napari_restore.engine import peak_in
-    from napari_restore.explain.attention import draw_attention
+    from napari_restore.explain.attention.figure import draw_attention
 
     with peak_in(attention.record):
         return draw_attention(attention, Path(path), layers=layers, overwrite=overwrite)
@@ -181,7 +183,7 @@ def check_head(
     model: str | os.PathLike[str] | nn.Module, layers: str | Sequence[str], head: str
 ) -> None:
     """Raise `BadParameter` for a head that is neither ``"all"``, ``"mean"`` or ``"max"`` nor in a layer."""
-    from napari_restore.explain.attention import AGGREGATES, head_number
+    from napari_restore.explain.attention.head_maps import AGGREGATES, head_number
 
     if head in ("all", *AGGREGATES):
         return
@@ -199,7 +201,7 @@ def repeat_attention(
     **options: Unpack[MachineKeywords],
 ) -> Attention:
     """Repeat the look of a record; `options` are those of the machine. See `repeat_attribution`."""
-    from napari_restore.explain.attention import Query
+    from napari_restore.explain.attention.queries import Query
 
     record_file = read_record_file(record)
     image, model, task = open_task(

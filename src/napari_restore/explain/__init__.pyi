@@ -1,24 +1,24 @@
 from .attribution._arguments import MethodInfo, arguments_in, value_of_text
 from .attribution._attribute import attribute, open_baseline, picture_of
-from .attribution._attribution import (
+from .attribution._overview import OverviewShares
+from .attribution._problem import Explainer, Problem
+from .attribution.attribution import (
     Attribution,
     PartialAttribution,
     check_map,
     is_raster,
     overview_path,
 )
-from .attribution._baselines import NAMES
-from .attribution._figure import FigureOptions, draw
-from .attribution._figure_file import check_figure
-from .attribution._methods import METHODS, method_list
-from .attribution._overview import OverviewShares
-from .attribution._problem import Explainer, Problem
-from .attribution._summary import AttributionSummary, summary_of
-from .attribution._target import polygon_of
+from .attribution.baselines import NAMES
+from .attribution.figure import FigureOptions, draw
+from .attribution.figure_file import check_figure
+from .attribution.methods import METHODS, method_list
+from .attribution.summary import AttributionSummary, summary_of
+from .attribution.target import polygon_of
 from .tables._places import TargetPlace, places_of
-from .tables._rows import PlannedRow, RowResult, RowValues, computed_here, group_by_image, measured
-from .tables._table import AttributionTable, RowJournal, check_table, make_table
 from .tables._task import table_task_of
+from .tables.rows import PlannedRow, RowResult, RowValues, computed_here, group_by_image, measured
+from .tables.table import AttributionTable, RowJournal, check_table, make_table
 
 __all__ = [
     "METHODS",

@@ -15,7 +15,7 @@ import napari_restore as nr
 from napari_restore.engine.gradients import LocalGradients
 from napari_restore.errors import BudgetTooSmall
 from napari_restore.explain import attribute
-from napari_restore.explain.attribution import _context_choice
+from napari_restore.explain.attribution import context_choice as _context_choice
 from napari_restore.models import Uncut, WrappedModel, cut_into_sweeps, load
 from napari_restore.models.traced._check import in_tiles
 

@@ -17,7 +17,7 @@ from PIL import Image
 from qtpy.QtCore import QPointF, Qt
 
 import napari_restore as nr
-from napari_restore.explain.attention import AttentionSession
+from napari_restore.explain.attention.session import AttentionSession
 from napari_restore.plugin.attention import SIDE, HeadsView
 from napari_restore.plugin.layers import plane_of
 from napari_restore.plugin.state import Area

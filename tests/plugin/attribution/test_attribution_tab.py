@@ -439,7 +439,8 @@ def test_removing_the_map_removes_the_attribution(tab: Any, finished_attribution
 
 def test_what_the_form_offers_there_is() -> None:
     from napari_restore import explain
-    from napari_restore.explain.attribution import method_of, objective_of
+    from napari_restore.explain.attribution.methods import method_of
+    from napari_restore.explain.attribution.objectives import objective_of
     from napari_restore.models import load
 
     for method in set(METHODS) - {""}:

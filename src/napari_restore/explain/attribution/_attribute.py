@@ -21,21 +21,26 @@ from napari_restore._heap import return_freed_memory
 from napari_restore.engine import Note, Phase, Plan, Region, make_plan, plan_in_sweeps
 from napari_restore.engine.gradients import GradientSource, layer_of, restored
 from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall, Message, option
-from napari_restore.explain.attribution import _curves, _measures
-from napari_restore.explain.attribution._attribution import Attribution, window_of
-from napari_restore.explain.attribution._attribution_run import AttributionRun, Emit, Watch
-from napari_restore.explain.attribution._baselines import NAMES, OF_BRACKETS, REFERENCE
-from napari_restore.explain.attribution._context_choice import ContextChoice, share_of
-from napari_restore.explain.attribution._context_gradient import ContextGradient
-from napari_restore.explain.attribution._files import mapped_array
+from napari_restore.explain.attribution import curves as _curves
+from napari_restore.explain.attribution import measures as _measures
 from napari_restore.explain.attribution._integral import Integral
-from napari_restore.explain.attribution._methods import (
+from napari_restore.explain.attribution._overview import OverviewShares
+from napari_restore.explain.attribution._problem import ExplainerMap, version_of
+from napari_restore.explain.attribution._request import CheckedAttribution
+from napari_restore.explain.attribution._setup import Setup, compute_map, set_up
+from napari_restore.explain.attribution.attribution import Attribution, window_of
+from napari_restore.explain.attribution.attribution_run import AttributionRun, Emit, Watch
+from napari_restore.explain.attribution.baselines import NAMES, OF_BRACKETS, REFERENCE
+from napari_restore.explain.attribution.context_choice import ContextChoice, share_of
+from napari_restore.explain.attribution.context_gradient import ContextGradient
+from napari_restore.explain.attribution.files import mapped_array
+from napari_restore.explain.attribution.methods import (
     Method,
     check_request,
     default_method,
     method_of,
 )
-from napari_restore.explain.attribution._objectives import (
+from napari_restore.explain.attribution.objectives import (
     OBJECTIVES,
     Objective,
     check_own,
@@ -43,17 +48,13 @@ from napari_restore.explain.attribution._objectives import (
     of_results,
     own_objective,
 )
-from napari_restore.explain.attribution._overview import OverviewShares
-from napari_restore.explain.attribution._problem import ExplainerMap, version_of
-from napari_restore.explain.attribution._quadrature import (
+from napari_restore.explain.attribution.quadrature import (
     NESTED,
     Quadrature,
     clenshaw_curtis,
     fixed,
 )
-from napari_restore.explain.attribution._request import CheckedAttribution
-from napari_restore.explain.attribution._setup import Setup, compute_map, set_up
-from napari_restore.explain.attribution._target import AttributionTarget, OutputBox, polygon_of
+from napari_restore.explain.attribution.target import AttributionTarget, OutputBox, polygon_of
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load, on_input_grid
 from napari_restore.questions import (

@@ -11,8 +11,8 @@ from torch.nn.functional import interpolate, pad
 from napari_restore.engine import Region
 from napari_restore.engine.gradients import LayerGradients, Picture, SweptGradients
 from napari_restore.errors import BadModel, BadParameter, BudgetTooSmall, option
-from napari_restore.explain.attribution._attribution_run import AttributionRun
-from napari_restore.explain.attribution._objectives import derivative
+from napari_restore.explain.attribution.attribution_run import AttributionRun
+from napari_restore.explain.attribution.objectives import derivative
 
 MAPS = 10
 """Maps of a layer that a method has in memory at once: those of image, baseline and a point of the

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_restore.explain.attribution import _curves
-from napari_restore.explain.attribution._methods import Method
-from napari_restore.explain.attribution._quadrature import Quadrature
-from napari_restore.explain.attribution._target import AttributionTarget
+from napari_restore.explain.attribution import curves as _curves
+from napari_restore.explain.attribution.methods import Method
+from napari_restore.explain.attribution.quadrature import Quadrature
+from napari_restore.explain.attribution.target import AttributionTarget
 from napari_restore.questions import Attribute
 
 

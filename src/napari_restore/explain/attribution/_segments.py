@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from napari_restore.engine import MaskGrid, Region, pieces_of
 from napari_restore.errors import BadParameter, BudgetTooSmall, option
-from napari_restore.explain.attribution._files import SEGMENT_COLUMNS, mapped_array
 from napari_restore.explain.attribution._sums import Summed
+from napari_restore.explain.attribution.files import SEGMENT_COLUMNS, mapped_array
 from napari_restore.images import Image, open_image
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_restore.explain.attribution._attribution_run import AttributionRun
+    from napari_restore.explain.attribution.attribution_run import AttributionRun
 
 SLIC = "slic:"
 SLIC_BYTES = 160

@@ -11,29 +11,29 @@ from napari_restore._heap import release_freed_memory
 from napari_restore.engine import Note, Phase
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BudgetTooSmall, DiskFull
-from napari_restore.explain.attribution._attribution_run import (
-    AttributionRun,
-    Emit,
-    UnboundedEnd,
-    Watch,
-)
-from napari_restore.explain.attribution._baselines import OpenModel, PathInputs, path_of
-from napari_restore.explain.attribution._context_choice import ContextChoice, choose_context
-from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._integral import Integral
 from napari_restore.explain.attribution._layer import AttributedLayer
-from napari_restore.explain.attribution._objectives import Objective
-from napari_restore.explain.attribution._paths import Counted
 from napari_restore.explain.attribution._problem import (
     Explainer,
     ExplainerMap,
     Problem,
     run_explainer,
 )
-from napari_restore.explain.attribution._quadrature import Quadrature, fejer
 from napari_restore.explain.attribution._request import CheckedAttribution
 from napari_restore.explain.attribution._segments import Segments
 from napari_restore.explain.attribution._sums import Sums
+from napari_restore.explain.attribution.attribution_run import (
+    AttributionRun,
+    Emit,
+    UnboundedEnd,
+    Watch,
+)
+from napari_restore.explain.attribution.baselines import OpenModel, PathInputs, path_of
+from napari_restore.explain.attribution.context_choice import ContextChoice, choose_context
+from napari_restore.explain.attribution.context_gradient import ContextGradient
+from napari_restore.explain.attribution.objectives import Objective
+from napari_restore.explain.attribution.paths import Counted
+from napari_restore.explain.attribution.quadrature import Quadrature, fejer
 from napari_restore.questions import AUTO, STOP, THROUGH
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Region
-from napari_restore.explain.attribution._quadrature import Quadrature
+from napari_restore.explain.attribution.quadrature import Quadrature
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from typing import Any
 from napari_restore._plain_files import read_text
 from napari_restore.engine import Region
 from napari_restore.errors import InputError
-from napari_restore.explain.attribution import Polygon, polygon_of
+from napari_restore.explain.attribution.target import Polygon, polygon_of
 
 SIDES = ("x", "y", "width", "height")
 """Required columns of a table of boxes, in level-0 pixels."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from napari_restore.explain.tables._places import TargetPlace
-from napari_restore.explain.tables._rows import Group, Row, name_of
+from napari_restore.explain.tables.rows import Group, Row, name_of
 from napari_restore.models import Labelled, identity_of
 
 

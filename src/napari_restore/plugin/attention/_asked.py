@@ -13,7 +13,7 @@ from napari_restore.plugin.tasks import Task
 
 if TYPE_CHECKING:
     from napari_restore.engine import Worker
-    from napari_restore.explain.attention import QueryMaps
+    from napari_restore.explain.attention.head_maps import QueryMaps
     from napari_restore.models import AttentionSite
     from napari_restore.plugin.state import RunRequest
 

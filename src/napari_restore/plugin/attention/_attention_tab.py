@@ -35,7 +35,7 @@ from napari_restore.plugin.widgets import (
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.explain.attention import QueryMaps
+    from napari_restore.explain.attention.head_maps import QueryMaps
     from napari_restore.plugin.runs import RunController
     from napari_restore.plugin.state import RestoreState, RunRequest
 

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 from napari_restore.plugin.attention._layers import limits_of
 
 if TYPE_CHECKING:
-    from napari_restore.explain.attention import HeadMaps, QueryMaps
+    from napari_restore.explain.attention.head_maps import HeadMaps, QueryMaps
     from napari_restore.models import AttentionSite
 
 

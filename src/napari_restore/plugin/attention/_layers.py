@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer, Vectors
     from napari.utils import Colormap
 
-    from napari_restore.explain.attention import HeadEffect, HeadMap, HeadMaps, QueryMaps
+    from napari_restore.explain.attention.ablation import HeadEffect
+    from napari_restore.explain.attention.head_maps import HeadMap, HeadMaps, QueryMaps
 
 
 CELLS = "Attention · cells"

@@ -19,7 +19,7 @@ from napari_restore.plugin.tasks import in_background
 from napari_restore.plugin.widgets import NarrowComboBox
 
 if TYPE_CHECKING:
-    from napari_restore.explain.attention import HeadMaps
+    from napari_restore.explain.attention.head_maps import HeadMaps
     from napari_restore.plugin.attention._asked import PreparedAttention
     from napari_restore.plugin.attention._heads_view import HeadsView
 

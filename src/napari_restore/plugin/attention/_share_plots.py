@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 from napari_restore.plugin.attribution import BLUE, GREY, begin
 
 if TYPE_CHECKING:
-    from napari_restore.explain.attention import QueryMaps
+    from napari_restore.explain.attention.head_maps import QueryMaps
 
 
 BANDS = ("low", "middle", "high")

@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 
 from napari_restore.engine import Event, ImageStarted, Note, Phase
 from napari_restore.errors import Cancelled, InputError, RestoreError
-from napari_restore.explain.attribution import FAR, RINGS, Attribution, Emit, far_share
+from napari_restore.explain.attribution.attribution import Attribution
+from napari_restore.explain.attribution.attribution_run import Emit
+from napari_restore.explain.attribution.measures import RINGS
+from napari_restore.explain.attribution.summary import FAR, far_share
 from napari_restore.explain.tables._places import TargetPlace
 from napari_restore.images import Image
 from napari_restore.models import Labelled, RestorationModel

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from napari_restore.engine import Region
-from napari_restore.explain.attention._attention import Attention
-from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
-from napari_restore.explain.attention._measures import ONE_CELL
-from napari_restore.explain.attention._redundancy import Matrix, mean_of_pairs
-from napari_restore.explain.attribution import (
+from napari_restore.explain.attention.attention import Attention
+from napari_restore.explain.attention.head_maps import HeadMap, HeadMaps
+from napari_restore.explain.attention.measures import ONE_CELL
+from napari_restore.explain.attention.redundancy import Matrix, mean_of_pairs
+from napari_restore.explain.attribution.figure_file import (
     WIDTH_MM,
     check_figure,
     figure_file,

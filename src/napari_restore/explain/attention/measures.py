@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_restore.explain.attention._head_maps import HeadMaps
-from napari_restore.explain.tables import mean_of
+from napari_restore.explain.attention.head_maps import HeadMaps
+from napari_restore.explain.tables.table import mean_of
 
 RINGS = (8, 32, 128, 512)
 """Outer radii in pixels of the rings of distance; beyond the last is another."""

@@ -14,7 +14,7 @@ from itertools import takewhile
 import numpy as np
 
 from napari_restore.errors import BadParameter
-from napari_restore.explain.attention._head_maps import HeadMaps
+from napari_restore.explain.attention.head_maps import HeadMaps
 from napari_restore.models import AttentionSite
 
 HEAD = "rollout"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter, RestoreError, option
-from napari_restore.explain.attribution._target import AttributionTarget, OutputBox
+from napari_restore.explain.attribution.target import AttributionTarget, OutputBox
 from napari_restore.models import resampled, run_script, unpacked
 
 EPSILON = 1e-12

@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from napari_restore.engine import Region, digest
 from napari_restore.errors import BadOutput, BadParameter, did_you_mean, option
-from napari_restore.explain.attention._attribution_rank import RANK
-from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps, QueryMaps
-from napari_restore.explain.attention._measures import NUMBERS, SUMMARY_COLUMNS, summary_rows
-from napari_restore.explain.attention._redundancy import Matrix
-from napari_restore.explain.attention._session import ALL
-from napari_restore.explain.attribution import write_arrays, write_file
+from napari_restore.explain.attention.attribution_rank import RANK
+from napari_restore.explain.attention.head_maps import HeadMap, HeadMaps, QueryMaps
+from napari_restore.explain.attention.measures import NUMBERS, SUMMARY_COLUMNS, summary_rows
+from napari_restore.explain.attention.redundancy import Matrix
+from napari_restore.explain.attention.session import ALL
+from napari_restore.explain.attribution.files import write_arrays, write_file
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, html_of, write_image
 from napari_restore.models import RANDOM_WEIGHTS
 

@@ -12,18 +12,18 @@ from torch import Tensor
 from napari_restore.engine import Event, Note, Progress, Region, make_plan
 from napari_restore.engine.rows import AttentionSource, Report
 from napari_restore.errors import BadModel, BadParameter, Cancelled, did_you_mean
-from napari_restore.explain.attention._ablation import HeadEffect, ablated_region
-from napari_restore.explain.attention._head_maps import (
+from napari_restore.explain.attention.ablation import HeadEffect, ablated_region
+from napari_restore.explain.attention.head_maps import (
     HeadMaps,
     QueryMaps,
     head_maps,
     head_number,
     mean_of,
 )
-from napari_restore.explain.attention._measures import ONE_CELL, measures
-from napari_restore.explain.attention._queries import SAMPLES, Query, checked
-from napari_restore.explain.attention._redundancy import HeadRedundancy, Matrix, Measure
-from napari_restore.explain.attention._rollout import rolled_out, stage_of
+from napari_restore.explain.attention.measures import ONE_CELL, measures
+from napari_restore.explain.attention.queries import SAMPLES, Query, checked
+from napari_restore.explain.attention.redundancy import HeadRedundancy, Matrix, Measure
+from napari_restore.explain.attention.rollout import rolled_out, stage_of
 from napari_restore.images import Image
 from napari_restore.models import AttentionSite, RestorationModel, card_of, model_ids, on_input_grid
 from napari_restore.questions import Machine, Reading, options_of, without

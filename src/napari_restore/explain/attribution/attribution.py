@@ -15,21 +15,21 @@ import numpy.typing as npt
 
 from napari_restore.engine import Region, peak_in
 from napari_restore.errors import BadOutput, option
-from napari_restore.explain.attribution import _measures
-from napari_restore.explain.attribution._figure import EXPONENT, draw, figure_of, plot
-from napari_restore.explain.attribution._figure_file import SUFFIXES as FIGURES
-from napari_restore.explain.attribution._figure_file import WIDTH_MM, check_figure
-from napari_restore.explain.attribution._files import (
+from napari_restore.explain.attribution import measures as _measures
+from napari_restore.explain.attribution._overview import OverviewShares
+from napari_restore.explain.attribution._sums import Summed
+from napari_restore.explain.attribution.figure import EXPONENT, draw, figure_of, plot
+from napari_restore.explain.attribution.figure_file import SUFFIXES as FIGURES
+from napari_restore.explain.attribution.figure_file import WIDTH_MM, check_figure
+from napari_restore.explain.attribution.files import (
     Strips,
     table_of,
     write_array,
     write_arrays,
     write_file,
 )
-from napari_restore.explain.attribution._overview import OverviewShares
-from napari_restore.explain.attribution._stored_accumulator import opened_sum
-from napari_restore.explain.attribution._summary import summary_of
-from napari_restore.explain.attribution._sums import Summed
+from napari_restore.explain.attribution.stored_accumulator import opened_sum
+from napari_restore.explain.attribution.summary import summary_of
 from napari_restore.images import (
     ExportOptions,
     Image,

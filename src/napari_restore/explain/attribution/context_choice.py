@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter
-from napari_restore.explain.attribution._context_gradient import ContextGradient
-from napari_restore.explain.attribution._quadrature import NESTED
 from napari_restore.explain.attribution._request import CheckedAttribution
+from napari_restore.explain.attribution.context_gradient import ContextGradient
+from napari_restore.explain.attribution.quadrature import NESTED
 from napari_restore.models import CutModel
 from napari_restore.questions import AUTO, STOP, THROUGH
 

@@ -29,7 +29,6 @@ from napari_restore.engine import (
 )
 from napari_restore.engine.machine import cores, map_parallel
 from napari_restore.errors import DiskFull, InputError, disk_full_as, is_disk_full, option
-from napari_restore.explain.attribution._quadrature import Quadrature
 from napari_restore.explain.attribution._sums import (
     Accumulator,
     AddAll,
@@ -38,6 +37,7 @@ from napari_restore.explain.attribution._sums import (
     Summed,
     Sums,
 )
+from napari_restore.explain.attribution.quadrature import Quadrature
 from napari_restore.images import mark_entry, users_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
-from napari_restore.explain.attribution._figure_file import (
+from napari_restore.explain.attribution._overview import OverviewShares
+from napari_restore.explain.attribution.figure_file import (
     WIDTH_MM,
     check_figure,
     check_matplotlib,
@@ -23,8 +24,7 @@ from napari_restore.explain.attribution._figure_file import (
     wrapped_caption,
     write_caption,
 )
-from napari_restore.explain.attribution._overview import OverviewShares
-from napari_restore.explain.attribution._summary import summary_of
+from napari_restore.explain.attribution.summary import summary_of
 from napari_restore.questions import CHECK, STOP, THROUGH
 
 if TYPE_CHECKING:

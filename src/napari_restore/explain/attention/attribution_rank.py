@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
-from napari_restore.explain.attention._head_maps import HeadMaps, QueryMaps
-from napari_restore.explain.attribution import IMAGE_TAG, REGION_TAG
+from napari_restore.explain.attention.head_maps import HeadMaps, QueryMaps
+from napari_restore.explain.attribution.attribution import IMAGE_TAG, REGION_TAG
 from napari_restore.images import Image, open_image
 
 Floats = npt.NDArray[np.float64]

@@ -10,7 +10,7 @@ from torch import Tensor
 from napari_restore.engine import Region
 from napari_restore.engine.gradients import ContextCost, GradientSource, context_pass_cost, vjp
 from napari_restore.errors import BadParameter, option
-from napari_restore.explain.attribution._baselines import (
+from napari_restore.explain.attribution.baselines import (
     BLUR_SIGMA,
     LEAST_TRANSMISSION,
     InMemory,
@@ -19,7 +19,7 @@ from napari_restore.explain.attribution._baselines import (
     haze_source_of,
     order_of,
 )
-from napari_restore.explain.attribution._paths import HazePath, Path, Straight
+from napari_restore.explain.attribution.paths import HazePath, Path, Straight
 from napari_restore.models import placed_at
 
 

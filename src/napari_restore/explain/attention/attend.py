@@ -15,15 +15,15 @@ import numpy as np
 
 from napari_restore.engine import Note, Phase, Progress, Region
 from napari_restore.errors import BadParameter, BadRegion, option
-from napari_restore.explain.attention._ablation import ablated_region
-from napari_restore.explain.attention._attention import Attention
-from napari_restore.explain.attention._attribution_rank import AttributionMap
-from napari_restore.explain.attention._head_maps import QueryMaps
-from napari_restore.explain.attention._measures import ONE_CELL, summary_of
-from napari_restore.explain.attention._queries import Query, checked
-from napari_restore.explain.attention._redundancy import HeadRedundancy
-from napari_restore.explain.attention._rollout import stage_of
-from napari_restore.explain.attention._session import ALL, AttentionSession, Emit, without_notes
+from napari_restore.explain.attention.ablation import ablated_region
+from napari_restore.explain.attention.attention import Attention
+from napari_restore.explain.attention.attribution_rank import AttributionMap
+from napari_restore.explain.attention.head_maps import QueryMaps
+from napari_restore.explain.attention.measures import ONE_CELL, summary_of
+from napari_restore.explain.attention.queries import Query, checked
+from napari_restore.explain.attention.redundancy import HeadRedundancy
+from napari_restore.explain.attention.rollout import stage_of
+from napari_restore.explain.attention.session import ALL, AttentionSession, Emit, without_notes
 from napari_restore.images import Image
 from napari_restore.models import RANDOM_WEIGHTS, RestorationModel, random_twin
 from napari_restore.questions import Attend

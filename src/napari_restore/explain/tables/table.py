@@ -18,8 +18,9 @@ from napari_restore._format import columns
 from napari_restore._journal import Journal
 from napari_restore.engine import Note, lock_exclusive, remove_unused
 from napari_restore.errors import BadOutput, Cancelled, DiskFull, RestoreError, is_disk_full, option
-from napari_restore.explain.attribution import FAR, Emit
-from napari_restore.explain.tables._rows import (
+from napari_restore.explain.attribution.attribution_run import Emit
+from napari_restore.explain.attribution.summary import FAR
+from napari_restore.explain.tables.rows import (
     COLUMNS,
     Compute,
     Group,

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, did_you_mean
-from napari_restore.explain.attention._ablation import HeadEffect
-from napari_restore.explain.attention._queries import Query
+from napari_restore.explain.attention.ablation import HeadEffect
+from napari_restore.explain.attention.queries import Query
 from napari_restore.models import AttentionSite
 
 if TYPE_CHECKING:

@@ -15,16 +15,16 @@ from torch import Tensor
 from napari_restore.engine import Event, Note, Progress, Region
 from napari_restore.engine.gradients import GradientSource, SweptGradients, gradients_of
 from napari_restore.errors import BadRegion, BudgetTooSmall, option
-from napari_restore.explain.attribution._attribution import PartialAttribution
-from napari_restore.explain.attribution._baselines import InMemory
-from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._integral import Integral, IntegralProgress, integrate
-from napari_restore.explain.attribution._objectives import Objective, counts_in_box, derivative
-from napari_restore.explain.attribution._paths import Path, Planes, Valid
-from napari_restore.explain.attribution._quadrature import Quadrature
-from napari_restore.explain.attribution._stored_accumulator import StoredAccumulator
 from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Sums
-from napari_restore.explain.attribution._target import AttributionTarget
+from napari_restore.explain.attribution.attribution import PartialAttribution
+from napari_restore.explain.attribution.baselines import InMemory
+from napari_restore.explain.attribution.context_gradient import ContextGradient
+from napari_restore.explain.attribution.objectives import Objective, counts_in_box, derivative
+from napari_restore.explain.attribution.paths import Path, Planes, Valid
+from napari_restore.explain.attribution.quadrature import Quadrature
+from napari_restore.explain.attribution.stored_accumulator import StoredAccumulator
+from napari_restore.explain.attribution.target import AttributionTarget
 
 Emit = Callable[[Event], None]
 WATCHED = 1 << 22
