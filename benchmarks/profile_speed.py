@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from napari_restore.images.values import named_profile
+from napari_restore.images.values.working_space import named_profile
 
 Image.MAX_IMAGE_PIXELS = None
 

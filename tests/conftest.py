@@ -243,7 +243,7 @@ def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 LOCK = """
 import sys
 from pathlib import Path
-from napari_restore.images.cache._lock import lock_file
+from napari_restore.images.cache.lock import lock_file
 print(lock_file(Path(sys.argv[1])) is not None, flush=True)
 sys.stdin.read()
 """

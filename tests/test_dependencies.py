@@ -36,7 +36,7 @@ GUARDED = {
     "explain/attribution/attribution.py": "explain/attribution/figure_file.py",
     "explain/attribution/figure.py": "explain/attribution/figure_file.py",
     "explain/attribution/methods.py": "explain/attribution/captum.py",
-    "images/readers/_remote_zarr.py": "images/files/_objects.py",
+    "images/readers/_remote_zarr.py": "images/files/objects.py",
     "models/_graph_file.py": "api/_model_export.py",
 }
 """Modules with imports of extras, and the one that gives the message where they are missing."""

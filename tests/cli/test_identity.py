@@ -17,7 +17,7 @@ from tests.images.brackets.photos import two_brackets
 import napari_restore as nr
 from napari_restore.engine import ResultStore
 from napari_restore.errors import SourceChanged
-from napari_restore.images.values import named_profile
+from napari_restore.images.values.working_space import named_profile
 
 from ._scenes import hazy, read, write_tiff
 

@@ -9,7 +9,7 @@ import pytest
 
 from napari_restore import api
 from napari_restore._format import format_seconds
-from napari_restore.images.export import _write
+from napari_restore.images.export import write as _write
 
 START, END = 1000.0, 20000.0
 

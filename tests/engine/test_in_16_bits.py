@@ -16,7 +16,7 @@ from napari_restore.engine import Region, ResultStore
 from napari_restore.engine.masks import open_exclude
 from napari_restore.errors import BadParameter
 from napari_restore.images import Radiometry, in_8_bits, in_16_bits
-from napari_restore.images.values import srgb_profile
+from napari_restore.images.values.working_space import srgb_profile
 
 from ._whole import whole
 

@@ -11,7 +11,7 @@ import pytest
 
 from napari_restore.errors import BadMask, RestoreError
 from napari_restore.images import open_image, read_polygons
-from napari_restore.images.files import OPTIONS, environment
+from napari_restore.images.files.handles import OPTIONS, environment
 
 from .conftest import Server, read_all, vrt
 

@@ -12,7 +12,7 @@ from rasterio.drivers import raster_driver_extensions
 
 import napari_restore as nr
 from napari_restore.images import READ_SUFFIXES, is_image_in_folder
-from napari_restore.images.files._handles import DRIVERS
+from napari_restore.images.files.handles import DRIVERS
 
 
 def test_what_gdal_says_of_its_formats_is_known():

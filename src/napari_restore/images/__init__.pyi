@@ -19,10 +19,10 @@ from ._suffixes import (
     is_zarr,
 )
 from ._xarray import data_array
-from .brackets._bracket import bracket_of, common_box
 from .brackets._groups import Bracket, brackets_among, without_twins
-from .cache._chunks import ChunkCache, chunk_cache
-from .cache._folder import (
+from .brackets.bracket import bracket_of, common_box
+from .cache.chunks import ChunkCache, chunk_cache
+from .cache.folder import (
     CacheEntry,
     cache_dir,
     cache_entries,
@@ -32,17 +32,17 @@ from .cache._folder import (
     remove_entry,
     trim_cache,
 )
-from .cache._lock import check_private, is_locked, is_used, lock_file, mark_use, owner_in, users_of
+from .cache.lock import check_private, is_locked, is_used, lock_file, mark_use, owner_in, users_of
 from .export._adopt import adopt_zarr, can_adopt
-from .export._exif import too_long_for_jpeg
 from .export._job import ExportOptions, Pixels, SaveOptions
 from .export._planes import check_stack, join_planes
 from .export._rendition import is_flattened
-from .export._write import check_options, check_output, output_like, unfit_options, write_image
-from .files._exif import upright_exif
-from .files._remote import names_address
-from .levels._making import attach_pyramid
-from .levels._reduce import halve, level_sizes
+from .export.exif import too_long_for_jpeg
+from .export.write import check_options, check_output, output_like, unfit_options, write_image
+from .files.exif import upright_exif
+from .files.remote import names_address
+from .levels.making import attach_pyramid
+from .levels.reduce import halve, level_sizes
 from .masks._files import (
     absolute_mask,
     keep_gradient,
@@ -53,16 +53,16 @@ from .masks._files import (
 )
 from .masks._ogr import layers_of
 from .masks._vector import is_inline, is_vector, rasterise, read_gradient, read_polygons
-from .products._find import images_in_folder, is_product
-from .readers._array import ArrayReader
-from .values._depth import in_8_bits, in_16_bits
-from .values._flags import Flags, Match, band_named, flags_of, matches_of, needed_bands
-from .values._presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
-from .values._radiometry import Radiometry
-from .values._roles import UNKNOWN, GivenBand, auxiliary_role, bands_text, parse_bands
-from .values._sensor_file import sensor_text
-from .values._sensors import sensor_of
-from .values._validity import default_fill
+from .products.find import images_in_folder, is_product
+from .readers.array import ArrayReader
+from .values.depth import in_8_bits, in_16_bits
+from .values.flags import Flags, Match, band_named, flags_of, matches_of, needed_bands
+from .values.presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
+from .values.radiometry import Radiometry
+from .values.roles import UNKNOWN, GivenBand, auxiliary_role, bands_text, parse_bands
+from .values.sensor_file import sensor_text
+from .values.sensors import sensor_of
+from .values.validity import default_fill
 
 __all__ = [
     "AUXILIARY",

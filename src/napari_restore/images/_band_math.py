@@ -19,7 +19,7 @@ import numpy.typing as npt
 from napari_restore.errors import BadParameter, escape_controls
 from napari_restore.images._base import ImageBase
 from napari_restore.images._black_white import zeros_of
-from napari_restore.images.values import is_nodata
+from napari_restore.images.values.validity import is_nodata
 
 Array = npt.NDArray[Any]
 

@@ -17,19 +17,22 @@ from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Level, Source, chunks_of, common_part, within
-from napari_restore.images.cache import chunk_cache, fetch_runs, read_valid_window, read_window
-from napari_restore.images.values import (
+from napari_restore.images.cache.chunks import (
+    chunk_cache,
+    fetch_runs,
+    read_valid_window,
+    read_window,
+)
+from napari_restore.images.values.presets import Sensor
+from napari_restore.images.values.roles import Bands, auxiliary_role
+from napari_restore.images.values.sensors import product_of, sensor_of
+from napari_restore.images.values.validity import (
     REACH,
-    Bands,
-    Sensor,
-    WorkingSpace,
-    auxiliary_role,
     clear_of_edges,
     lacks_a_band,
     may_lack_a_band,
-    product_of,
-    sensor_of,
 )
+from napari_restore.images.values.working_space import WorkingSpace
 
 Array = npt.NDArray[Any]
 

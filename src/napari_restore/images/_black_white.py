@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from napari_restore.errors import BadParameter, Message, option
 from napari_restore.images._base import ImageBase
-from napari_restore.images.values import Radiometry, Sensor
+from napari_restore.images.values.presets import Sensor
+from napari_restore.images.values.radiometry import Radiometry
 
 WHITE_PERCENTILE = 99.9
 Percentile = Callable[[float], float]

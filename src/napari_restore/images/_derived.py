@@ -18,17 +18,15 @@ from napari_restore.images._base import ImageBase
 from napari_restore.images._display_curve import DisplayCurve, curve_of
 from napari_restore.images._planes import Planes
 from napari_restore.images._reader import Reader
-from napari_restore.images.levels import LevelReader, scaled
-from napari_restore.images.readers import (
-    ArrayReader,
-    ExposedReader,
-    LightReader,
-    RawReader,
-    RegisteredReader,
-    ResampledReader,
-    SelectedReader,
-)
-from napari_restore.images.values import GivenBands, bands_text, parse_bands, working_space_of
+from napari_restore.images.levels.level_view import LevelReader, scaled
+from napari_restore.images.readers.array import ArrayReader
+from napari_restore.images.readers.exposed import ExposedReader, LightReader
+from napari_restore.images.readers.raw import RawReader
+from napari_restore.images.readers.registered import RegisteredReader
+from napari_restore.images.readers.resampled import ResampledReader
+from napari_restore.images.readers.selected import SelectedReader
+from napari_restore.images.values.roles import GivenBands, bands_text, parse_bands
+from napari_restore.images.values.working_space import working_space_of
 
 MOST_EV = 60
 """EV beyond which there is no exposure: the float32 numbers of light have twice as many."""

@@ -11,7 +11,7 @@ from napari_restore.images._black_white import needs_percentile, resolve_radiome
 from napari_restore.images._georeference import Georeference, crs_name
 from napari_restore.images._image import Image
 from napari_restore.images._profile import Tags
-from napari_restore.images.files import exif_summary
+from napari_restore.images.files.exif import exif_summary
 
 
 def describe(

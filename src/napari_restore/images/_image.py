@@ -21,8 +21,10 @@ from napari_restore.images._georeference import crs_name
 from napari_restore.images._html import image_html
 from napari_restore.images._reader import Reader, Unread
 from napari_restore.images._source import Source
-from napari_restore.images.files import ZipMember, cancellable, is_address
-from napari_restore.images.levels import (
+from napari_restore.images.files.cancelling import cancellable
+from napari_restore.images.files.remote import is_address
+from napari_restore.images.files.trees import ZipMember
+from napari_restore.images.levels.making import (
     OnLanded,
     build_pyramid,
     is_streamed,
@@ -30,30 +32,26 @@ from napari_restore.images.levels import (
     stream,
     stream_of,
 )
-from napari_restore.images.products import NamedProduct, ProductFile, named_product
-from napari_restore.images.readers import (
-    ArrayReader,
-    ConvertedReader,
+from napari_restore.images.products.find import NamedProduct, named_product
+from napari_restore.images.products.product import ProductFile
+from napari_restore.images.readers.array import ArrayReader, reader_of_array
+from napari_restore.images.readers.exposed import ConvertedReader
+from napari_restore.images.readers.mosaic import MosaicReader
+from napari_restore.images.readers.product import (
     FittedReader,
-    MosaicReader,
     ProductReader,
-    ResampledReader,
-    StackReader,
-    ZippedReader,
     check_count,
     common_dtype,
     nests_in,
-    reader_of,
-    reader_of_array,
 )
-from napari_restore.images.values import (
-    SENSORS,
-    GivenBands,
-    Sensor,
-    WorkingSpace,
-    sensor_text,
-    working_space_of,
-)
+from napari_restore.images.readers.registry import reader_of
+from napari_restore.images.readers.resampled import ResampledReader
+from napari_restore.images.readers.stack import StackReader
+from napari_restore.images.readers.zipped import ZippedReader
+from napari_restore.images.values.presets import SENSORS, Sensor
+from napari_restore.images.values.roles import GivenBands
+from napari_restore.images.values.sensor_file import sensor_text
+from napari_restore.images.values.working_space import WorkingSpace, working_space_of
 from napari_restore.questions import Pathlike
 
 Array = npt.NDArray[Any]

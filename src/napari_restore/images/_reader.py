@@ -16,16 +16,11 @@ from napari_restore.images._georeference import Georeference
 from napari_restore.images._planes import ONE, Planes
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, Source, chunk_box
-from napari_restore.images.files import fingerprint_files
-from napari_restore.images.values import (
-    Bands,
-    GivenBands,
-    Nodata,
-    Sensor,
-    describe_bands,
-    product_of,
-    valid_by_values,
-)
+from napari_restore.images.files.fingerprint import fingerprint_files
+from napari_restore.images.values.presets import Sensor
+from napari_restore.images.values.roles import Bands, GivenBands, describe_bands
+from napari_restore.images.values.sensors import product_of
+from napari_restore.images.values.validity import Nodata, valid_by_values
 
 STREAMED_BYTES = 64 * 2**20
 """Untiled images larger than this, decoded, are streamed once into a tiled cache."""

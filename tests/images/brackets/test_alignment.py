@@ -10,14 +10,17 @@ import pytest
 
 from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.images import bracket_of, halve, open_image
-from napari_restore.images.brackets import _alignment, _bracket, displacement, place
-from napari_restore.images.brackets._alignment import (
+from napari_restore.images.brackets import alignment as _alignment
+from napari_restore.images.brackets import bracket as _bracket
+from napari_restore.images.brackets.alignment import (
     _corner_error,
     _fit,
     _moved,
     _PairFit,
     _rounded,
     crops_of,
+    displacement,
+    place,
 )
 
 SimilarityTransform = pytest.importorskip("skimage.transform").SimilarityTransform

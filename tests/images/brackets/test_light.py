@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, bracket_of, open_image, srgb_of_light
-from napari_restore.images.brackets import exposures_for
+from napari_restore.images.brackets.bracket import exposures_for
 
 
 def light(height: int = 60, width: int = 80) -> np.ndarray:

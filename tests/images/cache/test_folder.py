@@ -14,7 +14,7 @@ import pytest
 
 from napari_restore.errors import BadOutput
 from napari_restore.images import cache_dir, cache_entries, clear_cache, mark_entry, trim_cache
-from napari_restore.images.cache import OpenEntry
+from napari_restore.images.cache.folder import OpenEntry
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from napari_restore.images import is_locked, is_used, lock_file, mark_use, owner_in, users_of
-from napari_restore.images.cache import is_own, used_by_others
+from napari_restore.images.cache.lock import is_own, used_by_others
 
 
 def test_one_of_two_locks_a_file(tmp_path: Path, lock_elsewhere: Any) -> None:

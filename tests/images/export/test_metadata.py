@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from napari_restore.images import ExportOptions, Pixels, open_image, upright_exif, write_image
-from napari_restore.images.files import (
+from napari_restore.images.files.exif_directories import (
     EXIF_HEADER,
     Field,
     Flavour,
@@ -26,8 +26,8 @@ from napari_restore.images.files import (
     directories_of,
     serialised,
     swapped,
-    without_development,
 )
+from napari_restore.images.files.xmp import without_development
 
 ARTIST, DESCRIPTION, TITLE, COPYRIGHT, LENS, COMMENT = 315, 270, 0x9C9B, 33432, 0xA434, 0x9286
 TEXTS = {

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 import napari_restore as nr
 from napari_restore.images import ExportOptions, Pixels, open_image, write_image
-from napari_restore.images.values import srgb_profile
+from napari_restore.images.values.working_space import srgb_profile
 
 pytestmark = [
     pytest.mark.slow,

@@ -16,7 +16,12 @@ from PIL import ImageCms
 
 from napari_restore.errors import BadOutput, Cancelled
 from napari_restore.images import ExportOptions, Pixels, Profile, open_image, write_image
-from napari_restore.images.export import add_to_tiff, iptc_records, jpeg_segments, photoshop_segment
+from napari_restore.images.export.exif import (
+    add_to_tiff,
+    iptc_records,
+    jpeg_segments,
+    photoshop_segment,
+)
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a b="c=d"/></x:xmpmeta>'
 IPTC = b"\x1c\x02\x05\x00\x05Title"

@@ -19,7 +19,7 @@ from napari_restore.commands import main
 from napari_restore.errors import BadOutput
 from napari_restore.images import ExportOptions, Image, Pixels, open_image, write_image
 from napari_restore.images.export import _photo, _rendition
-from napari_restore.images.values import named_profile
+from napari_restore.images.values.working_space import named_profile
 
 ADOBE = bytes(imagecodecs.cms_profile("adobergb"))
 

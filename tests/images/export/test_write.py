@@ -16,7 +16,8 @@ import rasterio
 
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.images import ExportOptions, Pixels, check_output, open_image, write_image
-from napari_restore.images.export import _geotiff, aside_of, part_of, remove_leftovers
+from napari_restore.images.export import _geotiff
+from napari_restore.images.export.write import aside_of, part_of, remove_leftovers
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from napari_restore.images import (
     open_image,
     write_image,
 )
-from napari_restore.images.values import named_profile
+from napari_restore.images.values.working_space import named_profile
 
 Noise = Callable[..., np.ndarray]
 

@@ -9,7 +9,7 @@ import numpy as np
 import rasterio
 
 from napari_restore.images import open_image
-from napari_restore.images.files import DatasetKey, handles
+from napari_restore.images.files.handles import DatasetKey, handles
 
 SIZE = (96, 128)
 BOX = (0, 0, *SIZE)

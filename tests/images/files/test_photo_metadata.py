@@ -12,16 +12,11 @@ import pytest
 from PIL import Image as Pillow
 
 from napari_restore.images import Pixels, open_image, write_image
-from napari_restore.images.export import iptc_records
-from napari_restore.images.files import (
-    Field,
-    _exif,
-    block_of,
-    directories_of,
-    raw_tags,
-    serialised,
-    sidecar_xmp,
-)
+from napari_restore.images.export.exif import iptc_records
+from napari_restore.images.files import exif as _exif
+from napari_restore.images.files.exif_directories import Field, block_of, directories_of, serialised
+from napari_restore.images.files.raw import raw_tags
+from napari_restore.images.files.xmp import sidecar_xmp
 
 RDF = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-'

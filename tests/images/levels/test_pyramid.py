@@ -15,7 +15,7 @@ from points import patience
 
 from napari_restore.errors import Cancelled
 from napari_restore.images import Level, Source, cache_dir, cache_entries, chunk_grid, halve
-from napari_restore.images.levels import PyramidSource
+from napari_restore.images.levels.making import PyramidSource
 
 
 class Tiles(Source):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from napari_restore.images import halve, level_sizes
-from napari_restore.images.levels import next_value
-from napari_restore.images.values import is_nodata
+from napari_restore.images.levels.reduce import next_value
+from napari_restore.images.values.validity import is_nodata
 
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "b1"]
 

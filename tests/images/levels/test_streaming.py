@@ -13,7 +13,7 @@ import zarr
 
 from napari_restore.errors import Cancelled, UnreadableImage
 from napari_restore.images import Level, Source, cache_entries, chunk_grid, halve, open_image
-from napari_restore.images.levels import StreamedSource
+from napari_restore.images.levels.making import StreamedSource
 
 
 class Rows(Source):

@@ -13,7 +13,7 @@ from PIL import ImageOps, features
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images import open_image
-from napari_restore.images.values import named_profile
+from napari_restore.images.values.working_space import named_profile
 
 avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
 

@@ -16,7 +16,7 @@ import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import OutsideFolder, SourceChanged, UnreadableImage
 from napari_restore.images import open_image
-from napari_restore.images.files import access_to
+from napari_restore.images.files.buckets import access_to
 
 pytest.importorskip("obstore")
 

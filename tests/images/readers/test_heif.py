@@ -16,7 +16,7 @@ from tests.models.test_mertens import frames
 import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import UnreadableImage
-from napari_restore.images.files import exif_tags
+from napari_restore.images.files.exif import exif_tags
 
 HEAD = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 

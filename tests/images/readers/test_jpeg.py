@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images import halve, open_image
-from napari_restore.images.files import frame_of
+from napari_restore.images.files.jpeg import frame_of
 from napari_restore.images.readers import _jpeg
 
 Noise = Callable[..., np.ndarray]

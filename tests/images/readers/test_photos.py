@@ -12,7 +12,7 @@ import pytest
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images import open_image, upright_exif
-from napari_restore.images.files import orientation_of
+from napari_restore.images.files.exif import orientation_of
 
 Noise = Callable[..., np.ndarray]
 

@@ -20,7 +20,7 @@ from rasterio.transform import from_origin
 import napari_restore as nr
 from napari_restore.errors import StackOfPlanes, UnreadableImage
 from napari_restore.images import ExportOptions, Pixels, open_image, resolve_radiometry, write_image
-from napari_restore.images.values import named_profile
+from napari_restore.images.values.working_space import named_profile
 
 
 def scene(bands: int = 3) -> np.ndarray:

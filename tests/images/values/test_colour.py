@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_restore.images.values import palette_table
+from napari_restore.images.values.colour import palette_table
 
 GREY, RED, CLEAR = (7, 7, 7, 255), (200, 0, 0, 255), (7, 7, 7, 0)
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import napari_restore as nr
-from napari_restore.images.values import KERNEL, REACH, STAGGER, clear_of_edges, widened
+from napari_restore.images.values.validity import KERNEL, REACH, STAGGER, clear_of_edges, widened
 
 
 def test_widened_reaches_as_far_as_its_radius() -> None:

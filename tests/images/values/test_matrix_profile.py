@@ -11,8 +11,8 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageCms
 
-from napari_restore.images.values import converted, srgb_profile
 from napari_restore.images.values._matrix_profile import matrix_profile
+from napari_restore.images.values.working_space import converted, srgb_profile
 
 RNG = np.random.default_rng(7)
 STEEP = np.linspace(0, 1, 900, dtype=np.float32) ** np.float32(1.8)

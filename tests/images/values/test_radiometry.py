@@ -122,7 +122,7 @@ def slowly(
 def test_strips_and_layouts_make_no_difference(
     noise: Noise, monkeypatch: pytest.MonkeyPatch, dtype: str, planar: bool, black: list[int]
 ) -> None:
-    monkeypatch.setattr("napari_restore.images.values._radiometry.STRIP_BYTES", 4 * 3 * 50 * 7)
+    monkeypatch.setattr("napari_restore.images.values.radiometry.STRIP_BYTES", 4 * 3 * 50 * 7)
     # A view into a larger tile, as the engine cuts the halo off.
     source = noise(46, 60, 3, dtype)[3:-3, 5:-5]
     # Sixteenths of a unit are exact in either precision, so that rounding must agree.

@@ -6,13 +6,8 @@ import pytest
 
 from napari_restore.errors import BadParameter
 from napari_restore.images import SENSORS, auxiliary_role, bands_text, parse_bands, sensor_of
-from napari_restore.images.values import (
-    describe_bands,
-    detect_sensor,
-    is_reflectance_product,
-    product_of,
-    role_of_description,
-)
+from napari_restore.images.values.roles import describe_bands, role_of_description
+from napari_restore.images.values.sensors import detect_sensor, is_reflectance_product, product_of
 
 
 def roles(*arguments: object, **options: object) -> tuple[str | None, ...]:

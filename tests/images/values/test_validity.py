@@ -12,7 +12,7 @@ import rasterio
 import tifffile
 
 from napari_restore.images import open_image
-from napari_restore.images.values import beside_nodata, is_nodata
+from napari_restore.images.values.validity import beside_nodata, is_nodata
 
 LOWEST = -3.4028234663852886e38
 NODATA = 42113

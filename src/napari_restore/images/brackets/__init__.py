@@ -1,5 +1,1 @@
 """Brackets: frames of one scene with different exposures."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images.files import exif_tags
+from napari_restore.images.files.exif import exif_tags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,8 @@ from napari_restore._addresses import is_remote
 from napari_restore.errors import RestoreError
 from napari_restore.images._suffixes import RAW_SUFFIXES
 from napari_restore.images.brackets._exposure import Exposure, comparable_exposures, exposure_in
-from napari_restore.images.files import exif_tags
-from napari_restore.images.readers import reader_of
+from napari_restore.images.files.exif import exif_tags
+from napari_restore.images.readers.registry import reader_of
 from napari_restore.questions import Pathlike
 
 CAMERA = (0x010F, 0x0110, 0xA431, 0xA434)

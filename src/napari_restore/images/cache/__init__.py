@@ -1,5 +1,1 @@
 """Caches: decoded chunks in memory, finished levels on disk."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,7 +10,7 @@ from napari_restore.images._image import Image
 from napari_restore.images._source import Level, chunk_grid
 from napari_restore.images.export import _zarr
 from napari_restore.images.export._job import ExportJob, ExportOptions
-from napari_restore.images.export._write import check_output, take_name
+from napari_restore.images.export.write import check_output, take_name
 
 
 def can_adopt(like: Image, target: Path) -> bool:

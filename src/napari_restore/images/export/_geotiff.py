@@ -15,7 +15,7 @@ import numpy.typing as npt
 from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Level
-from napari_restore.images.export import _exif
+from napari_restore.images.export import exif as _exif
 from napari_restore.images.export._job import (
     BLOCK,
     BLOCK_BYTES,
@@ -26,19 +26,17 @@ from napari_restore.images.export._job import (
     same_pixels,
 )
 from napari_restore.images.export._tiff_levels import append_overviews
-from napari_restore.images.files import (
+from napari_restore.images.files.descriptions import fitting, is_ome, is_structure, resolution_in
+from napari_restore.images.files.handles import (
     DatasetKey,
-    check_whole,
     environment,
-    fitting,
-    is_ome,
-    is_structure,
     open_dataset,
     open_for_writing,
-    resolution_in,
 )
-from napari_restore.images.levels import RowPyramid, level_sizes
-from napari_restore.images.values import default_fill
+from napari_restore.images.files.tiff import check_whole
+from napari_restore.images.levels.reduce import level_sizes
+from napari_restore.images.levels.row_pyramid import RowPyramid
+from napari_restore.images.values.validity import default_fill
 from napari_restore.questions import Format
 
 BIGTIFF_BYTES = 2 << 30

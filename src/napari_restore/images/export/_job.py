@@ -17,9 +17,11 @@ from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.images._image import Image
 from napari_restore.images._profile import PhysicalGrid, Profile
 from napari_restore.images._source import Box
-from napari_restore.images.cache import free_bytes
-from napari_restore.images.files import blocks_of_size
-from napari_restore.images.values import default_fill, in_16_bits, multiplied
+from napari_restore.images.cache.folder import free_bytes
+from napari_restore.images.files.exif import blocks_of_size
+from napari_restore.images.values.colour import multiplied
+from napari_restore.images.values.depth import in_16_bits
+from napari_restore.images.values.validity import default_fill
 from napari_restore.questions import Format, FormatKeywords, options_of
 
 Read = Callable[[Box], npt.NDArray[Any]]

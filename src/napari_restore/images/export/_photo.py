@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from napari_restore.images._profile import Profile
-from napari_restore.images.export import _exif, _geotiff
+from napari_restore.images.export import _geotiff
+from napari_restore.images.export import exif as _exif
 from napari_restore.images.export._job import (
     BLOCK,
     DamagedOutput,
@@ -25,13 +26,9 @@ from napari_restore.images.export._job import (
     disk_full_raised,
     same_pixels,
 )
-from napari_restore.images.files import (
-    EXIF_HEADER,
-    DatasetKey,
-    environment,
-    open_dataset,
-    upright_exif,
-)
+from napari_restore.images.files.exif import upright_exif
+from napari_restore.images.files.exif_directories import EXIF_HEADER
+from napari_restore.images.files.handles import DatasetKey, environment, open_dataset
 from napari_restore.questions import Format
 
 PNG_LEVEL = 3

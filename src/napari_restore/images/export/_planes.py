@@ -23,20 +23,11 @@ from napari_restore.images.export._tiff_levels import (
     append_directory,
     read_directory,
 )
-from napari_restore.images.export._write import check_output, written_beside
-from napari_restore.images.files import (
-    IMAGE_DESCRIPTION,
-    SIZES,
-    DatasetKey,
-    Flavour,
-    check_whole,
-    environment,
-    fitting_stack,
-    flavour_of,
-    is_structure,
-    open_dataset,
-    unpack_at,
-)
+from napari_restore.images.export.write import check_output, written_beside
+from napari_restore.images.files.descriptions import fitting_stack, is_structure
+from napari_restore.images.files.exif_directories import SIZES, Flavour, flavour_of, unpack_at
+from napari_restore.images.files.handles import DatasetKey, environment, open_dataset
+from napari_restore.images.files.tiff import IMAGE_DESCRIPTION, check_whole
 
 STACKS = (".tif", ".tiff", ".zarr")
 """Suffixes of formats with several planes."""

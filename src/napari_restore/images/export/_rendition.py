@@ -20,11 +20,11 @@ from napari_restore.images._image import Image
 from napari_restore.images._profile import PER_BAND
 from napari_restore.images._source import Box, Level, chunk_box
 from napari_restore.images.export._job import ExportOptions, Pixels
-from napari_restore.images.files import exif_of_colours
-from napari_restore.images.values import (
+from napari_restore.images.files.exif import exif_of_colours
+from napari_restore.images.values.depth import in_8_bits
+from napari_restore.images.values.working_space import (
     NAMED_PROFILES,
     converted,
-    in_8_bits,
     is_srgb,
     named_profile,
     usable_profile,

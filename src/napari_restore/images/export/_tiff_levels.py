@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from napari_restore.images.files import (
+from napari_restore.images.files.exif_directories import (
     SIZES,
     Directory,
     Field,

@@ -15,9 +15,9 @@ from napari_restore.images._profile import NO_GRID, Tags
 from napari_restore.images._source import Level, chunk_grid
 from napari_restore.images.export._geotiff import current_tags
 from napari_restore.images.export._job import DamagedOutput, ExportJob, same_pixels
-from napari_restore.images.levels import RowPyramid, row_levels
-from napari_restore.images.readers import OWN_ATTRIBUTES
-from napari_restore.images.values import default_fill
+from napari_restore.images.levels.row_pyramid import RowPyramid, row_levels
+from napari_restore.images.readers.ome_zarr import OWN_ATTRIBUTES
+from napari_restore.images.values.validity import default_fill
 
 _METRES = {"metre": "meter", "foot": "foot"}
 

@@ -23,8 +23,14 @@ from napari_restore._json_shapes import read_json
 from napari_restore.errors import BadMask
 from napari_restore.images._georeference import IDENTITY, Georeference, Transform
 from napari_restore.images._image import Image
-from napari_restore.images.cache import OpenEntry, cache_dir, mark_entry, mark_needed, trim_cache
-from napari_restore.images.files import open_for_writing
+from napari_restore.images.cache.folder import (
+    OpenEntry,
+    cache_dir,
+    mark_entry,
+    mark_needed,
+    trim_cache,
+)
+from napari_restore.images.files.handles import open_for_writing
 from napari_restore.images.masks._vector import Polygon, Ring, is_inline, wkt_of
 
 KIND = "masks"

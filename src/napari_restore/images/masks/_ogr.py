@@ -20,7 +20,7 @@ from pathlib import Path
 from napari_restore._json_shapes import LARGEST_FILE, read_json
 from napari_restore._plain_files import read_file
 from napari_restore.errors import BadMask, option
-from napari_restore.images.files import parse_xml
+from napari_restore.images.files.xml import parse_xml
 
 Ring = list[tuple[float, float]]
 MOST_POINTS = 20_000_000

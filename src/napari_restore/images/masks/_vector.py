@@ -18,7 +18,7 @@ from napari_restore.images._georeference import LEAST, turns_onto
 from napari_restore.images._image import Image
 from napari_restore.images._source import Box
 from napari_restore.images._system import system_of
-from napari_restore.images.files import ignore_missing_georeference
+from napari_restore.images.files.handles import ignore_missing_georeference
 from napari_restore.images.masks._ogr import SUFFIXES, read_shapes
 
 Ring = list[tuple[float, float]]

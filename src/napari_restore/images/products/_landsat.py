@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images.files import FolderTree, parse_xml, read_metadata
-from napari_restore.images.products._product import Acquisition, Product, ProductFile
+from napari_restore.images.files.trees import FolderTree, read_metadata
+from napari_restore.images.files.xml import parse_xml
+from napari_restore.images.products.product import Acquisition, Product, ProductFile
 
 Groups = Mapping[str, Mapping[str, str]]
 """Group → key → value; keys of one name in several groups differ."""

@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images.files import FolderTree, Tree, ZipTree, parse_xml
+from napari_restore.images.files.trees import FolderTree, Tree, ZipTree
+from napari_restore.images.files.xml import parse_xml
 from napari_restore.images.products._landsat import number
-from napari_restore.images.products._product import Acquisition, Product, ProductFile
+from napari_restore.images.products.product import Acquisition, Product, ProductFile
 
 METADATA = ("MTD_MSIL1C.xml", "MTD_MSIL2A.xml")
 TILE = "MTD_TL.xml"

@@ -13,18 +13,16 @@ from urllib.parse import unquote, urljoin, urlsplit
 from napari_restore._addresses import without_queries
 from napari_restore._json_shapes import parse_json
 from napari_restore.errors import OutsideFolder, UnreadableImage, option
-from napari_restore.images.files import (
+from napari_restore.images.files.remote import RemotePath, download, is_address
+from napari_restore.images.files.trees import (
     LONGEST_METADATA,
     Place,
     Places,
-    RemotePath,
-    download,
-    is_address,
     is_plain_name,
     read_metadata,
 )
-from napari_restore.images.products._product import Acquisition, Product, ProductFile
-from napari_restore.images.values import auxiliary_role
+from napari_restore.images.products.product import Acquisition, Product, ProductFile
+from napari_restore.images.values.roles import auxiliary_role
 
 Item = Mapping[str, Any]
 _SUFFIXES = (".tif", ".tiff", ".jp2")

@@ -15,17 +15,15 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import first_of
 from napari_restore.images._source import Level
-from napari_restore.images.files import (
-    EXIF_HEADER,
-    boxes_in,
-    check_whole_size,
-    orientation_of,
-    sidecar_xmp,
-)
+from napari_restore.images.files.claims import check_whole_size
+from napari_restore.images.files.exif import orientation_of
+from napari_restore.images.files.exif_directories import EXIF_HEADER
+from napari_restore.images.files.raw import boxes_in
+from napari_restore.images.files.xmp import sidecar_xmp
 from napari_restore.images.readers._heif import COLOURS
 from napari_restore.images.readers._jpeg import decoder_errors
 from napari_restore.images.readers._whole import WholeReader
-from napari_restore.images.values import FOR_HDR, HDR_CURVES, profile_of_code_points
+from napari_restore.images.values.working_space import FOR_HDR, HDR_CURVES, profile_of_code_points
 
 BRANDS = frozenset((b"avif", b"avis"))
 """Kinds of file (AV1 Image File Format) that AVIF photos name as their own."""

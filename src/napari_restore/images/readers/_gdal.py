@@ -26,27 +26,22 @@ from napari_restore.images._reader import (
     strip_level,
 )
 from napari_restore.images._source import Box, Level, chunk_box
-from napari_restore.images.files import (
+from napari_restore.images.files.claims import (
     RUNS_RATIO,
-    DatasetKey,
-    PhotoTags,
     check_bands,
     check_block,
     check_claims,
-    check_listed,
     check_ratio,
-    check_references,
     check_whole_size,
-    environment,
-    handles,
-    head_of,
-    open_dataset,
-    read_photo_tags,
-    sidecar_xmp,
-    truncated,
 )
+from napari_restore.images.files.exif import PhotoTags, read_photo_tags
+from napari_restore.images.files.handles import DatasetKey, environment, handles, open_dataset
+from napari_restore.images.files.references import check_listed, check_references, head_of
+from napari_restore.images.files.tiff import truncated
+from napari_restore.images.files.xmp import sidecar_xmp
 from napari_restore.images.readers import _gdal_description as description
-from napari_restore.images.values import FOR_HDR, cmyk_to_rgb, palette_table, straightened
+from napari_restore.images.values.colour import cmyk_to_rgb, palette_table, straightened
+from napari_restore.images.values.working_space import FOR_HDR
 
 Array = npt.NDArray[Any]
 

@@ -19,22 +19,19 @@ from napari_restore.images._georeference import (
     units_of,
 )
 from napari_restore.images._profile import Masks, PhysicalGrid, Profile, Tags
-from napari_restore.images.files import (
-    PhotoTags,
+from napari_restore.images.files.descriptions import (
     dots_in,
     dots_per_inch,
     grid_in,
     is_structure,
     resolution_in,
 )
-from napari_restore.images.values import (
+from napari_restore.images.files.exif import PhotoTags
+from napari_restore.images.values.roles import is_named_light
+from napari_restore.images.values.sensors import detect_sensor, is_level2, is_reflectance_product
+from napari_restore.images.values.validity import Nodata, as_dtype
+from napari_restore.images.values.working_space import (
     HDR_CURVES,
-    Nodata,
-    as_dtype,
-    detect_sensor,
-    is_level2,
-    is_named_light,
-    is_reflectance_product,
     names_colours,
     profile_of_code_points,
     profile_of_gamma,

@@ -11,15 +11,12 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Level
-from napari_restore.images.files import (
-    EXIF_HEADER,
-    check_whole_size,
-    sidecar_xmp,
-    upright_exif,
-    upright_xmp,
-)
+from napari_restore.images.files.claims import check_whole_size
+from napari_restore.images.files.exif import upright_exif
+from napari_restore.images.files.exif_directories import EXIF_HEADER
+from napari_restore.images.files.xmp import sidecar_xmp, upright_xmp
 from napari_restore.images.readers._whole import WholeReader
-from napari_restore.images.values import FOR_HDR, HDR_CURVES, profile_of_code_points
+from napari_restore.images.values.working_space import FOR_HDR, HDR_CURVES, profile_of_code_points
 
 BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1".split())
 """Kinds of file (ISO/IEC 23008-12) that HEIF photos name as their own."""

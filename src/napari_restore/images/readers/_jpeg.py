@@ -21,11 +21,13 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import STRIP_BYTES, STRIP_ROWS, strip_level
 from napari_restore.images._source import Level, chunk_box
-from napari_restore.images.cache import chunk_cache
-from napari_restore.images.files import LARGEST_WHOLE, SIGNATURE, JpegFrame, frame_of
-from napari_restore.images.levels import LEAST_ROWS, RowPyramid, level_sizes
+from napari_restore.images.cache.chunks import chunk_cache
+from napari_restore.images.files.claims import LARGEST_WHOLE
+from napari_restore.images.files.jpeg import SIGNATURE, JpegFrame, frame_of
+from napari_restore.images.levels.reduce import level_sizes
+from napari_restore.images.levels.row_pyramid import LEAST_ROWS, RowPyramid
 from napari_restore.images.readers._gdal import GdalReader
-from napari_restore.images.values import cmyk_to_rgb
+from napari_restore.images.values.colour import cmyk_to_rgb
 
 Array = npt.NDArray[Any]
 BY_GDAL = "It is decoded by GDAL: at edges, colours may be some levels off from other programs."

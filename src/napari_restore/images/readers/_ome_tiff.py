@@ -23,17 +23,15 @@ from napari_restore.images._reader import (
     strip_level,
 )
 from napari_restore.images._source import Box, chunk_box
-from napari_restore.images.files import (
+from napari_restore.images.files.descriptions import dots_per_inch, grid_in, unit_named
+from napari_restore.images.files.tiff import (
     GDAL_METADATA,
     IMAGE_DESCRIPTION,
     check_whole,
-    dots_per_inch,
-    grid_in,
-    parse_xml,
     read_directories,
     tags_in,
-    unit_named,
 )
+from napari_restore.images.files.xml import parse_xml
 from napari_restore.images.readers._axes import Axes
 
 Array = npt.NDArray[Any]

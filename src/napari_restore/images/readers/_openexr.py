@@ -12,7 +12,12 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Unread
 from napari_restore.images._source import Level
-from napari_restore.images.files import ARITHMETIC_RATIO, check_bands, check_ratio, check_whole_size
+from napari_restore.images.files.claims import (
+    ARITHMETIC_RATIO,
+    check_bands,
+    check_ratio,
+    check_whole_size,
+)
 from napari_restore.images.readers._whole import WholeReader
 
 MAGIC = b"\x76\x2f\x31\x01"

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Level, chunk_box
-from napari_restore.images.cache import read_window
-from napari_restore.images.files import upright_xmp
+from napari_restore.images.cache.chunks import read_window
+from napari_restore.images.files.xmp import upright_xmp
 
 Array = npt.NDArray[Any]
 

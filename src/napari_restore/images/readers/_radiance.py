@@ -13,7 +13,7 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import STREAMED_BYTES, Reader
 from napari_restore.images._source import Level, chunk_box
-from napari_restore.images.files import RUNS_RATIO, check_ratio, check_whole_size
+from napari_restore.images.files.claims import RUNS_RATIO, check_ratio, check_whole_size
 
 CHUNK = 512
 

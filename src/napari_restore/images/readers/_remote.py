@@ -10,17 +10,11 @@ from typing import Any, cast
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader, first_of
 from napari_restore.images._source import chunk_box
-from napari_restore.images.files import (
-    TIFF_MAGIC,
-    DatasetKey,
-    PhotoTags,
-    RemotePath,
-    ask,
-    environment,
-    handles,
-    open_dataset,
-    options_for,
-)
+from napari_restore.images.files.exif import PhotoTags
+from napari_restore.images.files.handles import DatasetKey, environment, handles, open_dataset
+from napari_restore.images.files.objects import ask
+from napari_restore.images.files.remote import RemotePath, options_for
+from napari_restore.images.files.tiff import TIFF_MAGIC
 from napari_restore.images.readers._gdal import GdalReader, gdal_errors
 from napari_restore.images.readers._gdal_description import tags_of
 

@@ -13,8 +13,7 @@ from typing import Any, cast
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader, of_plane
 from napari_restore.images._suffixes import ZARR_MARKERS
-from napari_restore.images.files import (
-    RemotePath,
+from napari_restore.images.files.objects import (
     failure,
     is_from_server,
     is_refusal,
@@ -22,8 +21,9 @@ from napari_restore.images.files import (
     store_of,
     tag_of,
 )
-from napari_restore.images.readers._ome_zarr import OmeZarrReader
+from napari_restore.images.files.remote import RemotePath
 from napari_restore.images.readers._zarr_bounds import METADATA_BYTES
+from napari_restore.images.readers.ome_zarr import OmeZarrReader
 
 _METADATA = (*ZARR_MARKERS, ".zmetadata")
 _ASKED_CHUNKS = 16

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from napari_restore.images._profile import PER_BAND
 from napari_restore.images._source import chunk_box
-from napari_restore.images.files import CIELAB, COMPRESSION, JPEG, PHOTOMETRIC, YCBCR, tags_in
+from napari_restore.images.files.tiff import CIELAB, COMPRESSION, JPEG, PHOTOMETRIC, YCBCR, tags_in
 from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.readers._jpeg import BY_GDAL, decoder_errors
-from napari_restore.images.values import lab_to_srgb
+from napari_restore.images.values.colour import lab_to_srgb
 
 Array = npt.NDArray[Any]
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images.files import LARGEST_WHOLE, check_block
+from napari_restore.images.files.claims import LARGEST_WHOLE, check_block
 
 COMPRESSORS = ("zlib", "gzip", "bz2", "lzma", "zstd", "blosc", "lz4")
 FILTERS = (

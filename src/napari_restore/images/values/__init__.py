@@ -1,5 +1,1 @@
 """Meaning of values: roles of bands, sensors, colours, validity, conversion to a model's range."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

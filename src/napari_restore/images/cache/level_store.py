@@ -1,0 +1,172 @@
+"""Pyramid levels as zarr arrays in a cache folder, one file per chunk."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore._replacing import CHECKSUM_BYTES, DamagedFile, read_checked, write_checked
+from napari_restore.images._source import Level, chunk_grid, chunk_shape
+from napari_restore.images.cache.folder import no_space_as_error
+
+
+class DamagedStore(Exception):
+    """A chunk that was written is missing, truncated or altered."""
+
+
+class LevelStore:
+    """Levels ``first``, ``first + 1`` … of an image, each (h, w, C), with their validity.
+
+    Chunks are stored uncompressed, followed by a checksum: zarr arrays, but zarr only writes their
+    metadata, as its access to single chunks is slow. Writing a chunk replaces it as a whole; chunks
+    may be written by several threads at once.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        levels: Sequence[Level],
+        bands: int,
+        dtype: np.dtype[Any],
+        *,
+        first: int = 0,
+        with_valid: bool = False,
+    ) -> None:
+        self.path = path
+        self.levels = tuple(levels)
+        self.first = first
+        self._with_valid = with_valid
+        self._depth_of = {"pixels": bands, "valid": 1}
+        self._dtype_of = {
+            "pixels": np.dtype(dtype).newbyteorder("<"),
+            "valid": np.dtype(bool),
+        }
+        for kind in self._kinds:
+            for number in range(first, len(self.levels)):
+                self._declare(kind, number)
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        return ("pixels", "valid") if self._with_valid else ("pixels",)
+
+    def _declare(self, kind: str, number: int) -> None:
+        """Create the array's folder and metadata; one of another kind is removed."""
+        import zarr
+        from zarr.codecs import Crc32cCodec
+
+        where = self.path / kind / str(number)
+        shape = (*self.levels[number][:2], self._depth_of[kind])
+        chunks, dtype = self._chunk_shape(kind, number), self._dtype_of[kind]
+        if (where / "zarr.json").is_file():
+            try:
+                array = zarr.open_array(str(where), mode="r", zarr_format=3)
+                if (array.shape, array.chunks, array.dtype) == (shape, chunks, dtype):
+                    return
+            except Exception:  # noqa: S110 - whatever is wrong with it, it is created again
+                pass
+            shutil.rmtree(where, ignore_errors=True)
+        zarr.create_array(
+            str(where),
+            shape=shape,
+            chunks=chunks,
+            dtype=dtype,
+            compressors=[Crc32cCodec()],
+            fill_value=0,
+            # A folder per chunk, zarr's default, takes longer to create than the chunk itself.
+            chunk_key_encoding={"name": "default", "separator": "."},
+        )
+
+    def write(
+        self,
+        level: int,
+        row: int,
+        column: int,
+        pixels: npt.NDArray[Any],
+        valid: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Write whole chunks: `pixels` (h, w, C) starting at chunk (row, column).
+
+        Raises `DiskFull`.
+        """
+        with no_space_as_error(self.path):
+            self._write("pixels", level, row, column, pixels)
+            if self._with_valid:
+                if valid is None:
+                    valid = np.ones(pixels.shape[:2], bool)
+                self._write("valid", level, row, column, valid[..., None])
+
+    def read(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
+        """Return one chunk (h, w, C), cropped to the level. Raises `DamagedStore`."""
+        return self._read("pixels", level, row, column)
+
+    def read_valid(self, level: int, row: int, column: int) -> npt.NDArray[np.bool_]:
+        """Return which pixels of one chunk are valid, (h, w). Raises `DamagedStore`."""
+        if not self._with_valid:
+            level_ = self.levels[level]
+            return np.ones(chunk_shape(level_, row, column), bool)
+        flags: npt.NDArray[np.bool_] = self._read("valid", level, row, column)[..., 0]
+        return flags
+
+    def _write(
+        self, kind: str, number: int, row: int, column: int, values: npt.NDArray[Any]
+    ) -> None:
+        shape, dtype = self._chunk_shape(kind, number), self._dtype_of[kind]
+        for i, top in enumerate(range(0, values.shape[0], shape[0])):
+            for j, left in enumerate(range(0, values.shape[1], shape[1])):
+                part = values[top : top + shape[0], left : left + shape[1]]
+                if part.shape == shape:
+                    chunk = np.ascontiguousarray(part, dtype)
+                else:
+                    chunk = np.zeros(shape, dtype)
+                    chunk[: part.shape[0], : part.shape[1]] = part
+                write_checked(
+                    self._chunk_file(kind, number, row + i, column + j),
+                    chunk.reshape(-1).view(np.uint8),
+                )
+
+    def _read(self, kind: str, number: int, row: int, column: int) -> npt.NDArray[Any]:
+        shape, dtype = self._chunk_shape(kind, number), self._dtype_of[kind]
+        chunk = _read_chunk(self._chunk_file(kind, number, row, column), shape, dtype)
+        height, width = chunk_shape(self.levels[number], row, column)
+        # A copy where it is cropped, so that the rest does not stay in memory unused.
+        return np.ascontiguousarray(chunk[:height, :width], dtype.newbyteorder("="))
+
+    def _chunk_shape(self, kind: str, number: int) -> tuple[int, int, int]:
+        level = self.levels[number]
+        return level.chunk_height, level.chunk_width, self._depth_of[kind]
+
+    def _chunk_file(self, kind: str, number: int, row: int, column: int) -> Path:
+        return self.path / kind / str(number) / f"c.{row}.{column}.0"
+
+    def is_complete(self) -> bool:
+        """Return whether every chunk file of every level exists in its full size."""
+        for kind in self._kinds:
+            item = self._dtype_of[kind].itemsize
+            for number in range(self.first, len(self.levels)):
+                level = self.levels[number]
+                size = math.prod(self._chunk_shape(kind, number)) * item + CHECKSUM_BYTES
+                for row, column in chunk_grid(level):
+                    try:
+                        file_size = self._chunk_file(kind, number, row, column).stat().st_size
+                    except OSError:
+                        return False
+                    if file_size != size:
+                        return False
+        return True
+
+
+def _read_chunk(file: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return a chunk as it was written. Raises `DamagedStore`."""
+    try:
+        content = read_checked(file)
+    except (OSError, DamagedFile) as error:
+        raise DamagedStore(f"{file} is missing or was altered") from error
+    if content.size != math.prod(shape) * dtype.itemsize:
+        raise DamagedStore(f"{file} has another size")
+    return content.view(dtype).reshape(shape)

@@ -1,0 +1,413 @@
+"""Check of the files that an image refers to, before GDAL opens it.
+
+The list of drivers that a dataset is opened with restricts only the dataset itself. The sources of
+a VRT and the overviews that sidecars name are opened by GDAL with every driver it has, network
+drivers included. So their names are read here, down to the last source; GDAL opens the file only if
+all are plain files of known formats that lie below the folder of the image.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from html import unescape
+from pathlib import Path
+from stat import S_ISREG
+from typing import NamedTuple
+from xml.etree.ElementTree import Element
+
+from napari_restore._plain_files import read_file
+from napari_restore.errors import OutsideFolder, UnreadableImage, option
+from napari_restore.images.files import tiff as _tiff
+from napari_restore.images.files.cancelling import check_cancelled
+from napari_restore.images.files.claims import check_claims
+from napari_restore.images.files.xml import LONGEST, parse_xml
+
+
+class ForbiddenReference(Exception):
+    """A reference that must not be followed, with its reason."""
+
+
+def check_pcidsk(path: Path) -> None:
+    """Check a PCIDSK file: its channels may lie in other files, opened by every driver."""
+    with path.open("rb") as file:
+        head = file.read(512)
+        try:
+            start, channels = int(head[336:352]), int(head[376:384])
+        except ValueError:
+            raise ForbiddenReference("has a damaged header") from None
+        if not 0 <= channels <= 65535 or start < 1:
+            raise ForbiddenReference("has a damaged header")
+        for number in range(channels):
+            file.seek((start - 1) * 512 + number * 1024 + 64)
+            name = file.read(64).strip(b" \0")
+            if name and not re.fullmatch(rb"/SIS=\s*\d+(\s.*)?", name, re.DOTALL):
+                raise ForbiddenReference("keeps channels in other files, which are not followed")
+
+
+def check_geopackage(path: Path, head: bytes) -> None:
+    """Check a GeoPackage: its SQL may call functions, and a log beside it may be written back."""
+    import sqlite3
+    from contextlib import closing
+
+    logs = [path.with_name(path.name + suffix) for suffix in ("-wal", "-journal")]
+    if head[18:20] != b"\1\1" or any(log.exists() for log in logs):
+        raise ForbiddenReference("has a log of changes that are not written back yet")
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as base:
+            texts = base.execute("SELECT type, lower(sql) FROM sqlite_master").fetchall()
+    except (sqlite3.Error, UnicodeError) as error:
+        raise ForbiddenReference(f"cannot be read ({error})") from None
+    for kind, text in texts:
+        virtual = "virtual" in (text or "").split()[:2] and "using rtree" not in text
+        if kind == "view" or virtual:
+            raise ForbiddenReference("computes its tables, which may name further files")
+
+
+def is_hdf5(path: Path, head: bytes) -> bool:
+    """Return whether HDF5's signature stands at the beginning, or after 512, 1024, 2048 … bytes."""
+    signature = b"\x89HDF\r\n\x1a\n"
+    size, place = path.stat().st_size, 512
+    if head.startswith((signature, b"\x0e\x03\x13\x01")):
+        return True
+    with path.open("rb") as file:
+        while place < size:
+            file.seek(place)
+            if file.read(8) == signature:
+                return True
+            place *= 2
+    return False
+
+
+HEAD_BYTES = 4096
+DEEPEST = 8
+"""Largest depth of nested VRTs."""
+
+_VRT = re.compile(rb"<VRTDataset", re.IGNORECASE)
+_MAGIC = (
+    *_tiff.TIFF_MAGIC,
+    b"\xff\xd8\xff",  # JPEG
+    b"\x89PNG\r\n",
+    b"RIFF",  # WebP
+    b"\0\0\0\x0cjP  ",  # JPEG 2000
+    b"\xff\x4f\xff\x51",
+    b"EHFA_HEADER_TAG",
+    b"BM",
+    b"GIF8",
+    b"NITF0",
+    b"NSIF0",
+    b"\x01\xda",  # SGI
+)
+"""Beginnings of the formats that refer to no other file."""
+_OVERVIEW_MAGIC = (*_tiff.TIFF_MAGIC, b"EHFA_HEADER_TAG")
+_SIDECARS = (".aux.xml", ".ovr", ".msk", ".aux", ".rrd")
+_ENDINGS = {ending[-4:] for ending in _SIDECARS}
+_MARKUP = re.compile(rb"\s*(\xef\xbb\xbf)?\s*(<[?!A-Za-z]|[{\[]\s*[\"{\[])")
+"""The beginning of XML or JSON, in which formats that refer to other files are written."""
+
+_SOURCES = ("sourcefilename", "sourcedataset")
+_FORBIDDEN = ("arraysource", "derivedarray", "singlesourcearray", "overview_file", "group")
+_WARPED = ("rpc_dem", "dempath", "x_dataset", "y_dataset")
+"""Elements that refer to a further dataset only where a VRT is warped."""
+_TEXTS = ("srs", "mdi", "description", "metadata", "gcplist", "pixelfunctioncode")
+"""Elements whose text GDAL stores and does not open."""
+_SAFE_OPTIONS = ("overview_level", "num_threads", "georef_sources", "sparse_ok")
+_OPTION_OF_NAME = re.compile(r"^[A-Za-z][\w+.-]+:")
+
+
+class References(NamedTuple):
+    """Result of the check of an image before it is opened."""
+
+    sidecars: bool = True
+    """False: files beside it must be ignored."""
+    notes: tuple[str, ...] = ()
+    block_bytes: int = 0
+    """Bytes of the largest block of its TIFFs when decoded, those it refers to included."""
+
+
+def check_references(path: Path, head: bytes, *, allow_outside: bool = False) -> References:
+    """Return the check of `path`: it may refer only to files below its folder. Opens none by GDAL.
+
+    `head` are its first bytes. With `allow_outside` a VRT may take files from anywhere on this
+    computer, as its user has agreed to. A sidecar that must not be followed is left out with a
+    note. Raises `UnreadableImage` for everything else.
+    """
+    check = _Check(path, allow_outside)
+    try:
+        check.file(path, head, 0)
+    except _Outside as error:
+        raise OutsideFolder(
+            f"{path.name} takes pixels from {error}, which lies outside its own folder.",
+            f"If you trust it, allow that: {option('allow_outside', True)}.",
+        ) from None
+    except ForbiddenReference as error:
+        raise UnreadableImage(
+            f"{path.name} {error}.",
+            "If you trust it, convert it first: gdal_translate FILE COPY.tif.",
+        ) from None
+    try:
+        check.sidecars_of(path)
+    except ForbiddenReference as error:
+        notes = (f"The files beside it were left out: {error}.",)
+        return References(False, notes, check.block_bytes)
+    return References(block_bytes=check.block_bytes)
+
+
+def check_listed(path: Path, listed: list[str], *, allow_outside: bool = False) -> None:
+    """Raise `UnreadableImage` if one of the files that GDAL lists as opened lies elsewhere."""
+    folders = path.parent.resolve(), path.resolve().parent
+    for name in listed if not allow_outside else ():
+        if name != str(path) and not any(map(Path(name).resolve().is_relative_to, folders)):
+            raise UnreadableImage(
+                f"{path.name} takes pixels from {name}, which lies outside its own folder.",
+                "Put all its files into one folder.",
+            )
+
+
+class _Outside(ForbiddenReference):
+    """A file elsewhere on this computer."""
+
+
+class _Check:
+    """One walk over an image and all files it refers to."""
+
+    def __init__(self, path: Path, allow_outside: bool) -> None:
+        # GDAL, too, resolves names in a linked VRT relative to where it really is.
+        self.folders = {path.parent.resolve(), path.resolve().parent}
+        self.allow_outside = allow_outside
+        self.block_bytes = 0
+        self.checked: set[Path] = set()
+        self.listings: dict[Path, dict[str, list[str]]] = {}
+
+    def file(self, path: Path, head: bytes, depth: int) -> None:
+        """Check the references in the content of `path`."""
+        if head.startswith(_tiff.TIFF_MAGIC):
+            self._tiff(path)
+        elif head.startswith(b"PCIDSK"):
+            check_pcidsk(path)
+        elif head.startswith(b"SQLite format 3"):
+            check_geopackage(path, head)
+        elif not head.startswith(_MAGIC) and is_hdf5(path, head):
+            raise ForbiddenReference("is HDF5 or netCDF-4, which may name further files")
+        elif _VRT.search(head):
+            self._vrt(path, depth)
+
+    def named(self, text: str, folder: Path, depth: int, *, raw: bool = False) -> None:
+        """Check a file that another one refers to, relative to `folder`, and all its references."""
+        check_cancelled()
+        path = plain_path(text, folder)
+        real = Path(os.path.realpath(path))
+        inside = any(real.is_relative_to(folder) for folder in self.folders)
+        if not inside and (raw or not self.allow_outside):
+            raise _Outside(text)
+        if raw or real in self.checked:
+            # Raw pixels: only the bytes count, no driver opens them.
+            _regular(path)
+            return
+        self.checked.add(real)
+        head = _head(path)
+        if _VRT.search(head):
+            if depth >= DEEPEST:
+                raise ForbiddenReference(f"nests VRTs deeper than {DEEPEST}")
+        elif not head.startswith(_MAGIC) and (
+            _MARKUP.match(head) or not path.with_suffix(".hdr").is_file()
+        ):
+            raise ForbiddenReference(
+                f"takes pixels from {text}, whose format may name further files"
+            )
+        check_claims(path, head)
+        self.file(path, head, depth + 1)
+        self.sidecars_of(path)
+
+    def sidecars_of(self, path: Path) -> None:
+        """Check the overviews, masks and auxiliary files that GDAL opens beside `path`."""
+        whole = path.name.casefold()
+        for name in self._beside(path.parent).get(path.stem.casefold(), ()):
+            if name.casefold() != whole:
+                self._sidecar(path.parent / name, name.casefold())
+
+    def _sidecar(self, path: Path, lower: str) -> None:
+        if not path.resolve().is_relative_to(path.parent.resolve()) and not self.allow_outside:
+            raise _Outside(f"{path.name} leads outside the folder")
+        if lower.endswith(".aux.xml"):
+            self._pam(path)
+            return
+        head = _head(path)
+        if not head.startswith(_OVERVIEW_MAGIC):
+            raise ForbiddenReference(f"{path.name} is neither a TIFF nor an Imagine file")
+        if head.startswith(_tiff.TIFF_MAGIC):
+            self._tiff(path)
+
+    def _pam(self, path: Path) -> None:
+        for name in _overviews_named(_content(path)):
+            self._overview(name, path)
+
+    def _tiff(self, path: Path) -> None:
+        directories = _tiff.read_directories(path)
+        self.block_bytes = max(self.block_bytes, directories.block_bytes)
+        for data in directories.metadata:
+            for name in _overviews_named(data):
+                self._overview(name, path)
+
+    def _overview(self, text: str, path: Path) -> None:
+        name = text.removeprefix(":::BASE:::")
+        beside = plain_path(name, path.parent)
+        if not beside.resolve().is_relative_to(path.parent.resolve()):
+            raise ForbiddenReference(f"{path.name} names overviews outside its folder ({text})")
+        if beside.resolve() in self.checked:
+            return
+        self.checked.add(beside.resolve())
+        head = _head(beside)
+        if not head.startswith(_OVERVIEW_MAGIC):
+            raise ForbiddenReference(f"{path.name} names overviews that are no TIFF ({text})")
+        self.file(beside, head, 1)
+        self.sidecars_of(beside)
+
+    def _beside(self, folder: Path) -> dict[str, list[str]]:
+        """Return the sidecars in a folder by all that they may belong to; GDAL ignores the case."""
+        listing = self.listings.get(folder)
+        if listing is None:
+            listing = self.listings[folder] = {}
+            try:
+                names = [n for n in os.listdir(folder) if n[-4:].casefold() in _ENDINGS]
+            except OSError:
+                names = []
+            for name in names:
+                lower = name.casefold()
+                if lower.endswith(_SIDECARS):
+                    for place, letter in enumerate(lower):
+                        if letter == ".":
+                            listing.setdefault(lower[:place], []).append(name)
+        return listing
+
+    # -- VRT -----------------------------------------------------------------------
+    def _vrt(self, path: Path, depth: int) -> None:
+        try:
+            root = parse_xml(_content(path).rstrip(b"\0 \r\n"))
+        except ValueError as error:
+            raise ForbiddenReference(f"is a damaged VRT ({error})") from None
+        kind = _value(root, "subclass")
+        if kind not in ("", "VRTWarpedDataset", "VRTPansharpenedDataset"):
+            raise ForbiddenReference(f"is a VRT of the kind {kind}, which is not read")
+        folder = path.resolve().parent
+        for element in root.iter():
+            self._element(element, _WARPED if kind == "VRTWarpedDataset" else ())
+        self._sources(root, folder, depth, raw=False)
+
+    def _sources(self, parent: Element, folder: Path, depth: int, *, raw: bool) -> None:
+        raw = raw or _value(parent, "subclass").casefold() == "vrtrawrasterband"
+        for child in parent:
+            if child.tag.casefold() not in _SOURCES:
+                self._sources(child, folder, depth, raw=raw)
+                continue
+            text = (child.text or "").lstrip()
+            if len(child) or text != text.rstrip():
+                raise ForbiddenReference(
+                    f"is a VRT with a damaged name of a source ({text.strip()[:80]})"
+                )
+            flag = _value(child, "relativetovrt", "1" if raw else "0")
+            if flag not in ("0", "1"):
+                raise ForbiddenReference(f"is a VRT with relativeToVRT={flag[:20]!r}")
+            self.named(text, folder if flag == "1" else Path.cwd(), depth, raw=raw)
+
+    def _element(self, element: Element, further: tuple[str, ...]) -> None:
+        """Refuse an element that is not a source but could refer to one."""
+        tag = element.tag.casefold()
+        names = [name.casefold() for name in element.attrib]
+        if set(names).intersection(_SOURCES):
+            raise ForbiddenReference("is a VRT that names a source in an attribute")
+        words = [value.strip().casefold() for value in element.attrib.values()]
+        for word in (tag, *names, *words):
+            if word in _FORBIDDEN or word in further:
+                raise ForbiddenReference(
+                    f"is a VRT with {word}, which may name files that cannot be checked"
+                )
+        if tag == "ooi":
+            key = _value(element, "key").casefold()
+            if key not in _SAFE_OPTIONS:
+                raise ForbiddenReference(f"opens its sources with the option {key!r}")
+        if tag in _TEXTS or tag in _SOURCES:
+            return
+        for value in (element.text or "", *element.attrib.values()):
+            low = value.casefold()
+            if "/vsi" in low or ("://" in low and not tag.endswith("vrtdataset")):
+                raise ForbiddenReference(f"is a VRT that names {value.strip()[:80]}")
+
+
+def _value(element: Element, name: str, otherwise: str = "") -> str:
+    """Return an attribute or child by name without case, as in GDAL's XML parser."""
+    for key, value in element.attrib.items():
+        if key.casefold() == name:
+            return value.strip()
+    for child in element:
+        if child.tag.casefold() == name:
+            return (child.text or "").strip()
+    return otherwise
+
+
+def plain_path(text: str, folder: Path) -> Path:
+    """Return the path of a plain local file named `text`; raise `ForbiddenReference` otherwise."""
+    low = text.casefold()
+    if (
+        not text
+        or "://" in low
+        or low.lstrip("/\\").startswith("vsi")
+        or text[0] in "<{[\"'&"
+        or _OPTION_OF_NAME.match(text)
+        or "\0" in text
+    ):
+        raise ForbiddenReference(
+            f"refers to {text[:120] or 'a file without a name'}, which is no plain file"
+        )
+    return folder / text
+
+
+def _overviews_named(data: bytes) -> list[str]:
+    """Return the values of OVERVIEW_FILE in GDAL's XML of metadata, in any notation."""
+    if b"VERVIEW" not in data.upper() and b"&#" not in data:
+        return []
+    try:
+        root = parse_xml(data)
+    except ValueError:
+        # GDAL's parser accepts XML that is not well-formed; a doubtful file is refused.
+        if "overview_file" in unescape(data.decode("latin-1")).casefold():
+            raise ForbiddenReference("its metadata is damaged and names overviews") from None
+        return []
+    listing = []
+    for element in root.iter():
+        values = [value.strip().casefold() for value in element.attrib.values()]
+        values += [(child.text or "").strip().casefold() for child in element]
+        if "overview_file" in values:
+            listing.append((element.text or "").strip())
+    return listing
+
+
+def _regular(path: Path) -> None:
+    try:
+        if not S_ISREG(path.stat().st_mode):
+            raise ForbiddenReference(f"refers to {path.name}, which is no plain file")
+    except (OSError, ValueError) as error:
+        raise ForbiddenReference(f"refers to {path.name}, which cannot be read") from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_file(path, LONGEST)
+    except OSError as error:
+        raise ForbiddenReference(
+            f"refers to {path.name}, which cannot be read: {error.strerror}"
+        ) from error
+
+
+def head_of(path: Path) -> bytes:
+    """Return the first bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def _head(path: Path) -> bytes:
+    _regular(path)
+    try:
+        return head_of(path)
+    except OSError as error:
+        raise ForbiddenReference(f"refers to {path.name}, which cannot be read") from error

@@ -1,0 +1,202 @@
+"""Images at an address: what is asked of a web server, and under which settings GDAL reads."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
+
+from napari_restore._addresses import without_queries
+from napari_restore.errors import UnreadableImage
+from napari_restore.images.files.buckets import FOLDERS, access_to
+
+T = TypeVar("T")
+HEAD_BYTES = 16384
+PATIENCE = 20.0
+"""Seconds without an answer, or without a byte, after which a request is given up."""
+LONGEST = 600
+"""Seconds after which a request is given up even if bytes still come."""
+ATTEMPTS = 3
+PAUSE = 0.5
+"""Seconds before a request is repeated, doubled each time."""
+DRIVERS = ("GTiff", "JP2OpenJPEG")
+"""Formats of which a region can be read by ranges, and that refer to no other file."""
+_ADDRESS = re.compile(r"(https?|s3|gs|az)://", re.IGNORECASE)
+_GDAL_FOLDERS = ("/vsicurl/", *FOLDERS.values())
+
+
+class RemotePath(PurePosixPath):
+    """The address of a file; as text without a query, which may be a signature."""
+
+    address: str
+    scheme: str
+    bucket: str
+    """The bucket or container, or the host of a web server."""
+    key: str
+    """The name within the bucket; the path at a web server, as it is in the address."""
+
+    @classmethod
+    def of(cls, address: str) -> RemotePath:
+        """Return the path of an address; raises `UnreadableImage` where it names no object."""
+        scheme, _, rest = address.partition("://")
+        scheme = scheme.lower()
+        if scheme in FOLDERS:
+            bucket, _, key = rest.partition("/")
+            key = key.strip("/")
+            if not bucket or not key or "?" in rest or "@" in bucket:
+                form = f"{scheme}://{'CONTAINER' if scheme == 'az' else 'BUCKET'}/NAME"
+                raise UnreadableImage(
+                    f"{without_queries(address)} names no object of a bucket.", f"Write {form}."
+                )
+            path = cls(f"{bucket}/{key}")
+        else:
+            parts = urlsplit(address)
+            bucket, key = parts.netloc, parts.path
+            path = cls(f"{bucket}{unquote(key)}")
+        path.address, path.scheme, path.bucket, path.key = address, scheme, bucket, key
+        return path
+
+    @property
+    def in_gdal(self) -> str:
+        """The name under which GDAL reads it."""
+        folder = FOLDERS.get(self.scheme)
+        return f"/vsicurl/{self.address}" if folder is None else f"{folder}{self.bucket}/{self.key}"
+
+    def __str__(self) -> str:
+        address = getattr(self, "address", None)
+        return super().__str__() if address is None else without_queries(address)
+
+    def __fspath__(self) -> str:
+        return str(self)
+
+
+class Answer(NamedTuple):
+    """What a server tells of a file."""
+
+    head: bytes
+    size: int
+    tag: str
+    """ETag, or time of the last change."""
+
+
+def is_address(text: str) -> bool:
+    """Return whether `text` is an address that can be read."""
+    return _ADDRESS.match(text) is not None
+
+
+def is_gdal_address(name: str) -> bool:
+    """Return whether GDAL reads the file of this name from a server."""
+    return name.startswith(_GDAL_FOLDERS)
+
+
+def names_address(source: Any) -> bool:
+    """Return whether `source`, or one of several, is the address of an image."""
+    sources = source if isinstance(source, (list, tuple)) else [source]
+    return any(isinstance(each, str) and is_address(each) for each in sources)
+
+
+def ask_server(path: RemotePath) -> Answer:
+    """Return the first bytes of a file and what identifies it; raises `UnreadableImage`."""
+    return _repeated(path, _answer)
+
+
+def download(path: RemotePath, most: int) -> bytes:
+    """Return up to `most` bytes of a file from its beginning; raises `UnreadableImage`."""
+
+    def whole(path: RemotePath) -> bytes:
+        # Only https and http: `is_address`.
+        with urlopen(path.address, timeout=PATIENCE) as answer:  # noqa: S310
+            return bytes(answer.read(most))
+
+    return _repeated(path, whole)
+
+
+def _repeated(path: RemotePath, ask: Callable[[RemotePath], T]) -> T:
+    """Return what `ask` returns, asked again where the server fails; raises `UnreadableImage`."""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE * 2 ** (attempt - 1))
+        try:
+            return ask(path)
+        except HTTPError as error:
+            failure = refusal(path, error.code)
+            if error.code < 500 and error.code != 429:
+                break
+        except (URLError, HTTPException, OSError) as error:
+            reason = getattr(error, "reason", error)
+            failure = UnreadableImage(
+                f"{urlsplit(path.address).netloc} does not answer: {reason}.",
+                "Check the address and the connection.",
+            )
+    raise failure
+
+
+def _answer(path: RemotePath) -> Answer:
+    # Only https and http: `is_address`.
+    request = Request(path.address, headers={"Range": f"bytes=0-{HEAD_BYTES - 1}"})  # noqa: S310
+    with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
+        if answer.status != 206:
+            raise whole_files_only(path)
+        total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+        return Answer(answer.read(HEAD_BYTES), int(total) if total.isdecimal() else 0, tag)
+
+
+def whole_files_only(path: RemotePath) -> UnreadableImage:
+    """Return the error for a server that sends no ranges."""
+    return UnreadableImage(
+        f"The server of {path} sends whole files only.", "Download it first and open the copy."
+    )
+
+
+def refusal(path: RemotePath, code: int) -> UnreadableImage:
+    """Return the error for an answer with the HTTP status `code`."""
+    if code in (401, 403):
+        hint = "Ask its owner for an address that may be."
+        if path.scheme in FOLDERS:
+            hint = "Set the keys of someone who may, or ask its owner."
+        return UnreadableImage(f"{path} may not be read (HTTP {code}).", hint)
+    if code in (404, 410):
+        return UnreadableImage(f"There is no file {path} (HTTP {code}).", "Check the address.")
+    return UnreadableImage(f"The server of {path} fails (HTTP {code}).", "Try again later.")
+
+
+def options_for(gdal_path: str) -> dict[str, Any]:
+    """Return the settings under which GDAL reads `gdal_path`, a `RemotePath.in_gdal`, and no other."""
+    scheme = next((name for name, folder in FOLDERS.items() if gdal_path.startswith(folder)), None)
+    access = {} if scheme is None else access_to(scheme).gdal
+    web = "http" if access.get("AWS_HTTPS") == "NO" else "https"
+    if scheme is None:
+        web = urlsplit(gdal_path.removeprefix("/vsicurl/")).scheme
+    proxy = next(
+        (
+            os.environ[name]
+            for name in (f"{web}_proxy", f"{web}_proxy".upper())
+            if name in os.environ
+        ),
+        "",
+    )
+    patience = str(max(1, round(PATIENCE)))
+    return {
+        "CPL_VSIL_CURL_ALLOWED_FILENAME": gdal_path,
+        "GDAL_HTTP_PROXY": proxy,
+        "GDAL_HTTPS_PROXY": proxy,
+        "GDAL_HTTP_MAX_RETRY": str(ATTEMPTS),
+        "GDAL_HTTP_RETRY_DELAY": str(PAUSE),
+        "GDAL_HTTP_CONNECTTIMEOUT": patience,
+        "GDAL_HTTP_TIMEOUT": str(LONGEST),
+        "GDAL_HTTP_LOW_SPEED_TIME": patience,
+        "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+        "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+        "GDAL_PAM_ENABLED": "NO",
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        "GDAL_INGESTED_BYTES_AT_OPEN": str(HEAD_BYTES),
+        **access,
+    }

@@ -1,0 +1,165 @@
+"""Which names are those of products, and which files belong to one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, cast
+from urllib.parse import urlsplit
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._suffixes import is_image_in_folder
+from napari_restore.images.files.remote import RemotePath, is_address
+from napari_restore.images.files.trees import ZIP_MAGIC
+from napari_restore.images.products._landsat import METADATA as LANDSAT
+from napari_restore.images.products._landsat import read_landsat
+from napari_restore.images.products._sentinel2 import METADATA as SENTINEL2
+from napari_restore.images.products._sentinel2 import is_sentinel2_zip, read_sentinel2
+from napari_restore.images.products._stac import is_stac_item, read_stac, read_stac_at
+from napari_restore.images.products.product import Product
+from napari_restore.questions import Pathlike
+
+_PACKED = re.compile(r"S2[A-D]_MSIL\d.*\.zip", re.IGNORECASE)
+_RESOLUTION = re.compile(r"(.+):(\d+(?:\.\d+)?)m")
+
+
+class NamedProduct(NamedTuple):
+    """What a user named: a product, and the resolution of it, if they said so."""
+
+    path: Path
+    resolution: float | None
+    read: Callable[[Path], Product]
+    source: Path
+    """The file or folder that is read."""
+
+
+def named_product(given: Pathlike, *, allow_outside: bool = False) -> NamedProduct | None:
+    """Return the product that a text names, with ``:20m`` after it that resolution of it.
+
+    None for what is none, by its name and, of a zip and a JSON file, by its content. Raises
+    `UnreadableImage` for a damaged zip.
+    """
+    text = os.fspath(given)
+    match = None if os.path.lexists(text) else _RESOLUTION.fullmatch(text)
+    if "\0" in text:
+        return None
+    if is_address(text):
+        return _at_address(text) if allow_outside else None
+    path = Path(match[1] if match else text).expanduser().absolute()
+    found = _reader_of(path, allow_outside=allow_outside)
+    if found is None:
+        return None
+    read, source = found
+    named = path.with_name(f"{path.name}:{match[2]}m") if match else path
+    return NamedProduct(named, float(match[2]) if match else None, read, source)
+
+
+def _at_address(text: str) -> NamedProduct | None:
+    """Return the STAC item at an address; None where it is named as something else."""
+    match = _RESOLUTION.fullmatch(text)
+    address = match[1] if match else text
+    if not urlsplit(address).path.lower().endswith(".json"):
+        return None
+    named, source = RemotePath.of(text), RemotePath.of(address)
+    side = float(match[2]) if match else None
+    return NamedProduct(cast("Path", named), side, read_stac_at, cast("Path", source))
+
+
+def is_product(given: Pathlike) -> bool:
+    """Return whether a text names a product; see `named_product`."""
+    try:
+        return named_product(given) is not None
+    except UnreadableImage:
+        # Opening a damaged one says what is wrong with it.
+        return _PACKED.match(os.path.basename(given)) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def _reader_of(path: Path, *, allow_outside: bool) -> tuple[Callable[[Path], Product], Path] | None:
+    if path.is_dir():
+        if path.suffix.upper() == ".SAFE" or any((path / name).is_file() for name in SENTINEL2):
+            return read_sentinel2, path
+        metadata = _landsats_in(path)
+        is_alone = len(metadata) == 1 and not _others_in(path, metadata)
+        return (read_landsat, metadata[0]) if is_alone else None
+    if not path.is_file():
+        return None
+    if LANDSAT.fullmatch(path.name):
+        return read_landsat, path
+    if path.name in SENTINEL2:
+        return read_sentinel2, path.parent
+    suffix = path.suffix.lower()
+    if suffix == ".json" and is_stac_item(path):
+        return (lambda item: read_stac(item, allow_outside=allow_outside)), path
+    if _begins(path, ZIP_MAGIC) and is_sentinel2_zip(path):
+        return read_sentinel2, path
+    return None
+
+
+def _begins(path: Path, magic: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError:
+        return False
+
+
+def _landsats_in(folder: Path) -> list[Path]:
+    """Return the files of metadata of Landsat products, one for each product."""
+    found: dict[str, Path] = {}
+    # Of text and XML the text is taken: USGS has always shipped it.
+    for path in sorted(_listed(folder)):
+        if LANDSAT.fullmatch(path.name) and path.is_file():
+            found.setdefault(path.stem, path)
+    return list(found.values())
+
+
+def _others_in(folder: Path, metadata: list[Path]) -> bool:
+    """Return whether a folder has images, or folders of products, beside the files of `metadata`."""
+    return any(
+        is_product(path) if path.is_dir() else is_image_in_folder(path)
+        for path in _listed(folder)
+        if not _is_of(path, metadata)
+    )
+
+
+def _is_of(path: Path, metadata: list[Path]) -> bool:
+    return any(path.name.startswith(each.name[: -len("MTL.txt")]) for each in metadata)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def images_in_folder(folder: Path) -> list[Path]:
+    """Return the images in a folder, sorted: products as one each, without the files they name.
+
+    A STAC item that names no image is none.
+    """
+    found, listed = [], sorted(folder.iterdir())
+    metadata = _landsats_in(folder)
+    owned: set[Path] = set()
+    for path in listed:
+        if path.name.startswith("."):
+            continue
+        if path in metadata:
+            found.append(path)
+        elif LANDSAT.fullmatch(path.name) or _is_of(path, metadata):
+            continue
+        elif path.suffix.lower() == ".json":
+            with contextlib.suppress(UnreadableImage):
+                named = [member.file for member in read_stac(path).members]
+                owned.update(folder / name for name in named)
+                found.append(path)
+        elif is_image_in_folder(path) or (
+            (path.is_dir() or path.suffix.lower() == ".zip") and is_product(path)
+        ):
+            found.append(path)
+    return sorted({path for path in found if path not in owned})

@@ -1,0 +1,157 @@
+"""Several georeferenced files on one grid as one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage, option
+from napari_restore.images._base import ImageBase
+from napari_restore.images._georeference import Transform
+from napari_restore.images._reader import Reader
+from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images.values.validity import as_dtype
+
+Array = npt.NDArray[Any]
+
+CHUNK = 512
+ALIGNED = 1e-3
+"""Largest misalignment of grids, as a part of a pixel."""
+
+
+class Member(NamedTuple):
+    """One file of a mosaic and the box of the mosaic it fills."""
+
+    image: ImageBase
+    box: Box
+
+
+class MosaicReader(Reader):
+    """Files of one coordinate system and pixel size, side by side.
+
+    Where files overlap, the first one that is valid counts. Pixels that no file covers are nodata
+    (0 without one) and not valid.
+    """
+
+    cached = False
+
+    def __init__(self, images: Sequence[ImageBase]) -> None:
+        first = images[0]
+        assert first.path is not None
+        super().__init__(first.path)
+        transform = _grid_of(first)
+        places = [_place(first, image, transform) for image in images]
+        self.block_bytes = max(image.block_bytes for image in images)
+        top, left = min(p[0] for p in places), min(p[1] for p in places)
+        self.members = tuple(
+            Member(image, (y - top, x - left, y - top + image.height, x - left + image.width))
+            for image, (y, x) in zip(images, places, strict=True)
+        )
+        height = max(member.box[2] for member in self.members)
+        width = max(member.box[3] for member in self.members)
+        self.name = f"mosaic of {len(images)}"
+        self.bands, self.dtype = first.bands, first.dtype
+        self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
+        assert first.georeference is not None
+        self.georeference = first.georeference.shifted(left, top)
+        self.notes = [f"{i.name}: {note}" for i in images for note in i.reader.notes]
+        self.profile = replace(first.profile)
+        self._fill = as_dtype(first.nodata, self.dtype) or 0
+        covered = sum((b[2] - b[0]) * (b[3] - b[1]) for _, b in self.members)
+        for a, b in _pairs(self.members):
+            if _overlap(a.box, b.box) == b.box and not a.image.may_be_invalid:
+                raise UnreadableImage(
+                    f"{b.image.name} lies on {a.image.name}: of files that join the first counts.",
+                    "Leave one out, or restore them into a folder one by one.",
+                )
+        apart = not any(_overlap(a.box, b.box) for a, b in _pairs(self.members))
+        gapless = apart and covered == height * width
+        self.may_be_invalid = not gapless or any(image.may_be_invalid for image in images)
+
+    def read_chunk(self, level: int, row: int, column: int) -> Array:
+        return self._assembled(chunk_box(self.levels[level], row, column))[0]
+
+    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        return self._assembled(box)[1]
+
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for image, _ in self.members for file in image.reader.files())
+
+    def close(self) -> None:
+        for image, _ in self.members:
+            image.close()
+
+    def _assembled(self, box: Box) -> tuple[Array, npt.NDArray[np.bool_]]:
+        y0, x0, y1, x1 = box
+        pixels = np.full((y1 - y0, x1 - x0, self.bands), self._fill, self.dtype)
+        valid = np.zeros(pixels.shape[:2], bool)
+        # The last first, so that the first file overwrites the others.
+        for image, placed in reversed(self.members):
+            common = _overlap(box, placed)
+            if common is None:
+                continue
+            top, left, bottom, right = common
+            inside = (top - placed[0], left - placed[1], bottom - placed[0], right - placed[1])
+            target = np.s_[top - y0 : bottom - y0, left - x0 : right - x0]
+            part, good = image.read(inside), image.read_valid(inside)
+            # Its invalid values are kept only where no other file is valid.
+            taken = good | ~valid[target]
+            pixels[target][taken] = part[taken]
+            valid[target] |= good
+        return pixels, valid
+
+
+def _grid_of(image: ImageBase) -> Transform:
+    if image.transform is None:
+        raise UnreadableImage(
+            f"{image.name} has no place on a map, so its neighbours are unknown.",
+            "Several files make one image only if all are georeferenced: restore them into a folder "
+            f"one by one, or as bands by {option('stack', True)}.",
+        )
+    return image.transform
+
+
+def _place(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, int]:
+    """Return (row, column) of `image`'s first pixel on the grid of `first`."""
+    image_grid = _grid_of(image)
+    if image.bands != first.bands or image.dtype != first.dtype:
+        raise UnreadableImage(
+            f"{image.name} has {image.bands} bands of {image.dtype}, "
+            f"{first.name} {first.bands} of {first.dtype}.",
+            "Join files of one kind.",
+        )
+    if image.crs != first.crs:
+        raise UnreadableImage(
+            f"{image.name} has another coordinate system than {first.name}.",
+            "Reproject it first; nothing is reprojected silently.",
+        )
+    size = max(abs(v) for v in (grid[0], grid[1], grid[3], grid[4]))
+    longest = max(image.height, image.width)
+    steps = [abs(image_grid[i] - grid[i]) for i in (0, 1, 3, 4)]
+    if max(steps) * longest > ALIGNED * size:
+        raise UnreadableImage(
+            f"{image.name} has another pixel size or rotation than {first.name}.",
+            "Resample it to one grid first.",
+        )
+    assert first.georeference is not None
+    column, row = first.georeference.to_pixel(image_grid[2], image_grid[5])
+    if max(abs(column - round(column)), abs(row - round(row))) > 100 * ALIGNED:
+        raise UnreadableImage(
+            f"{image.name} lies between the pixels of {first.name}.",
+            "Resample it to one grid first.",
+        )
+    return round(row), round(column)
+
+
+def _overlap(a: Box, b: Box) -> Box | None:
+    box = (max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
+    return box if box[0] < box[2] and box[1] < box[3] else None
+
+
+def _pairs(members: Sequence[Member]) -> list[tuple[Member, Member]]:
+    return [(a, b) for i, a in enumerate(members) for b in members[i + 1 :]]

@@ -1,0 +1,133 @@
+"""Reader of camera RAW through rawpy: developed once, with neutral settings, to 16 bits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._profile import Profile
+from napari_restore.images._reader import strip_level
+from napari_restore.images._suffixes import RAW_SUFFIXES
+from napari_restore.images.files.claims import check_whole_size
+from napari_restore.images.files.raw import raw_tags
+from napari_restore.images.readers._whole import WholeReader
+from napari_restore.images.values.working_space import srgb_profile
+
+
+class RawReader(WholeReader):
+    """A developed photo (H, W, 3) uint16 in sRGB, upright; (H, W, 1) of a sensor without colours.
+
+    White balance as shot or as given, sRGB curve, no automatic brightening: the measured values, only
+    made visible. The settings are recorded under the tag "RAW".
+    """
+
+    PRIORITY: ClassVar[int] = 10
+    random_access = False
+
+    @classmethod
+    def supports(cls, path: Path, head: bytes) -> bool:
+        if path.suffix.lower() not in RAW_SUFFIXES or not head:
+            return False
+        # ENVI's flat files are called .raw as well.
+        return path.suffix.lower() != ".raw" or not path.with_suffix(".hdr").is_file()
+
+    balance: tuple[float, ...]
+    """Factors of red, green, blue and the second green."""
+
+    def __init__(
+        self, path: Path, head: bytes = b"", balance: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(path)
+        with _opened(path) as raw:
+            sizes = raw.sizes
+            height, width = int(sizes.iheight), int(sizes.iwidth)
+            # LibRaw's bit for rows that become columns; orientations 5 and 7 are 4 and 7 there.
+            if sizes.flip & 4:
+                height, width = width, height
+            self.bands = 1 if raw.num_colors == 1 else 3
+            check_whole_size(path.name, 6 * height * width)
+            self._is_as_shot = balance is None
+            self.balance = tuple(
+                map(float, raw.camera_whitebalance if balance is None else balance)
+            )
+        self.dtype = np.dtype(np.uint16)
+        level, self.random_access = strip_level(height, width, 2 * self.bands)
+        self.levels = (level,)
+        # The mosaic of the sensor, and the picture made of it.
+        self.block_bytes = 8 * height * width
+        tags = raw_tags(path)
+        self.profile = Profile(
+            driver="RAW",
+            colorinterp=("gray",) if self.bands == 1 else ("red", "green", "blue"),
+            tags={
+                "RAW": {
+                    "white_balance": ("as shot " if self._is_as_shot else "")
+                    + " ".join(f"{v:g}" for v in self.balance),
+                    "color_space": "sRGB",
+                    "gamma": "sRGB curve (2.4, 12.92)",
+                }
+            },
+            is_display=True,
+            icc=srgb_profile(self.bands),
+            exif=tags.exif,
+            xmp=tags.xmp,
+            iptc=tags.iptc,
+        )
+        if self._is_as_shot:
+            self.notes.append("RAW was developed with the white balance as shot, in sRGB.")
+
+    def fingerprint(self) -> str:
+        """Return a hex digest of the file, and of a white balance other than its own."""
+        own = super().fingerprint()
+        if self._is_as_shot:
+            return own
+        return hashlib.sha256(f"{own} {self.balance!r}".encode()).hexdigest()
+
+    def _decode(self) -> npt.NDArray[np.uint16]:
+        with _opened(self.path) as raw:
+            import rawpy
+
+            pixels: npt.NDArray[np.uint16] = raw.postprocess(
+                output_bps=16,
+                use_camera_wb=self._is_as_shot,
+                user_wb=None if self._is_as_shot else list(self.balance),
+                no_auto_bright=True,
+                output_color=rawpy.ColorSpace.sRGB,
+                gamma=(2.4, 12.92),
+            )
+        expected = (self.levels[0].height, self.levels[0].width, self.bands)
+        if pixels.shape != expected:
+            raise UnreadableImage(
+                f"{self.path.name} develops to {pixels.shape}, not {expected}.",
+                "Develop it to a 16-bit TIFF with another program.",
+            )
+        return pixels
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Give rawpy's handle of a file; turn its errors into one sentence."""
+    try:
+        import rawpy
+    except ImportError as error:
+        raise UnreadableImage(
+            f"{path.name} is a RAW photo, and rawpy is not installed.",
+            "Install it: pip install rawpy.",
+        ) from error
+    try:
+        # As bytes from Python: LibRaw misreads some names on Windows.
+        with path.open("rb") as file, rawpy.imread(file) as raw:
+            yield raw
+    except rawpy.LibRawError as error:
+        text = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
+        raise UnreadableImage(
+            f"{path.name} cannot be developed: {text}.",
+            "Check the file, or develop it to a 16-bit TIFF with another program.",
+        ) from error

@@ -1,0 +1,236 @@
+"""Choice of the reader of a file, and the error where there is none."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from napari_restore._addresses import without_queries
+from napari_restore.errors import OutsideFolder, UnreadableImage, option
+from napari_restore.images._reader import Reader
+from napari_restore.images._suffixes import VECTOR_SUFFIXES
+from napari_restore.images.files.cancelling import cancellable
+from napari_restore.images.files.claims import check_bands, check_block
+from napari_restore.images.files.remote import is_address
+from napari_restore.images.levels.row_pyramid import row_levels
+from napari_restore.images.readers._avif import AvifReader
+from napari_restore.images.readers._gdal import GdalReader
+from napari_restore.images.readers._heif import HeifReader
+from napari_restore.images.readers._jpeg import JpegReader
+from napari_restore.images.readers._ome_tiff import OmeTiffReader
+from napari_restore.images.readers._openexr import OpenExrReader
+from napari_restore.images.readers._oriented import OrientedReader
+from napari_restore.images.readers._radiance import RadianceReader
+from napari_restore.images.readers._remote import RemoteReader
+from napari_restore.images.readers._remote_zarr import RemoteZarrReader
+from napari_restore.images.readers._tiff_photo import TiffPhotoReader
+from napari_restore.images.readers._webp import WebpReader
+from napari_restore.images.readers.ome_zarr import OmeZarrReader
+from napari_restore.images.readers.raw import RawReader
+from napari_restore.questions import Pathlike
+
+HEAD_BYTES = 4096
+
+
+READERS: tuple[type[Reader], ...] = tuple(
+    sorted(
+        (
+            AvifReader,
+            GdalReader,
+            HeifReader,
+            JpegReader,
+            OmeTiffReader,
+            OmeZarrReader,
+            OpenExrReader,
+            RadianceReader,
+            RawReader,
+            TiffPhotoReader,
+            WebpReader,
+        ),
+        key=lambda reader: -reader.PRIORITY,
+    )
+)
+"""All readers of files, the most specific first. A new format is one module and one name here."""
+STACKS = (GdalReader, OmeTiffReader, OmeZarrReader)
+"""Those that read any plane of a file; of others it is one picture."""
+
+
+def reader_of(
+    given: Pathlike,
+    *,
+    allow_outside: bool = False,
+    codes: bool = False,
+    cancelled: Callable[[], bool] | None = None,
+    plane: int | None = None,
+) -> Reader:
+    """Return the reader of a file or a zarr folder, upright; see `open_image` for the options.
+
+    Raises `UnreadableImage`, `BadParameter`, `Cancelled`.
+    """
+    reader = _reader_of(
+        given, allow_outside=allow_outside, codes=codes, cancelled=cancelled, plane=plane or 0
+    )
+    if plane is None and reader.planes.count > 1:
+        raise reader.planes.unchosen(reader.path.name)
+    return reader
+
+
+def _reader_of(
+    given: Pathlike,
+    *,
+    allow_outside: bool,
+    codes: bool,
+    cancelled: Callable[[], bool] | None,
+    plane: int,
+) -> Reader:
+    text = os.fspath(given)
+    if is_address(text):
+        if not allow_outside:
+            raise OutsideFolder(
+                f"{without_queries(text)} is an address, and a file has named it.",
+                f"If you trust it, allow it with {option('allow_outside', True)}.",
+            )
+        with cancellable(cancelled):
+            kind = RemoteZarrReader if RemoteZarrReader.is_named_by(text) else RemoteReader
+            remote: Reader = kind(text, plane=plane)
+            _check_chunks(remote)
+            return _upright(remote)
+    path = _local(text)
+    head = _head_of(path)
+    with cancellable(cancelled):
+        for reader in READERS:
+            if reader.supports(path, head):
+                options: dict[str, object] = {}
+                if issubclass(reader, GdalReader):
+                    options["allow_outside"] = allow_outside
+                if issubclass(reader, STACKS):
+                    options["plane"] = plane
+                if codes and reader is GdalReader:
+                    options["codes"] = True
+                try:
+                    opened = reader(path, head, **options)  # type: ignore[call-arg]
+                    opened.planes.check(opened.name, plane)
+                    _check_chunks(opened)
+                except UnreadableImage as error:
+                    plain = _plainer(error, path, head)
+                    if plain is error:
+                        raise
+                    raise plain from error
+                return _upright(opened)
+    raise UnreadableImage(
+        f"{path.name} is a folder, but no OME-Zarr image.", "Name one of the images in it."
+    )
+
+
+def _local(text: str) -> Path:
+    """Return the absolute path that `text` names; raise `UnreadableImage` where it names none."""
+    if "\0" in text:
+        raise UnreadableImage(f"{text!r} is no name of a file.", "Check the spelling.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+        raise UnreadableImage(f"The name {shown} is not UTF-8.", "Rename it first.") from None
+    path = Path(text).expanduser().absolute()
+    if re.match(r"^[A-Za-z][\w+.-]+://", text) or re.match(r"/+vsi", str(path)):
+        raise UnreadableImage(
+            f"{text} is not a file on this computer.", "Download it first and open the copy."
+        )
+    return path
+
+
+def _check_chunks(reader: Reader) -> None:
+    """Raise `UnreadableImage` where one chunk, or the rows read at once, would not fit."""
+    item = reader.dtype.itemsize
+    check_bands(reader.path.name, reader.bands)
+    for level in reader.levels:
+        rows, columns = level.chunk_height, level.chunk_width
+        check_block(reader.path.name, "chunk", (rows, columns, reader.bands), item)
+    if not reader.random_access:
+        whole = reader.levels[0]
+        (first, *_) = row_levels(whole.height, whole.width, reader.bands * item)
+        band = (min(first.chunk_height, whole.height), whole.width, reader.bands)
+        check_block(reader.path.name, "band of rows", band, item)
+
+
+def _head_of(path: Path) -> bytes:
+    """Return the first bytes of a file, empty for a folder; raises `UnreadableImage`."""
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            # Listing a forbidden folder raises the error.
+            os.scandir(path).close()
+            return b""
+        if not stat.S_ISREG(kind):
+            # Opening a pipe would wait for its writer.
+            raise UnreadableImage(
+                f"{path.name} is no plain file but a pipe or a device.",
+                "Write what it gives into a file and open that.",
+            )
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except FileNotFoundError as error:
+        raise UnreadableImage(f"There is no file {path}.", _similar(path)) from error
+    except PermissionError as error:
+        raise UnreadableImage(
+            f"{path.name} may not be read.", "Ask its owner for permission to read it."
+        ) from error
+    except OSError as error:
+        raise UnreadableImage(
+            f"{path.name} cannot be read: {error.strerror}.", "Check the disk or the connection."
+        ) from error
+    if not head:
+        raise UnreadableImage(f"{path.name} is empty.", "Copy or download it again.")
+    return head
+
+
+def _similar(path: Path) -> str:
+    try:
+        near = difflib.get_close_matches(path.name, os.listdir(path.parent), 1)
+    except OSError:
+        return f"There is no folder {path.parent} that may be read, either."
+    return f"Did you mean {near[0]}?" if near else "Check the spelling."
+
+
+def _plainer(error: UnreadableImage, path: Path, head: bytes) -> UnreadableImage:
+    """Return a clearer message than GDAL's where the content shows that this is no image."""
+    if "not recognized as being in a supported" not in error.message:
+        return error
+    if path.suffix.lower() in VECTOR_SUFFIXES:
+        hint = f"Name an image, and give the shapes as {option('mask')} or {option('exclude')}."
+        return UnreadableImage(f"{path.name} is a vector file, not an image.", hint)
+    try:
+        head.rstrip(b"\0").decode("utf-8")
+    except UnicodeDecodeError as decoding:
+        # The head may end within a character.
+        is_text = decoding.start > len(head) - 4
+    else:
+        is_text = b"\0" not in head
+    if is_text:
+        return UnreadableImage(
+            f"{path.name} is text, not an image.", "Name an image, for example a GeoTIFF."
+        )
+    return UnreadableImage(
+        f"{path.name} is no image of a known format.",
+        "GeoTIFF, JPEG 2000, PNG, JPEG, WebP, OME-TIFF, OME-Zarr, RAW and many others are read.",
+    )
+
+
+def _upright(reader: Reader) -> Reader:
+    """Return the reader turned by its orientation tag.
+
+    A georeference takes precedence over that tag.
+    """
+    if reader.profile.orientation == 1:
+        return reader
+    if reader.georeference is not None:
+        reader.notes.append(
+            "The orientation tag is ignored: the georeference defines the orientation."
+        )
+        return reader
+
+    return OrientedReader(reader)

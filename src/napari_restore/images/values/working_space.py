@@ -1,0 +1,381 @@
+"""Photos with a colour profile of their own: models take sRGB, files keep their colours.
+
+Values go through the ICC profile at 16 bit: curves and a matrix in one pass, tables by LittleCMS
+(imagecodecs). Only the change of a model is converted back, as the difference of two conversions:
+what the model leaves unchanged stays bit for bit, and colours outside sRGB are changed like their
+nearest neighbour within, never clipped to it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.images._display_curve import light_of_srgb
+from napari_restore.images._profile import Profile
+from napari_restore.images.values._matrix_profile import (
+    FULL,
+    MatrixTransform,
+    matrix_profile,
+    tag_places,
+)
+from napari_restore.images.values.depth import in_16_bits
+
+TOLERANCE = 2 / 255
+"""Profiles this close to sRGB everywhere count as sRGB."""
+_RGB = ("red", "green", "blue")
+_PHOTO_FORMATS = ("JPEG", "PNG", "WEBP")
+_CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+"""x and y of white, red, green and blue of sRGB."""
+_NO_TABLE = 0x0100
+"""cmsFLAGS_NOOPTIMIZE. With LittleCMS's table of 33³ colours, three times faster, dark values
+are off by up to 5 % of the range [measured], exactly where haze matters."""
+_AGREES = 1 / 255
+"""Difference from LittleCMS, whose inverse of a table of a curve has 4096 steps."""
+
+
+@dataclass(frozen=True)
+class WorkingSpace:
+    """Conversion between a file's own colours and sRGB."""
+
+    icc: bytes
+    bands: tuple[int, ...]
+    """Numbers of red, green and blue in the image."""
+    full: int
+    """Largest value of the image's dtype."""
+
+    def places(self, bands: Sequence[int]) -> list[int] | None:
+        """Return the positions of red, green and blue among `bands`.
+
+        None unless all three exist.
+        """
+        chosen = list(bands)
+        if not set(self.bands) <= set(chosen):
+            return None
+        return [chosen.index(band) for band in self.bands]
+
+    def to_working(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return (3, ...) red, green, blue of the file, as sRGB on the same scale 0 … `full`."""
+        return self._scaled(converted(self._known(stored), self.icc, None))
+
+    def to_display(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return (h, w, 3 + extra) values of the file in sRGB, for display only.
+
+        8 bit with LittleCMS's optimisation: ten times faster, and within a level for usual
+        profiles. At 16 bit that is a table, and off by up to 19 of 255 levels [measured].
+        """
+        import imagecodecs
+
+        shown = stored.copy()
+        colours = np.ascontiguousarray(stored[..., list(self.bands)])
+        if colours.size:
+            shown[..., list(self.bands)] = imagecodecs.cms_transform(
+                colours,
+                self.icc,
+                srgb_profile(),
+                colorspace="rgb",
+                outcolorspace="rgb",
+                outdtype=stored.dtype,
+                flags=0 if stored.dtype == np.uint8 else _NO_TABLE,
+            )
+        return shown
+
+    def stored_change(
+        self,
+        stored: npt.NDArray[Any],
+        change: npt.NDArray[np.float32],
+        working: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Return the change (3, h, w) of the file's values for a `change` (3, h, w) of the sRGB values.
+
+        No change stays exactly 0. `working` are the sRGB values of `stored`, less than half a step of 16
+        bits off, if they are at hand; it is overwritten.
+        """
+        shape, known = stored.shape, self._known(stored).reshape(3, -1)
+        step, scale = change.reshape(3, -1), np.float32(FULL / self.full)
+        if working is None:
+            before = converted(known, self.icc, None)
+        else:
+            before = _rounded(np.multiply(working, scale, out=working)).reshape(3, -1)
+        after = step * scale
+        after += before
+        # Differences of 16 bits are exact in 24.
+        origin = known.astype(np.float32)
+        if known.dtype == np.uint8:
+            origin *= np.float32(FULL // 255)
+        # A conversion there and back is the identity, except for colours outside sRGB.
+        # 0 − 1 is the largest number as well.
+        (beyond,) = np.nonzero(_any_of(before - np.uint16(1) >= FULL - 1))
+        if beyond.size:
+            nearest = converted(before.take(beyond, axis=1), None, self.icc)
+            for plane, values in zip(origin, nearest, strict=True):
+                plane[beyond] = values
+        difference = converted(_rounded(after), None, self.icc).astype(np.float32)
+        difference -= origin
+        moved = _any_of(step != 0)
+        if not moved.all():
+            difference *= moved
+        return self._scaled(difference).reshape(shape)
+
+    def _known(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return values of 8 bits as they are, and others as 16."""
+        is_known = stored.dtype == np.uint8 and self.full == 255
+        return stored if is_known else self._as16(stored)
+
+    def _as16(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+        if values.dtype == np.uint16 and self.full == FULL:
+            return values
+        if values.dtype == np.uint8:
+            return in_16_bits(values)
+        wide = np.clip(values * (FULL / self.full), 0, FULL)
+        return np.rint(wide).astype(np.uint16)
+
+    def _scaled(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        scaled: npt.NDArray[np.float32] = values.astype(np.float32, copy=False)
+        scaled *= np.float32(self.full / FULL)
+        return scaled
+
+
+def working_space_of(
+    profile: Profile, roles: Sequence[str | None], dtype: np.dtype[Any]
+) -> tuple[WorkingSpace | None, str | None]:
+    """Return the working space of a picture, and the note that describes it.
+
+    None for sRGB, for what is no picture, and where the profile cannot be used.
+    """
+    if profile.driver == "RAW" or dtype not in (np.uint8, np.uint16):
+        return None, None
+    if not all(name in roles for name in _RGB):
+        return None, None
+    if profile.icc is None:
+        taken = profile.is_display or profile.driver in _PHOTO_FORMATS
+        return None, "It has no colour profile and is taken as sRGB." if taken else None
+    if not profile.is_display:
+        return None, None
+    try:
+        if is_srgb(profile.icc):
+            return None, None
+        name = _name_of(profile.icc)
+    except Exception:  # whatever LittleCMS makes of a broken profile
+        return None, "Its colour profile cannot be used; it is carried, and taken as sRGB."
+    space = WorkingSpace(
+        profile.icc, tuple(roles.index(name) for name in _RGB), int(np.iinfo(dtype).max)
+    )
+    return space, f"Its colours are {name}: models see them as sRGB, the output keeps {name}."
+
+
+def converted(
+    values: npt.NDArray[np.uint8 | np.uint16], source: bytes | None, target: bytes | None
+) -> npt.NDArray[np.uint16]:
+    """Return planes (3, ...) of 8 or 16 bits at 16 bit in another profile; None is sRGB."""
+    if not values.size:
+        return values.astype(np.uint16)
+    transform = _transform(source or srgb_profile(), target or srgb_profile())
+    if transform is not None:
+        return transform(values.reshape(3, -1)).reshape(values.shape)
+    return _by_tables(values, source or srgb_profile(), target or srgb_profile())
+
+
+@lru_cache(maxsize=16)
+def _transform(source: bytes, target: bytes) -> MatrixTransform | None:
+    """Return the fast conversion of two profiles; None where LittleCMS has other values."""
+    profiles = matrix_profile(source), matrix_profile(target)
+    if profiles[0] is None or profiles[1] is None:
+        return None
+    transform = MatrixTransform(profiles[0], profiles[1])
+    steps = np.linspace(0, 1, 9) ** 2 * FULL
+    colours = np.stack(np.meshgrid(steps, steps, steps)).reshape(3, -1).astype(np.uint16)
+    difference = transform(colours).astype(np.int64) - _by_tables(colours, source, target)
+    return transform if np.abs(difference).max() <= _AGREES * FULL else None
+
+
+def _by_tables(
+    values: npt.NDArray[np.uint8 | np.uint16], source: bytes, target: bytes
+) -> npt.NDArray[np.uint16]:
+    """Return planes (3, ...) at 16 bit, converted by LittleCMS."""
+    import imagecodecs
+
+    wide = values if values.dtype == np.uint16 else in_16_bits(values)
+    result: npt.NDArray[np.uint16] = imagecodecs.cms_transform(
+        np.ascontiguousarray(wide.reshape(3, -1).T[None]),
+        source,
+        target,
+        colorspace="rgb",
+        outcolorspace="rgb",
+        outdtype=np.uint16,
+        flags=_NO_TABLE,
+    )
+    return np.ascontiguousarray(result[0].T).reshape(values.shape)
+
+
+def _rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """Return `values` in 16 bits, halves up; they are overwritten."""
+    np.clip(values, 0, FULL, out=values)
+    values += np.float32(0.5)
+    return values.astype(np.uint16)
+
+
+def _any_of(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return (...) whether any of (3, ...) is true."""
+    found: npt.NDArray[np.bool_] = flags[0] | flags[1] | flags[2]
+    return found
+
+
+@cache
+def srgb_profile(bands: int = 3) -> bytes:
+    """Return the ICC profile of sRGB, for 1 band that of grey with the same curve."""
+    import imagecodecs
+
+    if bands == 1:
+        curve = light_of_srgb(np.linspace(0, 1, 1024, dtype=np.float32))
+        profile = bytes(imagecodecs.cms_profile("gray", transferfunction=curve))
+    else:
+        profile = bytes(imagecodecs.cms_profile("srgb"))
+    return _undated(profile)
+
+
+NAMED_PROFILES = ("sRGB", "adobe-rgb", "display-p3")
+"""Of colours that a file can be written in, by name."""
+_P3 = (*_CHROMATICITIES[:2], 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
+"""x and y of white and primaries of Display P3; its curve is that of sRGB."""
+_PLACES = {
+    1: _CHROMATICITIES,
+    9: (*_CHROMATICITIES[:2], 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
+    12: _P3,
+}
+"""x and y of white, red, green and blue by the number of primaries in ITU-T H.273."""
+_EXPONENTS = {4: 2.2, 5: 2.8, 8: 1.0}
+"""From values to light, by the number of a curve there that is a power."""
+_LIKE_SRGB = (1, 6, 13, 14, 15)
+"""Numbers of the curve of sRGB, and of those of video, which screens show as that."""
+HDR_CURVES = (16, 18)
+"""Numbers of PQ and hybrid log-gamma."""
+FOR_HDR = "Its values are said to be for an HDR screen (PQ or HLG); that is not taken into account."
+
+
+@cache
+def named_profile(name: str) -> bytes:
+    """Return the ICC profile of one of `NAMED_PROFILES`."""
+    import imagecodecs
+
+    if name == "sRGB":
+        return srgb_profile()
+    if name == "adobe-rgb":
+        return _undated(bytes(imagecodecs.cms_profile("adobergb")))
+    return _with_primaries(_P3, "Display P3")
+
+
+def _with_primaries(places: tuple[float, ...], name: str) -> bytes:
+    """Return the ICC profile of sRGB with other primaries, see `_PLACES`."""
+    import imagecodecs
+
+    (white, *primaries) = np.reshape(places, (4, 2)).tolist()
+    wanted = [value for place in primaries for value in (*place, 1.0)]
+    other = bytes(
+        imagecodecs.cms_profile("rgb", whitepoint=[*white, 1.0], primaries=wanted, gamma=2.2)
+    )
+    made, sources = bytearray(srgb_profile()), tag_places(other)
+    tags = tag_places(bytes(made))
+    for tag in ("rXYZ", "gXYZ", "bXYZ"):
+        (start, size), (source, _) = tags[tag], sources[tag]
+        made[start : start + size] = other[source : source + size]
+    # One text in UTF-16: its bytes, and where they begin.
+    start, text = tags["desc"][0], name.encode("utf-16-be")
+    (place,) = struct.unpack_from(">I", made, start + 24)
+    struct.pack_into(">I", made, start + 20, len(text))
+    made[start + place : start + place + len(text)] = text
+    return bytes(made)
+
+
+def names_colours(primaries: int, curve: int) -> bool:
+    """Return whether `profile_of_code_points` knows both numbers."""
+    return primaries in _PLACES and (curve in _EXPONENTS or curve in _LIKE_SRGB)
+
+
+@cache
+def profile_of_code_points(primaries: int, curve: int, bands: int) -> bytes | None:
+    """Return the ICC profile of colours named by numbers (ITU-T H.273; "cICP", "nclx").
+
+    None where it is that of sRGB, or the numbers name none: 2 is "unspecified".
+    """
+    places = _PLACES.get(primaries)
+    if places is None:
+        return None
+    if exponent := _EXPONENTS.get(curve):
+        return profile_of_gamma((1 / exponent, *places), bands)
+    if curve not in _LIKE_SRGB or bands < 3 or primaries == 1:
+        return None
+    return _with_primaries(places, "Display P3" if places is _P3 else "BT.2020, curve of sRGB")
+
+
+def usable_profile(icc: bytes) -> bool:
+    """Return whether colours can be converted to an ICC profile: one of red, green and blue."""
+    if icc[16:20] != b"RGB " or len(icc) < 132:
+        return False
+    try:
+        converted(np.zeros((3, 1), np.uint8), None, icc)
+    except Exception:  # whatever LittleCMS makes of a broken profile
+        return False
+    return True
+
+
+@cache
+def profile_of_gamma(gamma: tuple[float, ...], bands: int) -> bytes | None:
+    """Return the ICC profile of what a PNG says in its stead, see `PhotoTags.gamma`.
+
+    None where it is that of sRGB, nearly the power of 1/2.2, or makes no sense.
+    """
+    import imagecodecs
+
+    exponent, *places = gamma
+    is_usual = abs(exponent - 1 / 2.2) < 0.01
+    is_srgb = not places or np.allclose(places, _CHROMATICITIES, atol=0.002)
+    if not 0.1 < exponent < 10 or (is_usual and (is_srgb or bands < 3)):
+        return None
+    (white, *primaries) = np.reshape(places or _CHROMATICITIES, (4, 2)).tolist()
+    try:
+        if bands < 3:
+            curve = np.linspace(0, 1, 1024, dtype=np.float32) ** np.float32(1 / exponent)
+            profile = bytes(imagecodecs.cms_profile("gray", transferfunction=curve))
+        else:
+            profile = bytes(
+                imagecodecs.cms_profile(
+                    "rgb",
+                    whitepoint=[*white, 1.0],
+                    primaries=[value for place in primaries for value in (*place, 1.0)],
+                    gamma=1 / exponent,
+                )
+            )
+    except (ValueError, RuntimeError):  # no colours can have such places
+        return None
+    return _undated(profile)
+
+
+def _undated(profile: bytes) -> bytes:
+    """Return the same at any time: the header has the date at which it was made."""
+    return profile[:24] + bytes((7, 208, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0)) + profile[36:]
+
+
+@cache
+def is_srgb(icc: bytes) -> bool:
+    """Return whether the colours of a profile are those of sRGB."""
+    steps = np.linspace(0, FULL, 9).astype(np.uint16)
+    colours = np.stack(np.meshgrid(steps, steps, steps)).reshape(3, -1)
+    in_srgb = converted(colours, icc, None).astype(np.int64)
+    return bool(np.abs(in_srgb - colours).max() <= TOLERANCE * FULL)
+
+
+def _name_of(icc: bytes) -> str:
+    import io
+
+    from PIL import ImageCms
+
+    text = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc)))
+    text = " ".join(text.split())
+    return "its own" if text in ("", "RGB built-in") else text  # LittleCMS's name of what it made
