@@ -26,7 +26,7 @@ import rasterio
 
 import napari_restore as nr
 from napari_restore.engine import make_plan
-from napari_restore.engine.ledger import LAYERS
+from napari_restore.engine.ledger.kept_layers import LAYERS
 from napari_restore.engine.rows import AttentionSource
 from napari_restore.models import load
 

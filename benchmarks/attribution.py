@@ -185,7 +185,7 @@ def beyond(rows: list[dict[str, Any]], from_above: bool) -> str:
 
 
 def compared(options: argparse.Namespace) -> list[dict[str, Any]]:
-    from napari_restore.engine.machine import ENVIRONMENT
+    from napari_restore.engine.machine.device import ENVIRONMENT
 
     rows = []
     for runner in ("engine", "captum"):
@@ -220,7 +220,7 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
 
     import napari_restore as nr
     from napari_restore._heap import release_freed_memory
-    from napari_restore.engine.machine import PeakMemory
+    from napari_restore.engine.machine.budget import PeakMemory
     from napari_restore.models import one_shot_statistics
 
     generator = np.random.default_rng(0)

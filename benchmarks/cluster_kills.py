@@ -25,7 +25,7 @@ from pathlib import Path
 
 import napari_restore as nr
 from napari_restore.engine import topic_of
-from napari_restore.engine.machine import cores
+from napari_restore.engine.machine.device import cores
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def bare(scene: str, model: str, out: Path) -> float:
     import torch
 
     import napari_restore as nr
-    from napari_restore.engine.planning import box_with_halo, cut_into_tiles
+    from napari_restore.engine.planning.tiles import box_with_halo, cut_into_tiles
 
     image, net = load(scene, model)
     plan = nr.plan(image, net)

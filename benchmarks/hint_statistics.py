@@ -23,7 +23,7 @@ from PIL import Image
 
 import napari_restore as nr
 from napari_restore._heap import release_freed_memory
-from napari_restore.engine.machine import PeakMemory
+from napari_restore.engine.machine.budget import PeakMemory
 from napari_restore.models import RestorationModel, load
 from napari_restore_lab.degradation import degraded_scene
 

@@ -24,8 +24,8 @@ class Candidate:
 
     def __init__(self, scene: str, model: str, weights: str | None) -> None:
         import napari_restore as nr
-        from napari_restore.engine.running import prepare
-        from napari_restore.engine.statistics import compute_context
+        from napari_restore.engine.running.prepared import prepare
+        from napari_restore.engine.statistics.context import compute_context
 
         self.image = nr.open_image(scene)
         self.model = nr.load_model(model, weights=weights)
@@ -36,7 +36,7 @@ class Candidate:
         """Seconds, and seconds of the processor, for all tiles."""
         import torch
 
-        from napari_restore.engine.planning import box_with_halo, cut_into_tiles
+        from napari_restore.engine.planning.tiles import box_with_halo, cut_into_tiles
         from napari_restore.models import placed_at
 
         plan, size = self.plan, (self.image.height, self.image.width)

@@ -60,7 +60,7 @@ def main() -> None:
 
 def in_own_process(options: argparse.Namespace, runner: str, folder: Path) -> tuple[Any, Any]:
     """Return the row and the gradient of one way."""
-    from napari_restore.engine.machine import ENVIRONMENT
+    from napari_restore.engine.machine.device import ENVIRONMENT
 
     out = folder / f"{runner}.npy"
     words = [sys.executable, __file__, *sys.argv[1:], "--runner", runner, "--out", str(out)]
@@ -92,8 +92,9 @@ def point(options: argparse.Namespace) -> dict[str, Any]:
     import napari_restore as nr
     from napari_restore._heap import release_freed_memory
     from napari_restore.engine import make_plan
-    from napari_restore.engine.gradients import GradientSource, gradients_of
-    from napari_restore.engine.machine import PeakMemory
+    from napari_restore.engine.gradients.gradient_source import GradientSource
+    from napari_restore.engine.gradients.gradients import gradients_of
+    from napari_restore.engine.machine.budget import PeakMemory
 
     pixels, side = noisy(options.photo, options.side), options.side
     corner = (side - BOX) // 2

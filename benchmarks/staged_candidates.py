@@ -50,7 +50,7 @@ class Watch:
     """Seconds, processor time and memory from `start` on; `idle` is set when it is made."""
 
     def __init__(self) -> None:
-        from napari_restore.engine.machine import PeakMemory
+        from napari_restore.engine.machine.budget import PeakMemory
 
         # Linux: resets the peak resident size.
         Path("/proc/self/clear_refs").write_text("5")
@@ -145,8 +145,8 @@ def engine(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import napari_restore as nr
-    from napari_restore.engine.ledger import STAGED
-    from napari_restore.engine.running import TokenStore
+    from napari_restore.engine.ledger.store_files import STAGED
+    from napari_restore.engine.running.tokens import TokenStore
 
     model = load(options.model)
     scratch = Path(options.scratch)
@@ -279,8 +279,8 @@ def grid_of(features: list[Any], x: Any, tile: int):
 
 def needed(options: argparse.Namespace) -> dict[str, int]:
     """Bytes that the candidates without tiers hold at their peak, about."""
-    from napari_restore.engine.machine import choose_device
-    from napari_restore.engine.planning import calibrate_sweeps
+    from napari_restore.engine.machine.device import choose_device
+    from napari_restore.engine.planning.costs import calibrate_sweeps
 
     model = load(options.model)
     cost = calibrate_sweeps(model, choose_device("cpu"), THREADS, "float32")

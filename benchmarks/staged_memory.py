@@ -112,7 +112,7 @@ def highest_resident(process: int) -> int:
 
 def row(options: argparse.Namespace, side: int, parts: list[dict[str, Any]], width: int) -> str:
     """A line of the table."""
-    from napari_restore.engine.machine import parse_size
+    from napari_restore.engine.machine.budget import parse_size
 
     plans = [part["plan"] for part in parts if part["plan"]]
     measured = [part["measured"] for part in parts if part["measured"]]

@@ -148,11 +148,11 @@ def measured_on(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def measured_on(*sides: int, gradients: int | None = None) -> None:
         if sides:
-            monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", sides)
-            monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", sides)
+            monkeypatch.setattr("napari_restore.engine.planning.costs.SIDES_OF_SWEEPS", sides)
+            monkeypatch.setattr("napari_restore.engine.planning.costs.SIDES", sides)
         if gradients:
-            monkeypatch.setattr("napari_restore.engine.gradients._cost.SWEPT_SIDE", gradients)
-            monkeypatch.setattr("napari_restore.engine.gradients._cost.SIDE", gradients)
+            monkeypatch.setattr("napari_restore.engine.gradients.cost.SWEPT_SIDE", gradients)
+            monkeypatch.setattr("napari_restore.engine.gradients.cost.SIDE", gradients)
 
     return measured_on
 
@@ -160,7 +160,7 @@ def measured_on(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture
 def scheduler_patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """A function that sets the seconds for which an answer of a scheduler is awaited."""
-    return lambda s: monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", s)
+    return lambda s: monkeypatch.setattr("napari_restore.engine.executors.connection.PATIENCE", s)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ DISTRIBUTIONS = {
 """Names of import that are not those of their distribution."""
 
 GUARDED = {
-    "api/cluster_worker.py": "engine/executors/_connection.py",
+    "api/cluster_worker.py": "engine/executors/connection.py",
     "explain/attention/figure.py": "explain/attribution/figure_file.py",
     "explain/attribution/attribution.py": "explain/attribution/figure_file.py",
     "explain/attribution/figure.py": "explain/attribution/figure_file.py",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_restore import explain
-from napari_restore.engine.results import Result
+from napari_restore.engine.results.result import Result
 from napari_restore.explain.attribution import attribution as _attribution
 
 TAKEN = 300 << 20

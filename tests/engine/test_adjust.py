@@ -11,8 +11,10 @@ import pytest
 import napari_restore as nr
 from napari_restore import api, errors
 from napari_restore.engine import Region
-from napari_restore.engine.masks import Feathered, PolygonMask, RegionMask, mask_at_level
-from napari_restore.engine.results import REC_709, LumaModel, blend, read_source
+from napari_restore.engine.masks.mask_level import mask_at_level
+from napari_restore.engine.masks.mask_strength import Feathered, PolygonMask, RegionMask
+from napari_restore.engine.results.luma import REC_709, LumaModel, blend
+from napari_restore.engine.results.source_levels import read_source
 from napari_restore.images import Radiometry
 from napari_restore.questions import TONE, Adjustment
 

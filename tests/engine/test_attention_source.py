@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import napari_restore as nr
 from napari_restore.engine import Event, Phase, Progress, make_plan
-from napari_restore.engine.ledger import LAYERS, STAGED
+from napari_restore.engine.ledger.kept_layers import LAYERS
+from napari_restore.engine.ledger.store_files import STAGED
 from napari_restore.engine.rows import AttentionSource, PlacedRow
 from napari_restore.errors import Cancelled, DiskFull
 from napari_restore.models import card_of, randomise

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 
 import napari_restore as nr
-from napari_restore.engine.statistics import corrected_bands
+from napari_restore.engine.statistics.bands import corrected_bands
 from napari_restore.errors import UnknownBands
 
 SIZE = (150, 180)

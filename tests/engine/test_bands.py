@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import napari_restore as nr
-from napari_restore.engine.statistics import model_bands
+from napari_restore.engine.statistics.bands import model_bands
 from napari_restore.errors import UnknownBands
 from napari_restore.models import card_of
 

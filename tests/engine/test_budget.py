@@ -5,7 +5,7 @@ import mmap
 import numpy as np
 import pytest
 
-from napari_restore.engine.machine import PeakMemory, parse_size
+from napari_restore.engine.machine.budget import PeakMemory, parse_size
 from napari_restore.errors import BadParameter
 
 

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 import napari_restore as nr
-from napari_restore.engine.planning import _layout
+from napari_restore.engine.planning import layout as _layout
 from napari_restore.images import chunk_cache
 
 SIDE, CHUNK = 1280, 256

@@ -12,13 +12,8 @@ import tifffile
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Region
-from napari_restore.engine.results import (
-    LumaModel,
-    expose,
-    exposure_between,
-    light_luma,
-    sample_boxes,
-)
+from napari_restore.engine.results.blended import expose, exposure_between, light_luma, sample_boxes
+from napari_restore.engine.results.luma import LumaModel
 from napari_restore.images import Radiometry, light_of_srgb
 from napari_restore.questions import Adjustment
 

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 
 import napari_restore as nr
 from napari_restore.engine import Region, ResultStore
-from napari_restore.engine.masks import open_exclude
+from napari_restore.engine.masks.open_mask import open_exclude
 from napari_restore.errors import BadParameter
 from napari_restore.images import Radiometry, in_8_bits, in_16_bits
 from napari_restore.images.values.working_space import srgb_profile
@@ -184,7 +184,7 @@ def test_what_is_excluded_is_opened_once(tmp_path: Path, monkeypatch: pytest.Mon
     Pillow.fromarray(np.repeat(np.eye(2, dtype=np.uint8) * 255, 130, 1).repeat(150, 0)).save(left)
     result = restored(path, tmp_path, exclude=left, exposure=0.5)
     opened: list[Any] = []
-    module = "napari_restore.engine.results._blended.open_exclude"
+    module = "napari_restore.engine.results.blended.open_exclude"
     monkeypatch.setattr(module, lambda *given: opened.append(given) or open_exclude(*given))
     for top in (0, 100, 200):
         result.read_16(Region(top, 0, top + 100, 260))

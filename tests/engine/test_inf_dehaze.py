@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import napari_restore as nr
-from napari_restore.engine.ledger import STAGED
-from napari_restore.engine.running import TokenStore
+from napari_restore.engine.ledger.store_files import STAGED
+from napari_restore.engine.running.tokens import TokenStore
 from napari_restore.models import Routing, card_of, cut, load, randomise, stitch
 from napari_restore.models.inf_dehaze.config import SMALL
 from napari_restore.models.inf_dehaze.network import InfDehaze

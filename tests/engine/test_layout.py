@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import napari_restore as nr
-from napari_restore.engine.planning import _layout, _measurements, _sweeps
-from napari_restore.engine.planning._costs import Cost, SweepCosts
+from napari_restore.engine.planning import layout as _layout
+from napari_restore.engine.planning import measurements as _measurements
+from napari_restore.engine.planning import sweeps as _sweeps
+from napari_restore.engine.planning.costs import Cost, SweepCosts
 from napari_restore.errors import BudgetTooSmall
 
 from ._swept_model import ToySwept

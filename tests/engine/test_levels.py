@@ -9,7 +9,12 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.engine import compute_context
-from napari_restore.engine.results import AFFORDABLE, AT_ONCE, is_affordable, read_source
+from napari_restore.engine.results.source_levels import (
+    AFFORDABLE,
+    AT_ONCE,
+    is_affordable,
+    read_source,
+)
 
 LAST = 4
 

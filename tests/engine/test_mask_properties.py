@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 import napari_restore as nr
 from napari_restore.engine import Region
-from napari_restore.engine.masks import (
+from napari_restore.engine.masks.mask_level import mask_at_level
+from napari_restore.engine.masks.mask_strength import (
     Feathered,
-    GradientMask,
     MaskStrength,
     PolygonMask,
     RasterMask,
     RegionMask,
     Within,
-    mask_at_level,
 )
+from napari_restore.engine.masks.open_mask import GradientMask
 
 HEIGHT, WIDTH = 23, 37
 QUICK = settings(derandomize=True, max_examples=25)

@@ -8,15 +8,15 @@ import pytest
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Region
-from napari_restore.engine.masks import (
+from napari_restore.engine.masks import mask_strength as mask_module
+from napari_restore.engine.masks.mask_strength import (
     Feathered,
     PolygonMask,
     RasterMask,
     RegionMask,
-    open_mask,
     pieces_of,
 )
-from napari_restore.engine.masks import _mask_strength as mask_module
+from napari_restore.engine.masks.open_mask import open_mask
 
 SIZE = (300, 400)
 POLYGON = [[(50.0, 40.0), (350.0, 60.0), (300.0, 280.0), (90.0, 250.0), (50.0, 40.0)]]

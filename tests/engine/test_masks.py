@@ -7,7 +7,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.engine import Region, compute_context
-from napari_restore.engine.masks import open_mask
+from napari_restore.engine.masks.open_mask import open_mask
 
 from ._whole import whole
 

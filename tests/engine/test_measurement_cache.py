@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 import napari_restore as nr
-from napari_restore.engine.machine import Device
-from napari_restore.engine.planning import MeasurementCache, _measurements
-from napari_restore.engine.planning._measurements import measuring, seconds_measuring
+from napari_restore.engine.machine.device import Device
+from napari_restore.engine.planning import measurements as _measurements
+from napari_restore.engine.planning.measurements import (
+    MeasurementCache,
+    measuring,
+    seconds_measuring,
+)
 
 pytestmark = pytest.mark.measured
 

@@ -11,7 +11,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.engine import deserialise_plan, serialise_plan
-from napari_restore.engine.planning import TileInvariance
+from napari_restore.engine.planning.decided import TileInvariance
 from napari_restore.questions import Restore, Target
 
 

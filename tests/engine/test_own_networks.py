@@ -11,13 +11,11 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore.engine import Region, probe
-from napari_restore.engine.planning import (
-    TileInvariance,
-    _dependence,
-    _planning,
-    _probe,
-    dependence,
-)
+from napari_restore.engine.planning import _planning
+from napari_restore.engine.planning import dependence as _dependence
+from napari_restore.engine.planning import probe as _probe
+from napari_restore.engine.planning.decided import TileInvariance
+from napari_restore.engine.planning.dependence import dependence
 from napari_restore.engine.running import _agreement
 from napari_restore.errors import BadModel, BudgetTooSmall, TilesDiffer
 from napari_restore.models import content_of, load

@@ -21,9 +21,11 @@ from napari_restore.engine import (
     probe,
     save_context,
 )
-from napari_restore.engine.planning import prepare_cost
-from napari_restore.engine.running import PREPARING, _prepared
-from napari_restore.engine.statistics import _context_blocks, _kept
+from napari_restore.engine.planning.costs import prepare_cost
+from napari_restore.engine.running import prepared as _prepared
+from napari_restore.engine.running.run import PREPARING
+from napari_restore.engine.statistics import context_blocks as _context_blocks
+from napari_restore.engine.statistics import kept as _kept
 from napari_restore.errors import BadModel, BadParameter, Cancelled
 from napari_restore.models import correct_band
 

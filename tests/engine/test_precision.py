@@ -13,8 +13,10 @@ from torch import nn
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import choose_device
-from napari_restore.engine.machine import Device, computing
-from napari_restore.engine.planning import TileInvariance, tile_invariance
+from napari_restore.engine.machine.device import Device
+from napari_restore.engine.machine.precision import computing
+from napari_restore.engine.planning.decided import TileInvariance
+from napari_restore.engine.planning.tile_invariance import tile_invariance
 
 PICTURE = np.random.default_rng(0).integers(30, 250, (300, 340, 3), np.uint8)
 RGB = "red=1,green=2,blue=3"

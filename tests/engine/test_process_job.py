@@ -14,8 +14,8 @@ from napari_restore import errors
 from napari_restore.api import serialised_task
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.engine import Finished, Phase, Run, Stopped, TileDone, lock_exclusive
-from napari_restore.engine.planning import _probe
-from napari_restore.engine.running import _run
+from napari_restore.engine.planning import probe as _probe
+from napari_restore.engine.running import run as _run
 from napari_restore.models import changed_part
 from napari_restore.sample import SAMPLE
 
@@ -312,7 +312,7 @@ def test_the_plan_runs_as_it_was_settled(worker):
 @pytest.mark.slow
 def test_the_record_counts_both_processes(worker):
     record = nr.start(plan(), process=worker).result().record["measured"]
-    from napari_restore.engine.machine import process_memory
+    from napari_restore.engine.machine.budget import process_memory
 
     assert record["peak_ram_bytes"] > process_memory(children=False)
     assert record["peak_ram_bytes"] >= record["idle_ram_bytes"]

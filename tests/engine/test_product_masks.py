@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 
 import napari_restore as nr
 from napari_restore.api import Note
-from napari_restore.engine.masks import open_exclude
+from napari_restore.engine.masks.open_mask import open_exclude
 from napari_restore.errors import BadMask, BadParameter
 from napari_restore.questions import Restore
 

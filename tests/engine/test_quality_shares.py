@@ -7,7 +7,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.engine import Region, ResultStore, Run, TileDone
-from napari_restore.engine.results import QUALITY
+from napari_restore.engine.results.quality import QUALITY
 
 BANDS = "red=1,green=2,blue=3"
 ONE = Region(62, 75, 200, 250)
@@ -144,7 +144,7 @@ def test_counts_of_a_run_resumed_with_another_tile(monkeypatch, tmp_path, region
 
 
 def test_boxes_are_cut_so_that_each_pixel_is_once_in_them():
-    from napari_restore.engine.results import disjoint
+    from napari_restore.engine.results.quality import disjoint
 
     boxes = [Region(0, 0, 5, 5), Region(3, 2, 9, 4), Region(1, 1, 2, 2), Region(4, 4, 8, 8)]
     count = np.zeros((9, 9), int)

@@ -5,7 +5,14 @@ import threading
 import pytest
 import torch
 
-from napari_restore.engine.ledger import FILE, ResidualStore, Slots, Transfer, earlier_slots, pinned
+from napari_restore.engine.ledger.map_records import (
+    FILE,
+    ResidualStore,
+    Transfer,
+    earlier_slots,
+    pinned,
+)
+from napari_restore.engine.ledger.slab import Slots
 from napari_restore.errors import DiskFull, OutOfMemory
 
 SHAPES = ((6, 8, 8), (12, 4, 4), (5, 3, 1))

@@ -8,8 +8,9 @@ import pytest
 import napari_restore as nr
 from napari_restore import api, errors
 from napari_restore.engine import Region, Result, ResultStore
-from napari_restore.engine.masks import pieces_of
-from napari_restore.engine.results import QUALITY, _blended
+from napari_restore.engine.masks.mask_strength import pieces_of
+from napari_restore.engine.results import blended as _blended
+from napari_restore.engine.results.quality import QUALITY
 
 from ._whole import model, whole
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_restore.engine.running import Rounding
+from napari_restore.engine.running.rounding import Rounding
 
 
 def values(seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -25,7 +25,7 @@ def test_is_the_largest_error_over_the_largest_value() -> None:
 
 
 def test_in_parts_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_restore.engine.running._rounding._AT_ONCE", 30)
+    monkeypatch.setattr("napari_restore.engine.running.rounding._AT_ONCE", 30)
     rounding, given = Rounding(torch.bfloat16), values(4)
     rounding.note([given])
     expected = float((given.bfloat16().float() - given).abs().max() / given.abs().max())

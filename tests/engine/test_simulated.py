@@ -12,7 +12,7 @@ import torch
 import napari_restore as nr
 from napari_restore.api import Note
 from napari_restore.engine import choose_device
-from napari_restore.engine.machine import DeviceMemory, TensorCount
+from napari_restore.engine.machine.device_memory import DeviceMemory, TensorCount
 from napari_restore.errors import BadParameter, BudgetTooSmall, OutOfMemory
 
 from ._staged_model import ToyStaged
@@ -104,7 +104,7 @@ def test_backs_off_where_the_plan_was_wrong(tmp_path: Path, monkeypatch: Any) ->
     options: dict[str, Any] = {"device": "simulated:1GiB", "tile_batch": 8, "workers": 1}
     plan = nr.plan(image, MODEL, scratch=tmp_path, residuals="ram", **options)
     # Enough for one tile, but neither for eight nor for the grid.
-    monkeypatch.setattr("napari_restore.engine.machine._device.Device.capacity", 1250 * KIB)
+    monkeypatch.setattr("napari_restore.engine.machine.device.Device.capacity", 1250 * KIB)
     job = nr.start(plan)
     notes = [event.text for event in job if isinstance(event, Note)]
     assert any("processor" in note for note in notes)
@@ -118,7 +118,7 @@ def test_backs_off_where_the_plan_was_wrong(tmp_path: Path, monkeypatch: Any) ->
 def test_a_local_model_backs_off_too(tmp_path: Path, monkeypatch: Any) -> None:
     image = image_of(600, 600)
     plan = nr.plan(image, local_model(), scratch=tmp_path, device="simulated:1GiB", tile=512)
-    monkeypatch.setattr("napari_restore.engine.machine._device.Device.capacity", 3 << 20)
+    monkeypatch.setattr("napari_restore.engine.machine.device.Device.capacity", 3 << 20)
     with pytest.raises(OutOfMemory, match="smallest tile"):
         nr.start(plan).result()
 

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_restore.engine.ledger import SlabFile, _slab, journal_of, key_of
+from napari_restore.engine.ledger import slab as _slab
+from napari_restore.engine.ledger.slab import SlabFile, journal_of, key_of
 from napari_restore.errors import DiskFull
 
 BYTES = 1000
@@ -231,7 +232,7 @@ def test_killed_while_writing_over_a_record_neither_is_there(path, monkeypatch):
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from napari_restore.engine.ledger._slab import SlabFile
+from napari_restore.engine.ledger.slab import SlabFile
 size, count = 1 << 20, 8
 slab = SlabFile(Path(sys.argv[1]), size, count, key="k")
 for turn in range(10**9):

@@ -235,8 +235,8 @@ def test_results_are_trimmed_after_the_store_is_held(
     image: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """A run that goes on must not lose what it goes on from to the limit of the cache."""
-    monkeypatch.setattr("napari_restore.engine.running._run.KEPT_RESULTS", 1)
-    monkeypatch.setattr("napari_restore.engine.running._run.TRIM_SECONDS", 0.0)
+    monkeypatch.setattr("napari_restore.engine.running.run.KEPT_RESULTS", 1)
+    monkeypatch.setattr("napari_restore.engine.running.run.TRIM_SECONDS", 0.0)
     job, now = nr.start(nr.plan(image, MODEL)), ""
     for event in job:
         now = event.name if isinstance(event, Phase) else now
@@ -249,7 +249,7 @@ def test_results_are_trimmed_after_the_store_is_held(
 def test_a_checkpoint_is_gone_on_from_unless_it_is_torn(
     image: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("napari_restore.engine.running._tokens.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("napari_restore.engine.running.tokens.CHECKPOINT_SECONDS", 0.0)
     layers: list[int] = []
     run_layer = ToyStaged.bottleneck_layer
 

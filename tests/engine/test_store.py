@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_restore.engine import Region, ResultStore
-from napari_restore.engine.ledger import SetAside, discard_store, free_path
+from napari_restore.engine.ledger.store import SetAside, discard_store, free_path
 from napari_restore.errors import BadOutput, ResourceError
 
 SHAPE = (1100, 900, 3)

@@ -14,8 +14,9 @@ import torch
 import napari_restore as nr
 from napari_restore.api import Region
 from napari_restore.engine import Phase, Progress
-from napari_restore.engine.planning import TileQueue, all_settled
-from napari_restore.engine.running import CountStore
+from napari_restore.engine.planning.identity import all_settled
+from napari_restore.engine.planning.tiles import TileQueue
+from napari_restore.engine.running.counts import CountStore
 from napari_restore.errors import BadModel, BudgetTooSmall, Cancelled, SourceChanged
 from napari_restore.models import RESTORED, Map, Sweep
 
@@ -130,7 +131,7 @@ def test_counts_are_merged_in_the_order_of_tiles(
 
     for path in plan.settled.glob("*.npz"):
         path.unlink()
-    monkeypatch.setattr("napari_restore.engine.running._threads.TileQueue", Backwards)
+    monkeypatch.setattr("napari_restore.engine.running.threads.TileQueue", Backwards)
     again = nr.plan(image, MODEL, scratch=tmp_path / "b", tile=128, workers=1)
     assert again.staged is not None
     nr.start(again).result()

@@ -10,7 +10,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.api import Region
-from napari_restore.engine.planning import Grid, Surroundings
+from napari_restore.engine.planning.tiles import Grid, Surroundings
 from napari_restore.errors import BudgetTooSmall
 from napari_restore.models import Steps, SweptModel
 

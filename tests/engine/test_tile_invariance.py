@@ -12,7 +12,8 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore.engine import choose_device
-from napari_restore.engine.planning import TileInvariance, tile_invariance
+from napari_restore.engine.planning.decided import TileInvariance
+from napari_restore.engine.planning.tile_invariance import tile_invariance
 
 pytestmark = pytest.mark.measured
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from napari_restore.engine import Region
-from napari_restore.engine.masks import RegionMask
-from napari_restore.engine.running import TileReader
+from napari_restore.engine.masks.mask_strength import RegionMask
+from napari_restore.engine.running.tile_reader import TileReader
 
 BOX = Region(0, 0, 4, 6)
 LEFT = Region(0, 0, 4, 3)

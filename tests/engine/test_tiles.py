@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_restore.engine import CELL, Region
-from napari_restore.engine.planning import (
+from napari_restore.engine.planning.tiles import (
     BAND,
     TileQueue,
     TileSizes,
@@ -14,7 +14,7 @@ from napari_restore.engine.planning import (
     cut_into_tiles,
     tile_sizes,
 )
-from napari_restore.engine.running import quarters
+from napari_restore.engine.running.threads import quarters
 
 SIZES = st.integers(1, 1500)
 TILES = st.integers(1, 6).map(lambda n: n * CELL)

@@ -10,7 +10,6 @@ from scipy.ndimage import uniform_filter
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Region
-from napari_restore.engine.results._luma import within_limits
 from napari_restore.engine.results._tone import (
     AROUND,
     EDGE,
@@ -19,6 +18,7 @@ from napari_restore.engine.results._tone import (
     kelvin_chromaticity,
     white_of,
 )
+from napari_restore.engine.results.luma import within_limits
 from napari_restore.questions import TONE, Adjustment, Restore, ToneCurve, curve_points, parsing
 
 from ._whole import whole

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_restore.engine.ledger import (
+from napari_restore.engine.ledger.values import (
     UNREADABLE,
     Values,
     read_arrays,

@@ -10,7 +10,7 @@ from rasterio.transform import Affine
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.engine import Region
-from napari_restore.engine.masks import GradientMask, open_mask
+from napari_restore.engine.masks.open_mask import GradientMask, open_mask
 from napari_restore.errors import BadMask, InputError
 from napari_restore.images import cache_entries, clear_cache, persistent_mask
 

@@ -189,7 +189,8 @@ def test_only_what_the_box_can_see_is_computed() -> None:
 
 @pytest.mark.slow
 def test_a_box_larger_than_the_budget_is_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_restore.engine.gradients import GradientCost, _local
+    from napari_restore.engine.gradients import local as _local
+    from napari_restore.engine.gradients.cost import GradientCost
 
     pixels, box = scene(700, 900), Region(100, 100, 650, 700)
     options = {"baseline": "zero", "steps": 2, "objective": "mean+variance"}

@@ -16,7 +16,8 @@ from tests.models.test_mertens import frames
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import make_plan
-from napari_restore.engine.gradients import GradientSource, SweptGradients
+from napari_restore.engine.gradients.gradient_source import GradientSource
+from napari_restore.engine.gradients.swept import SweptGradients
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, bracket_of, open_image
 from napari_restore.models import for_frames

@@ -16,7 +16,8 @@ from tests.explain._models import scene
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import make_plan
-from napari_restore.engine.gradients import GradientSource, gradients_of
+from napari_restore.engine.gradients.gradient_source import GradientSource
+from napari_restore.engine.gradients.gradients import gradients_of
 from napari_restore.errors import BadParameter, BudgetTooSmall
 from napari_restore.explain.attribution import attribution_run as _attribution_run
 from napari_restore.explain.attribution import context_choice as _context_choice

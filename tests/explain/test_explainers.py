@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Progress
-from napari_restore.engine.planning import all_settled
+from napari_restore.engine.planning.identity import all_settled
 from napari_restore.errors import BadParameter, BudgetTooSmall, Cancelled
 from napari_restore.explain import Explainer, Problem, attribute
 

@@ -18,11 +18,10 @@ from tests.explain._models import scene
 from napari_restore import Region, api, open_image
 from napari_restore._replacing import DamagedFile
 from napari_restore.engine import as_json, from_json, make_plan
-from napari_restore.engine.gradients import GradientSource, SweptGradients
-from napari_restore.engine.gradients._cost import swept_gradient_cost
-from napari_restore.engine.gradients._swept import computing_bytes, divide
-from napari_restore.engine.machine import Device
-from napari_restore.engine.machine._device import assume_cores
+from napari_restore.engine.gradients.cost import swept_gradient_cost
+from napari_restore.engine.gradients.gradient_source import GradientSource
+from napari_restore.engine.gradients.swept import SweptGradients, computing_bytes, divide
+from napari_restore.engine.machine.device import Device, assume_cores
 from napari_restore.explain import Attribution, OverviewShares, attribute
 from napari_restore.explain.attribution import _sums
 from napari_restore.explain.attribution import attribution as _attribution

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.engine.gradients import LocalGradients
+from napari_restore.engine.gradients.local import LocalGradients
 from napari_restore.errors import BadModel, BadParameter, BudgetTooSmall
 from napari_restore.explain import attribute
 

@@ -20,16 +20,12 @@ from torch import Tensor
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import make_plan
-from napari_restore.engine.gradients import (
-    Gradients,
-    GradientSource,
-    LocalGradients,
-    Shelf,
-    SweptGradients,
-    check_disk,
-    gradients_of,
-)
-from napari_restore.engine.ledger import Slots
+from napari_restore.engine.gradients.gradient_source import GradientSource
+from napari_restore.engine.gradients.gradients import Gradients, gradients_of
+from napari_restore.engine.gradients.kept import Shelf, check_disk
+from napari_restore.engine.gradients.local import LocalGradients
+from napari_restore.engine.gradients.swept import SweptGradients
+from napari_restore.engine.ledger.slab import Slots
 from napari_restore.errors import BudgetTooSmall, DiskFull
 from napari_restore.explain.attribution.context_gradient import ContextGradient
 from napari_restore.images import is_locked, lock_file
@@ -337,11 +333,11 @@ def test_the_default_goes_through_small_images_only() -> None:
 def test_what_does_not_fit_is_refused_or_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     image = nr.open_image(scene(*SIZE), bands="red=1,green=2,blue=3")
     options: dict[str, Any] = {"method": "ig", "baseline": "blur", "device": "cpu", "steps": 2}
-    needed = "napari_restore.engine.gradients._swept.computing_bytes"
+    needed = "napari_restore.engine.gradients.swept.computing_bytes"
     monkeypatch.setattr(needed, lambda *arguments: 1 << 50)
     with pytest.raises(BudgetTooSmall):
         nr.attribute(image, ToySwept(), BOX, context_gradient="through", **options)
-    monkeypatch.setattr("napari_restore.engine.gradients._kept.DISK_SHARE", 0.0)
+    monkeypatch.setattr("napari_restore.engine.gradients.kept.DISK_SHARE", 0.0)
     with pytest.raises(DiskFull, match="sweeps and their gradients"):
         nr.attribute(image, ToySwept(), BOX, context_gradient="through", **options)
     found = nr.attribute(image, ToySwept(), BOX, **options)

@@ -189,7 +189,7 @@ def test_no_map_outlives_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_model_is_loaded_and_looks_at_an_image_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from napari_restore.engine.running import _prepared
+    from napari_restore.engine.running import prepared as _prepared
     from napari_restore.models import _named
 
     loads: list[str] = []

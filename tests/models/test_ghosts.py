@@ -10,7 +10,8 @@ import pytest
 import torch
 from tests.models.test_mertens import Array, as_input, fused, model_for
 
-from napari_restore.engine.machine import choose_device, peak_of
+from napari_restore.engine.machine.device import choose_device
+from napari_restore.engine.machine.device_memory import peak_of
 from napari_restore.errors import BadParameter
 from napari_restore.metrics import psnr
 from napari_restore.models import for_frames, load, pairs_of, sampled_values

@@ -380,7 +380,8 @@ def test_without_onnxruntime_it_says_what_to_install(tmp_path, monkeypatch):
 
 def test_what_it_takes_is_counted(tmp_path):
     """At least input and the widest layer, at most a few times them."""
-    from napari_restore.engine.machine import choose_device, peak_of
+    from napari_restore.engine.machine.device import choose_device
+    from napari_restore.engine.machine.device_memory import peak_of
 
     model, x = load(saved(tmp_path, blur())), torch.rand(1, 3, 128, 128)
     model(x)

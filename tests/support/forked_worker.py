@@ -19,7 +19,7 @@ from typing import TextIO
 
 import pytest
 
-from napari_restore.engine.machine import ENVIRONMENT
+from napari_restore.engine.machine.device import ENVIRONMENT
 
 PRELOADED = [
     "psutil",

@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
-from napari_restore.engine.gradients._cost import ContextCost, GradientCost, SweptGradientCost
-from napari_restore.engine.planning import SCRATCH_BYTES, MeasurementCache
-from napari_restore.engine.planning._costs import Cost, PrepareCost, SettlingCost, SweepCosts
+from napari_restore.engine.gradients.cost import ContextCost, GradientCost, SweptGradientCost
+from napari_restore.engine.planning.costs import (
+    SCRATCH_BYTES,
+    Cost,
+    PrepareCost,
+    SettlingCost,
+    SweepCosts,
+)
+from napari_restore.engine.planning.measurements import MeasurementCache
 
 SECONDS = 1e-7
 """Per pixel."""

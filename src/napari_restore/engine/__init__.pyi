@@ -1,27 +1,27 @@
 from ._region import CELL, Region
 from .executors._child import Worker, as_json, from_json
 from .executors._child_executor import ChildExecutor
-from .executors._connection import Cluster, RemoteWork, on_machine
 from .executors._dask import DaskExecutor, topic_of
-from .executors._item_run import ItemRun, Remote
 from .executors._range_run import RangeRun, count_parts
-from .executors._ranges import RangeReport
+from .executors.connection import Cluster, RemoteWork, on_machine
+from .executors.item_run import ItemRun, Remote
+from .executors.ranges import RangeReport
 from .ledger._chunk_files import create_array, write_chunks
-from .ledger._folder import StoreBusy, lock_exclusive, lock_shared, remove_unused, writer_of
-from .ledger._store import PartWriter, ResultStore
-from .machine._budget import peak_in
-from .machine._device import choose_device
-from .machine._failures import clear_frames, is_out_of_memory
-from .machine._threads import Threads
-from .masks._mask_strength import MaskGrid, pieces_of
-from .masks._open_mask import MaskChoices, choices_of
-from .planning._layout import block_too_large
-from .planning._measurements import seconds_measuring
-from .planning._plan import Plan, deserialise_plan, serialise_plan
+from .ledger.folder import StoreBusy, lock_exclusive, lock_shared, remove_unused, writer_of
+from .ledger.store import PartWriter, ResultStore
+from .machine.budget import peak_in
+from .machine.device import choose_device
+from .machine.failures import clear_frames, is_out_of_memory
+from .machine.threads import Threads
+from .masks.mask_strength import MaskGrid, pieces_of
+from .masks.open_mask import MaskChoices, choices_of
 from .planning._planning import make_plan, plan_in_sweeps
-from .planning._probe import probe
 from .planning._stages import of_command
-from .planning._tile_invariance import describe_tile_invariance
+from .planning.layout import block_too_large
+from .planning.measurements import seconds_measuring
+from .planning.plan import Plan, deserialise_plan, serialise_plan
+from .planning.probe import probe
+from .planning.tile_invariance import describe_tile_invariance
 from .results._kept_results import (
     KeptResult,
     forget_result,
@@ -29,8 +29,9 @@ from .results._kept_results import (
     kept_results,
     name_of_plan,
 )
-from .results._result import Result, digest
-from .running._events import (
+from .results.result import Result, digest
+from .running._job import Job
+from .running.events import (
     Event,
     Finished,
     ImageStarted,
@@ -42,20 +43,19 @@ from .running._events import (
     event_from_dict,
     seconds_left,
 )
-from .running._executor import Executor, Stage
-from .running._job import Job
-from .running._run import Run, begun_anew, warm_up
-from .running._threads import ThreadExecutor
-from .statistics._bands import missing_roles
+from .running.executor import Executor, Stage
+from .running.run import Run, begun_anew, warm_up
+from .running.threads import ThreadExecutor
 from .statistics._colour import mean_colour
-from .statistics._context import (
+from .statistics.bands import missing_roles
+from .statistics.context import (
     compute_context,
     context_of_images,
     joint_context,
     load_context,
     save_context,
 )
-from .statistics._context_blocks import BlockPart
+from .statistics.context_blocks import BlockPart
 
 __all__ = [
     "CELL",

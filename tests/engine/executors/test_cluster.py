@@ -29,10 +29,12 @@ from napari_restore.engine import (
     TileDone,
     compute_context,
 )
-from napari_restore.engine.executors import MOST, Ranges, WorkersLost
-from napari_restore.engine.ledger import Lease
-from napari_restore.engine.masks import open_exclude
-from napari_restore.engine.statistics import ContextBlocks, find_context
+from napari_restore.engine.executors.connection import WorkersLost
+from napari_restore.engine.executors.ranges import MOST, Ranges
+from napari_restore.engine.ledger.folder import Lease
+from napari_restore.engine.masks.open_mask import open_exclude
+from napari_restore.engine.statistics.context import find_context
+from napari_restore.engine.statistics.context_blocks import ContextBlocks
 from napari_restore.errors import BadParameter, Cancelled, DiskFull, ResourceError
 from napari_restore.images import chunk_cache
 
@@ -86,7 +88,7 @@ def test_workers_count_the_statistics_of_the_image(
     exclude: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("napari_restore.engine.statistics._context_blocks.BLOCK_SIDE", 128)
+    monkeypatch.setattr("napari_restore.engine.statistics.context_blocks.BLOCK_SIDE", 128)
     plan = planned(scene, tmp_path, exclude=exclude)
     counted: list[Region] = []
     part = ContextBlocks.part
@@ -271,7 +273,7 @@ def test_levels_are_made_by_whoever_ends_the_run(
     scene = make_scene(1000, 1100)
     plan = planned(scene, tmp_path / "a", pyramid=True, tile=512)
     with monkeypatch.context() as patch:
-        state = "napari_restore.engine.running._state.RunState"
+        state = "napari_restore.engine.running.state.RunState"
         patch.setattr(
             f"{state}.complete_levels",
             lambda self: (_ for _ in ()).throw(ResourceError("killed", "")),
@@ -418,19 +420,19 @@ def test_what_a_worker_does_not_see_is_named_with_it(
     ("name", "error", "kind", "message"),
     [
         (
-            "napari_restore.engine.ledger._store.write_chunks",
+            "napari_restore.engine.ledger.store.write_chunks",
             OSError(errno.ENOSPC, "No space left on device"),
             DiskFull,
             r"No space left on the disk .* \(on tcp://127",
         ),
         (
-            "napari_restore.engine.running._tile_reader.TileReader.read",
+            "napari_restore.engine.running.tile_reader.TileReader.read",
             ResourceError("The disk of scene.tif cannot be read.", "Mount it."),
             ResourceError,
             r"cannot be read \(on tcp://127",
         ),
         (
-            "napari_restore.engine.ledger._store.write_chunks",
+            "napari_restore.engine.ledger.store.write_chunks",
             FileNotFoundError(errno.ENOENT, "No such file or directory"),
             ResourceError,
             r"A worker failed: FileNotFoundError.* \(on tcp://127",
@@ -440,7 +442,7 @@ def test_what_a_worker_does_not_see_is_named_with_it(
 @pytest.mark.slow
 @pytest.mark.ids(
     "nightly",
-    "napari_restore.engine.ledger._store.write_chunks-error0-DiskFull-No space left on the disk .* \\\\(on tcp://127",
+    "napari_restore.engine.ledger.store.write_chunks-error0-DiskFull-No space left on the disk .* \\\\(on tcp://127",
 )
 def test_what_fails_on_one_machine_is_named_with_it(
     scene: Path,

@@ -13,7 +13,8 @@ import pytest
 from points import patience
 
 from napari_restore.engine import StoreBusy, lock_exclusive
-from napari_restore.engine.ledger import LEASE, Lease, _folder, holder_of
+from napari_restore.engine.ledger import folder as _folder
+from napari_restore.engine.ledger.folder import LEASE, Lease, holder_of
 
 
 @pytest.fixture(autouse=True)

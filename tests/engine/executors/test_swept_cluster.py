@@ -20,10 +20,10 @@ from napari_restore.engine import (
     ResultStore,
     TileDone,
 )
-from napari_restore.engine.executors import by_chunks
-from napari_restore.engine.ledger import SlabFile
-from napari_restore.engine.planning import network_bytes
-from napari_restore.engine.running import SweepWork
+from napari_restore.engine.executors.ranges import by_chunks
+from napari_restore.engine.ledger.slab import SlabFile
+from napari_restore.engine.planning.map_layout import network_bytes
+from napari_restore.engine.running.sweep_work import SweepWork
 from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.images import cache_dir
 from napari_restore.models import Sweep

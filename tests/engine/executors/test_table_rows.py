@@ -20,8 +20,9 @@ import napari_restore as nr
 from napari_restore import Region, images
 from napari_restore.api import cluster_worker
 from napari_restore.engine import Cluster, ItemRun, Progress, StoreBusy, Threads
-from napari_restore.engine.executors import Remote, WorkersLost
-from napari_restore.engine.machine import cores
+from napari_restore.engine.executors.connection import WorkersLost
+from napari_restore.engine.executors.item_run import Remote
+from napari_restore.engine.machine.device import cores
 from napari_restore.errors import (
     BadModel,
     BadParameter,

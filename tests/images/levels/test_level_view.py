@@ -8,8 +8,8 @@ import rasterio
 from rasterio.transform import from_origin
 
 from napari_restore.engine import Region, compute_context, make_plan
-from napari_restore.engine.masks import open_mask
-from napari_restore.engine.statistics import context_key, find_context
+from napari_restore.engine.masks.open_mask import open_mask
+from napari_restore.engine.statistics.context import context_key, find_context
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, halve, open_image
 from napari_restore.models import load

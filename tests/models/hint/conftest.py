@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_restore.engine.planning import TileInvariance
+from napari_restore.engine.planning.decided import TileInvariance
 
 
 @pytest.fixture
@@ -15,4 +15,4 @@ def quick_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{planning}._costs.SIDES", (16, 32))
     monkeypatch.setattr(f"{planning}._costs.STEP", 64)
     monkeypatch.setattr(f"{planning}._probe._LEAST_SIDE", 64)
-    monkeypatch.setattr("napari_restore.engine.gradients._cost.SIDE", 64)
+    monkeypatch.setattr("napari_restore.engine.gradients.cost.SIDE", 64)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import napari_restore as nr
-from napari_restore.engine.gradients import LocalGradients
+from napari_restore.engine.gradients.local import LocalGradients
 from napari_restore.errors import BudgetTooSmall
 from napari_restore.explain import attribute
 from napari_restore.explain.attribution import context_choice as _context_choice

@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.engine.masks import open_mask
+from napari_restore.engine.masks.open_mask import open_mask
 from napari_restore.errors import BadMask, BadRegion, RestoreError
 from napari_restore.plugin.areas import (
     PAINT_SIDE,

@@ -142,7 +142,7 @@ def test_later_categories_hide_earlier_ones():
 
 
 def test_the_bits_are_those_of_the_engine():
-    from napari_restore.engine.results import QUALITY
+    from napari_restore.engine.results.quality import QUALITY
 
     assert {category.name: category.bit for category in CATEGORIES} == QUALITY
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from napari_restore import errors
-from napari_restore.engine.machine import ENVIRONMENT
+from napari_restore.engine.machine.device import ENVIRONMENT
 from napari_restore.errors import Cancelled, ResourceError
 
 PATIENCE = 3.0

@@ -6,16 +6,9 @@ from typing import Any
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.executors._child import Worker, error_of
-from napari_restore.engine.machine import process_memory
-from napari_restore.engine.running import (
-    Event,
-    Executor,
-    Finished,
-    Make,
-    Put,
-    Stopped,
-    event_from_dict,
-)
+from napari_restore.engine.machine.budget import process_memory
+from napari_restore.engine.running.events import Event, Finished, Stopped, event_from_dict
+from napari_restore.engine.running.executor import Executor, Make, Put
 
 
 class ChildExecutor(Executor):

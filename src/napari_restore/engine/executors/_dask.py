@@ -13,21 +13,19 @@ from typing import Any
 
 from napari_restore._format import format_size
 from napari_restore.engine._region import Region
-from napari_restore.engine.executors._connection import POLL, Cluster, Waiting, WorkersLost
-from napari_restore.engine.executors._ranges import RangeReport, Ranges, in_whole_chunks
-from napari_restore.engine.ledger import CHUNK, SHARED, STAGED, KeptSlabs, Lease
-from napari_restore.engine.planning import Plan
-from napari_restore.engine.running import (
-    Emit,
-    Executor,
-    Note,
-    Prepared,
-    RunState,
-    Stage,
-    TileWork,
-    write_prepared,
-)
-from napari_restore.engine.statistics import ContextBlocks, Counter
+from napari_restore.engine.executors.connection import POLL, Cluster, Waiting, WorkersLost
+from napari_restore.engine.executors.ranges import RangeReport, Ranges, in_whole_chunks
+from napari_restore.engine.ledger.folder import Lease
+from napari_restore.engine.ledger.shared_slabs import KeptSlabs
+from napari_restore.engine.ledger.store_files import CHUNK, SHARED, STAGED
+from napari_restore.engine.planning.plan import Plan
+from napari_restore.engine.running.events import Emit, Note
+from napari_restore.engine.running.executor import Executor, Stage
+from napari_restore.engine.running.prepared import Prepared, write_prepared
+from napari_restore.engine.running.state import RunState
+from napari_restore.engine.running.tile import TileWork
+from napari_restore.engine.statistics.context import Counter
+from napari_restore.engine.statistics.context_blocks import ContextBlocks
 from napari_restore.errors import BadParameter, Cancelled, ResourceError, option
 from napari_restore.models import BlockStatistics
 

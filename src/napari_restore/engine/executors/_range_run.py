@@ -16,13 +16,19 @@ import numpy.typing as npt
 
 from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine.executors._ranges import RangeReport, by_chunks
-from napari_restore.engine.ledger import CHUNK, SHARED, STAGED, Part, PartSlabs, PartWriter
-from napari_restore.engine.machine import PeakMemory, map_parallel
-from napari_restore.engine.masks import open_exclude
-from napari_restore.engine.planning import Plan
-from napari_restore.engine.running import Run, Swept, TileOutput, read_prepared
-from napari_restore.engine.statistics import BlockPart, ContextBlocks
+from napari_restore.engine.executors.ranges import RangeReport, by_chunks
+from napari_restore.engine.ledger.shared_slabs import PartSlabs
+from napari_restore.engine.ledger.store import Part, PartWriter
+from napari_restore.engine.ledger.store_files import CHUNK, SHARED, STAGED
+from napari_restore.engine.machine.budget import PeakMemory
+from napari_restore.engine.machine.threads import map_parallel
+from napari_restore.engine.masks.open_mask import open_exclude
+from napari_restore.engine.planning.plan import Plan
+from napari_restore.engine.running.prepared import read_prepared
+from napari_restore.engine.running.run import Run
+from napari_restore.engine.running.sweep_work import Swept
+from napari_restore.engine.running.tile import TileOutput
+from napari_restore.engine.statistics.context_blocks import BlockPart, ContextBlocks
 from napari_restore.images import chunk_cache
 
 Step = Mapping[str, Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.gradients._kept import Shelf, Spill, map_bytes
-from napari_restore.engine.planning import Grid
+from napari_restore.engine.gradients.kept import Shelf, Spill, map_bytes
+from napari_restore.engine.planning.tiles import Grid
 from napari_restore.models import Counts, Map, Steps, Sweep
 
 

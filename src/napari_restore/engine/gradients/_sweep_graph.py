@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
-from napari_restore.engine.gradients._vjp import vjp_of_used
-from napari_restore.engine.planning import Grid
-from napari_restore.engine.running import TileWork, cell_slices, reflection
+from napari_restore.engine.gradients.gradient_source import GradientSource, Picture
+from napari_restore.engine.gradients.vjp import vjp_of_used
+from napari_restore.engine.planning.tiles import Grid
+from napari_restore.engine.running.sweep_work import cell_slices, reflection
+from napari_restore.engine.running.tile import TileWork
 from napari_restore.models import Counts, Map, Routing, Statistics, Sweep, SweepInput
 
 Maps = Mapping[str, Tensor]

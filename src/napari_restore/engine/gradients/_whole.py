@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from napari_restore.engine.gradients._vjp import vjp
+from napari_restore.engine.gradients.vjp import vjp
 from napari_restore.models import Routing, WholeStep
 
 Check = Callable[[], None]

@@ -11,20 +11,14 @@ from typing import Any, Unpack
 
 from napari_restore._format import format_size
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine.ledger import STAGED
-from napari_restore.engine.machine import (
-    AUTO,
-    Device,
-    check_precision,
-    choose_device,
-    chosen_precision,
-    default_memory,
-    parse_size,
-    process_memory,
-)
-from napari_restore.engine.planning._costs import PrepareCost, prepare_cost
-from napari_restore.engine.planning._decided import SweptLayout, TileInvariance
-from napari_restore.engine.planning._identity import (
+from napari_restore.engine.ledger.store_files import STAGED
+from napari_restore.engine.machine.budget import default_memory, parse_size, process_memory
+from napari_restore.engine.machine.device import Device, choose_device
+from napari_restore.engine.machine.precision import AUTO, check_precision, chosen_precision
+from napari_restore.engine.planning._stages import stages_of
+from napari_restore.engine.planning.costs import PrepareCost, prepare_cost
+from napari_restore.engine.planning.decided import SweptLayout, TileInvariance
+from napari_restore.engine.planning.identity import (
     SETTLED,
     describe,
     is_all_settled,
@@ -32,7 +26,7 @@ from napari_restore.engine.planning._identity import (
     names_key,
     run_key,
 )
-from napari_restore.engine.planning._layout import (
+from napari_restore.engine.planning.layout import (
     Candidate,
     LayoutRequest,
     Resources,
@@ -41,9 +35,9 @@ from napari_restore.engine.planning._layout import (
     lay_out,
     one_tile,
 )
-from napari_restore.engine.planning._plan import Plan, Prediction
-from napari_restore.engine.planning._probe import corrected, presumed, probe
-from napari_restore.engine.planning._source import (
+from napari_restore.engine.planning.plan import Plan, Prediction
+from napari_restore.engine.planning.probe import corrected, presumed, probe
+from napari_restore.engine.planning.source import (
     ContextUse,
     RunSource,
     Stored,
@@ -53,10 +47,10 @@ from napari_restore.engine.planning._source import (
     store_path,
     stored_of,
 )
-from napari_restore.engine.planning._stages import stages_of
-from napari_restore.engine.planning._sweeps import SweptRequest, lay_out_sweeps
-from napari_restore.engine.planning._tile_invariance import FIXED_TILE, tile_invariance
-from napari_restore.engine.statistics import ROUGH, other_bands, rough_extent
+from napari_restore.engine.planning.sweeps import SweptRequest, lay_out_sweeps
+from napari_restore.engine.planning.tile_invariance import FIXED_TILE, tile_invariance
+from napari_restore.engine.statistics.bands import other_bands
+from napari_restore.engine.statistics.context import ROUGH, rough_extent
 from napari_restore.errors import BadModel, BadParameter, Message, ResourceError, option
 from napari_restore.images import Image, resolve_radiometry
 from napari_restore.models import (

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from napari_restore.engine.machine import cores
-from napari_restore.engine.planning._plan import Plan
+from napari_restore.engine.machine.device import cores
+from napari_restore.engine.planning.plan import Plan
 
 if TYPE_CHECKING:
-    from napari_restore.engine.planning._layout import Candidate, LayoutRequest
+    from napari_restore.engine.planning.layout import Candidate, LayoutRequest
 
 TILE_SECONDS_PER_VALUE = 10e-9
 """Processor time per value of a tile, beside decoding and the model: converting, comparing, storing."""
@@ -24,7 +24,7 @@ opening its result, ending the process (measured)."""
 
 def stages_of(request: LayoutRequest, choice: Candidate, *, pyramid: bool) -> dict[str, float]:
     """Return the seconds of a run by stage; with `pyramid` levels are made as well."""
-    from napari_restore.engine.planning._layout import IO_SECONDS_PER_BYTE
+    from napari_restore.engine.planning.layout import IO_SECONDS_PER_BYTE
 
     image = request.image
     read = request.context_cost(choice.layout.workers)[2] + request.prepare.seconds

@@ -20,12 +20,14 @@ from typing_extensions import TypedDict
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore._replacing import replacing
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger import FORMAT, ResultStore, discard_store, in_use
+from napari_restore.engine.ledger.folder import in_use
+from napari_restore.engine.ledger.store import ResultStore, discard_store
+from napari_restore.engine.ledger.store_files import FORMAT
 from napari_restore.images import cache_dir
 from napari_restore.records import Record, RecordedTask
 
 if TYPE_CHECKING:
-    from napari_restore.engine.planning import Plan
+    from napari_restore.engine.planning.plan import Plan
 
 PATTERN = "result-*.json"
 _SEARCHING = threading.Lock()

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.results._luma import LumaModel, within_limits
+from napari_restore.engine.results.luma import LumaModel, within_limits
 from napari_restore.images import light_of_srgb, srgb_of_light
 from napari_restore.questions import NEUTRAL_KELVIN, Adjustment, ToneCurve, curve_points
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.machine import FAILURES, as_failure
+from napari_restore.engine.machine.failures import FAILURES, as_failure
 from napari_restore.engine.rows._bottleneck import BottleneckRows
-from napari_restore.engine.running import SweepWork
+from napari_restore.engine.running.sweep_work import SweepWork
 from napari_restore.errors import Cancelled
 from napari_restore.models import RESTORED, AttentionSite, SweptModel, WholeStep
 

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger import STAGED, KeptLayers
-from napari_restore.engine.machine import FAILURES, as_failure, dtype_of
-from napari_restore.engine.planning import Grid
+from napari_restore.engine.ledger.kept_layers import KeptLayers
+from napari_restore.engine.ledger.store_files import STAGED
+from napari_restore.engine.machine.failures import FAILURES, as_failure
+from napari_restore.engine.machine.precision import dtype_of
+from napari_restore.engine.planning.tiles import Grid
 from napari_restore.engine.rows._cells import (
     Outputs,
     PlacedRow,
@@ -23,15 +25,11 @@ from napari_restore.engine.rows._cells import (
     placed,
     rows_in,
 )
-from napari_restore.engine.running import (
-    Note,
-    Rounding,
-    Run,
-    SweepWork,
-    SweptInput,
-    TokenStore,
-    grid_of,
-)
+from napari_restore.engine.running.events import Note
+from napari_restore.engine.running.rounding import Rounding
+from napari_restore.engine.running.run import Run
+from napari_restore.engine.running.sweep_work import SweepWork, SweptInput, grid_of
+from napari_restore.engine.running.tokens import TokenStore
 from napari_restore.images import chunk_cache
 from napari_restore.models import AttentionSite, Sweep, SweepInput, SweptModel, WholeStep
 

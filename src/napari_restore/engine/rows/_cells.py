@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.running import Mask
+from napari_restore.engine.running.tile_reader import Mask
 from napari_restore.models import AttentionRow, AttentionSite, HeadOutputs
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.machine import FAILURES, as_failure
-from napari_restore.engine.planning import box_with_halo, cut_into_tiles
+from napari_restore.engine.machine.failures import FAILURES, as_failure
+from napari_restore.engine.planning.tiles import box_with_halo, cut_into_tiles
 from napari_restore.engine.rows._ablation import Report
 from napari_restore.engine.rows._cells import Outputs, PlacedRow, at_core, rows_in
-from napari_restore.engine.running import Note, Run
+from napari_restore.engine.running.events import Note
+from napari_restore.engine.running.run import Run
 from napari_restore.errors import BadModel, Cancelled
 from napari_restore.models import (
     RESTORED,

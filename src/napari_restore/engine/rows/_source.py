@@ -13,13 +13,14 @@ from torch import Tensor
 
 from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine._region import Region
-from napari_restore.engine.machine import PeakMemory
-from napari_restore.engine.planning import Plan
+from napari_restore.engine.machine.budget import PeakMemory
+from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.rows._ablation import Ablation, Report
 from napari_restore.engine.rows._bottleneck import BottleneckRows
 from napari_restore.engine.rows._cells import Outputs, PlacedRow
 from napari_restore.engine.rows._local import LocalRows, TileRows
-from napari_restore.engine.running import Emit, Run, settled
+from napari_restore.engine.running.events import Emit
+from napari_restore.engine.running.run import Run, settled
 from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models import AttentionSite, CutModel, SweptModel
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.planning import ROUNDING, Plan, box_with_halo, tile_step
-from napari_restore.engine.running._tile import TileOutput, TileWork
-from napari_restore.engine.running._tile_reader import TileInput
+from napari_restore.engine.planning.layout import tile_step
+from napari_restore.engine.planning.plan import Plan
+from napari_restore.engine.planning.tile_invariance import ROUNDING
+from napari_restore.engine.planning.tiles import box_with_halo
+from napari_restore.engine.running.tile import TileOutput, TileWork
+from napari_restore.engine.running.tile_reader import TileInput
 from napari_restore.errors import OutOfMemory, TilesDiffer, option
 
 ONE_OF = 64

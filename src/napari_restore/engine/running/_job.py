@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 from napari_restore import errors
 from napari_restore.engine._region import Region
-from napari_restore.engine.planning import Plan
-from napari_restore.engine.results import Result
-from napari_restore.engine.running._events import Event, Finished, Stopped
-from napari_restore.engine.running._executor import Executor
+from napari_restore.engine.planning.plan import Plan
+from napari_restore.engine.results.result import Result
+from napari_restore.engine.running.events import Event, Finished, Stopped
+from napari_restore.engine.running.executor import Executor
 
 
 class Job:
@@ -32,7 +32,7 @@ class Job:
     ) -> None:
         self.plan = plan
         if executor is None:
-            from napari_restore.engine.running._threads import ThreadExecutor
+            from napari_restore.engine.running.threads import ThreadExecutor
 
             executor = ThreadExecutor()
         self.executor = executor
@@ -43,7 +43,7 @@ class Job:
 
         def make() -> Callable[[], object]:
             # Loads torch, which a window's process may do without.
-            from napari_restore.engine.running._run import Run
+            from napari_restore.engine.running.run import Run
 
             return Run(plan, self._put, keep=keep, wait=wait, executor=self.executor).run
 

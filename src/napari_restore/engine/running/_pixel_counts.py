@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import CELL, Region
-from napari_restore.engine.ledger import ResultStore
-from napari_restore.engine.results import (
+from napari_restore.engine.ledger.store import ResultStore
+from napari_restore.engine.results.quality import (
     QUALITY,
     change_bits,
     count_quality,
     disjoint,
     parts_inside,
 )
-from napari_restore.engine.running._tile_reader import TileReader
+from napari_restore.engine.running.tile_reader import TileReader
 
 Mask = npt.NDArray[np.bool_]
 Entry = Mapping[str, Any]

@@ -13,35 +13,31 @@ from typing import Any
 import torch
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger import (
-    STAGED,
-    KeptLayers,
-    OpenSlab,
-    SlabFile,
-    discard_slab,
-    enter_left,
-)
-from napari_restore.engine.machine import FAILURES, as_failure, on_new_thread
-from napari_restore.engine.planning import (
+from napari_restore.engine.ledger.kept_layers import KeptLayers
+from napari_restore.engine.ledger.shared_slabs import OpenSlab, enter_left
+from napari_restore.engine.ledger.slab import SlabFile, discard_slab
+from napari_restore.engine.ledger.store_files import STAGED
+from napari_restore.engine.machine.failures import FAILURES, as_failure
+from napari_restore.engine.machine.threads import on_new_thread
+from napari_restore.engine.planning.identity import (
     SETTLED,
     UNFINISHED,
-    Grid,
-    box_with_halo,
     find_settled,
     keep_settled,
     lend,
 )
+from napari_restore.engine.planning.tiles import Grid, box_with_halo
 from napari_restore.engine.running._agreement import Agreement
-from napari_restore.engine.running._counts import CountStore
-from napari_restore.engine.running._events import Phase
-from napari_restore.engine.running._executor import Executor, In, Stage
-from napari_restore.engine.running._map_store import MapStore, OpenMaps, in_order
-from napari_restore.engine.running._state import RunState
-from napari_restore.engine.running._sweep_work import SweepWork, Swept, grid_of
-from napari_restore.engine.running._tile import TileOutput, TileWork
-from napari_restore.engine.running._tile_reader import TileInput
-from napari_restore.engine.running._tokens import TokenStore
 from napari_restore.engine.running._whole_run import WholeRun
+from napari_restore.engine.running.counts import CountStore
+from napari_restore.engine.running.events import Phase
+from napari_restore.engine.running.executor import Executor, In, Stage
+from napari_restore.engine.running.map_store import MapStore, OpenMaps, in_order
+from napari_restore.engine.running.state import RunState
+from napari_restore.engine.running.sweep_work import SweepWork, Swept, grid_of
+from napari_restore.engine.running.tile import TileOutput, TileWork
+from napari_restore.engine.running.tile_reader import TileInput
+from napari_restore.engine.running.tokens import TokenStore
 from napari_restore.errors import Cancelled
 from napari_restore.models import Counts, Statistics, Steps, WholeStep, WrappedModel
 

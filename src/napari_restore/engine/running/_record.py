@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from napari_restore.engine.machine import PeakMemory
-from napari_restore.engine.planning import Plan
-from napari_restore.engine.results import QUALITY
+from napari_restore.engine.machine.budget import PeakMemory
+from napari_restore.engine.planning.plan import Plan
+from napari_restore.engine.results.quality import QUALITY
 from napari_restore.images import Image, Radiometry
 from napari_restore.models import identity_of
 

@@ -10,20 +10,19 @@ import torch
 from torch import Tensor
 
 from napari_restore._points import reached
-from napari_restore.engine.ledger import KeptLayers
-from napari_restore.engine.machine import (
+from napari_restore.engine.ledger.kept_layers import KeptLayers
+from napari_restore.engine.machine.device import Device, cores
+from napari_restore.engine.machine.failures import (
     FAILURES,
-    Device,
     as_failure,
     clear_frames,
-    computing,
-    cores,
     is_out_of_memory,
-    on_new_thread,
 )
-from napari_restore.engine.running._events import Note
-from napari_restore.engine.running._state import RunState
-from napari_restore.engine.running._tokens import TokenStore
+from napari_restore.engine.machine.precision import computing
+from napari_restore.engine.machine.threads import on_new_thread
+from napari_restore.engine.running.events import Note
+from napari_restore.engine.running.state import RunState
+from napari_restore.engine.running.tokens import TokenStore
 from napari_restore.errors import Cancelled, OutOfMemory
 from napari_restore.models import Routing, WholeStep
 

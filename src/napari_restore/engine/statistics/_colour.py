@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_restore.engine.statistics._bands import model_bands
-from napari_restore.engine.statistics._context import compute_context, find_context
+from napari_restore.engine.statistics.bands import model_bands
+from napari_restore.engine.statistics.context import compute_context, find_context
 from napari_restore.errors import BadRegion
 from napari_restore.images import Box, Image, needs_percentile, resolve_radiometry
 from napari_restore.models import ModelCard

@@ -19,7 +19,8 @@ import torch
 
 from napari_restore._heap import return_freed_memory
 from napari_restore.engine import Note, Phase, Plan, Region, make_plan, plan_in_sweeps
-from napari_restore.engine.gradients import GradientSource, layer_of, restored
+from napari_restore.engine.gradients.gradient_source import GradientSource, restored
+from napari_restore.engine.gradients.layer import layer_of
 from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall, Message, option
 from napari_restore.explain.attribution import curves as _curves
 from napari_restore.explain.attribution import measures as _measures

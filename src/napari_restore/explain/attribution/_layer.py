@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from napari_restore.engine import Region
-from napari_restore.engine.gradients import LayerGradients, Picture, SweptGradients
+from napari_restore.engine.gradients.gradient_source import Picture
+from napari_restore.engine.gradients.layer import LayerGradients
+from napari_restore.engine.gradients.swept import SweptGradients
 from napari_restore.errors import BadModel, BadParameter, BudgetTooSmall, option
 from napari_restore.explain.attribution.attribution_run import AttributionRun
 from napari_restore.explain.attribution.objectives import derivative

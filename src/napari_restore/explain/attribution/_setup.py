@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_restore._heap import release_freed_memory
 from napari_restore.engine import Note, Phase
-from napari_restore.engine.gradients import GradientSource
+from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.errors import BudgetTooSmall, DiskFull
 from napari_restore.explain.attribution._integral import Integral
 from napari_restore.explain.attribution._layer import AttributedLayer

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine import Event, Note, Progress, Region
-from napari_restore.engine.gradients import GradientSource, SweptGradients, gradients_of
+from napari_restore.engine.gradients.gradient_source import GradientSource
+from napari_restore.engine.gradients.gradients import gradients_of
+from napari_restore.engine.gradients.swept import SweptGradients
 from napari_restore.errors import BadRegion, BudgetTooSmall, option
 from napari_restore.explain.attribution._integral import Integral, IntegralProgress, integrate
 from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Sums

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from napari_restore.engine import Region
-from napari_restore.engine.gradients import GradientSource, restored, side_maps
+from napari_restore.engine.gradients.gradient_source import GradientSource, restored, side_maps
 from napari_restore.errors import BadParameter, option
 from napari_restore.explain.attribution.paths import (
     Blur,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from napari_restore.engine.gradients import GradientSource
+from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution._request import CheckedAttribution
 from napari_restore.explain.attribution.context_gradient import ContextGradient

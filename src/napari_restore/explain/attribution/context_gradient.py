@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine import Region
-from napari_restore.engine.gradients import ContextCost, GradientSource, context_pass_cost, vjp
+from napari_restore.engine.gradients.cost import ContextCost, context_pass_cost
+from napari_restore.engine.gradients.gradient_source import GradientSource
+from napari_restore.engine.gradients.vjp import vjp
 from napari_restore.errors import BadParameter, option
 from napari_restore.explain.attribution.baselines import (
     BLUR_SIGMA,

@@ -27,7 +27,8 @@ from napari_restore.engine import (
     remove_unused,
     write_chunks,
 )
-from napari_restore.engine.machine import cores, map_parallel
+from napari_restore.engine.machine.device import cores
+from napari_restore.engine.machine.threads import map_parallel
 from napari_restore.errors import DiskFull, InputError, disk_full_as, is_disk_full, option
 from napari_restore.explain.attribution._sums import (
     Accumulator,

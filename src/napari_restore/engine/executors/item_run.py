@@ -1,0 +1,136 @@
+"""Independent items, each computed by one worker of a cluster."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from threading import Event as Stop
+from typing import Any
+
+from napari_restore.engine.executors.connection import Cluster, Waiting, WorkersLost
+from napari_restore.engine.running.events import Emit, Note, Phase, Progress
+from napari_restore.errors import Cancelled
+
+Item = tuple[int, Any]
+"""Number of an item, and what the workers' function is given of it."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Functions of a module that workers call for items."""
+
+    check: Callable[[dict[str, Any]], None]
+    """Raises where the worker cannot read what a task names."""
+    compute: Callable[[dict[str, Any], str, Any], Any]
+    """Is given the task, the id of the run and an item; returns what the client wants of it."""
+
+
+class ItemRun:
+    """Items of one task on a cluster; what a lost worker had is computed by another one.
+
+    A worker has one item at a time, as items may take minutes. `phase` names the work in progress.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        remote: Remote,
+        task: Mapping[str, Any],
+        phase: str,
+        emit: Emit,
+        stop: Stop,
+    ) -> None:
+        self._cluster, self._remote, self._task = cluster, remote, task
+        self._phase, self._emit, self._stop = phase, emit, stop
+        self._run_id = uuid.uuid4().hex[:12]
+        self._source: Iterator[Item] = iter(())
+        self._waiting: deque[Item] = deque()
+        self._running: dict[Any, Item] = {}
+        """Items by their futures."""
+        self._is_stopped = False
+        self._wait = Waiting(cluster, emit, stop)
+        self._left_over: set[int] = set()
+        """Items at which several workers were lost."""
+
+    def check(self, seen: Mapping[str, Any]) -> None:
+        """Raise what keeps a worker from the task; `seen` is what it must see."""
+        for note in self._cluster.check(seen, self._remote.check):
+            self._emit(Note(note))
+        if dashboard := self._cluster.dashboard:
+            self._emit(Note(f"dask shows the cluster at {dashboard}"))
+
+    def results(self, items: Iterable[Item], total: int) -> Iterator[tuple[int, Any]]:
+        """Yield number and result of each of `total` items as soon as it is there, in any order.
+
+        The next item is taken when a worker is free. After a cancel it yields what has ended, and
+        raises `Cancelled` when all workers are free.
+        """
+        self._source = iter(items)
+        began, done = time.monotonic(), 0
+        self._emit(Phase(self._phase))
+        self._emit(Progress(0, total))
+        try:
+            while self._running or self._is_left():
+                self._give_out()
+                for future in self._wait.ended(self._running):
+                    item = self._running.pop(future)
+                    found = self._result_of(future, item)
+                    if found is None:
+                        continue
+                    done += 1
+                    seconds = (time.monotonic() - began) / done * (total - done)
+                    self._emit(Progress(done, total, seconds))
+                    yield found
+        finally:
+            self._cluster.stop(self._run_id)
+        if done < total:
+            raise Cancelled("The run was cancelled; what is finished is kept.")
+
+    def _is_left(self) -> bool:
+        """Return whether an item is waiting; none is after a cancel."""
+        if self._stop.is_set():
+            return False
+        if not self._waiting:
+            self._waiting.extend(islice(self._source, 1))
+        return bool(self._waiting)
+
+    def _give_out(self) -> None:
+        """Give each free worker an item; after a cancel, end those that are computed."""
+        if self._stop.is_set() and not self._is_stopped:
+            self._is_stopped = True
+            self._cluster.stop(self._run_id)
+        while self._is_left() and len(self._running) < self._wait.workers(self._phase):
+            item = self._waiting.popleft()
+            self._running[self._submit(item)] = item
+
+    def _result_of(self, future: Any, item: Item) -> tuple[int, Any] | None:
+        """Return number and result of an item; None where a cancel was first, or it waits again."""
+        try:
+            found = self._cluster.result(future, f"the item {item[0] + 1}")
+        except WorkersLost:
+            # Once more, but not twice: the item may be what ends them.
+            if item[0] in self._left_over:
+                raise
+            self._left_over.add(item[0])
+            self._waiting.append(item)
+            return None
+        except Exception:
+            if self._is_stopped:
+                return None
+            raise
+        future.release()
+        return item[0], found
+
+    def _submit(self, item: Item) -> Any:
+        return self._cluster.client.submit(
+            self._remote.compute,
+            self._task,
+            self._run_id,
+            item[1],
+            key=f"napari-restore-{self._run_id}-{item[0]}-{item[0] in self._left_over}",
+            pure=False,
+        )

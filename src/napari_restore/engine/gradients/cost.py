@@ -1,0 +1,222 @@
+"""Memory that gradients take, measured once per model on synthetic tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from napari_restore.engine.gradients._schedule import differentiable
+from napari_restore.engine.gradients.vjp import vjp, vjp_of_used
+from napari_restore.engine.machine.device import Device
+from napari_restore.engine.machine.device_memory import peak_of
+from napari_restore.engine.planning.costs import SCRATCH_BYTES
+from napari_restore.engine.planning.measurements import MeasurementCache
+from napari_restore.engine.planning.probe import example_input, example_statistics
+from napari_restore.models import (
+    RestorationModel,
+    Statistics,
+    Sweep,
+    SweepInput,
+    SweptModel,
+    WholeStep,
+    placed_at,
+)
+
+SIDE = 128
+"""Side of the smaller of two synthetic tiles, for a linear fit. The larger one, of twice the
+side, takes no more than the maps of small boxes do."""
+SWEPT_SIDE = 64
+"""The same of a model that is swept, each sweep of which is measured."""
+GRID = 32
+"""Side of the synthetic grid of tokens."""
+
+
+@dataclass(frozen=True)
+class GradientCost:
+    """Bytes at the peak of a forward and backward pass."""
+
+    fixed: float
+    per_pixel: float
+    """Per pixel of the model's input."""
+
+    def bytes(self, pixels: int) -> int:
+        return int(self.fixed + self.per_pixel * pixels)
+
+
+_KNOWN = MeasurementCache(GradientCost, releases=True)
+
+
+def gradient_cost(model: RestorationModel, device: Device) -> GradientCost:
+    """Return the cost of `model` on `device`; cached, also by kind."""
+    return _KNOWN.of(model, device, lambda: _measure(model, device), SIDE)
+
+
+def _measure(model: RestorationModel, device: Device) -> GradientCost:
+    step = model.card.multiple_of
+    least = -(-max(SIDE, model.card.min_size) // step) * step
+    peaks = []
+    for side in (least, 2 * least):
+        x = example_input(model, side, side)
+        statistics = example_statistics(model, x)
+        peaks.append(peak_of(partial(_gradient, model, x.requires_grad_(True), statistics), device))
+    slope = max(0.0, (peaks[1] - peaks[0]) / (3 * least * least))
+    return GradientCost(max(0.0, peaks[0] - slope * least * least) + SCRATCH_BYTES, slope)
+
+
+def _gradient(model: RestorationModel, x: Tensor, statistics: Statistics) -> None:
+    with torch.enable_grad():
+        total = model(x, statistics).sum()
+    if total.requires_grad:
+        torch.autograd.grad(total, x, materialize_grads=True)
+
+
+@dataclass(frozen=True)
+class SweptGradientCost:
+    """Bytes at the peak of the parts of a model that is swept, with their graphs."""
+
+    sweeps: Mapping[int, GradientCost]
+    """One tile of each sweep, forward and backward, by the pixels of its box."""
+    whole_per_token: float
+    """One layer of a whole step: each is computed again for its backward pass."""
+
+
+_SWEPT = MeasurementCache(SweptGradientCost, releases=True)
+
+
+@dataclass(frozen=True)
+class ContextCost:
+    """Bytes at the peak of computing a model's statistics from an overview."""
+
+    forward: int
+    """Without its graph."""
+    backward: int
+    """With its graph, forward and backward."""
+
+
+_CONTEXT = MeasurementCache(ContextCost, releases=True)
+
+
+def context_pass_cost(
+    model: RestorationModel, overview: Tensor, valid: Tensor, statistics: Statistics, device: Device
+) -> ContextCost:
+    """Measure `model.follow` once on an overview (1, C, h, w); cached by its size.
+
+    The model may reduce its input, so that a smaller overview would not show the cost.
+    """
+
+    def forward() -> None:
+        with torch.no_grad():
+            model.follow(overview, valid, statistics)
+
+    def backward() -> None:
+        leaf = overview.detach().requires_grad_(True)
+        with torch.enable_grad():
+            followed = model.follow(leaf, valid, statistics)
+        outputs = [value for value in followed.values() if value.requires_grad]
+        if outputs:
+            vjp(outputs, [torch.ones_like(value) for value in outputs], [leaf])
+
+    def measure() -> ContextCost:
+        peaks = (int(peak_of(call, device)) + SCRATCH_BYTES for call in (forward, backward))
+        return ContextCost(*peaks)
+
+    return _CONTEXT.of(model, device, measure, tuple(overview.shape))
+
+
+def swept_gradient_cost(model: SweptModel, device: Device) -> SweptGradientCost:
+    """Return the cost of `model` on `device`; cached, also by kind."""
+    return _SWEPT.of(model, device, lambda: _measure_swept(model, device), SWEPT_SIDE)
+
+
+def _measure_swept(model: SweptModel, device: Device) -> SweptGradientCost:
+    if model.tile is not None:
+        sides = [model.tile]
+    else:
+        least = -(-max(SWEPT_SIDE, model.card.min_size) // model.multiple) * model.multiple
+        sides = [least, 2 * least]
+    measured = [_sweep_peaks(model, side, device) for side in sides]
+    costs = {}
+    for number, peak in measured[0].items():
+        pixels = sides[0] ** 2
+        slope = peak / pixels
+        if len(sides) > 1:
+            slope = max(0.0, (measured[1][number] - peak) / (3 * pixels))
+        costs[number] = GradientCost(max(0.0, peak - slope * pixels) + SCRATCH_BYTES, slope)
+    whole = model.ordered_steps.whole
+    return SweptGradientCost(costs, 0 if whole is None else _layer_peak(whole, device, model))
+
+
+def _sweep_peaks(model: SweptModel, side: int, device: Device) -> dict[int, float]:
+    """Return the peak bytes of each sweep on a synthetic tile, as `SweepGraph` runs them."""
+    x = example_input(model, side, side)
+    statistics = dict(example_statistics(model, x))
+    maps: dict[str, Tensor] = {}
+    peaks = {}
+    for number, step in enumerate(model.ordered_steps):
+        if isinstance(step, WholeStep):
+            grid = torch.stack([step.with_margin(one) for one in maps[step.reads.name]])
+            maps[step.writes.name] = grid
+            continue
+        placed = statistics
+        if model.card.placed:
+            placed = dict(placed_at(statistics, [(0, 0)], 1.0, x))
+        read = {name: maps[name] for name in step.reads}
+        peak = peak_of(partial(_back_through, model, step, x, read, placed), device)
+        with torch.no_grad():
+            view = model.view(x, placed) if step.sees_image else None
+            outputs = dict(step.run(SweepInput(view, read, placed)))
+            left = {one.name: outputs[one.name] for one in step.writes}
+            if step.counts is not None:
+                sums = step.counts.count(outputs, None)
+                statistics |= step.counts.settle(sums, placed)
+        maps |= left
+        # What is read, and its gradient as it is kept; the gradient of what is written.
+        passed = 2 * sum(one.nbytes for one in read.values())
+        peaks[number] = peak + passed + sum(one.nbytes for one in left.values())
+    return peaks
+
+
+def _back_through(
+    model: SweptModel, step: Sweep, x: Tensor, maps: Mapping[str, Tensor], statistics: Statistics
+) -> None:
+    """Run a sweep with its graph, and back through it, then through the view."""
+    leaves = {name: one.detach().requires_grad_(True) for name, one in maps.items()}
+    view = None
+    if step.sees_image:
+        with torch.no_grad():
+            view = model.view(x.clone(), statistics).detach()
+        view.requires_grad_(True)
+    inputs = [*leaves.values(), *([] if view is None else [view])]
+    with torch.enable_grad():
+        made = step.run(SweepInput(view, leaves, statistics))
+        outputs = [made[one.name] for one in step.writes]
+        if step.counts is not None and differentiable(step.counts):
+            outputs += step.counts.count(made, None).values()
+    del made
+    found = vjp_of_used(outputs, [torch.ones_like(y) for y in outputs], inputs)
+    del outputs
+    by_view = None if view is None else found[-1]
+    if by_view is not None:
+        leaf = x.clone().requires_grad_(True)
+        with torch.enable_grad():
+            view = model.view(leaf, statistics)
+        vjp_of_used([view], [by_view], [leaf])
+
+
+def _layer_peak(step: WholeStep, device: Device, model: SweptModel) -> float:
+    """Return the peak bytes of one layer with its graph, per token."""
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.randn(GRID, GRID, step.reads.channels, generator=generator)
+    grid = grid.to(example_input(model, 1, 1).device)
+
+    def layer() -> None:
+        leaf = grid.clone().requires_grad_(True)
+        with torch.enable_grad():
+            out = step.layer(0, leaf.clone())
+        torch.autograd.grad(out.sum(), leaf)
+
+    return peak_of(layer, device) / GRID**2

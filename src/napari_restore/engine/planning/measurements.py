@@ -1,0 +1,224 @@
+"""Measurements of models, kept in the process and on disk: what one has measured, the next one reads."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import time
+import typing
+from collections.abc import Callable, Hashable, Iterator
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from napari_restore._heap import release_freed_memory
+from napari_restore._json_shapes import read_json
+from napari_restore._replacing import replacing
+from napari_restore.engine.machine.device import Device, cores
+from napari_restore.errors import OutOfMemory, option
+from napari_restore.images import cache_dir
+
+if TYPE_CHECKING:
+    from napari_restore.models import RestorationModel
+
+FOLDER = "measurements"
+LONGEST = 30 * 24 * 3600.0
+"""Seconds after which a measurement is made again."""
+
+
+def measurement_file(
+    name: str, model: RestorationModel, device: Device, circumstances: Hashable
+) -> Path:
+    """Return the file of the measurement `name` of `model` on this machine.
+
+    Its name is a hash of what determines kernels, memory and speed: the layers of the model, the
+    processor, the libraries and this program.
+    """
+    import torch
+
+    instructions = os.environ.get("ONEDNN_MAX_CPU_ISA", ""), os.environ.get("DNNL_MAX_CPU_ISA", "")
+    kernels = [torch.__version__, torch.backends.cpu.get_cpu_capability(), *instructions]
+    machine = [_processor(), device.name, device.reason if device.is_cuda else "", cores()]
+    card = model.card
+    layers = [card.id, card.weights_sha256, dict(card.values), card.multiple_of, repr(model)]
+    about = [version("napari-restore"), name, kernels, machine, layers, circumstances]
+    text = json.dumps(about, default=str)
+    return cache_dir() / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+def read_measurement(file: Path, kind: Any) -> Any:
+    """Return the value of type `kind` in `file`; None if there is none, or an old one."""
+    try:
+        if time.time() - file.stat().st_mtime > LONGEST:
+            return None
+        return _value_of(read_json(file)["value"], kind)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None
+
+
+def write_measurement(file: Path, model: RestorationModel, value: Any) -> None:
+    """Write `value`. Where it cannot be written it is measured again."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(exist_ok=True)
+        with replacing(file) as part:
+            content = value if isinstance(value, Enum) else dataclasses.asdict(value)
+            part.write_text(json.dumps({"model": model.card.id, "value": content}), "utf-8")
+
+
+def _value_of(content: Any, kind: Any) -> Any:
+    """Return the value of type `kind` that was written as `content`; raises `ValueError`.
+
+    `kind` is a number, an enumeration, a dataclass or a dictionary of such. By hand: importing
+    pydantic takes a tenth of the time in which a small photo is restored.
+    """
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        # Defaults stand for what was not measured.
+        if content.keys() != hints.keys():
+            raise ValueError(f"not all of {', '.join(hints)}, and nothing else")
+        return typing.cast("Any", kind)(
+            **{name: _value_of(each, hints[name]) for name, each in content.items()}
+        )
+    if arguments := typing.get_args(kind):
+        of_key, of_value = arguments
+        return {of_key(key): _value_of(each, of_value) for key, each in content.items()}
+    if kind in (int, float):
+        number = int if kind is int else int | float
+        if isinstance(content, bool) or not isinstance(content, number) or content < 0:
+            raise ValueError(f"{content!r} is no number that is measured")
+    return kind(content)
+
+
+@functools.cache
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            named = [line for line in lines if line.startswith(("model name", "flags"))]
+    except OSError:
+        import platform
+
+        return platform.processor()
+    return "".join(sorted(set(named)))
+
+
+_spent = [0.0]
+
+
+@contextlib.contextmanager
+def measuring(model: RestorationModel, device: Device) -> Iterator[None]:
+    """Call `model` on `device` in the block, and leave it as it was; see `seconds_measuring`."""
+    from napari_restore.models import undisturbed
+
+    began = time.perf_counter()
+    try:
+        model.to(device.torch)
+        with undisturbed(model.weighted):
+            yield
+    finally:
+        _spent[0] += time.perf_counter() - began
+
+
+def seconds_measuring() -> float:
+    """Return the seconds that this process has measured models, which a later one need not."""
+    return _spent[0]
+
+
+T = TypeVar("T")
+
+
+class MeasurementCache(Generic[T]):
+    """Cache of one measurement, by model, device and circumstances.
+
+    Models of one kind (`kind_of`) share it, also those of later processes.
+    """
+
+    def __init__(self, kind: type[T], *, timed: bool = False, releases: bool = False) -> None:
+        """Create an empty cache of values of the dataclass `kind`.
+
+        With `timed` they have seconds, which are not kept on disk where others used the processor.
+        With `releases`, freed memory is returned to the system.
+        """
+        self._kind, self._timed, self._releases = kind, timed, releases
+        self._by_model: WeakKeyDictionary[RestorationModel, dict[Hashable, T]] = WeakKeyDictionary()
+        self._by_kind: dict[Hashable, T] = {}
+        """By kind or name of a model, device and circumstances."""
+
+    def of(
+        self,
+        model: RestorationModel,
+        device: Device,
+        measure: Callable[[], T],
+        *circumstances: Hashable,
+        roughly: bool = False,
+    ) -> T:
+        """Return the cached value, or call `measure`; raise `OutOfMemory` where it does not fit.
+
+        With `roughly`, a value of a model of the same name will do.
+        """
+        from napari_restore.engine.planning.probe import kind_of
+
+        measured, kind = self._by_model.setdefault(model, {}), kind_of(model)
+        key = (device.name, *circumstances)
+        names: list[Hashable] = [] if kind is None else [kind, model.card.id]
+        for name in names if roughly else names[:1]:
+            if key not in measured and (name, *key) in self._by_kind:
+                measured[key] = self._by_kind[name, *key]
+        if key not in measured:
+            if kind is None:
+                measured[key] = self._measured(model, device, measure)[0]
+            else:
+                measured[key] = self._read_or_measured(model, device, measure, circumstances)
+            for name in names:
+                self._by_kind[name, *key] = measured[key]
+        return measured[key]
+
+    def _read_or_measured(
+        self,
+        model: RestorationModel,
+        device: Device,
+        measure: Callable[[], T],
+        circumstances: tuple[Hashable, ...],
+    ) -> T:
+        file = measurement_file(self._kind.__name__, model, device, circumstances)
+        value: T | None = read_measurement(file, self._kind)
+        if value is None:
+            value, alone = self._measured(model, device, measure)
+            if alone or not self._timed:
+                write_measurement(file, model, value)
+        return value
+
+    def _measured(
+        self, model: RestorationModel, device: Device, measure: Callable[[], T]
+    ) -> tuple[T, bool]:
+        """Return the value, and whether the process had its processor for itself."""
+        began, used = time.perf_counter(), time.process_time()
+        value = _measured_in_memory(model, device, measure)
+        seconds, used = time.perf_counter() - began, time.process_time() - used
+        if self._releases:
+            release_freed_memory()
+        return value, device.is_accelerator or used > ALONE * seconds
+
+
+ALONE = 0.8
+"""Seconds of processor time per second from which on no other program took part of a processor."""
+
+
+def _measured_in_memory(model: RestorationModel, device: Device, measure: Callable[[], T]) -> T:
+    try:
+        with measuring(model, device):
+            return measure()
+    except (MemoryError, RuntimeError) as error:
+        from napari_restore.engine.machine.failures import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"There is not enough memory on {device.name} to try one tile.",
+            f"Close other programs that use it, or use {option('device', 'cpu')}.",
+        ) from error

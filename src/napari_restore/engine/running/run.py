@@ -1,0 +1,391 @@
+"""Execution of a plan: prepare, read the whole image, restore tile by tile."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_restore._heap import keep_freed_memory, release_freed_memory
+from napari_restore.engine.ledger.folder import StoreBusy, writer_of
+from napari_restore.engine.ledger.store import ResultStore, SetAside, free_path
+from napari_restore.engine.ledger.store_files import result_levels
+from napari_restore.engine.machine.budget import PeakMemory
+from napari_restore.engine.machine.threads import on_new_thread
+from napari_restore.engine.masks.mask_strength import MaskStrength, pieces_of
+from napari_restore.engine.masks.open_mask import open_exclude
+from napari_restore.engine.planning.identity import all_settled
+from napari_restore.engine.planning.plan import Plan
+from napari_restore.engine.planning.probe import example_input, example_statistics
+from napari_restore.engine.running._pixel_counts import FinishedPixels
+from napari_restore.engine.running._program import Program
+from napari_restore.engine.running._record import make_record, shares_of
+from napari_restore.engine.running.events import Emit, Finished, Note, Phase, Stopped
+from napari_restore.engine.running.executor import Executor
+from napari_restore.engine.running.prepared import Prepared, prepare
+from napari_restore.engine.running.state import RunState
+from napari_restore.engine.running.threads import ThreadExecutor
+from napari_restore.engine.running.tile import TileWork
+from napari_restore.engine.running.tile_reader import TileReader
+from napari_restore.engine.statistics.context import (
+    ROUGH,
+    compute_context,
+    context_key,
+    find_context,
+    load_context,
+    on_threads,
+)
+from napari_restore.engine.statistics.kept import context_path, has_overview
+from napari_restore.errors import Cancelled, TilesDiffer, option
+from napari_restore.images import Image, Radiometry, chunk_cache, trim_cache
+from napari_restore.models import Context, Statistics
+
+KEPT_RESULTS = 32 << 30
+"""Bytes of unused results that stay in the cache."""
+TRIM_SECONDS = 300.0
+"""Least seconds between two trims of the cache: one takes longer than a tile."""
+READING_IMAGE = "Reading the whole image"
+PREPARING = "Mapping the whole image"
+WAITING = "Waiting for another run with the same settings"
+WAIT_SECONDS = 0.1
+
+
+class Run:
+    """One execution of a plan: a program of steps over tiles, which an executor computes.
+
+    `emit` receives the events, most of them in the thread that calls `run`. `stop` ends the run
+    within a tile; what is finished stays in the store. With `keep`, what the model computes from
+    the whole image stays in memory for the next run. With `wait`, a run waits while another one
+    writes to its store, and goes on from what that finished.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        emit: Emit,
+        stop: threading.Event | None = None,
+        keep: bool = False,
+        wait: bool = False,
+        executor: Executor | None = None,
+    ) -> None:
+        self.plan, self.emit = plan, emit
+        self.state = RunState(plan, emit, stop)
+        self.executor = executor or ThreadExecutor()
+        self.executor.begin(self.state)
+        self.program = Program(self.state, self.executor)
+        self._keep, self._wait = keep, wait
+        self._statistics: dict[str, Any] = {}
+        self._radiometry: Radiometry | None = None
+        self._uncounted: MaskStrength | None = None
+        self._read_seconds = 0.0
+        """Until the first tile."""
+
+    def run(self) -> dict[str, Any]:
+        """Run to the end; return the record, which is also the last event.
+
+        Emits `Stopped` and raises `Cancelled` when stopped before the end.
+        """
+        began, state = time.perf_counter(), self.state
+        keep_freed_memory()
+        limit = self.plan.prediction.added_ram_bytes
+        with (
+            chunk_cache.bounded(self.plan.layout.read_cache_bytes),
+            PeakMemory(limit=limit, release=release_freed_memory) as memory,
+        ):
+            try:
+                state.check_source("since it was opened")
+                work = self.begin()
+                self._read_seconds = time.perf_counter() - began - state.totals.waited
+                with self.executor.attached():
+                    self.program.restore(work, *state.tiles())
+                state.complete_levels()
+                state.check_source()
+                status = "cancelled" if state.stop.is_set() else "done"
+                if status == "done" and state.store is not None:
+                    state.store.finish()
+            except Cancelled:
+                status = "cancelled"
+            except TilesDiffer:
+                if state.store is not None:
+                    state.store.forget()
+                raise
+            finally:
+                if state.store is not None:
+                    state.store.close()
+                self.executor.close()
+                release_freed_memory()
+        record = self._timed_record(status, time.perf_counter() - began, memory)
+        if status == "cancelled":
+            if self.executor.lost is not None:
+                raise self.executor.lost
+            self.emit(Stopped(record))
+            raise Cancelled(
+                f"Cancelled after {state.totals.tiles} of {self.plan.layout.tiles} tiles.",
+                "The same command goes on from there.",
+            )
+        if self.plan.model.card.needs_context and record["measured"]["unchanged_share"] == 1:
+            # A model that judges the image, and leaves a clear one alone.
+            title = self.plan.model.card.title
+            text = (
+                f"{title} found nothing to remove: every pixel stayed as it was. Where something is "
+                "to be removed, check which bands are named, or try another model."
+            )
+            self.emit(Note(self._note_on_black() or text))
+        self.emit(Finished(record))
+        return record
+
+    def _note_on_black(self) -> str | None:
+        """Return the note where no value of the region is above black; else None."""
+        plan, radiometry = self.plan, self._radiometry
+        if radiometry is None:
+            return None
+        bands = list(plan.bands)
+        black = radiometry.black[bands]
+        for box in pieces_of(plan.region):
+            if (plan.image.read(box)[..., bands] > black).any():
+                return None
+        return (
+            f"No value is above {max(black):g}, which is taken for no light: every pixel stayed as it "
+            f"was. {option('black')} sets another value."
+        )
+
+    def settle(self) -> Statistics:
+        """Run the sweeps that count, if any is missing; return all statistics, nothing restored."""
+        with chunk_cache.bounded(self.plan.layout.read_cache_bytes):
+            return self.program.run_steps(self.open(), [], [])
+
+    # -- steps of a run --------------------------------------------------------------
+
+    def begin(self) -> TileWork:
+        """Read what all tiles share, and open the store."""
+        for note in (*self.plan.image.notes, *self.plan.notes):
+            self.emit(Note(note))
+        work = self.open()
+        self.state.store = self._open_store()
+        self.executor.opened()
+        # Only now: what this run continues from is in use and stays.
+        trim_results()
+        if self.state.store.rebuilt:
+            self.emit(Note("The unfinished result was damaged; all tiles are restored again."))
+        if self.state.store.set_aside is not None:
+            self.emit(Note(_about(self.state.store.set_aside)))
+        return work
+
+    def open(self) -> TileWork:
+        """Return what all tiles share; reads the image. Afterwards there is a `reader`."""
+        plan, image = self.plan, self.plan.image
+        self.state.ahead = plan.prediction.after("read")
+        exclude = self.open_reader()
+        self._uncounted = exclude if image.full is None else open_exclude(plan.reading, image.full)
+        prepared = prepare(plan, self._uncounted, self.context, self._keep, self._preparing)
+        if self.state.stop.is_set():
+            raise Cancelled("Cancelled before the first tile.")
+        self._radiometry = prepared.radiometry
+        return self.work(self._with_settled(prepared))
+
+    def open_reader(self) -> MaskStrength | None:
+        """Open what reads tiles; return the mask of what is excluded."""
+        plan = self.plan
+        for frame in plan.image.frames:
+            self._decode_once(frame)
+        exclude = open_exclude(plan.reading, plan.image)
+        self.state.reader = TileReader(plan.image, exclude, plan.model.card.uses_validity)
+        return exclude
+
+    def _decode_once(self, image: Image) -> None:
+        """Decode a file that cannot be read at random into the tiled cache."""
+        if not image.is_prepared:
+            self.emit(Phase("Decoding the file once"))
+            report = self.state.progress()
+            image.prepare(lambda _, done, rows: report(done, rows), self.state.stop.is_set)
+
+    def _open_store(self) -> ResultStore:
+        plan, image = self.plan, self.plan.image
+        bands = {"airlight": len(plan.bands)}
+        # The change depends on strength and mask: it is computed when it is saved.
+        maps = {name: bands.get(name, 1) for name in plan.maps if name != "change"}
+        has_waited = False
+        while True:
+            try:
+                return ResultStore.open(
+                    plan.store,
+                    key=plan.key,
+                    names=plan.names,
+                    fingerprint=image.fingerprint,
+                    shape=(image.height, image.width, image.bands),
+                    dtype=image.dtype,
+                    in_16=plan.in_16,
+                    levels=result_levels(image) if plan.pyramid else (),
+                    maps=maps,
+                )
+            except StoreBusy:
+                if not self._wait:
+                    raise
+            if not has_waited:
+                self.emit(Phase(WAITING))
+                has_waited = True
+            began = time.perf_counter()
+            while True:
+                if self.state.stop.wait(WAIT_SECONDS):
+                    raise Cancelled("Cancelled before its turn.", "Run it again.")
+                if writer_of(plan.store) is None:
+                    break
+            self.state.totals.waited += time.perf_counter() - began
+
+    @contextmanager
+    def _preparing(self) -> Iterator[None]:
+        """Release what reading the image took, before the model prepares from its statistics."""
+        if self.state.stop.is_set():
+            raise Cancelled("Cancelled after reading the whole image.")
+        # What reading the image took must not lie beside the maps.
+        release_freed_memory()
+        if self.plan.model.card.placed:
+            # Announced, as a network may take a second.
+            self.emit(Phase(PREPARING))
+        with self.state.device_memory.watched():
+            yield
+
+    def context(self, overview: bool = True) -> Context:
+        """Return the statistics of the whole image, as cached or read now.
+
+        Without `overview` it may be missing.
+        """
+        plan, exclude = self.plan, self._uncounted
+        if plan.reading.context is not None:
+            return load_context(Path(plan.reading.context), plan.image)
+        region = plan.described
+        rough = plan.reading.extent in ROUGH
+        known = None
+        if not rough:
+            known = find_context(plan.image, exclude, region, overview=overview)
+        if known is not None:
+            return known
+        key = context_key(plan.image, exclude, region)
+        if not rough and context_path(key).exists() and (not overview or has_overview(key)):
+            self.emit(
+                Note("The cached statistics of this image were damaged and are counted again.")
+            )
+        self.emit(Phase("Reading a part of the image" if rough else READING_IMAGE))
+        return compute_context(
+            plan.image,
+            exclude=exclude,
+            region=region,
+            extent=plan.reading.extent,
+            counter=on_threads(plan.layout.workers) if rough else self.executor.counter(),
+            progress=self.state.progress(),
+            cancelled=self.state.stop.is_set,
+            sampled=not plan.model.card.placed,
+        )
+
+    def _with_settled(self, prepared: Prepared) -> Prepared:
+        """Return `prepared` with all that sweeps settled, where there is nothing left to settle."""
+        plan = self.plan
+        if plan.staged or plan.settled is None:
+            return prepared
+        settled = all_settled(plan.swept, plan.settled)
+        return replace(prepared, statistics={**prepared.statistics, **settled})
+
+    def work(self, prepared: Prepared) -> TileWork:
+        """Return what all tiles share."""
+        plan, statistics = self.plan, prepared.statistics
+        plan.model.eval()
+        self._statistics = {k: v.tolist() for k, v in statistics.items() if v.numel() <= 16}
+        memory = self.state.device_memory
+        with memory.watched():
+            # Once for all tiles: they may be maps.
+            on_device = {name: plan.device.take(value) for name, value in statistics.items()}
+        return TileWork(plan, on_device, prepared.radiometry, prepared.fill, memory)
+
+    # -- reporting -------------------------------------------------------------------
+
+    def _timed_record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
+        """Return the record with the seconds of the stages; the run has lasted `seconds`."""
+        seconds -= self.state.totals.waited
+        record = self.record(status, seconds, memory)
+        stages = {"read": self._read_seconds, "restore": seconds - self._read_seconds}
+        record["measured"]["stages"] = stages
+        return record
+
+    def record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
+        """Return the record of the run so far; `memory` was measured around it."""
+        counts: dict[str, int] = {}
+        if self.state.store is not None:
+            counts = FinishedPixels(self.state.store, self.state.reader, self.plan.targets).counts()
+        measured = self.state.totals.measured(seconds, memory, self.state.device_memory.peak)
+        return make_record(
+            self.plan,
+            status,
+            self._radiometry,
+            self._statistics,
+            measured | shares_of(counts) | self.program.measured() | self.executor.measured(),
+        )
+
+
+_trimmed = -TRIM_SECONDS
+
+
+def trim_results() -> None:
+    """Bring kept results to the size that the user allows, at most once in a while."""
+    global _trimmed
+    if time.monotonic() - _trimmed >= TRIM_SECONDS:
+        _trimmed = time.monotonic()
+        trim_cache(KEPT_RESULTS, ("results",))
+
+
+def _about(aside: SetAside) -> str:
+    """Return the note on an unfinished run that this one does not go on from."""
+    what = "The image has" if aside.of_image else "The model, its code or what it is given has"
+    return (
+        f"{what} changed since an unfinished run: its tiles are not used, and stay in {aside.path}."
+    )
+
+
+def begun_anew(plan: Plan) -> Plan:
+    """Return `plan` without finished tiles: in an empty folder, another one where its own is in use."""
+    store, settled = free_path(plan.store), plan.settled
+    if settled is not None and settled.is_relative_to(plan.store):
+        settled = store / settled.relative_to(plan.store)
+    return replace(plan, store=store, settled=settled)
+
+
+def settled(plan: Plan, emit: Emit, stop: threading.Event | None = None) -> Plan:
+    """Return `plan` with nothing left to settle: its model then depends on a halo only.
+
+    The sweeps that count are run first. A plan is returned as it is if its model is local, or takes
+    a map as a whole.
+    """
+    if plan.staged is None or (reach := plan.swept.reach) is None:
+        return plan
+    parent = plan.store.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    # A folder of its own: another run may be writing to that of the plan.
+    with tempfile.TemporaryDirectory(prefix="settling.", dir=parent) as folder:
+        Run(replace(plan, store=Path(folder)), emit, stop).settle()
+    return replace(plan, staged=None, layout=replace(plan.layout, halo=reach))
+
+
+def warm_up(plan: Plan) -> None:
+    """Do the one-off work of a first run of `plan`; writes no pixel."""
+    keep_freed_memory()
+    trim_results()
+    if plan.image.reader.random_access and not plan.needs_context_pass:
+        Run(plan, lambda event: None, keep=True).open()
+    device = plan.device.torch
+    model = plan.model.to(device).eval()
+
+    def call() -> None:
+        # Libraries choose kernels for a thread count at the first call.
+        torch.set_num_threads(plan.layout.threads)
+        with torch.inference_mode():
+            side = -(-max(256, model.card.min_size) // model.card.multiple_of)
+            x = example_input(model, *(side * model.card.multiple_of,) * 2)
+            model(x, example_statistics(model, x))
+
+    on_new_thread(call, "warm-up")

@@ -1,0 +1,169 @@
+"""Tokens of a run on disk: those of the encoder and those of the bottleneck."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_restore.engine.ledger.shared_slabs import OpenSlab
+from napari_restore.engine.ledger.slab import SlabFile
+from napari_restore.engine.ledger.store_files import STAGED
+from napari_restore.engine.ledger.values import Values, bytes_of, rows_into, rows_of
+from napari_restore.engine.planning.decided import SweptLayout
+from napari_restore.engine.planning.plan import Plan
+from napari_restore.engine.planning.sweeps import TOKENS
+from napari_restore.engine.planning.tiles import tile_bytes
+from napari_restore.errors import ResourceError, is_disk_full
+
+CHECKPOINT_SECONDS = 20.0
+"""A layer's result is kept when this much work would be lost with it."""
+
+
+class TokenStore:
+    """Tokens on disk, tile by tile, so that encoding and decoding read only what they work on.
+
+    Encoded tokens are written as they come; layers of the bottleneck leave a checkpoint; its result
+    is complete or absent. A killed run continues from whichever is the latest. All are float32.
+    Kept beside the result, so that another target of the same image is only decoded.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        layout: SweptLayout,
+        width: int,
+        side: int,
+        margin: int,
+        key: str,
+        open_slab: OpenSlab = SlabFile,
+    ) -> None:
+        """Store tokens of `width` channels, `side` along each side of a tile.
+
+        The bottleneck's are kept with `margin` more around every tile.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.shape = layout.rows * side, layout.columns * side, width
+        self._layout, self._side, self._margin, self._width = layout, side, margin, width
+        self._folder = folder
+        self._checkpoint = Values(folder, "layer", f"{key} {list(self.shape)}")
+        count = layout.rows * layout.columns
+        record, finished = (tile_bytes(width, side, around) for around in (0, margin))
+        self.encoded = open_slab(folder / "encoded", record, count, key=key, what="tokens")
+        try:
+            self._finished = open_slab(folder / TOKENS, finished, count, key=key, what="tokens")
+        except BaseException:
+            self.encoded.close()
+            raise
+        self._saved = time.monotonic()
+
+    @classmethod
+    def of(cls, plan: Plan, open_slab: OpenSlab = SlabFile) -> TokenStore | None:
+        """Return the maps that the model of a plan takes as a whole; None if there are none."""
+        step, layout = plan.swept.ordered_steps.whole, plan.staged
+        assert layout is not None
+        if step is None:
+            return None
+        side, width = plan.layout.tile // step.reads.stride, step.reads.channels
+        folder = plan.store / STAGED
+        return cls(folder, layout, width, side, step.margin, plan.key, open_slab)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the bottleneck has been completed."""
+        return bool(self._finished.done.all())
+
+    # -- tiles -----------------------------------------------------------------------
+
+    def put_encoded(self, tile: int, tokens: Tensor) -> None:
+        """Write (C, side, side) of the `tile`-th tile, row by row."""
+        self.encoded.put(tile, bytes_of(tokens))
+
+    def tile(self, tile: int) -> tuple[Tensor, Tensor]:
+        """Return (C, side + 2 · margin, …) from the bottleneck, and (C, side, side) as encoded."""
+        return self._get(self._finished, tile, self._margin), self._get(self.encoded, tile)
+
+    def _get(self, slab: SlabFile, tile: int, margin: int = 0) -> Tensor:
+        content = slab.get(tile)
+        if content is None:
+            self.encoded.remove()
+            self._finished.remove()
+            raise ResourceError(
+                f"The tokens in {self._folder} are damaged and were removed.",
+                "Run the same command again.",
+            )
+        values = torch.from_numpy(content.view(np.float32))
+        side = self._side + 2 * margin
+        return values.reshape(self._width, side, side)
+
+    # -- the grid --------------------------------------------------------------------
+
+    def load(self, device: torch.device, tick: Callable[[], None]) -> tuple[Tensor, int]:
+        """Return the grid (H, W, C) on `device`, and the layer it is to go through next.
+
+        -1 is before the first: positions are not added yet. `tick` is called regularly, and may
+        raise.
+        """
+        grid = torch.empty(self.shape, device=device)
+        about = self._checkpoint.about()
+        # One that is missing or damaged: the layers are run again.
+        if about and self._checkpoint.read(str(about["layer"]), rows_into(grid, tick)):
+            return grid, int(about["layer"])
+        del grid
+        return self.encoded_grid(device, tick), -1
+
+    def encoded_grid(self, device: torch.device, tick: Callable[[], None]) -> Tensor:
+        """Return the encoder's tokens (H, W, C) on `device`."""
+        grid = torch.empty(self.shape, device=device)
+        for tile in range(self._layout.rows * self._layout.columns):
+            tick()
+            self._place(grid, tile)[:] = self._get(self.encoded, tile).permute(1, 2, 0).to(device)
+        return grid
+
+    def checkpoint(self, grid: Tensor, layer: int, tick: Callable[[], None]) -> None:
+        """Keep `grid`, which `layer` is to process next, if much work is in it."""
+        if time.monotonic() - self._saved < CHECKPOINT_SECONDS:
+            return
+        try:
+            # Under a name of its own: the checkpoint before is valid until this one is.
+            self._checkpoint.put(str(layer), rows_of(grid, tick))
+            self._checkpoint.finish(layer=layer)
+        except OSError as error:
+            # For convenience only: on a full disk the run itself goes on.
+            if not is_disk_full(error):
+                raise
+        self._saved = time.monotonic()
+
+    def finish(self, grid: Tensor, tick: Callable[[], None]) -> None:
+        """Cut the bottleneck's result into tiles and write it."""
+        for tile in range(self._layout.rows * self._layout.columns):
+            tick()
+            self._finished.put(tile, bytes_of(self._around(grid, tile)))
+        self._checkpoint.remove()
+
+    def _place(self, grid: Tensor, tile: int) -> Tensor:
+        """Return the (side, side, C) of `grid` that belongs to a tile."""
+        row, column = divmod(tile, self._layout.columns)
+        side = self._side
+        return grid[row * side : (row + 1) * side, column * side : (column + 1) * side]
+
+    def _around(self, grid: Tensor, tile: int) -> Tensor:
+        """Return a tile's tokens and those around, (C, side + 2 · margin, …)."""
+        row, column = divmod(tile, self._layout.columns)
+        cut, beyond = [], []
+        for at, length in zip((row, column), grid.shape, strict=False):
+            first, last = at * self._side - self._margin, (at + 1) * self._side + self._margin
+            cut.append(slice(max(first, 0), last))
+            beyond.append((max(-first, 0), max(last - length, 0)))
+        window = grid[tuple(cut)].permute(2, 0, 1)
+        return nn.functional.pad(window[None], (*beyond[1], *beyond[0]), mode="replicate")[0]
+
+    # -- the end ---------------------------------------------------------------------
+
+    def close(self) -> None:
+        self.encoded.close()
+        self._finished.close()
