@@ -42,7 +42,7 @@ def main() -> None:
 def compared(path: Path, model_id: str) -> list[str]:
     """For every level the mean, 99th percentile and largest absolute difference."""
     import napari_restore as nr
-    from napari_restore.plugin.runs import scaled_parameters
+    from napari_restore.plugin.runs.draft import scaled_parameters
 
     image = nr.open_image(path)
     image.build_pyramid()

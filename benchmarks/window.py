@@ -150,7 +150,7 @@ class Window:
         return self.click(lambda: len(self.panel.state.variants) > before)
 
     def draft(self) -> float:
-        from napari_restore.plugin.runs import drafts_in
+        from napari_restore.plugin.runs.layer_run import drafts_in
 
         return self.click(lambda: drafts_in(self.viewer))
 
@@ -255,7 +255,7 @@ class Gaps:
 
 
 def gaps(window: Window) -> None:
-    from napari_restore.plugin.state import TargetChoice
+    from napari_restore.plugin.state.request import TargetChoice
 
     height, width = window.image.height, window.image.width
     window.look_at(height / 2, width / 2, 0.5)
@@ -283,7 +283,7 @@ def gaps(window: Window) -> None:
 
 
 def cancel(window: Window) -> None:
-    from napari_restore.plugin.state import TargetChoice
+    from napari_restore.plugin.state.request import TargetChoice
 
     window.panel.target.choose(TargetChoice.WHOLE)
     times = []
@@ -334,7 +334,7 @@ def pan(window: Window) -> None:
 
 
 def swipe(window: Window) -> None:
-    from napari_restore.plugin.compare import CompareSection
+    from napari_restore.plugin.compare.compare_section import CompareSection
 
     height, width = window.image.height, window.image.width
     window.look_at(height / 2, width / 2, 0.5)

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import QScrollArea, QWidget
 from screenshots import FOLDER, Stage, look_at
 
 from napari_restore import Region
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.state.request import TargetChoice
 
 WINDOW = (1180, 760)
 WIDTH = 960

@@ -24,8 +24,8 @@ from qtpy.QtWidgets import QApplication, QScrollArea
 from superqt import QCollapsible
 
 from napari_restore import Region
-from napari_restore.plugin.areas import Tool
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.areas.drawing_controller import Tool
+from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.sample import SAMPLE
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"

@@ -56,7 +56,8 @@ DATA_TYPES = {
         ),
         *(
             f"attention.{name}"
-            for name in "Attention AttentionSession HeadEffect HeadMap HeadMaps Query QueryMaps".split()
+            for name in "ablation.HeadEffect attention.Attention head_maps.HeadMap head_maps.HeadMaps "
+            "head_maps.QueryMaps queries.Query session.AttentionSession".split()
         ),
     },
     "images": {"Image"},
@@ -158,7 +159,7 @@ def test_the_rule_catches():
         ("commands/_x.py", "from napari_restore.engine import Job"),
         ("commands/_x.py", "from .. import images"),
         ("plugin/_x.py", "from napari_restore.engine.running._job import Job"),
-        ("plugin/runs/_x.py", "from napari_restore.plugin.state._state import WindowState"),
+        ("plugin/runs/_x.py", "from napari_restore.plugin.state._kept import WindowState"),
         ("explain/_x.py", "from napari_restore.models._model import RestorationModel"),
         ("explain/_x.py", "from napari_restore.engine import _device"),
         ("plugin/_x.py", "from napari_restore.engine import ChildExecutor"),

@@ -35,7 +35,7 @@ CLASSES = (
     "engine.Cluster",
     "explain.Attribution",
     "explain.AttributionTable",
-    "explain.attention.Attention",
+    "explain.attention.attention.Attention",
     "api.BandMathChange",
 )
 """What public functions take and return, below `napari_restore`."""

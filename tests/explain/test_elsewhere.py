@@ -299,7 +299,7 @@ def kept_sessions() -> int:
 ASKING = """
 import sys, threading
 from napari_restore import Region, api
-from napari_restore.plugin.attribution._layers import picture_of
+from napari_restore.plugin.attribution.layers import picture_of
 from napari_restore.questions import Attribute
 
 path = sys.argv[1]

@@ -83,7 +83,7 @@ def test_what_a_run_tells(evil: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 @posix
 def test_layers_of_the_window(evil: Path) -> None:
     pytest.importorskip("napari")
-    from napari_restore.plugin.layers import read
+    from napari_restore.plugin.layers.reader import read
 
     path = evil.rename(evil.with_name(EVIL))
     ((_, arguments, _),) = read(path)

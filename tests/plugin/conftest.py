@@ -18,7 +18,7 @@ from shared_window import SharedWindow, shared_window  # noqa: F401
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.tasks import patch_superqt
+from napari_restore.plugin.tasks.main_thread import patch_superqt
 
 # captum imports it on a thread that lists methods; napari 0.9.2 fails to make a viewer in between.
 with contextlib.suppress(ImportError):
@@ -248,7 +248,7 @@ def save_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | None], list[str
 @pytest.fixture
 def draft_seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A function that sets what may take how long in a live result: `true`, `draft`, `screen`."""
-    from napari_restore.plugin.runs import _draft
+    from napari_restore.plugin.runs import draft as _draft
 
     def draft_seconds(**most: float) -> None:
         for what, seconds in most.items():

@@ -14,9 +14,9 @@ from napari.utils.shortcuts import default_shortcuts
 from npe2 import PluginManifest
 
 from napari_restore.plugin import BOUND, panel_of
-from napari_restore.plugin.compare import KEY
-from napari_restore.plugin.state import TargetChoice
-from napari_restore.plugin.widgets import KEYS, is_free
+from napari_restore.plugin.compare.compare_section import KEY
+from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.widgets.keys import KEYS, is_free
 
 pytestmark = pytest.mark.binding
 

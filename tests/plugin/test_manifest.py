@@ -11,7 +11,7 @@ from npe2.manifest.utils import import_python_name
 
 from napari_restore.images import PRODUCT_PATTERNS, READ_SUFFIXES, ZARR_MARKERS
 from napari_restore.images.export.write import FORMATS
-from napari_restore.plugin.layers import get_reader
+from napari_restore.plugin.layers.reader import get_reader
 
 MANIFEST = Path(__file__).resolve().parents[2] / "src" / "napari_restore" / "napari.yaml"
 

@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
     QTableWidget,
 )
 
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.state.request import TargetChoice
 
 pytestmark = pytest.mark.viewer
 CONTROLS = (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QSlider)

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QApplication, QScrollArea, QStyle, QWidget
 from superqt import QCollapsible
 
 from napari_restore.plugin import NARROWEST
-from napari_restore.plugin.attribution import AttributionTab
+from napari_restore.plugin.attribution.attribution_tab import AttributionTab
 
 pytestmark = [pytest.mark.viewer, pytest.mark.own_window, pytest.mark.binding]
 SCREEN = 800

@@ -13,9 +13,9 @@ from qtpy.QtWidgets import QAbstractButton, QLabel
 
 import napari_restore
 from napari_restore.errors import BadParameter, Message, option
-from napari_restore.plugin.results import EarlierRow
-from napari_restore.plugin.state import TargetChoice
-from napari_restore.plugin.tasks import LABELS, error_text, show_note
+from napari_restore.plugin.results.earlier_results_view import EarlierRow
+from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.tasks.notices import LABELS, error_text, show_note
 
 MANIFEST = Path(napari_restore.__file__).with_name("napari.yaml")
 

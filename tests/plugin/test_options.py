@@ -13,7 +13,7 @@ import rasterio
 from tests.cli.test_line import plan_of_line
 
 from napari_restore import Region, api
-from napari_restore.plugin.state import Area
+from napari_restore.plugin.state.request import Area
 from napari_restore.questions import Computing, Reading, options_of
 
 CHANGING = [

@@ -16,9 +16,10 @@ from qtpy.QtWidgets import QApplication
 from superqt import QCollapsible
 
 from napari_restore import Region
-from napari_restore.plugin.results import ExportSection
-from napari_restore.plugin.runs import _layer_run
-from napari_restore.plugin.state import NAMED_ROLES, TargetChoice
+from napari_restore.plugin.results.export_section import ExportSection
+from napari_restore.plugin.runs import layer_run as _layer_run
+from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.state import NAMED_ROLES
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer

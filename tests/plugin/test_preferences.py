@@ -14,13 +14,9 @@ from napari.utils.notifications import notification_manager
 from npe2 import PluginManifest
 
 from napari_restore.plugin import RestorePanel
-from napari_restore.plugin.state import (
-    CACHE,
-    PreferenceLink,
-    RestoreState,
-    _preferences,
-    use_cache_folder,
-)
+from napari_restore.plugin.state import preferences as _preferences
+from napari_restore.plugin.state.preferences import CACHE, PreferenceLink, use_cache_folder
+from napari_restore.plugin.state.state import RestoreState
 
 
 @pytest.fixture

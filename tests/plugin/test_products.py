@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import napari_restore as nr
-from napari_restore.plugin.layers import get_reader
+from napari_restore.plugin.layers.reader import get_reader
 
 
 @pytest.mark.parametrize("kind", ["folder", "metadata", "zip", "20m"])

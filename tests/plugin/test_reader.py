@@ -15,7 +15,8 @@ from range_server import RangeServer
 import napari_restore as nr
 from napari_restore.errors import UnreadableImage
 from napari_restore.plugin import show_bands
-from napari_restore.plugin.layers import ORIGIN, get_reader, layer_of, origin_of, read
+from napari_restore.plugin.layers.placing import ORIGIN, origin_of
+from napari_restore.plugin.layers.reader import get_reader, layer_of, read
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import napari_restore as nr
-from napari_restore.plugin.state import Area, RunRequest
+from napari_restore.plugin.state.request import Area, RunRequest
 from napari_restore.questions import Restore
 
 MODEL = """

@@ -25,8 +25,8 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox, QScrollArea, 
 from superqt import QCollapsible
 from tests.images.brackets.photos import shoot, two_brackets
 
-from napari_restore.plugin.results import ExportSection
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.results.export_section import ExportSection
+from napari_restore.plugin.state.request import TargetChoice
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 IS_DOUBLE = os.environ.get("QT_SCALE_FACTOR") == "2"
@@ -340,7 +340,7 @@ def test_photos_are_opened_without_a_question(
 ):
     # Of all panels of this process, that of an earlier test may not have gone yet.
     monkeypatch.setattr(
-        "napari_restore.plugin.layers._preferred_reader._preferring", WeakSet([window._preferred])
+        "napari_restore.plugin.layers.preferred_reader._preferring", WeakSet([window._preferred])
     )
     # As by a drop on the canvas, and File > Open: napari has a reader of its own.
     path = photo(tmp_path, "a.jpg")

@@ -13,7 +13,8 @@ from rasterio.transform import from_origin
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.api import stamp_of
-from napari_restore.plugin.state import Area, NotReady, RestoreState, image_of, named_image
+from napari_restore.plugin.state.request import Area, NotReady
+from napari_restore.plugin.state.state import RestoreState, image_of, named_image
 
 
 def test_an_array_put_in_the_place_of_another_is_another_image():

@@ -23,8 +23,8 @@ from tests.images.brackets.photos import two_brackets
 
 from napari_restore import Region
 from napari_restore.plugin import RestorePanel
-from napari_restore.plugin.compare import CompareSection
-from napari_restore.plugin.results import ExportSection
+from napari_restore.plugin.compare.compare_section import CompareSection
+from napari_restore.plugin.results.export_section import ExportSection
 
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
 

@@ -17,7 +17,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadOutput, Cancelled
 from napari_restore.plugin import RestorePanel, write_layer
-from napari_restore.plugin.results import _save_dialog
+from napari_restore.plugin.results import save_dialog as _save_dialog
 from napari_restore.questions import Adjustment
 
 

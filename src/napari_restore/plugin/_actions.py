@@ -5,19 +5,20 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from napari_restore.plugin.attribution import AttributionTab
-from napari_restore.plugin.compare import CompareSection
-from napari_restore.plugin.layers import layer_of, plane_of, scale_and_affine, widen
-from napari_restore.plugin.results import ExportSection
-from napari_restore.plugin.state import unwrapped
-from napari_restore.plugin.tasks import show_note
+from napari_restore.plugin.attribution.attribution_tab import AttributionTab
+from napari_restore.plugin.compare.compare_section import CompareSection
+from napari_restore.plugin.layers.placing import plane_of, scale_and_affine, widen
+from napari_restore.plugin.layers.reader import layer_of
+from napari_restore.plugin.results.export_section import ExportSection
+from napari_restore.plugin.state.state import unwrapped
+from napari_restore.plugin.tasks.notices import show_note
 
 if TYPE_CHECKING:
     import napari
     from qtpy.QtWidgets import QAbstractButton
 
     from napari_restore.plugin._panel import RestorePanel
-    from napari_restore.plugin.widgets import Section
+    from napari_restore.plugin.widgets.section import Section
 
 S = TypeVar("S", bound="Section")
 NO_RESULT = "There is no result yet. Run a method first."

@@ -25,39 +25,37 @@ from qtpy.QtWidgets import (
 from napari_restore.plugin import _actions
 from napari_restore.plugin._settings_form import SettingsForm
 from napari_restore.plugin._writer import prefer_to_builtin
-from napari_restore.plugin.attention import AttentionTab
-from napari_restore.plugin.attribution import AttributionTab
-from napari_restore.plugin.compare import CompareSection
-from napari_restore.plugin.fusion import FusionTab
-from napari_restore.plugin.layers import PhotosPreferred
-from napari_restore.plugin.method import ModelFiles
-from napari_restore.plugin.results import AdjustSection, ExportSection, ResultsSection, ToneSection
-from napari_restore.plugin.runs import BatchSection, PlanController, RunBar, RunController
-from napari_restore.plugin.spectral import SpectralSection
-from napari_restore.plugin.state import (
-    Connections,
-    DiskWatch,
-    PreferenceLink,
-    image_of,
-    state_of,
-    unwrapped,
-)
-from napari_restore.plugin.tasks import patch_superqt
-from napari_restore.plugin.widgets import (
-    DockArranger,
-    KeyBindings,
-    Section,
-    folded,
-    one_at_a_time,
-    with_key,
-)
+from napari_restore.plugin.attention.attention_tab import AttentionTab
+from napari_restore.plugin.attribution.attribution_tab import AttributionTab
+from napari_restore.plugin.compare.compare_section import CompareSection
+from napari_restore.plugin.fusion.fusion_tab import FusionTab
+from napari_restore.plugin.layers.preferred_reader import PhotosPreferred
+from napari_restore.plugin.method.model_files_dialog import ModelFiles
+from napari_restore.plugin.results.adjust_section import AdjustSection
+from napari_restore.plugin.results.export_section import ExportSection
+from napari_restore.plugin.results.results_section import ResultsSection
+from napari_restore.plugin.results.tone_section import ToneSection
+from napari_restore.plugin.runs.batch_section import BatchSection
+from napari_restore.plugin.runs.plan_controller import PlanController
+from napari_restore.plugin.runs.run_bar import RunBar
+from napari_restore.plugin.runs.run_controller import RunController
+from napari_restore.plugin.spectral.spectral_section import SpectralSection
+from napari_restore.plugin.state.disk_watch import DiskWatch
+from napari_restore.plugin.state.preferences import PreferenceLink
+from napari_restore.plugin.state.state import Connections, image_of, state_of, unwrapped
+from napari_restore.plugin.tasks.main_thread import patch_superqt
+from napari_restore.plugin.widgets.docks import DockArranger
+from napari_restore.plugin.widgets.folding import folded, one_at_a_time
+from napari_restore.plugin.widgets.keys import KeyBindings, with_key
+from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import KeptResult, Plan
-    from napari_restore.plugin.state import RunRequest, Variant
+    from napari_restore.plugin.state.request import RunRequest
+    from napari_restore.plugin.state.variant import Variant
 
 
 NUMBERS = (QAbstractSpinBox, QAbstractSlider)

@@ -9,36 +9,24 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.areas import (
-    DrawingController,
-    ExcludeChooser,
-    TargetChooser,
-    chosen_strength,
-    strength_layers,
-)
-from napari_restore.plugin.layers import bring_to_front, is_source, turn_upright
-from napari_restore.plugin.method import (
-    AdvancedForm,
-    AirlightPicker,
-    BandRolesForm,
-    ModelChooser,
-    ParameterForm,
-    PlaneChooser,
-    add_in_colour,
-    is_needed,
-    offered_models,
-)
-from napari_restore.plugin.photos import PhotosView
-from napari_restore.plugin.state import (
-    Connections,
-    RestoreState,
-    TargetChoice,
-    hint_at_async,
-    image_of,
-    named_as,
-)
-from napari_restore.plugin.tasks import error_text
-from napari_restore.plugin.widgets import NarrowComboBox, folded, form_layout, stacked
+from napari_restore.plugin.areas.areas import chosen_strength, strength_layers
+from napari_restore.plugin.areas.drawing_controller import DrawingController
+from napari_restore.plugin.areas.target_chooser import ExcludeChooser, TargetChooser
+from napari_restore.plugin.layers.layer_order import bring_to_front, is_source
+from napari_restore.plugin.layers.placing import turn_upright
+from napari_restore.plugin.method.advanced_form import AdvancedForm
+from napari_restore.plugin.method.airlight_view import AirlightPicker
+from napari_restore.plugin.method.band_roles_form import BandRolesForm, add_in_colour, is_needed
+from napari_restore.plugin.method.model_chooser import ModelChooser, offered_models
+from napari_restore.plugin.method.parameter_form import ParameterForm
+from napari_restore.plugin.method.plane_chooser import PlaneChooser
+from napari_restore.plugin.photos.photos_view import PhotosView
+from napari_restore.plugin.state.preferences import hint_at_async
+from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.state import Connections, RestoreState, image_of, named_as
+from napari_restore.plugin.tasks.notices import error_text
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.folding import folded, form_layout, stacked
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -62,8 +62,8 @@ NEEDED = (
     "napari.viewer",
     "napari.window",
     "napari_restore.plugin._panel",
-    "napari_restore.plugin.layers._reader",
-    "napari_restore.plugin.layers._display",
+    "napari_restore.plugin.layers.reader",
+    "napari_restore.plugin.layers.display",
     "dask.array",
     "rasterio",
 )
@@ -77,7 +77,7 @@ def load() -> WindowGarbage:
     if "pint" in sys.modules:
         # napari's first layer would wait until the definitions of all units are read.
         sys.modules["pint"].get_application_registry().pixel  # noqa: B018
-    from napari_restore.plugin.tasks import patch_superqt
+    from napari_restore.plugin.tasks.main_thread import patch_superqt
 
     patch_superqt()
     return WindowGarbage(_application())

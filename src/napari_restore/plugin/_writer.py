@@ -45,8 +45,10 @@ def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     result = metadata.get("napari_restore_result")
     if result is None:
         return _write_foreign(path, data, attributes)
-    from napari_restore.plugin.results import part_of, save, save_with_dialog
-    from napari_restore.plugin.tasks import is_main_thread, show_note
+    from napari_restore.plugin.results.save_dialog import save, save_with_dialog
+    from napari_restore.plugin.results.variant_text import part_of
+    from napari_restore.plugin.tasks.main_thread import is_main_thread
+    from napari_restore.plugin.tasks.notices import show_note
 
     # In a window on another thread, which is waited for: napari expects the file on return.
     written = (

@@ -181,7 +181,7 @@ def test_its_pixels_are_attributed(quick_plans: None):
 
 def test_a_draft_keeps_the_crops():
     """Smaller ones would be no multiples of 8, and unlike those of the training."""
-    from napari_restore.plugin.runs import scaled_parameters
+    from napari_restore.plugin.runs.draft import scaled_parameters
 
     card = nr.load_model("hint-small", weights="random:0").card
     assert dict(scaled_parameters(card, {"crop": 200}, 8)) == {"crop": 200}

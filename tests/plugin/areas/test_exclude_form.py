@@ -10,7 +10,7 @@ import pytest
 import rasterio
 
 import napari_restore as nr
-from napari_restore.plugin.results import ExportSection
+from napari_restore.plugin.results.export_section import ExportSection
 
 pytestmark = pytest.mark.viewer
 PLACE = rasterio.transform.from_origin(500000, 5300000, 30, 30)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
-from napari_restore.plugin.areas import Tool
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.areas.drawing_controller import Tool
+from napari_restore.plugin.state.request import TargetChoice
 
 pytestmark = pytest.mark.viewer
 

@@ -13,9 +13,10 @@ from napari.utils.notifications import notification_manager
 from points import patience
 
 from napari_restore import Region
-from napari_restore.plugin.areas import ExcludeChooser, Tool
-from napari_restore.plugin.results import apply_settings
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.areas.drawing_controller import Tool
+from napari_restore.plugin.areas.target_chooser import ExcludeChooser
+from napari_restore.plugin.results.earlier_results_view import apply_settings
+from napari_restore.plugin.state.request import TargetChoice
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)

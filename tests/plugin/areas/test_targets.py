@@ -14,17 +14,17 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine.masks.open_mask import open_mask
 from napari_restore.errors import BadMask, BadRegion, RestoreError
-from napari_restore.plugin.areas import (
+from napari_restore.plugin.areas.areas import (
     PAINT_SIDE,
-    DrawingController,
-    Tool,
     area_of,
     chosen_strength,
     is_upright_box,
     new_paint_layer,
     strength_layers,
 )
-from napari_restore.plugin.state import Area, RestoreState, TargetChoice, image_of
+from napari_restore.plugin.areas.drawing_controller import DrawingController, Tool
+from napari_restore.plugin.state.request import Area, TargetChoice
+from napari_restore.plugin.state.state import RestoreState, image_of
 
 SIZE = (400, 600)
 WHOLE = Region(0, 0, *SIZE)
@@ -57,7 +57,7 @@ def scene(request, tmp_path: Path) -> tuple[ViewerModel, Any]:
     viewer = ViewerModel()
     viewer.canvas.size = (100, 200)
     if request.param in ("north up", "turned map"):
-        from napari_restore.plugin.layers import layer_of
+        from napari_restore.plugin.layers.reader import layer_of
 
         image = georeferenced(tmp_path, 30 if request.param == "turned map" else 0)
         data, arguments, _ = layer_of(image)
@@ -245,7 +245,7 @@ def test_the_same_areas_have_the_same_file(scene):
 
 
 def test_areas_on_a_map_are_written_in_its_system(tmp_path: Path):
-    from napari_restore.plugin.layers import layer_of
+    from napari_restore.plugin.layers.reader import layer_of
 
     viewer = ViewerModel()
     data, arguments, _ = layer_of(georeferenced(tmp_path, 0))
@@ -343,7 +343,7 @@ def test_grey_values_are_a_strength_from_0_to_1(values, top):
 def test_a_layer_larger_than_memory_allows_is_read_in_pieces(monkeypatch):
     import dask.array as da
 
-    monkeypatch.setattr("napari_restore.plugin.areas._areas.AT_ONCE", 1000)
+    monkeypatch.setattr("napari_restore.plugin.areas.areas.AT_ONCE", 1000)
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros(SIZE, np.uint8))
     labels = np.zeros(SIZE, np.int32)
@@ -355,7 +355,7 @@ def test_a_layer_larger_than_memory_allows_is_read_in_pieces(monkeypatch):
 
 
 def test_a_strength_that_lies_in_a_file_is_that_file(tmp_path: Path):
-    from napari_restore.plugin.layers import layer_of
+    from napari_restore.plugin.layers.reader import layer_of
 
     viewer = ViewerModel()
     layers = [
@@ -386,7 +386,7 @@ def test_a_strength_of_another_system_is_no_file_of_the_images(tmp_path: Path):
     """With the same numbers in both, it lies elsewhere, where only the window shows it here."""
     import rasterio
 
-    from napari_restore.plugin.layers import layer_of
+    from napari_restore.plugin.layers.reader import layer_of
 
     image = georeferenced(tmp_path, 0)
     other = tmp_path / "other.tif"

@@ -18,9 +18,9 @@ from qtpy.QtCore import QPointF, Qt
 
 import napari_restore as nr
 from napari_restore.explain.attention.session import AttentionSession
-from napari_restore.plugin.attention import SIDE, HeadsView
-from napari_restore.plugin.layers import plane_of
-from napari_restore.plugin.state import Area
+from napari_restore.plugin.attention.heads_view import SIDE, HeadsView
+from napari_restore.plugin.layers.placing import plane_of
+from napari_restore.plugin.state.request import Area
 
 pytestmark = pytest.mark.viewer
 SIZE = (300, 400)

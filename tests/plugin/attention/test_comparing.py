@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPointF, QRect
 
-from napari_restore.plugin.attention import (
-    SIDE,
-    ComparedHeads,
-    HeadsView,
-    HeatMap,
-    KeptAnswer,
-    MatrixPanel,
-    Thumbnails,
-)
+from napari_restore.plugin.attention.asked import KeptAnswer
+from napari_restore.plugin.attention.heads_view import SIDE, ComparedHeads, HeadsView, Thumbnails
+from napari_restore.plugin.attention.matrix_panel import HeatMap, MatrixPanel
 
 SITE = SimpleNamespace(name="a", title="Layer a", kind="window", heads=("1", "2", "3"))
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from napari_restore.models import load
-from napari_restore.plugin.method import ModelChoice
+from napari_restore.plugin.method.model_chooser import ModelChoice
 
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
 

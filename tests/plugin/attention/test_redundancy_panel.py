@@ -11,7 +11,9 @@ import pytest
 from qtpy.QtCore import QPointF
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.attention import HeadsView, PreparedAttention, RedundancyPanel
+from napari_restore.plugin.attention.asked import PreparedAttention
+from napari_restore.plugin.attention.heads_view import HeadsView
+from napari_restore.plugin.attention.matrix_panel import RedundancyPanel
 
 SITE = SimpleNamespace(name="a", title="Layer a", kind="window", heads=("1", "2", "3"))
 

@@ -10,7 +10,8 @@ import pytest
 from qtpy.QtCore import QRectF
 from qtpy.QtGui import QImage, QPainter
 
-from napari_restore.plugin.attention import DARK, SIDE, in_one_go, of_layer
+from napari_restore.plugin.attention.heads_view import DARK, SIDE, of_layer
+from napari_restore.plugin.attention.layers import in_one_go
 
 pytestmark = pytest.mark.binding
 

@@ -15,16 +15,15 @@ from qtpy.QtWidgets import QApplication, QScrollArea
 from napari_restore import Region, api
 from napari_restore.errors import Cancelled
 from napari_restore.explain import OverviewShares, PartialAttribution
-from napari_restore.plugin.attribution import (
+from napari_restore.plugin.attribution.attribution_form import (
     BASELINES,
     BRACKET_BASELINES,
     METHODS,
     OBJECTIVES,
     WITH_BASELINE,
-    as_html,
-    report,
 )
-from napari_restore.plugin.layers import plane_of
+from napari_restore.plugin.attribution.results_section import as_html, report
+from napari_restore.plugin.layers.placing import plane_of
 
 pytestmark = pytest.mark.viewer
 BOX = Region(100, 120, 148, 184)
@@ -87,7 +86,7 @@ def test_the_curve_of_a_complete_map_meets_d(tab: Any, finished_attribution: Any
 def test_the_map_is_seen_while_it_comes(
     tab: Any, finished_attribution: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_restore.plugin.attribution import AttributionLayers
+    from napari_restore.plugin.attribution.layers import AttributionLayers
 
     shown: list[Any] = []
     true = AttributionLayers.partial
@@ -108,7 +107,7 @@ def test_the_map_is_seen_while_it_comes(
 def test_cancel_leaves_nothing(
     panel: Any, tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_restore.plugin.attribution import AttributionLayers
+    from napari_restore.plugin.attribution.layers import AttributionLayers
 
     before = list(tab.viewer.layers)
     tab.target.add_box(BOX)
@@ -135,7 +134,7 @@ def test_cancel_leaves_nothing(
 def test_image_or_panel_may_be_removed_meanwhile(
     tab: Any, panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, leaves: str
 ) -> None:
-    from napari_restore.plugin.attribution import AttributionLayers
+    from napari_restore.plugin.attribution.layers import AttributionLayers
 
     viewer, source, true = panel.viewer, tab.state.layer, AttributionLayers.partial
     tab.target.add_box(BOX)
@@ -176,7 +175,7 @@ def test_without_a_target_there_is_an_error(tab: Any) -> None:
     assert "Press Box or Click" in tab.form.box.text()
     tab.target.add_box(Region(290, 390, 300, 400))
     # Drawn areas and boxes that are asked about are not each other's.
-    from napari_restore.plugin.areas import areas_layer
+    from napari_restore.plugin.areas.areas import areas_layer
 
     assert areas_layer(tab.viewer) is None
     tab.form.method.setCurrentIndex(tab.form.method.findData("dam"))
@@ -298,7 +297,7 @@ def test_two_attributions_side_by_side(tab: Any, finished_attribution: Any, qtbo
 def test_one_attribution_is_on_the_canvas(
     tab: Any, finished_attribution: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_restore.plugin.attribution import AttributionLayers
+    from napari_restore.plugin.attribution.layers import AttributionLayers
 
     tab.target.add_box(BOX)
     for _ in range(2):
@@ -409,7 +408,7 @@ def test_one_click_goes_through_the_context(
 
 @pytest.mark.slow
 def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
-    from napari_restore.plugin.attribution import AttributionLayers, MapArrays
+    from napari_restore.plugin.attribution.layers import AttributionLayers, MapArrays
 
     source, whole = tab.state.layer, Region(0, 0, 300, 400)
     # Blocks of 2 × 2; the last row of them has one pixel.

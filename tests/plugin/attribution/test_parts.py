@@ -10,8 +10,8 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_restore import Region
-from napari_restore.plugin.attribution import AttributionTask
-from napari_restore.plugin.layers import plane_of
+from napari_restore.plugin.attribution.attribution_task import AttributionTask
+from napari_restore.plugin.layers.placing import plane_of
 
 pytestmark = pytest.mark.viewer
 BOX = Region(100, 120, 116, 136)

@@ -11,8 +11,10 @@ import pytest
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Finished, Result, TileDone
-from napari_restore.plugin.layers import ResultLayer, layer_of
-from napari_restore.plugin.state import RestoreState, Variant
+from napari_restore.plugin.layers.reader import layer_of
+from napari_restore.plugin.layers.result_layer import ResultLayer
+from napari_restore.plugin.state.state import RestoreState
+from napari_restore.plugin.state.variant import Variant
 
 RGB = {"red": 1, "green": 2, "blue": 3}
 NO_RUN = "nothing that compares may run a model"

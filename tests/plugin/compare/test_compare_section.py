@@ -15,9 +15,10 @@ from qtpy.QtTest import QTest
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.metrics import psnr
-from napari_restore.plugin.compare import CompareSection, Swipe
-from napari_restore.plugin.layers import layer_of
-from napari_restore.plugin.tasks import DebouncedQuery
+from napari_restore.plugin.compare.compare_section import CompareSection
+from napari_restore.plugin.compare.swipe import Swipe
+from napari_restore.plugin.layers.reader import layer_of
+from napari_restore.plugin.tasks.task import DebouncedQuery
 from napari_restore.questions import Adjustment
 
 from .conftest import show

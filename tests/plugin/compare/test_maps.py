@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_restore import Region
-from napari_restore.plugin.compare import (
+from napari_restore.plugin.compare.maps_view import (
     CATEGORIES,
     SideMap,
     available,

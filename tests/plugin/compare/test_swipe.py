@@ -14,7 +14,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.compare import GRAB, Compared, Swipe
+from napari_restore.plugin.compare.compared_layers import Compared
+from napari_restore.plugin.compare.swipe import GRAB, Swipe
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 ASKEW = np.array([[-0.8, -0.6, 5e3], [-0.6, 0.8, 3e3], [0, 0, 1]])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_restore.plugin.compare import Blink, LinkedContrast, SideBySide
+from napari_restore.plugin.compare.compare_section import Blink
+from napari_restore.plugin.compare.compared_layers import LinkedContrast, SideBySide
 
 from .conftest import show
 

@@ -11,8 +11,9 @@ from tests.models.test_mertens import frames
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.images import halve
-from napari_restore.plugin.runs import Viewport, live_steps
-from napari_restore.plugin.state import PYRAMID, Area, RunRequest
+from napari_restore.plugin.runs.draft import Viewport, live_steps
+from napari_restore.plugin.state.request import Area, RunRequest
+from napari_restore.plugin.state.state import PYRAMID
 
 SIDE = 256
 

@@ -11,16 +11,14 @@ import tifffile
 
 import napari_restore as nr
 from napari_restore.errors import BadParameter, Cancelled
-from napari_restore.plugin.fusion import (
-    BracketTask,
+from napari_restore.plugin.fusion.frame_group import (
     FrameGroup,
     OpenBracket,
     OpenFrames,
-    OpeningStep,
     groups_among,
     numbers_in,
-    thumbnail,
 )
+from napari_restore.plugin.fusion.fusion_controller import BracketTask, OpeningStep, thumbnail
 
 
 def opening(group: FrameGroup, opened: OpenFrames | None = None, rough: bool = False) -> list[Any]:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tests.plugin.method.test_sensor import choose_sensor, write_scene
 
-from napari_restore.plugin.state import image_of, unnamed_image
+from napari_restore.plugin.state.state import image_of, unnamed_image
 
 pytestmark = pytest.mark.viewer
 

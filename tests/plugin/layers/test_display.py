@@ -14,7 +14,9 @@ from napari.layers import Image as ImageLayer
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.plugin.layers import Display, ResultLayer, layer_of
+from napari_restore.plugin.layers.display import Display
+from napari_restore.plugin.layers.reader import layer_of
+from napari_restore.plugin.layers.result_layer import ResultLayer
 
 ADOBE = bytes(imagecodecs.cms_profile("adobergb"))
 

@@ -8,7 +8,9 @@ import pytest
 import rasterio
 
 import napari_restore as nr
-from napari_restore.plugin.layers import Display, Growth, contrast_limits, layer_of, must_grow
+from napari_restore.plugin.layers.display import Display, contrast_limits
+from napari_restore.plugin.layers.growth import Growth, must_grow
+from napari_restore.plugin.layers.reader import layer_of
 
 pytestmark = pytest.mark.binding
 

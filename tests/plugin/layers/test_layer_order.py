@@ -11,8 +11,8 @@ import rasterio
 from qtpy.QtWidgets import QApplication
 from rasterio.transform import from_origin
 
-from napari_restore.plugin.layers import bring_to_front
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.layers.layer_order import bring_to_front
+from napari_restore.plugin.state.request import TargetChoice
 
 pytestmark = pytest.mark.viewer
 

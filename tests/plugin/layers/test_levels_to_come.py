@@ -12,7 +12,8 @@ from napari.layers import Image as ImageLayer
 
 import napari_restore as nr
 from napari_restore import Region, api
-from napari_restore.plugin.layers import Growth, ResultLayer
+from napari_restore.plugin.layers.growth import Growth
+from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.questions import Adjustment
 
 BOUND = 2**22

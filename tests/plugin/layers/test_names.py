@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from napari.components import ViewerModel
 
-from napari_restore.plugin.layers import DRAFT, LIVE, result_name
+from napari_restore.plugin.layers.layer_order import DRAFT, LIVE, result_name
 
 
 def test_the_second_of_a_method_has_a_number_and_the_image_comes_last():

@@ -12,8 +12,9 @@ from napari.utils.notifications import notification_manager
 
 import napari_restore as nr
 from napari_restore import api
-from napari_restore.plugin.runs import BatchSection
-from napari_restore.plugin.state import TargetChoice, image_of
+from napari_restore.plugin.runs.batch_section import BatchSection
+from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.state import image_of
 
 pytestmark = pytest.mark.viewer
 COUNT = 3

@@ -10,7 +10,8 @@ from napari.layers import Image as ImageLayer
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Finished, Result, TileDone
-from napari_restore.plugin.layers import ResultLayer, layer_of
+from napari_restore.plugin.layers.reader import layer_of
+from napari_restore.plugin.layers.result_layer import ResultLayer
 
 RGB = {"red": 1, "green": 2, "blue": 3}
 REGION = Region(101, 203, 1203, 1611)

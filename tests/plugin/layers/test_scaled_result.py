@@ -12,8 +12,8 @@ from tests.support.scaling_networks import enlarging, shrinking
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.plugin.layers import ResultLayer
-from napari_restore.plugin.results import area_of
+from napari_restore.plugin.layers.result_layer import ResultLayer
+from napari_restore.plugin.results.variant_text import area_of
 
 PIXELS = np.random.default_rng(0).integers(1, 250, (60, 90, 3), np.uint8)
 

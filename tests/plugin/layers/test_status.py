@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
-from napari_restore.plugin.layers import axis_names, place_text
+from napari_restore.plugin.layers.status import axis_names, place_text
 
 
 @pytest.mark.parametrize(

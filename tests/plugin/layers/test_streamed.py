@@ -13,7 +13,8 @@ from qtpy.QtWidgets import QApplication
 
 import napari_restore as nr
 from napari_restore.errors import UnreadableImage
-from napari_restore.plugin.layers import Growth, layer_of
+from napari_restore.plugin.layers.growth import Growth
+from napari_restore.plugin.layers.reader import layer_of
 
 pytestmark = pytest.mark.viewer
 
@@ -161,7 +162,7 @@ def test_a_file_that_fails_midway_is_reported_once(
     begun: list[Growth] = []
     start = Growth.start
     monkeypatch.setattr(Growth, "start", lambda self: (begun.append(self), start(self)))
-    monkeypatch.setattr("napari_restore.plugin.layers._growth.show_problem", reported.append)
+    monkeypatch.setattr("napari_restore.plugin.layers.growth.show_problem", reported.append)
     seen.viewer.open(path, plugin="napari-restore")
     qtbot.waitUntil(lambda: bool(reported))
     begun[0].wait()

@@ -14,7 +14,7 @@ from napari.layers import Image as ImageLayer
 from rasterio.enums import ColorInterp
 
 import napari_restore as nr
-from napari_restore.plugin.layers import layer_of
+from napari_restore.plugin.layers.reader import layer_of
 
 RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
 

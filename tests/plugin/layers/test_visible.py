@@ -6,7 +6,7 @@ from napari.components import ViewerModel
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.layers import visible_region
+from napari_restore.plugin.layers.placing import visible_region
 
 SIZE = (400, 600)
 METRE = np.array([[-10.0, 0.0, 5_000_000.0], [0.0, 10.0, 300_000.0], [0.0, 0.0, 1.0]])

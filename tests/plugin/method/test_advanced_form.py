@@ -12,8 +12,8 @@ from tests.models.hint.test_network import network as hint
 
 import napari_restore as nr
 from napari_restore.models import card_of
-from napari_restore.plugin.method import AdvancedForm
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.method.advanced_form import AdvancedForm
+from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.questions import Restore
 
 

@@ -16,10 +16,9 @@ from napari_restore import Region
 from napari_restore.api import mean_colour
 from napari_restore.errors import BadRegion
 from napari_restore.models import card_of
-from napari_restore.plugin.layers import plane_of
-from napari_restore.plugin.method import RubberBand
-from napari_restore.plugin.method._airlight_view import _in_level
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.layers.placing import plane_of
+from napari_restore.plugin.method.airlight_view import RubberBand, _in_level
+from napari_restore.plugin.state.request import TargetChoice
 
 pytestmark = pytest.mark.binding
 

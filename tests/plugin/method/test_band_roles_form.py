@@ -14,7 +14,7 @@ import napari_restore as nr
 from napari_restore.api import missing_roles, task_of
 from napari_restore.errors import BadParameter, UnknownBands
 from napari_restore.models import card_of
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.state.request import TargetChoice
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from napari_restore.errors import BadParameter
-from napari_restore.plugin.method import ClusterForm
-from napari_restore.plugin.state import ConnectedCluster, Workers
+from napari_restore.plugin.method.advanced_form import ClusterForm
+from napari_restore.plugin.state.request import ConnectedCluster, Workers
 
 CLUSTER = ConnectedCluster(None, "tcp://host:8786", 4, 2**30, "http://host:8787/status")  # type: ignore[arg-type]
 

@@ -14,7 +14,12 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 import napari_restore as nr
 from napari_restore.api import models
 from napari_restore.models import card_of
-from napari_restore.plugin.method import MARK, ModelChoice, ModelChooser, offered_models
+from napari_restore.plugin.method.model_chooser import (
+    MARK,
+    ModelChoice,
+    ModelChooser,
+    offered_models,
+)
 
 pytestmark = pytest.mark.viewer
 

@@ -19,8 +19,8 @@ from tests.support import scaling_networks
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.engine import Progress
-from napari_restore.plugin.method import ProposalDialog, TrustDialog
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.method.model_files_dialog import ProposalDialog, TrustDialog
+from napari_restore.plugin.state.request import TargetChoice
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 

@@ -8,7 +8,7 @@ from magicgui.widgets import FloatSlider
 from qtpy.QtWidgets import QFormLayout, QLabel
 
 import napari_restore as nr
-from napari_restore.plugin.method import ParameterForm
+from napari_restore.plugin.method.parameter_form import ParameterForm
 
 
 def test_parameters_with_limits_are_sliders_with_their_value(qtbot: Any) -> None:

@@ -14,9 +14,10 @@ from tests.plugin.method.test_band_roles_form import choose_role
 import napari_restore as nr
 from napari_restore.api import task_of
 from napari_restore.commands import main
-from napari_restore.plugin.results import ExportSection, request_of_stored
-from napari_restore.plugin.runs import folder_arguments
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.results.earlier_results_view import request_of_stored
+from napari_restore.plugin.results.export_section import ExportSection
+from napari_restore.plugin.runs.batch_section import folder_arguments
+from napari_restore.plugin.state.request import TargetChoice
 
 LEVEL_2 = 7272.727272727273
 """USGS: surface reflectance = 2.75e-5 DN − 0.2."""

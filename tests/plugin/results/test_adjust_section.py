@@ -12,10 +12,11 @@ from napari.layers import Image as ImageLayer
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Finished, Result, TileDone
-from napari_restore.plugin.layers import ResultLayer, layer_of
-from napari_restore.plugin.results import AdjustSection
-from napari_restore.plugin.runs import LayerRun
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.layers.reader import layer_of
+from napari_restore.plugin.layers.result_layer import ResultLayer
+from napari_restore.plugin.results.adjust_section import AdjustSection
+from napari_restore.plugin.runs.layer_run import LayerRun
+from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.questions import Adjustment
 
 RGB = {"red": 1, "green": 2, "blue": 3}

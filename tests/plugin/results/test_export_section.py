@@ -24,9 +24,10 @@ import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import Cancelled
 from napari_restore.images import cache_dir
-from napari_restore.plugin.method import ModelChoice
-from napari_restore.plugin.results import FORMATS, ExportSection, record_of
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.method.model_chooser import ModelChoice
+from napari_restore.plugin.results.earlier_results_view import record_of
+from napari_restore.plugin.results.export_section import FORMATS, ExportSection
+from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer

@@ -9,8 +9,8 @@ import pytest
 from tests.maps.products import PRODUCTS, Product
 from tests.maps.test_products import MODELS, command, small_ground
 
-from napari_restore.plugin.results import ExportSection
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.results.export_section import ExportSection
+from napari_restore.plugin.state.request import TargetChoice
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QApplication
 
 import napari_restore as nr
 from napari_restore import api
-from napari_restore.plugin.results import RecordView, record_rows
+from napari_restore.plugin.results.results_section import RecordView
+from napari_restore.plugin.results.variant_text import record_rows
 from napari_restore.records import read_record
 
 pytestmark = pytest.mark.viewer

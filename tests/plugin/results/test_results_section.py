@@ -10,15 +10,11 @@ import pytest
 from PIL import Image as Picture
 
 from napari_restore import api
-from napari_restore.plugin.layers import LIVE
-from napari_restore.plugin.results import (
-    RecordView,
-    ResultsSection,
-    area_of,
-    record_of,
-    target_of_mask,
-)
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.layers.layer_order import LIVE
+from napari_restore.plugin.results.earlier_results_view import record_of
+from napari_restore.plugin.results.results_section import RecordView, ResultsSection
+from napari_restore.plugin.results.variant_text import area_of, target_of_mask
+from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_restore import api
-from napari_restore.plugin.results import RecordView
+from napari_restore.plugin.results.results_section import RecordView
 
 pytestmark = pytest.mark.viewer
 

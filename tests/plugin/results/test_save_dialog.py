@@ -11,7 +11,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QCoreApplication, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QMessageBox, QWidget
 
-from napari_restore.plugin.results import ask_save_path, store_around
+from napari_restore.plugin.results.save_dialog import ask_save_path, store_around
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 NATIVE = Qt.ApplicationAttribute.AA_DontUseNativeDialogs

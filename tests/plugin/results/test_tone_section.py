@@ -19,9 +19,11 @@ import napari_restore as nr
 from napari_restore import api
 from napari_restore.commands import main
 from napari_restore.errors import BadParameter
-from napari_restore.plugin.results import AdjustSection, ToneSection
 from napari_restore.plugin.results._histogram_view import BINS, Histogram, HistogramView
-from napari_restore.plugin.state import RestoreState, TargetChoice
+from napari_restore.plugin.results.adjust_section import AdjustSection
+from napari_restore.plugin.results.tone_section import ToneSection
+from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.state import RestoreState
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.binding

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from napari_restore.plugin.results._variant_text import adjustment_of
+from napari_restore.plugin.results.variant_text import adjustment_of
 from napari_restore.questions import Adjustment
 
 

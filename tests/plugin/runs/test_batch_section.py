@@ -10,9 +10,10 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_restore import Region
-from napari_restore.plugin.areas import Tool
-from napari_restore.plugin.runs import BatchSection, folder_arguments
-from napari_restore.plugin.state import NAMED_ROLES, TargetChoice
+from napari_restore.plugin.areas.drawing_controller import Tool
+from napari_restore.plugin.runs.batch_section import BatchSection, folder_arguments
+from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.state import NAMED_ROLES
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)

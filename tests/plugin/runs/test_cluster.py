@@ -18,8 +18,8 @@ import napari_restore as nr
 from napari_restore.api import cluster_worker
 from napari_restore.engine import RangeRun, TileDone
 from napari_restore.errors import BadParameter, ResourceError
-from napari_restore.plugin.runs import RunController
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.runs.run_controller import RunController
+from napari_restore.plugin.state.request import TargetChoice
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]

@@ -11,8 +11,8 @@ import pytest
 
 from napari_restore import api
 from napari_restore.engine import ChildExecutor
-from napari_restore.plugin.layers import insert_above
-from napari_restore.plugin.tasks import Task
+from napari_restore.plugin.layers.layer_order import insert_above
+from napari_restore.plugin.tasks.task import Task
 
 pytestmark = pytest.mark.viewer
 PACKAGE = Path(api.__file__).parents[1]

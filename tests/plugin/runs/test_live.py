@@ -11,8 +11,10 @@ import pytest
 from napari_restore import Region
 from napari_restore.engine import TileDone
 from napari_restore.errors import BudgetTooSmall
-from napari_restore.plugin.runs import _draft, drafts_in
-from napari_restore.plugin.state import NAMED_ROLES, TargetChoice
+from napari_restore.plugin.runs import draft as _draft
+from napari_restore.plugin.runs.layer_run import drafts_in
+from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.state import NAMED_ROLES
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer
@@ -294,7 +296,7 @@ def test_a_first_run_shows_a_draft_until_true_pixels_cover_it(panel: Any, qtbot:
 def test_without_levels_one_tile_is_shown_first(
     panel: Any, qtbot: Any, scene: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("napari_restore.plugin.layers._growth.Growth.start", lambda growth: None)
+    monkeypatch.setattr("napari_restore.plugin.layers.growth.Growth.start", lambda growth: None)
     panel.viewer.open(scene, plugin="napari-restore")
     choose(panel, "dcp")
     panel.target.choose(TargetChoice.WHOLE)

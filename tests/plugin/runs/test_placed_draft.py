@@ -11,8 +11,8 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.plugin.runs import Viewport, first_step, live_steps
-from napari_restore.plugin.state import Area, RunRequest
+from napari_restore.plugin.runs.draft import Viewport, first_step, live_steps
+from napari_restore.plugin.state.request import Area, RunRequest
 from napari_restore.questions import Restore
 
 MODEL = f"{Path(__file__).parents[2] / 'engine' / '_position_dependent_model.py'}:Placed"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.state.request import TargetChoice
 
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from napari_restore.plugin.runs import RunLayers, _layer_run
+from napari_restore.plugin.runs import layer_run as _layer_run
+from napari_restore.plugin.runs.layer_run import RunLayers
 
 
 def step_of(seconds: float) -> Any:

@@ -11,9 +11,9 @@ import rasterio
 from napari_mouse import Mouse
 from rasterio.transform import from_origin
 
-from napari_restore.plugin.layers import SOURCE
-from napari_restore.plugin.spectral import SpectralSection
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.layers.layer_order import SOURCE
+from napari_restore.plugin.spectral.spectral_section import SpectralSection
+from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer
@@ -99,7 +99,7 @@ def test_bands_without_blue_get_a_layer_in_colour(panel: Any):
     pixels = np.random.default_rng(0).integers(0, 4000, (30, 40, 4), np.uint16)
     panel.viewer.add_image(np.zeros((20, 20, 3), np.uint8), name="photo")
     import napari_restore as nr
-    from napari_restore.plugin.layers import layer_of
+    from napari_restore.plugin.layers.reader import layer_of
 
     image = nr.open_image(pixels, bands="green=1,red=2,nir=3")
     data, arguments, _ = layer_of(image, panel.viewer)

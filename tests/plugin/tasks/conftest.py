@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from napari_restore.plugin.tasks import _task
+from napari_restore.plugin.tasks import task as _task
 
 
 @pytest.fixture

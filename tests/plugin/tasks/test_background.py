@@ -15,7 +15,7 @@ import pytest
 from points import patience
 from qtpy.QtCore import QObject
 
-from napari_restore.plugin.tasks import THREADS, in_background
+from napari_restore.plugin.tasks.task import THREADS, in_background
 
 pytestmark = pytest.mark.binding
 
@@ -26,7 +26,7 @@ faulthandler.enable()
 faulthandler.dump_traceback_later(120, exit=True)
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QApplication, QDialog, QPushButton
-from napari_restore.plugin.tasks._task import in_background
+from napari_restore.plugin.tasks.task import in_background
 
 app = QApplication([])
 gc.collect()
@@ -84,7 +84,7 @@ import faulthandler
 faulthandler.dump_traceback_later(120, exit=True)
 from threading import Event
 from qtpy.QtWidgets import QApplication, QDialog
-from napari_restore.plugin.tasks._task import in_background
+from napari_restore.plugin.tasks.task import in_background
 
 app = QApplication([])
 began = Event()

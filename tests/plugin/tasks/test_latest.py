@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.tasks import LatestQuery
+from napari_restore.plugin.tasks.task import LatestQuery
 
 pytestmark = pytest.mark.binding
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from napari_restore.plugin.tasks import on_main_thread
+from napari_restore.plugin.tasks.main_thread import on_main_thread
 
 pytestmark = pytest.mark.binding
 

@@ -21,7 +21,7 @@ faulthandler.enable()
 faulthandler.dump_traceback_later(60, exit=True)
 from qtpy.QtWidgets import QApplication, QLabel, QSlider, QVBoxLayout, QWidget
 from superqt.utils import ensure_main_thread
-from napari_restore.plugin.tasks._main_thread import patch_superqt
+from napari_restore.plugin.tasks.main_thread import patch_superqt
 
 app = QApplication([])
 patch_superqt()

@@ -14,7 +14,7 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QObject
 
 from napari_restore.errors import BadRegion, Cancelled
-from napari_restore.plugin.tasks import Task
+from napari_restore.plugin.tasks.task import Task
 
 pytestmark = pytest.mark.binding
 

@@ -8,7 +8,8 @@ import pytest
 from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
-from napari_restore.plugin.widgets import _folding, bring_into_view
+from napari_restore.plugin.widgets import folding as _folding
+from napari_restore.plugin.widgets.folding import bring_into_view
 
 pytestmark = pytest.mark.binding
 

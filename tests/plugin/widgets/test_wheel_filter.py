@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_restore.plugin.attribution import AttributionTab
+from napari_restore.plugin.attribution.attribution_tab import AttributionTab
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 

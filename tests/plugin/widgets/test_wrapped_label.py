@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from napari_restore.plugin.widgets import WrappedLabel
+from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 NAME = "LC08_L2SP_107035_20200101_20200823_02_T1_SR" + "x" * 60

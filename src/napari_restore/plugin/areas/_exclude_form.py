@@ -9,7 +9,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QWidget
 from superqt.utils import signals_blocked
 
-from napari_restore.plugin.widgets import NarrowComboBox, column_of, flowing, form_layout
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.folding import column_of, flowing, form_layout
 
 if TYPE_CHECKING:
     from napari_restore.engine import MaskChoices

@@ -12,16 +12,18 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.attention._asked import KeptAnswer, PreparedAttention
-from napari_restore.plugin.results import ask_save_path
-from napari_restore.plugin.tasks import in_background, show_problem
-from napari_restore.plugin.widgets import NarrowComboBox, in_a_row
+from napari_restore.plugin.attention.asked import KeptAnswer, PreparedAttention
+from napari_restore.plugin.results.save_dialog import ask_save_path
+from napari_restore.plugin.tasks.notices import show_problem
+from napari_restore.plugin.tasks.task import in_background
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.folding import in_a_row
 
 if TYPE_CHECKING:
-    from napari_restore.plugin.attention._asked import PreparedAttention
-    from napari_restore.plugin.attention._heads_view import HeadsView
-    from napari_restore.plugin.attention._layers import AttentionLayers
-    from napari_restore.plugin.state import RestoreState
+    from napari_restore.plugin.attention.asked import PreparedAttention
+    from napari_restore.plugin.attention.heads_view import HeadsView
+    from napari_restore.plugin.attention.layers import AttentionLayers
+    from napari_restore.plugin.state.state import RestoreState
 
 
 OVERLAYS = {False: "show the present query", True: "show the reference"}

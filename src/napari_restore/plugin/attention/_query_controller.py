@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_restore.plugin.attention._layers import in_one_go
-from napari_restore.plugin.layers import data_to_world, in_data, plane_of, scale_and_affine
+from napari_restore.plugin.attention.layers import in_one_go
+from napari_restore.plugin.layers.placing import data_to_world, in_data, plane_of, scale_and_affine
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Points
 
-    from napari_restore.plugin.state import RestoreState
+    from napari_restore.plugin.state.state import RestoreState
 
 NAME = "Attention query"
 GRAB = 12

@@ -13,9 +13,11 @@ from qtpy.QtCore import QObject
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.layers import SOURCE, insert_above, plane_of, resampled, scale_and_affine
-from napari_restore.plugin.state import Area, Connections, RestoreState, RunRequest
-from napari_restore.plugin.tasks import DebouncedQuery
+from napari_restore.plugin.layers.layer_order import SOURCE, insert_above
+from napari_restore.plugin.layers.placing import plane_of, resampled, scale_and_affine
+from napari_restore.plugin.state.request import Area, RunRequest
+from napari_restore.plugin.state.state import Connections, RestoreState
+from napari_restore.plugin.tasks.task import DebouncedQuery
 
 if TYPE_CHECKING:
     import numpy as np

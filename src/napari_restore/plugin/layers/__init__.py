@@ -1,5 +1,1 @@
 """Layers of images and results: their pixels, display, place, order and names."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,7 +11,7 @@ from napari_restore.errors import Cancelled, OutsideFolder
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
-    from napari_restore.plugin.tasks import Task
+    from napari_restore.plugin.tasks.task import Task
 
 PATIENCE = 0.5
 """Seconds that opening may take without a dialog."""
@@ -54,7 +54,8 @@ def ask_outside(error: OutsideFolder) -> bool:
 
 def _opened(paths: Sequence[str], *, allow_outside: bool) -> Image:
     import napari_restore as nr
-    from napari_restore.plugin.tasks import Task, WaitingDialog
+    from napari_restore.plugin.tasks.task import Task
+    from napari_restore.plugin.tasks.waiting_dialog import WaitingDialog
 
     def work(task: Task) -> Image:
         source = list(paths) if len(paths) > 1 else paths[0]

@@ -10,14 +10,16 @@ from qtpy.QtWidgets import QHBoxLayout
 from superqt.utils import qthrottled
 
 from napari_restore.errors import BadParameter
-from napari_restore.plugin.tasks import show_problem
-from napari_restore.plugin.widgets import Section, add_button
+from napari_restore.plugin.tasks.notices import show_problem
+from napari_restore.plugin.widgets.folding import add_button
+from napari_restore.plugin.widgets.section import Section
 from napari_restore.questions import Adjustment
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.plugin.state import RestoreState, Variant
+    from napari_restore.plugin.state.state import RestoreState
+    from napari_restore.plugin.state.variant import Variant
 
 ADJUST_MS = 50
 """While a slider moves the picture follows this often."""

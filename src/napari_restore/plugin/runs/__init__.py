@@ -1,5 +1,1 @@
 """Runs: plans, drafts, live results, several images, and the controller of all."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

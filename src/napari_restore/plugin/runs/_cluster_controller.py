@@ -9,12 +9,12 @@ from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 
 from napari_restore.errors import Cancelled, ResourceError, RestoreError
-from napari_restore.plugin.state import ConnectedCluster, Workers, connected, workers_of
-from napari_restore.plugin.tasks import Task, in_background
+from napari_restore.plugin.state.request import ConnectedCluster, Workers, connected, workers_of
+from napari_restore.plugin.tasks.task import Task, in_background
 
 if TYPE_CHECKING:
     from napari_restore.engine import Cluster
-    from napari_restore.plugin.state import RestoreState
+    from napari_restore.plugin.state.state import RestoreState
 
 LOOK_MS = 3000
 """How often the workers are counted."""

@@ -13,18 +13,19 @@ from superqt.utils import qdebounced
 
 from napari_restore import Region
 from napari_restore.engine import Event, Phase, TileDone
-from napari_restore.plugin.layers import ASIDE, LIVE, ResultLayer, insert_above, result_name
-from napari_restore.plugin.runs._draft import Viewport, live_steps
-from napari_restore.plugin.runs._layer_run import RunLayers
+from napari_restore.plugin.layers.layer_order import ASIDE, LIVE, insert_above, result_name
+from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
-from napari_restore.plugin.state import Variant
+from napari_restore.plugin.runs.draft import Viewport, live_steps
+from napari_restore.plugin.runs.layer_run import RunLayers
+from napari_restore.plugin.state.variant import Variant
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Result, Worker
-    from napari_restore.plugin.state import RunRequest
+    from napari_restore.plugin.state.request import RunRequest
     from napari_restore.questions import Adjustment
 
 LiveRequest = tuple["RunRequest", "Viewport", "ImageLayer", str]

@@ -11,7 +11,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Finished, Stopped, TileDone
 from napari_restore.errors import Cancelled, RestoreError
-from napari_restore.plugin.tasks import Task
+from napari_restore.plugin.tasks.task import Task
 
 if TYPE_CHECKING:
     from napari_restore.engine import Cluster, Job, Plan, Worker

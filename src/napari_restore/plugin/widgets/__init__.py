@@ -1,5 +1,1 @@
 """Widgets that every part of the panel uses."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,411 @@
+"""Chooses what of the image is restored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Shapes
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
+from superqt.utils import qdebounced
+
+from napari_restore import api
+from napari_restore.errors import BadRegion, RestoreError
+from napari_restore.plugin.areas._exclude_form import ExcludeForm
+from napari_restore.plugin.areas.areas import (
+    AREAS,
+    EXCLUDED,
+    GRADIENT,
+    LayerWatch,
+    corners_in_pixels,
+    is_strength,
+    mask_of_layer,
+    outlines,
+)
+from napari_restore.plugin.areas.drawing_controller import Tool
+from napari_restore.plugin.state.request import Area, TargetChoice
+from napari_restore.plugin.state.state import RestoreState, image_of
+from napari_restore.plugin.tasks.notices import error_text, with_labels
+from napari_restore.plugin.tasks.task import LatestQuery
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.folding import add_button, column_of
+from napari_restore.plugin.widgets.section import Section
+from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.questions import Restore
+
+
+NOTHING, FILE = "Nothing", "A file …"
+FILTER = "Masks (*.tif *.tiff *.jp2 *.img *.png *.geojson *.json *.gpkg *.shp *.kml *.fgb);;All files (*)"
+DEBOUNCE_MS = 200
+MASKING = ("class", "label", "mask", "quality", "probability")
+"""Roles of bands that may say which pixels to exclude."""
+
+
+class ExcludeChooser(Section):
+    """Nothing, the shapes or labels of a layer, or a mask file; writes option `exclude`.
+
+    From a change of the layer until its mask is made, `state.exclude_pending` is set.
+    A mask that others set there is chosen as a file.
+    """
+
+    TITLE = "Exclude"
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self.combo = NarrowComboBox(
+            self,
+            tip="These pixels stay as they are and do not count when the haze is judged: "
+            "clouds, borders, a logo",
+        )
+        self.choice = ExcludeForm(self)
+        self.message = WrappedLabel("", self)
+        self.message.hide()
+        column_of(self, self.combo, self.choice, self.message)
+        self._chosen: Any = None
+        """A layer, a path or None."""
+        self._set_mask: str | None = None
+        """The mask it has set itself."""
+        self._is_making = False
+        """Whether it has set `exclude_pending` itself."""
+        self._update_soon = qdebounced(self._update, timeout=DEBOUNCE_MS, parent=self)
+        self._watch = LayerWatch(self._on_change)
+        self._query = LatestQuery("The mask cannot be made", self)
+        self._query.finished.connect(self._on_mask)
+        self._choices = LatestQuery("The mask cannot be opened", self)
+        self._choices.finished.connect(self._on_choices)
+        self._own: list[Path] = []
+        """The bands of the image itself that may say what to exclude."""
+        self.choice.part_chosen.connect(self._on_part)
+        self.choice.changed.connect(self._on_choice)
+        self.combo.activated.connect(self._on_activated)
+        self.listen(viewer.layers.events.inserted, self._offer)
+        self.listen(viewer.layers.events.removed, self._offer)
+        self.listen(state.events.layer, self._on_layer)
+        self.listen(state.events.options, self._on_options)
+        self.listen(state.events.exclude_pending, self._on_pending)
+        # An earlier panel may have been closed over a mask, or over one being made.
+        self._choose_of_state()
+
+    def choose(self, mask: Any) -> None:
+        """Exclude what a layer or a file marks; None excludes nothing."""
+        self._update_soon.cancel()
+        self._mark(False)
+        own = next((own for own in self._own if own == mask), None)
+        self._chosen = mask if own is None else own
+        self._mark(True)
+        self._offer()
+        self._update()
+
+    def _mark(self, excluded: bool) -> None:
+        """Mark a layer of excluded areas, so that these are not restored as well."""
+        if not isinstance(self._chosen, Shapes):
+            return
+        if excluded:
+            self._chosen.metadata[EXCLUDED] = True
+            if self._chosen.name == AREAS:
+                self._chosen.name = "Excluded"
+        else:
+            self._chosen.metadata.pop(EXCLUDED, None)
+
+    def leave(self) -> None:
+        super().leave()
+        self._update_soon.cancel()
+        self._watch.follow(None)
+        self._query.discard()
+        self._choices.discard()
+
+    def _on_layer(self) -> None:
+        """Offer the bands of the image; one of another image is nothing of this one."""
+        layer, names = self.state.layer, list[str]()
+        if layer is not None:
+            image = image_of(layer)
+            kinds = zip(image.descriptions, image.roles, strict=True)
+            names = [f":{name}" for name, role in kinds if name and role in MASKING]
+        self._own = [Path(name) for name in names]
+        if _is_own(self._chosen):
+            self._chosen = next((own for own in self._own if own == self._chosen), None)
+        self._offer()
+        self._update()
+
+    def _on_part(self, part: str) -> None:
+        if isinstance(self._chosen, Path):
+            file = api.mask_file(str(self._chosen)) or ""
+            self.choose(Path(f"{file}:{part}" if part else file))
+
+    def _on_choice(self) -> None:
+        self.state.set_options(**self.choice.options())
+
+    def _ask_choices(self) -> None:
+        """Show what there is to choose of the mask, once its file is opened."""
+        mask, layer = self._set_mask, self.state.layer
+        if not isinstance(self._chosen, Path) or mask is None or layer is None:
+            self._choices.discard()
+            self.choice.show_mask(None, None)
+            return
+        image = image_of(layer)
+        self._choices.submit((mask, id(layer)), lambda: api.mask_choices(image, mask))
+
+    def _on_choices(self, key: Any, answer: Any) -> None:
+        if key[0] != self._set_mask:
+            return
+        if isinstance(answer, RestoreError):
+            # The plan says what is wrong with it.
+            self.choice.show_mask(None, None)
+            return
+        file, _, part = key[0].rpartition(":")
+        named = part if file and api.mask_file(key[0]) == file else None
+        self.choice.show_mask(answer, self.state.options.reading, named)
+
+    def _offer(self) -> None:
+        """Offer the layers there are; a chosen one that has gone is nothing."""
+        layers = [layer for layer in self.viewer.layers if _is_mask(layer)]
+        gone = self._chosen not in (None, *layers) and not isinstance(self._chosen, Path)
+        self.combo.clear()
+        self.combo.addItem(NOTHING, None)
+        for layer in layers:
+            self.combo.addItem(layer.name, layer)
+        for own in self._own:
+            self.combo.addItem(f"Band {own.name[1:]} of the image", own)
+        if isinstance(self._chosen, Path) and all(self._chosen is not own for own in self._own):
+            self.combo.addItem(self._chosen.name, self._chosen)
+        self.combo.addItem(FILE, FILE)
+        if gone:
+            self._chosen = None
+            self._update()
+        self.combo.setCurrentIndex(max(0, self._place(self._chosen)))
+
+    def _place(self, what: Any) -> int:
+        # findData would compare layers and paths by what Qt makes of them.
+        for number in range(self.combo.count()):
+            if self.combo.itemData(number) is what:
+                return number
+        return -1
+
+    def _on_activated(self) -> None:
+        what = self.combo.currentData()
+        if what == FILE:
+            name, _ = QFileDialog.getOpenFileName(self, "A mask of pixels to exclude", "", FILTER)
+            what = Path(name) if name else self._chosen
+        self.choose(what)
+
+    def _on_options(self, options: Restore) -> None:
+        if options.reading.exclude != self._set_mask:
+            self._choose_of_state()
+        elif self.choice.isVisibleTo(self):
+            self.choice.show_chosen(options.reading)
+
+    def _on_pending(self, pending: bool) -> None:
+        # The mask that others have set may be the one before.
+        if self._is_making and not pending:
+            self._choose_of_state()
+
+    def _choose_of_state(self) -> None:
+        mask = self.state.options.reading.exclude
+        self.choose(None if mask is None else Path(mask))
+
+    def _on_change(self) -> None:
+        self._set_pending()
+        self._update_soon()
+
+    def _set_pending(self) -> None:
+        self._is_making = True
+        self.state.exclude_problem = None
+        self.state.exclude_pending = True
+
+    def _update(self) -> None:
+        chosen, layer = self._chosen, self.state.layer
+        self._watch.follow(None if isinstance(chosen, Path) else chosen)
+        self._query.discard()
+        if chosen is None or isinstance(chosen, Path) or layer is None:
+            self._set(str(chosen) if isinstance(chosen, Path) else None)
+            return
+        try:
+            image = image_of(layer)
+            if isinstance(chosen, Shapes):
+                self._set_drawn(image, outlines(self.viewer, chosen, layer))
+            else:
+                make = mask_of_layer(chosen, layer, image)
+                self._set_pending()
+                self._query.submit((id(layer), id(chosen), self._watch.version), make)
+        except RestoreError as error:
+            self._fail(error)
+
+    def _set_drawn(self, image: Any, drawn: list[Any]) -> None:
+        if drawn:
+            mask = api.mask_of_polygons(image, [[corners_in_pixels(points)] for points in drawn])
+            self._set(str(mask))
+        else:
+            self._fail(BadRegion("no area is drawn there yet.", "Draw one over the image."))
+
+    def _on_mask(self, _: Any, result: Any) -> None:
+        if isinstance(result, RestoreError):
+            self._fail(result)
+        else:
+            self._set(result[0])
+
+    def _fail(self, error: RestoreError) -> None:
+        self._set(None, BadRegion(f"Nothing is excluded: {error.message.marked}", error.hint))
+
+    def _set(self, mask: str | None, problem: RestoreError | None = None) -> None:
+        self.message.setText("" if problem is None else error_text(problem))
+        self.message.setVisible(problem is not None)
+        self._set_mask, self._is_making = mask, False
+        self.state.exclude_problem = problem
+        before = self.state.options.reading.exclude
+        if mask == before:
+            self.state.set_options(exclude=mask)
+        else:
+            # What was chosen of one mask means nothing of another.
+            self.state.set_options(
+                exclude=mask, exclude_values=None, exclude_bits=None, exclude_where=None
+            )
+        self.state.exclude_pending = False
+        self._ask_choices()
+
+
+def _is_own(chosen: Any) -> bool:
+    """Return whether a band of the image itself is chosen."""
+    return isinstance(chosen, Path) and str(chosen).startswith(":")
+
+
+def _is_mask(layer: Any) -> bool:
+    if isinstance(layer, Shapes):
+        return GRADIENT not in layer.metadata
+    return is_strength(layer)
+
+
+FEATHER_LIMIT = 4096
+TIPS = {
+    TargetChoice.VISIBLE: "The part of the image on the screen",
+    TargetChoice.DRAWN: "Rectangles and polygons of a Shapes layer: the selected ones, else all",
+    TargetChoice.PAINTED: "Where a Labels layer is painted, or as strong as a grey layer says",
+    TargetChoice.GRADIENT: "Nothing at one end of a line, everything at the other",
+    TargetChoice.WHOLE: "Every pixel",
+}
+
+
+class TargetChooser(QWidget):
+    """The targets, the tools to draw with, and which pixels are restored now."""
+
+    changed = Signal(object)
+    """The chosen `TargetChoice`."""
+    draw_requested = Signal(object)
+    """The button of a `Tool` was pressed."""
+    feather_changed = Signal(int)
+    """Pixels."""
+    strength_changed = Signal(object)
+    """The layer to take the strength from."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.combo = NarrowComboBox(self, tip="What of the image is restored")
+        for number, target in enumerate(TargetChoice):
+            self.combo.addItem(target.value.capitalize(), target)
+            self.combo.setItemData(number, TIPS[target], Qt.ItemDataRole.ToolTipRole)
+        self.strength = NarrowComboBox(
+            self, tip="Painted labels count in full; grey values from 0 to 1"
+        )
+        self.tools = {tool: self._button(tool) for tool in Tool}
+        self.feather = QSpinBox(self)
+        self.feather.setRange(0, FEATHER_LIMIT)
+        self.feather.setSingleStep(8)
+        self.feather.setSuffix(" px")
+        self.feather.setPrefix("Feather ")
+        self.feather.setKeyboardTracking(False)
+        self.feather.setToolTip("Pixels over which the effect fades inside the edge")
+        self.hint = QLabel(self, wordWrap=True)
+        self.pixels = QLabel(self, wordWrap=True)
+        tools = _narrow(*self.tools.values())
+        column_of(
+            self, self.combo, self.strength, tools, _narrow(self.feather), self.hint, self.pixels
+        )
+        self.combo.currentIndexChanged.connect(self._on_chosen)
+        self.strength.currentIndexChanged.connect(self._on_strength)
+        self.feather.valueChanged.connect(self.feather_changed)
+        self.show_tool(None)
+        self._show_what_fits()
+
+    def target(self) -> TargetChoice:
+        return TargetChoice(self.combo.currentData())
+
+    def choose(self, target: TargetChoice) -> None:
+        self.combo.setCurrentIndex(list(TargetChoice).index(target))
+
+    def show_area(self, area: Area | None, problem: RestoreError | None = None) -> None:
+        """Show which pixels the target is, or why there are none."""
+        if area is not None:
+            self.pixels.setText(area_text(area, self.target()))
+        elif problem is not None:
+            # The drawing tool shows what to do next.
+            text = problem.sentence if self.hint.isHidden() else problem.message
+            self.pixels.setText(with_labels(text))
+        else:
+            self.pixels.setText("")
+        # A strength with grades of its own has no edge that could fade.
+        self.feather.setVisible(self.target().fades and not (area is not None and area.soft))
+
+    def show_tool(self, tool: Tool | None) -> None:
+        for each, button in self.tools.items():
+            button.setChecked(each is tool)
+        self.hint.setText("" if tool is None else f"{tool.hint} Esc ends drawing.")
+        self.hint.setVisible(tool is not None)
+
+    def offer_strength(self, layers: Iterable[Any], chosen: Any) -> None:
+        self.strength.offer(((layer.name, layer) for layer in layers), chosen)
+        self._show_what_fits()
+
+    def _button(self, tool: Tool) -> QPushButton:
+        button = add_button(self, tool.label, tool.hint, checkable=True)
+        button.clicked.connect(lambda: self.draw_requested.emit(tool))
+        return button
+
+    def _on_chosen(self) -> None:
+        self._show_what_fits()
+        self.changed.emit(self.target())
+
+    def _on_strength(self) -> None:
+        self.strength_changed.emit(self.strength.currentData())
+
+    def _show_what_fits(self) -> None:
+        target = self.target()
+        for tool, button in self.tools.items():
+            button.setVisible(tool.target is target)
+        self.feather.setVisible(target.fades)
+        self.strength.setVisible(target is TargetChoice.PAINTED and self.strength.count() > 1)
+
+
+def _narrow(*widgets: QWidget) -> QHBoxLayout:
+    """Return a row whose widgets are no wider than they need."""
+    layout = QHBoxLayout()
+    for widget in widgets:
+        layout.addWidget(widget)
+    layout.addStretch(1)
+    return layout
+
+
+def area_text(area: Area, target: TargetChoice) -> str:
+    """Return an area in one line: how many, how large, where."""
+    box = area.region
+    # Unbreakable within, so that no lonely number begins a line.
+    corner = _unbroken(f"at x {box.x0}, y {box.y0}")
+    size = _unbroken(f"{box.width} × {box.height}")
+    if area.mask is None or target is TargetChoice.GRADIENT:
+        return f"{size} pixels {corner}"
+    count = len(area.targets)
+    parts = [f"{count} areas"] if count > 1 else []
+    if area.pixels is not None:
+        # Thin spaces: a million is easier to read in groups.
+        parts.append(
+            _unbroken(f"≈ {area.pixels:,} pixels".replace(",", "\N{NARROW NO-BREAK SPACE}"))
+        )
+    return f"{', '.join([*parts, f'within {size}'])} {corner}"
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" ", "\N{NO-BREAK SPACE}")

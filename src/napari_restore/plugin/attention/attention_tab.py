@@ -1,0 +1,351 @@
+"""The tab for attention: what each head of a network looks at for a pixel."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QLabel, QSpinBox, QVBoxLayout
+
+from napari_restore import Region, api
+from napari_restore.api import AttentionElsewhere
+from napari_restore.errors import RestoreError
+from napari_restore.plugin.attention._action_bar import HeadActions, ReferenceBar
+from napari_restore.plugin.attention._query_controller import QueryController
+from napari_restore.plugin.attention.asked import PreparedAttention, PrepareTask
+from napari_restore.plugin.attention.heads_view import ComparedHeads, HeadsView, thumbnails_of
+from napari_restore.plugin.attention.layers import AttentionLayers
+from napari_restore.plugin.attention.matrix_panel import MatrixPanel, RedundancyPanel
+from napari_restore.plugin.attention.share_plots import BarChart, numbers_text, shares_of
+from napari_restore.plugin.runs.run_bar import RunBar
+from napari_restore.plugin.state.request import Area
+from napari_restore.plugin.tasks.notices import error_text, show_problem
+from napari_restore.plugin.tasks.task import LatestQuery
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.folding import flowing, folded, form_layout, in_a_row
+from napari_restore.plugin.widgets.section import Section
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.explain.attention.head_maps import QueryMaps
+    from napari_restore.plugin.runs.run_controller import RunController
+    from napari_restore.plugin.state.request import RunRequest
+    from napari_restore.plugin.state.state import RestoreState
+
+HINT = (
+    "What each head of the network looks at for a pixel: where it looked, not why. "
+    "Prepare once, then click the image."
+)
+SETTINGS = tuple("layer bands sensor model weights trust parameters options".split())
+"""Fields of the state that belong to the prepared network and image."""
+IDLE_MS = 250
+"""Pause in dragging after which all layers are computed, not the chosen one alone."""
+CELLS = 8
+"""That Shift and an arrow key move the query by in a layer without windows."""
+SCALES = {False: "from 0", True: "least to most"}
+
+
+class AttentionTab(Section):
+    """Prepares image and model of the panel, takes queries, and shows the heads."""
+
+    TITLE: ClassVar[str] = "Attention"
+    ended = Signal(str, object)
+    """As `PrepareTask.ended`."""
+    answered = Signal(object)
+    """The `QueryMaps` that came."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
+        super().__init__(viewer, state)
+        self._runs = runs
+        self.task: PrepareTask | None = None
+        self.asked = PreparedAttention()
+        self.pointer = QueryController(viewer, state, self)
+        self.layers = AttentionLayers(viewer)
+        self._answers = LatestQuery("The attention failed", self, follows=True)
+        self._questions = itertools.count()
+        self._all_soon = QTimer(self, singleShot=True, interval=IDLE_MS)
+        self.heads = HeadsView(self)
+        self.head_actions = HeadActions(state, self.asked, self.heads, self.layers, self)
+        self._build()
+        self._connect()
+        self._on_settings()
+
+    @property
+    def session(self) -> AttentionElsewhere | None:
+        """The prepared network and image."""
+        return self.asked.session
+
+    @property
+    def query(self) -> QueryMaps | None:
+        """The last answer, of all layers that are computed."""
+        return self.asked.query
+
+    def _build(self) -> None:
+        self.hint = QLabel(HINT, self)
+        self.hint.setWordWrap(True)
+        self.bar = RunBar(self)
+        self.bar.live.hide()
+        self.bar.plan_line.hide()
+        self.bar.button.setText("Prepare")
+        self.column, self.row = QSpinBox(self), QSpinBox(self)
+        for box, prefix in ((self.column, "x "), (self.row, "y ")):
+            box.setPrefix(prefix)
+            box.setKeyboardTracking(False)
+            box.setToolTip(
+                "The query; the arrow keys move it by a cell of the chosen layer, also over the image"
+            )
+        self.scale = NarrowComboBox(self)
+        for value, title in SCALES.items():
+            self.scale.addItem(title, value)
+        self.scale.setToolTip("From which weight on colours differ; the largest is the brightest")
+        self.numbers = QLabel(self)
+        self.numbers.setWordWrap(True)
+        self.chart = BarChart(self)
+        self.reference = ReferenceBar(self.state, self.asked, self)
+        self.matrix = MatrixPanel(self)
+        self.matrix_part = folded(
+            "Matrix of channels", self.matrix, "Which channels of the head listen to each other"
+        )
+        self.matrix_part.hide()
+        self.redundancy = RedundancyPanel(self.asked, self.heads, self)
+        self.redundancy_part = folded(
+            "Redundancy of heads", self.redundancy, "How alike the outputs of the heads are"
+        )
+        form = form_layout()
+        form.addRow("Query", in_a_row(self.column, self.row))
+        form.addRow("Scale", self.scale)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        layout.addWidget(self.hint)
+        layout.addWidget(self.bar)
+        layout.addLayout(form)
+        layout.addWidget(self.numbers)
+        layout.addWidget(self.chart)
+        for widget in (self.reference, self.heads, self.matrix_part, self.redundancy_part):
+            layout.addWidget(widget)
+        layout.addLayout(flowing(*self.head_actions.buttons))
+        layout.addStretch(1)
+
+    def _connect(self) -> None:
+        self.bar.pressed.connect(self.toggle)
+        self.pointer.moved.connect(self._on_moved)
+        self.heads.chosen.connect(self._on_chosen)
+        self.scale.currentIndexChanged.connect(self._on_scale)
+        self.column.valueChanged.connect(self._on_typed)
+        self.row.valueChanged.connect(self._on_typed)
+        self._answers.finished.connect(self._on_answer)
+        self._all_soon.timeout.connect(partial(self._ask, None))
+        self.reference.changed.connect(self._on_scale)
+        self.head_actions.happened.connect(self.bar.show_message)
+        for name in SETTINGS:
+            self.listen(getattr(self.state.events, name), self._on_settings)
+
+    def leave(self) -> None:
+        """End what is under way, take the layers away, and disconnect from the viewer."""
+        self._all_soon.stop()
+        self._answers.discard()
+        self.pointer.use(False)
+        self.pointer.clear()
+        self.layers.remove()
+        self.asked.forget()
+        super().leave()
+
+    def setVisible(self, visible: bool) -> None:
+        """Show or hide the tab: clicks are queries only while it is seen."""
+        super().setVisible(visible)
+        self.pointer.use(visible and self.session is not None)
+        if visible and self.bar.button.isEnabled() and self._runs.questions.process is None:
+            self._runs.questions.warm()
+
+    # -- the prepared network and image ---------------------------------------------
+
+    def _on_settings(self) -> None:
+        """Forget what was prepared: the panel is set to something else."""
+        self.asked.forget()
+        self._answers.discard()
+        self.pointer.use(False)
+        self.pointer.clear()
+        self.layers.remove()
+        self.heads.show_sites(())
+        card = next((card for card in api.models() if card.id == self.state.model), None)
+        has_attention = card is None or bool(card.attention)
+        self.bar.allow(self.state.layer is not None and has_attention)
+        self.hint.setText(HINT if has_attention else self._others(self.state.model))
+        self._show_ready()
+
+    def _others(self, model: str) -> str:
+        able = [card.title for card in api.models() if card.attention and api.is_ready(card.id)]
+        return f"{model} has no attention. Choose a network that has: {', '.join(able)}."
+
+    def _show_ready(self) -> None:
+        """Enable what needs a prepared image, or an answer."""
+        for widget in (self.column, self.row, self.scale):
+            widget.setEnabled(self.session is not None)
+        self.head_actions.allow(self.query is not None)
+        self.reference.allow(self.query is not None)
+        self.redundancy.allow(self.query is not None)
+        if self.query is None:
+            self.numbers.setText("")
+            self.chart.show_groups({})
+            self.matrix_part.setVisible(self.matrix.show_head(None, ""))
+
+    def toggle(self) -> None:
+        """Prepare, or cancel the preparation under way."""
+        if self.task is not None:
+            self.task.cancel()
+            return
+        try:
+            request = self._request()
+        except RestoreError as error:
+            show_problem(error)
+            return
+        task = self._runs.begin(lambda: PrepareTask(request, self._runs.questions), "Attention is")
+        if task is None:
+            return
+        self.task = task
+        task.sent.connect(self.bar.show_event)
+        task.ended.connect(self._on_ended)
+        self.bar.show_running(True)
+        self.bar.show_message("Loading the network …")
+
+    def _on_ended(self, status: str, outcome: Any) -> None:
+        task, self.task = self.task, None
+        assert task is not None
+        self.bar.show_running(False)
+        self.bar.button.setText("Prepare")
+        if status == "failed":
+            self.bar.show_message(error_text(outcome))
+            show_problem(outcome)
+        elif status == "cancelled":
+            self.bar.show_message("Cancelled; what is finished is kept.")
+        else:
+            self._begin(outcome, task.request)
+        self.ended.emit(status, outcome)
+
+    def _request(self) -> RunRequest:
+        return self.state.request(Area((Region(0, 0, 1, 1),)))
+
+    def _begin(self, session: AttentionElsewhere, request: RunRequest) -> None:
+        """Take queries from now on."""
+        source = self.state.layer
+        if source is None or self._request().subject != request.subject:
+            # The panel was set to something else meanwhile.
+            session.close()
+            self.bar.show_message("")
+            return
+        self.asked.session, self.asked.request = session, request
+        self.bar.show_message("Prepared. Click the image; drag the cross.")
+        self.heads.show_sites(session.sites)
+        image = self.state.named_image(source)
+        self.column.setMaximum(image.width - 1)
+        self.row.setMaximum(image.height - 1)
+        self.layers.make(source)
+        self.pointer.make(source)
+        self._choose_steps()
+        self._show_ready()
+        # Whether its page is chosen; the window may be minimised.
+        self.pointer.use(not self.isHidden())
+
+    # -- questions and answers --------------------------------------------------------
+
+    def _on_typed(self) -> None:
+        place = (self.row.value(), self.column.value())
+        if self.session is not None and place != self.pointer.place:
+            self.pointer.put(*place)
+
+    def _on_moved(self, y: int, x: int) -> None:
+        for box, value in ((self.column, x), (self.row, y)):
+            box.blockSignals(True)
+            box.setValue(value)
+            box.blockSignals(False)
+        # While it moves, the chosen layer alone: the others follow when it rests.
+        self._ask(self.heads.site)
+        self._all_soon.start()
+
+    def _ask(self, site: str | None) -> None:
+        """Compute the maps of one layer, or of all, for the query on another thread."""
+        session, place = self.session, self.pointer.place
+        if session is None or place is None:
+            return
+        names = None if site is None else [site]
+        query, spread, kept = api.attention_query(*place), self.scale.currentData(), self.asked.kept
+
+        def look() -> tuple[Any, ...]:
+            found = session.look(query, names)
+            pictures = thumbnails_of(found, spread=spread, reference=kept)
+            return site, spread, kept, found, pictures
+
+        self._answers.submit(next(self._questions), look)
+
+    def _on_answer(self, _: int, answer: Any) -> None:
+        if isinstance(answer, RestoreError):
+            show_problem(answer)
+            return
+        if self.session is None or self.state.layer is None:
+            return
+        site, spread, kept, query, pictures = answer
+        replaces = self.query is None or self.query.query != query.query
+        if replaces or site is None:
+            self.asked.query = query
+        else:
+            assert self.query is not None
+            self.asked.query = self.query.with_more(query)
+        if spread != self.scale.currentData() or kept is not self.asked.kept:
+            pictures = self._pictures(query)
+        self.heads.show_pictures(pictures, replaces=replaces)
+        if replaces:
+            self._show_ready()
+        self._show_head(rests=site is None)
+        self.answered.emit(query)
+
+    # -- what is shown ------------------------------------------------------------
+
+    def _on_chosen(self, site: str, heads: list[str]) -> None:
+        self._choose_steps()
+        if self.query is not None and site not in self.query.maps:
+            self._ask(site)
+        self._show_head()
+
+    def _choose_steps(self) -> None:
+        """Let keys move the query by a cell of the chosen layer, or by a window."""
+        if self.session is None or self.heads.site is None:
+            return
+        site = self.asked.site(self.heads.site)
+        self.pointer.steps = (site.stride, site.stride * (site.window or CELLS))
+        for box in (self.column, self.row):
+            box.setSingleStep(site.stride)
+
+    def _on_scale(self) -> None:
+        """Draw all again, on another scale or beside another reference."""
+        self.heads.show_pairs(self.asked.reference is not None)
+        self.reference.explain(self.heads.site, self.heads.heads)
+        if self.query is not None:
+            self.heads.show_pictures(self._pictures(self.query), replaces=False)
+            self._show_head()
+
+    def _pictures(self, query: QueryMaps) -> dict[str, ComparedHeads]:
+        """Return thumbnails as they are set now."""
+        return thumbnails_of(query, spread=self.scale.currentData(), reference=self.asked.kept)
+
+    def _show_head(self, *, rests: bool = True) -> None:
+        """Lay the chosen heads over the image, with their numbers."""
+        site, source, heads = self.heads.site, self.state.layer, self.heads.heads
+        if self.query is None or site is None or source is None or site not in self.query.maps:
+            return
+        query, other, reference = self.query, None, self.asked.reference
+        self.reference.explain(site, heads)
+        if reference is not None and not reference.missing(site, heads):
+            other = reference.query
+            if self.reference.is_shown:
+                query, other = other, query
+        beside = None if other is None else other.maps[site]
+        spread = self.scale.currentData()
+        self.layers.show(source, query.maps[site], heads, spread=spread, rests=rests, beside=beside)
+        self.numbers.setText(numbers_text(query, site, heads[-1]))
+        self.chart.show_groups(shares_of(query, site, heads[-1]))
+        has_matrix = self.matrix.show_head(query.maps[site], heads[-1], beside)
+        self.matrix_part.setVisible(has_matrix)

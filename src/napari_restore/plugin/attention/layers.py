@@ -1,0 +1,298 @@
+"""The layers that show a head over the image: its weights, its window, its strongest cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore import Region
+from napari_restore.plugin.areas.drawing_controller import THIN, thin_edge
+from napari_restore.plugin.attribution.layers import signed_colours
+from napari_restore.plugin.layers.placing import (
+    plane_of,
+    resampled,
+    scale_and_affine,
+    shifted,
+    widen,
+)
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+    from napari.layers import Layer, Vectors
+    from napari.utils import Colormap
+
+    from napari_restore.explain.attention.ablation import HeadEffect
+    from napari_restore.explain.attention.head_maps import HeadMap, HeadMaps, QueryMaps
+
+
+CELLS = "Attention · cells"
+LINES = 32
+"""Strongest cells that lines are drawn to, where they are scattered."""
+SCATTERED = ("sparse", "full", "cached")
+
+
+def add_outline(viewer: ViewerModel, source: ImageLayer) -> Vectors:
+    """Add a layer of lines over `source`, still empty, which stay thin as `add_outlines` says."""
+    # Not Shapes, which take a tenth of a second for 32 lines.
+    matrix = plane_of(source)
+    return viewer.add_vectors(
+        np.zeros((0, 2, 2)),
+        name=CELLS,
+        vector_style="line",
+        edge_color="white",
+        edge_width=thin_edge(viewer, matrix),
+        **scale_and_affine(matrix),
+        # Those of the image, or napari takes pixels for metres.
+        units=source.units[-2:],
+        metadata={THIN: True, "napari_restore_source": source.unique_id},
+    )
+
+
+def show_outline(layer: Vectors, maps: HeadMaps, head: str) -> None:
+    """Draw the lines of a head in place of those before."""
+    lines = lines_of(maps, head)
+    with in_one_go(layer, rests=True):
+        layer.data = np.stack([lines[:, 0], lines[:, 1] - lines[:, 0]], axis=1)
+
+
+def lines_of(maps: HeadMaps, head: str) -> npt.NDArray[np.float64]:
+    """Return (n, 2, 2) ends of lines in pixels of the image: to the strongest cells, or the window."""
+    stride = maps.stride
+    if maps.site.kind in SCATTERED:
+        cells, _ = maps.strongest(head, LINES)
+        query = np.array([maps.query.y0 + maps.query.y1 - 1, maps.query.x0 + maps.query.x1 - 1]) / 2
+        ends = stride * cells + (stride - 1) / 2
+        return np.stack([np.broadcast_to(query, ends.shape), ends], axis=1)
+    y0, x0, y1, x1 = (edge * stride - 0.5 for edge in maps.region)
+    corners = np.array([(y0, x0), (y0, x1), (y1, x1), (y1, x0)])
+    return np.stack([corners, np.roll(corners, -1, axis=0)], axis=1)
+
+
+@contextmanager
+def in_one_go(layer: Layer, names: Sequence[str] = (), *, rests: bool) -> Iterator[None]:
+    """Let attributes of a layer be set within ``with``, then draw it once and emit events by name.
+
+    napari draws a layer, makes its thumbnail and asks all layers for their extent at every
+    assignment. With `rests` False neither thumbnail nor extent follow: the layer is on its way.
+    """
+    with layer.events.blocker_all():
+        yield
+    # Drawing the data also places them. With asynchronous slicing this asks for a new slice.
+    layer.refresh(extent=rests, thumbnail=rests)
+    for name in names:
+        getattr(layer.events, name)()
+
+
+NAME = "Attention"
+NOTE = "where the network looked, not why"
+COLOURS = ((0.90, 0.62, 0.0), (0.34, 0.71, 0.91), (0.0, 0.62, 0.45), (0.80, 0.47, 0.65))
+"""Of Okabe and Ito, for several heads at once: distinguishable with any kind of colour vision."""
+Floats = npt.NDArray[np.float32]
+
+
+def head_colours() -> Colormap:
+    """Return viridis, clear where nothing is."""
+    from napari.utils import Colormap
+    from napari.utils.colormaps import ensure_colormap
+
+    strength = np.linspace(0, 1, 65)
+    colours = np.array(ensure_colormap("viridis").map(strength), float)
+    colours[:, 3] = np.clip(0.25 + strength, 0, 0.9)
+    colours[0, 3] = 0
+    return Colormap(colours, name="attention")
+
+
+def limits_of(values: Floats, *, spread: bool) -> tuple[float, float]:
+    """Return the contrast limits of a map: from 0 or, with `spread`, from its least weight."""
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return 0.0, 1.0
+    high = float(known.max())
+    low = float(known.min()) if spread or known.min() < 0 else 0.0
+    return (low, high) if high > low else (low, low + (abs(low) or 1.0))
+
+
+class AttentionLayers:
+    """One head, or several in a colour each, over the image that was asked about."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self.map: ImageLayer | None = None
+        self.outline: Vectors | None = None
+
+    def make(self, source: ImageLayer) -> None:
+        """Add both, still empty: adding them takes longer than a click should wait."""
+        active = self._viewer.layers.selection.active
+        if self.map is None or self.map not in self._viewer.layers:
+            nothing = np.full((1, 1), -1, np.float32)
+            self.map = self._layer(source, (Region(0, 0, 1, 1), 1), nothing, (0.0, 1.0))
+            self.map.name = NAME
+            self._viewer.layers.append(self.map)
+        if self.outline is None or self.outline not in self._viewer.layers:
+            self.outline = add_outline(self._viewer, source)
+        self._viewer.layers.selection.active = active
+
+    def show(
+        self,
+        source: ImageLayer,
+        maps: HeadMaps,
+        heads: Sequence[str],
+        *,
+        spread: bool,
+        rests: bool = True,
+        beside: HeadMaps | None = None,
+    ) -> None:
+        """Show the chosen heads of one query, in place of those before.
+
+        One head is on one scale with the same one of `beside`, the maps of another query.
+        `rests` False while a query is dragged: the outline stays as it is, and so do thumbnails.
+        """
+        self.make(source)
+        found = [maps.map(head) for head in heads]
+        known = [each.map(heads[0]).values.ravel() for each in (maps, beside) if each is not None]
+        limits = None if len(heads) > 1 else limits_of(np.concatenate(known), spread=spread)
+        self._show_map(source, found, limits, rests=rests)
+        if rests:
+            assert self.outline is not None
+            show_outline(self.outline, maps, heads[0])
+
+    def pin(self, source: ImageLayer, maps: HeadMaps, head: str, query: QueryMaps) -> ImageLayer:
+        """Keep a head as a layer of its own, with its numbers."""
+        found = maps.map(head)
+        limits = limits_of(found.values, spread=False)
+        layer = self._layer(source, found[1:], _filled(found.values), limits)
+        layer.name = f"Head {head} · {maps.site.title} · {query.query.label}"
+        layer.metadata["napari_restore_attention"] = {
+            **maps.to_dict(),
+            "head": head,
+            "query": query.query.to_dict(),
+            "measures": query.measures[maps.site.name],
+        }
+        self._viewer.layers.append(layer)
+        return layer
+
+    def add_effect(self, source: ImageLayer, effect: HeadEffect, title: str) -> ImageLayer:
+        """Add what the result lacks without a head: mean over its bands, without minus with."""
+        from napari.layers import Image as ImageLayer
+
+        values = effect.difference.mean(axis=2)
+        most = float(np.abs(values).max()) or 1.0
+        matrix = shifted(plane_of(source), *effect.region[:2])
+        layer = ImageLayer(
+            values,
+            name=f"Without head {effect.head} · {title}",
+            colormap=signed_colours(),
+            contrast_limits=(-most, most),
+            interpolation2d="nearest",
+            cache=False,
+            **scale_and_affine(widen(matrix, 2)),
+            units=source.units[-2:],
+            axis_labels=source.axis_labels[-2:],
+            metadata={
+                "napari_restore_source": source.unique_id,
+                "about": "the result without the head minus the result, mean over bands",
+                "napari_restore_attention": effect.to_dict(),
+            },
+        )
+        self._viewer.layers.append(layer)
+        return layer
+
+    def remove(self) -> None:
+        """Take both away; the user may have removed them."""
+        own, self.map, self.outline = (self.map, self.outline), None, None
+        for layer in own:
+            if layer is not None and layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+
+    # -- the map -----------------------------------------------------------------
+
+    def _show_map(
+        self,
+        source: ImageLayer,
+        found: Sequence[HeadMap],
+        limits: tuple[float, float] | None,
+        *,
+        rests: bool,
+    ) -> None:
+        layer, mixes = self.map, len(found) > 1
+        assert layer is not None
+        values = _mixed(found) if mixes else _filled(found[0].values)
+        if layer.rgb != mixes:
+            # napari knows no layer that changes from one to the other.
+            active = self._viewer.layers.selection.active
+            self._viewer.layers.remove(layer)
+            self.map = self._layer(source, found[0][1:], values, limits)
+            self.map.name = NAME
+            self._viewer.layers.append(self.map)
+            self._viewer.layers.selection.active = active
+            return
+        # The same layer: what the user has set of it stays.
+        place = self._placed(source, *found[0][1:])
+        # Those that napari draws by, and for its widgets and boxes around layers at last.
+        names = [] if mixes else ["contrast_limits"]
+        names += ["affine", *([] if mixes else ["contrast_limits_range"])] if rests else []
+        with in_one_go(layer, names, rests=rests):
+            layer.data = values
+            if limits is not None:
+                layer.contrast_limits_range = limits
+                layer.contrast_limits = limits
+            if not np.allclose(layer.scale, place["scale"]):
+                layer.scale = place["scale"]
+            layer.affine = place["affine"]
+
+    def _layer(
+        self,
+        source: ImageLayer,
+        place: tuple[Region, int],
+        values: Any,
+        limits: tuple[float, float] | None,
+    ) -> ImageLayer:
+        from napari.layers import Image as ImageLayer
+
+        shown: dict[str, Any] = {"rgb": True}
+        if limits is not None:
+            shown = {"colormap": head_colours(), "contrast_limits": limits}
+        return ImageLayer(
+            values,
+            interpolation2d="nearest",
+            blending="translucent",
+            cache=False,
+            **shown,
+            **self._placed(source, *place),
+            units=source.units[-2:],
+            axis_labels=source.axis_labels[-2:],
+            metadata={"napari_restore_source": source.unique_id, "about": NOTE},
+        )
+
+    def _placed(self, source: ImageLayer, region: Region, stride: int) -> dict[str, Any]:
+        """Return the place of a map of cells: each covers `stride` pixels, the first from −½."""
+        matrix = shifted(plane_of(source), region.y0 * stride, region.x0 * stride)
+        return scale_and_affine(widen(resampled(matrix, Fraction(1, stride)), 2))
+
+
+def _filled(values: Floats) -> Floats:
+    """Return a map whose cells that were never asked lie below all others, where it is clear."""
+    known = values[np.isfinite(values)]
+    low = float(known.min()) if known.size else 0.0
+    filled: Floats = np.where(np.isfinite(values), values, min(low, 0.0) - 1).astype(np.float32)
+    return filled
+
+
+def _mixed(found: Sequence[HeadMap]) -> Floats:
+    """Return (h, w, 4): each head in a colour of its own, as strong as its weight."""
+    shape = found[0].values.shape
+    colour, total = np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32)
+    for number, each in enumerate(found):
+        values = np.nan_to_num(each.values)
+        share = values / (values.max() or 1.0)
+        colour += share[..., None] * np.array(COLOURS[number % len(COLOURS)], np.float32)
+        total += share
+    mixed = np.divide(colour, total[..., None], out=colour, where=total[..., None] > 0)
+    alpha = np.clip(total, 0, 1)[..., None]
+    return np.concatenate([np.clip(mixed, 0, 1), alpha], axis=2).astype(np.float32)

@@ -1,0 +1,393 @@
+"""The settings of an attribution: target, method, baseline, objective and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QSpinBox,
+    QWidget,
+)
+
+from napari_restore import api
+from napari_restore.errors import RestoreError
+from napari_restore.plugin.tasks.task import in_background
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.folding import flowing, form_layout, in_a_row
+from napari_restore.questions import AUTO, CHECK, STOP, THROUGH, Attribute
+
+if TYPE_CHECKING:
+    from napari_restore.explain import MethodInfo
+    from napari_restore.images import Image
+    from napari_restore.models import ModelCard
+
+METHODS = {
+    "": "Automatic",
+    "haze": "Haze path: along thinner haze",
+    "ig": "Integrated gradients: from a baseline",
+    "lam": "LAM: from a blur",
+    "dam": "DAM: from a clear image",
+    "occlusion": "Occlusion: patch by patch, a cross-check",
+    "smoothgrad": "SmoothGrad: gradients under noise, a cross-check",
+    "lam-2021": "LAM as published (2021)",
+    "dam-paper": "DAM as in its paper",
+    "dam-released": "DAM as its code: NOT a path integral",
+}
+WITH_BASELINE = ("ig", "occlusion", "dam", "dam-paper", "dam-released")
+BASELINES = {
+    "blur": "the image, blurred",
+    "dehazed": "dehazed by dcp",
+    "output": "the model's own output",
+    "zero": "zeros",
+}
+BRACKET_BASELINES = {
+    "zero": "zeros",
+    "blur": "all frames, blurred",
+    "reference": "the reference in place of every frame",
+}
+CLEAR = ("dam", "dam-paper", "dam-released")
+"""Methods that begin at a clear image."""
+FILE, CHANNEL = "file", "channel"
+NO_FILE = "a clear image …"
+"""Title of the choice of a file, until one is chosen."""
+OBJECTIVES = {
+    "": "Automatic",
+    "change": "Change: output − input",
+    "mean": "Mean of the output",
+    "sum": "Sum of the output",
+    "gradient": "Edges: length of its gradient",
+    "mean+variance": "Mean and variance",
+    CHANNEL: "Mean of one band:",
+}
+CONTEXT_GRADIENTS = {
+    AUTO: "Automatic",
+    STOP: "Constant",
+    THROUGH: "Gradient goes through",
+}
+ROUTINGS = {
+    "": "Fixed, as for the image",
+    "recomputed": "Recomputed at every point",
+}
+PIXELS, SUPERPIXELS = "", "slic"
+SEGMENTS = {PIXELS: "Pixels", SUPERPIXELS: "Superpixels, about"}
+"""What has a share of its own, beside the layers of labels."""
+TOOLS = {
+    "rectangle": ("Box", "Drag a box over the target; Escape leaves it"),
+    "click": ("Click", "Click the image: a box is put there, as large as said below"),
+    "polygon": ("Polygon", "Click the corners; a double click closes it"),
+}
+
+
+class AttributionForm(QWidget):
+    """The settings of an attribution; `values` are fields of an `AttributionRequest`."""
+
+    tool_requested = Signal(object)
+    """``rectangle``, ``polygon``, ``click``, or None to end."""
+    side_changed = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.tools = {name: self._tool(name) for name in TOOLS}
+        self.side = QSpinBox(self)
+        self.side.setRange(1, 4096)
+        self.side.setValue(128)
+        self.side.setSuffix(" px")
+        self.side.setToolTip("Side of a box that is clicked")
+        self.box = QLabel(self)
+        self.box.setWordWrap(True)
+        self.method = _combo(METHODS)
+        self.method.setToolTip(
+            "Automatic: along thinner haze for methods that remove haze, else integrated gradients, "
+            "of a bracket those of its mean from zeros. "
+            'Those of captum are offered where it is installed: pip install "napari-restore[captum]"'
+        )
+        self._offers: dict[str, Any] | None = None
+        self.settings = QLineEdit(self)
+        self.settings.setToolTip(
+            "name=value name=value: settings of the method, with spaces between"
+        )
+        self._add_parts()
+        self.baseline = _combo({**BASELINES, FILE: NO_FILE})
+        self.clear_image = ""
+        self.objective = _combo(OBJECTIVES)
+        self.objective.setToolTip(
+            "The number that is made of the box. Automatic: the one that belongs to the method, "
+            "mostly the change"
+        )
+        self.channel = QSpinBox(self)
+        self.context_gradient = _combo(CONTEXT_GRADIENTS)
+        self.context_gradient.setToolTip(
+            "What the model draws from the whole image, such as the airlight: a constant, or a "
+            "function of the pixels, which networks that map the image allow. Automatic: a function where that is "
+            "predicted to add less than ten seconds"
+        )
+        self._routes = False
+        self.routing = _combo(ROUTINGS)
+        self.routing.setToolTip(
+            "Which experts and tokens the network chooses. Fixed, the network is smooth along the path "
+            "and the map complete"
+        )
+        self.level = _combo({})
+        self.level.setToolTip(
+            "The true pixels, or an overview, which is attributed faster. The map says which"
+        )
+        self.gap = QDoubleSpinBox(self)
+        self.gap.setRange(0.01, 100)
+        self.gap.setValue(1)
+        self.gap.setSuffix(" %")
+        self.gap.setToolTip("Points are added until the shares make up what the model did so well")
+        self.check = QCheckBox("Insertion and deletion", self)
+        self.check.setToolTip(
+            "Whether the map ranks pixels better than chance and than distance from the box: 192 "
+            "more pictures. It takes the context as a constant"
+        )
+        self._build()
+        self._connect()
+
+    def _add_parts(self) -> None:
+        """Add what has shares in place of pixels."""
+        self.layer = QLineEdit(self)
+        self.layer.setPlaceholderText("its dotted name, such as encoder.2")
+        self.layer.setToolTip(
+            "A layer of the network by its name in PyTorch; a wrong name is answered by those there are"
+        )
+        self.segments = _combo(SEGMENTS)
+        self.segments.setToolTip(
+            "What has a share: each pixel, each superpixel (SLIC), or each label of a Labels layer, whose 0 "
+            "has none. Automatic then ablates one after the other: as many passes as there are segments"
+        )
+        self.superpixels = QSpinBox(self)
+        self.superpixels.setRange(2, 5000)
+        self.superpixels.setValue(60)
+        self.superpixels.setToolTip(
+            "How many superpixels the pixels are cut into that the box depends on"
+        )
+
+    def _build(self) -> None:
+        form = form_layout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        # Across the whole panel, which is narrow.
+        form.addRow(flowing(*self.tools.values()))
+        form.addRow("Target", self.box)
+        form.addRow("Clicked box", self.side)
+        form.addRow("Method", self.method)
+        form.addRow("Settings", self.settings)
+        self._settings_title = form.labelForField(self.settings)
+        form.addRow("Layer", self.layer)
+        self._layer_title = form.labelForField(self.layer)
+        form.addRow("Shares of", in_a_row(self.segments, self.superpixels))
+        form.addRow("Baseline", self.baseline)
+        form.addRow("Objective", in_a_row(self.objective, self.channel))
+        form.addRow("Context", self.context_gradient)
+        form.addRow("Routing", self.routing)
+        self._routing_title = form.labelForField(self.routing)
+        form.addRow("Level", self.level)
+        form.addRow("Largest gap", self.gap)
+        form.addRow("Check", self.check)
+
+    def _connect(self) -> None:
+        self.method.currentIndexChanged.connect(self._on_method)
+        self.segments.currentIndexChanged.connect(self._on_segments)
+        self.baseline.activated.connect(self._on_baseline)
+        self.objective.currentIndexChanged.connect(self._on_objective)
+        self.side.valueChanged.connect(self.side_changed)
+        self.context_gradient.currentIndexChanged.connect(self._on_context_gradient)
+        self.check.toggled.connect(self._on_check)
+        self._on_method()
+        self._on_objective()
+        self._on_segments()
+
+    def _tool(self, name: str) -> QPushButton:
+        title, tip = TOOLS[name]
+        button = QPushButton(title, self)
+        button.setCheckable(True)
+        button.setToolTip(tip)
+        button.clicked.connect(lambda checked: self.tool_requested.emit(name if checked else None))
+        return button
+
+    def show_tool(self, tool: str | None) -> None:
+        """Press the button of the tool in use."""
+        for name, button in self.tools.items():
+            button.setChecked(name == tool)
+
+    def show_card(self, card: ModelCard | None) -> None:
+        """Offer what a model of this card has; None where there is no card."""
+        self._routes = card is not None and bool(card.routing)
+        self._show_routing()
+
+    def show_image(self, image: Image | None) -> None:
+        """Offer the levels and bands of an image."""
+        self.level.clear()
+        self.level.addItem("true pixels", 0)
+        self._offer_baselines(image is not None and image.companions is not None)
+        if image is None:
+            return
+        self.channel.setRange(1, max(1, image.bands))
+        for number, level in enumerate(image.planned_levels):
+            scale = image.level_scale(number)
+            if number and scale is not None:
+                size = f"{level.width} × {level.height}"
+                self.level.addItem(f"overview 1:{scale} ({size})", number)
+
+    def show_labels(self, layers: dict[str, str]) -> None:
+        """Offer layers of labels, names by their keys, as segments."""
+        chosen = self.segments.currentData()
+        while self.segments.count() > len(SEGMENTS):
+            self.segments.removeItem(len(SEGMENTS))
+        for key, name in layers.items():
+            self.segments.addItem(name, key)
+        self.segments.setCurrentIndex(max(0, self.segments.findData(chosen)))
+
+    @property
+    def labels(self) -> str | None:
+        """The key of the layer of labels that is chosen; None where none is."""
+        chosen: str = self.segments.currentData()
+        return None if chosen in SEGMENTS or not self.segments.isEnabled() else chosen
+
+    def _offer_baselines(self, of_bracket: bool) -> None:
+        """Offer those of an image, or of a bracket."""
+        choices = BRACKET_BASELINES if of_bracket else {**BASELINES, FILE: NO_FILE}
+        if list(choices) != [self.baseline.itemData(n) for n in range(self.baseline.count())]:
+            self.clear_image = ""
+            self.baseline.clear()
+            for value, title in choices.items():
+                self.baseline.addItem(title, value)
+            self._on_method()
+
+    def list_methods(self, explainers: Callable[[], list[MethodInfo]]) -> None:
+        """Offer the methods of other packages, as soon as they are known; called when it is shown."""
+        if self._offers is None:
+            self._offers = {}
+            in_background(explainers, self._on_listed)
+
+    def _on_listed(self, answer: Any) -> None:
+        if isinstance(answer, RestoreError):
+            # Asked again when the tab is shown again.
+            self._offers = None
+        else:
+            self.offer(answer)
+
+    def offer(self, explainers: list[MethodInfo]) -> None:
+        """Offer methods without a path."""
+        self._offers = {each.name: each for each in explainers}
+        for name, each in self._offers.items():
+            at = self.method.findData(name)
+            if at < 0:
+                at = self.method.count()
+                self.method.addItem(name.replace(":", ": "), name)
+            self.method.setItemData(at, each.source, Qt.ItemDataRole.ToolTipRole)
+        self._on_method()
+
+    def method_settings(self) -> Attribute:
+        """Return the settings of the method; raises `BadParameter` for arguments that are none."""
+        method, objective = self.method.currentData(), self.objective.currentData()
+        baseline = None
+        if self.baseline.isEnabled():
+            chosen = self.baseline.currentData()
+            baseline = self.clear_image if chosen == FILE else chosen
+        if objective == CHANNEL:
+            objective = f"{CHANNEL}:{self.channel.value()}"
+        return Attribute(
+            method=method or None,
+            arguments=self._arguments(),
+            objective=objective or None,
+            baseline=baseline,
+            context_gradient=self.context_gradient.currentData(),
+            routing=self.routing.currentData() or None if self._can_fix_routing else None,
+            gap=self.gap.value() / 100,
+            layer=(self.layer.text().strip() or None) if self._of_layer else None,
+            segments=f"slic:{self.superpixels.value()}" if self._has_superpixels else None,
+            check=CHECK if self.check.isEnabled() and self.check.isChecked() else None,
+        )
+
+    def _arguments(self) -> dict[str, Any]:
+        if self._offered is None:
+            return {}
+        given = api.arguments_in(self.settings.text())
+        if self.segments.isEnabled() and self.segments.currentData() != PIXELS:
+            return {k: v for k, v in given.items() if k not in self._offered.patch_arguments}
+        return given
+
+    @property
+    def _offered(self) -> Any:
+        """The explainer of a method that goes along no path; else None."""
+        return (self._offers or {}).get(self.method.currentData())
+
+    @property
+    def _of_layer(self) -> bool:
+        return self._offered is not None and bool(self._offered.of_layer)
+
+    @property
+    def _has_superpixels(self) -> bool:
+        return self.segments.isEnabled() and self.segments.currentData() == SUPERPIXELS
+
+    @property
+    def _can_fix_routing(self) -> bool:
+        """Whether the model routes and the method goes along a path."""
+        return self._routes and self._offered is None
+
+    def _show_routing(self) -> None:
+        for widget in (self._routing_title, self.routing):
+            widget.setVisible(self._can_fix_routing)
+
+    def _on_method(self) -> None:
+        method, offered = self.method.currentData(), self._offered
+        self.settings.setText("" if offered is None else offered.settings)
+        for widget in (self._settings_title, self.settings):
+            widget.setVisible(offered is not None)
+        for widget in (self._layer_title, self.layer):
+            widget.setVisible(self._of_layer)
+        self.segments.setEnabled(not self._of_layer)
+        self._on_segments()
+        self._show_routing()
+        self._on_check()
+        if method in CLEAR and self.baseline.currentData() != FILE:
+            self.baseline.setCurrentIndex(self.baseline.findData(FILE))
+        elif method not in CLEAR and not self.clear_image:
+            self.baseline.setCurrentIndex(0)
+
+    def _on_check(self) -> None:
+        """Enable the baseline, which a check needs where the method has none."""
+        method, offered = self.method.currentData(), self._offered
+        takes = method in WITH_BASELINE or (offered is not None and offered.takes_baseline)
+        # Automatic is then occlusion.
+        takes |= not method and self.segments.isEnabled() and self.segments.currentData() != PIXELS
+        self.baseline.setEnabled(takes or (offered is not None and self.check.isChecked()))
+
+    def _on_segments(self) -> None:
+        self.superpixels.setVisible(self._has_superpixels)
+        self._on_check()
+
+    def _on_context_gradient(self) -> None:
+        self.check.setEnabled(self.context_gradient.currentData() != THROUGH)
+
+    def _on_objective(self) -> None:
+        self.channel.setVisible(self.objective.currentData() == CHANNEL)
+
+    def _on_baseline(self) -> None:
+        if self.baseline.currentData() == FILE:
+            path, _ = QFileDialog.getOpenFileName(self, "A clear image of the same scene")
+            self.name_clear_image(path)
+
+    def name_clear_image(self, path: str) -> None:
+        """Begin at the clear image of a file; at a blur without one."""
+        self.clear_image = path
+        at = self.baseline.findData(FILE)
+        self.baseline.setItemText(at, path.rpartition("/")[2] or NO_FILE)
+        self.baseline.setCurrentIndex(at if path else 0)
+
+
+def _combo(choices: dict[str, str]) -> QComboBox:
+    combo = NarrowComboBox()
+    for value, title in choices.items():
+        combo.addItem(title, value)
+    return combo

@@ -1,0 +1,393 @@
+"""The tab for attributions: which pixels of the image made a part of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from psygnal import Signal
+from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QLabel, QVBoxLayout
+
+from napari_restore import Region, api
+from napari_restore.errors import BadParameter, BadRegion, RestoreError
+from napari_restore.plugin.areas.areas import (
+    TARGETS_OF,
+    corners_in_pixels,
+    is_upright_box,
+    outlines,
+    segments_of_layer,
+)
+from napari_restore.plugin.areas.drawing_controller import add_outlines
+from napari_restore.plugin.attribution.attribution_form import CLEAR, AttributionForm
+from napari_restore.plugin.attribution.attribution_task import (
+    AttributionRequest,
+    AttributionResult,
+    AttributionTask,
+)
+from napari_restore.plugin.attribution.results_section import AttributionResultsSection
+from napari_restore.plugin.layers.placing import bounding_region, in_data
+from napari_restore.plugin.runs.run_bar import RunBar
+from napari_restore.plugin.state.request import Area
+from napari_restore.plugin.state.state import image_of
+from napari_restore.plugin.tasks.notices import error_text, show_problem
+from napari_restore.plugin.widgets.folding import bring_into_view
+from napari_restore.plugin.widgets.section import Section
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+    from napari.layers import Labels, Shapes
+
+    from napari_restore.plugin.runs.run_controller import RunController
+    from napari_restore.plugin.state.state import RestoreState
+
+
+NAME = "Attribution target"
+MODES = {"rectangle": "add_rectangle", "polygon": "add_polygon"}
+
+
+class TargetShape(NamedTuple):
+    """Level-0 pixels, and the corners of a polygon within them, as an `AttributionRequest` has them."""
+
+    box: Region
+    polygon: tuple[tuple[float, float], ...] | None
+
+
+class TargetController(QObject):
+    """Adds shapes over the image of the state and knows which of them is the target.
+
+    That is the one selected, or else the last, of the topmost layer of targets.
+    """
+
+    changed = Signal()
+    """The target has changed, or the tool."""
+
+    def __init__(
+        self, viewer: ViewerModel, state: RestoreState, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._state = viewer, state
+        self._layer: Shapes | None = None
+        self.side = 128
+        """Pixels along a side of a box that is clicked."""
+        self.tool: str | None = None
+        """``rectangle``, ``polygon``, ``click``, or None."""
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def leave(self) -> None:
+        """Disconnect from the viewer; called once."""
+        self.use(None)
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        if self._layer is not None:
+            self._forget()
+
+    # -- drawing -----------------------------------------------------------------
+
+    def use(self, tool: str | None) -> None:
+        """Begin to draw with a tool, or end with None."""
+        if tool == self.tool:
+            return
+        self._end()
+        if tool is not None and self._state.layer is not None:
+            self.tool = tool
+            layer = self._layer_over(self._state.layer)
+            if tool == "click":
+                self._viewer.layers.selection.active = self._state.layer
+                self._viewer.mouse_drag_callbacks.append(self._on_press)
+            else:
+                layer.visible = True
+                self._viewer.layers.selection.active = layer
+                layer.mode = MODES[tool]
+        self.changed.emit()
+
+    def _end(self) -> None:
+        if self.tool == "click":
+            self._viewer.mouse_drag_callbacks.remove(self._on_press)
+        elif self._layer is not None:
+            self._layer.mode = "pan_zoom"
+        self.tool = None
+
+    def add_box(self, box: Region) -> None:
+        """Add a box of level-0 pixels, which becomes the target."""
+        source = self._state.layer
+        assert source is not None
+        layer = self._layer_over(source)
+        # A pixel's middle has whole coordinates.
+        y0, x0, y1, x1 = np.array(box, float) - 0.5
+        corners = [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
+        layer.selected_data = set()
+        layer.add_rectangles([corners])
+        layer.selected_data = set()
+        self.changed.emit()
+
+    def _on_press(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
+        source = self._state.layer
+        start = tuple(event.pos)
+        yield
+        while event.type == "mouse_move":
+            yield
+        # A drag moves the image, as ever.
+        if source is None or np.hypot(*np.subtract(event.pos, start)) > 4:
+            return
+        image = image_of(source)
+        ((y, x),) = in_data(viewer, source, [np.array(event.position)[-2:]])
+        size = (image.height, image.width)
+        if not (-0.5 <= y < size[0] - 0.5 and -0.5 <= x < size[1] - 0.5):
+            return
+        half = self.side // 2
+        y0, x0 = (
+            int(np.clip(round(at) - half, 0, max(0, whole - self.side)))
+            for at, whole in zip((y, x), size, strict=True)
+        )
+        box = Region(y0, x0, y0 + self.side, x0 + self.side)
+        self.add_box(box.intersect(Region(0, 0, *size)))
+        self.use(None)
+
+    def _layer_over(self, source: ImageLayer) -> Shapes:
+        for layer in reversed(self._viewer.layers):
+            if layer.metadata.get(TARGETS_OF) == source.unique_id:
+                break
+        else:
+            active = self._viewer.layers.selection.active
+            layer = add_outlines(self._viewer, NAME, source, {TARGETS_OF: source.unique_id})
+            self._viewer.layers.selection.active = active
+        self._follow(layer)
+        return layer
+
+    # -- the target --------------------------------------------------------------
+
+    def _follow(self, layer: Shapes) -> None:
+        if layer is self._layer:
+            return
+        if self._layer is not None:
+            self._forget()
+        self._layer = layer
+        layer.events.data.connect(self._on_shape)
+        layer.events.highlight.connect(self._on_shape)
+        layer.events.mode.connect(self._on_mode)
+
+    def _forget(self) -> None:
+        assert self._layer is not None
+        self._layer.events.data.disconnect(self._on_shape)
+        self._layer.events.highlight.disconnect(self._on_shape)
+        self._layer.events.mode.disconnect(self._on_mode)
+        self._layer = None
+
+    def target(self) -> TargetShape:
+        """Return the target; raises `BadRegion` where there is none."""
+        source = self._state.layer
+        shapes = None
+        if source is not None:
+            known = source.unique_id
+            shapes = next(
+                (x for x in reversed(self._viewer.layers) if x.metadata.get(TARGETS_OF) == known),
+                None,
+            )
+        drawn = [] if shapes is None or source is None else outlines(self._viewer, shapes, source)
+        if source is None or not drawn:
+            raise BadRegion("No target is drawn yet.", "Press Box or Click, then the image.")
+        image, points = image_of(source), drawn[-1]
+        box = bounding_region(points, (image.height, image.width))
+        if box is None:
+            raise BadRegion(f"The box lies outside {source.name}.", "Draw one over the image.")
+        if is_upright_box(points):
+            return TargetShape(box, None)
+        return TargetShape(box, tuple((y, x) for x, y in corners_in_pixels(points)))
+
+    def _on_shape(self, event: Any = None) -> None:
+        if str(getattr(event, "action", "")) == "added" and self.tool == "rectangle":
+            self.use(None)
+        self.changed.emit()
+
+    def _on_mode(self, event: Any) -> None:
+        """End drawing at Escape, or at another mode of napari."""
+        if self.tool in MODES and str(event.mode) != MODES[self.tool]:
+            self.tool = None
+            self.changed.emit()
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self._layer:
+            self.tool = None
+            self._forget()
+            self.changed.emit()
+
+
+HINT = "Which pixels of the image made what the method does in a box: where it looked, not why."
+
+
+class AttributionTab(Section):
+    """Chooses a target and a method for image and model of the panel, and shows the maps."""
+
+    TITLE: ClassVar[str] = "Attribution"
+    ended = Signal(str, object)
+    """As `AttributionTask.ended`."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
+        super().__init__(viewer, state)
+        self._runs = runs
+        self._begun = 0
+        """How many attributions there have been: layers are numbered."""
+        self.task: AttributionTask | None = None
+        self.target = TargetController(viewer, state, self)
+        self.form = AttributionForm(self)
+        self.bar = RunBar(self)
+        self.bar.live.hide()
+        self.bar.plan_line.hide()
+        self.results = AttributionResultsSection(viewer, state)
+        hint = QLabel(HINT, self)
+        hint.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        for widget in (hint, self.form, self.bar, self.results):
+            layout.addWidget(widget)
+        layout.addStretch(1)
+        self.form.tool_requested.connect(self.target.use)
+        self.form.side_changed.connect(self._on_side)
+        self.target.changed.connect(self.show_target)
+        self.bar.pressed.connect(self.toggle)
+        self.results.rerun_requested.connect(self._on_rerun)
+        self.listen(state.events.layer, self._on_layer)
+        self.listen(viewer.layers.events.inserted, self._on_labels)
+        self.listen(viewer.layers.events.removed, self._on_labels)
+        self.listen(state.events.model, self._on_model)
+        self._on_layer()
+        self._on_labels()
+        self._on_model()
+
+    def leave(self) -> None:
+        """End the attribution, and disconnect from the viewer."""
+        task, self.task = self.task, None
+        if task is not None:
+            task.layers.remove()
+        self.target.leave()
+        self.results.leave()
+        super().leave()
+
+    def setVisible(self, visible: bool) -> None:
+        """Show or hide the tab; when it is shown, list the methods there are."""
+        super().setVisible(visible)
+        if visible:
+            self.form.list_methods(partial(api.explainers_of, self._runs.worker))
+
+    # -- the request ---------------------------------------------------------------
+
+    def _on_layer(self) -> None:
+        self.target.use(None)
+        layer = self.state.layer
+        self.bar.allow(layer is not None)
+        self.form.show_image(None if layer is None else self.state.named_image(layer))
+        self.show_target()
+
+    def _labels(self) -> dict[str, Labels]:
+        """Return the layers of labels, the topmost first, by their ids."""
+        from napari.layers import Labels
+
+        found = [x for x in reversed(self.viewer.layers) if isinstance(x, Labels) and x.ndim == 2]
+        return {str(layer.unique_id): layer for layer in found}
+
+    def _on_labels(self) -> None:
+        self.form.show_labels({key: layer.name for key, layer in self._labels().items()})
+
+    def _on_model(self) -> None:
+        cards = (card for card in api.models() if card.id == self.state.model)
+        self.form.show_card(next(cards, None))
+
+    def _on_side(self, side: int) -> None:
+        self.target.side = side
+
+    def show_target(self) -> None:
+        """Show the target's size and place, or why there is none."""
+        self.form.show_tool(self.target.tool)
+        try:
+            y0, x0, y1, x1 = self.target.target().box
+        except RestoreError as error:
+            self.form.box.setText(error_text(error))
+        else:
+            self.form.box.setText(f"{x1 - x0} × {y1 - y0} pixels at x {x0}, y {y0}")
+
+    def request(self) -> AttributionRequest:
+        """Return what the form is set to; raises `RestoreError` where something is missing."""
+        target, settings = self.target.target(), self.form.method_settings()
+        run = self.state.request(Area((target.box,)))
+        alone = run.image.companions is None
+        if alone and settings.method in CLEAR and not settings.baseline:
+            raise BadParameter(
+                "This method goes from a clear image of the same scene.",
+                "Choose one under Baseline.",
+            )
+        level, labels = self.form.level.currentData() or 0, None
+        if self.form.labels is not None:
+            assert self.state.layer is not None
+            labels = segments_of_layer(
+                self._labels()[self.form.labels], self.state.layer, run.image
+            )
+        return AttributionRequest(run, target.box, target.polygon, settings, level, labels)
+
+    # -- the attribution -------------------------------------------------------------
+
+    def toggle(self) -> None:
+        """Compute an attribution of the target, or cancel the one under way."""
+        if self.task is not None:
+            self.task.cancel()
+            return
+        try:
+            request = self.request()
+        except RestoreError as error:
+            show_problem(error)
+            return
+        assert self.state.layer is not None
+        self._start(request, self.state.layer)
+
+    def cancel(self) -> None:
+        """Stop after the present point of the path."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def _on_rerun(self, request: AttributionRequest) -> None:
+        current = self.results.current
+        if current is not None:
+            self._start(request, current.source)
+
+    def _start(self, request: AttributionRequest, source: ImageLayer) -> None:
+        number = self._begun + 1
+        task = self._runs.begin(
+            lambda: AttributionTask(
+                self.viewer, source, request, number, self._runs.worker, self._runs.questions
+            ),
+            "Attributions are",
+        )
+        if task is None:
+            return
+        self._begun = number
+        self.task = task
+        self.target.use(None)
+        task.view = self.results.view.currentData()
+        task.exponent = self.results.exponent.currentData()
+        task.sent.connect(self.bar.show_event)
+        task.appeared.connect(self.results.hide_layers)
+        task.ended.connect(self._on_ended)
+        self.bar.show_running(True)
+        self.bar.show_message("Loading the method …")
+
+    def _on_ended(self, status: str, outcome: Any) -> None:
+        task, self.task = self.task, None
+        assert task is not None
+        self.bar.show_running(False)
+        if status != "done":
+            self.results.show_layers()
+        if status == "failed":
+            self.bar.show_message(error_text(outcome))
+            show_problem(outcome)
+        elif status == "cancelled":
+            self.bar.show_message("Cancelled.")
+        else:
+            measured = outcome.record["measured"]
+            self.bar.show_message(f"Done in {measured['seconds']:.1f} s.")
+            self.results.add(AttributionResult(outcome, task.layers, task.source, task.request))
+            if self.isVisible():
+                # The form fills a low window: the results are below.
+                bring_into_view(self.results)
+        self.ended.emit(status, outcome)

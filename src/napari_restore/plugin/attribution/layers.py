@@ -1,0 +1,291 @@
+"""The layers of one attribution: its map in one of three views, and that of its overview."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore import Region
+from napari_restore.plugin.areas.areas import TARGETS_OF
+from napari_restore.plugin.layers.placing import (
+    Matrix,
+    plane_of,
+    resampled,
+    scale_and_affine,
+    shifted,
+    widen,
+)
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+    from napari.layers import Layer
+    from napari.utils import Colormap
+
+    from napari_restore.explain import Attribution, OverviewShares, PartialAttribution
+
+Floats = npt.NDArray[np.float32]
+LARGEST = 1 << 22
+"""Pixels of a map up to which one array is shown; of a larger one a second, reduced level."""
+REDUCED = 2048
+"""Longer side of that level at most."""
+ORANGE, PURPLE = (0.702, 0.345, 0.024), (0.329, 0.153, 0.533)
+"""Ends of ColorBrewer's PuOr, as the figures have it: distinguishable with any kind of colour vision."""
+NOTE = "where the model looked, not why"
+VIEWS = {"signed": "Map", "magnitude": "Magnitude", "area": "Contribution area"}
+"""Of a map, as the tab offers them."""
+
+
+class MapArrays(NamedTuple):
+    """The arrays that the layers of a map show; made on another thread."""
+
+    region: Region
+    levels: Sequence[Any]
+    """(h, w) signed maps, the sum over bands; the second one, if any, in memory."""
+    most: float
+    """Largest magnitude."""
+    window: Region
+    area: npt.NDArray[np.float64]
+    """(h, w) over `window`."""
+    overview: OverviewShares | None
+    frames: tuple[FrameMap, ...] = ()
+    """Of a bracket whose map is one array."""
+
+
+class FrameMap(NamedTuple):
+    """The map of one frame of a bracket."""
+
+    name: str
+    values: Floats
+    """(h, w) sum over its bands, over the map's region."""
+
+
+def picture_of(attribution: Attribution) -> MapArrays:
+    """Read a finished map; not for the GUI thread."""
+    region = attribution.region
+    area = attribution.contribution_area()
+    if region.pixels <= LARGEST:
+        values = attribution.read(region).sum(axis=2)
+        most, window = _most(values), attribution.window
+        return MapArrays(
+            region, [values], most, window, area, attribution.overview, _frames(attribution)
+        )
+    step = -(-max(region.shape) // REDUCED)
+    # From strips, so that the map is never whole in memory. The largest of each block by its
+    # magnitude: in a mean, single pixels would vanish.
+    parts, most = [], 0.0
+    for top in range(region.y0, region.y1, step * max(1, 512 // step)):
+        stop = min(region.y1, top + step * max(1, 512 // step))
+        strip = attribution.read(Region(top, region.x0, stop, region.x1)).sum(axis=2)
+        most = max(most, _most(strip))
+        parts.append(_largest(strip, step))
+    levels = [attribution.map.sum(axis=2), np.concatenate(parts)]
+    return MapArrays(region, levels, most, attribution.window, area, attribution.overview)
+
+
+def _frames(attribution: Attribution) -> tuple[FrameMap, ...]:
+    """Return the maps of the frames of a bracket, dark to bright; none for an image."""
+    if attribution.frames == 1:
+        return ()
+    maps = attribution.by_frame(attribution.region)
+    return tuple(
+        FrameMap(f"frame {frame.name}", np.ascontiguousarray(maps[..., number]))
+        for number, frame in enumerate(attribution.image.frames)
+    )
+
+
+def _most(values: npt.NDArray[np.floating]) -> float:
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) or 1.0
+
+
+def _largest(values: Floats, step: int) -> Floats:
+    """Return (⌈h/step⌉, ⌈w/step⌉): of each block the value whose magnitude is largest."""
+    height, width = (-(-n // step) for n in values.shape)
+    padded = np.zeros((height * step, width * step), np.float32)
+    padded[: values.shape[0], : values.shape[1]] = values
+    blocks = padded.reshape(height, step, width, step).swapaxes(1, 2).reshape(height, width, -1)
+    at = np.abs(blocks).argmax(axis=2)[..., None]
+    found: Floats = np.take_along_axis(blocks, at, axis=2)[..., 0]
+    return found
+
+
+def signed_colours() -> Colormap:
+    """Return orange below zero, purple above and clear at zero, where the image is seen."""
+    from napari.utils import Colormap
+
+    strength = np.linspace(-1, 1, 65)[:, None]
+    ends = np.where(strength < 0, ORANGE, PURPLE)
+    # Soon opaque: weak shares are shown by paler colours, not by the picture shining through.
+    pale = 1 - np.clip(np.abs(strength) * 1.5 + 0.15, 0, 1)
+    colours = ends + (1 - ends) * pale
+    alpha = np.clip(np.abs(strength) * 4, 0, 1)
+    return Colormap(np.hstack([colours, alpha]), name="attribution")
+
+
+class AttributionLayers:
+    """One map in the viewer, as one of `VIEWS`, until it is removed; and its overview, if any."""
+
+    def __init__(self, viewer: ViewerModel, source: ImageLayer, name: str, scale: int) -> None:
+        self._viewer, self._source, self._scale = viewer, source, scale
+        self.name = name
+        """What the names of the layers begin with."""
+        self.map: ImageLayer | None = None
+        """The map of the pixels, in the view of `show`."""
+        self.overview: ImageLayer | None = None
+        """Shares of the whole image's overview, by blocks."""
+        self.frames: list[ImageLayer] = []
+        """Of a bracket the map of each frame."""
+        self._picture: MapArrays | None = None
+        self._record: dict[str, Any] = {}
+        self._view, self._exponent = "signed", 0.5
+
+    def __contains__(self, layer: object) -> bool:
+        return any(layer is own for own in self.all)
+
+    @property
+    def all(self) -> list[Layer]:
+        """Those that are there, the lowest first."""
+        below = [layer for layer in (self.overview, *self.frames) if layer is not None]
+        return [*below, self.map] if self.map is not None else below
+
+    def partial(self, part: PartialAttribution) -> None:
+        """Show the map as far as it is."""
+        most = _most(part.values)
+        if self.map is None:
+            self.map = self._add("coming", [part.values], part.region, (-most, most))
+        else:
+            self.map.data = part.values
+            self.map.contrast_limits_range = (-most, most)
+            self.map.contrast_limits = (-most, most)
+
+    def finish(
+        self, picture: MapArrays, record: dict[str, Any], view: str, exponent: float
+    ) -> None:
+        """Show all of it, in the place of its parts."""
+        self.remove()
+        self._picture, self._record = picture, record
+        self._view, self._exponent = view, exponent
+        if picture.overview is not None:
+            self.overview = self._add_overview(picture.overview)
+            self.overview.metadata["napari_restore_record"] = record
+        for frame in picture.frames:
+            limits = (-picture.most, picture.most)
+            self.frames.append(self._add(frame.name, [frame.values], picture.region, limits))
+            self.frames[-1].metadata["napari_restore_record"] = record
+            # One at a time is seen: first their sum.
+            self.frames[-1].visible = False
+        self.map = self._made(picture)
+        self._raise_box()
+        self._viewer.layers.selection.active = self.map
+
+    def show(self, view: str, exponent: float) -> None:
+        """Show the map as one of `VIEWS`; a magnitude to the power of `exponent`."""
+        before, self._exponent = self.map, exponent
+        if before is None or self._picture is None:
+            return
+        if view == self._view:
+            before.gamma = exponent if view == "magnitude" else 1.0
+            return
+        self._view = view
+        # One replaces the other: its place in the list, and whether it is seen, stay.
+        at, visible = self._viewer.layers.index(before), before.visible
+        self.map = self._made(self._picture)
+        self.map.visible = visible
+        self._viewer.layers.move(self._viewer.layers.index(self.map), at)
+        self._viewer.layers.remove(before)
+        self._viewer.layers.selection.active = self.map
+
+    @property
+    def visible(self) -> bool:
+        """Whether the map is seen; set for the overview as well."""
+        return self.map is not None and bool(self.map.visible)
+
+    @visible.setter
+    def visible(self, visible: bool) -> None:
+        for layer in self.all:
+            # Frames are shown one by one, by the user.
+            layer.visible = visible and layer not in self.frames
+
+    def remove(self) -> None:
+        """Take all away; the user may have removed some."""
+        own, self.map, self.overview, self.frames = self.all, None, None, []
+        for layer in own:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+
+    def _made(self, picture: MapArrays) -> ImageLayer:
+        """Add a layer of the chosen view."""
+        title, most = VIEWS[self._view].lower(), picture.most
+        if self._view == "area":
+            layer = self._add(title, [picture.area], picture.window, (0, 1))
+            layer.opacity = 0.6
+        elif self._view == "magnitude":
+            sizes = [np.abs(level) for level in picture.levels]
+            layer = self._add(title, sizes, picture.region, (0, most))
+            layer.gamma = self._exponent
+        else:
+            layer = self._add(title, picture.levels, picture.region, (-most, most))
+        layer.metadata["napari_restore_record"] = self._record
+        return layer
+
+    def _raise_box(self) -> None:
+        """Show the target above the map."""
+        layers = self._viewer.layers
+        for layer in list(layers):
+            if layer.metadata.get(TARGETS_OF) == self._source.unique_id:
+                layers.move(layers.index(layer), len(layers))
+
+    @property
+    def _plane(self) -> Matrix:
+        """The matrix of the level of the source that was attributed."""
+        return resampled(plane_of(self._source), Fraction(1, self._scale))
+
+    def _add(
+        self, title: str, levels: Sequence[Any], region: Region, limits: tuple[float, float]
+    ) -> ImageLayer:
+        matrix = shifted(self._plane, *region[:2])
+        return self._shown(title, levels, limits, matrix)
+
+    def _add_overview(self, overview: OverviewShares) -> ImageLayer:
+        blocks, side = overview.blocks()
+        most = _most(blocks)
+        step, (height, width) = overview.step, overview.values.shape[:2]
+        # The last blocks end with the image.
+        along = np.arange(height) * step // side, np.arange(width) * step // side
+        matrix = resampled(shifted(self._plane, *overview.corner), Fraction(1, step))
+        shares = blocks.astype(np.float32)[np.ix_(*along)]
+        return self._shown("overview", [shares], (-most, most), matrix)
+
+    def _shown(
+        self,
+        title: str,
+        levels: Sequence[Any],
+        limits: tuple[float, float],
+        matrix: npt.NDArray[np.float64],
+    ) -> ImageLayer:
+        from napari.layers import Image as ImageLayer
+
+        layer = ImageLayer(
+            levels if len(levels) > 1 else levels[0],
+            name=f"{self.name} · {title}",
+            multiscale=len(levels) > 1,
+            cache=False,
+            colormap=signed_colours() if limits[0] < 0 else "viridis",
+            contrast_limits=limits,
+            blending="translucent",
+            **self._placed(matrix),
+        )
+        self._viewer.layers.append(layer)
+        return layer
+
+    def _placed(self, matrix: npt.NDArray[np.float64]) -> dict[str, Any]:
+        return {
+            **scale_and_affine(widen(matrix, 2)),
+            "units": self._source.units[-2:],
+            "axis_labels": self._source.axis_labels[-2:],
+            "metadata": {"napari_restore_source": self._source.unique_id, "about": NOTE},
+        }

@@ -1,0 +1,471 @@
+"""The finished attributions: choosing one, its plots and measures, files, two side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout
+
+from napari_restore import Region, api
+from napari_restore.errors import BadOutput, RestoreError
+from napari_restore.plugin.attribution.layers import VIEWS, signed_colours
+from napari_restore.plugin.attribution.plots import CurvePlot, PathPlot, RingPlot
+from napari_restore.plugin.compare.compared_layers import SideBySide
+from napari_restore.plugin.layers.placing import plane_of, resampled, shifted
+from napari_restore.plugin.results.save_dialog import ask_save_path
+from napari_restore.plugin.tasks.notices import show_problem
+from napari_restore.plugin.tasks.task import in_background
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.folding import flowing, form_layout, in_a_row, stacked
+from napari_restore.plugin.widgets.section import Section
+from napari_restore.questions import CHECK, THROUGH
+from napari_restore.records import write_record
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.explain import Attribution, AttributionSummary
+    from napari_restore.plugin.attribution.attribution_task import AttributionResult
+    from napari_restore.plugin.state.state import RestoreState
+
+
+MIN_SHARE = 0.01
+"""Smallest share of the unchanged input that has a row."""
+Row = tuple[str, str]
+
+
+def leaves_out_context(record: Mapping[str, Any]) -> bool:
+    """Return whether the gradient through the context would add to the map."""
+    attribution = record["attribution"]
+    return attribution["path"] is not None and api.attribution_summary(attribution).omits_context
+
+
+def report(record: Mapping[str, Any]) -> list[Row]:
+    """Return how complete a map is, what it omits, how spread it is, and what it is of."""
+    attribution, model = record["attribution"], record["model"]
+    complete = attribution["completeness"]
+    summary = api.attribution_summary(attribution)
+    word = {True: "yes: ", False: "NO: ", None: ""}[summary.is_complete]
+    rows = [("Complete", word + summary.completeness)]
+    if complete["sum"] is not None:
+        known = complete["difference"]
+        change = "not finite" if known is None else f"{known:.4g}"
+        change += f", shares add up to {complete['sum']:.4g}"
+        rows.append(("Difference", change))
+    if frames := attribution.get("frames"):
+        shares = (f"{Path(each['path'] or 'array').name} {each['sum']:+.4f}" for each in frames)
+        rows.append(("Shares of the frames", ", ".join(shares)))
+    rows += _parts(attribution)
+    if complete["recomputed_difference"] is not None:
+        free = f"{complete['recomputed_difference']:.4g}"
+        rows.append(("Routing", f"{attribution['routing']}; recomputed, the difference is {free}"))
+    if attribution["context"]["used"] != "none":
+        rows.append(("Context", _context(attribution["context"], summary)))
+    rows += [("Box", _target(attribution)), ("Method", _method(attribution))]
+    index, near = attribution["diffusion_index"], attribution["window"]["diffusion_index"]
+    if index is not None:
+        spread = f"{index:.2f}"
+        if near is not None and tuple(attribution["window"]["region"]) != tuple(
+            attribution["region"]
+        ):
+            spread += f" (within 512 px of the box {near:.2f})"
+        rows += [
+            ("Diffusion index", spread),
+            ("95 % lies in", f"{attribution['area_95']} pixels"),
+            (f"Beyond {summary.far} px", f"{summary.far_share:.1%}"),
+        ]
+    if (attribution["identity_share"] or 0) >= MIN_SHARE:
+        rows.append(("Input unchanged", f"{attribution['identity_share']:.0%} of the map"))
+    checked = attribution.get("checks", {}).get(CHECK)
+    if checked is not None and checked["insertion"]["area"] is None:
+        rows.append(("Check", "undefined: image and baseline hardly differ in the box"))
+    elif checked is not None:
+        rows.append(("Check", f"from {checked['baseline']}"))
+    weights = model["weights_sha256"]
+    rows.append(("Model", f"{model['id']}{f', weights {weights[:12]}' if weights else ''}"))
+    return rows
+
+
+SHOWN_SEGMENTS = 5
+"""Largest shares that are shown."""
+
+
+def _parts(attribution: Mapping[str, Any]) -> list[Row]:
+    """Return the layer or the segments that have shares in place of pixels."""
+    rows, layer, segments = [], attribution.get("layer"), attribution.get("segments")
+    if layer is not None:
+        cells = f"{layer['channels']} channels, cells of {layer['stride']} px"
+        rows.append(("Layer", f"{layer['name']} ({layer['kind']}): {cells}"))
+    if segments is not None:
+        ordered = sorted(segments["rows"], key=lambda row: -abs(row["share"]))[:SHOWN_SEGMENTS]
+        largest = ", ".join(f"{row['label']}: {row['share']:+.3g}" for row in ordered)
+        rows.append((f"{segments['count']} segments", f"largest shares {largest}"))
+    return rows
+
+
+def as_html(rows: Sequence[Row]) -> str:
+    """Return a table of two columns for a label, and below it what no map shows."""
+    lines = (
+        f"<tr><td><b>{escape(name)}</b>&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>"
+        for name, value in rows
+    )
+    return f"<table>{''.join(lines)}</table><i>Where it looked, not why.</i>"
+
+
+def _context(context: Mapping[str, Any], summary: AttributionSummary) -> str:
+    share = summary.context_share
+    part = "its share is not known" if share is None else f"{share:.0%} of the change"
+    if context["used"] == THROUGH:
+        return f"in the map: {part} came through it" if share is not None else "in the map"
+    reason = context["reason"]
+    if share is None:
+        return f"constant ({reason}); {part}"
+    if not summary.omits_context:
+        return f"constant ({reason}); nothing came through it"
+    return f"constant ({reason}): {part} came through it and is NOT in this map"
+
+
+def _target(attribution: Mapping[str, Any]) -> str:
+    y0, x0, y1, x1 = attribution["box"]
+    scale = attribution["scale"]
+    pixels = "px" if scale == 1 else f"px of the overview 1:{scale}"
+    within = "a polygon in " if attribution["polygon"] else ""
+    return f"{attribution['objective']} of {within}{x1 - x0} × {y1 - y0} {pixels} at x {x0}, y {y0}"
+
+
+def _method(attribution: Mapping[str, Any]) -> str:
+    way = "" if attribution["path"] is None else f": {attribution['path']} path"
+    start = "" if attribution["baseline"] is None else f" from {attribution['baseline']}"
+    return f"{attribution['method']}{way}{start}"
+
+
+MARGIN = 64
+"""Pixels around a box that are shown at least."""
+FONT_SIZE = 8
+"""Points of the name of each on the canvas, half of which is as wide as the name."""
+
+
+class MapComparison:
+    """Shows the maps of two attributions over their images under one camera, until `end`."""
+
+    ended = Signal()
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._pair: tuple[AttributionResult, AttributionResult] | None = None
+        self._grid: SideBySide | None = None
+        self._made: list[ImageLayer] = []
+
+    def show(self, one: AttributionResult, other: AttributionResult) -> None:
+        """Begin; the pictures are made on another thread."""
+        pair = self._pair = one, other
+        in_background(partial(_pictures, one.attribution, other.attribution), self._show, pair)
+
+    def end(self) -> None:
+        """Show one view again."""
+        self._pair = None
+        if self._grid is not None:
+            self._grid.end()
+
+    def _show(self, pair: tuple[AttributionResult, AttributionResult], pictures: Any) -> None:
+        if pair is not self._pair:
+            return
+        if isinstance(pictures, RestoreError):
+            show_problem(pictures)
+            return
+        place = pair[0].attribution.box
+        matrix = resampled(plane_of(pair[0].source), Fraction(1, pair[0].scale))
+        for result, picture in zip(pair, pictures, strict=True):
+            # Box on box: the camera shows the same place of both.
+            (y, x, *_), (y0, x0, *_) = _around(result.attribution), result.attribution.box
+            layer = self._viewer.add_image(
+                picture,
+                rgb=True,
+                name=result.title,
+                affine=shifted(matrix, place.y0 + y - y0, place.x0 + x - x0),
+                units=result.source.units[-2:],
+                axis_labels=result.source.axis_labels[-2:],
+                metadata={"napari_restore_source": "attribution"},
+            )
+            label = layer.name_overlay
+            label.font_size, label.box, label.visible = FONT_SIZE, True, True
+            self._made.append(layer)
+        self._grid = SideBySide(self._viewer, *self._made)
+        self._grid.ended.connect(self._on_ended)
+        middle = matrix @ [(place.y0 + place.y1 - 1) / 2, (place.x0 + place.x1 - 1) / 2, 1]
+        camera = self._viewer.scene.camera
+        camera.center = (*camera.center[:-2], *middle[:2])
+
+    def _on_ended(self) -> None:
+        self._grid = None
+        made, self._made = self._made, []
+        for layer in made:
+            if layer in self._viewer.layers:
+                # Drivers in software can crash where a text is drawn as its layer goes.
+                layer.name_overlay.visible = False
+                self._viewer.layers.remove(layer)
+        self.ended.emit()
+
+
+def _pictures(*attributions: Attribution) -> list[Any]:
+    """Return (h, w, 3) uint8 of each: the map over the grey image `_around` the box."""
+    colours = signed_colours()
+    pictures = []
+    for attribution in attributions:
+        around = _around(attribution)
+        values = np.zeros(around.shape, np.float32)
+        near = around.intersect(attribution.region)
+        values[near.within(around)] = attribution.read(near).sum(axis=2)
+        # Each by its own largest: objectives and models differ in size, the places matter.
+        values[~np.isfinite(values)] = 0
+        most = float(np.abs(values).max(initial=0.0)) or 1.0
+        drawn = colours.map((values / most / 2 + 0.5).ravel()).reshape(*values.shape, 4)
+        grey = np.clip(attribution.picture(around), 0, 1).mean(axis=2, keepdims=True)
+        alpha = drawn[..., 3:]
+        picture = np.round(255 * (alpha * drawn[..., :3] + (1 - alpha) * grey)).astype("u1")
+        _outline(picture, attribution.box.within(around))
+        pictures.append(picture)
+    return pictures
+
+
+def _around(attribution: Attribution) -> Region:
+    """Return the part that is shown: the box and as much around it."""
+    image, box = attribution.image, attribution.box
+    wide = box.expand(max(MARGIN, *box.shape))
+    return wide.intersect(Region(0, 0, image.height, image.width))
+
+
+def _outline(picture: Any, where: tuple[slice, slice]) -> None:
+    """Draw a white line around a box of the picture, and a dark one around that."""
+    rows, columns = where
+    for far, value in ((2, 0), (1, 255)):
+        top, left = max(0, rows.start - far), max(0, columns.start - far)
+        part = picture[top : rows.stop + far, left : columns.stop + far]
+        part[[0, -1]] = value
+        part[:, [0, -1]] = value
+
+
+EXPONENTS = {1.0: "1", 0.5: "1/2", 0.25: "1/4", 0.125: "1/8"}
+
+
+class AttributionResultsSection(Section):
+    """All attributions of a viewer; the chosen one is reported, and it alone is on the canvas."""
+
+    rerun_requested = Signal(object)
+    """The `AttributionRequest` of the chosen one, with its gradient through the context."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self.all: list[AttributionResult] = []
+        self._comparison = MapComparison(viewer)
+        self._hidden: list[AttributionResult] = []
+        """Those that are hidden while another one is computed."""
+        self._folder = Path.home()
+        self.which = NarrowComboBox(self)
+        self.other = NarrowComboBox(self)
+        self.measures = QLabel(self)
+        self.measures.setWordWrap(True)
+        self.measures.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.path, self.rings = PathPlot(self), RingPlot(self)
+        self.curves = CurvePlot(self)
+        self.through_context = self._button(
+            "Go through the context",
+            "Ask again, with the share that came through what the model draws from the whole image",
+            self._on_through_context,
+        )
+        self.view = NarrowComboBox(self)
+        for name, title in VIEWS.items():
+            self.view.addItem(title, name)
+        self.view.setToolTip(
+            "What the layer shows: signed shares, their magnitude, or a smooth area of where it lies"
+        )
+        self.exponent = NarrowComboBox(self)
+        for value, title in EXPONENTS.items():
+            self.exponent.addItem(f"exponent {title}", value)
+        self.exponent.setCurrentIndex(1)
+        self.exponent.setToolTip(
+            "The magnitude is (|a| / its largest) to this power: the smaller, the more of "
+            "what is weak is seen"
+        )
+        self.side_by_side = QPushButton("Side by side", self)
+        self.side_by_side.setCheckable(True)
+        self.side_by_side.setToolTip("Both maps over their pictures, under one camera")
+        self.figure = self._button("Figure …", "Maps, legends and all settings", self._figure)
+        self.map = self._button("Map …", "Shares as a float32 raster", self._map)
+        self.record = self._button("Record …", "All that repeats the attribution", self._record)
+        self._build()
+        self.which.currentIndexChanged.connect(self._on_chosen)
+        self.view.currentIndexChanged.connect(self._on_view)
+        self.exponent.currentIndexChanged.connect(self._on_view)
+        self.side_by_side.clicked.connect(self._on_side_by_side)
+        self._comparison.ended.connect(lambda: self.side_by_side.setChecked(False))
+        self.listen(viewer.layers.events.removed, self._on_removed)
+        self._offer()
+
+    def _build(self) -> None:
+        form = form_layout()
+        form.addRow("Attribution", self.which)
+        form.addRow("Show", in_a_row(self.view, self.exponent))
+        # Names are long, and the panel is narrow.
+        form.addRow("Compare with", stacked(self.other, self.side_by_side))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        for widget in (self.measures, self.through_context, self.path, self.rings, self.curves):
+            layout.addWidget(widget)
+        layout.addLayout(flowing(self.figure, self.map, self.record))
+
+    def _button(self, title: str, tip: str, slot: Any) -> QPushButton:
+        button = QPushButton(title, self)
+        button.setToolTip(tip)
+        button.clicked.connect(slot)
+        return button
+
+    def leave(self) -> None:
+        """Disconnect; the layers stay."""
+        self._comparison.end()
+        super().leave()
+
+    # -- choosing -------------------------------------------------------------------
+
+    @property
+    def current(self) -> AttributionResult | None:
+        """The attribution that is chosen."""
+        result: AttributionResult | None = self.which.currentData()
+        return result
+
+    def add(self, result: AttributionResult) -> None:
+        """Offer and choose a new attribution; the others are offered to be compared with."""
+        self.all.append(result)
+        self._offer()
+
+    def hide_layers(self) -> None:
+        """Hide what is on the canvas: another attribution comes there."""
+        self._comparison.end()
+        self._hidden = [result for result in self.all if result.layers.visible]
+        for result in self._hidden:
+            result.layers.visible = False
+
+    def show_layers(self) -> None:
+        """Undo `hide_layers`: the attribution was not finished."""
+        for result in self._hidden:
+            result.layers.visible = True
+        self._hidden = []
+
+    def _offer(self) -> None:
+        """Choose the newest."""
+        self.which.blockSignals(True)
+        _fill(self.which, self.all)
+        self.which.setCurrentIndex(len(self.all) - 1)
+        self.which.blockSignals(False)
+        self._on_chosen()
+
+    def _on_chosen(self) -> None:
+        current = self.current
+        self.setVisible(current is not None)
+        others = [result for result in reversed(self.all) if result is not current]
+        _fill(self.other, others)
+        self.side_by_side.setEnabled(bool(others))
+        if current is not None:
+            self._comparison.end()
+            for result in self.all:
+                result.layers.visible = result is current
+            self._hidden = []
+            record = current.attribution.record
+            attribution = record["attribution"]
+            self.measures.setText(as_html(report(record)))
+            self.through_context.setVisible(leaves_out_context(record))
+            self.path.show_nodes(attribution["nodes"])
+            self.rings.show_rings(attribution["rings"])
+            self.curves.show_check(attribution.get("checks", {}).get(CHECK))
+            self._on_view()
+
+    def _on_view(self) -> None:
+        self.exponent.setVisible(self.view.currentData() == "magnitude")
+        if self.current is not None:
+            self.current.layers.show(self.view.currentData(), self.exponent.currentData())
+
+    def _on_through_context(self) -> None:
+        if self.current is not None:
+            # The check takes the context as a constant.
+            request = self.current.request
+            settings = replace(request.settings, context_gradient=THROUGH, check=None)
+            self.rerun_requested.emit(replace(request, settings=settings))
+
+    def _on_removed(self, event: Any) -> None:
+        for result in self.all:
+            if event.value is result.layers.map:
+                self.all.remove(result)
+                result.layers.remove()
+                self._offer()
+                return
+
+    def _on_side_by_side(self, checked: bool) -> None:
+        self._comparison.end()
+        one, other = self.current, self.other.currentData()
+        if checked and one is not None and other is not None:
+            self._comparison.show(one, other)
+
+    # -- files -------------------------------------------------------------------
+
+    def _figure(self) -> None:
+        exponent = self.exponent.currentData()
+        self._save(
+            "Figure",
+            [".png", ".pdf", ".svg"],
+            lambda result, path: _draw(result.attribution, path, exponent),
+        )
+
+    def _map(self) -> None:
+        self._save("Map", [".tif"], lambda result, path: _save_map(result.attribution, path))
+
+    def _record(self) -> None:
+        self._save(
+            "Record", [".json"], lambda result, path: write_record(path, result.attribution.record)
+        )
+
+    def _save(self, title: str, suffixes: list[str], write: Any) -> None:
+        result = self.current
+        if result is None:
+            return
+        image = result.attribution.image
+        folder = Path(image.path).parent if image.path else self._folder
+        proposed = folder / f"{Path(image.name).stem}_attribution{suffixes[0]}"
+        path = ask_save_path(self, f"Save the {title.lower()}", proposed, title, suffixes)
+        if path is not None:
+            self._folder = path.parent
+            in_background(partial(write, result, path), self._on_saved)
+
+    def _on_saved(self, answer: Any) -> None:
+        if isinstance(answer, RestoreError):
+            show_problem(answer)
+
+
+def _fill(combo: QComboBox, results: Sequence[AttributionResult]) -> None:
+    """Offer `results`; where a name is cut off, it is whole under the pointer."""
+    combo.clear()
+    for number, result in enumerate(results):
+        combo.addItem(result.title, result)
+        combo.setItemData(number, result.title, Qt.ItemDataRole.ToolTipRole)
+
+
+def _draw(attribution: Attribution, path: Path, exponent: float) -> None:
+    api.draw_attribution(attribution, path, exponent=exponent, overwrite=True)
+
+
+def _save_map(attribution: Attribution, path: Path) -> None:
+    """Write it; raises `BadOutput` rather than replace a file without consent."""
+    overview = api.overview_path(path)
+    if attribution.overview is not None and overview is not None and overview.exists():
+        raise BadOutput(f"{overview} exists.", "Choose another name for the map.")
+    attribution.save(path, overwrite=True)

@@ -1,0 +1,276 @@
+"""The part of the panel in which a result is compared with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QWidget
+from superqt.utils import qdebounced
+
+from napari_restore.errors import RestoreError
+from napari_restore.plugin.compare.compared_layers import Compared, LinkedContrast, SideBySide
+from napari_restore.plugin.compare.figures_view import FiguresView
+from napari_restore.plugin.compare.maps_view import MapsView
+from napari_restore.plugin.compare.swipe import Swipe
+from napari_restore.plugin.layers.layer_order import FRAME, SOURCE
+from napari_restore.plugin.tasks.notices import show_problem
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.folding import add_button, column_of
+from napari_restore.plugin.widgets.keys import KEYS, with_key
+from napari_restore.plugin.widgets.section import Section
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_restore.plugin.state.state import RestoreState
+
+
+KEY = KEYS["blink"].keys
+RELEASED_MS = 50
+"""A key that is pressed again within this time was not released: X11 repeats it as release and press."""
+
+
+class Blink:
+    """Results are transparent while the key is pressed, or from `press` to `release`.
+
+    They are made clear instead of hidden: napari reads the pixels of a hidden layer
+    again when it comes back.
+    """
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        self.viewer = viewer
+        self.state = state
+        self._opacities: list[tuple[Layer, float]] = []
+        self._source: tuple[Layer, bool] | None = None
+        """The source and whether it was visible; None while nothing is pressed."""
+        self._key_released = qdebounced(self.release, timeout=RELEASED_MS)
+        self._former = viewer.bind_key(KEY, self._on_key, overwrite=True)
+
+    def press(self) -> None:
+        self._key_released.cancel()
+        current = self.state.current
+        if current is None or self._source is not None:
+            return
+        if current.source not in self.viewer.layers:
+            return
+        source = current.source
+        over = [
+            layer
+            for layer in self.viewer.layers
+            if layer.metadata.get("napari_restore_source") == source.unique_id
+        ]
+        self._opacities = [(layer, layer.opacity) for layer in over]
+        for layer in over:
+            layer.opacity = 0
+        self._source = source, bool(source.visible)
+        source.visible = True
+
+    def release(self) -> None:
+        self._key_released.cancel()
+        for layer, opacity in self._opacities:
+            layer.opacity = opacity
+        self._opacities.clear()
+        if self._source is not None:
+            source, visible = self._source
+            source.visible = visible
+            self._source = None
+
+    def close(self) -> None:
+        self.release()
+        self.viewer.bind_key(KEY, self._former, overwrite=True)
+
+    def _on_key(self, viewer: Any) -> Generator[None, None, None]:
+        self.press()
+        yield
+        self._key_released()
+
+
+NOTHING = "Run a method first: its result is compared with the source."
+REMOVED = "The image of this result was removed. Open it again and run to compare."
+
+
+class CompareSection(Section):
+    """Swipe, blink, side by side, contrast, figures and maps of the current result.
+
+    Swipe and side by side exclude each other. Both follow the current result: with
+    another one they continue with that.
+    """
+
+    TITLE = "Compare"
+    TIP = "Before and after: a line to drag, a key to hold, what has changed"
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self._swipe: Swipe | None = None
+        self._sides: SideBySide | None = None
+        self._column: float | None = None
+        self._blink = Blink(viewer, state)
+        self._contrast = LinkedContrast()
+        self.figures = FiguresView(viewer, state)
+        self.maps = MapsView(viewer, state)
+        self._build()
+        self.listen(state.events.variants, self._on_variants)
+        self.listen(state.events.current, self._on_current)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            self.listen(event, self._on_layers)
+        self._on_variants()
+
+    def _build(self) -> None:
+        self.other = NarrowComboBox(self, tip="What the current result is compared with")
+        tip = with_key("Drag a line over the image: left before, right after. Esc ends", "swipe")
+        self.swipe = add_button(self, "Swipe", tip, checkable=True)
+        tip = "Before and after beside each other, moving together"
+        self.sides = add_button(self, "Side by side", tip, checkable=True)
+        tip = f"Shows the source while pressed; on the image hold the key {KEY} instead"
+        self.hold = add_button(self, f"Hold for source ({KEY})", tip)
+        self.link = QCheckBox("Same contrast", self)
+        self.link.setChecked(True)
+        self.link.setToolTip(
+            "Source and results share contrast limits, gamma and, if grey, the colormap"
+        )
+        self.hint = QLabel(NOTHING, self, wordWrap=True)
+        grid = QGridLayout()
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.addWidget(QLabel("With", self), 0, 0)
+        grid.addWidget(self.other, 0, 1, 1, 2)
+        grid.addWidget(self.swipe, 1, 0, 1, 2)
+        grid.addWidget(self.sides, 1, 2)
+        grid.addWidget(self.hold, 2, 0, 1, 3)
+        grid.addWidget(self.link, 3, 0, 1, 3)
+        grid.setColumnStretch(1, 1)
+        grid.setColumnStretch(2, 2)
+        self._content = QWidget(self)
+        column_of(self._content, grid, self.figures, self.maps)
+        column_of(self, self.hint, self._content)
+        self.swipe.toggled.connect(self._on_swipe)
+        self.sides.toggled.connect(self._on_sides)
+        self.hold.pressed.connect(self._blink.press)
+        self.hold.released.connect(self._blink.release)
+        self.link.toggled.connect(self._on_variants)
+        self.other.currentIndexChanged.connect(self._restart)
+
+    def leave(self) -> None:
+        self._end()
+        self._blink.close()
+        self._contrast.close()
+        self.figures.leave()
+        self.maps.leave()
+        super().leave()
+
+    # -- the current result -----------------------------------------------------------
+
+    def _on_variants(self) -> None:
+        self._contrast.follow(self.state.variants if self.link.isChecked() else ())
+        self._on_current()
+
+    def _on_current(self) -> None:
+        """Offer the source, other results of the same source, and frames of a bracket shown."""
+        self._allow()
+        chosen, others = self._other(), self._offered()
+        names = [(str(other.layer.name), other) for other in others]
+        self.other.offer([("Source", None), *names], chosen)
+        self._restart()
+
+    def _offered(self) -> list[Compared]:
+        """Return what the current result can be compared with, but for its source."""
+        current = self.state.current
+        if current is None:
+            return []
+        results = [
+            Compared.of(variant)
+            for variant in self.state.variants
+            if variant is not current and variant.source is current.source
+        ]
+        frames = [
+            Compared(layer)
+            for layer in self.viewer.layers
+            if FRAME in layer.metadata and layer.metadata.get(SOURCE) == current.source.unique_id
+        ]
+        return results + frames
+
+    def _on_layers(self, event: Any) -> None:
+        current = self.state.current
+        if FRAME in event.value.metadata:
+            self._on_current()
+        if current is not None and event.value is current.source:
+            self._allow()
+            if not self._content.isEnabled():
+                self._end()
+
+    def _allow(self) -> None:
+        """Disable everything without a result, or without its source."""
+        current = self.state.current
+        there = current is not None and current.source in self.viewer.layers
+        self.hint.setText(NOTHING if current is None else REMOVED)
+        self.hint.setVisible(not there)
+        self._content.setEnabled(there)
+
+    def _restart(self) -> None:
+        """Begin again with what is compared now."""
+        swiping, beside = self.swipe.isChecked(), self.sides.isChecked()
+        if not (swiping or beside):
+            return
+        self._end()
+        if self._content.isEnabled():
+            self.swipe.setChecked(swiping)
+            self.sides.setChecked(beside)
+
+    # -- swipe and side by side --------------------------------------------------
+
+    def _on_swipe(self, checked: bool) -> None:
+        if not checked:
+            self._end()
+            return
+        self._end_sides()
+        current = self.state.current
+        if current is None:
+            self.swipe.setChecked(False)
+            return
+        try:
+            self._swipe = Swipe(self.viewer, current, self._other(), self._column)
+        except RestoreError as error:
+            self.swipe.setChecked(False)
+            show_problem(error)
+            return
+        self._swipe.ended.connect(self._on_swipe_ended)
+
+    def _on_sides(self, checked: bool) -> None:
+        if not checked:
+            self._end()
+            return
+        self._end_swipe()
+        current, other = self.state.current, self._other()
+        if current is None:
+            self.sides.setChecked(False)
+            return
+        left = current.source if other is None else other.layer
+        self._sides = SideBySide(self.viewer, left, current.layer)
+        self._sides.ended.connect(self._on_sides_ended)
+
+    def _other(self) -> Compared | None:
+        other: Compared | None = self.other.currentData()
+        return other
+
+    def _end(self) -> None:
+        self._end_swipe()
+        self._end_sides()
+
+    def _end_swipe(self) -> None:
+        if self._swipe is not None:
+            self._swipe.end()
+
+    def _end_sides(self) -> None:
+        if self._sides is not None:
+            self._sides.end()
+
+    def _on_swipe_ended(self) -> None:
+        swipe, self._swipe = self._swipe, None
+        # The next swipe of this source begins where this one ended.
+        self._column = swipe.column if swipe is not None else None
+        self.swipe.setChecked(False)
+
+    def _on_sides_ended(self) -> None:
+        self._sides = None
+        self.sides.setChecked(False)

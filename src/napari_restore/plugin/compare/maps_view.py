@@ -1,0 +1,463 @@
+"""Buttons that show side maps, the meaning of their colours, and shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
+
+from napari_restore import Region
+from napari_restore.plugin.compare.compared_layers import FAILURE
+from napari_restore.plugin.layers.placing import plane_of
+from napari_restore.plugin.layers.result_layer import read_again
+from napari_restore.plugin.tasks.task import DebouncedQuery
+from napari_restore.plugin.widgets.folding import add_button, column_of, flowing
+from napari_restore.plugin.widgets.section import Section
+from napari_restore.questions import Adjustment
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_restore.plugin.state.state import RestoreState
+    from napari_restore.plugin.state.variant import Variant
+
+
+Make = Callable[[Region, int], npt.NDArray[Any]]
+"""Makes a map (h, w) of a level-0 region at 1 : step."""
+MAPS = ("change", "transmission", "ghosts", "quality")
+MODEL_MAPS = {"transmission": "viridis", "ghosts": "magma"}
+"""Maps that a model may leave, 0 to 1, with their colormaps."""
+CHUNK = 512
+KEPT_SIDE = 2048
+"""Maps that the run kept have one level on disk: the others of at most this side lie in memory."""
+STRIP = 256
+"""Rows of a level in memory that are made at a time."""
+NOTHING = Adjustment(strength=0.0)
+
+
+def available(variant: Variant) -> tuple[str, ...]:
+    """Return the maps of `variant`: change and quality always, stored ones once it is finished."""
+    kept = variant.shown.result.store.map_names if variant.result is not None else ()
+    return tuple(name for name in MAPS if name not in MODEL_MAPS or name in kept)
+
+
+class SideMap:
+    """One map of a result, with the levels its layer needs.
+
+    Change and, where the run kept no map of it, quality are made from source and
+    result when they are drawn, at every level. `build` must be called before `layer`.
+    """
+
+    def __init__(self, variant: Variant, name: str) -> None:
+        self.variant = variant
+        self.name = name
+        box = variant.shown.box
+        shapes = variant.layer.level_shapes if variant.layer.multiscale else [box.shape]
+        self._steps = [2**level for level in range(len(shapes))]
+        self._sizes = [(-(-box.height // step), -(-box.width // step)) for step in self._steps]
+        self._box = box
+        self._is_kept = name in variant.shown.result.store.map_names and variant.result is not None
+        self.dtype = np.dtype(np.uint8 if name == "quality" else np.float32)
+        self._make = self._of_store if self._is_kept else self._of_pixels
+        last = len(self._steps) - 1
+        small = [n for n, size in enumerate(self._sizes) if max(size) <= KEPT_SIDE and n > 0]
+        self._in_memory = range(small[0] if self._is_kept and small else last, last + 1)
+        self._coarse: list[npt.NDArray[Any]] = []
+        self.limit = 1.0
+        """The largest change there is, near enough."""
+
+    def build(self) -> SideMap:
+        """Make the coarse levels, which napari 0.9 needs in memory; not in the GUI thread."""
+        first = self._in_memory[0]
+        height, width = self._sizes[first]
+        step = self._steps[first]
+        finest = np.zeros((height, width), self.dtype)
+        for y in range(0, height, STRIP):
+            stop = min(height, y + STRIP)
+            finest[y:stop] = self._part(y, 0, stop, width, step)
+        made = [finest]
+        for size in self._sizes[first + 1 :]:
+            made.append(np.ascontiguousarray(made[-1][::2, ::2][: size[0], : size[1]]))
+        if self._coarse:
+            for kept, new in zip(self._coarse, made, strict=True):
+                kept[:] = new
+        else:
+            self._coarse = made
+        if self.name == "change" and np.isfinite(made[-1]).any():
+            self.limit = float(np.nanpercentile(np.abs(made[-1]), 99)) or 1.0
+        return self
+
+    def layer(self) -> Layer:
+        from napari.layers import Image, Labels
+        from napari.utils.colormaps import DirectLabelColormap
+
+        finer = range(self._in_memory[0])
+        levels = [_Level(self, self._steps[n], self._sizes[n]) for n in finer]
+        arrays = [*(read_again(level, CHUNK) for level in levels), *self._coarse]
+        source = self.variant.source
+        arguments: dict[str, Any] = {
+            "name": f"{self.name.capitalize()}: {self.variant.name}",
+            "multiscale": len(arrays) > 1,
+            "cache": False,
+            "affine": plane_of(self.variant.layer),
+            "units": source.units[-2:],
+            "axis_labels": source.axis_labels[-2:],
+            "metadata": {
+                "napari_restore_source": source.unique_id,
+                "napari_restore_record": self.variant.record,
+            },
+        }
+        data = arrays if len(arrays) > 1 else arrays[0]
+        if self.name == "quality":
+            colours: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
+            colours |= {c.label: c.colour for c in CATEGORIES}
+            return Labels(data, colormap=DirectLabelColormap(color_dict=colours), **arguments)
+        if self.name in MODEL_MAPS:
+            colormap = MODEL_MAPS[self.name]
+            return Image(data, colormap=colormap, contrast_limits=(0, 1), **arguments)
+        limits = (-self.limit, self.limit)
+        return Image(data, colormap="PiYG", contrast_limits=limits, **arguments)
+
+    # -- pixels ------------------------------------------------------------------
+
+    def _of_pixels(self, region: Region, step: int) -> npt.NDArray[Any]:
+        """Compute from source and result, in the image's own values."""
+        result = self.variant.shown.result
+        level = self._steps.index(step)
+        _, height, width = result.store.array(str(level)).shape
+        corner = region.y0 // step, region.x0 // step
+        shape = -(-region.height // step), -(-region.width // step)
+        inside = Region(*corner, corner[0] + shape[0], corner[1] + shape[1])
+        inside = inside.intersect(Region(0, 0, height, width))
+        nothing = 0 if self.name == "quality" else np.nan
+        made = np.full(shape, nothing, self.dtype)
+        if inside.is_empty:
+            return made
+        done = self.variant.shown.finished(
+            np.arange(inside.y0, inside.y1) * step, np.arange(inside.x0, inside.x1) * step
+        )
+        if done.any():
+            after = result.read_landed(inside, level)
+            # At strength 0 a result is its source, made smaller in the same way.
+            before = result.with_adjustment(NOTHING).read_landed(inside, level)
+            values = self._compared(before, after, inside, level)
+            if self.name == "quality":
+                left_out = categories(result.left_out(inside, level))
+                values = np.where(left_out > 0, left_out, values)
+            made[: inside.height, : inside.width] = np.where(done, values, nothing)
+        return made
+
+    def _compared(
+        self, before: npt.NDArray[Any], after: npt.NDArray[Any], inside: Region, level: int
+    ) -> npt.NDArray[Any]:
+        """Return the map (h, w) of the pixels (h, w, C) of `inside`, in pixels of `level`."""
+        if self.name == "quality":
+            return categories_of_change(before, after)
+        with np.errstate(invalid="ignore"):
+            change: npt.NDArray[Any] = (after.astype(np.float64) - before).mean(2)
+        return change
+
+    def _of_store(self, region: Region, step: int) -> npt.NDArray[Any]:
+        """Read the map the run has stored, at its one level."""
+        result = self.variant.shown.result
+        inside = region.intersect(result.region)
+        rows = np.arange(region.y0 + step // 2, region.y1, step)
+        columns = np.arange(region.x0 + step // 2, region.x1, step)
+        nothing = 0 if self.name == "quality" else np.nan
+        made = np.full((len(rows), len(columns)), nothing, self.dtype)
+        if inside.is_empty:
+            return made
+        values = result.read_map(self.name, inside)[..., 0]
+        if self.name == "quality":
+            values = categories(values)
+        own_y = (rows >= inside.y0) & (rows < inside.y1)
+        own_x = (columns >= inside.x0) & (columns < inside.x1)
+        picked = np.ix_(rows[own_y] - inside.y0, columns[own_x] - inside.x0)
+        made[np.ix_(own_y, own_x)] = values[picked]
+        return made
+
+    def _part(self, y0: int, x0: int, y1: int, x1: int, step: int) -> npt.NDArray[Any]:
+        """Return rows and columns of the level at 1 : `step`."""
+        box = self._box
+        region = Region(y0 * step, x0 * step, y1 * step, x1 * step).shift(box.y0, box.x0)
+        made: npt.NDArray[Any] = self._make(region, step)
+        return made
+
+
+class _Level:
+    """One level of a map as an array that can be cut."""
+
+    ndim = 2
+
+    def __init__(self, made: SideMap, step: int, shape: tuple[int, int]) -> None:
+        self._map = made
+        self._step = step
+        self.shape = shape
+        self.dtype = made.dtype
+
+    def __getitem__(self, where: tuple[slice, slice]) -> npt.NDArray[Any]:
+        (y0, y1, _), (x0, x1, _) = (
+            part.indices(size) for part, size in zip(where, self.shape, strict=True)
+        )
+        return self._map._part(y0, x0, y1, x1, self._step)
+
+
+class Category(NamedTuple):
+    """What a label of the quality layer means."""
+
+    label: int
+    bit: int
+    """Of the quality map."""
+    name: str
+    """As in the record's `quality_shares`."""
+    title: str
+    colour: str
+
+
+CATEGORIES = (
+    Category(1, 1, "unchanged", "unchanged", "#8a8a8a"),
+    Category(2, 8, "low_transmission", "low transmission", "#e69f00"),
+    Category(3, 2, "clipped_low", "now black", "#0072b2"),
+    Category(4, 4, "clipped_high", "now white", "#cc79a7"),
+    Category(5, 16, "excluded", "excluded", "#009e73"),
+    Category(6, 32, "nodata", "no data", "#000000"),
+)
+"""In the order in which a later one hides an earlier one of the same pixel."""
+
+
+def categories(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the labels of quality bits; 0 where none is set."""
+    labels = np.zeros(bits.shape, np.uint8)
+    for category in CATEGORIES:
+        labels[(bits & category.bit) > 0] = category.label
+    return labels
+
+
+def categories_of_change(
+    before: npt.NDArray[Any], after: npt.NDArray[Any]
+) -> npt.NDArray[np.uint8]:
+    """Return the labels (h, w) that follow from the pixels (h, w, C) alone."""
+    changed = after != before
+    bits = np.where(changed.any(2), 0, 1).astype(np.uint8)
+    if after.dtype.kind in "iu":
+        limits = np.iinfo(after.dtype)
+        for limit, bit in ((limits.min, 2), (limits.max, 4)):
+            bits[(changed & (after == limit)).any(2)] |= bit
+    return categories(bits)
+
+
+def legend(record: dict[str, Any]) -> str:
+    """Return the meaning of the colours, shares of a finished run, and its airlight, as rich text."""
+    shares = record["measured"].get("quality_shares") or {}
+    words = [
+        swatch(category.colour, f"{category.title} {percent(share)}")
+        for category in CATEGORIES
+        if (share := shares.get(category.name)) is not None
+    ]
+    return " ".join([*words, *airlight_of(record)])
+
+
+def airlight_of(record: dict[str, Any]) -> list[str]:
+    """Return the colour of the haze that the method found, if it is one for the whole image."""
+    colour = (record.get("context") or {}).get("airlight")
+    if not isinstance(colour, list) or not 1 <= len(colour) <= 4:
+        return []
+    shown = colour if len(colour) == 3 else [sum(colour) / len(colour)] * 3
+    codes = [round(255 * min(1.0, max(0.0, value))) for value in shown]
+    numbers = ", ".join(f"{value:.2f}" for value in colour)
+    return [swatch("#" + bytes(codes).hex(), f"haze colour {numbers}")]
+
+
+def swatch(colour: str, words: str) -> str:
+    """Return a square of a colour and its meaning, not parted at a line's end."""
+    return f'<span style="color:{colour}">■</span>' + f" {words}".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def percent(share: float) -> str:
+    """Return ``"12.3 %"``; a tiny share is not 0."""
+    if 0 < share < 0.0005:
+        return "&lt; 0.1 %"
+    return f"{share:.1%}".replace("%", "\N{NO-BREAK SPACE}%")
+
+
+DEBOUNCE_MS = 200
+TIPS = {
+    "change": "Result − source in the image's units, mean of the bands: pink darker, green brighter",
+    "transmission": "How much of the light of the ground came through the haze: 0 none, 1 all",
+    "ghosts": "Where the reference takes the place of what moved between the frames: 0 not, 1 entirely",
+    "quality": "What happened to each pixel; the legend is below",
+}
+
+
+class MapLayers(Section):
+    """Layers of maps of results: made on a thread, drawn again with their result, gone with it."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self._shown: dict[tuple[int, str], tuple[SideMap, Layer]] = {}
+        """By the result's identity and the map's name."""
+        self._queries: dict[tuple[int, str], DebouncedQuery] = {}
+        self._followed: Variant | None = None
+        self.listen(viewer.layers.events.removed, self._on_removed)
+
+    def leave(self) -> None:
+        """Disconnect; the layers stay and are drawn no more."""
+        for query in self._queries.values():
+            query.discard()
+        self._follow(None)
+        self._shown.clear()
+        super().leave()
+
+    def _on_current(self) -> None:
+        """Follow the state's current result."""
+        self._follow(self.state.current)
+
+    def _is_wanted(self, made: SideMap) -> bool:
+        """Return whether a map that has been made is still to be shown."""
+        raise NotImplementedError
+
+    def _follow(self, variant: Variant | None) -> None:
+        """Draw the maps of just this result again when its pixels change."""
+        if variant is self._followed:
+            return
+        if self._followed is not None:
+            self._followed.layer.events.set_data.disconnect(self._on_pixels)
+            self._followed.adjusted.disconnect(self._draw_again)
+        if variant is not None:
+            variant.layer.events.set_data.connect(self._on_pixels)
+            variant.adjusted.connect(self._draw_again)
+        self._followed = variant
+
+    def _on_pixels(self) -> None:
+        """Draw again; also called when the user pans, which changes no pixel."""
+        if self.state.running:
+            self._draw_again()
+
+    def _draw_again(self) -> None:
+        variant = self._followed
+        if variant is None:
+            return
+        for key, (made, _) in list(self._shown.items()):
+            if made.variant is variant:
+                self._request(key, made)
+
+    def _request(self, key: tuple[int, str], side_map: SideMap, now: bool = False) -> None:
+        """Make its coarse levels on another thread, then show it."""
+        if key not in self._queries:
+            self._queries[key] = DebouncedQuery(
+                lambda made: made.build(),
+                lambda made: self._show(key, made),
+                DEBOUNCE_MS,
+                FAILURE,
+                self,
+            )
+        query = self._queries[key]
+        (query.request_now if now else query.request)(side_map)
+
+    def _show(self, key: tuple[int, str], made: SideMap) -> None:
+        if key in self._shown:
+            self._shown[key][1].refresh(extent=False)
+            return
+        variant = made.variant
+        layers = self.viewer.layers
+        if variant.layer not in layers or not self._is_wanted(made):
+            return
+        layer = made.layer()
+        self._shown[key] = made, layer
+        active = layers.selection.active
+        layers.insert(layers.index(variant.layer) + 1, layer)
+        if active is not None:
+            layers.selection.active = active
+
+    def _on_removed(self, event: Any) -> None:
+        for key, (made, layer) in list(self._shown.items()):
+            if event.value is layer:
+                del self._shown[key]
+            elif event.value is made.variant.layer:
+                del self._shown[key]
+                if layer in self.viewer.layers:
+                    self.viewer.layers.remove(layer)
+        self._on_current()
+
+    @staticmethod
+    def _key(variant: Variant, name: str) -> tuple[int, str]:
+        return id(variant), name
+
+
+class MapsView(MapLayers):
+    """One button per map of the current result: pressed, its layer is there."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self.buttons = {name: self._button(name) for name in MAPS}
+        self.legend = QLabel(self, wordWrap=True)
+        # Its entries do not break; without this the longest would widen the panel.
+        self.legend.setMinimumWidth(1)
+        self.keep = QCheckBox("Keep maps of runs", self)
+        self.keep.setToolTip(
+            "Transmission, ghosts of a bracket, and all quality bits. A result then takes about twice the space on disk"
+        )
+        self._show_keep()
+        buttons = flowing(*self.buttons.values())
+        column_of(self, QLabel("Maps", self), buttons, self.legend, self.keep)
+        self.keep.toggled.connect(self._on_keep)
+        self.listen(state.events.current, self._on_current)
+        self.listen(state.events.running, self._on_current)
+        self.listen(state.events.options, self._show_keep)
+        self._on_current()
+
+    def _button(self, name: str) -> QPushButton:
+        button = add_button(self, name.capitalize(), checkable=True)
+        button.clicked.connect(lambda checked: self._on_clicked(name, checked))
+        return button
+
+    # -- the current result ------------------------------------------------------
+
+    def _on_current(self) -> None:
+        current = self.state.current
+        self._follow(current)
+        names = available(current) if current is not None else ()
+        for name, button in self.buttons.items():
+            button.setEnabled(name in names)
+            button.setChecked(current is not None and self._key(current, name) in self._shown)
+            button.setToolTip(TIPS[name])
+        # Of brackets only.
+        self.buttons["ghosts"].setVisible("ghosts" in names)
+        if "transmission" not in names:
+            self.buttons["transmission"].setToolTip(
+                "This result has none. Methods that estimate it keep it when the box below is ticked"
+            )
+        self._show_shares(current)
+
+    def _show_shares(self, current: Variant | None) -> None:
+        if current is None:
+            self.legend.clear()
+        elif current.record is None:
+            self.legend.setText("Shares are shown once the run has ended.")
+        else:
+            self.legend.setText(legend(current.record))
+
+    # -- layers ------------------------------------------------------------------
+
+    def _on_clicked(self, name: str, checked: bool) -> None:
+        current = self.state.current
+        if current is None:
+            return
+        key = self._key(current, name)
+        if checked:
+            self._request(key, SideMap(current, name), now=True)
+        elif key in self._shown:
+            self.viewer.layers.remove(self._shown[key][1])
+
+    def _show_keep(self) -> None:
+        self.keep.setChecked(bool(self.state.options.storing.maps))
+
+    def _is_wanted(self, made: SideMap) -> bool:
+        return self.buttons[made.name].isChecked()
+
+    def _on_keep(self, checked: bool) -> None:
+        self.state.set_options(maps=checked)

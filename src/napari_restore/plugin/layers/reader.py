@@ -1,0 +1,280 @@
+"""Opens images lazily as multiscale layers, at their place on the ground."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from napari_restore._addresses import is_remote
+from napari_restore.api import READ_SUFFIXES, is_product, is_zarr, stamp_of
+from napari_restore.errors import Cancelled, RestoreError, escape_controls
+from napari_restore.plugin.layers.display import (
+    LIMITS,
+    SHOWN_BANDS,
+    Composite,
+    Display,
+    contrast_limits,
+    display_of,
+    draw_thumbnails_in,
+)
+from napari_restore.plugin.layers.placing import placing_of, show_whole, turn_upright
+from napari_restore.plugin.layers.status import label_places_in
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.images import Image
+
+
+LayerData = tuple[Any, dict[str, Any], str]
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+REMOTE_SUFFIXES = ("", ".tif", ".tiff", ".jp2", ".j2k", ".json")
+"""Of images at an address; others are left to napari, which downloads them."""
+STAMPS = "napari_restore_stamps"
+"""In a layer's metadata: size and time of the files that it was opened from, by name."""
+NOTHING: list[Any] = [(None,)]
+"""What a reader of napari returns for a file without a layer."""
+
+
+def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
+    """Return a reader for `path` (or several bands' paths), or None at once for other files."""
+    paths = _as_list(path)
+    ours = bool(paths) and all(
+        _is_our_address(p) if is_remote(p) else _is_ours(Path(p)) for p in paths
+    )
+    return read if ours else None
+
+
+def read(path: Paths) -> list[Any]:
+    """Return the layers of the image at `path`; several paths are the bands of one image.
+
+    In a window errors are shown and no layer is made; elsewhere they are raised. In a window
+    opening can be cancelled, and files outside the image's folder need consent.
+    """
+    import napari
+
+    import napari_restore as nr
+    from napari_restore.plugin.tasks.main_thread import is_main_thread
+
+    paths = _as_list(path)
+    viewer = napari.current_viewer()
+    try:
+        if viewer is not None and is_main_thread():
+            from napari_restore.plugin.layers._opening_dialog import open_in_window
+            from napari_restore.plugin.tasks.notices import show_note
+
+            image = open_in_window(paths)
+            if image.unread:
+                show_note(" ".join([f"{image.name}:", *image.unread]))
+            if image.planes.count > 1:
+                show_note(
+                    f"{image.name} has {image.planes.count} planes ({image.planes}): the first one is "
+                    "shown. Plane, below Image, shows another one; Several images restores all."
+                )
+            if image.is_photo:
+                show_whole(viewer, image)
+            return [layer_of(image, viewer)]
+        several = len(paths) > 1
+        image = nr.open_image(paths if several else paths[0], stack=several, plane=0)
+        return [layer_of(image, viewer)]
+    except Cancelled:
+        return NOTHING
+    except RestoreError as error:
+        if viewer is None:
+            raise
+        from napari_restore.plugin.tasks.notices import show_problem
+
+        show_problem(error)
+        return NOTHING
+
+
+def open_sample() -> list[Any]:
+    """Return the hazy aerial photo that ships with the package."""
+    from napari_restore.sample import SAMPLE
+
+    return read(SAMPLE)
+
+
+def stamps_of(*images: Image) -> dict[str, Any]:
+    """Return the `stamp_of` each file that images are read from; without those in memory or served."""
+    files = [
+        str(file)
+        for image in images
+        if image.path is not None and not hasattr(image.path, "address")
+        for file in image.reader.files()
+    ]
+    return {file: stamp_of(file) for file in files}
+
+
+def layer_of(
+    image: Image,
+    viewer: Any = None,
+    *,
+    band_by_band: bool = False,
+    bands: tuple[int, ...] | None = None,
+) -> LayerData:
+    """Return the layer that shows `image`, as napari's readers return it.
+
+    In colour where it is known which bands those are, unless `band_by_band`; `bands` shows these
+    three, from 0, as red, green and blue.
+    `metadata["napari_restore"]` is the image. With a viewer the canvas is
+    turned so that it is upright, and missing levels appear as they are made.
+    """
+    display: Display | Composite
+    display = Display.BANDS if band_by_band else Display.of_image(image)
+    if bands is not None:
+        display = Composite.of(image, bands)
+    placing = placing_of(viewer, image, display)
+    arguments: dict[str, Any] = {
+        "name": escape_controls(image.name),
+        "metadata": {
+            **placing.metadata,
+            "napari_restore": image,
+            SHOWN_BANDS: display.bands if isinstance(display, Composite) else None,
+        },
+        "multiscale": len(image.level_shapes) > 1,
+        # Decoded chunks are kept by the image itself; napari's cache would keep
+        # levels as they were before they were made.
+        "cache": False,
+        "rgb": display.is_colour,
+        **placing.arguments,
+    }
+    if image.companions is None and (stamps := stamps_of(image)):
+        arguments["metadata"][STAMPS] = stamps
+    arguments["contrast_limits"] = contrast_limits(image, display)
+    arguments["metadata"][LIMITS] = arguments["contrast_limits"]
+    if not display.is_colour:
+        arguments["colormap"] = "gray"
+    if viewer is not None:
+        if placing.note is not None:
+            from napari_restore.plugin.tasks.notices import show_note
+
+            show_note(placing.note)
+        turn_upright(viewer, image)
+        draw_thumbnails_in(viewer)
+        label_bands_in(viewer)
+        label_places_in(viewer)
+    levels = _levels(image, display, viewer, arguments["contrast_limits"])
+    return (levels if len(levels) > 1 else levels[0]), arguments, "image"
+
+
+def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
+    """Return all levels lazily; missing ones begin to be made."""
+    import numpy as np
+
+    from napari_restore.plugin.layers.growth import Growth, must_grow
+
+    levels = [display.shown(level, image) for level in image.levels]
+    if must_grow(image) and len(levels) == 1:
+        image.prepare()
+    elif must_grow(image):
+        coarsest = levels[-1] = np.zeros(levels[-1].shape, image.dtype)
+        Growth(image, display, coarsest, _refresher(image, display, viewer, limits)).start()
+    return levels
+
+
+def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callable[[bool], Any]:
+    """Return a function that draws the layers of `image` again, in the GUI thread.
+
+    `guessed` are contrast limits chosen before there was a coarse level: they are judged
+    again once it is finished, and while a file lands of which nothing could be read
+    before, unless the user has set others.
+    """
+    from napari_restore.plugin.tasks.main_thread import on_main_thread
+
+    def refresh(finished: bool) -> None:
+        nonlocal guessed
+        shown = [x for x in viewer.layers if x.metadata.get("napari_restore") is image]
+        found = guessed
+        if shown and (finished or not image.source.random_access):
+            found = contrast_limits(image, display)
+        for layer in shown:
+            same = display_of(layer) == display
+            if found != guessed and same and tuple(layer.contrast_limits) == guessed:
+                layer.contrast_limits = found
+                layer.metadata[LIMITS] = found
+            layer.refresh(extent=False)
+        guessed = found
+        if finished and not shown:
+            viewer.layers.events.inserted.connect(on_inserted)
+
+    def on_inserted(event: Any) -> None:
+        """Refresh a layer whose image was complete before napari had made the layer."""
+        if event.value.metadata.get("napari_restore") is image:
+            viewer.layers.events.inserted.disconnect(on_inserted)
+            on_main_thread(refresh)(True)
+
+    if viewer is None:
+        return lambda finished: None
+    return refresh
+
+
+def show_bands(layer: ImageLayer, image: Image, bands: tuple[int, ...], viewer: Any) -> None:
+    """Show three bands of `image` as red, green and blue in its layer, which is one in colour."""
+    display = Composite.of(image, bands)
+    limits = contrast_limits(image, display)
+    levels = _levels(image, display, viewer, limits)
+    layer.metadata[SHOWN_BANDS] = display.bands
+    layer.data = levels if len(levels) > 1 else levels[0]
+    layer.contrast_limits = layer.metadata[LIMITS] = limits
+
+
+def _as_list(path: Paths) -> list[str]:
+    if isinstance(path, (str, os.PathLike)):
+        return [os.fspath(path)]
+    return [os.fspath(p) for p in path]
+
+
+def _is_our_address(address: str) -> bool:
+    """Return whether an address may name an image that is read by ranges; it is not asked."""
+    path = PurePosixPath(urlsplit(address).path)
+    in_zarr = any(part.lower().endswith(".zarr") for part in path.parts)
+    return in_zarr or path.suffix.lower() in REMOTE_SUFFIXES
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether name and, for a folder, the files at its top are those of an image."""
+    is_image = path.suffix.lower() in READ_SUFFIXES and path.is_file()
+    return is_image or is_zarr(path) or is_product(path)
+
+
+_watched: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
+"""Viewers whose slider names the band."""
+
+
+def label_bands_in(viewer: ViewerModel) -> None:
+    """Name the band beside the slider of images shown band by band; napari says -3 there.
+
+    The label is that of the viewer's axis: labels of a layer would be the same for every band.
+    """
+    if viewer in _watched:
+        return
+    _watched.add(viewer)
+    update = partial(_update, weakref.ref(viewer))
+    for event in (viewer.dims.events.current_step, viewer.layers.events.inserted):
+        # After napari's own, which count the axes.
+        event.connect(update, position="last")
+
+
+def _update(seen: weakref.ref[ViewerModel], _: Any = None) -> None:
+    viewer = seen()
+    if viewer is None or viewer.dims.ndim != Display.BANDS.ndim:
+        return
+    for layer in reversed(viewer.layers):
+        image = layer.metadata.get("napari_restore")
+        if image is not None and Display.of_layer(layer) is Display.BANDS:
+            number = min(viewer.dims.current_step[0], image.bands - 1)
+            viewer.dims.set_axis_label(0, _title(image, number))
+            return
+
+
+def _title(image: Image, number: int) -> str:
+    name = image.descriptions[number] or image.roles[number]
+    return f"band {number + 1}" + (f": {escape_controls(name)}" if name else "")

@@ -1,0 +1,325 @@
+"""Device, tiles and the scope of a model: what most users never change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QSpinBox, QWidget
+from superqt.utils import signals_blocked
+
+from napari_restore.errors import RestoreError
+from napari_restore.plugin.tasks.notices import error_text
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.folding import add_button, column_of, flowing, form_layout
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Plan
+    from napari_restore.models import ModelCard
+    from napari_restore.plugin.state.request import ConnectedCluster, Workers
+    from napari_restore.questions import Restore
+
+
+class ClusterForm(QWidget):
+    """A button that unfolds the name of a cluster, and below it whether it is connected."""
+
+    connect_requested = Signal(str)
+    """The user wants to connect to the cluster of this name."""
+    disconnect_requested = Signal()
+    """The user wants to leave the cluster, or to connect no longer."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.button = add_button(
+            self,
+            "Cluster …",
+            "Let the workers of a dask scheduler compute Restore and Fuse; "
+            "drafts, Live and the other tabs stay on this machine",
+            checkable=True,
+        )
+        self.name = QLineEdit(self)
+        self.name.setPlaceholderText("local:2, tcp://HOST:PORT or a file")
+        self.name.setMinimumWidth(60)
+        self.name.setToolTip(
+            "local:N starts N processes on this machine; otherwise the address of a scheduler, "
+            "or the .json file that it writes"
+        )
+        self.file = add_button(self, "File …", "Choose the .json file of a scheduler")
+        tip = "Connect to the cluster; when it is connected, leave it"
+        self.connection = add_button(self, "Connect", tip)
+        self.line = QLabel(
+            self, wordWrap=True, textFormat=Qt.TextFormat.RichText, openExternalLinks=True
+        )
+        self._folded = QWidget(self)
+        buttons = QWidget(self._folded)
+        buttons.setLayout(flowing(self.file, self.connection))
+        column_of(self._folded, self.name, buttons, self.line)
+        column_of(self, self.button, self._folded)
+        self._folded.hide()
+        self._is_running = self._is_connected = self._is_connecting = False
+        self.button.toggled.connect(self._folded.setVisible)
+        self.file.clicked.connect(self._on_file)
+        self.connection.clicked.connect(self._on_connection)
+        self.name.returnPressed.connect(self._on_return)
+        self._show("")
+
+    def show_connecting(self, name: str) -> None:
+        self._is_connecting = True
+        self.name.setText(name)
+        self._show("Connecting …")
+
+    def show_connected(self, cluster: ConnectedCluster, workers: Workers) -> None:
+        """Show the workers of a cluster at the moment, and where dask shows them."""
+        self._is_connecting, self._is_connected = False, True
+        self.name.setText(cluster.name)
+        text = (
+            f"Connected: {_counted(workers.count, 'worker')}, {_counted(workers.threads, 'thread')}"
+        )
+        if cluster.dashboard:
+            address = escape(cluster.dashboard, quote=True)
+            text += f' · <a href="{address}">dask’s dashboard</a>'
+        self._show(text)
+
+    def show_disconnected(self, error: RestoreError | None) -> None:
+        self._is_connecting = self._is_connected = False
+        # Names are no markup.
+        self._show("" if error is None else escape(error_text(error)))
+
+    def show_running(self, running: bool) -> None:
+        self._is_running = running
+        self._show(self.line.text())
+
+    def _show(self, text: str) -> None:
+        idle = not (self._is_connecting or self._is_connected)
+        self.connection.setText(
+            "Connect" if idle else "Cancel" if self._is_connecting else "Disconnect"
+        )
+        self.connection.setEnabled(not (self._is_connected and self._is_running))
+        self.name.setReadOnly(not idle)
+        self.file.setEnabled(idle)
+        if self.line.text() != text:
+            # A link that is pressed must not be made anew.
+            self.line.setText(text)
+        self.line.setVisible(bool(text))
+        if self._is_connected:
+            self.button.setChecked(True)
+
+    def _on_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "The file of a scheduler", "", "Scheduler files (*.json)"
+        )
+        if path:
+            self.name.setText(path)
+
+    def _on_connection(self) -> None:
+        if self._is_connecting or self._is_connected:
+            self.disconnect_requested.emit()
+        else:
+            self._on_return()
+
+    def _on_return(self) -> None:
+        name = self.name.text().strip()
+        if not name:
+            self._show("Name a cluster first: local:2, tcp://HOST:PORT or the file of a scheduler.")
+        elif not (self._is_connecting or self._is_connected):
+            self.connect_requested.emit(name)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+FROM_FILE = "from a file"
+DEVICES = ("auto", "cpu", "cuda", "mps")
+SCOPES = {
+    "local": "local: a pixel depends on its surroundings only",
+    "swept": "swept: the model passes over the whole image",
+}
+EXTENTS = {"image": "the whole image", "region": "only the area (a draft)"}
+RESIDUALS = {
+    "auto": "automatic",
+    "device": "on the device",
+    "ram": "in memory",
+    "disk": "on the scratch disk",
+    "recompute-first": "kept but for the first stage's",
+    "recompute": "made again",
+}
+"""Tiers in words; see `napari_restore.plan`."""
+PRECISIONS = {
+    "float32": "float32",
+    "auto": "automatic",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+}
+"""Precisions in words; see `napari_restore.plan`."""
+
+
+class AdvancedForm(QWidget):
+    """Device, tiles, and for global models their extent and where residuals are stored."""
+
+    changed = Signal(dict)
+    """The `RestoreKeywords` that are set here."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        tip = "Where the model runs; auto takes a GPU where there is one"
+        self.device = NarrowComboBox(self, tip=tip)
+        self.device.addItems(DEVICES)
+        self.reason = QLabel(self, wordWrap=True)
+        self.reason.setToolTip("The device of the plan, and why")
+        self.cluster = ClusterForm(self)
+        self.scope = QLabel(self, wordWrap=True)
+        self.scope.setToolTip("How much of the image a restored pixel follows from")
+        tip = "Edge of a tile; the memory budget chooses it. The result is the same"
+        self.tile = _number(self, 8192, 128, " px", tip)
+        self.whole = QCheckBox("the whole image", self)
+        self.whole.setToolTip(
+            "In one pass, for a network of your own that depends on all of it; must fit the budget"
+        )
+        tip = "Tiles given to the model at once; helps networks on a GPU"
+        self.tile_batch = _number(self, 256, 1, " tiles", tip)
+        self.precision = _choice(
+            self,
+            PRECISIONS,
+            "Automatic computes 8-bit images in bfloat16 where the processor has it and the "
+            "method bears it: quicker, with differences of a step",
+        )
+        self.extent = _choice(
+            self,
+            EXTENTS,
+            "A global model looks at the whole image once, whatever is restored. "
+            "Looking at the area only is quicker, and a draft",
+        )
+        self.residuals = _choice(
+            self,
+            RESIDUALS,
+            "Where the encoder leaves what the decoder needs; automatic is the quickest within "
+            "the budgets. The result is the same",
+        )
+        self.residual_dtype = _choice(
+            self,
+            {None: "as the model"} | {name: name for name in PRECISIONS if name != "auto"},
+            "Precision in which residuals are kept; half of the bits, half of the memory",
+        )
+        self.context = NarrowComboBox(
+            self, 8, "Statistics from a context file, which makes several images alike"
+        )
+        self._offer_context(None)
+        self.grid = QLabel(self, wordWrap=True)
+        self.grid.setToolTip("How much the model looks at at once, and what its encoder leaves")
+        self._layout = form_layout(self)
+        self._arrange()
+        self.reason.hide()
+        self._show_global(False)
+        for box in (
+            self.device, self.precision, self.extent, self.residuals, self.residual_dtype,
+        ):  # fmt: skip
+            box.currentIndexChanged.connect(self._on_changed)
+        self.context.activated.connect(self._on_context)
+        self.tile.valueChanged.connect(self._on_changed)
+        self.whole.toggled.connect(self._on_changed)
+        self.tile_batch.valueChanged.connect(self._on_changed)
+
+    def _arrange(self) -> None:
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        where = QWidget(self)
+        column_of(where, self.device, self.reason, self.cluster)
+        where.setFocusProxy(self.device)
+        self._layout.addRow("Device", where)
+        self._layout.addRow("Scope", self.scope)
+        self._layout.addRow("Tile", self.tile)
+        self._layout.addRow("", self.whole)
+        self._layout.addRow("Tile batch", self.tile_batch)
+        self._layout.addRow("Precision", self.precision)
+        self._layout.addRow("Extent", self.extent)
+        self._layout.addRow("Statistics", self.context)
+        self._layout.addRow("Residuals", self.residuals)
+        self._layout.addRow("Kept in", self.residual_dtype)
+        self._layout.addRow("Grid", self.grid)
+
+    def show_options(self, options: Restore) -> None:
+        """Show `options`, without a signal."""
+        computing = options.computing
+        with signals_blocked(self):
+            self.device.setCurrentText(options.machine.device)
+            self.tile.setValue(computing.side or 0)
+            self.whole.setChecked(computing.is_whole)
+            self.tile_batch.setValue(computing.tile_batch or 0)
+            self.precision.setCurrentIndex(self.precision.findData(computing.precision))
+            self.extent.setCurrentIndex(self.extent.findData(options.reading.extent))
+            self.residuals.setCurrentIndex(self.residuals.findData(computing.residuals))
+            self.residual_dtype.choose(computing.residual_dtype)
+            self._offer_context(options.reading.context)
+
+    def show_card(self, card: ModelCard) -> None:
+        """Show the scope of `card`, and the settings of models of this scope."""
+        self.scope.setText(SCOPES.get(card.scope, card.scope))
+        self._show_global(card.scope == "swept")
+
+    def show_plan(self, plan: Plan) -> None:
+        """Show the device that `plan` uses, and why; of a staged model also where residuals go."""
+        # Parameters may change the scope.
+        self.show_card(plan.model.card)
+        self.reason.setText(f"{plan.device.name}: {plan.device.reason}")
+        if plan.staged is not None:
+            self.grid.setText(f"{plan.staged.summary()} · {plan.staged.phases()}")
+        self.reason.show()
+
+    def _show_global(self, is_global: bool) -> None:
+        # Tiles of such a model are a part of it.
+        self._layout.setRowVisible(self.tile, not is_global)
+        self._layout.setRowVisible(self.whole, not is_global)
+        self._layout.setRowVisible(self.extent, is_global)
+        self._layout.setRowVisible(self.residuals, is_global)
+        self._layout.setRowVisible(self.residual_dtype, is_global)
+        self._layout.setRowVisible(self.grid, is_global)
+
+    def _tile(self) -> int | str | None:
+        return "whole" if self.whole.isChecked() else self.tile.value() or None
+
+    def _offer_context(self, path: str | None) -> None:
+        """Offer the image's own statistics, those of the file `path`, and to choose another."""
+        chosen = [] if path is None else [(Path(path).name, path)]
+        self.context.offer([("of this image", None), *chosen, ("of a file …", FROM_FILE)], path)
+
+    def _on_context(self) -> None:
+        path = self.context.currentData()
+        if path == FROM_FILE:
+            path, _ = QFileDialog.getOpenFileName(self, "A context file", "", "")
+        self._offer_context(path or None)
+        self._on_changed()
+
+    def _on_changed(self) -> None:
+        self.changed.emit(
+            {
+                "device": self.device.currentText(),
+                "tile": None if self.tile.isHidden() else self._tile(),
+                "tile_batch": self.tile_batch.value() or None,
+                "precision": self.precision.currentData(),
+                "extent": self.extent.currentData(),
+                "residuals": self.residuals.currentData(),
+                "residual_dtype": self.residual_dtype.currentData(),
+                "context": self.context.currentData(),
+            }
+        )
+
+
+def _choice(parent: QWidget, texts: Mapping[Any, str], tip: str) -> NarrowComboBox:
+    box = NarrowComboBox(parent, 8, tip)
+    box.offer((text, value) for value, text in texts.items())
+    return box
+
+
+def _number(parent: QWidget, most: int, step: int, suffix: str, tip: str) -> QSpinBox:
+    box = QSpinBox(parent)
+    box.setToolTip(tip)
+    box.setRange(0, most)
+    box.setSingleStep(step)
+    box.setSuffix(suffix)
+    box.setSpecialValueText("automatic")
+    # A half-typed number is not applied.
+    box.setKeyboardTracking(False)
+    return box

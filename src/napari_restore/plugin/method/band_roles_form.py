@@ -1,0 +1,400 @@
+"""The form for the sensor of an image, its bands, and what their values mean."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QDoubleValidator
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHeaderView,
+    QLabel,
+    QLineEdit,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
+from superqt.utils import signals_blocked
+
+from napari_restore import api
+from napari_restore.errors import RestoreError, UnknownBands, escape_controls
+from napari_restore.plugin.areas.areas import PAINT, TARGETS_OF
+from napari_restore.plugin.layers.display import colour_bands
+from napari_restore.plugin.layers.layer_order import SOURCE, place_above
+from napari_restore.plugin.layers.reader import layer_of
+from napari_restore.plugin.state.state import (
+    NAMED_ROLES,
+    NAMED_SENSOR,
+    UNNAMED,
+    image_of,
+    named_as,
+    named_image,
+    unnamed_image,
+)
+from napari_restore.plugin.tasks.notices import error_text
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.folding import add_button, folded, form_layout
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.api import SensorBands
+    from napari_restore.images import Image
+    from napari_restore.models import ModelCard
+    from napari_restore.questions import Restore
+
+
+COLOUR = " (colour)"
+
+
+def add_in_colour(viewer: ViewerModel, layer: ImageLayer, named: Image) -> ImageLayer | None:
+    """Add a layer that shows `named`, the image of `layer` with the user's roles, in colour.
+
+    It lies above `layer` and what was made of it, for napari cannot turn a layer into one in
+    colour. None where not all three are named, or `layer` shows them already.
+    """
+    from napari.layers import Image as ImageLayer
+
+    shown = image_of(layer)
+    found = colour_bands(named)
+    if not found or (layer.rgb and colour_bands(shown) == found):
+        return None
+    data, arguments, _ = layer_of(named, viewer)
+    arguments["metadata"] = {
+        **layer.metadata,
+        **arguments["metadata"],
+        UNNAMED: unnamed_image(layer),
+    }
+    name = arguments["name"] = str(layer.name)
+    if is_needed(viewer, layer):
+        arguments["name"] = name.removesuffix(COLOUR) + COLOUR
+    else:
+        # Names are unique, and the new layer is what the old one was.
+        layer.name = f"{name} (bands)"
+    made = ImageLayer(data, **arguments)
+    viewer.layers.insert(place_above(viewer, layer), made)
+    return made
+
+
+def is_needed(viewer: ViewerModel, layer: ImageLayer) -> bool:
+    """Return whether results, attribution targets or paint in the viewer belong to `layer`."""
+    known = layer.unique_id
+    return any(
+        known in (other.metadata.get(key) for key in (SOURCE, TARGETS_OF, PAINT))
+        for other in viewer.layers
+    )
+
+
+IN_ORDER = ("red", "green", "blue")
+"""What bands 1, 2 and 3 of most files are."""
+FROM_FILE = "from a file"
+OTHERS = {None: "automatic", "correct": "corrected", "copy": "copied", "drop": "left out"}
+"""Treatment of bands that the model does not see, in words; see `napari_restore.plan`."""
+COLUMNS = ("Band", "Role", "nm", "Kind")
+MOST_ROWS = 9
+"""Rows of the table that are seen at once."""
+
+
+class BandRolesForm(QWidget):
+    """What the bands of an image are: their sensor, and a table of roles and wavelengths to edit.
+
+    A sensor sets zero, wavelengths and roles, as the option of the command does; a button names the
+    first three bands. A band that has the role chosen for another changes places with it. Hidden for
+    photos of which everything is known.
+    """
+
+    named_bands = Signal()
+    """The user has named the bands; emitted after `changed`."""
+    changed = Signal(object, object)
+    """The roles of the layer's bands, as ``"red=3,green=2"``, and its sensor, or None."""
+    values_changed = Signal(dict)
+    """The `RestoreKeywords` of zero, white and other bands."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._layer: ImageLayer | None = None
+        self._card: ModelCard | None = None
+        self._shown: tuple[object, ...] = ()
+        self._sensors: dict[str, SensorBands] = {}
+        """By id, those to choose from."""
+        self._prompt = QLabel(self, wordWrap=True)
+        tip = "The first band shows red, the second green, the third blue"
+        self.in_order = add_button(self, "1, 2, 3 = red, green, blue", tip)
+        self.in_order.clicked.connect(self._on_in_order)
+        self.sensor = NarrowComboBox(self, 14, "Sets zero, wavelengths and roles of the bands")
+        self.sensor.activated.connect(self._on_sensor)
+        self.sets = QLabel(self, wordWrap=True)
+        self.sets.setToolTip("What names, the sensor and the settings below say of the values")
+        self.table = QTableWidget(0, len(COLUMNS), self)
+        self._prepare_table()
+        tip = "Value of no light in the file; empty: as names, scale and offset say"
+        self.zero = self._add_value(tip)
+        self.white = self._add_value("Value of full light in the file; empty: by the image")
+        self.others = NarrowComboBox(self, 8, "Bands of light that the method does not see")
+        self.others.offer((text, value) for value, text in OTHERS.items())
+        self.others.activated.connect(self._on_values)
+        values = QWidget(self)
+        rows = form_layout(values)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addRow(self.table)
+        rows.addRow("Zero", self.zero)
+        rows.addRow("White", self.white)
+        rows.addRow("Other bands", self.others)
+        tip = "What each band shows, zero and white, and what happens to other bands"
+        self.details = folded("Bands", values, tip)
+        self._form = form_layout(self)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.addRow(self._prompt)
+        self._form.addRow(self.in_order)
+        self._form.addRow("Sensor", self.sensor)
+        self._form.addRow(self.sets)
+        self._form.addRow(self.details)
+        self.hide()
+
+    def _prepare_table(self) -> None:
+        self.table.setHorizontalHeaderLabels(COLUMNS)
+        self.table.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
+        self.table.setTabKeyNavigation(False)
+        self.table.setWordWrap(False)
+        self.table.verticalHeader().hide()
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Fixed)
+        # The usual roles, and the arrow of a list.
+        self.table.setColumnWidth(1, self.fontMetrics().horizontalAdvance("rededge") + 44)
+        self.table.itemChanged.connect(self._on_wavelength)
+
+    def _add_value(self, tip: str) -> QLineEdit:
+        edit = QLineEdit(self)
+        edit.setPlaceholderText("automatic")
+        edit.setToolTip(tip)
+        edit.setValidator(QDoubleValidator(edit))
+        edit.editingFinished.connect(self._on_values)
+        return edit
+
+    def show_missing(self, layer: ImageLayer | None, card: ModelCard | None) -> None:
+        """Show what names tell, and ask for the roles that `card` needs and the image lacks."""
+        self._layer, self._card = layer, card
+        image: Image | None = None
+        roles: tuple[str, ...] = ()
+        bands, sensor = (None, None) if layer is None else named_as(layer)
+        if layer is not None and card is not None:
+            image, roles = unnamed_image(layer), _missing_roles(unnamed_image(layer), card)
+        if (image, roles) != self._shown[:2]:
+            self._sensors = {} if image is None else _sensors(image, roles)
+        if (image, roles, bands, sensor) != self._shown:
+            self._shown = image, roles, bands, sensor
+            self._build(image, roles)
+        self.setVisible(image is not None and bool(roles or not _is_picture(image)))
+        self.changed.emit(bands, sensor)
+
+    def show_values(self, options: Restore) -> None:
+        """Show zero, white and other bands of `options`, without a signal."""
+        reading = options.reading
+        for edit, value in ((self.zero, reading.black), (self.white, reading.white)):
+            text = "" if value is None else f"{value:.10g}"
+            if _number(edit.text()) != value:
+                edit.setText(text)
+        self.others.choose(reading.other_bands)
+        self._show_sets()
+
+    def problem(self) -> UnknownBands | None:
+        """Return the error of a run while roles are missing; None otherwise."""
+        if self._layer is None or self._card is None or not self._shown[1]:
+            return None
+        missing = _missing_roles(named_image(self._layer, *named_as(self._layer)), self._card)
+        if not missing:
+            return None
+        return UnknownBands(
+            f"It is not known which bands are {_listed(missing)}.", "Choose them under Image."
+        )
+
+    def role_of(self, number: int) -> NarrowComboBox:
+        """Return the combo box with the role of a band, counted from 1."""
+        box = self.table.cellWidget(number - 1, 1)
+        assert isinstance(box, NarrowComboBox)
+        return box
+
+    def _build(self, image: Image | None, roles: tuple[str, ...]) -> None:
+        if image is None or self._card is None or self._layer is None:
+            return
+        self._prompt.setText(
+            f"{self._card.title} must know which bands are {_listed(roles)}; the image does not tell."
+            if roles
+            else ""
+        )
+        self._form.setRowVisible(self._prompt, bool(roles))
+        is_free = bool(roles) and set(roles) <= {*IN_ORDER} and api.is_in_usual_order(image)
+        self._form.setRowVisible(self.in_order, is_free)
+        preset, (_, sensor) = image.preset, named_as(self._layer)
+        none = "choose …" if roles or preset is not None else "not named"
+        if preset is not None and not _is_unordered(image):
+            none = f"{preset.title} – from the {preset.named_by}"
+        choices = [(none, None), *((each.title, each.id) for each in self._sensors.values())]
+        named = named_image(self._layer, *named_as(self._layer))
+        if sensor is not None and sensor not in self._sensors and named.preset is not None:
+            choices.append((named.preset.title, sensor))
+        self.sensor.offer([*choices, ("From a file …", FROM_FILE)], sensor)
+        self._fill(named)
+        if roles:
+            self.details.expand(animate=False)
+        self._show_sets()
+
+    def _fill(self, image: Image) -> None:
+        """Fill the table with the bands of `image`."""
+        with signals_blocked(self.table):
+            self.table.setRowCount(image.bands)
+            for band, (role, wave) in enumerate(zip(image.roles, image.wavelengths, strict=True)):
+                name = escape_controls(image.descriptions[band] or "")
+                title = QTableWidgetItem(f"{band + 1} {name}".strip())
+                kind = QTableWidgetItem(image.described.kinds[band])
+                for item in (title, kind):
+                    item.setFlags(Qt.ItemFlag.ItemIsEnabled)
+                origin = (image.described.origins or (None,) * image.bands)[band]
+                title.setToolTip(f"From: {origin}" if origin else "Nothing tells what it is")
+                self.table.setItem(band, 0, title)
+                if self.table.cellWidget(band, 1) is None:
+                    # Not anew each time: one of them may be what the user clicks.
+                    box = NarrowComboBox(self.table, 5, f"What band {band + 1} shows")
+                    box.activated.connect(partial(self._on_role, band))
+                    self.table.setCellWidget(band, 1, box)
+                choices = [("–", api.UNKNOWN), *((each, each) for each in api.ROLES)]
+                self.role_of(band + 1).offer(choices, role)
+                self.table.setItem(band, 2, QTableWidgetItem("" if wave is None else f"{wave:g}"))
+                self.table.setItem(band, 3, kind)
+        rows = min(image.bands, MOST_ROWS)
+        height = self.table.verticalHeader().defaultSectionSize()
+        header = self.table.horizontalHeader().sizeHint().height()
+        self.table.setFixedHeight(rows * height + header + 2 * self.table.frameWidth())
+
+    def _show_sets(self) -> None:
+        """Show what the values mean by the names, the sensor and the settings."""
+        if self._layer is None or not self._shown or self._shown[0] is None:
+            return
+        named = named_image(self._layer, *named_as(self._layer))
+        black, white = _number(self.zero.text()), _number(self.white.text())
+        try:
+            told = api.info(named, black=black, white=white)
+        except RestoreError as error:
+            self.sets.setText(error_text(error))
+            return
+        zeros = {f"{told['black'][band]:g}" for band in named.data_bands}
+        full = "99.9 % of the image" if told["white"] is None else f"{told['white']:g}"
+        light = named.described.kinds.count("light")
+        known = sum(wave is not None for wave in named.wavelengths)
+        preset, of_names = named.preset, ""
+        if preset is not None and not preset.is_given:
+            of_names = f"{preset.title} – from the {preset.named_by}. "
+        shown = f"{light} of {named.bands} bands show light, {known} with a wavelength"
+        if preset is not None and _is_unordered(named):
+            shown = "its bands have no names: choose the sensor here if they are in its usual order"
+        self.sets.setText(
+            f"{of_names}Zero {', '.join(sorted(zeros))} ({told['black_reason']}) · white {full} · {shown}"
+        )
+
+    def _on_values(self) -> None:
+        black, white = _number(self.zero.text()), _number(self.white.text())
+        others = self.others.currentData()
+        self.values_changed.emit({"black": black, "white": white, "other_bands": others})
+        self._show_sets()
+
+    def _on_in_order(self) -> None:
+        self._name(",".join(f"{role}={n}" for n, role in enumerate(IN_ORDER, start=1)))
+
+    def _on_sensor(self) -> None:
+        assert self._layer is not None
+        chosen = self.sensor.currentData()
+        if chosen == FROM_FILE:
+            path, _ = QFileDialog.getOpenFileName(
+                self, "A sensor file", "", "Sensor files (*.toml)"
+            )
+            try:
+                chosen = api.sensor_text(path) if path else named_as(self._layer)[1]
+                named_image(self._layer, None, chosen)
+            except RestoreError as error:
+                self.sets.setText(error_text(error))
+                self.sensor.choose(named_as(self._layer)[1])
+                return
+        # It names all of them anew.
+        self._store(None, chosen)
+
+    def _on_role(self, band: int, _: int) -> None:
+        """Give a band the role chosen; one that has it changes places: no two show one light."""
+        assert self._layer is not None
+        role = self.role_of(band + 1).currentData()
+        roles = named_image(self._layer, *named_as(self._layer)).roles
+        given = f"{role}={band + 1}"
+        if role in api.LIGHT and role in roles:
+            before = roles[band] if roles[band] in api.LIGHT else api.UNKNOWN
+            given = f"{before}={roles.index(role) + 1},{given}"
+        self._name(given)
+
+    def _on_wavelength(self, item: QTableWidgetItem) -> None:
+        if item.column() != COLUMNS.index("nm"):
+            return
+        band = item.row()
+        role = self.role_of(band + 1).currentData()
+        wave = _number(item.text())
+        self._name(f"{role}={band + 1}" + ("" if wave is None or wave <= 0 else f"@{wave:.10g}"))
+
+    def _name(self, given: str) -> None:
+        """Add what the user says of some bands to what he has said."""
+        assert self._layer is not None
+        bands, sensor = named_as(self._layer)
+        self._store(api.merged_bands(bands, given), sensor)
+
+    def _store(self, bands: str | None, sensor: str | None) -> None:
+        assert self._layer is not None
+        self._layer.metadata[NAMED_ROLES] = bands
+        self._layer.metadata[NAMED_SENSOR] = sensor
+        image, roles = self._shown[:2]
+        self._shown = image, roles, bands, sensor
+        self._build(image, roles)  # type: ignore[arg-type]
+        self.changed.emit(bands, sensor)
+        self.named_bands.emit()
+
+
+def _number(text: str) -> float | None:
+    """Return the number in a field; None where it is empty or none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _is_picture(image: Image) -> bool:
+    """Return whether it is known what all bands of an image show: those of a photo, of a bracket."""
+    is_on_map = image.georeference is not None and not image.is_display
+    few = len(image.data_bands) <= len(IN_ORDER)
+    return image.companions is not None or (few and not is_on_map)
+
+
+def _is_unordered(image: Image) -> bool:
+    """Return whether nothing says which band is which, whatever sensor it is of."""
+    return "light" not in image.described.kinds and not any(image.wavelengths)
+
+
+def _missing_roles(image: Image, card: ModelCard) -> tuple[str, ...]:
+    """Return the roles that `card` needs and the image does not name."""
+    try:
+        return api.missing_roles(image, card)
+    except RestoreError:
+        # It cannot run, and a run reports why.
+        return ()
+
+
+def _sensors(image: Image, roles: tuple[str, ...]) -> dict[str, SensorBands]:
+    """Return the sensors to choose from by id: they name all `roles` with bands that are free."""
+    if not roles and _is_picture(image):
+        return {}
+    free = [number + 1 for number in image.data_bands if image.roles[number] is None]
+    found = api.sensor_bands(image)
+    return {e.id: e for e in found if all(e.roles.get(role) in free for role in roles)}
+
+
+def _listed(roles: tuple[str, ...]) -> str:
+    return roles[0] if len(roles) == 1 else f"{', '.join(roles[:-1])} and {roles[-1]}"

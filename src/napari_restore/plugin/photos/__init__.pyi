@@ -1,3 +1,0 @@
-from ._photos_view import PhotosView
-
-__all__ = ["PhotosView"]

@@ -1,0 +1,248 @@
+"""Thumbnails of the photos that are open; the chosen one is shown alone, with its results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image
+from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
+from superqt.utils import signals_blocked
+
+from napari_restore.errors import RestoreError
+from napari_restore.plugin.layers.layer_order import (
+    ASIDE,
+    SOURCE,
+    bring_to_front,
+    is_source,
+    lie_on_each_other,
+    with_results,
+)
+from napari_restore.plugin.layers.placing import fit_to
+from napari_restore.plugin.state.state import image_of
+from napari_restore.plugin.widgets.folding import column_of
+from napari_restore.plugin.widgets.section import Section
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+    from napari.layers import Layer
+
+    from napari_restore.plugin.state.state import RestoreState
+
+SIDE = 48
+"""Width and height in pixels of a thumbnail."""
+MARGIN = 14
+
+
+class PhotosView(Section):
+    """Shows one photo at a time: photos have no place on the ground, and would lie on each other.
+
+    The state's layer, where that is a photo, is shown and fitted, with its results; other photos
+    that lie on it are hidden with theirs, and come back when they are chosen, where they were in the
+    list. Layers that the user has hidden himself stay hidden. In napari's grid all are seen.
+    """
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self._layers: list[ImageLayer] = []
+        self._known: set[UUID] = set()
+        """The identities of all photos there have been."""
+        self._shown: ImageLayer | None = None
+        self._is_fitting = False
+        # Later: Qt's model of the layers must not move rows while napari changes their list. A timer of
+        # its own, as PyQt's `singleShot` takes no object that the call ends with.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self.show_chosen)
+        self.list = QListWidget(self)
+        self.list.setViewMode(QListView.ViewMode.IconMode)
+        self.list.setFlow(QListView.Flow.LeftToRight)
+        self.list.setWrapping(False)
+        self.list.setMovement(QListView.Movement.Static)
+        self.list.setUniformItemSizes(True)
+        self.list.setIconSize(QSize(SIDE, SIDE))
+        self.list.setGridSize(QSize(SIDE + MARGIN // 2, SIDE + MARGIN // 2))
+        self.list.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setFixedHeight(SIDE + MARGIN)
+        bar = self.list.horizontalScrollBar()
+        assert bar is not None
+        bar.rangeChanged.connect(self._make_room)
+        # As narrow as the panel may be.
+        self.list.setMinimumWidth(1)
+        self.list.setAccessibleName("Photos")
+        self.list.setToolTip("The photos that are open: the chosen one is shown and restored")
+        self.list.currentRowChanged.connect(self._on_row)
+        column_of(self, self.list)
+        self.hide()
+        for signal in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            self.listen(signal, self._on_layers)
+        self.listen(state.events.layer, self._on_chosen)
+        self.listen(viewer.events.reset_view, self._on_home)
+        self.listen(viewer.canvas.grid.events.enabled, self._on_grid)
+        self._on_layers()
+
+    def leave(self) -> None:
+        self._soon.stop()
+        for layer in self.viewer.layers:
+            if layer.metadata.pop(ASIDE, False):
+                layer.visible = True
+        self._follow([])
+        super().leave()
+
+    # -- the list ------------------------------------------------------------------
+
+    def _make_room(self, _: int, most: int) -> None:
+        """Grow by the scroll bar where there are more photos than have room."""
+        bar = self.list.horizontalScrollBar()
+        assert bar is not None
+        height = bar.sizeHint().height() if most else 0
+        self.list.setFixedHeight(SIDE + MARGIN + height)
+
+    def _on_layers(self, _: Any = None) -> None:
+        found = [layer for layer in self.viewer.layers if _is_photo(layer)]
+        # In the order of opening: that of the viewer changes with what is in front.
+        kept = [layer for layer in self._layers if layer in found]
+        self._follow([*kept, *(layer for layer in found if layer not in kept)])
+        if self._shown not in found:
+            self._shown = None
+        self._on_chosen()
+
+    def _follow(self, layers: list[ImageLayer]) -> None:
+        """List these layers, and no others."""
+        if layers == self._layers:
+            return
+        for layer in self._layers:
+            layer.events.thumbnail.disconnect(self._on_thumbnail)
+            layer.events.name.disconnect(self._on_thumbnail)
+        self._layers = layers
+        self._known |= {layer.unique_id for layer in layers}
+        with signals_blocked(self.list):
+            self.list.clear()
+            for layer in layers:
+                self.list.addItem(QListWidgetItem())
+                layer.events.thumbnail.connect(self._on_thumbnail)
+                layer.events.name.connect(self._on_thumbnail)
+                self._draw(layer)
+        self.setVisible(len(layers) > 1)
+
+    def _on_thumbnail(self, event: Any) -> None:
+        if event.source in self._layers:
+            self._draw(event.source)
+
+    def _draw(self, layer: ImageLayer) -> None:
+        item = self.list.item(self._layers.index(layer))
+        if item is not None:
+            pixmap = _pixmap(layer)
+            icon = QIcon(pixmap)
+            # Otherwise Qt tints the chosen one.
+            icon.addPixmap(pixmap, QIcon.Mode.Selected)
+            item.setIcon(icon)
+            item.setToolTip(str(layer.name))
+            item.setData(Qt.ItemDataRole.AccessibleTextRole, str(layer.name))
+
+    def _on_row(self, row: int) -> None:
+        if 0 <= row < len(self._layers):
+            self.viewer.layers.selection.active = self._layers[row]
+
+    # -- what is shown -----------------------------------------------------------------
+
+    def _on_chosen(self, _: Any = None) -> None:
+        layer = self.state.layer
+        if layer not in self._layers:
+            return
+        with signals_blocked(self.list):
+            self.list.setCurrentRow(self._layers.index(layer))
+        self._soon.start(0)
+
+    def show_chosen(self) -> None:
+        """Show the photo that is chosen; of anything else nothing is hidden or moved."""
+        self._soon.stop()
+        layer = self.state.layer
+        if layer is None or layer not in self._layers or layer not in self.viewer.layers:
+            return
+        is_other = layer is not self._shown
+        self._shown = layer
+        if self.viewer.canvas.grid.enabled:
+            return
+        others = [x for x in self._others(layer) if lie_on_each_other(x, layer)]
+        for each in others:
+            if each.visible:
+                each.metadata[ASIDE] = True
+                each.visible = False
+        if is_other:
+            # Of maps, which stay visible: photos keep their order, and come back in it.
+            bring_to_front(self.viewer, layer)
+        for each in with_results(self.viewer, layer):
+            if each.metadata.pop(ASIDE, False):
+                each.visible = True
+        if others and is_other:
+            layer.visible = True
+            self._take_result()
+            self._fit(layer)
+
+    def _others(self, layer: ImageLayer) -> list[Layer]:
+        """Return the other photos and their results, also those whose photo was removed."""
+        own = with_results(self.viewer, layer)
+        # Left alone: results of maps, what is no picture, such as areas, and what tools draw.
+        pictures = [x for x in self.viewer.layers if isinstance(x, Image) and x not in own]
+        return [x for x in pictures if x in self._layers or x.metadata.get(SOURCE) in self._known]
+
+    def _take_result(self) -> None:
+        """Adjust, compare and export a result of the photo that is seen, none of another."""
+        current = self.state.current
+        if current is None or current.source is not self._shown:
+            own = [each for each in self.state.variants if each.source is self._shown]
+            self.state.current = own[-1] if own else None
+
+    def _on_grid(self, _: Any = None) -> None:
+        """Show what is hidden for another photo while each has a place of its own."""
+        if not self.viewer.canvas.grid.enabled:
+            self._on_chosen()
+            return
+        for layer in self.viewer.layers:
+            if layer.metadata.pop(ASIDE, False):
+                layer.visible = True
+
+    def _on_home(self, _: Any = None) -> None:
+        """Fit what is seen: napari's Home fits the layers that are hidden, too."""
+        shown = self._shown
+        if self._is_fitting or shown is None or self.viewer.canvas.grid.enabled:
+            return
+        if any(layer.metadata.get(ASIDE) for layer in self._layers):
+            self._fit(shown)
+
+    def _fit(self, layer: ImageLayer) -> None:
+        self._is_fitting = True
+        try:
+            fit_to(self.viewer, layer)
+        finally:
+            self._is_fitting = False
+
+
+def _is_photo(layer: Any) -> bool:
+    if not is_source(layer):
+        return False
+    try:
+        return image_of(layer).is_photo
+    except RestoreError:
+        return False
+
+
+def _pixmap(layer: ImageLayer) -> QPixmap:
+    """Return a layer's thumbnail, which napari draws small."""
+    pixels = np.ascontiguousarray(layer.thumbnail[..., :4])
+    if pixels.dtype != np.uint8:
+        pixels = (pixels * 255).clip(0, 255).astype(np.uint8)
+    height, width = pixels.shape[:2]
+    image = QImage(pixels.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888)
+    return QPixmap.fromImage(image.copy()).scaled(
+        SIDE,
+        SIDE,
+        Qt.AspectRatioMode.KeepAspectRatio,
+        Qt.TransformationMode.SmoothTransformation,
+    )

@@ -1,0 +1,164 @@
+"""Adjusts the current result without a run: strength, tones, colour, exposure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QLabel, QWidget
+from superqt import QLabeledDoubleSlider, QLabeledSlider
+
+from napari_restore.errors import BadParameter, RestoreError
+from napari_restore.plugin.results._adjusting_section import NOTHING, AdjustingSection
+from napari_restore.plugin.tasks.notices import error_text, show_problem
+from napari_restore.plugin.tasks.task import in_background
+from napari_restore.plugin.widgets.folding import add_button, column_of, form_layout, row_of
+from napari_restore.questions import Adjustment, options_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.plugin.state.state import RestoreState
+    from napari_restore.plugin.state.variant import Variant
+
+SLIDERS = (
+    ("strength", "Strength", "How much of the method's change is applied; beyond 100 % more"),
+    (
+        "protect_shadows",
+        "Protect shadows",
+        "How much of the change the darkest third of the tones is spared",
+    ),
+    (
+        "protect_highlights",
+        "Protect highlights",
+        "How much of the change the brightest third is spared, for instance clouds and lamps",
+    ),
+)
+"""Field of an `Adjustment`, label, what it does."""
+KEEP_COLOURS = (
+    "The method changes only how light or dark each place is; its tint stays that of the photo. "
+    "For methods that leave a cast, or colours too vivid."
+)
+EXPOSURE = (
+    "Brightens the result in linear light, or darkens it; black and white stay. "
+    "0 leaves it as the method made it"
+)
+AUTO = "Give the result the median light of its source, where the method took some away"
+UNFINISHED = "Measured once the run has finished."
+
+
+class AdjustSection(AdjustingSection):
+    """Adjusts the state's current result at once, on the screen and for the file."""
+
+    TITLE = "Adjust"
+    TIP = "How strong the result is, and how light, at once"
+    FIELDS = (*(name for name, *_ in SLIDERS), "luminance_only", "exposure")
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self._build()
+        self._begin()
+
+    def _build(self) -> None:
+        self.about = QLabel(self, wordWrap=True)
+        form = form_layout()
+        self.sliders: dict[str, QLabeledSlider] = {}
+        asked = options_of(Adjustment)
+        for name, label, help_text in SLIDERS:
+            slider = QLabeledSlider(Qt.Orientation.Horizontal, self)
+            least, most = asked[name].limits or (0, 1)
+            slider.setRange(round(100 * least), round(100 * most))
+            slider.setPageStep(10)
+            slider.setToolTip(f"{help_text} (%)")
+            slider.setAccessibleName(label)
+            slider.valueChanged.connect(self._adjust)
+            self.sliders[name] = slider
+            form.addRow(f"{label} (%)", slider)
+        form.addRow("Exposure (EV)", self._exposure_row())
+        self.keep_colours = QCheckBox("Keep the colours", self)
+        self.keep_colours.toggled.connect(self._adjust)
+        form.addRow("", self.keep_colours)
+        self.about_colours = QLabel(KEEP_COLOURS, self, wordWrap=True)
+        form.addRow(self.about_colours)
+        form.addRow("", self._back_row())
+        column_of(self, self.about, form)
+
+    def _exposure_row(self) -> QWidget:
+        self.exposure = QLabeledDoubleSlider(Qt.Orientation.Horizontal, self)
+        self.exposure.setRange(-Adjustment.MOST_EV, Adjustment.MOST_EV)
+        self.exposure.setDecimals(2)
+        self.exposure.setSingleStep(0.1)  # type: ignore[arg-type]
+        self.exposure.setToolTip(f"{EXPOSURE} (EV)")
+        self.exposure.setAccessibleName("Exposure")
+        self.exposure.valueChanged.connect(self._adjust)
+        self.auto_button = add_button(self, "Auto")
+        self.auto_button.setAccessibleName("Measure the exposure")
+        self.auto_button.clicked.connect(self.measure_exposure)
+        # Beside the sliders from its beginning: Tab goes through widgets in the order they come here.
+        holder = QWidget(self)
+        holder.setFocusProxy(self.exposure)
+        holder.setLayout(row_of(self.exposure, self.auto_button))
+        return holder
+
+    @property
+    def _controls(self) -> tuple[QWidget, ...]:
+        return (*self.sliders.values(), self.exposure, self.keep_colours)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the widgets say of `FIELDS`."""
+        shares = {name: slider.value() / 100 for name, slider in self.sliders.items()}
+        return {
+            **shares,
+            "luminance_only": self.keep_colours.isChecked(),
+            "exposure": round(self.exposure.value(), 2),
+        }
+
+    def measure_exposure(self) -> None:
+        """Set the exposure to what gives the result its source's light, measured in a thread."""
+        variant = self._variant
+        if variant is None or variant.result is None:
+            return
+        self.auto_button.setEnabled(False)
+        in_background(variant.result.measured_exposure, self._on_measured, variant)
+
+    def _on_measured(self, variant: Variant, measured: float | RestoreError) -> None:
+        self._enable()
+        if isinstance(measured, RestoreError):
+            show_problem(measured)
+        elif variant is self._variant:
+            self.exposure.setValue(measured)
+
+    def _enable(self) -> None:
+        """Enable only what the current result allows."""
+        variant = self._variant
+        self.about.setText("" if variant else NOTHING)
+        self.about.setVisible(variant is None)
+        for widget in self._controls:
+            widget.setEnabled(variant is not None)
+        finished = variant is not None and variant.result is not None
+        self.auto_button.setEnabled(finished)
+        self.auto_button.setToolTip(AUTO if finished else UNFINISHED)
+        self.about_colours.setText(KEEP_COLOURS)
+        self.keep_colours.setToolTip(KEEP_COLOURS)
+        if variant is not None:
+            try:
+                image = variant.shown.result.image
+                keeping = Adjustment(luminance_only=True)
+                keeping.check(image.name, image.roles, is_photo=image.is_photo)
+            except BadParameter as error:
+                self.keep_colours.setEnabled(False)
+                self.about_colours.setText(error_text(error))
+                self.keep_colours.setToolTip(error_text(error))
+
+    def _show(self, adjustment: Adjustment) -> None:
+        """Set the widgets without applying their values."""
+        values = adjustment.to_dict()
+        for widget in self._controls:
+            widget.blockSignals(True)
+        for name, slider in self.sliders.items():
+            slider.setValue(round(100 * values[name]))
+        self.keep_colours.setChecked(values["luminance_only"])
+        self.exposure.setValue(adjustment.ev)
+        for widget in self._controls:
+            widget.blockSignals(False)

@@ -1,0 +1,575 @@
+"""Saves what is shown, and gives the command that writes the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from psygnal import Signal
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QCheckBox, QMessageBox, QProgressBar, QSpinBox, QWidget
+from superqt.utils import signals_blocked
+
+from napari_restore import api
+from napari_restore._format import format_seconds, format_size
+from napari_restore.errors import InputError, RestoreError
+from napari_restore.plugin.areas.areas import area_of as area_of_target
+from napari_restore.plugin.results.save_dialog import SaveTask, ask_save_path
+from napari_restore.plugin.results.variant_text import adjustment_of, area_of, part_of, phrase
+from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.state import image_of
+from napari_restore.plugin.tasks.notices import error_text, show_problem
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.folding import (
+    add_button,
+    bring_into_view,
+    column_of,
+    flowing,
+    folded,
+    form_layout,
+    row_of,
+)
+from napari_restore.plugin.widgets.keys import with_key
+from napari_restore.plugin.widgets.section import Section
+from napari_restore.plugin.widgets.settled_button import SettledPresses
+from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
+from napari_restore.questions import Format
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.engine import Result
+    from napari_restore.plugin.state.state import RestoreState
+    from napari_restore.plugin.state.variant import Variant
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """A kind of file, and which of the options it has."""
+
+    title: str
+    suffix: str
+    options: frozenset[str] = frozenset()
+    always: dict[str, Any] = field(default_factory=dict)
+
+
+_TIFF_OPTIONS = frozenset({"compress", "quality", "bit_depth"})
+_PHOTO_OPTIONS = frozenset({"profile", "resize", "sharpen"})
+_ZARR = ExportFormat("OME-Zarr", ".zarr")
+_PHOTOS = (
+    ExportFormat("PNG", ".png", frozenset({"bit_depth"})),
+    ExportFormat("JPEG", ".jpg", frozenset({"quality", "bit_depth"})),
+    ExportFormat("WebP", ".webp", frozenset({"quality", "bit_depth"})),
+)
+FORMATS = (
+    ExportFormat("GeoTIFF", ".tif", _TIFF_OPTIONS),
+    ExportFormat("Cloud-optimised GeoTIFF", ".tif", _TIFF_OPTIONS, {"cog": True}),
+    _ZARR,
+    *_PHOTOS,
+)
+PHOTO_FORMATS = (
+    *(
+        replace(form, options=form.options | _PHOTO_OPTIONS)
+        for form in (ExportFormat("TIFF", ".tif", _TIFF_OPTIONS), *_PHOTOS)
+    ),
+    _ZARR,
+)
+"""The same files by the names that photographers have for them, with what is for photos."""
+MORE = "More"
+PROFILES = {
+    "as in the photo": None,
+    "sRGB": "sRGB",
+    "Adobe RGB": "adobe-rgb",
+    "Display P3": "display-p3",
+}
+SUBSAMPLINGS = {
+    "usual": None,
+    "4:4:4 (all colours)": "4:4:4",
+    "4:2:2": "4:2:2",
+    "4:2:0 (smallest)": "4:2:0",
+}
+LARGEST_SIDE = 65535
+EIGHT_BITS = (".jpg", ".webp")
+COMPRESSIONS = {
+    "deflate (usual)": "deflate",
+    "zstd (smaller)": "zstd",
+    "lzw": "lzw",
+    "jpeg (loses detail)": "jpeg",
+    "none": "none",
+}
+EXTENTS: dict[str, str | None] = {
+    "whole image": None,
+    "box around the area": "box",
+    "area, nodata outside": "mask",
+}
+DEPTHS: dict[str, int | None] = {"as in the image": None, "8 bit": 8, "16 bit": 16}
+
+
+class ExportSection(Section):
+    """Format, options, Export, and the command line that does the same.
+
+    Applies to `state.current` as it is shown: adjusted, with its mask and feather.
+    """
+
+    TITLE: ClassVar[str] = "Export"
+    TIP: ClassVar[str] = "Save the result as a file"
+    ended = Signal(str, object)
+    """An export ended; as `SaveTask.ended`."""
+    run_requested = Signal(object, object, str, str)
+    """A `Request` to run, its layer, the title of its model and where."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self.saving: SaveTask | None = None
+        self._variant: Variant | None = None
+        """What is being saved."""
+        self._is_colour = False
+        """Whether what is saved is a photo in colour."""
+        self._chosen = False
+        """Whether the user has chosen the format."""
+        self._watched: Variant | None = None
+        """Whose adjustment is followed."""
+        self._build()
+        events = state.events
+        for signal in (events.current, events.variants, events.running, events.layer):
+            self.listen(signal, self._on_current)
+        self._on_current()
+
+    def _build(self) -> None:
+        self.what = WrappedLabel("", self)
+        self.whole = add_button(
+            self,
+            "Restore the whole image",
+            "This result is a part of its image: runs the same on all of it",
+        )
+        self.format = NarrowComboBox(self, 12, "The type of the file")
+        self._formats: tuple[ExportFormat, ...] = FORMATS
+        self.format.offer((form.title, form) for form in FORMATS)
+        self.compress = NarrowComboBox(
+            self, 12, "How the file is made smaller; only JPEG changes values"
+        )
+        self.compress.offer(COMPRESSIONS.items())
+        self.quality = QSpinBox(self)
+        self.quality.setRange(1, 100)
+        self.quality.setValue(Format.USUAL_QUALITY)
+        self.quality.setToolTip(
+            f"1 … 100; more is better and larger, {Format.USUAL_QUALITY} is usual"
+        )
+        self.bit_depth = NarrowComboBox(
+            self, 12, "Rescales the values of photos; those of maps keep their meaning"
+        )
+        self.bit_depth.offer(DEPTHS.items())
+        self.clip = NarrowComboBox(self, 12, "How much of the image the file has")
+        self.clip.offer(EXTENTS.items())
+        self._build_more()
+        tip = with_key("Save what is shown: this result with its look, mask and feather", "export")
+        self.export = add_button(self, "Export …", tip)
+        self.copy = add_button(
+            self, "Copy command", "The napari-restore line that writes the same file"
+        )
+        self.progress = QProgressBar(self)
+        # As narrow as the panel may be.
+        self.progress.setMinimumWidth(1)
+        self.cancel = add_button(self, "Cancel", "Stop writing; no file is left")
+        self._presses = SettledPresses(self.cancel)
+        self.message = WrappedLabel("", self)
+        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._arrange()
+        self._show_saving(False)
+        self.format.currentIndexChanged.connect(self._on_format)
+        self.compress.currentIndexChanged.connect(self._show_options)
+        self.whole.clicked.connect(self._on_whole)
+        self.export.clicked.connect(self._on_export)
+        self.copy.clicked.connect(self._on_copy)
+        self.quality.valueChanged.connect(self._forget_message)
+        self.bit_depth.currentIndexChanged.connect(self._forget_message)
+        self.clip.currentIndexChanged.connect(self._forget_message)
+        for changed in (
+            self.profile.currentIndexChanged,
+            self.longer_side.valueChanged,
+            self.sharpen.toggled,
+            self.subsampling.currentIndexChanged,
+        ):
+            changed.connect(self._on_more)
+        self.cancel.clicked.connect(self._on_cancel)
+        self._show_options()
+
+    def _build_more(self) -> None:
+        """Make what is for photos, folded away."""
+        self.profile = NarrowComboBox(
+            self, 10, "Converts the colours for another screen or printer"
+        )
+        self.profile.offer(PROFILES.items())
+        self.longer_side = QSpinBox(self)
+        self.longer_side.setRange(0, LARGEST_SIDE)
+        self.longer_side.setSingleStep(256)
+        self.longer_side.setSpecialValueText("as in the photo")
+        self.longer_side.setSuffix(" pixels")
+        self.longer_side.setToolTip("Makes a larger photo smaller; a smaller one stays as it is")
+        self.sharpen = QCheckBox("Sharpen for a screen", self)
+        self.sharpen.setToolTip("Edges a little crisper, as a smaller picture needs them")
+        self.subsampling = NarrowComboBox(
+            self,
+            10,
+            f"Of the colours: usual is 4:4:4 from a quality of {Format.USUAL_QUALITY} on, else 4:2:0",
+        )
+        self.subsampling.offer(SUBSAMPLINGS.items())
+        inner = QWidget()
+        self.more_form = form_layout(inner)
+        self.more_form.setContentsMargins(0, 0, 0, 0)
+        self.more_form.addRow("Colours", self.profile)
+        self.more_form.addRow("Longer side", self.longer_side)
+        self.more_form.addRow("", self.sharpen)
+        self.more_form.addRow("Subsampling", self.subsampling)
+        self.more = folded(
+            MORE, inner, "Colour profile, size, sharpening and subsampling of the file"
+        )
+
+    def _arrange(self) -> None:
+        self.form = form_layout()
+        self.form.addRow("Format", self.format)
+        self.form.addRow("Compression", self.compress)
+        self.form.addRow("Quality", self.quality)
+        self.form.addRow("Values", self.bit_depth)
+        self.form.addRow("Extent", self.clip)
+        # What a result is comes below: Export stays where it is when another one is shown.
+        column_of(
+            self,
+            self.form,
+            self.more,
+            flowing(self.export, self.copy),
+            row_of(self.progress, self.cancel),
+            self.message,
+            self.what,
+            flowing(self.whole),
+        )
+        for widget in (self.progress, self.cancel):
+            # Their place is theirs: nothing else is pressed where Cancel will be.
+            policy = widget.sizePolicy()
+            policy.setRetainSizeWhenHidden(True)
+            widget.setSizePolicy(policy)
+
+    # -- the options ----------------------------------------------------------
+
+    def options(self) -> dict[str, Any]:
+        """Return the chosen options of `Result.save`; others are the format's defaults."""
+        form: ExportFormat = self.format.currentData()
+        options: dict[str, Any] = dict(form.always)
+        if "compress" in form.options and self.compress.currentData() != "deflate":
+            options["compress"] = self.compress.currentData()
+        if self._has_quality(form) and self.quality.value() != Format.USUAL_QUALITY:
+            options["quality"] = self.quality.value()
+        if "bit_depth" in form.options and self.bit_depth.currentData() is not None:
+            options["bit_depth"] = self.bit_depth.currentData()
+        options |= self._more_options(form)
+        if self._has_areas() and self.clip.currentData() is not None:
+            options["clip"] = self.clip.currentData()
+        return options
+
+    def _more_options(self, form: ExportFormat) -> dict[str, Any]:
+        """Return what is set under More and `form` has."""
+        chosen = {
+            "profile": self.profile.currentData() if self._is_colour else None,
+            "resize": self.longer_side.value(),
+            "sharpen": self.sharpen.isChecked(),
+        }
+        found = {name: each for name, each in chosen.items() if each and name in form.options}
+        if self._has_subsampling(form) and self.subsampling.currentData() is not None:
+            found["subsampling"] = self.subsampling.currentData()
+        return found
+
+    def _has_subsampling(self, form: ExportFormat) -> bool:
+        is_photo = bool(form.options & _PHOTO_OPTIONS)
+        return form.suffix == ".jpg" and is_photo and self._is_colour
+
+    def _has_areas(self) -> bool:
+        """Return whether the result is of areas, and its file would be of more than these."""
+        variant = self.state.current
+        return (
+            variant is not None and variant.result is not None and variant.result.mask is not None
+        )
+
+    def _has_quality(self, form: ExportFormat) -> bool:
+        lossy = "compress" not in form.options or self.compress.currentData() == "jpeg"
+        return "quality" in form.options and lossy
+
+    def command(self) -> str:
+        """Return the command that writes what is shown; raises `InputError` where there is none."""
+        variant = self.state.current
+        if variant is None or variant.result is None:
+            raise InputError("There is no finished result.", "Run one to its end.")
+        return api.command_of(
+            variant.result.plan,
+            self.proposed_path(variant.result),
+            device=variant.request.options.machine.device,
+            **self.options(),
+        )
+
+    def proposed_path(self, result: Result) -> Path:
+        """Return a name beside the source that is free."""
+        form: ExportFormat = self.format.currentData()
+        source = result.like.path
+        folder = Path.home() if source is None else Path(source).parent
+        stem = (result.like.name if source is None else Path(source).stem) + "_clear"
+        path, number = folder / f"{stem}{form.suffix}", 2
+        while path.exists():
+            path, number = folder / f"{stem}_{number}{form.suffix}", number + 1
+        return path
+
+    def ask_path(self, proposed: Path) -> Path | None:
+        """Return the name the user chooses; None when there is none.
+
+        That a result is a part of its image is asked about first, unless areas were drawn.
+        """
+        form: ExportFormat = self.format.currentData()
+        variant = self.state.current
+        part = None if variant is None else part_of(variant.result)
+        if variant is not None and part is not None and not self._has_areas():
+            if not self._takes_part(variant, part):
+                return None
+        return ask_save_path(self, f"Export {part or ''}".rstrip(), proposed, form.title)
+
+    def _takes_part(self, variant: Variant, part: str) -> bool:
+        """Ask whether to export a part; runs the whole image where that is wanted."""
+        box = QMessageBox(self.window())
+        box.setIcon(QMessageBox.Icon.Question)
+        box.setWindowTitle("Export")
+        box.setText(f"This result is {part}.")
+        box.setInformativeText("The rest of the image is not restored, and not in the file.")
+        role = QMessageBox.ButtonRole
+        take = box.addButton("Export the part", role.AcceptRole)
+        box.addButton(QMessageBox.StandardButton.Cancel)
+        whole = None
+        if not self.whole.isHidden():
+            whole = box.addButton(self.whole.text(), role.ActionRole)
+        # Parts of maps are often meant.
+        if whole is not None and variant.request.image.is_photo:
+            box.setDefaultButton(whole)
+        else:
+            box.setDefaultButton(take)
+        box.exec()
+        pressed = box.clickedButton()
+        box.deleteLater()
+        if whole is not None and pressed is whole:
+            self._on_whole()
+        return pressed is take
+
+    # -- what is shown -----------------------------------------------------------
+
+    def _on_current(self) -> None:
+        variant = self.state.current
+        if variant is not self._watched:
+            self._forget_message()
+        self._watch(variant)
+        ready = variant is not None and variant.result is not None
+        if variant is None:
+            self.what.setText("There is no result yet. Press Run first.")
+        elif variant.result is None:
+            self.what.setText(f"{variant.name} is not finished. Run it to its end to save it.")
+        else:
+            self.what.setText(_description(variant))
+        self._choose_format(variant)
+        self.form.setRowVisible(self.clip, self._has_areas())
+        part = None if variant is None else part_of(variant.result)
+        can_be_whole = variant is not None and variant.source in self.viewer.layers
+        self.whole.setVisible(can_be_whole and part is not None)
+        self.export.setEnabled(ready and self.saving is None)
+        self.copy.setEnabled(ready)
+
+    def _watch(self, variant: Variant | None) -> None:
+        """Follow the look of `variant` alone."""
+        if self._watched is not None:
+            self._watched.adjusted.disconnect(self._on_adjusted)
+            self._watched.completed.disconnect(self._on_current)
+        self._watched = variant
+        if variant is not None:
+            variant.adjusted.connect(self._on_adjusted)
+            variant.completed.connect(self._on_current)
+
+    def _forget_message(self) -> None:
+        """Clear the message: what was copied or saved is no longer what would be."""
+        if self.saving is None:
+            self.message.setText("")
+            self.message.setToolTip("")
+
+    def _on_whole(self) -> None:
+        """Run what is shown on the whole image."""
+        variant = self.state.current
+        if variant is None:
+            return
+        request = variant.request
+        find = area_of_target(
+            TargetChoice.WHOLE, self.viewer, variant.source, request.image, crop=self.state.crop
+        )
+        request = replace(request, area=find())
+        self.run_requested.emit(request, variant.source, variant.title, TargetChoice.WHOLE.value)
+
+    def _on_adjusted(self) -> None:
+        self._forget_message()
+        if self._watched is not None and self._watched.result is not None:
+            self.what.setText(_description(self._watched))
+
+    def _choose_format(self, variant: Variant | None) -> None:
+        """Offer what fits the image; choose its own format, while the user has not chosen another.
+
+        Of an image without a result, too: then the form is the same when there is one.
+        """
+        layer = self.state.layer
+        if variant is not None:
+            like = variant.request.image
+        elif layer is not None and layer in self.viewer.layers:
+            like = image_of(layer)
+        else:
+            return
+        before: ExportFormat = self.format.currentData()
+        formats: tuple[ExportFormat, ...] = PHOTO_FORMATS if like.is_photo else FORMATS
+        self._is_colour = like.is_photo and len(like.data_bands) > 1
+        if self._chosen:
+            wanted = before.suffix
+        else:
+            wanted = "" if like.path is None else Path(like.path).suffix.lower()
+            wanted = {".tiff": ".tif", ".jpeg": ".jpg"}.get(wanted, wanted)
+            if like.georeference is not None and wanted != ".zarr":
+                wanted = ".tif"
+        fitting = [form for form in formats if form.suffix == wanted] or [formats[0]]
+        chosen = before if self._chosen and before in fitting else fitting[0]
+        with signals_blocked(self.format):
+            if formats != self._formats:
+                self._formats = formats
+                self.format.offer((form.title, form) for form in formats)
+            self.format.setCurrentIndex(formats.index(chosen))
+        self._show_options()
+
+    def _on_format(self) -> None:
+        self._chosen = True
+        self._forget_message()
+        self._show_options()
+
+    def _on_more(self) -> None:
+        self._forget_message()
+        self._show_more(self.format.currentData())
+
+    def _show_more(self, form: ExportFormat) -> None:
+        """Show what `form` has, and in the heading whether some of it is set."""
+        self.more.setVisible(bool(form.options & _PHOTO_OPTIONS))
+        self.more_form.setRowVisible(self.profile, self._is_colour)
+        self.more_form.setRowVisible(self.subsampling, self._has_subsampling(form))
+        self.more.setText(f"{MORE} · set" if self._more_options(form) else MORE)
+
+    def _show_options(self) -> None:
+        form: ExportFormat = self.format.currentData()
+        self._show_more(form)
+        self.form.setRowVisible(self.compress, "compress" in form.options)
+        self.form.setRowVisible(self.quality, self._has_quality(form))
+        self.form.setRowVisible(self.bit_depth, "bit_depth" in form.options)
+        deep = self.bit_depth.findData(16)
+        depths: Any = self.bit_depth.model()
+        depths.item(deep).setEnabled(form.suffix not in EIGHT_BITS)
+        if form.suffix in EIGHT_BITS and self.bit_depth.currentIndex() == deep:
+            self.bit_depth.setCurrentIndex(0)
+
+    # -- saving ------------------------------------------------------------------
+
+    def _on_export(self) -> None:
+        variant = self.state.current
+        if variant is None or variant.result is None or self.saving is not None:
+            return
+        path = self.ask_path(self.proposed_path(variant.result))
+        if path is not None:
+            self.save(variant, path)
+
+    def save(self, variant: Variant, path: Path) -> None:
+        """Write a finished result to `path` with the chosen options; returns at once."""
+        assert variant.result is not None
+        self._variant, variant.saving = variant, True
+        self.saving = SaveTask(variant.result, path, self.options())
+        self.saving.progressed.connect(self._on_progress)
+        self.saving.ended.connect(self._on_ended)
+        self._show_saving(True)
+        self.message.setText(f"Writing {path.name} …")
+        if self.export.visibleRegion().isEmpty():
+            # By its key. Where the button is seen, nothing moves under the pointer.
+            bring_into_view(self.message)
+        self.saving.start(self)
+
+    def _on_progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        if self.saving is None:
+            return
+        self.progress.setRange(0, max(1, total))
+        self.progress.setValue(done)
+        self.progress.setFormat(
+            "%p %" + (f" · {format_seconds(seconds_left)} left" if seconds_left else "")
+        )
+
+    def _on_cancel(self) -> None:
+        if self.saving is not None:
+            self.cancel.setEnabled(False)
+            self.message.setText("Stopping …")
+            self.saving.cancel()
+
+    def _on_ended(self, status: str, outcome: Any) -> None:
+        if self.saving is None or self._variant is None:
+            return
+        self._variant.saving = False
+        size, part = self.saving.size, part_of(self.saving.result)
+        self.saving = self._variant = None
+        self._show_saving(False)
+        # First, for it ends earlier messages.
+        self._on_current()
+        if status == "done":
+            about = f": {part}" if part else ""
+            self.message.setText(f"Saved {outcome} ({format_size(size)}){about}.")
+        elif status == "cancelled":
+            self.message.setText("Cancelled; nothing was written.")
+        else:
+            self.message.setText(error_text(outcome))
+            show_problem(outcome)
+        self.ended.emit(status, outcome)
+
+    def _show_saving(self, saving: bool) -> None:
+        self._presses.turn()
+        self.export.setEnabled(not saving)
+        self.cancel.setEnabled(True)
+        self.progress.setVisible(saving)
+        self.cancel.setVisible(saving)
+        self.progress.setRange(0, 0)
+        self.progress.setFormat("")
+
+    def _on_copy(self) -> None:
+        try:
+            line = self.command()
+        except RestoreError as error:
+            self.message.setText(error_text(error))
+            show_problem(error)
+            return
+        clipboard = QApplication.clipboard()
+        if clipboard is not None:
+            clipboard.setText(line)
+        self.message.setText("Copied: paste it into a terminal.")
+        self.message.setToolTip(line)
+
+    def leave(self) -> None:
+        if self.saving is not None and self._variant is not None:
+            self.saving.abandon()
+            self._variant.saving = False
+            self.saving = self._variant = None
+        self._watch(None)
+        super().leave()
+
+
+def _description(variant: Variant) -> str:
+    """Return what will be saved, in one or two lines."""
+    assert variant.result is not None
+    result = variant.result
+    plan = result.plan
+    height, width = result.region.shape
+    area = area_of(plan)
+    size = f"{width} × {height}"
+    parts = [area] if area.startswith(size) else [f"{size} pixels", area]
+    if (part := part_of(result)) is not None:
+        parts = [part, *filter(None, [area.removeprefix(size).strip()])]
+    if plan.target.mask is not None and plan.target.feather:
+        parts.append(f"feather {plan.target.feather} px")
+    parts += [phrase(name, value) for name, value in adjustment_of(plan).items()]
+    return f"{variant.name}\n{' · '.join(parts)}"

@@ -1,0 +1,358 @@
+"""Tone and colour of the current result of a photo, without a run."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QSlider, QWidget
+
+from napari_restore import Region
+from napari_restore.errors import BadParameter, BadRegion, RestoreError
+from napari_restore.plugin.layers.canvas_tool import CanvasTool
+from napari_restore.plugin.layers.placing import in_data, visible_region
+from napari_restore.plugin.results._adjusting_section import NOTHING, AdjustingSection
+from napari_restore.plugin.results._histogram_view import Histogram, HistogramView
+from napari_restore.plugin.tasks.notices import show_note, show_problem, with_labels
+from napari_restore.plugin.tasks.task import DebouncedQuery, in_background
+from napari_restore.plugin.widgets.folding import add_button, column_of, form_layout, row_of
+from napari_restore.questions import NEUTRAL_KELVIN, TONE, Adjustment, options_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.images import Image
+    from napari_restore.plugin.state.state import RestoreState
+    from napari_restore.plugin.state.variant import Variant
+
+COLOUR_SLIDERS = (
+    ("tint", "Tint", "Towards magenta, or to the left towards green"),
+    ("saturation", "Saturation", "Colourfulness; -100 is grey"),
+)
+TONE_SLIDERS = (
+    ("highlights", "Highlights", "Brightens the bright tones; to the left it darkens them"),
+    ("shadows", "Shadows", "Brightens the dark tones; to the left it darkens them"),
+    ("local_contrast", "Local contrast", "Contrast of detail with its surroundings"),
+)
+"""Field of an `Adjustment`, label, what it does."""
+TEMPERATURE = "Colour temperature of the light that is to be white: to the right warmer"
+GREY = "Click in the picture on something that should be grey, to set temperature and tint; Escape leaves it"
+BACK = "Double click sets it back"
+SPOT = 5
+"""Side in pixels of the picture from which grey is picked."""
+NEUTRAL = 1e6 / NEUTRAL_KELVIN
+"""In mired, in which equal steps look alike."""
+HISTOGRAM_MS, HISTOGRAM_PIXELS = 150, 400_000
+
+
+class NumberSlider(QWidget):
+    """A slider of whole steps, and beside it its number, which may have more digits."""
+
+    valueChanged = Signal(float)
+
+    def __init__(
+        self, least: float, most: float, parent: QWidget | None = None, suffix: str = ""
+    ) -> None:
+        super().__init__(parent)
+        self.slider = QSlider(Qt.Orientation.Horizontal, self)
+        self.slider.setRange(self._place_of(least), self._place_of(most))
+        self.slider.setPageStep(10)
+        self.box = _NumberBox(self)
+        self.box.setRange(least, most)
+        self.box.setSuffix(suffix)
+        self.setFocusProxy(self.slider)
+        self.setLayout(row_of(self.slider, self.box))
+        self.slider.valueChanged.connect(self._on_slider)
+        self.box.valueChanged.connect(self._on_box)
+
+    def name(self, label: str, tip: str, unit: str = "number") -> None:
+        """Set what a screen reader says, and the tooltip."""
+        self.slider.setAccessibleName(label)
+        self.box.setAccessibleName(f"{label} as a {unit}")
+        for each in (self, self.slider, self.box):
+            each.setToolTip(tip)
+
+    def value(self) -> float:
+        return float(self.box.value())
+
+    def setValue(self, value: float) -> None:
+        self.box.setValue(value)
+
+    def _place_of(self, value: float) -> int:
+        """Return where the slider is for a value."""
+        return round(value)
+
+    def _value_at(self, place: int) -> float:
+        return place
+
+    def _on_slider(self, place: int) -> None:
+        self.box.setValue(self._value_at(place))
+
+    def _on_box(self, value: float) -> None:
+        self.slider.blockSignals(True)
+        self.slider.setValue(self._place_of(value))
+        self.slider.blockSignals(False)
+        self.valueChanged.emit(value)
+
+
+class _NumberBox(QDoubleSpinBox):
+    """A number without the zeros after its last digit, and without buttons."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setDecimals(6)
+        self.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+        self.setKeyboardTracking(False)
+
+    def textFromValue(self, value: float) -> str:
+        text, point = super().textFromValue(value), self.locale().decimalPoint()
+        return text.rstrip("0").rstrip(point) if point in text else text
+
+
+class KelvinSlider(NumberSlider):
+    """A slider of colour temperature, even in mired to each side of neutral, and its number."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        least, most = options_of(Adjustment)["temperature"].limits or (0, 0)
+        self._coolest, self._warmest = 1e6 / least, 1e6 / most
+        super().__init__(least, most, parent, " K")
+        self.box.setSingleStep(50)
+        self.setValue(NEUTRAL_KELVIN)
+
+    def _place_of(self, value: float) -> int:
+        mired = 1e6 / value
+        share, end = (1, self._warmest) if mired < NEUTRAL else (-1, self._coolest)
+        return round(100 * share * (mired - NEUTRAL) / (end - NEUTRAL))
+
+    def _value_at(self, place: int) -> float:
+        end = self._warmest if place > 0 else self._coolest
+        return round(1e6 / (NEUTRAL + (end - NEUTRAL) * abs(place) / 100))
+
+
+class ToneSection(AdjustingSection):
+    """White balance, saturation, tones and curve of the current result, with its histogram."""
+
+    TITLE = "Tone and colour"
+    TIP = "White balance, colourfulness, highlights, shadows and curve of the result, at once"
+    FIELDS = TONE
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self._watched: Variant | None = None
+        self._tool: CanvasTool | None = None
+        """While grey is picked."""
+        self._is_outdated = True
+        """Whether the histogram is made when it is seen again."""
+        self._query = DebouncedQuery(
+            histogram_of, self._on_histogram, HISTOGRAM_MS, "No histogram could be made", self
+        )
+        self._build()
+        camera = viewer.scene.camera.events
+        for event in (camera.center, camera.zoom, viewer.canvas.events.size):
+            self.listen(event, self._update_histogram)
+        self._begin()
+
+    def _build(self) -> None:
+        self.about = QLabel(self, wordWrap=True)
+        self.histogram = HistogramView(self)
+        self.histogram.curve_changed.connect(self._adjust)
+        self.histogram.painted.connect(self._on_painted)
+        form = form_layout()
+        self.temperature = KelvinSlider(self)
+        self.temperature.name("Temperature", f"{TEMPERATURE}. {BACK}", "number of kelvin")
+        self.temperature.valueChanged.connect(self._adjust)
+        self._resets: dict[QObject, Any] = {}
+        """What a double click on it sets back, by slider."""
+        self._reset_on(self.temperature.slider, self.temperature)
+        form.addRow("Temperature", self.temperature)
+        self.sliders: dict[str, NumberSlider] = {}
+        asked = options_of(Adjustment)
+        for name, label, help_text in (*COLOUR_SLIDERS, *TONE_SLIDERS):
+            least, most = asked[name].limits or (0, 1)
+            slider = NumberSlider(least, most, self)
+            slider.name(label, f"{help_text}. {BACK}")
+            slider.valueChanged.connect(self._adjust)
+            self._reset_on(slider.slider, slider)
+            self.sliders[name] = slider
+            form.addRow(label, slider)
+            if name == "tint":
+                form.addRow("", self._picker())
+        form.addRow("", self._back_row())
+        column_of(self, self.about, self.histogram, form)
+
+    def _picker(self) -> QWidget:
+        self.picker = add_button(self, "Pick grey", GREY, checkable=True)
+        self.picker.toggled.connect(self._on_picker)
+        return self.picker
+
+    def _reset_on(self, inner: QWidget, slider: Any) -> None:
+        inner.installEventFilter(self)
+        self._resets[inner] = slider
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Set a slider back that is double clicked."""
+        slider = self._resets.get(watched)
+        if slider is not None and event.type() == QEvent.Type.MouseButtonDblClick:
+            slider.setValue(NEUTRAL_KELVIN if slider is self.temperature else 0)
+            return True
+        return bool(super().eventFilter(watched, event))
+
+    def leave(self) -> None:
+        self._query.discard()
+        self._watch(None)
+        self.picker.setChecked(False)
+        super().leave()
+
+    # -- settings ------------------------------------------------------------------
+
+    @property
+    def _coloured(self) -> tuple[QWidget, ...]:
+        return (self.temperature, self.picker, *(self.sliders[name] for name, *_ in COLOUR_SLIDERS))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the widgets say of `FIELDS`."""
+        return {
+            "temperature": self.temperature.value(),
+            **{name: slider.value() for name, slider in self.sliders.items()},
+            "curve": self.histogram.curve,
+        }
+
+    def _show(self, adjustment: Adjustment) -> None:
+        values = adjustment.to_dict()
+        for widget in (self.temperature, *self.sliders.values()):
+            widget.blockSignals(True)
+        self.temperature.setValue(adjustment.temperature)
+        for name, slider in self.sliders.items():
+            slider.setValue(values[name])
+        self.histogram.show_curve(adjustment.curve)
+        for widget in (self.temperature, *self.sliders.values()):
+            widget.blockSignals(False)
+
+    def _enable(self) -> None:
+        """Enable only what the current result allows, and say why it allows no more."""
+        variant = self._variant
+        image = None if variant is None else variant.shown.result.image
+        problem = NOTHING if image is None else refusal(image, Adjustment(shadows=1))
+        colours = refusal(image, Adjustment(saturation=1)) if image and not problem else ""
+        self.about.setText(problem or colours)
+        self.about.setVisible(bool(problem or colours))
+        for widget in (self.histogram, self.temperature, self.picker, *self.sliders.values()):
+            widget.setEnabled(not problem)
+        for widget in self._coloured:
+            widget.setEnabled(not problem and not colours)
+        if not self.picker.isEnabled():
+            self.picker.setChecked(False)
+        self._watch(None if variant is None or problem else variant)
+        self._update_histogram()
+
+    # -- grey ------------------------------------------------------------------------
+
+    def _on_picker(self, checked: bool) -> None:
+        variant = self._variant
+        if checked and variant is not None:
+            leave = partial(self.picker.setChecked, False)
+            hint = "Click on something that should be grey."
+            self._tool = CanvasTool(self.viewer, variant.layer, self._on_press, leave, hint)
+        elif self._tool is not None:
+            self._tool.end()
+            self._tool = None
+
+    def _on_press(self, _viewer: Any, event: Any) -> None:
+        variant = self._variant
+        if variant is None or event.button != 1:
+            return
+        shown = variant.shown
+        (place,) = in_data(self.viewer, shown.layer, [np.array(event.position)[-2:]])
+        y, x = (round(at) - SPOT // 2 for at in place)
+        spot = Region(y, x, y + SPOT, x + SPOT).shift(shown.box.y0, shown.box.x0)
+        spot = spot.intersect(shown.region)
+        if spot.is_empty:
+            return
+        if not shown.covers(spot):
+            show_note("This place is not restored yet. Choose another, or wait.")
+            return
+        self.picker.setChecked(False)
+        in_background(lambda: shown.result.grey_balance(spot), self._on_grey, variant)
+
+    def _on_grey(self, variant: Variant, found: tuple[float, float] | RestoreError) -> None:
+        if isinstance(found, RestoreError):
+            show_problem(found)
+        elif variant is self._variant:
+            self.temperature.setValue(round(found[0]))
+            self.sliders["tint"].setValue(round(found[1], 1))
+
+    # -- histogram -------------------------------------------------------------------
+
+    def _on_painted(self) -> None:
+        if self._is_outdated:
+            self._update_histogram()
+
+    def _watch(self, variant: Variant | None) -> None:
+        """Follow new pixels of just this result."""
+        if variant is self._watched:
+            return
+        if self._watched is not None:
+            self._watched.layer.events.set_data.disconnect(self._update_histogram)
+        self._watched = variant
+        if variant is not None:
+            variant.layer.events.set_data.connect(self._update_histogram)
+
+    def _update_histogram(self) -> None:
+        """Make it again soon, on another thread, while it can be seen."""
+        if self._watched is None:
+            self._query.discard()
+            self.histogram.show_histogram(None)
+            return
+        # What is folded counts as visible for Qt.
+        self._is_outdated = self.histogram.visibleRegion().isEmpty()
+        if self._is_outdated:
+            self._query.discard()
+            return
+        layer, image = self._watched.layer, self._watched.shown.result.image
+        levels = list(layer.data) if layer.multiscale else [layer.data]
+        if layer.ndim == 3:
+            # Grey with alpha, which is shown band by band.
+            levels = [level[image.data_bands[0]] for level in levels]
+        try:
+            view = visible_region(self.viewer, layer, levels[0].shape[:2])
+        except BadRegion:
+            self._on_histogram(None)
+            return
+        level = 0
+        while (
+            level + 1 < len(levels) and (view.height * view.width >> 2 * level) > HISTOGRAM_PIXELS
+        ):
+            level += 1
+        self._query.request(levels[level], view, level, white_of(image))
+
+    def _on_histogram(self, found: Histogram | None) -> None:
+        self.histogram.show_histogram(found)
+
+
+def white_of(image: Image) -> float:
+    """Return the value that is white on the screen."""
+    light = image.profile.light
+    dtype = image.dtype if light is None else light.dtype
+    return float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
+
+
+def histogram_of(pixels: Any, view: Region, level: int, white: float) -> Histogram:
+    """Return the histogram of the part `view`, in pixels of level 0, of a layer's level."""
+    rows, columns = (
+        slice(start >> level, max((start >> level) + 1, stop >> level))
+        for start, stop in ((view.y0, view.y1), (view.x0, view.x1))
+    )
+    return Histogram.of(np.asarray(pixels[rows, columns]), white)
+
+
+def refusal(image: Image, adjustment: Adjustment) -> str:
+    """Return why `image` cannot be adjusted so; "" where it can."""
+    try:
+        adjustment.check(image.name, image.roles, is_photo=image.is_photo)
+    except BadParameter as error:
+        # What to leave out is disabled.
+        return with_labels(error.message)
+    return ""

@@ -1,0 +1,230 @@
+"""Texts about results: settings, differences, rows of the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from napari_restore import Region, api
+from napari_restore._format import format_seconds, format_size
+from napari_restore.plugin.state.request import RunRequest, TargetChoice
+from napari_restore.questions import TONE, Adjustment
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Plan, Result
+    from napari_restore.plugin.state.variant import Variant
+
+POLYGONS = (".geojson", ".json")
+_NOT_ADJUSTED = {
+    "strength": "100%",
+    "shadows spared": "0%",
+    "highlights spared": "0%",
+    "colours": "as the method gives them",
+}
+_CONTEXT_TITLES = {"black_reason": "Zero is", "white_reason": "Full light is"}
+
+
+def settings_of(variant: Variant) -> dict[str, str]:
+    """Return all settings of a variant, by name."""
+    plan = variant.shown.result.plan
+    given = dict(variant.request.parameters)
+    settings = {"method": variant.title}
+    settings |= {name: value_text(value) for name, value in plan.model.card.values.items()}
+    settings |= {name: value_text(value) for name, value in given.items() if name not in settings}
+    settings["area"] = area_of(plan)
+    preset = plan.image.preset
+    settings["sensor"] = "not named" if preset is None else preset.title
+    if plan.target.mask is not None and plan.target.feather:
+        settings["feather"] = f"{plan.target.feather} px"
+    if plan.reading.exclude is not None:
+        reading = plan.reading
+        name = plan.reading.exclude.replace("\\", "/").rpartition("/")[2]
+        chosen = (reading.exclude_values, reading.exclude_bits, reading.exclude_where)
+        settings["excluded"] = " ".join([name, *filter(None, chosen)])
+    return settings | _NOT_ADJUSTED | adjustment_of(plan)
+
+
+def line_of(variant: Variant, others: Sequence[Variant]) -> str:
+    """Return in what `variant` differs from the `others`; method and area when it is alone."""
+    own = settings_of(variant)
+    settings = [settings_of(other) for other in others if other is not variant]
+    # Settings that only another method has are not this one's.
+    names = [name for name, value in own.items() if any(o.get(name) != value for o in settings)]
+    if not settings:
+        names = ["method", "area", *adjustment_of(variant.shown.result.plan)]
+    elif not names:
+        return "same settings"
+    return " · ".join(phrase(name, own[name]) for name in names)
+
+
+def phrase(name: str, value: str) -> str:
+    """Return a setting as part of a line."""
+    return value if name in ("method", "area") else f"{name.replace('_', ' ')} {value}"
+
+
+def area_of(source: Plan | RunRequest) -> str:
+    """Return the area: ``"whole image"``, ``"drawn areas"``, ``"640 × 480 at 100, 20"``."""
+    if isinstance(source, RunRequest):
+        targets, mask = source.area.targets, source.area.mask
+    else:
+        targets, mask = tuple(source.given_targets), source.target.mask
+    if mask is not None:
+        return target_of_mask(mask).value
+    if _is_whole(source):
+        return "whole image"
+    y0, x0, y1, x1 = zip(*targets, strict=True)
+    several = f"{len(targets)} boxes in " if len(targets) > 1 else ""
+    return f"{several}{max(x1) - min(x0)} × {max(y1) - min(y0)} at {min(x0)}, {min(y0)}"
+
+
+def _is_whole(source: Plan | RunRequest) -> bool:
+    # Results of scale 1/N may leave out the last pixels of the image.
+    targets = source.area.targets if isinstance(source, RunRequest) else source.targets
+    return targets == (Region(0, 0, source.image.height, source.image.width),)
+
+
+def part_of(result: Result | None) -> str | None:
+    """Return which part of its image a result is, in words; None where it is all of it.
+
+    Of a bracket all is what every frame shows.
+    """
+    if result is None:
+        return None
+    image, (height, width) = result.like, result.region.shape
+    common = api.common_region(image)
+    if (height, width) in ((image.height, image.width), common and common.shape):
+        return None
+    return f"a part, {width} × {height} of {image.width} × {image.height} pixels"
+
+
+def target_of_mask(mask: str) -> TargetChoice:
+    """Return the target of a mask; the window writes gradients to files of that name."""
+    path = PurePath(mask)
+    if path.suffix.lower() not in POLYGONS:
+        return TargetChoice.PAINTED
+    return TargetChoice.GRADIENT if path.stem == "gradient" else TargetChoice.DRAWN
+
+
+def adjustment_of(plan: Plan) -> dict[str, str]:
+    """Return how the model's pixels are adjusted before they are shown and saved; {} for not at all."""
+    adjustment = plan.adjustment
+    described: dict[str, str] = {}
+    if adjustment.strength != 1:
+        described["strength"] = f"{adjustment.strength:.0%}"
+    if adjustment.protect_shadows:
+        described["shadows spared"] = f"{adjustment.protect_shadows:.0%}"
+    if adjustment.protect_highlights:
+        described["highlights spared"] = f"{adjustment.protect_highlights:.0%}"
+    if adjustment.ev:
+        described["exposure"] = f"{adjustment.ev:+.2f} EV"
+    if adjustment.luminance_only:
+        described["colours"] = "kept"
+    neutral, values = Adjustment(), adjustment.to_dict()
+    for name in TONE:
+        if values[name] != getattr(neutral, name):
+            unit = " K" if name == "temperature" else ""
+            described[name.replace("_", " ")] = f"{value_text(values[name])}{unit}"
+    return described
+
+
+def value_text(value: Any) -> str:
+    """Return a value as people write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a record as lines of (name, value), the most useful first."""
+    model, plan, measured = record["model"], record["plan"], record["measured"]
+    rows = [("Method", model["id"])]
+    if model["parameters"]:
+        rows.append(("Settings", _pairs(model["parameters"])))
+    if model.get("weights_sha256"):
+        rows.append(("Weights (sha256)", model["weights_sha256"][:16] + " …"))
+    rows.append(("Image", f"{record['input']['path'] or 'in memory'}"))
+    height, width = record["input"]["size"]
+    rows.append(("Size", f"{width} × {height}, {record['input']['bands']} bands, "
+                         f"{record['input']['dtype']}"))  # fmt: skip
+    rows += [("Area", _box(target)) for target in record["targets"][:4]]
+    if len(record["targets"]) > 4:
+        rows.append(("", f"and {len(record['targets']) - 4} more"))
+    neutral = Adjustment().to_dict()
+    adjustment = record.get("adjustment") or {}
+    if adjusted := {k: v for k, v in adjustment.items() if v != neutral.get(k)}:
+        rows.append(("Adjust", _pairs(adjusted)))
+    rows += [(name, text) for name, text in _context_rows(record.get("context") or {})]
+    rows.append(("Time", _times(measured["seconds"], plan["predicted_seconds"])))
+    rows.append(("Speed", f"{measured['megapixels_per_second']:.1f} megapixels per second"))
+    rows.append(("Memory at its peak", _bytes(measured["peak_ram_bytes"],
+                                              plan["predicted_peak_ram_bytes"])))  # fmt: skip
+    if measured["peak_device_bytes"]:
+        rows.append(("Device memory", _bytes(measured["peak_device_bytes"],
+                                             plan["predicted_peak_device_bytes"])))  # fmt: skip
+    rows.append(("Tiles", f"{measured['tiles_done']} made, {measured['tiles_resumed']} kept from "
+                          f"before; {plan['tile']} pixels wide, {plan['halo']} around"))  # fmt: skip
+    rows += [
+        (f"Pixels {name.replace('_', ' ')}", f"{share:.2%}")
+        for name, share in (measured.get("quality_shares") or {}).items()
+        if share is not None
+    ]
+    rows.append(("Device", record["device"]))
+    if output := record.get("output"):
+        rows.append(("Written to", str(output["path"])))
+    rows.append(("Program", f"napari-restore {record['version']}"))
+    rows += [("Note", note) for note in record.get("notes") or plan.get("notes") or ()]
+    return rows
+
+
+def _context_rows(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for name, value in context.items():
+        if name.endswith("_all") and value == context.get(name.removesuffix("_all")):
+            continue
+        if isinstance(value, (str, int, float)):
+            text = value_text(value)
+        elif isinstance(value, (list, tuple)) and len(value) <= 8:
+            text = ", ".join(value_text(item) for item in value)
+        else:
+            continue
+        rows.append((_CONTEXT_TITLES.get(name, name.replace("_", " ").capitalize()), text))
+    return rows
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value_text(value)}" for name, value in values.items()
+    )
+
+
+def _box(target: Mapping[str, Any]) -> str:
+    y0, x0, y1, x1 = target["region"]
+    mask = f", within {target['mask']}" if target.get("mask") else ""
+    return f"{x1 - x0} × {y1 - y0} at {x0}, {y0}{mask}"
+
+
+def _times(measured: float, predicted: float | None) -> str:
+    prediction = (
+        "" if predicted is None else f" (predicted {format_seconds(predicted, tenths=True)})"
+    )
+    return format_seconds(measured, tenths=True) + prediction
+
+
+def _bytes(measured: int, predicted: int) -> str:
+    largest = max(measured, predicted)
+    return (
+        f"{format_size(measured, like=largest)} (predicted {format_size(predicted, like=largest)})"
+    )
+
+
+def run_summary(record: dict[str, Any]) -> str:
+    """Return what a finished run took, in one line."""
+    measured = record["measured"]
+    if measured["tiles_done"] == 0 and measured["tiles_resumed"]:
+        return "All tiles had been restored before. Compare, adjust and export it above."
+    done = f"Done in {format_seconds(measured['seconds'], tenths=True)}"
+    speed = f"{measured['megapixels_per_second']:.1f}"
+    if speed != "0.0":
+        done += f", {speed} MP/s"
+    return f"{done}. Compare, adjust and export it above."

@@ -1,0 +1,490 @@
+"""Several images with the same settings: selected layers, or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QProgressBar
+
+from napari_restore import api
+from napari_restore.errors import BadOutput, Message, RestoreError, UnreadableImage
+from napari_restore.plugin.areas.areas import area_of
+from napari_restore.plugin.layers.layer_order import is_source
+from napari_restore.plugin.state.state import RestoreState, image_of, named_as, named_image
+from napari_restore.plugin.tasks.notices import error_text, show_problem, with_labels
+from napari_restore.plugin.tasks.task import LatestQuery
+from napari_restore.plugin.widgets.folding import add_button, column_of, row_of
+from napari_restore.plugin.widgets.section import Section
+from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.plugin.runs.run_controller import FolderRun, RunController
+    from napari_restore.plugin.state.request import RunRequest
+
+
+Failure = tuple[str, str]
+"""Name of a layer, and the sentence that says why it was not restored."""
+
+
+class LayerQueue(QObject):
+    """Restores layers one after another with the settings there were at the beginning.
+
+    While another run is under way, the next layer waits for its end.
+    """
+
+    message = Signal(str)
+    """Which layer is restored now."""
+    ended = Signal(str, list)
+    """Once: how many were restored, and each `Failure`."""
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        state: RestoreState,
+        layers: list[ImageLayer],
+        runs: RunController,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._state, self._runs = viewer, state, runs
+        self._waiting = list(layers)
+        self._count = len(layers)
+        self._done = 0
+        self._failures: list[Failure] = []
+        self._layer: ImageLayer | None = None
+        """The layer whose turn it is."""
+        self._name = ""
+        self._next: RunRequest | None = None
+        """The request of `_layer`, while another run is under way."""
+        self._running: RunRequest | None = None
+        """The request of `_layer`, while its run is under way."""
+        self._query = LatestQuery("The area cannot be found", self)
+        self._query.finished.connect(self._on_area)
+        self._target, self._strength = state.target, state.strength_layer
+        self._crop = state.crop
+        # Changes of the settings are for later runs.
+        self._settings: RunRequest | None = None
+        runs.ended.connect(self._on_run_ended)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the run under way is one of the queue's."""
+        return self._running is not None
+
+    def clear(self) -> None:
+        """Drop all layers that wait; a run under way goes on until it is cancelled."""
+        self._waiting.clear()
+        self._query.discard()
+        self._layer = self._next = None
+        if self._running is None:
+            self._end(cancelled=True)
+
+    def start_next(self) -> None:
+        """Find the area of the next layer, which is then restored; end after the last."""
+        while self._waiting:
+            self._layer = self._waiting.pop(0)
+            self._name = self._layer.name
+            number = self._done + len(self._failures) + 1
+            self.message.emit(f"{number} of {self._count}: {self._name}")
+            try:
+                if self._settings is None:
+                    self._settings = self._state.request()
+                if self._is_removed:
+                    raise self._removed
+                feather = self._settings.options.target.feather
+                find = area_of(
+                    self._target,
+                    self._viewer,
+                    self._layer,
+                    image_of(self._layer),
+                    feather=feather,
+                    strength=self._strength,
+                    crop=self._crop,
+                )
+            except RestoreError as error:
+                self._failures.append((self._name, error_text(error)))
+            else:
+                self._query.submit(number, find)
+                return
+        self._end()
+
+    @property
+    def _is_removed(self) -> bool:
+        """Whether the present layer has left the viewer."""
+        return self._layer is not None and self._layer not in self._viewer.layers
+
+    @property
+    def _removed(self) -> UnreadableImage:
+        return UnreadableImage(f"{self._name} was removed.", "Open it again.")
+
+    def _on_area(self, _: Any, area: Any) -> None:
+        layer = self._layer
+        assert layer is not None and self._settings is not None
+        if isinstance(area, RestoreError):
+            self._failures.append((self._name, str(area)))
+            self.start_next()
+            return
+        # Bands and sensor are named for each layer by itself.
+        bands, sensor = named_as(layer)
+        self._next = replace(
+            self._settings,
+            image=named_image(layer, bands, sensor),
+            bands=bands,
+            sensor=sensor,
+            area=area,
+        )
+        self._run_next()
+
+    def _run_next(self) -> None:
+        """Run the present layer, once no other run is under way."""
+        if self._next is None or self._state.running:
+            return
+        request, self._next = self._next, None
+        if self._is_removed:
+            self._failures.append((self._name, error_text(self._removed)))
+            self.start_next()
+            return
+        assert self._layer is not None
+        title = title_of(request.model)
+        run = self._runs.start(request, self._layer, title, self._target.value)
+        # Its own request: that may name the cluster that is connected by now.
+        self._running = None if run is None else run.request
+
+    def _on_run_ended(self, status: str, outcome: Any, request: RunRequest) -> None:
+        if request is not self._running:
+            self._run_next()
+            return
+        self._running = None
+        if status == "cancelled" and self._is_removed:
+            status, outcome = "failed", self._removed
+        if status == "cancelled":
+            self._waiting.clear()
+            self._end(cancelled=True)
+            return
+        if status == "failed":
+            self._failures.append((self._name, error_text(outcome)))
+        else:
+            self._done += 1
+        self.start_next()
+
+    def _end(self, *, cancelled: bool = False) -> None:
+        self._runs.ended.disconnect(self._on_run_ended)
+        text = f"{restored_count(self._done, self._count)}."
+        self.ended.emit(f"Cancelled. {text}" if cancelled else text, self._failures)
+
+
+def title_of(model: str) -> str:
+    """Return the title of a known model, else its id or file."""
+    return next((card.title for card in api.models() if card.id == model), Path(model).name)
+
+
+def restored_count(done: int, count: int) -> str:
+    """Return how many of `count` images were restored, as part of a sentence."""
+    return f"{done} of {count} images restored"
+
+
+FOLDERS = {
+    False: (
+        "Restore folder",
+        "Every image of the folder as a whole, with the method set above: "
+        "the same as napari-restore restore FOLDER -o RESULTS",
+    ),
+    True: (
+        "Fuse folder",
+        "Every bracket of the folder into one file, with the method set above: "
+        "the same as napari-restore fuse FOLDER -o RESULTS",
+    ),
+}
+"""Button and tooltip by whether the method fuses brackets."""
+SHOWN = 8
+"""Problems that are listed; more are counted."""
+
+
+class BatchSection(Section):
+    """Restores one image after another; failures are listed at the end and stop nothing."""
+
+    TITLE = "Several images"
+    TIP = "The same for a whole folder, or for several images that are open"
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
+        super().__init__(viewer, state)
+        self._runs = runs
+        self.queue: LayerQueue | None = None
+        self.folder: FolderRun | None = None
+        self._into = ""
+        """Where the results of `folder` go."""
+        self._waiting: Callable[[], None] | None = None
+        """Called once the mask of excluded pixels is there."""
+        self._build()
+        self.listen(viewer.layers.selection.events.changed, self._show_what_fits)
+        self.listen(viewer.layers.events.removed, self._show_what_fits)
+        self.listen(state.events.running, self._show_what_fits)
+        self.listen(state.events.layer, self._show_what_fits)
+        self.listen(state.events.model, self._show_what_fits)
+        self.listen(state.events.exclude_pending, self._on_pending)
+        self._show_what_fits()
+
+    def _build(self) -> None:
+        self.layers = add_button(
+            self,
+            "",
+            "Those selected in the layer list, one after another, "
+            "each with the method and the area that are set above",
+        )
+        self.planes = add_button(
+            self,
+            "Restore all planes …",
+            "Every plane of the stack as a whole, with the method set above, into one file with the "
+            "same axes: the same as napari-restore restore STACK -o FILE --planes all",
+        )
+        self.source, self.target = QLineEdit(self), QLineEdit(self)
+        self.source.setPlaceholderText("folder with images")
+        self.target.setPlaceholderText("folder for the results")
+        self.start_folder = add_button(self, "")
+        self.cancel = add_button(self, "Cancel")
+        self.progress = QProgressBar(self)
+        self.message = WrappedLabel("", self)
+        folders = (
+            self._row(self.source, "Folder with images"),
+            self._row(self.target, "Results"),
+            self.start_folder,
+        )
+        column_of(
+            self, self.layers, self.planes, *folders, self.progress, self.cancel, self.message
+        )
+        self.layers.clicked.connect(self.restore_layers)
+        self.planes.clicked.connect(self.ask_for_stack)
+        self.start_folder.clicked.connect(self.restore_folder)
+        self.cancel.clicked.connect(self.stop)
+        self.source.textChanged.connect(self._show_what_fits)
+        self.target.textChanged.connect(self._show_what_fits)
+
+    def _row(self, line: QLineEdit, title: str) -> QHBoxLayout:
+        browse = add_button(self, "…", title)
+        browse.setFixedWidth(32)
+        line.setToolTip(title)
+
+        def choose_folder() -> None:
+            chosen = QFileDialog.getExistingDirectory(self, title, line.text())
+            if chosen:
+                line.setText(chosen)
+
+        browse.clicked.connect(choose_folder)
+        return row_of(line, browse)
+
+    # -- layers ------------------------------------------------------------------
+
+    def chosen_layers(self) -> list[ImageLayer]:
+        """Return the selected layers that can be restored, the lowest first."""
+        selected = self.viewer.layers.selection
+        return [x for x in self.viewer.layers if x in selected and is_source(x)]
+
+    def restore_layers(self) -> None:
+        if self.is_busy or self._must_wait(self.restore_layers):
+            return
+        queue = LayerQueue(self.viewer, self.state, self.chosen_layers(), self._runs, self)
+        queue.message.connect(self._on_message)
+        queue.ended.connect(self.finish)
+        self.queue = queue
+        self._begin()
+        queue.start_next()
+
+    def _on_message(self, text: str) -> None:
+        self.message.setText(text)
+
+    # -- folders -----------------------------------------------------------------
+
+    def restore_folder(self) -> None:
+        """Restore all images of the one folder into the other, as the command does."""
+        if self.is_busy or self._must_wait(self.restore_folder):
+            return
+        try:
+            arguments = folder_arguments(self.state, self.source.text(), self.target.text())
+        except RestoreError as error:
+            show_problem(error)
+            return
+        self._start(arguments, self.target.text())
+
+    def ask_for_stack(self) -> None:
+        """Ask for a file, and restore all planes of the stack into it."""
+        name, _ = QFileDialog.getSaveFileName(self, "Restored planes", "", "Stacks (*.tif *.zarr)")
+        if name:
+            self.restore_planes(name)
+
+    def restore_planes(self, output: str) -> None:
+        """Restore all planes of the stack into a file, as the command does."""
+        if self.is_busy or self._must_wait(partial(self.restore_planes, output)):
+            return
+        try:
+            arguments = planes_arguments(self.state, output)
+        except RestoreError as error:
+            show_problem(error)
+            return
+        self._start(arguments, output)
+
+    def _start(self, arguments: list[str], into: str) -> None:
+        self._into = into
+        self.folder = self._runs.restore_folder(arguments)
+        if self.folder is not None:
+            self.folder.image_started.connect(self._on_image)
+            self.folder.progressed.connect(self._on_progress)
+            self.folder.ended.connect(self._on_folder)
+            self._begin()
+            self.message.setText("Loading the method …")
+
+    def _on_image(self, name: str, number: int, images: int) -> None:
+        self.message.setText(f"{number} of {images}: {name}")
+        self.progress.setRange(0, 0)
+
+    def _on_progress(self, done: int, total: int) -> None:
+        self.progress.setRange(0, max(1, total))
+        self.progress.setValue(done)
+
+    def _on_folder(self, status: str, outcome: Any) -> None:
+        self.folder = None
+        problems: list[tuple[str, str]] = []
+        if status == "cancelled":
+            text = "Cancelled. The same folder goes on where it was."
+        elif status == "failed":
+            text = error_text(outcome)
+        else:
+            problems = [
+                (Path(image["source"]).name, with_labels(Message(image["error"])))
+                for image in outcome
+                if image["status"] == "failed"
+            ]
+            done = len(outcome) - len(problems)
+            text = f"{restored_count(done, len(outcome))} in {self._into}."
+        self.finish(text, problems)
+
+    # -- both --------------------------------------------------------------------
+
+    @property
+    def is_busy(self) -> bool:
+        return self.queue is not None or self.folder is not None or self.state.running
+
+    def stop(self) -> None:
+        """Stop what is under way, and drop what waits."""
+        self.message.setText("Stopping after the tiles in hand …")
+        if self.folder is not None:
+            self.folder.cancel()
+        elif self.queue is not None:
+            is_own = self.queue.is_running
+            self.queue.clear()
+            if is_own:
+                self._runs.cancel()
+
+    def finish(self, text: str, problems: list[tuple[str, str]]) -> None:
+        """Show how it ended; `problems` are names and sentences."""
+        self.queue = None
+        lines = [text, *(f"{name}: {problem}" for name, problem in problems[:SHOWN])]
+        if len(problems) > SHOWN:
+            lines.append(f"and {len(problems) - SHOWN} more")
+        self.message.setText("\n".join(lines))
+        self._show_what_fits()
+
+    def leave(self) -> None:
+        super().leave()
+        if self.queue is not None:
+            self.queue.clear()
+        self.queue = self.folder = None
+
+    def _must_wait(self, then: Callable[[], None]) -> bool:
+        """Return whether a mask is still being made; `then` is called once it is there."""
+        problem = self.state.not_ready
+        self._waiting = None if problem is None else then
+        if problem is not None:
+            self.message.setText(error_text(problem))
+        return problem is not None
+
+    def _on_pending(self, pending: bool) -> None:
+        then = self._waiting
+        if pending or then is None:
+            return
+        self._waiting = None
+        if self.state.exclude_problem is None:
+            then()
+        else:
+            self.message.setText(error_text(self.state.exclude_problem))
+
+    def _begin(self) -> None:
+        self.message.setText("")
+        self.progress.setRange(0, 0)
+        self._show_what_fits()
+
+    def _show_what_fits(self) -> None:
+        count, busy = len(self.chosen_layers()), self.is_busy
+        self.layers.setText(f"Restore {count} selected" if count > 1 else "Select two or more")
+        self.layers.setEnabled(count > 1 and not busy)
+        layer = self.state.layer
+        # The layer is set before its image is one that can be restored.
+        image = None if layer is None else layer.metadata.get("napari_restore")
+        self.planes.setVisible(image is not None and image.planes.count > 1)
+        self.planes.setEnabled(not busy)
+        title, tip = FOLDERS[fuses(self.state)]
+        self.start_folder.setText(title)
+        self.start_folder.setToolTip(tip)
+        named = bool(self.source.text().strip() and self.target.text().strip())
+        self.start_folder.setEnabled(named and not busy)
+        is_own = self.queue is not None or self.folder is not None
+        self.cancel.setVisible(is_own)
+        self.progress.setVisible(self.folder is not None)
+
+
+def folder_arguments(state: RestoreState, source: str, target: str) -> list[str]:
+    """Return the arguments of the command that restores a folder with the panel's settings.
+
+    Raises `RestoreError` where a folder is missing.
+    """
+    folder, output = Path(source.strip()).expanduser(), Path(target.strip()).expanduser()
+    if not folder.is_dir():
+        raise UnreadableImage(f"{folder} is no folder.", "Choose the folder with the images.")
+    if output.exists() and not output.is_dir():
+        raise BadOutput(f"{output} is a file.", "Choose a folder for the results.")
+    return _command(state, folder, output)
+
+
+def planes_arguments(state: RestoreState, output: str) -> list[str]:
+    """Return the arguments of the command that restores all planes of the layer's file.
+
+    Raises `RestoreError` where the layer shows no file.
+    """
+    image = None if state.layer is None else image_of(state.layer)
+    if image is None or image.path is None:
+        raise UnreadableImage("The layer shows no file.", "Open the stack itself.")
+    # The dialog has asked whether to replace it.
+    replace = ["--overwrite"] if Path(output).exists() else []
+    return [*_command(state, image.path, Path(output), planes="all"), *replace]
+
+
+def fuses(state: RestoreState) -> bool:
+    """Return whether the method that is set takes the frames of brackets."""
+    return state.card is not None and state.card.inputs != 1
+
+
+def _command(
+    state: RestoreState, source: Path, output: Path, planes: str | None = None
+) -> list[str]:
+    model = {
+        "model": state.model,
+        "weights": state.weights,
+        "parameters": state.parameters,
+        "code": state.trust,
+    }
+    adjustment = {} if state.current is None else asdict(state.current.adjustment)
+    options = state.options.replacing(**adjustment)
+    # Its images are read as the one that the panel shows.
+    named: dict[str, Any] = {"bands": state.bands, "sensor": state.sensor, "planes": planes}
+    if not fuses(state):
+        return api.folder_command(source, output, model, **named, **options.keywords())
+    whole = [] if state.crop else ["--no-crop"]
+    return [*api.folder_command(source, output, model, brackets=True, **options.keywords()), *whole]

@@ -1,0 +1,444 @@
+"""Starts and ends what computes in a viewer: runs, live results, folders, and tasks of other tabs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from psygnal import Signal
+from qtpy.QtCore import QObject, QTimer
+
+from napari_restore import api
+from napari_restore.engine import Note, Phase, Progress
+from napari_restore.errors import BadParameter, RestoreError
+from napari_restore.plugin.layers.placing import visible_region
+from napari_restore.plugin.results.variant_text import run_summary
+from napari_restore.plugin.runs._cluster_controller import ClusterController
+from napari_restore.plugin.runs._live import Live, LiveRequest
+from napari_restore.plugin.runs._run_sequence import RunStep
+from napari_restore.plugin.runs.draft import Viewport, first_step, viewport_of
+from napari_restore.plugin.runs.layer_run import LayerRun, drafts_in
+from napari_restore.plugin.state.request import Area, NotReady, RunRequest
+from napari_restore.plugin.state.state import Connections, RestoreState, image_of
+from napari_restore.plugin.tasks.notices import error_text, show_note, show_problem
+from napari_restore.plugin.tasks.task import Task, in_background
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore import Region
+    from napari_restore.engine import Event, Plan, Worker
+    from napari_restore.plugin.runs.plan_controller import PlanController
+    from napari_restore.plugin.state.disk_watch import DiskWatch
+    from napari_restore.plugin.state.variant import Variant
+    from napari_restore.questions import Restore
+
+
+PROGRAM = "napari_restore.commands.worker"
+"""Runs plans, and restores folders as the command line does."""
+WARM_MS = 400
+"""The child process is started so long after there is something to restore."""
+
+
+class WarmWorker(QObject):
+    """Keeps a child process warm; all runs of the panel go to `worker`, one after another."""
+
+    def __init__(self, state: RestoreState, parent: QObject) -> None:
+        super().__init__(parent)
+        self.worker = api.new_worker(PROGRAM)
+        self._state = state
+        self._warmed: tuple[Any, ...] | None = None
+        self._is_closed = False
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._warm)
+        # Closing the window destroys its widgets without closing them.
+        parent.destroyed.connect(self.worker.close)
+
+    def start_soon(self, *, expects_image: bool = False) -> None:
+        """Start the child, unless it is alive or there is nothing to restore and none expected."""
+        if (expects_image or self._state.layer is not None) and self.worker.process is None:
+            self._timer.start(WARM_MS)
+
+    def is_new(self, plan: Plan) -> bool:
+        """Return whether the child has not loaded image and model of `plan`; asked once for each.
+
+        And once more when the image's levels are made: drafts take theirs from them.
+        """
+        image = plan.image
+        loaded = (image, plan.model, image.is_built(len(image.level_shapes) - 1))
+        before, self._warmed = self._warmed, loaded
+        return before is None or any(a is not b for a, b in zip(before, loaded, strict=True))
+
+    def load(self, plan: Plan) -> None:
+        """Let the child load what `plan` needs, unless a run has it."""
+        if not (self._is_closed or self._state.running):
+            api.warm(self.worker, plan)
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._timer.stop()
+        self.worker.close()
+
+    def _warm(self) -> None:
+        if not self._state.running:
+            self.worker.warm()
+
+
+class FolderRun(Task):
+    """Restores a folder in `worker`, as `napari-restore` with `arguments` does.
+
+    `ended` gives the images: "source", "status" and "error" of each.
+    """
+
+    patience_ms = 6000
+    image_started = Signal(str, int, int)
+    """Name, number and count of the images."""
+    progressed = Signal(int, int)
+    """Steps done and steps of the present image."""
+
+    def __init__(self, arguments: Sequence[str], worker: Worker) -> None:
+        super().__init__(name="restoration of a folder", failure="The folder cannot be restored")
+        self.arguments = list(arguments)
+        self._worker = worker
+
+    def kill(self) -> None:
+        self._worker.kill()
+
+    def abandon(self) -> None:
+        super().abandon()
+        self.kill()
+
+    def work(self) -> list[dict[str, Any]]:
+        """Send the events of the child; returns what became of the images."""
+        question = {"arguments": self.arguments}
+        images: list[dict[str, Any]]
+        images = self._worker.ask("folder", question, self.send, self.stop)["images"]
+        return images
+
+    def receive(self, item: dict[str, Any]) -> None:
+        if item["event"] == "ImageStarted":
+            self.image_started.emit(item["name"], item["number"], item["images"])
+        elif item["event"] == "Progress":
+            self.progressed.emit(item["done"], item["total"])
+
+
+BUSY = "A run is going on. Wait for its end, or press Cancel."
+LIVE_SETTINGS = tuple("layer bands sensor model weights trust parameters exclude_pending".split())
+"""Settings that make another live result."""
+T = TypeVar("T", bound=Task)
+
+
+class RunController(QObject):
+    """Runs one task of a viewer at a time, and live results in between.
+
+    Views connect to its signals; it knows none of them. `owner` is the object whose
+    destruction ends everything.
+    """
+
+    starting = Signal()
+    """A run of what is set is about to start."""
+    started = Signal()
+    """A run has started."""
+    planned = Signal(object)
+    """The `Plan` of the run under way."""
+    progressed = Signal(int, int, object)
+    """Steps done, steps in all and seconds left, or None, of the run's present phase."""
+    message = Signal(str)
+    """One sentence on what the run does or has done, or why there is no live result."""
+    draft_message = Signal(str)
+    """What becomes of the draft that the viewer shows; "" while it shows none."""
+    ended = Signal(str, object, object)
+    """A run ended: as `LayerRun.ended`, and its `RunRequest`."""
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        state: RestoreState,
+        plans: PlanController,
+        disk: DiskWatch,
+        owner: QObject,
+    ) -> None:
+        super().__init__(owner)
+        self.task: Task | None = None
+        """What is under way and has the memory."""
+        self._viewer, self._state, self._plans, self._owner = viewer, state, plans, owner
+        self._disk = disk
+        self._warm = WarmWorker(state, owner)
+        self.questions = api.new_worker(PROGRAM)
+        """The child process of what is asked beside a run, which must not wait for its end."""
+        owner.destroyed.connect(self.questions.close)
+        self.clusters = ClusterController(state, owner)
+        self.live = Live(viewer, self._live_request, self.worker, owner)
+        self._is_closed = False
+        self._shown_notes: set[str] = set()
+        self.live.shown.connect(self._make_current)
+        self.live.updated.connect(self._show_draft)
+        self.live.failed.connect(self._on_live_failed)
+        camera, events = viewer.scene.camera.events, state.events
+        self._connections = Connections(
+            *((getattr(events, name), self.live.update) for name in LIVE_SETTINGS),
+            (events.options, self._on_options),
+            (events.running, self._on_running),
+            (events.layer, self._warm.start_soon),
+            (camera.center, self.live.update),
+            (camera.zoom, self.live.update),
+            (viewer.canvas.events.size, self.live.update),
+            (viewer.layers.events.inserted, self._show_draft),
+            (viewer.layers.events.removed, self._show_draft),
+            (plans.plan_ready, self._on_plan_ready),
+        )
+        self._warm.start_soon()
+
+    def expect_image(self) -> None:
+        """Start the child process for an image that is not there yet."""
+        self._warm.start_soon(expects_image=True)
+
+    @property
+    def worker(self) -> Worker:
+        return self._warm.worker
+
+    @property
+    def running(self) -> LayerRun | None:
+        return self.task if isinstance(self.task, LayerRun) else None
+
+    # -- one task at a time --------------------------------------------------------
+
+    def toggle(self) -> None:
+        """Run what is set, in a layer of its own; or cancel the run under way."""
+        if self.running is not None:
+            self.cancel()
+            return
+        try:
+            self._disk.bring_up_to_date(self._state.layer)
+            request = self._plans.request()
+        except NotReady:
+            self._plans.when_ready(self.run)
+            return
+        except RestoreError as error:
+            show_problem(error)
+            return
+        if self._is_free():
+            assert self._state.layer is not None
+            self.starting.emit()
+            where = self._state.target.value
+            self._begin(self._new_run(request, self._state.layer, self._state.title, where))
+
+    def run(self) -> None:
+        """Run what is set, unless a run is under way."""
+        if self.running is None:
+            self.toggle()
+
+    def start(
+        self, request: RunRequest, layer: ImageLayer, title: str, where: str = "again"
+    ) -> LayerRun | None:
+        """Run `request` on `layer`, whatever is set; None while another task is under way."""
+        if not self._is_free():
+            return None
+        return self._begin(self._new_run(request, layer, title, where))
+
+    def begin(self, make: Callable[[], T], what: str) -> T | None:
+        """Begin the task that `make` returns; None while another task is under way.
+
+        `what` names it where a cluster is connected, which does not compute it: "Attention is".
+        """
+        if not self._is_free():
+            return None
+        self._note_cluster(what)
+        return self._begin(make())
+
+    def restore_folder(self, arguments: Sequence[str]) -> FolderRun | None:
+        """Begin to restore a folder as the command with `arguments` does; None while another task is under way."""
+        return self.begin(lambda: FolderRun(arguments, self.worker), "Folders are")
+
+    def cancel(self) -> None:
+        if self.running is not None:
+            self.message.emit("Stopping after the tiles in hand …")
+            self.running.cancel()
+
+    def close(self) -> None:
+        """End everything without a report: the panel is closed."""
+        self._is_closed = True
+        task, self.task = self.task, None
+        if task is not None:
+            task.abandon()
+            self._state.running = False
+        self.live.close()
+        self._connections.end()
+        self._warm.close()
+        self.questions.close()
+        self.clusters.close()
+
+    def _is_free(self) -> bool:
+        """Return whether no task is under way; shows a note otherwise."""
+        if self._state.running:
+            show_note(BUSY)
+        return not self._state.running
+
+    def _note_cluster(self, what: str) -> None:
+        """Note once that `what` is no matter of the cluster that is connected."""
+        if self._state.cluster is not None:
+            self._note_once(f"{what} computed on this machine, not on the cluster.")
+
+    def _note_once(self, text: str) -> None:
+        if text not in self._shown_notes:
+            self._shown_notes.add(text)
+            show_note(text)
+
+    def _begin(self, task: T) -> T:
+        self.task = task
+        # First: those who listen to the end may start the next task.
+        task.ended.connect(self._on_task_ended)
+        self._state.running = True
+        task.start(self._owner)
+        if isinstance(task, LayerRun):
+            self._follow(task)
+        return task
+
+    def _on_task_ended(self, *_: Any) -> None:
+        self.task = None
+        self._plans.is_paused = False
+        self._state.running = False
+
+    # -- a run ---------------------------------------------------------------------
+
+    def _new_run(self, request: RunRequest, layer: ImageLayer, title: str, where: str) -> LayerRun:
+        # An earlier request may name a cluster that was left.
+        request = replace(request, cluster=self._state.cluster)
+        known = self._plans.plan_of(request)
+        self._plans.discard()
+        self._plans.is_paused = True
+        steps = _steps(request, known, self._viewport(layer))
+        unfinished = [x for x in self._state.variants if x.source is layer and x.result is None]
+        run = (self._viewer, layer, request, title, where, steps, self.worker, unfinished)
+        return LayerRun(*run)
+
+    def _follow(self, run: LayerRun) -> None:
+        """Report what becomes of `run`; its thread has begun, its signals come later."""
+        run.planned.connect(self._on_planned)
+        run.happened.connect(self._on_event)
+        run.shown.connect(self._on_shown)
+        run.ended.connect(partial(self._on_run_ended, run.request))
+        self.started.emit()
+        self.message.emit("Loading the method …")
+
+    def _on_planned(self, plan: Plan) -> None:
+        self.planned.emit(plan)
+
+    def _on_shown(self, variant: Variant) -> None:
+        """Adjust it as the latest result of its image; Adjust's Undo takes it back."""
+        known = (*self._state.variants, self._state.current)
+        last = next((x for x in reversed(known) if x and x.source is variant.source), None)
+        if last is not None and variant.adjustment.is_neutral and not last.adjustment.is_neutral:
+            with suppress(BadParameter):  # With other band roles it may be undefined.
+                variant.adjust(last.adjustment)
+        self._make_current(variant)
+
+    def _make_current(self, variant: Variant) -> None:
+        self._state.variants = (*self._state.variants, variant)
+        self._state.current = variant
+
+    def _on_event(self, step: RunStep, event: Event) -> None:
+        if step.is_draft:
+            return
+        if isinstance(event, Progress):
+            self.progressed.emit(event.done, event.total, event.seconds_left)
+        elif isinstance(event, Phase):
+            self.message.emit(f"{event.name} …")
+        elif isinstance(event, Note):
+            # Every run of an image has the same notes.
+            self._note_once(event.text)
+
+    def _on_run_ended(self, request: RunRequest, status: str, outcome: Any) -> None:
+        if status == "failed":
+            text = error_text(outcome)
+        elif status == "cancelled":
+            text = "Cancelled. Run again to go on from the finished tiles."
+        else:
+            current = self._state.current
+            text = run_summary(outcome)
+            if current is not None and current.can_undo:
+                text += " Adjusted as the result before; Adjust has Undo."
+        self.message.emit(text)
+        if status == "failed":
+            show_problem(outcome)
+            self.clusters.look()
+        self.ended.emit(status, outcome, request)
+
+    # -- live ----------------------------------------------------------------------
+
+    def _live_request(self) -> LiveRequest | None:
+        layer = self._state.layer
+        viewport = None if layer is None else self._viewport(layer)
+        if layer is None or viewport is None:
+            return None
+        try:
+            request = self._state.request(Area((viewport.region,)))
+        except RestoreError:
+            return None
+        return request, viewport, layer, self._state.title
+
+    def _viewport(self, layer: ImageLayer) -> Viewport | None:
+        try:
+            image = image_of(layer)
+            region: Region = visible_region(self._viewer, layer, (image.height, image.width))
+        except RestoreError:
+            return None
+        return viewport_of(self._viewer, layer, region)
+
+    def _on_options(self, options: Restore, before: Restore) -> None:
+        # What is stored beside the pixels changes no picture, nor do the edges of areas.
+        if replace(options, target=before.target, storing=before.storing) != before:
+            self.live.update()
+
+    def _on_running(self, running: bool) -> None:
+        self.live.pause(running)
+        self._show_draft()
+        if not running:
+            # The child may have ended to make room.
+            self._warm.start_soon()
+
+    def _show_draft(self) -> None:
+        """Report whether true pixels will replace a draft."""
+        coming = self._state.running or self.live.is_busy
+        text = "Draft: true pixels follow" if coming else "Draft: Run makes the true pixels"
+        self.draft_message.emit(text if drafts_in(self._viewer) else "")
+
+    def _on_live_failed(self, error: RestoreError) -> None:
+        self.message.emit(error_text(error))
+        show_problem(error)
+
+    # -- the child process -----------------------------------------------------------
+
+    def _on_plan_ready(self, plan: Plan) -> None:
+        """Let the child load what the plan needs, and what a draft of the view needs."""
+        if self._state.running or self.live.is_on or not self._warm.is_new(plan):
+            return
+        if self._state.cluster is None:
+            self._warm.load(plan)
+        live_request = self._live_request()
+        if live_request is not None and plan.needs_context_pass:
+            request, viewport, _, _ = live_request
+            # It must come at once.
+            in_background(partial(first_step, request, viewport, plan), self._on_first_step)
+
+    def _on_first_step(self, step: RunStep | None) -> None:
+        if step is not None and not (self._is_closed or self.live.is_on):
+            self._warm.load(step.plan)
+
+
+def _steps(request: RunRequest, known: Plan | None, viewport: Viewport | None) -> Iterator[RunStep]:
+    """Yield a draft where that is shown sooner, then the true pixels; planned on the thread."""
+    true = request.plan() if known is None else known
+    cluster, view = request.cluster, None if viewport is None else viewport.region
+    draft = None
+    if viewport is not None:
+        # A draft must come at once.
+        draft = first_step(replace(request, cluster=None), viewport, true)
+    if draft is not None:
+        yield draft
+    yield RunStep(true, False, cluster=None if cluster is None else cluster.cluster, view=view)

@@ -1,0 +1,244 @@
+"""Shows an index, or any expression over bands, before and after a run, and warns of its change."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox
+from superqt.utils import signals_blocked
+
+from napari_restore import api
+from napari_restore.errors import RestoreError, escape_controls
+from napari_restore.plugin.compare.maps_view import MapLayers, SideMap
+from napari_restore.plugin.layers.layer_order import place_above
+from napari_restore.plugin.spectral.indices import (
+    AFTER,
+    DIFFERENCE,
+    IndexMap,
+    source_layer,
+    source_levels,
+)
+from napari_restore.plugin.tasks.notices import error_text, show_problem
+from napari_restore.plugin.tasks.task import in_background
+from napari_restore.plugin.widgets.folding import add_button, column_of, flowing, form_layout
+from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.plugin.state.state import RestoreState
+
+BEFORE = "before"
+FAILURE = "The index cannot be computed"
+TIP = (
+    "An index, or arithmetic of bands by name or role: (nir - red) / (nir + red). "
+    "b1 is the first band; swir1 and swir2 go by wavelength"
+)
+TIPS = {
+    BEFORE: "The expression over the image, as a layer",
+    AFTER: "The expression over the current result, as a layer",
+    DIFFERENCE: "After less before, as a layer; and the share of pixels that it changes",
+}
+
+
+class IndexView(MapLayers):
+    """An expression, and a button for each of its layers: before, after, difference."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self._befores: dict[tuple[str, str], Any] = {}
+        """Layers of sources, by the source's identity and the expression."""
+        self._build()
+        for event in (state.events.layer, state.events.bands, state.events.sensor):
+            self.listen(event, self._offer)
+        for event in (state.events.current, state.events.running):
+            self.listen(event, self._on_current)
+        self._offer()
+
+    def _build(self) -> None:
+        self.expression = QComboBox(self)
+        self.expression.setEditable(True)
+        self.expression.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.expression.setMinimumContentsLength(8)
+        self.expression.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.expression.setToolTip(TIP)
+        self.expression.setAccessibleName("Index or expression")
+        self.buttons = {
+            part: add_button(self, part.capitalize(), tip, checkable=True)
+            for part, tip in TIPS.items()
+        }
+        for part, button in self.buttons.items():
+            # PySide does not know how many arguments a `partial` takes.
+            button.clicked.connect(lambda checked, part=part: self._on_clicked(part, checked))
+        self.threshold = QDoubleSpinBox(self)
+        self.threshold.setDecimals(3)
+        self.threshold.setRange(0, 1000)
+        self.threshold.setSingleStep(0.01)
+        self.threshold.setValue(api.THRESHOLD)
+        self.threshold.setToolTip("Pixels whose value differs by more than this are counted")
+        self.about = WrappedLabel("", self)
+        self.about.setTextFormat(Qt.TextFormat.PlainText)
+        self.warning = WrappedLabel("", self)
+        self.warning.setTextFormat(Qt.TextFormat.PlainText)
+        form = form_layout()
+        form.addRow("Index", self.expression)
+        form.addRow("Warn above", self.threshold)
+        column_of(self, form, flowing(*self.buttons.values()), self.warning, self.about)
+        self.expression.activated.connect(self._on_current)
+        edit = self.expression.lineEdit()
+        assert edit is not None
+        edit.editingFinished.connect(self._on_current)
+        self.threshold.valueChanged.connect(self._warn)
+
+    # -- the image and the current result ------------------------------------------
+
+    def _offer(self) -> None:
+        """Offer the indices whose bands the image has; an expression that was written stays."""
+        layer, text = self.state.layer, self.expression.currentText()
+        offered: list[str] = []
+        if layer is not None:
+            try:
+                offered = api.indices(self.state.named_image(layer))
+            except RestoreError:
+                # Under Image it says why.
+                offered = []
+        with signals_blocked(self.expression):
+            self.expression.clear()
+            self.expression.addItems(offered)
+            self.expression.setEditText(text or next(iter(offered), ""))
+        self._on_current()
+
+    def _math(self, part: str) -> api.BandMath | None:
+        """Return the expression over what `part` needs; None, with the reason shown, where it fails."""
+        layer, current = self.state.layer, self.state.current
+        text = self.expression.currentText().strip()
+        if not text or layer is None:
+            return None
+        if part == BEFORE:
+            image, black = self.state.named_image(layer), self.state.options.reading.black
+        elif current is None:
+            return None
+        else:
+            image = current.shown.result.image
+            black = current.shown.result.plan.reading.black
+        return api.BandMath(image, text, black)
+
+    def _on_current(self) -> None:
+        super()._on_current()
+        layer, current = self.state.layer, self.state.current
+        text = self.expression.currentText().strip()
+        problem = ""
+        try:
+            about = self._math(BEFORE)
+        except RestoreError as error:
+            about, problem = None, error_text(error)
+        if about is not None and layer is not None:
+            self.about.setText(about.describe(self.state.named_image(layer)))
+        else:
+            self.about.setText(problem or "Name an index, or write one of bands.")
+        name = text if about is None else about.name
+        is_shown = layer is not None and (layer.unique_id, name) in self._befores
+        self.buttons[BEFORE].setEnabled(about is not None)
+        self.buttons[BEFORE].setChecked(is_shown)
+        for part in (AFTER, DIFFERENCE):
+            key = None if current is None else self._key(current, f"{name} {part}")
+            self.buttons[part].setEnabled(about is not None and current is not None)
+            self.buttons[part].setChecked(key in self._shown)
+        self._warn()
+
+    def _warn(self) -> None:
+        """Say how many pixels the run has changed, where their difference is shown."""
+        current, text = self.state.current, ""
+        for made, _ in self._shown.values():
+            if not isinstance(made, IndexMap) or made.part != DIFFERENCE:
+                continue
+            if made.variant is not current or not self.buttons[DIFFERENCE].isChecked():
+                continue
+            limit = self.threshold.value()
+            share = made.share(limit)
+            found = api.change_text(made.math.name, limit, share)
+            at = "" if made.step == 1 else f" Counted at 1:{made.step}."
+            if found is not None:
+                text = f"⚠ {found}{at}"
+            elif not math.isnan(share):
+                text = f"No valid pixel of {made.math.name} differs by more than {limit:g}.{at}"
+            if made.variant.result is None:
+                text += " The run has not finished."
+        self.warning.setText(escape_controls(text))
+        self.warning.setVisible(bool(text))
+
+    # -- layers ------------------------------------------------------------------
+
+    def _on_clicked(self, part: str, checked: bool) -> None:
+        try:
+            made = self._math(part)
+        except RestoreError as error:
+            show_problem(error)
+            self._on_current()
+            return
+        if made is None:
+            return
+        if part == BEFORE:
+            self._on_before(made, checked)
+            return
+        current = self.state.current
+        assert current is not None
+        key = self._key(current, f"{made.name} {part}")
+        if checked:
+            self._request(key, IndexMap(current, made, part), now=True)
+        elif key in self._shown:
+            self.viewer.layers.remove(self._shown[key][1])
+
+    def _on_before(self, made: api.BandMath, checked: bool) -> None:
+        source = self.state.layer
+        assert source is not None
+        key = source.unique_id, made.name
+        if not checked:
+            if key in self._befores:
+                self.viewer.layers.remove(self._befores[key])
+            return
+        image, black = self.state.named_image(source), self.state.options.reading.black
+        compute = partial(source_levels, image, made.formula, black)
+        in_background(compute, self._on_levels, source, made.name, failure=FAILURE)
+
+    def _on_levels(self, source: ImageLayer, name: str, levels: Any) -> None:
+        if isinstance(levels, RestoreError):
+            show_problem(levels)
+            self._on_current()
+            return
+        key, layers = (source.unique_id, name), self.viewer.layers
+        if source not in layers or key in self._befores or not self.buttons[BEFORE].isChecked():
+            return
+        layer, active = source_layer(source, levels, name), layers.selection.active
+        self._befores[key] = layer
+        layers.insert(place_above(self.viewer, source), layer)
+        if active is not None:
+            layers.selection.active = active
+
+    def _is_wanted(self, made: SideMap) -> bool:
+        return isinstance(made, IndexMap) and self.buttons[made.part].isChecked()
+
+    def _show(self, key: tuple[int, str], made: SideMap) -> None:
+        super()._show(key, made)
+        if isinstance(made, IndexMap) and made.part == AFTER and key in self._shown:
+            before = self._befores.get((made.variant.source.unique_id, made.math.name))
+            if before is not None:
+                # Both in one scale.
+                self._shown[key][1].contrast_limits = before.contrast_limits
+        self._on_current()
+
+    def _on_removed(self, event: Any) -> None:
+        for key, layer in list(self._befores.items()):
+            if event.value is layer:
+                del self._befores[key]
+            elif event.value.unique_id == key[0]:
+                del self._befores[key]
+                if layer in self.viewer.layers:
+                    self.viewer.layers.remove(layer)
+        super()._on_removed(event)

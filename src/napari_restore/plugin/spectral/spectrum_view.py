@@ -1,0 +1,206 @@
+"""Draws the spectrum of the pixel under the cursor, before and after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QPointF, QRectF, Qt
+from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
+from qtpy.QtWidgets import QLabel, QWidget
+
+from napari_restore.errors import RestoreError, escape_controls
+from napari_restore.plugin.layers.placing import in_data
+from napari_restore.plugin.spectral.spectrum import (
+    KnownValues,
+    PixelSpectrum,
+    is_cheap,
+    spectrum_at,
+)
+from napari_restore.plugin.tasks.task import LatestQuery
+from napari_restore.plugin.widgets.folding import column_of
+from napari_restore.plugin.widgets.section import Section
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.images import Image
+    from napari_restore.plugin.state.state import RestoreState
+    from napari_restore.plugin.state.variant import Variant
+
+BEFORE, AFTER = QColor(86, 180, 233), QColor(230, 120, 30)
+"""Of Okabe and Ito's colours: distinguishable with any kind of colour vision."""
+LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 46, 10, 18, 18, 150
+"""Margins for what is written, and the height, in pixels."""
+HOLD = "Shift-click holds the spectrum of a pixel, and lets it go."
+
+
+class SpectrumPlot(QWidget):
+    """Two lines over wavelength, or over the number of the band."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFixedHeight(HEIGHT)
+        self.setAccessibleName("Spectrum")
+        self.spectrum: PixelSpectrum | None = None
+
+    def show_spectrum(self, spectrum: PixelSpectrum | None) -> None:
+        self.spectrum = spectrum
+        self.setToolTip("" if spectrum is None else table_of(spectrum))
+        self.update()
+
+    def paintEvent(self, _: Any) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        font = self.font()
+        font.setPointSizeF(max(6.5, font.pointSizeF() * 0.85))
+        painter.setFont(font)
+        painter.setPen(self.palette().windowText().color())
+        box = QRectF(LEFT, TOP, self.width() - LEFT - RIGHT, self.height() - TOP - BOTTOM)
+        painter.drawRect(box)
+        if self.spectrum is None:
+            middle = Qt.AlignmentFlag.AlignCenter
+            painter.drawText(box, middle, "Point at the image.")
+        else:
+            self._draw(painter, box, self.spectrum)
+        painter.end()
+
+    def _draw(self, painter: QPainter, box: QRectF, shown: PixelSpectrum) -> None:
+        lines = [(BEFORE, shown.before, "before")]
+        if shown.after is not None:
+            lines.append((AFTER, shown.after, "after"))
+        values = [v for _, line, _ in lines for v in line if math.isfinite(v)]
+        low, high = min(values, default=0.0), max(values, default=1.0)
+        low = min(low, 0.0)
+        high = high if high > low else low + 1
+        first, last = min(shown.places), max(shown.places)
+        span = (last - first) or 1.0
+        for value, at in ((high, box.top()), (low, box.bottom())):
+            right = Qt.AlignmentFlag.AlignRight
+            painter.drawText(QRectF(0, at - 8, LEFT - 4, 16), right, f"{value:.3g}")
+        unit = " nm" if shown.is_wavelength else ""
+        below = QRectF(LEFT, box.bottom() + 1, box.width(), BOTTOM)
+        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, f"{first:g}{unit}")
+        painter.drawText(below, Qt.AlignmentFlag.AlignRight, f"{last:g}{unit}")
+        what = "reflectance" if shown.is_reflectance else "value"
+        painter.drawText(QRectF(LEFT, 0, box.width(), TOP - 2), Qt.AlignmentFlag.AlignRight, what)
+        for number, (colour, line, name) in enumerate(lines):
+            style = Qt.PenStyle.SolidLine if number == 0 else Qt.PenStyle.DashLine
+            painter.setPen(QPen(colour, 2, style))
+            legend = QRectF(LEFT + 56 * number, 0, 56, TOP - 2)
+            painter.drawText(legend, Qt.AlignmentFlag.AlignLeft, name)
+            points = [
+                QPointF(
+                    box.left() + (place - first) / span * box.width(),
+                    box.bottom() - (value - low) / (high - low) * box.height(),
+                )
+                for place, value in zip(shown.places, line, strict=True)
+                if math.isfinite(value)
+            ]
+            painter.drawPolyline(QPolygonF(points))
+            painter.setBrush(colour)
+            for point in points:
+                painter.drawEllipse(point, 2.0, 2.0)
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+
+
+def table_of(shown: PixelSpectrum) -> str:
+    """Return names and values as lines of plain text; names come from files."""
+    after: Sequence[float | None] = shown.after or (None,) * len(shown.before)
+    lines = []
+    for name, place, one, other in zip(shown.names, shown.places, shown.before, after, strict=True):
+        where = f" {place:g} nm" if shown.is_wavelength else ""
+        changed = "" if other is None else f" → {other:.4g}"
+        plain = escape_controls(name[:40]).replace("<", "‹")
+        lines.append(f"{plain}{where}: {one:.4g}{changed}")
+    return "\n".join(lines)
+
+
+class SpectrumView(Section):
+    """Follows the cursor while it is visible, one pixel at a time, on another thread."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self.plot = SpectrumPlot(self)
+        self.about = QLabel(HOLD, self, wordWrap=True)
+        self.is_held = False
+        self._values = KnownValues()
+        self._query = LatestQuery("The pixel cannot be read", self, follows=True)
+        self._query.finished.connect(self._on_read)
+        column_of(self, QLabel("Spectrum", self), self.plot, self.about)
+        self.listen(viewer.cursor.events.position, self._on_moved)
+        self.listen(state.events.layer, self._on_layer)
+        self.listen(state.events.current, self._on_current)
+        viewer.mouse_drag_callbacks.append(self._on_pressed)
+
+    def leave(self) -> None:
+        if self._on_pressed in self.viewer.mouse_drag_callbacks:
+            self.viewer.mouse_drag_callbacks.remove(self._on_pressed)
+        self._query.discard()
+        super().leave()
+
+    def _on_layer(self) -> None:
+        """Show nothing of the image before."""
+        self._query.discard()
+        self._hold(False)
+        self.plot.show_spectrum(None)
+
+    def _on_current(self) -> None:
+        """Read the pixel that is held again, of another result."""
+        shown, image = self.plot.spectrum, self._image()
+        if shown is not None and image is not None and self.is_held:
+            self._read(image, shown.row, shown.column)
+
+    def _hold(self, held: bool) -> None:
+        self.is_held = held
+        self.about.setText("Held; Shift-click lets it go." if held else HOLD)
+
+    def _image(self) -> Image | None:
+        layer = self.state.layer
+        if layer is None or layer not in self.viewer.layers:
+            return None
+        try:
+            return self.state.named_image(layer)
+        except RestoreError:
+            # Under Image it says why.
+            return None
+
+    def _on_moved(self) -> None:
+        if not self.is_held:
+            self._read_at(self.viewer.cursor.position, of_click=False)
+
+    def _on_pressed(self, _viewer: Any, event: Any) -> None:
+        if "Shift" in event.modifiers and self.isVisible():
+            self._hold(not self.is_held)
+            self._read_at(event.position, of_click=True)
+
+    def _read_at(self, position: Any, *, of_click: bool) -> None:
+        if not self.isVisible() or self.viewer.dims.ndisplay != 2:
+            return
+        layer, image = self.state.layer, self._image()
+        if layer is None or image is None or not (of_click or is_cheap(image)):
+            return
+        place = np.round(in_data(self.viewer, layer, [np.array(position[-2:])])[0])
+        if np.isfinite(place).all() and (place >= 0).all():
+            row, column = (int(v) for v in place)
+            if row < image.height and column < image.width:
+                self._read(image, row, column)
+
+    def _read(self, image: Image, row: int, column: int) -> None:
+        layer, current = self.state.layer, self.state.current
+        black = self.state.options.reading.black
+        variant = current if current is not None and current.source is layer else None
+        key = (row, column, id(image), id(variant), black)
+        self._query.submit(key, partial(self._compute, image, black, row, column, variant))
+
+    def _compute(
+        self, image: Image, black: float | None, row: int, column: int, variant: Variant | None
+    ) -> PixelSpectrum:
+        return spectrum_at(image, self._values.of(image, black), row, column, variant)
+
+    def _on_read(self, _: Any, answer: PixelSpectrum | RestoreError) -> None:
+        # That a file cannot be read is reported where it is shown.
+        self.plot.show_spectrum(None if isinstance(answer, RestoreError) else answer)

@@ -1,0 +1,232 @@
+"""The settings of the panel of one viewer; views and controllers listen to its events."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
+
+from psygnal import SignalGroupDescriptor
+
+import napari_restore as nr
+from napari_restore.errors import BadRegion, RestoreError, UnreadableImage
+from napari_restore.plugin.state.request import (
+    Area,
+    ConnectedCluster,
+    NotReady,
+    RunRequest,
+    TargetChoice,
+)
+from napari_restore.questions import Restore
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+    from napari.layers import Layer
+
+    from napari_restore.images import Image
+    from napari_restore.models import ModelCard
+    from napari_restore.plugin.state.variant import Variant
+    from napari_restore.questions import RestoreKeywords
+
+
+PYRAMID = Restore().replacing(pyramid=True)
+"""Options of the window: it shows a result at every zoom."""
+
+
+@dataclass(eq=False)
+class RestoreState:
+    """The settings of one viewer. Setting a field emits `events.FIELD` and `events`."""
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
+
+    layer: ImageLayer | None = None
+    """The layer to restore."""
+    bands: str | None = None
+    """The roles that the user gave the layer's bands, as ``"red=3,green=2,blue=1"``."""
+    sensor: str | None = None
+    """The id of the sensor that the user named for the layer: its zero, wavelengths and roles."""
+    card: ModelCard | None = None
+    """The card of `model`; set before it."""
+    model: str = ""
+    """A model's id, or the path of a model file."""
+    weights: str | None = None
+    """The weights file the user gave for `model`."""
+    trust: bool = False
+    """Whether the user has allowed the code in the file `model` to run."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Those that differ from the card's defaults, by name."""
+    target: TargetChoice = TargetChoice.VISIBLE
+    usual_target: TargetChoice = TargetChoice.VISIBLE
+    """What `target` is for the layer until the user chooses another."""
+    area: Area | None = None
+    """The area of the target now; None where there is none."""
+    options: Restore = PYRAMID
+    """Options of the next plan, without the area and the adjustment of a result."""
+    cluster: ConnectedCluster | None = None
+    """The cluster whose workers compute runs; None: the child process does."""
+    strength_layer: Layer | None = None
+    """The layer whose values are the strength of a painted target; None: the topmost labels."""
+    crop: bool = True
+    """Whether to cut off what some frame of a bracket does not show, where nothing is drawn."""
+    exclude_pending: bool = False
+    """Whether a new mask of excluded pixels is being made: `options` have the one before."""
+    exclude_problem: RestoreError | None = None
+    """Why there is no mask of what was chosen; set before `exclude_pending` ends."""
+    running: bool = False
+    """Whether a run, a folder or an attribution is under way: one at a time has the memory."""
+    variants: tuple[Variant, ...] = ()
+    """All results in the viewer, the oldest first."""
+    current: Variant | None = None
+    """The result that Compare, Adjust and Export apply to."""
+
+    def set_options(self, **options: Unpack[RestoreKeywords]) -> None:
+        """Set some options of the next plan; the others stay."""
+        self.options = self.options.replacing(**options)
+
+    @property
+    def memory_gib(self) -> float:
+        """GiB of RAM that a run may add; 0: the engine decides."""
+        return int(self.options.machine.memory or 0) / 2**30
+
+    @memory_gib.setter
+    def memory_gib(self, gib: float) -> None:
+        self.set_options(memory=int(gib * 2**30) or None)
+
+    @property
+    def title(self) -> str:
+        return self.model if self.card is None else self.card.title
+
+    @property
+    def not_ready(self) -> NotReady | None:
+        """The error of a request while `exclude_pending`; None otherwise."""
+        if not self.exclude_pending:
+            return None
+        return NotReady("The mask of excluded pixels is being made.", "It takes a moment.")
+
+    def named_image(self, layer: ImageLayer) -> Image:
+        """Return the image of `layer` with the roles and the sensor that are set."""
+        return named_image(layer, self.bands, self.sensor)
+
+    def request(self, area: Area | None = None) -> RunRequest:
+        """Return all that a plan needs; raises `RestoreError` where something is missing.
+
+        `area` replaces that of the target. `NotReady` is raised while the mask
+        of excluded pixels is being made.
+        """
+        if self.not_ready is not None:
+            raise self.not_ready
+        area = self.area if area is None else area
+        if self.layer is None:
+            raise UnreadableImage(
+                "There is no image.", "Open one, for instance File > Open Sample."
+            )
+        if area is None:
+            raise BadRegion("There is nothing to restore in view.", "Pan back to the image.")
+        return RunRequest(
+            image=self.named_image(self.layer),
+            bands=self.bands,
+            sensor=self.sensor,
+            model=self.model,
+            weights=self.weights,
+            trust=self.trust,
+            parameters=tuple(sorted(self.parameters.items())),
+            area=area,
+            options=self.options,
+        )
+
+
+Connection = tuple[Any, Callable[..., object]]
+"""A signal, of Qt, psygnal or napari, and its slot."""
+
+
+class Connections:
+    """Slots on signals of viewers, layers and states, which live longer than who listens."""
+
+    def __init__(self, *connections: Connection) -> None:
+        self._made: list[Connection] = []
+        self.add(*connections)
+
+    def add(self, *connections: Connection) -> None:
+        for signal, slot in connections:
+            signal.connect(slot)
+        self._made += connections
+
+    def end(self) -> None:
+        """Disconnect all; may be called again."""
+        for signal, slot in self._made:
+            signal.disconnect(slot)
+        self._made.clear()
+
+
+ARRAY = "napari_restore_array"
+"""In a layer's metadata: the identity of the array its image was made of."""
+UNNAMED = "napari_restore_unnamed"
+"""In a layer's metadata: its image without the roles and the sensor that the user gave."""
+NAMED = "napari_restore_named"
+"""In a layer's metadata: its image with them, and what they were."""
+NAMED_ROLES, NAMED_SENSOR = "napari_restore_bands", "napari_restore_sensor"
+"""In a layer's metadata: the roles and the sensor that the user gave its bands."""
+
+
+def unnamed_image(layer: ImageLayer) -> Image:
+    """Return the image of a layer with the roles that the file names, and no others."""
+    known: Image | None = layer.metadata.get(UNNAMED)
+    return image_of(layer) if known is None else known
+
+
+def named_as(layer: ImageLayer) -> tuple[str | None, str | None]:
+    """Return the roles and the sensor that the user gave the bands of a layer."""
+    return layer.metadata.get(NAMED_ROLES), layer.metadata.get(NAMED_SENSOR)
+
+
+def named_image(layer: ImageLayer, bands: str | None, sensor: str | None) -> Image:
+    """Return the image of a layer with what the user named, and nothing that was named before."""
+    # In an entry of its own: what the layer shows stays as it is.
+    shown, plain = image_of(layer), unnamed_image(layer)
+    key = bands, sensor, plain
+    *of, named = layer.metadata.get(NAMED, (None, None, None, None))
+    if tuple(of) != key:
+        named = nr.open_image(plain, bands=bands, sensor=sensor)
+        layer.metadata[NAMED] = *key, named
+    named.take_levels(shown)
+    return named
+
+
+def image_of(layer: ImageLayer) -> Image:
+    """Return the image a layer shows: the one it was opened from, else its own array.
+
+    Raises `UnreadableImage` for layers that are no image of a plane.
+    """
+    known = layer.metadata.get("napari_restore")
+    pixels = layer.data[0] if layer.multiscale else layer.data
+    # An array that was put in the place of another is another image.
+    if known is not None and layer.metadata.get(ARRAY, id(pixels)) == id(pixels):
+        return known
+    if layer.ndim != 2:
+        raise UnreadableImage(
+            f"{layer.name} has {layer.ndim} axes.", "Open the file itself with napari-restore."
+        )
+    roles = ("red", "green", "blue", "alpha")[: pixels.shape[-1]] if layer.rgb else ()
+    shown_as = {role: number for number, role in enumerate(roles, start=1)}
+    image = nr.open_image(pixels, bands=shown_as or None)
+    layer.metadata["napari_restore"], layer.metadata[ARRAY] = image, id(pixels)
+    return image
+
+
+_states: weakref.WeakKeyDictionary[Any, RestoreState] = weakref.WeakKeyDictionary()
+
+
+def state_of(viewer: ViewerModel) -> RestoreState:
+    """Return the one state of a viewer; made at its first use."""
+    viewer = unwrapped(viewer)
+    state = _states.get(viewer)
+    if state is None:
+        state = _states[viewer] = RestoreState()
+    return state
+
+
+def unwrapped(thing: Any) -> Any:
+    """Return the object of a proxy, as napari gives them to plugins: proxies are many and short-lived."""
+    return getattr(thing, "__wrapped__", thing)

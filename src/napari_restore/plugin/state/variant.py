@@ -1,0 +1,95 @@
+"""One result of an image: how it was made and the layer that shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+if TYPE_CHECKING:
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.engine import Result
+    from napari_restore.plugin.layers.result_layer import ResultLayer
+    from napari_restore.plugin.state.request import RunRequest
+    from napari_restore.questions import Adjustment
+
+
+@dataclass(eq=False)
+class Variant:
+    """A result with its settings. A re-run makes another one, never replaces this."""
+
+    request: RunRequest
+    source: ImageLayer
+    """The layer it was made from."""
+    title: str
+    """The model's title."""
+    shown: ResultLayer
+    record: dict[str, Any] | None = None
+    """Once the run has ended, whole or not."""
+    result: Result | None = None
+    """Once it is complete and can be saved."""
+    saving: bool = False
+    """Whether it is being written to a file."""
+
+    _before: list[Adjustment] = field(default_factory=list)
+    """Earlier adjustments, the oldest first."""
+    _changed: frozenset[str] = frozenset()
+    """The fields that the last change was of: more changes of these are the same step."""
+
+    adjusted = Signal()
+    """It is shown and would be written otherwise."""
+    completed = Signal()
+    """It can be saved, and measured: `result` is there, or another one."""
+
+    @property
+    def adjustment(self) -> Adjustment:
+        """How its pixels are applied to the source."""
+        return self.shown.result.adjustment
+
+    def adjust(self, adjustment: Adjustment) -> None:
+        """Show it otherwise, and write and record it so; runs nothing. Raises `BadParameter`."""
+        before = self.adjustment
+        self._apply(adjustment)
+        old, new = before.to_dict(), adjustment.to_dict()
+        changed = frozenset(name for name in new if new[name] != old.get(name))
+        # A slider on its way is one step.
+        if changed and changed != self._changed:
+            self._before.append(before)
+            self._changed = changed
+        self.adjusted.emit()
+
+    @property
+    def can_undo(self) -> bool:
+        return bool(self._before)
+
+    def undo(self) -> None:
+        if self._before:
+            self._changed = frozenset()
+            self._apply(self._before.pop())
+            self.adjusted.emit()
+
+    def _apply(self, adjustment: Adjustment) -> None:
+        self.shown.adjust(adjustment)
+        if self.result is not None:
+            self.result = self.shown.result
+            self.record = self.result.record
+        elif self.record is not None:
+            self.record = {**self.record, "adjustment": adjustment.to_dict()}
+
+    def complete(self, result: Result) -> None:
+        """Show the whole result; it stays adjusted as it is."""
+        self.shown.finish(result)
+        self.result = self.shown.result
+        self.record = self.result.record
+        self.completed.emit()
+
+    @property
+    def layer(self) -> ImageLayer:
+        return self.shown.layer
+
+    @property
+    def name(self) -> str:
+        """Its name: that of its layer."""
+        return str(self.layer.name)

@@ -1,0 +1,54 @@
+"""A dialog that keeps the rest of napari shut while a task is waited for."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QEventLoop, Qt
+from qtpy.QtWidgets import QApplication, QLabel, QProgressDialog
+
+from napari_restore._format import format_seconds
+from napari_restore.errors import escape_controls
+from napari_restore.plugin.tasks.task import Task
+
+
+class WaitingDialog(QProgressDialog):
+    """Shows how far a task is, and cancels it."""
+
+    def __init__(self, task: Task, title: str, text: str) -> None:
+        super().__init__("", "Cancel", 0, 0, QApplication.activeWindow())
+        self._text = escape_controls(text)
+        self._label = QLabel(self._text, self)
+        # Names are no markup.
+        self._label.setTextFormat(Qt.TextFormat.PlainText)
+        self.setLabel(self._label)
+        self.setWindowTitle(title)
+        self.setWindowModality(Qt.WindowModality.ApplicationModal)
+        self.setAutoReset(False)
+        self.setAutoClose(False)
+        self.reset()  # else it shows itself after a while of its own
+        self._task = task
+        self.has_ended = False
+        self._loop = QEventLoop(self)
+        self.canceled.connect(task.cancel)
+        task.ended.connect(self._on_ended)
+
+    def show_progress(self, done: int, total: int, left: float | None) -> None:
+        """Show steps done, steps in all and seconds left, or None."""
+        self.setRange(0, max(1, total))
+        self.setValue(min(done, total))
+        text = self._text
+        self._label.setText(text if left is None else f"{text}\n{format_seconds(left)} left")
+
+    def wait(self, *, for_cancel: bool) -> None:
+        """Return once the task has ended or, unless `for_cancel`, was cancelled."""
+        if not for_cancel:
+            self.canceled.connect(self._loop.quit)
+        if not self.has_ended:
+            self._loop.exec()
+        self.canceled.disconnect()
+        self._task.ended.disconnect(self._on_ended)
+        self.close()
+        self.deleteLater()
+
+    def _on_ended(self) -> None:
+        self.has_ended = True
+        self._loop.quit()
