@@ -29,7 +29,7 @@ from PIL import Image
 
 from napari_restore.metrics import psnr, ssim
 from napari_restore.models import load_named, one_shot_statistics
-from napari_restore.models.atmosphere import inverted
+from napari_restore.models.atmosphere.inversion import inverted
 from napari_restore_lab.data import by_source, read_picture, scenes_of
 
 OMEGAS = (0.95, 0.85)

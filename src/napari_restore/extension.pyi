@@ -307,9 +307,7 @@ from napari_restore.models import (
 from napari_restore.models import (
     sha256_of_file as sha256_of_file,
 )
-from napari_restore.models.atmosphere import (
-    THICKEST as THICKEST,
-)
+from napari_restore.models.atmosphere.cards import THICKEST as THICKEST
 from napari_restore.models.inf_dehaze.cards import (
     DEEPEST as DEEPEST,
 )

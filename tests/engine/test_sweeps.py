@@ -306,10 +306,10 @@ def test_a_chain_of_maps_is_kept_in_part_and_made_again_in_part(
     options: dict[str, Any] = {"scratch": tmp_path, "tile": 128, "workers": 1}
     least = nr.plan(image, model, residuals="recompute", **options).prediction.added_ram_bytes
     planning = "napari_restore.engine.planning"
-    monkeypatch.setattr(f"{planning}._sweeps._Tiling._disk_room", lambda *_: disk * tile)
+    monkeypatch.setattr(f"{planning}.sweeps._Tiling._disk_room", lambda *_: disk * tile)
     # Else maps as small as these might be made again sooner than they are written.
     for tier in ("RAM", "DISK"):
-        monkeypatch.setattr(f"{planning}._map_layout.{tier}_BYTES_PER_SECOND", 1e15)
+        monkeypatch.setattr(f"{planning}.map_layout.{tier}_BYTES_PER_SECOND", 1e15)
     plan = nr.plan(image, model, memory=least + ram * tile, **options)
     kept = plan.staged.residual_bytes
     assert plan.prediction.added_ram_bytes <= least + ram * tile and kept["disk"] <= disk * tile

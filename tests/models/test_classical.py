@@ -8,14 +8,10 @@ import torch
 
 from napari_restore.errors import BadParameter
 from napari_restore.models import RestorationModel, context_of, load, one_shot_statistics
-from napari_restore.models.classical import (
-    airlight_of,
-    apply_coefficients,
-    box_mean,
-    guided_coefficients,
-    hot,
-)
+from napari_restore.models.classical import hot
+from napari_restore.models.classical.base import airlight_of
 from napari_restore.models.classical.dcp import DarkChannelPrior
+from napari_restore.models.classical.guided import apply_coefficients, box_mean, guided_coefficients
 
 from ._scenes import hazed, land, psnr, smooth
 

@@ -15,7 +15,7 @@ from napari_restore.engine.machine.device_memory import peak_of
 from napari_restore.errors import BadParameter
 from napari_restore.metrics import psnr
 from napari_restore.models import for_frames, load, pairs_of, sampled_values
-from napari_restore.models.classical import (
+from napari_restore.models.classical.ghosts import (
     BINS,
     COLUMNS,
     OWN_BINS,

@@ -99,5 +99,5 @@ def use_formulas(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MeasurementCache, "of", of)
     # Tiles of several shapes are compared all the same, of small images.
     planning = "napari_restore.engine.planning"
-    patch.setattr(f"{planning}._tile_invariance._SMALLER", (2, 4))
-    patch.setattr(f"{planning}._dependence._LONG", 420)
+    patch.setattr(f"{planning}.tile_invariance._SMALLER", (2, 4))
+    patch.setattr(f"{planning}.dependence._LONG", 420)

@@ -73,7 +73,8 @@ from ._sweeps import SweptModel, run_steps
 from ._undisturbed import undisturbed
 from ._weights import fill, randomise, read_state, sha256_of_file, sha256_of_state
 from ._wrap import WrappedModel
-from .traced import CutModel, Uncut, cut_into_sweeps
+from .traced.model import CutModel, cut_into_sweeps
+from .traced.trace import Uncut
 
 __all__ = [
     "BINS",

@@ -14,8 +14,8 @@ import napari_restore as nr
 from napari_restore.engine import Cluster
 
 CHUNKED = (
-    *("planning._layout", "ledger._store", "ledger._store_files"),
-    *("executors._ranges", "executors._dask", "executors._range_run"),
+    *("planning.layout", "ledger.store", "ledger.store_files"),
+    *("executors.ranges", "executors._dask", "executors._range_run"),
 )
 """Modules of the engine that know how large a chunk of a result is."""
 

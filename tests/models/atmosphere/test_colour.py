@@ -9,7 +9,12 @@ from PIL import Image
 from tests.models._scenes import smooth
 
 from napari_restore.models import load, one_shot_statistics
-from napari_restore.models.atmosphere import TOLERANCE, guarded_green, magenta, sure_colours
+from napari_restore.models.atmosphere.restraint import (
+    TOLERANCE,
+    guarded_green,
+    magenta,
+    sure_colours,
+)
 
 BEHIND_FOG = ("atmosphere", "atmosphere-aerial", "haze-unet", "inf-dehaze-small")
 

@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from napari_restore.models.atmosphere import (
-    Estimate,
-    capped,
-    cells_of,
-    inverted,
-    optical_depth,
-    with_light_skies,
-)
+from napari_restore.models.atmosphere.cells import cells_of
+from napari_restore.models.atmosphere.inversion import inverted, optical_depth
+from napari_restore.models.atmosphere.model import capped, with_light_skies
+from napari_restore.models.atmosphere.network import Estimate
 
 SIDE = 256
 

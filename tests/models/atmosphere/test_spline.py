@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_restore.models.atmosphere import THICKEST, BilinearSampler, Light, guided, smooth
+from napari_restore.models.atmosphere.cards import THICKEST
+from napari_restore.models.atmosphere.cells import Light
+from napari_restore.models.atmosphere.spline import BilinearSampler, guided, smooth
 
 
 def test_a_smooth_map_stays_between_its_cells_and_keeps_a_slope():

@@ -15,8 +15,10 @@ from napari_restore.models._model import Statistics, ToModel, placed_at
 from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.andehazeformer.blocks import Guide, filled
 from napari_restore.models.andehazeformer.config import BANDS, PLANES, AnDehazeConfig
-from napari_restore.models.atmosphere import Atmosphere, BilinearSampler, small, small_overview
-from napari_restore.models.classical import airlight_of
+from napari_restore.models.atmosphere.model import Atmosphere
+from napari_restore.models.atmosphere.small import small, small_overview
+from napari_restore.models.atmosphere.spline import BilinearSampler
+from napari_restore.models.classical.base import airlight_of
 
 OVERVIEW_SIDE = 512
 """Longest side in pixels of the estimator's picture."""

@@ -1,5 +1,3 @@
 """Haze from the whole image: a network on the overview, then pixelwise inversion. Cards only."""
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from napari_restore.models.atmosphere.cards import ENTRIES as ENTRIES

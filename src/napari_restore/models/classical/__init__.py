@@ -1,5 +1,3 @@
 """Methods without weights. Cards only; the methods load when they are used."""
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from napari_restore.models.classical.cards import ENTRIES as ENTRIES

@@ -13,12 +13,6 @@ from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard, Value
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel
-from napari_restore.models.classical._base import (
-    ClassicalModel,
-    airlight_of,
-    exact_device,
-    inversion_gain,
-)
 from napari_restore.models.classical._cells import (
     blank_invalid,
     cell_counts,
@@ -26,7 +20,13 @@ from napari_restore.models.classical._cells import (
     cell_sum,
     widen_minimum,
 )
-from napari_restore.models.classical._guided import apply_coefficients, guided_coefficients
+from napari_restore.models.classical.base import (
+    ClassicalModel,
+    airlight_of,
+    exact_device,
+    inversion_gain,
+)
+from napari_restore.models.classical.guided import apply_coefficients, guided_coefficients
 
 CELL = 4
 """Side in pixels of the cells on which everything but the last step is computed."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel
-from napari_restore.models.classical._base import (
+from napari_restore.models.classical.base import (
     ClassicalModel,
     airlight_of,
     clear_level,

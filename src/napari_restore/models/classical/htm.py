@@ -12,13 +12,6 @@ from torch import Tensor
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel
-from napari_restore.models.classical._base import (
-    ClassicalModel,
-    airlight_of,
-    clear_level,
-    exact_device,
-    soft_gate,
-)
 from napari_restore.models.classical._cells import (
     blank_invalid,
     cell_counts,
@@ -26,7 +19,14 @@ from napari_restore.models.classical._cells import (
     spread,
     widen_minimum,
 )
-from napari_restore.models.classical._guided import box_mean
+from napari_restore.models.classical.base import (
+    ClassicalModel,
+    airlight_of,
+    clear_level,
+    exact_device,
+    soft_gate,
+)
+from napari_restore.models.classical.guided import box_mean
 
 CELL = 8
 STRIP = 256

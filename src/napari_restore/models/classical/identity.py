@@ -6,7 +6,7 @@ from torch import Tensor
 
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
-from napari_restore.models.classical._base import ClassicalModel
+from napari_restore.models.classical.base import ClassicalModel
 
 
 class Identity(ClassicalModel):

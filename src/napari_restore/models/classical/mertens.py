@@ -25,7 +25,7 @@ from napari_restore.models._layers import reflected
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models._sweeps import NUMBER, SweptModel, joined, listed, rows_of_tile
-from napari_restore.models.classical import _ghosts
+from napari_restore.models.classical import ghosts as _ghosts
 
 LEVEL = 5
 """Level of the pyramid at which it is split."""

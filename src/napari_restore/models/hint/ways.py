@@ -17,7 +17,7 @@ from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import Statistics, ToModel, each_image, one_shot_statistics
 from napari_restore.models._steps import RESTORED, Steps
 from napari_restore.models._sweeps import run_steps
-from napari_restore.models.atmosphere import small_overview
+from napari_restore.models.atmosphere.small import small_overview
 from napari_restore.models.hint.config import STRIDE, HintConfig
 from napari_restore.models.hint.model import Hint
 from napari_restore.models.hint.network import HintNetwork

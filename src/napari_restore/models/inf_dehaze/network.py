@@ -16,7 +16,7 @@ from napari_restore.models._bottleneck_model import ENCODED, RELATED, Bottleneck
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import Map, Routing, SweepInput, Tick
-from napari_restore.models.atmosphere import Atmosphere, BehindAtmosphere
+from napari_restore.models.atmosphere.model import Atmosphere, BehindAtmosphere
 from napari_restore.models.inf_dehaze.attention import (
     layer_column,
     layer_rows,

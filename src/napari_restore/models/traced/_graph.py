@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models.traced._reductions import Reduction, reduction_of
-from napari_restore.models.traced._trace import Nodes, Shape, Size, Uncut, getitem, leaves
+from napari_restore.models.traced.trace import Nodes, Shape, Size, Uncut, getitem, leaves
 
 _aten = torch.ops.aten
 VIEWS = {

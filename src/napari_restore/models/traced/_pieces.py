@@ -14,7 +14,7 @@ from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models.traced._graph import Graph, least_cut
 from napari_restore.models.traced._reductions import Reduction
-from napari_restore.models.traced._trace import Nodes, Operation, Ref, Size, Uncut, mapped
+from napari_restore.models.traced.trace import Nodes, Operation, Ref, Size, Uncut, mapped
 
 _aten = torch.ops.aten
 _VIEWED = {_aten.view.default, _aten._unsafe_view.default}

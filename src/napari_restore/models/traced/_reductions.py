@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._steps import Sums
-from napari_restore.models.traced._trace import Nodes, Operation, Uncut, getitem
+from napari_restore.models.traced.trace import Nodes, Operation, Uncut, getitem
 
 _aten = torch.ops.aten
 _SUMS = {_aten.sum.default, _aten.sum.dim_IntList, _aten.mean.default, _aten.mean.dim}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from napari_restore.models.traced._reductions import reduced_dims
-from napari_restore.models.traced._trace import (
+from napari_restore.models.traced.trace import (
     Nodes,
     Operation,
     Ref,

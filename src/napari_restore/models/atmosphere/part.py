@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from napari_restore.models.atmosphere._network import sizes_of
+from napari_restore.models.atmosphere.network import sizes_of
 
 CONTEXT = "atmosphere."
 """Prefix of the tensor names."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from napari_restore.models.atmosphere._cells import Light
+from napari_restore.models.atmosphere.cells import Light
 
 
 def smooth(cells: Tensor, stride: int, shape: tuple[int, int]) -> Tensor:

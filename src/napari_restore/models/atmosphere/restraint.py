@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._layers import is_exporting
-from napari_restore.models.atmosphere._inversion import inverted, optical_depth
-from napari_restore.models.classical import soft_gate
+from napari_restore.models.atmosphere.inversion import inverted, optical_depth
+from napari_restore.models.classical.base import soft_gate
 
 Rows: TypeAlias = tuple[EllipsisType, "slice[Any, Any, Any]", "slice[Any, Any, Any]"]
 

@@ -27,7 +27,7 @@ from napari_restore.models.traced._check import difference
 from napari_restore.models.traced._graph import Graph
 from napari_restore.models.traced._pieces import COMPUTING, halo_of, pieces_of, sweep_of
 from napari_restore.models.traced._rewrite import normalised
-from napari_restore.models.traced._trace import Nodes, Traced, Uncut, trace
+from napari_restore.models.traced.trace import Nodes, Traced, Uncut, trace
 
 _BASES = (64, 96, 80, 112)
 """Sides at whose multiples a module is traced: the first that explains its sizes."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from napari_restore.models.atmosphere import THICKEST
-from napari_restore.models.classical import soft_gate
+from napari_restore.models.atmosphere.cards import THICKEST
+from napari_restore.models.classical.base import soft_gate
 
 CURVE = 2.2
 """Exponent of the power that approximates the display curve: a power treats all exposures alike,

@@ -12,8 +12,8 @@ from torch.nn.functional import avg_pool2d
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import RestorationModel, Statistics, ToModel, one_shot_statistics
-from napari_restore.models.atmosphere import THICKEST
-from napari_restore.models.atmosphere._cells import (
+from napari_restore.models.atmosphere.cards import THICKEST
+from napari_restore.models.atmosphere.cells import (
     Cells,
     cells_of,
     coarser,
@@ -22,24 +22,24 @@ from napari_restore.models.atmosphere._cells import (
     total,
     widened,
 )
-from napari_restore.models.atmosphere._inversion import (
+from napari_restore.models.atmosphere.inversion import (
     CURVE,
     DARKEST,
     RATIOS,
     inverted,
     optical_depth,
 )
-from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork, Estimate, ensembled
-from napari_restore.models.atmosphere._restraint import (
+from napari_restore.models.atmosphere.network import STRIDE, AtmosphereNetwork, Estimate, ensembled
+from napari_restore.models.atmosphere.restraint import (
     colours_of,
     guarded_green,
     keep_white,
     restrained,
     sure_colours,
 )
-from napari_restore.models.atmosphere._small import Small, small, small_factor, small_overview
-from napari_restore.models.atmosphere._spline import BilinearSampler, guided, smooth
-from napari_restore.models.classical import airlight_of, soft_gate
+from napari_restore.models.atmosphere.small import Small, small, small_factor, small_overview
+from napari_restore.models.atmosphere.spline import BilinearSampler, guided, smooth
+from napari_restore.models.classical.base import airlight_of, soft_gate
 
 BRIGHTNESS = 0.45
 """Mean luminance of the network's input, reached by one factor for all bands."""
@@ -301,6 +301,7 @@ def _wide(numbers: Tensor) -> Tensor:
 
 
 def make(card: ModelCard, width: int = 24, looks: int = 2) -> Atmosphere:
+    """Return the network of a card, with random weights."""
     return Atmosphere(card, width, looks)
 
 

@@ -14,7 +14,7 @@ from torch.nn.functional import pixel_shuffle, relu_, softmax
 
 from napari_restore.models._layers import Pointwise
 from napari_restore.models._weights import other_network
-from napari_restore.models.atmosphere._cells import (
+from napari_restore.models.atmosphere.cells import (
     CELL,
     FEATURES,
     HIDDEN,
@@ -26,7 +26,7 @@ from napari_restore.models.atmosphere._cells import (
     total,
     widened,
 )
-from napari_restore.models.atmosphere._inversion import inverted, optical_depth
+from napari_restore.models.atmosphere.inversion import inverted, optical_depth
 
 NUMBERS = 6
 """Red, green and blue of the airlight, exponent, presence, display share."""

@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, pad
 
 from napari_restore.models._context import Context
 from napari_restore.models._model import ToModel
-from napari_restore.models.atmosphere._restraint import step_of
+from napari_restore.models.atmosphere.restraint import step_of
 
 SIDE = 1024
 """Longest side in pixels of the network's input."""

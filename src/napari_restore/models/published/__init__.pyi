@@ -1,3 +1,0 @@
-from ._cards import ENTRIES
-
-__all__ = ["ENTRIES"]
