@@ -11,11 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 import pytest
-from napari.components import viewer_model
 from napari.utils import progress
 from PIL import Image
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
@@ -332,27 +330,6 @@ def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
     drop(panel.bar, folder)
     qtbot.waitUntil(lambda: tab.controller.layer is not None and not tab.controller.is_busy)
     assert tab.group.count() == 2
-
-
-@pytest.mark.slow
-def test_photos_are_opened_without_a_question(
-    window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    # Of all panels of this process, that of an earlier test may not have gone yet.
-    monkeypatch.setattr(
-        "napari_restore.plugin.layers.preferred_reader._preferring", WeakSet([window._preferred])
-    )
-    # As by a drop on the canvas, and File > Open: napari has a reader of its own.
-    path = photo(tmp_path, "a.jpg")
-    (layer,) = window.viewer.open(path, plugin=None)
-    assert Path(layer.metadata["napari_restore"].path) == path
-    preferred = viewer_model.get_preferred_reader
-    assert preferred(path) == "napari-restore"
-    # One at an address is downloaded by napari.
-    assert preferred("https://example.org/a.jpg") is None
-    # Without the panel napari asks again.
-    window.close()
-    assert preferred(path) is None
 
 
 @pytest.mark.slow

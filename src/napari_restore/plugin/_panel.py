@@ -24,12 +24,10 @@ from qtpy.QtWidgets import (
 
 from napari_restore.plugin import _actions
 from napari_restore.plugin._settings_form import SettingsForm
-from napari_restore.plugin._writer import prefer_to_builtin
 from napari_restore.plugin.attention.attention_tab import AttentionTab
 from napari_restore.plugin.attribution.attribution_tab import AttributionTab
 from napari_restore.plugin.compare.compare_section import CompareSection
 from napari_restore.plugin.fusion.fusion_tab import FusionTab
-from napari_restore.plugin.layers.preferred_reader import PhotosPreferred
 from napari_restore.plugin.method.model_files_dialog import ModelFiles
 from napari_restore.plugin.results.adjust_section import AdjustSection
 from napari_restore.plugin.results.export_section import ExportSection
@@ -168,8 +166,6 @@ class RestorePanel(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         patch_superqt()
-        self._preferred = PhotosPreferred()
-        prefer_to_builtin()
         self.viewer = unwrapped(napari_viewer)
         self.state = state_of(napari_viewer)
         self._is_closed = False
@@ -472,7 +468,7 @@ class RestorePanel(QWidget):
         for section in self.sections:
             section.leave()
         self.tabs.leave()
-        parts = (self._preferred, self._keys, self._preferences, self.files, self.form)
+        parts = (self._keys, self._preferences, self.files, self.form)
         for part in (*parts, self._docks, self.disk):
             part.leave()
         _actions.closed(self.viewer, self)
