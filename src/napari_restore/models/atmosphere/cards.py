@@ -76,8 +76,8 @@ AERIAL = replace(
 def _entry(card: ModelCard) -> ModelEntry:
     return ModelEntry(
         card,
-        f"{_HERE}._model:make",
-        sizes=f"{_HERE}._network:sizes_of",
+        f"{_HERE}.model:make",
+        sizes=f"{_HERE}.network:sizes_of",
         shipped=f"{card.id}.safetensors",
     )
 
