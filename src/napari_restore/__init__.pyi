@@ -1,9 +1,11 @@
-from . import api as api
-from . import engine as engine
-from . import errors as errors
-from . import images as images
-from . import questions as questions
-from . import records as records
+from . import (
+    api as api,
+    engine as engine,
+    errors as errors,
+    images as images,
+    questions as questions,
+    records as records,
+)
 from .api import (
     Region,
     attend,

@@ -265,8 +265,7 @@ def test_another_method_takes_arguments_and_a_check(
 
 
 def test_literals_are_what_python_knows_and_else_text() -> None:
-    from napari_restore.api import argument_value as literal
-    from napari_restore.api import arguments_in
+    from napari_restore.api import argument_value as literal, arguments_in
 
     assert literal("(3, 8, 8)") == (3, 8, 8)
     assert literal("False") is False

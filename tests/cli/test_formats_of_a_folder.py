@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image as Pillow
-from PIL import PngImagePlugin
+from PIL import Image as Pillow, PngImagePlugin
 
 CODE = """
 import torch

@@ -15,8 +15,7 @@ import rasterio
 import napari_restore as nr
 from napari_restore.engine.masks import open_mask as _open_mask
 from napari_restore.engine.masks.mask_strength import MaskStrength
-from napari_restore.engine.masks.open_mask import note_of_share, open_mask
-from napari_restore.engine.masks.open_mask import open_exclude as opened
+from napari_restore.engine.masks.open_mask import note_of_share, open_exclude as opened, open_mask
 from napari_restore.errors import BadMask, Message, UnreadableImage
 from napari_restore.questions import Reading
 

@@ -12,9 +12,7 @@ import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.engine.machine.device import choose_device
 from napari_restore.engine.machine.device_memory import peak_of
-from napari_restore.engine.planning import costs as _costs
-from napari_restore.engine.planning import layout as _layout
-from napari_restore.engine.planning import probe as _probe
+from napari_restore.engine.planning import costs as _costs, layout as _layout, probe as _probe
 from napari_restore.engine.planning.costs import Cost, calibrate
 from napari_restore.engine.planning.tiles import Grid, box_with_halo, cut_into_tiles
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import napari_restore as nr
-from napari_restore.engine.planning import layout as _layout
-from napari_restore.engine.planning import measurements as _measurements
-from napari_restore.engine.planning import sweeps as _sweeps
+from napari_restore.engine.planning import (
+    layout as _layout,
+    measurements as _measurements,
+    sweeps as _sweeps,
+)
 from napari_restore.engine.planning.costs import Cost, SweepCosts
 from napari_restore.errors import BudgetTooSmall
 

@@ -11,9 +11,7 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore.engine import Region, probe
-from napari_restore.engine.planning import _planning
-from napari_restore.engine.planning import dependence as _dependence
-from napari_restore.engine.planning import probe as _probe
+from napari_restore.engine.planning import _planning, dependence as _dependence, probe as _probe
 from napari_restore.engine.planning.decided import TileInvariance
 from napari_restore.engine.planning.dependence import dependence
 from napari_restore.engine.running import _agreement

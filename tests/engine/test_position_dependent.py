@@ -24,8 +24,7 @@ from napari_restore.engine import (
 from napari_restore.engine.planning.costs import prepare_cost
 from napari_restore.engine.running import prepared as _prepared
 from napari_restore.engine.running.run import PREPARING
-from napari_restore.engine.statistics import context_blocks as _context_blocks
-from napari_restore.engine.statistics import kept as _kept
+from napari_restore.engine.statistics import context_blocks as _context_blocks, kept as _kept
 from napari_restore.errors import BadModel, BadParameter, Cancelled
 from napari_restore.models import correct_band
 

@@ -19,8 +19,10 @@ from napari_restore.engine import make_plan
 from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.engine.gradients.gradients import gradients_of
 from napari_restore.errors import BadParameter, BudgetTooSmall
-from napari_restore.explain.attribution import attribution_run as _attribution_run
-from napari_restore.explain.attribution import context_choice as _context_choice
+from napari_restore.explain.attribution import (
+    attribution_run as _attribution_run,
+    context_choice as _context_choice,
+)
 from napari_restore.explain.attribution.context_choice import predicted_seconds
 from napari_restore.explain.attribution.context_gradient import ContextGradient
 from napari_restore.models import load, placed_at

@@ -23,10 +23,12 @@ from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.engine.gradients.swept import SweptGradients, computing_bytes, divide
 from napari_restore.engine.machine.device import Device, assume_cores
 from napari_restore.explain import Attribution, OverviewShares, attribute
-from napari_restore.explain.attribution import _sums
-from napari_restore.explain.attribution import attribution as _attribution
-from napari_restore.explain.attribution import attribution_run as _attribution_run
-from napari_restore.explain.attribution import baselines as _baselines
+from napari_restore.explain.attribution import (
+    _sums,
+    attribution as _attribution,
+    attribution_run as _attribution_run,
+    baselines as _baselines,
+)
 from napari_restore.explain.attribution._sums import Sums
 from napari_restore.explain.attribution.baselines import PathInputs, Recent
 from napari_restore.explain.attribution.stored_accumulator import SharedLease, StoredSums

@@ -22,9 +22,11 @@ from napari_restore import Region, open_image
 from napari_restore.engine import Note, StoreBusy
 from napari_restore.errors import BadOutput, Cancelled, DiskFull, InputError
 from napari_restore.explain import attribute
-from napari_restore.explain.attribution import _attribute
-from napari_restore.explain.attribution import attribution_run as _attribution_run
-from napari_restore.explain.attribution import stored_accumulator as _stored_accumulator
+from napari_restore.explain.attribution import (
+    _attribute,
+    attribution_run as _attribution_run,
+    stored_accumulator as _stored_accumulator,
+)
 from napari_restore.explain.attribution.stored_accumulator import StoredAccumulator
 from napari_restore.images import cache_entries, clear_cache
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from range_server import RangeServer
 
-from napari_restore.images.files import buckets as _buckets
-from napari_restore.images.files import remote as _remote
-from napari_restore.images.levels import making as _making
-from napari_restore.images.levels import reduce as _reduce
-from napari_restore.images.levels import row_pyramid as _row_pyramid
+from napari_restore.images.files import buckets as _buckets, remote as _remote
+from napari_restore.images.levels import (
+    making as _making,
+    reduce as _reduce,
+    row_pyramid as _row_pyramid,
+)
 
 SETTINGS = ("AWS_", "GOOGLE_", "GS_", "CPL_GS_", "AZURE_", "STORAGE_EMULATOR")
 """Beginnings of the variables that describe buckets."""

@@ -11,8 +11,7 @@ import pytest
 import rasterio
 import tifffile
 from PIL import Image
-from tests.cli._scenes import hazy as picture
-from tests.cli._scenes import read, write_tiff
+from tests.cli._scenes import hazy as picture, read, write_tiff
 
 
 def photo(path: Path, seed=3, size=(120, 90)) -> Path:

@@ -43,7 +43,7 @@ from ._cache import (
     plan_of_kept,
     result_of_kept,
 )
-from ._cluster import connect, connected
+from ._cluster import connect
 from ._command_line import EXPORT_OPTIONS
 from ._fusion import (
     FUSION_MODEL,
@@ -104,7 +104,6 @@ from ._models import (
     stamp_of,
     tile_invariance,
 )
-from ._options import ModelOptions, documents_options
 from ._planes import check_stack, join_planes, planes_asked
 from ._record_file import read_record_file
 from ._restoring import (
@@ -150,7 +149,6 @@ __all__ = [
     "BandMathChange",
     "BandValues",
     "ImageStarted",
-    "ModelOptions",
     "Note",
     "Phase",
     "Progress",
@@ -188,8 +186,6 @@ __all__ = [
     "command_of",
     "common_region",
     "connect",
-    "connected",
-    "documents_options",
     "draw_attention",
     "draw_attribution",
     "explainers",

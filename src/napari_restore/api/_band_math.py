@@ -10,11 +10,13 @@ import numpy.typing as npt
 
 from napari_restore.api._images import Bands, open_image
 from napari_restore.errors import BadParameter
-from napari_restore.images import INDICES as INDICES
-from napari_restore.images import BandMath as BandMath
-from napari_restore.images import BandValues as BandValues
-from napari_restore.images import combinations as combinations
-from napari_restore.images import indices as indices
+from napari_restore.images import (
+    INDICES as INDICES,
+    BandMath as BandMath,
+    BandValues as BandValues,
+    combinations as combinations,
+    indices as indices,
+)
 
 if TYPE_CHECKING:
     from napari_restore.engine import Result

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from napari_restore.engine import Region as Region
-from napari_restore.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from napari_restore.images import LIGHT as LIGHT
-from napari_restore.images import PHOTO_SUFFIXES as PHOTO_SUFFIXES
-from napari_restore.images import READ_SUFFIXES as READ_SUFFIXES
-from napari_restore.images import ROLES as ROLES
-from napari_restore.images import UNKNOWN as UNKNOWN
-from napari_restore.images import images_in_folder as images_in_folder
-from napari_restore.images import is_image_in_folder as is_image_in_folder
-from napari_restore.images import is_product as is_product
-from napari_restore.images import is_zarr as is_zarr
-from napari_restore.images import sensor_text as sensor_text
-from napari_restore.questions import Pathlike as Pathlike
-from napari_restore.questions import Restore
+from napari_restore.images import (
+    IMAGE_SUFFIXES as IMAGE_SUFFIXES,
+    LIGHT as LIGHT,
+    PHOTO_SUFFIXES as PHOTO_SUFFIXES,
+    READ_SUFFIXES as READ_SUFFIXES,
+    ROLES as ROLES,
+    UNKNOWN as UNKNOWN,
+    images_in_folder as images_in_folder,
+    is_image_in_folder as is_image_in_folder,
+    is_product as is_product,
+    is_zarr as is_zarr,
+    sensor_text as sensor_text,
+)
+from napari_restore.questions import Pathlike as Pathlike, Restore
 
 if TYPE_CHECKING:
     from napari_restore.engine import MaskChoices, Plan

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from napari_restore.images import ExportOptions
-from napari_restore.images import check_stack as _check_stack
-from napari_restore.images import join_planes as join_planes
-from napari_restore.images import planes_asked as planes_asked
+from napari_restore.images import (
+    ExportOptions,
+    check_stack as _check_stack,
+    join_planes as join_planes,
+    planes_asked as planes_asked,
+)
 from napari_restore.questions import Pathlike
 
 if TYPE_CHECKING:

@@ -11,12 +11,14 @@ from napari_restore.api._models import as_model
 from napari_restore.api._options import checked_regions, documents_options
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._tasks import serialised_task, task_of
-from napari_restore.engine import ImageStarted as ImageStarted
-from napari_restore.engine import Note as Note
-from napari_restore.engine import Phase as Phase
-from napari_restore.engine import Progress as Progress
-from napari_restore.engine import TileDone as TileDone
-from napari_restore.engine import seconds_left as seconds_left
+from napari_restore.engine import (
+    ImageStarted as ImageStarted,
+    Note as Note,
+    Phase as Phase,
+    Progress as Progress,
+    TileDone as TileDone,
+    seconds_left as seconds_left,
+)
 from napari_restore.questions import Restore, RestoreKeywords
 
 if TYPE_CHECKING:

@@ -14,8 +14,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from napari_restore._points import reached
-from napari_restore.api._answers import NOT_QUEUED, Answers, Message, Stop, message_types
-from napari_restore.api._answers import Send as Send
+from napari_restore.api._answers import (
+    NOT_QUEUED,
+    Answers,
+    Message,
+    Send as Send,
+    Stop,
+    message_types,
+)
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.engine import as_json, from_json
 from napari_restore.errors import Cancelled, RestoreError, SourceChanged

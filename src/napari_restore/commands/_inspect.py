@@ -6,8 +6,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from dataclasses import fields as dataclass_fields
+from dataclasses import asdict, fields as dataclass_fields
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path

@@ -16,11 +16,13 @@ from napari_restore.metrics._mef_ssim import mef_ssim
 from napari_restore.metrics._mef_ssim_dynamic import mef_ssim_dynamic
 from napari_restore.metrics._psnr import psnr
 from napari_restore.metrics._registry import Metric, metric_ids, metric_of
-from napari_restore.metrics._ssim import K1 as SSIM_K1
-from napari_restore.metrics._ssim import K2 as SSIM_K2
-from napari_restore.metrics._ssim import SIGMA as SSIM_SIGMA
-from napari_restore.metrics._ssim import WINDOW as SSIM_WINDOW
-from napari_restore.metrics._ssim import ssim
+from napari_restore.metrics._ssim import (
+    K1 as SSIM_K1,
+    K2 as SSIM_K2,
+    SIGMA as SSIM_SIGMA,
+    WINDOW as SSIM_WINDOW,
+    ssim,
+)
 
 __all__ = [
     "SSIM_K1",

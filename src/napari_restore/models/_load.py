@@ -20,8 +20,7 @@ from napari_restore.models._code import code_digest, forget_changed, is_script
 from napari_restore.models._frozen import frozen_copy, is_frozen
 from napari_restore.models._known import known_network
 from napari_restore.models._model import RestorationModel
-from napari_restore.models._onnx import SUFFIX as ONNX
-from napari_restore.models._onnx import OnnxFile, OnnxNetwork
+from napari_restore.models._onnx import SUFFIX as ONNX, OnnxFile, OnnxNetwork
 from napari_restore.models._program import TorchProgram, band_counts, batch_size, fixed_shape
 from napari_restore.models._registry import ModelEntry, entry_of, model_ids, structures
 from napari_restore.models._script import (

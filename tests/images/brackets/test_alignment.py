@@ -10,8 +10,7 @@ import pytest
 
 from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.images import bracket_of, halve, open_image
-from napari_restore.images.brackets import alignment as _alignment
-from napari_restore.images.brackets import bracket as _bracket
+from napari_restore.images.brackets import alignment as _alignment, bracket as _bracket
 from napari_restore.images.brackets.alignment import (
     _corner_error,
     _fit,

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image as Pillow
-from PIL import ImageOps
+from PIL import Image as Pillow, ImageOps
 
 from napari_restore.images import ExportOptions, Pixels, open_image, upright_exif, write_image
 from napari_restore.images.files.exif_directories import (

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
-from PIL import Image as Pillow
-from PIL import ImageCms
+from PIL import Image as Pillow, ImageCms
 
 from napari_restore.errors import BadOutput, Cancelled
 from napari_restore.images import ExportOptions, Pixels, Profile, open_image, write_image

@@ -14,8 +14,7 @@ import tifffile
 from PIL import Image as Picture
 
 from napari_restore.images import halve, level_sizes, open_image
-from napari_restore.images.levels import making as _making
-from napari_restore.images.levels import reduce as _reduce
+from napari_restore.images.levels import making as _making, reduce as _reduce
 
 SIDES = range(1, 10)
 Array = npt.NDArray[Any]

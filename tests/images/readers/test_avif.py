@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image as Pillow
-from PIL import ImageOps, features
+from PIL import Image as Pillow, ImageOps, features
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images import open_image

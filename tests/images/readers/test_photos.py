@@ -28,8 +28,7 @@ def exif_block(orientation: int) -> bytes:
 
 def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
     """Pillow's own turning."""
-    from PIL import Image as Pillow
-    from PIL import ImageOps
+    from PIL import Image as Pillow, ImageOps
 
     buffer = io.BytesIO()
     Pillow.fromarray(stored).save(buffer, "PNG", exif=exif_block(orientation))
@@ -89,8 +88,7 @@ def test_tiff_orientation_is_applied_unless_the_file_has_a_place(
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 def test_profile_and_exif_are_carried(tmp_path: Path, noise: Noise, suffix: str) -> None:
-    from PIL import Image as Pillow
-    from PIL import ImageCms
+    from PIL import Image as Pillow, ImageCms
 
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     path = tmp_path / f"photo.{suffix}"

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
-from PIL import Image as Pillow
-from PIL import ImageCms
+from PIL import Image as Pillow, ImageCms
 from rasterio.transform import from_origin
 
 import napari_restore as nr

@@ -8,8 +8,7 @@ import struct
 import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image as Pillow
-from PIL import ImageCms
+from PIL import Image as Pillow, ImageCms
 
 from napari_restore.images.values._matrix_profile import matrix_profile
 from napari_restore.images.values.working_space import converted, srgb_profile

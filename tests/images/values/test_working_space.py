@@ -135,8 +135,7 @@ def test_the_profile_goes_into_the_output(tmp_path: Path, noise: Noise, wide: by
 
 
 def test_what_is_said(tmp_path: Path, noise: Noise, wide: bytes) -> None:
-    from PIL import Image as Pillow
-    from PIL import ImageCms
+    from PIL import Image as Pillow, ImageCms
 
     pixels = noise(8, 8, 3, np.uint8)
     image = photo(tmp_path / "a.tif", pixels, wide)

@@ -8,8 +8,7 @@ import torch
 
 from napari_restore.errors import BadModel
 from napari_restore.models import context_of, load, one_shot_statistics, randomise
-from napari_restore.models.atmosphere import model as _model
-from napari_restore.models.atmosphere import restraint as _restraint
+from napari_restore.models.atmosphere import model as _model, restraint as _restraint
 from napari_restore.models.atmosphere.network import SECOND_PASS_FEATURES, ensembled, sizes_of
 from napari_restore.models.atmosphere.restraint import restrained
 from napari_restore.models.atmosphere.small import small

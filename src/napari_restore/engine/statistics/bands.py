@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from napari_restore.errors import BadParameter, UnknownBands, option
 from napari_restore.images import Image, naming_hint
 from napari_restore.models import ModelCard
-from napari_restore.questions import OTHER_BANDS
-from napari_restore.questions import OtherBands as OtherBands
+from napari_restore.questions import OTHER_BANDS, OtherBands as OtherBands
 
 VISIBLE = ("red", "green", "blue")
 

@@ -22,8 +22,7 @@ from napari_restore.engine import Note, Phase, Plan, Region, make_plan, plan_in_
 from napari_restore.engine.gradients.gradient_source import GradientSource, restored
 from napari_restore.engine.gradients.layer import layer_of
 from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall, Message, option
-from napari_restore.explain.attribution import curves as _curves
-from napari_restore.explain.attribution import measures as _measures
+from napari_restore.explain.attribution import curves as _curves, measures as _measures
 from napari_restore.explain.attribution._integral import Integral
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._problem import ExplainerMap, version_of

@@ -19,8 +19,11 @@ from napari_restore.explain.attribution import measures as _measures
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._sums import Summed
 from napari_restore.explain.attribution.figure import EXPONENT, draw, figure_of, plot
-from napari_restore.explain.attribution.figure_file import SUFFIXES as FIGURES
-from napari_restore.explain.attribution.figure_file import WIDTH_MM, check_figure
+from napari_restore.explain.attribution.figure_file import (
+    SUFFIXES as FIGURES,
+    WIDTH_MM,
+    check_figure,
+)
 from napari_restore.explain.attribution.files import (
     Strips,
     table_of,

@@ -9,8 +9,7 @@ from importlib.metadata import EntryPoint
 
 from napari_restore._entry_points import offered
 from napari_restore.errors import BadParameter, did_you_mean, option
-from napari_restore.explain.attribution import _cross_checks
-from napari_restore.explain.attribution import captum as _captum
+from napari_restore.explain.attribution import _cross_checks, captum as _captum
 from napari_restore.explain.attribution._arguments import MethodInfo, value_of_text
 from napari_restore.explain.attribution._problem import Explainer
 from napari_restore.models import ModelCard

@@ -17,8 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from napari_restore.images._profile import Profile
-from napari_restore.images.export import _geotiff
-from napari_restore.images.export import exif as _exif
+from napari_restore.images.export import _geotiff, exif as _exif
 from napari_restore.images.export._job import (
     BLOCK,
     DamagedOutput,

@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_restore.images.files.remote import DRIVERS as REMOTE_DRIVERS
-from napari_restore.images.files.remote import is_gdal_address, options_for
+from napari_restore.images.files.remote import (
+    DRIVERS as REMOTE_DRIVERS,
+    is_gdal_address,
+    options_for,
+)
 
 IDLE_LIMIT = 48
 """Datasets kept open in the whole process while no thread reads them."""

@@ -14,10 +14,12 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._suffixes import is_image_in_folder
 from napari_restore.images.files.remote import RemotePath, is_address
 from napari_restore.images.files.trees import ZIP_MAGIC
-from napari_restore.images.products._landsat import METADATA as LANDSAT
-from napari_restore.images.products._landsat import read_landsat
-from napari_restore.images.products._sentinel2 import METADATA as SENTINEL2
-from napari_restore.images.products._sentinel2 import is_sentinel2_zip, read_sentinel2
+from napari_restore.images.products._landsat import METADATA as LANDSAT, read_landsat
+from napari_restore.images.products._sentinel2 import (
+    METADATA as SENTINEL2,
+    is_sentinel2_zip,
+    read_sentinel2,
+)
 from napari_restore.images.products._stac import is_stac_item, read_stac, read_stac_at
 from napari_restore.images.products.product import Product
 from napari_restore.questions import Pathlike

@@ -24,8 +24,7 @@ from napari_restore.plugin.tasks.task import LatestQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Labels, Layer, Shapes
+    from napari.layers import Image as ImageLayer, Labels, Layer, Shapes
 
     from napari_restore.images import Image
 

@@ -23,8 +23,7 @@ from napari_restore.plugin.state.state import Connections, RestoreState, image_o
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Layer, Shapes
+    from napari.layers import Image as ImageLayer, Layer, Shapes
 
 
 THIN = "napari_restore_drawn"

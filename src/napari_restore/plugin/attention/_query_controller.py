@@ -14,8 +14,7 @@ from napari_restore.plugin.layers.placing import data_to_world, in_data, plane_o
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Points
+    from napari.layers import Image as ImageLayer, Points
 
     from napari_restore.plugin.state.state import RestoreState
 

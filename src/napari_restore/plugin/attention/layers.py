@@ -23,8 +23,7 @@ from napari_restore.plugin.layers.placing import (
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Layer, Vectors
+    from napari.layers import Image as ImageLayer, Layer, Vectors
     from napari.utils import Colormap
 
     from napari_restore.explain.attention.ablation import HeadEffect

@@ -38,8 +38,7 @@ from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Labels, Shapes
+    from napari.layers import Image as ImageLayer, Labels, Shapes
 
     from napari_restore.plugin.runs.run_controller import RunController
     from napari_restore.plugin.state.state import RestoreState

@@ -22,8 +22,7 @@ from napari_restore.plugin.layers.placing import (
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Layer
+    from napari.layers import Image as ImageLayer, Layer
     from napari.utils import Colormap
 
     from napari_restore.explain import Attribution, OverviewShares, PartialAttribution

@@ -14,8 +14,7 @@ from napari_restore.plugin.layers.display import display_properties
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Layer
+    from napari.layers import Image as ImageLayer, Layer
 
     from napari_restore.plugin.state.variant import Variant
 

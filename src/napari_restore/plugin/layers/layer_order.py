@@ -8,8 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Layer
+    from napari.layers import Image as ImageLayer, Layer
 
 
 LIVE = "Live: "

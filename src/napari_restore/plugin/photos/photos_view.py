@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Layer
+    from napari.layers import Image as ImageLayer, Layer
 
     from napari_restore.plugin.state.state import RestoreState
 

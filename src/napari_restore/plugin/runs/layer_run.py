@@ -18,8 +18,7 @@ from napari_restore.plugin.state.variant import Variant
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Layer
+    from napari.layers import Image as ImageLayer, Layer
 
     from napari_restore import Region
     from napari_restore.engine import Result, Worker

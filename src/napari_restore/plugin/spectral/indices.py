@@ -14,8 +14,7 @@ from napari_restore.plugin.layers.placing import plane_of
 from napari_restore.plugin.layers.status import VALUE
 
 if TYPE_CHECKING:
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Layer
+    from napari.layers import Image as ImageLayer, Layer
 
     from napari_restore import Region
     from napari_restore.images import Image

@@ -23,8 +23,7 @@ from napari_restore.plugin.tasks.task import in_background
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Layer
+    from napari.layers import Image as ImageLayer, Layer
 
     from napari_restore.images import Image
 

@@ -22,8 +22,7 @@ from napari_restore.questions import Restore
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
-    from napari.layers import Layer
+    from napari.layers import Image as ImageLayer, Layer
 
     from napari_restore.images import Image
     from napari_restore.models import ModelCard

@@ -12,8 +12,7 @@ from typing import Any, Self
 from napari.qt.threading import FunctionWorker, create_worker
 from psygnal import Signal
 from qtpy.compat import isalive
-from qtpy.QtCore import QObject, QTimer
-from qtpy.QtCore import Signal as QtSignal
+from qtpy.QtCore import QObject, QTimer, Signal as QtSignal
 from superqt.utils import qdebounced
 
 from napari_restore.errors import Cancelled, ResourceError, RestoreError, why_no_torch
