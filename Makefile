@@ -111,6 +111,7 @@ $(READY): $(VENV)/.torch pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --constraint constraints.txt --editable . --group dev
 	touch $@
 
+# With napari-restore-lab, whose commands have pages, too.
 $(VENV)/.docs: $(READY)
-	$(BIN)/python -m pip install --constraint constraints.txt --group docs
+	$(BIN)/python -m pip install --constraint constraints.txt --group docs --editable lab
 	touch $@
