@@ -40,10 +40,10 @@ def _write_foreign(path: str, data: Any, attributes: dict[str, Any]) -> list[str
         raise BadOutput(f"{name} is not finished.", "Run it to its end, then save it.")
     from napari_builtins.io import napari_write_image  # type: ignore[import-untyped]
 
-    written: list[str] = napari_write_image(path, data, attributes)
+    written: str | None = napari_write_image(path, data, attributes)
     if not written:
         raise BadOutput(
             f"napari cannot write {name} as {Path(path).suffix}.",
             "Save it as .tif or .png, or choose the file type of the plugin that writes it.",
         )
-    return written
+    return [written]
