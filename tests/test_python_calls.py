@@ -168,9 +168,9 @@ class Nosy(nn.Module):
             return [f"{file.stem}.{name}" for file, name in files if package in str(file)]
 
         caller = ours(sys._current_frames()[threading.main_thread().ident or 0])
-        if "_threads.map" in caller:
+        if "threads.map" in caller:
             # It may be writing a tile just now, beyond where it waits for the next one.
-            caller = caller[: caller.index("_threads.map") + 1]
+            caller = caller[: caller.index("threads.map") + 1]
         self.stacks.append([*caller, *ours(sys._getframe())])
         return x
 
@@ -193,7 +193,7 @@ def test_few_calls_lie_between_restore_and_the_model(tmp_path: Path):
     stacks.clear()
     nr.restore(pixels, loaded, **given)
     # Planning has tried and timed the model; what follows are the run's tiles.
-    stacks = [s for s in stacks if s[-1].endswith(".forward_with_maps") and "_tile.run" in s]
+    stacks = [s for s in stacks if s[-1].endswith(".forward_with_maps") and "tile.run" in s]
     # Some are compared with the same pixels in a larger part.
     stacks = [s for s in stacks if "_agreement._compare" not in s]
     assert len(stacks) == planned.layout.tiles == 6

@@ -273,12 +273,12 @@ def test_after_a_full_disk_it_goes_on(ask: Problem, tmp_path: Path) -> None:
 KILLED = """
 import os, sys, torch
 import napari_restore as nr
-from napari_restore.explain.attribution import _attribution_run, _stored_accumulator
+from napari_restore.explain.attribution import attribution_run, stored_accumulator
 
 torch.set_num_threads(1)
-_attribution_run.SMALL, _stored_accumulator.CHUNK = 0, 128
+attribution_run.SMALL, stored_accumulator.CHUNK = 0, 128
 source, model, scratch, place, last = sys.argv[1:]
-method, calls = getattr(_stored_accumulator.StoredSums, place), 0
+method, calls = getattr(stored_accumulator.StoredSums, place), 0
 
 def counted(*given):
     global calls
@@ -287,7 +287,7 @@ def counted(*given):
         os._exit(9)
     return method(*given)
 
-setattr(_stored_accumulator.StoredSums, place, counted)
+setattr(stored_accumulator.StoredSums, place, counted)
 asked = {"method": "ig", "steps": 3, "device": "cpu", "workers": 1, "scratch": scratch}
 found = nr.attribute(
     source, nr.load_model(model, trust=True), nr.Region(120, 100, 150, 140), **asked,
