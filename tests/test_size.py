@@ -23,11 +23,11 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 2060,
+    "api": 2059,
     "commands": 2959,
     "engine": 13153,
     "explain": 6012,
-    "images": 14832,
+    "images": 14827,
     "metrics": 550,
     "models": 15229,
     "plugin": 14748,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 110641, 573, 8653
+LINES, FILES, IMPORTS = 110631, 573, 8650
 OPTIONS = {
     "view": 2,
     "models": 5,

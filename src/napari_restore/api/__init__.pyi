@@ -58,7 +58,6 @@ from ._fusion import (
 from ._images import (
     IMAGE_SUFFIXES,
     LIGHT,
-    PHOTO_SUFFIXES,
     READ_SUFFIXES,
     ROLES,
     UNKNOWN,
@@ -139,7 +138,6 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "INDICES",
     "LIGHT",
-    "PHOTO_SUFFIXES",
     "READ_SUFFIXES",
     "ROLES",
     "THRESHOLD",

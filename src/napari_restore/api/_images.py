@@ -11,7 +11,6 @@ from napari_restore.engine import Region as Region
 from napari_restore.images import (
     IMAGE_SUFFIXES as IMAGE_SUFFIXES,
     LIGHT as LIGHT,
-    PHOTO_SUFFIXES as PHOTO_SUFFIXES,
     READ_SUFFIXES as READ_SUFFIXES,
     ROLES as ROLES,
     UNKNOWN as UNKNOWN,

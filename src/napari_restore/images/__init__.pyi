@@ -10,7 +10,6 @@ from ._profile import Profile
 from ._source import Box, Level, Source, chunk_grid
 from ._suffixes import (
     IMAGE_SUFFIXES,
-    PHOTO_SUFFIXES,
     PRODUCT_PATTERNS,
     READ_SUFFIXES,
     VECTOR_SUFFIXES,
@@ -70,7 +69,6 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "INDICES",
     "LIGHT",
-    "PHOTO_SUFFIXES",
     "PRODUCT_PATTERNS",
     "READ_SUFFIXES",
     "ROLES",

@@ -18,11 +18,6 @@ IMAGE_SUFFIXES: Final = RAW_SUFFIXES | frozenset(
 )
 """In lower case. A file that is named is opened whatever its suffix."""
 
-PHOTO_SUFFIXES: Final = RAW_SUFFIXES | frozenset(
-    ".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .heic .heif .hif".split()
-)
-"""Of files that come from cameras, or are made of such: windows need not ask who shall open them."""
-
 READ_SUFFIXES: Final = IMAGE_SUFFIXES | frozenset(
     ".asc .dat .dem .dt0 .dt1 .dt2 .gpkg .grb .grb2 .grd .grib .grib2 .kro .nc .rst .rsw "
     ".sg-grd-z .xyz".split()
