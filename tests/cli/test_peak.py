@@ -7,7 +7,7 @@ import pytest
 
 from napari_restore import explain
 from napari_restore.engine.results.result import Result
-from napari_restore.explain.attribution import attribution as _attribution
+from napari_restore.explain.attribution import attribution
 
 TAKEN = 300 << 20
 
@@ -31,7 +31,7 @@ def hungry():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("module", "name"), [(_attribution, "write_image"), (explain, "draw")])
+@pytest.mark.parametrize(("module", "name"), [(attribution, "write_image"), (explain, "draw")])
 @pytest.mark.ids("nightly", "napari_restore.explain.attribution.attribution-write_image")
 def test_a_map_and_its_figure(module, name, hungry, cli, scene, tmp_path, monkeypatch):
     hungry(monkeypatch, module, name)

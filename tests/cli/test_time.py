@@ -9,7 +9,7 @@ import pytest
 
 from napari_restore import api
 from napari_restore._format import format_seconds
-from napari_restore.images.export import write as _write
+from napari_restore.images.export import write
 
 START, END = 1000.0, 20000.0
 
@@ -28,7 +28,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock() + ahead[0])
     monkeypatch.setattr(api, "open_image", delayed(api.open_image, START))
-    monkeypatch.setattr(_write, "take_name", delayed(_write.take_name, END))
+    monkeypatch.setattr(write, "take_name", delayed(write.take_name, END))
 
 
 def test_a_restoration(slow, cli, scene, tmp_path):

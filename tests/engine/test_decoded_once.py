@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 import napari_restore as nr
-from napari_restore.engine.planning import layout as _layout
+from napari_restore.engine.planning import layout
 from napari_restore.images import chunk_cache
 
 SIDE, CHUNK = 1280, 256
@@ -39,7 +39,7 @@ def test_a_file_is_decoded_once_if_the_budget_holds_it(scene, tmp_path, monkeypa
     assert plan.layout.read_cache_bytes >= SIDE * SIDE * 3
     assert once == (SIDE // CHUNK) ** 2
     monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(tmp_path / "two"))
-    monkeypatch.setattr(_layout, "DECODED_ONCE_BYTES", 0)
+    monkeypatch.setattr(layout, "DECODED_ONCE_BYTES", 0)
     twice, plain, same = decodes(scene, tmp_path / "b", memory="1GiB")
     assert twice > once
     assert plain.prediction.added_ram_bytes <= plan.prediction.added_ram_bytes

@@ -12,7 +12,7 @@ import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.engine.machine.device import choose_device
 from napari_restore.engine.machine.device_memory import peak_of
-from napari_restore.engine.planning import costs as _costs, layout as _layout, probe as _probe
+from napari_restore.engine.planning import costs as _costs, layout, probe
 from napari_restore.engine.planning.costs import Cost, calibrate
 from napari_restore.engine.planning.tiles import Grid, box_with_halo, cut_into_tiles
 
@@ -26,8 +26,8 @@ CPU = choose_device("cpu")
 def costs(monkeypatch):
     """The same bytes and seconds of any model on any machine: those of a small network."""
     cost = Cost(0.0, 48.0, 150e-9, 150e-9)
-    monkeypatch.setattr(_layout, "calibrate", lambda *_, **__: cost)
-    monkeypatch.setattr(_layout, "cores", lambda: 2)
+    monkeypatch.setattr(layout, "calibrate", lambda *_, **__: cost)
+    monkeypatch.setattr(layout, "cores", lambda: 2)
     return cost
 
 
@@ -52,7 +52,7 @@ def test_tiles_shrink_with_the_budget_and_where_they_are_watched(costs):
     assert planned(memory=GIB // 4).layout.tile < most
     watched = planned(memory=8 * GIB, pyramid=True).layout.tile
     assert watched < planned(memory=8 * GIB).layout.tile
-    assert costs.seconds((watched + 2 * HALO) ** 2) <= _layout.TILE_SECONDS
+    assert costs.seconds((watched + 2 * HALO) ** 2) <= layout.TILE_SECONDS
 
 
 @pytest.mark.parametrize("tile", [128, 256, 640])
@@ -99,7 +99,7 @@ def test_what_a_tile_takes_of_a_map_follows_how_coarse_that_is():
 
 @pytest.mark.slow
 def test_a_network_of_many_bands_is_tried_on_smaller_tiles(monkeypatch):
-    monkeypatch.setattr(_probe, "LARGEST_INPUT", 8 << 20)
+    monkeypatch.setattr(probe, "LARGEST_INPUT", 8 << 20)
     tried = []
     example_input = _costs.example_input
     monkeypatch.setattr(

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import napari_restore as nr
 from napari_restore.engine.planning import (
-    layout as _layout,
-    measurements as _measurements,
-    sweeps as _sweeps,
+    layout,
+    measurements,
+    sweeps,
 )
 from napari_restore.engine.planning.costs import Cost, SweepCosts
 from napari_restore.errors import BudgetTooSmall
@@ -31,11 +31,11 @@ def cost(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def cost(byte: float = 48.0, seconds: float = 150e-9) -> None:
         known = Cost(0.0, byte, seconds, seconds)
-        monkeypatch.setattr(_layout, "calibrate", lambda *_, **__: known)
+        monkeypatch.setattr(layout, "calibrate", lambda *_, **__: known)
 
     # Beside what earlier runs of other tests have taught.
-    monkeypatch.setattr(_measurements, "FOLDER", "measured-here")
-    monkeypatch.setattr(_layout, "cores", lambda: 2)
+    monkeypatch.setattr(measurements, "FOLDER", "measured-here")
+    monkeypatch.setattr(layout, "cores", lambda: 2)
     cost()
     return cost
 
@@ -149,11 +149,11 @@ def test_a_block_that_is_decoded_as_one_is_paid_besides_and_named_where_only_it_
 
 
 def test_gaps_of_a_heap_grow_with_the_tiles_up_to_what_was_measured() -> None:
-    few, most, many = _layout.GAPS_OF_NETWORKS
-    found = [_layout.gaps(n, convolves=True) for n in (1, 4, many, 10 * many)]
+    few, most, many = layout.GAPS_OF_NETWORKS
+    found = [layout.gaps(n, convolves=True) for n in (1, 4, many, 10 * many)]
     assert found == pytest.approx([few, few, most, most])
     # By the logarithm: half way at the geometric mean.
-    assert _layout.gaps(10, convolves=True) == pytest.approx((few + most) / 2)
+    assert layout.gaps(10, convolves=True) == pytest.approx((few + most) / 2)
     assert many == 25
 
 
@@ -162,8 +162,8 @@ def swept(monkeypatch: pytest.MonkeyPatch, scratch: Path, **bytes_each: float) -
     names = [step.name for step in SWEPT.ordered_steps]
     costs = [Cost(0.0, bytes_each.get(name, 1.0), 1e-6, 1e-6) for name in names]
     known = SweepCosts(dict(enumerate(costs)), {})
-    monkeypatch.setattr(_sweeps, "calibrate_sweeps", lambda *_: known)
-    monkeypatch.setattr(_sweeps, "cores", lambda: 1)
+    monkeypatch.setattr(sweeps, "calibrate_sweeps", lambda *_: known)
+    monkeypatch.setattr(sweeps, "cores", lambda: 1)
     options = {"tile": 128, "workers": 1, "tile_batch": 1, "residuals": "ram", "scratch": scratch}
     return planned((205, 331), SWEPT, **options)
 
@@ -183,5 +183,5 @@ def test_maps_in_memory_cost_the_last_sweep_hardly_more_than_its_tiles(
     seconds = swept(monkeypatch, tmp_path).staged.phase_seconds["restore"]
     # Tiles with their halos of 4 on all sides; they are written, and read at 150 MB a second.
     pixels = 6 * (128 + 2 * 4) ** 2
-    tiles = pixels * 1e-6 + 6 * _layout.SECONDS_PER_TILE + pixels * 3 / 150e6
+    tiles = pixels * 1e-6 + 6 * layout.SECONDS_PER_TILE + pixels * 3 / 150e6
     assert tiles * 0.95 < seconds < tiles * 1.3

@@ -12,7 +12,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.engine.machine.device import Device
-from napari_restore.engine.planning import measurements as _measurements
+from napari_restore.engine.planning import measurements
 from napari_restore.engine.planning.measurements import (
     MeasurementCache,
     measuring,
@@ -45,8 +45,8 @@ class Ruler:
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> Path:
     """Trust all times, and share no folder with other tests; returns that of the measurements."""
-    monkeypatch.setattr(_measurements, "ALONE", -1.0)
-    monkeypatch.setattr(_measurements, "FOLDER", "measured-here")
+    monkeypatch.setattr(measurements, "ALONE", -1.0)
+    monkeypatch.setattr(measurements, "FOLDER", "measured-here")
     return own_cache / "measured-here"
 
 
@@ -72,7 +72,7 @@ def test_other_circumstances_are_measured_by_themselves():
 
 
 def test_times_are_not_kept_where_others_use_the_processor(alone, monkeypatch):
-    monkeypatch.setattr(_measurements, "ALONE", float("inf"))
+    monkeypatch.setattr(measurements, "ALONE", float("inf"))
     ruler = Ruler()
     measured(ruler, 1)
     assert not alone.exists()
@@ -114,7 +114,7 @@ def test_old_ones_are_made_again(alone):
     ruler = Ruler()
     measured(ruler)
     (file,) = alone.iterdir()
-    old = time.time() - _measurements.LONGEST - 60
+    old = time.time() - measurements.LONGEST - 60
     os.utime(file, (old, old))
     measured(ruler)
     assert ruler.used == 2

@@ -22,9 +22,9 @@ from napari_restore.engine import (
     save_context,
 )
 from napari_restore.engine.planning.costs import prepare_cost
-from napari_restore.engine.running import prepared as _prepared
+from napari_restore.engine.running import prepared
 from napari_restore.engine.running.run import PREPARING
-from napari_restore.engine.statistics import context_blocks as _context_blocks, kept as _kept
+from napari_restore.engine.statistics import context_blocks, kept
 from napari_restore.errors import BadModel, BadParameter, Cancelled
 from napari_restore.models import correct_band
 
@@ -118,7 +118,7 @@ def test_a_draft_takes_a_small_level_or_all_of_the_image(monkeypatch: pytest.Mon
         assert (plan.reading.extent, plan.needs_context_pass) == ("image", True)
         assert any("read first" in note for note in plan.notes)
     # Also where the level the plan counted on is gone, and blocks were looked at before.
-    monkeypatch.setattr(_context_blocks, "SAMPLE_CHUNKS", 1)
+    monkeypatch.setattr(context_blocks, "SAMPLE_CHUNKS", 1)
     sampled = compute_context(image, extent="overview")
     assert np.isnan(sampled.overview).any()
     whole = compute_context(image, extent="overview", sampled=False)
@@ -190,11 +190,11 @@ def test_maps_kept_in_memory_are_few(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     models = [Placed(), Placed()]
     plans = [nr.plan(scene(), model, scratch=tmp_path, device="cpu") for model in models]
     carry_out(plans[0])
-    size = sum(p.bytes for p in _prepared._KNOWN[models[0]].values())
+    size = sum(p.bytes for p in prepared._KNOWN[models[0]].values())
     assert size > 0
-    monkeypatch.setattr(_prepared, "KEPT_BYTES", size)
+    monkeypatch.setattr(prepared, "KEPT_BYTES", size)
     carry_out(plans[1])
-    assert [len(_prepared._KNOWN[model]) for model in models] == [0, 1]
+    assert [len(prepared._KNOWN[model]) for model in models] == [0, 1]
 
 
 class Heavy(Placed):
@@ -221,8 +221,8 @@ def test_the_plan_counts_the_maps(tmp_path: Path):
 @pytest.mark.slow
 def test_maps_that_are_kept_take_no_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # No overview of noise is packed in so few bytes; its maps are kept in its stead.
-    monkeypatch.setattr(_kept, "ENTRY_BYTES", 1_000_000)
-    monkeypatch.setattr(_kept, "HEADERS", 1_000_000)
+    monkeypatch.setattr(kept, "ENTRY_BYTES", 1_000_000)
+    monkeypatch.setattr(kept, "HEADERS", 1_000_000)
 
     def planned() -> Any:
         return nr.plan(scene(), Placed(), scratch=tmp_path, device="cpu")

@@ -14,7 +14,7 @@ from napari_restore import errors
 from napari_restore.api import serialised_task
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.engine import Finished, Phase, Run, Stopped, TileDone, lock_exclusive
-from napari_restore.engine.planning import probe as _probe
+from napari_restore.engine.planning import probe
 from napari_restore.engine.running import run as _run
 from napari_restore.models import changed_part
 from napari_restore.sample import SAMPLE
@@ -61,7 +61,7 @@ def test_another_process_takes_what_was_measured(tmp_path, blocks, card, monkeyp
     tifffile.imwrite(tmp_path / "image.tif", image, photometric="rgb")
     made = nr.plan(tmp_path / "image.tif", nr.load_model(blocks, trust=True), tile=32)
     assert made.model.card.multiple_of == 4
-    monkeypatch.delattr(_probe, "dependence")
+    monkeypatch.delattr(probe, "dependence")
     task = json.loads(json.dumps(serialised_task(made)))
     again = TaskCache().plan(task)
     assert changed_part(again.model, task) is None

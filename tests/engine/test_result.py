@@ -9,7 +9,7 @@ import napari_restore as nr
 from napari_restore import api, errors
 from napari_restore.engine import Region, Result, ResultStore
 from napari_restore.engine.masks.mask_strength import pieces_of
-from napari_restore.engine.results import blended as _blended
+from napari_restore.engine.results import blended
 from napari_restore.engine.results.quality import QUALITY
 
 from ._whole import model, whole
@@ -122,7 +122,7 @@ def test_pieces_make_no_difference(run, hazy, monkeypatch, options):
     result = run(hazy, **options)
     together = result.read(whole(hazy))
     monkeypatch.setattr(pieces_of, "__defaults__", (77, 5000))
-    monkeypatch.setattr(_blended, "RANGE_PIXELS", 3000)
+    monkeypatch.setattr(blended, "RANGE_PIXELS", 3000)
     np.testing.assert_array_equal(result.read(whole(hazy)), together)
 
 

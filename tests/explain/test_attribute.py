@@ -189,7 +189,7 @@ def test_only_what_the_box_can_see_is_computed() -> None:
 
 @pytest.mark.slow
 def test_a_box_larger_than_the_budget_is_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_restore.engine.gradients import local as _local
+    from napari_restore.engine.gradients import local
     from napari_restore.engine.gradients.cost import GradientCost
 
     pixels, box = scene(700, 900), Region(100, 100, 650, 700)
@@ -197,7 +197,7 @@ def test_a_box_larger_than_the_budget_is_cut_into_pieces(monkeypatch: pytest.Mon
     whole = ask(Small(), pixels, box, **options)
     # As much as a piece of 256 pixels takes.
     cost = GradientCost(0, 4000)
-    monkeypatch.setattr(_local, "gradient_cost", lambda model, device: cost)
+    monkeypatch.setattr(local, "gradient_cost", lambda model, device: cost)
     cut = ask(Small(), pixels, box, memory="1GiB", **options)
     assert len(cut.record["attribution"]["nodes"]) == 2
     assert np.linalg.norm(whole.map - cut.map) <= 1e-5 * np.linalg.norm(whole.map)

@@ -20,8 +20,8 @@ from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.engine.gradients.gradients import gradients_of
 from napari_restore.errors import BadParameter, BudgetTooSmall
 from napari_restore.explain.attribution import (
-    attribution_run as _attribution_run,
-    context_choice as _context_choice,
+    attribution_run,
+    context_choice,
 )
 from napari_restore.explain.attribution.context_choice import predicted_seconds
 from napari_restore.explain.attribution.context_gradient import ContextGradient
@@ -154,7 +154,7 @@ def test_the_default_follows_the_context_where_that_is_quick(
     # Nothing is measured for it: the same question has the same map on any machine.
     pixels = SIZE[0] * SIZE[1]
     assert quick["predicted_seconds"] == round(predicted_seconds(pixels, 2), 1)
-    monkeypatch.setattr(_context_choice, "POINT_SECONDS", 10.0 * 1e6 / pixels)
+    monkeypatch.setattr(context_choice, "POINT_SECONDS", 10.0 * 1e6 / pixels)
     slow = chosen(image)
     assert slow["used"] == "stop" and "predicted to take 20 s" in slow["reason"]
     assert slow["share"] > 0
@@ -212,7 +212,7 @@ def test_a_context_that_does_not_fit_the_budget_is_held_and_said(
     hazy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
-    monkeypatch.setattr(_attribution_run, "OVERVIEW_BYTES", 1 << 20)
+    monkeypatch.setattr(attribution_run, "OVERVIEW_BYTES", 1 << 20)
     attribution = chosen(image, memory="1GiB")
     assert attribution["used"] == "stop" and "memory" in attribution["reason"]
     with pytest.raises(BudgetTooSmall):

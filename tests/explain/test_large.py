@@ -25,9 +25,9 @@ from napari_restore.engine.machine.device import Device, assume_cores
 from napari_restore.explain import Attribution, OverviewShares, attribute
 from napari_restore.explain.attribution import (
     _sums,
-    attribution as _attribution,
-    attribution_run as _attribution_run,
-    baselines as _baselines,
+    attribution,
+    attribution_run,
+    baselines,
 )
 from napari_restore.explain.attribution._sums import Sums
 from napari_restore.explain.attribution.baselines import PathInputs, Recent
@@ -59,9 +59,9 @@ def test_on_disk_it_is_the_same(
     options = {"method": "ig", "steps": 3, **options}
     small = ask(tmp_path, **options)
     for module, name, value in (
-        (_attribution_run, "SMALL", 0),
-        (_attribution, "LARGEST", 0),
-        (_attribution, "STRIP", 1000),
+        (attribution_run, "SMALL", 0),
+        (attribution, "LARGEST", 0),
+        (attribution, "STRIP", 1000),
         (_sums, "ROWS", 128),
         (_sums, "COLUMNS", 96),
     ):
@@ -147,15 +147,15 @@ def test_what_gradients_leave_keeps_parts_of_a_baseline(device: str, room: int, 
 def test_the_blur_of_a_tile_is_computed_once_for_a_backward_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_attribution_run, "SMALL", 0)
+    monkeypatch.setattr(attribution_run, "SMALL", 0)
     boxes: list[Region] = []
-    blurred = _baselines.blurred
+    blurred = baselines.blurred
 
     def counted(image: Any, box: Region, *rest: Any) -> Any:
         boxes.append(box)
         return blurred(image, box, *rest)
 
-    monkeypatch.setattr(_baselines, "blurred", counted)
+    monkeypatch.setattr(baselines, "blurred", counted)
     ask(tmp_path, method="ig", steps=3, baseline="blur")
     # What is small enough stays for all points.
     assert len(boxes) == len(set(boxes))

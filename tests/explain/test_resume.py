@@ -24,8 +24,8 @@ from napari_restore.errors import BadOutput, Cancelled, DiskFull, InputError
 from napari_restore.explain import attribute
 from napari_restore.explain.attribution import (
     _attribute,
-    attribution_run as _attribution_run,
-    stored_accumulator as _stored_accumulator,
+    attribution_run,
+    stored_accumulator,
 )
 from napari_restore.explain.attribution.stored_accumulator import StoredAccumulator
 from napari_restore.images import cache_entries, clear_cache
@@ -52,7 +52,7 @@ class Problem:
         self.notes: list[str] = []
         self.until: int | None = None
         self.stop = threading.Event()
-        node = _attribution_run.AttributionRun.node
+        node = attribution_run.AttributionRun.node
 
         def counted(run: Any, path: Any, alpha: float, add: Any) -> Any:
             self.alphas.append(alpha)
@@ -61,10 +61,10 @@ class Problem:
                 self.stop.set()
             return found
 
-        patch.setattr(_attribution_run.AttributionRun, "node", counted)
-        patch.setattr(_attribution_run, "SMALL", 0)
+        patch.setattr(attribution_run.AttributionRun, "node", counted)
+        patch.setattr(attribution_run, "SMALL", 0)
         # More than one chunk, and few points.
-        patch.setattr(_stored_accumulator, "CHUNK", 128)
+        patch.setattr(stored_accumulator, "CHUNK", 128)
         patch.setattr(_attribute, "NESTED", (3, 5, 9))
 
     def __call__(self, until: int | None = None, **options: Any) -> Any:
@@ -144,7 +144,7 @@ def test_after_a_stop_it_goes_on(ask: Problem, tmp_path: Path, points: int, of: 
 @pytest.mark.ids("nightly", "_commit")
 def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) -> None:
     expected, alphas = whole(ask, tmp_path, steps=4)
-    method, calls = getattr(_stored_accumulator.StoredSums, place), 0
+    method, calls = getattr(stored_accumulator.StoredSums, place), 0
     # In the second point: each adds the parts of four tiles of the box, then of all six.
     last = 15 if place == "add" else 10
 
@@ -156,7 +156,7 @@ def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) ->
         return method(*given)
 
     with ask.patch.context() as patch:
-        patch.setattr(_stored_accumulator.StoredSums, place, fails)
+        patch.setattr(stored_accumulator.StoredSums, place, fails)
         with pytest.raises(Broken):
             ask(steps=4)
     assert ask.alphas == alphas[:2]
@@ -174,7 +174,7 @@ def test_after_a_failure_in_the_sums_of_kept_points_it_goes_on(
 ) -> None:
     # Six chunks of the first rule, then of the finer ones together.
     expected, alphas = whole(ask, tmp_path)
-    commit, calls = _stored_accumulator.StoredSums._commit, 0
+    commit, calls = stored_accumulator.StoredSums._commit, 0
 
     def fails(*given: Any) -> None:
         nonlocal calls
@@ -184,7 +184,7 @@ def test_after_a_failure_in_the_sums_of_kept_points_it_goes_on(
         commit(*given)
 
     with ask.patch.context() as patch:
-        patch.setattr(_stored_accumulator.StoredSums, "_commit", fails)
+        patch.setattr(stored_accumulator.StoredSums, "_commit", fails)
         with pytest.raises(Broken):
             ask()
     assert ask.alphas == alphas[:3]
@@ -251,7 +251,7 @@ def test_without_a_kept_point_it_begins_again(ask: Problem, tmp_path: Path, dama
 @pytest.mark.slow
 def test_after_a_full_disk_it_goes_on(ask: Problem, tmp_path: Path) -> None:
     expected, alphas = whole(ask, tmp_path, steps=3)
-    written = _stored_accumulator.write_chunks
+    written = stored_accumulator.write_chunks
     calls = 0
 
     def full(*given: Any) -> None:
@@ -262,7 +262,7 @@ def test_after_a_full_disk_it_goes_on(ask: Problem, tmp_path: Path) -> None:
         written(*given)
 
     with ask.patch.context() as patch:
-        patch.setattr(_stored_accumulator, "write_chunks", full)
+        patch.setattr(stored_accumulator, "write_chunks", full)
         with pytest.raises(DiskFull, match="finished points are kept"):
             ask(steps=3)
     found = ask(steps=3)

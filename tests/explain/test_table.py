@@ -189,12 +189,12 @@ def test_no_map_outlives_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_model_is_loaded_and_looks_at_an_image_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from napari_restore.engine.running import prepared as _prepared
+    from napari_restore.engine.running import prepared
     from napari_restore.models import _named
 
     loads: list[str] = []
     looks: list[str] = []
-    load, statistics = _named.load, _prepared._statistics
+    load, statistics = _named.load, prepared._statistics
 
     def loading(name: str, **options: Any) -> Any:
         loads.append(name)
@@ -205,7 +205,7 @@ def test_a_model_is_loaded_and_looks_at_an_image_once(
         return statistics(plan, *given)
 
     monkeypatch.setattr(_named, "load", loading)
-    monkeypatch.setattr(_prepared, "_statistics", looking)
+    monkeypatch.setattr(prepared, "_statistics", looking)
     path = tmp_path / "scene.png"
     Image.fromarray(np.round(255 * scene(256, 256)).astype(np.uint8)).save(path)
     table = nr.attribute_table(path, ["atmosphere", "dcp"], BOXES, device="cpu", steps=1)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from range_server import RangeServer
 
-from napari_restore.images.files import buckets as _buckets, remote as _remote
+from napari_restore.images.files import buckets, remote
 from napari_restore.images.levels import (
-    making as _making,
-    reduce as _reduce,
-    row_pyramid as _row_pyramid,
+    making,
+    reduce,
+    row_pyramid,
 )
 
 SETTINGS = ("AWS_", "GOOGLE_", "GS_", "CPL_GS_", "AZURE_", "STORAGE_EMULATOR")
@@ -74,14 +74,14 @@ def make_tiff(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that fails is asked again soon."""
-    monkeypatch.setattr(_remote, "PAUSE", 0.01)
+    monkeypatch.setattr(remote, "PAUSE", 0.01)
 
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that stalls is not waited for for long."""
-    monkeypatch.setattr(_remote, "PATIENCE", 1)
-    monkeypatch.setattr(_remote, "PAUSE", 0.05)
+    monkeypatch.setattr(remote, "PATIENCE", 1)
+    monkeypatch.setattr(remote, "PAUSE", 0.05)
 
 
 @pytest.fixture
@@ -95,11 +95,11 @@ def small_levels(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         block: int | None = None,
     ) -> None:
         for module, name, value in (
-            (_reduce, "SMALLEST", smallest),
-            (_row_pyramid, "CHUNK", chunk),
-            (_making, "CHUNK", chunk),
-            (_row_pyramid, "BAND_BYTES", band),
-            (_making, "BLOCK_SIDE", block),
+            (reduce, "SMALLEST", smallest),
+            (row_pyramid, "CHUNK", chunk),
+            (making, "CHUNK", chunk),
+            (row_pyramid, "BAND_BYTES", band),
+            (making, "BLOCK_SIDE", block),
         ):
             if value is not None:
                 monkeypatch.setattr(module, name, value)
@@ -116,7 +116,7 @@ def bucket_server(
     To Azure they are those of "web/account".
     """
     pytest.importorskip("obstore")
-    monkeypatch.setattr(_buckets, "_MAKER", tmp_path / "nothing")
+    monkeypatch.setattr(buckets, "_MAKER", tmp_path / "nothing")
     for name in filter(lambda name: name.startswith(SETTINGS), list(os.environ)):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -248,11 +248,11 @@ def save_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | None], list[str
 @pytest.fixture
 def draft_seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A function that sets what may take how long in a live result: `true`, `draft`, `screen`."""
-    from napari_restore.plugin.runs import draft as _draft
+    from napari_restore.plugin.runs import draft
 
     def draft_seconds(**most: float) -> None:
         for what, seconds in most.items():
-            monkeypatch.setattr(_draft, f"{what.upper()}_SECONDS", seconds)
+            monkeypatch.setattr(draft, f"{what.upper()}_SECONDS", seconds)
 
     return draft_seconds
 

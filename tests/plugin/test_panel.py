@@ -17,7 +17,7 @@ from superqt import QCollapsible
 
 from napari_restore import Region
 from napari_restore.plugin.results.export_section import ExportSection
-from napari_restore.plugin.runs import layer_run as _layer_run
+from napari_restore.plugin.runs import layer_run
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import NAMED_ROLES
 from napari_restore.questions import Adjustment
@@ -89,7 +89,7 @@ def test_tiles_that_were_there_already_are_shown_too(
     panel: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch, finished_run: Any
 ):
     """Also while napari's bar runs Qt's events, the end of the run among them."""
-    monkeypatch.setattr(_layer_run, "DOCK_SECONDS", -1)
+    monkeypatch.setattr(layer_run, "DOCK_SECONDS", -1)
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
     panel.target.choose(TargetChoice.WHOLE)
@@ -306,7 +306,7 @@ def test_napari_keeps_nothing_of_a_run_that_has_ended(
     panel: Any, colours: np.ndarray, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """Its window keeps every worker and every progress bar as long as it lives."""
-    monkeypatch.setattr(_layer_run, "DOCK_SECONDS", -1)
+    monkeypatch.setattr(layer_run, "DOCK_SECONDS", -1)
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
     panel.target.choose(TargetChoice.WHOLE)

@@ -14,7 +14,7 @@ from napari.utils.notifications import notification_manager
 from npe2 import PluginManifest
 
 from napari_restore.plugin import RestorePanel
-from napari_restore.plugin.state import preferences as _preferences
+from napari_restore.plugin.state import preferences
 from napari_restore.plugin.state.preferences import CACHE, PreferenceLink, use_cache_folder
 from napari_restore.plugin.state.state import RestoreState
 
@@ -74,7 +74,7 @@ def test_the_cache_folder_yields_to_the_environment(
     use_cache_folder()
     assert os.environ[CACHE] == given
     monkeypatch.delenv(CACHE)
-    monkeypatch.setattr(_preferences, "_set_here", None)
+    monkeypatch.setattr(preferences, "_set_here", None)
     use_cache_folder()
     assert os.environ[CACHE] == str(tmp_path / "mine")
     group.cache_folder = ""
@@ -90,16 +90,16 @@ def test_a_large_image_hints_once_at_asynchronous_drawing(
 
     shown = []
     notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
-    monkeypatch.setattr(_preferences, "_hinted", False)
+    monkeypatch.setattr(preferences, "_hinted", False)
     monkeypatch.setattr(get_settings().experimental, "async_", True)
-    _preferences.hint_at_async(Large())  # type: ignore[arg-type]
+    preferences.hint_at_async(Large())  # type: ignore[arg-type]
     monkeypatch.setattr(get_settings().experimental, "async_", False)
     group.async_hint = False
-    _preferences.hint_at_async(Large())  # type: ignore[arg-type]
+    preferences.hint_at_async(Large())  # type: ignore[arg-type]
     assert shown == []
     group.async_hint = True
-    _preferences.hint_at_async(Large())  # type: ignore[arg-type]
-    _preferences.hint_at_async(Large())  # type: ignore[arg-type]
+    preferences.hint_at_async(Large())  # type: ignore[arg-type]
+    preferences.hint_at_async(Large())  # type: ignore[arg-type]
     assert len(shown) == 1
     assert "Render Layers Asynchronously" in shown[0]
 

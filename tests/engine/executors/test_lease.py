@@ -13,14 +13,14 @@ import pytest
 from points import patience
 
 from napari_restore.engine import StoreBusy, lock_exclusive
-from napari_restore.engine.ledger import folder as _folder
+from napari_restore.engine.ledger import folder
 from napari_restore.engine.ledger.folder import LEASE, Lease, holder_of
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_folder, "RENEW_SECONDS", 0.05)
-    monkeypatch.setattr(_folder, "STALE_SECONDS", 0.5)
+    monkeypatch.setattr(folder, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(folder, "STALE_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_no_one_holds_a_new_store(tmp_path: Path) -> None:
 def test_a_lease_of_another_machine_is_held_while_it_is_renewed(
     tmp_path: Path, elsewhere: Callable[[Path], Lease], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_folder, "STALE_SECONDS", 60.0)
+    monkeypatch.setattr(folder, "STALE_SECONDS", 60.0)
     lease = elsewhere(tmp_path)
     found = holder_of(tmp_path)
     assert found is not None

@@ -10,7 +10,7 @@ import pytest
 
 from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.images import bracket_of, halve, open_image
-from napari_restore.images.brackets import alignment as _alignment, bracket as _bracket
+from napari_restore.images.brackets import alignment, bracket as _bracket
 from napari_restore.images.brackets.alignment import (
     _corner_error,
     _fit,
@@ -98,7 +98,7 @@ def test_a_turn_and_perspective_are_found() -> None:
 
 
 def test_what_a_coarse_level_finds_is_refined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_alignment, "COARSE", 200)
+    monkeypatch.setattr(alignment, "COARSE", 200)
     angle = np.deg2rad(-1.2)
     turned = np.array([[np.cos(angle), -np.sin(angle), 9.3], [np.sin(angle), np.cos(angle), 5.6]])
     truth = np.vstack([turned, [0, 0, 1]])

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image as Picture
 
 from napari_restore.images import halve, level_sizes, open_image
-from napari_restore.images.levels import making as _making, reduce as _reduce
+from napari_restore.images.levels import making, reduce
 
 SIDES = range(1, 10)
 Array = npt.NDArray[Any]
@@ -35,8 +35,8 @@ def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
 @pytest.fixture
 def to_the_last_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Levels down to one pixel, as a large image has them down to 512."""
-    monkeypatch.setattr(_reduce, "SMALLEST", 1)
-    monkeypatch.setattr(_making, "ENOUGH", 1)
+    monkeypatch.setattr(reduce, "SMALLEST", 1)
+    monkeypatch.setattr(making, "ENOUGH", 1)
 
 
 @pytest.mark.parametrize("height", SIDES)

@@ -8,7 +8,7 @@ import torch
 
 from napari_restore.errors import BadModel
 from napari_restore.models import context_of, load, one_shot_statistics, randomise
-from napari_restore.models.atmosphere import model as _model, restraint as _restraint
+from napari_restore.models.atmosphere import model as _model, restraint
 from napari_restore.models.atmosphere.network import SECOND_PASS_FEATURES, ensembled, sizes_of
 from napari_restore.models.atmosphere.restraint import restrained
 from napari_restore.models.atmosphere.small import small
@@ -188,8 +188,8 @@ def test_an_image_without_a_valid_pixel_gives_finite_statistics(model):
 
 def test_training_sees_what_the_image_will_get(monkeypatch):
     # But for what is held back then.
-    monkeypatch.setattr(_restraint, "LOST", 1.0)
-    monkeypatch.setattr(_restraint, "UNSURE", (0.0, 0.0))
+    monkeypatch.setattr(restraint, "LOST", 1.0)
+    monkeypatch.setattr(restraint, "UNSURE", (0.0, 0.0))
     model = drawn(1)
     x = 0.4 + 0.6 * scene(128, 192)
     later = model(x)

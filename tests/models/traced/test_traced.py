@@ -15,7 +15,7 @@ import napari_restore as nr
 from napari_restore.engine.gradients.local import LocalGradients
 from napari_restore.errors import BudgetTooSmall
 from napari_restore.explain import attribute
-from napari_restore.explain.attribution import context_choice as _context_choice
+from napari_restore.explain.attribution import context_choice
 from napari_restore.models import Uncut, WrappedModel, cut_into_sweeps, load
 from napari_restore.models.traced._check import in_tiles
 
@@ -296,7 +296,7 @@ def test_gradient_goes_through_the_sweeps() -> None:
 
 def test_the_map_does_not_depend_on_the_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it takes to go through them."""
-    monkeypatch.setattr(_context_choice, "LIMIT_SECONDS", 1e-9)
+    monkeypatch.setattr(context_choice, "LIMIT_SECONDS", 1e-9)
     image = np.random.default_rng(0).random((96, 120, 3)).astype("float32")
     model = loaded(Transposed())
     asked = {"box": nr.Region.from_xywh(40, 30, 16, 16), "steps": 2, "progress": False}

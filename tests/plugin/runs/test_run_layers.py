@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from napari_restore.plugin.runs import layer_run as _layer_run
+from napari_restore.plugin.runs import layer_run
 from napari_restore.plugin.runs.layer_run import RunLayers
 
 
@@ -42,7 +42,7 @@ class Draft:
 
 @pytest.fixture
 def layers(monkeypatch: pytest.MonkeyPatch) -> RunLayers:
-    monkeypatch.setattr(_layer_run, "DraftLayer", Draft)
+    monkeypatch.setattr(layer_run, "DraftLayer", Draft)
     monkeypatch.setattr(Draft, "shown_now", [])
     return RunLayers(SimpleNamespace(layers=[]))  # type: ignore[arg-type]
 

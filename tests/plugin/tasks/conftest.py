@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from napari_restore.plugin.tasks import task as _task
+from napari_restore.plugin.tasks import task
 
 
 @pytest.fixture
 def settle(qtbot: Any) -> Callable[[], None]:
     """A function that waits until nothing is submitted any more."""
-    return lambda: qtbot.waitUntil(lambda: not _task._tasks)
+    return lambda: qtbot.waitUntil(lambda: not task._tasks)

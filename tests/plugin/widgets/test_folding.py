@@ -8,7 +8,7 @@ import pytest
 from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
-from napari_restore.plugin.widgets import folding as _folding
+from napari_restore.plugin.widgets import folding
 from napari_restore.plugin.widgets.folding import bring_into_view
 
 pytestmark = pytest.mark.binding
@@ -38,7 +38,7 @@ def test_a_part_is_followed_until_no_pass_of_its_layouts_is_left(
     qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine the time is always over.
-    monkeypatch.setattr(_folding, "TURN_MS", 0)
+    monkeypatch.setattr(folding, "TURN_MS", 0)
     scroll, inner = QScrollArea(), QWidget()
     qtbot.addWidget(scroll)
     above, part = QWidget(), QWidget()

@@ -22,7 +22,7 @@ from napari_restore.engine import Note, Phase, Plan, Region, make_plan, plan_in_
 from napari_restore.engine.gradients.gradient_source import GradientSource, restored
 from napari_restore.engine.gradients.layer import layer_of
 from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall, Message, option
-from napari_restore.explain.attribution import curves as _curves, measures as _measures
+from napari_restore.explain.attribution import curves as _curves, measures
 from napari_restore.explain.attribution._integral import Integral
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._problem import ExplainerMap, version_of
@@ -526,7 +526,7 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
     request, run, path = setup.request, setup.run, setup.path
     method, explainer = request.method, request.method.explainer
     mass = integral.total.magnitude()
-    rings = _measures.rings(mass, run.region, run.box)
+    rings = measures.rings(mass, run.region, run.box)
     window = window_of(run.box, run.region)
     through, overview_share = run.through, 0.0
     if through is not None and integral.overview is not None:
@@ -535,15 +535,15 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
         overview_share = float(
             overview_mass.sum() / max(overview_mass.sum() + mass.sum(), np.finfo(np.float64).tiny)
         )
-        overview_rings = _measures.rings(
+        overview_rings = measures.rings(
             overview_mass, through.region, run.box, step=through.step, corner=through.corner
         )
         rings = {
             name: (1 - overview_share) * rings[name] + overview_share * overview_rings[name]
             for name in rings
         }
-    near = _measures.diffusion_index(mass[window.within(run.region)])
-    index, area = _measures.spread(mass)
+    near = measures.diffusion_index(mass[window.within(run.region)])
+    index, area = measures.spread(mass)
     del mass
     clear = setup.clear
     record: dict[str, Any] = {
@@ -597,7 +597,7 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
             for frame, exposure, shares in zip(
                 image.frames,
                 image.companions.exposures,
-                _measures.shares_of(integral.total, image.companions.frames),
+                measures.shares_of(integral.total, image.companions.frames),
                 strict=True,
             )
         ]

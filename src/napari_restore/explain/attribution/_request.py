@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_restore.explain.attribution import curves as _curves
+from napari_restore.explain.attribution import curves
 from napari_restore.explain.attribution.methods import Method
 from napari_restore.explain.attribution.quadrature import Quadrature
 from napari_restore.explain.attribution.target import AttributionTarget
@@ -50,7 +50,7 @@ class CheckedAttribution:
     @property
     def value_bytes(self) -> int | None:
         """Memory per value for methods that need the whole map in memory; None for others."""
-        check = None if self.settings.check is None else _curves.VALUE_BYTES
+        check = None if self.settings.check is None else curves.VALUE_BYTES
         if self.method.explainer is None:
             return check
         return self.method.explainer.bytes(self.arguments) + (check or 0)

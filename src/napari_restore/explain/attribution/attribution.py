@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from napari_restore.engine import Region, peak_in
 from napari_restore.errors import BadOutput, option
-from napari_restore.explain.attribution import measures as _measures
+from napari_restore.explain.attribution import measures
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._sums import Summed
 from napari_restore.explain.attribution.figure import EXPONENT, draw, figure_of, plot
@@ -164,7 +164,7 @@ class Attribution:
         """
         near = np.abs(self.read(self.window).sum(axis=2))
         near[~np.isfinite(near)] = 0
-        return np.asarray(_measures.contribution_area(near), np.float64)
+        return np.asarray(measures.contribution_area(near), np.float64)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
         """Return the map in a box.

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint
 
 from napari_restore._entry_points import offered
 from napari_restore.errors import BadParameter, did_you_mean, option
-from napari_restore.explain.attribution import _cross_checks, captum as _captum
+from napari_restore.explain.attribution import _cross_checks, captum
 from napari_restore.explain.attribution._arguments import MethodInfo, value_of_text
 from napari_restore.explain.attribution._problem import Explainer
 from napari_restore.models import ModelCard
@@ -74,7 +74,7 @@ METHODS = {
 def default_method(settings: Attribute) -> str | None:
     """Return the method where none is named; None: that of the model's task."""
     if settings.layer is not None:
-        return _captum.PREFIX + _captum.OF_LAYERS[0]
+        return captum.PREFIX + captum.OF_LAYERS[0]
     return None if settings.segments is None else "occlusion"
 
 
@@ -210,15 +210,15 @@ def explainer_ids() -> tuple[str, ...]:
 
 def explainer_of(name: str) -> Explainer | None:
     """Return the method of a name, None if unknown; raises `BadParameter` if it cannot be used."""
-    if name.startswith(_captum.PREFIX):
-        return _captum.explainer_of(name)
+    if name.startswith(captum.PREFIX):
+        return captum.explainer_of(name)
     explainer = _cross_checks.EXPLAINERS.get(name) or _foreign().get(name)
     if isinstance(explainer, str):
         raise BadParameter(explainer, "Update or remove that package.")
     return explainer
 
 
-EXAMPLES = {"sliding_window_shapes": str(_captum.SQUARE), "strides": str(_captum.SQUARE // 2)}
+EXAMPLES = {"sliding_window_shapes": str(captum.SQUARE), "strides": str(captum.SQUARE // 2)}
 """Values shown for required arguments, and for those whose default takes one evaluation per pixel."""
 
 
@@ -231,8 +231,8 @@ def method_list() -> list[MethodInfo]:
     methods = [_info_of(name, explainer) for name, explainer in explainers if explainer is not None]
     if importlib.util.find_spec("captum") is not None:
         methods += [
-            _info_of(_captum.PREFIX + name, _captum.described(name))
-            for name in _captum.runnable_names()
+            _info_of(captum.PREFIX + name, captum.described(name))
+            for name in captum.runnable_names()
         ]
     return methods
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Level
-from napari_restore.images.export import exif as _exif
+from napari_restore.images.export import exif
 from napari_restore.images.export._job import (
     BLOCK,
     BLOCK_BYTES,
@@ -70,12 +70,12 @@ def write(job: ExportJob, path: Path) -> None:
     if not (profile.exif or profile.iptc):
         return
     if not job.options.cog:
-        _exif.add_to_tiff(path, profile.exif, profile.iptc)
+        exif.add_to_tiff(path, profile.exif, profile.iptc)
         return
     bare = path.replace(plain)
     try:
         with disk_full_raised(path):
-            _exif.splice_cog(bare, path, profile.exif, profile.iptc)
+            exif.splice_cog(bare, path, profile.exif, profile.iptc)
     finally:
         bare.unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from napari_restore.images._profile import Profile
-from napari_restore.images.export import _geotiff, exif as _exif
+from napari_restore.images.export import _geotiff, exif
 from napari_restore.images.export._job import (
     BLOCK,
     DamagedOutput,
@@ -52,9 +52,9 @@ def write(job: ExportJob, path: Path) -> None:
         job.check_cancelled()
         profile = job.profile
         if job.suffix == ".png":
-            _exif.splice_png(encoded, path, _exif.png_chunks(profile))
+            exif.splice_png(encoded, path, exif.png_chunks(profile))
         else:
-            _exif.splice_jpeg(encoded, path, _exif.jpeg_segments(profile), profile.resolution)
+            exif.splice_jpeg(encoded, path, exif.jpeg_segments(profile), profile.resolution)
         aside = encoded.with_name(encoded.name + ".aux.xml")
         if aside.exists():
             # The only way to store a georeference with PNG and JPEG.
@@ -172,7 +172,7 @@ def _write_webp(job: ExportJob, path: Path) -> None:
         height, width = block.pixels.shape[:2]
         whole[block.y : block.y + height, block.x : block.x + width] = block.pixels
     profile = job.profile
-    upright = _exif.exif_with_iptc(upright_exif(profile.exif), profile.iptc)
+    upright = exif.exif_with_iptc(upright_exif(profile.exif), profile.iptc)
     extra: dict[str, Any] = {"icc_profile": profile.icc, "xmp": profile.xmp}
     extra["exif"] = upright and upright.removeprefix(EXIF_HEADER)
     extra = {name: block for name, block in extra.items() if block}

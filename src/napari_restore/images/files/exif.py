@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._planes import ONE, Planes
-from napari_restore.images.files import tiff as _tiff
+from napari_restore.images.files import tiff
 from napari_restore.images.files.descriptions import is_structure, planes_of_pages
 from napari_restore.images.files.exif_directories import (
     CAMERA_SETTINGS,
@@ -78,7 +78,7 @@ class PhotoTags:
     """Whether a JPEG has a map of gains for HDR screens, which `xmp` does not mention."""
     pictures: int = 1
     """In the file but a TIFF: frames, parts."""
-    pages: tuple[_tiff.Page, ...] = ()
+    pages: tuple[tiff.Page, ...] = ()
     """The directories of pictures in a TIFF …"""
     planes: Planes = ONE
     """… and what its description says of them."""
@@ -106,7 +106,7 @@ def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
         tags = _walk_png(path)
     elif head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         tags = _walk_webp(path)
-    elif _tiff.is_tiff(head):
+    elif tiff.is_tiff(head):
         return _tiff_tags(path)
     else:
         return PhotoTags()
@@ -170,7 +170,7 @@ def _walk_jpeg(path: Path) -> PhotoTags:
     with path.open("rb") as file:
         tags = jpeg_tags(file, path)
         if not _occurs_after(file, b"\xff\xd9", file.tell()):
-            raise _tiff.truncated(path)
+            raise tiff.truncated(path)
     return tags
 
 
@@ -257,7 +257,7 @@ def _jpeg_segments(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
         marker = next_segment(file)
         size = b"" if marker is None else file.read(2)
         if marker is None or len(size) < 2:
-            raise _tiff.truncated(path)
+            raise tiff.truncated(path)
         # The two bytes of the length count.
         length = struct.unpack(">H", size)[0] - 2
         if marker == 0xDA:
@@ -288,13 +288,13 @@ def _walk_png(path: Path) -> PhotoTags:
         while True:
             header = file.read(8)
             if len(header) < 8:
-                raise _tiff.truncated(path)
+                raise tiff.truncated(path)
             length, kind = struct.unpack(">I4s", header)
             if kind == b"IEND":
                 tags.gamma = _png_gamma(found)
                 return tags
             if file.tell() + length + 4 > size:
-                raise _tiff.truncated(path)
+                raise tiff.truncated(path)
             if kind in _PNG_CHUNKS:
                 data = file.read(length)
                 if kind == b"IHDR" and length > 9:
@@ -410,7 +410,7 @@ def _walk_webp(path: Path) -> PhotoTags:
     with path.open("rb") as file:
         (declared,) = struct.unpack("<I", file.read(8)[4:])
         if declared + 8 > size:
-            raise _tiff.truncated(path)
+            raise tiff.truncated(path)
         file.seek(12)
         while len(header := file.read(8)) == 8:
             kind, length = struct.unpack("<4sI", header)
@@ -427,30 +427,30 @@ def _walk_webp(path: Path) -> PhotoTags:
     tags.pictures = max(1, frames)
     if tags.exif:
         with contextlib.suppress(ValueError, struct.error):
-            field = directories_of(tags.exif)[0].get(_tiff.IPTC)
+            field = directories_of(tags.exif)[0].get(tiff.IPTC)
             tags.iptc = None if field is None else field.data
     return tags
 
 
 def _tiff_tags(path: Path) -> PhotoTags:
-    summary = _tiff.check_whole(path)
+    summary = tiff.check_whole(path)
     file_tags = summary.tags
-    text = _binary(file_tags.get(_tiff.IMAGE_DESCRIPTION)) or b""
+    text = _binary(file_tags.get(tiff.IMAGE_DESCRIPTION)) or b""
     first = summary.pages[0] if summary.pages else None
     other = next((n for n, page in enumerate(summary.pages) if not page.is_like(first)), None)
     tags = PhotoTags(
         pages=summary.pages,
         planes=replace(planes_of_pages(text, len(summary.pages)), other=other),
         is_first=not summary.pages or summary.pages[0].offset == summary.first,
-        premultiplied=file_tags.get(_tiff.EXTRA_SAMPLES) == (_tiff.ASSOCIATED_ALPHA,),
-        icc=_binary(file_tags.get(_tiff.ICC)),
-        xmp=_binary(file_tags.get(_tiff.XMP)),
-        iptc=_binary(file_tags.get(_tiff.IPTC)),
+        premultiplied=file_tags.get(tiff.EXTRA_SAMPLES) == (tiff.ASSOCIATED_ALPHA,),
+        icc=_binary(file_tags.get(tiff.ICC)),
+        xmp=_binary(file_tags.get(tiff.XMP)),
+        iptc=_binary(file_tags.get(tiff.IPTC)),
     )
-    orientation = file_tags.get(_tiff.ORIENTATION)
+    orientation = file_tags.get(tiff.ORIENTATION)
     if isinstance(orientation, tuple) and orientation and 1 <= orientation[0] <= 8:
         tags.orientation = orientation[0]
-    if not {_tiff.EXIF_IFD, _tiff.GPS_IFD, _tiff.MAKE}.isdisjoint(file_tags):
+    if not {tiff.EXIF_IFD, tiff.GPS_IFD, tiff.MAKE}.isdisjoint(file_tags):
         tags.exif = _tiff_exif(path)
     return tags
 
@@ -483,8 +483,8 @@ def camera_block(
         settings[COLOUR_SPACE] = Field(3, b"\1\0")
     others |= {CAMERA_SETTINGS: settings} if settings else {}
     kept = {tag: field for tag, field in main.items() if tag in CAMERA_TAGS}
-    if is_structure(kept.get(_tiff.IMAGE_DESCRIPTION, Field(2, b"")).data):
-        del kept[_tiff.IMAGE_DESCRIPTION]
+    if is_structure(kept.get(tiff.IMAGE_DESCRIPTION, Field(2, b"")).data):
+        del kept[tiff.IMAGE_DESCRIPTION]
     return block_of(kept, others) if kept or others else None
 
 

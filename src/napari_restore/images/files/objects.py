@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images.files import remote as _remote
+from napari_restore.images.files import remote
 from napari_restore.images.files.buckets import FOLDERS, access_to
 from napari_restore.images.files.remote import (
     HEAD_BYTES,
@@ -41,19 +41,19 @@ def store_of(path: RemotePath, *, below: bool = False) -> Any:
     obstore_for(path)
     from obstore import store
 
-    pause = timedelta(seconds=_remote.PAUSE)
+    pause = timedelta(seconds=remote.PAUSE)
     settings: dict[str, Any] = {
         "client_options": {
             # An endpoint of the user's may be http.
             "allow_http": True,
-            "connect_timeout": timedelta(seconds=_remote.PATIENCE),
-            "read_timeout": timedelta(seconds=_remote.PATIENCE),
-            "timeout": timedelta(seconds=_remote.LONGEST),
+            "connect_timeout": timedelta(seconds=remote.PATIENCE),
+            "read_timeout": timedelta(seconds=remote.PATIENCE),
+            "timeout": timedelta(seconds=remote.LONGEST),
         },
         "retry_config": {
-            "max_retries": _remote.ATTEMPTS,
+            "max_retries": remote.ATTEMPTS,
             "backoff": {"init_backoff": pause, "max_backoff": 8 * pause, "base": 2},
-            "retry_timeout": timedelta(seconds=_remote.LONGEST),
+            "retry_timeout": timedelta(seconds=remote.LONGEST),
         },
     }
     if path.scheme not in FOLDERS:

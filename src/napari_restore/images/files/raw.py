@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images.files import tiff as _tiff
+from napari_restore.images.files import tiff
 from napari_restore.images.files.exif import PhotoTags, camera_block, jpeg_tags
 from napari_restore.images.files.exif_directories import (
     CAMERA_SETTINGS,
@@ -52,8 +52,8 @@ def raw_tags(path: Path) -> PhotoTags:
 
 def _of_tiff(file: BinaryIO, path: Path) -> PhotoTags:
     tags = PhotoTags(exif=camera_block(*directories_in(file), developed=True))
-    found = _tiff.read_directories(path).tags
-    xmp, iptc = found.get(_tiff.XMP), found.get(_tiff.IPTC)
+    found = tiff.read_directories(path).tags
+    xmp, iptc = found.get(tiff.XMP), found.get(tiff.IPTC)
     tags.xmp = xmp if isinstance(xmp, bytes) else None
     tags.iptc = iptc if isinstance(iptc, bytes) else None
     return tags

@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element
 
 from napari_restore._plain_files import read_file
 from napari_restore.errors import OutsideFolder, UnreadableImage, option
-from napari_restore.images.files import tiff as _tiff
+from napari_restore.images.files import tiff
 from napari_restore.images.files.cancelling import check_cancelled
 from napari_restore.images.files.claims import check_claims
 from napari_restore.images.files.xml import LONGEST, parse_xml
@@ -85,7 +85,7 @@ DEEPEST = 8
 
 _VRT = re.compile(rb"<VRTDataset", re.IGNORECASE)
 _MAGIC = (
-    *_tiff.TIFF_MAGIC,
+    *tiff.TIFF_MAGIC,
     b"\xff\xd8\xff",  # JPEG
     b"\x89PNG\r\n",
     b"RIFF",  # WebP
@@ -99,7 +99,7 @@ _MAGIC = (
     b"\x01\xda",  # SGI
 )
 """Beginnings of the formats that refer to no other file."""
-_OVERVIEW_MAGIC = (*_tiff.TIFF_MAGIC, b"EHFA_HEADER_TAG")
+_OVERVIEW_MAGIC = (*tiff.TIFF_MAGIC, b"EHFA_HEADER_TAG")
 _SIDECARS = (".aux.xml", ".ovr", ".msk", ".aux", ".rrd")
 _ENDINGS = {ending[-4:] for ending in _SIDECARS}
 _MARKUP = re.compile(rb"\s*(\xef\xbb\xbf)?\s*(<[?!A-Za-z]|[{\[]\s*[\"{\[])")
@@ -181,7 +181,7 @@ class _Check:
 
     def file(self, path: Path, head: bytes, depth: int) -> None:
         """Check the references in the content of `path`."""
-        if head.startswith(_tiff.TIFF_MAGIC):
+        if head.startswith(tiff.TIFF_MAGIC):
             self._tiff(path)
         elif head.startswith(b"PCIDSK"):
             check_pcidsk(path)
@@ -235,7 +235,7 @@ class _Check:
         head = _head(path)
         if not head.startswith(_OVERVIEW_MAGIC):
             raise ForbiddenReference(f"{path.name} is neither a TIFF nor an Imagine file")
-        if head.startswith(_tiff.TIFF_MAGIC):
+        if head.startswith(tiff.TIFF_MAGIC):
             self._tiff(path)
 
     def _pam(self, path: Path) -> None:
@@ -243,7 +243,7 @@ class _Check:
             self._overview(name, path)
 
     def _tiff(self, path: Path) -> None:
-        directories = _tiff.read_directories(path)
+        directories = tiff.read_directories(path)
         self.block_bytes = max(self.block_bytes, directories.block_bytes)
         for data in directories.metadata:
             for name in _overviews_named(data):
