@@ -21,7 +21,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY := $(VENV)/.ready
 
-.PHONY: demo near test check nightly lab lint coverage docs bench fuzz matrix dist release-check lock
+.PHONY: demo near test check nightly lab lint types rules coverage docs bench fuzz matrix dist release-check lock
 
 demo: $(READY)  ## restore the sample in the window; result, record and screenshot go to demo/
 	scripts/with-display $(BIN)/python scripts/demo.py
@@ -33,9 +33,14 @@ test: $(READY)  ## all quick tests
 	$(BIN)/python -m pytest -m "not slow and not static and not nightly" $(SHARED)
 
 lint: $(READY)  ## style, types, manifest, and rules on sources and pages
+	$(MAKE) --no-print-directory --jobs 2 types rules
+
+types: $(READY)
+	$(BIN)/mypy
+
+rules: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/npe2 validate napari-restore
 	$(BIN)/python -m pytest -m static $$(grep -rl mark.static tests --include="test_*.py")
 
@@ -108,7 +113,7 @@ $(VENV)/.torch: $(VENV)/.system scripts/install-torch constraints.txt
 
 $(READY): $(VENV)/.torch pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --constraint constraints.txt --upgrade pip # dependency groups: from 25.1 on
-	$(BIN)/python -m pip install --constraint constraints.txt --editable . --group dev
+	$(BIN)/python -m pip install --constraint constraints.txt --no-compile --editable . --group dev # what is imported is compiled then
 	touch $@
 
 # With napari-restore-lab, whose commands have pages, too.

@@ -47,7 +47,7 @@ def like_windows(code: str, folder: Path, *arguments: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems are tested as they are")
 def test_every_module_is_imported_where_posix_is_missing(tmp_path: Path) -> None:
     assert int(like_windows(EACH, tmp_path)) > 500

@@ -233,7 +233,7 @@ def test_so_at_attribution_and_info():
 # -- models --------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_bare_module_is_tried_out_and_its_halo_measured():
     torch.manual_seed(0)
     network = Blur()
@@ -250,7 +250,7 @@ def test_a_bare_module_is_tried_out_and_its_halo_measured():
     np.testing.assert_allclose(np.asarray(tiled), whole, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_so_in_attribution():
     found = nr.attribute(hazy(), Blur(), BOX, method="ig", steps=1, device="cpu")
     assert found.record["model"]["id"] == "Blur"

@@ -56,7 +56,7 @@ def prepared(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> Asked:
     return asked
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_maps_lie_on_the_images_map(asked: Asked) -> None:
     record = read_record(asked.raster_record)
     with rasterio.open(asked.raster) as found, rasterio.open(asked.scene) as scene:
@@ -159,7 +159,7 @@ def test_a_sample_beside_random_weights_is_repeated(
     assert capsys.readouterr().out.count("random weights") == 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_rollout_is_a_map_of_one_band(prepared: Asked, tmp_path: Path) -> None:
     out, record = tmp_path / "rollout.tif", tmp_path / "rollout.json"
     words = ["attend", prepared.scene, *MODEL, *QUERY, "--layer", LAYER, "--rollout"]

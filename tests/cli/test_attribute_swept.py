@@ -28,7 +28,7 @@ def weights(tmp_path: Path, measured_on: Callable[..., None]) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_map_through_sweeps_has_its_record_and_is_repeated(
     cli: Any, scene: Path, weights: Path, tmp_path: Path
 ) -> None:

@@ -67,7 +67,7 @@ def test_no_cluster_there(cli, tmp_path, where, message, scheduler_patience):
     assert not (tmp_path / "o.tif").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_model_of_sweeps_runs_on_it(cli, sample, tmp_path, address):
     words = ("restore", sample, "--model", "inf-dehaze-small", "--srcwin", 0, 0, 300, 300)
     words = (*words, "--extent", "region")

@@ -71,7 +71,7 @@ def test_a_comment_that_jpeg_has_no_room_for_is_noted(
     assert "left out" not in cli(*words, tmp_path / "b.png").err
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_sweeps_that_were_found_are_noted(cli: Any, folder: Path, tmp_path: Path):
     (tmp_path / "mean.py").write_text(CODE, "utf-8")
     words = ["--model", f"{tmp_path / 'mean.py'}:make", "--yes", "--tile", "64"]

@@ -52,6 +52,7 @@ def words(tmp_path: Path, pixels: np.ndarray) -> list[Any]:
     return ["restore", tmp_path / "photo.png", "--model", model, "--yes", "--tile", "256"]
 
 
+@pytest.mark.nightly
 def test_files_and_records_have_16_bits(
     cli: Any, tmp_path: Path, words: list[Any], pixels: np.ndarray
 ):
@@ -71,6 +72,7 @@ def test_files_and_records_have_16_bits(
     assert np.array_equal(written(tmp_path / "o.png"), in_8_bits(written(out)))
 
 
+@pytest.mark.nightly
 def test_workers_of_a_cluster_leave_16_bits(cli: Any, tmp_path: Path, words: list[Any]):
     distributed = pytest.importorskip("distributed")
     assert cli(*words, "-o", tmp_path / "alone.tif", *DEEP).code == 0

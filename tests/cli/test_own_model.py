@@ -155,7 +155,7 @@ def test_sizes_and_halo_are_measured_as_in_the_window(cli, scene, mine):
     assert found.card["halo"] == run.json["halo"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_restores_in_tiles_as_the_network_does_and_can_be_repeated(cli, scene, mine, tmp_path):
     out, again, record = tmp_path / "o.tif", tmp_path / "again.tif", tmp_path / "r.json"
     words = ["-o", out, *mine, "--yes", "--tile", 32, "--record", record]

@@ -87,7 +87,7 @@ def contents(path: Path) -> dict[str, bytes]:
     return {p.relative_to(path).as_posix(): p.read_bytes() for p in files if p.is_file()}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_environment_is_set_before_the_libraries_load():
     # Tells, at the moment torch is looked for, what it will find.
     code = """

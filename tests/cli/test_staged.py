@@ -267,7 +267,7 @@ def test_the_budget_that_is_named_is_kept(tmp_path, whole):
 # -- what is told ------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_plan_knows_its_scope(cli, whole):
     told = cli("plan", whole.source, *MODEL, "--residuals", "ram", "--json").json
     assert told["scope"] == "swept" and told["passes"] == 3
@@ -305,7 +305,7 @@ def test_the_record_keeps_to_the_contract(whole):
 # -- regions -----------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_region_is_the_crop_of_the_whole(cli, tmp_path, whole):
     out = tmp_path / "part.tif"
     words = ["restore", whole.source, *MODEL, "--srcwin", 300, 200, 400, 300]
@@ -355,7 +355,7 @@ def test_a_map_stays_where_it_lies(cli, tmp_path, data_dir, name):
 # -- once more ---------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_rerun_makes_the_same_pixels(cli, tmp_path, whole):
     again = tmp_path / "again.tif"
     run = cli("rerun", whole.record, "-o", again)

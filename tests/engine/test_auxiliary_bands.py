@@ -65,6 +65,7 @@ def test_whatever_they_hold(tmp_path: Path, model: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["atmosphere-aerial", "haze-unet"])
+@pytest.mark.ids("nightly", "atmosphere-aerial", "haze-unet")
 def test_whatever_they_hold_beside_networks(tmp_path: Path, model: str) -> None:
     test_whatever_they_hold(tmp_path, model)
 

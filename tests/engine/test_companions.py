@@ -79,7 +79,7 @@ def test_deghosting_does_not_depend_on_tiles_and_leaves_a_map(
     assert saved[110:150, 100:140].min() > 0.9
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_child_process_runs_it_as_well(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path, frame in zip(paths, frames(150, 170), strict=True):
@@ -91,7 +91,7 @@ def test_a_child_process_runs_it_as_well(tmp_path: Path) -> None:
     assert np.array_equal(expected, np.asarray(nr.restore(image, "mertens", progress=False)))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_light_goes_to_a_child_and_to_levels(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path, frame in zip(paths, frames(150, 170), strict=True):

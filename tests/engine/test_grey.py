@@ -57,7 +57,7 @@ def test_models_of_colours_run_on_grey_photos(grey: Path, model: str, tmp_path: 
     assert model == "htm" or any("is grey" in str(note) for note in plan.notes)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_grey_photos_are_attributed(grey: Path, tmp_path: Path) -> None:
     box = Region(10, 10, 18, 18)
     found = nr.attribute(grey, "atmosphere", box=box, steps=8)

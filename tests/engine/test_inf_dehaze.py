@@ -86,7 +86,7 @@ def test_streamed_equals_one_shot(
 
 
 @pytest.mark.slow
-@pytest.mark.ids("nightly", "context")
+@pytest.mark.ids("nightly", "context", "alone")
 def test_no_token_goes_another_way(model: InfDehaze, pixels: Any, tmp_path: Path) -> None:
     """Experts and hash buckets of every token, layer by layer, streamed against one-shot."""
     image = nr.open_image(pixels, bands=ROLES)

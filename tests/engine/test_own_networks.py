@@ -361,14 +361,14 @@ def test_a_limit_hides_no_reach(limit):
 
 
 @pytest.mark.slow
-@pytest.mark.ids("nightly", "40")
+@pytest.mark.ids("nightly", "40", "4")
 @pytest.mark.parametrize("seeds", [4, 40])
 def test_halos_of_aod_nets(seeds):
     assert {measured(network(AODNet, seed)).halo for seed in range(seeds)} == {7}
 
 
 @pytest.mark.slow
-@pytest.mark.ids("nightly", "40")
+@pytest.mark.ids("nightly", "40", "4")
 @pytest.mark.parametrize("seeds", [4, 40])
 def test_halos_of_networks_that_end_in_a_relu(seeds):
     found = [measured(network(GridDehazeNet, seed)) for seed in range(seeds)]

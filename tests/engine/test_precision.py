@@ -32,7 +32,7 @@ def precision_of(pixels, model, **options):
     return plan.computing.precision, plan.notes
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_auto_is_bfloat16_for_8_bits_where_the_card_says_it_is_close(with_bfloat16):
     chosen, notes = precision_of(PICTURE, "haze-unet", precision="auto")
     assert chosen == "bfloat16"

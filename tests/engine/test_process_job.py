@@ -181,7 +181,7 @@ def worker(forked_workers):
     made.close()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_one_child_runs_plan_after_plan_and_keeps_what_it_loaded(worker):
     first = nr.start(plan(), process=worker)
     assert first.result().record["status"] == "done"
@@ -243,7 +243,7 @@ def test_a_task_cancelled_in_the_queue_never_begins(worker, points):
     assert after.record["status"] == "done"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_child_that_died_is_replaced(worker, points):
     points.hold("tile stored")
     job = nr.start(plan(), process=worker)
@@ -284,7 +284,7 @@ def test_a_closed_worker_ends_its_child(worker, points):
     assert worker.process is None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_changed_file_is_opened_again(worker, tmp_path):
     import shutil
 

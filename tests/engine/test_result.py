@@ -129,7 +129,7 @@ def test_pieces_make_no_difference(run, hazy, monkeypatch, options):
 # -- chosen bands --------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_dropped_bands_are_gone_and_the_others_keep_their_description(run, data_dir, tmp_path):
     image = nr.open_image(data_dir / NAIP, bands=BANDS)
     region = Region(100, 100, 400, 500)

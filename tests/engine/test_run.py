@@ -153,7 +153,7 @@ def test_out_of_memory_is_met_by_smaller_tiles(scene):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_tile_met_by_smaller_ones_sees_its_surroundings(scene):
     """The parts are fed their own halo, also where it reaches beyond the tile's."""
 

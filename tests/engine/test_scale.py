@@ -85,7 +85,7 @@ def test_edges_are_reflected_on_the_grid_of_the_input(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [2, 3])
-@pytest.mark.ids("nightly", "3")
+@pytest.mark.ids("nightly", "3", "2")
 def test_tiles_of_smaller_images_equal_the_module(parts: int, tmp_path: Path) -> None:
     module = shrinking(parts)
     scene = np.random.default_rng(1).random((901, 1100, 3)).astype(np.float32)
@@ -214,7 +214,7 @@ def test_the_same_in_a_child_and_by_its_record(tmp_path: Path) -> None:
     assert "--srcwin" not in command and str(picture) in command
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_card_says_what_was_measured() -> None:
     model = nr.load_model(enlarging(3))
     assert (model.card.scale, model.card.halo, model.card.multiple_of) == (3, 3, 1)

@@ -64,7 +64,7 @@ def test_an_area_is_swept_with_what_is_around_it(
             assert result.record["measured"]["tiles_encoded"] == sum(counts[:-1])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_is_restored_around_an_area_is_that_of_the_whole(
     tmp_path: Path, no_halo_fits: None
 ) -> None:

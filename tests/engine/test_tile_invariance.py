@@ -81,7 +81,12 @@ def restored(model, **options):
     ],
     ids=lambda value: type(value).__name__,
 )
-@pytest.mark.ids("nightly", "FollowsShape-TileInvariance", "FollowsThreads-TileInvariance")
+@pytest.mark.ids(
+    "nightly",
+    "FollowsShape-TileInvariance",
+    "FollowsThreads-TileInvariance",
+    "FollowsNothing-TileInvariance",
+)
 def test_whatever_kernels_do_runs_agree(module, verdict):
     model = model_of(module)
     whole, record = restored(model, **WAYS[0])
@@ -142,7 +147,7 @@ def with_cores(monkeypatch):
     "name",
     ["haze-unet", "atmosphere", pytest.param("inf-dehaze-small", marks=pytest.mark.slow)],
 )
-@pytest.mark.ids("nightly", "atmosphere", "inf-dehaze-small")
+@pytest.mark.ids("nightly", "atmosphere", "inf-dehaze-small", "haze-unet")
 def test_results_do_not_depend_on_the_number_of_threads(name, with_cores):
     """Of the network that looks at the overview, of tiles, and of what tiles share."""
     results = []

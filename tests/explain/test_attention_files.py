@@ -180,7 +180,7 @@ def _renamed(name: str) -> Any:
     return replace(two_heads().site, name=name)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_figure_holds_its_settings(found: Attention, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     words = ("scene.tif, 62 x 41", "model      toy", "x 52–55, y 36–39", "a.1 (window)", "not why")

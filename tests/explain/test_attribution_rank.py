@@ -129,7 +129,7 @@ def attended(image: Any, path: Path, *queries: Any, **options: Any) -> Any:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_map_that_attribute_wrote_is_taken(tmp_path: Path) -> None:
     image = scene(tmp_path)
     attribution = nr.attribute(

@@ -80,7 +80,7 @@ def test_sweeps_back_equal_the_whole_graph(
         assert not found[0, 6:, 10:60, 50:80].any()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_shares_of_frames_add_up_to_the_mean() -> None:
     image = bracket()
     found = nr.attribute(image, "mertens", BOX, progress=False)

@@ -60,7 +60,7 @@ def test_saliency_is_the_size_of_the_gradient() -> None:
     assert found.record["attribution"]["baseline"] is None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_ablation_of_squares_is_occlusion() -> None:
     def of(method: str, arguments: dict[str, Any]) -> Any:
         return ask(Small(), method, scene(64, 88), baseline="zero", arguments=arguments)

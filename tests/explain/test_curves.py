@@ -43,7 +43,7 @@ def test_one_pixel_that_counts_is_found_first() -> None:
     assert 0.05 < told["insertion"]["random_area"] < 0.95
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_map_beats_chance_and_the_distance_from_the_box() -> None:
     for method, baseline in (("ig", "zero"), ("lam", None)):
         told = checked(Pointwise(lambda x: x**3), method=method, baseline=baseline, objective="sum")
@@ -88,7 +88,7 @@ def test_what_cannot_be_checked_is_said() -> None:
         attribute(image, wrapped(Small()), box, method="ig", check=CHECK, memory="200MiB")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_shipped_weights_give_another_map_than_random_ones() -> None:
     """A map that does not hang on what was learned would show the image, not the model
     (Adebayo et al., NeurIPS 2018)."""

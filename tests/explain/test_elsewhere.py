@@ -114,7 +114,9 @@ CORNERS = [(20.5, 24.0), (28.0, 24.0), (26.0, 36.5)]
 @pytest.mark.slow
 @pytest.mark.parametrize("factory", ["enlarging", "shrinking"])
 @pytest.mark.parametrize("polygon", [None, CORNERS], ids=["box", "polygon"])
-@pytest.mark.ids("nightly", "polygon-enlarging", "box-shrinking", "box-enlarging")
+@pytest.mark.ids(
+    "nightly", "polygon-enlarging", "box-shrinking", "box-enlarging", "polygon-shrinking"
+)
 def test_a_target_is_of_the_image_whatever_the_scale(
     worker: Any, subject: Any, factory: str, polygon: list[tuple[float, float]] | None
 ) -> None:
@@ -251,7 +253,7 @@ def found_names(session: AttentionSession) -> set[str]:
     return {site.name for site in session.sites}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_look_does_not_wait_for_an_attribution(
     worker: Any, subject: Any, points: Any, pool: ThreadPoolExecutor
 ) -> None:

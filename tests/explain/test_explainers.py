@@ -212,7 +212,7 @@ def test_a_record_asks_again(sample: Path, tmp_path: Path) -> None:
     assert told["arguments"] == found.record["attribution"]["arguments"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_figure_tells_the_arguments(tmp_path: Path) -> None:
     from napari_restore.explain.attribution.figure import caption
 

@@ -43,7 +43,7 @@ def svg(found: Attribution, folder: Path, name: str, **options: Any) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width_mm", [88, 180])
-@pytest.mark.ids("nightly", "88")
+@pytest.mark.ids("nightly", "88", "180")
 def test_the_curves_of_a_check_are_drawn_with_their_areas(
     found: Attribution, checked: Attribution, tmp_path: Path, width_mm: float
 ) -> None:
@@ -82,7 +82,7 @@ def test_a_check_that_tells_nothing_is_said_and_not_drawn(
         assert ("hardly differ in D" in drawn) is not is_drawn
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_line_of_the_caption_is_cut(checked: Attribution, tmp_path: Path) -> None:
     """In one column as in two, the letters end before the figure does."""
     for width_mm in (88, 180):
@@ -110,7 +110,7 @@ def test_every_format_holds_the_caption(found: Attribution, tmp_path: Path, suff
         assert "not why" in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_caption_says_what_was_asked(found: Attribution) -> None:
     text = caption(found.record)
     told = found.record["attribution"]

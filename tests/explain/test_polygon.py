@@ -128,6 +128,7 @@ def test_the_record_asks_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("question", [{"polygon": TRIANGLE}, {"box": BOX}])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "question0", "question1")
 def test_the_figure_outlines_what_was_asked_about(
     question: Any, drawn: Callable[[Any], Any]
 ) -> None:

@@ -168,7 +168,7 @@ def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("last", [4, 10])
-@pytest.mark.ids("nightly", "10")
+@pytest.mark.ids("nightly", "10", "4")
 def test_after_a_failure_in_the_sums_of_kept_points_it_goes_on(
     ask: Problem, tmp_path: Path, last: int
 ) -> None:
@@ -231,7 +231,7 @@ def test_a_smaller_gap_without_a_kept_point_is_one_sentence(ask: Problem, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "short", "another"])
-@pytest.mark.ids("nightly", "gone", "another")
+@pytest.mark.ids("nightly", "gone", "another", "short")
 def test_without_a_kept_point_it_begins_again(ask: Problem, tmp_path: Path, damage: str) -> None:
     expected, alphas = whole(ask, tmp_path)
     with pytest.raises(Cancelled):
@@ -379,7 +379,7 @@ def test_what_is_damaged_is_begun_anew(ask: Problem, tmp_path: Path, damage: str
     assert answer(found) == expected
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_smaller_gap_goes_on_and_a_larger_one_takes_what_is_there(
     ask: Problem, tmp_path: Path
 ) -> None:

@@ -176,7 +176,7 @@ def test_of_a_network_it_is_the_product_of_its_matrices() -> None:
         np.testing.assert_allclose(values.ravel(), expected, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_stays_in_the_tile() -> None:
     found = nr.attend(
         scene(300, 320), "inf-dehaze-small", [(200, 200), (254, 254), (299, 319)], layers=["encoder.2.2", "encoder.1.2"],

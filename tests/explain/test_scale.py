@@ -167,7 +167,7 @@ def test_the_figure_of_a_polygon_is_in_pixels_of_the_image(tmp_path: Path) -> No
     assert words in caption(found.record)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_is_repeated_from_its_record(tmp_path: Path) -> None:
     path = tmp_path / "scene.png"
     PIL.Image.fromarray((SCENE * 255).astype(np.uint8)).save(path)

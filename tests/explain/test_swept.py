@@ -165,7 +165,7 @@ def test_sweeps_back_equal_the_whole_graph(name: str, has_hole: bool, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy", "chain"])
-@pytest.mark.ids("nightly", "toy")
+@pytest.mark.ids("nightly", "toy", "chain")
 def test_tiles_and_tiers_do_not_matter(name: str, tmp_path: Path) -> None:
     source = opened(MODELS[name](), scene(49, 60), tmp_path)
     by_y = torch.randn(1, 3, *BOX.shape, generator=torch.Generator().manual_seed(0))
@@ -183,7 +183,7 @@ def test_tiles_and_tiers_do_not_matter(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.slab"))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_predicted_maps_are_those_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = opened(Chain(), scene(*SIZE), tmp_path)
     gradients = SweptGradients(source, BOX, tile=32)
@@ -245,7 +245,7 @@ def test_a_constant_context_is_the_local_gradient_to_the_bit(tmp_path: Path) -> 
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_both_ways_through_the_image_add_up(tmp_path: Path) -> None:
     """Of anDehazeFormer: by the overview's haze, and by the tokens of its caches."""
     model = MODELS["andehazeformer"]()

@@ -49,6 +49,7 @@ def restored(pixels: Any, model: Any) -> Any:
     "hint-small-latent.2-3",
     "andehazeformer-small-windows.2-2",
     "hint-small-decoder_level1.1-1",
+    "andehazeformer-small-globals.1-4",
 )
 def test_the_effect_of_a_head_is_that_on_the_whole_image(
     pixels: Any, model_id: str, name: str, head: str
@@ -86,7 +87,7 @@ def test_a_head_that_is_left_out_twice_changes_nothing(
     assert all(each["without_largest"] > 1e-5 for key, each in effects.items() if key != head)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_without_all_heads_a_layer_adds_nothing(pixels: Any) -> None:
     x = torch.from_numpy(pixels[:64, :64]).permute(2, 0, 1)[None]
     model = nr.load_model("hint-small", weights="random:0")

@@ -75,7 +75,7 @@ def test_errors_that_nobody_can_read_keep_their_exit_code(stream: str, tmp_path:
     "stream", [">/dev/full", pytest.param("2>/dev/full", marks=pytest.mark.slow), "<&- >&- 2>&-"]
 )
 @pytest.mark.slow
-@pytest.mark.ids("nightly", "2>/dev/full", ">/dev/full")
+@pytest.mark.ids("nightly", "2>/dev/full", ">/dev/full", "<&- >&- 2>&-")
 def test_a_restored_file_is_there_whatever_becomes_of_the_streams(
     stream: str, tmp_path: Path, tiff: Tiff
 ) -> None:
@@ -111,7 +111,7 @@ def test_the_budget_follows_the_address_space(tiff: Tiff) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compression", ["none", pytest.param("deflate", marks=pytest.mark.slow)])
-@pytest.mark.ids("nightly", "none")
+@pytest.mark.ids("nightly", "none", "deflate")
 def test_lines_of_libtiff_stay_out_of_the_terminal(
     compression: str, tmp_path: Path, tiff: Tiff
 ) -> None:
@@ -127,7 +127,7 @@ def test_lines_of_libtiff_stay_out_of_the_terminal(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["device", "pipe"])
-@pytest.mark.ids("nightly", "pipe")
+@pytest.mark.ids("nightly", "pipe", "device")
 def test_devices_and_pipes_are_not_replaced(kind: str, tmp_path: Path, tiff: Tiff) -> None:
     special = tmp_path / "special.tif"
     if kind == "pipe":

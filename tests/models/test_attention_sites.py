@@ -37,7 +37,7 @@ def test_the_card_names_the_kinds_of_the_sites(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.ids("nightly", "inf-dehaze-small", "ipl-small", "hint-small")
+@pytest.mark.ids("nightly", "inf-dehaze-small", "ipl-small", "hint-small", "andehazeformer-small")
 def test_every_family_can_be_asked(name: str, tmp_path: Any) -> None:
     rng = np.random.default_rng(0)
     if card_of(name).inputs > 1:

@@ -89,7 +89,7 @@ def test_quantised_layers() -> None:
     assert torch.equal(load(module, card={})(X), module(X))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_module_is_what_it_compiles() -> None:
     plain = layers()

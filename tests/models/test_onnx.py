@@ -90,7 +90,7 @@ def restored(image: Any, model: Any) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("card", [None, {"bands": 3, "halo": 0}], ids=["measured", "wrong card"])
-@pytest.mark.ids("nightly", "measured")
+@pytest.mark.ids("nightly", "measured", "wrong card")
 def test_tiles_equal_onnxruntime_on_the_whole(tmp_path, card):
     path = saved(tmp_path, blur())
     model = nr.load_model(path, card=card)

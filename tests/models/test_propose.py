@@ -83,7 +83,7 @@ def test_a_program_needs_trust_and_is_measured(program: Path):
     assert nr.load_model(str(program), trust=True).card.halo == found.card["halo"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_program_runs_as_the_module_it_was_made_from(program: Path):
     save_card(inspect_model(program, trust=True))
     scene = np.random.default_rng(0).integers(0, 256, (150, 190, 3), np.uint8)
@@ -105,7 +105,7 @@ def fixed_program(path: Path, module: nn.Module, shape: tuple[int, int, int, int
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 3, 64, 64), (2, 3, 64, 96)], ids=str)
-@pytest.mark.ids("nightly", "(1, 3, 64, 64)")
+@pytest.mark.ids("nightly", "(1, 3, 64, 64)", "(2, 3, 64, 96)")
 def test_a_program_of_one_size_sees_windows_of_it(tmp_path: Path, shape: tuple[int, ...]):
     module = Halves()
     path = fixed_program(tmp_path / "fixed.pt2", module, shape)

@@ -71,7 +71,7 @@ def test_light_is_measured_to_one_percent_where_a_frame_is_not_clipped() -> None
     assert abs(np.median((found - light)[seen] / light[seen])) <= 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_real_radiance_maps_are_measured_again(data_dir: Path) -> None:
     maps = sorted((data_dir / "brackets" / "hdr_maps").glob("*.hdr"))
     assert len(maps) > 10

@@ -157,7 +157,7 @@ def callbacks_of_ours(viewer: ViewerModel) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["close", "remove"])
-@pytest.mark.ids("nightly", "close")
+@pytest.mark.ids("nightly", "close", "remove")
 def test_a_panel_that_is_gone_leaves_nothing_behind(make_napari_viewer: Any, qtbot: Any, how: str):
     viewer = make_napari_viewer()
     viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")

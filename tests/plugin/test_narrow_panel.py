@@ -26,7 +26,7 @@ def widest(part: QWidget, limit: int) -> list[tuple[str, int]]:
     return [(type(w).__name__, w.minimumSizeHint().width()) for w in inner]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_everything_fits_beside_the_layer_controls(panel: Any, qtbot: Any, finished_run: Any):
     pixels = np.random.default_rng(0).integers(0, 4000, (6, 64, 64), np.uint16)
     window = panel.window()
@@ -52,7 +52,7 @@ def test_everything_fits_beside_the_layer_controls(panel: Any, qtbot: Any, finis
     assert window.minimumSizeHint().width() <= SCREEN
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_is_unfolded_is_as_high_as_its_wrapped_rows(panel: Any, qtbot: Any, finished_run: Any):
     window = panel.window()
     window.show()

@@ -56,7 +56,7 @@ def test_run_restores_the_visible_region_of_the_sample(
     np.testing.assert_array_equal(shown[opaque][:, :3], of_source[region.slices].reshape(-1, 3))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_result_lies_on_its_source_to_the_pixel(panel: Any, sample: Path, finished_run: Any):
     """Also where pixels are small and far from the map's zero."""
     viewer = panel.viewer
@@ -73,7 +73,7 @@ def test_a_result_lies_on_its_source_to_the_pixel(panel: Any, sample: Path, fini
     np.testing.assert_array_equal(restored, source)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_rerun_makes_another_layer(panel: Any, colours: np.ndarray, finished_run: Any):
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")

@@ -110,7 +110,7 @@ def docks(main: Any) -> dict[str, Any]:
     return {each.objectName(): main.dockWidgetArea(each) for each in main.findChildren(QDockWidget)}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_canvas_has_half_of_the_window_and_the_photo_fits(
     window: Any, qtbot: Any, tmp_path: Path
 ):
@@ -332,7 +332,7 @@ def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
     assert tab.group.count() == 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_words_of_photographers(window: Any, qtbot: Any, tmp_path: Path):
     panel = window
     opened(panel, qtbot, photo(tmp_path, "a.jpg"))

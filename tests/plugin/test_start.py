@@ -24,7 +24,7 @@ _start.main()
 """All of it but the heavy imports, and napari's own part."""
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_hands_its_arguments_to_napari_and_qt_warns_of_none():
     words = [str(SAMPLE), "--plugin", "napari-restore", "--with", "napari-restore", "Restore"]
     done = subprocess.run(

@@ -148,7 +148,7 @@ def test_what_has_an_address_stays_beside_twins(bracket: list[Path]) -> None:
     assert note is not None and note.startswith("1 photo is there as RAW")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_folder_of_raw_and_jpeg_is_fused_and_so_are_all_its_files(
     bracket: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,6 +124,7 @@ def test_copy_of_a_real_file_is_equal(data_dir: Path, tmp_path: Path, name: str)
 
 @pytest.mark.parametrize("name", ["RGBA.uint16.tif", "cogeo_1024.tif", "rgb16_rio_color.tif"])
 @pytest.mark.ids("slow", "RGBA.uint16.tif")
+@pytest.mark.ids("nightly", "RGBA.uint16.tif")
 def test_copy_as_cog_is_equal(data_dir: Path, tmp_path: Path, name: str) -> None:
     source = data_dir / "geotiff" / name
     written = copy(source, tmp_path / "cog.tif", cog=True, compress="zstd")

@@ -171,7 +171,7 @@ def test_answers_that_end_early(folder: Path, server: RangeServer) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["s3", "http"])
-@pytest.mark.ids("nightly", "s3")
+@pytest.mark.ids("nightly", "s3", "http")
 def test_answers_that_stall(
     folder: Path, server: RangeServer, short_patience: None, start: str
 ) -> None:
@@ -196,7 +196,7 @@ def test_a_bucket_in_a_file_is_not_followed(server: RangeServer) -> None:
     assert server.requests == 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_object_that_changes_during_a_run(server: RangeServer, tmp_path: Path) -> None:
     image = nr.open_image("s3://scenes/2026/a scene.tif")
     plan = nr.plan(image, "identity", scratch=tmp_path)

@@ -89,7 +89,7 @@ def test_a_picture_asks_for_several_chunks_at_once(scene: Path, server: RangeSer
     assert server.sent <= 1.3 * 4 * 3 * 256**2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_restored_region_equals_that_of_the_file(
     scene: Path, server: RangeServer, tmp_path: Path
 ) -> None:

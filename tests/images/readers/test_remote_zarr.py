@@ -86,7 +86,7 @@ def test_chunks_of_a_box_are_fetched_at_once(server: RangeServer) -> None:
     assert there.read(nr.Region(300, 500, 600, 800)).any()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_restored_region_equals_that_of_the_folder(server: RangeServer, tmp_path: Path) -> None:
     outputs = []
     for source in (str(server.folder / "scenes/a.ome.zarr"), address(server, "s3")):
@@ -139,7 +139,7 @@ def test_a_server_that_fails_now_and_then(
 
 @pytest.mark.parametrize("start", ["s3", "http"])
 @pytest.mark.parametrize("name", ["a", pytest.param("b", marks=pytest.mark.slow)])
-@pytest.mark.ids("nightly", "b-s3")
+@pytest.mark.ids("nightly", "b-s3", "b-http")
 def test_a_server_that_fails_while_pixels_are_read(
     server: RangeServer, short_patience: None, start: str, name: str
 ) -> None:

@@ -60,7 +60,7 @@ def test_it_is_the_average_of_the_scripts(size: tuple[int, int], crop: int, over
     torch.testing.assert_close(model(x), literal(model, x, crop, overlap), rtol=0, atol=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_images_of_a_batch_are_cropped_alone():
     model, x = model_of(), torch.cat([picture(1, 40, 50), picture(2, 40, 50)])
     assert torch.equal(model(x), torch.cat([model(x[:1]), model(x[1:])]))
@@ -68,7 +68,7 @@ def test_images_of_a_batch_are_cropped_alone():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.ids("nightly", "0")
+@pytest.mark.ids("nightly", "0", "1")
 def test_tiles_are_the_whole(seed: int):
     model, x = model_of(), picture(2, 97, 90)
     statistics, whole = one_shot_statistics(model, x), model(x)

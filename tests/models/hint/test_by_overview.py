@@ -83,7 +83,7 @@ def test_tiles_are_the_whole(seed: int, small_overviews: None):
     torch.testing.assert_close(found, whole, rtol=0, atol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_engine_restores_what_the_network_gives(quick_plans: None, small_overviews: None):
     model, x = model_of().float(), picture(5, 150, 170).float()
     pixels, expected = x[0].permute(1, 2, 0).numpy(), model(x)[0].permute(1, 2, 0).numpy()
@@ -135,7 +135,7 @@ def test_a_cache_of_the_image_before_is_refused():
         load("hint-small", weights="random:0", parameters=given)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_pixels_are_attributed_and_the_overview_is_held(quick_plans: None):
     model, pixels = model_of().float(), picture(9, 40, 48)[0].permute(1, 2, 0).float().numpy()
     box = nr.Region(8, 8, 16, 16)

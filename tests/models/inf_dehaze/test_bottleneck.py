@@ -251,7 +251,7 @@ def test_peak_bytes_are_known_beforehand(
         assert 0.97 * measured <= bottleneck.peak_bytes(*shape) <= 1.10 * measured
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @torch.no_grad()
 def test_memory_grows_with_the_tokens_not_their_square() -> None:
     bottleneck = make(replace(TINY, layers=("ibssa",)), piece=8)

@@ -127,7 +127,7 @@ def near(ours: Tensor, theirs: Tensor) -> bool:
     return torch.allclose(ours, theirs, atol=1e-2 * float(theirs.abs().max()), rtol=1e-2)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_size(model: InfDehaze, state: dict[str, Tensor]) -> None:
     weights = sum(p.numel() for p in model.parameters())
     assert weights / 1e6 == pytest.approx(52.4, abs=0.1)

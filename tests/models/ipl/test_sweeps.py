@@ -103,7 +103,7 @@ def test_odd_sizes(size: tuple[int, int]) -> None:
     assert np.abs(got - one_shot(x)).max() <= TOLERANCE
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_another_area_counts_nothing(x: Tensor, expected: Any) -> None:
     image = image_of(x)
     nr.restore(image, MODEL, tile=256)
@@ -114,7 +114,7 @@ def test_another_area_counts_nothing(x: Tensor, expected: Any) -> None:
     assert np.abs(got - expected[250:420, 300:600]).max() <= TOLERANCE
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_second_run_counts_nothing(
     x: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +166,7 @@ def test_cubes_of_another_bracket_may_be_taken(x: Tensor, tmp_path: Path) -> Non
         assert nr.plan(image_of(x), near, scratch=tmp_path / "e", **values).lends is not None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_cubes_may_be_forgotten(x: Tensor, expected: Any, tmp_path: Path) -> None:
     forgetful = model({"cache": "off"}, mixes=1, curves=1, detail=4)
     image, area = image_of(x), Region(0, 0, 200, 200)
@@ -179,6 +179,7 @@ def test_cubes_may_be_forgotten(x: Tensor, expected: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("tile", [256, None])
 @pytest.mark.ids("slow", "256")
+@pytest.mark.ids("nightly", "256")
 def test_a_region_alone(x: Tensor, tile: int | None, tmp_path: Path) -> None:
     """With extent region the network sees whole tiles around it, and nothing else."""
     area, options = Region(300, 530, 400, 700), {"extent": "region", "tile": tile}
@@ -195,7 +196,7 @@ def test_a_region_alone(x: Tensor, tile: int | None, tmp_path: Path) -> None:
     assert np.abs(np.asarray(again.array) - alone).max() <= 0.02 * alone.std()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_error_of_maps_that_are_rounded_is_told(x: Tensor, expected: Any) -> None:
     result = nr.restore(image_of(x), MODEL, tile=256, residual_dtype="float16", residuals="ram")
     rounding = result.record["measured"]["residual_rounding"]
@@ -206,7 +207,7 @@ def test_the_error_of_maps_that_are_rounded_is_told(x: Tensor, expected: Any) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("residuals", ["ram", "disk", "recompute"])
-@pytest.mark.ids("nightly", "ram", "recompute")
+@pytest.mark.ids("nightly", "ram", "recompute", "disk")
 def test_maps_in_8_bits(x: Tensor, expected: Any, residuals: str, tmp_path: Path) -> None:
     model_8 = model({"kept": "int8"}, mixes=1, curves=1, detail=4)
     result = nr.restore(image_of(x), model_8, tile=256, residuals=residuals, scratch=tmp_path)
@@ -218,7 +219,7 @@ def test_maps_in_8_bits(x: Tensor, expected: Any, residuals: str, tmp_path: Path
     assert kept == (0 if residuals == "recompute" else 2 * 12 * 64**2 * (16 + 8))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_invalid_pixels_are_the_mean_of_the_valid(x: Tensor) -> None:
     broken, valid = x.clone(), torch.ones(1, 3, *SIZE, dtype=torch.bool)
     valid[0, 2, 100:300, 50:400] = valid[0, 0, 200:500, 300:310] = False

@@ -101,6 +101,8 @@ def difference(found: nr.Attribution, expected: Pixels) -> float:
     "dncnn",
     "unet",
     "drunet",
+    "aod-net",
+    "ffdnet",
 )
 def test_integrated_gradients_are_those_of_captum(name: str, tmp_path: Path) -> None:
     model, pixels = loaded(name, tmp_path), picture()

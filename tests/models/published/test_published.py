@@ -160,7 +160,7 @@ def test_dncnn_of_another_implementation(tmp_path: Path) -> None:
         torch.testing.assert_close(load(path)(x), x - stack(x))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_local_one_runs_in_tiles(tmp_path: Path) -> None:
     model = nr.load_model(_file(tmp_path, "ffdnet"), parameters={"sigma": 25})
     assert (model.card.multiple_of, model.card.whole) == (2, "")

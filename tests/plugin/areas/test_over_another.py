@@ -40,7 +40,7 @@ def panel(make_napari_viewer: Any) -> Any:
     return viewer.window.add_plugin_dock_widget("napari-restore", "Restore")[1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_beside_the_area_the_earlier_result_is_seen(panel: Any, finished_run: Any):
     viewer = panel.viewer
     y, x = np.mgrid[:500, :600]

@@ -34,7 +34,7 @@ def area_is(panel: Any, qtbot: Any, fits: Any) -> None:
     qtbot.waitUntil(lambda: panel.state.area is not None and fits(panel.state.area))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_only_what_the_target_needs_is_offered(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     shown = {
@@ -300,7 +300,7 @@ def test_an_empty_layer_to_leave_out_is_explained(panel: Any, colours: np.ndarra
     assert "no area is drawn" in panel.exclude.message.text()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_is_left_out_stays_as_it_is(panel: Any, sample: Path, finished_run: Any):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "dcp")

@@ -82,7 +82,7 @@ def test_an_area_on_a_map_has_thin_edges_and_a_thin_highlight(
     assert panel.state.target is TargetChoice.DRAWN
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_edges_that_the_user_has_set_stay(viewer: Any, open_map: Any):
     panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")[1]
     open_map(30)

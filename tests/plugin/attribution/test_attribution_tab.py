@@ -72,7 +72,7 @@ def test_in_a_low_window_the_results_scroll_into_view(
     qtbot.waitUntil(in_sight)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_curve_of_a_complete_map_meets_d(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
     reported = finished_attribution().record["attribution"]
@@ -82,7 +82,7 @@ def test_the_curve_of_a_complete_map_meets_d(tab: Any, finished_attribution: Any
     assert np.abs(value - summed).max() < 0.05 * np.abs(value).max()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_map_is_seen_while_it_comes(
     tab: Any, finished_attribution: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +202,7 @@ def test_a_polygon_and_an_overview(tab: Any, finished_attribution: Any) -> None:
     assert len(tab.results.all) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_overview_is_placed_over_the_image(
     tab: Any, finished_attribution: Any, sample: Path
 ) -> None:
@@ -251,7 +251,7 @@ def test_files_are_what_the_command_writes(
     assert "<svg" in (tmp_path / "f.svg").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_method_without_a_path(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(Region(100, 120, 116, 136))
     tab.form.method.setCurrentIndex(tab.form.method.findData("smoothgrad"))
@@ -365,7 +365,7 @@ def test_one_layer_shows_map_magnitude_and_area(tab: Any, finished_attribution: 
     assert layers.map.metadata["napari_restore_record"] is found.record
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_report_is_a_table(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
     rows = dict(report(finished_attribution().record))

@@ -47,7 +47,7 @@ def test_captums_methods_are_offered_with_their_settings(form: Any) -> None:
     assert form.method.count() == count
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_routing_is_offered_where_the_model_routes(tab: Any, form: Any, panel: Any) -> None:
     asked: list[Any] = []
     assert form.routing.isHidden() and form._routing_title.isHidden()
@@ -68,7 +68,7 @@ def test_routing_is_offered_where_the_model_routes(tab: Any, form: Any, panel: A
     assert asked == [None, "recomputed", None, None]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_captum_gets_the_settings_of_the_form(
     tab: Any, form: Any, finished_attribution: Any
 ) -> None:
@@ -141,7 +141,7 @@ def test_a_check_is_requested_and_drawn(tab: Any, form: Any, finished_attributio
     assert curves.isHidden()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_check_takes_the_context_as_a_constant(form: Any) -> None:
     form.check.setChecked(True)
     assert form.method_settings().check == "insertion-deletion"

@@ -119,7 +119,7 @@ def test_another_result_is_swiped_on_where_the_line_was(
     assert not grid.enabled
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_key_and_the_button_blink(
     section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -136,7 +136,7 @@ def test_the_key_and_the_button_blink(
     assert variant.layer.opacity == 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_repeating_key_does_not_flicker(
     section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -156,7 +156,7 @@ def test_a_repeating_key_does_not_flicker(
     qtbot.waitUntil(lambda: opacities == [0, 1])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_contrast_is_linked_unless_the_user_does_not_want_it(
     section: Any, viewer: Any, state: Any, make_variant: Any
 ):
@@ -262,7 +262,7 @@ def test_a_map_follows_the_result_it_was_made_of(
     qtbot.waitUntil(lambda: bool(np.nanmax(np.abs(coarsest)) == 0))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_leaving_lets_go_of_everything(
     viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -335,7 +335,7 @@ def test_an_error_on_the_thread_is_shown(qtbot: Any):
     assert "nothing to divide" in shown[0]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_panel_has_it(panel: Any, qtbot: Any, colours: np.ndarray):
     (section,) = (s for s in panel.sections if isinstance(s, CompareSection))
     assert not section.swipe.isEnabled() and not section.sides.isEnabled()

@@ -114,7 +114,7 @@ def test_maps_follow_how_the_result_is_adjusted(make_variant: Any, hazy: np.ndar
     assert np.nanmax(np.abs(coarse)) == 0 < np.nanmax(np.abs(coarse_before))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_unfinished_results_have_no_stored_maps(make_variant: Any, hazy: np.ndarray):
     variant = make_variant(ViewerModel(), hazy, maps=True, finished=False, tile=128)
     assert available(variant) == ("change", "quality")

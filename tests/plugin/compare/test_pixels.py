@@ -157,7 +157,7 @@ def test_white_is_that_of_the_run():
 @pytest.mark.parametrize(
     ("module", "scale"), [(enlarging(2), 2), (enlarging(3), 3), (shrinking(2), "1/2")]
 )
-@pytest.mark.ids("nightly", "module1-3", "module2-1/2")
+@pytest.mark.ids("nightly", "module1-3", "module2-1/2", "module0-2")
 def test_results_of_another_size_are_compared_in_their_pixels(
     module: Any, scale: int | str, make_variant: Any, state: Any, make_napari_viewer: Any
 ):

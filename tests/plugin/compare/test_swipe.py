@@ -102,7 +102,7 @@ def test_the_curtain_lies_exactly_on_the_source_at_every_level(
         swipe.end()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_leans_with_an_image_that_lies_askew(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -174,7 +174,7 @@ def move(canvas: Any, at: QPoint, held: Qt.MouseButton) -> None:
     "how",
     ["end", "escape", pytest.param("line removed", marks=pytest.mark.slow), "curtain removed"],
 )
-@pytest.mark.ids("nightly", "escape", "end", "line removed")
+@pytest.mark.ids("nightly", "escape", "end", "line removed", "curtain removed")
 def test_ending_leaves_everything_as_it_was(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray, how: str
 ):
@@ -233,7 +233,7 @@ def test_it_follows_pan_and_zoom(viewer: Any, qtbot: Any, make_variant: Any, col
     assert widths[0] == pytest.approx(widths[1], abs=1)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_while_tiles_are_missing_the_left_side_is_covered_all_the_same(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -250,7 +250,7 @@ def test_while_tiles_are_missing_the_left_side_is_covered_all_the_same(
     np.testing.assert_array_equal(picture(viewer)[:, : edge - 20], before[:, : edge - 20])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_another_result_may_be_on_the_left(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -294,7 +294,7 @@ def test_grey_bands_keep_their_values_and_display(
     qtbot.waitUntil(lambda: bool(np.asarray(shown.data)[0, 0] == pixels[2, 0, region.x0]))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_also_works_with_asynchronous_slicing(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ):

@@ -38,7 +38,7 @@ def choose(panel: Any, name: str) -> None:
     panel.image.activated.emit(number)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_chosen_photo_is_shown_and_none_moves(panel: Any, colours: np.ndarray):
     open_two(panel, colours)
     choose(panel, "a")
@@ -78,7 +78,7 @@ def test_a_chosen_map_comes_to_the_front(panel: Any, tmp_path: Path):
     assert names(panel) == seen(panel) == ["b", "a"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_results_of_photos_are_above_them(panel: Any, colours: np.ndarray, finished_run: Any):
     open_two(panel, colours)
     panel.target.choose(TargetChoice.WHOLE)

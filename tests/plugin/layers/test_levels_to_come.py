@@ -108,7 +108,7 @@ def check(shown: ResultLayer) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["adjusted", pytest.param("masked", marks=pytest.mark.slow)])
-@pytest.mark.ids("nightly", "adjusted")
+@pytest.mark.ids("nightly", "adjusted", "masked")
 def test_an_earlier_result_is_clear_until_levels_are_made_beside(
     kept: Any, mask: str, counted: list[int], qtbot: Any, how: str
 ):
@@ -125,7 +125,7 @@ def test_an_earlier_result_is_clear_until_levels_are_made_beside(
     check(shown)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_levels_that_lie_in_the_cache_are_used_at_once(kept: Any, scene: Path, counted: list[int]):
     nr.open_image(scene).build_pyramid()
     shown = earlier(kept(HALF))

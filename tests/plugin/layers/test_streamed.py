@@ -121,7 +121,7 @@ def test_a_file_shows_while_it_is_decoded(
     assert waited == [True]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_values_of_a_16_bit_file_decide_its_contrast_as_it_is_decoded(
     tmp_path: Path, seen: Any, qtbot: Any, streamed_above: Callable[[int], None]
 ):

@@ -50,7 +50,7 @@ def check(layer: ImageLayer) -> None:
     assert len(np.unique(drawn[:, 0])) > 25
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.viewer
 def test_a_deep_image_and_its_result(panel: Any, scene: Path, finished_run: Any):
     (source,) = panel.viewer.open(scene, plugin="napari-restore")

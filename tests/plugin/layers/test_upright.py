@@ -77,7 +77,7 @@ def is_upright(viewer: Any) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("map_stays", [False, True])
-@pytest.mark.ids("nightly", "True")
+@pytest.mark.ids("nightly", "True", "False")
 def test_a_photo_is_upright_after_a_map(
     panel: Any, show: Any, scene: Path, photo: Path, map_stays: bool
 ):
@@ -106,7 +106,7 @@ def test_a_map_is_upright_after_a_photo_and_the_chosen_image_decides(
         assert is_upright(viewer)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_canvas_that_the_user_has_turned_stays(panel: Any, photo: Path):
     camera = panel.viewer.scene.camera
     camera.orientation2d = ("up", "right")

@@ -121,7 +121,7 @@ def said(panel: Any) -> str:
 
 
 @pytest.mark.viewer
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, finished_run: Any):
     panel.viewer.open(scene, plugin="napari-restore")
     (layer,) = panel.viewer.layers
@@ -222,7 +222,7 @@ def bands_shown(layer: Any) -> list[int]:
     return [int(value) // 1000 for value in np.asarray(pixels)[5, 5, :3]]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.viewer
 def test_bands_that_have_been_named_are_shown_in_colour(
     panel: Any, six_bands: Path, finished_run: Any

@@ -106,7 +106,7 @@ def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
     assert len(record["model"]["weights_sha256"]) == 64
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_weights_that_serve_several_tasks_are_asked_for_theirs(
     panel: Any, qtbot: Any, tmp_path: Path
 ):

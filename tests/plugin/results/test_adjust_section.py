@@ -137,7 +137,7 @@ def test_a_mask_is_shown_as_it_is_written(haze: np.ndarray, tmp_path: Path):
     np.testing.assert_array_equal(np.asarray(made.layer.data[2])[100:230, 120:330, :3], stored)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_levels_the_source_lacks_are_made_beside_and_then_shown(qtbot: Any, own_cache: Path):
     rng = np.random.default_rng(5)
     pixels = np.kron(rng.integers(90, 250, (210, 230, 3), np.uint8), np.ones((10, 10, 1), np.uint8))
@@ -313,7 +313,7 @@ def test_it_needs_a_result_and_explains_why_colours_cannot_be_kept(
     assert not look.sliders["strength"].isEnabled()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.viewer
 def test_it_lets_go_when_the_panel_closes(panel: Any, look: AdjustSection, variant: Any):
     before = len(variant.adjusted)

@@ -287,7 +287,7 @@ def test_a_panel_that_is_closed_stops_its_export(
     assert section.saving is None and not result.saving
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_cannot_be_written_is_reported_with_the_next_step(
     section: ExportSection,
     qtbot: Any,

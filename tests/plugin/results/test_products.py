@@ -50,6 +50,7 @@ from napari_restore.plugin.state.request import TargetChoice
     "l8-l1-stack-dcp",
     "s2-tags-atmosphere-aerial",
     "planet-4-udm2-atmosphere-aerial",
+    "s2-l2a-new-10m-htm",
 )
 def test_the_window_writes_what_the_command_writes(
     product: Product,

@@ -139,7 +139,7 @@ def test_the_settings_of_a_result_come_back_in_panel_and_state(
     assert panel.state.options.storing.maps is True
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_deleting_asks_and_frees_the_disk(
     panel: Any, qtbot: Any, two: Any, monkeypatch: pytest.MonkeyPatch
 ):
@@ -159,7 +159,7 @@ def test_deleting_asks_and_frees_the_disk(
     assert first.result.store.path.is_dir()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_store_that_another_result_shows_stays(
     panel: Any, qtbot: Any, photo: Any, monkeypatch: pytest.MonkeyPatch, finished_run: Any
 ):
@@ -277,7 +277,7 @@ def test_the_record_is_whole_and_runs_again(panel: Any, qtbot: Any, photo: Any, 
     assert panel.state.variants == (first, again)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_live_result_is_stored_once_it_is_ordinary(panel: Any, photo: Any, finished_run: Any):
     choose(panel, "identity")
     first = finished_run()

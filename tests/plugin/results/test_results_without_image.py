@@ -72,7 +72,7 @@ def test_without_its_image_a_result_is_still_there_to_save_and_delete(
     assert not store.exists() and panel.state.variants == ()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_image_that_comes_back_has_its_results(panel: Any, photo: Any, finished_run: Any):
     panel.models.choose("identity")
     variant = finished_run()

@@ -202,7 +202,7 @@ def variant(panel: Any, photo: Path, finished_run: Any) -> Any:
     return finished_run()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.viewer
 def test_the_file_the_copied_command_and_the_screen_agree_and_nothing_runs(
     panel: Any, tone: ToneSection, variant: Any, qtbot: Any, tmp_path: Path, monkeypatch: Any
@@ -274,7 +274,7 @@ def test_what_is_not_touched_keeps_its_digits(
     assert variant.adjustment == Adjustment(strength=0.3333, exposure=0.5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.viewer
 def test_escape_leaves_the_picker_and_puts_the_cursor_back(
     panel: Any, tone: ToneSection, variant: Any, qtbot: Any

@@ -101,7 +101,7 @@ def test_selected_layers_are_restored_one_after_another(
     assert batch.cancel.isHidden()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_areas_are_those_that_lie_over_each_image(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
@@ -124,7 +124,7 @@ def test_areas_are_those_that_lie_over_each_image(
     }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_failures_are_listed_at_the_end_and_stop_nothing(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
@@ -197,7 +197,7 @@ def test_stopping_the_queue_leaves_another_run_alone(
     assert ended == ["done"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_layers_wait_for_what_is_excluded(panel: Any, batch: Any, qtbot: Any, colours: np.ndarray):
     layers = [add(panel, colours[:300, :300], name=name) for name in "ab"]
     choose(panel, "identity")

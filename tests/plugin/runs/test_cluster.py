@@ -90,6 +90,7 @@ def test_workers_compute_what_the_window_shows(
     assert alone.record["measured"]["tiles_resumed"] == 12
 
 
+@pytest.mark.nightly
 def test_tiles_on_the_screen_come_first(
     panel: Any, scene: np.ndarray, scheduler: Any, qtbot: Any, finished_run: Any
 ) -> None:

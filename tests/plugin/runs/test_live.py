@@ -66,7 +66,7 @@ def opened(panel: Any, qtbot: Any, scene: Path) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.ids("nightly", "sync")
+@pytest.mark.ids("nightly", "sync", "async")
 def test_live_follows_the_view_in_one_layer(panel: Any, slicing: bool, qtbot: Any, sample: Path):
     viewer = panel.viewer
     viewer.open(sample, plugin="napari-restore")

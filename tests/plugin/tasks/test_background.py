@@ -253,6 +253,6 @@ def test_a_storm_of_queries_ends_well():
     assert int(ended(STORM).split()[1]) >= 300
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_program_may_end_while_something_is_computed():
     assert ended(EXIT) == "computed True\n"

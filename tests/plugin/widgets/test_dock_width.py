@@ -43,7 +43,7 @@ def opened(make_napari_viewer: Any, qtbot: Any) -> Iterator[Any]:
         panel.runs.cancel()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_window_that_grows_gives_the_panel_its_usual_width_once(opened: Any, qtbot: Any):
     window, panel = opened(540)
     assert panel.width() < USUAL
