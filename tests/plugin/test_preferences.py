@@ -13,9 +13,10 @@ from napari.settings import get_plugin_settings, get_settings
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManifest
 
+from napari_restore.images import cache_dir, cache_environment
 from napari_restore.plugin import RestorePanel
 from napari_restore.plugin.state import preferences
-from napari_restore.plugin.state.preferences import CACHE, PreferenceLink, use_cache_folder
+from napari_restore.plugin.state.preferences import PreferenceLink
 from napari_restore.plugin.state.state import RestoreState
 
 
@@ -69,17 +70,18 @@ def test_limits_are_kept(group: Any):
 def test_the_cache_folder_yields_to_the_environment(
     group: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    given = os.environ[CACHE]
+    given = cache_dir()
     group.cache_folder = str(tmp_path / "mine")
-    use_cache_folder()
-    assert os.environ[CACHE] == given
-    monkeypatch.delenv(CACHE)
-    monkeypatch.setattr(preferences, "_set_here", None)
-    use_cache_folder()
-    assert os.environ[CACHE] == str(tmp_path / "mine")
+    link = PreferenceLink(RestoreState())
+    assert cache_dir() == given
+    monkeypatch.delenv("NAPARI_RESTORE_CACHE")
+    assert cache_dir() == tmp_path / "mine"
+    # A child process is told, napari's own environment is left alone.
+    assert cache_environment() == {"NAPARI_RESTORE_CACHE": str(tmp_path / "mine")}
+    assert "NAPARI_RESTORE_CACHE" not in os.environ
     group.cache_folder = ""
-    use_cache_folder()
-    assert CACHE not in os.environ
+    assert cache_environment() == {}
+    link.leave()
 
 
 def test_a_large_image_hints_once_at_asynchronous_drawing(

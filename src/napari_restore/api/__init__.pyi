@@ -42,6 +42,7 @@ from ._cache import (
     kept_results,
     plan_of_kept,
     result_of_kept,
+    use_cache_folder,
 )
 from ._cluster import connect
 from ._command_line import EXPORT_OPTIONS
@@ -254,6 +255,7 @@ __all__ = [
     "task_of",
     "tile_invariance",
     "unfit_options",
+    "use_cache_folder",
     "warm",
     "without_twins",
 ]

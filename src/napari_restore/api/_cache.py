@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 from napari_restore.api._images import Pathlike, open_image
 from napari_restore.api._record_file import with_consent
 from napari_restore.api._tasks import plan_of
+from napari_restore.images import (
+    cache_entries as cache_entries,
+    clear_cache as clear_cache,
+    use_cache_folder as use_cache_folder,
+)
 
 if TYPE_CHECKING:
     from napari_restore.engine import KeptResult, Plan, Result
-    from napari_restore.images import CacheEntry
 
 
 def keep_result(
@@ -87,20 +91,3 @@ def forget_result(store: Pathlike, name: str) -> bool:
     from napari_restore.engine import forget_result
 
     return forget_result(Path(store), name)
-
-
-def cache_entries() -> list[CacheEntry]:
-    """Return the entries of the cache, the most recently used first."""
-    from napari_restore import images
-
-    return images.cache_entries()
-
-
-def clear_cache(*, needed: bool = False) -> int:
-    """Remove all entries of the cache that are not in use; return the bytes freed.
-
-    Masks that copied commands and records refer to are removed only with `needed`.
-    """
-    from napari_restore import images
-
-    return images.clear_cache(needed=needed)

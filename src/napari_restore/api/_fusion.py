@@ -12,6 +12,7 @@ from napari_restore.api._models import load_model
 from napari_restore.api._options import documents_options
 from napari_restore.api._restoring import restore
 from napari_restore.errors import BadParameter, InputError, escape_controls
+from napari_restore.images import without_twins as without_twins
 from napari_restore.questions import Pathlike, Restore, RestoreKeywords
 
 if TYPE_CHECKING:
@@ -55,13 +56,6 @@ def brackets(photos: Pathlike | Sequence[Pathlike], *, singles: bool = False) ->
 
     files = _photos_in(Path(photos)) if isinstance(photos, (str, os.PathLike)) else photos
     return [found for found in brackets_among(files) if singles or len(found.paths) > 1]
-
-
-def without_twins(photos: Sequence[Pathlike]) -> tuple[list[str], str | None]:
-    """Return `photos` without those that are there as RAW as well, and a note where there are any."""
-    from napari_restore import images
-
-    return images.without_twins(photos)
 
 
 def bracket_notes(found: Sequence[Bracket]) -> list[str]:

@@ -25,11 +25,13 @@ from .cache.folder import (
     CacheEntry,
     cache_dir,
     cache_entries,
+    cache_environment,
     clear_cache,
     is_whole,
     mark_entry,
     remove_entry,
     trim_cache,
+    use_cache_folder,
 )
 from .cache.lock import check_private, is_locked, is_used, lock_file, mark_use, owner_in, users_of
 from .export._adopt import adopt_zarr, can_adopt
@@ -108,6 +110,7 @@ __all__ = [
     "brackets_among",
     "cache_dir",
     "cache_entries",
+    "cache_environment",
     "can_adopt",
     "check_options",
     "check_output",
@@ -177,6 +180,7 @@ __all__ = [
     "turns_onto",
     "unfit_options",
     "upright_exif",
+    "use_cache_folder",
     "users_of",
     "without_twins",
     "write_image",

@@ -172,11 +172,6 @@ class ModelCard:
         """The `scale` as a number."""
         return Fraction(self.scale)
 
-    @property
-    def scale_text(self) -> str:
-        """The `scale` in words: ``"× 4"``, ``"× 1/2"``."""
-        return f"× {self.ratio}"
-
     def check_scale(self) -> None:
         """Raise `BadModel` for a scale that is neither a whole number nor one over it."""
         try:

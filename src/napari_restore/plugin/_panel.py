@@ -441,10 +441,12 @@ class RestorePanel(QWidget):
     def _take_usual_width(self) -> None:
         """Take what Qt leaves to the canvas of the usual width, but no more than half of the window."""
         window = self.window()
-        for dock in window.findChildren(QDockWidget) if isinstance(window, QMainWindow) else ():
-            if dock.isAncestorOf(self) and not dock.isFloating():
-                room = window.centralWidget().width() - window.width() // 2
-                width = min(USUAL, dock.width() + room)
+        if not isinstance(window, QMainWindow):
+            return
+        canvas = window.centralWidget()
+        for dock in window.findChildren(QDockWidget):
+            if canvas is not None and dock.isAncestorOf(self) and not dock.isFloating():
+                width = min(USUAL, dock.width() + canvas.width() - window.width() // 2)
                 window.resizeDocks([dock], [width], Qt.Orientation.Horizontal)
                 self._had_width = True
 

@@ -21,6 +21,7 @@ import numpy as np
 from napari_restore import errors
 from napari_restore.engine.machine.device import ENVIRONMENT
 from napari_restore.errors import Cancelled, ResourceError
+from napari_restore.images import cache_environment
 
 PATIENCE = 3.0
 """Seconds a closed child has to end by itself."""
@@ -204,7 +205,7 @@ def start_child(module: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env={**os.environ, **ENVIRONMENT, "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, **ENVIRONMENT, **cache_environment(), "PYTHONIOENCODING": "utf-8"},
     )
 
 

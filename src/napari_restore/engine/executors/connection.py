@@ -19,6 +19,7 @@ from napari_restore.engine.machine.budget import default_memory
 from napari_restore.engine.machine.device import ENVIRONMENT, cores
 from napari_restore.engine.running.events import Emit, Phase
 from napari_restore.errors import BadParameter, ResourceError, RestoreError, option
+from napari_restore.images import cache_environment
 
 LOCAL = "local:"
 PATIENCE = 10.0
@@ -384,7 +385,7 @@ def _local(distributed: Any, address: str) -> Any:
         ) from error
     settings = {
         # Before the processes start: later the C library has made a heap for each thread.
-        "distributed.nanny.pre-spawn-environ": ENVIRONMENT,
+        "distributed.nanny.pre-spawn-environ": ENVIRONMENT | cache_environment(),
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
     }

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from napari_restore._json_shapes import read_json
 from napari_restore._replacing import replacing
 from napari_restore.errors import BadOutput, disk_full_as
@@ -35,20 +37,31 @@ AUTOMATIC_LIMIT = 32 << 30
 NEEDED = "needed"
 """Marks an entry that a copied command or a record names: it stays when others are removed."""
 REBUILDABLE = ("pyramids", "streams")
+_chosen = ""
+
+
+def use_cache_folder(folder: str) -> None:
+    """Keep the cache in `folder` from now on, unless the environment names one; "": the platform's.
+
+    What lies in the old place stays there. Runs that have begun go on with it.
+    """
+    global _chosen
+    _chosen = os.path.abspath(os.path.expanduser(folder)) if folder else ""
+
+
+def cache_environment() -> dict[str, str]:
+    """Return the variable by which a process that is started finds this one's cache."""
+    configured = os.environ.get(ENVIRONMENT) or _chosen
+    return {ENVIRONMENT: configured} if configured else {}
 
 
 def cache_dir() -> Path:
-    """Return the cache folder: ``NAPARI_RESTORE_CACHE``, else the platform's; created if missing.
+    """Return the cache folder: ``NAPARI_RESTORE_CACHE``, else that of `use_cache_folder`, else the platform's; created if missing.
 
     Raises `BadOutput` when it cannot be made, or when others may write to it.
     """
-    configured = os.environ.get(ENVIRONMENT)
-    if configured:
-        path = Path(configured).expanduser()
-    else:
-        import platformdirs
-
-        path = Path(platformdirs.user_cache_dir("napari-restore", appauthor=False))
+    usual = platformdirs.user_cache_dir("napari-restore", appauthor=False)
+    path = Path(cache_environment().get(ENVIRONMENT, usual)).expanduser()
     try:
         # A user who moved the cache to another disk has left a link.
         make_private(path.resolve())

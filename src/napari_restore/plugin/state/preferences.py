@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from napari.settings import get_plugin_settings, get_settings
 from psygnal import Signal
 
+from napari_restore.api import use_cache_folder
 from napari_restore.plugin.state.state import Connections, RestoreState
 from napari_restore.plugin.tasks.notices import show_note
 
@@ -16,14 +16,11 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
 
 PLUGIN = "napari-restore"
-CACHE = "NAPARI_RESTORE_CACHE"
 LARGE = 8192**2
 """Pixels from which drawing in the background is worth a hint."""
 _begun: weakref.WeakSet[RestoreState] = weakref.WeakSet()
 """States that have had the preferences; opening the panel again changes nothing."""
 _hinted = False
-_set_here: str | None = None
-"""The cache folder that came from the preferences, not from the user's environment."""
 
 
 def preferences() -> Any | None:
@@ -54,9 +51,9 @@ class PreferenceLink:
             (events.memory_gib, self._on_memory),
             (events.device, self._on_device),
             (events.live, self._on_live),
-            (events.cache_folder, use_cache_folder),
+            (events.cache_folder, self._on_cache_folder),
         )
-        use_cache_folder()
+        self._on_cache_folder()
         if state not in _begun:
             _begun.add(state)
             self._on_memory()
@@ -74,6 +71,10 @@ class PreferenceLink:
         assert self._group is not None
         self.state.set_options(device=str(self._group.device))
 
+    def _on_cache_folder(self) -> None:
+        assert self._group is not None
+        use_cache_folder(str(self._group.cache_folder).strip())
+
     @property
     def live(self) -> bool:
         """Whether a panel begins live."""
@@ -81,24 +82,6 @@ class PreferenceLink:
 
     def _on_live(self) -> None:
         self.live_changed.emit(self.live)
-
-
-def use_cache_folder() -> None:
-    """Keep the cache where the preferences say; the environment goes before them.
-
-    What lies in the old place stays there. Runs that have begun go on with it.
-    """
-    global _set_here
-    group = preferences()
-    folder = "" if group is None else str(group.cache_folder).strip()
-    current = os.environ.get(CACHE)
-    if current and current != _set_here:
-        return
-    if folder:
-        os.environ[CACHE] = _set_here = os.path.abspath(os.path.expanduser(folder))
-    elif current:
-        del os.environ[CACHE]
-        _set_here = None
 
 
 def hint_at_async(image: Image) -> None:
