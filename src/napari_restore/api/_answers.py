@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from napari_restore import engine, explain, images, models
 from napari_restore.api._attention import attend, attention_session, draw_attention
 from napari_restore.api._attribution import attribute, explainers
 from napari_restore.api._task_cache import TaskCache
@@ -62,11 +63,9 @@ class Answers:
         }
 
     def _open(self, task: Message) -> tuple[Image, RestorationModel]:
-        from napari_restore.images import Image
-
         image = task["image"]
         with self._opening:
-            if not isinstance(image, Image):
+            if not isinstance(image, images.Image):
                 image = self._cache.image(image, task["fingerprint"])
             return image, self._cache.model(task["model"], trust=task["trust"])
 
@@ -92,11 +91,9 @@ class Answers:
         return parts
 
     def _picture(self, task: Message, stop: Stop, send: Send) -> Message:
-        from napari_restore.explain import picture_of
-
         image, model = self._open(task)
         view, about = image.level_view(task["level"]), task["attribution"]
-        return {"found": picture_of(view, model, about, task["part"], **task["options"])}
+        return {"found": explain.picture_of(view, model, about, task["part"], **task["options"])}
 
     def _attention(self, task: Message, stop: Stop, send: Send) -> Message:
         do = task["do"]
@@ -159,14 +156,19 @@ class Answers:
 
 def message_types() -> dict[str, Any]:
     """Return the classes in questions and answers, by name; without importing torch."""
-    from napari_restore.explain import MethodInfo, OverviewShares, PartialAttribution
     from napari_restore.explain.attention.ablation import HeadEffect
     from napari_restore.explain.attention.head_maps import HeadMaps, QueryMaps
     from napari_restore.explain.attention.queries import Query
-    from napari_restore.models import AttentionSite
 
-    explained = (MethodInfo, OverviewShares, PartialAttribution, HeadEffect, HeadMaps, QueryMaps)
-    return {each.__name__: each for each in (Region, Query, AttentionSite, *explained)}
+    explained = (
+        explain.MethodInfo,
+        explain.OverviewShares,
+        explain.PartialAttribution,
+        HeadEffect,
+        HeadMaps,
+        QueryMaps,
+    )
+    return {each.__name__: each for each in (Region, Query, models.AttentionSite, *explained)}
 
 
 # -- who asks ------------------------------------------------------------------------
@@ -202,14 +204,12 @@ def attribute_elsewhere(
     are in pixels of the image, for results of any scale. What is shown of the image beside the map is read by
     `pictures`, when it is shown.
     """
-    from napari_restore.engine import event_from_dict
-    from napari_restore.explain import Attribution
 
     def receive(event: Message) -> None:
         if event["event"] == "Partial":
             watch(event["part"])
         else:
-            emit(event_from_dict(event))
+            emit(engine.event_from_dict(event))
 
     def picture(part: Region) -> npt.NDArray[np.float32]:
         door, task = _addressed(subject, pictures)
@@ -221,7 +221,9 @@ def attribute_elsewhere(
     answering, task = _addressed(subject, door)
     task["question"] = question
     parts = answering.ask("attribute", task, receive, stop, message_types())
-    return Attribution.of_parts(parts, subject["image"].level_view(question["level"]), picture)
+    return explain.Attribution.of_parts(
+        parts, subject["image"].level_view(question["level"]), picture
+    )
 
 
 class AttentionElsewhere:
@@ -234,11 +236,13 @@ class AttentionElsewhere:
 
     def prepare(self, emit: Callable[[Event], None], stop: threading.Event) -> None:
         """Load the model, and compute what is needed of the whole image."""
-        from napari_restore.engine import event_from_dict
-
         task = {**self._task, "do": "prepare"}
         answer = self._door.ask(
-            "attention", task, lambda data: emit(event_from_dict(data)), stop, message_types()
+            "attention",
+            task,
+            lambda data: emit(engine.event_from_dict(data)),
+            stop,
+            message_types(),
         )
         self.sites = answer["found"]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from napari_restore import engine, images
 from napari_restore.api._attribution import digests, open_task, task_of, with_absolute_paths
 from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import as_model
@@ -162,21 +163,18 @@ def draw_attention(
     overwrite: bool = False,
 ) -> Path:
     """Draw the maps of the first query (.png, .pdf, .svg) with all settings."""
-    from napari_restore.engine import peak_in
     from napari_restore.explain.attention.figure import draw_attention
 
-    with peak_in(attention.record):
+    with engine.peak_in(attention.record):
         return draw_attention(attention, Path(path), layers=layers, overwrite=overwrite)
 
 
 def check_attention(path: Pathlike, *, overwrite: bool = False) -> None:
     """Raise `BadOutput` for a file that `Attention.save` could not write."""
-    from napari_restore.images import check_output
-
     if Path(path).suffix.lower() in (".csv", ".npz"):
         check_file(Path(path), "file", option("path"), overwrite=overwrite)
     else:
-        check_output(path, overwrite=overwrite, dtype="float32")
+        images.check_output(path, overwrite=overwrite, dtype="float32")
 
 
 def check_head(

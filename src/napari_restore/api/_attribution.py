@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from napari_restore import engine, explain, images
 from napari_restore.api._images import Bands, Pathlike, mask_file, open_image
 from napari_restore.api._models import as_model, code_file, load_described
 from napari_restore.api._options import AttributeOptions, checked_region, documents_options
@@ -83,18 +84,15 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
     napari_restore.errors.RestoreError
         With one sentence naming the cause, and the next step.
     """
-    from napari_restore.explain import attribute, polygon_of
-    from napari_restore.images import persistent_mask
-
     opened = open_image(image, bands=bands, sensor=sensor).level_view(level)
     # A record may name a level itself: its boxes are in pixels of that level already.
     scale = opened.scale if level else 1
     loaded = as_model(model)
     region = None if box is None else _box_on_level(checked_region(box, "box"), scale)
     if polygon is not None:
-        polygon = [(y / scale, x / scale) for y, x in polygon_of(polygon).vertices]
+        polygon = [(y / scale, x / scale) for y, x in explain.polygon_of(polygon).vertices]
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
-        attribution = attribute(
+        attribution = explain.attribute(
             opened, loaded, region, polygon=polygon, emit=emit or draw_event, trust=trust, **options
         )
     attribution.record["attribution"]["scale"] = opened.scale
@@ -105,7 +103,7 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
         task["files"][code] = attribution.record["attribution"]["objective_sha256"]
     if task is not None and (file := segments_file(request["segments"])) is not None:
         # Labels that were drawn in the window lie in the cache.
-        request["segments"] = persistent_mask(file)
+        request["segments"] = images.persistent_mask(file)
         task["files"] |= digests_of([file])
     attribution.record["task"] = task
     return attribution
@@ -134,12 +132,10 @@ def open_task(
     record_file: RecordFile, kind: str, *, trust: bool, allow_outside: bool
 ) -> tuple[Image, RestorationModel, dict[str, Any]]:
     """Return image, model and task of a record of this `kind`; raises `InputError`, `SourceChanged`."""
-    from napari_restore.images import Image
-
     task = record_file.task(kind, allow_outside=allow_outside)
     recorded = record_file.record
     model = load_described(task["model"], trust=trust)
-    image = Image.from_spec(task["image"])
+    image = images.Image.from_spec(task["image"])
     record_file.check_image(image, recorded["input"]["fingerprint"])
     record_file.check_frames(image)
     record_file.check_model(model, recorded["model"])
@@ -149,10 +145,10 @@ def open_task(
 
 def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with absolute paths, valid in any working folder."""
-    from napari_restore.images import absolute_mask
-
     return {
-        name: absolute_mask(os.fspath(value)) if name in FILES and value is not None else value
+        name: images.absolute_mask(os.fspath(value))
+        if name in FILES and value is not None
+        else value
         for name, value in options.items()
     }
 
@@ -165,9 +161,7 @@ def digests(options: Mapping[str, Any]) -> dict[str, str]:
 
 def digests_of(files: Sequence[str]) -> dict[str, str]:
     """Return the sha256 of files by path."""
-    from napari_restore.engine import digest
-
-    return {name: digest(Path(name)) for name in files}
+    return {name: engine.digest(Path(name)) for name in files}
 
 
 def segments_file(segments: object) -> str | None:
@@ -188,23 +182,17 @@ def explainers() -> list[MethodInfo]:
 
     Settings are text for `arguments_in`. Not for the GUI thread: captum is imported.
     """
-    from napari_restore.explain import method_list
-
-    return method_list()
+    return explain.method_list()
 
 
 def arguments_in(text: str) -> dict[str, Any]:
     """Parse ``name=value name=value`` as arguments of such a method; raises `BadParameter`."""
-    from napari_restore.explain import arguments_in
-
-    return arguments_in(text)
+    return explain.arguments_in(text)
 
 
 def argument_value(text: str) -> Any:
     """Return the Python literal that a text is, else the text itself."""
-    from napari_restore.explain import value_of_text
-
-    return value_of_text(text)
+    return explain.value_of_text(text)
 
 
 def draw_attribution(
@@ -214,11 +202,8 @@ def draw_attribution(
 
     `options` are those of `napari_restore.explain.draw`.
     """
-    from napari_restore.engine import peak_in
-    from napari_restore.explain import draw
-
-    with peak_in(attribution.record):
-        return draw(attribution, Path(path), **options)
+    with engine.peak_in(attribution.record):
+        return explain.draw(attribution, Path(path), **options)
 
 
 def check_map(path: Pathlike, *, overwrite: bool = False, segments: bool = False) -> None:
@@ -226,30 +211,22 @@ def check_map(path: Pathlike, *, overwrite: bool = False, segments: bool = False
 
     `segments` is whether the map has a table of segments, for .csv.
     """
-    from napari_restore.explain import check_map
-
-    check_map(Path(path), overwrite=overwrite, segments=segments)
+    explain.check_map(Path(path), overwrite=overwrite, segments=segments)
 
 
 def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:
     """Raise `BadOutput` for a file that `draw_attribution` could not write."""
-    from napari_restore.explain import check_figure
-
-    check_figure(Path(path), overwrite=overwrite)
+    explain.check_figure(Path(path), overwrite=overwrite)
 
 
 def attribution_summary(attribution: Mapping[str, Any]) -> AttributionSummary:
     """Return completeness, spread and omissions of a map: `attribution` is that of its record."""
-    from napari_restore.explain import summary_of
-
-    return summary_of(attribution)
+    return explain.summary_of(attribution)
 
 
 def overview_path(path: Pathlike) -> Path | None:
     """Return the path of the overview's shares that belong to the raster at `path`; None of other files."""
-    from napari_restore.explain import is_raster, overview_path
-
-    return overview_path(Path(path)) if is_raster(Path(path)) else None
+    return explain.overview_path(Path(path)) if explain.is_raster(Path(path)) else None
 
 
 def repeat_attribution(
@@ -276,8 +253,6 @@ def repeat_attribution(
         question["box"] = Region(*question["box"])
     clear = record_file.record["attribution"].get("baseline_fingerprint")
     if clear is not None and question.get("baseline") is not None:
-        from napari_restore.explain import open_baseline
-
         # A record has named it: not `open_image` of this package, which takes addresses.
-        record_file.check_image(open_baseline(question["baseline"]), clear, "clear image")
+        record_file.check_image(explain.open_baseline(question["baseline"]), clear, "clear image")
     return attribute(image, model, trust=trust, **question, **task["options"], **options)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_restore import engine, images
 from napari_restore.api._images import Pathlike, open_image
 from napari_restore.api._record_file import with_consent
 from napari_restore.api._tasks import plan_of
@@ -32,16 +33,12 @@ def keep_result(
     `task` is that of `task_of`, `title` the displayed name, `method` the model's title,
     `record` that of the run once it has ended.
     """
-    from napari_restore.engine import keep_result
-
-    return keep_result(Path(store), task, title, method, record)
+    return engine.keep_result(Path(store), task, title, method, record)
 
 
 def kept_name(plan: Plan) -> str:
     """Return the name of the `KeptResult` of `plan`, unique among the areas of one store."""
-    from napari_restore.engine import name_of_plan
-
-    return name_of_plan(plan)
+    return engine.name_of_plan(plan)
 
 
 def kept_results(image: Any) -> list[KeptResult]:
@@ -49,9 +46,7 @@ def kept_results(image: Any) -> list[KeptResult]:
 
     Reads a part of the image for its fingerprint: not for the GUI thread.
     """
-    from napari_restore.engine import kept_results
-
-    return kept_results(open_image(image).fingerprint)
+    return engine.kept_results(open_image(image).fingerprint)
 
 
 def result_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Result:
@@ -61,12 +56,9 @@ def result_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Resu
     `ResourceError` if the run would give other pixels today, for instance with another
     version of the model.
     """
-    from napari_restore.engine import Result
-    from napari_restore.images import attach_pyramid
-
     planned = plan_of_kept(kept, image, trust=trust)
-    attach_pyramid(planned.image)
-    return Result.of_run(planned, kept.record or {})
+    images.attach_pyramid(planned.image)
+    return engine.Result.of_run(planned, kept.record or {})
 
 
 def plan_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Plan:
@@ -88,6 +80,4 @@ def forget_result(store: Pathlike, name: str) -> bool:
 
     Raises `ResourceError` while the store is in use.
     """
-    from napari_restore.engine import forget_result
-
-    return forget_result(Path(store), name)
+    return engine.forget_result(Path(store), name)

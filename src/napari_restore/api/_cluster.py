@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from napari_restore import engine
 from napari_restore.errors import BadParameter, RestoreError, option
 
 if TYPE_CHECKING:
@@ -39,19 +40,18 @@ def connect(cluster: Any) -> Cluster:
         There is no scheduler, or dask.distributed is not installed.
     """
     from napari_restore.api import cluster_worker
-    from napari_restore.engine import Cluster, RemoteWork
 
-    work = RemoteWork(
+    work = engine.RemoteWork(
         cluster_worker.check,
         cluster_worker.restore_range,
         cluster_worker.stop,
         cluster_worker.count_blocks,
     )
-    if isinstance(cluster, Cluster):
+    if isinstance(cluster, engine.Cluster):
         return cluster
     if isinstance(cluster, str):
-        return Cluster.connect(cluster, work)
-    return Cluster(cluster, work, lent=True)
+        return engine.Cluster.connect(cluster, work)
+    return engine.Cluster(cluster, work, lent=True)
 
 
 @contextmanager
@@ -105,7 +105,6 @@ def computed_on(
     the table.
     """
     from napari_restore.api import cluster_worker
-    from napari_restore.engine import ItemRun, Remote, Threads
     from napari_restore.models import identity_of
 
     if options.get("watch") is not None:
@@ -139,11 +138,11 @@ def computed_on(
         task = {
             "models": [{"spec": model.spec, **identity_of(model)} for _, model in models],
             "options": _options_there(options, connection),
-            "threads": Threads.of_process(),
+            "threads": engine.Threads.of_process(),
         }
-        spread = ItemRun(
+        spread = engine.ItemRun(
             connection,
-            Remote(cluster_worker.check_table, cluster_worker.attribute_row),
+            engine.Remote(cluster_worker.check_table, cluster_worker.attribute_row),
             task,
             ROWS,
             run.emit,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from napari_restore import engine, images
 from napari_restore.api._images import Bands, open_image
 from napari_restore.api._models import load_model
 from napari_restore.api._options import documents_options
@@ -52,10 +53,8 @@ def brackets(photos: Pathlike | Sequence[Pathlike], *, singles: bool = False) ->
     napari_restore.errors.InputError
         A folder that does not exist, or without photos.
     """
-    from napari_restore.images import brackets_among
-
     files = _photos_in(Path(photos)) if isinstance(photos, (str, os.PathLike)) else photos
-    return [found for found in brackets_among(files) if singles or len(found.paths) > 1]
+    return [found for found in images.brackets_among(files) if singles or len(found.paths) > 1]
 
 
 def bracket_notes(found: Sequence[Bracket]) -> list[str]:
@@ -71,13 +70,11 @@ def bracket_notes(found: Sequence[Bracket]) -> list[str]:
 
 
 def _photos_in(folder: Path) -> list[Path]:
-    from napari_restore.images import is_image_in_folder
-
     try:
         entries = sorted(folder.iterdir())
     except OSError:
         raise InputError(f"There is no folder {folder}.", "Check the spelling.") from None
-    photos = [path for path in entries if is_image_in_folder(path) and path.is_file()]
+    photos = [path for path in entries if images.is_image_in_folder(path) and path.is_file()]
     if not photos:
         raise InputError(f"There is no image in {folder}.", "Name another folder, or the files.")
     return photos
@@ -124,13 +121,11 @@ def open_bracket(
     napari_restore.errors.InputError
         Frames that cannot be read, or do not fit each other.
     """
-    from napari_restore.images import Image, bracket_of
-
     # Of an array with four axes the first counts frames.
-    if isinstance(frames, (str, os.PathLike, Image)) or getattr(frames, "ndim", 4) < 4:
+    if isinstance(frames, (str, os.PathLike, images.Image)) or getattr(frames, "ndim", 4) < 4:
         frames = [frames]
     opened = [open_image(frame, bands=bands) for frame in frames]
-    return bracket_of(opened, reference, exposures, align=align, progress=progress)
+    return images.bracket_of(opened, reference, exposures, align=align, progress=progress)
 
 
 @documents_options(RestoreKeywords, Restore)
@@ -190,10 +185,7 @@ def fuse(
 
 def common_region(bracket: Image) -> Region | None:
     """Return the part of a bracket's reference that all of its frames show; None: all of it."""
-    from napari_restore.engine import Region
-    from napari_restore.images import common_box
-
-    region = Region(*common_box(bracket))
+    region = engine.Region(*images.common_box(bracket))
     return None if region.shape == (bracket.height, bracket.width) else region
 
 

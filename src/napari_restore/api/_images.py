@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
+from napari_restore import engine, images, models
 from napari_restore.engine import Region as Region
 from napari_restore.images import (
     IMAGE_SUFFIXES as IMAGE_SUFFIXES,
@@ -84,8 +85,6 @@ def open_image(
     napari_restore.errors.StackOfPlanes
         For a file with several planes, without `plane`.
     """
-    from napari_restore import images
-
     if isinstance(source, images.Image):
         preset = source if sensor is None else source.with_sensor(sensor)
         return preset if bands is None else preset.with_roles(bands)
@@ -113,10 +112,9 @@ class SensorBands(NamedTuple):
 def sensor_bands(image: Image) -> list[SensorBands]:
     """Return the sensors that may have taken `image`: those that know its bands by name or number."""
     from napari_restore.errors import BadParameter
-    from napari_restore.images import SENSORS
 
     found = []
-    for sensor in SENSORS.values():
+    for sensor in images.SENSORS.values():
         try:
             named = image.with_sensor(sensor.id)
         except BadParameter:
@@ -137,26 +135,22 @@ def is_in_usual_order(image: Image) -> bool:
 
     No sensor has bands of their names, and the name of none is that of the file.
     """
-    from napari_restore.images import SENSORS
-
     names = [name.strip() for name in image.descriptions[:3] if name]
-    is_numbered = any(s.band(name) for s in SENSORS.values() for name in names)
+    is_numbered = any(s.band(name) for s in images.SENSORS.values() for name in names)
     is_free = image.bands >= 3 and not any(image.roles[:3])
     return is_free and not is_numbered and image.profile.sensor is None and image.preset is None
 
 
 def merged_bands(bands: Bands | None, more: Bands) -> str:
     """Return what `bands` and then `more` say, as one text, each band once where that is the same."""
-    from napari_restore.images import AUXILIARY, bands_text, parse_bands
-
-    given = [*parse_bands([] if bands is None else bands, sys.maxsize)]
-    for each in parse_bands(more, sys.maxsize):
+    given = [*images.parse_bands([] if bands is None else bands, sys.maxsize)]
+    for each in images.parse_bands(more, sys.maxsize):
         given = [
             g for g in given
-            if g.number != each.number and (g.role != each.role or g.role in (None, *AUXILIARY))
+            if g.number != each.number and (g.role != each.role or g.role in (None, *images.AUXILIARY))
         ]  # fmt: skip
         given.append(each)
-    return bands_text(given)
+    return images.bands_text(given)
 
 
 def output_box(plan: Plan, clip: str | None = None) -> Region | None:
@@ -188,8 +182,6 @@ def check_output(
     `region` (y0, x0, y1, x1) is the part that will be written, by default all;
     `options` are those of `Result.save`.
     """
-    from napari_restore import images
-
     opened = open_image(image)
     inputs = [] if opened.path is None else list(opened.reader.files())
     whole = Region(0, 0, opened.height, opened.width)
@@ -207,8 +199,6 @@ def check_output(
 
 def notes_on_output(path: Pathlike, image: Image) -> list[str]:
     """Return what the user should know of how `image` is written to `path`."""
-    from napari_restore import images
-
     notes = []
     if images.is_flattened(Path(path), image):
         notes.append("JPEG has no alpha: what is transparent is flattened on white.")
@@ -226,22 +216,16 @@ def notes_on_output(path: Pathlike, image: Image) -> list[str]:
 
 def output_like(image: Image) -> Path:
     """Return the name of a file in the format of `image`, or a GeoTIFF where that is not written."""
-    from napari_restore import images
-
     return images.output_like(image)
 
 
 def check_export(path: Pathlike, **options: Unpack[SaveOptions]) -> None:
     """Raise `BadOutput` for `options` of `Result.save` beyond their limits, or not of `path`'s format."""
-    from napari_restore import images
-
     images.check_options(path, images.ExportOptions(**options))
 
 
 def unfit_options(path: Pathlike, **options: Unpack[SaveOptions]) -> frozenset[str]:
     """Return the names of those `options` of `Result.save` that the format of `path` cannot have."""
-    from napari_restore import images
-
     return frozenset(images.unfit_options(path, images.ExportOptions(**options)))
 
 
@@ -254,12 +238,9 @@ def mean_colour(
     values the whole image is read once. Raises `BadRegion` if nothing in the box
     is valid.
     """
-    from napari_restore.engine import mean_colour
-    from napari_restore.models import card_of
-
-    card = card_of(model) if isinstance(model, str) else model
+    card = models.card_of(model) if isinstance(model, str) else model
     y0, x0, y1, x1 = (int(v) for v in box)
-    return mean_colour(open_image(image), card, (y0, x0, y1, x1), level)
+    return engine.mean_colour(open_image(image), card, (y0, x0, y1, x1), level)
 
 
 def info(
@@ -289,9 +270,7 @@ def info(
     napari_restore.errors.UnreadableImage
         With one sentence naming the cause.
     """
-    from napari_restore.images import describe
-
-    return describe(
+    return images.describe(
         open_image(image, bands=bands, sensor=sensor, plane=0), black=black, white=white
     )
 
@@ -310,21 +289,19 @@ def save_context(
     `exclude` is a mask of pixels that do not count, with `exclude_values`, `exclude_bits` and
     `exclude_where` as for `plan`; with several images only shapes and bands of their own fit them all.
     """
-    from napari_restore.engine import context_of_images, save_context
-
     target = Path(path)
     choice = {"values": exclude_values, "bits": exclude_bits, "where": exclude_where}
     named = {f"exclude_{name}": value for name, value in choice.items()}
     reading = Restore.of({"exclude": exclude, **named}).reading
-    save_context(target, context_of_images([open_image(image) for image in images], reading))
+    engine.save_context(
+        target, engine.context_of_images([open_image(image) for image in images], reading)
+    )
     return target
 
 
 def mask_file(mask: str) -> str | None:
     """Return the file of a mask that may be text, ``FILE:BAND`` or a band of the image; else None."""
-    from napari_restore.images import is_inline, parts_of
-
-    return None if is_inline(mask) else parts_of(mask)[0] or None
+    return None if images.is_inline(mask) else images.parts_of(mask)[0] or None
 
 
 def mask_choices(image: Any, mask: str) -> MaskChoices:
@@ -332,9 +309,7 @@ def mask_choices(image: Any, mask: str) -> MaskChoices:
 
     Opens its file: not for the GUI thread. Raises `BadMask`, `UnreadableImage`.
     """
-    from napari_restore.engine import choices_of
-
-    return choices_of(mask, open_image(image))
+    return engine.choices_of(mask, open_image(image))
 
 
 def mask_of_polygons(image: Any, polygons: Sequence[Any]) -> Path:
@@ -344,15 +319,11 @@ def mask_of_polygons(image: Any, polygons: Sequence[Any]) -> Path:
     pixels, edges at whole numbers. The file is in the cache; equal
     polygons have the same file.
     """
-    from napari_restore import images
-
     return images.keep_polygons(open_image(image), polygons)
 
 
 def mask_of_line(image: Any, start: tuple[float, float], end: tuple[float, float]) -> Path:
     """Write a linear gradient from `start` (0) to `end` (1) for `mask`; see `mask_of_polygons`."""
-    from napari_restore import images
-
     return images.keep_gradient(open_image(image), start, end)
 
 
@@ -367,6 +338,4 @@ def mask_of_array(
     else 0 … the type's largest value. Reads the array in pieces. Raises `BadMask`
     where no strength is above 0.
     """
-    from napari_restore import images
-
     return images.keep_strengths(open_image(image), strengths, place)

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_restore import engine
 from napari_restore._heap import collection_paused
 from napari_restore.api._images import Pathlike, open_image
 
@@ -78,11 +79,11 @@ def _measure(
 
     Returns why it must be given the whole image, at least one whose sides are no multiples; else "".
     """
-    from napari_restore.engine import Phase, Progress, probe
-
     show = emit or (lambda event: None)
-    show(Phase("Seconds of measuring the model"))
-    found = probe(model, memory, progress=lambda done, most: show(Progress(done, most)))
+    show(engine.Phase("Seconds of measuring the model"))
+    found = engine.probe(
+        model, memory, progress=lambda done, most: show(engine.Progress(done, most))
+    )
     return found.why_whole(1, 1)
 
 
@@ -197,9 +198,7 @@ def tile_invariance(model: Any) -> str:
     the tiling; otherwise plans fix what it depends on. Measured on synthetic tiles the first time,
     then read from the cache folder.
     """
-    from napari_restore.engine import describe_tile_invariance
-
-    return describe_tile_invariance(load_model(model))
+    return engine.describe_tile_invariance(load_model(model))
 
 
 def is_ready(model_id: str) -> bool:
@@ -266,6 +265,4 @@ def missing_roles(image: Any, card: ModelCard) -> tuple[str, ...]:
 
     Raises `UnknownBands` where that cannot help.
     """
-    from napari_restore.engine import missing_roles
-
-    return missing_roles(open_image(image), card)
+    return engine.missing_roles(open_image(image), card)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from napari_restore import engine, models
 from napari_restore.api._images import Pathlike
 
 if TYPE_CHECKING:
@@ -84,9 +85,7 @@ class RecordFile:
 
     def check_model(self, model: RestorationModel, known: Mapping[str, Any]) -> None:
         """Raise `SourceChanged` for a model that differs from what the record has `known` of it."""
-        from napari_restore.models import changed_part
-
-        part = changed_part(model, known)
+        part = models.changed_part(model, known)
         # A version with another default, or one more, gives another result.
         if part is None and known.get("parameters") not in (None, dict(model.card.values)):
             part = "parameters"
@@ -103,10 +102,8 @@ class RecordFile:
 
     def check_files(self, digests: Mapping[str, str]) -> None:
         """Raise `SourceChanged` for a file, by path, whose sha256 is not the recorded one."""
-        from napari_restore.engine import digest
-
         for name, sha256 in digests.items():
-            if not Path(name).exists() or digest(Path(name)) != sha256:
+            if not Path(name).exists() or engine.digest(Path(name)) != sha256:
                 raise self._changed(f"{name} is not the file of the record {self.path}.")
 
     def _changed(self, sentence: str) -> Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from napari_restore import engine
 from napari_restore.api._cluster import cluster_task, connect
 from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import as_model
@@ -65,12 +66,10 @@ def plan(
     napari_restore.errors.InputError
         With one sentence naming the cause, and the next step.
     """
-    from napari_restore.engine import make_plan
-
     if "region" in options:
         options["region"] = checked_regions(options["region"])
     opened = open_image(image, bands=bands, sensor=sensor)
-    return make_plan(opened, as_model(model), **options)
+    return engine.make_plan(opened, as_model(model), **options)
 
 
 def of_command(plan: Plan, seconds: float, *, clipped: bool) -> Plan:
@@ -78,16 +77,12 @@ def of_command(plan: Plan, seconds: float, *, clipped: bool) -> Plan:
 
     `seconds` have passed since the command began. With `clipped` it writes the region of the plan only.
     """
-    from napari_restore.engine import of_command
-
-    return of_command(plan, seconds, clipped=clipped)
+    return engine.of_command(plan, seconds, clipped=clipped)
 
 
 def seconds_measuring() -> float:
     """Return the seconds that this process has measured models, which a later one need not."""
-    from napari_restore.engine import seconds_measuring
-
-    return seconds_measuring()
+    return engine.seconds_measuring()
 
 
 def start(
@@ -114,24 +109,20 @@ def start(
     Job
         Iterate over it for its events; ``result()`` waits.
     """
-    from napari_restore.engine import ChildExecutor, Job, Worker
-
     if fresh:
-        from napari_restore.engine import begun_anew
-
-        plan = begun_anew(plan)
+        plan = engine.begun_anew(plan)
     if cluster is not None:
-        from napari_restore.engine import DaskExecutor
-
         connection = connect(cluster)
         own = connection is not cluster
-        return Job(plan, DaskExecutor(cluster_task(plan), connection, own=own), wait=True)
+        return engine.Job(
+            plan, engine.DaskExecutor(cluster_task(plan), connection, own=own), wait=True
+        )
     task = None if process is False else serialised_task(plan)
     if task is None:
-        return Job(plan, keep=process is not False, wait=process is not False)
-    if isinstance(process, Worker):
-        return Job(plan, ChildExecutor(task, process))
-    return Job(plan, ChildExecutor(task, new_worker(), own=True))
+        return engine.Job(plan, keep=process is not False, wait=process is not False)
+    if isinstance(process, engine.Worker):
+        return engine.Job(plan, engine.ChildExecutor(task, process))
+    return engine.Job(plan, engine.ChildExecutor(task, new_worker(), own=True))
 
 
 def new_worker(module: str = WORKER) -> Worker:
@@ -139,9 +130,7 @@ def new_worker(module: str = WORKER) -> Worker:
 
     It runs the `main` of `module`, which is that of `api.worker` or adds commands to it.
     """
-    from napari_restore.engine import Worker
-
-    return Worker(module)
+    return engine.Worker(module)
 
 
 def warm(worker: Worker, plan: Plan | None = None) -> None:
@@ -180,11 +169,9 @@ def restore(
     napari_restore.errors.RestoreError
         With one sentence naming the cause, and the next step.
     """
-    from napari_restore.engine import Result, Run
-
     planned = plan(image, model, bands=bands, sensor=sensor, **options)
     # In this thread: Ctrl-C ends the run within a tile, and then this call.
     with progress_bar(progress) as show:
-        record = Run(planned, show).run()
+        record = engine.Run(planned, show).run()
     record["task"] = task_of(planned)
-    return Result.of_run(planned, record)
+    return engine.Result.of_run(planned, record)

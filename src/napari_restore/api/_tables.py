@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
+from napari_restore import explain, images
 from napari_restore.api._attribution import attribute, digests, with_absolute_paths
 from napari_restore.api._cluster import TableRun, computed_on
 from napari_restore.api._images import Pathlike, open_image
@@ -105,12 +106,11 @@ def attribute_table(
         Cancelled before the first map.
     """
     from napari_restore.errors import InputError
-    from napari_restore.explain import group_by_image
     from napari_restore.models import load_named
 
     places = boxes_of(boxes, polygon)
     sources = [] if images is None else images if isinstance(images, list) else [images]
-    groups = group_by_image(sources, places)
+    groups = explain.group_by_image(sources, places)
     loaded = load_named(models, **_among(options, ModelOptions))
     if not loaded:
         raise InputError("No model is given.", "Name one of: napari-restore models.")
@@ -168,8 +168,6 @@ def _table(
     run: TableRun,
 ) -> AttributionTable:
     """Return the table of `groups`, with its task; `spec_of` returns how an image is opened again."""
-    from napari_restore.explain import NAMES, RowJournal, computed_here, make_table, table_task_of
-
     question = with_absolute_paths(
         {
             name: value
@@ -180,7 +178,7 @@ def _table(
     baseline = question.get("baseline")
     _check_named(question.get("objective"), baseline, question.get("segments"))
     fingerprint = None
-    if baseline is not None and baseline not in NAMES and Path(baseline).exists():
+    if baseline is not None and baseline not in explain.NAMES and Path(baseline).exists():
         baseline = question["baseline"] = os.path.abspath(baseline)
         fingerprint = _open_named(baseline, {}).fingerprint
     read = {"files": digests(question), "baseline_fingerprint": fingerprint}
@@ -191,22 +189,22 @@ def _table(
 
     def computed(rows: Iterator[PlannedRow]) -> Iterator[RowResult]:
         if run.cluster is None:
-            return computed_here(rows, attribute_row, run.emit, run.stop)
+            return explain.computed_here(rows, attribute_row, run.emit, run.stop)
         return computed_on(run, rows, models, row_options, read)
 
-    task = table_task_of(groups, models, [], spec_of)
+    task = explain.table_task_of(groups, models, [], spec_of)
     kept = None if task is None else {**task, **read, "question": question, **_computing(options)}
-    table = make_table(
+    table = explain.make_table(
         groups,
         models,
         open_image=open_image,
         compute=computed,
         question=question,
         extra=extra,
-        journal=RowJournal(kept, options.get("scratch")),
+        journal=explain.RowJournal(kept, options.get("scratch")),
         emit=run.emit,
     )
-    task = table_task_of(groups, models, table.rows, spec_of)
+    task = explain.table_task_of(groups, models, table.rows, spec_of)
     return replace(
         table, measures={**table.measures, "task": None if task is None else {**task, **read}}
     )
@@ -222,8 +220,6 @@ def _computing(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _open_named(source: Any, options: ImageOptions) -> Image:
     """Open an image that a table of boxes or a record may have named: an address needs consent."""
-    from napari_restore import images
-
     if isinstance(source, images.Image):
         return open_image(source, bands=options.get("bands"))
     return images.open_image(source, **options)
@@ -231,9 +227,7 @@ def _open_named(source: Any, options: ImageOptions) -> Image:
 
 def _spec_of(source: Any, options: ImageOptions) -> dict[str, Any] | None:
     """Return the arguments of `open_image` for an image, readable or not; None for an array."""
-    from napari_restore.images import Image
-
-    if isinstance(source, Image):
+    if isinstance(source, images.Image):
         return open_image(source, bands=options.get("bands")).spec
     paths = list(source) if isinstance(source, tuple) else [source]
     if not all(isinstance(path, (str, os.PathLike)) for path in paths):
@@ -253,18 +247,14 @@ def boxes_of(
     boxes: Pathlike | Sequence[Any] | None, polygon: Sequence[Sequence[float]] | None = None
 ) -> list[TargetPlace]:
     """Return the attribution targets of `attribute_table`, valid as its `boxes`; raises `InputError`."""
-    from napari_restore.explain import TargetPlace, places_of
-
     if boxes is not None and not isinstance(boxes, (str, os.PathLike)):
         boxes = [
-            box if isinstance(box, TargetPlace) else checked_region(box, f"boxes[{number}]")
+            box if isinstance(box, explain.TargetPlace) else checked_region(box, f"boxes[{number}]")
             for number, box in enumerate(boxes)
         ]
-    return places_of(boxes, polygon)
+    return explain.places_of(boxes, polygon)
 
 
 def check_table(path: Pathlike, *, overwrite: bool = False) -> None:
     """Raise `BadOutput` for a file to which a table could not be saved."""
-    from napari_restore.explain import check_table
-
-    check_table(Path(path), overwrite=overwrite)
+    explain.check_table(Path(path), overwrite=overwrite)

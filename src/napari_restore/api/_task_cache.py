@@ -6,6 +6,7 @@ import json
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from napari_restore import engine, images
 from napari_restore.errors import SourceChanged
 
 if TYPE_CHECKING:
@@ -27,15 +28,11 @@ class TaskCache:
 
     def plan(self, task: Task) -> Plan:
         """Return the plan that a serialised task describes."""
-        from napari_restore.engine import deserialise_plan
-
         image = self.image(task["image"], task["fingerprint"])
-        return deserialise_plan(task["plan"], image, self.model(task["model"]))
+        return engine.deserialise_plan(task["plan"], image, self.model(task["model"]))
 
     def image(self, spec: Task, fingerprint: str | None = None) -> Image:
         """Return the image of a task; raises `SourceChanged` for another `fingerprint`."""
-        from napari_restore.images import Image
-
         key = json.dumps(spec, sort_keys=True)
         cached = self._images.pop(key, None)
         if cached is not None and (
@@ -43,7 +40,7 @@ class TaskCache:
         ):
             cached.close()
             cached = None
-        image = self._images[key] = cached or Image.from_spec(spec)
+        image = self._images[key] = cached or images.Image.from_spec(spec)
         if fingerprint not in (None, image.fingerprint):
             self._images.pop(key).close()
             raise SourceChanged(f"{image.name} has changed since it was opened.", "Open it again.")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from napari_restore import engine, images, models
 from napari_restore.api._command_line import EXPORT_OPTIONS
 from napari_restore.api._images import Pathlike, check_output, output_box
 from napari_restore.api._models import load_described
@@ -60,35 +61,28 @@ def portable_task(task: Mapping[str, Any]) -> dict[str, Any]:
     For commands and records: drawn areas become text; long or painted ones are kept in the cache
     until `clear_cache(needed=True)`.
     """
-    from napari_restore.images import persistent_mask
-
     options = dict(task["options"])
     for name in ("mask", "exclude"):
         if options.get(name) is not None:
-            options[name] = persistent_mask(os.fspath(options[name]))
+            options[name] = images.persistent_mask(os.fspath(options[name]))
     return {**task, "options": options}
 
 
 def serialised_task(plan: Plan) -> dict[str, Any] | None:
     """Return the task of `plan` with its decisions, for another process; None as for `task_of`."""
-    from napari_restore.engine import serialise_plan
-    from napari_restore.models import identity_of
-
     task = task_of(plan)
     if task is None:
         return None
     return {
         **task,
-        **identity_of(plan.model),
-        "plan": serialise_plan(plan),
+        **models.identity_of(plan.model),
+        "plan": engine.serialise_plan(plan),
         "fingerprint": plan.image.given.fingerprint,
     }
 
 
 def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
     """Return the plan of a task; code of a model's file runs only with `trust`."""
-    from napari_restore.images import Image
-
     options = dict(task["options"])
     options["region"] = [Region(*box) for box in options["region"]]
     if task.get("mosaic") is not None:
@@ -98,11 +92,9 @@ def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
             "It was restored as a part of a mosaic; files that join are one image now.",
             "Restore the files together, as one image.",
         )
-    image = Image.from_spec(task["image"])
+    image = images.Image.from_spec(task["image"])
     # Imports torch: a missing file is reported without it.
-    from napari_restore.engine import make_plan
-
-    return make_plan(image, load_described(task["model"], trust=trust), **options)
+    return engine.make_plan(image, load_described(task["model"], trust=trust), **options)
 
 
 def rerun(
@@ -144,8 +136,6 @@ def rerun(
         record, output, trust=trust, allow_outside=allow_outside
     )
     # Imports torch: a record that cannot be repeated is reported without it.
-    from napari_restore.engine import Result, Run
-
     export_options = {**recorded_options, **options}
     check_output(
         path,
@@ -154,8 +144,8 @@ def rerun(
         **export_options,
     )
     with progress_bar(None) as show:
-        run_record = Run(planned, show).run()
-    result = Result.of_run(planned, run_record)
+        run_record = engine.Run(planned, show).run()
+    result = engine.Result.of_run(planned, run_record)
     result.save(path, **export_options)
     return result
 
@@ -172,7 +162,6 @@ def repeat_of(
     Raises `InputError` and `SourceChanged`; see `rerun`.
     """
     from napari_restore.errors import InputError, option
-    from napari_restore.images import ExportOptions, unfit_options
 
     record_file = read_record_file(record)
     task = record_file.task("restoration", allow_outside=allow_outside)
@@ -192,7 +181,7 @@ def repeat_of(
     recorded_options = written.get("options", {})
     options = {name: recorded_options[name] for name in EXPORT_OPTIONS if name in recorded_options}
     # Of another format, or of a version that ignored what a format has not.
-    for name in list(unfit_options(path, ExportOptions(**options))):
+    for name in list(images.unfit_options(path, images.ExportOptions(**options))):
         del options[name]
     return planned, Path(path), options
 
@@ -251,12 +240,11 @@ def folder_command(
     exclude, strength and the like.
     """
     from napari_restore.api._command_line import command_arguments
-    from napari_restore.images import absolute_mask
 
     given: dict[str, Any] = {name: v for name, v in options.items() if v is not None}
     # The images may have different CRSs: areas stay in their file, which names its own.
     if given.get("exclude") is not None:
-        given["exclude"] = absolute_mask(os.fspath(given["exclude"]))
+        given["exclude"] = images.absolute_mask(os.fspath(given["exclude"]))
     whole = {"region": [[0, 0, 1, 1]], **given}
     image = {"source": os.fspath(folder), "bands": bands, "sensor": sensor}
     task = {"image": image, "model": dict(model), "options": whole}

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_restore import engine, explain, images, models
 from napari_restore._points import reached
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.errors import (
@@ -49,11 +50,9 @@ _run: tuple[str, RangeRun] | None = None
 
 def check(task: Task) -> None:
     """Raise where this worker does not see what `task` names, or sees something else."""
-    from napari_restore.engine import PartWriter
-
     with _opening:
         plan = _plan(task)
-    PartWriter(plan.store, plan.key)
+    engine.PartWriter(plan.store, plan.key)
 
 
 def restore_range(
@@ -67,17 +66,17 @@ def restore_range(
     """
     from distributed import get_worker
 
-    from napari_restore.engine import Region, topic_of
-
     worker, number = get_worker(), step["number"]
     stop = _stop_of(run)
     try:
         with _turn():
             return _loaded(task, run, worker.state.nthreads).restore(
                 part,
-                [Region(*tile) for tile in tiles],
+                [engine.Region(*tile) for tile in tiles],
                 stop,
-                lambda core: worker.log_event(topic_of(run), {"step": number, "region": core}),
+                lambda core: worker.log_event(
+                    engine.topic_of(run), {"step": number, "region": core}
+                ),
                 step,
             )
     finally:
@@ -89,14 +88,12 @@ def count_blocks(task: Task, boxes: list[list[int]]) -> list[BlockPart]:
     """Count these blocks of the whole image of a task, on all threads of the worker."""
     from distributed import get_worker
 
-    from napari_restore.engine import Region, count_parts
-
     worker = get_worker()
     with _turn():
         with _opening:
             plan = _plan(task)
         threads = worker.state.nthreads
-        return count_parts(plan, [Region(*box) for box in boxes], threads)
+        return engine.count_parts(plan, [engine.Region(*box) for box in boxes], threads)
 
 
 def stop(run: str) -> None:
@@ -117,14 +114,13 @@ def _free(run: str) -> None:
 def _loaded(task: Task, run: str, threads: int) -> RangeRun:
     """Return the run of this process for `task`, opened by its first range."""
     global _run
-    from napari_restore.engine import RangeRun
 
     if _run is None or _run[0] != run:
         if _run is not None:
             _run[1].close()
             _run = None
         with _opening:
-            _run = (run, RangeRun(_plan(task), threads))
+            _run = (run, engine.RangeRun(_plan(task), threads))
     return _run[1]
 
 
@@ -148,9 +144,6 @@ class RowAnswer:
 
 def check_table(task: Task) -> None:
     """Raise where this worker does not see images, models or files of a table, or sees others."""
-    from napari_restore import images
-    from napari_restore.engine import digest
-
     for spec in task["models"]:
         model_of(spec)
     for described in task["images"]:
@@ -163,7 +156,7 @@ def check_table(task: Task) -> None:
             image.close()
     for name, known in task["files"].items():
         check_seen(name)
-        if digest(Path(name)) != known:
+        if engine.digest(Path(name)) != known:
             raise changed(name)
     if task["baseline_fingerprint"] is not None:
         baseline = task["options"]["baseline"]
@@ -179,13 +172,11 @@ def attribute_row(task: Task, run: str, item: Task) -> RowAnswer:
     as the client has: sums are divided among them. Raises `Cancelled` after a stop of `run`.
     """
     from napari_restore.api._attribution import attribute
-    from napari_restore.engine import Note, StoreBusy
-    from napari_restore.explain import measured
 
     notes: list[str] = []
 
     def keep_note(event: Any) -> None:
-        if isinstance(event, Note):
+        if isinstance(event, engine.Note):
             notes.append(event.text.marked)
 
     with turn_of(task, run) as stop:
@@ -202,8 +193,8 @@ def attribute_row(task: Task, run: str, item: Task) -> RowAnswer:
                     stop=stop,
                     **task["options"],
                 )
-                return RowAnswer(measured(found), notes)
-            except StoreBusy as error:
+                return RowAnswer(explain.measured(found), notes)
+            except engine.StoreBusy as error:
                 if stop.wait(BUSY):
                     raise Cancelled("The run was cancelled.") from error
             except Cancelled:
@@ -250,9 +241,7 @@ def changed(name: str) -> SourceChanged:
 
 def _check_same_model(model: RestorationModel, known: Mapping[str, Any], owner: str) -> None:
     """Raise `BadModel` for a model that differs from what the `owner` has `known` of it."""
-    from napari_restore.models import changed_part
-
-    part = changed_part(model, known)
+    part = models.changed_part(model, known)
     if part is not None:
         raise BadModel(
             f"The {part} of {model.card.id} are not those of the {owner}.",
@@ -275,10 +264,8 @@ def _turn() -> Iterator[None]:
         except Cancelled as error:
             raise Cancelled(error.message.marked, error.hint.marked) from None
         except RestoreError as error:
-            from napari_restore.engine import on_machine
-
             _log.info("%s", error, exc_info=True)
-            raise on_machine(error, machine) from None
+            raise engine.on_machine(error, machine) from None
         except Exception as error:
             _log.exception("a task of napari-restore failed")
             raise ResourceError(

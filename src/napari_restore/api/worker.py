@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from napari_restore import engine, models
 from napari_restore._points import reached
 from napari_restore.api._answers import (
     NOT_QUEUED,
@@ -86,16 +87,13 @@ def _answer(
 
 
 def _run(task: Message, cache: TaskCache, attach: Callable[[Any], None], send: Send) -> None:
-    from napari_restore.engine import Job
-    from napari_restore.models import changed_part
-
     plan = cache.plan(task)
-    part = changed_part(plan.model, task)
+    part = models.changed_part(plan.model, task)
     if part is not None:
         raise SourceChanged(
             f"The {part} of {plan.model.card.id} changed just now.", "Run it again."
         )
-    job = Job(plan, keep=True, wait=True)
+    job = engine.Job(plan, keep=True, wait=True)
     attach(job)
     # The parent has the `Stopped` event already.
     with contextlib.suppress(Cancelled):
@@ -105,11 +103,9 @@ def _run(task: Message, cache: TaskCache, attach: Callable[[Any], None], send: S
 
 def _warm(task: Message, cache: TaskCache) -> None:
     """Load the libraries and what `task` needs; errors are reported when it is run."""
-    from napari_restore.engine import warm_up
-
     if task:
         with contextlib.suppress(RestoreError):
-            warm_up(cache.plan(task))
+            engine.warm_up(cache.plan(task))
 
 
 class _CommandReader:
@@ -167,12 +163,10 @@ class _CommandReader:
                     self._jobs[task].cancel()
             reached("cancel requested")
         elif command == "prioritise":
-            from napari_restore.engine import Region
-
             with self._lock:
                 job = self._jobs.get(task)
             if job is not None:
-                job.prioritise(Region(*message["region"]))
+                job.prioritise(engine.Region(*message["region"]))
         elif command in NOT_QUEUED:
             threading.Thread(target=answer, args=(message,)).start()
         else:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_restore import api
 from napari_restore.commands import _streams
 from napari_restore.commands._options import given
 from napari_restore.commands._outputs import FIRST
@@ -27,8 +28,6 @@ def command_of(options: Namespace) -> str:
 
 def open_image(options: Namespace, paths: Sequence[str], *, plane: int | None = None) -> Any:
     """Open the one image of `paths`, which join or are bands; `plane` instead of that of the options."""
-    from napari_restore import api
-
     return api.open_image(
         list(paths) if len(paths) > 1 or options.stack else paths[0],
         stack=options.stack,
@@ -43,7 +42,6 @@ def open_attributed(options: Namespace, paths: Sequence[str]) -> Any:
     """Open the one image of `paths`, with --bracket that of all frames."""
     if not options.bracket:
         return open_image(options, paths)
-    from napari_restore import api
 
     return api.open_bracket(
         [open_image(options, [path]) for path in paths],
@@ -77,8 +75,6 @@ def reference_of(options: Namespace) -> int | None:
 
 def load_model(options: Namespace) -> Any:
     """Load the model; code in files runs only with consent."""
-    from napari_restore import api
-
     return api.load_model(
         options.model,
         weights=options.weights,
@@ -103,8 +99,6 @@ def card_of(options: Namespace) -> dict[str, Any] | None:
 
 def load_models(options: Namespace) -> list[Any]:
     """Load the models of a repeated --model, each with a label."""
-    from napari_restore import api
-
     return api.load_models(
         options.models,
         weights=options.weights,
@@ -118,8 +112,6 @@ def may_run_code(models: Sequence[str], *, yes: bool) -> bool:
 
     Raises `BadModel` where it is refused.
     """
-    from napari_restore import api
-
     code_files = [file for file in map(api.code_file, models) if file is not None]
     if yes or not code_files:
         return yes
@@ -157,8 +149,6 @@ def context_of(options: Namespace) -> str | None:
 
 def region_of(options: Namespace, image: Any) -> Any:
     """Return the boxes of pixels to restore; None for the whole image."""
-    from napari_restore import api
-
     if options.srcwin is not None:
         return [api.Region.from_xywh(*box) for box in options.srcwin]
     if options.projwin is not None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from napari_restore import api
 from napari_restore._format import format_seconds
 from napari_restore.commands._arguments import context_of, load_model, may_run_code, open_attributed
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
@@ -104,8 +105,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def attend(options: Namespace) -> CommandResult:
     """Show the attention of one model for some places of one image."""
-    from napari_restore import api
-
     if not options.paths:
         raise InputError("No image is given.", "Name it: napari-restore attend PATH.")
     queries = _queries(options)
@@ -136,8 +135,6 @@ def attend(options: Namespace) -> CommandResult:
 
 def repeat_attend(options: Namespace, record_file: Any) -> CommandResult:
     """Repeat the look of a `RecordFile` at attention."""
-    from napari_restore import api
-
     record = record_file.record
     item = repeated_item(options, record_file)
     task = record.get("task") or {}
@@ -154,8 +151,6 @@ def repeat_attend(options: Namespace, record_file: Any) -> CommandResult:
 
 def _queries(options: Namespace) -> list[Any]:
     """Return the places that are asked for; raises `InputError` where there are none."""
-    from napari_restore import api
-
     found: list[Any] = [(y, x) for x, y in options.query]
     if options.box is not None:
         found.append(api.Region.from_xywh(*options.box))
@@ -206,8 +201,6 @@ def _result(
     options: Namespace, item: Item, look: Callable[..., Any], head: str | None = None
 ) -> CommandResult:
     """Look, write the files of `item`, and return the result; `head` is that of a record."""
-    from napari_restore import api
-
     head = head or getattr(options, "head", ALL)
 
     def save(attention: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from napari_restore import api
 from napari_restore._format import format_seconds
 from napari_restore.api import Stop
 from napari_restore.commands._arguments import (
@@ -146,8 +147,6 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
 
 def attribute_options(options: Namespace) -> dict[str, Any]:
     """Return the options as keywords of `nr.attribute`, except for the target."""
-    from napari_restore import api
-
     return given(options, options_of(Attribute, Reading, Machine)) | {
         "arguments": {name: api.argument_value(value) for name, value in options.arguments},
         "context": context_of(options),
@@ -187,8 +186,6 @@ def polygon_of(options: Namespace) -> list[tuple[float, float]] | None:
 
 def attribute(options: Namespace) -> CommandResult:
     """Attribute one target of one image for one model, or write a table of many."""
-    from napari_restore import api
-
     if options.center is not None or options.size is not None:
         options.box = box_around(options)
     if not options.bracket and (options.reference is not None or options.ev is not None):
@@ -236,8 +233,6 @@ def _one_output(options: Namespace) -> str:
 
 def repeat_attribute(options: Namespace, record_file: Any) -> CommandResult:
     """Repeat the attribution of a `RecordFile`."""
-    from napari_restore import api
-
     record = record_file.record
     item = repeated_item(options, record_file)
     task = record.get("task") or {"question": {}}
@@ -262,8 +257,6 @@ def _check_written(
     options: Namespace, item: Item, read: frozenset[object], through: bool, *, segments: bool
 ) -> None:
     """Raise `BadOutput` for outputs that would replace a file; called before the computation."""
-    from napari_restore import api
-
     check_outputs(options, item, read, partial(api.check_map, segments=segments))
     overview = api.overview_path(item.output)
     if through and overview is not None:
@@ -273,8 +266,6 @@ def _check_written(
 
 def _result(options: Namespace, item: Item, attribute_image: Callable[..., Any]) -> CommandResult:
     """Attribute, write the files of `item`, and return the result."""
-    from napari_restore import api
-
     figure = getattr(options, "figure", None)
 
     def save(attribution: Any) -> dict[str, Any]:
@@ -291,8 +282,6 @@ def _summary_lines(
     output: Path, record: dict[str, Any], also: Sequence[str | Path | None]
 ) -> list[str]:
     """Return the summary of an attribution for the terminal."""
-    from napari_restore import api
-
     attribution = record["attribution"]
     summary = api.attribution_summary(attribution)
     index = attribution["diffusion_index"]
@@ -389,8 +378,6 @@ def _is_table(options: Namespace) -> bool:
 
 def _attribute_table(options: Namespace) -> CommandResult:
     """Attribute every box of every image for every model; the exit code is that of the first failure."""
-    from napari_restore import api
-
     for name in ("figure", "record"):
         if getattr(options, name) is not None:
             raise BadParameter(
@@ -439,8 +426,6 @@ def _check_shared(options: Namespace, places: list[Any]) -> None:
 
 def _check_tables(options: Namespace, places: list[Any]) -> None:
     """Raise `BadOutput` for outputs that could not be written; called before the computation."""
-    from napari_restore import api
-
     named = [options.baseline, options.boxes, *(place.image for place in places)]
     read = read_files(options) | identities(files_among(named))
     for output in options.outputs:

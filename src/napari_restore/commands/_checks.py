@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from napari_restore import api
 from napari_restore.commands._outputs import Item, name_on_disk
 from napari_restore.errors import BadOutput, InputError
 from napari_restore.records import check_record, read_record
@@ -16,8 +17,6 @@ from napari_restore.records import check_record, read_record
 
 def read_files(options: Namespace) -> frozenset[object]:
     """Return every input file of the options, as `identities`."""
-    from napari_restore import api
-
     named = [getattr(options, name, None) for name in ("context", "weights")]
     masks = [getattr(options, name, None) for name in ("mask", "exclude")]
     named += [api.mask_file(mask) for mask in masks if mask is not None]

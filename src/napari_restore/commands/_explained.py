@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_restore import api
 from napari_restore.api import Stop
 from napari_restore.commands._arguments import command_of
 from napari_restore.commands._checks import check_files, refuse_existing, refuse_input
@@ -42,8 +43,6 @@ def check_outputs(
 
     `check_output` checks the item's own output.
     """
-    from napari_restore import api
-
     check_files([item], read)
     check_output(item.output, overwrite=options.overwrite)
     if item.record is not None:

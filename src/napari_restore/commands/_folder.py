@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from napari_restore import api
 from napari_restore._format import size_of
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._checks import files_among
@@ -138,8 +139,6 @@ def _restore_or_skip(
 
 def _context_of_first(options: Namespace, items: list[Item], target: Path) -> str | None:
     """Write the statistics of the first image that can be read; return the file, None if none can."""
-    from napari_restore import api
-
     for item in items:
         # What is wrong with the others is said when they are restored.
         with suppress(InputError, OSError):
@@ -151,8 +150,6 @@ def _context_of_first(options: Namespace, items: list[Item], target: Path) -> st
 
 def _settings(options: Namespace, model: Any) -> dict[str, Any]:
     """Return the settings that, with the image's fingerprint, identify an output."""
-    from napari_restore import api
-
     files = {}
     for name in ("mask", "exclude", "context", "profile"):
         if (named := getattr(options, name)) is not None:

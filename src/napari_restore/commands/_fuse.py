@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from napari_restore import api
 from napari_restore.api import FUSION_MODEL
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments, reference_of
 from napari_restore.commands._checks import check_files, read_files
@@ -128,7 +129,6 @@ def _fuse_brackets(
                 f"--{name} is for one bracket, but {options.output} is a folder.",
                 "Name the frames of one bracket, and the file to write after -o.",
             )
-    from napari_restore import api
 
     # A folder may be fused into itself, again.
     outputs = {
@@ -172,8 +172,6 @@ def _aligned(
     exposures: list[float] | None,
 ) -> Any:
     """Return frames as one image, with companions."""
-    from napari_restore import api
-
     if options.align != "off":
         runner.phase("Aligning the frames")
     return api.open_bracket(frames, reference=reference, exposures=exposures, align=options.align)
@@ -184,8 +182,6 @@ def _take_one_bracket(options: Namespace) -> list[str]:
 
     Raises `InputError` where there are several.
     """
-    from napari_restore import api
-
     found = api.brackets(options.paths, singles=True)
     if options.reference is not None or options.ev is not None:
         # Which photos are meant is clear, but for those that are there as RAW and JPEG.
@@ -207,8 +203,6 @@ def _take_one_bracket(options: Namespace) -> list[str]:
 
 def _take_raw(options: Namespace) -> list[str]:
     """Leave out what is named as RAW and as JPEG, as by ``*``; return a note on that."""
-    from napari_restore import api
-
     if options.ev is not None and len(options.ev) == len(options.paths):
         return []
     options.paths, note = api.without_twins(options.paths)
@@ -217,8 +211,6 @@ def _take_raw(options: Namespace) -> list[str]:
 
 def _reference_first(options: Namespace, bracket: Any) -> tuple[str, ...]:
     """Return the files of a bracket, that of its reference first."""
-    from napari_restore import api
-
     paths = [str(path) for path in bracket.paths]
     reference = bracket.reference
     if reference is None:

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from napari_restore import api
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import escape_controls
@@ -24,7 +25,6 @@ LABEL = 13
 
 def info(options: Namespace) -> CommandResult:
     """Describe an image and how it is read."""
-    from napari_restore import api
     from napari_restore.commands._arguments import open_image
 
     # What is asked is what the file has: it may be a stack.

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from napari_restore import api
 from napari_restore._addresses import is_remote
 from napari_restore._format import format_size
 from napari_restore.commands import _streams
@@ -45,12 +46,10 @@ _FOR_PROGRAMS = frozenset(
 
 def view(options: Namespace) -> CommandResult:
     """Open napari in a process of its own, and wait until it is closed."""
-    from napari_restore.api import is_product
-
     for path in options.paths:
         if is_remote(path) or Path(path).exists():
             continue
-        if is_product(path):
+        if api.is_product(path):
             raise InputError(
                 f"{path} names a resolution of a product; napari opens files only.",
                 f"Open the usual one, {path.rpartition(':')[0]}, or restore {path} into a file first.",
@@ -77,8 +76,6 @@ def view(options: Namespace) -> CommandResult:
 
 def models(options: Namespace) -> CommandResult:
     """List the models, or show one card in full."""
-    from napari_restore import api
-
     cards = {card.id: card for card in api.models()}
     if options.id is None and (options.weights or options.set):
         raise BadParameter(
@@ -122,8 +119,6 @@ def models(options: Namespace) -> CommandResult:
 
 def inspect(options: Namespace) -> CommandResult:
     """Tell which network a model file is, what it takes and what its tiles must see."""
-    from napari_restore import api
-
     trust = may_run_code([options.model], yes=options.yes)
     found = api.inspect_model(
         options.model,
@@ -228,8 +223,6 @@ def _outer(layers: Sequence[str]) -> Sequence[str]:
 
 def _weights_of(card: Any) -> str:
     """Return "shipped", "yours" for a network that needs a file, "" for models without weights."""
-    from napari_restore import api
-
     if not card.needs_weights:
         return ""
     return "shipped" if api.is_ready(card.id) else "yours"
@@ -237,8 +230,6 @@ def _weights_of(card: Any) -> str:
 
 def cache(options: Namespace) -> CommandResult:
     """List the entries of the cache, or remove those not in use."""
-    from napari_restore import api
-
     if options.masks and not options.clear:
         raise InputError("--masks has an effect only with --clear.", "Add --clear.")
     if options.clear:

@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from napari_restore import api
 from napari_restore._format import format_seconds
 from napari_restore.commands._arguments import open_image
 from napari_restore.commands._checks import check_files, read_files
@@ -27,8 +28,6 @@ def restore_planes(
     Each plane is restored into a folder beside the output, where the same command finds those that
     are finished, and removes them once they are joined.
     """
-    from napari_restore import api
-
     source = _only_source(options)
     target = Path(options.output)
     image = open_image(options, [source], plane=0)

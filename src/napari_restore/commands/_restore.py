@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_restore import api
 from napari_restore._format import format_seconds
 from napari_restore.commands._arguments import load_model, may_run_code, open_image, plan_arguments
 from napari_restore.commands._attend import repeat_attend
@@ -35,8 +36,6 @@ from napari_restore.errors import InputError, escape_controls
 
 def plan(options: Namespace) -> CommandResult:
     """Show what `restore` would do."""
-    from napari_restore import api
-
     before = api.seconds_measuring()
     with Interrupt():
         image = open_image(options, options.paths)
@@ -63,8 +62,6 @@ def plan(options: Namespace) -> CommandResult:
 
 def output_of_plan(options: Namespace, image: Any) -> Path:
     """Return the file whose writing is predicted: without -o one like the image."""
-    from napari_restore import api
-
     given: str | None = options.output
     if given is None:
         return api.output_like(image)
@@ -124,8 +121,6 @@ def restore(
 
 def rerun(options: Namespace) -> CommandResult:
     """Repeat the run of a record."""
-    from napari_restore import api
-
     record_file = api.read_record_file(options.record)
     if record_file.kind == "attribution":
         return repeat_attribute(options, record_file)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from napari_restore import api
 from napari_restore.api import EXPORT_OPTIONS
 from napari_restore.commands._arguments import command_of
 from napari_restore.commands._checks import check_maps, refuse_existing, refuse_old_record
@@ -67,8 +68,6 @@ class Runner:
 
     def announce(self, item: Item, number: int, images: int) -> None:
         """Report the start of the next of several images."""
-        from napari_restore import api
-
         self._interrupt.check()
         if number > 1:  # the first includes loading the model
             self._began = time.perf_counter()
@@ -81,26 +80,18 @@ class Runner:
 
     def phase(self, name: str) -> None:
         """Report what is done before the run begins."""
-        from napari_restore import api
-
         self._report(api.Phase(name))
 
     def progress(self, done: int, total: int) -> None:
         """Report how far it is."""
-        from napari_restore import api
-
         self._report(api.Progress(done, total))
 
     def note(self, text: str) -> None:
         """Report what the user should know before the run begins."""
-        from napari_restore import api
-
         self._report(api.Note(text))
 
     def check_format(self, item: Item) -> None:
         """Raise `BadOutput` for options beyond their limits, and those that the output cannot have."""
-        from napari_restore import api
-
         api.check_export(item.output, **self._export_of(item))
 
     def check_formats(self, items: Sequence[Item]) -> None:
@@ -108,8 +99,6 @@ class Runner:
 
         One that only some of them can have is for those: a note names the formats of the others.
         """
-        from napari_restore import api
-
         unfit = {item: api.unfit_options(item.output, **self._export) for item in items}
         for name in sorted(frozenset().union(*unfit.values())):
             others = [item.output.suffix.lower() for item in items if name in unfit[item]]
@@ -125,8 +114,6 @@ class Runner:
 
     def _export_of(self, item: Item) -> dict[str, Any]:
         """Return the options of an output, without those that are for other formats."""
-        from napari_restore import api
-
         if not self._partial:
             return self._export
         left_out = self._partial & api.unfit_options(item.output, **self._export)
@@ -151,8 +138,6 @@ class Runner:
 
         With `replace` the output may be replaced whatever the options say.
         """
-        from napari_restore import api
-
         if self._cluster_name is not None:
             arguments = {**arguments, **self._for_cluster(self._cluster_name, arguments)}
         try:
@@ -172,8 +157,6 @@ class Runner:
 
     def _for_cluster(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Connect where that is not done yet; return the options of a plan for its workers."""
-        from napari_restore import api
-
         if self._cluster is None:
             self.phase("Connecting")
             self._cluster = api.connect(name)
@@ -184,8 +167,6 @@ class Runner:
 
     def run(self, item: Item, planned: Any, *, replace: bool = False) -> dict[str, Any]:
         """Run a plan to its end and write what `item` names; returns the record."""
-        from napari_restore import api
-
         overwrite, export = self._overwrite or replace, self._export_of(item)
         # Checked before hours of computation.
         api.check_output(
@@ -238,8 +219,6 @@ class Runner:
         self._show(event)
 
     def _write(self, item: Item, result: Any, overwrite: bool) -> None:
-        from napari_restore import api
-
         def cancelled() -> bool:
             return self._interrupt.requested
 
@@ -275,8 +254,6 @@ class Runner:
 
     def _save_record(self, item: Item, planned: Any, record: dict[str, Any]) -> dict[str, Any]:
         """Complete the record with command and notes; write it where `--record` names a file."""
-        from napari_restore import api
-
         seconds = time.perf_counter() - self._began
         record = {
             "task": api.task_of(planned),
