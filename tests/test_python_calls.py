@@ -195,7 +195,7 @@ def test_few_calls_lie_between_restore_and_the_model(tmp_path: Path):
     # Planning has tried and timed the model; what follows are the run's tiles.
     stacks = [s for s in stacks if s[-1].endswith(".forward_with_maps") and "tile.run" in s]
     # Some are compared with the same pixels in a larger part.
-    stacks = [s for s in stacks if "_agreement._compare" not in s]
+    stacks = [s for s in stacks if "_program._compare" not in s]
     assert len(stacks) == planned.layout.tiles == 6
     for stack in stacks:
         assert stack[0] == "_restoring.restore"

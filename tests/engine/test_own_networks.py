@@ -14,7 +14,7 @@ from napari_restore.engine import Region, probe
 from napari_restore.engine.planning import _planning, dependence as _dependence, probe as _probe
 from napari_restore.engine.planning.decided import TileInvariance
 from napari_restore.engine.planning.dependence import dependence
-from napari_restore.engine.running import _agreement
+from napari_restore.engine.running import _program
 from napari_restore.errors import BadModel, BudgetTooSmall, TilesDiffer
 from napari_restore.models import content_of, load
 
@@ -612,7 +612,7 @@ def test_tiles_of_a_proposed_card_are_compared(restored, any_tiles, tmp_path):
 
 @pytest.mark.slow
 def test_tiles_are_compared_during_the_run_too(restored, any_tiles, tmp_path, monkeypatch):
-    monkeypatch.setattr(_agreement, "ONE_OF", 1)
+    monkeypatch.setattr(_program, "ONE_OF", 1)
     model = with_halo(nr.load_model(network(lambda: conv(3, 3, 7, bias=False))), 2)
     x = torch.zeros(1, 3, 520, 1030)
     x[..., 100:380, :] = scene(280, 1030)

@@ -160,15 +160,9 @@ def message_types() -> dict[str, Any]:
     from napari_restore.explain.attention.head_maps import HeadMaps, QueryMaps
     from napari_restore.explain.attention.queries import Query
 
-    explained = (
-        explain.MethodInfo,
-        explain.OverviewShares,
-        explain.PartialAttribution,
-        HeadEffect,
-        HeadMaps,
-        QueryMaps,
-    )
-    return {each.__name__: each for each in (Region, Query, models.AttentionSite, *explained)}
+    maps = (explain.MethodInfo, explain.OverviewShares, explain.PartialAttribution)
+    rows = (models.AttentionSite, Query, HeadEffect, HeadMaps, QueryMaps)
+    return {each.__name__: each for each in (Region, *maps, *rows)}
 
 
 # -- who asks ------------------------------------------------------------------------
@@ -221,9 +215,8 @@ def attribute_elsewhere(
     answering, task = _addressed(subject, door)
     task["question"] = question
     parts = answering.ask("attribute", task, receive, stop, message_types())
-    return explain.Attribution.of_parts(
-        parts, subject["image"].level_view(question["level"]), picture
-    )
+    image = subject["image"].level_view(question["level"])
+    return explain.Attribution.of_parts(parts, image, picture)
 
 
 class AttentionElsewhere:

@@ -14,16 +14,18 @@ from napari_restore.api._options import AttributeOptions, checked_region, docume
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
+from napari_restore.explain import arguments_in as arguments_in, summary_of, value_of_text
 from napari_restore.questions import Attribute, Machine, MachineKeywords, Reading, part_of
 
 if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain import Attribution, AttributionSummary, FigureOptions, MethodInfo
+    from napari_restore.explain import Attribution, FigureOptions, MethodInfo
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
 
+argument_value, attribution_summary = value_of_text, summary_of
 FILES = ("exclude", "context", "attribution")
 """Options that name files."""
 
@@ -185,16 +187,6 @@ def explainers() -> list[MethodInfo]:
     return explain.method_list()
 
 
-def arguments_in(text: str) -> dict[str, Any]:
-    """Parse ``name=value name=value`` as arguments of such a method; raises `BadParameter`."""
-    return explain.arguments_in(text)
-
-
-def argument_value(text: str) -> Any:
-    """Return the Python literal that a text is, else the text itself."""
-    return explain.value_of_text(text)
-
-
 def draw_attribution(
     attribution: Attribution, path: Pathlike, **options: Unpack[FigureOptions]
 ) -> Path:
@@ -217,11 +209,6 @@ def check_map(path: Pathlike, *, overwrite: bool = False, segments: bool = False
 def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:
     """Raise `BadOutput` for a file that `draw_attribution` could not write."""
     explain.check_figure(Path(path), overwrite=overwrite)
-
-
-def attribution_summary(attribution: Mapping[str, Any]) -> AttributionSummary:
-    """Return completeness, spread and omissions of a map: `attribution` is that of its record."""
-    return explain.summary_of(attribution)
 
 
 def overview_path(path: Pathlike) -> Path | None:

@@ -293,9 +293,8 @@ def save_context(
     choice = {"values": exclude_values, "bits": exclude_bits, "where": exclude_where}
     named = {f"exclude_{name}": value for name, value in choice.items()}
     reading = Restore.of({"exclude": exclude, **named}).reading
-    engine.save_context(
-        target, engine.context_of_images([open_image(image) for image in images], reading)
-    )
+    found = engine.context_of_images([open_image(image) for image in images], reading)
+    engine.save_context(target, found)
     return target
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_restore import engine
 from napari_restore._heap import collection_paused
 from napari_restore.api._images import Pathlike, open_image
+from napari_restore.models import is_ready as is_ready
 
 if TYPE_CHECKING:
     from torch import nn
@@ -199,13 +200,6 @@ def tile_invariance(model: Any) -> str:
     then read from the cache folder.
     """
     return engine.describe_tile_invariance(load_model(model))
-
-
-def is_ready(model_id: str) -> bool:
-    """Return whether a known model needs no weights, or is shipped with them."""
-    from napari_restore.models import is_ready
-
-    return is_ready(model_id)
 
 
 def inspect_model(

@@ -18,7 +18,9 @@ from napari_restore.engine import (
     Phase as Phase,
     Progress as Progress,
     TileDone as TileDone,
+    of_command as of_command,
     seconds_left as seconds_left,
+    seconds_measuring as seconds_measuring,
 )
 from napari_restore.questions import Restore, RestoreKeywords
 
@@ -72,19 +74,6 @@ def plan(
     return engine.make_plan(opened, as_model(model), **options)
 
 
-def of_command(plan: Plan, seconds: float, *, clipped: bool) -> Plan:
-    """Return `plan` with the time of the whole command that runs it: all that tell it call this.
-
-    `seconds` have passed since the command began. With `clipped` it writes the region of the plan only.
-    """
-    return engine.of_command(plan, seconds, clipped=clipped)
-
-
-def seconds_measuring() -> float:
-    """Return the seconds that this process has measured models, which a later one need not."""
-    return engine.seconds_measuring()
-
-
 def start(
     plan: Plan, *, process: bool | Worker = False, cluster: Any = None, fresh: bool = False
 ) -> Job:
@@ -114,9 +103,8 @@ def start(
     if cluster is not None:
         connection = connect(cluster)
         own = connection is not cluster
-        return engine.Job(
-            plan, engine.DaskExecutor(cluster_task(plan), connection, own=own), wait=True
-        )
+        executor = engine.DaskExecutor(cluster_task(plan), connection, own=own)
+        return engine.Job(plan, executor, wait=True)
     task = None if process is False else serialised_task(plan)
     if task is None:
         return engine.Job(plan, keep=process is not False, wait=process is not False)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
+from superqt import QLabeledSlider
+from superqt.utils import signals_blocked
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas.areas import chosen_strength, strength_layers
@@ -19,20 +21,54 @@ from napari_restore.plugin.method.airlight_view import AirlightPicker
 from napari_restore.plugin.method.band_roles_form import BandRolesForm, add_in_colour, is_needed
 from napari_restore.plugin.method.model_chooser import ModelChooser, offered_models
 from napari_restore.plugin.method.parameter_form import ParameterForm
-from napari_restore.plugin.method.plane_chooser import PlaneChooser
 from napari_restore.plugin.photos.photos_view import PhotosView
 from napari_restore.plugin.state.preferences import hint_at_async
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of, named_as
 from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox
-from napari_restore.plugin.widgets.folding import folded, form_layout, stacked
+from napari_restore.plugin.widgets.folding import column_of, folded, form_layout, stacked
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.images import Image
     from napari_restore.questions import Restore, RestoreKeywords
+
+
+class PlaneChooser(QWidget):
+    """Which plane of a stack the layer shows; hidden where its file is one picture."""
+
+    changed = Signal(int)
+    """The number of the plane to show, counted from 0."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.slider = QLabeledSlider(Qt.Orientation.Horizontal, self)
+        self.slider.setToolTip("The page, depth or time that is shown and restored, counted from 0")
+        # A plane on the way would be opened for nothing.
+        self.slider.setTracking(False)
+        self.text = QLabel(self, wordWrap=True)
+        column_of(self, self.text, self.slider)
+        self.slider.valueChanged.connect(self.changed)
+        self.hide()
+
+    def show_running(self, running: bool) -> None:
+        """Let no other plane be chosen during a run, which fills the layers of this one."""
+        self.slider.setDisabled(running)
+
+    def show_image(self, image: Image | None) -> None:
+        """Show which plane `image` is."""
+        planes = None if image is None else image.planes
+        self.setVisible(planes is not None and planes.count > 1)
+        if image is None or planes is None or planes.count < 2:
+            return
+        places = zip(planes.axes, planes.places(image.plane), strict=True)
+        named = ", ".join(f"{axis.name} {place}" for axis, place in places)
+        self.text.setText(f"Plane {image.plane} of 0 to {planes.count - 1} ({named})")
+        with signals_blocked(self.slider):
+            self.slider.setRange(0, planes.count - 1)
+            self.slider.setValue(image.plane)
 
 
 METHOD_TIP = "How strongly and how finely the method works; the numbers shown suit most pictures"

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow, ImageCms
 
-from napari_restore.images.values._matrix_profile import matrix_profile
-from napari_restore.images.values.working_space import converted, srgb_profile
+from napari_restore.images.values.working_space import converted, matrix_profile, srgb_profile
 
 RNG = np.random.default_rng(7)
 STEEP = np.linspace(0, 1, 900, dtype=np.float32) ** np.float32(1.8)

@@ -17,7 +17,7 @@ from napari_restore.errors import BudgetTooSmall
 from napari_restore.explain import attribute
 from napari_restore.explain.attribution import context_choice
 from napari_restore.models import Uncut, WrappedModel, cut_into_sweeps, load
-from napari_restore.models.traced._check import in_tiles
+from napari_restore.models.traced.model import in_tiles
 
 # Torch's tracer takes seconds to import.
 pytestmark = pytest.mark.slow

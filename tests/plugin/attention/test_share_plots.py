@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from qtpy.QtGui import QColor, QImage, QPalette
 
-from napari_restore.plugin.attention.share_plots import BarChart, shares_of
+from napari_restore.plugin.attention.attention_tab import BarChart, shares_of
 from napari_restore.plugin.attribution.plots import BLUE
 
 pytestmark = pytest.mark.binding

@@ -242,9 +242,8 @@ def _missing_runs(
         column = first
         while column < last:
             end = column
-            while end < min(reach if ahead else last, column + most) and not _is_cached(
-                source, level, row, end
-            ):
+            until = min(reach if ahead else last, column + most)
+            while end < until and chunk_cache.peek(source, ("pixels", level, row, end)) is None:
                 end += 1
             if end > column + 1:
                 runs.append((row, range(column, end)))
@@ -260,10 +259,6 @@ def _fetching_of(source: Source) -> threading.Lock:
     """Return the lock of a source: a server that stalls holds up no other image."""
     with _making_locks:
         return _fetching.setdefault(source, threading.Lock())
-
-
-def _is_cached(source: Source, level: int, row: int, column: int) -> bool:
-    return chunk_cache.peek(source, ("pixels", level, row, column)) is not None
 
 
 def _put_together(

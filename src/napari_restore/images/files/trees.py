@@ -8,7 +8,6 @@ import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
@@ -87,11 +86,7 @@ class FolderTree(Tree):
     """The files of a folder; links that lead out of it are refused."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder
-
-    @cached_property
-    def _real(self) -> Path:
-        return self.path.resolve()
+        self.path, self._real = folder, folder.resolve()
 
     def place(self, name: str) -> Path:
         path = self.path / self.checked(name)
