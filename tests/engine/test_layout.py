@@ -157,6 +157,16 @@ def test_gaps_of_a_heap_grow_with_the_tiles_up_to_what_was_measured() -> None:
     assert many == 25
 
 
+def test_only_networks_that_look_around_pay_for_convolutions(
+    cost: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = ("identity", "dcp", NETWORK)
+    before = [planned((300, 300), model, tile=128).prediction.added_ram_bytes for model in models]
+    monkeypatch.setattr(layout, "SCRATCH_BYTES", layout.SCRATCH_BYTES + MIB)
+    after = [planned((300, 300), model, tile=128).prediction.added_ram_bytes for model in models]
+    assert [more > less for less, more in zip(before, after, strict=True)] == [False, False, True]
+
+
 def swept(monkeypatch: pytest.MonkeyPatch, scratch: Path, **bytes_each: float) -> Any:
     """A plan of six tiles on one thread, whose sweeps take a microsecond a pixel, and these bytes."""
     names = [step.name for step in SWEPT.ordered_steps]
