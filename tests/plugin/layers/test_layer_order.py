@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from qtpy.QtWidgets import QApplication
 from rasterio.transform import from_origin
 
@@ -25,10 +27,18 @@ def seen(panel: Any) -> list[str]:
     return [layer.name for layer in panel.viewer.layers if layer.visible]
 
 
-def open_two(panel: Any, colours: np.ndarray, away: int = 0) -> None:
-    """Photos "a" and, over it or beside it, "b"."""
-    panel.viewer.add_image(colours[:300, :400], name="a")
-    panel.viewer.add_image(colours[300:600, :400], name="b", translate=(0, away))
+@pytest.fixture
+def open_two(panel: Any, colours: np.ndarray, tmp_path: Path) -> Callable[[int], None]:
+    """A function that opens photos "a" and, over it or beside it, "b"."""
+
+    def open_two(away: int = 0) -> None:
+        for number, name in enumerate("ab"):
+            path = tmp_path / f"{name}.png"
+            Image.fromarray(colours[300 * number :][:300, :400]).save(path)
+            panel.viewer.open(path, plugin="napari-restore")
+            panel.viewer.layers[name].translate = (0, away * number)
+
+    return open_two
 
 
 def choose(panel: Any, name: str) -> None:
@@ -39,8 +49,8 @@ def choose(panel: Any, name: str) -> None:
 
 
 @pytest.mark.nightly
-def test_a_chosen_photo_is_shown_and_none_moves(panel: Any, colours: np.ndarray):
-    open_two(panel, colours)
+def test_a_chosen_photo_is_shown_and_none_moves(panel: Any, open_two: Any):
+    open_two(0)
     choose(panel, "a")
     assert seen(panel) == ["a"]
     assert panel.state.layer.name == "a"
@@ -52,10 +62,17 @@ def test_a_chosen_photo_is_shown_and_none_moves(panel: Any, colours: np.ndarray)
 
 
 @pytest.mark.slow
-def test_photos_beside_each_other_stay(panel: Any, colours: np.ndarray):
-    open_two(panel, colours, away=390)
+def test_photos_beside_each_other_stay(panel: Any, open_two: Any):
+    open_two(390)
     choose(panel, "a")
     assert names(panel) == seen(panel) == ["a", "b"]
+
+
+def test_layers_of_others_are_not_hidden(panel: Any, colours: np.ndarray):
+    for name in "ab":
+        panel.viewer.add_image(colours[:300, :400], name=name)
+    choose(panel, "a")
+    assert seen(panel) == ["b", "a"]
 
 
 @pytest.mark.slow
@@ -79,8 +96,8 @@ def test_a_chosen_map_comes_to_the_front(panel: Any, tmp_path: Path):
 
 
 @pytest.mark.nightly
-def test_results_of_photos_are_above_them(panel: Any, colours: np.ndarray, finished_run: Any):
-    open_two(panel, colours)
+def test_results_of_photos_are_above_them(panel: Any, open_two: Any, finished_run: Any):
+    open_two(0)
     panel.target.choose(TargetChoice.WHOLE)
     panel.models.combo.setCurrentIndex(panel.models.combo.findData("identity"))
     assert panel.state.layer.name == "b"

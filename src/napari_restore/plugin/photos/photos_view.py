@@ -11,7 +11,6 @@ from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
 from superqt.utils import signals_blocked
 
-from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers.layer_order import (
     ASIDE,
     SOURCE,
@@ -21,7 +20,6 @@ from napari_restore.plugin.layers.layer_order import (
     with_results,
 )
 from napari_restore.plugin.layers.placing import fit_to
-from napari_restore.plugin.state.state import image_of
 from napari_restore.plugin.widgets.folding import column_of
 from napari_restore.plugin.widgets.section import Section
 
@@ -224,12 +222,9 @@ class PhotosView(Section):
 
 
 def _is_photo(layer: Any) -> bool:
-    if not is_source(layer):
-        return False
-    try:
-        return image_of(layer).is_photo
-    except RestoreError:
-        return False
+    """Return whether `layer` is a photo that was opened from a file: arrays of others are not hidden."""
+    image = layer.metadata.get("napari_restore") if is_source(layer) else None
+    return image is not None and image.path is not None and image.is_photo
 
 
 def _pixmap(layer: ImageLayer) -> QPixmap:
