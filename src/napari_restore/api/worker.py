@@ -30,10 +30,7 @@ from napari_restore.errors import Cancelled, RestoreError, SourceChanged
 Others = Mapping[str, tuple[Callable[[], Any], Callable[[Message, Any, Send], Message]]]
 """Command → what makes the object whose `cancel` ends it, and what runs a task with that."""
 NICE = 5
-"""Niceness: a third of the window's share of a busy processor, so that it stays responsive.
-
-With 10, a tenth, runs beside six busy programs took twenty times as long.
-"""
+"""Niceness: a third of the window's share of a busy processor. A tenth starved it beside other programs."""
 
 
 def main(others: Others | None = None) -> None:
