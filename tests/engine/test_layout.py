@@ -195,3 +195,12 @@ def test_maps_in_memory_cost_the_last_sweep_hardly_more_than_its_tiles(
     pixels = 6 * (128 + 2 * 4) ** 2
     tiles = pixels * 1e-6 + 6 * layout.SECONDS_PER_TILE + pixels * 3 / 150e6
     assert tiles * 0.95 < seconds < tiles * 1.3
+
+
+def test_workers_share_the_time_of_their_tiles(cost: Any) -> None:
+    options = {"tile": 128, "tile_batch": 1}
+    one, two = (
+        planned((640, 640), "identity", workers=workers, **options).prediction.seconds
+        for workers in (1, 2)
+    )
+    assert two < 0.6 * one

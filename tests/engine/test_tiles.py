@@ -7,6 +7,7 @@ from hypothesis import given, strategies as st
 from napari_restore.engine import CELL, Region
 from napari_restore.engine.planning.tiles import (
     BAND,
+    Grid,
     TileQueue,
     TileSizes,
     box_with_halo,
@@ -112,3 +113,11 @@ def test_unwatched_tiles_follow_row_by_row_within_a_band():
     assert first == sorted(first)
     assert all(tile.x1 <= BAND for tile in first)
     assert last == [Region(0, BAND, 1024, width), Region(1024, BAND, 2048, width)]
+
+
+def test_a_core_of_a_part_belongs_to_the_tile_of_its_corner():
+    grid = Grid(Region(10, 20, 210, 320), 64, 1)
+    for number in range(grid.count):
+        core = grid.core(number)
+        inner = Region(core.y0 + 1, core.x0 + 1, core.y1, core.x1)
+        assert grid.number(core) == grid.number(inner) == number

@@ -195,3 +195,11 @@ def test_strips_begin_at_even_rows_and_are_as_high_as_their_size_allows(width: i
     rows = found[0][1]
     assert rows == 2 or rows * width <= mertens.STRIP
     assert rows == height or (rows + 2) * width > mertens.STRIP
+
+
+def test_rows_of_a_larger_level_are_those_of_the_whole():
+    x = torch.rand(2, 9, 7)
+    whole = mertens.up(x, (18, 13))
+    for start in range(0, 18, 2):
+        for end in range(start + 1, 19):
+            assert torch.equal(mertens.up(x, (18, 13), (start, end)), whole[:, start:end])

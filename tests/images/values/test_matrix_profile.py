@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow, ImageCms
 
-from napari_restore.images.values.working_space import converted, matrix_profile, srgb_profile
+from napari_restore.images.values.working_space import (
+    converted,
+    matrix_profile,
+    profile_of_gamma,
+    srgb_profile,
+)
 
 RNG = np.random.default_rng(7)
 STEEP = np.linspace(0, 1, 900, dtype=np.float32) ** np.float32(1.8)
@@ -103,3 +108,12 @@ def test_a_curve_that_falls_is_left_to_littlecms() -> None:
     place = icc.index(b"curv") + 12
     struct.pack_into(">H", icc, place + 200, 65535)
     assert matrix_profile(bytes(icc)) is None
+
+
+def test_a_gamma_near_that_of_srgb_needs_no_profile():
+    places = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+    assert (
+        profile_of_gamma((1 / 2.2,), 3) is None and profile_of_gamma((1 / 2.2, *places), 1) is None
+    )
+    assert profile_of_gamma((1 / 2.2, *places), 3) is not None
+    assert profile_of_gamma((1 / 1.8,), 3) is not None and profile_of_gamma((11.0,), 3) is None

@@ -16,6 +16,8 @@ from napari_restore.engine.masks.open_mask import open_mask
 from napari_restore.errors import BadMask, BadRegion, RestoreError
 from napari_restore.plugin.areas.areas import (
     PAINT_SIDE,
+    STRAIGHT,
+    OnGrid,
     area_of,
     chosen_strength,
     is_upright_box,
@@ -421,3 +423,14 @@ def test_a_map_of_the_window_is_no_paint():
     assert chosen_strength(viewer, None, image) is None
     painted = viewer.add_labels(np.ones((8, 9), np.uint8))
     assert strength_layers(viewer, image) == [painted]
+
+
+def test_labels_end_with_their_last_pixel() -> None:
+    found = OnGrid(np.ones((4, 3), np.int32), np.eye(3), (6, 5))[0:6, 0:5]
+    assert found[:4, :3].all() and found.sum() == 12
+
+
+def test_a_box_is_upright_to_a_thousandth_of_a_pixel() -> None:
+    for lean, is_upright in ((STRAIGHT, True), (2 * STRAIGHT, False)):
+        corners = np.array([[0, 0], [0, 10], [10, 10], [10, lean]])
+        assert is_upright_box(corners) == is_upright
