@@ -286,3 +286,28 @@ def test_the_second_pass_sees_nothing_where_nothing_is_valid():
     hidden, shown = features.tensor_split(2, dim=2)
     assert not hidden.any()
     assert shown.any(0).all()
+
+
+PINNED = {
+    "atmosphere": [
+        [[0.6499, 0.6047, 0.5525], [0.5102, 0.4593, 0.5907]],
+        [[0.6356, 0.7023, 0.6805], [0.6103, 0.6146, 0.6071]],
+        [[0.5692, 0.5895, 0.4942], [0.5856, 0.5995, 0.6510]],
+    ],
+    "atmosphere-aerial": [
+        [[0.6020, 0.5557, 0.5041], [0.4400, 0.3862, 0.5333]],
+        [[0.5427, 0.6154, 0.5960], [0.4988, 0.5021, 0.4999]],
+        [[0.4554, 0.4789, 0.3835], [0.4531, 0.4703, 0.5332]],
+    ],
+}
+"""Means of blocks of 32 pixels of a hazy scene, as the shipped weights make it since 2026-11."""
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_the_shipped_weights_meet_the_features_they_were_trained_with(name: str):
+    model = load(name).requires_grad_(False)
+    x = 0.55 * scene(64, 96) + 0.4
+    with torch.inference_mode():
+        y = model(x, one_shot_statistics(model, x))
+    blocks = torch.nn.functional.avg_pool2d(y, 32)[0]
+    np.testing.assert_allclose(blocks, PINNED[name], atol=1e-3)
