@@ -204,3 +204,9 @@ def test_workers_share_the_time_of_their_tiles(cost: Any) -> None:
         for workers in (1, 2)
     )
     assert two < 0.6 * one
+
+
+@pytest.mark.parametrize("size", [(100, 300), (300, 100)])
+def test_a_whole_image_is_one_tile_of_its_longer_side(cost: Any, size: tuple[int, int]) -> None:
+    found = planned(size, "identity", tile="whole").layout
+    assert found.tile >= 300 and found.tiles == 1

@@ -325,3 +325,9 @@ def test_a_mask_in_a_system_of_the_pacific_covers_its_place_in_degrees(write):
     assert (covered[0], covered[-1]) == (50, 82)
     assert strength.bounds.x0 < 51
     assert strength.bounds.x1 > 82
+
+
+def test_bounds_reach_two_pixels_beyond_a_mask_between_the_pixels(write, image):
+    a, b, c, d, e, f = PLACE
+    path = write("part.tif", blob(120, 150), (a, b, c + 2 * 70.5, d, e, f - 2 * 33.5))
+    assert open_mask(path, image).bounds == Region(31, 68, 156, 223)
