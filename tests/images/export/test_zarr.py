@@ -15,6 +15,7 @@ import zarr
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
+import napari_restore as nr
 from napari_restore.errors import BadOutput, Cancelled, UnreadableImage
 from napari_restore.images import (
     ControlPoint,
@@ -202,3 +203,14 @@ def test_replaces_only_zarr_and_leaves_nothing(tmp_path: Path, data_dir: Path) -
         copy(image, out, cancelled=lambda: True, options=ExportOptions(overwrite=True))
     assert open_image(out).shape == (100, 100, 3)
     assert [p.name for p in tmp_path.iterdir()] == ["out.zarr"]
+
+
+@pytest.mark.parametrize("name", [".zattrs", "notes.txt"])
+def test_a_folder_that_is_no_zarr_is_not_replaced(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine.zarr").mkdir()
+    (tmp_path / "mine.zarr" / name).write_text("{}")
+    with pytest.raises(BadOutput, match="a folder and will not be replaced"):
+        nr.restore(np.zeros((8, 8, 3), np.uint8), "identity", progress=False).save(
+            tmp_path / "mine.zarr", overwrite=True
+        )
+    assert (tmp_path / "mine.zarr" / name).read_text() == "{}"

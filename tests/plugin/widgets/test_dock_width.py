@@ -29,7 +29,7 @@ def test_the_panel_takes_its_usual_width_once(make_napari_viewer: Any, qtbot: An
     dock.show()
     window.resize(1600, 700)
     qtbot.waitUntil(lambda: window.width() == 1600)
-    qtbot.wait(50)
+    QApplication.processEvents()
     assert panel.width() == NARROWEST + 20
 
 

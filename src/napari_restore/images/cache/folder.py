@@ -51,8 +51,7 @@ def use_cache_folder(folder: str) -> None:
 
 def cache_environment() -> dict[str, str]:
     """Return the variable by which a process that is started finds this one's cache."""
-    configured = os.environ.get(ENVIRONMENT) or _chosen
-    return {ENVIRONMENT: configured} if configured else {}
+    return {ENVIRONMENT: folder} if (folder := os.environ.get(ENVIRONMENT) or _chosen) else {}
 
 
 def cache_dir() -> Path:

@@ -25,7 +25,6 @@ import numpy.typing as npt
 from napari_restore._addresses import is_remote
 from napari_restore.errors import BadOutput, DiskFull, RestoreError, is_disk_full, option
 from napari_restore.images._image import Image
-from napari_restore.images._suffixes import is_zarr
 from napari_restore.images.cache.folder import free_bytes, remove_path
 from napari_restore.images.export import _geotiff, _photo, _zarr
 from napari_restore.images.export._job import (
@@ -214,7 +213,9 @@ def _check_content(
 
 def _check_replaceable(target: Path, form: FormatLimits) -> None:
     """Raise `BadOutput` for an existing path that is no file, or no zarr, of the same kind."""
-    if target.is_dir() != (form is _ZARR) or (target.is_dir() and not is_zarr(target)):
+    # Fewer names than a reader takes: attributes alone, in .zattrs, may belong to something else.
+    is_zarr = any((target / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+    if target.is_dir() != (form is _ZARR) or (target.is_dir() and not is_zarr):
         kind = "a folder" if target.is_dir() else "a file"
         raise BadOutput(f"{target} is {kind} and will not be replaced.", "Choose another name.")
     if target.exists() and not target.is_file() and not target.is_dir():
