@@ -106,8 +106,8 @@ mask            restore {rgb8} -o {o}/a.tif --model dcp --mask {mask} --feather 
 mask-json       restore {rgb8} -o {o}/a.tif --model atmosphere --mask {areas}
 mask-text       restore {jpg} -o {o}/a.png --model dcp --mask "POLYGON ((20 20, 300 40, 200 200, 20 20))" --feather 9
 exclude         restore {rgb8} -o {o}/a.tif --model dcp --exclude {cloud} --maps {o}/maps
-look            restore {rgb8} -o {o}/a.tif --model dcp --strength 0.6 --luminance-only
-look-tones      restore {multi16} -o {o}/a.tif --model dcp --bands red=3,green=2,blue=1 --strength 1.3 --protect-shadows 0.4 --protect-highlights 0.7
+look            restore {rgb8} -o {o}/a.tif --model dcp --strength 0.6 --adjust luminance-only
+look-tones      restore {multi16} -o {o}/a.tif --model dcp --bands red=3,green=2,blue=1 --strength 1.3 --adjust protect-shadows=0.4 --adjust protect-highlights=0.7
 set             restore {rgb8} -o {o}/a.tif --model dcp --set omega=0.95 --set airlight=0.8,0.82,0.85 --set patch_radius=9
 black-white     restore {multi16} -o {o}/a.tif --model dcp --bands red=3,green=2,blue=1 --black 400 --white 9000
 bands-correct   restore {multi16} -o {o}/a.tif --model hot --bands red=3,green=2,blue=1 --other-bands correct

@@ -301,7 +301,7 @@ def test_a_folder_of_brackets_skips_none_of_other_options(cli: Any, tmp_path: Pa
     words = ["fuse", two_brackets(tmp_path), "-o", tmp_path / "fused", "--json"]
     assert statuses(cli(*words, "--align", "off")) == ["done", "done"]
     assert statuses(cli(*words, "--align", "off")) == ["skipped", "skipped"]
-    for more in (("--exposure", 0.5), ("--precision", "auto"), ("--srcwin", 0, 0, 64, 64)):
+    for more in (("--adjust", "exposure=0.5"), ("--precision", "auto"), ("--srcwin", 0, 0, 64, 64)):
         assert statuses(cli(*words, "--align", "off", *more)) == ["failed", "failed"]
 
 

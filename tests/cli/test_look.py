@@ -12,8 +12,15 @@ from napari_restore.records import problems
 
 from ._scenes import hazy, read, write_tiff
 
-LOOK = ["--luminance-only", "--protect-shadows", 0.5, "--protect-highlights", 0.5]
-LOOK += ["--exposure", 0.4]
+LOOK = [
+    "--adjust",
+    "luminance-only",
+    "--adjust",
+    "protect-shadows=0.5",
+    "--adjust",
+    "protect-highlights=0.5",
+]
+LOOK += ["--adjust", "exposure=0.4"]
 WEIGHTS = np.array([0.2126, 0.7152, 0.0722])[:, None, None]
 
 
@@ -50,7 +57,9 @@ def test_a_plain_run_says_so(cli, scene, tmp_path):
 def test_luminance_only_keeps_the_colours(cli, scene, tmp_path):
     full, only = tmp_path / "full.tif", tmp_path / "only.tif"
     assert cli("restore", scene, "-o", full, "--model", "dcp").code == 0
-    assert cli("restore", scene, "-o", only, "--model", "dcp", "--luminance-only").code == 0
+    assert (
+        cli("restore", scene, "-o", only, "--model", "dcp", "--adjust", "luminance-only").code == 0
+    )
     source, restored, mixed = (read(path).astype(float) for path in (scene, full, only))
     assert np.abs((mixed * WEIGHTS).sum(0) - (restored * WEIGHTS).sum(0)).max() <= 1
     assert (np.ptp(mixed - source, axis=0) <= 1).mean() > 0.9
@@ -83,12 +92,12 @@ def test_a_folder_is_not_taken_for_done_with_another_look(cli, scene, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--protect-shadows", 1.5], "protect-shadows"),
-        (["--protect-highlights", -1], "protect-highlights"),
-        (["--protect-shadows", "much"], "protect-shadows"),
+        (["--adjust", "protect-shadows=1.5"], "protect-shadows"),
+        (["--adjust", "protect-highlights=-1"], "protect-highlights"),
+        (["--adjust", "protect-shadows=much"], "protect-shadows"),
         (["--strength", 2], "Strength"),
-        (["--exposure", 4], "Exposure"),
-        (["--exposure", "bright"], "exposure"),
+        (["--adjust", "exposure=4"], "Exposure"),
+        (["--adjust", "exposure=bright"], "exposure"),
     ],
 )
 def test_values_beyond_the_limits_are_bad_input(cli, scene, tmp_path, words, told):
@@ -100,15 +109,18 @@ def test_values_beyond_the_limits_are_bad_input(cli, scene, tmp_path, words, tol
 def test_colour_cannot_be_kept_where_there_is_none(cli, tmp_path):
     grey = write_tiff(tmp_path / "grey.tif", hazy(bands=1))
     out = tmp_path / "o.tif"
-    run = cli("restore", grey, "-o", out, "--model", "identity", "--luminance-only")
+    run = cli("restore", grey, "-o", out, "--model", "identity", "--adjust", "luminance-only")
     assert run.code == 2 and "red, green and blue" in run.err
-    assert cli("restore", grey, "-o", out, "--model", "identity", "--protect-shadows", 1).code == 0
+    assert (
+        cli("restore", grey, "-o", out, "--model", "identity", "--adjust", "protect-shadows=1").code
+        == 0
+    )
 
 
 def test_a_measured_exposure_is_recorded_as_a_number(cli, scene, tmp_path):
     out, again, record = tmp_path / "o.tif", tmp_path / "again.tif", tmp_path / "r.json"
     words = ["restore", scene, "--model", "dcp"]
-    run = cli(*words, "-o", out, "--exposure", "auto", "--record", record, "--json")
+    run = cli(*words, "-o", out, "--adjust", "exposure=auto", "--record", record, "--json")
     assert run.code == 0, run.err
     ev = run.json["adjustment"]["exposure"]
     assert 0 < ev <= 3
@@ -118,5 +130,5 @@ def test_a_measured_exposure_is_recorded_as_a_number(cli, scene, tmp_path):
     assert cli("rerun", record, "-o", again).code == 0
     assert again.read_bytes() == out.read_bytes()
     fixed = tmp_path / "fixed.tif"
-    assert cli(*words, "-o", fixed, "--exposure", ev).code == 0
+    assert cli(*words, "-o", fixed, "--adjust", f"exposure={ev}").code == 0
     np.testing.assert_array_equal(read(fixed), read(out))

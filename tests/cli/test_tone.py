@@ -16,8 +16,24 @@ from napari_restore.records import problems
 
 from ._scenes import hazy, read
 
-TONE = ["--temperature", 5600, "--tint=-12.5", "--saturation", 20, "--highlights", -40]
-TONE += ["--shadows", 30, "--local-contrast", 25, "--curve", "0,0:0.25,0.2:1,1"]
+TONE = [
+    "--adjust",
+    "temperature=5600",
+    "--adjust",
+    "tint=-12.5",
+    "--adjust",
+    "saturation=20",
+    "--adjust",
+    "highlights=-40",
+]
+TONE += [
+    "--adjust",
+    "shadows=30",
+    "--adjust",
+    "local-contrast=25",
+    "--adjust",
+    "curve=0,0:0.25,0.2:1,1",
+]
 KEYWORDS = {
     "temperature": 5600.0,
     "tint": -12.5,
@@ -61,11 +77,18 @@ def test_record_rerun_python_and_copied_command_give_equal_bytes(cli, photo, tmp
 def test_identity_is_an_editor_and_neutral_settings_leave_every_byte(cli, photo, tmp_path):
     plain, neutral, edited = (tmp_path / f"{name}.png" for name in ("plain", "neutral", "edited"))
     words = ["restore", photo, "--model", "identity"]
-    nothing = ["--temperature", 6500, "--saturation", 0, "--curve", "0,0:1,1"]
+    nothing = [
+        "--adjust",
+        "temperature=6500",
+        "--adjust",
+        "saturation=0",
+        "--adjust",
+        "curve=0,0:1,1",
+    ]
     assert cli(*words, "-o", plain).code == 0
     assert cli(*words, "-o", neutral, *nothing).code == 0
     assert neutral.read_bytes() == plain.read_bytes()
-    assert cli(*words, "-o", edited, "--saturation", -100).code == 0
+    assert cli(*words, "-o", edited, "--adjust", "saturation=-100").code == 0
     assert np.ptp(read(edited), axis=0).max() == 0 < np.ptp(read(photo), axis=0).max()
 
 
@@ -89,10 +112,11 @@ def test_a_fused_picture_has_it_too(cli, tmp_path, model):
 
 
 @pytest.mark.parametrize(
-    "option", ["--temperature=5000", "--shadows=20", "--curve=0,0:0.5,0.6:1,1"]
+    "option",
+    ["temperature=5000", "shadows=20", "curve=0,0:0.5,0.6:1,1"],
 )
 def test_the_values_of_a_map_are_no_tones(cli, scene, tmp_path, option):
-    run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", option)
+    run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--adjust", option)
     assert run.code == 2 and "measurements" in run.err
     assert not (tmp_path / "o.tif").exists()
 
@@ -100,13 +124,13 @@ def test_the_values_of_a_map_are_no_tones(cli, scene, tmp_path, option):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--temperature", 500], "Temperature"),
-        (["--tint", 200], "Tint"),
-        (["--saturation", 101], "Saturation"),
-        (["--local-contrast", -101], "local-contrast"),
-        (["--shadows", "much"], "shadows"),
-        (["--curve", "0,0:0.5,2"], "curve"),
-        (["--curve", "0.5,0:0.4,1"], "increase"),
+        (["--adjust", "temperature=500"], "Temperature"),
+        (["--adjust", "tint=200"], "Tint"),
+        (["--adjust", "saturation=101"], "Saturation"),
+        (["--adjust", "local-contrast=-101"], "local-contrast"),
+        (["--adjust", "shadows=much"], "shadows"),
+        (["--adjust", "curve=0,0:0.5,2"], "curve"),
+        (["--adjust", "curve=0.5,0:0.4,1"], "increase"),
     ],
 )
 def test_values_beyond_the_limits_are_bad_input(cli, photo, tmp_path, words, told):

@@ -214,7 +214,9 @@ def _flags(options: Mapping[str, Any], *questions: type) -> Iterator[str]:
         value = options.get(name)
         if not each.has_flag or value is None or value == each.default:
             continue
-        if isinstance(value, bool):
+        if each.among:
+            yield from (each.flag, each.word if value is True else f"{each.word}={_text(value)}")
+        elif isinstance(value, bool):
             yield each.flag
         else:
             yield from _flag_with_value(each.flag, value)

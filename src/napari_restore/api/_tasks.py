@@ -250,6 +250,6 @@ def folder_command(
     task = {"image": image, "model": dict(model), "options": whole}
     # The trailing separator marks a folder, even one that does not exist yet.
     if planes is not None:
-        return [*command_arguments(task, (1, 1), output)[1:], "--planes", planes]
+        return [*command_arguments(task, (1, 1), output)[1:], "--plane", planes]
     _, command, *arguments = command_arguments(task, (1, 1), os.path.join(output, ""))
     return ["fuse" if brackets else command, *arguments]

@@ -15,6 +15,7 @@ FLAGS = {
     "baselines": "--no-baselines",
     "parameters": "--set",
     "path": "-o",
+    "planes": "--plane",
     "save_context()": "--context first",
     "trust": "--yes",
     "write_record()": "--record",

@@ -38,7 +38,7 @@ CONTEXT = "restore_context.npz"
 _NOT_OF_OUTPUTS = frozenset(
     "argv computes run started version json progress yes paths stack output name record maps "
     "overwrite fresh fail_fast memory device_memory device cluster scratch tile tile_batch "
-    "residuals allow_outside model weights set plane planes".split()
+    "residuals allow_outside model weights set plane".split()
 )
 Join = Callable[[list[Any]], Any]
 """Makes the one image of a run of the images of an item's files."""

@@ -367,19 +367,13 @@ def _add_rerun(parser: argparse.ArgumentParser) -> None:
     from napari_restore.commands import _restore
 
     parser.set_defaults(run=_restore.rerun)
-    parser.add_argument(
-        "record",
-        metavar="RECORD",
-        help="the JSON file that --record wrote",
-    )
+    parser.add_argument("record", metavar="RECORD", help="the JSON file that --record wrote")
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="write here instead of to the output of the record"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     parser.add_argument(
-        "--yes",
-        action="store_true",
-        help="run the Python code that the record names without asking",
+        "--yes", action="store_true", help="run Python code that the record names without asking"
     )
     parser.add_argument(
         "--allow-outside",
@@ -441,12 +435,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         metavar="OUT|DIR",
         help="the file to write (.tif .zarr .png .jpg .webp), or the folder for several images",
     )
-    add_run_options(parser)
-    parser.add_argument(
-        "--planes",
-        metavar="all|A:B",
-        help="restore several planes of the image into one file with the same axes",
-    )
+    add_run_options(parser, planes=True)
     add_output_options(parser)
 
 

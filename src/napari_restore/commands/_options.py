@@ -41,12 +41,44 @@ def add_options(
 ) -> None:
     """Add the flags of the fields `names` of a question; without any, of all `but` some."""
     for name, asked in options_of(question).items():
-        if asked.has_flag and name not in but and (not names or name in names):
+        if asked.has_flag and name not in but and (not names or name in names) and not asked.among:
             add_option(group, name, question)
 
 
-def add_source(parser: argparse.ArgumentParser, *, stack: bool = True) -> None:
-    """Add the options of the source image, with --stack if `stack`."""
+def _add_adjust(group: argparse._ActionsContainer) -> None:
+    """Add --strength and --adjust."""
+    add_options(group, Adjustment)
+    fields = {each.word: each for each in options_of(Adjustment).values() if each.among}
+    group.set_defaults(**{each.name: each.default for each in fields.values()})
+    lines = (f"{word}{_value_of(each)}: {each.help}" for word, each in fields.items())
+    said = f"tone and colour of the result; may be repeated. {'. '.join(lines)}"
+    group.add_argument("--adjust", action=_Adjust, const=fields, metavar="NAME=VALUE", help=said)
+
+
+def _value_of(field: Any) -> str:
+    return "" if field.default is False else f"={field.metavar}"
+
+
+class _Adjust(argparse.Action):
+    """Sets the field of an `Adjustment` that NAME=VALUE names, or NAME alone of a switch."""
+
+    def __call__(self, parser: Any, namespace: Any, text: Any, flag: str | None = None) -> None:
+        word, _, value = text.partition("=")
+        field, wrong = self.const.get(word), argparse.ArgumentTypeError
+        try:
+            if field is None:
+                raise wrong(f"it is none of {', '.join(self.const)}")
+            if bool(value) is (field.default is False):
+                raise wrong(f"give {word}{_value_of(field)}")
+            setattr(namespace, field.name, field.parse(value) if value else True)
+        except wrong as error:
+            raise argparse.ArgumentError(self, f"{word}: {error}") from None
+
+
+def add_source(
+    parser: argparse.ArgumentParser, *, stack: bool = True, planes: bool = False
+) -> None:
+    """Add the options of the source image, with --stack if `stack`; `planes` takes several of them."""
     group = parser.add_argument_group("image")
     if stack:
         group.add_argument(
@@ -66,9 +98,10 @@ def add_source(parser: argparse.ArgumentParser, *, stack: bool = True) -> None:
     )
     group.add_argument(
         "--plane",
-        type=parsing.count,
-        metavar="N",
-        help="the plane of a file with several pages, depths or times, counted from 0",
+        type=parsing.count_or_planes if planes else parsing.count,
+        metavar="N|all|A:B" if planes else "N",
+        help="the plane of a file with several pages, depths or times, counted from 0"
+        + ("; several go into one file with the same axes" if planes else ""),
     )
     group.add_argument(
         "--allow-outside",
@@ -209,14 +242,13 @@ def add_cluster(group: argparse._ActionsContainer) -> None:
 
 
 def add_run_options(
-    parser: argparse.ArgumentParser, *, model: str | None = None, stack: bool = True
+    parser: argparse.ArgumentParser, *, model: str | None = None, **source: bool
 ) -> None:
-    """Add the options that `plan`, `restore` and `fuse` share.
+    """Add the options that `plan`, `restore` and `fuse` share; `source` as in `add_source`.
 
     `model` is the one that runs unless another is named; None: one must be.
     """
-    add_source(parser, stack=stack)
-
+    add_source(parser, **source)
     # Only brackets are cut to what all of their frames show.
     parser.set_defaults(crop=False)
     region = parser.add_argument_group("region (default: the whole image)")
@@ -238,7 +270,7 @@ def add_run_options(
     )
     add_options(region, Target)
     add_options(region, Reading, *EXCLUDE)
-    add_options(add_model(parser, default=model), Adjustment)
+    _add_adjust(add_model(parser, default=model))
     values = parser.add_argument_group("values")
     add_options(values, Reading, *RANGE)
     add_options(values, Reading, but=(*RANGE, *EXCLUDE, "extent", "context"))

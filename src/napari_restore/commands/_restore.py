@@ -1,4 +1,4 @@
-"""`plan`, `restore`, with --planes of a stack as of a folder, and `rerun`."""
+"""`plan`, `restore`, with planes of a stack as of a folder, and `rerun`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def restore_planes(
     source = _only_source(options)
     target = Path(options.output)
     image = open_image(options, [source], plane=0)
-    numbers = api.planes_asked(options.planes, image.planes, image.name)
+    numbers = api.planes_asked(options.plane, image.planes, image.name)
     planes = image.planes
     if len(numbers) < planes.count:
         planes = planes.part(numbers)
@@ -114,18 +114,13 @@ def _only_source(options: Namespace) -> str:
     sources = images_in(options.paths)
     if len(sources) > 1 or sources != options.paths:
         raise InputError(
-            f"{option('planes')} takes the planes of one file.",
+            f"{option('planes', options.plane)} takes the planes of one file.",
             "Restore the stacks one by one.",
-        )
-    if options.plane is not None:
-        raise InputError(
-            f"{option('plane')} names one plane, {option('planes')} several.",
-            "Give one of the two.",
         )
     if options.record is not None:
         raise InputError(
             "A run over several planes writes no record, and cannot be repeated by rerun.",
-            f"Leave {option('write_record()')} out, or restore one with {option('plane')}.",
+            f"Leave {option('write_record()')} out, or restore one plane, {option('plane', 0)}.",
         )
     source: str = sources[0]
     return source
@@ -183,7 +178,7 @@ def restore(
     `interrupt` cancels it, by default Ctrl-C alone; `report` gets the events instead of stderr.
     """
     refuse_address(options.output)
-    if options.planes is not None:
+    if isinstance(options.plane, str):
         return restore_planes(options, interrupt, report)
     paths = options.paths
     options.paths = images_in(paths)

@@ -25,6 +25,8 @@ class Asked:
     python: str | None = None
     """The help for Python, where a flag takes more."""
     has_flag: bool = True
+    among: str = ""
+    """The option whose flag takes it as NAME=VALUE; empty: it has a flag of its own."""
     metavar: str | tuple[str, ...] | None = None
     nargs: int | None = None
     choices: Sequence[str | int] | None = None
@@ -55,7 +57,12 @@ class Asked:
     @property
     def flag(self) -> str:
         """The flag of the command line; that of what is done unless told says no."""
-        return f"--{'no-' if self.default is True else ''}{self.name.replace('_', '-')}"
+        return f"--{self.among or ('no-' if self.default is True else '') + self.word}"
+
+    @property
+    def word(self) -> str:
+        """The name on the command line."""
+        return self.name.replace("_", "-")
 
     @property
     def argument(self) -> dict[str, Any]:
@@ -89,7 +96,7 @@ class Asked:
         low, high = self.limits
         if not low <= value <= high:
             # A name of several words is an option, which no capital begins.
-            name = self.flag[2:] if "_" in self.name else self.name.capitalize()
+            name = self.word if "_" in self.name else self.name.capitalize()
             beyond = f"{name} {value} is outside {low:g} … {high:g} {self.unit}"
             raise BadParameter(f"{beyond.rstrip()}.", self.hint)
 

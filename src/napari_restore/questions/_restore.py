@@ -71,11 +71,14 @@ class Target:
     )
 
 
+def _adjusted(default: Any, help: str, **about: Any) -> Any:
+    return asked(default, help, changes="answer", among="adjust", **about)
+
+
 def _protection(extreme: str) -> Any:
-    return asked(
+    return _adjusted(
         0.0,
         f"protect the {extreme} tones from the change, from 0 (default) to 1, fully",
-        changes="answer",
         parse=parsing.number,
         metavar="P",
         limits=(0, 1),
@@ -84,10 +87,9 @@ def _protection(extreme: str) -> Any:
 
 
 def _slider(help: str) -> Any:
-    return asked(
+    return _adjusted(
         0.0,
         f"{help}, from -100 to 100 (default 0)",
-        changes="answer",
         parse=parsing.number,
         metavar="P",
         limits=(-100, 100),
@@ -116,37 +118,34 @@ class Adjustment:
         limits=(0, 1.5),
         hint="1 is the model's own.",
     )
-    luminance_only: bool = asked(
-        False, "apply the change to the lightness and keep the image's colours", changes="answer"
+    luminance_only: bool = _adjusted(
+        False, "apply the change to the lightness and keep the image's colours"
     )
     protect_shadows: float = _protection("darkest")
     protect_highlights: float = _protection("brightest")
-    exposure: float | Literal["auto"] = asked(
+    exposure: float | Literal["auto"] = _adjusted(
         0.0,
         "brighten the result by EV (default 0), or by what the restoration darkened it",
-        changes="answer",
         parse=parsing.number_or_auto,
         metavar="EV|auto",
         limits=(-MOST_EV, MOST_EV),
         unit="EV",
         hint="0 leaves the result as the model returned it; auto measures it.",
     )
-    temperature: float = asked(
+    temperature: float = _adjusted(
         NEUTRAL_KELVIN,
         "white balance of a photo: colour temperature of the light that becomes white, in kelvin "
         "(default 6500); higher is warmer",
-        changes="answer",
         parse=parsing.number,
         metavar="K",
         limits=(2000, 25_000),
         unit="K",
         hint="6500 changes nothing.",
     )
-    tint: float = asked(
+    tint: float = _adjusted(
         0.0,
         "white balance of a photo: towards magenta, or below 0 towards green, from -150 to 150 "
         "(default 0)",
-        changes="answer",
         parse=parsing.number,
         metavar="T",
         limits=(-150, 150),
@@ -156,10 +155,9 @@ class Adjustment:
     highlights: float = _slider("brighten the bright tones of a photo, or below 0 darken them")
     shadows: float = _slider("brighten the dark tones of a photo, or below 0 darken them")
     local_contrast: float = _slider("contrast of a photo's detail with its surroundings")
-    curve: str | None = asked(
+    curve: str | None = _adjusted(
         None,
         "tone curve of a photo through these points, from black, 0, to white, 1, as 0,0:0.25,0.2:1,1",
-        changes="answer",
         parse=parsing.curve,
         metavar="X,Y:X,Y[:…]",
         keyword="str | Sequence[tuple[float, float]] | None",

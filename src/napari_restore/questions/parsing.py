@@ -58,6 +58,11 @@ def count(text: str) -> int:
     return value
 
 
+def count_or_planes(text: str) -> int | str:
+    """Parse a whole number from 0 up, ``all`` or ``A:B``; `planes_asked` says which these are."""
+    return text if text == "all" or ":" in text else count(text)
+
+
 def count_or_all(text: str) -> int:
     """Parse a whole number from 0 up; -1 for ``all``."""
     return -1 if text == "all" else count(text)

@@ -86,6 +86,6 @@ def test_all_planes_are_restored_as_by_the_command(
     qtbot.waitUntil(lambda: batch.folder is None and not panel.state.running)
     assert batch.message.text().startswith("3 of 3 images restored"), batch.message.text()
     words = ["restore", str(stack), "-o", str(tmp_path / "command.tif"), "--model", "dcp"]
-    assert main([*words, "--planes", "all"]) == 0
+    assert main([*words, "--plane", "all"]) == 0
     ours, its = (tifffile.imread(tmp_path / f"{name}.tif") for name in ("window", "command"))
     assert np.array_equal(ours, its) and ours.shape == (COUNT, 90, 80, 3)

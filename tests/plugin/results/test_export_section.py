@@ -142,7 +142,13 @@ def test_the_copied_command_writes_the_same_bytes_as_the_panel(
     assert exported(section, qtbot, first, monkeypatch) == ("done", first)
     section.copy.click()
     line = QApplication.clipboard().text()
-    for words in ("--mask", "--feather 24", "--strength 0.7", "--protect-shadows 0.3", "omega=0.9"):
+    for words in (
+        "--mask",
+        "--feather 24",
+        "--strength 0.7",
+        "--adjust protect-shadows=0.3",
+        "omega=0.9",
+    ):
         assert words in line
     assert "--memory" not in line
     # Nothing in the command hangs on the cache, and so with the record.
@@ -183,7 +189,7 @@ def test_every_format_is_written_as_the_command_does(
         if "compress" in form.options:
             section.compress.setCurrentIndex(section.compress.findData("zstd"))
         line = section.command()
-        assert "--strength 0.7" in line and "--protect-shadows 0.3" in line
+        assert "--strength 0.7" in line and "--adjust protect-shadows=0.3" in line
         first, second = (tmp_path / f"{name}{number}{form.suffix}" for name in "ab")
         assert exported(section, qtbot, first, monkeypatch) == ("done", first)
         assert str(first) in section.message.text() and "KiB" in section.message.text()

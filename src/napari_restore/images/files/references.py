@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
-from stat import S_ISREG
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from napari_restore._plain_files import read_file
+from napari_restore._plain_files import open_file, read_file
 from napari_restore.errors import OutsideFolder, UnreadableImage, option
 from napari_restore.images.files import tiff
 from napari_restore.images.files.cancelling import check_cancelled
@@ -202,10 +202,10 @@ class _Check:
             raise _Outside(text)
         if raw or real in self.checked:
             # Raw pixels: only the bytes count, no driver opens them.
-            _regular(path)
+            _read(path)
             return
         self.checked.add(real)
-        head = _head(path)
+        head = _read(path)
         if _VRT.search(head):
             if depth >= DEEPEST:
                 raise ForbiddenReference(f"nests VRTs deeper than {DEEPEST}")
@@ -232,14 +232,14 @@ class _Check:
         if lower.endswith(".aux.xml"):
             self._pam(path)
             return
-        head = _head(path)
+        head = _read(path)
         if not head.startswith(_OVERVIEW_MAGIC):
             raise ForbiddenReference(f"{path.name} is neither a TIFF nor an Imagine file")
         if head.startswith(tiff.TIFF_MAGIC):
             self._tiff(path)
 
     def _pam(self, path: Path) -> None:
-        for name in _overviews_named(_content(path)):
+        for name in _overviews_named(_read(path, _content)):
             self._overview(name, path)
 
     def _tiff(self, path: Path) -> None:
@@ -257,7 +257,7 @@ class _Check:
         if beside.resolve() in self.checked:
             return
         self.checked.add(beside.resolve())
-        head = _head(beside)
+        head = _read(beside)
         if not head.startswith(_OVERVIEW_MAGIC):
             raise ForbiddenReference(f"{path.name} names overviews that are no TIFF ({text})")
         self.file(beside, head, 1)
@@ -283,7 +283,7 @@ class _Check:
     # -- VRT -----------------------------------------------------------------------
     def _vrt(self, path: Path, depth: int) -> None:
         try:
-            root = parse_xml(_content(path).rstrip(b"\0 \r\n"))
+            root = parse_xml(_read(path, _content).rstrip(b"\0 \r\n"))
         except ValueError as error:
             raise ForbiddenReference(f"is a damaged VRT ({error})") from None
         kind = _value(root, "subclass")
@@ -382,32 +382,19 @@ def _overviews_named(data: bytes) -> list[str]:
     return listing
 
 
-def _regular(path: Path) -> None:
-    try:
-        if not S_ISREG(path.stat().st_mode):
-            raise ForbiddenReference(f"refers to {path.name}, which is no plain file")
-    except (OSError, ValueError) as error:
-        raise ForbiddenReference(f"refers to {path.name}, which cannot be read") from error
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return read_file(path, LONGEST)
-    except OSError as error:
-        raise ForbiddenReference(
-            f"refers to {path.name}, which cannot be read: {error.strerror}"
-        ) from error
-
-
 def head_of(path: Path) -> bytes:
     """Return the first bytes of a file."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(HEAD_BYTES)
 
 
-def _head(path: Path) -> bytes:
-    _regular(path)
+def _content(path: Path) -> bytes:
+    return read_file(path, LONGEST)
+
+
+def _read(path: Path, take: Callable[[Path], bytes] = head_of) -> bytes:
     try:
-        return head_of(path)
-    except OSError as error:
-        raise ForbiddenReference(f"refers to {path.name}, which cannot be read") from error
+        return take(path)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ForbiddenReference(f"refers to {path.name}, which cannot be read: {why}") from error

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs, numbered
-from napari_restore.models._model import Statistics
 from napari_restore.models._steps import Sweep, SweepInput
 from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.hint.attention import HierarchicalAttention, LayerStatistics
@@ -27,14 +26,6 @@ class Hint(HintNetwork, SweptModel):
 
     def steps(self) -> tuple[Sweep, ...]:
         return sweeps_of(self)
-
-    def forward_with_maps(
-        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        if statistics is None:
-            # Not by sweeps: those compute queries and keys twice, to count and to use them.
-            return self.whole(x, valid), {}
-        return SweptModel.forward_with_maps(self, x, statistics, valid)
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return the blocks with attention, named by stage and number."""

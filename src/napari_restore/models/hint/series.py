@@ -43,13 +43,6 @@ class HintSeries(SweptModel):
             replace(_named(PARTS[1], second[-1]), sees_image=True),
         )
 
-    def forward_with_maps(
-        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        if statistics is not None:
-            return SweptModel.forward_with_maps(self, x, statistics, valid)
-        return self.whole(x, valid), {}
-
     def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the restored images (N, 3, H, W), each judged by all of itself."""
         height, width = x.shape[2:]

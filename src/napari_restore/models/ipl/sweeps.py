@@ -68,13 +68,6 @@ class Ipl(IplNetwork, SweptModel):
         first = [comparing(FRAMES, MIDDLE, BINS, curves_of)] if self.config.curves else []
         return (*first, *(self._attend(block) for block in range(last)), self._finish(last))
 
-    def forward_with_maps(
-        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        if statistics is None:
-            return self.whole(x, valid), {}
-        return SweptModel.forward_with_maps(self, x, statistics, valid)
-
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         is_swept = self.card.values.get("reading", "R3") == "R3"
         return sites_of(self.config.blocks) if is_swept else ()

@@ -244,7 +244,7 @@ class BatchSection(Section):
             self,
             "Restore all planes …",
             "Every plane of the stack as a whole, with the method set above, into one file with the "
-            "same axes: the same as napari-restore restore STACK -o FILE --planes all",
+            "same axes: the same as napari-restore restore STACK -o FILE --plane all",
         )
         self.source, self.target = QLineEdit(self), QLineEdit(self)
         self.source.setPlaceholderText("folder with images")
