@@ -59,3 +59,22 @@ def test_a_part_is_followed_until_no_pass_of_its_layouts_is_left(
     viewport = scroll.viewport()
     top = part.mapTo(viewport, QPoint(0, 0)).y()
     assert top >= 0 and top + part.height() <= viewport.height()
+
+
+def test_what_a_layout_lets_go_leaves_no_item_behind(qtbot: Any):
+    shiboken6 = pytest.importorskip("shiboken6")
+    parent = QWidget()
+    qtbot.addWidget(parent)
+    inner = QVBoxLayout()
+    inner.addWidget(QWidget())
+    outer = folding.column_of(parent, inner)
+    # PySide's own way, for comparison.
+    other = QWidget()
+    qtbot.addWidget(other)
+    own, added = QVBoxLayout(other), QVBoxLayout()
+    added.addWidget(QWidget())
+    own.addLayout(added)
+    kept = [shiboken6.dump(layout).count("QWidgetItem") for layout in (own, outer)]
+    if kept[0] == 0:
+        pytest.skip("this PySide keeps no items")
+    assert kept[1] == 0

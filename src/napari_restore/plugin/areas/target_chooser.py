@@ -127,9 +127,6 @@ class ExcludeForm(QWidget):
     def _offer_names(self, names: Iterable[str]) -> None:
         if list(names) == list(self.names):
             return
-        for box in self.names.values():
-            box.setParent(None)
-            box.deleteLater()
         self.names = {name: QCheckBox(name.replace("_", " "), self._boxes) for name in names}
         for box in self.names.values():
             box.toggled.connect(self.changed)

@@ -36,9 +36,13 @@ def add_button(
 
 def column_of(parent: QWidget | None, *parts: QWidget | QLayout) -> QVBoxLayout:
     """Return a layout of `parts` one below the other, that of `parent` where there is one."""
-    layout = QVBoxLayout() if parent is None else QVBoxLayout(parent)
+    layout = QVBoxLayout()
     layout.setContentsMargins(0, 0, 0, 0)
     fill(layout, *parts)
+    # Now: where a layout has a widget already, PySide keeps the items of layouts that are added, also once Qt
+    # has deleted them. A widget made at such an address is taken for the item, and napari's filter crashes.
+    if parent is not None:
+        parent.setLayout(layout)
     return layout
 
 
