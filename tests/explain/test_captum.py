@@ -126,6 +126,7 @@ def test_a_surrogate_is_fitted_to_squares() -> None:
         ("captum:FeaturePermutation", {}, "between images"),
         ("captum:Salience", {}, "Did you mean Saliency"),
         ("captum:", {}, "no attributor"),
+        ("captum:TokenReferenceBase", {}, "no attributor"),
         ("captum:Occlusion", {}, r'arguments={"sliding_window_shapes": VALUE}'),
         ("captum:Occlusion", {"sliding_window_shapes": (3, 900, 900)}, "does not fit"),
         ("captum:Occlusion", {"sliding_window_shapes": 900}, "does not fit the image"),

@@ -191,3 +191,8 @@ def test_eastings_never_turn(placed: Placed) -> None:
     image = placed(from_origin(500, 20, 1, 1), "EPSG:32601")
     assert image.georeference is not None
     assert image.georeference.boxes((140, 10, 150, -10), SIZE) == [(10, -360, 30, -350)]
+
+
+def test_half_of_the_globe_is_no_way_across_the_antimeridian(placed: Placed) -> None:
+    half = box(-90, 90)
+    assert np.array_equal(drawn(geojson(half), placed(GLOBE)), wanted(GLOBE, half))

@@ -12,7 +12,7 @@ import rasterio
 import tifffile
 
 from napari_restore.images import open_image
-from napari_restore.images.values.validity import beside_nodata, is_nodata
+from napari_restore.images.values.validity import beside_nodata, is_nodata, may_lack_a_band
 
 LOWEST = -3.4028234663852886e38
 NODATA = 42113
@@ -137,3 +137,11 @@ def test_values_of_auxiliary_bands_that_are_not_finite_or_nodata(tmp_path: Path)
     valid = open_image(path).read_valid((0, 0, 16, 16))
     assert valid[:12].all()
     assert not valid[12:].any()
+
+
+def test_a_band_lacks_only_beside_others_and_where_nodata_is_a_usual_value() -> None:
+    dtype = np.dtype(np.int16)
+    assert may_lack_a_band((0, 1), 0.0, dtype)
+    assert not may_lack_a_band((0,), 0.0, dtype)
+    assert not may_lack_a_band((0, 1), -32768.0, dtype)
+    assert not may_lack_a_band((0, 1), None, dtype)

@@ -293,6 +293,15 @@ def test_shapes_labels_and_files_can_be_left_out(
 
 
 @pytest.mark.slow
+def test_a_file_to_leave_out_stays_for_another_image(panel: Any, tmp_path: Path):
+    panel.viewer.add_image(np.ones((64, 64), np.uint8), name="first")
+    panel.exclude.choose(tmp_path / "mask.tif")
+    panel.viewer.add_image(np.ones((64, 64), np.uint8), name="second")
+    assert panel.state.layer.name == "second"
+    assert panel.state.options.reading.exclude == str(tmp_path / "mask.tif")
+
+
+@pytest.mark.slow
 def test_an_empty_layer_to_leave_out_is_explained(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.exclude.choose(panel.viewer.add_shapes(name="clouds", ndim=2))
