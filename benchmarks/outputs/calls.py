@@ -71,7 +71,7 @@ webp            restore {webp} -o {o}/a.webp --model dcp --quality 90
 raw             restore {raw} -o {o}/a.tif --model dcp --srcwin 0 0 128 96
 stack           restore {b4} {b3} {b2} -o {o}/a.tif --stack --bands red=1,green=2,blue=3 --model dcp
 folder          restore {clear} -o {o}/many --model dcp --record {o}/{{stem}}.json --name {{stem}}_x{{suffix}}
-folder-first    restore {jpg} {png8} -o {o}/many --model dcp --context first
+folder-photos   restore {jpg} {png8} -o {o}/many --model dcp --context first
 joined          restore {left} {right} -o {o}/joined.tif --model atmosphere
 folder-first    restore {b4} {b3} {b2} -o {o}/many --model dcp --context first
 context-file    restore {b3} -o {o}/a.tif --model dcp --context {calls}/folder-first/many/restore_context.npz
@@ -150,7 +150,7 @@ occlusion       attribute {rgb8} -o {o}/m.tif --model atmosphere --box 200 150 2
 captum-ig       attribute {rgb8} -o {o}/m.tif --model haze-unet --box 200 150 16 16 --method captum:IntegratedGradients --argument n_steps=4
 captum-saliency attribute {rgb8} -o {o}/m.tif --model haze-unet --box 200 150 16 16 --method captum:Saliency
 check           attribute {tiny} -o {o}/m.tif --model atmosphere --box 20 20 16 16 --method ig --steps 2 --check insertion-deletion --facts held --figure {o}/figure.png
-boxes           attribute {rgb8} --boxes {boxes} --model atmosphere --model haze-unet:weights=random:0 --method ig --steps 2 --facts held -o {o}/t.csv -o {o}/t.json -o {o}/t.tex
+boxes           attribute {rgb8} --boxes {boxes} --model atmosphere --model haze-unet:weights=random:0 --method ig --steps 2 --facts held -o {o}/t.csv -o {o}/t.json
 rerun-map       rerun {calls}/ig/m.json -o {o}/m.tif
 rerun-boxes     rerun {calls}/boxes/t.json -o {o}/t.json
 haze            haze {clear} -o {o}/pairs --spectrum octaves --seed 3 --size 128 --scene aerial
