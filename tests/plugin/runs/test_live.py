@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_restore import Region
 from napari_restore.engine import TileDone
@@ -163,11 +164,13 @@ def test_removing_the_live_layer_switches_live_off(panel: Any, qtbot: Any, sampl
 
 @pytest.mark.slow
 def test_photos_that_are_flipped_through_keep_one_live_result(
-    panel: Any, qtbot: Any, colours: np.ndarray
+    panel: Any, qtbot: Any, colours: np.ndarray, tmp_path: Path
 ):
     viewer = panel.viewer
-    viewer.add_image(colours[:60, :80], name="a")
-    viewer.add_image(colours[60:120, :80], name="b")
+    for at, name in enumerate("ab"):
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(colours[60 * at :][:60, :80]).save(path)
+        viewer.open(path, plugin="napari-restore")
     choose(panel, "identity")
     rested(panel, qtbot, panel.bar.live.click)
 
