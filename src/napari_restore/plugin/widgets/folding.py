@@ -39,8 +39,7 @@ def column_of(parent: QWidget | None, *parts: QWidget | QLayout) -> QVBoxLayout:
     layout = QVBoxLayout()
     layout.setContentsMargins(0, 0, 0, 0)
     fill(layout, *parts)
-    # Now: where a layout has a widget already, PySide keeps the items of layouts that are added, also once Qt
-    # has deleted them. A widget made at such an address is taken for the item, and napari's filter crashes.
+    # Filled before: PySide would keep the items of layouts that are added, and crash (decision 0073).
     if parent is not None:
         parent.setLayout(layout)
     return layout
