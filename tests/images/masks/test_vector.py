@@ -1,6 +1,7 @@
 """Polygons of a GeoJSON file in pixels of an image."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,34 @@ def test_coordinates_of_another_system_are_told(tmp_path: Path, placed: Image) -
     path = write(tmp_path, {"type": "Polygon", "coordinates": [ring], "crs": crs})
     with pytest.raises(BadMask, match="unknown"):
         read_polygons(path, placed)
+
+
+def packed(folder: Path, *layers: str, at: float = 10.0) -> Path:
+    """Write `RING` as GDAL's own program would, with a first longitude `at`, in each of the layers."""
+    raw = pytest.importorskip("pyogrio.raw")
+    ring = [(at, RING[0][1]), *RING[1:-1], (at, RING[0][1])]
+    shape = struct.pack("<BIII", 1, 3, 1, len(ring)) + b"".join(
+        struct.pack("<2d", *point) for point in ring
+    )
+    path = folder / "area.gpkg"
+    geometry = np.array([shape], object)
+    for number, layer in enumerate(layers):
+        raw.write(path, geometry, [], [], layer=layer, geometry_type="Polygon", append=number > 0)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+def test_the_only_layer_of_a_file_needs_no_name(tmp_path: Path, plain: Image) -> None:
+    wanted = drawn(write(tmp_path, {"type": "Polygon", "coordinates": [RING]}), plain)
+    assert np.array_equal(drawn(packed(tmp_path, "fields"), plain), wanted)
+    with pytest.raises(BadMask, match="2 layers"):
+        read_polygons(packed(tmp_path, "fields", "lakes"), plain)
+
+
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+@pytest.mark.parametrize("nowhere", [np.nan, np.inf])
+def test_a_point_without_a_place_is_one_sentence(
+    tmp_path: Path, plain: Image, nowhere: float
+) -> None:
+    with pytest.raises(BadMask, match="no place"):
+        read_polygons(packed(tmp_path, "fields", at=nowhere), plain)
