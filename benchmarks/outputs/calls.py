@@ -152,7 +152,6 @@ captum-saliency attribute {rgb8} -o {o}/m.tif --model haze-unet --box 200 150 16
 check           attribute {tiny} -o {o}/m.tif --model atmosphere --box 20 20 16 16 --method ig --steps 2 --check insertion-deletion --facts held --figure {o}/figure.png
 boxes           attribute {rgb8} --boxes {boxes} --model atmosphere --model haze-unet:weights=random:0 --method ig --steps 2 --facts held -o {o}/t.csv -o {o}/t.json
 rerun-map       rerun {calls}/ig/m.json -o {o}/m.tif
-rerun-boxes     rerun {calls}/boxes/t.json -o {o}/t.json
 haze            haze {clear} -o {o}/pairs --spectrum octaves --seed 3 --size 128 --scene aerial
 haze-natural    haze {clear} -o {o}/pairs --spectrum fine --seed 1 --size 96 --scene natural
 haze-crops      haze {clear} -o {o}/crops --training 4 --seed 2

@@ -13,14 +13,11 @@ from napari_restore.records import problems
 from ._scenes import hazy, read, write_tiff
 
 LOOK = [
-    "--adjust",
-    "luminance-only",
-    "--adjust",
-    "protect-shadows=0.5",
-    "--adjust",
-    "protect-highlights=0.5",
+    "--adjust=luminance-only",
+    "--adjust=protect-shadows=0.5",
+    "--adjust=protect-highlights=0.5",
+    "--adjust=exposure=0.4",
 ]
-LOOK += ["--adjust", "exposure=0.4"]
 WEIGHTS = np.array([0.2126, 0.7152, 0.0722])[:, None, None]
 
 

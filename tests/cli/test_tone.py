@@ -17,22 +17,13 @@ from napari_restore.records import problems
 from ._scenes import hazy, read
 
 TONE = [
-    "--adjust",
-    "temperature=5600",
-    "--adjust",
-    "tint=-12.5",
-    "--adjust",
-    "saturation=20",
-    "--adjust",
-    "highlights=-40",
-]
-TONE += [
-    "--adjust",
-    "shadows=30",
-    "--adjust",
-    "local-contrast=25",
-    "--adjust",
-    "curve=0,0:0.25,0.2:1,1",
+    "--adjust=temperature=5600",
+    "--adjust=tint=-12.5",
+    "--adjust=saturation=20",
+    "--adjust=highlights=-40",
+    "--adjust=shadows=30",
+    "--adjust=local-contrast=25",
+    "--adjust=curve=0,0:0.25,0.2:1,1",
 ]
 KEYWORDS = {
     "temperature": 5600.0,

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from napari_restore.errors import did_you_mean
 from napari_restore.questions import (
     Adjustment,
     Computing,
@@ -67,7 +68,7 @@ class _Adjust(argparse.Action):
         field, wrong = self.const.get(word), argparse.ArgumentTypeError
         try:
             if field is None:
-                raise wrong(f"it is none of {', '.join(self.const)}")
+                raise wrong(did_you_mean(word, list(self.const), "Choose from"))
             if bool(value) is (field.default is False):
                 raise wrong(f"give {word}{_value_of(field)}")
             setattr(namespace, field.name, field.parse(value) if value else True)

@@ -98,7 +98,7 @@ ONE = Planes()
 
 
 def planes_asked(text: str, planes: Planes, name: str) -> range:
-    """Return the planes that ``all``, ``5`` or ``A:B`` names; B itself is none of them.
+    """Return the planes that ``all`` or ``A:B`` names; B itself is none of them.
 
     Raises `BadParameter`.
     """

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from typing import NamedTuple
@@ -239,7 +238,7 @@ class _Check:
             self._tiff(path)
 
     def _pam(self, path: Path) -> None:
-        for name in _overviews_named(_read(path, _content)):
+        for name in _overviews_named(_read(path, whole=True)):
             self._overview(name, path)
 
     def _tiff(self, path: Path) -> None:
@@ -283,7 +282,7 @@ class _Check:
     # -- VRT -----------------------------------------------------------------------
     def _vrt(self, path: Path, depth: int) -> None:
         try:
-            root = parse_xml(_read(path, _content).rstrip(b"\0 \r\n"))
+            root = parse_xml(_read(path, whole=True).rstrip(b"\0 \r\n"))
         except ValueError as error:
             raise ForbiddenReference(f"is a damaged VRT ({error})") from None
         kind = _value(root, "subclass")
@@ -388,13 +387,9 @@ def head_of(path: Path) -> bytes:
         return file.read(HEAD_BYTES)
 
 
-def _content(path: Path) -> bytes:
-    return read_file(path, LONGEST)
-
-
-def _read(path: Path, take: Callable[[Path], bytes] = head_of) -> bytes:
+def _read(path: Path, *, whole: bool = False) -> bytes:
     try:
-        return take(path)
+        return read_file(path, LONGEST) if whole else head_of(path)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise ForbiddenReference(f"refers to {path.name}, which cannot be read: {why}") from error
