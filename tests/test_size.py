@@ -25,9 +25,9 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 2059,
     "commands": 2968,
-    "engine": 13153,
+    "engine": 13158,
     "explain": 6012,
-    "images": 14812,
+    "images": 15115,
     "metrics": 550,
     "models": 15212,
     "plugin": 14633,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 110038, 560, 8431
+LINES, FILES, IMPORTS = 110474, 561, 8462
 OPTIONS = {
     "view": 2,
     "models": 5,

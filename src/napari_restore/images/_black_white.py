@@ -81,6 +81,21 @@ def note_of_zero(image: ImageBase, black: float | None) -> Message | None:
     )
 
 
+def dispute_of_zeros(image: ImageBase) -> list[str]:
+    """Return the note of a file's scale and offset that have another zero than its sensor."""
+    preset, profile = image.preset, image.profile
+    scaled = [
+        (s, o) for s, o in zip(profile.scales, profile.offsets, strict=True) if (s, o) != (1, 0)
+    ]
+    if preset is None or not preset.reason or not scaled or image.dtype.kind == "f":
+        return []
+    zeros = {round((0.0 - o) / s, 1) if s else 0.0 for s, o in scaled}
+    if zeros == {round(preset.black, 1)}:
+        return []
+    own = ", ".join(f"{zero:g}" for zero in sorted(zeros))
+    return [f"Its zero is DN {own} by scale and offset, not DN {preset.black:g} ({preset.reason})."]
+
+
 def _may_be_scaled(image: ImageBase, preset: Sensor | None) -> bool:
     """Return whether values may be reflectance already, and not the integers of `preset`."""
     return preset is not None and bool(preset.black) and image.dtype.kind == "f"

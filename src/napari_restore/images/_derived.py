@@ -424,6 +424,8 @@ class DerivedImages(ImageBase):
         given = parse_bands(bands, self.bands)
         named = self._copy()
         named.described = self.described.named(given)
+        before = self.described.notes
+        named.notes = [*(n for n in self.notes if n not in before), *named.described.notes]
         if isinstance(self.reader, ArrayReader) and self.source is self.reader:
             named.reader = named.source = self.reader.with_roles(named.roles)
             named.__dict__.pop("fingerprint", None)
@@ -444,7 +446,7 @@ class DerivedImages(ImageBase):
             found = working_space_of(named.profile, named.roles, named.dtype)
             named.working_space, colour_note = found
             earlier = working_space_of(self.profile, self.roles, self.dtype)[1]
-            named.notes = [note for note in self.notes if note != earlier]
+            named.notes = [note for note in named.notes if note != earlier]
             named.notes += [colour_note] if colour_note else []
         return named._among(self._companions(lambda frame: frame.with_roles(bands)))
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import Message, option
 from napari_restore.images._base import ImageBase
+from napari_restore.images._black_white import dispute_of_zeros
 from napari_restore.images._derived import DerivedImages
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._html import image_html
@@ -51,6 +52,7 @@ from napari_restore.images.readers.zipped import ZippedReader
 from napari_restore.images.values.presets import SENSORS, Sensor
 from napari_restore.images.values.roles import GivenBands
 from napari_restore.images.values.sensor_file import sensor_text
+from napari_restore.images.values.sensors import disputes_of_product
 from napari_restore.images.values.working_space import WorkingSpace, working_space_of
 from napari_restore.questions import Pathlike
 
@@ -99,6 +101,7 @@ class Image(DerivedImages):
         )
         self.reader = self.source = reader = reader.counting(self.data_bands)
         self.shows_classes = reader.shows_classes and bands is None
+        self.notes += self.described.notes
         if self.dtype != np.uint8:
             self.notes += self._notes_on_sensor(preset)
         if (kind := self.other_than_light) is not None:
@@ -156,10 +159,12 @@ class Image(DerivedImages):
 
     def _notes_on_sensor(self, preset: Sensor | None) -> list[str]:
         """Return notes on what names decide or might decide; only what holds for these values."""
+        name, tags = str(self.path or ""), self.profile.tags
+        notes = disputes_of_product(name, tags, self.sensor)
+        notes += dispute_of_zeros(self)
         if self.sensor is not None:
-            return []
+            return notes
         detected = self.profile.sensor
-        notes: list[str] = []
         if (
             preset is not None
             and preset.bands

@@ -75,6 +75,14 @@ def test_layers_of_others_are_not_hidden(panel: Any, colours: np.ndarray):
     assert seen(panel) == ["b", "a"]
 
 
+def test_nothing_listens_to_the_layers_of_others(panel: Any, open_two: Any):
+    open_two()
+    theirs = panel.viewer.add_points([[20, 20]])
+    before = [len(emitter.callbacks) for emitter in theirs.events.emitters.values()]
+    choose(panel, "a")
+    assert [len(emitter.callbacks) for emitter in theirs.events.emitters.values()] == before
+
+
 @pytest.mark.slow
 def test_a_chosen_map_comes_to_the_front(panel: Any, tmp_path: Path):
     for name in "ab":

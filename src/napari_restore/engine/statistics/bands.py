@@ -51,6 +51,11 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
                 f"{needs} does not say which of its {image.bands} bands is {missing[0]}.",
                 naming_hint(image, card.roles or VISIBLE),
             )
+        if image.described.unsure.intersection(card.roles):
+            raise UnknownBands(
+                f"{image.name} tells its colours in two ways: {' '.join(image.described.notes)}",
+                naming_hint(image, card.roles),
+            )
         named = tuple(image.roles.index(role) for role in card.roles)
         rest = tuple(b for b in image.data_bands if b not in named and not _is_thermal(image, b))
         return named if card.bands is not None else named + rest

@@ -36,6 +36,7 @@ from napari_restore.images.files.exif_directories import (
 )
 from napari_restore.images.files.jpeg import SIGNATURE, frame_of, next_segment
 from napari_restore.images.files.xmp import GAIN_MAP, without_attached
+from napari_restore.images.values.facts import settled
 
 SETTINGS = (0x829A, 0x829D, 0x8827, 0x9003, 0x9204, 0x920A, 0x9291, 0xA402, 0xA434)
 """Tags of that directory which a RAW photo may have in its main one (TIFF/EP)."""
@@ -91,6 +92,8 @@ class PhotoTags:
     """Of a PNG (cICP), primaries and curve by their numbers in ITU-T H.273."""
     premultiplied: bool = False
     """Whether a TIFF has colours multiplied by alpha."""
+    notes: tuple[str, ...] = ()
+    """What its blocks say in two ways."""
     transparent: tuple[int, ...] = ()
     """Grey, or red, green and blue, of the one colour of a PNG that stands for nothing."""
 
@@ -111,7 +114,13 @@ def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
     else:
         return PhotoTags()
     tags.orientation = orientation_of(tags.exif)
+    turned = _XMP_ORIENTATION.search(tags.xmp or b"")
+    said = [("EXIF", tags.orientation if tags.exif else None), ("XMP", turned and int(turned[1]))]
+    tags.notes += settled(said).told("orientation")
     return tags
+
+
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)\s*([1-8])")
 
 
 def orientation_of(exif: bytes | None) -> int:
@@ -127,6 +136,25 @@ def orientation_of(exif: bytes | None) -> int:
     except Exception:  # damaged EXIF never keeps an image from being opened
         return 1
     return value if 1 <= value <= 8 else 1
+
+
+def colours_in_exif(exif: bytes | None) -> list[tuple[str, str]]:
+    """Return what an EXIF block says of colours: its source, and "sRGB" or "adobe-rgb" (DCF 2.0)."""
+    if not exif:
+        return []
+    from PIL.Image import Exif
+
+    parsed = Exif()
+    try:
+        parsed.load(exif)
+        space = parsed.get_ifd(CAMERA_SETTINGS).get(COLOUR_SPACE)
+        index = str(parsed.get_ifd(INTEROPERABILITY).get(1))
+    except Exception:  # damaged EXIF never keeps an image from being opened
+        return []
+    # 2 is of no standard, but cameras write it.
+    named = {1: "sRGB", 2: "adobe-rgb"}.get(int(space or 0))
+    found = [("EXIF colour space", named)] if named else []
+    return [*found, ("EXIF interoperability", "adobe-rgb")] if "R03" in index else found
 
 
 def upright_exif(exif: bytes | None) -> bytes | None:
@@ -197,7 +225,9 @@ def jpeg_tags(file: BinaryIO, path: Path) -> PhotoTags:
             tags.comments += (segment,)
     if icc:
         tags.icc = b"".join(icc[number] for number in sorted(icc))
-    tags.resolution = tags.resolution or _exif_resolution(tags.exif)
+    dots = settled([("JFIF", tags.resolution), ("EXIF", _exif_resolution(tags.exif))])
+    tags.resolution = dots.value
+    tags.notes += dots.told("resolution", lambda each: f"{each[0]:g} dpi")
     return tags
 
 

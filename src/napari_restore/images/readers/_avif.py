@@ -23,7 +23,13 @@ from napari_restore.images.files.xmp import sidecar_xmp
 from napari_restore.images.readers._heif import COLOURS
 from napari_restore.images.readers._jpeg import decoder_errors
 from napari_restore.images.readers._whole import WholeReader
-from napari_restore.images.values.working_space import FOR_HDR, HDR_CURVES, profile_of_code_points
+from napari_restore.images.values.working_space import (
+    FOR_HDR,
+    HDR_CURVES,
+    PROFILE,
+    profile_of_code_points,
+    settled_colours,
+)
 
 BRANDS = frozenset((b"avif", b"avis"))
 """Kinds of file (AV1 Image File Format) that AVIF photos name as their own."""
@@ -73,12 +79,15 @@ class AvifReader(WholeReader):
         colours = COLOURS[self.bands]
         self.may_be_invalid = "alpha" in colours
         stored = EXIF_HEADER + (info.get("exif") or exif).removeprefix(EXIF_HEADER)
+        named = profile_of_code_points(coding.primaries, coding.curve, self.bands)
+        profiles = (PROFILE, info.get("icc_profile")), ("nclx", named)
+        icc, disputes = settled_colours(profiles, self.bands)
+        self.notes += disputes
         self.profile = Profile(
             driver="AVIF",
             colorinterp=colours,
             masks="alpha" if self.may_be_invalid else "none",
-            icc=info.get("icc_profile")
-            or profile_of_code_points(coding.primaries, coding.curve, self.bands),
+            icc=icc,
             exif=stored if stored != EXIF_HEADER else None,
             xmp=sidecar_xmp(path) or info.get("xmp") or None,
             orientation=orientation_of(exif),

@@ -67,6 +67,7 @@ class GdalReader(Reader):
 
     PRIORITY: ClassVar[int] = 0
     _codes = False
+    _head = b""
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
@@ -90,6 +91,7 @@ class GdalReader(Reader):
         self._path = str(data)
         if data != path:
             head = head_of(data)
+        self._head = head
         references = check_references(data, head, allow_outside=allow_outside)
         self._sidecars = references.sidecars
         self._allow_outside = allow_outside
@@ -158,8 +160,11 @@ class GdalReader(Reader):
             self.notes.append("It is a GIF, which has 256 colours at most: prefer the original.")
         self.notes += first_of(max(self.photo.pictures, frames))
         self.notes += description.notes_on_place(dataset, self.georeference)
+        self.notes += description.disputes_of(dataset, Path(self._path), self.photo, self._head)
+        icc, notes = description.colour_profile(dataset, self.photo, len(names))
+        self.notes += notes
         self.profile = description.profile_of(
-            dataset, self.photo, names, self._kind, self._nodata, self.georeference
+            dataset, self.photo, names, self._kind, self._nodata, self.georeference, icc
         )
         if self.profile.icc is None and description.is_for_hdr(self.photo):
             self.notes.append(FOR_HDR)
@@ -181,6 +186,8 @@ class GdalReader(Reader):
     def _take_sidecar(self) -> None:
         packet = sidecar_xmp(self.path)
         if packet is not None:
+            if self.photo.xmp not in (None, packet):
+                self.notes.append("Its XMP is that of the file beside it, not the one within.")
             self.photo = replace(self.photo, xmp=packet)
 
     def _describe_types(self, dataset: Any) -> None:

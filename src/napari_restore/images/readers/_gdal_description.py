@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_restore._plain_files import read_file
 from napari_restore.images._georeference import (
     IDENTITY,
     ControlPoint,
@@ -19,6 +20,7 @@ from napari_restore.images._georeference import (
     units_of,
 )
 from napari_restore.images._profile import Masks, PhysicalGrid, Profile, Tags
+from napari_restore.images.files import tiff
 from napari_restore.images.files.descriptions import (
     dots_in,
     dots_per_inch,
@@ -26,15 +28,19 @@ from napari_restore.images.files.descriptions import (
     is_structure,
     resolution_in,
 )
-from napari_restore.images.files.exif import PhotoTags
+from napari_restore.images.files.exif import PhotoTags, colours_in_exif
+from napari_restore.images.values.facts import settled
 from napari_restore.images.values.roles import is_named_light
 from napari_restore.images.values.sensors import detect_sensor, is_level2, is_reflectance_product
 from napari_restore.images.values.validity import Nodata, as_dtype
 from napari_restore.images.values.working_space import (
     HDR_CURVES,
-    names_colours,
+    PROFILE,
+    named_profile,
     profile_of_code_points,
     profile_of_gamma,
+    settled_colours,
+    srgb_profile,
 )
 
 PHOTO_DRIVERS = ("JPEG", "PNG", "WEBP", "GTiff")
@@ -146,6 +152,34 @@ def notes_on_place(dataset: Any, georeference: Georeference | None) -> list[str]
     return notes
 
 
+def disputes_of(dataset: Any, path: Path, photo: PhotoTags, head: bytes) -> list[str]:
+    """Return notes on what the file itself says, and files beside it say differently."""
+    notes = list(photo.notes)
+    imagery = tags_of(dataset, ns="IMAGERY")
+    if _is_no_time(imagery):
+        time = _time_of_metadata(tags_of(dataset, ns="IMD")).get(_TIME)
+        by = f"DATE_ACQUIRED says {time}" if time else "no other is known"
+        notes.append(f"Its time {imagery[_TIME]} stands for none and is left out: {by}.")
+    own = tiff.tags_in(path, head).get(tiff.GDAL_NODATA)
+    with contextlib.suppress(OSError, ValueError):
+        beside = Path(f"{path}.aux.xml")
+        if own is not None and beside.is_file() and dataset.nodata is not None:
+            inside = float(bytes(own).strip(b"\0 ").decode("ascii", "replace"))
+            said = [(beside.name, float(dataset.nodata)), ("its tags", inside)]
+            notes += settled(said).told("nodata", "{:g}".format)
+    for suffix in (".tfw", ".tifw", ".wld"):
+        with contextlib.suppress(OSError, ValueError):
+            beside = path.with_suffix(suffix)
+            if not tiff.is_tiff(head):
+                break
+            a, d, b, e, x, y = map(float, read_file(beside, 4096).split())
+            # A world file has the centre of the first pixel.
+            placed = (a, b, x - (a + b) / 2, d, e, y - (d + e) / 2)
+            if not np.allclose(placed, _six(dataset), rtol=1e-6, atol=abs(a) * 0.01):
+                notes.append(f"Its place is that of its own tags, not of {beside.name}.")
+    return notes
+
+
 def bits_of(dataset: Any) -> int | None:
     """Return the bits of an integer where they are fewer than those of its type."""
     if not str(dataset.dtypes[0]).startswith("uint"):
@@ -200,16 +234,25 @@ def is_for_hdr(photo: PhotoTags) -> bool:
     return any(curve in HDR_CURVES for curve in photo.code_points[1:])
 
 
-def _colour_profile(photo: PhotoTags, bands: int) -> bytes | None:
-    """Return the ICC profile of the colours; None for sRGB.
+def colour_profile(dataset: Any, photo: PhotoTags, bands: int) -> tuple[bytes | None, list[str]]:
+    """Return the ICC profile of the colours, None for sRGB, and notes.
 
-    Numbers come before all others, unless they name what we do not know (PNG, third edition, 4.3).
+    Numbers come before all others, unless they name what we do not know (PNG, third edition, 4.3). A
+    profile of inks does not describe the RGB they were converted to.
     """
-    if photo.code_points and names_colours(*photo.code_points):
-        return profile_of_code_points(*photo.code_points, bands)
-    if photo.icc or is_for_hdr(photo):
-        return photo.icc
-    return profile_of_gamma(photo.gamma, bands) if photo.gamma else None
+    if was_cmyk(dataset):
+        return None, []
+    srgb = srgb_profile(1 if bands < 3 else 3)
+    numbers = profile_of_code_points(*photo.code_points, bands) if photo.code_points else None
+    own = [("cICP", numbers), (PROFILE, photo.icc)]
+    if is_for_hdr(photo) and numbers is None:
+        return settled_colours(own, bands)
+    exif = [
+        (source, srgb if name == "sRGB" else named_profile(name))
+        for source, name in (colours_in_exif(photo.exif) if bands >= 3 else ())
+    ]
+    gamma = profile_of_gamma(photo.gamma, bands) if photo.gamma else None
+    return settled_colours([*own, ("gAMA and cHRM", gamma), *exif], bands)
 
 
 def profile_of(
@@ -219,6 +262,7 @@ def profile_of(
     kind: Masks,
     nodata: Nodata,
     georeference: Georeference | None,
+    icc: bytes | None,
 ) -> Profile:
     """Return all metadata that an export carries.
 
@@ -245,7 +289,6 @@ def profile_of(
             "band_tags": tuple(_tags(dataset, band) for band in dataset.indexes),
             "wavelengths": tuple(_wavelength(dataset, band) for band in dataset.indexes),
         }
-    icc = _colour_profile(photo, len(names))
     placed = georeference is not None
     name = str(dataset.name)
     grid = None if placed else _grid(tags.get("", {}))
@@ -257,8 +300,7 @@ def profile_of(
         masks=kind,
         # Of floats the quotient, multiplied again, would not always be what was there.
         premultiplied=photo.premultiplied and str(dataset.dtypes[0]).startswith("uint"),
-        # A profile of inks does not describe the RGB they were converted to.
-        icc=None if was_cmyk(dataset) else icc,
+        icc=icc,
         exif=photo.exif,
         xmp=photo.xmp,
         iptc=photo.iptc,
@@ -320,7 +362,26 @@ def _tags(dataset: Any, band: int | None = None) -> Tags:
         current = {k: v for k, v in read.items() if not k.startswith("STATISTICS_")}
         if current:
             by_space[space] = current
+    imagery = by_space.get("IMAGERY", {})
+    if _is_no_time(imagery):
+        time = _time_of_metadata(by_space.get("IMD", {}))
+        by_space["IMAGERY"] = {k: v for k, v in imagery.items() if k != _TIME} | time
     return by_space
+
+
+_TIME = "ACQUISITIONDATETIME"
+
+
+def _is_no_time(imagery: Mapping[str, str]) -> bool:
+    """Return whether the time of acquisition is what GDAL writes where it has found none."""
+    return imagery.get(_TIME, "").startswith(("1970-01-01", "0000"))
+
+
+def _time_of_metadata(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the tag of time by the metadata of a Landsat product of before Collection 2."""
+    by_name = {key.rpartition(".")[2]: value.strip('"') for key, value in values.items()}
+    day, time = by_name.get("DATE_ACQUIRED", ""), by_name.get("SCENE_CENTER_TIME", "")
+    return {_TIME: f"{day} {time[:8]}".strip()} if day else {}
 
 
 def _wavelength(dataset: Any, band: int) -> float | None:

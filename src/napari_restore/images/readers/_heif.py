@@ -16,7 +16,13 @@ from napari_restore.images.files.exif import upright_exif
 from napari_restore.images.files.exif_directories import EXIF_HEADER
 from napari_restore.images.files.xmp import sidecar_xmp, upright_xmp
 from napari_restore.images.readers._whole import WholeReader
-from napari_restore.images.values.working_space import FOR_HDR, HDR_CURVES, profile_of_code_points
+from napari_restore.images.values.working_space import (
+    FOR_HDR,
+    HDR_CURVES,
+    PROFILE,
+    profile_of_code_points,
+    settled_colours,
+)
 
 BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1".split())
 """Kinds of file (ISO/IEC 23008-12) that HEIF photos name as their own."""
@@ -63,11 +69,14 @@ class HeifReader(WholeReader):
         if curve in HDR_CURVES:
             self.notes.append(FOR_HDR)
         self.may_be_invalid = "alpha" in colours
+        profiles = (PROFILE, info.get("icc_profile")), ("nclx", named)
+        icc, disputes = settled_colours(profiles, self.bands)
+        self.notes += disputes
         self.profile = Profile(
             driver="HEIF",
             colorinterp=colours,
             masks="alpha" if self.may_be_invalid else "none",
-            icc=info.get("icc_profile") or named,
+            icc=icc,
             # The decoder turns the picture by the file's own boxes; the tag is only a copy of them.
             exif=upright_exif(exif if info.get("exif") else None),
             xmp=sidecar_xmp(path) or upright_xmp(info.get("xmp") or None),

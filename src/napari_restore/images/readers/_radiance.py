@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,7 +31,10 @@ class RadianceReader(Reader):
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)
         self.bands, self.dtype = 3, np.dtype(np.float32)
-        _check_size(path)
+        with path.open("rb") as file:
+            text = file.read(65536)
+        _check_size(path, text)
+        self._describe(text)
         # The size stands after the text; decoding is the only check that the file is complete.
         height, width = self._decode().shape[:2]
         self.levels = (Level(height, width, height, width),)
@@ -58,25 +62,66 @@ class RadianceReader(Reader):
     def _decode(self) -> npt.NDArray[np.float32]:
         import imagecodecs
 
+        content, order = self.path.read_bytes(), self._order
         try:
-            pixels = np.asarray(imagecodecs.rgbe_decode(self.path.read_bytes()), np.float32)
+            if order is not None:
+                # The codec knows the usual order only.
+                usual = b"\n\n-Y %s +X %s\n" % (order["rows"], order["columns"])
+                content = content[: order.start()] + usual + content[order.end() :]
+            pixels = np.asarray(imagecodecs.rgbe_decode(content), np.float32)
         except Exception as error:  # the codec's own
             raise UnreadableImage(
                 f"{self.path.name} cannot be read as a Radiance picture: {error}.",
                 "It seems truncated; copy it again.",
             ) from error
-        return pixels
+        if order is not None:
+            steps = {order["slow"][1:]: order["slow"][:1], order["fast"][1:]: order["fast"][:1]}
+            pixels = pixels if order["slow"][1:] == b"Y" else pixels.swapaxes(0, 1)
+            pixels = pixels[
+                :: 1 if steps[b"Y"] == b"-" else -1, :: 1 if steps[b"X"] == b"+" else -1
+            ]
+        return pixels @ _RGB_OF_XYZ.T if self._is_xyz else pixels
+
+    def _describe(self, head: bytes) -> None:
+        """Take from the text before the pixels what they mean (Ward, "Real Pixels", 1991)."""
+        self._order = _SIZE.search(head)
+        text = head[: self._order.start() if self._order else 0]
+        self._is_xyz = b"FORMAT=32-bit_rle_xyze" in text
+        if self._is_xyz:
+            self.notes.append("Its values were converted from XYZ to the primaries of sRGB.")
+        exposure = math.prod(float(each) for each in _EXPOSURE.findall(text))
+        if exposure != 1:
+            self.notes.append(
+                f"Its values were multiplied by {exposure:g} (EXPOSURE), and are read as they are."
+            )
+        own = _PRIMARIES.search(text)
+        if own and not self._is_xyz:
+            places = [float(each) for each in own[1].split()]
+            if not any(np.allclose(places, usual, atol=0.011) for usual in _USUAL):
+                self.notes.append("Its primaries are not those of sRGB, and are taken as these.")
 
 
-_SIZE = re.compile(rb"\n\s*\n?[-+][XY]\s+(\d+)\s+[-+][XY]\s+(\d+)\n")
+_SIZE = re.compile(
+    rb"\n\s*\n?(?P<slow>[-+][XY])\s+(?P<rows>\d+)\s+(?P<fast>[-+][XY])\s+(?P<columns>\d+)\n"
+)
+_EXPOSURE = re.compile(rb"^EXPOSURE\s*=\s*([0-9.eE+-]+)\s*$", re.MULTILINE)
+_PRIMARIES = re.compile(rb"^PRIMARIES\s*=((?:\s*[0-9.eE+-]+){8})\s*$", re.MULTILINE)
+_USUAL = (
+    (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290),
+    (0.64, 0.33, 0.29, 0.60, 0.15, 0.06, 0.3333, 0.3333),
+)
+"""x and y of red, green, blue and white: of sRGB, and Radiance's own, which are nearly these."""
+_RGB_OF_XYZ = np.array(
+    [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]], np.float32
+)
+"""From XYZ to linear sRGB (IEC 61966-2-1)."""
 
 
-def _check_size(path: Path) -> None:
+def _check_size(path: Path, head: bytes) -> None:
     """Refuse a size that cannot be in the file, even as runs of equal pixels."""
-    with path.open("rb") as file:
-        match = _SIZE.search(file.read(65536))
+    match = _SIZE.search(head)
     if match is not None:
-        height, width = int(match[1]), int(match[2])
+        height, width = int(match["rows"]), int(match["columns"])
         claimed, what = 4 * height * width, f"{height} × {width} pixels"
         check_ratio(path.name, claimed, path.stat().st_size, RUNS_RATIO, what)
         check_whole_size(path.name, 3 * claimed)

@@ -1,8 +1,9 @@
 """What an image's bands are: their roles, their wavelengths, and which of them show light.
 
-Determined in this order: the user's option, a sensor file of the user, colour interpretation,
-descriptions, wavelengths, the sensor preset. A role that none of them gives stays unknown: a silent 1, 2, 3 would take blue for
-red in many a satellite file. A band that is named as classes, bits, angles and the like is
+Determined in this order: the user's option, a sensor that the user names, a product of fixed bands,
+descriptions, colour interpretation, wavelengths. Where two disagree a note says so; where neither is the
+user's, models of these colours refuse. A role that none of them gives stays unknown: a silent 1, 2, 3 would
+take blue for red in many a satellite file. A band that is named as classes, bits, angles and the like is
 auxiliary: no method, statistic or validity takes it for light.
 """
 
@@ -10,14 +11,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple, TypeVar
 
 from napari_restore.errors import BadParameter
+from napari_restore.images.values.facts import Fact, settled
 from napari_restore.images.values.presets import AUXILIARY, LIGHT, ROLES, Sensor, SensorBand
-from napari_restore.images.values.sensors import product_of
+from napari_restore.images.values.sensors import NEAR, product_of
 
 _T = TypeVar("_T")
 GivenBands = str | Sequence[int | str | None] | Mapping[str, int]
@@ -29,6 +31,7 @@ Origin = Literal[
 """What a band's role, else its wavelength, is inferred from."""
 UNKNOWN = "unknown"
 """What users write as the role of a band that has none."""
+COLOURS = ("red", "green", "blue")
 
 _FROM_INTERPRETATION = {
     "red": "red", "green": "green", "blue": "blue", "alpha": "alpha", "pan": "pan",
@@ -100,6 +103,19 @@ class GivenBand(NamedTuple):
     """Nanometres; None: that of the file, where the role shows light."""
 
 
+class Dispute(NamedTuple):
+    """Two sources that say something else of one band, counted from 0."""
+
+    number: int
+    role: str | None
+    by: str | None
+    other: str
+    """A role, or a wavelength ("865 nm")."""
+    other_by: str
+    is_sure: bool
+    """Whether the user said it, or the product has no other bands."""
+
+
 @dataclass(frozen=True)
 class Bands:
     """What the bands of an image are, one item per band."""
@@ -108,6 +124,28 @@ class Bands:
     wavelengths: tuple[float | None, ...]
     """Nanometres."""
     origins: tuple[Origin | None, ...] = field(default=(), compare=False)
+    disputes: tuple[Dispute, ...] = field(default=(), compare=False)
+    """What sources say that were not believed."""
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """A sentence for each two sources that disagree."""
+        groups: dict[tuple[str | None, str], list[Dispute]] = {}
+        for each in self.disputes:
+            groups.setdefault((each.by, each.other_by), []).append(each)
+        return [
+            f"{_counted(group)} {', '.join(each.role or UNKNOWN for each in group)} by "
+            f"{by or 'the others'}, not {', '.join(each.other for each in group)} by {other}."
+            for (by, other), group in groups.items()
+        ]
+
+    @cached_property
+    def unsure(self) -> frozenset[str]:
+        """The colours that the file itself tells in two ways, and the user in none."""
+        told = (
+            role for each in self.disputes if not each.is_sure for role in (each.role, each.other)
+        )
+        return frozenset(COLOURS).intersection(told)
 
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
@@ -127,13 +165,31 @@ class Bands:
     def of(self, numbers: Sequence[int]) -> Bands:
         """Return the bands `numbers` only, in that order."""
         parts = (self.roles, self.wavelengths, self.origins)
-        return Bands(*(tuple(part[n] for n in numbers) if part else () for part in parts))  # type: ignore[arg-type]
+        told = (
+            each._replace(number=place)
+            for place, n in enumerate(numbers)
+            for each in self.disputes
+            if each.number == n
+        )
+        roles, waves, origins = (tuple(part[n] for n in numbers) if part else () for part in parts)
+        return Bands(roles, waves, origins, tuple(told))  # type: ignore[arg-type]
 
     def named(self, given: Sequence[GivenBand]) -> Bands:
         """Return the bands with what the user says, in order: one band only has a role of light."""
         roles, waves = list(self.roles), list(self.wavelengths)
         origins: list[Origin | None] = _padded(self.origins, len(roles))
+        said = {band.number: band.role for band in given}
+        told = [
+            each._replace(role=said[each.number], by="user", is_sure=True)
+            if each.number in said
+            else each
+            for each in self.disputes
+            if said.get(each.number) != each.other
+        ]
         for number, role, wavelength in given:
+            earlier, by = self.roles[number], self.origins and self.origins[number]
+            if role and earlier and by and role != earlier:
+                told.append(Dispute(number, role, "user", earlier, by, True))
             if role not in AUXILIARY:
                 roles = [None if each == role else each for each in roles]
             roles[number], origins[number] = role, "user"
@@ -141,7 +197,12 @@ class Bands:
                 waves[number] = wavelength
             elif role is None or role in AUXILIARY:
                 waves[number] = None
-        return Bands(tuple(roles), tuple(waves), tuple(origins))
+        return Bands(tuple(roles), tuple(waves), tuple(origins), tuple(told))
+
+
+def _counted(bands: Sequence[Dispute]) -> str:
+    numbers = ", ".join(str(each.number + 1) for each in bands)
+    return f"Band {numbers} is" if len(bands) == 1 else f"Bands {numbers} are"
 
 
 def _kind(role: str | None, wavelength: float | None) -> Kind:
@@ -179,42 +240,80 @@ def describe_bands(
         # A mask opened by itself is the picture.
         auxiliary = [None] * count
     light = [n for n in range(count) if auxiliary[n] is None and colours[n] != "alpha"]
-    preset = _preset(sensor, names, light, colours)
+    preset, is_named = _preset(sensor, names, light, colours)
     preset_roles = [band.role if band else None for band in preset]
+    by_user = sensor is not None and sensor.is_given
     if sensor is not None and sensor.named_by == "file":
         # It is about these very bands, whatever else their names look like.
         auxiliary = [None if r else a for r, a in zip(preset_roles, auxiliary, strict=True)]
-        own = [(band and band.wavelength) or w for band, w in zip(preset, own, strict=True)]
-        first = preset_roles
-    else:
-        first = [None] * count
-    waves = [
-        w or (None if a else _wavelength_in(n))
-        for w, n, a in zip(own, names, auxiliary, strict=True)
+    centres: list[tuple[Origin, Sequence[float | None]]] = [
+        ("sensor", _wavelengths_of(preset, own, sensor)),
+        ("wavelength", own),
+        ("name", [None if a else _wavelength_in(n) for n, a in zip(names, auxiliary, strict=True)]),
     ]
-    sources: tuple[tuple[Origin, Sequence[str | None]], ...] = (
+    waves = [settled((origin, each[n]) for origin, each in centres) for n in range(count)]
+    nobody: Sequence[str | None] = [None] * count
+    # A colour that several bands are named after tells them less than their tag.
+    named = [role_of_description(name) for name in names]
+    is_sure = by_user or _has_fixed_bands(sensor, count)
+    first: list[tuple[Origin, Sequence[str | None]]] = [
         ("colour interpretation", ["alpha" if c == "alpha" else None for c in colours]),
-        ("sensor", first),
-        ("colour interpretation", colours),
+        ("sensor", preset_roles if is_sure else nobody),
         *((a[1], [a[0] if n == m else None for m in range(count)])
           for n, a in enumerate(auxiliary) if a is not None),
-        ("name", [role_of_description(name) for name in names]),
-        ("wavelength", _roles_of_wavelengths(waves)),
+        ("name", [None if r in COLOURS and named.count(r) > 1 else r for r in named]),
+        ("sensor", preset_roles if is_named else nobody),
+    ]  # fmt: skip
+    known = [settled((origin, each[n]) for origin, each in first).value for n in range(count)]
+    # A tag is of all bands at once: many a writer calls any first three red, green and blue.
+    is_overruled = any(
+        colour in COLOURS and colour != role and (role is not None or colour in known)
+        for colour, role in zip(colours, known, strict=True)
+    )
+    tag: list[tuple[Origin, Sequence[str | None]]] = [("colour interpretation", colours)]
+    taken: list[tuple[Origin, Sequence[str | None]]] = [
+        *first,
+        *([] if is_overruled else tag),
+        ("name", named),
+        ("wavelength", _roles_of_wavelengths([fact.value for fact in waves])),
         ("sensor", preset_roles),
-    )  # fmt: skip
-    roles: list[str | None] = [None] * count
-    origins: list[Origin | None] = [None] * count
-    for origin, source in sources:
-        for number, role in enumerate(source):
-            if roles[number] is None and role is not None:
-                roles[number], origins[number] = role, origin
-    for number, (known, band) in enumerate(zip(waves, preset, strict=True)):
-        if not known and band is not None and auxiliary[number] is None:
-            waves[number] = band.wavelength
-        if origins[number] is None and waves[number] is not None:
-            origins[number] = "wavelength" if known else "sensor"
-    found = Bands(tuple(roles), tuple(waves), tuple(origins))
+    ]
+    facts = [settled((origin, each[n]) for origin, each in taken) for n in range(count)]
+    found = Bands(
+        tuple(fact.value for fact in facts),
+        tuple(
+            # Those of a sensor come with its roles, or not at all.
+            wave.value or (band.wavelength if band and fact.value == band.role else None)
+            for fact, wave, band in zip(facts, waves, preset, strict=True)
+        ),
+        tuple(
+            fact.source or ("wavelength" if wave.value else "sensor" if band else None)
+            for fact, wave, band in zip(facts, waves, preset, strict=True)
+        ),
+        tuple(
+            dispute
+            for n, (fact, wave) in enumerate(zip(facts, waves, strict=True))
+            for dispute in _disputes(n, fact, wave, colours[n] if is_overruled else None, is_sure)
+        ),
+    )
     return found if given is None else found.named(parse_bands(given, count))
+
+
+def _disputes(
+    number: int, role: Fact[Origin, str], wave: Fact[Origin, float], tag: str | None, is_sure: bool
+) -> Iterator[Dispute]:
+    """Yield what is said of a band beside its `role`: by the `tag` of its colour, or else."""
+    others = [other for other in role.others if other[0] != "wavelength"]
+    if tag in COLOURS and tag != role.value:
+        others.append(("colour interpretation", str(tag)))
+    centre = wave.value
+    if centre and role.source != "wavelength" and not _may_lie_at(role.value, centre):
+        others.append((wave.source or "wavelength", f"{centre:g} nm"))
+    others += [(s, f"{w:g} nm") for s, w in wave.others if centre and not _is_near(centre, w)]
+    for source, other in others:
+        # Grey is GDAL's name for the first of many unknown bands, too.
+        if "gray" not in (role.value, other) and source != role.source:
+            yield Dispute(number, role.value, role.source, other, source, is_sure)
 
 
 def auxiliary_role(text: str | None) -> str | None:
@@ -378,16 +477,17 @@ def _preset(
     names: Sequence[str | None],
     light: Sequence[int],
     roles: Sequence[str | None],
-) -> Sequence[SensorBand | None]:
+) -> tuple[Sequence[SensorBand | None], bool]:
     """Return the preset's bands by the names in the file, else by the usual order of `light`.
 
-    The order of a sensor that the user has not named must agree with the `roles` of three bands.
+    The order of a sensor that the user has not named must agree with the `roles` of three bands. The
+    second is whether names tell the bands.
     """
     if sensor is None:
-        return [None] * len(names)
+        return [None] * len(names), False
     named = [_band_named(sensor, name) if name else None for name in names]
     if any(named):
-        return named
+        return named, True
     ordered: list[SensorBand | None] = [None] * len(names)
     # A sensor file may list what shows no light, too.
     is_all = sensor.named_by == "file" and len(sensor.bands) == len(names)
@@ -403,9 +503,46 @@ def _preset(
     known = [
         (roles[n], band and band.role) for n, band in enumerate(ordered) if n in light and roles[n]
     ]
-    if sensor.is_given or (len(known) >= 3 and all(mine == its for mine, its in known)):
-        return ordered
-    return [None] * len(names)
+    agrees = len(known) >= 3 and all(mine == its for mine, its in known)
+    if sensor.is_given or agrees or _has_fixed_bands(sensor, len(light)):
+        return ordered, False
+    return [None] * len(names), False
+
+
+def _has_fixed_bands(sensor: Sensor | None, count: int) -> bool:
+    """Return whether the file is named as a product that has its usual bands, whatever its tags say.
+
+    Planet tags its own files of blue, green, red and near infrared as RGB.
+    """
+    return (
+        sensor is not None
+        and (sensor.id, sensor.named_by) == ("planet", "name of the file")
+        and sensor.of_count(count) is not None
+    )
+
+
+def _wavelengths_of(
+    preset: Sequence[SensorBand | None], own: Sequence[float | None], sensor: Sensor | None
+) -> list[float | None]:
+    """Return the centres of the bands of a sensor that the user names, but those told exactly."""
+    if sensor is None or not sensor.is_given:
+        return [None] * len(own)
+    is_exact = sensor.named_by != "file"
+    return [
+        None if band is None or (is_exact and _is_near(wave, band.wavelength)) else band.wavelength
+        for band, wave in zip(preset, own, strict=True)
+    ]
+
+
+def _is_near(wave: float | None, other: float | None) -> bool:
+    """Return whether two wavelengths in nm are of one band."""
+    return wave is not None and other is not None and abs(wave - other) <= max(NEAR, 0.02 * wave)
+
+
+def _may_lie_at(role: str | None, wave: float) -> bool:
+    """Return whether a band of a role may have its centre at a wavelength in nm."""
+    rows = [(low, high) for name, low, high, _ in _RANGES if name == role]
+    return all(low - NEAR <= wave < high + NEAR for low, high in rows)
 
 
 def _band_named(sensor: Sensor, name: str) -> SensorBand | None:

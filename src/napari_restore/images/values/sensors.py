@@ -9,10 +9,11 @@ are known agree with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from napari_restore.errors import BadParameter, option
+from napari_restore.images.values.facts import settled
 from napari_restore.images.values.presets import SENSORS, NamedBy, Sensor, SensorBand
 from napari_restore.images.values.sensor_file import is_sensor_text, sensor_of_text
 
@@ -250,28 +251,62 @@ def _sentinel(file_name: str, tags: Tags, *, any_name: bool = False) -> Sensor |
     `any_name` the name need not be one that ESA gives.
     """
     before, since = SENSORS["sentinel2"], SENSORS["sentinel2-04.00"]
-    text = file_name.replace("\\", "/").upper()
-    ours = [part for part in text.split("/") if re.search(_SENTINEL, part)]
-    values = {
-        key.upper(): text[:4096].upper() for tag in tags.values() for key, text in tag.items()
-    }
+    text, (ours, values) = _sentinel_texts(file_name, tags)
     tagged = any(re.search(r"SENTINEL-2|\bS2[ABCD]?_?MSI", value) for value in values.values())
     if not (ours or tagged or any_name):
         return None
-    baseline = re.search(r"_N(\d{2})(\d{2})_R\d{3}", text) or re.fullmatch(
-        r"N?(\d{2})\.?(\d{2})", values.get("PROCESSING_BASELINE", "").strip()
-    )
-    if baseline is not None:
-        return since if int(baseline[1]) >= 4 else before
+    zeros = settled(_zeros_of_sentinel(text, ours, values, any_name=any_name))
+    return None if zeros.value is None else since if zeros.value else before
+
+
+def _sentinel_texts(file_name: str, tags: Tags) -> tuple[str, tuple[list[str], dict[str, str]]]:
+    """Return the path in capitals, its parts that ESA named, and the tags."""
+    text = file_name.replace("\\", "/").upper()
+    ours = [part for part in text.split("/") if re.search(_SENTINEL, part)]
+    values = {
+        key.upper(): value[:4096].upper() for tag in tags.values() for key, value in tag.items()
+    }
+    return text, (ours, values)
+
+
+def _zeros_of_sentinel(
+    path: str, ours: Sequence[str], values: Mapping[str, str], *, any_name: bool = False
+) -> Iterator[tuple[str, int | None]]:
+    """Yield sources of the zero of Sentinel-2, in order, and what they say."""
+    in_name = re.search(r"_N(\d{2})\d{2}_R\d{3}", path)
+    yield "processing baseline in its name", in_name and 1000 * (int(in_name[1]) >= 4)
+    in_tags = re.fullmatch(r"N?(\d{2})\.?\d{2}", values.get("PROCESSING_BASELINE", "").strip())
+    yield "processing baseline in its tags", in_tags and 1000 * (int(in_tags[1]) >= 4)
     dates = [int(date) for part in ours for date in re.findall(r"(?<!\d)(20\d{6})T\d{6}", part)]
     if any_name:
-        short = re.sub(r"(?<=\d)-(?=\d\d(?!\d))", "", text.rpartition("/")[2])
+        short = re.sub(r"(?<=\d)-(?=\d\d(?!\d))", "", path.rpartition("/")[2])
         dates += map(int, re.findall(r"(?<!\d)(20[12]\d(?:0[1-9]|1[0-2])[0-3]\d)(?!\d)", short))
     made = (values.get(key, "") for key in ("GENERATION_TIME", "PRODUCT_START_TIME"))
     dates += [int("".join(match.groups())) for text in made if (match := _ISO.match(text))]
-    if not dates:
-        return None
-    return since if max(dates) >= _OFFSET_SINCE else before
+    yield "its last date", 1000 * (max(dates) >= _OFFSET_SINCE) if dates else None
+
+
+def disputes_of_product(file_name: str, tags: Tags, given: str | None) -> list[str]:
+    """Return notes where name, tags and the user (`given`, an id) say different sensors or zeros."""
+    user = None if given is None or is_sensor_text(given) else given.lower().replace(" ", "")
+    sensors = settled(
+        [("user", user), ("name", detect_sensor(file_name, {})), ("tags", detect_sensor("", tags))]
+    )
+    own = sensors.value or ""
+    others = [(by, other) for by, other in sensors.others if not _is_related(own, other)]
+    notes = replace(sensors, others=tuple(others)).told("sensor", lambda each: SENSORS[each].title)
+    if own.startswith("sentinel2") and user is None:
+        path, parts = _sentinel_texts(file_name, tags)
+        zeros = settled(_zeros_of_sentinel(path, *parts))
+        # A scene of before may have been processed again since.
+        if zeros.value == 0 or "its last date" not in dict(zeros.others):
+            notes += zeros.told("zero", "DN {}".format)
+    return [*notes]
+
+
+def _is_related(sensor: str, other: str) -> bool:
+    """Return whether a product of one sensor may name the other: HLS are of Landsat and Sentinel-2."""
+    return sensor.partition("-")[0] == other.partition("-")[0] or "hls" in sensor + other
 
 
 _SENTINEL = r"(?:^|_)S2[ABCD]_MSIL\d|(?:^|_)T\d{2}[A-Z]{3}_(?:A\d{6}_)?20\d{6}T\d{6}"

@@ -8,8 +8,9 @@ nearest neighbour within, never clipped to it.
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from napari_restore.images._display_curve import light_of_srgb
 from napari_restore.images._profile import Profile
 from napari_restore.images.values.depth import in_16_bits
+from napari_restore.images.values.facts import settled
 
 FULL = 65535
 _STRIP = 1 << 15
@@ -144,6 +146,8 @@ def _curve(tag: bytes) -> Curve:
 
 TOLERANCE = 2 / 255
 """Profiles this close to sRGB everywhere count as sRGB."""
+_OTHER = 12 / 255
+"""Profiles that are nowhere further apart are no two opinions: a power of 2.2 for the curve of sRGB."""
 _RGB = ("red", "green", "blue")
 _PHOTO_FORMATS = ("JPEG", "PNG", "WEBP")
 _CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
@@ -371,6 +375,8 @@ _LIKE_SRGB = (1, 6, 13, 14, 15)
 """Numbers of the curve of sRGB, and of those of video, which screens show as that."""
 HDR_CURVES = (16, 18)
 """Numbers of PQ and hybrid log-gamma."""
+PROFILE = "colour profile"
+"""The name of an embedded ICC profile among the sources of colours."""
 FOR_HDR = "Its values are said to be for an HDR screen (PQ or HLG); that is not taken into account."
 
 
@@ -408,24 +414,21 @@ def _with_primaries(places: tuple[float, ...], name: str) -> bytes:
     return bytes(made)
 
 
-def names_colours(primaries: int, curve: int) -> bool:
-    """Return whether `profile_of_code_points` knows both numbers."""
-    return primaries in _PLACES and (curve in _EXPONENTS or curve in _LIKE_SRGB)
-
-
 @cache
 def profile_of_code_points(primaries: int, curve: int, bands: int) -> bytes | None:
     """Return the ICC profile of colours named by numbers (ITU-T H.273; "cICP", "nclx").
 
-    None where it is that of sRGB, or the numbers name none: 2 is "unspecified".
+    None where the numbers name none: 2 is "unspecified".
     """
-    places = _PLACES.get(primaries)
+    places, srgb = _PLACES.get(primaries), srgb_profile(1 if bands < 3 else 3)
     if places is None:
         return None
     if exponent := _EXPONENTS.get(curve):
-        return profile_of_gamma((1 / exponent, *places), bands)
-    if curve not in _LIKE_SRGB or bands < 3 or primaries == 1:
+        return profile_of_gamma((1 / exponent, *places), bands) or srgb
+    if curve not in _LIKE_SRGB:
         return None
+    if bands < 3 or primaries == 1:
+        return srgb
     return _with_primaries(places, "Display P3" if places is _P3 else "BT.2020, curve of sRGB")
 
 
@@ -480,10 +483,41 @@ def _undated(profile: bytes) -> bytes:
 @cache
 def is_srgb(icc: bytes) -> bool:
     """Return whether the colours of a profile are those of sRGB."""
+    return _is_within(icc, srgb_profile(), TOLERANCE)
+
+
+def _is_within(icc: bytes, other: bytes, tolerance: float) -> bool:
+    """Return whether the colours of two profiles are nowhere further apart, 1 being full."""
     steps = np.linspace(0, FULL, 9).astype(np.uint16)
     colours = np.stack(np.meshgrid(steps, steps, steps)).reshape(3, -1)
-    in_srgb = converted(colours, icc, None).astype(np.int64)
-    return bool(np.abs(in_srgb - colours).max() <= TOLERANCE * FULL)
+    in_srgb, others = (converted(colours, each, None).astype(np.int64) for each in (icc, other))
+    return bool(np.abs(in_srgb - others).max() <= tolerance * FULL)
+
+
+def settled_colours(
+    sources: Iterable[tuple[str, bytes | None]], bands: int
+) -> tuple[bytes | None, list[str]]:
+    """Return the profile of the first of `sources` that has one, and notes on those that differ.
+
+    None where that is sRGB, or none has any. A profile of red, green and blue is none of a grey picture.
+    """
+    notes, known = [], []
+    for source, icc in sources:
+        if icc is not None and bands < 3 and icc[16:20] == b"RGB ":
+            notes.append(f"It is grey, and its {source} is of red, green and blue: it is left out.")
+        elif icc is not None:
+            known.append((source, icc))
+    first = settled(known)
+    if first.value is None:
+        return None, notes
+    for source, other in first.others:
+        with contextlib.suppress(Exception):  # whatever LittleCMS makes of a broken profile
+            if bands >= 3 and not _is_within(first.value, other, _OTHER):
+                own, its = (_name_of(icc) for icc in (first.value, other))
+                notes.append(f"Its colours are {own} by {first.source}, not {its} by {source}.")
+    # What else names sRGB leaves the file without a profile, as it is.
+    is_plain = first.source != PROFILE and first.value == srgb_profile(1 if bands < 3 else 3)
+    return None if is_plain else first.value, notes
 
 
 def _name_of(icc: bytes) -> str:
@@ -493,4 +527,5 @@ def _name_of(icc: bytes) -> str:
 
     text = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc)))
     text = " ".join(text.split())
-    return "its own" if text in ("", "RGB built-in") else text  # LittleCMS's name of what it made
+    # LittleCMS's names of what it made.
+    return "its own" if text in ("", "RGB built-in") else text.removesuffix(" built-in")

@@ -99,7 +99,8 @@ def with_results(viewer: ViewerModel, image: Layer) -> list[Layer]:
 
 def _hiding(viewer: ViewerModel, image: Layer) -> list[Layer]:
     """Return the visible images above `image` that cover most of its box."""
-    above = viewer.layers[viewer.layers.index(image) + 1 :]
+    # A slice of napari's list would be a list of its own, which listens to its layers.
+    above = list(viewer.layers)[viewer.layers.index(image) + 1 :]
     return [x for x in above if x.visible and is_source(x) and _overlap(x, image) >= HIDDEN]
 
 

@@ -1,0 +1,40 @@
+"""What several sources say of one thing: the first that says anything is believed, the others are told.
+
+The order of the sources is that in which they are given; what the user says comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+S = TypeVar("S", bound=str)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Fact(Generic[S, T]):
+    """What is taken, who said it, and who says something else."""
+
+    value: T | None = None
+    source: S | None = None
+    others: tuple[tuple[S, T], ...] = ()
+    """Sources that say something else, and what: each value once, of its first source."""
+
+    def told(self, what: str, form: Callable[[T], str] = str) -> tuple[str, ...]:
+        """Return a note that names the sources that disagree on `what`, and what they say; else none."""
+        if self.value is None or not self.others:
+            return ()
+        others = " and not ".join(f"{form(value)} by {source}" for source, value in self.others)
+        return (f"Its {what} is {form(self.value)} by {self.source}, not {others}.",)
+
+
+def settled(sources: Iterable[tuple[S, T | None]]) -> Fact[S, T]:
+    """Return the fact of `sources`, in order; a source without a word (None) is passed over."""
+    told = [(source, value) for source, value in sources if value is not None]
+    if not told:
+        return Fact()
+    (source, first), *rest = told
+    others = {value: (said, value) for said, value in reversed(rest) if value != first}
+    return Fact(first, source, tuple(reversed(others.values())))
