@@ -25,9 +25,9 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 2059,
     "commands": 2968,
-    "engine": 13158,
+    "engine": 13163,
     "explain": 6012,
-    "images": 15115,
+    "images": 15177,
     "metrics": 550,
     "models": 15212,
     "plugin": 14633,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 110474, 561, 8462
+LINES, FILES, IMPORTS = 110589, 561, 8467
 OPTIONS = {
     "view": 2,
     "models": 5,

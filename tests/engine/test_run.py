@@ -358,3 +358,17 @@ def test_a_file_is_said_to_be_decoded_once_only(
 
     assert "Decoding the file once" in phases("first")
     assert "Decoding the file once" not in phases("second")
+
+
+def test_every_iterator_of_a_job_gives_all_events(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(60, 200, (300, 300, 3), np.uint8)
+    job = nr.start(nr.plan(pixels, "identity", tile=64, scratch=tmp_path))
+    seen: list[list[object]] = [[], []]
+    threads = [threading.Thread(target=lambda each=each: each.extend(job)) for each in seen]
+    for thread in threads:
+        thread.start()
+    job.result()
+    for thread in threads:
+        thread.join(30)
+    assert seen[0] == seen[1] == list(job)
+    assert sum(isinstance(event, TileDone) for event in seen[0]) == job.plan.layout.tiles

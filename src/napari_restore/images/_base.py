@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -500,6 +501,10 @@ class ImageBase(ABC):
     def known_range(self) -> tuple[float, float] | None:
         """Smallest and largest finite value where they are known without reading, else None."""
 
+    @abstractmethod
+    def as_it_is(self) -> Self:
+        """Return the image of an array as that is now."""
+
 
 class DerivedReader(Reader):
     """Pixels that are made of those of `image`, an opened one, and have its metadata."""
@@ -511,6 +516,11 @@ class DerivedReader(Reader):
         self.name, self.bands, self.dtype = inner.name, inner.bands, inner.dtype
         self.profile, self.georeference = inner.profile, inner.georeference
         self.may_be_invalid = inner.may_be_invalid
+
+    def again(self) -> Self:
+        other = copy.copy(self)
+        other.image = self.image.as_it_is()
+        return other
 
     @abstractmethod
     def digest(self) -> str:

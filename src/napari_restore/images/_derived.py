@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
@@ -63,6 +65,10 @@ class Companions(Generic[Frame]):
         """Return a hex digest that identifies all frames; `own` is the reference's fingerprint."""
         parts = [own, [each.fingerprint for each in self.images], self.reference, self.exposures]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+VIEWS = ("select", "balance", "exposed", "placement", "level", "resampled")
+"""What a `spec` may ask of the opened image, in the order in which it is done; "views" come after."""
 
 
 def check_exposure(ev: float) -> None:
@@ -200,16 +206,18 @@ class DerivedImages(ImageBase):
         check_exposure(ev)
         return self._made_by(ExposedReader(self, float(ev)), {"exposed": float(ev)})
 
-    def resampled(self, ratio: Fraction) -> Self:
+    def resampled(self, ratio: Fraction, *, phases: bool = False) -> Self:
         """Return these pixels on a finer or coarser grid, with its own `spec`; see `ResampledReader`.
 
-        It is made once. With 1/N all N² pixels of a block are its frames, row by row, and the one
-        in the middle is the image.
+        It is made once. With `phases` and 1/N all N² pixels of a block are its frames, row by row, and the
+        one in the middle is the image.
 
         Parameters
         ----------
         ratio
             Pixels along a side of one of this image's: N or 1/N.
+        phases
+            Whether a model of that scale reads them.
 
         Returns
         -------
@@ -218,27 +226,34 @@ class DerivedImages(ImageBase):
         """
         if ratio == 1:
             return self
-        if ratio in self._resampled:
-            return self._resampled[ratio]
-        made = self._on_grid(ratio)
+        if (ratio, phases) in self._resampled:
+            return self._resampled[ratio, phases]
+        made = self._on_grid(
+            ratio, asked={"phases": True} if phases and ratio.denominator > 1 else {}
+        )
         made.original, made.resampling = self, ratio
         if self.full is not None:
-            made.full, made.scale = self.full.resampled(ratio), self.scale
+            made.full, made.scale = self.full.resampled(ratio, phases=phases), self.scale
         side = range(ratio.denominator)
-        phases = [(row, column) for row in side for column in side]
-        middle = phases.index((len(side) // 2, len(side) // 2))
-        others = tuple(self._on_grid(ratio, at) for n, at in enumerate(phases) if n != middle)
-        if others:
-            made.companions = Companions(others, middle, (0.0,) * len(phases))
-        self._resampled[ratio] = made
+        places = [(row, column) for row in side for column in side]
+        middle = places.index((len(side) // 2, len(side) // 2))
+        if phases and len(places) > 1:
+            others = tuple(self._on_grid(ratio, at) for n, at in enumerate(places) if n != middle)
+            made.companions = Companions(others, middle, (0.0,) * len(places))
+        self._resampled[ratio, phases] = made
         return made
 
-    def _on_grid(self, ratio: Fraction, phase: tuple[int, int] | None = None) -> Self:
+    def _on_grid(
+        self,
+        ratio: Fraction,
+        phase: tuple[int, int] | None = None,
+        asked: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Self:
         reader = ResampledReader(self, ratio, phase)
-        return self._made_by(reader, {"resampled": str(ratio)}, same_values=True)
+        return self._made_by(reader, {"resampled": str(ratio), **asked}, same_values=True)
 
     @cached_property
-    def _resampled(self) -> dict[Fraction, Self]:
+    def _resampled(self) -> dict[tuple[Fraction, bool], Self]:
         """What `resampled` has made of this image."""
         return {}
 
@@ -250,7 +265,7 @@ class DerivedImages(ImageBase):
         `asked` is what its `spec` has beside this one's. With `same_values` it has the range and the
         colours of this one.
         """
-        made = type(self)(reader, spec=None if self.spec is None else {**self.spec, **asked})
+        made = type(self)(reader, spec=self._spec_with(asked))
         made.sensor, made.path, made.notes = self.sensor, self.path, list(self.notes)
         made.described = self.described
         made.planes, made.plane = self.planes, self.plane
@@ -264,6 +279,56 @@ class DerivedImages(ImageBase):
         other.__dict__.update(self.__dict__)
         other.__dict__.pop("_resampled", None)
         return other
+
+    def _spec_with(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the `spec` of a view of this image; None where it has none itself.
+
+        It is read in the order of `VIEWS`; what is asked out of that order is listed.
+        """
+        if self.spec is None:
+            return None
+        place = min((VIEWS.index(name) for name in asked if name in VIEWS), default=len(VIEWS))
+        if "views" in self.spec or not self.spec.keys().isdisjoint(VIEWS[place:]):
+            return {**self.spec, "views": [*self.spec.get("views", ()), dict(asked)]}
+        return {**self.spec, **asked}
+
+    @property
+    def _places(self) -> Sequence[int]:
+        """The numbers that the bands have in the file."""
+        spec = self.spec or {}
+        places: Sequence[int] = spec.get("select", range(sys.maxsize))
+        for view in spec.get("views", ()):
+            places = [places[n] for n in view["select"]] if "select" in view else places
+        return places
+
+    def as_it_is(self) -> Self:
+        """Return the image of an array as that is now; itself where nothing was edited in place.
+
+        Of an array all values are compared. Files are themselves: a run checks them.
+
+        Returns
+        -------
+        Image
+            Without levels and values that were read before.
+        """
+        if self.path is not None:
+            return self
+        others = self._companions(lambda frame: frame.as_it_is())
+        before = () if self.companions is None else self.companions.images
+        if (
+            others is None or all(map(operator.is_, others.images, before))
+        ) and self.reader.fingerprint() == self.fingerprint:
+            return self
+        fresh = self._copy()
+        fresh.reader = fresh.source = self.reader.again()
+        fresh.pyramid = None
+        fresh.full, fresh.original = (x and x.as_it_is() for x in (self.full, self.original))
+        for name in ("fingerprint", "levels", "known_range"):
+            fresh.__dict__.pop(name, None)
+        inner = getattr(fresh.reader, "image", None)
+        if inner is not None and "known_range" in self.__dict__:
+            fresh.known_range = inner.known_range
+        return fresh._among(others)
 
     def balanced(self, balance: Sequence[float]) -> Self:
         """Return this RAW photo developed with another white balance, with its own `spec`.
@@ -378,9 +443,7 @@ class DerivedImages(ImageBase):
             )
         if self.full is not None:
             return self.full.with_bands(chosen).level_view(self.reader.number)  # type: ignore[attr-defined]
-        # A file's bands are counted before some of them are selected.
-        places = (self.spec or {}).get("select", range(self.bands))
-        asked = {"select": [places[number] for number in chosen]}
+        asked = {"select": list(chosen)}
         part = self._made_by(SelectedReader(self.reader, chosen, self.roles), asked)
         part.described = self.described.of(chosen)
         if self.working_space is not None:
@@ -424,8 +487,9 @@ class DerivedImages(ImageBase):
         given = parse_bands(bands, self.bands)
         named = self._copy()
         named.described = self.described.named(given)
-        before = self.described.notes
-        named.notes = [*(n for n in self.notes if n not in before), *named.described.notes]
+        before, place = self.described.notes, len(self.reader.notes)
+        named.notes = [note for note in self.notes if note not in before]
+        named.notes[place:place] = named.described.notes
         if isinstance(self.reader, ArrayReader) and self.source is self.reader:
             named.reader = named.source = self.reader.with_roles(named.roles)
             named.__dict__.pop("fingerprint", None)
@@ -437,10 +501,11 @@ class DerivedImages(ImageBase):
         named.full = None if self.full is None else self.full.with_roles(bands)
         if self.spec is not None:
             # A file's bands are counted before some of them are selected.
-            places = self.spec.get("select", range(self.bands))
             text = self.spec.get("bands")
+            added = [band._replace(number=self._places[band.number]) for band in given]
             known = parse_bands(text, sys.maxsize) if text is not None else []
-            known += [band._replace(number=places[band.number]) for band in given]
+            numbers = {band.number for band in added}
+            known = [*(band for band in known if band.number not in numbers), *added]
             named.spec = {**self.spec, "bands": bands_text(known)}
         if self.georeference is None:
             found = working_space_of(named.profile, named.roles, named.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from napari_restore.errors import Message, option
 from napari_restore.images._base import ImageBase
 from napari_restore.images._black_white import dispute_of_zeros
-from napari_restore.images._derived import DerivedImages
+from napari_restore.images._derived import VIEWS, DerivedImages
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._html import image_html
 from napari_restore.images._reader import Reader, Unread
@@ -132,30 +132,48 @@ class Image(DerivedImages):
             The same pixels, opened again.
         """
         arguments = dict(spec)
-        others = arguments.pop("companions", None)
-        matrix, grid = arguments.pop("placement", None), arguments.pop("grid", None)
-        ev, light = arguments.pop("exposed", None), arguments.pop("light", None)
-        # The matrix is about level 0, and every level of light is exposed by itself.
-        level, select = arguments.pop("level", None) or 0, arguments.pop("select", None)
-        balance, resampled = arguments.pop("balance", None), arguments.pop("resampled", None)
+        others, light = arguments.pop("companions", None), arguments.pop("light", None)
+        listed = arguments.pop("views", ())
+        first = {
+            name: arguments.pop(name) for name in (*VIEWS, "grid", "phases") if name in arguments
+        }
         # Records before there were planes are of the first one.
         image = open_image(arguments.pop("source"), **{"plane": 0, **arguments})
-        if select is not None:
-            image = image.with_bands(select)
-        if balance is not None:
-            image = image.balanced(balance)
-        if ev is not None:
-            image = image.exposed(ev)
-        if matrix is not None:
-            image = image.placed(matrix, tuple(grid))
-        image = image.level_view(level)
-        if resampled is not None:
-            image = image.resampled(Fraction(resampled))
+        for asked in (first, *listed):
+            image = image.viewed(asked)
         if others is None:
             return image
         frames = [cls.from_spec(each) for each in others["images"]]
         bracket = image.with_companions(frames, others["reference"], others["exposures"])
         return bracket.as_light() if light else bracket
+
+    def viewed(self, asked: Mapping[str, Any]) -> Image:
+        """Return the view of this image that a part of a `spec` describes, see `VIEWS`.
+
+        Parameters
+        ----------
+        asked
+            What is asked, by name.
+
+        Returns
+        -------
+        Image
+            That of `with_bands`, `balanced`, `exposed`, `placed`, `level_view` and `resampled`, in this order.
+        """
+        image = self
+        if (select := asked.get("select")) is not None:
+            image = image.with_bands(select)
+        if (balance := asked.get("balance")) is not None:
+            image = image.balanced(balance)
+        if (ev := asked.get("exposed")) is not None:
+            image = image.exposed(ev)
+        # The matrix is about level 0, and every level of light is exposed by itself.
+        if (matrix := asked.get("placement")) is not None:
+            image = image.placed(matrix, tuple(asked["grid"]))
+        image = image.level_view(asked.get("level") or 0)
+        if (ratio := asked.get("resampled")) is not None:
+            image = image.resampled(Fraction(ratio), phases=asked.get("phases", False))
+        return image
 
     def _notes_on_sensor(self, preset: Sensor | None) -> list[str]:
         """Return notes on what names decide or might decide; only what holds for these values."""

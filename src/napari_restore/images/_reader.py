@@ -104,6 +104,10 @@ class Reader(Source):
         other.data_bands = bands
         return other
 
+    def again(self) -> Self:
+        """Return a reader of the same that has read nothing yet."""
+        return copy.copy(self)
+
     def valid_by_values(
         self,
         pixels: npt.NDArray[Any],

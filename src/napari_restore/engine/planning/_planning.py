@@ -88,9 +88,10 @@ def make_plan(
     those of the command line (`napari-restore restore --help`); sizes are bytes or text like
     ``"2GiB"``. `extent` is "image" (the model knows the whole image, whatever the target), "region"
     (only the target: a draft for global models) or "draft": whole-image statistics then come from
-    what can be read in a moment, and the plan's extent is "overview" or "sample".
+    what can be read in a moment, and the plan's extent is "overview" or "sample". An array is
+    planned as its values are now.
     """
-    wanted = Restore.of(keywords)
+    wanted, image = Restore.of(keywords), image.as_it_is()
     try:
         plan = _planned(image, model, wanted)
     except ResourceError as error:

@@ -391,7 +391,7 @@ def deserialise_plan(
     values = dict(data)
     sizes, is_cut = values.pop("sizes"), values.pop("cut")
     used = _as_planned(model, sizes, values["content"] if is_cut else None)
-    image = image.resampled(used.card.ratio)
+    image = image.resampled(used.card.ratio, phases=True)
     used = for_image(used, image)
     target, layout = values["target"], values["layout"]
     values |= {

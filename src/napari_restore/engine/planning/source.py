@@ -97,7 +97,7 @@ def _on_output_grid(
         if count:
             left = f"{count} {name}s at the end fill" if count > 1 else f"The last {name} fills"
             notes.append(f"{left} no pixel of the result, at scale {ratio}: left out.")
-    resampled = image.resampled(ratio)
+    resampled = image.resampled(ratio, phases=True)
     notes.append(
         f"{card.id} has the scale {ratio}: all of the result would be {resampled.width} × "
         f"{resampled.height} pixels."

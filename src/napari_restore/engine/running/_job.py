@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import queue
+import itertools
+import threading
 from collections.abc import Callable, Iterator
 
 from napari_restore import errors
@@ -17,7 +18,7 @@ class Job:
     """A plan that an executor runs: by default on threads of this process.
 
     Iterating gives the events as they happen and ends after `Finished` or `Stopped`; an error of
-    the run is raised there. `result` waits for the end. With `keep`, what the model computes from
+    the run is raised there. Every iterator gives all of them. `result` waits for the end. With `keep`, what the model computes from
     the whole image stays in memory for the next run. With `wait`, it waits while another run writes
     the same result instead of failing.
     """
@@ -36,10 +37,8 @@ class Job:
 
             executor = ThreadExecutor()
         self.executor = executor
-        self._events: queue.Queue[Event | BaseException] = queue.Queue()
-        self._outcome: Event | BaseException | None = None
-        self._latest: Event | BaseException | None = None
-        """The latest event, whether or not the iterator has yielded it yet."""
+        self._events: list[Event | BaseException] = []
+        self._changed = threading.Condition()
 
         def make() -> Callable[[], object]:
             # Loads torch, which a window's process may do without.
@@ -57,23 +56,29 @@ class Job:
     @property
     def status(self) -> str:
         """``"running"``, ``"done"``, ``"cancelled"`` or ``"failed"``."""
-        outcome = self._outcome or self._latest
+        outcome = self._outcome
         if isinstance(outcome, Finished):
             return "done"
         if isinstance(outcome, Stopped):
             return "cancelled"
         return "failed" if isinstance(outcome, BaseException) else "running"
 
+    @property
+    def _outcome(self) -> Event | BaseException | None:
+        """The last event of a run that is over; None before."""
+        last = self._events[-1] if self._events else None
+        return last if isinstance(last, (Finished, Stopped, BaseException)) else None
+
     def __iter__(self) -> Iterator[Event]:
-        while self._outcome is None:
-            event = self._events.get()
-            if isinstance(event, (Finished, Stopped, BaseException)):
-                self._outcome = event
-                # For other threads that wait for the end.
-                self._events.put(event)
+        for number in itertools.count():
+            with self._changed:
+                self._changed.wait_for(lambda: len(self._events) > number)  # noqa: B023
+            event = self._events[number]
             if isinstance(event, BaseException):
                 raise event
             yield event
+            if isinstance(event, (Finished, Stopped)):
+                return
 
     def cancel(self) -> None:
         """Stop within a tile; finished tiles are kept."""
@@ -97,18 +102,20 @@ class Job:
         Result
             The restored pixels and the record.
         """
-        for _ in self:
-            pass
-        if isinstance(self._outcome, BaseException):
-            raise self._outcome
-        if isinstance(self._outcome, Stopped):
+        with self._changed:
+            self._changed.wait_for(lambda: self._outcome is not None)
+        outcome = self._outcome
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if isinstance(outcome, Stopped):
             raise errors.Cancelled(
                 "The run was cancelled; finished tiles are kept.",
                 "The same command goes on from there.",
             )
-        assert isinstance(self._outcome, Finished)
-        return Result.of_run(self.plan, self._outcome.record)
+        assert isinstance(outcome, Finished)
+        return Result.of_run(self.plan, outcome.record)
 
     def _put(self, event: Event | BaseException) -> None:
-        self._latest = event
-        self._events.put(event)
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()

@@ -48,9 +48,9 @@ class RunState:
         """Tiles that workers of a cluster have written and whose further levels are made."""
 
     def check_source(self, when: str = "while it was being restored") -> None:
-        """Raise `SourceChanged` if the file is no longer the one that was planned."""
+        """Raise `SourceChanged` if the file, or the array, is no longer what was planned."""
         for image in self.plan.image.frames:
-            if image.path is None or not image.reader.files():
+            if image.path is not None and not image.reader.files():
                 continue
             try:
                 now = image.reader.fingerprint()

@@ -64,6 +64,9 @@ class ResampledReader(DerivedReader):
         source, taken = self._taken(level, box)
         return self._view(level).read_band_valid(source)[taken]
 
+    def again(self) -> ResampledReader:
+        return ResampledReader(self.image.as_it_is(), self.ratio, self.phase)
+
     def digest(self) -> str:
         return f" {self.ratio} {self.phase}"
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +75,11 @@ class SelectedReader(Reader):
 
     def files(self) -> tuple[Path, ...]:
         return self.inner.files()
+
+    def again(self) -> Self:
+        other = copy.copy(self)
+        other.inner = self.inner.again()
+        return other
 
     def fingerprint(self) -> str:
         # Two selections of one file are two contents.

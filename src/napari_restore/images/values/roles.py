@@ -283,7 +283,7 @@ def describe_bands(
         tuple(fact.value for fact in facts),
         tuple(
             # Those of a sensor come with its roles, or not at all.
-            wave.value or (band.wavelength if band and fact.value == band.role else None)
+            wave.value or (band.wavelength if band and band.role in (None, fact.value) else None)
             for fact, wave, band in zip(facts, waves, preset, strict=True)
         ),
         tuple(

@@ -128,7 +128,8 @@ class PlanController(QObject):
 
     def plan_of(self, request: RunRequest) -> Plan | None:
         """Return the plan of `request` if it is the last one made: a run need not plan again."""
-        if self._last is None:
+        # An array may have been edited in place since: it is planned again, on a thread.
+        if self._last is None or any(frame.path is None for frame in request.image.frames):
             return None
         known, plan, stamp = self._last
         # A context that has been computed since then changes what is shown first only.
