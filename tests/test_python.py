@@ -342,7 +342,7 @@ def test_so_of_an_attribution():
 )
 def test_a_job_tells_how_it_stands(told: Any, status: str):
     job = Job.__new__(Job)
-    job._outcome, job._latest = None, told
+    job._events = [] if told is None else [told]
     assert job.status == status
 
 

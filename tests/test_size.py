@@ -24,12 +24,12 @@ LAB = ROOT / "lab" / "src"
 
 CODE = {
     "api": 2059,
-    "commands": 2968,
+    "commands": 2969,
     "engine": 13163,
-    "explain": 6012,
-    "images": 15177,
+    "explain": 6031,
+    "images": 15180,
     "metrics": 550,
-    "models": 15212,
+    "models": 15303,
     "plugin": 14633,
     "questions": 1054,
     "records": 313,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 110589, 561, 8467
+LINES, FILES, IMPORTS = 110739, 561, 8472
 OPTIONS = {
     "view": 2,
     "models": 5,

@@ -13,7 +13,7 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.errors import BadParameter, BadRegion, Cancelled
+from napari_restore.errors import BadModel, BadParameter, BadRegion, Cancelled
 from napari_restore.explain import attribute
 
 BOX = Region(40, 60, 56, 84)
@@ -294,3 +294,33 @@ def test_other_models_bands_are_put_in_order(tmp_path: Path) -> None:
 def test_what_would_have_no_effect_is_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadParameter, match=told):
         ask(Small(), **options)
+
+
+class Without(nn.Module):
+    """A network whose output has no gradient, in one of the ways in which authors write that."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+        self.how = how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.how == "no_grad":
+            with torch.no_grad():
+                return self.last(self.first(x).relu())
+        y = self.last(self.first(x.detach() if self.how == "detach" else x).relu())
+        return (255 * y).round() / 255 if self.how == "round" else y
+
+
+@pytest.mark.parametrize("objective", ["change", "mean"])
+@pytest.mark.parametrize("how", ["no_grad", "detach", "round"])
+def test_a_model_without_a_gradient_is_refused(how: str, objective: str) -> None:
+    pixels = np.random.default_rng(0).random((60, 70, 3), np.float32)
+    settings = {"box": Region(20, 20, 40, 40), "objective": objective, "steps": 3}
+    with pytest.raises(BadModel, match=r"No gradient of .* reaches the image"):
+        nr.attribute(pixels, Without(how), **settings)
+    assert np.abs(nr.attribute(pixels, Without(""), **settings).map).max() > 0
+    # Values alone are enough for others.
+    found = nr.attribute(pixels, Without(how), box=Region(20, 20, 40, 40), method="occlusion")
+    assert np.abs(found.map).max() > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -215,3 +216,50 @@ def test_arguments_are_named_where_weights_do_not_fit(repository, tmp_path):
         load(
             f"{repository}/light/archs/arch.py:Net", weights=weights, card={"bands": 3}, trust=True
         )
+
+
+ARCHS = """
+import importlib
+from os import path as osp
+from basicsr.utils import scandir
+folder = osp.dirname(osp.abspath(__file__))
+modules = [
+    importlib.import_module(f"basicsr.models.archs.{name[:-3]}")
+    for name in scandir(folder) if name.endswith("_arch.py")
+]
+"""
+
+
+def test_a_repository_in_the_layout_of_basicsr_loads_as_it_is(tmp_path: Path) -> None:
+    """Its top folder has no ``__init__.py``; those below import by the name of the top folder."""
+    archs = tmp_path / "basicsr" / "models" / "archs"
+    archs.mkdir(parents=True)
+    (archs.parent / "__init__.py").write_text("")
+    (archs / "__init__.py").write_text(ARCHS)
+    utils = tmp_path / "basicsr" / "utils"
+    utils.mkdir()
+    (utils / "__init__.py").write_text(
+        "import os\ndef scandir(folder): return sorted(os.listdir(folder))"
+    )
+    path = archs / "net_arch.py"
+    path.write_text(
+        "from torch import nn\nfrom basicsr.models.archs.other_arch import Other\n"
+        "class Net(nn.Sequential):\n    def __init__(self): super().__init__(Other())\n"
+    )
+    (archs / "other_arch.py").write_text(
+        "from torch import nn\nclass Other(nn.Conv2d):\n"
+        "    def __init__(self): super().__init__(3, 3, 3, padding=1)\n"
+    )
+    model = load(f"{path}:Net", trust=True)
+    assert type(model.module).__name__ == "Net"
+    # What the packages run belongs to the model as well.
+    before = code_digest(path)
+    (utils / "__init__.py").write_text("import os\ndef scandir(folder): return os.listdir(folder)")
+    assert code_digest(path) != before
+
+
+def test_all_packages_that_are_missing_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "net.py"
+    path.write_text("import nowhere_einops\nfrom nowhere_timm.layers import x\nimport torch\n")
+    with pytest.raises(BadModel, match=r"nowhere_einops, which is not found, nor nowhere_timm\."):
+        load(f"{path}:make", trust=True)

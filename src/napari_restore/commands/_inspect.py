@@ -17,6 +17,7 @@ from napari_restore._addresses import is_remote
 from napari_restore._format import format_size
 from napari_restore.commands import _streams
 from napari_restore.commands._arguments import card_of, may_run_code
+from napari_restore.commands._flags import with_flags
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import (
@@ -147,6 +148,7 @@ def inspect(options: Namespace) -> CommandResult:
         "layers": _layers_of(found.model),
         "open": found.questions,
         "sha256": found.sha256,
+        "weights": with_flags(found.model.weights_note),
         "card": None if written is None else str(written),
     }
     shown = {k: v for k, v in fields.items() if k != "open" and v not in _EMPTY}

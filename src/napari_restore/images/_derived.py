@@ -288,6 +288,10 @@ class DerivedImages(ImageBase):
         if self.spec is None:
             return None
         place = min((VIEWS.index(name) for name in asked if name in VIEWS), default=len(VIEWS))
+        if "select" in asked and "views" not in self.spec and "select" in self.spec:
+            # A file's bands are counted before some of them are selected.
+            asked = {"select": [self.spec["select"][number] for number in asked["select"]]}
+            place += 1
         if "views" in self.spec or not self.spec.keys().isdisjoint(VIEWS[place:]):
             return {**self.spec, "views": [*self.spec.get("views", ()), dict(asked)]}
         return {**self.spec, **asked}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import os
 import sys
 import sysconfig
@@ -35,6 +36,19 @@ def code_files(path: Path) -> dict[Path, str]:
     path = path.resolve()
     folders = import_folders(path)
     return _follow(path, lambda file: _imports(file, folders))
+
+
+def missing_modules(path: Path) -> list[str]:
+    """Return the packages that the Python file `path` and its own imports need and nobody has."""
+    folders = import_folders(path)
+    return sorted(
+        {
+            name.partition(".")[0]
+            for file in code_files(path)
+            for level, name, members in _names_in(file)
+            if not (level or _first_files(folders, name, members) or _is_importable(name))
+        }
+    )
 
 
 def package_of(path: Path) -> tuple[Path, str]:
@@ -96,8 +110,14 @@ def import_folders(path: Path) -> list[Path]:
 
 
 def _follow(path: Path, imported: Callable[[Path], Iterable[tuple[str, Path]]]) -> dict[Path, str]:
-    """Return `path` and all files that it and they import, with the names that `imported` gives them."""
-    found, left = {path: ""}, [path]
+    """Return `path` and all files that run with it, with the names that `imported` gives them.
+
+    Those are what it imports, and the ``__init__.py`` of its packages with what they import.
+    """
+    found = {path: ""}
+    for folder in itertools.takewhile(lambda each: (each / "__init__.py").is_file(), path.parents):
+        found[folder / "__init__.py"] = f"{'.' * len(found)}__init__"
+    left = list(found)
     while left:
         for name, file in imported(left.pop()):
             if file not in found:

@@ -16,7 +16,7 @@ from napari_restore.errors import BadModel, BadParameter, MissingWeights, Restor
 from napari_restore.models import _weights
 from napari_restore.models._adapted import FIELDS, adapted
 from napari_restore.models._card import ModelCard
-from napari_restore.models._code import code_digest, forget_changed, is_script
+from napari_restore.models._code import code_digest, forget_changed, is_script, missing_modules
 from napari_restore.models._frozen import frozen_copy, is_frozen
 from napari_restore.models._known import known_network
 from napari_restore.models._model import RestorationModel
@@ -149,6 +149,7 @@ def _from_registry(
         base = replace(base, trained_on="", validated_on="")
     full_card = base if card is None else as_card(card, base)
     full_card = replace(full_card, values=full_card.fill(parameters))
+    note = ""
     if weights is None and entry.shipped is not None:
         weights = shipped_weights(entry)
     if weights is None and entry.card.needs_weights:
@@ -158,7 +159,8 @@ def _from_registry(
             "those with weights are in napari-restore models.",
         )
     if weights is not None and not _is_random(weights):
-        state = entry.renamed(_weights.read_state(Path(weights)) if state is None else state)
+        read = _weights.read_state(weights) if state is None else state
+        state, note = entry.renamed(read), getattr(read, "note", "")
     try:
         made = entry.make(full_card, state)
     except BadModel:
@@ -167,6 +169,7 @@ def _from_registry(
             raise
         state = entry.renamed(bare)
         made = entry.make(full_card, state)
+    made.weights_note = note
     if made.measured and card is not None and _has_sizes(card):
         made.card, made.measured = as_card(card, made.card), False
     known_as = entry.card.title if entry.card.id in structures() else ""
@@ -254,8 +257,12 @@ def _from_script(
             "Name the function or class that makes the network.",
         ) from None
     except ModuleNotFoundError as error:
+        # Some of the others may be needed in certain cases only.
+        first = str(error.name).partition(".")[0]
+        others = [each for each in missing_modules(path) if each != first]
+        also = f", nor {' and '.join(others)}" if others else ""
         raise BadModel(
-            f"{name} needs the module {error.name}, which is not found.",
+            f"{name} needs the module {error.name}, which is not found{also}.",
             f"Install it beside napari-restore, or put its folder beside that of {path.name}.",
         ) from error
     except Exception as error:
@@ -444,9 +451,12 @@ def _ready(
         _weights.randomise(target, _weights.seed_of(os.fspath(weights)))
         digest = _weights.sha256_of_state(target)
     elif weights is not None:
-        path = Path(weights)
-        _weights.fill(target, state or _weights.read_state(path), path.name, structure, otherwise)
-        digest = _weights.sha256_of_file(path)
+        path, key = _weights.file_and_key(weights)
+        if state is None:
+            state = read = _weights.read_state(weights)
+            model.weights_note = read.note
+        _weights.fill(target, state, path.name, structure, otherwise)
+        digest = _weights.sha256_of_state(target) if key else _weights.sha256_of_file(path)
     else:
         has_any = any(True for _ in target.parameters())
         digest = model.card.weights_sha256 or (_weights.sha256_of_state(target) if has_any else "")
@@ -464,7 +474,10 @@ def _is_random(weights: str | os.PathLike[str]) -> bool:
 def _absolute(weights: str | os.PathLike[str] | None) -> str | None:
     if weights is None:
         return None
-    return os.fspath(weights) if _is_random(weights) else str(Path(weights).resolve())
+    if _is_random(weights):
+        return os.fspath(weights)
+    path, key = _weights.file_and_key(weights)
+    return f"{path.resolve()}:{key}" if key else str(path.resolve())
 
 
 RANDOM_WEIGHTS = f"{_weights.RANDOM}0"

@@ -175,6 +175,9 @@ class RestorationModel(nn.Module):
             model.spec = model.spec | {WITHOUT: [*model.spec.get(WITHOUT, ()), [site, head]]}
         return model
 
+    weights_note: str = ""
+    """Which weights of a file with several were taken."""
+
     @property
     def attention_notes(self) -> tuple[str, ...]:
         """Sentences on attention that is computed, but not among the sites."""

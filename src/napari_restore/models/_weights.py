@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import math
+import os
 import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel, BadParameter, MissingWeights
+from napari_restore.errors import BadModel, BadParameter, Message, MissingWeights, option
 from napari_restore.models._packed import bases_in, is_packed, unpack
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -22,11 +25,18 @@ RANDOM = "random:"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _USUAL = ("model", "diffusion_pytorch_model", "pytorch_model", "net_g_latest", "weights")
 """Names of the weights in a folder of a model hub, best first."""
+_AVERAGED = (
+    *("params_ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "net_ema"),
+    *("ema_params", "ema", "averaged_model"),
+)
 _NESTS = (
-    *("params_ema", "params", "state_dict", "model_state_dict", "model_state", "model", "net"),
+    *_AVERAGED,
+    *("params", "state_dict", "model_state_dict", "model_state", "model", "net"),
     *("network", "weights", "net_g", "netG", "generator"),
 )
 """Keys under which training scripts nest the state dict; averaged weights first."""
+_LIT_EMA = "model_ema."
+"""Of averaged weights beside those of ``model.``, with the points of their names left out."""
 _WRAPPERS = {"module", "_orig_mod", "model", "net", "network", "generator", "net_g", "netG"}
 """Names that a network has within what trains, spreads or compiles it."""
 COUNTS = "num_batches_tracked"
@@ -37,18 +47,34 @@ _SHOWN = 3
 """Keys that are named of those that do not fit."""
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the state dict of a .safetensors or .pth file, on the CPU.
+class State(dict[str, Tensor]):
+    """A state dict, and a `note` where the file has several."""
 
-    Pickled files are read with torch's weights-only unpickler, which runs no code of the file.
+    note = ""
+
+
+def file_and_key(weights: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Return the file of ``FILE`` or ``FILE:KEY``, and the key or ""."""
+    name, colon, key = os.fspath(weights).rpartition(":")
+    has_key = bool(colon) and Path(name).suffix.lower() in SUFFIXES
+    return (Path(name), key) if has_key and not Path(weights).is_file() else (Path(weights), "")
+
+
+def read_state(weights: str | os.PathLike[str]) -> State:
+    """Return the state dict of a .safetensors or .pth file, on the CPU; ``FILE:KEY`` that of a key.
+
+    Of several the averaged one is taken, and else the first of `_NESTS`. Pickled files are read with
+    torch's weights-only unpickler, which runs no code of the file; numbers of numpy are no code.
     Raises `MissingWeights` or `BadModel`.
     """
+    path, key = file_and_key(weights)
     if not path.is_file():
         raise MissingWeights(f"There is no weights file {path}.", "Check the path.")
     try:
         if path.suffix.lower() == ".safetensors":
-            return _of_safetensors(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            return State(_of_safetensors(path))
+        with torch.serialization.safe_globals(_NUMBERS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except BadModel:
         raise
     except pickle.UnpicklingError:
@@ -61,7 +87,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path.name} is no readable weights file: {first_line(error)}.",
             f"Readable are {', '.join(SUFFIXES)}.",
         ) from error
-    return _state_in(content, path.name)
+    return _state_in(content, path.name, key)
+
+
+_SCALAR = type(np.float64(0)).__reduce__(np.float64(0))[0]
+_NUMBERS: list[Any] = [
+    *(
+        (_SCALAR, f"{module}.scalar")
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+    ),
+    *(np.dtype, codecs.encode),
+    *(type(np.dtype(kind)) for kind in ("f8", "f4", "f2", "i8", "i4", "u1", "?")),
+]
+"""What pickled numbers of numpy are made by."""
 
 
 def _of_safetensors(path: Path) -> dict[str, Tensor]:
@@ -130,6 +168,8 @@ def fill(
         ("has", wrong),
     )
     parts = [f"{verb} {_listed(keys)}" for verb, keys in lists if keys]
+    if parts and _is_taken_by_hooks(module, state):
+        return
     if parts:
         known = f"{name} is of {structure}, but" if structure else name
         raise BadModel(
@@ -142,6 +182,17 @@ def fill(
     if bad:
         raise BadModel(f"{name} contains NaN or infinity in {bad[0]}.", "The file is damaged.")
     module.load_state_dict(dict(state))
+
+
+def _is_taken_by_hooks(module: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Load what the module itself renames, as those with weight norm do with older names."""
+    if any(not torch.isfinite(v).all() for v in state.values() if v.is_floating_point()):
+        return False
+    try:
+        module.load_state_dict(dict(state))
+    except Exception:  # also the hooks'
+        return False
+    return True
 
 
 def other_network(name: str, why: str = "") -> BadModel:
@@ -283,17 +334,51 @@ def _printed(value: Any) -> str:
     return hashlib.sha256(plain.detach().cpu().contiguous().numpy().data).hexdigest()
 
 
-def _state_in(content: Any, name: str) -> dict[str, Tensor]:
-    for nest in _NESTS:
-        if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
-            return _state_in(content[nest], name)
+def _state_in(content: Any, name: str, key: str = "") -> State:
+    nests = [
+        n for n in _NESTS if isinstance(content, Mapping) and isinstance(content.get(n), Mapping)
+    ]
+    if key:
+        if not (isinstance(content, Mapping) and isinstance(content.get(key), Mapping)):
+            has = f"it has {_listed(nests)}" if nests else "it is a plain state dict"
+            raise BadModel(
+                f"{name} has no weights {key}: {has}.", "Name one of these, or the file alone."
+            )
+        return _state_in(content[key], name)
+    if nests:
+        state = _state_in(content[nests[0]], name)
+        others = [n for n in nests[1:] if _is_of_tensors(content[n])]
+        if others and not state.note:
+            state.note = _choice(name, nests[0], nests[0] in _AVERAGED, others)
+        return state
     if not isinstance(content, Mapping) or not content:
         raise BadModel(f"{name} contains no state dict.", "Save module.state_dict().")
-    state = dict(_tensors_in(content))
+    state = State(_tensors_in(content))
     if not state:
         raise BadModel(f"{name} contains no plain state dict.", "Save module.state_dict().")
-    # DataParallel puts its own name before every key.
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    # DataParallel puts its own name before every key, an average of torch's counts its models.
+    plain = State((key.removeprefix("module."), value) for key, value in state.items())
+    plain.pop("n_averaged", None)
+    averaged = {key: plain.pop(key) for key in list(plain) if key.startswith(_LIT_EMA)}
+    for key in plain:
+        short = _LIT_EMA + key.removeprefix("model.").replace(".", "")
+        plain[key] = averaged.get(short, plain[key])
+    if averaged:
+        plain.note = _choice(name, "model_ema", True, ["model"])
+    return plain
+
+
+def _choice(name: str, chosen: str, is_average: bool, others: Sequence[str]) -> str:
+    """Return the note on the state dict that is taken of a file's several."""
+    kind = "averaged weights" if is_average else "weights"
+    other = option("weights", f"{name}:{others[0]}")
+    return Message(
+        f"{name} has several weights: the {kind} {chosen} are taken, not {_listed(others)} ({other})."
+    )
+
+
+def _is_of_tensors(content: Mapping[Any, Any]) -> bool:
+    return next(_tensors_in(content), None) is not None
 
 
 def _tensors_in(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -139,7 +139,7 @@ def _planned(image: Image, model: RestorationModel, wanted: Restore) -> Plan:
     content = content_of(model)
     device = choose_device(wanted.machine.device)
     options = _checked(wanted, image, model, device)
-    notes = list(model.card.idle_notes())
+    notes = [*filter(None, [model.weights_note]), *model.card.idle_notes()]
     if wanted.computing.precision == AUTO and options.computing.precision != "float32":
         notes.append(
             f"Computed in {options.computing.precision}, which this processor has: results differ "

@@ -146,6 +146,7 @@ def attribute(
 
     with _set_up_in_budget(plan, opened, in_sweeps) as (plan, setup):
         computed = compute_map(setup, emit, watch)
+        setup.run.check_gradient()
         attribution = attribution_record(setup, computed)
         if settings.check is not None:
             emit(Phase("Checking the map"))

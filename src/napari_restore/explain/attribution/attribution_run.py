@@ -16,7 +16,7 @@ from napari_restore.engine import Event, Note, Progress, Region
 from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.engine.gradients.gradients import gradients_of
 from napari_restore.engine.gradients.swept import SweptGradients
-from napari_restore.errors import BadRegion, BudgetTooSmall, option
+from napari_restore.errors import BadModel, BadRegion, BudgetTooSmall, option
 from napari_restore.explain.attribution._integral import Integral, IntegralProgress, integrate
 from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Sums
 from napari_restore.explain.attribution.attribution import PartialAttribution
@@ -107,6 +107,9 @@ class AttributionRun:
         self.counts = self._counts(target)
         self.is_bounded = True
         """Whether all shares of the latest node are finite."""
+        self._output: Tensor | None = None
+        self._varies = self._reaches = False
+        """Whether the output, of the first point, depends on the image, and any gradient of it came there."""
 
     def _check_memory(self) -> None:
         """Raise `BudgetTooSmall` where gradients, sums and measures do not fit the budget."""
@@ -190,12 +193,30 @@ class AttributionRun:
             by_x[:, self.own] = by_own
             slope += add_part(self.objective_region, by_x)
         for box, gradient in self.gradients.backward(picture, by_y):
+            self.see(y, by_y, gradient)
             slope += add_part(box, gradient)
         if self.through is not None:
             part = self.through.back(alpha, self.gradients.by_statistics)
             to_overview(self.through.region, part)
+            self.see(y, by_y, part)
             slope += self._sum(part)
         return Node(alpha, value, slope)
+
+    def see(self, y: Tensor, by_y: Tensor, gradient: Tensor) -> None:
+        """Note an output in the region of the objective, ∂D/∂y, and the gradient that came from it."""
+        if not self._reaches and bool(by_y.any()):
+            self._reaches = bool(gradient.any())
+            self._output = y if self._output is None else self._output
+            self._varies |= not torch.equal(y, self._output)
+
+    def check_gradient(self) -> None:
+        """Raise `BadModel` where the output depends on the image, and no gradient came there."""
+        if self._varies and not self._reaches:
+            raise BadModel(
+                f"No gradient of {self.source.plan.model.card.id} reaches the image: it computes without "
+                "any (torch.no_grad, detach), or in steps (round). A map by gradients would say nothing.",
+                f"Change its code, or use {option('method', 'occlusion')}.",
+            )
 
     def _sum(self, part: Tensor) -> float:
         """Return the sum of the values that are finite; note where others are."""
