@@ -23,11 +23,11 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 2059,
+    "api": 2071,
     "commands": 2969,
     "engine": 13163,
     "explain": 6031,
-    "images": 15180,
+    "images": 15283,
     "metrics": 550,
     "models": 15303,
     "plugin": 14633,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 110739, 561, 8472
+LINES, FILES, IMPORTS = 110913, 562, 8490
 OPTIONS = {
     "view": 2,
     "models": 5,

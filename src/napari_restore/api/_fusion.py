@@ -94,7 +94,7 @@ def open_bracket(
     Parameters
     ----------
     frames
-        Two or more images as for `open_image`, in any order, of one size. Or one image of
+        Two or more images as for `open_image`, in any order, of one size; or their folder. Or one image of
         floats, taken as linear light: its frames, 16 bit, are what `exposures` of it would show.
     reference
         Which of `frames` the result replaces, counted from 0: its metadata, nodata and colour
@@ -121,6 +121,15 @@ def open_bracket(
     napari_restore.errors.InputError
         Frames that cannot be read, or do not fit each other.
     """
+    if isinstance(frames, (str, os.PathLike)) and images.is_photo_folder(Path(frames)):
+        found = brackets(frames)
+        if len(found) != 1:
+            count = len(found) or "no"
+            raise InputError(
+                f"{frames} holds {count} bracket{'s' if len(found) != 1 else ''}.",
+                "Name the files of one; `brackets` lists them.",
+            )
+        frames = found[0].paths
     # Of an array with four axes the first counts frames.
     if isinstance(frames, (str, os.PathLike, images.Image)) or getattr(frames, "ndim", 4) < 4:
         frames = [frames]

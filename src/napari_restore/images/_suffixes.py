@@ -13,7 +13,7 @@ RAW_SUFFIXES: Final = frozenset(
 
 IMAGE_SUFFIXES: Final = RAW_SUFFIXES | frozenset(
     ".tif .tiff .tf8 .btf .jp2 .j2k .jpc .j2c .jpx .vrt .img .bil .bip .bsq .ntf .nitf .pix .sdat "
-    ".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .bmp .gif .tga .pgm .ppm .pnm .rgb .sgi "
+    ".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .bmp .gif .tga .pfm .pgm .ppm .pnm .rgb .sgi "
     ".hdr .exr .heic .heif .hif .avif .zarr".split()
 )
 """In lower case. A file that is named is opened whatever its suffix."""
@@ -39,6 +39,15 @@ VECTOR_SUFFIXES: Final = frozenset(
 
 ZARR_MARKERS: Final = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 """Files at the top of a zarr: the folder that contains one of them is an image."""
+
+
+def is_photo_folder(path: Path) -> bool:
+    """Return whether `path` is a folder that is no zarr and has a photo directly in it."""
+    return (
+        path.is_dir()
+        and not is_zarr(path)
+        and any(is_image_in_folder(each) for each in path.iterdir() if each.is_file())
+    )
 
 
 def is_zarr(path: Path) -> bool:

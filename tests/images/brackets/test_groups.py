@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image as Pillow
 from tests.images.brackets.photos import shoot
 
 import napari_restore as nr
+from napari_restore.api import bracket_notes
 from napari_restore.errors import InputError
 
 
@@ -70,6 +72,9 @@ def test_in_manual_mode_all_have_one_bias(tmp_path: Path) -> None:
 def test_without_times_all_are_one_in_order_of_name(tmp_path: Path) -> None:
     for name in "cab":
         shoot(tmp_path, f"{name}.jpg", None)
+        # Of other photos: equal files are copies.
+        with (tmp_path / f"{name}.jpg").open("ab") as file:
+            file.write(name.encode())
     (found,) = nr.brackets(tmp_path)
     assert [path.stem for path in found.paths] == ["a", "b", "c"]
     assert found.exposures is None and found.reference is None
@@ -124,3 +129,32 @@ def test_files_of_different_types_are_never_one_bracket(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpeg", "c.png"):
         shoot(folder, name, None, ord(name[0]) - 97)
     assert [path.name for path in nr.brackets(folder)[0].paths] == ["a.jpg", "b.jpeg"]
+
+
+def test_a_copy_of_a_frame_is_left_out_and_named(tmp_path: Path) -> None:
+    for number, ev in enumerate((0, -2, 2)):
+        shoot(tmp_path, f"IMG_{number}.jpg", number, ev)
+    (tmp_path / "IMG_1 (1).jpg").write_bytes((tmp_path / "IMG_1.jpg").read_bytes())
+    (found,) = nr.brackets(tmp_path, singles=True)
+    assert [path.stem for path in found.paths] == ["IMG_1", "IMG_0", "IMG_2"]
+    assert found.note == "IMG_1 (1).jpg is a copy of IMG_1.jpg, and is left out."
+
+
+def test_an_exposure_taken_twice_ends_no_bracket(tmp_path: Path) -> None:
+    for number, ev in enumerate((0, -2, -2, 2)):
+        shoot(tmp_path, f"{number}.jpg", number / 2, ev)
+    found = nr.brackets(tmp_path, singles=True)
+    assert sorted([path.stem for path in each.paths] for each in found) == [["1", "0", "3"], ["2"]]
+    assert bracket_notes(found) == ["2.jpg belongs to no bracket and is left out."]
+
+
+def test_the_folder_of_a_bracket_is_fused(tmp_path: Path) -> None:
+    for number, ev in enumerate((0, -2, 2)):
+        shoot(tmp_path, f"{number}.jpg", number / 2, ev)
+    by_name = nr.fuse([tmp_path / f"{n}.jpg" for n in (1, 0, 2)], align="off", progress=False)
+    fused = nr.fuse(tmp_path, align="off", progress=False)
+    assert np.array_equal(np.asarray(fused.array), np.asarray(by_name.array))
+    for number, ev in enumerate((0, -2, 2)):
+        shoot(tmp_path, f"b{number}.jpg", 90 + number / 2, ev)
+    with pytest.raises(InputError, match="holds 2 brackets"):
+        nr.fuse(tmp_path)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image
 
+import napari_restore as nr
+from napari_restore import api
 from napari_restore.errors import UnreadableImage
 from napari_restore.images import open_image, upright_exif
 from napari_restore.images.files.exif import orientation_of
@@ -154,3 +158,57 @@ def test_radiance(data_dir: Path, tmp_path: Path) -> None:
     cut.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(UnreadableImage):
         open_image(cut)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_jpeg_that_lacks_its_last_marker_alone_is_whole(tmp_path: Path, options: Any) -> None:
+    path, whole = tmp_path / "a.jpg", tmp_path / "whole.jpg"
+    pixels = np.random.default_rng(0).integers(0, 255, (70, 90, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(whole, quality=95, **options)
+    content = whole.read_bytes()
+    assert content.endswith(b"\xff\xd9")
+    path.write_bytes(content[:-2])
+    image = nr.open_image(path)
+    assert "Its last marker is missing; all of its pixels are there." in image.notes
+    box = (0, 0, 70, 90)
+    assert np.array_equal(image.read(box), nr.open_image(whole).read(box))
+    # One byte of a pixel less, and it is truncated.
+    path.write_bytes(content[:-4])
+    with pytest.raises(UnreadableImage, match="truncated"):
+        nr.open_image(path)
+
+
+@pytest.mark.parametrize("scale", ["-1.0", "1", "-2.5"])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_portable_float_maps(tmp_path: Path, scale: str, bands: int) -> None:
+    light = np.random.default_rng(0).normal(0, 3, (7, 9, bands)).astype(np.float32)
+    stored = light[::-1].astype("<f4" if scale.startswith("-") else ">f4").tobytes()
+    path = tmp_path / "a.pfm"
+    path.write_bytes(f"P{'F' if bands == 3 else 'f'}\n9 7\n{scale}\n".encode() + stored)
+    image = nr.open_image(path)
+    assert np.array_equal(image.read((0, 0, 7, 9)), light)
+    assert image.roles == (("red", "green", "blue") if bands == 3 else ("gray",))
+    assert any("scale of 2.5" in note for note in image.notes) == ("2.5" in scale)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UnreadableImage, match="truncated"):
+        nr.open_image(path)
+
+
+def test_hdf4_is_called_so_and_has_a_line_that_works(tmp_path: Path) -> None:
+    path = tmp_path / "MOD09GA.A2008296.h14v17.hdf"
+    path.write_bytes(b"\x0e\x03\x13\x01\0\x10\0\0" + bytes(100))
+    with pytest.raises(UnreadableImage, match=r"is HDF4.*gdal_translate HDF4_EOS:EOS_GRID:MOD09GA"):
+        nr.open_image(path)
+
+
+def test_grey_is_written_as_webp_in_three_equal_bands(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.png", tmp_path / "o.webp"
+    grey = (
+        np.random.default_rng(0).integers(0, 255, (9, 8)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    )
+    Image.fromarray(grey).save(path)
+    nr.restore(path, "identity").save(out, quality=100)
+    found = np.asarray(Image.open(out)).astype(int)
+    assert found.shape == (72, 64, 3) and np.ptp(found, axis=2).max() <= 4
+    assert np.abs(found[..., 0] - grey).mean() <= 2
+    assert any("WebP has no grey" in n for n in api.notes_on_output(out, nr.open_image(path)))

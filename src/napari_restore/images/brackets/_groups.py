@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._addresses import is_remote
-from napari_restore.errors import RestoreError
+from napari_restore.errors import RestoreError, escape_controls
 from napari_restore.images._suffixes import RAW_SUFFIXES
 from napari_restore.images.brackets._exposure import Exposure, comparable_exposures, exposure_in
 from napari_restore.images.files.exif import exif_tags
@@ -79,17 +81,38 @@ def brackets_among(paths: Iterable[Pathlike]) -> list[Bracket]:
 
     Frames of a bracket are by one camera and lens, of one size, and at least 0.3 EV apart; each
     follows the one before within 2 s, or within twice the longer exposure and 1 s. A second frame
-    of one exposure bias begins another bracket. Files of different types are never frames of one.
+    of one exposure bias begins another bracket; one of the exposure of the last frame is left alone, as
+    is a file that is equal to another, with a note. Files of different types are never frames of one.
     Where the times show no bracket, up to 16 photos of the commonest type are one, with a note. Of
     a photo as RAW and as JPEG or HEIF the RAW counts, with a note. A file that cannot be read is judged by
     its EXIF if it has one. Raises the error of the first of other photos where none can be read.
     """
-    shots = [_shot_of(path) for path in sorted(Path(os.fspath(each)) for each in paths)]
+    files = sorted(Path(os.fspath(each)) for each in paths)
+    copies = _copies_among(files)
+    shots = [_shot_of(path) for path in files if path not in copies]
     twins = _twins_of_raw(shots)
     found = _brackets_of([shot for shot in shots if shot not in twins])
-    if twins:
-        found[0] = replace(found[0], note=" ".join(filter(None, (_note_on(twins), found[0].note))))
+    notes = [f"{escape_controls(c.name)} is a copy of {escape_controls(of.name)}, and is left out."
+             for c, of in copies.items()]  # fmt: skip
+    notes += [_note_on(twins)] if twins else []
+    if notes:
+        found[0] = replace(found[0], note=" ".join(filter(None, (*notes, found[0].note))))
     return found
+
+
+def _copies_among(files: Sequence[Path]) -> dict[Path, Path]:
+    """Return the files that are equal to another, and that: of the shortest name, then the first."""
+    by_size: dict[int, list[Path]] = {}
+    copies: dict[Path, Path] = {}
+    for path in sorted(files, key=lambda each: (len(each.name), each)):
+        with contextlib.suppress(OSError):
+            others = by_size.setdefault(path.stat().st_size, [])
+            same = next((each for each in others if filecmp.cmp(each, path, shallow=False)), None)
+            if same is None:
+                others.append(path)
+            else:
+                copies[path] = same
+    return copies
 
 
 def without_twins(paths: Iterable[Pathlike]) -> tuple[list[str], str | None]:
@@ -174,13 +197,16 @@ def _best_type(shots: Sequence[_Shot]) -> list[_Shot]:
 def _by_time(shots: Sequence[_Shot]) -> list[list[_Shot]]:
     """Return photos with a time as brackets, in order of their first frames."""
     kinds: dict[tuple[Any, ...], list[list[_Shot]]] = {}
+    alone: list[list[_Shot]] = []
     for shot in sorted(shots, key=_when):
         groups = kinds.setdefault(shot.kind, [])
         if groups and _belongs(groups[-1], shot):
             groups[-1].append(shot)
+        elif groups and _repeats(groups[-1], shot):
+            alone.append([shot])
         else:
             groups.append([shot])
-    found = [group for groups in kinds.values() for group in groups]
+    found = [*alone, *(group for groups in kinds.values() for group in groups)]
     return sorted(found, key=lambda group: _when(group[0]))
 
 
@@ -188,16 +214,26 @@ def _when(shot: _Shot) -> tuple[datetime, Path]:
     return shot.taken or datetime.min, shot.path
 
 
-def _belongs(group: Sequence[_Shot], shot: _Shot) -> bool:
-    """Return whether a photo is a further frame of a bracket, by the rules of `brackets_among`."""
-    last = group[-1]
+def _follows(last: _Shot, shot: _Shot) -> bool:
+    """Return whether a photo was taken as soon after another as a frame of one bracket."""
     if last.taken is None or shot.taken is None or last.by_camera != shot.by_camera:
         return False
     exposures = [each.exposure for each in (last, shot) if each.exposure is not None]
     longest = max((each.seconds for each in exposures), default=0.0)
     # No camera exposes for days; a number of EXIF may be any.
     waiting = timedelta(seconds=2 * min(longest, 86400.0)) + SAVING
-    if shot.taken - last.taken > max(GAP, waiting):
+    return shot.taken - last.taken <= max(GAP, waiting)
+
+
+def _repeats(group: Sequence[_Shot], shot: _Shot) -> bool:
+    """Return whether a photo is of the exposure of the last frame: taken twice, it ends no bracket."""
+    evs = _exposures([group[-1], shot])
+    return _follows(group[-1], shot) and evs is not None and abs(evs[1] - evs[0]) < DISTINCT
+
+
+def _belongs(group: Sequence[_Shot], shot: _Shot) -> bool:
+    """Return whether a photo is a further frame of a bracket, by the rules of `brackets_among`."""
+    if not _follows(group[-1], shot):
         return False
     biases = [each.bias for each in group]
     # In manual mode all have a bias of 0.

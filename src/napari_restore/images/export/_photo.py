@@ -75,7 +75,9 @@ def check(job: ExportJob, path: Path) -> None:
         if job.suffix == ".webp" and bands == 4 and dataset.count == 3:
             # libwebp leaves out an alpha that is opaque everywhere.
             bands = 3 if all((s.pixels[..., 3] == 255).all() for s in job.samples) else bands
-        _geotiff.check_size(job, dataset, bands)
+        # WebP has no grey: three equal bands.
+        stored = 3 if job.suffix == ".webp" and bands == 1 else bands
+        _geotiff.check_size(job, dataset, stored)
         # Such files can only be decoded from the top: once through, band by band.
         for top in range(0, job.height, BAND):
             bottom = min(top + BAND, job.height)
@@ -87,7 +89,9 @@ def check(job: ExportJob, path: Path) -> None:
                     :, : sample.pixels.shape[1]
                 ]
                 wanted = sample.pixels[first - sample.y : last - sample.y]
-                if not same_pixels(read_back, wanted[..., :bands], lossy=job.suffix != ".png"):
+                if not same_pixels(
+                    read_back[..., :bands], wanted[..., :bands], lossy=job.suffix != ".png"
+                ):
                     raise DamagedOutput(f"pixels at row {first}, column {sample.x} differ")
 
 
@@ -173,9 +177,12 @@ def _write_webp(job: ExportJob, path: Path) -> None:
         whole[block.y : block.y + height, block.x : block.x + width] = block.pixels
     profile = job.profile
     upright = exif.exif_with_iptc(upright_exif(profile.exif), profile.iptc)
-    extra: dict[str, Any] = {"icc_profile": profile.icc, "xmp": profile.xmp}
+    # A profile of grey is none of the three bands that are written in its place.
+    icc = None if job.bands == 1 else profile.icc
+    extra: dict[str, Any] = {"icc_profile": icc, "xmp": profile.xmp}
     extra["exif"] = upright and upright.removeprefix(EXIF_HEADER)
     extra = {name: block for name, block in extra.items() if block}
     # Exact: colours under full transparency are data here, not waste.
     quality = job.options.quality or Format.USUAL_QUALITY
+    whole = whole.repeat(3, axis=2) if job.bands == 1 else whole
     Pillow.fromarray(whole).save(path, "WEBP", quality=quality, exact=True, **extra)

@@ -61,7 +61,7 @@ _GEOTIFF = FormatLimits("GeoTIFF", _geotiff)
 _ZARR = FormatLimits("OME-Zarr", _zarr)
 _PNG = FormatLimits("PNG", _photo, ("uint8", "uint16"), (1, 2, 3, 4), 2**31 - 1)
 _JPEG = FormatLimits("JPEG", _photo, ("uint8",), (1, 3), 65500)
-_WEBP = FormatLimits("WebP", _photo, ("uint8",), (3, 4), 16383)
+_WEBP = FormatLimits("WebP", _photo, ("uint8",), (1, 3, 4), 16383)
 
 FORMATS: dict[str, FormatLimits] = {
     ".tif": _GEOTIFF,

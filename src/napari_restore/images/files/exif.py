@@ -34,7 +34,8 @@ from napari_restore.images.files.exif_directories import (
     number_of,
     upright_block,
 )
-from napari_restore.images.files.jpeg import SIGNATURE, frame_of, next_segment
+from napari_restore.images.files.handles import environment, ignore_missing_georeference
+from napari_restore.images.files.jpeg import END, SIGNATURE, frame_of, next_segment
 from napari_restore.images.files.xmp import GAIN_MAP, without_attached
 from napari_restore.images.values.facts import settled
 
@@ -197,9 +198,31 @@ def exif_of_colours(exif: bytes | None, *, srgb: bool) -> bytes | None:
 def _walk_jpeg(path: Path) -> PhotoTags:
     with path.open("rb") as file:
         tags = jpeg_tags(file, path)
-        if not _occurs_after(file, b"\xff\xd9", file.tell()):
-            raise tiff.truncated(path)
+        if not _occurs_after(file, END, file.tell()):
+            if not _is_whole_but_for_its_end(path):
+                raise tiff.truncated(path)
+            tags.notes += ("Its last marker is missing; all of its pixels are there.",)
     return tags
+
+
+def _is_whole_but_for_its_end(path: Path) -> bool:
+    """Return whether a JPEG that lacks its last marker has all its pixels: libjpeg warns of none."""
+    from rasterio.io import MemoryFile
+
+    content = path.read_bytes() + END
+    strict = environment(GDAL_ERROR_ON_LIBJPEG_WARNING="TRUE")
+    try:
+        with (
+            ignore_missing_georeference(),
+            strict,
+            MemoryFile(content) as file,
+            file.open(driver="JPEG") as dataset,
+        ):
+            for top in range(0, dataset.height, 256):
+                dataset.read(window=((top, min(top + 256, dataset.height)), (0, dataset.width)))
+    except Exception:  # rasterio's and GDAL's own
+        return False
+    return True
 
 
 def jpeg_tags(file: BinaryIO, path: Path) -> PhotoTags:

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-SIGNATURE = b"\xff\xd8\xff"
+SIGNATURE, END = b"\xff\xd8\xff", b"\xff\xd9"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL = (0xC0, 0xC1)
 _SCAN = 0xDA

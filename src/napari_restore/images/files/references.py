@@ -26,6 +26,19 @@ from napari_restore.images.files.xml import LONGEST, parse_xml
 class ForbiddenReference(Exception):
     """A reference that must not be followed, with its reason."""
 
+    hint = "If you trust it, convert it first: gdal_translate FILE COPY.tif."
+
+
+class _Container(ForbiddenReference):
+    """A file of several grids, which may name further files; `example` names one of them for GDAL."""
+
+    def __init__(self, kind: str, example: str) -> None:
+        super().__init__(f"is {kind}, which may name further files")
+        self.hint = (
+            "If you trust it, convert one of the grids that gdalinfo FILE lists: gdal_translate "
+            f"{example} COPY.tif."
+        )
+
 
 def check_pcidsk(path: Path) -> None:
     """Check a PCIDSK file: its channels may lie in other files, opened by every driver."""
@@ -142,7 +155,7 @@ def check_references(path: Path, head: bytes, *, allow_outside: bool = False) ->
     except ForbiddenReference as error:
         raise UnreadableImage(
             f"{path.name} {error}.",
-            "If you trust it, convert it first: gdal_translate FILE COPY.tif.",
+            error.hint.replace("FILE", path.name),
         ) from None
     try:
         check.sidecars_of(path)
@@ -167,6 +180,9 @@ class _Outside(ForbiddenReference):
     """A file elsewhere on this computer."""
 
 
+_HDF4 = b"\x0e\x03\x13\x01"
+
+
 class _Check:
     """One walk over an image and all files it refers to."""
 
@@ -186,8 +202,14 @@ class _Check:
             check_pcidsk(path)
         elif head.startswith(b"SQLite format 3"):
             check_geopackage(path, head)
+        elif head.startswith(_HDF4):
+            raise _Container("HDF4", "HDF4_EOS:EOS_GRID:FILE:GRID:FIELD")
         elif not head.startswith(_MAGIC) and is_hdf5(path, head):
-            raise ForbiddenReference("is HDF5 or netCDF-4, which may name further files")
+            is_netcdf = path.suffix.lower() in (".nc", ".nc4")
+            raise _Container(
+                "HDF5 or netCDF-4",
+                "NETCDF:FILE:VARIABLE" if is_netcdf else "HDF5:FILE://GROUP/DATASET",
+            )
         elif _VRT.search(head):
             self._vrt(path, depth)
 

@@ -23,7 +23,7 @@ from napari_restore.images._reader import STRIP_BYTES, STRIP_ROWS, strip_level
 from napari_restore.images._source import Level, chunk_box
 from napari_restore.images.cache.chunks import chunk_cache
 from napari_restore.images.files.claims import LARGEST_WHOLE
-from napari_restore.images.files.jpeg import SIGNATURE, JpegFrame, frame_of
+from napari_restore.images.files.jpeg import END, SIGNATURE, JpegFrame, frame_of
 from napari_restore.images.levels.reduce import level_sizes
 from napari_restore.images.levels.row_pyramid import LEAST_ROWS, RowPyramid
 from napari_restore.images.readers._gdal import GdalReader
@@ -148,7 +148,7 @@ class _CodedRows:
         self._components = frame.components
         self._file = path.open("rb")
         weakref.finalize(self, self._file.close)
-        self._coded = b""
+        self._coded, self._ended = b"", False
         size = (frame.width, frame.height)
         self._memory = _memory(4 * frame.width * frame.height)
         self._pixels = np.frombuffer(self._memory, np.uint8).reshape(*size[::-1], 4)
@@ -177,8 +177,10 @@ class _CodedRows:
         """Decode at least one more row."""
         while self._decoded == self.position:
             more = self._file.read(READ_BYTES)
-            if not more:
+            if not more and self._ended:
                 raise ValueError("it ends before its last row")
+            # One may lack its last marker, and nothing else.
+            more, self._ended = more or END, not more
             self._coded += more
             used, error = self._decoder.decode(self._coded)
             if error < 0:
@@ -227,7 +229,7 @@ class _DecodedRows:
         import imagecodecs
 
         self.position = 0
-        pixels = np.asarray(imagecodecs.jpeg8_decode(path.read_bytes()))
+        pixels = np.asarray(imagecodecs.jpeg8_decode(path.read_bytes() + END))
         pixels = pixels.reshape(frame.height, frame.width, frame.components)
         self._pixels = pixels
         self._inks = frame.components == 4

@@ -24,6 +24,7 @@ from napari_restore.images.readers._jpeg import JpegReader
 from napari_restore.images.readers._ome_tiff import OmeTiffReader
 from napari_restore.images.readers._openexr import OpenExrReader
 from napari_restore.images.readers._oriented import OrientedReader
+from napari_restore.images.readers._pfm import PfmReader
 from napari_restore.images.readers._radiance import RadianceReader
 from napari_restore.images.readers._remote import RemoteReader
 from napari_restore.images.readers._remote_zarr import RemoteZarrReader
@@ -46,6 +47,7 @@ READERS: tuple[type[Reader], ...] = tuple(
             OmeTiffReader,
             OmeZarrReader,
             OpenExrReader,
+            PfmReader,
             RadianceReader,
             RawReader,
             TiffPhotoReader,
