@@ -25,11 +25,11 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 2071,
     "commands": 2969,
-    "engine": 13163,
+    "engine": 13173,
     "explain": 6031,
-    "images": 15283,
+    "images": 15282,
     "metrics": 550,
-    "models": 15303,
+    "models": 15315,
     "plugin": 14633,
     "questions": 1054,
     "records": 313,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 110913, 562, 8490
+LINES, FILES, IMPORTS = 110949, 562, 8493
 OPTIONS = {
     "view": 2,
     "models": 5,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import napari_restore as nr
 from napari_restore.models import correct_band, transmission_at
 
 
@@ -41,3 +44,33 @@ def test_a_dark_band_does_not_fall_below_no_light() -> None:
     found = correct_band(values, np.full((1, 4), 0.6, np.float32), 0.5, 550.0, 850.0)
     assert 0 < found[0, 0] < 0.3
     assert found[0, 1:].tolist() == [0, 0, np.float32(-0.01)]
+
+
+def test_no_band_loses_more_light_than_its_dark_objects_have() -> None:
+    """Clear snow: bright where a model looks, which takes it for haze, and dark in short waves."""
+    rng = np.random.default_rng(0)
+    snow = rng.uniform(0.025, 0.04, (40, 40)).astype(np.float32)
+    t = np.full_like(snow, 0.3)
+    assert np.median(correct_band(snow, t, 0.1, 560, 1610)) < 0.3 * np.median(snow)
+    limit = float(np.percentile(snow, 0.1)) - 0.01
+    kept = correct_band(snow, t, 0.1, 560, 1610, limit=limit)
+    assert kept.min() > 0.005 and np.median(kept) > 0.5 * np.median(snow)
+    # Where haze has lifted the darkest pixels it is taken away as before.
+    clear = rng.uniform(0.02, 0.5, (40, 40)).astype(np.float32)
+    t, t850 = np.full_like(clear, 0.6), 0.6 ** (560 / 850)
+    hazy = (clear * t850 + 0.7 * (1 - t850)).astype(np.float32)
+    limit = float(np.percentile(hazy, 0.1)) - 0.01
+    found = correct_band(hazy, t, 0.7, 560, 850, limit=limit)
+    assert found == pytest.approx(clear, abs=0.01)
+    # Without any light to spare nothing changes.
+    assert correct_band(snow, t, 0.1, 560, 1610, limit=0.0) == pytest.approx(snow, abs=1e-7)
+
+
+def test_short_waves_of_snow_stay_in_a_run(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    light = np.stack([rng.uniform(0.8, 1, (96, 96)) * s for s in (0.95, 0.97, 1, 0.035)], 2)
+    image = nr.open_image(light.astype(np.float32), bands="red=1,green=2,blue=3")
+    image = image.with_roles("red=1@655,green=2@560,blue=3@480,swir=4@1610")
+    found = np.asarray(nr.restore(image, "dcp", progress=False, white=1.0).array)
+    assert not np.allclose(found[..., :3], light[..., :3], atol=0.05)
+    assert np.median(found[..., 3]) > 0.4 * np.median(light[..., 3]) and found[..., 3].min() > 0

@@ -54,7 +54,7 @@ from ._registry import (
 )
 from ._scaled import OnInputGrid, OnOutputGrid, on_input_grid, on_output_grid, resampled, unpacked
 from ._script import factories_in, run_script
-from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
+from ._spectral import HAZE_EXPONENT, correct_band, path_limit, transmission_at
 from ._steps import (
     RESTORED,
     Counts,
@@ -166,6 +166,7 @@ __all__ = [
     "pack_metadata",
     "pad_to_multiple",
     "pairs_of",
+    "path_limit",
     "placed_at",
     "propose",
     "random_twin",

@@ -415,6 +415,8 @@ def _settings(
     }
     if others and source.other_bands == "correct":
         settings["wavelengths"] = image.wavelengths
+        # Results of before there was one are others.
+        settings["path_limit"] = True
     if computing.is_whole:
         settings["tile"] = WHOLE
     if model.card.placed or box is not None or computing.is_whole:

@@ -29,7 +29,7 @@ from napari_restore.engine.statistics.context import ROUGH, context_key
 from napari_restore.engine.statistics.kept import find_prepared, keep_prepared
 from napari_restore.errors import OutOfMemory, ResourceError, option
 from napari_restore.images import Image, Radiometry
-from napari_restore.models import Context, RestorationModel, Statistics
+from napari_restore.models import Context, RestorationModel, Statistics, path_limit
 
 KEPT = 4
 """Images per model whose prepared statistics are cached: they are small, contexts are not …"""
@@ -124,8 +124,14 @@ def _statistics(
         with around(), torch.no_grad():
             model = plan.model.eval()
             if earlier is None:
-                return model.prepare(computed, radiometry.to_model, plan.bands)
-            return model.derive({k: plan.device.take(v) for k, v in earlier.items()}, computed)
+                made = model.prepare(computed, radiometry.to_model, plan.bands)
+            else:
+                own = {k: plan.device.take(v) for k, v in earlier.items()}
+                made = model.derive(own, computed)
+            if plan.reading.other_bands == "correct":
+                limit = path_limit(computed, radiometry.to_model)
+                made = {**made, "path_limit": torch.from_numpy(limit)}
+            return made
 
     try:
         return on_new_thread(body, "prepare")

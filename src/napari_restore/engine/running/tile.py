@@ -311,7 +311,9 @@ class TileWork:
             reference = sum(known) / len(known)
         estimated = self.statistics.get("exponent")
         exponent = HAZE_EXPONENT if estimated is None else float(estimated)
-        airlight = self.statistics["airlight_all"].cpu().numpy()
+        airlight, limit = (
+            self.statistics[name].cpu().numpy() for name in ("airlight_all", "path_limit")
+        )
         changes = [
             correct_band(
                 x[..., i],
@@ -320,6 +322,7 @@ class TileWork:
                 reference,
                 float(wavelengths[band] or reference),
                 exponent=exponent,
+                limit=float(limit[band]),
             )
             - x[..., i]
             for i, band in enumerate(self.others)

@@ -240,17 +240,16 @@ def colour_profile(dataset: Any, photo: PhotoTags, bands: int) -> tuple[bytes | 
     Numbers come before all others, unless they name what we do not know (PNG, third edition, 4.3). A
     profile of inks does not describe the RGB they were converted to.
     """
-    if was_cmyk(dataset):
+    named = colours_in_exif(photo.exif) if bands >= 3 else []
+    others = bool(photo.code_points or photo.icc or photo.gamma)
+    if was_cmyk(dataset) or not (others or any(name != "sRGB" for _, name in named)):
         return None, []
     srgb = srgb_profile(1 if bands < 3 else 3)
     numbers = profile_of_code_points(*photo.code_points, bands) if photo.code_points else None
     own = [("cICP", numbers), (PROFILE, photo.icc)]
     if is_for_hdr(photo) and numbers is None:
         return settled_colours(own, bands)
-    exif = [
-        (source, srgb if name == "sRGB" else named_profile(name))
-        for source, name in (colours_in_exif(photo.exif) if bands >= 3 else ())
-    ]
+    exif = [(by, srgb if name == "sRGB" else named_profile(name)) for by, name in named]
     gamma = profile_of_gamma(photo.gamma, bands) if photo.gamma else None
     return settled_colours([*own, ("gAMA and cHRM", gamma), *exif], bands)
 
