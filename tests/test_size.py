@@ -29,7 +29,7 @@ CODE = {
     "explain": 6031,
     "images": 15282,
     "metrics": 550,
-    "models": 15315,
+    "models": 15332,
     "plugin": 14633,
     "questions": 1054,
     "records": 313,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 110949, 562, 8493
+LINES, FILES, IMPORTS = 110973, 562, 8494
 OPTIONS = {
     "view": 2,
     "models": 5,

@@ -109,6 +109,32 @@ def test_windows_of_one_size_equal_onnxruntime_on_the_whole(tmp_path):
     np.testing.assert_allclose(got, whole, atol=1e-6)
 
 
+def enlarging(scale: int, shape: Sequence[Any]) -> Any:
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], pads=[2] * 4),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "w2"], ["c"], pads=[1] * 4),
+        helper.make_node("DepthToSpace", ["c"], ["y"], blocksize=scale, mode="CRD"),
+    ]
+    return graph(nodes, {"w1": kernel(1, 8, 3, 5), "w2": kernel(2, 3 * scale**2, 8, 3)}, shape)
+
+
+@pytest.mark.parametrize("card", [False, True], ids=["measured", "card"])
+@pytest.mark.parametrize(
+    "shape", [(1, 3, "h", "w"), (1, 3, 64, 64)], ids=["batch of one", "one size"]
+)
+@pytest.mark.parametrize("scale", [2, 3])
+def test_results_of_another_scale_equal_onnxruntime(tmp_path, scale, shape, card):
+    free = saved(tmp_path, enlarging(scale, FREE), "free")
+    model = nr.load_model(
+        saved(tmp_path, enlarging(scale, shape)), card={"scale": scale} if card else None
+    )
+    assert model.card.scale == scale
+    # Sides that are multiples of the step of windows: others are reflected at their edges.
+    image = picture(103, 141) if "h" in shape else picture(128, 160)
+    np.testing.assert_allclose(restored(image, model), directly(free, image), atol=1e-6)
+
+
 def saturated(*limits: Any, functions: Sequence[Any] = ()) -> Any:
     """x + conv(0): values far below what the nodes `limits`, from a to b, let through."""
     nodes = [

@@ -410,7 +410,8 @@ def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, 
     """Return the card of a module without one: the input that it accepts. Raises `BadModel`."""
     if isinstance(module, TorchProgram) and module.fixed is not None:
         # It takes any size, in windows of its own; it has measured which step they need.
-        return {"bands": module.fixed[1], "multiple_of": module.step}
+        scale = {} if module.scale == 1 else {"scale": module.scale}
+        return {"bands": module.fixed[1], "multiple_of": module.step, **scale}
     with undisturbed(module):
         sizes = next(possible_sizes(module, counts), None)
         if sizes is None:

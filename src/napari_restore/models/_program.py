@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from napari_restore.errors import BadModel
 from napari_restore.models._layers import reflected
 from napari_restore.models._onnx import network_in, sloped
-from napari_restore.models._unfit import BAND_COUNTS, image_in, misfit
+from napari_restore.models._unfit import BAND_COUNTS, misfit, scale_between
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -70,8 +71,13 @@ def windows_along(length: int, side: int, margin: int) -> list[tuple[int, slice]
     return windows
 
 
+def _times(part: slice, scale: int) -> slice:
+    """Return where a slice of pixels is in an image that is `scale` times as large."""
+    return slice(scale * part.start, scale * part.stop)
+
+
 class TorchProgram(nn.Module):
-    """The module of an exported program; (N, C, H, W) → the same, or what it returns first.
+    """The module of an exported program; (N, C, H, W) → that, or N times as large; the first of several.
 
     A program exported with a fixed size is given windows of that size, which overlap by twice the
     `margin` that its output depends on and lie within the image: at the image's edges the program
@@ -97,7 +103,7 @@ class TorchProgram(nn.Module):
         self.count = count
         self.step = 1
         """Edges of tiles should be multiples of this many pixels."""
-        self.margin = 0
+        self.margin, self.scale = 0, 1
         if fixed is not None:
             self.margin, self.step = self._overlap(fixed)
 
@@ -126,12 +132,21 @@ class TorchProgram(nn.Module):
         windows = [wide[..., top : top + height, left : left + width] for top, left in places]
         parts = torch.split(torch.cat(windows), count)
         made = torch.cat([self._run_padded(part, count, others) for part in parts])
+        scale, left_over = divmod(made.shape[2], height)
+        if left_over or not scale:
+            raise misfit("The program", made, (len(made), *x.shape[1:2], height, width))
         each = iter(torch.split(made, len(x)))
         lines = [
-            torch.cat([next(each)[..., down, along] for _, along in columns], dim=3)
+            torch.cat(
+                [
+                    next(each)[..., _times(down, scale), _times(along, scale)]
+                    for _, along in columns
+                ],
+                dim=3,
+            )
             for _, down in rows
         ]
-        return torch.cat(lines, dim=2)[..., : size[0], : size[1]]
+        return torch.cat(lines, dim=2)[..., : scale * size[0], : scale * size[1]]
 
     def _run_padded(self, windows: Tensor, count: int, others: tuple[Tensor, ...]) -> Tensor:
         """Return the outputs of up to `count` windows or images; the program takes no fewer."""
@@ -139,9 +154,9 @@ class TorchProgram(nn.Module):
         filled = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
         levels = (each[:1].expand(count, *each.shape[1:]) for each in others)
         y = self.program(filled.contiguous(), *levels)
-        image = image_in(y, filled.shape)
-        if image is None:
+        if scale_between(y, filled.shape) is None:
             raise misfit("The program", y, filled.shape)
+        image: Tensor = y[0] if isinstance(y, (tuple, list)) else y
         return image[: len(windows)]
 
     def _overlap(self, fixed: tuple[int, int, int, int]) -> tuple[int, int]:
@@ -177,8 +192,15 @@ class TorchProgram(nn.Module):
             image: Tensor = y[0] if isinstance(y, (tuple, list)) and y else y
             return image
 
+        # What returns no image is refused later.
+        with torch.no_grad(), suppress(RuntimeError, TypeError, IndexError, AttributeError):
+            self.scale = max(1, made(noise).shape[2] // height)
+        down, across = slice(low, high), slice(left, right)
+        inside = (..., _times(down, self.scale), _times(across, self.scale))
+
         def beyond(touched: Tensor) -> int:
-            rows, columns = touched.flatten(0, 1).any(0).nonzero().T
+            # In pixels of the image.
+            rows, columns = touched.flatten(0, 1).any(0).nonzero().T * height // touched.shape[2]
             if not len(rows):
                 return 0
             far = (low - rows.min(), rows.max() - high + 1, left - columns.min())
@@ -193,8 +215,9 @@ class TorchProgram(nn.Module):
         x = noise.clone().requires_grad_(True)
         try:
             with torch.enable_grad():
-                block = made(x.clone())[middle]
-                (outputs,) = torch.autograd.grad((block * noise.to(block)[middle]).sum(), x)
+                block = made(x.clone())[inside]
+                weights = torch.rand(block.shape, generator=torch.Generator().manual_seed(1))
+                (outputs,) = torch.autograd.grad((block * weights.to(block)).sum(), x)
             measured = beyond(outputs != 0)
         except (RuntimeError, TypeError, IndexError):
             # Without gradients this cannot be measured; a quarter is what tiling tools usually use.
@@ -212,5 +235,5 @@ class TorchProgram(nn.Module):
             )
             near = (..., rows, columns)
             changed[near] = noise[near]
-            same = torch.allclose(made(changed)[middle], made(noise.clone())[middle], atol=1e-5)
+            same = torch.allclose(made(changed)[inside], made(noise.clone())[inside], atol=1e-5)
         return measured if same else spread
