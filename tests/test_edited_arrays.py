@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 import napari_restore as nr
-from napari_restore.errors import SourceChanged
+from napari_restore.errors import SourceChanged, UnreadableImage
 
 VIEWS: dict[str, Callable[[Any], Any]] = {
     "itself": lambda image: image,
@@ -81,3 +81,32 @@ def test_a_frame_of_a_bracket_counts_as_well() -> None:
     again = np.asarray(nr.restore(bracket, "mertens", progress=False).array)
     expected = nr.restore(nr.open_bracket(frames, align="off"), "mertens", progress=False)
     assert np.array_equal(again, np.asarray(expected.array)) and not np.array_equal(again, first)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "uint16"])
+def test_masked_values_are_no_data(dtype: str) -> None:
+    """Of a masked array as of a file with nodata, and what is edited in its mask counts."""
+    values = pixels().astype(dtype)
+    outside = np.zeros(values.shape[:2], bool)
+    outside[20:40, 30:70] = True
+    array = np.ma.array(values, mask=np.repeat(outside[..., None], 3, 2), fill_value=0)
+    image = nr.open_image(array)
+    assert np.array_equal(image.read_valid((0, 0, 90, 120)), ~outside)
+    first = restored(image)
+    expected = np.nan if dtype == "float32" else 0
+    assert np.array_equal(first[outside], np.full((800, 3), expected), equal_nan=True)
+    array[:10] = np.ma.masked
+    assert nr.open_image(array).read_valid((0, 0, 90, 120))[:10].sum() == 0
+    assert not np.array_equal(restored(image), first, equal_nan=True)
+
+
+def test_integers_without_a_value_for_what_is_masked_are_refused() -> None:
+    values = pixels()
+    values[0, 0] = 0
+    mask = np.zeros(values.shape, bool)
+    mask[5:9] = True
+    with pytest.raises(UnreadableImage, match="masked values, and 0, which would stand for them"):
+        nr.open_image(np.ma.array(values, mask=mask, fill_value=0))
+    mask[20, 20, 1] = True
+    with pytest.raises(UnreadableImage, match="differs between its bands"):
+        nr.open_image(np.ma.array(values, mask=mask, fill_value=0))

@@ -13,6 +13,7 @@ from rasterio.transform import from_origin
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.api import stamp_of
+from napari_restore.errors import UnreadableImage
 from napari_restore.plugin.state.request import Area, NotReady
 from napari_restore.plugin.state.state import RestoreState, image_of, named_image
 
@@ -74,3 +75,10 @@ def test_there_is_no_request_while_the_excluded_pixels_are_unknown():
         state.request()
     state.exclude_pending = False
     assert state.request().options.reading.exclude == "before.tif"
+
+
+def test_an_array_of_several_planes_is_split_first():
+    layer = ImageLayer(np.zeros((5, 40, 50), np.uint8), name="stack")
+    with pytest.raises(UnreadableImage, match=r"stack has 3 axes.*Split Stack"):
+        image_of(layer)
+    assert image_of(ImageLayer(layer.data[2])).shape == (40, 50, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +67,8 @@ class ArrayReader(Reader):
             Level(h, w, *_chunk(level, h, w))
             for level, (h, w, _) in zip(self._arrays, shapes, strict=True)
         )
-        nodata = as_dtype(_nodata(first), self.dtype)
+        self._fill = _fill_of(self._arrays[0], self.dtype)
+        nodata = as_dtype(_nodata(first), self.dtype) if self._fill is None else self._fill
         self.georeference = _georeference(first)
         self.profile = Profile(
             driver="array",
@@ -110,7 +112,7 @@ class ArrayReader(Reader):
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
-        part = np.asarray(self._arrays[level][y0:y1, x0:x1])
+        part = self._filled(self._arrays[level][y0:y1, x0:x1])
         if self._is_bool:
             part = part.astype(np.uint8)
         pixels: Array = part.astype(self.dtype, copy=False)
@@ -122,7 +124,13 @@ class ArrayReader(Reader):
         """Yield the array in bands of rows, for its fingerprint."""
         height, step = self.levels[0].height, self.levels[0].chunk_height
         for top in range(0, height, step):
-            yield np.asarray(self._arrays[0][top : top + step])
+            yield self._filled(self._arrays[0][top : top + step])
+
+    def _filled(self, part: Any) -> Array:
+        """Return a part of an array as numpy's, what is masked as the value of nodata."""
+        masked = isinstance(part, np.ma.MaskedArray)
+        found: Array = part.filled(self._fill) if masked else np.asarray(part)
+        return found
 
     def files(self) -> tuple[Path, ...]:
         return ()
@@ -159,6 +167,31 @@ def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
         if colours is not None:
             reader = ArrayReader(array, colours)
     return reader
+
+
+def _fill_of(array: Any, dtype: np.dtype[Any]) -> float | None:
+    """Return the value that stands for what is masked; None for an array without a mask."""
+    if not isinstance(array, np.ma.MaskedArray):
+        return None
+    if dtype.kind == "f":
+        return math.nan
+    fill = (
+        int(array.fill_value)
+        if np.can_cast(np.min_scalar_type(int(array.fill_value)), dtype)
+        else 0
+    )
+    mask = np.ma.getmaskarray(array)
+    if mask.ndim == 3 and bool((mask.any(2) != mask.all(2)).any()):
+        raise UnreadableImage(
+            "The mask of the array differs between its bands, and integers have no value for that.",
+            "Give floats with NaN, or the same mask for all bands.",
+        )
+    if bool((array == fill).any()):
+        raise UnreadableImage(
+            f"The array has masked values, and {fill}, which would stand for them, among the others.",
+            "Give it another fill_value, or masked values as NaN.",
+        )
+    return float(fill)
 
 
 def _without_labels(array: Any) -> Any:

@@ -205,7 +205,10 @@ def image_of(layer: ImageLayer) -> Image:
         return known
     if layer.ndim != 2:
         raise UnreadableImage(
-            f"{layer.name} has {layer.ndim} axes.", "Open the file itself with napari-restore."
+            f"{layer.name} has {layer.ndim} axes.",
+            "Open the file itself with napari-restore."
+            if layer.source.path
+            else "Right-click it in the list of layers, Split Stack, and choose one of the slices.",
         )
     roles = ("red", "green", "blue", "alpha")[: pixels.shape[-1]] if layer.rgb else ()
     shown_as = {role: number for number, role in enumerate(roles, start=1)}
