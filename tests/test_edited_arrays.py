@@ -19,6 +19,7 @@ VIEWS: dict[str, Callable[[Any], Any]] = {
     "bands": lambda image: image.with_bands([2, 1, 0]),
     "roles": lambda image: image.with_roles("red=3,blue=1"),
     "half": lambda image: image.resampled(Fraction(1, 2)),
+    "placed": lambda image: image.placed([1, 0, 5, 0, 1, 7, 0, 0, 1], image.shape[:2]),
     "bands of half": lambda image: image.resampled(Fraction(1, 2)).with_bands([2, 1, 0]),
 }
 
@@ -81,6 +82,17 @@ def test_a_frame_of_a_bracket_counts_as_well() -> None:
     again = np.asarray(nr.restore(bracket, "mertens", progress=False).array)
     expected = nr.restore(nr.open_bracket(frames, align="off"), "mertens", progress=False)
     assert np.array_equal(again, np.asarray(expected.array)) and not np.array_equal(again, first)
+
+
+def test_a_picture_of_light_counts_as_well() -> None:
+    light = pixels().astype(np.float32) / 100
+    bracket = nr.open_bracket(light, exposures=[-2, 0, 2])
+    first = np.asarray(nr.restore(bracket, "mertens", progress=False).array)
+    light[:] = 2.6 - light
+    again = np.asarray(nr.restore(bracket, "mertens", progress=False).array)
+    fresh = nr.open_bracket(light.copy(), exposures=[-2, 0, 2])
+    expected = np.asarray(nr.restore(fresh, "mertens", progress=False).array)
+    assert np.array_equal(again, expected) and not np.array_equal(again, first)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "uint16"])

@@ -27,7 +27,7 @@ CODE = {
     "commands": 2969,
     "engine": 13173,
     "explain": 6031,
-    "images": 15309,
+    "images": 15338,
     "metrics": 550,
     "models": 15332,
     "plugin": 14636,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 111009, 562, 8495
+LINES, FILES, IMPORTS = 111050, 562, 8497
 OPTIONS = {
     "view": 2,
     "models": 5,

@@ -502,8 +502,8 @@ class ImageBase(ABC):
         """Smallest and largest finite value where they are known without reading, else None."""
 
     @abstractmethod
-    def as_it_is(self) -> Self:
-        """Return the image of an array as that is now."""
+    def anew(self) -> Self:
+        """Return the same image without levels and values that were read before."""
 
 
 class DerivedReader(Reader):
@@ -519,7 +519,7 @@ class DerivedReader(Reader):
 
     def again(self) -> Self:
         other = copy.copy(self)
-        other.image = self.image.as_it_is()
+        other.image = self.image.anew()
         return other
 
     @abstractmethod

@@ -315,24 +315,24 @@ class DerivedImages(ImageBase):
         Image
             Without levels and values that were read before.
         """
-        if self.path is not None:
-            return self
         others = self._companions(lambda frame: frame.as_it_is())
         before = () if self.companions is None else self.companions.images
-        if (
-            others is None or all(map(operator.is_, others.images, before))
-        ) and self.reader.fingerprint() == self.fingerprint:
+        is_same = others is None or all(map(operator.is_, others.images, before))
+        if self.path is not None or (is_same and self.reader.fingerprint() == self.fingerprint):
             return self
+        return self.anew()._among(others)
+
+    def anew(self) -> Self:
         fresh = self._copy()
         fresh.reader = fresh.source = self.reader.again()
         fresh.pyramid = None
-        fresh.full, fresh.original = (x and x.as_it_is() for x in (self.full, self.original))
+        fresh.full, fresh.original = (x and x.anew() for x in (self.full, self.original))
         for name in ("fingerprint", "levels", "known_range"):
             fresh.__dict__.pop(name, None)
         inner = getattr(fresh.reader, "image", None)
         if inner is not None and "known_range" in self.__dict__:
             fresh.known_range = inner.known_range
-        return fresh._among(others)
+        return fresh
 
     def balanced(self, balance: Sequence[float]) -> Self:
         """Return this RAW photo developed with another white balance, with its own `spec`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -142,3 +143,25 @@ def test_the_bracket_of_a_file_is_opened_again(tmp_path: Path) -> None:
     assert bracket.chunk == (256, 256)
     one_band = again.with_bands([1])
     assert np.array_equal(one_band.read(box)[..., 0], bracket.read(box)[..., 1])
+
+
+def test_light_of_other_primaries_is_shown_in_those_of_srgb(tmp_path: Path) -> None:
+    """By the primaries of ROMM RGB (ISO 22028-2) and of IEC 61966-2-1, through XYZ of D50."""
+    places = {"whitepoint": [0.3457, 0.3585, 1.0], "gamma": 1.0}
+    primaries = [0.7347, 0.2653, 1.0, 0.1596, 0.8404, 1.0, 0.0366, 0.0001, 1.0]
+    icc = bytes(imagecodecs.cms_profile("rgb", primaries=primaries, **places))
+    pixels = light()
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, photometric="rgb", iccprofile=icc)
+    bracket = bracket_of([open_image(path)], exposures=[-2, 0])
+    to_srgb = np.array(
+        [[2.0344, -0.7276, -0.3069], [-0.2289, 1.2318, -0.0028], [-0.0085, -0.1533, 1.1618]]
+    )
+    for frame, ev in zip(bracket.frames, (-2, 0), strict=True):
+        shown = srgb_of_light(np.clip(pixels @ to_srgb.T * 2.0**ev, 0, 1).astype(np.float32))
+        assert np.abs(whole(frame) - 65535 * shown.astype(float)).max() <= 65535 * 0.01
+    assert not any("is no light" in note for note in bracket.notes)
+    tifffile.imwrite(
+        path, pixels, photometric="rgb", iccprofile=bytes(imagecodecs.cms_profile("srgb"))
+    )
+    assert any("says that it is no light" in n for n in bracket_of([open_image(path)]).notes)

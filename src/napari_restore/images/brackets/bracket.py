@@ -30,6 +30,7 @@ from napari_restore.images.brackets.alignment import (
 )
 from napari_restore.images.readers.raw import RawReader
 from napari_restore.images.readers.registered import RegisteredReader
+from napari_restore.images.values.working_space import is_linear
 
 if TYPE_CHECKING:
     from napari_restore.images._image import Image
@@ -254,6 +255,11 @@ def frames_of_light(
     note = Message(
         f"{picture.name} is taken as linear light and exposed at {named} EV"
         f"{', ' if how else ''}{how}."
+        + (
+            ""
+            if is_linear(picture.profile.icc or b"")
+            else " Its profile says that it is no light."
+        )
     )
     return [picture.exposed(ev) for ev in evs], evs, note
 

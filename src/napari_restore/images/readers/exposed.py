@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,12 @@ from napari_restore.images._display_curve import DisplayCurve, light_of_srgb, sr
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, chunk_box
 from napari_restore.images.levels.level_view import halved_views
+from napari_restore.images.values.working_space import light_matrix
 
 Array = npt.NDArray[Any]
 CHUNK = 512
 FULL = 65535
+_RGB = ("red", "green", "blue")
 
 
 class ConvertedReader(DerivedReader):
@@ -40,6 +42,11 @@ class ConvertedReader(DerivedReader):
     def converted(self, pixels: Array) -> Array:
         """Return pixels (h, w, C) of the image as those of this reader."""
 
+    def again(self) -> Self:
+        other = super().again()
+        other._views = halved_views(other.image)
+        return other
+
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         return self.converted(self._views[level].read(chunk_box(self.levels[level], row, column)))
 
@@ -51,17 +58,25 @@ class ExposedReader(ConvertedReader):
     """Display values (H, W, C) uint16 of linear light `image`, float, exposed by `ev`.
 
     A value is the sRGB curve of light · 2^ev, cut to 0 … 1 and scaled to 16 bits; alpha only is
-    scaled.
+    scaled. Light is that of the primaries of its profile, and of sRGB without one.
     """
 
     def __init__(self, image: ImageBase, ev: float) -> None:
         super().__init__(image, np.uint16)
         self.ev = ev
+        known = all(colour in image.roles for colour in _RGB)
+        self._colours = [image.roles.index(colour) for colour in _RGB] if known else []
+        self._matrix = light_matrix(image.profile.icc) if known else None
         self.name += f" {ev:+.3g} EV".replace("-", "−") if ev else " 0 EV"
         self.profile = replace(_without_scale(self.profile), is_display=True)
 
     def converted(self, pixels: Array) -> Array:
         light = np.nan_to_num(pixels.astype(np.float32), nan=0, posinf=np.inf, neginf=0)
+        if self._matrix is not None:
+            with np.errstate(invalid="ignore"):
+                mixed = light[..., self._colours] @ self._matrix.T
+            # Infinite light of one colour says nothing of the others.
+            light[..., self._colours] = np.where(np.isnan(mixed), light[..., self._colours], mixed)
         with np.errstate(over="ignore"):
             exposed = light * np.float32(2.0**self.ev)
         # Before the curve: light may be near the end of the range of floats.
@@ -72,7 +87,7 @@ class ExposedReader(ConvertedReader):
         return result
 
     def digest(self) -> str:
-        return f" {self.ev!r}"
+        return f" {self.ev!r}{'' if self._matrix is None else ' sRGB'}"
 
 
 class LightReader(ConvertedReader):

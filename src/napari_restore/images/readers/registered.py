@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,11 @@ class RegisteredReader(DerivedReader):
             for (height, width), view in zip(sizes, self._views, strict=True)
         )
         self.may_be_invalid |= not np.array_equal(matrix, np.eye(3))
+
+    def again(self) -> Self:
+        other = super().again()
+        other._views = halved_views(other.image)
+        return other
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         return self.pixels(chunk_box(self.levels[level], row, column), level)

@@ -65,7 +65,7 @@ class ResampledReader(DerivedReader):
         return self._view(level).read_band_valid(source)[taken]
 
     def again(self) -> ResampledReader:
-        return ResampledReader(self.image.as_it_is(), self.ratio, self.phase)
+        return ResampledReader(self.image.anew(), self.ratio, self.phase)
 
     def digest(self) -> str:
         return f" {self.ratio} {self.phase}"

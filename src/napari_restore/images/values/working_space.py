@@ -108,6 +108,21 @@ def matrix_profile(icc: bytes) -> MatrixProfile | None:
     return MatrixProfile(curves, matrix) if rises else None
 
 
+def light_matrix(icc: bytes | None) -> npt.NDArray[np.float32] | None:
+    """Return (3, 3) from the linear light of a profile to that of sRGB; None where that is the same."""
+    own, srgb = (matrix_profile(each) for each in (icc or b"", srgb_profile()))
+    if own is None or srgb is None:
+        return None
+    matrix = np.linalg.inv(srgb.matrix) @ own.matrix
+    return None if np.allclose(matrix, np.eye(3), atol=2e-3) else matrix.astype(np.float32)
+
+
+def is_linear(icc: bytes) -> bool:
+    """Return whether the values of a profile are light, and not for a screen."""
+    own = matrix_profile(icc)
+    return own is None or bool(np.abs(own.curves - np.linspace(0, 1, FULL + 1)).max() <= TOLERANCE)
+
+
 def tag_places(icc: bytes) -> dict[str, tuple[int, int]]:
     """Return where each tag of an ICC profile begins, and its bytes; raises `struct.error`."""
     (count,) = struct.unpack_from(">I", icc, 128)
