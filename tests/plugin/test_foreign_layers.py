@@ -21,6 +21,7 @@ OURS = "napari_restore"
 
 def filled(viewer: Any) -> None:
     rng = np.random.default_rng(0)
+    viewer.add_image(rng.integers(60, 200, (60, 80, 3), dtype=np.uint8), name="photo")
     viewer.add_image(rng.random((3, 60, 80)), channel_axis=0, name=["r", "g", "b"])
     viewer.add_labels((rng.random((60, 80)) > 0.5).astype(int), name="labels")
     viewer.add_shapes([np.array([[0, 0], [20, 30]])], shape_type="rectangle", name="shapes")
@@ -28,7 +29,6 @@ def filled(viewer: Any) -> None:
     viewer.add_vectors(rng.random((5, 2, 2)) * 50, name="vectors")
     viewer.add_tracks(np.array([[0, 0, 1, 2], [0, 1, 3, 4]], float), name="tracks")
     viewer.layers["g"].visible = False
-    viewer.add_image(rng.integers(60, 200, (60, 80, 3), dtype=np.uint8), name="photo")
     viewer.layers.selection.active = viewer.layers["points"]
 
 

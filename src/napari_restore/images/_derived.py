@@ -323,6 +323,13 @@ class DerivedImages(ImageBase):
         return self.anew()._among(others)
 
     def anew(self) -> Self:
+        """Return the same image without levels and values that were read before.
+
+        Returns
+        -------
+        Image
+            One of its own, also where nothing has changed.
+        """
         fresh = self._copy()
         fresh.reader = fresh.source = self.reader.again()
         fresh.pyramid = None

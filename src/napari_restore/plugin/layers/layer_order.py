@@ -61,15 +61,16 @@ def is_source(layer: Layer) -> bool:
     return isinstance(layer, Image) and SOURCE not in layer.metadata
 
 
-def bring_to_front(viewer: ViewerModel, image: Layer) -> None:
+def bring_to_front(viewer: ViewerModel, image: Layer, *, only_results: bool = False) -> None:
     """Move `image` and its results above the images that hide it; images beside it stay.
 
-    One that is hidden because another photo is shown stays where it is.
+    One that is hidden because another photo is shown stays where it is. With `only_results` the image
+    itself does, too.
     """
     if ASIDE in image.metadata:
         return
     layers = viewer.layers
-    own = with_results(viewer, image)
+    own = [x for x in with_results(viewer, image) if not (only_results and x is image)]
     above = [
         layers.index(member)
         for other in _hiding(viewer, image)
@@ -83,7 +84,8 @@ def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> 
     """Add a result's layer above its source and the results that has already, all visible."""
     layer.metadata[SOURCE] = source.unique_id
     viewer.layers.insert(place_above(viewer, source), layer)
-    bring_to_front(viewer, source)
+    # The order of layers of others is the user's.
+    bring_to_front(viewer, source, only_results=source.source.reader_plugin != "napari-restore")
 
 
 def place_above(viewer: ViewerModel, source: Layer) -> int:
