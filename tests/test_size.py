@@ -25,7 +25,7 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 2071,
     "commands": 2969,
-    "engine": 13173,
+    "engine": 13178,
     "explain": 6031,
     "images": 15338,
     "metrics": 550,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 111059, 562, 8497
+LINES, FILES, IMPORTS = 111066, 562, 8497
 OPTIONS = {
     "view": 2,
     "models": 5,

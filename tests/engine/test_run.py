@@ -106,6 +106,17 @@ def test_a_model_that_changes_nothing_says_so(scene, amount, noted):
     assert any("found nothing to remove" in text for text in texts) == noted
 
 
+@pytest.mark.parametrize("bands", ["red=1,green=2,blue=3", "red=1,unknown=2,unknown=3"])
+def test_bands_are_to_be_checked_only_where_they_are_in_doubt(scene, bands):
+    model = nr.load_model("dcp", parameters={"amount": 0.0})
+    image = nr.open_image(scene[:100, :100].astype(np.float64), bands=bands)
+    events = list(nr.start(nr.plan(image, model, white=1.0), fresh=True))
+    (text,) = [
+        str(e.text) for e in events if isinstance(e, Note) and "found nothing" in str(e.text)
+    ]
+    assert ("check which bands" in text) == ("unknown" in bands)
+
+
 @pytest.mark.slow
 def test_a_cancelled_run_keeps_its_tiles_and_goes_on(scene):
     model = load("dcp")

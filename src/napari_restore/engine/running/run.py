@@ -132,14 +132,21 @@ class Run:
             )
         if self.plan.model.card.needs_context and record["measured"]["unchanged_share"] == 1:
             # A model that judges the image, and leaves a clear one alone.
-            title = self.plan.model.card.title
-            text = (
-                f"{title} found nothing to remove: every pixel stayed as it was. Where something is "
-                "to be removed, check which bands are named, or try another model."
-            )
-            self.emit(Note(self._note_on_black() or text))
+            self.emit(Note(self._note_on_black() or self._note_on_nothing()))
         self.emit(Finished(record))
         return record
+
+    def _note_on_nothing(self) -> str:
+        """Return the note of a run that changed no pixel; bands are to be checked where they are in doubt."""
+        image, title = self.plan.image, self.plan.model.card.title
+        is_known = image.is_photo or "unknown" not in image.described.kinds
+        doubt = (
+            "" if is_known and not image.described.unsure else "check which bands are named, or "
+        )
+        return (
+            f"{title} found nothing to remove: every pixel stayed as it was. Where something is "
+            f"to be removed, {doubt}try another model."
+        )
 
     def _note_on_black(self) -> str | None:
         """Return the note where no value of the region is above black; else None."""
