@@ -371,3 +371,14 @@ def test_an_alpha_band_does_not_hide_the_order_of_a_sensor() -> None:
     found = describe_bands(4, ("red", "green", "blue", "alpha"), sensor=naip)
     assert found.roles == ("red", "green", "blue", "alpha")
     assert found.wavelengths == (650, 560, 460, None)
+
+
+def test_the_only_band_is_grey_whatever_it_is_called() -> None:
+    """A method of colours sees it in all its bands, as before."""
+    assert roles(1, ("gray",), ("Red",)) == ("gray",)
+    assert roles(2, ("gray", "alpha"), ("Red", None)) == ("gray", "alpha")
+    assert roles(3, ("gray", "undefined", "undefined"), ("Red", "Green", "Blue")) == (
+        "red",
+        "green",
+        "blue",
+    )

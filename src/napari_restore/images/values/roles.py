@@ -253,11 +253,13 @@ def describe_bands(
     ]
     waves = [settled((origin, each[n]) for origin, each in centres) for n in range(count)]
     nobody: Sequence[str | None] = [None] * count
+    # The only band is grey, but in a sensor file of the user.
+    tops = ("alpha",) if sensor is not None and sensor.named_by == "file" else ("alpha", "gray")
     # A colour that several bands are named after tells them less than their tag.
     named = [role_of_description(name) for name in names]
     is_sure = by_user or _has_fixed_bands(sensor, count)
     first: list[tuple[Origin, Sequence[str | None]]] = [
-        ("colour interpretation", ["alpha" if c == "alpha" else None for c in colours]),
+        ("colour interpretation", [c if c in tops else None for c in colours]),
         ("sensor", preset_roles if is_sure else nobody),
         *((a[1], [a[0] if n == m else None for m in range(count)])
           for n, a in enumerate(auxiliary) if a is not None),
