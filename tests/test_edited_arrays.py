@@ -122,3 +122,21 @@ def test_integers_without_a_value_for_what_is_masked_are_refused() -> None:
     mask[20, 20, 1] = True
     with pytest.raises(UnreadableImage, match="differs between its bands"):
         nr.open_image(np.ma.array(values, mask=mask, fill_value=0))
+
+
+def test_a_preview_of_a_plan_does_not_read_a_lazy_array_again() -> None:
+    import dask
+
+    reads: list[int] = []
+
+    def block() -> Any:
+        reads.append(1)
+        return pixels()
+
+    image = nr.open_image(
+        da.from_delayed(dask.delayed(block, pure=False)(), (90, 120, 3), np.uint8)
+    )
+    first = nr.plan(image, "dcp", compare=False)
+    before = len(reads)
+    assert nr.plan(image, "dcp", tile=64, compare=False).image is image and len(reads) == before
+    assert nr.plan(image, "dcp").key == first.key and len(reads) > before

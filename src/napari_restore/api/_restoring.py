@@ -40,6 +40,7 @@ def plan(
     *,
     bands: Bands | None = None,
     sensor: Pathlike | None = None,
+    compare: bool = True,
     **options: Unpack[RestoreKeywords],
 ) -> Plan:
     """Plan the restoration of `image` with `model`, without computing pixels.
@@ -55,6 +56,9 @@ def plan(
         Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
     sensor
         As for `open_image`: the id of a preset, or a sensor file.
+    compare
+        Whether an array of dask or zarr is read once more, to notice that it was edited in place;
+        those of numpy always are.
     {options}
 
     Returns
@@ -71,7 +75,7 @@ def plan(
     if "region" in options:
         options["region"] = checked_regions(options["region"])
     opened = open_image(image, bands=bands, sensor=sensor)
-    return engine.make_plan(opened, as_model(model), **options)
+    return engine.make_plan(opened, as_model(model), compare=compare, **options)
 
 
 def start(

@@ -517,6 +517,10 @@ class DerivedReader(Reader):
         self.profile, self.georeference = inner.profile, inner.georeference
         self.may_be_invalid = inner.may_be_invalid
 
+    @property
+    def in_memory(self) -> bool:
+        return self.image.reader.in_memory
+
     def again(self) -> Self:
         other = copy.copy(self)
         other.image = self.image.anew()

@@ -305,20 +305,26 @@ class DerivedImages(ImageBase):
             places = [places[n] for n in view["select"]] if "select" in view else places
         return places
 
-    def as_it_is(self) -> Self:
+    def as_it_is(self, *, everywhere: bool = True) -> Self:
         """Return the image of an array as that is now; itself where nothing was edited in place.
 
-        Of an array all values are compared. Files are themselves: a run checks them.
+        All values are compared. Files are themselves: a run checks them.
+
+        Parameters
+        ----------
+        everywhere
+            Whether arrays are compared whose values must be read or computed, too.
 
         Returns
         -------
         Image
             Without levels and values that were read before.
         """
-        others = self._companions(lambda frame: frame.as_it_is())
+        others = self._companions(lambda frame: frame.as_it_is(everywhere=everywhere))
         before = () if self.companions is None else self.companions.images
         is_same = others is None or all(map(operator.is_, others.images, before))
-        if self.path is not None or (is_same and self.reader.fingerprint() == self.fingerprint):
+        is_compared = self.path is None and (everywhere or self.reader.in_memory)
+        if is_same and not (is_compared and self.reader.fingerprint() != self.fingerprint):
             return self
         return self.anew()._among(others)
 

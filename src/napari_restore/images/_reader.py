@@ -104,6 +104,11 @@ class Reader(Source):
         other.data_bands = bands
         return other
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the pixels are those of arrays of numpy, which are compared in a moment."""
+        return False
+
     def again(self) -> Self:
         """Return a reader of the same that has read nothing yet."""
         return copy.copy(self)

@@ -77,6 +77,8 @@ DEVICE_SHARE = 0.85
 def make_plan(
     image: Image,
     model: RestorationModel,
+    *,
+    compare: bool = True,
     **keywords: Unpack[RestoreKeywords],
 ) -> Plan:
     """Return the plan of restoring `region` (default: all of `image`) with `model`.
@@ -89,9 +91,9 @@ def make_plan(
     ``"2GiB"``. `extent` is "image" (the model knows the whole image, whatever the target), "region"
     (only the target: a draft for global models) or "draft": whole-image statistics then come from
     what can be read in a moment, and the plan's extent is "overview" or "sample". An array is
-    planned as its values are now.
+    planned as its values are now; with `compare` also one whose values must be read or computed.
     """
-    wanted, image = Restore.of(keywords), image.as_it_is()
+    wanted, image = Restore.of(keywords), image.as_it_is(everywhere=compare)
     try:
         plan = _planned(image, model, wanted)
     except ResourceError as error:

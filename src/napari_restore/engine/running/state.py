@@ -50,7 +50,7 @@ class RunState:
     def check_source(self, when: str = "while it was being restored") -> None:
         """Raise `SourceChanged` if the file, or the array, is no longer what was planned."""
         for image in self.plan.image.frames:
-            if image.path is not None and not image.reader.files():
+            if not (image.reader.in_memory or image.reader.files()):
                 continue
             try:
                 now = image.reader.fingerprint()

@@ -82,6 +82,10 @@ class ArrayReader(Reader):
         # Only numpy's arrays lie in memory; slices of others are computed or read.
         self.cached = not all(isinstance(level, np.ndarray) for level in self._arrays)
 
+    @property
+    def in_memory(self) -> bool:
+        return not self.cached
+
     def with_roles(self, roles: Sequence[str | None]) -> ArrayReader:
         """Return itself, or a reader of the band as data where it was wrongly taken for alpha."""
         if self.alpha is None or roles[self.alpha] == "alpha":

@@ -76,6 +76,10 @@ class SelectedReader(Reader):
     def files(self) -> tuple[Path, ...]:
         return self.inner.files()
 
+    @property
+    def in_memory(self) -> bool:
+        return self.inner.in_memory
+
     def again(self) -> Self:
         other = copy.copy(self)
         other.inner = self.inner.again()

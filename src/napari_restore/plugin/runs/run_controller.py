@@ -433,7 +433,7 @@ class RunController(QObject):
 
 def _steps(request: RunRequest, known: Plan | None, viewport: Viewport | None) -> Iterator[RunStep]:
     """Yield a draft where that is shown sooner, then the true pixels; planned on the thread."""
-    true = request.plan() if known is None else known
+    true = request.plan(compare=True) if known is None else known
     cluster, view = request.cluster, None if viewport is None else viewport.region
     draft = None
     if viewport is not None:

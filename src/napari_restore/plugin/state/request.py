@@ -160,17 +160,18 @@ class RunRequest:
         options = {**vars(self.options.reading), **vars(self.options.machine)}
         return {"image": self.image, "model": model, "trust": self.trust, "options": options}
 
-    def plan(self, **options: Unpack[RestoreKeywords]) -> Plan:
+    def plan(self, *, compare: bool = False, **options: Unpack[RestoreKeywords]) -> Plan:
         """Plan it. Loads and probes the model at its first use: not in the GUI thread.
 
-        `options` replace those of the request.
+        `options` replace those of the request; `compare` is that of `nr.plan`.
         """
         own = self.options.replacing(
             region=self.area.targets, mask=self.area.mask, feather=self.feather
         )
         if self.cluster is not None:
             own = own.replacing(**self.cluster.options(own.machine.memory))
-        return nr.plan(self.image, self.load(), **own.replacing(**options).keywords())
+        keywords = own.replacing(**options).keywords()
+        return nr.plan(self.image, self.load(), compare=compare, **keywords)
 
 
 @lru_cache(maxsize=8)
