@@ -48,6 +48,10 @@ def main() -> int:
     write(viewer)
     if not options.exit and is_shown_to_someone():
         napari.run()
+    else:
+        # A window that is left to the end of Python crashes now and then.
+        viewer.close()
+        QApplication.processEvents()
     return 0
 
 
