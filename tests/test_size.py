@@ -23,13 +23,13 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 2072,
+    "api": 2079,
     "commands": 2969,
     "engine": 13180,
     "explain": 6031,
-    "images": 15352,
+    "images": 15338,
     "metrics": 550,
-    "models": 15332,
+    "models": 15336,
     "plugin": 14637,
     "questions": 1054,
     "records": 313,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 111098, 562, 8497
+LINES, FILES, IMPORTS = 111115, 562, 8507
 OPTIONS = {
     "view": 2,
     "models": 5,

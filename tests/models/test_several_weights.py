@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,16 @@ def test_a_key_names_the_weights(key: str, which: str, script: str, tmp_path: Pa
     assert (plain.card.weights_sha256 == model.card.weights_sha256) is False
     with pytest.raises(BadModel, match=r"two.pth has no weights raw: it has params_ema, params"):
         nr.load_model(script, weights=f"{path}:raw", trust=True)
+
+
+def test_the_weights_that_a_note_names_can_be_taken(script: str, tmp_path: Path) -> None:
+    path = tmp_path / "two.pth"
+    for case in ("LitEma", "ema", "state_dict_ema"):
+        torch.save(FILES[case], path)
+        note = nr.load_model(script, weights=path, trust=True).weights_note
+        (other,) = re.findall(r"two\.pth:(\w+)", note)
+        model = nr.load_model(script, weights=f"{path}:{other}", trust=True)
+        assert taken(model) == "A" and not model.weights_note
 
 
 def test_inspect_and_restore_tell_them(script: str, tmp_path: Path, capsys: Any) -> None:

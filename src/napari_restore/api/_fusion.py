@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -71,13 +71,16 @@ def bracket_notes(found: Sequence[Bracket]) -> list[str]:
 
 def _photos_in(folder: Path) -> list[Path]:
     try:
-        entries = sorted(folder.iterdir())
+        photos = _photos_among(folder.iterdir())
     except OSError:
         raise InputError(f"There is no folder {folder}.", "Check the spelling.") from None
-    photos = [path for path in entries if images.is_image_in_folder(path) and path.is_file()]
     if not photos:
         raise InputError(f"There is no image in {folder}.", "Name another folder, or the files.")
     return photos
+
+
+def _photos_among(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if images.is_image_in_folder(path) and path.is_file())
 
 
 def open_bracket(
@@ -121,8 +124,14 @@ def open_bracket(
     napari_restore.errors.InputError
         Frames that cannot be read, or do not fit each other.
     """
-    if isinstance(frames, (str, os.PathLike)) and images.is_photo_folder(Path(frames)):
-        found = brackets(frames)
+    folder = Path(frames) if isinstance(frames, (str, os.PathLike)) else None
+    if (
+        folder
+        and folder.is_dir()
+        and not images.is_zarr(folder)
+        and _photos_among(folder.iterdir())
+    ):
+        found = brackets(folder)
         if len(found) != 1:
             count = len(found) or "no"
             raise InputError(

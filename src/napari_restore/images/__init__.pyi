@@ -15,7 +15,6 @@ from ._suffixes import (
     VECTOR_SUFFIXES,
     ZARR_MARKERS,
     is_image_in_folder,
-    is_photo_folder,
     is_zarr,
 )
 from ._xarray import data_array
@@ -138,7 +137,6 @@ __all__ = [
     "is_image_in_folder",
     "is_inline",
     "is_locked",
-    "is_photo_folder",
     "is_product",
     "is_used",
     "is_vector",

@@ -502,7 +502,7 @@ class ImageBase(ABC):
         """Smallest and largest finite value where they are known without reading, else None."""
 
     @abstractmethod
-    def anew(self) -> Self:
+    def uncached(self) -> Self:
         """Return the same image without levels and values that were read before."""
 
 
@@ -521,9 +521,9 @@ class DerivedReader(Reader):
     def in_memory(self) -> bool:
         return self.image.reader.in_memory
 
-    def again(self) -> Self:
+    def uncached(self) -> Self:
         other = copy.copy(self)
-        other.image = self.image.anew()
+        other.image = self.image.uncached()
         return other
 
     @abstractmethod

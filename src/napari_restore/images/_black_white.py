@@ -68,9 +68,8 @@ def zeros_of(
 
 def note_of_zero(image: ImageBase, black: float | None) -> Message | None:
     """Return the note of a zero that the image's names decide, where the user named none."""
-    profile, preset = image.profile, image.preset
-    scaled = any(profile.offsets) or any(scale != 1 for scale in profile.scales)
-    if black is not None or image.sensor is not None or preset is None or scaled:
+    preset = image.preset
+    if black is not None or image.sensor is not None or preset is None or zeros_by_scale(image):
         return None
     if _preset_zeros(image, preset, None)[1] is None:
         return None
@@ -81,15 +80,21 @@ def note_of_zero(image: ImageBase, black: float | None) -> Message | None:
     )
 
 
+def zeros_by_scale(image: ImageBase) -> dict[int, float]:
+    """Return the zeros of the bands that have a scale or an offset, by number.
+
+    One without may be of another kind beside those with them.
+    """
+    pairs = zip(image.profile.scales, image.profile.offsets, strict=True)
+    return {n: (0.0 - o) / s if s else 0.0 for n, (s, o) in enumerate(pairs) if (s, o) != (1, 0)}
+
+
 def dispute_of_zeros(image: ImageBase) -> list[str]:
     """Return the note of a file's scale and offset that have another zero than its sensor."""
-    preset, profile = image.preset, image.profile
-    scaled = [
-        (s, o) for s, o in zip(profile.scales, profile.offsets, strict=True) if (s, o) != (1, 0)
-    ]
-    if preset is None or not preset.reason or not scaled or image.dtype.kind == "f":
+    preset = image.preset
+    zeros = {round(zero, 1) for zero in zeros_by_scale(image).values()}
+    if preset is None or not preset.reason or not zeros or image.dtype.kind == "f":
         return []
-    zeros = {round((0.0 - o) / s, 1) if s else 0.0 for s, o in scaled}
     if zeros == {round(preset.black, 1)}:
         return []
     own = ", ".join(f"{zero:g}" for zero in sorted(zeros))
@@ -115,13 +120,10 @@ def _black(
                 f"Black has {values.size} values for {count} bands.", "Give one, or one per band."
             )
         return np.broadcast_to(values, (count,)).copy(), "as given"
-    profile = image.profile
     zeros, reason = _preset_zeros(image, preset, percentile)
-    if any(s != 1 for s in profile.scales) or any(o != 0 for o in profile.offsets):
-        scaled = zip(profile.scales, profile.offsets, zeros, strict=True)
-        # A band without scale and offset may be one of another kind beside those with them.
-        own = [z if (s, o) == (1, 0) else (0.0 - o) / s if s else 0.0 for s, o, z in scaled]
-        return np.array(own), "the file's scale and offset"
+    if own := zeros_by_scale(image):
+        zeros[list(own)] = list(own.values())
+        return zeros, "the file's scale and offset"
     if reason is not None:
         return zeros, reason
     if image.dtype.kind == "f":

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
@@ -226,31 +225,27 @@ class DerivedImages(ImageBase):
         """
         if ratio == 1:
             return self
+        phases = phases and ratio.denominator > 1
         if (ratio, phases) in self._resampled:
             return self._resampled[ratio, phases]
-        made = self._on_grid(
-            ratio, asked={"phases": True} if phases and ratio.denominator > 1 else {}
-        )
+        made = self._on_grid(ratio, phases=phases)
         made.original, made.resampling = self, ratio
         if self.full is not None:
             made.full, made.scale = self.full.resampled(ratio, phases=phases), self.scale
-        side = range(ratio.denominator)
-        places = [(row, column) for row in side for column in side]
-        middle = places.index((len(side) // 2, len(side) // 2))
-        if phases and len(places) > 1:
+        if phases:
+            side = range(ratio.denominator)
+            places = [(row, column) for row in side for column in side]
+            middle = places.index((len(side) // 2, len(side) // 2))
             others = tuple(self._on_grid(ratio, at) for n, at in enumerate(places) if n != middle)
             made.companions = Companions(others, middle, (0.0,) * len(places))
         self._resampled[ratio, phases] = made
         return made
 
     def _on_grid(
-        self,
-        ratio: Fraction,
-        phase: tuple[int, int] | None = None,
-        asked: Mapping[str, Any] = MappingProxyType({}),
+        self, ratio: Fraction, phase: tuple[int, int] | None = None, *, phases: bool = False
     ) -> Self:
-        reader = ResampledReader(self, ratio, phase)
-        return self._made_by(reader, {"resampled": str(ratio), **asked}, same_values=True)
+        asked = {"resampled": str(ratio)} | ({"phases": True} if phases else {})
+        return self._made_by(ResampledReader(self, ratio, phase), asked, same_values=True)
 
     @cached_property
     def _resampled(self) -> dict[tuple[Fraction, bool], Self]:
@@ -305,7 +300,7 @@ class DerivedImages(ImageBase):
             places = [places[n] for n in view["select"]] if "select" in view else places
         return places
 
-    def as_it_is(self, *, everywhere: bool = True) -> Self:
+    def refreshed(self, *, everywhere: bool = True) -> Self:
         """Return the image of an array as that is now; itself where nothing was edited in place.
 
         All values are compared. Files are themselves: a run checks them.
@@ -320,15 +315,15 @@ class DerivedImages(ImageBase):
         Image
             Without levels and values that were read before.
         """
-        others = self._companions(lambda frame: frame.as_it_is(everywhere=everywhere))
+        others = self._companions(lambda frame: frame.refreshed(everywhere=everywhere))
         before = () if self.companions is None else self.companions.images
         is_same = others is None or all(map(operator.is_, others.images, before))
         is_compared = self.path is None and (everywhere or self.reader.in_memory)
         if is_same and not (is_compared and self.reader.fingerprint() != self.fingerprint):
             return self
-        return self.anew()._among(others)
+        return self.uncached()._among(others)
 
-    def anew(self) -> Self:
+    def uncached(self) -> Self:
         """Return the same image without levels and values that were read before.
 
         Returns
@@ -337,9 +332,9 @@ class DerivedImages(ImageBase):
             One of its own, also where nothing has changed.
         """
         fresh = self._copy()
-        fresh.reader = fresh.source = self.reader.again()
+        fresh.reader = fresh.source = self.reader.uncached()
         fresh.pyramid = None
-        fresh.full, fresh.original = (x and x.anew() for x in (self.full, self.original))
+        fresh.full, fresh.original = (x and x.uncached() for x in (self.full, self.original))
         for name in ("fingerprint", "levels", "known_range"):
             fresh.__dict__.pop(name, None)
         inner = getattr(fresh.reader, "image", None)

@@ -12,6 +12,7 @@ from napari_restore.images._georeference import Georeference, crs_name
 from napari_restore.images._image import Image
 from napari_restore.images._profile import Tags
 from napari_restore.images.files.exif import exif_summary
+from napari_restore.images.values.presets import COLOURS
 
 
 def describe(
@@ -80,9 +81,6 @@ def describe(
         "exif": exif_summary(profile.exif),
         "notes": list(image.notes),
     }
-
-
-COLOURS = ("red", "green", "blue")
 
 
 def naming_hint(image: Image, roles: Sequence[str]) -> Message:

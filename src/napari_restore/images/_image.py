@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import Message, option
 from napari_restore.images._base import ImageBase
-from napari_restore.images._black_white import dispute_of_zeros
+from napari_restore.images._black_white import dispute_of_zeros, zeros_by_scale
 from napari_restore.images._derived import VIEWS, DerivedImages
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._html import image_html
@@ -191,7 +191,7 @@ class Image(DerivedImages):
             notes.append(f"Its bands are those of {preset.title}, by their names.")
         if detected is not None:
             title, named = SENSORS[detected].title, option("sensor", detected)
-            scaled = any(self.profile.offsets) or any(s != 1 for s in self.profile.scales)
+            scaled = bool(zeros_by_scale(self))
             is_zero_known = scaled or (preset is not None and bool(preset.reason))
             sets = [] if is_zero_known else ["zero"]
             sets += ["bands"] if "unknown" in self.described.kinds else []

@@ -109,7 +109,7 @@ class Reader(Source):
         """Whether the pixels are those of arrays of numpy, which are compared in a moment."""
         return False
 
-    def again(self) -> Self:
+    def uncached(self) -> Self:
         """Return a reader of the same that has read nothing yet."""
         return copy.copy(self)
 

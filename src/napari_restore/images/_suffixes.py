@@ -41,15 +41,6 @@ ZARR_MARKERS: Final = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 """Files at the top of a zarr: the folder that contains one of them is an image."""
 
 
-def is_photo_folder(path: Path) -> bool:
-    """Return whether `path` is a folder that is no zarr and has a photo directly in it."""
-    return (
-        path.is_dir()
-        and not is_zarr(path)
-        and any(is_image_in_folder(each) for each in path.iterdir() if each.is_file())
-    )
-
-
 def is_zarr(path: Path) -> bool:
     """Return whether `path` is a folder with the metadata of a zarr."""
     return path.is_dir() and any((path / name).is_file() for name in ZARR_MARKERS)

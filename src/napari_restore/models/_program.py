@@ -184,7 +184,8 @@ class TorchProgram(nn.Module):
         low, left = height // 2, width // 2
         # A window's middle of this size contains every phase of the usual steps.
         high, right = min(height, low + _STEPS[0]), min(width, left + _STEPS[0])
-        middle = (..., slice(low, high), slice(left, right))
+        down, across = slice(low, high), slice(left, right)
+        middle = (..., down, across)
 
         def made(x: Tensor) -> Tensor:
             # The level that a card names, if it takes one.
@@ -195,7 +196,6 @@ class TorchProgram(nn.Module):
         # What returns no image is refused later.
         with torch.no_grad(), suppress(RuntimeError, TypeError, IndexError, AttributeError):
             self.scale = max(1, made(noise).shape[2] // height)
-        down, across = slice(low, high), slice(left, right)
         inside = (..., _times(down, self.scale), _times(across, self.scale))
 
         def beyond(touched: Tensor) -> int:

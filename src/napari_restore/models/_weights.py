@@ -35,7 +35,7 @@ _NESTS = (
     *("network", "weights", "net_g", "netG", "generator"),
 )
 """Keys under which training scripts nest the state dict; averaged weights first."""
-_LIT_EMA = "model_ema."
+_LIT_EMA, _LIT_RAW = "model_ema.", "model"
 """Of averaged weights beside those of ``model.``, with the points of their names left out."""
 _WRAPPERS = {"module", "_orig_mod", "model", "net", "network", "generator", "net_g", "netG"}
 """Names that a network has within what trains, spreads or compiles it."""
@@ -48,9 +48,10 @@ _SHOWN = 3
 
 
 class State(dict[str, Tensor]):
-    """A state dict, and a `note` where the file has several."""
+    """A state dict; where the file has several, a `note`, and those that were `trained` in place of averages."""
 
     note = ""
+    trained: State | None = None
 
 
 def file_and_key(weights: str | os.PathLike[str]) -> tuple[Path, str]:
@@ -90,7 +91,7 @@ def read_state(weights: str | os.PathLike[str]) -> State:
     return _state_in(content, path.name, key)
 
 
-_SCALAR = type(np.float64(0)).__reduce__(np.float64(0))[0]
+_SCALAR = np.float64(0).__reduce__()[0]
 _NUMBERS: list[Any] = [
     *(
         (_SCALAR, f"{module}.scalar")
@@ -335,37 +336,42 @@ def _printed(value: Any) -> str:
 
 
 def _state_in(content: Any, name: str, key: str = "") -> State:
-    nests = [
-        n for n in _NESTS if isinstance(content, Mapping) and isinstance(content.get(n), Mapping)
-    ]
-    if key:
-        if not (isinstance(content, Mapping) and isinstance(content.get(key), Mapping)):
-            has = f"it has {_listed(nests)}" if nests else "it is a plain state dict"
-            raise BadModel(
-                f"{name} has no weights {key}: {has}.", "Name one of these, or the file alone."
-            )
-        return _state_in(content[key], name)
+    parts = content if isinstance(content, Mapping) else {}
+    nests = [nest for nest in _NESTS if isinstance(parts.get(nest), Mapping)]
+    if isinstance(parts.get(key), Mapping):
+        return _state_in(parts[key], name)
     if nests:
-        state = _state_in(content[nests[0]], name)
-        others = [n for n in nests[1:] if _is_of_tensors(content[n])]
+        state = _state_in(parts[nests[0]], name)
+        others = [nest for nest in nests[1:] if _is_of_tensors(parts[nest])]
         if others and not state.note:
             state.note = _choice(name, nests[0], nests[0] in _AVERAGED, others)
+    else:
+        state = _plain_state(parts, name)
+    if not key:
         return state
-    if not isinstance(content, Mapping) or not content:
+    if key == _LIT_RAW and state.trained is not None:
+        return state.trained
+    has = f"it has {_listed(nests)}" if nests else "it is a plain state dict"
+    raise BadModel(f"{name} has no weights {key}: {has}.", "Name one of these, or the file alone.")
+
+
+def _plain_state(content: Mapping[Any, Any], name: str) -> State:
+    if not content:
         raise BadModel(f"{name} contains no state dict.", "Save module.state_dict().")
-    state = State(_tensors_in(content))
-    if not state:
+    found = dict(_tensors_in(content))
+    if not found:
         raise BadModel(f"{name} contains no plain state dict.", "Save module.state_dict().")
     # DataParallel puts its own name before every key, an average of torch's counts its models.
-    plain = State((key.removeprefix("module."), value) for key, value in state.items())
-    plain.pop("n_averaged", None)
-    averaged = {key: plain.pop(key) for key in list(plain) if key.startswith(_LIT_EMA)}
-    for key in plain:
-        short = _LIT_EMA + key.removeprefix("model.").replace(".", "")
-        plain[key] = averaged.get(short, plain[key])
+    state = State((key.removeprefix("module."), value) for key, value in found.items())
+    state.pop("n_averaged", None)
+    averaged = {key: state.pop(key) for key in list(state) if key.startswith(_LIT_EMA)}
     if averaged:
-        plain.note = _choice(name, "model_ema", True, ["model"])
-    return plain
+        state.trained = State(state)
+        state.note = _choice(name, "model_ema", True, [_LIT_RAW])
+        for key in state:
+            short = _LIT_EMA + key.removeprefix("model.").replace(".", "")
+            state[key] = averaged.get(short, state[key])
+    return state
 
 
 def _choice(name: str, chosen: str, is_average: bool, others: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ def make_plan(
     what can be read in a moment, and the plan's extent is "overview" or "sample". An array is
     planned as its values are now; with `compare` also one whose values must be read or computed.
     """
-    wanted, image = Restore.of(keywords), image.as_it_is(everywhere=compare)
+    wanted, image = Restore.of(keywords), image.refreshed(everywhere=compare)
     try:
         plan = _planned(image, model, wanted)
     except ResourceError as error:

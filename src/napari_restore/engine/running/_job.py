@@ -18,9 +18,9 @@ class Job:
     """A plan that an executor runs: by default on threads of this process.
 
     Iterating gives the events as they happen and ends after `Finished` or `Stopped`; an error of
-    the run is raised there. Every iterator gives all of them. `result` waits for the end. With `keep`, what the model computes from
-    the whole image stays in memory for the next run. With `wait`, it waits while another run writes
-    the same result instead of failing.
+    the run is raised there. Every iterator gives all of them. `result` waits for the end. With `keep`,
+    what the model computes from the whole image stays in memory for the next run. With `wait`, it waits
+    while another run writes the same result instead of failing.
     """
 
     def __init__(

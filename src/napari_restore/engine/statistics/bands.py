@@ -53,7 +53,7 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
             )
         if image.described.unsure.intersection(card.roles):
             raise UnknownBands(
-                f"{image.name} tells its colours in two ways: {' '.join(image.described.notes)}",
+                f"{image.name} describes its colours in two ways: {' '.join(image.described.notes)}",
                 naming_hint(image, card.roles),
             )
         named = tuple(image.roles.index(role) for role in card.roles)

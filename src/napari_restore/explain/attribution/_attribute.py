@@ -118,10 +118,12 @@ def attribute(
     # Only the path's tensors are reused by the next node: freeing those of planning saves memory.
     return_freed_memory()
 
+    # Once, and not for each model that is asked.
+    image = image.refreshed()
+
     def plan_of(model: RestorationModel) -> Plan:
-        return make_plan(
-            image, on_input_grid(model), region=request.target.objective_region, **plan_options
-        )
+        region = request.target.objective_region
+        return make_plan(image, on_input_grid(model), compare=False, region=region, **plan_options)
 
     plan, stop = plan_of(model), stop or threading.Event()
     _check_bracket(image, request)

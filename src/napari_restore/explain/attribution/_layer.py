@@ -75,7 +75,7 @@ class AttributedLayer:
         total = torch.zeros_like(cells)
         for box, by_cells in gradients.backward(part, by_y):
             gradients.add(total, box, by_cells)
-        run.see(y, by_y, total)
+        run.note_gradient(y, by_y, total)
         return value, total
 
     def upsampled(self, shares: Tensor, mode: str) -> Tensor:

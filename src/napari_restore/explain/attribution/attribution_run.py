@@ -193,16 +193,16 @@ class AttributionRun:
             by_x[:, self.own] = by_own
             slope += add_part(self.objective_region, by_x)
         for box, gradient in self.gradients.backward(picture, by_y):
-            self.see(y, by_y, gradient)
+            self.note_gradient(y, by_y, gradient)
             slope += add_part(box, gradient)
         if self.through is not None:
             part = self.through.back(alpha, self.gradients.by_statistics)
             to_overview(self.through.region, part)
-            self.see(y, by_y, part)
+            self.note_gradient(y, by_y, part)
             slope += self._sum(part)
         return Node(alpha, value, slope)
 
-    def see(self, y: Tensor, by_y: Tensor, gradient: Tensor) -> None:
+    def note_gradient(self, y: Tensor, by_y: Tensor, gradient: Tensor) -> None:
         """Note an output in the region of the objective, ∂D/∂y, and the gradient that came from it."""
         if not self._reaches and bool(by_y.any()):
             self._reaches = bool(gradient.any())

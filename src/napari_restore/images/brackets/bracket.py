@@ -252,14 +252,11 @@ def frames_of_light(
         )
     named = ", ".join(f"{ev:+.3g}".replace("-", "−") for ev in sorted(evs))
     how = "by its own range; " + option("exposures") + " gives others" if exposures is None else ""
+    doubt = "" if is_linear(picture.profile.icc) else " Its profile says that it is no light."
     note = Message(
         f"{picture.name} is taken as linear light and exposed at {named} EV"
         f"{', ' if how else ''}{how}."
-        + (
-            ""
-            if is_linear(picture.profile.icc or b"")
-            else " Its profile says that it is no light."
-        )
+        f"{doubt}"
     )
     return [picture.exposed(ev) for ev in evs], evs, note
 

@@ -117,7 +117,7 @@ def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
     tags.orientation = orientation_of(tags.exif)
     turned = _XMP_ORIENTATION.search(tags.xmp or b"")
     said = [("EXIF", tags.orientation if tags.exif else None), ("XMP", turned and int(turned[1]))]
-    tags.notes += settled(said).told("orientation")
+    tags.notes += settled(said).disputes("orientation")
     return tags
 
 
@@ -250,7 +250,7 @@ def jpeg_tags(file: BinaryIO, path: Path) -> PhotoTags:
         tags.icc = b"".join(icc[number] for number in sorted(icc))
     dots = settled([("JFIF", tags.resolution), ("EXIF", _exif_resolution(tags.exif))])
     tags.resolution = dots.value
-    tags.notes += dots.told("resolution", lambda each: f"{each[0]:g} dpi")
+    tags.notes += dots.disputes("resolution", lambda each: f"{each[0]:g} dpi")
     return tags
 
 

@@ -76,11 +76,14 @@ def check_geopackage(path: Path, head: bytes) -> None:
             raise ForbiddenReference("computes its tables, which may name further files")
 
 
+_HDF4 = b"\x0e\x03\x13\x01"
+
+
 def is_hdf5(path: Path, head: bytes) -> bool:
     """Return whether HDF5's signature stands at the beginning, or after 512, 1024, 2048 … bytes."""
     signature = b"\x89HDF\r\n\x1a\n"
     size, place = path.stat().st_size, 512
-    if head.startswith((signature, b"\x0e\x03\x13\x01")):
+    if head.startswith((signature, _HDF4)):
         return True
     with path.open("rb") as file:
         while place < size:
@@ -178,9 +181,6 @@ def check_listed(path: Path, listed: list[str], *, allow_outside: bool = False) 
 
 class _Outside(ForbiddenReference):
     """A file elsewhere on this computer."""
-
-
-_HDF4 = b"\x0e\x03\x13\x01"
 
 
 class _Check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,19 @@ class LevelReader(DerivedReader):
         finer = (2 * y0, 2 * x0, min(2 * y1, height), min(2 * x1, width))
         pixels, valid = self._pixels(level - 1, finer)
         return halve(pixels, valid, fill=self._fill, nodata=image.nodata)
+
+
+class LevelsReader(DerivedReader):
+    """A reader of `image` and its levels, see `halved_views`."""
+
+    def __init__(self, image: ImageBase) -> None:
+        super().__init__(image)
+        self._views = halved_views(image)
+
+    def uncached(self) -> Self:
+        other = super().uncached()
+        other._views = halved_views(other.image)
+        return other
 
 
 def halved_views(image: ImageBase) -> list[ImageBase]:

@@ -166,12 +166,10 @@ def disputes_of(dataset: Any, path: Path, photo: PhotoTags, head: bytes) -> list
         if own is not None and beside.is_file() and dataset.nodata is not None:
             inside = float(bytes(own).strip(b"\0 ").decode("ascii", "replace"))
             said = [(beside.name, float(dataset.nodata)), ("its tags", inside)]
-            notes += settled(said).told("nodata", "{:g}".format)
-    for suffix in (".tfw", ".tifw", ".wld"):
+            notes += settled(said).disputes("nodata", "{:g}".format)
+    for suffix in (".tfw", ".tifw", ".wld") if tiff.is_tiff(head) else ():
         with contextlib.suppress(OSError, ValueError):
             beside = path.with_suffix(suffix)
-            if not tiff.is_tiff(head):
-                break
             a, d, b, e, x, y = map(float, read_file(beside, 4096).split())
             # A world file has the centre of the first pixel.
             placed = (a, b, x - (a + b) / 2, d, e, y - (d + e) / 2)

@@ -179,11 +179,9 @@ def _fill_of(array: Any, dtype: np.dtype[Any]) -> float | None:
         return None
     if dtype.kind == "f":
         return math.nan
-    fill = (
-        int(array.fill_value)
-        if np.can_cast(np.min_scalar_type(int(array.fill_value)), dtype)
-        else 0
-    )
+    fill = int(array.fill_value)
+    if not np.can_cast(np.min_scalar_type(fill), dtype):
+        fill = 0
     mask = np.ma.getmaskarray(array)
     if mask.ndim == 3 and bool((mask.any(2) != mask.all(2)).any()):
         raise UnreadableImage(

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images._base import DerivedReader, ImageBase
+from napari_restore.images._base import ImageBase
 from napari_restore.images._display_curve import DisplayCurve, light_of_srgb, srgb_of_light
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, chunk_box
-from napari_restore.images.levels.level_view import halved_views
+from napari_restore.images.levels.level_view import LevelsReader
+from napari_restore.images.values.presets import COLOURS
 from napari_restore.images.values.working_space import light_matrix
 
 Array = npt.NDArray[Any]
 CHUNK = 512
 FULL = 65535
-_RGB = ("red", "green", "blue")
 
 
-class ConvertedReader(DerivedReader):
+class ConvertedReader(LevelsReader):
     """Pixels (H, W, C) computed from those of `image`, coarser levels from its coarser levels."""
 
     def __init__(self, image: ImageBase, dtype: npt.DTypeLike) -> None:
         super().__init__(image)
         self.dtype = np.dtype(dtype)
-        self._views = halved_views(image)
         self.levels = tuple(
             Level(view.height, view.width, *(min(CHUNK, side) for side in view.chunk))
             for view in self._views
@@ -41,11 +40,6 @@ class ConvertedReader(DerivedReader):
     @abstractmethod
     def converted(self, pixels: Array) -> Array:
         """Return pixels (h, w, C) of the image as those of this reader."""
-
-    def again(self) -> Self:
-        other = super().again()
-        other._views = halved_views(other.image)
-        return other
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         return self.converted(self._views[level].read(chunk_box(self.levels[level], row, column)))
@@ -64,8 +58,8 @@ class ExposedReader(ConvertedReader):
     def __init__(self, image: ImageBase, ev: float) -> None:
         super().__init__(image, np.uint16)
         self.ev = ev
-        known = all(colour in image.roles for colour in _RGB)
-        self._colours = [image.roles.index(colour) for colour in _RGB] if known else []
+        known = all(colour in image.roles for colour in COLOURS)
+        self._colours = [image.roles.index(colour) for colour in COLOURS] if known else []
         self._matrix = light_matrix(image.profile.icc) if known else None
         self.name += f" {ev:+.3g} EV".replace("-", "−") if ev else " 0 EV"
         self.profile = replace(_without_scale(self.profile), is_display=True)

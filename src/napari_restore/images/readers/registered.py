@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images._base import DerivedReader, ImageBase
+from napari_restore.images._base import ImageBase
 from napari_restore.images._source import Box, Level, chunk_box
-from napari_restore.images.levels.level_view import halved_views
+from napari_restore.images.levels.level_view import LevelsReader
 
 Array = npt.NDArray[Any]
 REACH = 2
@@ -21,7 +21,7 @@ TAPS = 4
 """Pixels along a side that a value is interpolated from: one before its position, two after it."""
 
 
-class RegisteredReader(DerivedReader):
+class RegisteredReader(LevelsReader):
     """The pixels of `image` where `matrix` puts them on a grid of `size` (height, width).
 
     `matrix` (3, 3) maps (x, y, 1) of pixel centres of the grid to those of the image. A shift by
@@ -35,7 +35,6 @@ class RegisteredReader(DerivedReader):
     ) -> None:
         super().__init__(image)
         self.matrix = matrix
-        self._views = halved_views(image)
         self._matrices = [scaled_matrix(matrix, 1 << number) for number in range(len(self._views))]
         sizes = [
             (-(-size[0] >> number), -(-size[1] >> number)) for number in range(len(self._views))
@@ -45,11 +44,6 @@ class RegisteredReader(DerivedReader):
             for (height, width), view in zip(sizes, self._views, strict=True)
         )
         self.may_be_invalid |= not np.array_equal(matrix, np.eye(3))
-
-    def again(self) -> Self:
-        other = super().again()
-        other._views = halved_views(other.image)
-        return other
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         return self.pixels(chunk_box(self.levels[level], row, column), level)

@@ -64,8 +64,8 @@ class ResampledReader(DerivedReader):
         source, taken = self._taken(level, box)
         return self._view(level).read_band_valid(source)[taken]
 
-    def again(self) -> ResampledReader:
-        return ResampledReader(self.image.anew(), self.ratio, self.phase)
+    def uncached(self) -> ResampledReader:
+        return ResampledReader(self.image.uncached(), self.ratio, self.phase)
 
     def digest(self) -> str:
         return f" {self.ratio} {self.phase}"

@@ -16,10 +16,9 @@ from napari_restore.images._profile import PER_BAND, Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.cache.chunks import read_valid_window, read_window
+from napari_restore.images.values.presets import COLOURS
 
 Array = npt.NDArray[Any]
-
-_COLOURS = ("red", "green", "blue")
 
 
 class SelectedReader(Reader):
@@ -80,9 +79,9 @@ class SelectedReader(Reader):
     def in_memory(self) -> bool:
         return self.inner.in_memory
 
-    def again(self) -> Self:
+    def uncached(self) -> Self:
         other = copy.copy(self)
-        other.inner = self.inner.again()
+        other.inner = self.inner.uncached()
         return other
 
     def fingerprint(self) -> str:
@@ -110,7 +109,7 @@ def _selected(profile: Profile, numbers: tuple[int, ...], roles: tuple[str | Non
         # A file with unknown bands calls the first one grey.
         known = set(profile.colorinterp) - {"gray", "undefined", "alpha"}
         chosen["colorinterp"] = tuple(
-            role if not known and (role := roles[n]) in _COLOURS else name
+            role if not known and (role := roles[n]) in COLOURS else name
             for n, name in zip(numbers, chosen["colorinterp"], strict=True)
         )
     return replace(profile, **chosen)

@@ -1,4 +1,4 @@
-"""What several sources say of one thing: the first that says anything is believed, the others are told.
+"""What several sources say of one thing: the first that says anything is taken, the others are named.
 
 The order of the sources is that in which they are given; what the user says comes first.
 """
@@ -22,7 +22,7 @@ class Fact(Generic[S, T]):
     others: tuple[tuple[S, T], ...] = ()
     """Sources that say something else, and what: each value once, of its first source."""
 
-    def told(self, what: str, form: Callable[[T], str] = str) -> tuple[str, ...]:
+    def disputes(self, what: str, form: Callable[[T], str] = str) -> tuple[str, ...]:
         """Return a note that names the sources that disagree on `what`, and what they say; else none."""
         if self.value is None or not self.others:
             return ()
@@ -32,9 +32,9 @@ class Fact(Generic[S, T]):
 
 def settled(sources: Iterable[tuple[S, T | None]]) -> Fact[S, T]:
     """Return the fact of `sources`, in order; a source without a word (None) is passed over."""
-    told = [(source, value) for source, value in sources if value is not None]
-    if not told:
+    claims = [(source, value) for source, value in sources if value is not None]
+    if not claims:
         return Fact()
-    (source, first), *rest = told
-    others = {value: (said, value) for said, value in reversed(rest) if value != first}
+    (source, first), *rest = claims
+    others = {value: (other, value) for other, value in reversed(rest) if value != first}
     return Fact(first, source, tuple(reversed(others.values())))

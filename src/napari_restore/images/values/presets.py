@@ -20,6 +20,7 @@ NamedBy = Literal["user", "file", "names of the bands", "name of the file", "tag
 LIGHT = (
     "red", "green", "blue", "nir", "rededge", "swir", "coastal", "cirrus", "thermal", "pan", "gray",
 )  # fmt: skip
+COLOURS = ("red", "green", "blue")
 AUXILIARY = (
     "class", "label", "mask", "quality", "probability", "angle", "height", "aerosol", "index",
 )  # fmt: skip

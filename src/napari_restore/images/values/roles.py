@@ -18,7 +18,14 @@ from typing import Literal, NamedTuple, TypeVar
 
 from napari_restore.errors import BadParameter
 from napari_restore.images.values.facts import Fact, settled
-from napari_restore.images.values.presets import AUXILIARY, LIGHT, ROLES, Sensor, SensorBand
+from napari_restore.images.values.presets import (
+    AUXILIARY,
+    COLOURS,
+    LIGHT,
+    ROLES,
+    Sensor,
+    SensorBand,
+)
 from napari_restore.images.values.sensors import NEAR, product_of
 
 _T = TypeVar("_T")
@@ -31,7 +38,6 @@ Origin = Literal[
 """What a band's role, else its wavelength, is inferred from."""
 UNKNOWN = "unknown"
 """What users write as the role of a band that has none."""
-COLOURS = ("red", "green", "blue")
 
 _FROM_INTERPRETATION = {
     "red": "red", "green": "green", "blue": "blue", "alpha": "alpha", "pan": "pan",
@@ -141,11 +147,11 @@ class Bands:
 
     @cached_property
     def unsure(self) -> frozenset[str]:
-        """The colours that the file itself tells in two ways, and the user in none."""
-        told = (
+        """The colours that the file itself gives in two ways, and the user in none."""
+        open_roles = (
             role for each in self.disputes if not each.is_sure for role in (each.role, each.other)
         )
-        return frozenset(COLOURS).intersection(told)
+        return frozenset(COLOURS).intersection(open_roles)
 
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
@@ -165,21 +171,21 @@ class Bands:
     def of(self, numbers: Sequence[int]) -> Bands:
         """Return the bands `numbers` only, in that order."""
         parts = (self.roles, self.wavelengths, self.origins)
-        told = (
+        disputes = (
             each._replace(number=place)
             for place, n in enumerate(numbers)
             for each in self.disputes
             if each.number == n
         )
         roles, waves, origins = (tuple(part[n] for n in numbers) if part else () for part in parts)
-        return Bands(roles, waves, origins, tuple(told))  # type: ignore[arg-type]
+        return Bands(roles, waves, origins, tuple(disputes))  # type: ignore[arg-type]
 
     def named(self, given: Sequence[GivenBand]) -> Bands:
         """Return the bands with what the user says, in order: one band only has a role of light."""
         roles, waves = list(self.roles), list(self.wavelengths)
         origins: list[Origin | None] = _padded(self.origins, len(roles))
         said = {band.number: band.role for band in given}
-        told = [
+        disputes = [
             each._replace(role=said[each.number], by="user", is_sure=True)
             if each.number in said
             else each
@@ -189,7 +195,7 @@ class Bands:
         for number, role, wavelength in given:
             earlier, by = self.roles[number], self.origins and self.origins[number]
             if role and earlier and by and role != earlier:
-                told.append(Dispute(number, role, "user", earlier, by, True))
+                disputes.append(Dispute(number, role, "user", earlier, by, True))
             if role not in AUXILIARY:
                 roles = [None if each == role else each for each in roles]
             roles[number], origins[number] = role, "user"
@@ -197,7 +203,7 @@ class Bands:
                 waves[number] = wavelength
             elif role is None or role in AUXILIARY:
                 waves[number] = None
-        return Bands(tuple(roles), tuple(waves), tuple(origins), tuple(told))
+        return Bands(tuple(roles), tuple(waves), tuple(origins), tuple(disputes))
 
 
 def _counted(bands: Sequence[Dispute]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple, Self
 
 from napari_restore.errors import BadParameter, option
 from napari_restore.images.values.facts import settled
@@ -251,37 +252,51 @@ def _sentinel(file_name: str, tags: Tags, *, any_name: bool = False) -> Sensor |
     `any_name` the name need not be one that ESA gives.
     """
     before, since = SENSORS["sentinel2"], SENSORS["sentinel2-04.00"]
-    text, (ours, values) = _sentinel_texts(file_name, tags)
-    tagged = any(re.search(r"SENTINEL-2|\bS2[ABCD]?_?MSI", value) for value in values.values())
-    if not (ours or tagged or any_name):
+    said = _SentinelTexts.of(file_name, tags)
+    tagged = any(re.search(r"SENTINEL-2|\bS2[ABCD]?_?MSI", value) for value in said.tags.values())
+    if not (said.ours or tagged or any_name):
         return None
-    zeros = settled(_zeros_of_sentinel(text, ours, values, any_name=any_name))
+    zeros = settled(_zeros_of_sentinel(said, any_name=any_name))
     return None if zeros.value is None else since if zeros.value else before
 
 
-def _sentinel_texts(file_name: str, tags: Tags) -> tuple[str, tuple[list[str], dict[str, str]]]:
-    """Return the path in capitals, its parts that ESA named, and the tags."""
-    text = file_name.replace("\\", "/").upper()
-    ours = [part for part in text.split("/") if re.search(_SENTINEL, part)]
-    values = {
-        key.upper(): value[:4096].upper() for tag in tags.values() for key, value in tag.items()
-    }
-    return text, (ours, values)
+class _SentinelTexts(NamedTuple):
+    """The path of a file in capitals, its parts that ESA named, and its tags."""
+
+    path: str
+    ours: list[str]
+    tags: dict[str, str]
+
+    @classmethod
+    def of(cls, file_name: str, tags: Tags) -> Self:
+        path = file_name.replace("\\", "/").upper()
+        ours = [part for part in path.split("/") if re.search(_SENTINEL, part)]
+        return cls(
+            path,
+            ours,
+            {
+                key.upper(): text[:4096].upper()
+                for tag in tags.values()
+                for key, text in tag.items()
+            },
+        )
 
 
 def _zeros_of_sentinel(
-    path: str, ours: Sequence[str], values: Mapping[str, str], *, any_name: bool = False
+    said: _SentinelTexts, *, any_name: bool = False
 ) -> Iterator[tuple[str, int | None]]:
     """Yield sources of the zero of Sentinel-2, in order, and what they say."""
-    in_name = re.search(r"_N(\d{2})\d{2}_R\d{3}", path)
+    in_name = re.search(r"_N(\d{2})\d{2}_R\d{3}", said.path)
     yield "processing baseline in its name", in_name and 1000 * (int(in_name[1]) >= 4)
-    in_tags = re.fullmatch(r"N?(\d{2})\.?\d{2}", values.get("PROCESSING_BASELINE", "").strip())
+    in_tags = re.fullmatch(r"N?(\d{2})\.?\d{2}", said.tags.get("PROCESSING_BASELINE", "").strip())
     yield "processing baseline in its tags", in_tags and 1000 * (int(in_tags[1]) >= 4)
-    dates = [int(date) for part in ours for date in re.findall(r"(?<!\d)(20\d{6})T\d{6}", part)]
+    dates = [
+        int(date) for part in said.ours for date in re.findall(r"(?<!\d)(20\d{6})T\d{6}", part)
+    ]
     if any_name:
-        short = re.sub(r"(?<=\d)-(?=\d\d(?!\d))", "", path.rpartition("/")[2])
+        short = re.sub(r"(?<=\d)-(?=\d\d(?!\d))", "", said.path.rpartition("/")[2])
         dates += map(int, re.findall(r"(?<!\d)(20[12]\d(?:0[1-9]|1[0-2])[0-3]\d)(?!\d)", short))
-    made = (values.get(key, "") for key in ("GENERATION_TIME", "PRODUCT_START_TIME"))
+    made = (said.tags.get(key, "") for key in ("GENERATION_TIME", "PRODUCT_START_TIME"))
     dates += [int("".join(match.groups())) for text in made if (match := _ISO.match(text))]
     yield "its last date", 1000 * (max(dates) >= _OFFSET_SINCE) if dates else None
 
@@ -294,13 +309,14 @@ def disputes_of_product(file_name: str, tags: Tags, given: str | None) -> list[s
     )
     own = sensors.value or ""
     others = [(by, other) for by, other in sensors.others if not _is_related(own, other)]
-    notes = replace(sensors, others=tuple(others)).told("sensor", lambda each: SENSORS[each].title)
+    notes = replace(sensors, others=tuple(others)).disputes(
+        "sensor", lambda each: SENSORS[each].title
+    )
     if own.startswith("sentinel2") and user is None:
-        path, parts = _sentinel_texts(file_name, tags)
-        zeros = settled(_zeros_of_sentinel(path, *parts))
+        zeros = settled(_zeros_of_sentinel(_SentinelTexts.of(file_name, tags)))
         # A scene of before may have been processed again since.
         if zeros.value == 0 or "its last date" not in dict(zeros.others):
-            notes += zeros.told("zero", "DN {}".format)
+            notes += zeros.disputes("zero", "DN {}".format)
     return [*notes]
 
 

@@ -22,6 +22,7 @@ from napari_restore.images._display_curve import light_of_srgb
 from napari_restore.images._profile import Profile
 from napari_restore.images.values.depth import in_16_bits
 from napari_restore.images.values.facts import settled
+from napari_restore.images.values.presets import COLOURS
 
 FULL = 65535
 _STRIP = 1 << 15
@@ -117,9 +118,9 @@ def light_matrix(icc: bytes | None) -> npt.NDArray[np.float32] | None:
     return None if np.allclose(matrix, np.eye(3), atol=2e-3) else matrix.astype(np.float32)
 
 
-def is_linear(icc: bytes) -> bool:
-    """Return whether the values of a profile are light, and not for a screen."""
-    own = matrix_profile(icc)
+def is_linear(icc: bytes | None) -> bool:
+    """Return whether the values of a profile are light, and not for a screen; so they are without one."""
+    own = matrix_profile(icc or b"")
     return own is None or bool(np.abs(own.curves - np.linspace(0, 1, FULL + 1)).max() <= TOLERANCE)
 
 
@@ -163,7 +164,6 @@ TOLERANCE = 2 / 255
 """Profiles this close to sRGB everywhere count as sRGB."""
 _OTHER = 12 / 255
 """Profiles that are nowhere further apart are no two opinions: a power of 2.2 for the curve of sRGB."""
-_RGB = ("red", "green", "blue")
 _PHOTO_FORMATS = ("JPEG", "PNG", "WEBP")
 _CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 """x and y of white, red, green and blue of sRGB."""
@@ -285,7 +285,7 @@ def working_space_of(
     """
     if profile.driver == "RAW" or dtype not in (np.uint8, np.uint16):
         return None, None
-    if not all(name in roles for name in _RGB):
+    if not all(name in roles for name in COLOURS):
         return None, None
     if profile.icc is None:
         taken = profile.is_display or profile.driver in _PHOTO_FORMATS
@@ -299,7 +299,7 @@ def working_space_of(
     except Exception:  # whatever LittleCMS makes of a broken profile
         return None, "Its colour profile cannot be used; it is carried, and taken as sRGB."
     space = WorkingSpace(
-        profile.icc, tuple(roles.index(name) for name in _RGB), int(np.iinfo(dtype).max)
+        profile.icc, tuple(roles.index(name) for name in COLOURS), int(np.iinfo(dtype).max)
     )
     return space, f"Its colours are {name}: models see them as sRGB, the output keeps {name}."
 
