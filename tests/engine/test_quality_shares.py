@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import napari_restore as nr
-from napari_restore.engine import Region, ResultStore, Run, TileDone
+from napari_restore.engine import Note, Region, ResultStore, Run, TileDone
 from napari_restore.engine.results.quality import QUALITY
 
 BANDS = "red=1,green=2,blue=3"
@@ -154,3 +156,76 @@ def test_boxes_are_cut_so_that_each_pixel_is_once_in_them():
     for box in boxes:
         asked[box.slices] = True
     np.testing.assert_array_equal(count, asked)
+
+
+class Moved(nn.Module):
+    """Takes a third from the first band and adds one to the last."""
+
+    def forward(self, x):
+        return x + torch.tensor([-1 / 3, 0, 1 / 3])[:, None, None]
+
+
+def raster(path, values, **options):
+    import rasterio
+
+    made = {"driver": "GTiff", "width": values.shape[1], "height": len(values), "count": 3}
+    with rasterio.open(path, "w", **made, dtype=values.dtype, **options) as file:
+        file.write(values.transpose(2, 0, 1))
+    return path
+
+
+PLACED = {"crs": "EPSG:32633", "transform": (10, 0, 5e5, 0, -10, 5e6)}
+KINDS = {
+    "uint8": (np.uint8, 255, {}, {}, ("black", "white")),
+    "nodata": (np.uint8, 255, {"nodata": 0}, {}, ("black", "white")),
+    "zero of a sensor": (np.uint16, 12000, PLACED, {"black": 1000, "white": 11000}, ("black",)),
+    "fraction": (np.uint16, 43636, PLACED, {"black": 7272.73, "white": 43636}, ("black",)),
+    "floats": (np.float32, 1, PLACED, {"white": 1.0}, ("black",)),
+    "photo in floats": (np.float32, 1, {}, {"white": 1.0}, ("black", "white")),
+}
+
+
+def notes_of(job):
+    return [str(event.text) for event in job if isinstance(event, Note)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bands_that_become_black_or_white_are_named(tmp_path, kind):
+    dtype, top, saved, ranges, tones = KINDS[kind]
+    values = np.random.default_rng(2).uniform(0.1, 1, (150, 170, 3)) * top
+    path = raster(tmp_path / "scene.tif", values.astype(dtype), photometric="RGB", **saved)
+    plan = nr.plan(nr.open_image(path, bands=BANDS), nr.load_model(Moved()), tile=64, **ranges)
+    job = nr.start(plan, fresh=True)
+    said = [text for text in notes_of(job) if "of the pixels became" in text]
+    # From the values themselves: black is within one step of no light, or beside nodata.
+    source, black = values.astype(dtype)[..., 0].astype(np.float64), ranges.get("black", 0)
+    step = 1 if dtype != np.float32 else 1e-9
+    limit = black + step + (1 if kind == "nodata" else 0)
+    third = (ranges.get("white", 255) - black) / 3
+    moved = np.rint(source - third) if step == 1 else source - third
+    lost = (source >= limit) & (moved < limit)
+    assert [text.split("became ")[1].split()[0] for text in said] == list(tones)
+    share = float(said[0].removeprefix("Up to ").split("%")[0])
+    assert share == pytest.approx(100 * lost.mean(), abs=0.06)
+    assert "in band 1 (red);" in said[0]
+    assert all("in band 3 (blue);" in text for text in said[1:])
+
+
+def test_a_weaker_run_says_nothing_of_black(tmp_path):
+    values = np.random.default_rng(2).integers(100, 156, (64, 64, 3)).astype(np.uint8)
+    model = nr.load_model(Moved())
+    job = nr.start(nr.plan(nr.open_image(values, bands=BANDS), model), fresh=True)
+    assert not [text for text in notes_of(job) if "became" in text]
+
+
+@pytest.mark.parametrize(("amount", "says"), [(0.06, True), (1.0, False)])
+def test_a_change_that_hardly_shows_is_said(amount, says):
+    box = Region(0, 0, 96, 96)
+    clear = np.random.default_rng(4).integers(0, 100, (*box.shape, 3))
+    image = nr.open_image((clear + 100).astype(np.uint8), bands=BANDS)
+    model = nr.load_model("dcp", parameters={"amount": amount})
+    job = nr.start(nr.plan(image, model), fresh=True)
+    said = [text for text in notes_of(job) if "changed little" in text]
+    seen = np.abs(job.result().read(box).astype(int) - image.read(box)).max(2) >= 2
+    assert bool(said) == says == (seen.mean() < 0.5)
+    assert all(f"{seen.mean():.0%} of the pixels" in text for text in said)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
+from napari_restore.images import Image, Radiometry
 
 QUALITY = {
     "unchanged": 1,
@@ -21,6 +23,45 @@ QUALITY = {
 """Name → bit."""
 ABOUT_CHANGE = QUALITY["unchanged"] | QUALITY["clipped_low"] | QUALITY["clipped_high"]
 """The bits of `change_bits`."""
+SEEN = 64
+"""Bit of a value that changes by `SEEN_LEVELS` or more; in `value_bits` alone."""
+SEEN_LEVELS = 2
+"""Least change of a photo that shows on a screen, in levels of 255."""
+FLOAT_BLACK = 2.0**-16
+"""Floats this near to black are black, in the same range: half a step of 16 bits or less."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is black and white in an image, band by band, in its own values."""
+
+    black: tuple[float, ...]
+    """Values below are black …"""
+    white: float | None
+    """… and those from this on white; None: none is, as values beyond white are kept."""
+    seen: float | None = None
+    """Least change that shows; None where values are no display values."""
+
+    @classmethod
+    def of(cls, image: Image, radiometry: Radiometry) -> Limits:
+        """Return the limits of `image` with the black and white of a run.
+
+        Integers are black or white at the ends of their range as well. Nothing is written as nodata
+        (`Radiometry.apply_change`), so that the value beside it counts where it lies at a limit.
+        """
+        zeros, white, is_photo = radiometry.black.tolist(), radiometry.white, image.is_photo
+        seen = SEEN_LEVELS / 255 * (white - min(zeros)) if is_photo else None
+        if image.dtype.kind == "f":
+            lows = tuple(zero + FLOAT_BLACK * (white - zero) for zero in zeros)
+            return cls(lows, white if is_photo else None, seen)
+        whole = np.iinfo(image.dtype)
+        ends = [int(np.ceil(max(zero, whole.min))) for zero in zeros]
+        high = min(whole.max, int(np.ceil(white))) if is_photo else int(whole.max)
+        return cls(
+            tuple(end + 1 + (image.nodata == end) for end in ends),
+            high - (image.nodata == high),
+            seen,
+        )
 
 
 def count_quality(
@@ -74,26 +115,51 @@ def _without(box: Region, other: Region) -> list[Region]:
     return [piece for piece in pieces if not piece.is_empty]
 
 
-def change_bits(source: npt.NDArray[Any], written: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return (h, w) bits that compare pixels (h, w, C) before and after."""
-    changed = written != source
-    if not changed.any():
-        return np.full(source.shape[:2], QUALITY["unchanged"], np.uint8)
-    quality = (~_any_band(changed)).view(np.uint8) * np.uint8(QUALITY["unchanged"])
-    if written.dtype.kind in "iu":
-        limits = np.iinfo(written.dtype)
-        # Black or white now and not before.
-        for limit, name in ((limits.min, "clipped_low"), (limits.max, "clipped_high")):
-            hit = written == limit
-            if hit.any():
-                hit &= changed
-                quality |= _any_band(hit).view(np.uint8) * np.uint8(QUALITY[name])
-    return quality
+def value_bits(
+    source: npt.NDArray[Any], written: npt.NDArray[Any], limits: Limits
+) -> npt.NDArray[np.uint8]:
+    """Return (C, h, w) bits of values before and after, (h, w, C): `ABOUT_CHANGE` and `SEEN`.
+
+    Clipped is what is black or white now and was not before.
+    """
+    bits = np.empty((source.shape[2], *source.shape[:2]), np.uint8)
+    for band, plane in enumerate(bits):
+        before, after = source[..., band], written[..., band]
+        np.equal(after, before, out=plane.view(np.bool_))
+        if plane.all():
+            continue
+        black, white = limits.black[band], limits.white
+        hits = {QUALITY["clipped_low"]: (after < black) & ~(before < black)}
+        if white is not None:
+            hits[QUALITY["clipped_high"]] = (after >= white) & ~(before >= white)
+        if limits.seen is not None:
+            change = np.abs(np.subtract(after, before, dtype=np.float32))
+            hits[SEEN] = change >= np.float32(limits.seen)
+        for bit, hit in hits.items():
+            plane |= hit.view(np.uint8) * np.uint8(bit)
+    return bits
 
 
-def _any_band(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return (h, w): whether any of (h, w, C); much faster than `any` over so short an axis."""
-    result = flags[..., 0].copy()
-    for band in range(1, flags.shape[2]):
-        result |= flags[..., band]
+def change_bits(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the (h, w) bits of pixels from those of `value_bits`: unchanged in all bands, or clipped in any."""
+    unchanged = np.bitwise_and.reduce(bits, axis=0) & np.uint8(QUALITY["unchanged"])
+    clipped = np.bitwise_or.reduce(bits, axis=0) & np.uint8(ABOUT_CHANGE - QUALITY["unchanged"])
+    result: npt.NDArray[np.uint8] = unchanged | clipped
     return result
+
+
+def count_values(bits: npt.NDArray[np.uint8]) -> dict[str, int]:
+    """Return the counts of `value_bits` (C, …): pixels with a change that shows, and clipped ones by band.
+
+    The names of these are those of `clipped_in`; what is 0 is left out.
+    """
+    found = {"seen": int(np.count_nonzero(np.bitwise_or.reduce(bits, axis=0) & SEEN))}
+    for name in ("clipped_low", "clipped_high"):
+        for band, plane in enumerate(bits):
+            found[clipped_in(name, band)] = int(np.count_nonzero(plane & QUALITY[name]))
+    return {name: count for name, count in found.items() if count}
+
+
+def clipped_in(name: str, band: int) -> str:
+    """Return the name of the count of a bit of `QUALITY` in one band."""
+    return f"{name} {band}"

@@ -22,7 +22,13 @@ from napari_restore.engine.masks.mask_strength import MaskStrength, RegionMask, 
 from napari_restore.engine.masks.open_mask import open_mask
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.results.blended import BlendedPixels
-from napari_restore.engine.results.quality import ABOUT_CHANGE, QUALITY, change_bits
+from napari_restore.engine.results.quality import (
+    ABOUT_CHANGE,
+    QUALITY,
+    Limits,
+    change_bits,
+    value_bits,
+)
 from napari_restore.errors import ResourceError
 from napari_restore.images import (
     ExportOptions,
@@ -391,7 +397,8 @@ class Result(BlendedPixels):
             return quality
         still = (quality & (QUALITY["excluded"] | QUALITY["nodata"])) > 0
         source = self.image.read(region)
-        bits = change_bits(source, self.read(region))[..., None]
+        limits = Limits.of(self.image, self._find_luma_model().radiometry)
+        bits = change_bits(value_bits(source, self.read(region), limits))[..., None]
         # A NaN differs from itself.
         bits[still] = QUALITY["unchanged"]
         quality = (quality & ~np.uint8(ABOUT_CHANGE)) | bits

@@ -13,10 +13,13 @@ from napari_restore.engine._region import CELL, Region
 from napari_restore.engine.ledger.store import ResultStore
 from napari_restore.engine.results.quality import (
     QUALITY,
+    Limits,
     change_bits,
     count_quality,
+    count_values,
     disjoint,
     parts_inside,
+    value_bits,
 )
 from napari_restore.engine.running.tile_reader import TileReader
 
@@ -31,15 +34,18 @@ def count_tile(
     core: Region,
     targets: Iterable[Region],
     quality: npt.NDArray[np.uint8],
+    values: npt.NDArray[np.uint8],
     valid: Mask | None,
     failed: Mask | None,
 ) -> dict[str, Any]:
     """Return what the journal notes of a tile; arrays are (h, w) of `core`, see `count_quality`.
 
+    `values` (C, h, w) are `value_bits`.
+
     These are the ``counts`` of all of it, those ``inside`` the targets where that is only a part,
     and the counts `OF_MODEL` inside the targets by cell, as [row, column, count].
     """
-    entry: dict[str, Any] = {"counts": count_quality(quality, valid, failed)}
+    entry: dict[str, Any] = {"counts": count_quality(quality, valid, failed) | count_values(values)}
     parts = parts_inside(core, targets)
     if parts is not None:
         chosen = np.zeros(core.shape, bool)
@@ -50,6 +56,7 @@ def count_tile(
             None if valid is None else valid[chosen],
             None if failed is None else failed[chosen],
         )
+        counts |= count_values(values[:, chosen])
         entry["inside"] = {"parts": _lists(parts), "counts": counts}
         # What follows is of the same pixels.
         quality = np.where(chosen, quality, 0)
@@ -73,8 +80,15 @@ def _by_cell(core: Region, found: Mask) -> list[list[int]]:
 class FinishedPixels:
     """The finished pixels of a store that lie in `targets`, for their counts."""
 
-    def __init__(self, store: ResultStore, reader: TileReader, targets: tuple[Region, ...]) -> None:
+    def __init__(
+        self,
+        store: ResultStore,
+        reader: TileReader,
+        targets: tuple[Region, ...],
+        limits: Limits,
+    ) -> None:
         self._store, self._reader, self._targets = store, reader, targets
+        self._limits = limits
 
     def counts(self) -> dict[str, int]:
         """Return the number of pixels of each kind. Where tiles overlap, the newest counts."""
@@ -129,12 +143,13 @@ class FinishedPixels:
         counts: Counter[str] = Counter()
         for part in disjoint(parts):
             source = self._reader.read(part, part)
-            quality = change_bits(source.pixels, self._store.read(part))
+            values = value_bits(source.pixels, self._store.read(part), self._limits)
+            quality = change_bits(values)
             if source.valid is not None:
                 quality[~source.valid] = QUALITY["unchanged"] | QUALITY["nodata"]
                 if source.excluded is not None:
                     quality[source.excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
-            counts.update(count_quality(quality, source.valid))
+            counts.update(count_quality(quality, source.valid) | count_values(values))
             # Only the model knew: as many as in the whole tile.
             share = part.pixels / max(1, entry["counts"].get("pixels", 0))
             for name in OF_MODEL:

@@ -24,6 +24,7 @@ from napari_restore.engine.masks.open_mask import open_exclude
 from napari_restore.engine.planning.identity import all_settled
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.probe import example_input, example_statistics
+from napari_restore.engine.results.quality import SEEN_LEVELS, Limits, clipped_in
 from napari_restore.engine.running._pixel_counts import FinishedPixels
 from napari_restore.engine.running._program import Program
 from napari_restore.engine.running._record import make_record, shares_of
@@ -34,6 +35,7 @@ from napari_restore.engine.running.state import RunState
 from napari_restore.engine.running.threads import ThreadExecutor
 from napari_restore.engine.running.tile import TileWork
 from napari_restore.engine.running.tile_reader import TileReader
+from napari_restore.engine.statistics.bands import named_bands
 from napari_restore.engine.statistics.context import (
     ROUGH,
     compute_context,
@@ -55,6 +57,8 @@ READING_IMAGE = "Reading the whole image"
 PREPARING = "Mapping the whole image"
 WAITING = "Waiting for another run with the same settings"
 WAIT_SECONDS = 0.1
+CLIPPED_SHARE = 0.001
+"""Share of a band's pixels that become black, or white, from which on a run says so."""
 
 
 class Run:
@@ -84,6 +88,7 @@ class Run:
         self._statistics: dict[str, Any] = {}
         self._radiometry: Radiometry | None = None
         self._uncounted: MaskStrength | None = None
+        self._counts: dict[str, int] = {}
         self._read_seconds = 0.0
         """Until the first tile."""
 
@@ -130,23 +135,45 @@ class Run:
                 f"Cancelled after {state.totals.tiles} of {self.plan.layout.tiles} tiles.",
                 "The same command goes on from there.",
             )
-        if self.plan.model.card.needs_context and record["measured"]["unchanged_share"] == 1:
-            # A model that judges the image, and leaves a clear one alone.
-            self.emit(Note(self._note_on_black() or self._note_on_nothing()))
+        for note in self._notes_on_change():
+            self.emit(Note(note))
         self.emit(Finished(record))
         return record
 
-    def _note_on_nothing(self) -> str:
-        """Return the note of a run that changed no pixel; bands are to be checked where they are in doubt."""
-        image, title = self.plan.image, self.plan.model.card.title
+    def _notes_on_change(self) -> Iterator[str]:
+        """Yield notes on what the run did to the values."""
+        plan, counts = self.plan, self._counts
+        card, image, valid = plan.model.card, plan.image, counts.get("valid", 0)
+        if not valid:
+            return
+        if card.needs_context and valid == counts["unchanged"]:
+            # A model that judges the image, and leaves a clear one alone.
+            yield self._note_on_black() or (
+                f"{card.title} found nothing to remove: every pixel stayed as it was. {self._advice()}"
+            )
+        elif card.task == "dehaze" and image.is_photo and 2 * counts.get("seen", 0) < valid:
+            yield (
+                f"{card.title} changed little: {counts.get('seen', 0) / valid:.0%} of the pixels by "
+                f"{SEEN_LEVELS} levels of 255 or more. {self._advice()}"
+            )
+        if image.companions is not None:
+            return
+        for name, tone in (("clipped_low", "black"), ("clipped_high", "white")):
+            shares = [counts.get(clipped_in(name, b), 0) / valid for b in range(image.bands)]
+            if lost := [band for band, share in enumerate(shares) if share > CLIPPED_SHARE]:
+                yield (
+                    f"Up to {max(shares):.1%} of the pixels became {tone} in band "
+                    f"{named_bands(image, lost)}; a lower {option('strength')} keeps more of them."
+                )
+
+    def _advice(self) -> str:
+        """Return what to do where more is to be removed; bands are to be checked where they are in doubt."""
+        image = self.plan.image
         is_known = image.is_photo or "unknown" not in image.described.kinds
         doubt = (
             "" if is_known and not image.described.unsure else "check which bands are named, or "
         )
-        return (
-            f"{title} found nothing to remove: every pixel stayed as it was. Where something is "
-            f"to be removed, {doubt}try another model."
-        )
+        return f"Where something is to be removed, {doubt}try another model."
 
     def _note_on_black(self) -> str | None:
         """Return the note where no value of the region is above black; else None."""
@@ -322,16 +349,18 @@ class Run:
 
     def record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
         """Return the record of the run so far; `memory` was measured around it."""
-        counts: dict[str, int] = {}
-        if self.state.store is not None:
-            counts = FinishedPixels(self.state.store, self.state.reader, self.plan.targets).counts()
+        state = self.state
+        if state.store is not None and self._radiometry is not None:
+            limits = Limits.of(self.plan.image, self._radiometry)
+            pixels = FinishedPixels(state.store, state.reader, self.plan.targets, limits)
+            self._counts = pixels.counts()
         measured = self.state.totals.measured(seconds, memory, self.state.device_memory.peak)
         return make_record(
             self.plan,
             status,
             self._radiometry,
             self._statistics,
-            measured | shares_of(counts) | self.program.measured() | self.executor.measured(),
+            measured | shares_of(self._counts) | self.program.measured() | self.executor.measured(),
         )
 
 

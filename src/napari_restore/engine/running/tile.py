@@ -19,7 +19,7 @@ from napari_restore.engine.machine.device_memory import DeviceMemory
 from napari_restore.engine.machine.failures import FAILURES, as_failure
 from napari_restore.engine.machine.precision import computing
 from napari_restore.engine.planning.plan import Plan
-from napari_restore.engine.results.quality import QUALITY, change_bits
+from napari_restore.engine.results.quality import QUALITY, Limits, change_bits, value_bits
 from napari_restore.engine.running._pixel_counts import count_tile
 from napari_restore.engine.running.tile_reader import Mask, TileInput
 from napari_restore.engine.statistics.bands import corrected_bands
@@ -81,6 +81,11 @@ class TileWork:
         plan = self.plan
         corrects = plan.reading.other_bands == "correct"
         return corrected_bands(plan.image, plan.bands) if corrects else ()
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What is black and white in the image."""
+        return Limits.of(self.plan.image, self.radiometry)
 
     @property
     def reference(self) -> int:
@@ -256,8 +261,9 @@ class TileWork:
         if valid is not None:
             kept = np.where(valid[..., None], kept, self._as_kept(source))
         pixels = in_8_bits(kept) if self.plan.in_16 else kept
-        quality = self._quality(tile, source, pixels, maps, valid)
-        entry = count_tile(tile.core, self.plan.targets, quality, valid, failed)
+        values = value_bits(source, pixels, self.limits)
+        quality = self._quality(tile, change_bits(values), maps, valid)
+        entry = count_tile(tile.core, self.plan.targets, quality, values, valid, failed)
         kept_maps: dict[str, npt.NDArray[Any]] = {}
         for name in self.plan.maps:
             if name == "quality":
@@ -332,13 +338,11 @@ class TileWork:
     def _quality(
         self,
         tile: TileInput,
-        source: npt.NDArray[Any],
-        pixels: npt.NDArray[Any],
+        quality: npt.NDArray[np.uint8],
         maps: dict[str, npt.NDArray[np.float32]],
         valid: npt.NDArray[np.bool_] | None,
     ) -> npt.NDArray[np.uint8]:
-        """Return (h, w) bits of `QUALITY`."""
-        quality = change_bits(source, pixels)
+        """Return (h, w) bits of `QUALITY` from those of the change."""
         if "transmission" in maps:
             low = maps["transmission"][..., 0] < TRUSTED_TRANSMISSION
             quality[low] |= QUALITY["low_transmission"]
