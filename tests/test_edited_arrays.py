@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
+import PIL.Image
 import pytest
 import zarr
 
 import napari_restore as nr
 from napari_restore.errors import SourceChanged, UnreadableImage
+from napari_restore.questions import Adjustment
 
 VIEWS: dict[str, Callable[[Any], Any]] = {
     "itself": lambda image: image,
@@ -72,6 +75,37 @@ def test_an_edit_between_plan_and_run_is_told() -> None:
     array[40:50] = 0
     with pytest.raises(SourceChanged, match="array has changed since it was opened"):
         nr.start(plan).result()
+
+
+@pytest.mark.parametrize("kind", ["numpy", "file"])
+def test_a_result_is_not_blended_with_pixels_that_came_later(kind: str, tmp_path: Path) -> None:
+    array, path = pixels(), tmp_path / "scene.png"
+    PIL.Image.fromarray(array).save(path)
+    result = nr.restore(path if kind == "file" else array, "dcp", progress=False)
+    whole, half = np.asarray(result), result.with_adjustment(Adjustment(strength=0.5))
+    assert not np.array_equal(np.asarray(half), whole)
+    array[:] = 255 - array
+    PIL.Image.fromarray(array).save(path)
+    doors: dict[str, Callable[[], Any]] = {
+        "save": lambda: half.save(tmp_path / "half.png"),
+        "array": lambda: half.array,
+        "numpy": lambda: np.asarray(half),
+        "from the start": lambda: result.with_adjustment(Adjustment(strength=0.5)).array,
+    }
+    for open_door in doors.values():
+        with pytest.raises(SourceChanged, match=r"has changed since it was restored\."):
+            open_door()
+    assert not (tmp_path / "half.png").exists()
+    # What was restored alone is as it was.
+    assert np.array_equal(np.asarray(result), whole)
+
+
+def test_maps_of_a_change_are_of_the_pixels_that_were_restored(tmp_path: Path) -> None:
+    array = pixels()
+    result = nr.restore(array, "dcp", progress=False, maps=True)
+    array[:] = 255 - array
+    with pytest.raises(SourceChanged, match="has changed since it was restored"):
+        result.save_maps(tmp_path)
 
 
 def test_a_frame_of_a_bracket_counts_as_well() -> None:

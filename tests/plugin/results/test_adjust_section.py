@@ -249,6 +249,30 @@ def test_each_result_keeps_its_own_adjustment(
 
 @pytest.mark.slow
 @pytest.mark.viewer
+def test_pixels_that_came_after_the_run_are_not_blended(
+    look: AdjustSection, variant: Any, haze: np.ndarray, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+):
+    said: list[str] = []
+    monkeypatch.setattr(
+        "napari_restore.plugin.results._adjusting_section.show_problem",
+        lambda error: said.append(error.message),
+    )
+    variant.adjust(Adjustment(0.9))
+    before = np.array(variant.layer.data[0])
+    haze[:] = 255 - haze
+    look.sliders["protect_shadows"].setValue(50)
+    qtbot.waitUntil(lambda: bool(said))
+    look.undo_button.click()
+    assert said == [f"{variant.result.image.name} has changed since it was restored."]
+    assert variant.adjustment == Adjustment()
+    haze[:] = 255 - haze
+    look.sliders["strength"].setValue(90)
+    qtbot.waitUntil(lambda: variant.adjustment == Adjustment(0.9))
+    np.testing.assert_array_equal(np.asarray(variant.layer.data[0]), before)
+
+
+@pytest.mark.slow
+@pytest.mark.viewer
 def test_undo_takes_one_step_back_and_the_heading_shows_it(
     panel: Any, look: AdjustSection, variant: Any
 ):

@@ -24,7 +24,7 @@ from napari_restore.engine.statistics.bands import (
 )
 from napari_restore.engine.statistics.context import ROUGH, context_key, load_context
 from napari_restore.engine.statistics.kept import context_path, has_overview, prepared_path
-from napari_restore.errors import BadParameter, BadRegion, option
+from napari_restore.errors import BadParameter, BadRegion, SourceChanged, option
 from napari_restore.images import Image, cache_dir, can_adopt, needs_percentile, note_of_zero
 from napari_restore.models import ModelCard, RestorationModel, for_frames, on_output_grid
 from napari_restore.questions import OtherBands, Reading, Restore, Target
@@ -47,6 +47,22 @@ class RunSource:
     def is_whole(self) -> bool:
         """Whether all of the image is restored."""
         return self.targets == (Region(0, 0, self.image.height, self.image.width),)
+
+
+def check_unchanged(image: Image, when: str) -> None:
+    """Raise `SourceChanged` if a file, or an array in memory, of `image` is no longer what was planned."""
+    for frame in image.frames:
+        if not (frame.reader.in_memory or frame.reader.files()):
+            continue
+        try:
+            now = frame.reader.fingerprint()
+        except OSError:
+            now = ""
+        if now != frame.fingerprint:
+            raise SourceChanged(
+                f"{frame.name} has changed {when}.",
+                "Open it again when it is whole, then run again.",
+            )
 
 
 def source_of(image: Image, card: ModelCard, options: Restore, notes: list[str]) -> RunSource:

@@ -15,6 +15,7 @@ from napari_restore.engine.masks.mask_level import mask_at_level
 from napari_restore.engine.masks.mask_strength import MaskStrength, pieces_of
 from napari_restore.engine.masks.open_mask import open_exclude
 from napari_restore.engine.planning.plan import Plan
+from napari_restore.engine.planning.source import check_unchanged
 from napari_restore.engine.results._tone import LocalMeans, Means, Tones, balance_of_grey
 from napari_restore.engine.results.luma import LumaModel, blend
 from napari_restore.engine.results.quality import QUALITY
@@ -27,6 +28,7 @@ from napari_restore.images import (
 )
 from napari_restore.questions import Adjustment
 
+SINCE = "since it was restored"
 RANGE_PIXELS = 2**20
 """Pixels blended at a time in model range, which takes twice the memory of a plain blend."""
 
@@ -61,6 +63,11 @@ class BlendedPixels:
     def is_plain(self) -> bool:
         """Whether pixels are those of the store."""
         return self.mask is None and self.adjustment.is_neutral
+
+    def check_source(self) -> None:
+        """Raise `SourceChanged` where pixels would be blended with others than were restored."""
+        if not self.is_plain:
+            check_unchanged(self.image, SINCE)
 
     def read(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
         """Return the blended pixels of a box.

@@ -21,7 +21,8 @@ from napari_restore.engine.machine.budget import peak_in
 from napari_restore.engine.masks.mask_strength import MaskStrength, RegionMask, Within
 from napari_restore.engine.masks.open_mask import open_mask
 from napari_restore.engine.planning.plan import Plan
-from napari_restore.engine.results.blended import BlendedPixels
+from napari_restore.engine.planning.source import check_unchanged
+from napari_restore.engine.results.blended import SINCE, BlendedPixels
 from napari_restore.engine.results.quality import (
     ABOUT_CHANGE,
     QUALITY,
@@ -172,6 +173,7 @@ class Result(BlendedPixels):
             raise ValueError(
                 "The pixels of a result are read again each time: copy=False is not possible."
             )
+        self.check_source()
         pixels = self.read(self.region)
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
@@ -180,6 +182,7 @@ class Result(BlendedPixels):
         """A dask array (height, width, bands) of the region, in the image's dtype."""
         import dask.array as da
 
+        self.check_source()
         chunk = 1024
         sizes = [
             tuple(min(chunk, length - at) for at in range(0, length, chunk))
@@ -242,6 +245,7 @@ class Result(BlendedPixels):
             The file that was written.
         """
         began = time.perf_counter()
+        self.check_source()
         # Blending reads the source again, within the budget of the run.
         with chunk_cache.bounded(self.plan.layout.read_cache_bytes), peak_in(self.record):
             written = self._write(Path(path), progress, cancelled, options)
@@ -327,6 +331,8 @@ class Result(BlendedPixels):
         list of pathlib.Path
             A file for each map, named by it.
         """
+        if self.plan.maps:
+            check_unchanged(self.image, SINCE)
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         with peak_in(self.record):

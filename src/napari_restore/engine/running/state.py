@@ -13,13 +13,13 @@ from napari_restore.engine.machine.device_memory import DeviceMemory
 from napari_restore.engine.machine.precision import dtype_of
 from napari_restore.engine.masks.open_mask import open_mask
 from napari_restore.engine.planning.plan import Plan
+from napari_restore.engine.planning.source import check_unchanged
 from napari_restore.engine.planning.tiles import TileQueue, cut_into_tiles
 from napari_restore.engine.running._record import Totals
 from napari_restore.engine.running.events import Emit, Phase, Progress, TileDone, seconds_left
 from napari_restore.engine.running.rounding import Rounding
 from napari_restore.engine.running.tile import TileOutput, halvings
 from napari_restore.engine.running.tile_reader import TileReader
-from napari_restore.errors import SourceChanged
 
 
 class RunState:
@@ -49,18 +49,7 @@ class RunState:
 
     def check_source(self, when: str = "while it was being restored") -> None:
         """Raise `SourceChanged` if the file, or the array, is no longer what was planned."""
-        for image in self.plan.image.frames:
-            if not (image.reader.in_memory or image.reader.files()):
-                continue
-            try:
-                now = image.reader.fingerprint()
-            except OSError:
-                now = ""
-            if now != image.fingerprint:
-                raise SourceChanged(
-                    f"{image.name} has changed {when}.",
-                    "Open it again when it is whole, then run again.",
-                )
+        check_unchanged(self.plan.image, when)
 
     def complete_levels(self) -> None:
         """Make the levels of tiles that workers of a cluster have written without them."""

@@ -209,13 +209,18 @@ class ResultLayer:
         self._set_result(result)
         self._widen()
 
-    def adjust(self, adjustment: Adjustment) -> None:
+    def adjust(self, adjustment: Adjustment, *, check: bool = True) -> None:
         """Apply the restored pixels otherwise and show it at once; nothing is run.
 
         Where the source's levels are still to be made, the screen follows when they are.
-        Raises `BadParameter` if the image lacks the bands that `adjustment` needs.
+        Raises `BadParameter` if the image lacks the bands that `adjustment` needs, and with `check`
+        `SourceChanged` if the source is an array that was edited since it was restored.
         """
-        self._set_result(self.result.with_adjustment(adjustment))
+        result = self.result.with_adjustment(adjustment)
+        # Files may lie far away: they are compared when the result is saved.
+        if check and result.image.reader.in_memory:
+            result.check_source()
+        self._set_result(result)
         self._draw_all()
 
     def show_bands(self, bands: tuple[int, ...]) -> None:

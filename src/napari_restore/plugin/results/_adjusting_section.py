@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout
 from superqt.utils import qthrottled
 
-from napari_restore.errors import BadParameter
+from napari_restore.errors import InputError
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.widgets.folding import add_button
 from napari_restore.plugin.widgets.section import Section
@@ -93,7 +95,7 @@ class AdjustingSection(Section):
     def undo(self) -> None:
         self._adjust.flush()
         if self._variant is not None:
-            self._variant.undo()
+            self._try(self._variant.undo)
 
     def leave(self) -> None:
         self._adjust.cancel()
@@ -106,9 +108,12 @@ class AdjustingSection(Section):
     def _set(self, chosen: Adjustment) -> None:
         if self._variant is None or chosen == self._variant.adjustment:
             return
+        self._try(partial(self._variant.adjust, chosen))
+
+    def _try(self, change: Callable[[], None]) -> None:
         try:
-            self._variant.adjust(chosen)
-        except BadParameter as error:
+            change()
+        except InputError as error:
             show_problem(error)
             self._on_adjusted()
 

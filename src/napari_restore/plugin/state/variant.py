@@ -49,13 +49,17 @@ class Variant:
         return self.shown.result.adjustment
 
     def adjust(self, adjustment: Adjustment) -> None:
-        """Show it otherwise, and write and record it so; runs nothing. Raises `BadParameter`."""
+        """Show it otherwise, and write and record it so; runs nothing.
+
+        Raises `BadParameter`, and `SourceChanged` where the pixels to blend with were edited.
+        """
         before = self.adjustment
-        self._apply(adjustment)
         old, new = before.to_dict(), adjustment.to_dict()
         changed = frozenset(name for name in new if new[name] != old.get(name))
         # A slider on its way is one step.
-        if changed and changed != self._changed:
+        is_step = bool(changed) and changed != self._changed
+        self._apply(adjustment, check=is_step)
+        if is_step:
             self._before.append(before)
             self._changed = changed
         self.adjusted.emit()
@@ -65,13 +69,15 @@ class Variant:
         return bool(self._before)
 
     def undo(self) -> None:
+        """Take the last step back. Raises as `adjust`."""
         if self._before:
+            self._apply(self._before[-1], check=True)
             self._changed = frozenset()
-            self._apply(self._before.pop())
+            self._before.pop()
             self.adjusted.emit()
 
-    def _apply(self, adjustment: Adjustment) -> None:
-        self.shown.adjust(adjustment)
+    def _apply(self, adjustment: Adjustment, *, check: bool) -> None:
+        self.shown.adjust(adjustment, check=check)
         if self.result is not None:
             self.result = self.shown.result
             self.record = self.result.record
