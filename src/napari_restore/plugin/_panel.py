@@ -43,6 +43,8 @@ from napari_restore.plugin.spectral.spectral_section import SpectralSection
 from napari_restore.plugin.state.disk_watch import DiskWatch
 from napari_restore.plugin.state.preferences import PreferenceLink
 from napari_restore.plugin.state.state import Connections, image_of, state_of, unwrapped
+from napari_restore.plugin.state.variant import VARIANT
+from napari_restore.plugin.state.variant import VARIANT
 from napari_restore.plugin.tasks.main_thread import patch_superqt
 from napari_restore.plugin.widgets.folding import folded, one_at_a_time
 from napari_restore.plugin.widgets.keys import KeyBindings, with_key
@@ -361,14 +363,18 @@ class RestorePanel(QWidget):
     # -- the viewer ------------------------------------------------------------------
 
     def _on_layers(self) -> None:
-        self._forget_removed()
+        self._follow_results()
         self.form.offer_layers()
         self.plans.update_drawn()
 
-    def _forget_removed(self) -> None:
-        """Forget results whose layer was removed; they do not need their source."""
-        layers = self.viewer.layers
-        kept = tuple(variant for variant in self.state.variants if variant.layer in layers)
+    def _follow_results(self) -> None:
+        """Forget results whose layer was removed, until it is put back; they do not need their source."""
+        layers, known = self.viewer.layers, self.state.variants
+        for variant in known:
+            variant.layer.metadata[VARIANT] = variant
+        marks = [(layer, layer.metadata.get(VARIANT)) for layer in layers if layer.metadata]
+        back = [x for layer, x in marks if x is not None and x.layer is layer and x not in known]
+        kept = tuple(variant for variant in (*known, *back) if variant.layer in layers)
         if kept != self.state.variants:
             self.state.variants = kept
         if self.state.current not in kept:

@@ -120,6 +120,27 @@ def test_it_follows_every_transform_of_its_source(planned: Any):
     assert layer.units == source.units
 
 
+def test_it_goes_where_its_source_goes_unless_it_was_moved_itself(planned: Any):
+    image = nr.open_image(np.full((700, 900, 3), 90, np.uint8))
+    result, _ = ran(planned(image, region=Region(200, 300, 600, 800)))
+    source = layer_for(image)
+    made = ResultLayer(result, source, "result")
+    corner = np.array([made.box.y0, made.box.x0])
+    for name, value in [
+        ("translate", (40, -9)),
+        ("rotate", 30),
+        ("scale", (2, 3)),
+        ("shear", [0.2]),
+    ]:
+        setattr(source, name, value)
+        source.affine = np.array([[1, 0.1, 5], [0, 1, 7], [0, 0, 1]])
+        np.testing.assert_allclose(made.layer.data_to_world((0, 0)), source.data_to_world(corner))
+    made.layer.translate = (1000, 0)
+    before = made.layer.data_to_world((0, 0))
+    source.translate = (0, 0)
+    assert made.layer.data_to_world((0, 0)) == before
+
+
 def test_a_small_image_needs_no_levels(planned: Any):
     pixels = np.random.default_rng(2).integers(1, 255, (40, 50), np.uint8)
     image = nr.open_image(pixels)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers import Layer
 from PIL import Image as Picture
 
 from napari_restore import api
@@ -221,6 +223,20 @@ def test_a_removed_layer_is_offered_again_and_shown_as_it_was(
         np.testing.assert_array_equal(np.asarray(level), known)
     assert panel.viewer.layers.index(again.layer) == panel.viewer.layers.index(photo) + 1
     assert again.request.parameters == first.request.parameters
+
+
+@pytest.mark.slow
+def test_a_layer_that_is_put_back_is_the_result_again(panel: Any, photo: Any, finished_run: Any):
+    choose(panel, "dcp")
+    first = finished_run()
+    panel.viewer.layers.remove(first.layer)
+    assert panel.state.variants == () and panel.state.current is None
+    panel.viewer.layers.append(first.layer)
+    assert panel.state.variants == (first,) and list(section(panel).rows) == [first]
+    assert panel.state.current is first
+    # As napari's Duplicate Layer does.
+    panel.viewer.layers.append(Layer.create(*deepcopy(first.layer.as_layer_data_tuple())))
+    assert panel.state.variants == (first,)
 
 
 @pytest.mark.slow

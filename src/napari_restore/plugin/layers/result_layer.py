@@ -27,6 +27,7 @@ from napari_restore.plugin.layers.display import (
 )
 from napari_restore.plugin.layers.growth import Growth
 from napari_restore.plugin.layers.placing import (
+    Matrix,
     data_to_world,
     resampled,
     scale_and_affine,
@@ -88,7 +89,8 @@ class ResultLayer:
         shown = source.metadata.get("napari_restore", result.image)
         bands = shown_bands(source, shown) if source.rgb else ()
         self._levels = [GrowingLevel(result, self._done, bands, box, k) for k in range(steps + 1)]
-        placed = resampled(data_to_world(source), result.image.resampling / scale)
+        self._ratio = result.image.resampling / scale
+        self._place = self._place_over(source)
         coarsest = self._levels[-1]
         self._coarsest = np.full(coarsest.shape, coarsest.nothing, coarsest.dtype)
         arrays = [*(level.lazy() for level in self._levels[:-1]), self._coarsest]
@@ -99,7 +101,7 @@ class ResultLayer:
             multiscale=len(self._arranged) > 1,
             rgb=source.rgb,
             cache=False,
-            **scale_and_affine(shifted(placed, box.y0, box.x0)),
+            **scale_and_affine(self._place),
             units=source.units,
             axis_labels=source.axis_labels,
             **_display_of(source),
@@ -107,9 +109,24 @@ class ResultLayer:
         self.layer.metadata[SHOWN_BANDS] = source.metadata.get(SHOWN_BANDS)
         draw_thumbnail_of(self.layer)
         self._source = weakref.ref(source)
+        for name in ("scale", "translate", "rotate", "shear", "affine"):
+            source.events[name].connect(self._follow_source)
         self._limits: Limits | None = None
         """Contrast limits that `_widen` has set; others are the source's or the user's."""
         self._set_result(result)
+
+    def _place_over(self, source: ImageLayer) -> Matrix:
+        """Return the matrix of the layer where its pixels lie on those of `source`."""
+        return shifted(resampled(data_to_world(source), self._ratio), self.box.y0, self.box.x0)
+
+    def _follow_source(self) -> None:
+        """Lie on the source where that is now, unless the user has moved the layer by itself."""
+        source = self._source()
+        if source is None or not np.allclose(data_to_world(self.layer), self._place):
+            return
+        self._place = self._place_over(source)
+        placed = scale_and_affine(self._place)
+        self.layer.scale, self.layer.affine = placed["scale"], placed["affine"]
 
     def take_layer(self, former: ResultLayer) -> bool:
         """Show this, which no viewer shows, in the layer of `former` and return whether it can be.

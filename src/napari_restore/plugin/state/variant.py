@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from napari_restore.plugin.state.request import RunRequest
     from napari_restore.questions import Adjustment
 
+VARIANT = "napari_restore_variant"
+"""Entry of a layer's metadata: the variant that it shows."""
+
 
 @dataclass(eq=False)
 class Variant:
@@ -47,6 +50,10 @@ class Variant:
     def adjustment(self) -> Adjustment:
         """How its pixels are applied to the source."""
         return self.shown.result.adjustment
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Variant:
+        """Return itself: a copy of its layer has the pixels, and is no result."""
+        return self
 
     def adjust(self, adjustment: Adjustment) -> None:
         """Show it otherwise, and write and record it so; runs nothing.
