@@ -44,7 +44,6 @@ from napari_restore.plugin.state.disk_watch import DiskWatch
 from napari_restore.plugin.state.preferences import PreferenceLink
 from napari_restore.plugin.state.state import Connections, image_of, state_of, unwrapped
 from napari_restore.plugin.state.variant import VARIANT
-from napari_restore.plugin.state.variant import VARIANT
 from napari_restore.plugin.tasks.main_thread import patch_superqt
 from napari_restore.plugin.widgets.folding import folded, one_at_a_time
 from napari_restore.plugin.widgets.keys import KeyBindings, with_key
