@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -330,7 +331,9 @@ def test_links_of_a_cache_of_a_hub_are_followed(tmp_path):
 
 def test_weights_in_other_files_stay_there_where_slopes_are_given(tmp_path):
     path = outside(tmp_path, "w1.bin")
-    graph = onnx.load_model_from_string(_with_slopes(path, 0.25))
+    graph = onnx.load_model_from_string(
+        _with_slopes(onnx.load(path, load_external_data=False), 0.25)
+    )
     # With them a model of more than 2 GB would not fit into one message.
     (kept,) = (each for each in graph.graph.initializer if each.name == "w1")
     assert not kept.raw_data and kept.data_location == TensorProto.EXTERNAL
@@ -376,6 +379,48 @@ def test_unfit_models(tmp_path, model, sentence):
         return
     with pytest.raises(BadModel, match=sentence):
         load(path)
+
+
+def package(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in members.items():
+            made.writestr(name, content)
+    return path
+
+
+def test_a_package_of_darktable_is_its_model(tmp_path):
+    content = saved(tmp_path, blur()).read_bytes()
+    path = package(
+        tmp_path / "blur.dtmodel", {"blur/model.onnx": content, "blur/config.json": b"{}"}
+    )
+    image = picture(60, 70)
+    expected = restored(image, tmp_path / "net.onnx")
+    np.testing.assert_array_equal(restored(image, path), expected)
+    x = torch.rand(1, 3, 20, 20, requires_grad=True)
+    with sloped(0.1), torch.no_grad():
+        assert torch.equal(load(str(path))(x), load(str(tmp_path / "net.onnx"))(x))
+    path = package(
+        tmp_path / "blur.dtmodel", {"blur/model.onnx": saved(tmp_path, blur(gain=0.1)).read_bytes()}
+    )
+    assert not np.array_equal(restored(image, path), expected)
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        (None, r"net\.dtmodel is no package \(File is not a zip file\)\. Download it again\."),
+        ({"a/config.json": b"{}"}, "does not have one .onnx file .* Unpack it"),
+        ({"a.onnx": b"", "b.onnx": b""}, "does not have one .onnx file .* Unpack it"),
+        ({"a.onnx": b"no model"}, "net.dtmodel"),
+    ],
+)
+def test_other_packages_are_a_sentence(tmp_path, members, sentence):
+    path = tmp_path / "net.dtmodel"
+    path.write_bytes(b"no zip")
+    if members is not None:
+        package(path, members)
+    with pytest.raises(BadModel, match=sentence):
+        load(str(path))
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", bytes(64)])

@@ -20,7 +20,7 @@ from napari_restore.models._code import code_digest, forget_changed, is_script, 
 from napari_restore.models._frozen import frozen_copy, is_frozen
 from napari_restore.models._known import known_network
 from napari_restore.models._model import RestorationModel
-from napari_restore.models._onnx import SUFFIX as ONNX, OnnxFile, OnnxNetwork
+from napari_restore.models._onnx import SUFFIXES as ONNX, OnnxFile, OnnxNetwork
 from napari_restore.models._program import TorchProgram, band_counts, batch_size, fixed_shape
 from napari_restore.models._registry import ModelEntry, entry_of, model_ids, structures
 from napari_restore.models._script import (
@@ -104,7 +104,7 @@ def load(
     if suffix == ".pt2" or (suffix in _weights.SUFFIXES and is_script(Path(name))):
         spec |= {"model": str(Path(name).resolve()), "code": True}
         return _ready(_from_program(Path(name), card, values, trust), weights, spec)
-    if suffix == ONNX:
+    if suffix in ONNX:
         spec["model"] = str(Path(name).resolve())
         return _ready(_from_onnx(Path(name), card, values), weights, spec)
     if suffix in _weights.SUFFIXES:
@@ -119,7 +119,7 @@ def no_model_file(name: str) -> BadModel:
     """Return the error for a file of a kind that is no model's."""
     return BadModel(
         f"{Path(name).name} is no model file.",
-        f"Taken are {', '.join(_weights.SUFFIXES)}, {ONNX}, .pt2 and FILE.py:factory.",
+        f"Taken are {', '.join((*_weights.SUFFIXES, *ONNX))}, .pt2 and FILE.py:factory.",
     )
 
 

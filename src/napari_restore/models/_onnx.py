@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Self, cast
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -21,7 +23,10 @@ from napari_restore.errors import BadModel
 from napari_restore.models._unfit import BAND_COUNTS
 from napari_restore.models._weights import first_line
 
-SUFFIX = ".onnx"
+SUFFIX, PACKAGE = ".onnx", ".dtmodel"
+SUFFIXES = (SUFFIX, PACKAGE)
+_MOST_BYTES = 1 << 31
+"""Most bytes of a model in memory, by protobuf."""
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Sets of operators that onnxruntime has itself; others would be libraries of code."""
 _TYPES = {
@@ -89,12 +94,13 @@ class OnnxFile:
                     f"{path.name} needs {package}, which is not installed.",
                     'Install it: pip install "napari-restore[onnx]".',
                 )
-        import onnx
 
         # A cache of a model hub has links, and the names of weights are those beside the link.
         self.path, self.name = path.absolute(), path.name
+        self._packed = _packed_in(path) if path.suffix.lower() == PACKAGE else None
+        """The model in a package, which has no other files."""
         try:
-            given = onnx.load(self.path, load_external_data=False)
+            given = self._load()
         except Exception as error:  # protobuf's and onnx's own
             raise self._unreadable(error) from error
         if not given.graph.input or not given.graph.output:
@@ -167,7 +173,9 @@ class OnnxFile:
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        source: str | bytes = _with_slopes(self.path, slope) if slope else str(self.path)
+        source: str | bytes = self._packed or str(self.path)
+        if slope:
+            source = _with_slopes(self._load(), slope)
         if self._linked:
             # onnxruntime follows no link out of the folder.
             source = source if slope else self.path.read_bytes()
@@ -187,6 +195,13 @@ class OnnxFile:
             )
         except Exception as error:  # onnxruntime has exceptions of its own
             raise self._unreadable(error) from error
+
+    def _load(self) -> Any:
+        import onnx
+
+        if self._packed is not None:
+            return onnx.load_model_from_string(self._packed)
+        return onnx.load(self.path, load_external_data=False)
 
     def _unreadable(self, error: Exception) -> BadModel:
         return BadModel(
@@ -239,7 +254,7 @@ class OnnxFile:
         return found
 
     def _digest(self, files: list[Path]) -> str:
-        digest = hashlib.sha256(self.path.read_bytes())
+        digest = hashlib.sha256(self._packed or self.path.read_bytes())
         for file in files:
             with file.open("rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
@@ -437,14 +452,29 @@ def _over_space(node: Any, constants: dict[str, Any]) -> bool:
     return axes is None or not _SPATIAL.isdisjoint(to_array(axes).flatten().tolist())
 
 
-def _with_slopes(path: Path, slope: float) -> bytes:
+def _packed_in(path: Path) -> bytes:
+    """Return the only ONNX model in a package of darktable, a zip. Raises `BadModel`."""
+    try:
+        with ZipFile(path) as package:
+            models = [each for each in package.infolist() if each.filename.endswith(SUFFIX)]
+            if len(models) == 1 and models[0].file_size <= _MOST_BYTES:
+                return package.read(models[0])
+    except (OSError, BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
+        raise BadModel(f"{path.name} is no package ({error}).", "Download it again.") from error
+    raise BadModel(
+        f"{path.name} does not have one {SUFFIX} file of at most 2 GB.",
+        f"Unpack it, and give one of its {SUFFIX} files.",
+    )
+
+
+def _with_slopes(model: Any, slope: float) -> bytes:
     """Return the model with y + slope · (x − y) for what saturates, y, of floats x.
 
     Weights in other files stay there: in memory a model has 2 GB at most.
     """
     import onnx
 
-    model = onnx.shape_inference.infer_shapes(_flat(onnx.load(path, load_external_data=False)))
+    model = onnx.shape_inference.infer_shapes(_flat(model))
     graph, constants = model.graph, set(_constants(model.graph))
     kinds = {
         each.name: each.type.tensor_type.elem_type

@@ -16,7 +16,7 @@ from napari_restore.models._code import is_script
 from napari_restore.models._known import known_network
 from napari_restore.models._load import found_in_folder, load, no_model_file
 from napari_restore.models._model import RestorationModel
-from napari_restore.models._onnx import SUFFIX as ONNX
+from napari_restore.models._onnx import SUFFIXES as ONNX
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 
@@ -71,14 +71,14 @@ def propose(
     source = found_in_folder(os.fspath(path))
     file = _file_of(source)
     suffix = file.suffix.lower()
-    if suffix not in (".pt2", ".py", ONNX, *_weights.SUFFIXES):
+    if suffix not in (".pt2", ".py", *ONNX, *_weights.SUFFIXES):
         raise no_model_file(str(file))
     if not file.is_file():
         raise BadModel(f"There is no file {file}.", "Check the path.")
     beside = card_beside(file)
     if suffix in _weights.SUFFIXES and not is_script(file):
         return _of_weights(file, beside, card or {}, weights, parameters)
-    if (beside is not None and not card) or not (trust or suffix == ONNX):
+    if (beside is not None and not card) or not (trust or suffix in ONNX):
         # Without trust, loading code raises here.
         model = load(source, trust=trust, weights=weights, parameters=parameters)
         return _of(source, model, beside or {}, known=True)
@@ -117,7 +117,7 @@ def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: 
     name = model.structure or type(inner).__name__
     if file.suffix.lower() == ".pt2":
         name = "exported program"
-    elif file.suffix.lower() == ONNX:
+    elif file.suffix.lower() in ONNX:
         name = "ONNX model"
     elif is_script(file):
         name = "TorchScript"
@@ -166,7 +166,7 @@ def _of_code(source: str, model: RestorationModel, given: Mapping[str, Any]) -> 
     card |= {"bands": found.bands, "multiple_of": found.multiple_of}
     if found.ratio != 1:
         card["scale"] = found.scale
-    if file.suffix.lower() in (".pt2", ONNX):
+    if file.suffix.lower() in (".pt2", *ONNX):
         # The sizes are fixed in the program.
         card["halo"] = found.halo
     model.card = replace(found, title=card["title"], summary=card["summary"])

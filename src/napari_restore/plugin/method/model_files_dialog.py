@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_restore.models import Proposal
     from napari_restore.plugin.state.state import RestoreState
 
-WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx")
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".dtmodel")
 CODE = (".pt2", ".py")
 """Files that run on loading; only after a yes."""
 WIDTH = 440
