@@ -108,7 +108,7 @@ class Image(DerivedImages):
             self.notes.append(f"Its name says that it shows no light ({kind}): methods change it.")
         elif self.profile.is_reflectance:
             self.notes.append(
-                "It is a surface-reflectance product: "
+                "It is a surface-reflectance product, corrected for the atmosphere: "
                 "what comes out is restored appearance, not calibrated reflectance."
             )
         self.working_space: WorkingSpace | None = None
