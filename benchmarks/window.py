@@ -69,9 +69,9 @@ class Window:
         import napari
 
         from napari_restore import api
-        from napari_restore.images import clear_cache
+        from napari_restore.images import trim_cache
 
-        clear_cache(("contexts", "results"))
+        trim_cache(0, ("contexts", "results"))
         self.api = api
         self.viewer = napari.Viewer()
         self.viewer.window._qt_window.resize(1400, 900)
@@ -161,7 +161,7 @@ class Window:
         """Remove all results, so that the next run has to make its tiles."""
         import gc
 
-        from napari_restore.images import clear_cache
+        from napari_restore.images import trim_cache
 
         self.panel.state.current = None
         self.panel.state.variants = ()
@@ -169,7 +169,7 @@ class Window:
             self.viewer.layers.remove(layer)
         self.rest(0.3)
         gc.collect()
-        clear_cache(("results",))
+        trim_cache(0, ("results",))
 
     def close(self) -> None:
         self.panel.close()
