@@ -9,7 +9,8 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore.engine import Note, Region, ResultStore, Run, TileDone
-from napari_restore.engine.results.quality import QUALITY
+from napari_restore.engine.results.quality import QUALITY, SEEN, Limits, value_bits
+from napari_restore.images import Radiometry
 
 BANDS = "red=1,green=2,blue=3"
 ONE = Region(62, 75, 200, 250)
@@ -229,3 +230,13 @@ def test_a_change_that_hardly_shows_is_said(amount, says):
     seen = np.abs(job.result().read(box).astype(int) - image.read(box)).max(2) >= 2
     assert bool(said) == says == (seen.mean() < 0.5)
     assert all(f"{seen.mean():.0%} of the pixels" in text for text in said)
+
+
+def test_two_levels_are_seen_and_one_is_not():
+    for kind, step in (("uint8", 1), ("uint16", 257), ("float32", 1 / 255)):
+        image = nr.open_image(np.full((8, 9, 3), 90 * step).astype(kind), bands=BANDS)
+        limits = Limits.of(image, Radiometry(np.zeros(3), 255.0 * step, "", ""))
+        source = np.full((1, 4, 3), 90 * step).astype(kind)
+        written = source + np.array([-2.01, -1, 1, 2.01])[None, :, None] * step
+        bits = value_bits(source, written.astype(kind), limits)
+        assert (bits & SEEN > 0).all(0).tolist() == [[True, False, False, True]], kind

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ class Run:
             yield self._note_on_black() or (
                 f"{card.title} found nothing to remove: every pixel stayed as it was. {self._advice()}"
             )
-        elif card.task == "dehaze" and image.is_photo and 2 * counts.get("seen", 0) < valid:
+        elif card.task == "dehaze" and self._limits.seen and 2 * counts.get("seen", 0) < valid:
             yield (
                 f"{card.title} changed little: {counts.get('seen', 0) / valid:.0%} of the pixels by "
                 f"{SEEN_LEVELS} levels of 255 or more. {self._advice()}"
@@ -165,6 +166,11 @@ class Run:
                     f"Up to {max(shares):.1%} of the pixels became {tone} in band "
                     f"{named_bands(image, lost)}; a lower {option('strength')} keeps more of them."
                 )
+
+    @cached_property
+    def _limits(self) -> Limits:
+        assert self._radiometry is not None
+        return Limits.of(self.plan.image, self._radiometry)
 
     def _advice(self) -> str:
         """Return what to do where more is to be removed; bands are to be checked where they are in doubt."""
@@ -351,8 +357,7 @@ class Run:
         """Return the record of the run so far; `memory` was measured around it."""
         state = self.state
         if state.store is not None and self._radiometry is not None:
-            limits = Limits.of(self.plan.image, self._radiometry)
-            pixels = FinishedPixels(state.store, state.reader, self.plan.targets, limits)
+            pixels = FinishedPixels(state.store, state.reader, self.plan.targets, self._limits)
             self._counts = pixels.counts()
         measured = self.state.totals.measured(seconds, memory, self.state.device_memory.peak)
         return make_record(
