@@ -69,9 +69,9 @@ def main() -> None:
             if number:
                 costs[name].append((time.process_time() - began) / x[..., 0].size * 1e9)
     for name, values in costs.items():
-        print(f"{name}: {statistics.median(values):.0f} CPU ms/MP")
+        print(f"{name}: {np.median(values):.0f} CPU ms/MP")
     pairs = zip(costs["dcp"], costs["opencv"], strict=True)
-    print(f"ratio: {statistics.median([a / b for a, b in pairs]):.2f}")
+    print(f"ratio: {np.median([a / b for a, b in pairs]):.2f}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class Candidate:
         self.image = nr.open_image(scene)
         self.model = nr.load_model(model, weights=weights)
         self.plan = nr.plan(self.image, self.model)
-        self.statistics = prepare(self.plan, None, lambda: compute_context(self.image)).statistics
+        self.statistics = prepare(self.plan, None, lambda _: compute_context(self.image)).statistics
 
     def run(self, pixels: Any) -> tuple[float, float]:
         """Seconds, and seconds of the processor, for all tiles."""
