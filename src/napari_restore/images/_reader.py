@@ -172,7 +172,7 @@ def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
     if kind.name not in SUPPORTED:
         raise UnreadableImage(
             f"{name} contains {kind.name} values, which are not supported.",
-            "Save it as 8-, 16- or 32-bit integers or as 32- or 64-bit floats.",
+            "Convert it to 8-, 16- or 32-bit integers or to 32- or 64-bit floats.",
         )
     return kind.newbyteorder("=")
 
