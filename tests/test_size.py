@@ -25,12 +25,12 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 2079,
     "commands": 2969,
-    "engine": 13180,
+    "engine": 13278,
     "explain": 6031,
     "images": 15338,
     "metrics": 550,
-    "models": 15336,
-    "plugin": 14637,
+    "models": 15359,
+    "plugin": 14664,
     "questions": 1054,
     "records": 313,
     "sample": 3,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 111115, 562, 8507
+LINES, FILES, IMPORTS = 111339, 562, 8529
 OPTIONS = {
     "view": 2,
     "models": 5,
