@@ -70,7 +70,8 @@ _AUXILIARY_WORDS = (
     ("label", r"\blabels?\b"),
     ("angle", r"\bangles?\b|zenith|azimuth|\b[sv][az]a\b|\bincidence\b"),
     ("height", r"\bd[est]m\b|\belevation\b|\baltitude\b|\bslope\b|\baspect\b|\bheight\b"),
-    ("aerosol", r"\baerosol optical\b|\bao[td]\b|\bwvp\b|\batmos(pheric)? opacity\b"),
+    ("aerosol", r"\baerosol optical\b|\bao[td]\b|\batmos(pheric)? opacity\b"),
+    ("watervapour", r"\bwvp\b|\bwater vapou?r (map|column|content)\b"),
     ("index", r"\b(g?ndvi|m?ndwi|ndmi|ndsi|ndbi|ndre|nbr2?|evi2?|savi)\b|\bindex\b"),
 )  # fmt: skip
 _AUXILIARY_NAMES = {

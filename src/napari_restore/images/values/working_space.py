@@ -490,6 +490,23 @@ def profile_of_gamma(gamma: tuple[float, ...], bands: int) -> bytes | None:
     return _undated(profile)
 
 
+def profile_of_light(places: Iterable[float]) -> tuple[bytes | None, list[str]]:
+    """Return the ICC profile of light by x and y of its red, green, blue and white, and notes.
+
+    None for those of sRGB, and for what no colours can have.
+    """
+    x = [float(each) for each in places]
+    icc = profile_of_gamma((1.0, *x[6:], *x[:6]), 3)
+    if icc is None or matrix_profile(icc) is None:
+        return None, ["Its primaries are none of light, and are taken as those of sRGB."]
+    if light_matrix(icc) is None:
+        return None, []
+    return icc, [
+        "Its light is of other primaries than those of sRGB: fusion converts it, other methods see it "
+        "as it is."
+    ]
+
+
 def _undated(profile: bytes) -> bytes:
     """Return the same at any time: the header has the date at which it was made."""
     return profile[:24] + bytes((7, 208, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0)) + profile[36:]
