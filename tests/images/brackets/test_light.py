@@ -221,7 +221,7 @@ def test_light_of_the_primaries_in_a_file_is_shown_in_those_of_srgb(
 ) -> None:
     path = light_file(tmp_path / f"a{suffix}", light(), PLACES[places])
     picture = open_image(path)
-    assert any("of other primaries than those of sRGB" in note for note in picture.notes)
+    assert any("Its primaries are not those of sRGB" in note for note in picture.notes)
     pixels = whole(picture)
     assert np.array_equal(pixels, light()) or suffix == ".hdr"
     expected = np.clip(in_srgb(pixels, PLACES[places]) / 4, 0, 1)

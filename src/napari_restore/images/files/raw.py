@@ -70,13 +70,10 @@ def dng_crop(path: Path, sensor: tuple[int, int]) -> tuple[tuple[int, ...] | Non
                 for tag in (_ORIGIN, _SIZE, _ACTIVE_AREA, _PART, tiff.HEIGHT, tiff.WIDTH)
             )
             if (*rows, *columns) == sensor and origin and size:
-                (x, y), (width, height), (top, left) = origin, size, (active or whole)[:2]
+                corners = (2 * pair for pair in (size[::-1], origin[::-1], (active or whole)[:2]))
                 # Shares of it, where the camera was set to another ratio of its sides.
-                y0, x0, y1, x1 = part or whole
-                down, across = top + y, left + x
-                box = (down + y0 * height, across + x0 * width)
-                box += (down + y1 * height, across + x1 * width)
-                return tuple(map(round, box)), ev
+                sides = zip(part or whole, *corners, strict=True)
+                return tuple(round(edge + at + share * side) for share, side, at, edge in sides), ev
     except (ValueError, OverflowError, struct.error, OSError):
         pass  # the decoder says what is wrong with the picture
     return None, ev

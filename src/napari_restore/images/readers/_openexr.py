@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import Unread
 from napari_restore.images._source import Level
 from napari_restore.images.files.claims import (
     ARITHMETIC_RATIO,
@@ -19,6 +18,7 @@ from napari_restore.images.files.claims import (
     check_whole_size,
 )
 from napari_restore.images.readers._whole import WholeReader
+from napari_restore.images.values.facts import Told
 from napari_restore.images.values.working_space import profile_of_light
 
 MAGIC = b"\x76\x2f\x31\x01"
@@ -74,7 +74,7 @@ class OpenExrReader(WholeReader):
             masks="alpha" if self.may_be_invalid else "none",
         )
         if len(parts) > 1:
-            self.notes.append(Unread(f"The first of its {len(parts)} parts is read."))
+            self.notes.append(Told(f"The first of its {len(parts)} parts is read."))
 
     def _decode(self) -> npt.NDArray[np.float32]:
         channels = _parts(self.path, header_only=False)[0].channels

@@ -92,7 +92,7 @@ class RawReader(WholeReader):
         if baseline:
             ev = f"{baseline:+.3g}".replace("-", "−")
             self.notes.append(
-                f"Its values are as measured: a baseline exposure of {ev} EV is left out."
+                f"Its baseline exposure of {ev} EV is left out: values are as measured."
             )
 
     def fingerprint(self) -> str:
@@ -131,10 +131,10 @@ def picture_in(sizes: Any, stated: Sequence[int] | None) -> tuple[tuple[int, int
     `stated` is what a DNG says of that; of others new versions of LibRaw know what their cameras say.
     """
     height, width = int(sizes.iheight), int(sizes.iwidth)
-    names = ("top_margin", "left_margin", "height", "width")
-    top, left, rows, columns = (getattr(sizes, f"crop_{name}", 0) for name in names)
+    names = ("height", "width", "top_margin", "left_margin")
+    rows, columns, y, x = (getattr(sizes, f"crop_{name}", 0) for name in names)
     if stated is None and min(rows / height, columns / width) >= LEAST:
-        stated = (top, left, top + rows, left + columns)
+        stated = (y, x, y + rows, x + columns)
     y0, x0, y1, x1 = whole = (0, 0, height, width)
     if stated is not None and (sizes.height, sizes.width) == (height, width):
         y0, y1 = (stated[at] - int(sizes.top_margin) for at in (0, 2))

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from napari_restore.images._display_curve import light_of_srgb
 from napari_restore.images._profile import Profile
 from napari_restore.images.values.depth import in_16_bits
-from napari_restore.images.values.facts import settled
+from napari_restore.images.values.facts import Told, settled
 from napari_restore.images.values.presets import COLOURS
 
 FULL = 65535
@@ -501,10 +501,7 @@ def profile_of_light(places: Iterable[float]) -> tuple[bytes | None, list[str]]:
         return None, ["Its primaries are none of light, and are taken as those of sRGB."]
     if light_matrix(icc) is None:
         return None, []
-    return icc, [
-        "Its light is of other primaries than those of sRGB: fusion converts it, other methods see it "
-        "as it is."
-    ]
+    return icc, ["Its primaries are not those of sRGB: only fusion converts its light to these."]
 
 
 def _undated(profile: bytes) -> bytes:
@@ -536,7 +533,8 @@ def settled_colours(
     notes, known = [], []
     for source, icc in sources:
         if icc is not None and bands < 3 and icc[16:20] == b"RGB ":
-            notes.append(f"It is grey, and its {source} is of red, green and blue: it is left out.")
+            text = f"It is grey, and its {source} is of red, green and blue: it is left out."
+            notes.append(Told(text))
         elif icc is not None:
             known.append((source, icc))
     first = settled(known)
@@ -546,7 +544,8 @@ def settled_colours(
         with contextlib.suppress(Exception):  # whatever LittleCMS makes of a broken profile
             if bands >= 3 and not _is_within(first.value, other, _OTHER):
                 own, its = (_name_of(icc) for icc in (first.value, other))
-                notes.append(f"Its colours are {own} by {first.source}, not {its} by {source}.")
+                text = f"Its colours are {own} by {first.source}, not {its} by {source}."
+                notes.append(Told(text))
     # What else names sRGB leaves the file without a profile, as it is.
     is_plain = first.source != PROFILE and first.value == srgb_profile(1 if bands < 3 else 3)
     return None if is_plain else first.value, notes
