@@ -155,3 +155,14 @@ def test_an_explanation_tells_it(cli: Ask, tmp_path: Path, command: tuple[object
     run = cli(name, write(tmp_path), *words, "-o", out, "--record", record)
     assert run.code == 0, run.err
     check((run.err, json.loads(record.read_text())["notes"]), note)
+
+
+@pytest.mark.slow
+def test_a_table_of_boxes_tells_it_once(cli: Ask, tmp_path: Path) -> None:
+    write, _, note = FACTS["colours"]
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("x,y,width,height\n5,5,8,8\n20,20,8,8\n")
+    words = ("--model", "dcp", "--boxes", boxes, "--steps", 2, "-o", tmp_path / "t.csv")
+    run = cli("attribute", write(tmp_path), *words)
+    assert run.code == 0, run.err
+    check((run.err, None), note)

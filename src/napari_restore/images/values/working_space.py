@@ -530,7 +530,8 @@ def settled_colours(
 
     None where that is sRGB, or none has any. A profile of red, green and blue is none of a grey picture.
     """
-    notes, known = [], []
+    notes: list[str] = []
+    known = []
     for source, icc in sources:
         if icc is not None and bands < 3 and icc[16:20] == b"RGB ":
             text = f"It is grey, and its {source} is of red, green and blue: it is left out."
