@@ -263,3 +263,25 @@ def test_primaries_that_no_light_has_are_those_of_srgb(
     assert any("are none of light" in note for note in picture.notes)
     plain = open_image(light_file(tmp_path / "b.exr", light(), SRGB))
     assert plain.notes == [] and plain.profile.icc is None
+
+
+@pytest.mark.parametrize("kind", [b"string", b"float", b"v2f"])
+def test_primaries_of_another_type_are_those_of_srgb(kind: bytes, tmp_path: Path) -> None:
+    path = light_file(tmp_path / "a.exr", light(), PLACES["BT.2020"])
+    head, name, rest = path.read_bytes().partition(b"chromaticities\0chromaticities\0")
+    value = {b"string": b"light", b"float": b"\0\0\x80?", b"v2f": bytes(8)}[kind]
+    size = len(value).to_bytes(4, "little")
+    path.write_bytes(head + b"chromaticities\0" + kind + b"\0" + size + value + rest[36:])
+    assert name and any("are none of light" in note for note in open_image(path).notes)
+
+
+def test_numbers_of_radiance_that_are_none_are_passed_over(tmp_path: Path) -> None:
+    path = light_file(tmp_path / "a.hdr", light(), SRGB)
+    content = path.read_bytes()
+    path.write_bytes(
+        content.replace(b"PRIMARIES= 0.64", b"EXPOSURE=1-1\nPRIMARIES= 0.64-").replace(
+            b" 0.06", b" e"
+        )
+    )
+    picture = open_image(path)
+    assert picture.notes == [] and picture.profile.icc is None

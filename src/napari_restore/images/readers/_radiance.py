@@ -108,8 +108,9 @@ class RadianceReader(Reader):
 _SIZE = re.compile(
     rb"\n\s*\n?(?P<slow>[-+][XY])\s+(?P<rows>\d+)\s+(?P<fast>[-+][XY])\s+(?P<columns>\d+)\n"
 )
-_EXPOSURE = re.compile(rb"^EXPOSURE\s*=\s*([0-9.eE+-]+)\s*$", re.MULTILINE)
-_PRIMARIES = re.compile(rb"^PRIMARIES\s*=((?:\s*[0-9.eE+-]+){8})\s*$", re.MULTILINE)
+_NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_EXPOSURE = re.compile(rb"(?m)^EXPOSURE\s*=\s*(%s)\s*$" % _NUMBER)
+_PRIMARIES = re.compile(rb"(?m)^PRIMARIES\s*=\s*(%s(?:\s+%s){7})\s*$" % (_NUMBER, _NUMBER))
 _USUAL = (0.64, 0.33, 0.29, 0.60, 0.15, 0.06, 0.3333, 0.3333)
 """x and y of red, green, blue and white: Radiance's own, which are taken as those of sRGB."""
 _RGB_OF_XYZ = np.array(

@@ -88,7 +88,7 @@ class Sensor:
         return None
 
 
-_NO_REFLECTANCE = r"(?:^|_)(ST|TCI)(_|$)|^L[CT]0[89]_.*_B1[01]\b"
+_NO_REFLECTANCE = r"(?:^|_)(ST_|TCI(_|\b))|^L[CT]0[89]_.*_B1[01]\b"
 
 
 def _band(number: str, role: str | None, wavelength: float | None = None) -> SensorBand:

@@ -495,8 +495,11 @@ def profile_of_light(places: Iterable[float]) -> tuple[bytes | None, list[str]]:
 
     None for those of sRGB, and for what no colours can have.
     """
-    x = [float(each) for each in places]
-    icc = profile_of_gamma((1.0, *x[6:], *x[:6]), 3)
+    try:
+        xy = [float(each) for each in places]
+        icc = profile_of_gamma((1.0, *xy[6:], *xy[:6]), 3)
+    except ValueError:  # no eight numbers
+        icc = None
     if icc is None or matrix_profile(icc) is None:
         return None, ["Its primaries are none of light, and are taken as those of sRGB."]
     if light_matrix(icc) is None:
