@@ -316,6 +316,7 @@ def write_dng() -> Callable[..., None]:
         orientation: int = 1,
         neutral: Sequence[float] = grey,
         settings: Mapping[int, Any] | None = None,
+        more: Sequence[tuple[int, str, int, Any, bool]] = (),
     ) -> None:
         seen = np.rint(linear * grey * white).astype(np.uint16)
         mosaic = seen[..., 1].copy()
@@ -330,6 +331,7 @@ def write_dng() -> Callable[..., None]:
             (50728, "2I", 3, fractions(np.array(neutral)), True),  # AsShotNeutral
             (50778, "H", 1, 21, True),  # CalibrationIlluminant1: D65
             (274, "H", 1, orientation, True),
+            *more,
         ]
         for tag, value in (settings or {}).items():
             kind = {str: "s", tuple: "2I", int: "H"}[type(value)]

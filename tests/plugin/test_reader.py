@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 from napari.components import ViewerModel
 from napari.layers import Layer
@@ -66,6 +68,28 @@ def test_a_window_tells_of_pictures_that_are_not_read(panel: Any, tmp_path: Path
     Image.fromarray(pages[0]).save(tmp_path / "one.png")
     panel.viewer.open(tmp_path / "one.png", plugin="napari-restore")
     assert len(notification_manager.records) == known
+
+
+@pytest.mark.viewer
+def test_a_window_tells_of_sources_that_disagree(panel: Any, tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
+    adobe, exif = bytes(imagecodecs.cms_profile("adobergb")), Image.Exif()
+    exif.get_ifd(0x8769)[0xA001] = 1
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg", exif=exif, icc_profile=adobe)
+    how = {"driver": "GTiff", "height": 40, "width": 50, "count": 3, "dtype": "uint8"}
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(3, 0, 5e5, 0, -3, 5e6)}
+    with rasterio.open(tmp_path / "scene.tif", "w", **how, **place, photometric="RGB") as file:
+        file.write(pixels.transpose(2, 0, 1))
+        file.descriptions = ("Blue", "Green", "Red")
+    known = len(notification_manager.records)
+    for name in ("photo.jpg", "scene.tif"):
+        panel.viewer.open(tmp_path / name, plugin="napari-restore")
+    told = [record.message for record in notification_manager.records[known:]]
+    for note in (
+        "photo: Its colours are Adobe RGB (compatible) by colour profile, not sRGB by EXIF colour space.",
+        "scene: Bands 1, 3 are blue, red by name, not red, blue by colour interpretation.",
+    ):
+        assert told.count(note) == 1
 
 
 @pytest.mark.slow

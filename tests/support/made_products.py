@@ -154,6 +154,11 @@ def write_safe(folder: Path, name: str = SAFE, *, nested: str = "") -> dict[str,
         else ("Level-1C", "QUANTIFICATION_VALUE", "RADIO_ADD_OFFSET")
     )
     offsets = "".join(f'<{tag} band_id="{n}">{offset}</{tag}>' for n in range(13)) if offset else ""
+    amounts = "".join(
+        f'<{name}_QUANTIFICATION_VALUE unit="{unit}">1000.0</{name}_QUANTIFICATION_VALUE>'
+        for name, unit in (("AOT", "none"), ("WVP", "cm"))
+        if level == "L2A"
+    )
     images = "".join(f"<IMAGE_FILE>{nested}{file}</IMAGE_FILE>" for file in files.values())
     start = f"{scene[:4]}-{scene[4:6]}-{scene[6:8]}T01:37:01.024Z"
     (root / f"MTD_MSI{level}.xml").write_text(
@@ -166,7 +171,7 @@ def write_safe(folder: Path, name: str = SAFE, *, nested: str = "") -> dict[str,
         "</Product_Info><Product_Image_Characteristics>"
         "<Special_Values><SPECIAL_VALUE_TEXT>NODATA</SPECIAL_VALUE_TEXT><SPECIAL_VALUE_INDEX>0</SPECIAL_VALUE_INDEX></Special_Values>"
         "<Special_Values><SPECIAL_VALUE_TEXT>SATURATED</SPECIAL_VALUE_TEXT><SPECIAL_VALUE_INDEX>65535</SPECIAL_VALUE_INDEX></Special_Values>"
-        f'<{quantity} unit="none">10000</{quantity}>{offsets}</Product_Image_Characteristics></n1:General_Info>'
+        f'<{quantity} unit="none">10000</{quantity}>{amounts}{offsets}</Product_Image_Characteristics></n1:General_Info>'
         "<n1:Quality_Indicators_Info><Cloud_Coverage_Assessment>3.25</Cloud_Coverage_Assessment></n1:Quality_Indicators_Info>"
         f"</n1:{kind}_User_Product>"
     )

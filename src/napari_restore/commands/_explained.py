@@ -76,6 +76,8 @@ def explained(
     with Interrupt() as interrupt:
         with interrupt.watching(Stop()) as stop:
             found = compute(emit=on_event, stop=stop)
+        for note in found.image.notes:
+            on_event(api.Note(note))
         also = save(found)
     record = {
         **found.record,

@@ -152,7 +152,13 @@ def _preset_zeros(
         top = np.inf if image.dtype.kind == "f" else float(np.iinfo(image.dtype).max)
     if top <= preset.black or image.other_than_light is not None:
         return zeros, None
-    found = np.array([preset.zero(name or image.name) for name in image.descriptions])
+    bands = zip(image.described.kinds, image.roles, image.descriptions, strict=True)
+    found = np.array(
+        [
+            0.0 if kind == "auxiliary" or role == "thermal" else preset.zero(name or image.name)
+            for kind, role, name in bands
+        ]
+    )
     return found, reason if found.any() or not preset.black else None
 
 

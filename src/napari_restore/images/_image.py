@@ -20,7 +20,7 @@ from napari_restore.images._black_white import dispute_of_zeros, zeros_by_scale
 from napari_restore.images._derived import VIEWS, DerivedImages
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._html import image_html
-from napari_restore.images._reader import Reader, Unread
+from napari_restore.images._reader import Reader
 from napari_restore.images._source import Source
 from napari_restore.images.files.cancelling import cancellable
 from napari_restore.images.files.remote import is_address
@@ -49,6 +49,7 @@ from napari_restore.images.readers.registry import reader_of
 from napari_restore.images.readers.resampled import ResampledReader
 from napari_restore.images.readers.stack import StackReader
 from napari_restore.images.readers.zipped import ZippedReader
+from napari_restore.images.values.facts import Told
 from napari_restore.images.values.presets import SENSORS, Sensor
 from napari_restore.images.values.roles import GivenBands
 from napari_restore.images.values.sensor_file import sensor_text
@@ -178,8 +179,8 @@ class Image(DerivedImages):
     def _notes_on_sensor(self, preset: Sensor | None) -> list[str]:
         """Return notes on what names decide or might decide; only what holds for these values."""
         name, tags = str(self.path or ""), self.profile.tags
-        notes = disputes_of_product(name, tags, self.sensor)
-        notes += dispute_of_zeros(self)
+        disputes = disputes_of_product(name, tags, self.sensor) + dispute_of_zeros(self)
+        notes: list[str] = [Told(each) for each in disputes]
         if self.sensor is not None:
             return notes
         detected = self.profile.sensor
@@ -263,9 +264,9 @@ class Image(DerivedImages):
 
     # -- pyramid and cache -------------------------------------------------------
     @property
-    def unread(self) -> list[str]:
-        """The notes on what of the file is not read: other pages, planes or frames."""
-        return [note for note in self.notes if isinstance(note, Unread)]
+    def told(self) -> list[str]:
+        """The notes on what of the file is not read, and on bands, colours, sensor or zero in doubt."""
+        return [note for note in self.notes if isinstance(note, Told)]
 
     @property
     def is_prepared(self) -> bool:

@@ -17,6 +17,7 @@ from napari_restore.images._planes import ONE, Planes
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, Source, chunk_box
 from napari_restore.images.files.fingerprint import fingerprint_files
+from napari_restore.images.values.facts import Told
 from napari_restore.images.values.presets import Sensor
 from napari_restore.images.values.roles import Bands, GivenBands, describe_bands
 from napari_restore.images.values.sensors import product_of
@@ -177,16 +178,12 @@ def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
     return kind.newbyteorder("=")
 
 
-class Unread(str):
-    """A note on what of a file is not read, which is shown to whoever opens it."""
-
-
 def first_of(pictures: int) -> list[str]:
     """Return the note on a file of several pictures; none for one."""
     if pictures < 2:
         return []
     text = f"It contains {pictures} pictures (pages, planes or frames): the first one is used."
-    return [Unread(text)]
+    return [Told(text)]
 
 
 def strip_level(height: int, width: int, pixel_bytes: int, rows: int = 1) -> tuple[Level, bool]:

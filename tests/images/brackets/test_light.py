@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
+from napari_restore import restore
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, bracket_of, open_image, srgb_of_light
 from napari_restore.images.brackets.bracket import exposures_for
@@ -21,6 +22,52 @@ def light(height: int = 60, width: int = 80) -> np.ndarray:
     across = 2 ** np.linspace(-6, 6, width)[None, :, None]
     values = across * np.random.default_rng(5).uniform(0.7, 1, (height, width, 3))
     return values.astype(np.float32)
+
+
+SRGB = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
+PLACES = {
+    "BT.2020": (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290),
+    "ACES AP0": (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767),
+    "ACEScg": (0.713, 0.293, 0.165, 0.83, 0.128, 0.044, 0.32168, 0.33767),
+}
+"""x and y of red, green, blue and white (ITU-R BT.2020, SMPTE ST 2065-1, ACES S-2014-004)."""
+BRADFORD = np.array(
+    [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+)
+
+
+def to_xyz(places: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix from light to XYZ, and XYZ of white (SMPTE RP 177)."""
+    *primaries, white = [np.array([x, y, 1 - x - y]) for x, y in np.reshape(places, (4, 2))]
+    columns, white = np.transpose(primaries), white / white[1]
+    return columns * np.linalg.solve(columns, white), white
+
+
+def in_srgb(pixels: np.ndarray, places: tuple[float, ...]) -> np.ndarray:
+    """Light in the primaries of sRGB, its white adapted by Bradford's matrix (ICC.1, annex E)."""
+    (own, its_white), (srgb, white) = to_xyz(places), to_xyz(SRGB)
+    gains = (BRADFORD @ white) / (BRADFORD @ its_white)
+    adapted = np.linalg.inv(BRADFORD) @ np.diag(gains) @ BRADFORD @ own
+    return pixels @ (np.linalg.inv(srgb) @ adapted).T
+
+
+def light_file(path: Path, pixels: np.ndarray, places: tuple[float, ...]) -> Path:
+    """Write an OpenEXR or a Radiance picture of these primaries."""
+    if path.suffix == ".hdr":
+        height, width = pixels.shape[:2]
+        said = " ".join(map(str, places)).encode()
+        exponent = np.floor(np.log2(pixels.max(2))) + 1
+        mantissa = np.floor(pixels * 2.0 ** (8 - exponent[..., None]))
+        stored = np.concatenate([mantissa, exponent[..., None] + 128], 2).astype(np.uint8)
+        head = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\nPRIMARIES= %s\n\n-Y %d +X %d\n"
+        path.write_bytes(head % (said, height, width) + stored.tobytes())
+    else:
+        import OpenEXR
+
+        planes = {name: np.ascontiguousarray(pixels[..., n]) for n, name in enumerate("RGB")}
+        header = {"compression": OpenEXR.ZIP_COMPRESSION, "chromaticities": places}
+        OpenEXR.File(header, planes).write(str(path))
+    return path
 
 
 def whole(image: Image) -> np.ndarray:
@@ -165,3 +212,76 @@ def test_light_of_other_primaries_is_shown_in_those_of_srgb(tmp_path: Path) -> N
         path, pixels, photometric="rgb", iccprofile=bytes(imagecodecs.cms_profile("srgb"))
     )
     assert any("says that it is no light" in n for n in bracket_of([open_image(path)]).notes)
+
+
+@pytest.mark.parametrize("suffix", [".exr", ".hdr"])
+@pytest.mark.parametrize("places", PLACES)
+def test_light_of_the_primaries_in_a_file_is_shown_in_those_of_srgb(
+    suffix: str, places: str, tmp_path: Path
+) -> None:
+    path = light_file(tmp_path / f"a{suffix}", light(), PLACES[places])
+    picture = open_image(path)
+    assert any("Its primaries are not those of sRGB" in note for note in picture.notes)
+    pixels = whole(picture)
+    assert np.array_equal(pixels, light()) or suffix == ".hdr"
+    expected = np.clip(in_srgb(pixels, PLACES[places]) / 4, 0, 1)
+    shown = 65535 * srgb_of_light(expected.astype(np.float32)).astype(float)
+    frame = bracket_of([picture], exposures=[-2, 0]).frames[0]
+    assert np.abs(whole(frame) - shown).max() <= 65535 * 2e-3
+    assert np.abs(shown - 65535 * srgb_of_light(np.clip(pixels / 4, 0, 1))).max() > 65535 * 0.02
+
+
+@pytest.mark.slow
+def test_light_of_other_primaries_is_written_with_a_profile_of_them(tmp_path: Path) -> None:
+    path = light_file(tmp_path / "a.exr", light(), PLACES["ACEScg"])
+    copy = open_image(restore(path, "identity").save(tmp_path / "copy.tif"))
+    assert np.array_equal(whole(copy), light())
+    frames = [
+        bracket_of([source], exposures=[-2, 0]).frames[0] for source in (copy, open_image(path))
+    ]
+    assert np.array_equal(*map(whole, frames))
+
+
+def test_frames_of_floats_have_their_light_in_the_primaries_of_srgb(tmp_path: Path) -> None:
+    places, pixels = PLACES["BT.2020"], np.clip(light() / 8, 0, 1)
+    frames = [
+        open_image(light_file(tmp_path / f"{n}.exr", pixels * np.float32(2.0**ev), places))
+        for n, ev in enumerate((-2, 0))
+    ]
+    bracket = bracket_of(frames, exposures=[-2, 0], reference=1, align="off").as_light()
+    assert bracket.profile.icc is None
+    for frame in bracket.frames:
+        assert np.abs(whole(frame) - in_srgb(pixels, places)).max() <= 1e-3
+
+
+@pytest.mark.parametrize("places", [(0.3, 0.3) * 4, (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3, 0.0)])
+def test_primaries_that_no_light_has_are_those_of_srgb(
+    places: tuple[float, ...], tmp_path: Path
+) -> None:
+    picture = open_image(light_file(tmp_path / "a.exr", light(), places))
+    assert picture.profile.icc is None
+    assert any("are none of light" in note for note in picture.notes)
+    plain = open_image(light_file(tmp_path / "b.exr", light(), SRGB))
+    assert plain.notes == [] and plain.profile.icc is None
+
+
+@pytest.mark.parametrize("kind", [b"string", b"float", b"v2f"])
+def test_primaries_of_another_type_are_those_of_srgb(kind: bytes, tmp_path: Path) -> None:
+    path = light_file(tmp_path / "a.exr", light(), PLACES["BT.2020"])
+    head, name, rest = path.read_bytes().partition(b"chromaticities\0chromaticities\0")
+    value = {b"string": b"light", b"float": b"\0\0\x80?", b"v2f": bytes(8)}[kind]
+    size = len(value).to_bytes(4, "little")
+    path.write_bytes(head + b"chromaticities\0" + kind + b"\0" + size + value + rest[36:])
+    assert name and any("are none of light" in note for note in open_image(path).notes)
+
+
+def test_numbers_of_radiance_that_are_none_are_passed_over(tmp_path: Path) -> None:
+    path = light_file(tmp_path / "a.hdr", light(), SRGB)
+    content = path.read_bytes()
+    path.write_bytes(
+        content.replace(b"PRIMARIES= 0.64", b"EXPOSURE=1-1\nPRIMARIES= 0.64-").replace(
+            b" 0.06", b" e"
+        )
+    )
+    picture = open_image(path)
+    assert picture.notes == [] and picture.profile.icc is None

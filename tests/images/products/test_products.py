@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 from range_server import RangeServer
+from rasterio.transform import from_origin
 
 import napari_restore as nr
 from napari_restore.errors import OutsideFolder, UnreadableImage
@@ -44,7 +45,7 @@ def test_landsat_level2(tmp_path: Path, form: str, by_folder: bool) -> None:
         "platform": "LANDSAT_8", "time": "2020-01-02 01:16:24", "cloud_cover": 12.34,
         "sun_azimuth": 157.84521, "sun_elevation": 27.04387,
     }  # fmt: skip
-    assert told["black"][:8] == pytest.approx([0.2 / 2.75e-5] * 7 + [0])
+    assert told["black"] == pytest.approx([0.2 / 2.75e-5] * 7 + [0] * 4)
     assert [b["role"] for b in told["bands"]][1:5] == ["blue", "green", "red", "nir"]
     assert [b["kind"] for b in told["bands"]] == ["light"] * 8 + ["auxiliary"] * 3
 
@@ -104,7 +105,11 @@ def test_sentinel2(tmp_path: Path, name: str, zero: float, packed: bool) -> None
     if level2:
         assert np.array_equal(band(image, "SCL"), files["SCL 20"].repeat(2, 0).repeat(2, 1))
     told = describe(image)
-    assert told["black"][:4] == pytest.approx([zero] * 4)
+    assert told["black"] == pytest.approx([zero] * 4 + [0] * len(others))
+    if level2:
+        # Level-2A ATBD: AOT and WVP (cm) are values / 1000, classes are themselves.
+        assert image.profile.scales[4:] == (0.001, 0.001, 1)
+        assert image.roles[4:] == ("aerosol", "watervapour", "class")
     assert told["acquisition"]["sun_elevation"] == pytest.approx(29.5)
     assert told["acquisition"]["cloud_cover"] == 3.25
     assert told["acquisition"]["platform"] == "Sentinel-2A"
@@ -123,6 +128,63 @@ def test_what_the_metadata_says_decides_the_zero_not_the_name(tmp_path: Path) ->
     (old,) = tmp_path.iterdir()
     image = open_image(old.rename(tmp_path / made.L1C))
     assert describe(image)["black"] == pytest.approx([1000.0] * 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "scale"),
+    [("wvp", "watervapour", 0.001), ("aot", "aerosol", 0.001), ("qa_pixel", "quality", 1)],
+)
+def test_amounts_of_a_stac_item_have_their_scale_and_bits_none(
+    name: str, role: str, scale: float, tmp_path: Path
+) -> None:
+    made.write_stac(tmp_path)
+    values = made.write(tmp_path / f"{name}.tif", made.pixels(8, made.SIDE), 10, nodata=0)
+    asset = {"href": f"{name}.tif", "type": "image/tiff", "roles": ["data"], "raster:bands": [{"scale": 0.001, "offset": 0.5}]}  # fmt: skip
+    made.write_stac(tmp_path, **{f"assets__{name}": asset})
+    image = open_image(tmp_path / "item.json")
+    number = image.descriptions.index(name)
+    assert (image.roles[number], image.profile.scales[number]) == (role, scale)
+    assert image.profile.offsets[number] == (0.5 if scale < 1 else 0)
+    assert np.array_equal(band(image, name), values)
+
+
+STACKS = {
+    # Names of bands, name of the file, and its zeros (USGS, Collection 2 Level-2: 0.2 / 2.75e-5).
+    "landsat level 2": (
+        ("SR_B4", "SR_B5", "QA_PIXEL", "QA_RADSAT", "SR_QA_AEROSOL", "ST_B10", "ST_QA"),
+        f"{made.LANDSAT}.tif",
+        [0.2 / 2.75e-5] * 2 + [0] * 5,
+    ),
+    "landsat level 1": (
+        ("B4", "B5", "B6", "B10", "B11", "QA_PIXEL"),
+        f"{made.LEVEL1}.tif",
+        [5000] * 3 + [0] * 3,
+    ),
+    "sentinel-2": (
+        ("B02", "B03", "B04", "B09", "AOT", "WVP", "SCL", "MSK_CLDPRB", "TCI_R"),
+        made.SAFE.replace("SAFE", "tif"),
+        [1000] * 4 + [0] * 5,
+    ),
+    "a thermal band": ((None,), f"{made.LEVEL1}_B10.TIF", [0]),
+    "a band of light": ((None,), f"{made.LEVEL1}_B1.TIF", [5000]),
+}
+
+
+@pytest.mark.parametrize("case", STACKS)
+def test_only_bands_of_reflectance_have_the_zero_of_a_product(case: str, tmp_path: Path) -> None:
+    names, file, zeros = STACKS[case]
+    values = np.full((len(names), 8, 9), 9000, np.uint16)
+    place = from_origin(380000, 3950000, 30, 30)
+    how = {"count": len(names), "height": 8, "width": 9, "dtype": "uint16", "crs": "EPSG:32654"}
+    with rasterio.open(tmp_path / file, "w", driver="GTiff", transform=place, **how) as new:
+        new.write(values)
+        new.descriptions = names
+    image = open_image(tmp_path / file)
+    assert describe(image)["black"] == pytest.approx(zeros)
+    # Who says that a band is of classes says that it has no zero, and the zero of the user counts for all.
+    if len(names) > 1:
+        assert describe(image.with_roles("class=1"))["black"][0] == 0
+    assert describe(image, black=7)["black"] == [7] * len(names)
 
 
 def test_a_stac_item_and_its_consent(tmp_path: Path) -> None:

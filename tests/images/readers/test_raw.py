@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import napari_restore as nr
 from napari_restore.errors import UnreadableImage
 from napari_restore.images import open_image
+from napari_restore.images.readers.raw import picture_in
 
 pytest.importorskip("rawpy")
 
@@ -55,6 +58,84 @@ def test_raw_is_developed_to_the_light_it_measured(
     pixels = as_linear(image.read((0, 0, image.height, image.width)))
     # Away from the border, where demosaicking guesses.
     np.testing.assert_allclose(pixels[4:-4, 4:-4], expected[4:-4, 4:-4], atol=2e-3)
+
+
+ACTIVE = (50829, "I", 4, (6, 10, 232, 312), True)
+ORIGIN, SIZE = (50719, "I", 2, (17, 9), True), (50720, "I", 2, (250, 200), True)
+CROPS: dict[str, tuple[list[tuple[int, str, int, Any, bool]], tuple[int, int, int, int]]] = {
+    # Tags, and the picture (y0, x0, y1, x1) on the sensor (DNG 1.7, chapter 4).
+    "default crop": ([ORIGIN, SIZE], (9, 17, 209, 267)),
+    "in the active area": ([ACTIVE, ORIGIN, SIZE], (15, 27, 215, 277)),
+    "fractions": (
+        [(50719, "2I", 2, (35, 2, 9, 1), True), (50720, "2I", 2, (500, 2, 200, 1), True)],
+        (9, 18, 209, 268),
+    ),
+    "ratio of sides": (
+        [ORIGIN, SIZE, (51125, "2I", 4, (0, 1, 1, 10, 1, 1, 9, 10), True)],
+        (9, 42, 209, 242),
+    ),
+    "beyond the sensor": ([(50719, "I", 2, (400, 9), True), SIZE], (0, 0, 240, 320)),
+}
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6])
+@pytest.mark.parametrize("case", CROPS)
+def test_a_dng_shows_its_default_crop(
+    tmp_path: Path, write_dng: WriteDng, linear: np.ndarray, case: str, orientation: int
+) -> None:
+    more, (y0, x0, y1, x1) = CROPS[case]
+    write_dng(tmp_path / "photo.dng", linear, orientation, more=more)
+    image = open_image(tmp_path / "photo.dng")
+    expected = upright(linear[y0:y1, x0:x1], orientation)
+    assert image.shape == expected.shape
+    pixels = as_linear(image.read((0, 0, image.height, image.width)))
+    np.testing.assert_allclose(pixels[4:-4, 4:-4], expected[4:-4, 4:-4], atol=2e-3)
+    told = f"Its size is {image.width} × {image.height} by default crop, not "
+    assert any(told in note for note in image.notes) == (image.shape[0] not in (240, 320))
+
+
+@pytest.mark.parametrize("flip", [0, 3, 4, 5, 6, 7])
+def test_the_crop_of_a_camera_is_in_rows_and_columns_of_its_sensor(flip: int) -> None:
+    """LibRaw turns rows (2) and columns (1), then makes columns of rows (4)."""
+    margins = {"top_margin": 7, "left_margin": 12, "iheight": 200, "iwidth": 300}
+    crop = {"crop_top_margin": 10, "crop_left_margin": 20, "crop_height": 180, "crop_width": 270}
+    sizes = SimpleNamespace(height=200, width=300, flip=flip, **margins, **crop)
+    sensor = np.arange(214 * 330).reshape(214, 330)
+    shown, wanted = (
+        (part.T if flip & 4 else part)
+        for whole in (sensor[7:207, 12:312], sensor[10:190, 20:290])
+        for part in [whole[:: -1 if flip & 2 else 1, :: -1 if flip & 1 else 1]]
+    )
+    size, (y0, x0, y1, x1) = picture_in(sizes, None)
+    assert size == shown.shape
+    np.testing.assert_array_equal(shown[y0:y1, x0:x1], wanted)
+    # What the camera says of a small part, or without a place, is no crop.
+    for unlike in ({"crop_height": 40}, {"crop_left_margin": 0}):
+        other = SimpleNamespace(**{**vars(sizes), **unlike})
+        assert picture_in(other, None)[1] == (0, 0, *size)
+
+
+def test_a_baseline_exposure_is_told(tmp_path: Path, write_dng: WriteDng) -> None:
+    for name, tags in {"a": [], "b": [(50730, "2i", 1, (-3, 2), True)]}.items():
+        write_dng(tmp_path / f"{name}.dng", np.full((32, 48, 3), 0.2), more=tags)
+    plain, other = (open_image(tmp_path / f"{name}.dng") for name in "ab")
+    assert any("baseline exposure of −1.5 EV is left out" in note for note in other.notes)
+    assert not any("baseline" in note for note in plain.notes)
+    box = (0, 0, 32, 48)
+    np.testing.assert_array_equal(plain.read(box), other.read(box))
+
+
+@pytest.mark.parametrize("code", [50719, 50720, 50730, 51125])
+@pytest.mark.parametrize("value", [("d", 1, float("nan")), ("d", 4, (1e300,) * 4), ("s", 0, "x")])
+def test_a_dng_whose_tags_make_no_sense_is_shown_whole(
+    tmp_path: Path, write_dng: WriteDng, code: int, value: tuple[str, int, Any]
+) -> None:
+    tags = {tag[0]: tag for tag in (ORIGIN, SIZE, ACTIVE)} | {code: (code, *value, True)}
+    write_dng(tmp_path / "a.dng", np.full((240, 320, 3), 0.2), more=[*tags.values()])
+    image = open_image(tmp_path / "a.dng")
+    assert image.shape == (226, 302, 3) or code in (50730, 51125)
+    assert image.read((0, 0, image.height, image.width)).any()
+    assert not any("nan" in note for note in image.notes)
 
 
 def test_a_raw_photo_is_restored_to_a_16_bit_file(

@@ -179,6 +179,8 @@ def test_offsets_of_products() -> None:
         ("MSK_CLDPRB", "probability"),
         ("cloud probability", "probability"),
         ("AOT, Aerosol Optical Thickness map (at 550nm)", "aerosol"),
+        ("WVP", "watervapour"),
+        ("WVP, Scene-average Water Vapour map", "watervapour"),
         ("Solar zenith angle", "angle"),
         ("VAA", "angle"),
         ("NDVI", "index"),

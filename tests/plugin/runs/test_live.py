@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 from PIL import Image
 
 from napari_restore import Region
@@ -350,3 +351,30 @@ def test_lengths_shrink_with_the_level():
 
 def test_a_region_on_a_level_covers_all_of_it():
     assert _draft.smaller(Region(5, 8, 17, 33), 8, (3, 9)) == Region(0, 1, 3, 5)
+
+
+@pytest.mark.slow
+def test_live_and_runs_tell_the_notes_on_each_image_once(
+    panel: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    for name in "ab":
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    note = "It has no colour profile and is taken as sRGB."
+    told = notification_manager.records
+    known = len(told)
+
+    def times() -> int:
+        return sum(record.message == note for record in told[known:])
+
+    choose(panel, "identity")
+    for number, name in enumerate("ab", start=1):
+        panel.viewer.open(tmp_path / f"{name}.png", plugin="napari-restore")
+        if number == 1:
+            rested(panel, qtbot, panel.bar.live.click)
+        qtbot.waitUntil(lambda expected=number: times() == expected)
+    ended: list[Any] = []
+    panel.ended.connect(lambda *outcome: ended.append(outcome[0]))
+    panel.bar.button.click()
+    qtbot.waitUntil(lambda: bool(ended))
+    assert ended == ["done"] and times() == 2

@@ -149,8 +149,11 @@ def computed_here(
     shown = 0
     for planned in rows:
         number, images = planned.images
-        if images > 1 and number != shown:
-            emit(ImageStarted(Path(name_of(planned.source)).name, number, images))
+        if number != shown:
+            if images > 1:
+                emit(ImageStarted(Path(name_of(planned.source)).name, number, images))
+            for note in () if planned.image is None else planned.image.notes:
+                emit(Note(note))
             shown = number
         if stop.is_set():
             raise Cancelled("Stopped before the first box.", "Nothing was written.")

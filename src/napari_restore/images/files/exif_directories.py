@@ -6,6 +6,7 @@ Pillow takes texts for Latin-1 and writes them as ASCII, which would lose all ot
 from __future__ import annotations
 
 import io
+import math
 import struct
 from collections.abc import Mapping
 from typing import BinaryIO, NamedTuple
@@ -24,6 +25,8 @@ SIZES |= {16: 8, 17: 8, 18: 8}
 """Type of a value → its bytes."""
 _WORDS = {5: 4, 10: 4}
 """Bytes of what the byte order applies to, where it is not the whole value."""
+_NUMBERS = {3: "H", 4: "I", 5: "I", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d", 13: "I"}
+_SUB_IFDS, _MOST_PICTURES = 0x014A, 64
 _MOST = 1 << 20
 
 
@@ -155,6 +158,25 @@ def number_of(field: Field | None) -> int | None:
     if field is None or field.kind not in (3, 4, 13, 16):
         return None
     return int.from_bytes(field.data[: SIZES[field.kind]], "little")
+
+
+def numbers_of(field: Field | None) -> tuple[float, ...]:
+    """Return the numbers of a field, fractions divided; none where one is not finite, or it has none."""
+    layout = None if field is None else _NUMBERS.get(field.kind)
+    if field is None or layout is None:
+        return ()
+    numbers = [number for (number,) in struct.iter_unpack(f"<{layout}", field.data)]
+    if field.kind in _WORDS:
+        numbers = [a / b if b else 0 for a, b in zip(numbers[::2], numbers[1::2], strict=True)]
+    return tuple(numbers) if all(map(math.isfinite, numbers)) else ()
+
+
+def pictures_in(file: BinaryIO) -> list[Directory]:
+    """Return the main directory of a TIFF, and those of the pictures below it."""
+    reader = _Reader(file)
+    main = reader.fields(reader.first)
+    below = numbers_of(main.get(_SUB_IFDS))[:_MOST_PICTURES]
+    return [main, *(reader.fields(int(place)) for place in below)]
 
 
 def directories_in(file: BinaryIO) -> tuple[Directory, dict[int, Directory]]:

@@ -17,6 +17,8 @@ from napari_restore.images.files.exif_directories import (
     Directory,
     directories_in,
     directories_of,
+    numbers_of,
+    pictures_in,
 )
 from napari_restore.images.files.xmp import sidecar_xmp, upright_xmp, without_development
 
@@ -27,6 +29,8 @@ _ADOBE = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 """UUIDs of the boxes of Canon's metadata and of XMP."""
 _MOST = 4 << 20
 """Bytes of a box or of a preview's header that are read."""
+_ORIGIN, _SIZE, _BASELINE_EXPOSURE, _ACTIVE_AREA, _PART = 50719, 50720, 50730, 50829, 51125
+"""Tags of a DNG: of the default crop, the exposure, the sensor's area, and the crop of the user."""
 
 
 def raw_tags(path: Path) -> PhotoTags:
@@ -48,6 +52,31 @@ def raw_tags(path: Path) -> PhotoTags:
         tags = PhotoTags()  # the decoder says what is wrong with the picture
     tags.xmp = sidecar_xmp(path) or without_development(upright_xmp(tags.xmp))
     return tags
+
+
+def dng_crop(path: Path, sensor: tuple[int, int]) -> tuple[tuple[int, ...] | None, float]:
+    """Return which part of a `sensor` (rows, columns) is the picture, and the baseline exposure in EV.
+
+    The part (y0, x0, y1, x1) is None where no directory of such a picture names one: it is no DNG.
+    """
+    ev, whole = 0.0, (0, 0, 1, 1)
+    try:
+        with path.open("rb") as file:
+            pictures = pictures_in(file)
+        (ev,) = numbers_of(pictures[0].get(_BASELINE_EXPOSURE)) or (0.0,)
+        for directory in pictures:
+            origin, size, active, part, rows, columns = (
+                numbers_of(directory.get(tag))
+                for tag in (_ORIGIN, _SIZE, _ACTIVE_AREA, _PART, tiff.HEIGHT, tiff.WIDTH)
+            )
+            if (*rows, *columns) == sensor and origin and size:
+                corners = (2 * pair for pair in (size[::-1], origin[::-1], (active or whole)[:2]))
+                # Shares of it, where the camera was set to another ratio of its sides.
+                sides = zip(part or whole, *corners, strict=True)
+                return tuple(round(edge + at + share * side) for share, side, at, edge in sides), ev
+    except (ValueError, OverflowError, struct.error, OSError):
+        pass  # the decoder says what is wrong with the picture
+    return None, ev
 
 
 def _of_tiff(file: BinaryIO, path: Path) -> PhotoTags:

@@ -89,7 +89,12 @@ def _product(path: Path, tree: Tree, metadata: str, files: tuple[Path, ...]) -> 
                 "Download the product again.",
             )
         offsets[ids[int(text)]] = value
-    members = tuple(_members(tree, names, steps, offsets))
+    scales = {
+        name: 1 / (number(next(_texts(root, f"{name}_QUANTIFICATION_VALUE"), None)) or 1)
+        for name in ("AOT", "WVP")
+    }
+    scales |= dict.fromkeys(ids, 1 / steps)
+    members = tuple(_members(tree, names, scales, offsets))
     if not any(member.is_light for member in members):
         raise UnreadableImage(
             f"{metadata} of {path.name} names no band of light.", "Download the product again."
@@ -122,7 +127,7 @@ def _product(path: Path, tree: Tree, metadata: str, files: tuple[Path, ...]) -> 
 
 
 def _members(
-    tree: Tree, names: list[str], steps: float, offsets: dict[str, float]
+    tree: Tree, names: list[str], scales: dict[str, float], offsets: dict[str, float]
 ) -> Iterator[ProductFile]:
     """Yield the files of bands in the order of their wavelengths, then the others."""
     found = []
@@ -136,9 +141,8 @@ def _members(
     order = list(RESOLUTIONS)
     found.sort(key=lambda each: order.index(each[0]) if each[0] in order else len(order))
     for band, side, name in found:
-        is_light = band in RESOLUTIONS
-        scale = 1 / steps if is_light else 1.0
-        offset = offsets.get(band, 0.0) / steps if is_light else 0.0
+        scale = scales.get(band, 1.0)
+        offset = offsets.get(band, 0.0) * scale
         yield ProductFile(name, (band,), float(side), (scale,), (offset,), places=tree)
 
 

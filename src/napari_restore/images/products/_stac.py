@@ -21,7 +21,7 @@ from napari_restore.images.files.trees import (
     is_plain_name,
     read_metadata,
 )
-from napari_restore.images.products.product import Acquisition, Product, ProductFile
+from napari_restore.images.products.product import MASKS, Acquisition, Product, ProductFile
 from napari_restore.images.values.roles import auxiliary_role
 
 Item = Mapping[str, Any]
@@ -204,13 +204,14 @@ def _member(
     if roles & _MASKS and auxiliary_role(names[0]) is None:
         # What shows no light must be known as that by its name.
         names = tuple(f"{name} mask" for name in names)
-    is_light = auxiliary_role(names[0]) is None
+    other = auxiliary_role(names[0])
+    is_light, is_mask = other is None, other in MASKS
     scales, offsets, waves, colours = [], [], [], []
     for band in bands:
         scale = _number(_first(band, "scale", "raster:scale"))
         offset = _number(_first(band, "offset", "raster:offset"))
-        scales.append(scale if scale and is_light else 1.0)
-        offsets.append(offset if offset and is_light and not is_applied else 0.0)
+        scales.append(scale if scale and not is_mask else 1.0)
+        offsets.append(offset if offset and not is_mask and not (is_light and is_applied) else 0.0)
         micrometres = _number(_first(band, "center_wavelength", "eo:center_wavelength"))
         waves.append(micrometres * 1000 if micrometres and is_light else None)
         common = str(_first(band, "common_name", "eo:common_name"))

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import Unread
 from napari_restore.images._source import Level
 from napari_restore.images.files.claims import (
     ARITHMETIC_RATIO,
@@ -19,12 +18,12 @@ from napari_restore.images.files.claims import (
     check_whole_size,
 )
 from napari_restore.images.readers._whole import WholeReader
+from napari_restore.images.values.facts import Told
+from napari_restore.images.values.working_space import profile_of_light
 
 MAGIC = b"\x76\x2f\x31\x01"
 CHUNK = 512
 COLOURS = {"R": "red", "G": "green", "B": "blue", "A": "alpha", "Y": "gray"}
-REC_709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
-"""x and y of red, green, blue and white, which a file without any means."""
 
 
 class OpenExrReader(WholeReader):
@@ -65,16 +64,17 @@ class OpenExrReader(WholeReader):
         self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
         colours = tuple(COLOURS.get(name, "undefined") for name in self._names)
         self.may_be_invalid = "alpha" in colours
+        own = header.get("chromaticities") if "red" in colours else None
+        icc, notes = (None, []) if own is None else profile_of_light(np.ravel(own))
+        self.notes += notes
         self.profile = Profile(
             driver="OpenEXR",
+            icc=icc,
             colorinterp=colours,
             masks="alpha" if self.may_be_invalid else "none",
         )
-        own = header.get("chromaticities")
-        if own is not None and not np.allclose(np.ravel(own), REC_709, atol=1e-3):
-            self.notes.append("Its primaries are not those of sRGB, and are taken as these.")
         if len(parts) > 1:
-            self.notes.append(Unread(f"The first of its {len(parts)} parts is read."))
+            self.notes.append(Told(f"The first of its {len(parts)} parts is read."))
 
     def _decode(self) -> npt.NDArray[np.float32]:
         channels = _parts(self.path, header_only=False)[0].channels

@@ -15,6 +15,7 @@ from napari_restore.images._profile import Profile
 from napari_restore.images._reader import STREAMED_BYTES, Reader
 from napari_restore.images._source import Level, chunk_box
 from napari_restore.images.files.claims import RUNS_RATIO, check_ratio, check_whole_size
+from napari_restore.images.values.working_space import profile_of_light
 
 CHUNK = 512
 
@@ -44,7 +45,9 @@ class RadianceReader(Reader):
             self.random_access, self.block_bytes = False, whole
             self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
         self.may_be_invalid = False
-        self.profile = Profile(driver="Radiance", colorinterp=("red", "green", "blue"))
+        self.profile = Profile(
+            driver="Radiance", colorinterp=("red", "green", "blue"), icc=self._icc
+        )
 
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
         y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
@@ -86,7 +89,7 @@ class RadianceReader(Reader):
         """Take from the text before the pixels what they mean (Ward, "Real Pixels", 1991)."""
         self._order = _SIZE.search(head)
         text = head[: self._order.start() if self._order else 0]
-        self._is_xyz = b"FORMAT=32-bit_rle_xyze" in text
+        self._is_xyz, self._icc = b"FORMAT=32-bit_rle_xyze" in text, None
         if self._is_xyz:
             self.notes.append("Its values were converted from XYZ to the primaries of sRGB.")
         exposure = math.prod(float(each) for each in _EXPOSURE.findall(text))
@@ -97,20 +100,19 @@ class RadianceReader(Reader):
         own = _PRIMARIES.search(text)
         if own and not self._is_xyz:
             places = [float(each) for each in own[1].split()]
-            if not any(np.allclose(places, usual, atol=0.011) for usual in _USUAL):
-                self.notes.append("Its primaries are not those of sRGB, and are taken as these.")
+            if not np.allclose(places, _USUAL, atol=1e-3):
+                self._icc, notes = profile_of_light(places)
+                self.notes += notes
 
 
 _SIZE = re.compile(
     rb"\n\s*\n?(?P<slow>[-+][XY])\s+(?P<rows>\d+)\s+(?P<fast>[-+][XY])\s+(?P<columns>\d+)\n"
 )
-_EXPOSURE = re.compile(rb"^EXPOSURE\s*=\s*([0-9.eE+-]+)\s*$", re.MULTILINE)
-_PRIMARIES = re.compile(rb"^PRIMARIES\s*=((?:\s*[0-9.eE+-]+){8})\s*$", re.MULTILINE)
-_USUAL = (
-    (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290),
-    (0.64, 0.33, 0.29, 0.60, 0.15, 0.06, 0.3333, 0.3333),
-)
-"""x and y of red, green, blue and white: of sRGB, and Radiance's own, which are nearly these."""
+_NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_EXPOSURE = re.compile(rb"(?m)^EXPOSURE\s*=\s*(%s)\s*$" % _NUMBER)
+_PRIMARIES = re.compile(rb"(?m)^PRIMARIES\s*=\s*(%s(?:\s+%s){7})\s*$" % (_NUMBER, _NUMBER))
+_USUAL = (0.64, 0.33, 0.29, 0.60, 0.15, 0.06, 0.3333, 0.3333)
+"""x and y of red, green, blue and white: Radiance's own, which are taken as those of sRGB."""
 _RGB_OF_XYZ = np.array(
     [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]], np.float32
 )

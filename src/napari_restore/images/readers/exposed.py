@@ -36,10 +36,22 @@ class ConvertedReader(LevelsReader):
         whole = image.chunk[0] * image.chunk[1] * image.bands * image.dtype.itemsize
         self.block_bytes = max(image.block_bytes, whole if max(image.chunk) > CHUNK else 0)
         self.alpha_bands = [band for band, role in enumerate(image.roles) if role == "alpha"]
+        is_light = image.dtype.kind == "f" and {*COLOURS} <= {*image.roles}
+        self._colours = [image.roles.index(colour) for colour in COLOURS] if is_light else []
+        self._matrix = light_matrix(image.profile.icc) if is_light else None
 
     @abstractmethod
     def converted(self, pixels: Array) -> Array:
         """Return pixels (h, w, C) of the image as those of this reader."""
+
+    def in_srgb(self, light: Array) -> Array:
+        """Return linear light of the image, which is overwritten, in the primaries of sRGB."""
+        if self._matrix is not None:
+            with np.errstate(invalid="ignore", over="ignore"):
+                mixed = light[..., self._colours] @ self._matrix.T
+            # Infinite light of one colour says nothing of the others.
+            light[..., self._colours] = np.where(np.isnan(mixed), light[..., self._colours], mixed)
+        return light
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         return self.converted(self._views[level].read(chunk_box(self.levels[level], row, column)))
@@ -58,19 +70,12 @@ class ExposedReader(ConvertedReader):
     def __init__(self, image: ImageBase, ev: float) -> None:
         super().__init__(image, np.uint16)
         self.ev = ev
-        known = all(colour in image.roles for colour in COLOURS)
-        self._colours = [image.roles.index(colour) for colour in COLOURS] if known else []
-        self._matrix = light_matrix(image.profile.icc) if known else None
         self.name += f" {ev:+.3g} EV".replace("-", "−") if ev else " 0 EV"
         self.profile = replace(_without_scale(self.profile), is_display=True)
 
     def converted(self, pixels: Array) -> Array:
-        light = np.nan_to_num(pixels.astype(np.float32), nan=0, posinf=np.inf, neginf=0)
-        if self._matrix is not None:
-            with np.errstate(invalid="ignore"):
-                mixed = light[..., self._colours] @ self._matrix.T
-            # Infinite light of one colour says nothing of the others.
-            light[..., self._colours] = np.where(np.isnan(mixed), light[..., self._colours], mixed)
+        finite = np.nan_to_num(pixels.astype(np.float32), nan=0, posinf=np.inf, neginf=0)
+        light = self.in_srgb(finite)
         with np.errstate(over="ignore"):
             exposed = light * np.float32(2.0**self.ev)
         # Before the curve: light may be near the end of the range of floats.
@@ -88,7 +93,7 @@ class LightReader(ConvertedReader):
     """Linear light (H, W, C) float32 of a photo that was exposed by `ev`; 1 is white at 0 EV.
 
     Integers are taken as display values of the curve of sRGB, in the colours of its profile; floats
-    as light, 1 being white of the photo. Alpha is scaled to 0 … 1.
+    as light of the primaries of its profile, 1 being white of the photo. Alpha is scaled to 0 … 1.
     """
 
     def __init__(self, image: ImageBase, ev: float, curve: DisplayCurve) -> None:
@@ -104,7 +109,7 @@ class LightReader(ConvertedReader):
     def converted(self, pixels: Array) -> Array:
         values = pixels.astype(np.float32)
         if self._full is None:
-            light = np.nan_to_num(values)
+            light = np.nan_to_num(self.in_srgb(values))
         else:
             if self._space is not None:
                 colours = list(self._space.bands)
@@ -118,7 +123,7 @@ class LightReader(ConvertedReader):
         return result
 
     def digest(self) -> str:
-        return f" light {self.ev!r}"
+        return f" light {self.ev!r}{'' if self._matrix is None else ' sRGB'}"
 
 
 def _without_scale(profile: Profile) -> Profile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,16 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import strip_level
+from napari_restore.images._source import Box
 from napari_restore.images._suffixes import RAW_SUFFIXES
 from napari_restore.images.files.claims import check_whole_size
-from napari_restore.images.files.raw import raw_tags
+from napari_restore.images.files.raw import dng_crop, raw_tags
 from napari_restore.images.readers._whole import WholeReader
+from napari_restore.images.values.facts import settled
 from napari_restore.images.values.working_space import srgb_profile
+
+LEAST = 0.45
+"""Share of a side that a crop keeps at least; LibRaw, too, takes smaller ones for errors."""
 
 
 class RawReader(WholeReader):
@@ -46,22 +52,21 @@ class RawReader(WholeReader):
     ) -> None:
         super().__init__(path)
         with _opened(path) as raw:
-            sizes = raw.sizes
-            height, width = int(sizes.iheight), int(sizes.iwidth)
-            # LibRaw's bit for rows that become columns; orientations 5 and 7 are 4 and 7 there.
-            if sizes.flip & 4:
-                height, width = width, height
+            stated, baseline = dng_crop(path, (raw.sizes.raw_height, raw.sizes.raw_width))
+            self._developed, self._box = picture_in(raw.sizes, stated)
             self.bands = 1 if raw.num_colors == 1 else 3
-            check_whole_size(path.name, 6 * height * width)
+            check_whole_size(path.name, 6 * math.prod(self._developed))
             self._is_as_shot = balance is None
             self.balance = tuple(
                 map(float, raw.camera_whitebalance if balance is None else balance)
             )
         self.dtype = np.dtype(np.uint16)
+        y0, x0, y1, x1 = self._box
+        height, width = y1 - y0, x1 - x0
         level, self.random_access = strip_level(height, width, 2 * self.bands)
         self.levels = (level,)
         # The mosaic of the sensor, and the picture made of it.
-        self.block_bytes = 8 * height * width
+        self.block_bytes = 8 * math.prod(self._developed)
         tags = raw_tags(path)
         self.profile = Profile(
             driver="RAW",
@@ -82,13 +87,21 @@ class RawReader(WholeReader):
         )
         if self._is_as_shot:
             self.notes.append("RAW was developed with the white balance as shot, in sRGB.")
+        size = settled([("default crop", (height, width)), ("sensor", self._developed)])
+        self.notes += size.disputes("size", lambda sides: f"{sides[1]} × {sides[0]}")
+        if baseline:
+            ev = f"{baseline:+.3g}".replace("-", "−")
+            self.notes.append(
+                f"Its baseline exposure of {ev} EV is left out: values are as measured."
+            )
 
     def fingerprint(self) -> str:
-        """Return a hex digest of the file, and of a white balance other than its own."""
+        """Return a hex digest of the file, and of a white balance other than its own or a crop."""
         own = super().fingerprint()
-        if self._is_as_shot:
-            return own
-        return hashlib.sha256(f"{own} {self.balance!r}".encode()).hexdigest()
+        other = "" if self._is_as_shot else f" {self.balance!r}"
+        if self._box != (0, 0, *self._developed):
+            other += f" {self._box}"
+        return hashlib.sha256(f"{own}{other}".encode()).hexdigest() if other else own
 
     def _decode(self) -> npt.NDArray[np.uint16]:
         with _opened(self.path) as raw:
@@ -102,13 +115,41 @@ class RawReader(WholeReader):
                 output_color=rawpy.ColorSpace.sRGB,
                 gamma=(2.4, 12.92),
             )
-        expected = (self.levels[0].height, self.levels[0].width, self.bands)
+        expected = (*self._developed, self.bands)
         if pixels.shape != expected:
             raise UnreadableImage(
                 f"{self.path.name} develops to {pixels.shape}, not {expected}.",
                 "Develop it to a 16-bit TIFF with another program.",
             )
-        return pixels
+        y0, x0, y1, x1 = self._box
+        return pixels[y0:y1, x0:x1]
+
+
+def picture_in(sizes: Any, stated: Sequence[int] | None) -> tuple[tuple[int, int], Box]:
+    """Return height and width of what LibRaw develops, upright, and which part of it is the picture.
+
+    `stated` is what a DNG says of that; of others new versions of LibRaw know what their cameras say.
+    """
+    height, width = int(sizes.iheight), int(sizes.iwidth)
+    names = ("height", "width", "top_margin", "left_margin")
+    rows, columns, y, x = (getattr(sizes, f"crop_{name}", 0) for name in names)
+    if stated is None and min(rows / height, columns / width) >= LEAST:
+        stated = (y, x, y + rows, x + columns)
+    y0, x0, y1, x1 = whole = (0, 0, height, width)
+    if stated is not None and (sizes.height, sizes.width) == (height, width):
+        y0, y1 = (stated[at] - int(sizes.top_margin) for at in (0, 2))
+        x0, x1 = (stated[at] - int(sizes.left_margin) for at in (1, 3))
+        y1, x1 = min(height, y1), min(width, x1)
+        if not (0 <= y0 < y1 and 0 <= x0 < x1):
+            y0, x0, y1, x1 = whole
+    # LibRaw's bits; orientations 5 and 7 are 4 and 7 there.
+    if sizes.flip & 2:
+        y0, y1 = height - y1, height - y0
+    if sizes.flip & 1:
+        x0, x1 = width - x1, width - x0
+    if sizes.flip & 4:
+        return (width, height), (x0, y0, x1, y1)
+    return (height, width), (y0, x0, y1, x1)
 
 
 @contextmanager

@@ -13,6 +13,10 @@ S = TypeVar("S", bound=str)
 T = TypeVar("T")
 
 
+class Told(str):
+    """A note that a window shows at once: what of a file is not read, and bands or colours in doubt."""
+
+
 @dataclass(frozen=True)
 class Fact(Generic[S, T]):
     """What is taken, who said it, and who says something else."""

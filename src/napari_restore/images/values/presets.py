@@ -22,7 +22,8 @@ LIGHT = (
 )  # fmt: skip
 COLOURS = ("red", "green", "blue")
 AUXILIARY = (
-    "class", "label", "mask", "quality", "probability", "angle", "height", "aerosol", "index",
+    "class", "label", "mask", "quality", "probability", "angle", "height", "aerosol", "watervapour",
+    "index",
 )  # fmt: skip
 """Roles of bands that show no light; several bands may have the same one."""
 ROLES = (*LIGHT, "alpha", *AUXILIARY)
@@ -72,9 +73,9 @@ class Sensor:
     def zero(self, name: str | None) -> float:
         """Return the value of zero reflectance of the band that a file calls `name`.
 
-        Temperatures (``ST_B10``) have none.
+        Temperatures (``ST_B10``, and files ``LC08_L1TP_…_B10``) and pictures (``TCI``) have none.
         """
-        return 0.0 if name and re.search(r"(?:^|_)ST_", name.strip().upper()) else self.black
+        return 0.0 if name and re.search(_NO_REFLECTANCE, name.strip().upper()) else self.black
 
     def of_count(self, count: int) -> tuple[SensorBand, ...] | None:
         """Return the bands of a usual file with `count` of them."""
@@ -85,6 +86,9 @@ class Sensor:
                 named_bands = [self.band(name) for name in order]
                 return tuple(b for b in named_bands if b is not None)
         return None
+
+
+_NO_REFLECTANCE = r"(?:^|_)(ST_|TCI(_|\b))|^L[CT]0[89]_.*_B1[01]\b"
 
 
 def _band(number: str, role: str | None, wavelength: float | None = None) -> SensorBand:

@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple, TypeVar
 
 from napari_restore.errors import BadParameter
-from napari_restore.images.values.facts import Fact, settled
+from napari_restore.images.values.facts import Fact, Told, settled
 from napari_restore.images.values.presets import (
     AUXILIARY,
     COLOURS,
@@ -70,7 +70,8 @@ _AUXILIARY_WORDS = (
     ("label", r"\blabels?\b"),
     ("angle", r"\bangles?\b|zenith|azimuth|\b[sv][az]a\b|\bincidence\b"),
     ("height", r"\bd[est]m\b|\belevation\b|\baltitude\b|\bslope\b|\baspect\b|\bheight\b"),
-    ("aerosol", r"\baerosol optical\b|\bao[td]\b|\bwvp\b|\batmos(pheric)? opacity\b"),
+    ("aerosol", r"\baerosol optical\b|\bao[td]\b|\batmos(pheric)? opacity\b"),
+    ("watervapour", r"\bwvp\b|\bwater vapou?r (map|column|content)\b"),
     ("index", r"\b(g?ndvi|m?ndwi|ndmi|ndsi|ndbi|ndre|nbr2?|evi2?|savi)\b|\bindex\b"),
 )  # fmt: skip
 _AUXILIARY_NAMES = {
@@ -140,8 +141,10 @@ class Bands:
         for each in self.disputes:
             groups.setdefault((each.by, each.other_by), []).append(each)
         return [
-            f"{_counted(group)} {', '.join(each.role or UNKNOWN for each in group)} by "
-            f"{by or 'the others'}, not {', '.join(each.other for each in group)} by {other}."
+            Told(
+                f"{_counted(group)} {', '.join(each.role or UNKNOWN for each in group)} by "
+                f"{by or 'the others'}, not {', '.join(each.other for each in group)} by {other}."
+            )
             for (by, other), group in groups.items()
         ]
 

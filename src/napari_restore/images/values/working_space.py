@@ -21,7 +21,7 @@ import numpy.typing as npt
 from napari_restore.images._display_curve import light_of_srgb
 from napari_restore.images._profile import Profile
 from napari_restore.images.values.depth import in_16_bits
-from napari_restore.images.values.facts import settled
+from napari_restore.images.values.facts import Told, settled
 from napari_restore.images.values.presets import COLOURS
 
 FULL = 65535
@@ -490,6 +490,23 @@ def profile_of_gamma(gamma: tuple[float, ...], bands: int) -> bytes | None:
     return _undated(profile)
 
 
+def profile_of_light(places: Iterable[float]) -> tuple[bytes | None, list[str]]:
+    """Return the ICC profile of light by x and y of its red, green, blue and white, and notes.
+
+    None for those of sRGB, and for what no colours can have.
+    """
+    try:
+        xy = [float(each) for each in places]
+        icc = profile_of_gamma((1.0, *xy[6:], *xy[:6]), 3)
+    except ValueError:  # no eight numbers
+        icc = None
+    if icc is None or matrix_profile(icc) is None:
+        return None, ["Its primaries are none of light, and are taken as those of sRGB."]
+    if light_matrix(icc) is None:
+        return None, []
+    return icc, ["Its primaries are not those of sRGB: only fusion converts its light to these."]
+
+
 def _undated(profile: bytes) -> bytes:
     """Return the same at any time: the header has the date at which it was made."""
     return profile[:24] + bytes((7, 208, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0)) + profile[36:]
@@ -516,10 +533,12 @@ def settled_colours(
 
     None where that is sRGB, or none has any. A profile of red, green and blue is none of a grey picture.
     """
-    notes, known = [], []
+    notes: list[str] = []
+    known = []
     for source, icc in sources:
         if icc is not None and bands < 3 and icc[16:20] == b"RGB ":
-            notes.append(f"It is grey, and its {source} is of red, green and blue: it is left out.")
+            text = f"It is grey, and its {source} is of red, green and blue: it is left out."
+            notes.append(Told(text))
         elif icc is not None:
             known.append((source, icc))
     first = settled(known)
@@ -529,7 +548,8 @@ def settled_colours(
         with contextlib.suppress(Exception):  # whatever LittleCMS makes of a broken profile
             if bands >= 3 and not _is_within(first.value, other, _OTHER):
                 own, its = (_name_of(icc) for icc in (first.value, other))
-                notes.append(f"Its colours are {own} by {first.source}, not {its} by {source}.")
+                text = f"Its colours are {own} by {first.source}, not {its} by {source}."
+                notes.append(Told(text))
     # What else names sRGB leaves the file without a profile, as it is.
     is_plain = first.source != PROFILE and first.value == srgb_profile(1 if bands < 3 else 3)
     return None if is_plain else first.value, notes

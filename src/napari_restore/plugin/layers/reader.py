@@ -71,8 +71,8 @@ def read(path: Paths) -> list[Any]:
             from napari_restore.plugin.tasks.notices import show_note
 
             image = open_in_window(paths)
-            if image.unread:
-                show_note(" ".join([f"{image.name}:", *image.unread]))
+            if image.told:
+                show_note(" ".join([f"{image.name}:", *image.told]))
             if image.planes.count > 1:
                 show_note(
                     f"{image.name} has {image.planes.count} planes ({image.planes}): the first one is "

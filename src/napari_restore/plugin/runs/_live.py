@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import qdebounced
 
 from napari_restore import Region
-from napari_restore.engine import Event, Phase, TileDone
+from napari_restore.engine import Event, Note, Phase, TileDone
 from napari_restore.plugin.layers.layer_order import ASIDE, LIVE, insert_above, result_name
 from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
@@ -48,6 +48,8 @@ class Live(QObject):
     """A new `Variant` in the place of the one before."""
     message = Signal(str)
     """One sentence on what happens; empty when the view is restored."""
+    noted = Signal(object, object)
+    """A `RunStep` and the `Note` on its image."""
     failed = Signal(object)
     """A `RestoreError`; nothing is tried again before something changes."""
     updated = Signal()
@@ -198,6 +200,8 @@ class Live(QObject):
     def _on_event(self, step: RunStep, event: Event) -> None:
         if isinstance(event, TileDone):
             self._layers.mark(step, event.region)
+        elif isinstance(event, Note) and event.text in step.plan.image.notes:
+            self.noted.emit(step, event)
         elif isinstance(event, Phase):
             if not step.is_draft:
                 self.message.emit(f"{event.name} …")

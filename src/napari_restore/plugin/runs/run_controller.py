@@ -175,9 +175,10 @@ class RunController(QObject):
         self.clusters = ClusterController(state, owner)
         self.live = Live(viewer, self._live_request, self.worker, owner)
         self._is_closed = False
-        self._shown_notes: set[str] = set()
+        self._shown_notes: set[tuple[str, str]] = set()
         self.live.shown.connect(self._make_current)
         self.live.updated.connect(self._show_draft)
+        self.live.noted.connect(self._on_event)
         self.live.failed.connect(self._on_live_failed)
         camera, events = viewer.scene.camera.events, state.events
         self._connections = Connections(
@@ -284,9 +285,9 @@ class RunController(QObject):
         if self._state.cluster is not None:
             self._note_once(f"{what} computed on this machine, not on the cluster.")
 
-    def _note_once(self, text: str) -> None:
-        if text not in self._shown_notes:
-            self._shown_notes.add(text)
+    def _note_once(self, text: str, about: str = "") -> None:
+        if (text, about) not in self._shown_notes:
+            self._shown_notes.add((text, about))
             show_note(text)
 
     def _begin(self, task: T) -> T:
@@ -351,7 +352,7 @@ class RunController(QObject):
             self.message.emit(f"{event.name} …")
         elif isinstance(event, Note):
             # Every run of an image has the same notes.
-            self._note_once(event.text)
+            self._note_once(event.text, step.plan.image.name)
 
     def _on_run_ended(self, request: RunRequest, status: str, outcome: Any) -> None:
         if status == "failed":
