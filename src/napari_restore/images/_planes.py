@@ -11,6 +11,10 @@ from napari_restore.errors import BadParameter, StackOfPlanes, UnreadableImage, 
 MOST_PLANES = 1_000_000
 
 
+class Unread(str):
+    """A note on what of a file is not read, which is shown to whoever opens it."""
+
+
 class PlaneAxis(NamedTuple):
     """An axis along which a file has several pictures of one size."""
 

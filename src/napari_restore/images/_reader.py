@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._georeference import Georeference
-from napari_restore.images._planes import ONE, Planes
+from napari_restore.images._planes import ONE, Planes, Unread
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, Source, chunk_box
 from napari_restore.images.files.fingerprint import fingerprint_files
@@ -175,10 +175,6 @@ def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
             "Convert it to 8-, 16- or 32-bit integers or to 32- or 64-bit floats.",
         )
     return kind.newbyteorder("=")
-
-
-class Unread(str):
-    """A note on what of a file is not read, which is shown to whoever opens it."""
 
 
 def first_of(pictures: int) -> list[str]:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
+from napari_restore.images._planes import Unread
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import Unread
 from napari_restore.images._source import Level
 from napari_restore.images.files.claims import (
     ARITHMETIC_RATIO,
