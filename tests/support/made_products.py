@@ -99,7 +99,8 @@ def write_landsat(folder: Path, name: str = LANDSAT, form: str = "txt") -> dict[
     else:
         groups["PROJECTION_ATTRIBUTES"]["GRID_CELL_SIZE_PANCHROMATIC"] = "15.00"
     groups["LEVEL1_RADIOMETRIC_RESCALING"] = level1 if level2 else {**thermal, **reflectance}
-    (folder / f"{name}_MTL.{form}").write_text(_odl(groups) if form == "txt" else _xml(groups))
+    written = {"txt": _odl, "xml": _xml, "json": _json}[form](groups)
+    (folder / f"{name}_MTL.{form}").write_text(written)
     return made
 
 
@@ -120,6 +121,10 @@ def _xml(groups: Mapping[str, Mapping[str, str]]) -> str:
         for group, values in groups.items()
     )
     return f'<?xml version="1.0" encoding="UTF-8"?><LANDSAT_METADATA_FILE>{body}</LANDSAT_METADATA_FILE>'
+
+
+def _json(groups: Mapping[str, Mapping[str, str]]) -> str:
+    return json.dumps({"LANDSAT_METADATA_FILE": groups}, indent=2)
 
 
 def write_safe(folder: Path, name: str = SAFE, *, nested: str = "") -> dict[str, np.ndarray]:

@@ -104,7 +104,7 @@ from ._models import (
     stamp_of,
     tile_invariance,
 )
-from ._planes import check_stack, join_planes, planes_asked
+from ._planes import bands_of_scene, check_stack, hint_of_bands, join_planes, planes_asked
 from ._record_file import read_record_file
 from ._restoring import (
     ImageStarted,
@@ -166,6 +166,7 @@ __all__ = [
     "attribution_summary",
     "band_math",
     "band_math_change",
+    "bands_of_scene",
     "boxes_of",
     "bracket_notes",
     "brackets",
@@ -193,6 +194,7 @@ __all__ = [
     "forget_result",
     "frame_weights",
     "fuse",
+    "hint_of_bands",
     "images_in_folder",
     "indices",
     "info",

@@ -50,7 +50,7 @@ def open_image(
     ----------
     source
         A path (of a Landsat, Sentinel-2 or STAC product its folder, zip or metadata, ``scene.SAFE:20m``
-        for another resolution of it), or the address (https://, s3://, gs://, az://) of a GeoTIFF, COG, JPEG 2000 or
+        for another resolution of it; ``NETCDF:FILE:VARIABLE`` for one of several grids), or the address (https://, s3://, gs://, az://) of a GeoTIFF, COG, JPEG 2000 or
         OME-Zarr, of which only what is needed is fetched; several, side by side on one map grid or with `stack` the bands
         of one image; an array (H, W) or (H, W, C) of numpy, dask, zarr or xarray, where 3 or 4
         bands are red, green, blue (and alpha) unless something says otherwise; a list of its

@@ -1,4 +1,4 @@
-"""Stacks of planes: which are asked for, and the file that they are joined in."""
+"""Stacks: which planes are asked for, the file that they are joined in, and bands in a folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Unpack
 
 from napari_restore.images import (
     ExportOptions,
+    bands_of_scene as bands_of_scene,
     check_stack as _check_stack,
+    hint_of_bands as hint_of_bands,
     join_planes as join_planes,
     planes_asked as planes_asked,
 )

@@ -55,7 +55,7 @@ def view(options: Namespace) -> CommandResult:
                 f"{path} names a resolution of a product; napari opens files only.",
                 f"Open the usual one, {path.rpartition(':')[0]}, or restore {path} into a file first.",
             )
-        raise UnreadableImage(f"{path} does not exist.", "Check the name.")
+        raise UnreadableImage(f"{path} is no file, and napari opens no others.", "Check the name.")
     if find_spec("napari") is None:
         raise InputError(
             "napari is not installed here.", 'Install it: pip install "napari-restore[all]".'

@@ -207,6 +207,8 @@ def restore(
         interrupt or interrupt_of(options) as interrupt,
         Runner(options, interrupt, read, report=report) as runner,
     ):
+        for hint in filter(None, map(api.hint_of_bands, paths)) if folder else ():
+            runner.note(f"Each file of the folder is an image of its own: {hint}")
         # A folder with a single image has a summary, too.
         if len(items) > 1 or folder:
             return restore_folder(options, items, runner)

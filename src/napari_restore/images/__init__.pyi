@@ -4,7 +4,7 @@ from ._describe import describe, naming_hint
 from ._display_curve import curve_of, light_of_srgb, srgb_of_light
 from ._georeference import ControlPoint, Georeference, turns_onto
 from ._html import facts_of, html_of, thumbnail
-from ._image import Image, open_codes, open_image
+from ._image import Image, bands_of_scene, hint_of_bands, open_codes, open_image
 from ._planes import Planes, planes_asked
 from ._profile import Profile
 from ._source import Box, Level, Source, chunk_grid
@@ -105,6 +105,7 @@ __all__ = [
     "attach_pyramid",
     "auxiliary_role",
     "band_named",
+    "bands_of_scene",
     "bands_text",
     "bracket_of",
     "brackets_among",
@@ -128,6 +129,7 @@ __all__ = [
     "facts_of",
     "flags_of",
     "halve",
+    "hint_of_bands",
     "html_of",
     "images_in_folder",
     "in_8_bits",

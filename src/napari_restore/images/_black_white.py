@@ -92,13 +92,22 @@ def zeros_by_scale(image: ImageBase) -> dict[int, float]:
 def dispute_of_zeros(image: ImageBase) -> list[str]:
     """Return the note of a file's scale and offset that have another zero than its sensor."""
     preset = image.preset
-    zeros = {round(zero, 1) for zero in zeros_by_scale(image).values()}
+    own, light = zeros_by_scale(image), _reflectances(image)
+    zeros = {round(own[band], 1) for band in light if band in own}
     if preset is None or not preset.reason or not zeros or image.dtype.kind == "f":
         return []
     if zeros == {round(preset.black, 1)}:
         return []
-    own = ", ".join(f"{zero:g}" for zero in sorted(zeros))
-    return [f"Its zero is DN {own} by scale and offset, not DN {preset.black:g} ({preset.reason})."]
+    found = ", ".join(f"{zero:g}" for zero in sorted(zeros))
+    return [
+        f"Its zero is DN {found} by scale and offset, not DN {preset.black:g} ({preset.reason})."
+    ]
+
+
+def _reflectances(image: ImageBase) -> list[int]:
+    """Return the bands that may have the zero of a product: not classes, bits or temperatures."""
+    bands = enumerate(zip(image.described.kinds, image.roles, strict=True))
+    return [n for n, (kind, role) in bands if kind != "auxiliary" and role != "thermal"]
 
 
 def _may_be_scaled(image: ImageBase, preset: Sensor | None) -> bool:
@@ -152,13 +161,9 @@ def _preset_zeros(
         top = np.inf if image.dtype.kind == "f" else float(np.iinfo(image.dtype).max)
     if top <= preset.black or image.other_than_light is not None:
         return zeros, None
-    bands = zip(image.described.kinds, image.roles, image.descriptions, strict=True)
-    found = np.array(
-        [
-            0.0 if kind == "auxiliary" or role == "thermal" else preset.zero(name or image.name)
-            for kind, role, name in bands
-        ]
-    )
+    found = zeros.copy()
+    for band in _reflectances(image):
+        found[band] = preset.zero(image.descriptions[band] or image.name)
     return found, reason if found.any() or not preset.black else None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import Message, option
+from napari_restore.errors import Message, UnreadableImage, option
 from napari_restore.images._base import ImageBase
 from napari_restore.images._black_white import dispute_of_zeros, zeros_by_scale
 from napari_restore.images._derived import VIEWS, DerivedImages
@@ -33,7 +35,7 @@ from napari_restore.images.levels.making import (
     stream,
     stream_of,
 )
-from napari_restore.images.products.find import NamedProduct, named_product
+from napari_restore.images.products.find import NamedProduct, bands_in_folder, named_product
 from napari_restore.images.products.product import ProductFile
 from napari_restore.images.readers.array import ArrayReader, reader_of_array
 from napari_restore.images.readers.exposed import ConvertedReader
@@ -443,7 +445,31 @@ def _reader_of(
             product = _reader_of_product(found, cancelled)
             product.planes.check(product.name, plane or 0)
             return product
+    if hint := hint_of_bands(path):
+        raise UnreadableImage(f"{Path(path).name} is a folder with the bands of one scene.", hint)
     return reader_of(path, allow_outside=allow_outside, cancelled=cancelled, plane=plane)
+
+
+def bands_of_scene(folder: Pathlike) -> list[Path]:
+    """Return the files of one scene's bands in a folder that are one image; none for other folders.
+
+    Of several grids it is the finest with three bands or more.
+    """
+    grids: dict[Any, list[Path]] = {}
+    for path in bands_in_folder(Path(folder).expanduser()):
+        with contextlib.suppress(UnreadableImage):
+            image = open_image(path)
+            if image.bands == 1:
+                grid = (image.shape, str(image.dtype), image.crs, image.transform)
+                grids.setdefault(grid, []).append(path)
+    stacks = [(len(files) > 2, grid[0], files) for grid, files in grids.items() if len(files) > 1]
+    return max(stacks)[2] if stacks else []
+
+
+def hint_of_bands(folder: Pathlike) -> str:
+    """Return how to open the bands of one scene in a folder as one image; "" where there are none."""
+    files = " ".join(shlex.quote(str(path)) for path in bands_of_scene(folder))
+    return files and f"With {option('stack', True)} {files} its bands are one image."
 
 
 def _reader_of_product(found: NamedProduct, cancelled: Callable[[], bool] | None) -> ProductReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,15 @@ VECTOR_SUFFIXES: Final = frozenset(
 
 ZARR_MARKERS: Final = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 """Files at the top of a zarr: the folder that contains one of them is an image."""
+
+
+_BAND_NAME = re.compile(r"(?:^|[_.-])((?:SR_|ST_)?B(?:AND)?_?\d{1,2}A?|TCI)(?=[_.-]|$)", re.I)
+
+
+def band_name(path: Path) -> str | None:
+    """Return the band in a file name: ``…_B04_10m.jp2`` → B04."""
+    matches = _BAND_NAME.findall(path.stem)
+    return matches[-1].upper() if matches else None
 
 
 def is_zarr(path: Path) -> bool:

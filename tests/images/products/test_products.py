@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def band(image: Image, name: str) -> np.ndarray:
     return read(image)[..., image.descriptions.index(name)]
 
 
-@pytest.mark.parametrize("form", ["txt", "xml"])
+@pytest.mark.parametrize("form", ["txt", "xml", "json"])
 @pytest.mark.parametrize("by_folder", [False, True])
 def test_landsat_level2(tmp_path: Path, form: str, by_folder: bool) -> None:
     files = made.write_landsat(tmp_path, form=form)
@@ -48,6 +49,24 @@ def test_landsat_level2(tmp_path: Path, form: str, by_folder: bool) -> None:
     assert told["black"] == pytest.approx([0.2 / 2.75e-5] * 7 + [0] * 4)
     assert [b["role"] for b in told["bands"]][1:5] == ["blue", "green", "red", "nir"]
     assert [b["kind"] for b in told["bands"]] == ["light"] * 8 + ["auxiliary"] * 3
+
+
+def test_metadata_in_all_forms_is_one_product_read_from_the_text(tmp_path: Path) -> None:
+    for form in ("json", "xml", "txt"):
+        made.write_landsat(tmp_path, form=form)
+    assert images_in_folder(tmp_path) == [tmp_path / f"{made.LANDSAT}_MTL.txt"]
+    assert open_image(tmp_path).reader.files()[0].suffix == ".txt"
+    for form in ("txt", "xml"):
+        (tmp_path / f"{made.LANDSAT}_MTL.{form}").unlink()
+    assert images_in_folder(tmp_path) == [tmp_path / f"{made.LANDSAT}_MTL.json"]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"a": 1}', '{"a": {"b": 1}}', '{"a": {"b": {}}}'])
+def test_json_that_is_no_metadata_of_landsat(tmp_path: Path, content: str) -> None:
+    path = tmp_path / f"{made.LANDSAT}_MTL.json"
+    path.write_text(content)
+    with pytest.raises(UnreadableImage, match=r"no metadata of Landsat|no band of light"):
+        open_image(path)
 
 
 def test_landsat_level1_and_its_panchromatic_band(tmp_path: Path) -> None:
@@ -121,6 +140,59 @@ def test_sentinel2(tmp_path: Path, name: str, zero: float, packed: bool) -> None
     if not packed:
         same = open_image(path / f"MTD_MSI{name[7:10]}.xml")
         assert (same.descriptions, same.shape) == (image.descriptions, image.shape)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("absent", "side", "bands", "said"),
+    [
+        (("R10m",), 20, ("B02", "B05", "B8A", "SCL"), "B02, B03, B04, B08, AOT, WVP (10 m)."),
+        (("R10m", "R20m"), 60, ("B01", "SCL"), "AOT, WVP (10 m); B02, B05, B8A, SCL (20 m)."),
+        (("R20m", "R60m"), 10, ("B02", "B03", "B04", "B08", "AOT", "WVP"), "SCL (60 m)."),
+    ],
+)
+def test_a_part_of_sentinel2_opens_at_what_resolution_it_has(
+    tmp_path: Path,
+    absent: tuple[str, ...],
+    side: int,
+    bands: tuple[str, ...],
+    said: str,
+    packed: bool,
+) -> None:
+    files = made.write_safe(tmp_path)
+    for folder in [path for name in absent for path in tmp_path.rglob(name)]:
+        shutil.rmtree(folder)
+    path = tmp_path / made.SAFE
+    path = made.zipped(path, tmp_path / "any.zip") if packed else path
+    image = open_image(path)
+    assert image.transform[0] == side
+    assert image.descriptions == bands
+    for name in bands:
+        assert np.array_equal(band(image, name), files[f"{name} {side}"])
+    (note,) = image.told
+    assert note.startswith("Not there, though its metadata names them: ")
+    assert note.endswith(said)
+    with pytest.raises(UnreadableImage, match=f"no bands of {absent[0][1:3]} m"):
+        open_image(f"{path}:{absent[0][1:]}")
+
+
+def test_level_1c_without_its_bands_of_10_m(tmp_path: Path) -> None:
+    files = made.write_safe(tmp_path, made.L1C)
+    for name in ("B02", "B03", "B04", "B08"):
+        next(tmp_path.rglob(f"*_{name}.jp2")).unlink()
+    image = open_image(tmp_path / made.L1C / "MTD_MSIL1C.xml")
+    assert image.descriptions == ("B05", "B06", "B07", "B8A", "B11", "B12")
+    assert np.array_equal(band(image, "B11"), files["B11 20"])
+
+
+def test_bands_that_are_links_out_of_a_product_are_not_passed_over(tmp_path: Path) -> None:
+    made.write_safe(tmp_path)
+    path = tmp_path / made.SAFE
+    for file in path.rglob("*_10m.jp2"):
+        shutil.move(file, tmp_path / file.name)
+        file.symlink_to(tmp_path / file.name)
+    with pytest.raises(UnreadableImage, match="outside"):
+        open_image(path)
 
 
 def test_what_the_metadata_says_decides_the_zero_not_the_name(tmp_path: Path) -> None:
@@ -228,9 +300,102 @@ def test_an_item_without_images_does_not_stop_a_folder(tmp_path: Path) -> None:
 
 def test_an_address_in_a_stac_item_needs_consent(tmp_path: Path) -> None:
     made.write_stac(tmp_path, assets__red__href="https://example.org/red.tif?signature=secret")
+    (tmp_path / "red.tif").unlink()
     with pytest.raises(OutsideFolder) as caught:
         open_image(tmp_path / "item.json")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "home",
+    [
+        "https://example.org/54/S/",
+        "s3://bucket/54/",
+        "/nowhere/54/",
+        "bands/",
+        "D:\\\\54\\\\",
+        "../54/",
+    ],
+)
+def test_a_stac_item_beside_its_files_reads_them(tmp_path: Path, home: str) -> None:
+    files = made.write_stac(tmp_path)
+    item = tmp_path / "item.json"
+    text = item.read_text().replace('"./', f'"{home}').replace('"SCL', f'"{home}SCL')
+    item.write_text(text.replace('.tif"', '.tif?signature=secret"') if "://" in home else text)
+    image = open_image(item)
+    for name in ("blue", "green", "red", "nir"):
+        assert np.array_equal(band(image, name), files[name])
+    assert describe(image)["black"][:4] == pytest.approx([1000.0] * 4)
+    (note,) = image.told
+    assert note.endswith("elsewhere: blue.tif, green.tif, red.tif, nir.tif, SCL.tif.")
+    assert [path.name for path in images_in_folder(tmp_path)] == ["item.json", "thumb.tif"]
+
+
+def test_a_link_beside_a_stac_item_that_leads_elsewhere_needs_consent(tmp_path: Path) -> None:
+    home = tmp_path / "scene"
+    home.mkdir()
+    made.write_stac(home, assets__red__href="https://example.org/red.tif")
+    shutil.move(home / "red.tif", tmp_path / "red.tif")
+    (home / "red.tif").symlink_to(tmp_path / "red.tif")
+    with pytest.raises(OutsideFolder, match=r"https://example\.org"):
+        open_image(home / "item.json")
+
+
+@pytest.mark.parametrize("first", ["https://example.org/R10m/red.tif", "./red.tif"])
+def test_of_two_files_of_one_name_the_one_beside_is_the_first(tmp_path: Path, first: str) -> None:
+    files = made.write_stac(tmp_path, assets__red__href=first)
+    item = json.loads((tmp_path / "item.json").read_text())
+    red = {**item["assets"]["red"], "href": "https://example.org/R20m/red.tif"}
+    red["raster:bands"] = [{"spatial_resolution": 20}]
+    item["assets"] |= {
+        name: {**red, "eo:bands": [{"name": name}]} for name in ("b05", "b06", "b07")
+    }
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    assert np.array_equal(band(open_image(tmp_path / "item.json"), "red"), files["red"])
+    with pytest.raises(OutsideFolder, match="R20m"):
+        open_image(f"{tmp_path / 'item.json'}:20m")
+
+
+@pytest.mark.ids("slow", "level1c", "plain")
+@pytest.mark.parametrize("sensor", ["landsat", "level1c", "level2a", "plain"])
+def test_a_folder_of_the_bands_of_one_scene_is_offered_as_a_stack(
+    tmp_path: Path, sensor: str
+) -> None:
+    scene, source = tmp_path / "the scene", tmp_path / "source"
+    scene.mkdir()
+    made.write_landsat(source, made.LEVEL1)
+    start, end, names = f"{made.LEVEL1}_", ".TIF", [f"B{n}" for n in (*range(1, 8), 9, 10)]
+    if sensor != "landsat":
+        shutil.rmtree(source)
+        made.write_safe(source, made.SAFE if sensor == "level2a" else made.L1C)
+        end, names = "_10m.jp2" if sensor == "level2a" else ".jp2", ["B02", "B03", "B04", "B08"]
+        start = next(source.rglob(f"*_B02{end}")).name.removesuffix(f"B02{end}")
+    for file in [*source.rglob("*.TIF"), *source.rglob("*.jp2")]:
+        shutil.copy(file, scene / file.name.removeprefix(start if sensor == "plain" else ""))
+    with pytest.raises(UnreadableImage, match="with the bands of one scene") as caught:
+        nr.open_image(scene)
+    start = "" if sensor == "plain" else start
+    files = [str(scene / f"{start}{name}{end}") for name in names]
+    assert f"stack=True {shlex.join(files)} its bands are" in str(caught.value)
+    image = nr.open_image(files, stack=True)
+    for number, file in enumerate(files):
+        with rasterio.open(file) as opened:
+            assert np.array_equal(read(image)[..., number], opened.read(1))
+
+
+def test_other_folders_are_not_taken_for_one_scene(tmp_path: Path) -> None:
+    for name in ("a_B1.tif", "a_B2.tif", "b_B1.tif"):
+        made.write(tmp_path / name, made.pixels(0, 20), 10)
+    with pytest.raises(UnreadableImage, match="Name one of the images in it"):
+        nr.open_image(tmp_path)
+    (tmp_path / "b_B1.tif").rename(tmp_path / "holiday.tif")
+    with pytest.raises(UnreadableImage, match="Name one of the images in it"):
+        nr.open_image(tmp_path)
+    # A file that cannot be read is not among those that are offered.
+    (tmp_path / "holiday.tif").rename(tmp_path / "a_B3.tif")
+    (tmp_path / "a_B2.tif").write_bytes(b"II*\0")
+    with pytest.raises(UnreadableImage, match=r"a_B1\.tif \S*a_B3\.tif its bands"):
+        nr.open_image(tmp_path)
 
 
 def test_a_stac_item_at_an_address(tmp_path: Path) -> None:
@@ -303,7 +468,7 @@ def test_a_folder_of_products_is_not_taken_apart(tmp_path: Path) -> None:
 
 
 def metadata_of(folder: Path) -> Path:
-    (path,) = [*folder.glob("*_MTL.*"), *folder.glob("*.SAFE/MTD*.xml"), *folder.glob("*.json")]
+    (path,) = {*folder.glob("*_MTL.*"), *folder.glob("*.SAFE/MTD*.xml"), *folder.glob("*.json")}
     return path
 
 
@@ -313,7 +478,7 @@ def changed(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-@pytest.mark.parametrize("form", ["txt", "xml"])
+@pytest.mark.parametrize("form", ["txt", "xml", "json"])
 def test_metadata_that_ends_early(tmp_path: Path, form: str) -> None:
     made.write_landsat(tmp_path, form=form)
     path = metadata_of(tmp_path)

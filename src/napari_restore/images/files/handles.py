@@ -39,6 +39,8 @@ class DatasetKey(NamedTuple):
     dataset that another reader has opened may be of an earlier content."""
     directory: int = 0
     """Offset of a TIFF's directory; 0 is the first, with its overviews and masks."""
+    grid: str = ""
+    """GDAL's name of one of several grids of the file."""
 
     @property
     def is_remote(self) -> bool:
@@ -124,7 +126,7 @@ def open_dataset(key: DatasetKey) -> Any:
         alone = key.is_remote or key.path.startswith("/vsizip/")
         drivers = list(REMOTE_DRIVERS if alone else DRIVERS)
         path = f"GTIFF_DIR:off:{key.directory}:{key.path}" if key.directory else key.path
-        return _reader()(path, driver=drivers, sharing=False, **extra)
+        return _reader()(key.grid or path, driver=drivers, sharing=False, **extra)
 
 
 def open_for_writing(path: Path, mode: str = "w", **creation: Any) -> Any:

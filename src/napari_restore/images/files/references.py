@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from html import unescape
 from pathlib import Path
 from typing import NamedTuple
@@ -130,6 +131,26 @@ _SAFE_OPTIONS = ("overview_level", "num_threads", "georef_sources", "sparse_ok")
 _OPTION_OF_NAME = re.compile(r"^[A-Za-z][\w+.-]+:")
 
 
+_GRID = re.compile(
+    r'(?P<kind>NETCDF|GPKG|HDF5|BAG|HDF4_(?:SDS|EOS):\w+):(?P<quote>"?)'
+    r'(?P<file>(?<=")[^"]+|(?:[a-z]:[\\/])?[^":]+)(?P=quote):(?P<part>.+)',
+    re.IGNORECASE,
+)
+
+
+def grid_named(text: str) -> re.Match[str] | None:
+    """Return kind, file and part in GDAL's name of one of several grids (``NETCDF:FILE:VARIABLE``).
+
+    None for other texts, and where there is a file of that name.
+    """
+    return None if os.path.lexists(text) else _GRID.fullmatch(text)
+
+
+def grid_name(kind: str, path: Path, part: str) -> str:
+    """Return GDAL's name of one of several grids of a file."""
+    return f'{kind}:"{path}":{part}' if ":" in str(path) else f"{kind}:{path}:{part}"
+
+
 class References(NamedTuple):
     """Result of the check of an image before it is opened."""
 
@@ -140,12 +161,14 @@ class References(NamedTuple):
     """Bytes of the largest block of its TIFFs when decoded, those it refers to included."""
 
 
-def check_references(path: Path, head: bytes, *, allow_outside: bool = False) -> References:
+def check_references(
+    path: Path, head: bytes, *, allow_outside: bool = False, grid: re.Match[str] | None = None
+) -> References:
     """Return the check of `path`: it may refer only to files below its folder. Opens none by GDAL.
 
     `head` are its first bytes. With `allow_outside` a VRT may take files from anywhere on this
     computer, as its user has agreed to. A sidecar that must not be followed is left out with a
-    note. Raises `UnreadableImage` for everything else.
+    note. Raises `UnreadableImage` for everything else, with the line that converts `grid`, or the file.
     """
     check = _Check(path, allow_outside)
     try:
@@ -156,10 +179,9 @@ def check_references(path: Path, head: bytes, *, allow_outside: bool = False) ->
             f"If you trust it, allow that: {option('allow_outside', True)}.",
         ) from None
     except ForbiddenReference as error:
-        raise UnreadableImage(
-            f"{path.name} {error}.",
-            error.hint.replace("FILE", path.name),
-        ) from None
+        hint = error.hint if grid is None else ForbiddenReference.hint
+        named = shlex.quote(path.name if grid is None else grid.string)
+        raise UnreadableImage(f"{path.name} {error}.", hint.replace("FILE", named)) from None
     try:
         check.sidecars_of(path)
     except ForbiddenReference as error:

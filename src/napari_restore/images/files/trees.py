@@ -52,6 +52,8 @@ class Places(ABC):
 
     path: Path
     """What the user named."""
+    notes: tuple[str, ...] = ()
+    """The note on files that `nearest` has found."""
 
     @abstractmethod
     def place(self, name: str) -> Place | str:
@@ -59,6 +61,10 @@ class Places(ABC):
 
         Raises `UnreadableImage` if it lies elsewhere or is missing.
         """
+
+    def nearest(self, name: str) -> str:
+        """Return `name`, or that of the file beside the metadata which is read in its place."""
+        return name
 
     def missing(self, name: str) -> UnreadableImage:
         """Return the error for a file that the metadata names and that is not there."""
@@ -74,6 +80,10 @@ class Tree(Places):
     @abstractmethod
     def read(self, name: str) -> bytes:
         """Return the content of a file of metadata; raises `UnreadableImage`."""
+
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Return whether there is something of that name, which `place` checks."""
 
     def checked(self, name: str) -> str:
         """Return `name` if it can lead nowhere else; raises `UnreadableImage`."""
@@ -95,6 +105,9 @@ class FolderTree(Tree):
         if not path.is_file():
             raise self.missing(name)
         return path
+
+    def has(self, name: str) -> bool:
+        return os.path.lexists(self.path / name)
 
     def read(self, name: str) -> bytes:
         return read_metadata(self.place(name))
@@ -140,6 +153,9 @@ class ZipTree(Tree):
     def place(self, name: str) -> ZipMember:
         member = self._member(name)
         return ZipMember(self.path, member.orig_filename, member.file_size)
+
+    def has(self, name: str) -> bool:
+        return self.top + name in self._members
 
     def read(self, name: str) -> bytes:
         member = self._member(name)

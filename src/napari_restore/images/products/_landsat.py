@@ -1,4 +1,4 @@
-"""Landsat: the file of metadata (MTL, as text or XML) of a product, and the files it names.
+"""Landsat: the file of metadata (MTL, as text, XML or JSON) of a product, and the files it names.
 
 Source: USGS, Landsat Collection 2 Level-1 and Level-2 data format control books.
 """
@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from napari_restore._json_shapes import parse_json
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.trees import FolderTree, read_metadata
 from napari_restore.images.files.xml import parse_xml
@@ -18,7 +19,7 @@ from napari_restore.images.products.product import Acquisition, Product, Product
 
 Groups = Mapping[str, Mapping[str, str]]
 """Group → key → value; keys of one name in several groups differ."""
-METADATA = re.compile(r".+_MTL\.(txt|xml)", re.IGNORECASE)
+METADATA = re.compile(r".+_MTL\.(txt|xml|json)", re.IGNORECASE)
 _FILE = re.compile(r"FILE_NAME_(?:BAND_)?(\w+)")
 _FILL = 0.0
 
@@ -28,7 +29,7 @@ def read_landsat(path: Path) -> Product:
     groups = _groups(path)
     contents = groups.get("PRODUCT_CONTENTS") or groups.get("PRODUCT_METADATA") or {}
     image = groups.get("IMAGE_ATTRIBUTES") or contents
-    name = contents.get("LANDSAT_PRODUCT_ID") or path.name[: -len("_MTL.txt")]
+    name = contents.get("LANDSAT_PRODUCT_ID") or path.stem[: -len("_MTL")]
     level = contents.get("PROCESSING_LEVEL") or contents.get("DATA_TYPE", "")
     is_level2 = level.startswith("L2")
     scaling = (
@@ -99,14 +100,17 @@ def _groups(path: Path) -> Groups:
     broken = UnreadableImage(
         f"{path.name} is truncated or no metadata of Landsat.", "Download it again."
     )
-    if path.suffix.lower() == ".xml":
-        try:
-            root = parse_xml(data)
-        except ValueError:
-            raise broken from None
-        return {
-            group.tag: {each.tag: (each.text or "").strip() for each in group} for group in root
-        }
+    try:
+        if path.suffix.lower() == ".xml":
+            return {
+                group.tag: {each.tag: (each.text or "").strip() for each in group}
+                for group in parse_xml(data)
+            }
+        if path.suffix.lower() == ".json":
+            (top,) = dict(parse_json(data)).values()
+            return {name: {k: str(v) for k, v in group.items()} for name, group in top.items()}
+    except (ValueError, TypeError, AttributeError):
+        raise broken from None
     groups: dict[str, dict[str, str]] = {}
     group, ended = "", False
     for line in data.decode("utf-8", "replace").splitlines():

@@ -15,7 +15,12 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.trees import FolderTree, Tree, ZipTree
 from napari_restore.images.files.xml import parse_xml
 from napari_restore.images.products._landsat import number
-from napari_restore.images.products.product import Acquisition, Product, ProductFile
+from napari_restore.images.products.product import (
+    Acquisition,
+    Product,
+    ProductFile,
+    with_files,
+)
 
 METADATA = ("MTD_MSIL1C.xml", "MTD_MSIL2A.xml")
 TILE = "MTD_TL.xml"
@@ -99,6 +104,7 @@ def _product(path: Path, tree: Tree, metadata: str, files: tuple[Path, ...]) -> 
         raise UnreadableImage(
             f"{metadata} of {path.name} names no band of light.", "Download the product again."
         )
+    there, absent = with_files(members, tree.has)
     wanted = ("PRODUCT_URI", "PROCESSING_LEVEL", "PROCESSING_BASELINE", "GENERATION_TIME")
     tags = {key: text for key in wanted for text in [next(_texts(root, key), "")] if text}
     name = tags.get("PRODUCT_URI", "").removesuffix(".SAFE") or path.name.partition(".")[0]
@@ -111,7 +117,7 @@ def _product(path: Path, tree: Tree, metadata: str, files: tuple[Path, ...]) -> 
     return Product(
         path,
         name,
-        members,
+        there,
         Acquisition(
             next(_texts(root, "SPACECRAFT_NAME"), ""),
             next(_texts(root, "PRODUCT_START_TIME"), ""),
@@ -123,6 +129,7 @@ def _product(path: Path, tree: Tree, metadata: str, files: tuple[Path, ...]) -> 
         files,
         nodata[0] if nodata else 0.0,
         is_level2,
+        absent,
     )
 
 

@@ -5,6 +5,8 @@ Source: STAC 1.0 and 1.1 item specification, extensions eo, raster, projection a
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +24,7 @@ from napari_restore.images.files.trees import (
     read_metadata,
 )
 from napari_restore.images.products.product import MASKS, Acquisition, Product, ProductFile
+from napari_restore.images.values.facts import Told
 from napari_restore.images.values.roles import auxiliary_role
 
 Item = Mapping[str, Any]
@@ -114,9 +117,10 @@ def _product(path: Path, data: bytes, places: Places, metadata: tuple[Path, ...]
         metadata,
         None,
         any(word in text for word in ("l2a", "l2sp", "_sr", "-sr")),
-        ("The offset of Sentinel-2 is in the values already, as the item says.",)
-        if is_applied
-        else (),
+        (
+            *places.notes,
+            *["The offset of Sentinel-2 is in the values already, as the item says."] * is_applied,
+        ),
     )
 
 
@@ -125,6 +129,25 @@ class HrefPlaces(Places):
 
     def __init__(self, item: Path, *, allow_outside: bool) -> None:
         self.path, self._allow_outside = item, allow_outside
+        self._owners: dict[str, str] = {}
+        self._beside: dict[str, None] = {}
+
+    def nearest(self, name: str) -> str:
+        own = re.split(r"[/\\]", unquote(re.split("[?#]", name)[0]))[-1]
+        # Where two files elsewhere have one name, the file here is that of the first.
+        owner = self._owners.setdefault(own, name)
+        try:
+            self.place(name)
+        except UnreadableImage as error:
+            # A file elsewhere on this computer is the user's to allow.
+            is_there = isinstance(error, OutsideFolder) and not is_address(name)
+            with contextlib.suppress(UnreadableImage):
+                if owner == name and not is_there and self.place(own):
+                    self._beside[own] = None
+                    note = "Files beside it are read, not those it names elsewhere: {}."
+                    self.notes = (Told(note.format(", ".join(self._beside))),)
+                    return own
+        return name
 
     def place(self, name: str) -> Place | str:
         if is_address(name):
@@ -136,10 +159,10 @@ class HrefPlaces(Places):
             real = (folder / path).resolve()
         except (OSError, ValueError):
             raise self.missing(repr(name)) from None
-        if not real.is_relative_to(folder.resolve()):
-            self._ask(str(path))
         if not real.is_file():
             raise self.missing(name)
+        if not real.is_relative_to(folder.resolve()):
+            self._ask(str(path))
         return folder / path
 
     def _ask(self, name: str) -> None:
@@ -217,7 +240,7 @@ def _member(
         common = str(_first(band, "common_name", "eo:common_name"))
         colours.append(_COLOURS.get(common, "undefined") if is_light else "undefined")
     return ProductFile(
-        href,
+        places.nearest(href),
         names,
         _resolution(bands[0], asset, properties),
         tuple(scales),

@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._suffixes import is_image_in_folder
+from napari_restore.images._suffixes import band_name, is_image_in_folder, is_zarr
 from napari_restore.images.files.remote import RemotePath, is_address
 from napari_restore.images.files.trees import ZIP_MAGIC
 from napari_restore.images.products._landsat import METADATA as LANDSAT, read_landsat
@@ -113,8 +113,8 @@ def _begins(path: Path, magic: bytes) -> bool:
 def _landsats_in(folder: Path) -> list[Path]:
     """Return the files of metadata of Landsat products, one for each product."""
     found: dict[str, Path] = {}
-    # Of text and XML the text is taken: USGS has always shipped it.
-    for path in sorted(_listed(folder)):
+    # Of text, XML and JSON the text is taken: USGS has always shipped it.
+    for path in sorted(_listed(folder), key=lambda path: (path.suffix.lower() != ".txt", path)):
         if LANDSAT.fullmatch(path.name) and path.is_file():
             found.setdefault(path.stem, path)
     return list(found.values())
@@ -130,7 +130,7 @@ def _others_in(folder: Path, metadata: list[Path]) -> bool:
 
 
 def _is_of(path: Path, metadata: list[Path]) -> bool:
-    return any(path.name.startswith(each.name[: -len("MTL.txt")]) for each in metadata)
+    return any(path.name.startswith(each.stem[: -len("MTL")]) for each in metadata)
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -165,3 +165,15 @@ def images_in_folder(folder: Path) -> list[Path]:
         ):
             found.append(path)
     return sorted({path for path in found if path not in owned})
+
+
+def bands_in_folder(folder: Path) -> list[Path]:
+    """Return the files of bands in a folder, in their order; none where not all images are of one scene."""
+    with contextlib.suppress(OSError, ValueError):
+        images = [] if is_zarr(folder) else images_in_folder(folder)
+        # TCI is a picture of three bands.
+        named = {p: name for p in images if (name := band_name(p) or "TCI") != "TCI"}
+        heads = {path.stem.upper().rpartition(name)[0] for path, name in named.items()}
+        if len(heads) == 1 and all(path.name.upper().startswith(tuple(heads)) for path in images):
+            return sorted(named, key=lambda path: (len(named[path]), named[path]))
+    return []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.trees import Place, Places
+from napari_restore.images.values.facts import Told
 from napari_restore.images.values.roles import auxiliary_role
 
 MASKS = ("class", "quality", "mask")
@@ -136,18 +137,40 @@ class Product:
     def left_out(self, used: Sequence[ProductFile]) -> str:
         """Return the note on bands of other resolutions than that of `used`; "" for none."""
         have = {band for member in used for band in member.bands}
-        others: dict[float, list[str]] = {}
-        for member in self.members:
-            if member.resolution is not None and not have & set(member.bands):
-                others.setdefault(member.resolution, []).extend(member.bands)
+        others = [m for m in self.members if m.resolution is not None and not have & set(m.bands)]
         if not others:
             return ""
-        parts = "; ".join(
-            f"{', '.join(names[:_MOST_NAMED])} ({side:g} m)"
-            for side, names in sorted(others.items())
-        )
-        side = min(others)
+        side = min(member.resolution or 0 for member in others)
         return (
-            f"Bands of other resolutions are not in it: {parts}. "
+            f"Bands of other resolutions are not in it: {_named(others)}. "
             f"{self.path.name}:{side:g}m opens those of {side:g} m."
         )
+
+
+def _named(members: Sequence[ProductFile]) -> str:
+    """Return the bands of files by resolution: ``B05, B8A (20 m); B01 (60 m)``."""
+    names: dict[float, list[str]] = {}
+    for member in members:
+        names.setdefault(member.resolution or 0, []).extend(member.bands)
+    return "; ".join(
+        f"{', '.join(bands[:_MOST_NAMED])} ({side:g} m)" for side, bands in sorted(names.items())
+    )
+
+
+def with_files(
+    members: Sequence[ProductFile], has: Callable[[str], bool]
+) -> tuple[tuple[ProductFile, ...], tuple[str, ...]]:
+    """Return `members` without those that may be missing and are, and the note on these.
+
+    They are what shows no light, and a resolution of which there is no band of light; but
+    something must be there.
+    """
+    found = [member for member in members if has(member.file)]
+    sides = {member.resolution for member in found if member.is_light}
+    absent = [
+        member for member in members
+        if sides and member not in found and not (member.is_light and member.resolution in sides)
+    ]  # fmt: skip
+    kept = tuple(member for member in members if member not in absent)
+    note = Told(f"Not there, though its metadata names them: {_named(absent)}.")
+    return kept, (note,) if absent else ()

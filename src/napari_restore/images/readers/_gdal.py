@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import re
+import shlex
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,7 +38,12 @@ from napari_restore.images.files.claims import (
 )
 from napari_restore.images.files.exif import PhotoTags, read_photo_tags
 from napari_restore.images.files.handles import DatasetKey, environment, handles, open_dataset
-from napari_restore.images.files.references import check_listed, check_references, head_of
+from napari_restore.images.files.references import (
+    check_listed,
+    check_references,
+    grid_name,
+    head_of,
+)
 from napari_restore.images.files.tiff import truncated
 from napari_restore.images.files.xmp import sidecar_xmp
 from napari_restore.images.readers import _gdal_description as description
@@ -67,6 +74,7 @@ class GdalReader(Reader):
 
     PRIORITY: ClassVar[int] = 0
     _codes = False
+    _part = ""
     _head = b""
 
     @classmethod
@@ -81,9 +89,14 @@ class GdalReader(Reader):
         allow_outside: bool = False,
         codes: bool = False,
         plane: int = 0,
+        grid: re.Match[str] | None = None,
     ) -> None:
         super().__init__(path)
         self._codes = codes
+        if grid is not None:
+            self._part = grid["part"]
+            self.path = Path(grid_name(grid["kind"], path, self._part))
+            self.name = f"{path.stem} {self._part}"
         check_claims(path, head)
         self.photo = read_photo_tags(path, head) if head else PhotoTags()
         self._choose(plane)
@@ -92,7 +105,7 @@ class GdalReader(Reader):
         if data != path:
             head = head_of(data)
         self._head = head
-        references = check_references(data, head, allow_outside=allow_outside)
+        references = check_references(data, head, allow_outside=allow_outside, grid=grid)
         self._sidecars = references.sidecars
         self._allow_outside = allow_outside
         self.notes += references.notes
@@ -135,14 +148,19 @@ class GdalReader(Reader):
         return environment(**options)
 
     def _key(self, overview: int | None) -> DatasetKey:
-        return DatasetKey(self._path, overview, self._sidecars, directory=self._page_offset)
+        grid = str(self.path) if self._part else ""
+        return DatasetKey(self._path, overview, self._sidecars, 0, self._page_offset, grid)
 
     def _describe(self, dataset: Any) -> None:
         if dataset.count == 0:
-            parts = [name.rpartition(":")[2].strip('"') for name in dataset.subdatasets]
+            kind, path = dataset.driver.upper(), Path(self._path)
+            names = [each.rpartition(":")[2] for each in dataset.subdatasets]
+            parts = [shlex.quote(grid_name(kind, path, name)) for name in names]
             raise UnreadableImage(
                 f"{self.path.name} contains no single image but {len(parts)} parts.",
-                f"Extract one of them first: {', '.join(parts[:8])}.",
+                f"Name one of them, in a command or in Python: {', '.join(parts[:8])}."
+                if parts
+                else "Name another file.",
             )
         self._describe_types(dataset)
         self._nodata = description.nodata_of(dataset, self.dtype)
@@ -256,7 +274,8 @@ class GdalReader(Reader):
     def fingerprint(self) -> str:
         # What the cache has of the colours is none of the numbers.
         own = super().fingerprint()
-        return hashlib.sha256(f"{own} codes".encode()).hexdigest() if self._codes else own
+        more = f" {self._part}" * bool(self._part) + " codes" * self._codes
+        return hashlib.sha256(f"{own}{more}".encode()).hexdigest() if more else own
 
     def _take_alpha(self, transparent: tuple[int, ...]) -> None:
         """Make the one colour that stands for transparent pixels an alpha band."""

@@ -15,6 +15,7 @@ from napari_restore.images._reader import Reader
 from napari_restore.images._suffixes import VECTOR_SUFFIXES
 from napari_restore.images.files.cancelling import cancellable
 from napari_restore.images.files.claims import check_bands, check_block
+from napari_restore.images.files.references import grid_named
 from napari_restore.images.files.remote import is_address
 from napari_restore.images.levels.row_pyramid import row_levels
 from napari_restore.images.readers._avif import AvifReader
@@ -101,14 +102,15 @@ def _reader_of(
             remote: Reader = kind(text, plane=plane)
             _check_chunks(remote)
             return _upright(remote)
-    path = _local(text)
+    grid = grid_named(text)
+    path = _local(text if grid is None else grid["file"])
     head = _head_of(path)
     with cancellable(cancelled):
-        for reader in READERS:
+        for reader in READERS if grid is None else (GdalReader,):
             if reader.supports(path, head):
                 options: dict[str, object] = {}
                 if issubclass(reader, GdalReader):
-                    options["allow_outside"] = allow_outside
+                    options |= {"allow_outside": allow_outside, "grid": grid}
                 if issubclass(reader, STACKS):
                     options["plane"] = plane
                 if codes and reader is GdalReader:
@@ -118,7 +120,7 @@ def _reader_of(
                     opened.planes.check(opened.name, plane)
                     _check_chunks(opened)
                 except UnreadableImage as error:
-                    plain = _plainer(error, path, head)
+                    plain = _plainer(error, path, head, grid)
                     if plain is error:
                         raise
                     raise plain from error
@@ -198,8 +200,13 @@ def _similar(path: Path) -> str:
     return f"Did you mean {near[0]}?" if near else "Check the spelling."
 
 
-def _plainer(error: UnreadableImage, path: Path, head: bytes) -> UnreadableImage:
-    """Return a clearer message than GDAL's where the content shows that this is no image."""
+def _plainer(
+    error: UnreadableImage, path: Path, head: bytes, grid: re.Match[str] | None
+) -> UnreadableImage:
+    """Return a clearer message than GDAL's where there is no such grid, or no image by the content."""
+    if grid is not None and "cannot be read" in error.message:
+        why = f"{path.name} has no grid {grid['part']} that can be read as {grid['kind']}."
+        return UnreadableImage(why, f"Name the file alone, to see what it has: {path}.")
     if "not recognized as being in a supported" not in error.message:
         return error
     if path.suffix.lower() in VECTOR_SUFFIXES:

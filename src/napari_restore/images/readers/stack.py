@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +16,9 @@ from napari_restore.images._base import ImageBase
 from napari_restore.images._profile import PER_BAND, Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images._suffixes import band_name
 
 Array = npt.NDArray[Any]
-
-_BAND_NAME = re.compile(r"(?:^|[_.-])((?:SR_|ST_)?B(?:AND)?_?\d{1,2}A?|TCI)(?=[_.-]|$)", re.I)
 
 
 class StackReader(Reader):
@@ -70,12 +68,6 @@ class StackReader(Reader):
     def close(self) -> None:
         for image in self.images:
             image.close()
-
-
-def band_name(path: Path) -> str | None:
-    """Return the band in a file name: ``…_B04_10m.jp2`` → B04."""
-    matches = _BAND_NAME.findall(path.stem)
-    return matches[-1].upper() if matches else None
 
 
 def _common_levels(images: Sequence[ImageBase]) -> tuple[Level, ...]:

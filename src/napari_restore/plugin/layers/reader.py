@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from napari_restore import api
 from napari_restore._addresses import is_remote
 from napari_restore.api import READ_SUFFIXES, is_product, is_zarr, stamp_of
 from napari_restore.errors import Cancelled, RestoreError, escape_controls
@@ -63,7 +64,9 @@ def read(path: Paths) -> list[Any]:
     import napari_restore as nr
     from napari_restore.plugin.tasks.main_thread import is_main_thread
 
-    paths = _as_list(path)
+    given = paths = _as_list(path)
+    if len(paths) == 1 and not is_product(paths[0]):
+        paths = [str(file) for file in api.bands_of_scene(paths[0])] or paths
     viewer = napari.current_viewer()
     try:
         if viewer is not None and is_main_thread():
@@ -73,6 +76,9 @@ def read(path: Paths) -> list[Any]:
             image = open_in_window(paths)
             if image.told:
                 show_note(" ".join([f"{image.name}:", *image.told]))
+            if paths != given:
+                bands = ", ".join(filter(None, image.descriptions))
+                show_note(f"{Path(given[0]).name} is shown as one image of the bands {bands}.")
             if image.planes.count > 1:
                 show_note(
                     f"{image.name} has {image.planes.count} planes ({image.planes}): the first one is "
@@ -242,7 +248,8 @@ def _is_our_address(address: str) -> bool:
 def _is_ours(path: Path) -> bool:
     """Return whether name and, for a folder, the files at its top are those of an image."""
     is_image = path.suffix.lower() in READ_SUFFIXES and path.is_file()
-    return is_image or is_zarr(path) or is_product(path)
+    is_one = is_image or is_zarr(path) or is_product(path)
+    return is_one or (path.is_dir() and bool(api.bands_of_scene(path)))
 
 
 _watched: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
