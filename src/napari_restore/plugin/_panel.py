@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
-    QAbstractButton,
     QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
+    QDialog,
     QDockWidget,
+    QFileDialog,
     QFrame,
     QLabel,
     QMainWindow,
@@ -44,8 +45,8 @@ from napari_restore.plugin.state.disk_watch import DiskWatch
 from napari_restore.plugin.state.preferences import PreferenceLink
 from napari_restore.plugin.state.state import Connections, image_of, state_of, unwrapped
 from napari_restore.plugin.tasks.main_thread import patch_superqt
-from napari_restore.plugin.widgets.folding import folded, one_at_a_time
-from napari_restore.plugin.widgets.keys import KeyBindings, with_key
+from napari_restore.plugin.widgets.folding import folded, one_at_a_time, reveal
+from napari_restore.plugin.widgets.keys import KeyBindings, name_controls, order_tab, with_key
 from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
@@ -61,20 +62,33 @@ NUMBERS = (QAbstractSpinBox, QAbstractSlider)
 """Follow the wheel while they have the focus."""
 CHOICES = (QComboBox, QTabBar)
 """Never follow it: one that was just chosen keeps the focus, and lies in the way of scrolling."""
+TABS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
+BY_KEY = (
+    Qt.FocusReason.TabFocusReason,
+    Qt.FocusReason.BacktabFocusReason,
+    Qt.FocusReason.ShortcutFocusReason,
+)
 
 
-class WheelFilter(QObject):
-    """Passes wheel events over controls of `panel` on to what scrolls.
+class ControlFilter(QObject):
+    """Lets the controls of `root` be used by wheel, keyboard and screen reader.
 
-    It covers the widgets there are and those that are shown later.
+    The wheel scrolls what they lie in; Tab goes through them in the order in which one sees them,
+    and scrolls to them; each has a name. It covers the widgets there are and those that are shown
+    later, and dialogs.
     """
 
-    def __init__(self, panel: QWidget) -> None:
-        super().__init__(panel)
-        self._watch(panel)
+    def __init__(self, root: QWidget) -> None:
+        super().__init__(root)
+        self._root = root
+        self._name_soon = QTimer(self)
+        self._name_soon.setSingleShot(True)
+        self._name_soon.timeout.connect(lambda: name_controls(root))
+        self._watch(root)
+        name_controls(root)
 
     def _watch(self, widget: QWidget) -> None:
-        if isinstance(widget, (QLabel, QAbstractButton, QScrollBar)):
+        if isinstance(widget, (QLabel, QScrollBar)):
             return
         widget.installEventFilter(self)
         if isinstance(widget, (*NUMBERS, *CHOICES)):
@@ -84,12 +98,15 @@ class WheelFilter(QObject):
             # superqt's sliders have spin boxes inside; the list of a combo box is a window.
             if not isinstance(widget, QAbstractSlider):
                 return
+            if widget.findChild(QAbstractSlider) is not None:
+                # Else Tab stops twice, and the keys of the first stop do nothing.
+                widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         for child in widget.children():
             if isinstance(child, QWidget) and not child.isWindow():
                 self._watch(child)
 
     def eventFilter(self, watched: QObject, event: Any) -> bool:
-        """Keep wheel events from controls, and watch widgets that are shown for the first time."""
+        """Keep wheel events from controls, follow Tab, and watch widgets shown for the first time."""
         kind = event.type()
         if kind == QEvent.Type.Wheel:
             unfocused = isinstance(watched, NUMBERS) and not watched.hasFocus()
@@ -99,8 +116,16 @@ class WheelFilter(QObject):
                 return True
         elif kind == QEvent.Type.ChildPolished:
             child = event.child()
-            if isinstance(child, QWidget) and not child.isWindow():
+            if isinstance(child, QDialog) and not isinstance(child, QFileDialog):
+                ControlFilter(child)
+            elif isinstance(child, QWidget) and not child.isWindow():
                 self._watch(child)
+                self._name_soon.start(0)
+        elif kind == QEvent.Type.FocusIn and event.reason() in BY_KEY:
+            reveal(watched)
+        elif kind == QEvent.Type.ShortcutOverride and watched.isWindow() and event.key() in TABS:
+            # Whatever has the focus: just before Qt moves it.
+            order_tab(self._root)
         return False
 
 
@@ -117,12 +142,14 @@ class Pages(QTabBar):
         self.setExpanding(False)
         # Fusion draws a white line from the last tab to the edge of the panel.
         self.setDrawBase(False)
+        self.setAccessibleName("Tabs")
         layout.addWidget(self)
         self.currentChanged.connect(self._on_changed)
 
     def add(self, title: str, page: QWidget, tip: str) -> None:
         """Add a tab with a tooltip; the first is shown."""
         self._layout.addWidget(page)
+        page.setAccessibleName(title)
         self._pages.append(page)
         page.setVisible(len(self._pages) == 1)
         self.setTabToolTip(self.addTab(title), tip)
@@ -206,7 +233,7 @@ class RestorePanel(QWidget):
         layout.setContentsMargins(6, 6, 4, 6)
         form.add_to(layout)
         self.tabs = Pages(layout, inner)
-        scroll = QScrollArea(self)
+        scroll = QScrollArea(self, focusPolicy=Qt.FocusPolicy.NoFocus)
         restore = self._restore_page(inner, scroll)
         # After these, as Tab goes through the widgets of `inner` in the order of their making.
         self.bar = RunBar(inner, pinned=True)
@@ -244,7 +271,7 @@ class RestorePanel(QWidget):
             lambda number: self.bar.setVisible(self.tabs.tabText(number) not in own)
         )
         self.setMinimumWidth(NARROWEST)
-        self._wheel = WheelFilter(self)
+        self._controls = ControlFilter(self)
         # Once what happens at the first show is laid out. PyQt's `singleShot` takes no object
         # that the call ends with.
         self._shown = QTimer(self)
@@ -434,7 +461,8 @@ class RestorePanel(QWidget):
     def showEvent(self, event: Any) -> None:
         """Take the usual width at first, and watch the window for its end."""
         super().showEvent(event)
-        self.window().installEventFilter(self)
+        for each in (self, self._controls):
+            self.window().installEventFilter(each)
         if not self._had_width:
             self._shown.start(0)
 

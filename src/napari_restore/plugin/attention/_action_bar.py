@@ -46,7 +46,7 @@ class ReferenceBar(QWidget):
         )
         self.forget = QPushButton("Forget", self)
         self.forget.setToolTip("Compare with nothing")
-        self.overlay = NarrowComboBox(self)
+        self.overlay = NarrowComboBox(self, name="Over the image")
         for value, title in OVERLAYS.items():
             self.overlay.addItem(title, value)
         self.overlay.setToolTip("Which of both is laid over the image")

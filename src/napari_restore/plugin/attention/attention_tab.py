@@ -247,6 +247,7 @@ class AttentionTab(Section):
         self.column, self.row = QSpinBox(self), QSpinBox(self)
         for box, prefix in ((self.column, "x "), (self.row, "y ")):
             box.setPrefix(prefix)
+            box.setAccessibleName(f"Query {prefix}".strip())
             box.setKeyboardTracking(False)
             box.setToolTip(
                 "The query; the arrow keys move it by a cell of the chosen layer, also over the image"

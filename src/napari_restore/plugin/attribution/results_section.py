@@ -289,7 +289,7 @@ class AttributionResultsSection(Section):
         self.view.setToolTip(
             "What the layer shows: signed shares, their magnitude, or a smooth area of where it lies"
         )
-        self.exponent = NarrowComboBox(self)
+        self.exponent = NarrowComboBox(self, name="Exponent")
         for value, title in EXPONENTS.items():
             self.exponent.addItem(f"exponent {title}", value)
         self.exponent.setCurrentIndex(1)

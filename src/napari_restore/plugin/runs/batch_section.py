@@ -272,6 +272,8 @@ class BatchSection(Section):
         browse = add_button(self, "…", title)
         browse.setFixedWidth(32)
         line.setToolTip(title)
+        line.setAccessibleName(title)
+        browse.setAccessibleName(f"{title} …")
 
         def choose_folder() -> None:
             chosen = QFileDialog.getExistingDirectory(self, title, line.text())

@@ -1,12 +1,15 @@
-"""The keys of the window: one table, from which they are bound, shown and documented."""
+"""The keys of the window: one table, from which they are bound, shown and documented; and where Tab goes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.key_bindings import coerce_keybinding
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QAbstractButton, QLabel, QWidget
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -66,3 +69,47 @@ def is_free(viewer: ViewerModel, keys: str) -> bool:
     """Return whether neither the user nor another plugin has bound it: theirs stay."""
     binding = coerce_keybinding(keys)
     return binding not in viewer.keymap and binding not in type(viewer).class_keymap
+
+
+def controls_of(root: QWidget) -> Iterator[QWidget]:
+    """Yield the controls of `root` that Tab may reach, line by line, each from left to right."""
+    direct = Qt.FindChildOption.FindDirectChildrenOnly
+    children = [c for c in root.findChildren(QWidget, options=direct) if c.isVisible()]
+    lines: list[list[QWidget]] = []
+    for child in sorted(children, key=lambda child: child.y()):
+        if child.isWindow():
+            continue
+        if lines and child.geometry().center().y() < lines[-1][0].geometry().bottom():
+            lines[-1].append(child)
+        else:
+            lines.append([child])
+    for line in lines:
+        for child in sorted(line, key=lambda child: child.x()):
+            takes = child.focusPolicy() & Qt.FocusPolicy.TabFocus and child.isEnabled()
+            if takes and child.focusProxy() is None:
+                yield child
+            yield from controls_of(child)
+
+
+def order_tab(root: QWidget) -> None:
+    """Let Tab go through the controls of `root` in the order in which one sees them.
+
+    Qt's own order is that of their making, in which what is made later comes last.
+    """
+    for before, after in pairwise(controls_of(root)):
+        QWidget.setTabOrder(before, after)
+
+
+def name_controls(root: QWidget) -> None:
+    """Name controls of `root` that have no name for screen readers by their label, else by their group."""
+    # PyQt takes an empty combo box for false.
+    labels = {x.buddy(): x.text() for x in root.findChildren(QLabel) if x.buddy() is not None}
+    for control in root.findChildren(QWidget):
+        speaks = isinstance(control, (QLabel, QAbstractButton)) and control.text()
+        if control.focusPolicy() == Qt.FocusPolicy.NoFocus or control.accessibleName() or speaks:
+            continue
+        place, name = control, ""
+        while place is not root and not name:
+            name = place.accessibleName() or labels.get(place, "")
+            place = place.parentWidget()
+        control.setAccessibleName(name or root.windowTitle())
