@@ -37,7 +37,7 @@ from napari_restore.plugin.results.export_section import ExportSection
 from napari_restore.plugin.results.results_section import ResultsSection
 from napari_restore.plugin.results.tone_section import ToneSection
 from napari_restore.plugin.runs.batch_section import BatchSection
-from napari_restore.plugin.runs.plan_controller import PlanController
+from napari_restore.plugin.runs.plan_controller import PLANNING, PlanController
 from napari_restore.plugin.runs.run_bar import RunBar
 from napari_restore.plugin.runs.run_controller import RunController
 from napari_restore.plugin.spectral.spectral_section import SpectralSection
@@ -45,8 +45,14 @@ from napari_restore.plugin.state.disk_watch import DiskWatch
 from napari_restore.plugin.state.preferences import PreferenceLink
 from napari_restore.plugin.state.state import Connections, image_of, state_of, unwrapped
 from napari_restore.plugin.tasks.main_thread import patch_superqt
-from napari_restore.plugin.widgets.folding import folded, one_at_a_time, reveal
-from napari_restore.plugin.widgets.keys import KeyBindings, name_controls, order_tab, with_key
+from napari_restore.plugin.widgets.folding import folded, one_at_a_time
+from napari_restore.plugin.widgets.keys import (
+    KeyBindings,
+    follow_focus,
+    name_controls,
+    order_tab,
+    with_key,
+)
 from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
@@ -63,11 +69,6 @@ NUMBERS = (QAbstractSpinBox, QAbstractSlider)
 CHOICES = (QComboBox, QTabBar)
 """Never follow it: one that was just chosen keeps the focus, and lies in the way of scrolling."""
 TABS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
-BY_KEY = (
-    Qt.FocusReason.TabFocusReason,
-    Qt.FocusReason.BacktabFocusReason,
-    Qt.FocusReason.ShortcutFocusReason,
-)
 
 
 class ControlFilter(QObject):
@@ -121,8 +122,8 @@ class ControlFilter(QObject):
             elif isinstance(child, QWidget) and not child.isWindow():
                 self._watch(child)
                 self._name_soon.start(0)
-        elif kind == QEvent.Type.FocusIn and event.reason() in BY_KEY:
-            reveal(watched)
+        elif kind in (QEvent.Type.FocusIn, QEvent.Type.FocusOut):
+            follow_focus(watched, event)
         elif kind == QEvent.Type.ShortcutOverride and watched.isWindow() and event.key() in TABS:
             # Whatever has the focus: just before Qt moves it.
             order_tab(self._root)
@@ -325,7 +326,7 @@ class RestorePanel(QWidget):
         self.fusion.controller.opened.connect(partial(bar.set_live, True))
         runs.live.updated.connect(self.fusion.controller.refine)
         plans.area_changed.connect(self.target.show_area)
-        plans.line_changed.connect(bar.show_plan)
+        plans.line_changed.connect(self._on_line)
         plans.planned.connect(self._on_planned)
         plans.plan_ready.connect(self.advanced.show_plan)
         bar.pressed.connect(runs.toggle)
@@ -376,6 +377,10 @@ class RestorePanel(QWidget):
     def _update_plan(self) -> None:
         self.form.show_settings()
         self.plans.update()
+
+    def _on_line(self, line: str) -> None:
+        # A run that is over is told of, and its settings are planned again.
+        self.bar.show_plan("" if line == PLANNING and self.bar.message.text() else line)
 
     def _on_planned(self, line: str) -> None:
         if self.runs.running is None:

@@ -8,11 +8,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.key_bindings import coerce_keybinding
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractButton, QLabel, QWidget
+from qtpy.QtCore import QMetaObject, Qt
+from qtpy.QtWidgets import QAbstractButton, QApplication, QFrame, QLabel, QWidget
+
+from napari_restore.plugin.widgets.folding import reveal
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from qtpy.QtGui import QFocusEvent
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,12 @@ def is_free(viewer: ViewerModel, keys: str) -> bool:
     return binding not in viewer.keymap and binding not in type(viewer).class_keymap
 
 
+RING = "napari-restore focus"
+REASON = Qt.FocusReason
+BY_KEY = (REASON.TabFocusReason, REASON.BacktabFocusReason, REASON.ShortcutFocusReason)
+FOR_A_WHILE = (REASON.PopupFocusReason, REASON.ActiveWindowFocusReason)
+
+
 def controls_of(root: QWidget) -> Iterator[QWidget]:
     """Yield the controls of `root` that Tab may reach, line by line, each from left to right."""
     direct = Qt.FindChildOption.FindDirectChildrenOnly
@@ -98,6 +107,34 @@ def order_tab(root: QWidget) -> None:
     """
     for before, after in pairwise(controls_of(root)):
         QWidget.setTabOrder(before, after)
+
+
+def follow_focus(control: QWidget, event: QFocusEvent) -> None:
+    """Scroll to `control` and frame it when a key has brought the focus; napari's theme shows hardly any."""
+    reason, now = event.reason(), QApplication.focusWidget()
+    if event.gotFocus() and reason in BY_KEY and not control.isWindow():
+        reveal(control)
+        _frame(control, True)
+    elif event.lostFocus() and reason not in FOR_A_WHILE:
+        if reason == REASON.OtherFocusReason and now is not None and _has_note(now):
+            # Wherever one types: napari gives the focus to the canvas when a note goes.
+            QMetaObject.invokeMethod(control, "setFocus", Qt.ConnectionType.QueuedConnection)
+        else:
+            _frame(control, False)
+
+
+def _has_note(canvas: QWidget) -> bool:
+    return any(type(each).__name__ == "NapariQtNotification" for each in canvas.children())
+
+
+def _frame(control: QWidget, on: bool) -> None:
+    """Draw a frame along the edge of `control`, or hide it."""
+    frame = control.findChild(QFrame, RING) or QFrame(control, objectName=RING)
+    frame.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+    colour = control.palette().windowText().color().name()
+    frame.setStyleSheet(f"border: 2px solid {colour}; background: transparent")
+    frame.setGeometry(control.rect())
+    frame.setVisible(on)
 
 
 def name_controls(root: QWidget) -> None:
