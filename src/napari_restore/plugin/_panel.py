@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
-    QAbstractButton,
     QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
+    QDialog,
     QDockWidget,
+    QFileDialog,
     QFrame,
     QLabel,
     QMainWindow,
@@ -36,7 +37,7 @@ from napari_restore.plugin.results.export_section import ExportSection
 from napari_restore.plugin.results.results_section import ResultsSection
 from napari_restore.plugin.results.tone_section import ToneSection
 from napari_restore.plugin.runs.batch_section import BatchSection
-from napari_restore.plugin.runs.plan_controller import PlanController
+from napari_restore.plugin.runs.plan_controller import PLANNING, PlanController
 from napari_restore.plugin.runs.run_bar import RunBar
 from napari_restore.plugin.runs.run_controller import RunController
 from napari_restore.plugin.spectral.spectral_section import SpectralSection
@@ -46,7 +47,13 @@ from napari_restore.plugin.state.state import Connections, image_of, state_of, u
 from napari_restore.plugin.state.variant import VARIANT
 from napari_restore.plugin.tasks.main_thread import patch_superqt
 from napari_restore.plugin.widgets.folding import folded, one_at_a_time
-from napari_restore.plugin.widgets.keys import KeyBindings, with_key
+from napari_restore.plugin.widgets.keys import (
+    KeyBindings,
+    follow_focus,
+    name_controls,
+    order_tab,
+    with_key,
+)
 from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
@@ -62,20 +69,28 @@ NUMBERS = (QAbstractSpinBox, QAbstractSlider)
 """Follow the wheel while they have the focus."""
 CHOICES = (QComboBox, QTabBar)
 """Never follow it: one that was just chosen keeps the focus, and lies in the way of scrolling."""
+TABS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
 
 
-class WheelFilter(QObject):
-    """Passes wheel events over controls of `panel` on to what scrolls.
+class ControlFilter(QObject):
+    """Lets the controls of `root` be used by wheel, keyboard and screen reader.
 
-    It covers the widgets there are and those that are shown later.
+    The wheel scrolls what they lie in; Tab goes through them in the order in which one sees them,
+    and scrolls to them; each has a name. It covers the widgets there are and those that are shown
+    later, and dialogs.
     """
 
-    def __init__(self, panel: QWidget) -> None:
-        super().__init__(panel)
-        self._watch(panel)
+    def __init__(self, root: QWidget) -> None:
+        super().__init__(root)
+        self._root = root
+        self._name_soon = QTimer(self)
+        self._name_soon.setSingleShot(True)
+        self._name_soon.timeout.connect(lambda: name_controls(root))
+        self._watch(root)
+        name_controls(root)
 
     def _watch(self, widget: QWidget) -> None:
-        if isinstance(widget, (QLabel, QAbstractButton, QScrollBar)):
+        if isinstance(widget, (QLabel, QScrollBar)):
             return
         widget.installEventFilter(self)
         if isinstance(widget, (*NUMBERS, *CHOICES)):
@@ -85,12 +100,15 @@ class WheelFilter(QObject):
             # superqt's sliders have spin boxes inside; the list of a combo box is a window.
             if not isinstance(widget, QAbstractSlider):
                 return
+            if widget.findChild(QAbstractSlider) is not None:
+                # Else Tab stops twice, and the keys of the first stop do nothing.
+                widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         for child in widget.children():
             if isinstance(child, QWidget) and not child.isWindow():
                 self._watch(child)
 
     def eventFilter(self, watched: QObject, event: Any) -> bool:
-        """Keep wheel events from controls, and watch widgets that are shown for the first time."""
+        """Keep wheel events from controls, follow Tab, and watch widgets shown for the first time."""
         kind = event.type()
         if kind == QEvent.Type.Wheel:
             unfocused = isinstance(watched, NUMBERS) and not watched.hasFocus()
@@ -100,8 +118,16 @@ class WheelFilter(QObject):
                 return True
         elif kind == QEvent.Type.ChildPolished:
             child = event.child()
-            if isinstance(child, QWidget) and not child.isWindow():
+            if isinstance(child, QDialog) and not isinstance(child, QFileDialog):
+                ControlFilter(child)
+            elif isinstance(child, QWidget) and not child.isWindow():
                 self._watch(child)
+                self._name_soon.start(0)
+        elif kind in (QEvent.Type.FocusIn, QEvent.Type.FocusOut):
+            follow_focus(watched, event)
+        elif kind == QEvent.Type.ShortcutOverride and watched.isWindow() and event.key() in TABS:
+            # Whatever has the focus: just before Qt moves it.
+            order_tab(self._root)
         return False
 
 
@@ -118,12 +144,14 @@ class Pages(QTabBar):
         self.setExpanding(False)
         # Fusion draws a white line from the last tab to the edge of the panel.
         self.setDrawBase(False)
+        self.setAccessibleName("Tabs")
         layout.addWidget(self)
         self.currentChanged.connect(self._on_changed)
 
     def add(self, title: str, page: QWidget, tip: str) -> None:
         """Add a tab with a tooltip; the first is shown."""
         self._layout.addWidget(page)
+        page.setAccessibleName(title)
         self._pages.append(page)
         page.setVisible(len(self._pages) == 1)
         self.setTabToolTip(self.addTab(title), tip)
@@ -207,7 +235,7 @@ class RestorePanel(QWidget):
         layout.setContentsMargins(6, 6, 4, 6)
         form.add_to(layout)
         self.tabs = Pages(layout, inner)
-        scroll = QScrollArea(self)
+        scroll = QScrollArea(self, focusPolicy=Qt.FocusPolicy.NoFocus)
         restore = self._restore_page(inner, scroll)
         # After these, as Tab goes through the widgets of `inner` in the order of their making.
         self.bar = RunBar(inner, pinned=True)
@@ -245,7 +273,7 @@ class RestorePanel(QWidget):
             lambda number: self.bar.setVisible(self.tabs.tabText(number) not in own)
         )
         self.setMinimumWidth(NARROWEST)
-        self._wheel = WheelFilter(self)
+        self._controls = ControlFilter(self)
         # Once what happens at the first show is laid out. PyQt's `singleShot` takes no object
         # that the call ends with.
         self._shown = QTimer(self)
@@ -299,7 +327,7 @@ class RestorePanel(QWidget):
         self.fusion.controller.opened.connect(partial(bar.set_live, True))
         runs.live.updated.connect(self.fusion.controller.refine)
         plans.area_changed.connect(self.target.show_area)
-        plans.line_changed.connect(bar.show_plan)
+        plans.line_changed.connect(self._on_line)
         plans.planned.connect(self._on_planned)
         plans.plan_ready.connect(self.advanced.show_plan)
         bar.pressed.connect(runs.toggle)
@@ -350,6 +378,10 @@ class RestorePanel(QWidget):
     def _update_plan(self) -> None:
         self.form.show_settings()
         self.plans.update()
+
+    def _on_line(self, line: str) -> None:
+        # A run that is over is told of, and its settings are planned again.
+        self.bar.show_plan("" if line == PLANNING and self.bar.message.text() else line)
 
     def _on_planned(self, line: str) -> None:
         if self.runs.running is None:
@@ -439,7 +471,8 @@ class RestorePanel(QWidget):
     def showEvent(self, event: Any) -> None:
         """Take the usual width at first, and watch the window for its end."""
         super().showEvent(event)
-        self.window().installEventFilter(self)
+        for each in (self, self._controls):
+            self.window().installEventFilter(each)
         if not self._had_width:
             self._shown.start(0)
 

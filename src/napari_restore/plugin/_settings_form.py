@@ -45,6 +45,7 @@ class PlaneChooser(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.slider = QLabeledSlider(Qt.Orientation.Horizontal, self)
+        self.slider.setAccessibleName("Plane")
         self.slider.setToolTip("The page, depth or time that is shown and restored, counted from 0")
         # A plane on the way would be opened for nothing.
         self.slider.setTracking(False)

@@ -60,7 +60,8 @@ class ExcludeForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.part = NarrowComboBox(self, tip="The band, or layer, of the file to exclude by")
+        tip = "The band, or layer, of the file to exclude by"
+        self.part = NarrowComboBox(self, tip=tip, name="Band or layer to exclude by")
         self.product = QLabel(self, wordWrap=True)
         self.values = self._line("3,8,9 or 50..100", "Leaves out pixels of these values")
         self.bits = self._line("3,4 (from 0)", "Leaves out pixels with one of these bits")
@@ -423,11 +424,10 @@ class TargetChooser(QWidget):
         for number, target in enumerate(TargetChoice):
             self.combo.addItem(target.value.capitalize(), target)
             self.combo.setItemData(number, TIPS[target], Qt.ItemDataRole.ToolTipRole)
-        self.strength = NarrowComboBox(
-            self, tip="Painted labels count in full; grey values from 0 to 1"
-        )
+        tip = "Painted labels count in full; grey values from 0 to 1"
+        self.strength = NarrowComboBox(self, tip=tip, name="Layer of strengths")
         self.tools = {tool: self._button(tool) for tool in Tool}
-        self.feather = QSpinBox(self)
+        self.feather = QSpinBox(self, accessibleName="Feather")
         self.feather.setRange(0, FEATHER_LIMIT)
         self.feather.setSingleStep(8)
         self.feather.setSuffix(" px")

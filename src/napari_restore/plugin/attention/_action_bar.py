@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention.asked import KeptAnswer, PreparedAttention
 from napari_restore.plugin.results.save_dialog import ask_save_path
+from napari_restore.plugin.state.state import title_of
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import in_background
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox
@@ -46,7 +46,7 @@ class ReferenceBar(QWidget):
         )
         self.forget = QPushButton("Forget", self)
         self.forget.setToolTip("Compare with nothing")
-        self.overlay = NarrowComboBox(self)
+        self.overlay = NarrowComboBox(self, name="Over the image")
         for value, title in OVERLAYS.items():
             self.overlay.addItem(title, value)
         self.overlay.setToolTip("Which of both is laid over the image")
@@ -90,8 +90,7 @@ class ReferenceBar(QWidget):
         query, source, request = self._asked.query, self._state.layer, self._asked.request
         if query is None or source is None or request is None:
             return
-        name = request.model
-        title = next((card.title for card in api.models() if card.id == name), Path(name).name)
+        title = title_of(request.model)
         self._asked.reference = KeptAnswer(query, title, source.unique_id)
         self._show()
         self.changed.emit()

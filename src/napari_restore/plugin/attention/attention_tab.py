@@ -247,6 +247,7 @@ class AttentionTab(Section):
         self.column, self.row = QSpinBox(self), QSpinBox(self)
         for box, prefix in ((self.column, "x "), (self.row, "y ")):
             box.setPrefix(prefix)
+            box.setAccessibleName(f"Query {prefix}".strip())
             box.setKeyboardTracking(False)
             box.setToolTip(
                 "The query; the arrow keys move it by a cell of the chosen layer, also over the image"
@@ -327,12 +328,12 @@ class AttentionTab(Section):
         card = next((card for card in api.models() if card.id == self.state.model), None)
         has_attention = card is None or bool(card.attention)
         self.bar.allow(self.state.layer is not None and has_attention)
-        self.hint.setText(HINT if has_attention else self._others(self.state.model))
+        self.hint.setText(HINT if has_attention else self._others())
         self._show_ready()
 
-    def _others(self, model: str) -> str:
+    def _others(self) -> str:
         able = [card.title for card in api.models() if card.attention and api.is_ready(card.id)]
-        return f"{model} has no attention. Choose a network that has: {', '.join(able)}."
+        return f"{self.state.title} has no attention. Choose a network that has: {', '.join(able)}."
 
     def _show_ready(self) -> None:
         """Enable what needs a prepared image, or an answer."""

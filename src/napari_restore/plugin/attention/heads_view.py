@@ -184,7 +184,8 @@ class HeadsView(QWidget):
         """The chosen layer."""
         self.heads: list[str] = []
         """Its chosen heads."""
-        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAccessibleName("Heads")
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.setToolTip(
             "Each head's weights for the query: click one to lay it over the image, with Ctrl "

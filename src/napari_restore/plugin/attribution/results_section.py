@@ -22,6 +22,7 @@ from napari_restore.plugin.attribution.plots import CurvePlot, PathPlot, RingPlo
 from napari_restore.plugin.compare.compared_layers import SideBySide
 from napari_restore.plugin.layers.placing import plane_of, resampled, shifted
 from napari_restore.plugin.results.save_dialog import ask_save_path
+from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import in_background
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     from napari_restore.explain import Attribution, AttributionSummary
     from napari_restore.plugin.attribution.attribution_task import AttributionResult
-    from napari_restore.plugin.state.state import RestoreState
 
 
 MIN_SHARE = 0.01
@@ -92,7 +92,9 @@ def report(record: Mapping[str, Any]) -> list[Row]:
     elif checked is not None:
         rows.append(("Check", f"from {checked['baseline']}"))
     weights = model["weights_sha256"]
-    rows.append(("Model", f"{model['id']}{f', weights {weights[:12]}' if weights else ''}"))
+    rows.append(
+        ("Model", f"{title_of(model['id'])}{f', weights {weights[:12]}' if weights else ''}")
+    )
     return rows
 
 
@@ -289,7 +291,7 @@ class AttributionResultsSection(Section):
         self.view.setToolTip(
             "What the layer shows: signed shares, their magnitude, or a smooth area of where it lies"
         )
-        self.exponent = NarrowComboBox(self)
+        self.exponent = NarrowComboBox(self, name="Exponent")
         for value, title in EXPONENTS.items():
             self.exponent.addItem(f"exponent {title}", value)
         self.exponent.setCurrentIndex(1)

@@ -118,7 +118,9 @@ class CompareSection(Section):
         self._on_variants()
 
     def _build(self) -> None:
-        self.other = NarrowComboBox(self, tip="What the current result is compared with")
+        self.other = NarrowComboBox(
+            self, tip="What the current result is compared with", name="With"
+        )
         tip = with_key("Drag a line over the image: left before, right after. Esc ends", "swipe")
         self.swipe = add_button(self, "Swipe", tip, checkable=True)
         tip = "Before and after beside each other, moving together"

@@ -180,9 +180,8 @@ class FiguresView(Section):
         super().__init__(viewer, state)
         self._watched: tuple[ImageLayer, ...] = ()
         self._query = DebouncedQuery(figures, self._show, DEBOUNCE_MS, FAILURE, self)
-        self.reference = NarrowComboBox(
-            self, tip="A clear image of the size, bands and place of the result; open it as a layer"
-        )
+        tip = "A clear image of the size, bands and place of the result; open it as a layer"
+        self.reference = NarrowComboBox(self, tip=tip, name="PSNR / SSIM against")
         self.text = QLabel(self, wordWrap=True)
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         column_of(self, QLabel("PSNR / SSIM against", self), self.reference, self.text)

@@ -227,7 +227,7 @@ class FusionTab(Section):
         self.add_folder = add_button(self, "Folder …", "All brackets in a folder")
         tip = "The images selected in the layer list as frames"
         self.add_layers = add_button(self, "Layers", tip)
-        self.group = NarrowComboBox(self, 12, "The bracket that is shown")
+        self.group = NarrowComboBox(self, 12, "The bracket that is shown", "Bracket")
         self.clear = add_button(self, "Clear", "Remove all brackets from this list; layers stay")
         self.frames = FramesView(self)
         self.align = QCheckBox("Align the frames", self)

@@ -14,7 +14,13 @@ from superqt.utils import signals_blocked
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox
-from napari_restore.plugin.widgets.folding import add_button, column_of, flowing, form_layout
+from napari_restore.plugin.widgets.folding import (
+    add_button,
+    column_of,
+    flowing,
+    form_layout,
+    stacked,
+)
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan
@@ -40,7 +46,7 @@ class ClusterForm(QWidget):
             "drafts, Live and the other tabs stay on this machine",
             checkable=True,
         )
-        self.name = QLineEdit(self)
+        self.name = QLineEdit(self, accessibleName="Cluster")
         self.name.setPlaceholderText("local:2, tcp://HOST:PORT or a file")
         self.name.setMinimumWidth(60)
         self.name.setToolTip(
@@ -225,10 +231,7 @@ class AdvancedForm(QWidget):
 
     def _arrange(self) -> None:
         self._layout.setContentsMargins(0, 0, 0, 0)
-        where = QWidget(self)
-        column_of(where, self.device, self.reason, self.cluster)
-        where.setFocusProxy(self.device)
-        self._layout.addRow("Device", where)
+        self._layout.addRow("Device", stacked(self.device, self.reason, self.cluster))
         self._layout.addRow("Scope", self.scope)
         self._layout.addRow("Tile", self.tile)
         self._layout.addRow("", self.whole)

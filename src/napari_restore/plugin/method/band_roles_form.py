@@ -259,7 +259,8 @@ class BandRolesForm(QWidget):
                 self.table.setItem(band, 0, title)
                 if self.table.cellWidget(band, 1) is None:
                     # Not anew each time: one of them may be what the user clicks.
-                    box = NarrowComboBox(self.table, 5, f"What band {band + 1} shows")
+                    tip = f"What band {band + 1} shows"
+                    box = NarrowComboBox(self.table, 5, tip, f"Role of band {band + 1}")
                     box.activated.connect(partial(self._on_role, band))
                     self.table.setCellWidget(band, 1, box)
                 choices = [("–", api.UNKNOWN), *((each, each) for each in api.ROLES)]

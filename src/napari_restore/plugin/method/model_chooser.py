@@ -92,7 +92,6 @@ class ModelChooser(QWidget):
         self.add_button.setAccessibleName("Add a model file")
         self.add_button.setFixedWidth(2 * self.add_button.fontMetrics().height())
         column_of(self, row_of(self.combo, self.add_button))
-        self.setFocusProxy(self.combo)
         self.task.currentIndexChanged.connect(self._fill)
         self.scene.currentIndexChanged.connect(self._fill)
         self.combo.currentIndexChanged.connect(self._on_picked)

@@ -12,7 +12,7 @@ from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.plugin.results._adjusting_section import NOTHING, AdjustingSection
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import in_background
-from napari_restore.plugin.widgets.folding import add_button, column_of, form_layout, row_of
+from napari_restore.plugin.widgets.folding import add_button, column_of, form_layout, in_a_row
 from napari_restore.questions import Adjustment, options_of
 
 if TYPE_CHECKING:
@@ -70,7 +70,6 @@ class AdjustSection(AdjustingSection):
             slider.setRange(round(100 * least), round(100 * most))
             slider.setPageStep(10)
             slider.setToolTip(f"{help_text} (%)")
-            slider.setAccessibleName(label)
             slider.valueChanged.connect(self._adjust)
             self.sliders[name] = slider
             form.addRow(f"{label} (%)", slider)
@@ -89,16 +88,11 @@ class AdjustSection(AdjustingSection):
         self.exposure.setDecimals(2)
         self.exposure.setSingleStep(0.1)  # type: ignore[arg-type]
         self.exposure.setToolTip(f"{EXPOSURE} (EV)")
-        self.exposure.setAccessibleName("Exposure")
         self.exposure.valueChanged.connect(self._adjust)
         self.auto_button = add_button(self, "Auto")
         self.auto_button.setAccessibleName("Measure the exposure")
         self.auto_button.clicked.connect(self.measure_exposure)
-        # Beside the sliders from its beginning: Tab goes through widgets in the order they come here.
-        holder = QWidget(self)
-        holder.setFocusProxy(self.exposure)
-        holder.setLayout(row_of(self.exposure, self.auto_button))
-        return holder
+        return in_a_row(self.exposure, self.auto_button)
 
     @property
     def _controls(self) -> tuple[QWidget, ...]:

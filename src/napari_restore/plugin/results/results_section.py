@@ -146,7 +146,7 @@ class VariantRow(QWidget):
     def __init__(self, variant: Variant, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.variant = variant
-        self.name = QLineEdit(self)
+        self.name = QLineEdit(self, accessibleName="Name of the result")
         self.name.setFrame(False)
         self.settings = QElidingLabel("", self)
         layout = column_of(self, self.name, self.settings)
@@ -227,7 +227,7 @@ class ResultsSection(Section):
         self.record = add_button(self, "Record …", "What was done, with what, and what it took")
         self.delete = add_button(self, "Delete …", "Remove it, and its pixels from the cache")
         self.other = NarrowComboBox(
-            self, tip="The result to change places with the one marked above"
+            self, tip="The result to change places with the one marked above", name="Other result"
         )
         self.toggle = add_button(
             self, "A ⇄ B", "Show the other one instead, and back", checkable=True

@@ -62,7 +62,6 @@ class NumberSlider(QWidget):
         self.box = _NumberBox(self)
         self.box.setRange(least, most)
         self.box.setSuffix(suffix)
-        self.setFocusProxy(self.slider)
         self.setLayout(row_of(self.slider, self.box))
         self.slider.valueChanged.connect(self._on_slider)
         self.box.valueChanged.connect(self._on_box)

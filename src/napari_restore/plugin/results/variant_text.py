@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_restore import Region, api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.plugin.state.request import RunRequest, TargetChoice
+from napari_restore.plugin.state.state import title_of
 from napari_restore.questions import TONE, Adjustment
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def value_text(value: Any) -> str:
 def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return a record as lines of (name, value), the most useful first."""
     model, plan, measured = record["model"], record["plan"], record["measured"]
-    rows = [("Method", model["id"])]
+    rows = [("Method", title_of(model["id"]))]
     if model["parameters"]:
         rows.append(("Settings", _pairs(model["parameters"])))
     if model.get("weights_sha256"):

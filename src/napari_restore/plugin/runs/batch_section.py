@@ -16,7 +16,13 @@ from napari_restore import api
 from napari_restore.errors import BadOutput, Message, RestoreError, UnreadableImage
 from napari_restore.plugin.areas.areas import area_of
 from napari_restore.plugin.layers.layer_order import is_source
-from napari_restore.plugin.state.state import RestoreState, image_of, named_as, named_image
+from napari_restore.plugin.state.state import (
+    RestoreState,
+    image_of,
+    named_as,
+    named_image,
+    title_of,
+)
 from napari_restore.plugin.tasks.notices import error_text, show_problem, with_labels
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.folding import add_button, column_of, row_of
@@ -182,11 +188,6 @@ class LayerQueue(QObject):
         self.ended.emit(f"Cancelled. {text}" if cancelled else text, self._failures)
 
 
-def title_of(model: str) -> str:
-    """Return the title of a known model, else its id or file."""
-    return next((card.title for card in api.models() if card.id == model), Path(model).name)
-
-
 def restored_count(done: int, count: int) -> str:
     """Return how many of `count` images were restored, as part of a sentence."""
     return f"{done} of {count} images restored"
@@ -272,6 +273,8 @@ class BatchSection(Section):
         browse = add_button(self, "…", title)
         browse.setFixedWidth(32)
         line.setToolTip(title)
+        line.setAccessibleName(title)
+        browse.setAccessibleName(f"{title} …")
 
         def choose_folder() -> None:
             chosen = QFileDialog.getExistingDirectory(self, title, line.text())

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 VIEW_DEBOUNCE_MS = 200
 PLAN_DEBOUNCE_MS = 250
+PLANNING = "Planning …"
 
 
 class PlanController(QObject):
@@ -97,7 +98,7 @@ class PlanController(QObject):
             # The area's own problem is shown beside the target.
             self.line_changed.emit("" if area is None or problem is None else error_text(problem))
         elif not self.is_paused:
-            self.line_changed.emit("Planning …")
+            self.line_changed.emit(PLANNING)
             self._planning = self._request()
             self._plan_soon()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from psygnal import SignalGroupDescriptor
 
 import napari_restore as nr
+from napari_restore import api
 from napari_restore.errors import BadRegion, RestoreError, UnreadableImage
 from napari_restore.plugin.state.request import (
     Area,
@@ -232,3 +234,8 @@ def state_of(viewer: ViewerModel) -> RestoreState:
 def unwrapped(thing: Any) -> Any:
     """Return the object of a proxy, as napari gives them to plugins: proxies are many and short-lived."""
     return getattr(thing, "__wrapped__", thing)
+
+
+def title_of(model: str) -> str:
+    """Return the title of a known model, else its id or file."""
+    return next((card.title for card in api.models() if card.id == model), PurePath(model).name)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, QTimer
 from qtpy.QtWidgets import (
+    QAbstractScrollArea,
     QBoxLayout,
     QFormLayout,
     QHBoxLayout,
@@ -65,19 +66,18 @@ def fill(layout: QBoxLayout, *parts: QWidget | QLayout) -> None:
 
 def stacked(*widgets: QWidget) -> QWidget:
     """Return widgets one below the other."""
-    return _joined(column_of(None, *widgets), widgets[0])
+    return _joined(column_of(None, *widgets))
 
 
 def in_a_row(*widgets: QWidget) -> QWidget:
     """Return widgets beside each other, the first as wide as there is room."""
-    return _joined(row_of(*widgets), widgets[0])
+    return _joined(row_of(*widgets))
 
 
-def _joined(layout: QBoxLayout, first: QWidget) -> QWidget:
+def _joined(layout: QBoxLayout) -> QWidget:
+    # Without a focus proxy, as all that holds others: Tab would come back to the first of them for ever.
     joined = QWidget()
     joined.setLayout(layout)
-    # A label's key goes to the first of them.
-    joined.setFocusProxy(first)
     return joined
 
 
@@ -112,6 +112,8 @@ class _Content(QWidget):
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(6, 4, 0, 4)
         self.setMaximumHeight(0)
+        # What is no pixel high is visible for Qt: Tab would go through it.
+        self.hide()
 
     def sizeHint(self) -> QSize:
         """Return the layout's hint at the present width."""
@@ -129,6 +131,7 @@ class _Folded(QCollapsible):
         # An animation ends after it was scrolled into view, as high as it was at its beginning.
         self.setDuration(0)
         self.toggleButton().installEventFilter(self)
+        self.toggled.connect(lambda is_open: self.content().setVisible(is_open))
 
     def eventFilter(self, a0: QObject, a1: QEvent) -> bool:
         """Draw the arrow again with the theme: superqt draws it once, before there is one."""
@@ -146,6 +149,7 @@ def folded(title: str, content: QWidget, tip: str) -> QCollapsible:
     part.toggleButton().setToolTip(tip)
     before = part.content()
     part.setContent(_Content(part))
+    part.content().setAccessibleName(title)
     # After `setContent`: superqt follows the size of what `addWidget` adds.
     part.addWidget(content)
     if (layout := part.layout()) is not None:
@@ -208,9 +212,18 @@ def bring_into_view(part: QWidget, scroll: QScrollArea | None = None) -> None:
     first.start(0)
 
 
-def _reveal(part: QWidget, scroll: QScrollArea) -> None:
+def reveal(part: QWidget) -> None:
+    """Scroll to `part` now, in all areas that it lies in."""
+    above = part.parentWidget()
+    while above is not None:
+        if isinstance(above, QAbstractScrollArea):
+            _reveal(part, above)
+        above = above.parentWidget()
+
+
+def _reveal(part: QWidget, scroll: QAbstractScrollArea) -> None:
     """Scroll until all of `part` is visible, or, where it is higher than that, its top."""
-    inner, bar, viewport = scroll.widget(), scroll.verticalScrollBar(), scroll.viewport()
-    assert inner is not None and viewport is not None
-    top = part.mapTo(inner, QPoint(0, 0)).y()
+    bar, viewport = scroll.verticalScrollBar(), scroll.viewport()
+    assert bar is not None and viewport is not None
+    top = part.mapTo(viewport, QPoint(0, bar.value())).y()
     bar.setValue(min(top, max(bar.value(), top + part.height() - viewport.height())))

@@ -1,15 +1,21 @@
-"""The keys of the window: one table, from which they are bound, shown and documented."""
+"""The keys of the window: one table, from which they are bound, shown and documented; and where Tab goes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.key_bindings import coerce_keybinding
+from qtpy.QtCore import QMetaObject, Qt
+from qtpy.QtWidgets import QAbstractButton, QApplication, QFrame, QLabel, QWidget
+
+from napari_restore.plugin.widgets.folding import reveal
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from qtpy.QtGui import QFocusEvent
 
 
 @dataclass(frozen=True)
@@ -66,3 +72,81 @@ def is_free(viewer: ViewerModel, keys: str) -> bool:
     """Return whether neither the user nor another plugin has bound it: theirs stay."""
     binding = coerce_keybinding(keys)
     return binding not in viewer.keymap and binding not in type(viewer).class_keymap
+
+
+RING = "napari-restore focus"
+REASON = Qt.FocusReason
+BY_KEY = (REASON.TabFocusReason, REASON.BacktabFocusReason, REASON.ShortcutFocusReason)
+FOR_A_WHILE = (REASON.PopupFocusReason, REASON.ActiveWindowFocusReason)
+
+
+def controls_of(root: QWidget) -> Iterator[QWidget]:
+    """Yield the controls of `root` that Tab may reach, line by line, each from left to right."""
+    direct = Qt.FindChildOption.FindDirectChildrenOnly
+    children = [c for c in root.findChildren(QWidget, options=direct) if c.isVisible()]
+    lines: list[list[QWidget]] = []
+    for child in sorted(children, key=lambda child: child.y()):
+        if child.isWindow():
+            continue
+        if lines and child.geometry().center().y() < lines[-1][0].geometry().bottom():
+            lines[-1].append(child)
+        else:
+            lines.append([child])
+    for line in lines:
+        for child in sorted(line, key=lambda child: child.x()):
+            takes = child.focusPolicy() & Qt.FocusPolicy.TabFocus and child.isEnabled()
+            if takes and child.focusProxy() is None:
+                yield child
+            yield from controls_of(child)
+
+
+def order_tab(root: QWidget) -> None:
+    """Let Tab go through the controls of `root` in the order in which one sees them.
+
+    Qt's own order is that of their making, in which what is made later comes last.
+    """
+    for before, after in pairwise(controls_of(root)):
+        QWidget.setTabOrder(before, after)
+
+
+def follow_focus(control: QWidget, event: QFocusEvent) -> None:
+    """Scroll to `control` and frame it when a key has brought the focus; napari's theme shows hardly any."""
+    reason, now = event.reason(), QApplication.focusWidget()
+    if event.gotFocus() and reason in BY_KEY and not control.isWindow():
+        reveal(control)
+        _frame(control, True)
+    elif event.lostFocus() and reason not in FOR_A_WHILE:
+        if reason == REASON.OtherFocusReason and now is not None and _has_note(now):
+            # Wherever one types: napari gives the focus to the canvas when a note goes.
+            QMetaObject.invokeMethod(control, "setFocus", Qt.ConnectionType.QueuedConnection)
+        else:
+            _frame(control, False)
+
+
+def _has_note(canvas: QWidget) -> bool:
+    return any(type(each).__name__ == "NapariQtNotification" for each in canvas.children())
+
+
+def _frame(control: QWidget, on: bool) -> None:
+    """Draw a frame along the edge of `control`, or hide it."""
+    frame = control.findChild(QFrame, RING) or QFrame(control, objectName=RING)
+    frame.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+    colour = control.palette().windowText().color().name()
+    frame.setStyleSheet(f"border: 2px solid {colour}; background: transparent")
+    frame.setGeometry(control.rect())
+    frame.setVisible(on)
+
+
+def name_controls(root: QWidget) -> None:
+    """Name controls of `root` that have no name for screen readers by their label, else by their group."""
+    # PyQt takes an empty combo box for false.
+    labels = {x.buddy(): x.text() for x in root.findChildren(QLabel) if x.buddy() is not None}
+    for control in root.findChildren(QWidget):
+        speaks = isinstance(control, (QLabel, QAbstractButton)) and control.text()
+        if control.focusPolicy() == Qt.FocusPolicy.NoFocus or control.accessibleName() or speaks:
+            continue
+        place, name = control, ""
+        while place is not root and not name:
+            name = place.accessibleName() or labels.get(place, "")
+            place = place.parentWidget()
+        control.setAccessibleName(name or root.windowTitle())
