@@ -252,6 +252,24 @@ def test_the_plan_follows_the_settings(panel: Any, qtbot: Any, colours: np.ndarr
 
 
 @pytest.mark.slow
+def test_no_plan_is_being_made_beside_the_end_of_a_run(
+    panel: Any, qtbot: Any, colours: np.ndarray, finished_run: Any
+):
+    panel.viewer.add_image(colours[:60, :80], name="a")
+    choose(panel, "identity")
+    said: list[tuple[str, str]] = []
+    bar = panel.bar
+    panel.plans.line_changed.connect(
+        lambda _: said.append((bar.plan_line.text(), bar.message.text()))
+    )
+    finished_run()
+    with qtbot.waitSignal(panel.plans.planned):
+        panel.viewer.scene.camera.zoom *= 1.5
+    assert any(message.startswith("Done") for _, message in said)
+    assert not [message for line, message in said if message and line == "Planning …"]
+
+
+@pytest.mark.slow
 def test_parameters_come_from_the_card_and_reach_the_record(
     panel: Any, colours: np.ndarray, finished_run: Any
 ):

@@ -70,6 +70,7 @@ NUMBERS = (QAbstractSpinBox, QAbstractSlider)
 CHOICES = (QComboBox, QTabBar)
 """Never follow it: one that was just chosen keeps the focus, and lies in the way of scrolling."""
 TABS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
+FOCUS = (QEvent.Type.FocusIn, QEvent.Type.FocusOut)
 
 
 class ControlFilter(QObject):
@@ -85,9 +86,12 @@ class ControlFilter(QObject):
         self._root = root
         self._name_soon = QTimer(self)
         self._name_soon.setSingleShot(True)
-        self._name_soon.timeout.connect(lambda: name_controls(root))
+        self._name_soon.timeout.connect(self._name)
         self._watch(root)
-        name_controls(root)
+        self._name()
+
+    def _name(self) -> None:
+        name_controls(self._root)
 
     def _watch(self, widget: QWidget) -> None:
         if isinstance(widget, (QLabel, QScrollBar)):
@@ -107,7 +111,7 @@ class ControlFilter(QObject):
             if isinstance(child, QWidget) and not child.isWindow():
                 self._watch(child)
 
-    def eventFilter(self, watched: QObject, event: Any) -> bool:
+    def eventFilter(self, watched: Any, event: Any) -> bool:
         """Keep wheel events from controls, follow Tab, and watch widgets shown for the first time."""
         kind = event.type()
         if kind == QEvent.Type.Wheel:
@@ -123,7 +127,7 @@ class ControlFilter(QObject):
             elif isinstance(child, QWidget) and not child.isWindow():
                 self._watch(child)
                 self._name_soon.start(0)
-        elif kind in (QEvent.Type.FocusIn, QEvent.Type.FocusOut):
+        elif kind in FOCUS or (kind == QEvent.Type.Resize and watched.hasFocus()):
             follow_focus(watched, event)
         elif kind == QEvent.Type.ShortcutOverride and watched.isWindow() and event.key() in TABS:
             # Whatever has the focus: just before Qt moves it.
@@ -235,9 +239,8 @@ class RestorePanel(QWidget):
         layout.setContentsMargins(6, 6, 4, 6)
         form.add_to(layout)
         self.tabs = Pages(layout, inner)
-        scroll = QScrollArea(self, focusPolicy=Qt.FocusPolicy.NoFocus)
+        scroll = QScrollArea(self)
         restore = self._restore_page(inner, scroll)
-        # After these, as Tab goes through the widgets of `inner` in the order of their making.
         self.bar = RunBar(inner, pinned=True)
         self.bar.results.clicked.connect(lambda: self._results_part.expand(animate=False))
         self.bar.button.setToolTip(
@@ -309,7 +312,8 @@ class RestorePanel(QWidget):
         results.earlier.found.connect(self._on_earlier)
         self._results_part = parts[self.sections.index(results)]
         export.run_requested.connect(self.runs.start)
-        one_at_a_time(parts, scroll)
+        one_at_a_time(parts)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         return page
 
     def _connect(self) -> None:

@@ -115,7 +115,7 @@ class SettingsForm(QObject):
 
     def add_to(self, layout: QVBoxLayout) -> None:
         """Add the rows, and below them what is folded away."""
-        # Not as one widget: Qt would cut off wrapped lines, and Tab lose its way down the panel.
+        # Not as one widget: Qt would cut off wrapped lines.
         layout.addWidget(self.photos)
         form = form_layout()
         form.addRow("Image", stacked(self.image, self.summary, self.plane, self.bands))

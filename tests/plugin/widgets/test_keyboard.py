@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from napari._qt.dialogs.qt_notification import NapariQtNotification
 from qtpy.QtCore import QEvent, QPoint, QRect, Qt, QTimer
 from qtpy.QtGui import QFocusEvent
 from qtpy.QtTest import QTest
@@ -20,6 +21,7 @@ from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
     QDialog,
+    QFrame,
     QLabel,
     QLineEdit,
     QRadioButton,
@@ -32,9 +34,9 @@ from tests.images.brackets.photos import two_brackets
 
 from napari_restore.plugin.method.model_files_dialog import ProposalDialog, TrustDialog
 from napari_restore.plugin.results.results_section import RecordView
+from napari_restore.plugin.widgets.keys import FRAME
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding, pytest.mark.slow]
-NOTHING = Qt.FocusPolicy.NoFocus
 
 
 def controls(root: QWidget) -> list[QWidget]:
@@ -65,6 +67,8 @@ def walked(root: QWidget, start: QWidget, key: Qt.Key) -> list[QWidget]:
             event = QFocusEvent(QEvent.Type.FocusIn, Qt.FocusReason.TabFocusReason)
             QApplication.sendEvent(now, event)
         assert is_in_sight(now), now.accessibleName()
+        (frame,) = (each for each in now.findChildren(QFrame, FRAME) if each.parent() is now)
+        assert frame.isVisible() and frame.geometry() == now.rect()
 
 
 def is_in_sight(control: QWidget) -> bool:
@@ -101,12 +105,15 @@ def assert_in_order(chain: list[QWidget], root: QWidget) -> None:
 def assert_named(root: QWidget) -> None:
     """Each that takes the focus has a name that a screen reader can say."""
     for widget in root.findChildren(QWidget):
-        is_own = widget.window() is root.window() and widget.focusPolicy() != NOTHING
+        is_own = widget.window() is root.window() and widget.isVisible()
+        is_own &= widget.focusPolicy() != Qt.FocusPolicy.NoFocus
         text = widget.text() if isinstance(widget, (QAbstractButton, QLabel)) else ""
         assert not is_own or widget.accessibleName() or text, (widget, widget.parentWidget())
     for label in root.findChildren(QLabel):
         field = label.buddy()
-        if isinstance(field, (QAbstractSpinBox, QLineEdit, QComboBox, QAbstractSlider)):
+        if label.isVisible() and isinstance(
+            field, (QAbstractSpinBox, QLineEdit, QComboBox, QAbstractSlider)
+        ):
             inner = field.findChild(QSlider) or field
             assert inner.accessibleName() in (label.text(), "Index or expression"), label.text()
 
@@ -257,3 +264,21 @@ def test_tab_goes_through_dialogs(
     dialog = dialog_of(shown, RecordView, qtbot)
     assert_walked(dialog)
     dialog.close()
+
+
+@pytest.mark.parametrize("reason", ["OtherFocusReason", "MouseFocusReason"])
+def test_a_note_that_goes_takes_no_focus(
+    shown: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    """napari gives it to the canvas; a click on the canvas is another thing."""
+    canvas, window = shown.viewer.window._qt_viewer.canvas.native, shown.window()
+    note = NapariQtNotification("The result is saved.", "info", parent=canvas)
+    shown.image.setFocus()
+    monkeypatch.setattr(QApplication, "focusWidget", lambda: canvas)
+    why = Qt.FocusReason[reason]
+    canvas.setFocus(why)
+    # The window system may have given it to another window.
+    QApplication.sendEvent(shown.image, QFocusEvent(QEvent.Type.FocusOut, why))
+    QApplication.processEvents()
+    assert (window.focusWidget() is shown.image) == (reason == "OtherFocusReason")
+    note.close()

@@ -427,7 +427,7 @@ class TargetChooser(QWidget):
         tip = "Painted labels count in full; grey values from 0 to 1"
         self.strength = NarrowComboBox(self, tip=tip, name="Layer of strengths")
         self.tools = {tool: self._button(tool) for tool in Tool}
-        self.feather = QSpinBox(self, accessibleName="Feather")
+        self.feather = QSpinBox(self)
         self.feather.setRange(0, FEATHER_LIMIT)
         self.feather.setSingleStep(8)
         self.feather.setSuffix(" px")

@@ -23,6 +23,7 @@ from napari_restore.plugin.attention.matrix_panel import MatrixPanel, Redundancy
 from napari_restore.plugin.attribution.plots import BLUE, GREY, begin
 from napari_restore.plugin.runs.run_bar import RunBar
 from napari_restore.plugin.state.request import Area
+from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from napari_restore.explain.attention.head_maps import QueryMaps
     from napari_restore.plugin.runs.run_controller import RunController
     from napari_restore.plugin.state.request import RunRequest
-    from napari_restore.plugin.state.state import RestoreState
 
 
 BANDS = ("low", "middle", "high")
@@ -247,7 +247,6 @@ class AttentionTab(Section):
         self.column, self.row = QSpinBox(self), QSpinBox(self)
         for box, prefix in ((self.column, "x "), (self.row, "y ")):
             box.setPrefix(prefix)
-            box.setAccessibleName(f"Query {prefix}".strip())
             box.setKeyboardTracking(False)
             box.setToolTip(
                 "The query; the arrow keys move it by a cell of the chosen layer, also over the image"
@@ -333,7 +332,7 @@ class AttentionTab(Section):
 
     def _others(self) -> str:
         able = [card.title for card in api.models() if card.attention and api.is_ready(card.id)]
-        return f"{self.state.title} has no attention. Choose a network that has: {', '.join(able)}."
+        return f"{title_of(self.state.model)} has no attention. Choose a network that has: {', '.join(able)}."
 
     def _show_ready(self) -> None:
         """Enable what needs a prepared image, or an answer."""

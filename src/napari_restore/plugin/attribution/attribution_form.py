@@ -123,7 +123,7 @@ class AttributionForm(QWidget):
             "The number that is made of the box. Automatic: the one that belongs to the method, "
             "mostly the change"
         )
-        self.channel = QSpinBox(self, accessibleName="Band of the objective")
+        self.channel = QSpinBox(self)
         self.context_gradient = _combo(CONTEXT_GRADIENTS)
         self.context_gradient.setToolTip(
             "What the model draws from the whole image, such as the airlight: a constant, or a "
@@ -165,7 +165,7 @@ class AttributionForm(QWidget):
             "What has a share: each pixel, each superpixel (SLIC), or each label of a Labels layer, whose 0 "
             "has none. Automatic then ablates one after the other: as many passes as there are segments"
         )
-        self.superpixels = QSpinBox(self, accessibleName="Superpixels")
+        self.superpixels = QSpinBox(self)
         self.superpixels.setRange(2, 5000)
         self.superpixels.setValue(60)
         self.superpixels.setToolTip(

@@ -46,7 +46,8 @@ class ClusterForm(QWidget):
             "drafts, Live and the other tabs stay on this machine",
             checkable=True,
         )
-        self.name = QLineEdit(self, accessibleName="Cluster")
+        self.name = QLineEdit(self)
+        self.name.setAccessibleName("Cluster")
         self.name.setPlaceholderText("local:2, tcp://HOST:PORT or a file")
         self.name.setMinimumWidth(60)
         self.name.setToolTip(

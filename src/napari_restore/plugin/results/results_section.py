@@ -146,7 +146,8 @@ class VariantRow(QWidget):
     def __init__(self, variant: Variant, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.variant = variant
-        self.name = QLineEdit(self, accessibleName="Name of the result")
+        self.name = QLineEdit(self)
+        self.name.setAccessibleName("Name of the result")
         self.name.setFrame(False)
         self.settings = QElidingLabel("", self)
         layout = column_of(self, self.name, self.settings)

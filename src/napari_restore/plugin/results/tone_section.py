@@ -305,7 +305,6 @@ class ToneSection(AdjustingSection):
             self._query.discard()
             self.histogram.show_histogram(None)
             return
-        # What is folded counts as visible for Qt.
         self._is_outdated = self.histogram.visibleRegion().isEmpty()
         if self._is_outdated:
             self._query.discard()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, QTimer
 from qtpy.QtWidgets import (
@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLayout,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -162,29 +161,25 @@ def folded(title: str, content: QWidget, tip: str) -> QCollapsible:
     return part
 
 
-def one_at_a_time(parts: Sequence[QCollapsible], scroll: QScrollArea) -> None:
+def one_at_a_time(parts: Sequence[QCollapsible]) -> None:
     """Close the other `parts` when one is opened, and bring it into view."""
 
     def opened(part: QCollapsible) -> None:
         for other in parts:
             if other is not part and other.isExpanded():
                 other.collapse(animate=False)
-        bring_into_view(part, scroll)
+        bring_into_view(part)
 
     for part in parts:
         part.toggled.connect(lambda is_open, part=part: opened(part) if is_open else None)
 
 
-def bring_into_view(part: QWidget, scroll: QScrollArea | None = None) -> None:
-    """Scroll to `part`, once it has its size; `scroll` is by default the area it lies in."""
-    above = part.parentWidget()
-    while scroll is None and above is not None:
-        scroll = above if isinstance(above, QScrollArea) else None
-        above = above.parentWidget()
+def bring_into_view(part: QWidget) -> None:
+    """Scroll to `part`, once it has its size."""
+    scroll = next(_areas_of(part), None)
     if scroll is None:
         return
     bar = scroll.verticalScrollBar()
-    assert bar is not None
     # The parts get their sizes in several passes of their layouts, each of which changes the range.
     # Time alone does not say that none is left: on a busy machine one takes longer than any wait.
     # Timers of `part`, which go with it: PyQt's `singleShot` knows no owner.
@@ -213,17 +208,22 @@ def bring_into_view(part: QWidget, scroll: QScrollArea | None = None) -> None:
 
 
 def reveal(part: QWidget) -> None:
-    """Scroll to `part` now, in all areas that it lies in."""
+    """Scroll to `part` now."""
+    for scroll in _areas_of(part):
+        _reveal(part, scroll)
+
+
+def _areas_of(part: QWidget) -> Iterator[QAbstractScrollArea]:
+    """Yield what scrolls around `part`, the innermost first."""
     above = part.parentWidget()
     while above is not None:
         if isinstance(above, QAbstractScrollArea):
-            _reveal(part, above)
+            yield above
         above = above.parentWidget()
 
 
 def _reveal(part: QWidget, scroll: QAbstractScrollArea) -> None:
     """Scroll until all of `part` is visible, or, where it is higher than that, its top."""
     bar, viewport = scroll.verticalScrollBar(), scroll.viewport()
-    assert bar is not None and viewport is not None
     top = part.mapTo(viewport, QPoint(0, bar.value())).y()
     bar.setValue(min(top, max(bar.value(), top + part.height() - viewport.height())))

@@ -8,14 +8,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.key_bindings import coerce_keybinding
-from qtpy.QtCore import QMetaObject, Qt
+from qtpy.QtCore import QEvent, QMetaObject, Qt
+from qtpy.QtGui import QFocusEvent, QResizeEvent
 from qtpy.QtWidgets import QAbstractButton, QApplication, QFrame, QLabel, QWidget
 
 from napari_restore.plugin.widgets.folding import reveal
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from qtpy.QtGui import QFocusEvent
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def is_free(viewer: ViewerModel, keys: str) -> bool:
     return binding not in viewer.keymap and binding not in type(viewer).class_keymap
 
 
-RING = "napari-restore focus"
+FRAME, DIRECT = "frame of the focus", Qt.FindChildOption.FindDirectChildrenOnly
 REASON = Qt.FocusReason
 BY_KEY = (REASON.TabFocusReason, REASON.BacktabFocusReason, REASON.ShortcutFocusReason)
 FOR_A_WHILE = (REASON.PopupFocusReason, REASON.ActiveWindowFocusReason)
@@ -82,12 +82,11 @@ FOR_A_WHILE = (REASON.PopupFocusReason, REASON.ActiveWindowFocusReason)
 
 def controls_of(root: QWidget) -> Iterator[QWidget]:
     """Yield the controls of `root` that Tab may reach, line by line, each from left to right."""
-    direct = Qt.FindChildOption.FindDirectChildrenOnly
-    children = [c for c in root.findChildren(QWidget, options=direct) if c.isVisible()]
+    children = [
+        c for c in root.findChildren(QWidget, options=DIRECT) if c.isVisible() and not c.isWindow()
+    ]
     lines: list[list[QWidget]] = []
     for child in sorted(children, key=lambda child: child.y()):
-        if child.isWindow():
-            continue
         if lines and child.geometry().center().y() < lines[-1][0].geometry().bottom():
             lines[-1].append(child)
         else:
@@ -109,32 +108,30 @@ def order_tab(root: QWidget) -> None:
         QWidget.setTabOrder(before, after)
 
 
-def follow_focus(control: QWidget, event: QFocusEvent) -> None:
+def follow_focus(control: QWidget, event: QEvent) -> None:
     """Scroll to `control` and frame it when a key has brought the focus; napari's theme shows hardly any."""
-    reason, now = event.reason(), QApplication.focusWidget()
-    if event.gotFocus() and reason in BY_KEY and not control.isWindow():
-        reveal(control)
-        _frame(control, True)
-    elif event.lostFocus() and reason not in FOR_A_WHILE:
-        if reason == REASON.OtherFocusReason and now is not None and _has_note(now):
-            # Wherever one types: napari gives the focus to the canvas when a note goes.
+    frame = control.findChild(QFrame, FRAME, DIRECT)
+    if isinstance(event, QResizeEvent):
+        if frame is not None:
+            frame.resize(event.size())
+    elif isinstance(event, QFocusEvent) and event.gotFocus():
+        if event.reason() in BY_KEY and not control.isWindow():
+            reveal(control)
+            frame = frame or QFrame(control)
+            frame.setObjectName(FRAME)
+            frame.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+            colour = control.palette().windowText().color().name()
+            frame.setStyleSheet(f"border: 2px solid {colour}; background: transparent")
+            frame.setGeometry(control.rect())
+            frame.show()
+    elif isinstance(event, QFocusEvent) and event.reason() not in FOR_A_WHILE:
+        now = QApplication.focusWidget() if event.reason() == REASON.OtherFocusReason else None
+        notes = () if now is None else now.children()
+        if any(type(each).__name__ == "NapariQtNotification" for each in notes):
+            # napari gives the focus to the canvas when a note goes, wherever one types.
             QMetaObject.invokeMethod(control, "setFocus", Qt.ConnectionType.QueuedConnection)
-        else:
-            _frame(control, False)
-
-
-def _has_note(canvas: QWidget) -> bool:
-    return any(type(each).__name__ == "NapariQtNotification" for each in canvas.children())
-
-
-def _frame(control: QWidget, on: bool) -> None:
-    """Draw a frame along the edge of `control`, or hide it."""
-    frame = control.findChild(QFrame, RING) or QFrame(control, objectName=RING)
-    frame.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-    colour = control.palette().windowText().color().name()
-    frame.setStyleSheet(f"border: 2px solid {colour}; background: transparent")
-    frame.setGeometry(control.rect())
-    frame.setVisible(on)
+        elif frame is not None:
+            frame.hide()
 
 
 def name_controls(root: QWidget) -> None:
@@ -146,7 +143,6 @@ def name_controls(root: QWidget) -> None:
         if control.focusPolicy() == Qt.FocusPolicy.NoFocus or control.accessibleName() or speaks:
             continue
         place, name = control, ""
-        while place is not root and not name:
-            name = place.accessibleName() or labels.get(place, "")
-            place = place.parentWidget()
+        while not name and place is not root and (above := place.parentWidget()) is not None:
+            name, place = place.accessibleName() or labels.get(place, ""), above
         control.setAccessibleName(name or root.windowTitle())
