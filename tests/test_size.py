@@ -23,14 +23,14 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 2079,
-    "commands": 2969,
+    "api": 2081,
+    "commands": 2973,
     "engine": 13278,
-    "explain": 6031,
-    "images": 15338,
+    "explain": 6034,
+    "images": 15538,
     "metrics": 550,
     "models": 15359,
-    "plugin": 14664,
+    "plugin": 14763,
     "questions": 1054,
     "records": 313,
     "sample": 3,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 111339, 562, 8529
+LINES, FILES, IMPORTS = 111818, 562, 8591
 OPTIONS = {
     "view": 2,
     "models": 5,
