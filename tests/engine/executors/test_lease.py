@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,8 +72,12 @@ def test_a_lease_that_another_machine_took_is_lost(
 ) -> None:
     lost = threading.Event()
     lease = Lease(tmp_path, lost.set)
-    taken = elsewhere(tmp_path)
-    assert lost.wait(patience())
+    taken, end = elsewhere(tmp_path), time.monotonic() + patience()
+    # Where both write at once, the one that was later has it: then it is taken again.
+    while not lost.wait(1) and time.monotonic() < end:
+        taken.release()
+        taken = elsewhere(tmp_path)
+    assert lost.is_set()
     lease.release()
     # It is not this one's to remove.
     assert (tmp_path / LEASE).exists()
