@@ -272,9 +272,9 @@ def test_only_models_with_an_airlight_show_it_and_the_run_uses_it(
 ):
     layer: ImageLayer = panel.viewer.add_image(halves, name="photo")
     panel.models.choose("identity")
-    assert not panel.airlight.isVisibleTo(panel)
+    assert panel.airlight.isHidden()
     panel.models.choose("dcp")
-    assert panel.airlight.isVisibleTo(panel)
+    assert not panel.airlight.isHidden()
     panel.target.choose(TargetChoice.WHOLE)
     assert panel.airlight.values.text() == "Found by itself"
     outcome = []
