@@ -25,9 +25,9 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 2081,
     "commands": 2973,
-    "engine": 13278,
+    "engine": 13276,
     "explain": 6034,
-    "images": 15538,
+    "images": 15537,
     "metrics": 550,
     "models": 15359,
     "plugin": 14763,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 111818, 562, 8591
+LINES, FILES, IMPORTS = 111818, 562, 8589
 OPTIONS = {
     "view": 2,
     "models": 5,

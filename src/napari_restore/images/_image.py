@@ -51,7 +51,7 @@ from napari_restore.images.readers.registry import reader_of
 from napari_restore.images.readers.resampled import ResampledReader
 from napari_restore.images.readers.stack import StackReader
 from napari_restore.images.readers.zipped import ZippedReader
-from napari_restore.images.values.facts import Told
+from napari_restore.images.values.facts import OpeningNote
 from napari_restore.images.values.presets import SENSORS, Sensor
 from napari_restore.images.values.roles import GivenBands
 from napari_restore.images.values.sensor_file import sensor_text
@@ -182,7 +182,7 @@ class Image(DerivedImages):
         """Return notes on what names decide or might decide; only what holds for these values."""
         name, tags = str(self.path or ""), self.profile.tags
         disputes = disputes_of_product(name, tags, self.sensor) + dispute_of_zeros(self)
-        notes: list[str] = [Told(each) for each in disputes]
+        notes: list[str] = [OpeningNote(each) for each in disputes]
         if self.sensor is not None:
             return notes
         detected = self.profile.sensor
@@ -266,9 +266,9 @@ class Image(DerivedImages):
 
     # -- pyramid and cache -------------------------------------------------------
     @property
-    def told(self) -> list[str]:
+    def opening_notes(self) -> list[str]:
         """The notes on what of the file is not read, and on bands, colours, sensor or zero in doubt."""
-        return [note for note in self.notes if isinstance(note, Told)]
+        return [note for note in self.notes if isinstance(note, OpeningNote)]
 
     @property
     def is_prepared(self) -> bool:

@@ -17,7 +17,7 @@ from napari_restore.images._planes import ONE, Planes
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, Source, chunk_box
 from napari_restore.images.files.fingerprint import fingerprint_files
-from napari_restore.images.values.facts import Told
+from napari_restore.images.values.facts import OpeningNote
 from napari_restore.images.values.presets import Sensor
 from napari_restore.images.values.roles import Bands, GivenBands, describe_bands
 from napari_restore.images.values.sensors import product_of
@@ -183,7 +183,7 @@ def first_of(pictures: int) -> list[str]:
     if pictures < 2:
         return []
     text = f"It contains {pictures} pictures (pages, planes or frames): the first one is used."
-    return [Told(text)]
+    return [OpeningNote(text)]
 
 
 def strip_level(height: int, width: int, pixel_bytes: int, rows: int = 1) -> tuple[Level, bool]:

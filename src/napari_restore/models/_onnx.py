@@ -94,7 +94,6 @@ class OnnxFile:
                     f"{path.name} needs {package}, which is not installed.",
                     'Install it: pip install "napari-restore[onnx]".',
                 )
-
         # A cache of a model hub has links, and the names of weights are those beside the link.
         self.path, self.name = path.absolute(), path.name
         self._packed = _packed_in(path) if path.suffix.lower() == PACKAGE else None

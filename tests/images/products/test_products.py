@@ -169,7 +169,7 @@ def test_a_part_of_sentinel2_opens_at_what_resolution_it_has(
     assert image.descriptions == bands
     for name in bands:
         assert np.array_equal(band(image, name), files[f"{name} {side}"])
-    (note,) = image.told
+    (note,) = image.opening_notes
     assert note.startswith("Not there, though its metadata names them: ")
     assert note.endswith(said)
     with pytest.raises(UnreadableImage, match=f"no bands of {absent[0][1:3]} m"):
@@ -326,7 +326,7 @@ def test_a_stac_item_beside_its_files_reads_them(tmp_path: Path, home: str) -> N
     for name in ("blue", "green", "red", "nir"):
         assert np.array_equal(band(image, name), files[name])
     assert describe(image)["black"][:4] == pytest.approx([1000.0] * 4)
-    (note,) = image.told
+    (note,) = image.opening_notes
     assert note.endswith("elsewhere: blue.tif, green.tif, red.tif, nir.tif, SCL.tif.")
     assert [path.name for path in images_in_folder(tmp_path)] == ["item.json", "thumb.tif"]
 

@@ -28,7 +28,6 @@ from napari_restore.images import (
 )
 from napari_restore.questions import Adjustment
 
-SINCE = "since it was restored"
 RANGE_PIXELS = 2**20
 """Pixels blended at a time in model range, which takes twice the memory of a plain blend."""
 
@@ -64,10 +63,16 @@ class BlendedPixels:
         """Whether pixels are those of the store."""
         return self.mask is None and self.adjustment.is_neutral
 
-    def check_source(self) -> None:
-        """Raise `SourceChanged` where pixels would be blended with others than were restored."""
-        if not self.is_plain:
-            check_unchanged(self.image, SINCE)
+    def check_source(self, *, compared: bool = False) -> None:
+        """Raise `SourceChanged` where pixels would be blended with others than were restored.
+
+        Parameters
+        ----------
+        compared
+            Whether the source is needed, too, where nothing is blended: for maps of the change.
+        """
+        if compared or not self.is_plain:
+            check_unchanged(self.image, "since it was restored")
 
     def read(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
         """Return the blended pixels of a box.

@@ -131,17 +131,16 @@ def value_bits(
         if plane.all():
             continue
         black, white = limits.black[band], limits.white
-        hit = after < black
-        if hit.any():
-            plane |= (hit & ~(before < black)).view(np.uint8) * np.uint8(QUALITY["clipped_low"])
+        if (hit := after < black).any():
+            hit &= ~(before < black)
+            plane |= hit.view(np.uint8) * np.uint8(QUALITY["clipped_low"])
         if white is not None and (hit := after >= white).any():
             hit &= ~(before >= white)
             plane |= hit.view(np.uint8) * np.uint8(QUALITY["clipped_high"])
         if limits.seen is not None:
             change = np.maximum(after, before)
             change -= np.minimum(after, before)
-            hit = change >= limits.seen
-            plane |= hit.view(np.uint8) * np.uint8(SEEN)
+            plane |= (change >= limits.seen).view(np.uint8) * np.uint8(SEEN)
     return bits
 
 

@@ -21,8 +21,7 @@ from napari_restore.engine.machine.budget import peak_in
 from napari_restore.engine.masks.mask_strength import MaskStrength, RegionMask, Within
 from napari_restore.engine.masks.open_mask import open_mask
 from napari_restore.engine.planning.plan import Plan
-from napari_restore.engine.planning.source import check_unchanged
-from napari_restore.engine.results.blended import SINCE, BlendedPixels
+from napari_restore.engine.results.blended import BlendedPixels
 from napari_restore.engine.results.quality import (
     ABOUT_CHANGE,
     QUALITY,
@@ -332,7 +331,7 @@ class Result(BlendedPixels):
             A file for each map, named by it.
         """
         if self.plan.maps:
-            check_unchanged(self.image, SINCE)
+            self.check_source(compared=True)
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         with peak_in(self.record):

@@ -26,7 +26,7 @@ SIZES |= {16: 8, 17: 8, 18: 8}
 _WORDS = {5: 4, 10: 4}
 """Bytes of what the byte order applies to, where it is not the whole value."""
 _NUMBERS = {3: "H", 4: "I", 5: "I", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d", 13: "I"}
-_SUB_IFDS, _MOST_PICTURES = 0x014A, 64
+SUB_IFDS, _MOST_PICTURES = 0x014A, 64
 _MOST = 1 << 20
 
 
@@ -175,7 +175,7 @@ def pictures_in(file: BinaryIO) -> list[Directory]:
     """Return the main directory of a TIFF, and those of the pictures below it."""
     reader = _Reader(file)
     main = reader.fields(reader.first)
-    below = numbers_of(main.get(_SUB_IFDS))[:_MOST_PICTURES]
+    below = numbers_of(main.get(SUB_IFDS))[:_MOST_PICTURES]
     return [main, *(reader.fields(int(place)) for place in below)]
 
 

@@ -24,7 +24,7 @@ from napari_restore.images.files.claims import (
     check_block,
     check_ratio,
 )
-from napari_restore.images.files.exif_directories import SIZES, flavour_of, unpack_at
+from napari_restore.images.files.exif_directories import SIZES, SUB_IFDS, flavour_of, unpack_at
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -33,7 +33,6 @@ XMP, IPTC, ICC = 700, 33723, 34675
 GDAL_METADATA, GDAL_NODATA = 42112, 42113
 BLOCKS = ((273, 279), (324, 325))
 """Tags of offsets and byte counts: strips, tiles."""
-SUB_IFDS = 330
 NEW_SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4
 SUBFILE_TYPE, OLD_REDUCED = 255, 2
 EXTRA_SAMPLES, ASSOCIATED_ALPHA = 338, 1

@@ -24,7 +24,7 @@ from napari_restore.images.files.trees import (
     read_metadata,
 )
 from napari_restore.images.products.product import MASKS, Acquisition, Product, ProductFile
-from napari_restore.images.values.facts import Told
+from napari_restore.images.values.facts import OpeningNote
 from napari_restore.images.values.roles import auxiliary_role
 
 Item = Mapping[str, Any]
@@ -145,7 +145,7 @@ class HrefPlaces(Places):
                 if owner == name and not is_there and self.place(own):
                     self._beside[own] = None
                     note = "Files beside it are read, not those it names elsewhere: {}."
-                    self.notes = (Told(note.format(", ".join(self._beside))),)
+                    self.notes = (OpeningNote(note.format(", ".join(self._beside))),)
                     return own
         return name
 

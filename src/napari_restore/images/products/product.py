@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.trees import Place, Places
-from napari_restore.images.values.facts import Told
+from napari_restore.images.values.facts import OpeningNote
 from napari_restore.images.values.roles import auxiliary_role
 
 MASKS = ("class", "quality", "mask")
@@ -172,5 +172,5 @@ def with_files(
         if sides and member not in found and not (member.is_light and member.resolution in sides)
     ]  # fmt: skip
     kept = tuple(member for member in members if member not in absent)
-    note = Told(f"Not there, though its metadata names them: {_named(absent)}.")
+    note = OpeningNote(f"Not there, though its metadata names them: {_named(absent)}.")
     return kept, (note,) if absent else ()

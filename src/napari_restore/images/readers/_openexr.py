@@ -18,7 +18,7 @@ from napari_restore.images.files.claims import (
     check_whole_size,
 )
 from napari_restore.images.readers._whole import WholeReader
-from napari_restore.images.values.facts import Told
+from napari_restore.images.values.facts import OpeningNote
 from napari_restore.images.values.working_space import profile_of_light
 
 MAGIC = b"\x76\x2f\x31\x01"
@@ -74,7 +74,7 @@ class OpenExrReader(WholeReader):
             masks="alpha" if self.may_be_invalid else "none",
         )
         if len(parts) > 1:
-            self.notes.append(Told(f"The first of its {len(parts)} parts is read."))
+            self.notes.append(OpeningNote(f"The first of its {len(parts)} parts is read."))
 
     def _decode(self) -> npt.NDArray[np.float32]:
         channels = _parts(self.path, header_only=False)[0].channels

@@ -13,8 +13,8 @@ S = TypeVar("S", bound=str)
 T = TypeVar("T")
 
 
-class Told(str):
-    """A note that a window shows at once: what of a file is not read, and bands or colours in doubt."""
+class OpeningNote(str):
+    """A note that the window shows when it opens a file: what is not read, and bands or colours in doubt."""
 
 
 @dataclass(frozen=True)

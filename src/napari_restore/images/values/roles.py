@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple, TypeVar
 
 from napari_restore.errors import BadParameter
-from napari_restore.images.values.facts import Fact, Told, settled
+from napari_restore.images.values.facts import Fact, OpeningNote, settled
 from napari_restore.images.values.presets import (
     AUXILIARY,
     COLOURS,
@@ -141,7 +141,7 @@ class Bands:
         for each in self.disputes:
             groups.setdefault((each.by, each.other_by), []).append(each)
         return [
-            Told(
+            OpeningNote(
                 f"{_counted(group)} {', '.join(each.role or UNKNOWN for each in group)} by "
                 f"{by or 'the others'}, not {', '.join(each.other for each in group)} by {other}."
             )

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from napari_restore.images._display_curve import light_of_srgb
 from napari_restore.images._profile import Profile
 from napari_restore.images.values.depth import in_16_bits
-from napari_restore.images.values.facts import Told, settled
+from napari_restore.images.values.facts import OpeningNote, settled
 from napari_restore.images.values.presets import COLOURS
 
 FULL = 65535
@@ -538,7 +538,7 @@ def settled_colours(
     for source, icc in sources:
         if icc is not None and bands < 3 and icc[16:20] == b"RGB ":
             text = f"It is grey, and its {source} is of red, green and blue: it is left out."
-            notes.append(Told(text))
+            notes.append(OpeningNote(text))
         elif icc is not None:
             known.append((source, icc))
     first = settled(known)
@@ -549,7 +549,7 @@ def settled_colours(
             if bands >= 3 and not _is_within(first.value, other, _OTHER):
                 own, its = (_name_of(icc) for icc in (first.value, other))
                 text = f"Its colours are {own} by {first.source}, not {its} by {source}."
-                notes.append(Told(text))
+                notes.append(OpeningNote(text))
     # What else names sRGB leaves the file without a profile, as it is.
     is_plain = first.source != PROFILE and first.value == srgb_profile(1 if bands < 3 else 3)
     return None if is_plain else first.value, notes

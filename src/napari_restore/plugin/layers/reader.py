@@ -10,9 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from napari_restore import api
 from napari_restore._addresses import is_remote
-from napari_restore.api import READ_SUFFIXES, is_product, is_zarr, stamp_of
+from napari_restore.api import READ_SUFFIXES, bands_of_scene, is_product, is_zarr, stamp_of
 from napari_restore.errors import Cancelled, RestoreError, escape_controls
 from napari_restore.plugin.layers.display import (
     LIMITS,
@@ -65,8 +64,8 @@ def read(path: Paths) -> list[Any]:
     from napari_restore.plugin.tasks.main_thread import is_main_thread
 
     given = paths = _as_list(path)
-    if len(paths) == 1 and not is_product(paths[0]):
-        paths = [str(file) for file in api.bands_of_scene(paths[0])] or paths
+    if len(paths) == 1 and os.path.isdir(paths[0]) and not is_product(paths[0]):
+        paths = [str(file) for file in bands_of_scene(paths[0])] or paths
     viewer = napari.current_viewer()
     try:
         if viewer is not None and is_main_thread():
@@ -74,8 +73,8 @@ def read(path: Paths) -> list[Any]:
             from napari_restore.plugin.tasks.notices import show_note
 
             image = open_in_window(paths)
-            if image.told:
-                show_note(" ".join([f"{image.name}:", *image.told]))
+            if image.opening_notes:
+                show_note(" ".join([f"{image.name}:", *image.opening_notes]))
             if paths != given:
                 bands = ", ".join(filter(None, image.descriptions))
                 show_note(f"{Path(given[0]).name} is shown as one image of the bands {bands}.")
@@ -249,7 +248,7 @@ def _is_ours(path: Path) -> bool:
     """Return whether name and, for a folder, the files at its top are those of an image."""
     is_image = path.suffix.lower() in READ_SUFFIXES and path.is_file()
     is_one = is_image or is_zarr(path) or is_product(path)
-    return is_one or (path.is_dir() and bool(api.bands_of_scene(path)))
+    return is_one or (path.is_dir() and bool(bands_of_scene(path)))
 
 
 _watched: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
