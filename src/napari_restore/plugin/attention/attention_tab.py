@@ -26,8 +26,8 @@ from napari_restore.plugin.state.request import Area
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
-from napari_restore.plugin.widgets.folding import flowing, folded, form_layout, in_a_row
+from napari_restore.plugin.widgets.combo_box import combo_of
+from napari_restore.plugin.widgets.folding import fill, flowing, folded, form_layout, in_a_row
 from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
@@ -238,8 +238,7 @@ class AttentionTab(Section):
         return self.asked.query
 
     def _build(self) -> None:
-        self.hint = QLabel(HINT, self)
-        self.hint.setWordWrap(True)
+        self.hint = QLabel(HINT, self, wordWrap=True)
         self.bar = RunBar(self)
         self.bar.live.hide()
         self.bar.plan_line.hide()
@@ -251,12 +250,9 @@ class AttentionTab(Section):
             box.setToolTip(
                 "The query; the arrow keys move it by a cell of the chosen layer, also over the image"
             )
-        self.scale = NarrowComboBox(self)
-        for value, title in SCALES.items():
-            self.scale.addItem(title, value)
-        self.scale.setToolTip("From which weight on colours differ; the largest is the brightest")
-        self.numbers = QLabel(self)
-        self.numbers.setWordWrap(True)
+        tip = "From which weight on colours differ; the largest is the brightest"
+        self.scale = combo_of(self, SCALES, tip)
+        self.numbers = QLabel(self, wordWrap=True)
         self.chart = BarChart(self)
         self.reference = ReferenceBar(self.state, self.asked, self)
         self.matrix = MatrixPanel(self)
@@ -273,13 +269,8 @@ class AttentionTab(Section):
         form.addRow("Scale", self.scale)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
-        layout.addWidget(self.hint)
-        layout.addWidget(self.bar)
-        layout.addLayout(form)
-        layout.addWidget(self.numbers)
-        layout.addWidget(self.chart)
-        for widget in (self.reference, self.heads, self.matrix_part, self.redundancy_part):
-            layout.addWidget(widget)
+        panels = (self.reference, self.heads, self.matrix_part, self.redundancy_part)
+        fill(layout, self.hint, self.bar, form, self.numbers, self.chart, *panels)
         layout.addLayout(flowing(*self.head_actions.buttons))
         layout.addStretch(1)
 

@@ -236,8 +236,7 @@ class AttributionTab(Section):
         self.bar.live.hide()
         self.bar.plan_line.hide()
         self.results = AttributionResultsSection(viewer, state)
-        hint = QLabel(HINT, self)
-        hint.setWordWrap(True)
+        hint = QLabel(HINT, self, wordWrap=True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
         for widget in (hint, self.form, self.bar, self.results):

@@ -129,7 +129,7 @@ class AirlightPicker(Section):
         tip = "Click the haziest place of the image, or drag a box there; Escape leaves it"
         self.pick_button = add_button(self, "Pick", tip, checkable=True)
         tip = "Find it in the haziest thousandth of the image"
-        self.auto_button = add_button(self, "Auto", tip)
+        self.auto_button = add_button(self, "Auto", tip, lambda: self.picked.emit(AUTO))
         self.values.setToolTip("The airlight in use: the colour of the haze, a number per band")
         row = QHBoxLayout(self)
         row.addWidget(self.swatch)
@@ -138,7 +138,6 @@ class AirlightPicker(Section):
         row.addWidget(self.auto_button)
         row.setContentsMargins(0, 0, 0, 0)
         self.pick_button.toggled.connect(self._on_pick)
-        self.auto_button.clicked.connect(lambda: self.picked.emit(AUTO))
         for signal in (state.events.parameters, state.events.current, state.events.running):
             self.listen(signal, self.show_value)
         self.listen(state.events.layer, self.stop)

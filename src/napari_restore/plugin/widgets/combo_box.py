@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qtpy.QtCore import QEvent, Qt
@@ -74,3 +74,12 @@ class NarrowComboBox(QComboBox):
         lines = filter(None, (self.currentText(), self.toolTip()))
         QToolTip.showText(event.globalPos(), "\n".join(lines), self)
         return True
+
+
+def combo_of(
+    parent: QWidget, titles: Mapping[Any, str], tip: str = "", name: str = ""
+) -> NarrowComboBox:
+    """Return a combo box that offers titles by their data; `tip` and `name` as in `NarrowComboBox`."""
+    made = NarrowComboBox(parent, tip=tip, name=name)
+    made.offer((title, data) for data, title in titles.items())
+    return made
