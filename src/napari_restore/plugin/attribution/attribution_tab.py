@@ -146,15 +146,18 @@ class TargetController(QObject):
         self.use(None)
 
     def _layer_over(self, source: ImageLayer) -> Shapes:
-        for layer in reversed(self._viewer.layers):
-            if layer.metadata.get(TARGETS_OF) == source.unique_id:
-                break
-        else:
+        layer = self._shapes_over(source)
+        if layer is None:
             active = self._viewer.layers.selection.active
             layer = add_outlines(self._viewer, NAME, source, {TARGETS_OF: source.unique_id})
             self._viewer.layers.selection.active = active
         self._follow(layer)
         return layer
+
+    def _shapes_over(self, source: ImageLayer) -> Shapes | None:
+        known = source.unique_id
+        own = (x for x in reversed(self._viewer.layers) if x.metadata.get(TARGETS_OF) == known)
+        return next(own, None)
 
     # -- the target --------------------------------------------------------------
 
@@ -178,13 +181,7 @@ class TargetController(QObject):
     def target(self) -> TargetShape:
         """Return the target; raises `BadRegion` where there is none."""
         source = self._state.layer
-        shapes = None
-        if source is not None:
-            known = source.unique_id
-            shapes = next(
-                (x for x in reversed(self._viewer.layers) if x.metadata.get(TARGETS_OF) == known),
-                None,
-            )
+        shapes = None if source is None else self._shapes_over(source)
         drawn = [] if shapes is None or source is None else outlines(self._viewer, shapes, source)
         if source is None or not drawn:
             raise BadRegion("No target is drawn yet.", "Press Box or Click, then the image.")

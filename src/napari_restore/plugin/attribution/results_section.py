@@ -20,7 +20,7 @@ from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin.attribution.layers import VIEWS, signed_colours
 from napari_restore.plugin.attribution.plots import CurvePlot, PathPlot, RingPlot
 from napari_restore.plugin.compare.compared_layers import SideBySide
-from napari_restore.plugin.layers.placing import plane_of, resampled, shifted
+from napari_restore.plugin.layers.placing import axes_of, plane_of, resampled, shifted
 from napari_restore.plugin.results.save_dialog import ask_save_path
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_problem
@@ -202,8 +202,7 @@ class MapComparison:
                 rgb=True,
                 name=result.title,
                 affine=shifted(matrix, place.y0 + y - y0, place.x0 + x - x0),
-                units=result.source.units[-2:],
-                axis_labels=result.source.axis_labels[-2:],
+                **axes_of(result.source),
                 metadata={"napari_restore_source": "attribution"},
             )
             label = layer.name_overlay

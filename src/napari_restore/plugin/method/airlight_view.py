@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel
 from napari_restore import api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
 from napari_restore.plugin.layers.canvas_tool import CanvasTool
-from napari_restore.plugin.layers.placing import bounding_region, in_data, plane_of
+from napari_restore.plugin.layers.placing import axes_of, bounding_region, in_data, plane_of
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import in_background
@@ -66,8 +66,7 @@ class RubberBand:
                 name="Airlight",
                 rgb=True,
                 affine=affine,
-                units=self._source.units[-2:],
-                axis_labels=self._source.axis_labels[-2:],
+                **axes_of(self._source),
                 # No result, but no image to restore either.
                 metadata={"napari_restore_source": "airlight"},
             )
