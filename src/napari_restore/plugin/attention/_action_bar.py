@@ -12,17 +12,15 @@ from qtpy.QtWidgets import QLabel, QWidget
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention.asked import KeptAnswer, PreparedAttention
 from napari_restore.plugin.results.save_dialog import ask_save_path
-from napari_restore.plugin.state.state import title_of
+from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import in_background
 from napari_restore.plugin.widgets.combo_box import combo_of
 from napari_restore.plugin.widgets.folding import add_button, column_of, in_a_row
 
 if TYPE_CHECKING:
-    from napari_restore.plugin.attention.asked import PreparedAttention
     from napari_restore.plugin.attention.heads_view import HeadsView
     from napari_restore.plugin.attention.layers import AttentionLayers
-    from napari_restore.plugin.state.state import RestoreState
 
 
 OVERLAYS = {False: "show the present query", True: "show the reference"}

@@ -22,7 +22,7 @@ from napari_restore.plugin.attention.layers import AttentionLayers
 from napari_restore.plugin.attention.matrix_panel import MatrixPanel, RedundancyPanel
 from napari_restore.plugin.attribution.plots import BLUE, GREY, begin
 from napari_restore.plugin.runs.run_bar import RunBar
-from napari_restore.plugin.state.request import Area
+from napari_restore.plugin.state.request import Area, RunRequest
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from napari_restore.explain.attention.head_maps import QueryMaps
     from napari_restore.plugin.runs.run_controller import RunController
-    from napari_restore.plugin.state.request import RunRequest
 
 
 BANDS = ("low", "middle", "high")

@@ -13,7 +13,7 @@ from qtpy.QtGui import QPainter
 from qtpy.QtWidgets import QLabel, QSizePolicy, QToolTip, QWidget
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.attention.heads_view import coloured
+from napari_restore.plugin.attention.heads_view import HeadsView, coloured
 from napari_restore.plugin.attribution.plots import BLUE, GREY, begin
 from napari_restore.plugin.tasks.task import in_background
 from napari_restore.plugin.widgets.combo_box import combo_of
@@ -22,7 +22,6 @@ from napari_restore.plugin.widgets.folding import add_button, column_of
 if TYPE_CHECKING:
     from napari_restore.explain.attention.head_maps import HeadMaps
     from napari_restore.plugin.attention.asked import PreparedAttention
-    from napari_restore.plugin.attention.heads_view import HeadsView
 
 
 MOST = 28

@@ -31,7 +31,7 @@ from napari_restore.plugin.attribution.results_section import AttributionResults
 from napari_restore.plugin.layers.placing import bounding_region, in_data
 from napari_restore.plugin.runs.run_bar import RunBar
 from napari_restore.plugin.state.request import Area
-from napari_restore.plugin.state.state import image_of
+from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.widgets.folding import bring_into_view
 from napari_restore.plugin.widgets.section import Section
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer, Labels, Shapes
 
     from napari_restore.plugin.runs.run_controller import RunController
-    from napari_restore.plugin.state.state import RestoreState
 
 
 NAME = "Attribution target"

@@ -18,7 +18,7 @@ from napari_restore.plugin.areas.areas import area_of as area_of_target
 from napari_restore.plugin.results.save_dialog import SaveTask, ask_save_path
 from napari_restore.plugin.results.variant_text import adjustment_of, area_of, part_of, phrase
 from napari_restore.plugin.state.request import TargetChoice
-from napari_restore.plugin.state.state import image_of
+from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox
 from napari_restore.plugin.widgets.folding import (
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.engine import Result
-    from napari_restore.plugin.state.state import RestoreState
     from napari_restore.plugin.state.variant import Variant
 
 
