@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -61,8 +60,8 @@ class LocalRows:
         box = self._around(core)
         for y, x in pixels:
             found: dict[str, AttentionRow] = {}
-            ask = partial(model.attention_rows, pixel=(y - box.y0, x - box.x0))
-            height, width = self._run_on(core, box, _visitor(sites, ask, found)).shape[2:]
+            visit = _visitor(sites, found, model.attention_rows, (y - box.y0, x - box.x0))
+            height, width = self._run_on(core, box, visit).shape[2:]
             whole = Region(box.y0, box.x0, box.y0 + height, box.x0 + width)
             yield rows_in(whole, found, sites)
 
@@ -74,7 +73,7 @@ class LocalRows:
             core = Region(top, left, top + side, left + side).intersect(whole)
             box = self._around(core)
             found: dict[str, HeadOutputs] = {}
-            self._run_on(core, box, _visitor(sites, model.attention_outputs, found))
+            self._run_on(core, box, _visitor(sites, found, model.attention_outputs))
             yield at_core(found, sites, core, box, self._reader.valid(core))
 
     def restored(self, region: Region, report: Report) -> Tensor:
@@ -126,13 +125,15 @@ class LocalRows:
         return valid if same else pad_to_multiple(valid, model.padded_to)
 
 
-def _visitor(sites: Sites, ask: Callable[..., Mapping[str, T]], found: dict[str, T]) -> Visit:
+def _visitor(
+    sites: Sites, found: dict[str, T], ask: Callable[..., Mapping[str, T]], *place: Pixel
+) -> Visit:
     """Return what is called with each sweep, and adds to `found` what `ask` gives for its sites."""
 
     def visit(step: Sweep, given: SweepInput) -> None:
         names = frozenset(name for name, site in sites.items() if site.step == step.name)
         if names:
-            found.update(ask(step.name, given, names=names))
+            found.update(ask(step.name, given, *place, names))
 
     return visit
 

@@ -290,11 +290,7 @@ class AttentionTab(Section):
     def leave(self) -> None:
         """End what is under way, take the layers away, and disconnect from the viewer."""
         self._all_soon.stop()
-        self._answers.discard()
-        self.pointer.use(False)
-        self.pointer.clear()
-        self.layers.remove()
-        self.asked.forget()
+        self._forget()
         super().leave()
 
     def setVisible(self, visible: bool) -> None:
@@ -306,13 +302,17 @@ class AttentionTab(Section):
 
     # -- the prepared network and image ---------------------------------------------
 
-    def _on_settings(self) -> None:
-        """Forget what was prepared: the panel is set to something else."""
+    def _forget(self) -> None:
+        """Forget what was prepared and asked."""
         self.asked.forget()
         self._answers.discard()
         self.pointer.use(False)
         self.pointer.clear()
         self.layers.remove()
+
+    def _on_settings(self) -> None:
+        """Begin anew: the panel is set to something else."""
+        self._forget()
         self.heads.show_sites(())
         card = next((card for card in api.models() if card.id == self.state.model), None)
         has_attention = card is None or bool(card.attention)
