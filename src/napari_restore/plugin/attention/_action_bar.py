@@ -32,9 +32,7 @@ class ReferenceBar(QWidget):
     changed = Signal()
     """Another reference, or none, or the other one of both is to be shown."""
 
-    def __init__(
-        self, state: RestoreState, asked: PreparedAttention, parent: QWidget | None = None
-    ) -> None:
+    def __init__(self, state: RestoreState, asked: PreparedAttention, parent: QWidget) -> None:
         super().__init__(parent)
         self._state, self._asked = state, asked
         tip = "Show this answer beside those of other queries or networks, on one scale"

@@ -63,9 +63,7 @@ class TargetController(QObject):
     changed = Signal()
     """The target has changed, or the tool."""
 
-    def __init__(
-        self, viewer: ViewerModel, state: RestoreState, parent: QObject | None = None
-    ) -> None:
+    def __init__(self, viewer: ViewerModel, state: RestoreState, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self._state = viewer, state
         self._layer: Shapes | None = None

@@ -16,9 +16,7 @@ class NarrowComboBox(QComboBox):
     In a form it goes below its label where there is not so much room beside it.
     """
 
-    def __init__(
-        self, parent: QWidget | None = None, letters: int = 0, tip: str = "", name: str = ""
-    ) -> None:
+    def __init__(self, parent: QWidget, letters: int = 0, tip: str = "", name: str = "") -> None:
         """Show `tip` as the tooltip; `name` is for screen readers, where no label stands beside it."""
         super().__init__(parent)
         self.setAccessibleName(name)
