@@ -52,13 +52,12 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of equally many cells as text: the first left-aligned, numbers to the right."""
+def columns(rows: Sequence[Sequence[str]], *, left: bool = False) -> str:
+    """Return rows of equally many cells as text: the first left-aligned, others to the right or `left`."""
     rows = [[escape_controls(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
+    pad, lines = str.ljust if left else str.rjust, []
     for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        cells = row[0].ljust(widths[0]), *map(pad, row[1:], widths[1:])
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)

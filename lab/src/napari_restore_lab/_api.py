@@ -18,6 +18,7 @@ from napari_restore.extension import (
     RestoreKeywords,
     documents_options,
     make_plan,
+    option,
     part_of,
     without,
 )
@@ -82,7 +83,8 @@ def haze(
         for name, value in given.items():
             if name not in ("seed", "split") and (name, value) != ("scene", "auto"):
                 raise BadParameter(
-                    f"{name} has no effect on training crops.", f"Leave {name} or training out."
+                    f"{option(name)} has no effect on training crops.",
+                    f"Leave {option(name)} or {option('training')} out.",
                 )
 
     def progress(done: int, total: int) -> None:

@@ -12,7 +12,7 @@ from napari_restore.api import FUSION_MODEL
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments, reference_of
 from napari_restore.commands._checks import check_files, read_files
 from napari_restore.commands._folder import restore_folder
-from napari_restore.commands._interrupt import Interrupt, interrupt_of
+from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._options import (
     add_bracket_options,
     add_output_options,
@@ -106,10 +106,7 @@ def fuse(
     )
     read = read_files(options)
     check_files([item], read)
-    with (
-        interrupt or interrupt_of(options) as interrupt,
-        Runner(options, interrupt, read, report=report) as runner,
-    ):
+    with Runner(options, interrupt, read, report=report) as runner:
         runner.check(item)
         frames = [open_image(options, [path]) for path in options.paths]
         image = _aligned(options, runner, frames, reference_of(options), options.ev)
@@ -153,10 +150,7 @@ def _fuse_brackets(
     options.paths = [path for group in groups for path in group]
     read = read_files(options)
     check_files(items, read, Path(options.output))
-    with (
-        interrupt or interrupt_of(options) as interrupt,
-        Runner(options, interrupt, read, report=report) as runner,
-    ):
+    with Runner(options, interrupt, read, report=report) as runner:
         for note in api.bracket_notes(found):
             runner.note(note)
         return restore_folder(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_restore import api
+from napari_restore._format import columns
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import escape_controls
@@ -182,9 +183,7 @@ def _bands(bands: Sequence[Mapping[str, Any]]) -> str:
     kept = [n for n in names if n in always or any(b[n] not in (None, 0) for b in bands)]
     rows = [[names[name] for name in kept]]
     rows += [[_cell(band[name]) for name in kept] for band in bands]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return columns(rows, left=True)
 
 
 def _cell(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from napari_restore import api
 from napari_restore._addresses import is_remote
-from napari_restore._format import format_size
+from napari_restore._format import columns, format_size
 from napari_restore.commands import _streams
 from napari_restore.commands._arguments import card_of, may_run_code
 from napari_restore.commands._flags import with_flags
@@ -98,7 +98,7 @@ def models(options: Namespace) -> CommandResult:
             )
             for c in cards.values()
         ]
-        return CommandResult(data, f"{_columns(rows)}\n\n{_LEGEND}")
+        return CommandResult(data, f"{columns(rows, left=True)}\n\n{_LEGEND}")
     card = cards.get(options.id)
     loaded = None
     if card is None or options.weights or options.set:
@@ -207,7 +207,7 @@ def _card_text(card: Any, fields: Mapping[str, Any]) -> str:
         span = " or ".join(each.choices) or ("" if limits == [None, None] else span)
         value = card.values.get(each.name, each.default)
         rows.append(("", each.name, _value(value), f"{span} {each.unit}".strip(), each.help))
-    table = ["parameters: value, range", _columns(rows)] if rows else []
+    table = ["parameters: value, range", columns(rows, left=True)] if rows else []
     if inner := len(named) - len(layers):
         layers.append(f"  and {inner} more within these, named by --json")
     return "\n".join((_fields(shown), *table, *(["layers:"] if layers else []), *layers))
@@ -260,15 +260,12 @@ def cache(options: Namespace) -> CommandResult:
     total = sum(entry["bytes"] for entry in entries)
     rows = [("kind", "size", "last used", "")]
     rows += [(e["kind"], format_size(e["bytes"]), e["used"][:16], e["path"]) for e in entries]
-    text = f"{_columns(rows)}\n{format_size(total)} in all" if entries else "the cache is empty"
+    text = (
+        f"{columns(rows, left=True)}\n{format_size(total)} in all"
+        if entries
+        else "the cache is empty"
+    )
     return CommandResult({"bytes": total, "entries": entries}, text)
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
-    rows = [tuple(map(escape_controls, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows)
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _fields(data: Mapping[str, Any], indent: str = "") -> str:

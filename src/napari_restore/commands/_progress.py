@@ -54,9 +54,7 @@ class _Lines:
         elif kind in ("Finished", "Stopped"):
             self._clear()
 
-    def _progress(
-        self, done: int, total: int, seconds_left: float | None, detail: str = ""
-    ) -> None:
+    def _progress(self, done: int, total: int, seconds_left: float | None, detail: str) -> None:
         tenth = 10 * done // total if total else 10
         if not self._live and tenth == self._tenth:
             return

@@ -17,7 +17,7 @@ from napari_restore.commands._attribute import repeat_attribute
 from napari_restore.commands._checks import check_files, identities, read_files
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._folder import restore_folder
-from napari_restore.commands._interrupt import Interrupt, interrupt_of
+from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._outputs import (
     Item,
     as_folder,
@@ -77,10 +77,7 @@ def restore_planes(
         export |= {"overviews": False, "separate": split}
     if options.fresh:
         shutil.rmtree(folder, ignore_errors=True)
-    with (
-        interrupt or interrupt_of(options) as interrupt,
-        Runner(each, interrupt, read, export, report=report) as runner,
-    ):
+    with Runner(each, interrupt, read, export, report=report) as runner:
         result = restore_folder(each, items, runner)
         if result.exit_code:
             failed = result.data["failed"]
@@ -96,7 +93,7 @@ def restore_planes(
             origin=origin,
             overwrite=options.overwrite,
             progress=runner.progress,
-            cancelled=lambda: interrupt.requested,
+            cancelled=runner.cancelled,
         )
     shutil.rmtree(folder, ignore_errors=True)
     data = {
@@ -203,10 +200,7 @@ def restore(
     into_folder = is_folder(options.output, options.paths, joined=joined)
     read = read_files(options)
     check_files(items, read, Path(options.output) if into_folder else None)
-    with (
-        interrupt or interrupt_of(options) as interrupt,
-        Runner(options, interrupt, read, report=report) as runner,
-    ):
+    with Runner(options, interrupt, read, report=report) as runner:
         for hint in filter(None, map(api.hint_of_bands, paths)) if folder else ():
             runner.note(f"Each file of the folder is an image of its own: {hint}")
         # A folder with a single image has a summary, too.

@@ -14,7 +14,7 @@ from napari_restore.api import EXPORT_OPTIONS
 from napari_restore.commands._arguments import command_of
 from napari_restore.commands._checks import check_maps, refuse_existing, refuse_old_record
 from napari_restore.commands._flags import with_flags
-from napari_restore.commands._interrupt import Interrupt
+from napari_restore.commands._interrupt import Interrupt, interrupt_of
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._progress import EventCallback, reporter
 from napari_restore.commands._streams import write_error
@@ -23,9 +23,9 @@ from napari_restore.records import write_record
 
 
 class Runner:
-    """Runs plans and writes their files, under one Ctrl-C handler.
+    """Runs plans and writes their files, under one Ctrl-C handler; use it as a context manager.
 
-    `read` are the `identities` of input files, which are never written; `export` are options of the
+    `interrupt` is that handler, by default the one for these options. `read` are the `identities` of input files, which are never written; `export` are options of the
     output, by default those of the command; `report` gets the events, by default they are written
     to stderr.
     """
@@ -33,7 +33,7 @@ class Runner:
     def __init__(
         self,
         options: Namespace,
-        interrupt: Interrupt,
+        interrupt: Interrupt | None,
         read: frozenset[object],
         export: Mapping[str, Any] | None = None,
         *,
@@ -47,7 +47,7 @@ class Runner:
         self._command = command_of(options)
         self._overwrite: bool = options.overwrite
         self._fresh: bool = getattr(options, "fresh", True)
-        self._interrupt = interrupt
+        self._interrupt = interrupt or interrupt_of(options)
         self._show: EventCallback = report or reporter(options.progress)
         self._writes_errors = report is None
         self._notes: list[str] = []
@@ -55,16 +55,24 @@ class Runner:
         self._cluster: Any = None
 
     def __enter__(self) -> Self:
+        self._interrupt.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._cluster is not None:
-            self._cluster.close()
+    def __exit__(self, *error: object) -> None:
+        try:
+            if self._cluster is not None:
+                self._cluster.close()
+        finally:
+            self._interrupt.__exit__(*error)
 
     @property
     def overwrites(self) -> bool:
         """Whether existing files may be replaced."""
         return self._overwrite
+
+    def cancelled(self) -> bool:
+        """Return whether Ctrl-C was pressed, or what else cancels the command."""
+        return self._interrupt.requested
 
     def announce(self, item: Item, number: int, images: int) -> None:
         """Report the start of the next of several images."""
@@ -219,9 +227,6 @@ class Runner:
         self._show(event)
 
     def _write(self, item: Item, result: Any, overwrite: bool) -> None:
-        def cancelled() -> bool:
-            return self._interrupt.requested
-
         began, predicted = time.perf_counter(), result.plan.prediction.stages["write"]
 
         def progress(done: int, total: int) -> None:
@@ -234,7 +239,7 @@ class Runner:
             item.output,
             overwrite=overwrite,
             progress=progress,
-            cancelled=cancelled,
+            cancelled=self.cancelled,
             **self._export_of(item),
         )
 

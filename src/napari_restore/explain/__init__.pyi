@@ -16,9 +16,8 @@ from .attribution.methods import METHODS, method_list
 from .attribution.summary import AttributionSummary, summary_of
 from .attribution.target import polygon_of
 from .tables._places import TargetPlace, places_of
-from .tables._task import table_task_of
 from .tables.rows import PlannedRow, RowResult, RowValues, computed_here, group_by_image, measured
-from .tables.table import AttributionTable, RowJournal, check_table, make_table
+from .tables.table import AttributionTable, RowJournal, check_table, make_table, table_task_of
 
 __all__ = [
     "METHODS",

@@ -44,7 +44,7 @@ from napari_restore.plugin.spectral.spectral_section import SpectralSection
 from napari_restore.plugin.state.disk_watch import DiskWatch
 from napari_restore.plugin.state.preferences import PreferenceLink
 from napari_restore.plugin.state.state import Connections, image_of, state_of, unwrapped
-from napari_restore.plugin.state.variant import VARIANT
+from napari_restore.plugin.state.variant import VARIANT, Variant
 from napari_restore.plugin.tasks.main_thread import patch_superqt
 from napari_restore.plugin.widgets.folding import folded, one_at_a_time
 from napari_restore.plugin.widgets.keys import (
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import KeptResult, Plan
     from napari_restore.plugin.state.request import RunRequest
-    from napari_restore.plugin.state.variant import Variant
 
 
 NUMBERS = (QAbstractSpinBox, QAbstractSlider)

@@ -58,8 +58,6 @@ def haze(options: Namespace) -> CommandResult:
             "The distribution of the haze is missing.",
             "Add --spectrum, for instance --spectrum octaves.",
         )
-    if options.training is not None:
-        _check_training(options)
     with Interrupt(PATIENCE) as interrupt:
         with interrupt.watching(Stop()) as stop:
             record = napari_restore_lab.haze(
@@ -79,20 +77,3 @@ def haze(options: Namespace) -> CommandResult:
     return CommandResult(
         record, f"wrote {made} to {escape_controls(options.output)}", wrote_files=True
     )
-
-
-def _check_training(options: Namespace) -> None:
-    """Raise `InputError` for options that have no effect on training crops."""
-    requested = {
-        "--spectrum": options.spectrum,
-        "--scene": None if options.scene == "auto" else options.scene,
-        "--strength": options.strength,
-        "--depth": options.depth,
-        "--size": options.size,
-        "--bands": options.bands,
-    }
-    for name, value in requested.items():
-        if value is not None:
-            raise InputError(
-                f"{name} has no effect on training crops.", f"Leave {name} or --training out."
-            )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +18,9 @@ from napari_restore.engine.machine.precision import dtype_of
 from napari_restore.engine.planning.tiles import Grid
 from napari_restore.engine.rows._cells import (
     Outputs,
+    Pixel,
     PlacedRow,
+    Sites,
     at_core,
     drawn_cells,
     on_processor,
@@ -72,26 +74,22 @@ class BottleneckRows:
         return [self.model.kept_bytes_of_layer(index, layout.tokens) for index in range(count)]
 
     def rows(
-        self,
-        pixel: tuple[int, int],
-        sites: Mapping[str, AttentionSite],
-        tile_of: tuple[int, int],
-    ) -> list[PlacedRow]:
-        """Return the rows of a level-0 pixel (y, x) in these sites, in the tile of a pixel."""
-        found: list[PlacedRow] = []
-        whole = self._whole
-        origin = self.grid.box.y0, self.grid.box.x0
-        for index in range(whole.layers):
-            named = {n: s for n, s in sites.items() if s.step == whole.name and s.layer == index}
-            if named:
-                found += self._layer_rows(index, pixel, named, origin)
-        for number, step in self._run.program.steps.sweeps.items():
-            named = {n: s for n, s in sites.items() if s.step == step.name}
-            if named:
-                found += self._tile_rows(number, step, pixel, tile_of, named)
-        return found
+        self, pixels: Sequence[Pixel], sites: Sites, tile_of: Pixel
+    ) -> Iterator[list[PlacedRow]]:
+        """Yield the rows of each of `pixels` in these sites, in the tile of the pixel `tile_of`."""
+        whole, (y, x) = self._whole, tile_of
+        tile = self.grid.number(Region(y, x, y + 1, x + 1))
+        for pixel in pixels:
+            found: list[PlacedRow] = []
+            for index in range(whole.layers):
+                own = {n: s for n, s in sites.items() if (s.step, s.layer) == (whole.name, index)}
+                if own:
+                    found += self._layer_rows(index, pixel, own)
+            for number, step, named in self._asked(sites):
+                found += self._tile_rows(number, step, pixel, tile, named)
+            yield found
 
-    def column(self, pixel: tuple[int, int], site: AttentionSite) -> PlacedRow:
+    def column(self, pixel: Pixel, site: AttentionSite) -> PlacedRow:
         """Return the weights that cells give to that of a pixel, in a layer of the bottleneck."""
         assert site.layer is not None
         kept = self._kept().layer(site.layer)
@@ -100,9 +98,7 @@ class BottleneckRows:
             row = self.model.layer_column(site.layer, kept, cell)
         return placed(site, row, (self.grid.box.y0, self.grid.box.x0), kept.shape[:2])
 
-    def outputs(
-        self, pixels: Sequence[tuple[int, int]], sites: Mapping[str, AttentionSite]
-    ) -> Iterator[list[Outputs]]:
+    def outputs(self, pixels: Sequence[Pixel], sites: Sites) -> Iterator[list[Outputs]]:
         """Yield what the heads of these sites put out in the tiles of level-0 pixels (y, x).
 
         In the layers of the bottleneck at cells anywhere in the image, see `drawn_cells`.
@@ -114,20 +110,28 @@ class BottleneckRows:
         for tile in sorted(tiles):
             core = self.grid.core(tile)
             valid = self._run.state.reader.valid(core)
-            for number, step in self._run.program.steps.sweeps.items():
-                named = {n: s for n, s in sites.items() if s.step == step.name}
-                if not named:
-                    continue
+            for number, step, named in self._asked(sites):
                 box = self.grid.around(self.grid.cells(tile), step.halo)
-                try:
-                    with self.tiles.computing():
-                        given = self._given(number, tile)
-                        found = self.model.attention_outputs(step.name, given, frozenset(named))
-                except FAILURES as error:
-                    raise as_failure(self.model, error) from error
+                with self._computing():
+                    given = self._given(number, tile)
+                    found = self.model.attention_outputs(step.name, given, frozenset(named))
                 yield at_core(found, named, core, box, valid)
 
     # -- parts -------------------------------------------------------------------
+
+    def _asked(self, sites: Sites) -> Iterator[tuple[int, Sweep, Sites]]:
+        """Yield the sweeps that have some of these sites, with their numbers, and those sites."""
+        for number, step in self._run.program.steps.sweeps.items():
+            if named := {n: s for n, s in sites.items() if s.step == step.name}:
+                yield number, step, named
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        try:
+            with self.tiles.computing():
+                yield
+        except FAILURES as error:
+            raise as_failure(self.model, error) from error
 
     def _layer_outputs(self, index: int, name: str, site: AttentionSite) -> list[Outputs]:
         kept = self._kept().layer(index)
@@ -140,39 +144,23 @@ class BottleneckRows:
             found = self.model.layer_outputs(index, kept, cells, frozenset([name]))
         return [(site, on_processor(outputs)) for outputs in found.values()]
 
-    def _layer_rows(
-        self,
-        index: int,
-        pixel: tuple[int, int],
-        sites: Mapping[str, AttentionSite],
-        origin: tuple[int, int],
-    ) -> Iterator[PlacedRow]:
+    def _layer_rows(self, index: int, pixel: Pixel, sites: Sites) -> Iterator[PlacedRow]:
         kept = self._kept().layer(index)
         cell = self._cell(pixel, next(iter(sites.values())))
         with torch.inference_mode():
             rows = self.model.layer_rows(index, kept, cell, frozenset(sites))
         for name, row in rows.items():
-            yield placed(sites[name], row, origin, kept.shape[:2])
+            yield placed(sites[name], row, (self.grid.box.y0, self.grid.box.x0), kept.shape[:2])
 
     def _tile_rows(
-        self,
-        number: int,
-        step: Sweep,
-        pixel: tuple[int, int],
-        tile_of: tuple[int, int],
-        sites: Mapping[str, AttentionSite],
+        self, number: int, step: Sweep, pixel: Pixel, tile: int, sites: Sites
     ) -> list[PlacedRow]:
-        """Return the rows of a level-0 pixel (y, x) in the tile of another one."""
-        y, x = tile_of
-        tile = self.grid.number(Region(y, x, y + 1, x + 1))
+        """Return the rows of a pixel in the `tile`-th tile."""
         box = self.grid.around(self.grid.cells(tile), step.halo)
         within = pixel[0] - box.y0, pixel[1] - box.x0
-        try:
-            with self.tiles.computing():
-                given = self._given(number, tile)
-                rows = self.model.attention_rows(step.name, given, within, frozenset(sites))
-        except FAILURES as error:
-            raise as_failure(self.model, error) from error
+        with self._computing():
+            given = self._given(number, tile)
+            rows = self.model.attention_rows(step.name, given, within, frozenset(sites))
         return rows_in(box, rows, sites)
 
     def _given(self, number: int, tile: int) -> SweepInput:
@@ -215,7 +203,7 @@ class BottleneckRows:
         shape = grid.rows * side, grid.columns * side, step.reads.channels
         return KeptLayers(self.plan.store / STAGED, self.plan.key, shape, step.layers)
 
-    def _cell(self, pixel: tuple[int, int], site: AttentionSite) -> tuple[int, int]:
+    def _cell(self, pixel: Pixel, site: AttentionSite) -> tuple[int, int]:
         box = self.grid.box
         return (pixel[0] - box.y0) // site.stride, (pixel[1] - box.x0) // site.stride
 

@@ -25,6 +25,12 @@ class PlacedRow:
     """Rows and columns of the map that the row is of: beyond it there are no cells."""
 
 
+Pixel = tuple[int, int]
+"""(y, x) of level 0."""
+Sites = Mapping[str, AttentionSite]
+"""Those that are asked about, by name."""
+
+
 def placed(
     site: AttentionSite, row: AttentionRow, origin: tuple[int, int], shape: tuple[int, int]
 ) -> PlacedRow:
@@ -36,9 +42,7 @@ def placed(
     )
 
 
-def rows_in(
-    box: Region, found: Mapping[str, AttentionRow], sites: Mapping[str, AttentionSite]
-) -> list[PlacedRow]:
+def rows_in(box: Region, found: Mapping[str, AttentionRow], sites: Sites) -> list[PlacedRow]:
     """Return rows by the names of their sites, of maps that cover `box`."""
     rows = []
     for name, row in found.items():
@@ -58,7 +62,7 @@ Outputs = tuple[AttentionSite, HeadOutputs]
 
 def at_core(
     found: Mapping[str, HeadOutputs],
-    sites: Mapping[str, AttentionSite],
+    sites: Sites,
     core: Region,
     box: Region,
     valid: Mask | None,

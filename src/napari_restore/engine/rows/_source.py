@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.tiles import box_with_halo, cut_into_tiles
 from napari_restore.engine.rows._ablation import Ablation, Report
 from napari_restore.engine.rows._bottleneck import BottleneckRows
-from napari_restore.engine.rows._cells import Outputs, PlacedRow, at_core, rows_in
+from napari_restore.engine.rows._cells import Outputs, Pixel, PlacedRow, Sites, at_core, rows_in
 from napari_restore.engine.running.events import Emit, Note
 from napari_restore.engine.running.run import Run, settled
 from napari_restore.errors import BadModel, BadParameter, Cancelled
@@ -38,6 +38,9 @@ from napari_restore.models import (
     run_steps,
 )
 
+T = TypeVar("T")
+Visit = Callable[[Sweep, SweepInput], None]
+
 
 class LocalRows:
     """Runs the sweeps on the pixel's surroundings, as one tile, and takes the rows on the way."""
@@ -48,30 +51,21 @@ class LocalRows:
         self._reader = run.state.reader
 
     def rows(
-        self,
-        pixel: tuple[int, int],
-        sites: Mapping[str, AttentionSite],
-        tile_of: tuple[int, int],
-    ) -> list[PlacedRow]:
-        """Return the rows of a level-0 pixel (y, x) in these sites, in the tile of a pixel."""
+        self, pixels: Sequence[Pixel], sites: Sites, tile_of: Pixel
+    ) -> Iterator[list[PlacedRow]]:
+        """Yield the rows of each of `pixels` in these sites, in the tile of the pixel `tile_of`."""
         model = self.plan.swept
         core = Region(*tile_of, tile_of[0] + 1, tile_of[1] + 1).align(model.multiple)
         core = core.intersect(Region(0, 0, *self._size))
         box = self._around(core)
-        within = pixel[0] - box.y0, pixel[1] - box.x0
-        found: dict[str, AttentionRow] = {}
+        for y, x in pixels:
+            found: dict[str, AttentionRow] = {}
+            visit = _visitor(sites, found, model.attention_rows, (y - box.y0, x - box.x0))
+            height, width = self._run_on(core, box, visit).shape[2:]
+            whole = Region(box.y0, box.x0, box.y0 + height, box.x0 + width)
+            yield rows_in(whole, found, sites)
 
-        def visit(step: Sweep, given: SweepInput) -> None:
-            named = frozenset(name for name, site in sites.items() if site.step == step.name)
-            if named:
-                found.update(model.attention_rows(step.name, given, within, named))
-
-        height, width = self._run_on(core, box, visit).shape[2:]
-        return rows_in(Region(box.y0, box.x0, box.y0 + height, box.x0 + width), found, sites)
-
-    def outputs(
-        self, pixels: Sequence[tuple[int, int]], sites: Mapping[str, AttentionSite]
-    ) -> Iterator[list[Outputs]]:
+    def outputs(self, pixels: Sequence[Pixel], sites: Sites) -> Iterator[list[Outputs]]:
         """Yield what the heads of these sites put out in the tiles of level-0 pixels (y, x)."""
         model, side = self.plan.swept, self.plan.layout.tile
         whole = Region(0, 0, *self._size)
@@ -79,15 +73,7 @@ class LocalRows:
             core = Region(top, left, top + side, left + side).intersect(whole)
             box = self._around(core)
             found: dict[str, HeadOutputs] = {}
-
-            def visit(
-                step: Sweep, given: SweepInput, found: dict[str, HeadOutputs] = found
-            ) -> None:
-                named = frozenset(name for name, site in sites.items() if site.step == step.name)
-                if named:
-                    found.update(model.attention_outputs(step.name, given, named))
-
-            self._run_on(core, box, visit)
+            self._run_on(core, box, _visitor(sites, found, model.attention_outputs))
             yield at_core(found, sites, core, box, self._reader.valid(core))
 
     def restored(self, region: Region, report: Report) -> Tensor:
@@ -107,12 +93,7 @@ class LocalRows:
         assert out is not None
         return out
 
-    def _run_on(
-        self,
-        core: Region,
-        box: Region,
-        visit: Callable[[Sweep, SweepInput], None] | None = None,
-    ) -> Tensor:
+    def _run_on(self, core: Region, box: Region, visit: Visit | None = None) -> Tensor:
         """Run the sweeps on `box`; return its pixels (1, C, h, w), with padding."""
         model, work = self.plan.swept, self.tiles
         tile = self._reader.read(core, box)
@@ -144,6 +125,19 @@ class LocalRows:
         return valid if same else pad_to_multiple(valid, model.padded_to)
 
 
+def _visitor(
+    sites: Sites, found: dict[str, T], ask: Callable[..., Mapping[str, T]], *place: Pixel
+) -> Visit:
+    """Return what is called with each sweep, and adds to `found` what `ask` gives for its sites."""
+
+    def visit(step: Sweep, given: SweepInput) -> None:
+        names = frozenset(name for name, site in sites.items() if site.step == step.name)
+        if names:
+            found.update(ask(step.name, given, *place, names))
+
+    return visit
+
+
 class TileRows:
     """Runs a model without sweeps on the tile of the pixel, the same as in a run of the plan.
 
@@ -161,21 +155,9 @@ class TileRows:
         self._reader = run.state.reader
 
     def rows(
-        self,
-        pixel: tuple[int, int],
-        sites: Mapping[str, AttentionSite],
-        tile_of: tuple[int, int],
-    ) -> list[PlacedRow]:
-        """Return the rows of a level-0 pixel (y, x) in these sites, in the tile of a pixel."""
-        return self.rows_of([pixel], sites, tile_of)[0]
-
-    def rows_of(
-        self,
-        pixels: Sequence[tuple[int, int]],
-        sites: Mapping[str, AttentionSite],
-        tile_of: tuple[int, int],
-    ) -> list[list[PlacedRow]]:
-        """Return `rows` of each of several pixels, for which the model runs once."""
+        self, pixels: Sequence[Pixel], sites: Sites, tile_of: Pixel
+    ) -> Iterator[list[PlacedRow]]:
+        """Yield the rows of each of `pixels` as `LocalRows` does; the model runs once for all."""
         plan, work = self.plan, self.tiles
         size, side = (plan.image.height, plan.image.width), plan.layout.tile
         top, left = (at // side * side for at in tile_of)
@@ -195,7 +177,7 @@ class TileRows:
         if plan.model.is_swept:
             # Beyond its own pixels a tile of sweeps is not what the whole image gives.
             several = [_within(found, sites, core, box) for found in several]
-        return [rows_in(box, found, sites) for found in several]
+        yield from (rows_in(box, found, sites) for found in several)
 
     def _check_grid(self, site: AttentionSite) -> None:
         """Raise `BadModel` where tiles may begin within a cell or a window: it would be another there."""
@@ -213,7 +195,7 @@ class TileRows:
 
 
 def _within(
-    found: Mapping[str, AttentionRow], sites: Mapping[str, AttentionSite], core: Region, box: Region
+    found: Mapping[str, AttentionRow], sites: Sites, core: Region, box: Region
 ) -> dict[str, AttentionRow]:
     """Return rows, those between channels without the cells that lie beyond `core`."""
     rows = dict(found)
@@ -285,36 +267,26 @@ class AttentionSource:
         kind = BottleneckRows if whole else TileRows if by_tile else LocalRows
         self._rows = kind(self._run)
 
-    def rows(
-        self,
-        pixel: tuple[int, int],
-        names: Collection[str] | None = None,
-    ) -> list[PlacedRow]:
+    def rows(self, pixel: Pixel, names: Collection[str] | None = None) -> list[PlacedRow]:
         """Return the rows of a level-0 pixel (y, x), one for each site that `names` names; None: all."""
         assert self._rows is not None, "prepare first"
         wanted = self._sites if names is None else {name: self._sites[name] for name in names}
         order = list(self._sites)
-        found = self._rows.rows(pixel, wanted, pixel)
+        (found,) = self._rows.rows([pixel], wanted, pixel)
         return sorted(found, key=lambda each: order.index(each.site.name))
 
     def rows_in_tile(
-        self, pixels: Sequence[tuple[int, int]], name: str, tile_of: tuple[int, int]
+        self, pixels: Sequence[Pixel], name: str, tile_of: Pixel
     ) -> Iterator[PlacedRow]:
         """Yield the row of each of several pixels (y, x) in a site, all in the tile of the pixel `tile_of`.
 
         In a halo a pixel is in several tiles. A model without sweeps runs once.
         """
         assert self._rows is not None, "prepare first"
-        sites = {name: self._sites[name]}
-        if isinstance(self._rows, TileRows):
-            for (row,) in self._rows.rows_of(pixels, sites, tile_of):
-                yield row
-            return
-        for pixel in pixels:
-            (row,) = self._rows.rows(pixel, sites, tile_of)
+        for (row,) in self._rows.rows(pixels, {name: self._sites[name]}, tile_of):
             yield row
 
-    def column(self, pixel: tuple[int, int], name: str) -> PlacedRow:
+    def column(self, pixel: Pixel, name: str) -> PlacedRow:
         """Return the weights that other cells give to that of a pixel (y, x); raises `BadParameter`."""
         site = self._sites[name]
         if not isinstance(self._rows, BottleneckRows) or site.kind not in ("sparse", "full"):
@@ -334,9 +306,7 @@ class AttentionSource:
                 "Choose another model for that.",
             )
 
-    def outputs(
-        self, pixels: Sequence[tuple[int, int]], names: Collection[str]
-    ) -> Iterator[list[Outputs]]:
+    def outputs(self, pixels: Sequence[Pixel], names: Collection[str]) -> Iterator[list[Outputs]]:
         """Yield what the heads of the sites `names` put out in the tiles of level-0 pixels (y, x).
 
         Part by part; a tile of several pixels comes once. Raises `BadModel`.
@@ -378,7 +348,7 @@ class AttentionSource:
             self._restored = region, self._rows.restored(region, report)
         return self._restored[1]
 
-    def is_valid(self, pixel: tuple[int, int]) -> bool:
+    def is_valid(self, pixel: Pixel) -> bool:
         """Return whether a level-0 pixel (y, x) has data and is not excluded."""
         assert self._rows is not None, "prepare first"
         y, x = pixel

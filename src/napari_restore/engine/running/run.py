@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +87,7 @@ class Run:
         self._keep, self._wait = keep, wait
         self._statistics: dict[str, Any] = {}
         self._radiometry: Radiometry | None = None
+        self._limits: Limits | None = None
         self._uncounted: MaskStrength | None = None
         self._counts: dict[str, int] = {}
         self._read_seconds = 0.0
@@ -145,14 +145,15 @@ class Run:
         """Yield notes on what the run did to the values."""
         plan, counts = self.plan, self._counts
         card, image, valid = plan.model.card, plan.image, counts.get("valid", 0)
-        if not valid:
+        limits = self._limits
+        if limits is None or not valid:
             return
         if card.needs_context and valid == counts["unchanged"]:
             # A model that judges the image, and leaves a clear one alone.
             yield self._note_on_black() or (
                 f"{card.title} found nothing to remove: every pixel stayed as it was. {self._advice()}"
             )
-        elif card.task == "dehaze" and self._limits.seen and 2 * counts.get("seen", 0) < valid:
+        elif card.task == "dehaze" and limits.seen and 2 * counts.get("seen", 0) < valid:
             yield (
                 f"{card.title} changed little: {counts.get('seen', 0) / valid:.0%} of the pixels by "
                 f"{SEEN_LEVELS} levels of 255 or more. {self._advice()}"
@@ -166,11 +167,6 @@ class Run:
                     f"Up to {max(shares):.1%} of the pixels became {tone} in band "
                     f"{named_bands(image, lost)}; a lower {option('strength')} keeps more of them."
                 )
-
-    @cached_property
-    def _limits(self) -> Limits:
-        assert self._radiometry is not None
-        return Limits.of(self.plan.image, self._radiometry)
 
     def _advice(self) -> str:
         """Return what to do where more is to be removed; bands are to be checked where they are in doubt."""
@@ -357,6 +353,7 @@ class Run:
         """Return the record of the run so far; `memory` was measured around it."""
         state = self.state
         if state.store is not None and self._radiometry is not None:
+            self._limits = Limits.of(self.plan.image, self._radiometry)
             pixels = FinishedPixels(state.store, state.reader, self.plan.targets, self._limits)
             self._counts = pixels.counts()
         measured = self.state.totals.measured(seconds, memory, self.state.device_memory.peak)

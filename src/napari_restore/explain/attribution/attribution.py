@@ -334,7 +334,7 @@ class Attribution:
             )
         with peak_in(self.record):
             if target.suffix.lower() in FIGURES:
-                written = self._save_figure(target, options)
+                written = draw(self, target, overwrite=bool(options.get("overwrite")))
             elif target.suffix.lower() in ARRAYS:
                 written = self._save_arrays(target, options)
             elif target.suffix.lower() == SEGMENTS:
@@ -343,9 +343,6 @@ class Attribution:
                 written = self._save(target, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
-
-    def _save_figure(self, path: Path, options: SaveOptions) -> Path:
-        return draw(self, path, overwrite=bool(options.get("overwrite")))
 
     def _save_arrays(self, path: Path, options: SaveOptions) -> Path:
         height, width = self.region.shape

@@ -90,9 +90,7 @@ def draw(
     return target
 
 
-def figure_of(
-    attribution: Drawable, *, width_mm: float = WIDTH_MM, exponent: float = EXPONENT
-) -> Figure:
+def figure_of(attribution: Drawable, *, width_mm: float, exponent: float) -> Figure:
     """Return what `draw` writes as a matplotlib figure. Raises `BadOutput`, `BadParameter`."""
     check_matplotlib()
     layout = _layout(attribution, width_mm, exponent)

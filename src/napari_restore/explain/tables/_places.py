@@ -38,6 +38,12 @@ class TargetPlace:
         assert self.polygon is not None, "a place is a box or a polygon"
         return Polygon(self.polygon).box
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the image as JSON."""
+        box = None if self.box is None else list(self.box)
+        polygon = None if self.polygon is None else [list(vertex) for vertex in self.polygon]
+        return {"name": self.name, "box": box, "polygon": polygon}
+
 
 def places_of(
     boxes: str | os.PathLike[str] | Sequence[Any] | None, polygon: Sequence[Sequence[float]] | None

@@ -27,10 +27,11 @@ from napari_restore.explain.tables.rows import (
     PlannedRow,
     Row,
     RowResult,
+    name_of,
     planned_rows,
 )
 from napari_restore.images import Image, cache_dir, html_of, mark_entry
-from napari_restore.models import Labelled
+from napari_restore.models import Labelled, identity_of
 from napari_restore.records import check_file, write_json, write_text
 
 SUFFIXES = (".csv", ".json")
@@ -255,6 +256,37 @@ def make_table(
         failures,
         {**extra, **run},
     )
+
+
+def table_task_of(
+    groups: Sequence[Group],
+    models: Sequence[Labelled],
+    rows: Sequence[Row],
+    spec_of: Callable[[Any], Mapping[str, Any] | None],
+) -> dict[str, Any] | None:
+    """Return images with their places, and models, as JSON; None if some exist only in memory.
+
+    `spec_of` returns how an image is opened again.
+    """
+    specs = [spec_of(source) for source, _ in groups]
+    if None in specs or not all(model.spec for _, model in models):
+        return None
+    fingerprints = {row["number"]: row["fingerprint"] for row in rows}
+    images, number = [], 0
+    for (source, places), spec in zip(groups, specs, strict=True):
+        record = {
+            "name": name_of(source),
+            "spec": spec,
+            "fingerprint": fingerprints.get(number + 1),
+        }
+        images.append({**record, "places": [place.to_dict() for place in places]})
+        number += len(places)
+    return {
+        "images": images,
+        "models": [
+            {"label": label, "spec": model.spec, **identity_of(model)} for label, model in models
+        ],
+    }
 
 
 def text_table(summary: Mapping[str, Any]) -> str:

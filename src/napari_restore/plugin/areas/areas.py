@@ -245,9 +245,7 @@ class AreaController(QObject):
     changed = Signal()
     """What was drawn or painted has changed."""
 
-    def __init__(
-        self, viewer: ViewerModel, state: RestoreState, parent: QObject | None = None
-    ) -> None:
+    def __init__(self, viewer: ViewerModel, state: RestoreState, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self._state = state

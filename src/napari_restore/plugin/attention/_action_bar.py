@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention.asked import KeptAnswer, PreparedAttention
 from napari_restore.plugin.results.save_dialog import ask_save_path
-from napari_restore.plugin.state.state import title_of
+from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import in_background
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
-from napari_restore.plugin.widgets.folding import in_a_row
+from napari_restore.plugin.widgets.combo_box import combo_of
+from napari_restore.plugin.widgets.folding import add_button, column_of, in_a_row
 
 if TYPE_CHECKING:
-    from napari_restore.plugin.attention.asked import PreparedAttention
     from napari_restore.plugin.attention.heads_view import HeadsView
     from napari_restore.plugin.attention.layers import AttentionLayers
-    from napari_restore.plugin.state.state import RestoreState
 
 
 OVERLAYS = {False: "show the present query", True: "show the reference"}
@@ -35,30 +32,16 @@ class ReferenceBar(QWidget):
     changed = Signal()
     """Another reference, or none, or the other one of both is to be shown."""
 
-    def __init__(
-        self, state: RestoreState, asked: PreparedAttention, parent: QWidget | None = None
-    ) -> None:
+    def __init__(self, state: RestoreState, asked: PreparedAttention, parent: QWidget) -> None:
         super().__init__(parent)
         self._state, self._asked = state, asked
-        self.keep = QPushButton("Keep as reference", self)
-        self.keep.setToolTip(
-            "Show this answer beside those of other queries or networks, on one scale"
-        )
-        self.forget = QPushButton("Forget", self)
-        self.forget.setToolTip("Compare with nothing")
-        self.overlay = NarrowComboBox(self, name="Over the image")
-        for value, title in OVERLAYS.items():
-            self.overlay.addItem(title, value)
-        self.overlay.setToolTip("Which of both is laid over the image")
-        self.caption = QLabel(self)
-        self.caption.setWordWrap(True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(in_a_row(self.keep, self.forget))
-        layout.addWidget(self.overlay)
-        layout.addWidget(self.caption)
-        self.keep.clicked.connect(self._on_keep)
-        self.forget.clicked.connect(self._on_forget)
+        tip = "Show this answer beside those of other queries or networks, on one scale"
+        self.keep = add_button(self, "Keep as reference", tip, self._on_keep)
+        self.forget = add_button(self, "Forget", "Compare with nothing", self._on_forget)
+        tip = "Which of both is laid over the image"
+        self.overlay = combo_of(self, OVERLAYS, tip, name="Over the image")
+        self.caption = QLabel(self, wordWrap=True)
+        column_of(self, in_a_row(self.keep, self.forget), self.overlay, self.caption)
         self.overlay.currentIndexChanged.connect(self.changed)
         self._show()
 
@@ -124,34 +107,33 @@ class HeadActions(QObject):
         self._state, self._asked, self._heads, self._layers = state, asked, heads, layers
         self._parent = parent
         self._folder = Path.home()
-        self.pin = self._button("Pin", "Keep the chosen head as a layer of its own", self._on_pin)
-        self.without = self._button(
+        tip = "Keep the chosen head as a layer of its own"
+        self.pin = add_button(parent, "Pin", tip, self._on_pin)
+        self.without = add_button(
+            parent,
             "Leave out",
             "Run the network without the chosen head around the query, and show what changes",
             self._on_without,
         )
-        self.map = self._button(
+        self.map = add_button(
+            parent,
             "Map …",
             "The chosen layer's heads as a georeferenced float32 raster, or .npz",
             partial(self._save, "Map", (".tif", ".npz")),
         )
-        self.figure = self._button(
+        self.figure = add_button(
+            parent,
             "Figure …",
             "A figure of the chosen layer's heads, with all settings",
             partial(self._save, "Figure", (".png", ".pdf", ".svg")),
         )
-        self.table = self._button(
+        self.table = add_button(
+            parent,
             "Numbers …",
             "Entropy, distance and shares of every head of every layer",
             partial(self._save, "Numbers", (".csv",)),
         )
         self.buttons = (self.pin, self.without, self.map, self.figure, self.table)
-
-    def _button(self, title: str, tip: str, slot: Callable[..., None]) -> QPushButton:
-        button = QPushButton(title, self._parent)
-        button.setToolTip(tip)
-        button.clicked.connect(slot)
-        return button
 
     def allow(self, allowed: bool) -> None:
         """Enable all buttons, or none."""

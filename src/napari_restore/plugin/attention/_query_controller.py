@@ -37,9 +37,7 @@ class QueryController(QObject):
     moved = Signal(int, int)
     """The query is at row y, column x of the image."""
 
-    def __init__(
-        self, viewer: ViewerModel, state: RestoreState, parent: QObject | None = None
-    ) -> None:
+    def __init__(self, viewer: ViewerModel, state: RestoreState, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self._state = viewer, state
         self._points: Points | None = None

@@ -22,12 +22,12 @@ from napari_restore.plugin.attention.layers import AttentionLayers
 from napari_restore.plugin.attention.matrix_panel import MatrixPanel, RedundancyPanel
 from napari_restore.plugin.attribution.plots import BLUE, GREY, begin
 from napari_restore.plugin.runs.run_bar import RunBar
-from napari_restore.plugin.state.request import Area
+from napari_restore.plugin.state.request import Area, RunRequest
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
-from napari_restore.plugin.widgets.folding import flowing, folded, form_layout, in_a_row
+from napari_restore.plugin.widgets.combo_box import combo_of
+from napari_restore.plugin.widgets.folding import fill, flowing, folded, form_layout, in_a_row
 from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from napari_restore.explain.attention.head_maps import QueryMaps
     from napari_restore.plugin.runs.run_controller import RunController
-    from napari_restore.plugin.state.request import RunRequest
 
 
 BANDS = ("low", "middle", "high")
@@ -238,8 +237,7 @@ class AttentionTab(Section):
         return self.asked.query
 
     def _build(self) -> None:
-        self.hint = QLabel(HINT, self)
-        self.hint.setWordWrap(True)
+        self.hint = QLabel(HINT, self, wordWrap=True)
         self.bar = RunBar(self)
         self.bar.live.hide()
         self.bar.plan_line.hide()
@@ -251,12 +249,9 @@ class AttentionTab(Section):
             box.setToolTip(
                 "The query; the arrow keys move it by a cell of the chosen layer, also over the image"
             )
-        self.scale = NarrowComboBox(self)
-        for value, title in SCALES.items():
-            self.scale.addItem(title, value)
-        self.scale.setToolTip("From which weight on colours differ; the largest is the brightest")
-        self.numbers = QLabel(self)
-        self.numbers.setWordWrap(True)
+        tip = "From which weight on colours differ; the largest is the brightest"
+        self.scale = combo_of(self, SCALES, tip)
+        self.numbers = QLabel(self, wordWrap=True)
         self.chart = BarChart(self)
         self.reference = ReferenceBar(self.state, self.asked, self)
         self.matrix = MatrixPanel(self)
@@ -273,13 +268,8 @@ class AttentionTab(Section):
         form.addRow("Scale", self.scale)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
-        layout.addWidget(self.hint)
-        layout.addWidget(self.bar)
-        layout.addLayout(form)
-        layout.addWidget(self.numbers)
-        layout.addWidget(self.chart)
-        for widget in (self.reference, self.heads, self.matrix_part, self.redundancy_part):
-            layout.addWidget(widget)
+        panels = (self.reference, self.heads, self.matrix_part, self.redundancy_part)
+        fill(layout, self.hint, self.bar, form, self.numbers, self.chart, *panels)
         layout.addLayout(flowing(*self.head_actions.buttons))
         layout.addStretch(1)
 
@@ -300,11 +290,7 @@ class AttentionTab(Section):
     def leave(self) -> None:
         """End what is under way, take the layers away, and disconnect from the viewer."""
         self._all_soon.stop()
-        self._answers.discard()
-        self.pointer.use(False)
-        self.pointer.clear()
-        self.layers.remove()
-        self.asked.forget()
+        self._forget()
         super().leave()
 
     def setVisible(self, visible: bool) -> None:
@@ -316,13 +302,17 @@ class AttentionTab(Section):
 
     # -- the prepared network and image ---------------------------------------------
 
-    def _on_settings(self) -> None:
-        """Forget what was prepared: the panel is set to something else."""
+    def _forget(self) -> None:
+        """Forget what was prepared and asked."""
         self.asked.forget()
         self._answers.discard()
         self.pointer.use(False)
         self.pointer.clear()
         self.layers.remove()
+
+    def _on_settings(self) -> None:
+        """Begin anew: the panel is set to something else."""
+        self._forget()
         self.heads.show_sites(())
         card = next((card for card in api.models() if card.id == self.state.model), None)
         has_attention = card is None or bool(card.attention)

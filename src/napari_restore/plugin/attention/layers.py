@@ -13,7 +13,9 @@ import numpy.typing as npt
 from napari_restore import Region
 from napari_restore.plugin.areas.drawing_controller import THIN, thin_edge
 from napari_restore.plugin.attribution.layers import signed_colours
+from napari_restore.plugin.layers.layer_order import take_away
 from napari_restore.plugin.layers.placing import (
+    axes_of,
     plane_of,
     resampled,
     scale_and_affine,
@@ -191,8 +193,7 @@ class AttentionLayers:
             interpolation2d="nearest",
             cache=False,
             **scale_and_affine(widen(matrix, 2)),
-            units=source.units[-2:],
-            axis_labels=source.axis_labels[-2:],
+            **axes_of(source),
             metadata={
                 "napari_restore_source": source.unique_id,
                 "about": "the result without the head minus the result, mean over bands",
@@ -205,9 +206,7 @@ class AttentionLayers:
     def remove(self) -> None:
         """Take both away; the user may have removed them."""
         own, self.map, self.outline = (self.map, self.outline), None, None
-        for layer in own:
-            if layer is not None and layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        take_away(self._viewer, *own)
 
     # -- the map -----------------------------------------------------------------
 
@@ -264,8 +263,7 @@ class AttentionLayers:
             cache=False,
             **shown,
             **self._placed(source, *place),
-            units=source.units[-2:],
-            axis_labels=source.axis_labels[-2:],
+            **axes_of(source),
             metadata={"napari_restore_source": source.unique_id, "about": NOTE},
         )
 

@@ -10,18 +10,18 @@ import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QPainter
-from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QToolTip, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QSizePolicy, QToolTip, QWidget
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.attention.heads_view import coloured
+from napari_restore.plugin.attention.heads_view import HeadsView, coloured
 from napari_restore.plugin.attribution.plots import BLUE, GREY, begin
 from napari_restore.plugin.tasks.task import in_background
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.combo_box import combo_of
+from napari_restore.plugin.widgets.folding import add_button, column_of
 
 if TYPE_CHECKING:
     from napari_restore.explain.attention.head_maps import HeadMaps
     from napari_restore.plugin.attention.asked import PreparedAttention
-    from napari_restore.plugin.attention.heads_view import HeadsView
 
 
 MOST = 28
@@ -261,20 +261,17 @@ class RedundancyPanel(QWidget):
         self._asked, self._heads = asked, heads
         self._number = 0
         self._is_busy = False
-        self.button = QPushButton("Compare the heads", self)
-        self.button.setToolTip(
+        self.button = add_button(
+            self,
+            "Compare the heads",
             "Linear CKA of each pair of heads of the chosen layer around the query: 1 where both "
-            "put out the same but for a factor and a rotation of channels, 0 where they share nothing"
+            "put out the same but for a factor and a rotation of channels, 0 where they share nothing",
+            self._on_asked,
         )
-        self.button.clicked.connect(self._on_asked)
-        self.caption = QLabel(self)
-        self.caption.setWordWrap(True)
+        self.caption = QLabel(self, wordWrap=True)
         self.caption.hide()
         self.map = HeatMap(self)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.button, self.caption, self.map):
-            layout.addWidget(widget)
+        column_of(self, self.button, self.caption, self.map)
         self.allow(False)
 
     def allow(self, allowed: bool) -> None:
@@ -327,12 +324,8 @@ class MatrixPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._shown: tuple[HeadMaps, str] | None = None
-        self.which = NarrowComboBox(self)
-        for name, title in MATRICES.items():
-            self.which.addItem(title, name)
-        self.which.setToolTip(
-            "The matrix as the network used it, or the softmax that it began with"
-        )
+        tip = "The matrix as the network used it, or the softmax that it began with"
+        self.which = combo_of(self, MATRICES, tip)
         self.which.currentIndexChanged.connect(self._draw)
         self.map = HeatMap(self)
         self.map.setToolTip("Row: the channel that listens; column: the one that it listens to")
@@ -340,12 +333,8 @@ class MatrixPanel(QWidget):
         self.grouping.setToolTip(
             "The layer sorts its channels by this, and cuts the row into heads, for each image"
         )
-        self.overlap = QLabel(self)
-        self.overlap.setWordWrap(True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.which, self.map, self.grouping, self.overlap):
-            layout.addWidget(widget)
+        self.overlap = QLabel(self, wordWrap=True)
+        column_of(self, self.which, self.map, self.grouping, self.overlap)
 
     def show_head(self, maps: HeadMaps | None, head: str, beside: HeadMaps | None = None) -> bool:
         """Show the matrix of a head; returns whether it has one.

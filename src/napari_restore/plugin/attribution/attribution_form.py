@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QLabel,
@@ -21,8 +20,8 @@ from qtpy.QtWidgets import (
 from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks.task import in_background
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
-from napari_restore.plugin.widgets.folding import flowing, form_layout, in_a_row
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of
+from napari_restore.plugin.widgets.folding import add_button, flowing, form_layout, in_a_row
 from napari_restore.questions import AUTO, CHECK, STOP, THROUGH, Attribute
 
 if TYPE_CHECKING:
@@ -102,13 +101,13 @@ class AttributionForm(QWidget):
         self.side.setValue(128)
         self.side.setSuffix(" px")
         self.side.setToolTip("Side of a box that is clicked")
-        self.box = QLabel(self)
-        self.box.setWordWrap(True)
-        self.method = _combo(METHODS)
-        self.method.setToolTip(
+        self.box = QLabel(self, wordWrap=True)
+        self.method = combo_of(
+            self,
+            METHODS,
             "Automatic: along thinner haze for methods that remove haze, else integrated gradients, "
             "of a bracket those of its mean from zeros. "
-            'Those of captum are offered where it is installed: pip install "napari-restore[captum]"'
+            'Those of captum are offered where it is installed: pip install "napari-restore[captum]"',
         )
         self._offers: dict[str, Any] | None = None
         self.settings = QLineEdit(self)
@@ -116,30 +115,31 @@ class AttributionForm(QWidget):
             "name=value name=value: settings of the method, with spaces between"
         )
         self._add_parts()
-        self.baseline = _combo({**BASELINES, FILE: NO_FILE})
+        self.baseline = combo_of(self, {**BASELINES, FILE: NO_FILE})
         self.clear_image = ""
-        self.objective = _combo(OBJECTIVES)
-        self.objective.setToolTip(
+        self.objective = combo_of(
+            self,
+            OBJECTIVES,
             "The number that is made of the box. Automatic: the one that belongs to the method, "
-            "mostly the change"
+            "mostly the change",
         )
         self.channel = QSpinBox(self)
-        self.context_gradient = _combo(CONTEXT_GRADIENTS)
-        self.context_gradient.setToolTip(
+        self.context_gradient = combo_of(
+            self,
+            CONTEXT_GRADIENTS,
             "What the model draws from the whole image, such as the airlight: a constant, or a "
             "function of the pixels, which networks that map the image allow. Automatic: a function where that is "
-            "predicted to add less than ten seconds"
+            "predicted to add less than ten seconds",
         )
         self._routes = False
-        self.routing = _combo(ROUTINGS)
-        self.routing.setToolTip(
+        self.routing = combo_of(
+            self,
+            ROUTINGS,
             "Which experts and tokens the network chooses. Fixed, the network is smooth along the path "
-            "and the map complete"
+            "and the map complete",
         )
-        self.level = _combo({})
-        self.level.setToolTip(
-            "The true pixels, or an overview, which is attributed faster. The map says which"
-        )
+        tip = "The true pixels, or an overview, which is attributed faster. The map says which"
+        self.level = NarrowComboBox(self, tip=tip)
         self.gap = QDoubleSpinBox(self)
         self.gap.setRange(0.01, 100)
         self.gap.setValue(1)
@@ -160,10 +160,11 @@ class AttributionForm(QWidget):
         self.layer.setToolTip(
             "A layer of the network by its name in PyTorch; a wrong name is answered by those there are"
         )
-        self.segments = _combo(SEGMENTS)
-        self.segments.setToolTip(
+        self.segments = combo_of(
+            self,
+            SEGMENTS,
             "What has a share: each pixel, each superpixel (SLIC), or each label of a Labels layer, whose 0 "
-            "has none. Automatic then ablates one after the other: as many passes as there are segments"
+            "has none. Automatic then ablates one after the other: as many passes as there are segments",
         )
         self.superpixels = QSpinBox(self)
         self.superpixels.setRange(2, 5000)
@@ -208,9 +209,7 @@ class AttributionForm(QWidget):
 
     def _tool(self, name: str) -> QPushButton:
         title, tip = TOOLS[name]
-        button = QPushButton(title, self)
-        button.setCheckable(True)
-        button.setToolTip(tip)
+        button = add_button(self, title, tip, checkable=True)
         button.clicked.connect(lambda checked: self.tool_requested.emit(name if checked else None))
         return button
 
@@ -258,9 +257,7 @@ class AttributionForm(QWidget):
         choices = BRACKET_BASELINES if of_bracket else {**BASELINES, FILE: NO_FILE}
         if list(choices) != [self.baseline.itemData(n) for n in range(self.baseline.count())]:
             self.clear_image = ""
-            self.baseline.clear()
-            for value, title in choices.items():
-                self.baseline.addItem(title, value)
+            self.baseline.offer((title, value) for value, title in choices.items())
             self._on_method()
 
     def list_methods(self, explainers: Callable[[], list[MethodInfo]]) -> None:
@@ -384,10 +381,3 @@ class AttributionForm(QWidget):
         at = self.baseline.findData(FILE)
         self.baseline.setItemText(at, path.rpartition("/")[2] or NO_FILE)
         self.baseline.setCurrentIndex(at if path else 0)
-
-
-def _combo(choices: dict[str, str]) -> QComboBox:
-    combo = NarrowComboBox()
-    for value, title in choices.items():
-        combo.addItem(title, value)
-    return combo

@@ -31,7 +31,7 @@ from napari_restore.plugin.attribution.results_section import AttributionResults
 from napari_restore.plugin.layers.placing import bounding_region, in_data
 from napari_restore.plugin.runs.run_bar import RunBar
 from napari_restore.plugin.state.request import Area
-from napari_restore.plugin.state.state import image_of
+from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.widgets.folding import bring_into_view
 from napari_restore.plugin.widgets.section import Section
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer, Labels, Shapes
 
     from napari_restore.plugin.runs.run_controller import RunController
-    from napari_restore.plugin.state.state import RestoreState
 
 
 NAME = "Attribution target"
@@ -64,9 +63,7 @@ class TargetController(QObject):
     changed = Signal()
     """The target has changed, or the tool."""
 
-    def __init__(
-        self, viewer: ViewerModel, state: RestoreState, parent: QObject | None = None
-    ) -> None:
+    def __init__(self, viewer: ViewerModel, state: RestoreState, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self._state = viewer, state
         self._layer: Shapes | None = None
@@ -146,15 +143,18 @@ class TargetController(QObject):
         self.use(None)
 
     def _layer_over(self, source: ImageLayer) -> Shapes:
-        for layer in reversed(self._viewer.layers):
-            if layer.metadata.get(TARGETS_OF) == source.unique_id:
-                break
-        else:
+        layer = self._shapes_over(source)
+        if layer is None:
             active = self._viewer.layers.selection.active
             layer = add_outlines(self._viewer, NAME, source, {TARGETS_OF: source.unique_id})
             self._viewer.layers.selection.active = active
         self._follow(layer)
         return layer
+
+    def _shapes_over(self, source: ImageLayer) -> Shapes | None:
+        known = source.unique_id
+        own = (x for x in reversed(self._viewer.layers) if x.metadata.get(TARGETS_OF) == known)
+        return next(own, None)
 
     # -- the target --------------------------------------------------------------
 
@@ -178,13 +178,7 @@ class TargetController(QObject):
     def target(self) -> TargetShape:
         """Return the target; raises `BadRegion` where there is none."""
         source = self._state.layer
-        shapes = None
-        if source is not None:
-            known = source.unique_id
-            shapes = next(
-                (x for x in reversed(self._viewer.layers) if x.metadata.get(TARGETS_OF) == known),
-                None,
-            )
+        shapes = None if source is None else self._shapes_over(source)
         drawn = [] if shapes is None or source is None else outlines(self._viewer, shapes, source)
         if source is None or not drawn:
             raise BadRegion("No target is drawn yet.", "Press Box or Click, then the image.")
@@ -236,8 +230,7 @@ class AttributionTab(Section):
         self.bar.live.hide()
         self.bar.plan_line.hide()
         self.results = AttributionResultsSection(viewer, state)
-        hint = QLabel(HINT, self)
-        hint.setWordWrap(True)
+        hint = QLabel(HINT, self, wordWrap=True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
         for widget in (hint, self.form, self.bar, self.results):

@@ -11,7 +11,7 @@ from psygnal import Signal
 
 from napari_restore import Region, api
 from napari_restore.engine import Event
-from napari_restore.plugin.attribution.layers import AttributionLayers, picture_of
+from napari_restore.plugin.attribution.layers import AttributionLayers, MapArrays, picture_of
 from napari_restore.plugin.tasks.task import Task
 from napari_restore.questions import Attribute
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Worker
     from napari_restore.explain import Attribution
-    from napari_restore.plugin.attribution.layers import MapArrays
     from napari_restore.plugin.state.request import RunRequest
 
 

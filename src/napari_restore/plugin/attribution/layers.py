@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.plugin.areas.areas import TARGETS_OF
+from napari_restore.plugin.layers.layer_order import take_away
 from napari_restore.plugin.layers.placing import (
     Matrix,
+    axes_of,
     plane_of,
     resampled,
     scale_and_affine,
@@ -212,9 +214,7 @@ class AttributionLayers:
     def remove(self) -> None:
         """Take all away; the user may have removed some."""
         own, self.map, self.overview, self.frames = self.all, None, None, []
-        for layer in own:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        take_away(self._viewer, *own)
 
     def _made(self, picture: MapArrays) -> ImageLayer:
         """Add a layer of the chosen view."""
@@ -276,15 +276,9 @@ class AttributionLayers:
             colormap=signed_colours() if limits[0] < 0 else "viridis",
             contrast_limits=limits,
             blending="translucent",
-            **self._placed(matrix),
+            **scale_and_affine(widen(matrix, 2)),
+            **axes_of(self._source),
+            metadata={"napari_restore_source": self._source.unique_id, "about": NOTE},
         )
         self._viewer.layers.append(layer)
         return layer
-
-    def _placed(self, matrix: npt.NDArray[np.float64]) -> dict[str, Any]:
-        return {
-            **scale_and_affine(widen(matrix, 2)),
-            "units": self._source.units[-2:],
-            "axis_labels": self._source.axis_labels[-2:],
-            "metadata": {"napari_restore_source": self._source.unique_id, "about": NOTE},
-        }

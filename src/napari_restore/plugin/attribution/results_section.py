@@ -13,20 +13,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QComboBox, QLabel
 
 from napari_restore import Region, api
 from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin.attribution.layers import VIEWS, signed_colours
 from napari_restore.plugin.attribution.plots import CurvePlot, PathPlot, RingPlot
 from napari_restore.plugin.compare.compared_layers import SideBySide
-from napari_restore.plugin.layers.placing import plane_of, resampled, shifted
+from napari_restore.plugin.layers.placing import axes_of, plane_of, resampled, shifted
 from napari_restore.plugin.results.save_dialog import ask_save_path
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import in_background
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
-from napari_restore.plugin.widgets.folding import flowing, form_layout, in_a_row, stacked
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of
+from napari_restore.plugin.widgets.folding import (
+    add_button,
+    column_of,
+    flowing,
+    form_layout,
+    in_a_row,
+    stacked,
+)
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.questions import CHECK, THROUGH
 from napari_restore.records import write_record
@@ -195,8 +202,7 @@ class MapComparison:
                 rgb=True,
                 name=result.title,
                 affine=shifted(matrix, place.y0 + y - y0, place.x0 + x - x0),
-                units=result.source.units[-2:],
-                axis_labels=result.source.axis_labels[-2:],
+                **axes_of(result.source),
                 metadata={"napari_restore_source": "attribution"},
             )
             label = layer.name_overlay
@@ -257,7 +263,7 @@ def _outline(picture: Any, where: tuple[slice, slice]) -> None:
         part[:, [0, -1]] = value
 
 
-EXPONENTS = {1.0: "1", 0.5: "1/2", 0.25: "1/4", 0.125: "1/8"}
+EXPONENTS = {1.0: "exponent 1", 0.5: "exponent 1/2", 0.25: "exponent 1/4", 0.125: "exponent 1/8"}
 
 
 class AttributionResultsSection(Section):
@@ -275,36 +281,31 @@ class AttributionResultsSection(Section):
         self._folder = Path.home()
         self.which = NarrowComboBox(self)
         self.other = NarrowComboBox(self)
-        self.measures = QLabel(self)
-        self.measures.setWordWrap(True)
+        self.measures = QLabel(self, wordWrap=True)
         self.measures.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.path, self.rings = PathPlot(self), RingPlot(self)
         self.curves = CurvePlot(self)
-        self.through_context = self._button(
+        self.through_context = add_button(
+            self,
             "Go through the context",
             "Ask again, with the share that came through what the model draws from the whole image",
             self._on_through_context,
         )
-        self.view = NarrowComboBox(self)
-        for name, title in VIEWS.items():
-            self.view.addItem(title, name)
-        self.view.setToolTip(
-            "What the layer shows: signed shares, their magnitude, or a smooth area of where it lies"
-        )
-        self.exponent = NarrowComboBox(self, name="Exponent")
-        for value, title in EXPONENTS.items():
-            self.exponent.addItem(f"exponent {title}", value)
-        self.exponent.setCurrentIndex(1)
-        self.exponent.setToolTip(
+        tip = "What the layer shows: signed shares, their magnitude, or a smooth area of where it lies"
+        self.view = combo_of(self, VIEWS, tip)
+        self.exponent = combo_of(
+            self,
+            EXPONENTS,
             "The magnitude is (|a| / its largest) to this power: the smaller, the more of "
-            "what is weak is seen"
+            "what is weak is seen",
+            name="Exponent",
         )
-        self.side_by_side = QPushButton("Side by side", self)
-        self.side_by_side.setCheckable(True)
-        self.side_by_side.setToolTip("Both maps over their pictures, under one camera")
-        self.figure = self._button("Figure …", "Maps, legends and all settings", self._figure)
-        self.map = self._button("Map …", "Shares as a float32 raster", self._map)
-        self.record = self._button("Record …", "All that repeats the attribution", self._record)
+        self.exponent.setCurrentIndex(1)
+        tip = "Both maps over their pictures, under one camera"
+        self.side_by_side = add_button(self, "Side by side", tip, checkable=True)
+        self.figure = add_button(self, "Figure …", "Maps, legends and all settings", self._figure)
+        self.map = add_button(self, "Map …", "Shares as a float32 raster", self._map)
+        self.record = add_button(self, "Record …", "All that repeats the attribution", self._record)
         self._build()
         self.which.currentIndexChanged.connect(self._on_chosen)
         self.view.currentIndexChanged.connect(self._on_view)
@@ -320,18 +321,8 @@ class AttributionResultsSection(Section):
         form.addRow("Show", in_a_row(self.view, self.exponent))
         # Names are long, and the panel is narrow.
         form.addRow("Compare with", stacked(self.other, self.side_by_side))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(form)
-        for widget in (self.measures, self.through_context, self.path, self.rings, self.curves):
-            layout.addWidget(widget)
-        layout.addLayout(flowing(self.figure, self.map, self.record))
-
-    def _button(self, title: str, tip: str, slot: Any) -> QPushButton:
-        button = QPushButton(title, self)
-        button.setToolTip(tip)
-        button.clicked.connect(slot)
-        return button
+        shown = (self.measures, self.through_context, self.path, self.rings, self.curves)
+        column_of(self, form, *shown, flowing(self.figure, self.map, self.record))
 
     def leave(self) -> None:
         """Disconnect; the layers stay."""

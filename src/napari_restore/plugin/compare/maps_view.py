@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
 
 from napari_restore import Region
 from napari_restore.plugin.compare.compared_layers import FAILURE
-from napari_restore.plugin.layers.placing import plane_of
+from napari_restore.plugin.layers.placing import axes_of, plane_of
 from napari_restore.plugin.layers.result_layer import read_again
 from napari_restore.plugin.tasks.task import DebouncedQuery
 from napari_restore.plugin.widgets.folding import add_button, column_of, flowing
@@ -104,8 +104,7 @@ class SideMap:
             "multiscale": len(arrays) > 1,
             "cache": False,
             "affine": plane_of(self.variant.layer),
-            "units": source.units[-2:],
-            "axis_labels": source.axis_labels[-2:],
+            **axes_of(source),
             "metadata": {
                 "napari_restore_source": source.unique_id,
                 "napari_restore_record": self.variant.record,

@@ -26,7 +26,7 @@ from napari_restore.plugin.compare.compared_layers import (
 )
 from napari_restore.plugin.layers.display import display_properties, draw_thumbnail_of
 from napari_restore.plugin.layers.layer_order import place_above
-from napari_restore.plugin.layers.placing import Matrix, plane_of, visible_region
+from napari_restore.plugin.layers.placing import Matrix, axes_of, plane_of, visible_region
 from napari_restore.plugin.tasks.task import DebouncedQuery
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ class Curtain:
             name="Swipe: left side",
             rgb=source.rgb,
             affine=self._affine(),
-            units=source.units[-2:],
-            axis_labels=source.axis_labels[-2:],
+            **axes_of(source),
             metadata={"napari_restore_source": "swipe"},
             **properties,
         )
@@ -173,8 +172,7 @@ class SwipeLine:
             drawing(1),
             name="Swipe: line",
             rgb=True,
-            units=source.units[-2:],
-            axis_labels=source.axis_labels[-2:],
+            **axes_of(source),
             metadata={"napari_restore_source": "swipe"},
         )
         self.place(column, rows, zoom)

@@ -13,8 +13,8 @@ from qtpy.QtCore import QObject
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.layers.layer_order import SOURCE, insert_above
-from napari_restore.plugin.layers.placing import plane_of, resampled, scale_and_affine
+from napari_restore.plugin.layers.layer_order import SOURCE, insert_above, take_away
+from napari_restore.plugin.layers.placing import axes_of, plane_of, resampled, scale_and_affine
 from napari_restore.plugin.state.request import Area, RunRequest
 from napari_restore.plugin.state.state import Connections, RestoreState
 from napari_restore.plugin.tasks.task import DebouncedQuery
@@ -122,8 +122,7 @@ class WeightsController(QObject):
                 contrast_limits=(0, 1),
                 # Together they show which frame gave most.
                 blending="additive" if number else "opaque",
-                units=found.source.units[-2:],
-                axis_labels=found.source.axis_labels[-2:],
+                **axes_of(found.source),
                 **scale_and_affine(matrix),
             )
             insert_above(self._viewer, found.source, layer)
@@ -131,9 +130,7 @@ class WeightsController(QObject):
 
     def _remove(self) -> None:
         layers, self._layers = self._layers, []
-        for layer in layers:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        take_away(self._viewer, *layers)
 
     def _on_removed(self, event: Any) -> None:
         if self.is_on and event.value in self._layers:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_restore import api
-from napari_restore.plugin.layers.layer_order import FRAME, insert_above
+from napari_restore.plugin.layers.layer_order import FRAME, insert_above, take_away
 from napari_restore.plugin.layers.reader import layer_of
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ class FrameLayers:
     def show(self, number: int, on: bool) -> None:
         """Show a frame above its bracket, or no more."""
         if not on:
-            layer = self._layers.pop(number, None)
-            if layer is not None and layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+            take_away(self._viewer, self._layers.pop(number, None))
             return
         image, source = self._image(number), self._source
         if image is None or source is None or number in self._layers:

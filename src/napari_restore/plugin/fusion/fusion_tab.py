@@ -224,9 +224,9 @@ class FusionTab(Section):
     def _build(self) -> None:
         self.hint = QLabel(HINT, self, wordWrap=True)
         self.add_files = add_button(self, "Photos …", "The frames of one scene, or of several")
-        self.add_folder = add_button(self, "Folder …", "All brackets in a folder")
+        self.add_folder = add_button(self, "Folder …", "All brackets in a folder", self._ask_folder)
         tip = "The images selected in the layer list as frames"
-        self.add_layers = add_button(self, "Layers", tip)
+        self.add_layers = add_button(self, "Layers", tip, self._add_selected)
         self.group = NarrowComboBox(self, 12, "The bracket that is shown", "Bracket")
         self.clear = add_button(self, "Clear", "Remove all brackets from this list; layers stay")
         self.frames = FramesView(self)
@@ -260,8 +260,6 @@ class FusionTab(Section):
     def _connect(self) -> None:
         controller = self.controller
         self.add_files.clicked.connect(self._ask_files)
-        self.add_folder.clicked.connect(self._ask_folder)
-        self.add_layers.clicked.connect(self._add_selected)
         self.group.currentIndexChanged.connect(controller.choose)
         self.clear.clicked.connect(controller.forget)
         self.frames.used_changed.connect(controller.set_used)

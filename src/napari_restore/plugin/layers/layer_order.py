@@ -61,6 +61,13 @@ def is_source(layer: Layer) -> bool:
     return isinstance(layer, Image) and SOURCE not in layer.metadata
 
 
+def take_away(viewer: ViewerModel, *layers: Layer | None) -> None:
+    """Remove those layers that there are; the user may have removed some."""
+    for layer in layers:
+        if layer is not None and layer in viewer.layers:
+            viewer.layers.remove(layer)
+
+
 def bring_to_front(viewer: ViewerModel, image: Layer, *, only_results: bool = False) -> None:
     """Move `image` and its results above the images that hide it; images beside it stay.
 

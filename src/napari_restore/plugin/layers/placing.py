@@ -271,6 +271,11 @@ def scale_and_affine(matrix: Matrix) -> dict[str, Any]:
     return {"scale": size[:-1], "affine": matrix / size}
 
 
+def axes_of(source: Layer) -> dict[str, Any]:
+    """Return `units` and `axis_labels` of a plane that lies over a layer."""
+    return {"units": source.units[-2:], "axis_labels": source.axis_labels[-2:]}
+
+
 def data_to_world(layer: Layer) -> Matrix:
     """Return the matrix, (ndim + 1)², from a layer's data coordinates to the world's."""
     from napari.utils.transforms import Affine

@@ -56,7 +56,7 @@ class ClusterForm(QWidget):
         )
         self.file = add_button(self, "File …", "Choose the .json file of a scheduler")
         tip = "Connect to the cluster; when it is connected, leave it"
-        self.connection = add_button(self, "Connect", tip)
+        self.connection = add_button(self, "Connect", tip, self._on_connection)
         self.line = QLabel(
             self, wordWrap=True, textFormat=Qt.TextFormat.RichText, openExternalLinks=True
         )
@@ -69,7 +69,6 @@ class ClusterForm(QWidget):
         self._is_running = self._is_connected = self._is_connecting = False
         self.button.toggled.connect(self._folded.setVisible)
         self.file.clicked.connect(self._on_file)
-        self.connection.clicked.connect(self._on_connection)
         self.name.returnPressed.connect(self._on_return)
         self._show("")
 

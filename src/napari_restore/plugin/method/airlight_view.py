@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel
 from napari_restore import api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
 from napari_restore.plugin.layers.canvas_tool import CanvasTool
-from napari_restore.plugin.layers.placing import bounding_region, in_data, plane_of
+from napari_restore.plugin.layers.placing import axes_of, bounding_region, in_data, plane_of
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import in_background
@@ -66,8 +66,7 @@ class RubberBand:
                 name="Airlight",
                 rgb=True,
                 affine=affine,
-                units=self._source.units[-2:],
-                axis_labels=self._source.axis_labels[-2:],
+                **axes_of(self._source),
                 # No result, but no image to restore either.
                 metadata={"napari_restore_source": "airlight"},
             )
@@ -129,7 +128,7 @@ class AirlightPicker(Section):
         tip = "Click the haziest place of the image, or drag a box there; Escape leaves it"
         self.pick_button = add_button(self, "Pick", tip, checkable=True)
         tip = "Find it in the haziest thousandth of the image"
-        self.auto_button = add_button(self, "Auto", tip)
+        self.auto_button = add_button(self, "Auto", tip, lambda: self.picked.emit(AUTO))
         self.values.setToolTip("The airlight in use: the colour of the haze, a number per band")
         row = QHBoxLayout(self)
         row.addWidget(self.swatch)
@@ -138,7 +137,6 @@ class AirlightPicker(Section):
         row.addWidget(self.auto_button)
         row.setContentsMargins(0, 0, 0, 0)
         self.pick_button.toggled.connect(self._on_pick)
-        self.auto_button.clicked.connect(lambda: self.picked.emit(AUTO))
         for signal in (state.events.parameters, state.events.current, state.events.running):
             self.listen(signal, self.show_value)
         self.listen(state.events.layer, self.stop)

@@ -122,8 +122,7 @@ class BandRolesForm(QWidget):
         """By id, those to choose from."""
         self._prompt = QLabel(self, wordWrap=True)
         tip = "The first band shows red, the second green, the third blue"
-        self.in_order = add_button(self, "1, 2, 3 = red, green, blue", tip)
-        self.in_order.clicked.connect(self._on_in_order)
+        self.in_order = add_button(self, "1, 2, 3 = red, green, blue", tip, self._on_in_order)
         self.sensor = NarrowComboBox(self, 14, "Sets zero, wavelengths and roles of the bands")
         self.sensor.activated.connect(self._on_sensor)
         self.sets = QLabel(self, wordWrap=True)

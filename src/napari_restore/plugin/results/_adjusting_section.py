@@ -68,8 +68,7 @@ class AdjustingSection(Section):
     def _back_row(self) -> QHBoxLayout:
         self.undo_button = add_button(self, "Undo", "Take the last change of the look back")
         self.undo_button.clicked.connect(self.undo)
-        self.reset_button = add_button(self, "Reset", "Set all of these back")
-        self.reset_button.clicked.connect(self.reset)
+        self.reset_button = add_button(self, "Reset", "Set all of these back", self.reset)
         row = QHBoxLayout()
         row.addWidget(self.undo_button)
         row.addWidget(self.reset_button)

@@ -89,9 +89,8 @@ class AdjustSection(AdjustingSection):
         self.exposure.setSingleStep(0.1)  # type: ignore[arg-type]
         self.exposure.setToolTip(f"{EXPOSURE} (EV)")
         self.exposure.valueChanged.connect(self._adjust)
-        self.auto_button = add_button(self, "Auto")
+        self.auto_button = add_button(self, "Auto", slot=self.measure_exposure)
         self.auto_button.setAccessibleName("Measure the exposure")
-        self.auto_button.clicked.connect(self.measure_exposure)
         return in_a_row(self.exposure, self.auto_button)
 
     @property

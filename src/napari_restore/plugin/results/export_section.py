@@ -18,7 +18,7 @@ from napari_restore.plugin.areas.areas import area_of as area_of_target
 from napari_restore.plugin.results.save_dialog import SaveTask, ask_save_path
 from napari_restore.plugin.results.variant_text import adjustment_of, area_of, part_of, phrase
 from napari_restore.plugin.state.request import TargetChoice
-from napari_restore.plugin.state.state import image_of
+from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox
 from napari_restore.plugin.widgets.folding import (
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.engine import Result
-    from napari_restore.plugin.state.state import RestoreState
     from napari_restore.plugin.state.variant import Variant
 
 
@@ -164,14 +163,14 @@ class ExportSection(Section):
         self.clip.offer(EXTENTS.items())
         self._build_more()
         tip = with_key("Save what is shown: this result with its look, mask and feather", "export")
-        self.export = add_button(self, "Export …", tip)
+        self.export = add_button(self, "Export …", tip, self._on_export)
         self.copy = add_button(
             self, "Copy command", "The napari-restore line that writes the same file"
         )
         self.progress = QProgressBar(self)
         # As narrow as the panel may be.
         self.progress.setMinimumWidth(1)
-        self.cancel = add_button(self, "Cancel", "Stop writing; no file is left")
+        self.cancel = add_button(self, "Cancel", "Stop writing; no file is left", self._on_cancel)
         self._presses = SettledPresses(self.cancel)
         self.message = WrappedLabel("", self)
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -180,7 +179,6 @@ class ExportSection(Section):
         self.format.currentIndexChanged.connect(self._on_format)
         self.compress.currentIndexChanged.connect(self._show_options)
         self.whole.clicked.connect(self._on_whole)
-        self.export.clicked.connect(self._on_export)
         self.copy.clicked.connect(self._on_copy)
         self.quality.valueChanged.connect(self._forget_message)
         self.bit_depth.currentIndexChanged.connect(self._forget_message)
@@ -192,7 +190,6 @@ class ExportSection(Section):
             self.subsampling.currentIndexChanged,
         ):
             changed.connect(self._on_more)
-        self.cancel.clicked.connect(self._on_cancel)
         self._show_options()
 
     def _build_more(self) -> None:

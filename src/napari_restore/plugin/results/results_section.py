@@ -84,12 +84,12 @@ class RecordView(QDialog):
         tabs = QTabWidget(self)
         tabs.addTab(self.table, "Summary")
         tabs.addTab(self.text, "JSON")
-        self.copy = add_button(self, "Copy JSON")
+        self.copy = add_button(self, "Copy JSON", slot=self._on_copy)
         self.save_as = add_button(
             self, "Save …", "napari-restore rerun FILE repeats the run from it"
         )
         self.again = add_button(self, "Run again", "The same run once more, as a result of its own")
-        self.close_button = add_button(self, "Close")
+        self.close_button = add_button(self, "Close", slot=self.close)
         buttons = QHBoxLayout()
         for each in (self.copy, self.save_as, self.again):
             buttons.addWidget(each)
@@ -98,10 +98,8 @@ class RecordView(QDialog):
         layout = QVBoxLayout(self)
         layout.addWidget(tabs)
         layout.addLayout(buttons)
-        self.copy.clicked.connect(self._on_copy)
         self.save_as.clicked.connect(self._on_save)
         self.again.clicked.connect(self._on_again)
-        self.close_button.clicked.connect(self.close)
 
     def ask_path(self, proposed: Path) -> Path | None:
         """Return the name the user chooses; None when there is none."""

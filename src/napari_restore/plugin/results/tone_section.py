@@ -52,9 +52,7 @@ class NumberSlider(QWidget):
 
     valueChanged = Signal(float)
 
-    def __init__(
-        self, least: float, most: float, parent: QWidget | None = None, suffix: str = ""
-    ) -> None:
+    def __init__(self, least: float, most: float, parent: QWidget, suffix: str = "") -> None:
         super().__init__(parent)
         self.slider = QSlider(Qt.Orientation.Horizontal, self)
         self.slider.setRange(self._place_of(least), self._place_of(most))
@@ -113,7 +111,7 @@ class _NumberBox(QDoubleSpinBox):
 class KelvinSlider(NumberSlider):
     """A slider of colour temperature, even in mired to each side of neutral, and its number."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget) -> None:
         least, most = options_of(Adjustment)["temperature"].limits or (0, 0)
         self._coolest, self._warmest = 1e6 / least, 1e6 / most
         super().__init__(least, most, parent, " K")

@@ -250,8 +250,8 @@ class BatchSection(Section):
         self.source, self.target = QLineEdit(self), QLineEdit(self)
         self.source.setPlaceholderText("folder with images")
         self.target.setPlaceholderText("folder for the results")
-        self.start_folder = add_button(self, "")
-        self.cancel = add_button(self, "Cancel")
+        self.start_folder = add_button(self, "", slot=self.restore_folder)
+        self.cancel = add_button(self, "Cancel", slot=self.stop)
         self.progress = QProgressBar(self)
         self.message = WrappedLabel("", self)
         folders = (
@@ -264,8 +264,6 @@ class BatchSection(Section):
         )
         self.layers.clicked.connect(self.restore_layers)
         self.planes.clicked.connect(self.ask_for_stack)
-        self.start_folder.clicked.connect(self.restore_folder)
-        self.cancel.clicked.connect(self.stop)
         self.source.textChanged.connect(self._show_what_fits)
         self.target.textChanged.connect(self._show_what_fits)
 

@@ -11,7 +11,7 @@ from psygnal import Signal
 from superqt.utils import qthrottled
 
 from napari_restore.engine import Event, Finished, Progress, Stopped, TileDone
-from napari_restore.plugin.layers.layer_order import DRAFT, insert_above, result_name
+from napari_restore.plugin.layers.layer_order import DRAFT, insert_above, result_name, take_away
 from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
 from napari_restore.plugin.state.variant import Variant
@@ -62,8 +62,7 @@ class DraftLayer:
 
     def remove(self) -> None:
         """Remove the layer: true pixels have replaced it, or the run has ended."""
-        if self.shown.layer in self._viewer.layers:
-            self._viewer.layers.remove(self.shown.layer)
+        take_away(self._viewer, self.shown.layer)
 
 
 def drafts_in(viewer: ViewerModel) -> list[ImageLayer]:

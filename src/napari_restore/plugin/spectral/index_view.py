@@ -15,8 +15,8 @@ from superqt.utils import signals_blocked
 from napari_restore import api
 from napari_restore.errors import RestoreError, escape_controls
 from napari_restore.plugin.compare.maps_view import CATEGORIES, MapLayers, SideMap
-from napari_restore.plugin.layers.layer_order import SOURCE, place_above
-from napari_restore.plugin.layers.placing import plane_of
+from napari_restore.plugin.layers.layer_order import SOURCE, place_above, take_away
+from napari_restore.plugin.layers.placing import axes_of, plane_of
 from napari_restore.plugin.layers.status import VALUE
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import in_background
@@ -130,8 +130,7 @@ def source_layer(source: ImageLayer, levels: list[Any], name: str) -> Layer:
         multiscale=len(levels) > 1,
         cache=False,
         affine=plane_of(source),
-        units=source.units[-2:],
-        axis_labels=source.axis_labels[-2:],
+        **axes_of(source),
         colormap="viridis",
         contrast_limits=limits_of(levels[-1]),
         metadata={SOURCE: source.unique_id, VALUE: f"{name} before"},
@@ -345,6 +344,5 @@ class IndexView(MapLayers):
                 del self._befores[key]
             elif event.value.unique_id == key[0]:
                 del self._befores[key]
-                if layer in self.viewer.layers:
-                    self.viewer.layers.remove(layer)
+                take_away(self.viewer, layer)
         super()._on_removed(event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qtpy.QtCore import QEvent, Qt
@@ -16,9 +16,7 @@ class NarrowComboBox(QComboBox):
     In a form it goes below its label where there is not so much room beside it.
     """
 
-    def __init__(
-        self, parent: QWidget | None = None, letters: int = 0, tip: str = "", name: str = ""
-    ) -> None:
+    def __init__(self, parent: QWidget, letters: int = 0, tip: str = "", name: str = "") -> None:
         """Show `tip` as the tooltip; `name` is for screen readers, where no label stands beside it."""
         super().__init__(parent)
         self.setAccessibleName(name)
@@ -74,3 +72,12 @@ class NarrowComboBox(QComboBox):
         lines = filter(None, (self.currentText(), self.toolTip()))
         QToolTip.showText(event.globalPos(), "\n".join(lines), self)
         return True
+
+
+def combo_of(
+    parent: QWidget, titles: Mapping[Any, str], tip: str = "", name: str = ""
+) -> NarrowComboBox:
+    """Return a combo box that offers titles by their data; `tip` and `name` as in `NarrowComboBox`."""
+    made = NarrowComboBox(parent, tip=tip, name=name)
+    made.offer((title, data) for data, title in titles.items())
+    return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, QTimer
 from qtpy.QtWidgets import (
@@ -25,12 +25,19 @@ milliseconds apart: between two of them all passes that are due are done, howeve
 
 
 def add_button(
-    parent: QWidget, text: str, tip: str = "", *, checkable: bool = False
+    parent: QWidget,
+    text: str,
+    tip: str = "",
+    slot: Callable[..., object] | None = None,
+    *,
+    checkable: bool = False,
 ) -> QPushButton:
-    """Return a button with a tooltip."""
+    """Return a button with a tooltip; `slot` is called when it is clicked."""
     made = QPushButton(text, parent)
     made.setToolTip(tip)
     made.setCheckable(checkable)
+    if slot is not None:
+        made.clicked.connect(slot)
     return made
 
 
