@@ -70,6 +70,7 @@ def run_case(case: Case, folder: Path, server: str) -> Outcome:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.write_bytes(data)
+    os.mkfifo(folder / "victim" / "pipe")
     opened = [folder / name for name in case.seed.opened]
 
     def work() -> None:
@@ -96,7 +97,7 @@ def _digests(folder: Path) -> dict[str, str]:
             names[:] = [name for name in names if name not in ("output", "cache")]
         for name in (*names, *files):
             whole = os.path.join(path, name)
-            is_file = name in files and not os.path.islink(whole)
+            is_file = os.path.isfile(whole) and not os.path.islink(whole)
             content = Path(whole).read_bytes() if is_file else b""
             found[os.path.relpath(whole, folder)] = hashlib.sha256(content).hexdigest()
     return found

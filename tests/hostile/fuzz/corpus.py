@@ -16,6 +16,10 @@ from images import write_images
 
 ROOT = "/@ROOT@"
 """Stands for the folder of a case in the files of the corpus, so that all machines have the same."""
+SENSOR = 'title = "A sensor"\nblack = 0\n' + "".join(
+    f'\n[[bands]]\nrole = "{role}"\nwavelength = {wavelength}\n'
+    for role, wavelength in (("red", 665), ("green", 560), ("blue", 490))
+)
 TEXT = (".json", ".jsonl", ".csv", ".vrt", ".toml", ".geojson", ".xml")
 BESIDE = (".hdr", ".prj", ".pgw", ".xml", ".sgrd", ".mgrd", ".rdc", ".ref", ".gri", ".stx", ".clr")
 """Files that go with an image."""
@@ -206,10 +210,14 @@ def _others(root: Path) -> Iterator[Seed]:
     yield Seed(
         "graph",
         {**picture, **_files(root, graph, beside)},
-        ("input/graph.onnx", "input/graph.onnx", "input/graph.json"),
+        (*["input/graph.onnx"] * 8, "input/graph.json"),
         ("own",),
         ("input/graph.onnx",),
     )
+
+    sensor = work / "sensor.toml"
+    sensor.write_text(SENSOR)
+    yield Seed("sensor", {**picture, **_files(root, sensor)}, ("input/sensor.toml",), ("sensor",))
 
     # -- masks
     # On the map, where `plain.tif` lies.

@@ -129,6 +129,10 @@ def _own(case: Path, paths: list[Path]) -> None:
     _command("plan", _plain(case)[0], "--model", paths[0], "--memory", MEMORY)
 
 
+def _sensor(case: Path, paths: list[Path]) -> None:
+    _command("info", _plain(case)[0], "--sensor", paths[0])
+
+
 def _kept(case: Path, paths: list[Path]) -> None:
     """As the window finds what was made earlier, and shows it."""
     from napari_restore import api
@@ -163,6 +167,6 @@ def _clear(case: Path, paths: list[Path]) -> None:
 DOORS: dict[str, Callable[[Path, list[Path]], None]] = {
     "info": _info, "read": _read, "restore": _restore, "mask": _mask,
     "exclude": _exclude, "text": _text, "context": _context, "rerun": _rerun, "boxes": _boxes,
-    "dark": _dark, "own": _own, "weights": _weights, "kept": _kept,
+    "dark": _dark, "own": _own, "sensor": _sensor, "weights": _weights, "kept": _kept,
     "resume": _resume, "cache": _cache, "clear": _clear,
 }  # fmt: skip

@@ -7,6 +7,8 @@ import json
 import random
 from typing import Any
 
+from programs import CRS
+
 DEEP = '"deep"'
 """Stands for a nesting that no writer of JSON would write."""
 VALUES: tuple[Any, ...] = (
@@ -16,6 +18,7 @@ VALUES: tuple[Any, ...] = (
     "/vsicurl/@SERVER@/a.tif", "random:1", "code.py:make", "/@ROOT@/victim/code.py:make",
     "/@ROOT@/victim/code.pt2", "identity", "dcp", [], {}, [[]], [None], [0, 0], [1, 2, 3, 4], [-1, -1, -1, -1],
     [[0, 0, 2**40, 2**40]], ["a"], {"a": 1}, {"": None}, "deep", "<VRTDataset/>", "|O", "float64",
+    *CRS,
 )  # fmt: skip
 
 

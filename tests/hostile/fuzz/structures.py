@@ -12,6 +12,15 @@ from collections.abc import Callable
 from pathlib import PurePath
 
 from json_trees import change_json, change_lines
+from programs import (
+    CRS,
+    change_crs,
+    change_onnx,
+    change_toml,
+    is_crs,
+    is_onnx,
+    is_toml,
+)
 
 Mutate = Callable[[bytes, str, random.Random], tuple[bytes, str]]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -265,6 +274,7 @@ _TEXTS = (
     b"/@ROOT@/victim/secret.tif", b"/vsicurl/@SERVER@/a.tif", b"@SERVER@/a.tif", b"WMS:@SERVER@",
     b"/vsizip/a.zip/b", b"a" * 5000, b"\xff\xfe", b"&amp;", b"&x;", b"CInt16", b"Int64", b"VRTRawRasterBand",
     b"VRTPansharpenedDataset", b"mosaic.vrt", b"<VRTDataset/>",
+    *(text.encode().replace(b'"', b"&quot;") for text in CRS),
 )  # fmt: skip
 
 
@@ -337,4 +347,7 @@ STRUCTURES: tuple[tuple[Callable[[bytes, str], bool], Callable[..., tuple[bytes,
     (is_table, change_table),
     (is_lines, change_lines),
     (is_json, change_json),
+    (is_onnx, change_onnx),
+    (is_crs, change_crs),
+    (is_toml, change_toml),
 )
