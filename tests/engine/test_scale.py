@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ def test_tiles_of_enlarged_images_equal_the_module(times: int, tile: int, tmp_pa
     np.testing.assert_allclose(result, whole_of(module, SCENE), rtol=0, atol=1e-5)
 
 
+def reflected(pixels: np.ndarray, step: int) -> np.ndarray:
+    """Return pixels (H, W, C) grown by reflection to multiples of `step`."""
+    height, width = pixels.shape[:2]
+    return np.pad(pixels, ((0, -height % step), (0, -width % step), (0, 0)), mode="reflect")
+
+
 class InCells(nn.Module):
     """Takes images of whole cells of 8 × 8 pixels only."""
 
@@ -74,12 +81,10 @@ def test_edges_are_reflected_on_the_grid_of_the_input(
     torch.manual_seed(5)
     module = InCells(module).eval()
     card = {"bands": 3, "halo": 16, "scale": scale, "multiple_of": 8}
-    scene = SCENE[:250, :316]
     model = nr.load_model(module, card=card)
-    result = nr.restore(scene, model, tile=tile, scratch=tmp_path, progress=False)
-    ratio = model.card.ratio
-    grown = np.pad(scene, ((0, 6), (0, 4), (0, 0)), mode="reflect")
-    expected = whole_of(module, grown)[: int(250 * ratio), : int(316 * ratio)]
+    result = nr.restore(SCENE, model, tile=tile, scratch=tmp_path, progress=False)
+    height, width = (math.ceil(side * model.card.ratio) for side in (251, 317))
+    expected = whole_of(module, reflected(SCENE, 8))[:height, :width]
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
 
 
@@ -92,18 +97,98 @@ def test_tiles_of_smaller_images_equal_the_module(parts: int, tmp_path: Path) ->
     result = nr.restore(scene, module, tile=128, scratch=tmp_path, progress=False)
     assert result.record["plan"]["tiles"] > 1
     assert result.record["plan"]["scale"] == f"1/{parts}"
-    height, width = 901 // parts, 1100 // parts
-    expected = whole_of(module, scene[: height * parts, : width * parts])
+    # It takes multiples only.
+    expected = whole_of(module, reflected(scene, parts))
+    assert expected.shape[:2] == (-(-901 // parts), -(-1100 // parts))
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
-    left = {
-        2: ["The last row fills no pixel of the result, at scale 1/2: left out."],
-        3: [
-            "2 columns at the end fill no pixel of the result, at scale 1/3: left out.",
-            "The last row fills no pixel of the result, at scale 1/3: left out.",
-        ],
-    }
-    notes = result.record["plan"]["notes"]
-    assert [note for note in notes if "no pixel" in note] == left[parts]
+    assert not [note for note in result.record["plan"]["notes"] if "no pixel" in note]
+
+
+class Striding(nn.Module):
+    """Of any size; a part of a block at the end gives a pixel more."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        torch.manual_seed(parts)
+        side = 2 * parts - 1
+        self.first, self.second = (
+            nn.Conv2d(3, 6, side, parts, parts - 1),
+            nn.Conv2d(6, 3, 5, padding=2),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.relu(self.first(x)))
+
+
+class Pooling(nn.Module):
+    """Of any size; a part of a block at the end gives none, but the pixel before sees it."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        torch.manual_seed(parts)
+        self.first, self.second = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 3, 5, padding=2)
+        self.pool = nn.AvgPool2d(parts)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.pool(torch.relu(self.first(x))))
+
+
+class Stretching(nn.Module):
+    """Of any size; where that is no multiple, all pixels lie elsewhere."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        torch.manual_seed(parts)
+        self.parts, self.last = parts, nn.Conv2d(3, 3, 5, padding=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = [side // self.parts for side in x.shape[2:]]
+        return self.last(interpolate(x, size=size, mode="bilinear"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(203, 301), (202, 303)])
+@pytest.mark.parametrize("kind", [Striding, Pooling])
+@pytest.mark.parametrize("parts", [2, 3])
+def test_sides_that_are_no_multiples(
+    kind: type[nn.Module], parts: int, size: tuple[int, int], tmp_path: Path
+) -> None:
+    scene = np.random.default_rng(3).random((*size, 3)).astype(np.float32)
+    module = kind(parts).eval()
+    expected = whole_of(module, scene)
+    model = nr.load_model(module)
+    for options in ({}, {"tile": 128}, {"tile": "whole"}):
+        result = nr.restore(scene, model, scratch=tmp_path, progress=False, **options)
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
+    model.eval()
+    x = torch.from_numpy(scene).permute(2, 0, 1)[None]
+    np.testing.assert_allclose(model(x)[0].permute(1, 2, 0), expected, rtol=0, atol=1e-6)
+    # The last pixels: of the image, of the result, and beside those that are left out.
+    box = Region(size[0] - 40, size[1] - 61, *size)
+    part = nr.restore(scene, model, region=box, scratch=tmp_path, progress=False)
+    y, x0 = part.region.y0, part.region.x0
+    np.testing.assert_allclose(part, expected[y:, x0:], rtol=0, atol=1e-6)
+    assert part.record["targets"][0]["region"][2:] == [
+        min(a, b * parts) for a, b in zip(size, expected.shape, strict=False)
+    ]
+
+
+@pytest.mark.slow
+def test_a_grid_that_follows_the_size_is_reflected(tmp_path: Path) -> None:
+    module = Stretching(2).eval()
+    scene = SCENE[:203, :301]
+    result = nr.restore(scene, module, tile=128, scratch=tmp_path, progress=False)
+    np.testing.assert_allclose(result, whole_of(module, reflected(scene, 2)), rtol=0, atol=1e-6)
+
+
+def test_a_card_that_grows_images_otherwise_is_another_run(tmp_path: Path) -> None:
+    module, scene = Striding(2).eval(), SCENE[:201, :301]
+    for step, grown in ((1, scene), (2, reflected(scene, 2))):
+        card = {**CARD, "halo": 6, "scale": "1/2", "padded_to": step}
+        result = nr.restore(
+            scene, nr.load_model(module, card=card), scratch=tmp_path, progress=False
+        )
+        np.testing.assert_allclose(result, whole_of(module, grown), rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -166,7 +251,7 @@ def test_regions_and_masks_are_in_pixels_of_the_image(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_excluded_pixels_are_those_of_the_image(tmp_path: Path) -> None:
     excluded = np.zeros((251, 317), np.uint8)
-    excluded[20:40, 50:90] = 255
+    excluded[20:40, 50:90] = excluded[200:, 300:] = 255
     path = tmp_path / "mask.tif"
     with rasterio.open(
         path, "w", driver="GTiff", width=317, height=251, count=1, dtype="uint8"
@@ -179,10 +264,11 @@ def test_excluded_pixels_are_those_of_the_image(tmp_path: Path) -> None:
             kept = np.kron(excluded > 0, np.ones((3, 3), bool))
             nearest = np.kron(SCENE, np.ones((3, 3, 1), np.float32))
         else:
-            kept, nearest = excluded[1::2, 1::2] > 0, SCENE[1::2, 1::2]
+            rows, columns = (np.minimum(np.arange(1, side + 1, 2), side - 1) for side in (251, 317))
+            kept, nearest = (each[np.ix_(rows, columns)] for each in (excluded > 0, SCENE))
         pixels = np.asarray(result)
-        np.testing.assert_array_equal(pixels[kept], nearest[: len(pixels)][kept])
-        assert (pixels[~kept] != nearest[: len(pixels)][~kept]).mean() > 0.9
+        np.testing.assert_array_equal(pixels[kept], nearest[kept])
+        assert (pixels[~kept] != nearest[~kept]).mean() > 0.9
 
 
 def test_strength_is_against_the_image_repeated(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,34 @@ def test_lam_of_super_resolution_is_the_literal_one(tmp_path: Path) -> None:
     expected = literal_lam(network, planes_of(SCENE), box)[0].permute(1, 2, 0).detach().numpy()
     assert np.abs(expected).max() > 1
     np.testing.assert_allclose(on_whole(found), expected, rtol=0, atol=1e-5)
+
+
+def strided() -> nn.Module:
+    torch.manual_seed(2)
+    return nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.Tanh(), nn.Conv2d(6, 3, 5, padding=2)).eval()
+
+
+def pooled() -> nn.Module:
+    torch.manual_seed(2)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 3, 1)
+    )
+
+
+@pytest.mark.parametrize(("make", "size"), [(strided, (24, 29)), (pooled, (23, 28))])
+def test_the_last_pixels_of_an_odd_image(
+    make: Callable[[], nn.Module], size: tuple[int, int], tmp_path: Path
+) -> None:
+    module, scene = make(), SCENE[:47]
+    options = {"method": "ig", "objective": "mean", "baseline": "zero", "steps": 1, "rule": "right"}
+    # What lies beyond the result is cut off.
+    box = Region(15, 21, 60, 60)
+    found = nr.attribute(scene, module, box, scratch=tmp_path, progress=False, **options)
+    assert found.record["attribution"]["output_box"] == [15, 21, *size]
+    leaf = planes_of(scene).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(module(leaf)[..., 15:, 21:].mean(), leaf)
+    expected = (gradient * leaf.detach())[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(on_whole(found)[:47], expected, rtol=0, atol=1e-5 * expected.max())
 
 
 @pytest.mark.slow

@@ -97,6 +97,7 @@ def definition_of(model: RestorationModel) -> str:
     # Digests of cards without such fields are as before there were any.
     claims = [*(getattr(card, name) for name in DECIDING), *sorted(changes(card).items())]
     claims += [] if card.ratio == 1 else [card.scale]
+    claims += [] if card.size_step == card.multiple_of else [card.size_step]
     if _is_own(model) and not model.spec.get("card") and "." not in str(model.spec["model"]):
         # One that is known by its id: the version of the package tells its card.
         claims = [card.values]

@@ -8,11 +8,14 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from napari_restore.models._card import ModelCard
-from napari_restore.models._model import RestorationModel
+from napari_restore.models._model import RestorationModel, Statistics
+from napari_restore.models._undisturbed import undisturbed
+from napari_restore.models._unfit import TRIAL_SIDE
 from napari_restore.models._wrap import WrappedModel
 
 _ON_OUTPUT, _ON_INPUT = "_on_output_grid", "_on_input_grid"
@@ -46,6 +49,10 @@ class _OfSource(WrappedModel):
     def described(self) -> WrappedModel:
         return self.source
 
+    def grown(self, x: Tensor) -> Tensor:
+        # `source` grows what it sees: reflected here, the edge would be repeated first.
+        return x
+
 
 class OnOutputGrid(_OfSource):
     """`source`, a model of scale N or 1/N, as one whose results have the size of its input.
@@ -62,9 +69,27 @@ class OnOutputGrid(_OfSource):
         if source.claimed_step is not None:
             self.claimed_step = self.card.multiple_of
 
-    def grown(self, x: Tensor) -> Tensor:
-        # `source` grows what it sees: reflected here, the edge would be repeated first.
-        return x
+    def forward_with_maps(
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        sizes = (statistics or {}).get("sizes")
+        if sizes is None:
+            return super().forward_with_maps(x, statistics, valid)
+        each = zip(torch.split(x, 1), sizes.tolist(), strict=True)
+        return torch.cat([self._called(one, size) for one, size in each]), {}
+
+    def size_of(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the module's (height, width) for an image of `size`, which may be tried."""
+        source, down = self.source, self.card.ratio.denominator
+        step, least = math.lcm(source.size_step, down), max(TRIAL_SIDE, source.least_box)
+        if source.size_step % down == 0 or not any(side % down for side in size):
+            return tuple(math.ceil(side * self.card.ratio) for side in size)
+        small = [-(-least // step) * step + side % step for side in size]
+        x = torch.full((1, source.card.bands or 3, *small), 0.5)
+        with torch.inference_mode(), undisturbed(source.weighted):
+            found = source(x).shape[2:]
+        sides = zip(found, size, small, strict=True)
+        return tuple(got + (side - tried) // down for got, side, tried in sides)
 
     @property
     def least_box(self) -> int:
@@ -80,7 +105,10 @@ class OnOutputGrid(_OfSource):
         if source.claimed_step is None:
             source.claimed_step = source.card.multiple_of
         halo, step = (math.ceil(each / ratio) for each in (card.halo, card.multiple_of))
-        source.card = self.stated = replace(source.card, halo=halo, multiple_of=step)
+        padded = source.card.size_step
+        source.card = self.stated = replace(
+            source.card, halo=halo, multiple_of=step, padded_to=padded
+        )
 
 
 class _OfNetwork(nn.Module):
@@ -94,7 +122,7 @@ class _OfNetwork(nn.Module):
 class _Sampled(_OfNetwork):
     """What `source` makes of the pixels that an image on the grid of its results has of its input."""
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor, size: Sequence[int] = ()) -> Any:
         height, width = x.shape[-2:]
         up, down = self.ratio.numerator, self.ratio.denominator
         if down > 1:
@@ -102,9 +130,17 @@ class _Sampled(_OfNetwork):
             blocks = x.reshape(count, down, down, planes, height, width)
             x = blocks.permute(0, 3, 4, 1, 5, 2)
             x = x.reshape(count, planes, height * down, width * down)
+            if size:
+                x = x[..., : size[0], : size[1]].contiguous()
         else:
             x = x[..., ::up, ::up].contiguous()
-        return self.source.image_of(x)[..., :height, :width]
+        return _filled(self.source.image_of(x), height, width)
+
+
+def _filled(y: Tensor, height: int, width: int) -> Tensor:
+    """Return `y` (N, C, h, w) cut, or a last row and column repeated, to a size."""
+    y = y[..., :height, :width]
+    return pad(y, (0, width - y.shape[-1], 0, height - y.shape[-2]), "replicate")
 
 
 class OnInputGrid(_OfSource):
@@ -135,7 +171,7 @@ class _Packed(_OfNetwork):
         up, down = self.ratio.numerator, self.ratio.denominator
         if up > 1:
             return pixel_unshuffle(y, up)
-        return y.repeat_interleave(down, 2).repeat_interleave(down, 3)
+        return _filled(y.repeat_interleave(down, 2).repeat_interleave(down, 3), *x.shape[-2:])
 
 
 def unpacked(planes: Tensor, ratio: Fraction) -> Tensor:
@@ -149,7 +185,11 @@ def resampled(planes: Tensor, ratio: Fraction) -> Tensor:
     up, down = ratio.numerator, ratio.denominator
     if up > 1:
         return planes.repeat_interleave(up, 2).repeat_interleave(up, 3)
-    return planes[..., down // 2 :: down, down // 2 :: down]
+    rows, columns = (
+        torch.arange(down // 2, side + down // 2, down).clamp(max=side - 1)
+        for side in planes.shape[2:]
+    )
+    return planes[..., rows[:, None], columns]
 
 
 def _card_on_grid(card: ModelCard) -> ModelCard:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel
-from napari_restore.models._card import is_scale
+from napari_restore.models._card import ModelCard, is_scale
 
 SIDES = (192, 320)
 """Sides in pixels of the images that are tried: multiples of all usual steps."""
@@ -36,20 +36,24 @@ class _Reason(NamedTuple):
     hint: str
 
 
-def image_in(returned: Any, shape: Sequence[int]) -> Tensor | None:
+def image_in(returned: Any, shape: Sequence[int], down: int = 1) -> Tensor | None:
     """Return the image of `shape` (N, C, H, W) that a module returned; None where there is none.
 
-    Of several outputs it is the first: networks with deep supervision return the final image first.
+    With scale 1/`down` it may lack a last row and column. Of several outputs it is the first: networks
+    with deep supervision return the final image first.
     """
     first = returned[0] if isinstance(returned, (tuple, list)) and returned else returned
-    is_image = isinstance(first, Tensor) and first.shape == shape and first.is_floating_point()
-    return first if is_image else None
+    if not (isinstance(first, Tensor) and first.is_floating_point() and first.ndim == len(shape)):
+        return None
+    less = [most - side for side, most in zip(first.shape, shape, strict=True)]
+    return first if not any(less[:2]) and {*less[2:]} <= {0, min(1, down - 1)} else None
 
 
 def scale_between(returned: Any, shape: Sequence[int]) -> Fraction | None:
     """Return how many times as large the image is that was returned for one of `shape` (N, C, H, W).
 
-    1 for one of the same size; None where there is none, or of no size that a network may give.
+    1 for one of the same size, 1/N also where a side is no multiple of N; None where there is none,
+    or of no size that a network may give.
     """
     first = returned[0] if isinstance(returned, (tuple, list)) and returned else returned
     if not (isinstance(first, Tensor) and first.is_floating_point() and first.ndim == len(shape)):
@@ -58,9 +62,15 @@ def scale_between(returned: Any, shape: Sequence[int]) -> Fraction | None:
         # Another one has the size of the image: which is meant is for the card to say.
         if any(image_in(each, shape) is not None for each in returned):
             return None
-    down, across = (Fraction(a, b) for a, b in zip(first.shape[2:], shape[2:], strict=True))
+    down, across = map(_ratio, first.shape[2:], shape[2:])
     same = first.shape[:2] == tuple(shape[:2]) and down == across
     return down if same and is_scale(down) else None
+
+
+def _ratio(made: int, side: int) -> Fraction:
+    """Return how many pixels were made for one of a side: 1/N also where a part of N gave one, or none."""
+    down = Fraction(1, max(1, round(side / max(1, made))))
+    return down if abs(made - side * down) < 1 else Fraction(made, side)
 
 
 def described(output: Any) -> str:
@@ -205,6 +215,25 @@ def possible_sizes(
             if ratio != 1:
                 found["scale"] = ratio.numerator if ratio.denominator == 1 else str(ratio)
             yield found
+
+
+def keeps_grid(module: Callable[..., Any], card: ModelCard) -> bool:
+    """Return whether sides may be no multiples of the N of a scale 1/N: pixels are where they were."""
+    down, step = card.ratio.denominator, card.size_step
+    side = -(-max(TRIAL_SIDE, card.min_size) // (down * step)) * down * step
+    most, kept = side + down * step, side // down // 4
+    noise = torch.rand(1, card.bands or 3, most, most, generator=torch.Generator().manual_seed(0))
+    found = []
+    for length in range(side, most, step):
+        try:
+            y = tried(module, noise[..., :length, :length].clone())
+        except Exception:  # as of any code
+            return False
+        y = image_in(y, (*noise.shape[:2], *2 * (-(-length // down),)), down)
+        if y is None:
+            return False
+        found.append(y[..., :kept, :kept])
+    return all(torch.allclose(y, found[0], rtol=0, atol=1e-4 * float(y.abs().max())) for y in found)
 
 
 def tried(module: Callable[..., Any], x: torch.Tensor) -> Any:

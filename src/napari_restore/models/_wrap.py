@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics, layers_in
 from napari_restore.models._own_attention import OwnAttention, find_attention
 from napari_restore.models._program import TorchProgram
-from napari_restore.models._undisturbed import Attributes, parts_of
-from napari_restore.models._unfit import image_in, misfit
+from napari_restore.models._undisturbed import Attributes, parts_of, undisturbed
+from napari_restore.models._unfit import image_in, keeps_grid, misfit
 
 _ALONE = threading.RLock()
 """Held by the calls of modules that write attributes."""
@@ -34,7 +36,7 @@ class WrappedModel(RestorationModel):
     """Calls `module` with (N, C, H, W) float32 padded to the card's sizes.
 
     Right and bottom are reflected to the card's `size_step` and `min_size` and cut off again. Of a
-    scale N it returns (N, C, N · H, N · W), of 1/N what is whole of it.
+    scale N it returns (N, C, N · H, N · W), of 1/N as many pixels as the module.
     """
 
     takes_whole = True
@@ -94,21 +96,33 @@ class WrappedModel(RestorationModel):
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._called(x), {}
+
+    def _called(self, x: Tensor, *more: Any) -> Tensor:
         grown = self.grown(x)
         try:
             with self._attributes_stay():
                 # A copy: many modules write to their input.
-                returned = self.module(grown.clone() if grown is x else grown)
+                returned = self.module(grown.clone() if grown is x else grown, *more)
         except (RuntimeError, MemoryError, RestoreError):
             raise
         except Exception as error:
             # Callers know the exceptions of torch and of this package only.
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
-        return self._image_in(returned, grown, x), {}
+        return self._image_in(returned, grown, x)
 
     def grown(self, x: Tensor) -> Tensor:
         """Return what the module is called with for `x`."""
-        return pad_to_multiple(x, self.card.size_step, self.card.min_size)
+        return pad_to_multiple(x, self.size_step, self.card.min_size)
+
+    @cached_property
+    def size_step(self) -> int:
+        """Pixels of which sides are made multiples: with scale 1/N of N, too, unless it takes any."""
+        step, down = self.card.size_step, self.card.ratio.denominator
+        if step % down:
+            with undisturbed(self.weighted):
+                step = step if keeps_grid(self.module, self.card) else math.lcm(step, down)
+        return step
 
     def image_of(self, x: Tensor) -> Tensor:
         """Return what `forward` does, within the call of a module that this one is a part of.
@@ -120,16 +134,16 @@ class WrappedModel(RestorationModel):
 
     def _image_in(self, returned: Any, grown: Tensor, x: Tensor) -> Tensor:
         """Return the image that was returned for `grown`, without what was grown from `x`."""
-        y = image_in(returned, self.shape_for(grown.shape))
+        y = image_in(returned, self.shape_for(grown.shape), self.card.ratio.denominator)
         if y is None:
             raise misfit(f"Model {self.card.id}", returned, grown.shape, self.card.ratio)
         height, width = self.shape_for(x.shape)[2:]
         return y[..., :height, :width].to(x.dtype)
 
     def shape_for(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the shape of the output for an input of `shape` (N, C, H, W)."""
+        """Return the shape of the output for an input of `shape` (N, C, H, W), or the most it may be."""
         ratio = self.card.ratio
-        return (*shape[:2], *(int(side * ratio) for side in shape[2:]))
+        return (*shape[:2], *(math.ceil(side * ratio) for side in shape[2:]))
 
     @contextmanager
     def _attributes_stay(self) -> Iterator[None]:

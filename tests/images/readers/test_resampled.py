@@ -40,9 +40,14 @@ def test_pixels_are_repeated(times: int) -> None:
 def test_frames_are_the_pixels_of_a_block(ratio: Fraction) -> None:
     side = ratio.denominator
     image = open_image(PIXELS).resampled(ratio, phases=True)
-    height, width = PIXELS.shape[0] // side, PIXELS.shape[1] // side
+    height, width = (-(-length // side) for length in PIXELS.shape[:2])
     assert (image.height, image.width, len(image.frames)) == (height, width, side**2)
-    whole = PIXELS[: height * side, : width * side]
+    # In place of those beyond the end is the last.
+    more = [
+        (0, times * side - length)
+        for times, length in zip((height, width), PIXELS.shape, strict=False)
+    ]
+    whole = np.pad(PIXELS, (*more, (0, 0)), mode="edge")
     blocks = whole.reshape(height, side, width, side, 2).transpose(1, 3, 0, 2, 4)
     for frame, expected in zip(
         image.frames, blocks.reshape(side**2, height, width, 2), strict=True
@@ -92,7 +97,8 @@ def test_what_is_not_valid_is_not_valid_there(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         twice.read_valid((0, 0, 74, 106)), np.kron(valid, np.ones((2, 2), bool))
     )
-    np.testing.assert_array_equal(half.read_valid((0, 0, 18, 26)), valid[1::2, 1::2][:18, :26])
+    last = np.pad(valid, ((0, 1), (0, 1)), mode="edge")
+    np.testing.assert_array_equal(half.read_valid((0, 0, 19, 27)), last[1::2, 1::2])
     assert (twice.nodata, half.nodata) == (0, 0)
 
 

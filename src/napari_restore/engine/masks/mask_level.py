@@ -82,16 +82,16 @@ class ResampledMask:
 
 def on_grid_of(image: Image, mask: MaskStrength) -> MaskStrength:
     """Return `mask`, one of the original of `image`, sampled where `image` has its pixels."""
-    return _OnGrid(mask, image.resampling, (image.height, image.width))
+    return _OnGrid(mask, image.resampling, (image.given.height, image.given.width))
 
 
 class _OnGrid:
-    """Another mask on the grid of an image resampled by `ratio`, N or 1/N, of `size` (h, w)."""
+    """Another mask on the grid that an image of `size` (h, w) has, resampled by `ratio`, N or 1/N."""
 
     def __init__(self, mask: MaskStrength, ratio: Fraction, size: tuple[int, int]) -> None:
         self._mask, self._up, self._down = mask, ratio.numerator, ratio.denominator
         self.digest = f"{mask.digest} {ratio}"
-        self.bounds = mask.bounds.scale(ratio).intersect(Region(0, 0, *size))
+        self._size, self.bounds = size, mask.bounds.scale(ratio)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
         """Return (h, w) strengths of `box`."""
@@ -99,6 +99,10 @@ class _OnGrid:
         rows, columns = (
             np.arange(low, high) * self._down // self._up + self._down // 2
             for low, high in ((box.y0, box.y1), (box.x0, box.x1))
+        )
+        rows, columns = (
+            np.minimum(rows, self._size[0] - 1),
+            np.minimum(columns, self._size[1] - 1),
         )
         part = Region(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
         return self._mask.read(part)[np.ix_(rows - part.y0, columns - part.x0)]

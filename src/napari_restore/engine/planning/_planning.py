@@ -147,7 +147,7 @@ def _planned(image: Image, model: RestorationModel, wanted: Restore) -> Plan:
             f"Computed in {options.computing.precision}, which this processor has: results differ "
             "from those in float32, nearly all by at most one step."
         )
-    source = source_of(image, model.card, options, notes)
+    source = source_of(image, model, options, notes)
     if options.reading.extent == "region" and source.is_whole:
         options = replace(options, reading=replace(options.reading, extent="image"))
     extent = options.reading.extent

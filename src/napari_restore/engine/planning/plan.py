@@ -144,7 +144,8 @@ class Plan:
     @property
     def given_targets(self) -> list[Region]:
         """The boxes to restore in pixels of the image that was given."""
-        return [box.scale(1 / self.image.resampling) for box in self.targets]
+        whole = Region(0, 0, self.image.given.height, self.image.given.width)
+        return [box.scale(1 / self.image.resampling).intersect(whole) for box in self.targets]
 
     @property
     def region(self) -> Region:

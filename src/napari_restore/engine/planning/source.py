@@ -26,7 +26,13 @@ from napari_restore.engine.statistics.context import ROUGH, context_key, load_co
 from napari_restore.engine.statistics.kept import context_path, has_overview, prepared_path
 from napari_restore.errors import BadParameter, BadRegion, SourceChanged, option
 from napari_restore.images import Image, cache_dir, can_adopt, needs_percentile, note_of_zero
-from napari_restore.models import ModelCard, RestorationModel, for_frames, on_output_grid
+from napari_restore.models import (
+    ModelCard,
+    OnOutputGrid,
+    RestorationModel,
+    for_frames,
+    on_output_grid,
+)
 from napari_restore.questions import OtherBands, Reading, Restore, Target
 
 
@@ -65,11 +71,14 @@ def check_unchanged(image: Image, when: str) -> None:
             )
 
 
-def source_of(image: Image, card: ModelCard, options: Restore, notes: list[str]) -> RunSource:
+def source_of(
+    image: Image, model: RestorationModel, options: Restore, notes: list[str]
+) -> RunSource:
     """Return what a plan with these options reads of `image`; adds to `notes`.
 
     Raises `BadRegion`, `UnknownBands` and `BadParameter`.
     """
+    card = model.card
     if image.shows_classes:
         raise BadParameter(
             f"{image.name} has classes with a palette of colours: they show no light to restore.",
@@ -89,8 +98,8 @@ def source_of(image: Image, card: ModelCard, options: Restore, notes: list[str])
                 f"Leave {option('black')} and {option('white')} out.",
             )
         image = image.as_light()
-    if card.ratio != 1:
-        image, targets = _on_output_grid(image, targets, card, notes)
+    if isinstance(model, OnOutputGrid):
+        image, targets = _on_output_grid(image, targets, model, notes)
     targets, mask = _masked(targets, image, options.target)
     source = RunSource(image, targets, bands, handling, mask)
     notes += _remarks(source, card)
@@ -100,25 +109,26 @@ def source_of(image: Image, card: ModelCard, options: Restore, notes: list[str])
 
 
 def _on_output_grid(
-    image: Image, targets: tuple[Region, ...], card: ModelCard, notes: list[str]
+    image: Image, targets: tuple[Region, ...], model: OnOutputGrid, notes: list[str]
 ) -> tuple[Image, tuple[Region, ...]]:
-    """Return `image` and `targets` on the grid of the results of `card`; adds to `notes`."""
-    ratio, down = card.ratio, card.ratio.denominator
+    """Return `image` and `targets` on the grid of the results of `model`; adds to `notes`."""
+    ratio, down = model.card.ratio, model.card.ratio.denominator
     if min(image.height, image.width) < down:
         raise BadRegion(
             f"{image.name} is {image.width} × {image.height} pixels: at scale {ratio} nothing is left.",
             "Choose a larger image.",
         )
-    for count, name in ((image.width % down, "column"), (image.height % down, "row")):
-        if count:
+    height, width = model.size_of((image.height, image.width))
+    lacks = image.width - down * width, image.height - down * height
+    for count, name in zip(lacks, ("column", "row"), strict=True):
+        if count > 0:
             left = f"{count} {name}s at the end fill" if count > 1 else f"The last {name} fills"
             notes.append(f"{left} no pixel of the result, at scale {ratio}: left out.")
     resampled = image.resampled(ratio, phases=True)
     notes.append(
-        f"{card.id} has the scale {ratio}: all of the result would be {resampled.width} × "
-        f"{resampled.height} pixels."
+        f"{model.card.id} has the scale {ratio}: all of the result would be {width} × {height} pixels."
     )
-    whole = Region(0, 0, resampled.height, resampled.width)
+    whole = Region(0, 0, height, width)
     scaled = tuple(each.scale(ratio).intersect(whole) for each in targets)
     if any(each.is_empty for each in scaled):
         raise BadRegion(

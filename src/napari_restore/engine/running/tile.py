@@ -221,7 +221,17 @@ class TileWork:
         return _together([*companions[: self.reference], own, *companions[self.reference :]])
 
     def statistics_at(self, input_box: list[Region], x: torch.Tensor) -> Statistics:
-        """Return the statistics for one call; a position-dependent model gets the origin of `x`."""
+        """Return the statistics for one call; a position-dependent model gets the origin of `x`.
+
+        A model of scale 1/N gets the sizes of the image's parts where those at its end lack pixels.
+        """
+        image = self.plan.image
+        if image.resampling < 1:
+            whole = Region(0, 0, image.given.height, image.given.width)
+            boxes = [box.scale(1 / image.resampling) for box in input_box]
+            inside = [box.intersect(whole) for box in boxes]
+            if inside != boxes:
+                return {**self.statistics, "sizes": torch.tensor([box.shape for box in inside])}
         if not self.model.card.placed:
             return self.statistics
         placed = self.plan.placed

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
-from fractions import Fraction
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path as File
@@ -56,7 +55,13 @@ from napari_restore.explain.attribution.quadrature import (
 )
 from napari_restore.explain.attribution.target import AttributionTarget, OutputBox, polygon_of
 from napari_restore.images import Image, open_image
-from napari_restore.models import RestorationModel, load, on_input_grid
+from napari_restore.models import (
+    OnOutputGrid,
+    RestorationModel,
+    load,
+    on_input_grid,
+    on_output_grid,
+)
 from napari_restore.questions import (
     AUTO,
     CONTEXT_GRADIENTS,
@@ -300,8 +305,9 @@ def picture_of(
 
     `options` are those of the plan.
     """
-    target = _target_of(image, Region(*recorded["box"]), None, recorded["objective"])
-    plan = make_plan(image, on_input_grid(model), region=target.objective_region, **options)
+    model = on_input_grid(model)
+    target = _target_of(image, Region(*recorded["box"]), None, recorded["objective"], model)
+    plan = make_plan(image, model, region=target.objective_region, **options)
     with GradientSource(plan, lambda event: None, threading.Event()) as source:
         return _picture(source, part)
 
@@ -358,7 +364,7 @@ def _request_of(
     return CheckedAttribution(
         settings,
         method,
-        _target_of(image, box, polygon, settings.objective or method.objective, model.card.ratio),
+        _target_of(image, box, polygon, settings.objective or method.objective, model),
         tuple(
             _rules(
                 method.steps if settings.steps is None else settings.steps,
@@ -398,14 +404,16 @@ def _target_of(
     box: Region | None,
     polygon: Sequence[Sequence[float]] | None,
     objective: str,
-    ratio: Fraction = Fraction(1),
+    model: RestorationModel,
 ) -> AttributionTarget:
-    """Return the target within results with `ratio` times as many pixels along a side as the image.
+    """Return the target within results of `model`, which may have another size than the image.
 
     Raises `BadParameter`, `BadRegion`.
     """
     shape = None if polygon is None else polygon_of(polygon)
-    whole = Region(0, 0, int(image.height * ratio), int(image.width * ratio))
+    full, ratio, grid = (image.height, image.width), model.card.ratio, on_output_grid(model)
+    size = grid.size_of(full) if isinstance(grid, OnOutputGrid) else full
+    whole = Region(0, 0, *size)
     if box is not None and shape is None:
         if Region(*box).is_empty:
             height, width = Region(*box).height, Region(*box).width
@@ -429,7 +437,8 @@ def _target_of(
     if ratio == 1:
         return AttributionTarget(inside, wide, shape)
     output = OutputBox(inside, wide, ratio)
-    return AttributionTarget(inside.scale(1 / ratio), wide.scale(1 / ratio), shape, output)
+    box, region = (each.scale(1 / ratio).intersect(Region(0, 0, *full)) for each in (inside, wide))
+    return AttributionTarget(box, region, shape, output)
 
 
 def _overview(

@@ -21,8 +21,8 @@ class ResampledReader(DerivedReader):
     """The pixels (H, W, C) of `image` on a grid that has `ratio` times as many along a side.
 
     `ratio` is N or 1/N. With N each pixel is repeated N × N times; with 1/N one of each block of
-    N × N pixels is taken, that at `phase` (row, column), by default the one at (N // 2, N // 2), and
-    pixels at the end that fill no block are left out. Coarser levels are taken from those of the
+    N × N pixels is taken, that at `phase` (row, column), by default the one at (N // 2, N // 2), or the
+    last there is in those at the end. Coarser levels are taken from those of the
     image that are there.
     """
 
@@ -36,7 +36,7 @@ class ResampledReader(DerivedReader):
         self.profile = self.profile.scaled(1 / ratio)
         if self.georeference is not None:
             self.georeference = scaled(self.georeference, 1 / ratio, keeps_rpcs=True)
-        height, width = (int(side * ratio) for side in (image.height, image.width))
+        height, width = (math.ceil(side * ratio) for side in (image.height, image.width))
         built = [view for n, view in enumerate(halved_views(image)) if image.is_built(n)]
         self._views = built if phase is None else built[:1]
         # Level k has pixels of 2^k / ratio of the image's: from the view of the next finer ones.
@@ -68,7 +68,7 @@ class ResampledReader(DerivedReader):
         return ResampledReader(self.image.uncached(), self.ratio, self.phase)
 
     def digest(self) -> str:
-        return f" {self.ratio} {self.phase}"
+        return f" {self.ratio}, {self.phase}"
 
     def _view(self, level: int) -> ImageBase:
         return self._views[self._numbers[level]]
