@@ -191,7 +191,8 @@ def _hint(module: Callable[..., Any]) -> str:
 
 STEPS = (*range(1, 11), 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 """Multiples that sizes are tried in: of halvings, and of windows."""
-TRIAL_SIDE = 128
+TRIAL_SIDE, LARGER = 128, (256, 512)
+"""Side in pixels of the images that are tried, and those where the module fails on such."""
 BAND_COUNTS = (3, 1, 4)
 """Band counts tried in this order where a module does not define its own."""
 
@@ -202,18 +203,24 @@ def possible_sizes(
     """Return card fields ``bands``, ``multiple_of`` and ``scale`` that `module` takes, least strict first.
 
     It is called with (1, bands, side, side) float32 of 0.5, and takes them if it gives images of that
-    scale back for two sides. A ``scale`` of 1 is left out.
+    scale back for two sides. A ``scale`` of 1 is left out. Where it takes none of `TRIAL_SIDE` but larger
+    ones, there is ``min_size``.
     """
     for bands in counts:
+        larger = (side for side in (TRIAL_SIDE, *LARGER) if _scale_at(module, bands, side))
+        least = next(larger, TRIAL_SIDE)
         for step in STEPS:
             # Odd multiples, which are none of a larger step.
-            first = -(-TRIAL_SIDE // step) | 1
+            first = -(-least // step) | 1
             ratio, other = (_scale_at(module, bands, n * step) for n in (first, first + 2))
             if ratio is None or ratio != other:
                 continue
             found: dict[str, int | str] = {"bands": bands, "multiple_of": step}
             if ratio != 1:
                 found["scale"] = ratio.numerator if ratio.denominator == 1 else str(ratio)
+            if least > TRIAL_SIDE:
+                sides = range(step, first * step + 1, step)
+                found["min_size"] = next(n for n in sides if _scale_at(module, bands, n))
             yield found
 
 
