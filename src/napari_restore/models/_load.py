@@ -243,7 +243,8 @@ def _from_script(
     forget_changed(path)
     name = f"{path.name}:{factory}"
     try:
-        with run_script(path) as module:
+        # Its weights are drawn, and may be with a seed of its own.
+        with undisturbed(), run_script(path) as module:
             make = named_in(module, path, factory)
             names, arguments = argument_names(make), arguments_of(make, name, parameters)
             made = make(**arguments)

@@ -15,8 +15,12 @@ from torch import Tensor, nn
 from napari_restore.errors import BadModel
 from napari_restore.models._card import ModelCard, is_scale
 
-SIDES = (192, 320)
-"""Sides in pixels of the images that are tried: multiples of all usual steps."""
+TRIED = ((192, 192), (320, 320), (192, 320))
+"""Height and width in pixels of the images that are tried: multiples of all usual steps."""
+SQUARE = (
+    "Images, and tiles at their edges, are of any shape: let it take the height and the width of its "
+    "input, instead of a root of its pixels."
+)
 SAME = (
     "A restoration model returns an image of the same bands, as floats, and of the same size or of "
     "one that is a whole number of times as large, or a whole part of it."
@@ -145,19 +149,21 @@ def unfit(module: Callable[..., Any], name: str, counts: Sequence[int]) -> BadMo
 def _reason(module: Callable[..., Any], bands: int) -> _Reason | None:
     """Return how the module fails on images of so many bands; None where it does not."""
     returned = []
-    for side in SIDES:
-        x = torch.full((1, bands, side, side), 0.5)
+    for height, width in TRIED:
+        x, size = torch.full((1, bands, height, width), 0.5), _size(height, width, bands)
         try:
             y = tried(module, x)
         except Exception as error:  # code of others raises anything
             said = " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
-            text = f"fails on one of {_size(side, side, bands)} ({said.rstrip(':.')})"
+            text = f"fails on one of {size} ({said.rstrip(':.')})"
+            if height != width:
+                return _Reason(True, f"takes square images only, and {text}", SQUARE)
             return _Reason(True, text, _hint(module))
-        text = f"returns {described(y)} for one of {_size(side, side, bands)}"
+        text = f"returns {described(y)} for one of {size}"
         if scale_between(y, x.shape) is None:
             return _Reason(False, text, _output_hint(y, x.shape))
         returned.append((scale_between(y, x.shape), text))
-    (one, text), (other, more) = returned
+    (one, text), (other, more), _ = returned
     if one == other:
         return None
     return _Reason(False, f"{text}, but {more.removeprefix('returns ')}", SAME)
@@ -202,8 +208,8 @@ def possible_sizes(
 ) -> Iterator[dict[str, int | str]]:
     """Return card fields ``bands``, ``multiple_of`` and ``scale`` that `module` takes, least strict first.
 
-    It is called with (1, bands, side, side) float32 of 0.5, and takes them if it gives images of that
-    scale back for two sides. A ``scale`` of 1 is left out. Where it takes none of `TRIAL_SIDE` but larger
+    It is called with (1, bands, height, width) float32 of 0.5, and takes them if it gives images of that
+    scale back for a square and another one. A ``scale`` of 1 is left out. Where it takes none of `TRIAL_SIDE` but larger
     ones, there is ``min_size``.
     """
     for bands in counts:
@@ -212,7 +218,8 @@ def possible_sizes(
         for step in STEPS:
             # Odd multiples, which are none of a larger step.
             first = -(-least // step) | 1
-            ratio, other = (_scale_at(module, bands, n * step) for n in (first, first + 2))
+            side, longer = first * step, (first + 2) * step
+            ratio, other = (_scale_at(module, bands, side, each) for each in (side, longer))
             if ratio is None or ratio != other:
                 continue
             found: dict[str, int | str] = {"bands": bands, "multiple_of": step}
@@ -251,9 +258,11 @@ def tried(module: Callable[..., Any], x: torch.Tensor) -> Any:
         return module(x)
 
 
-def _scale_at(module: Callable[..., Any], bands: int, side: int) -> Fraction | None:
-    """Return how many times as large the result is for an image of that side; None for no image."""
-    x = torch.full((1, bands, side, side), 0.5)
+def _scale_at(
+    module: Callable[..., Any], bands: int, height: int, width: int | None = None
+) -> Fraction | None:
+    """Return how many times as large the result is for an image, or a square; None for no image."""
+    x = torch.full((1, bands, height, width or height), 0.5)
     try:
         y = tried(module, x)
     except Exception:  # whatever code of others makes of a size it does not take
