@@ -116,7 +116,8 @@ class _OfNetwork(nn.Module):
 
     def __init__(self, source: WrappedModel) -> None:
         super().__init__()
-        self.source, self.ratio = source, source.card.ratio
+        # Before calls, which leave no attributes.
+        self.source, self.ratio, self.step = source, source.card.ratio, source.size_step
 
 
 class _Sampled(_OfNetwork):

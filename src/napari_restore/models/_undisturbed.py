@@ -26,7 +26,7 @@ def undisturbed(*modules: nn.Module, threads: int | None = None) -> Iterator[Non
     torch, numpy and random, and torch's threads, of which the block has `threads`. Raises `BadModel` where
     a module writes to larger tensors. What C extensions and files keep is not seen.
     """
-    state = _State(part for module in modules for part in parts_of(module))
+    state = State(modules)
     numbers, own, count = np.random.get_state(), random.getstate(), torch.get_num_threads()
     if threads:
         torch.set_num_threads(threads)
@@ -70,12 +70,12 @@ def _parts_of(container: Any) -> Any:
     return container if isinstance(container, set) else [*map(id, container)]
 
 
-class _State:
-    """Containers and tensors that modules hold, as they are."""
+class State:
+    """Containers and tensors that modules and their parts hold, as they are."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._tensors: list[tuple[Tensor, int | None, Tensor | None]] = []
-        waiting: list[Any] = [vars(module) for module in modules]
+        waiting: list[Any] = [vars(part) for module in modules for part in parts_of(module)]
         containers, seen = [], set[int]()
         while waiting:
             value = waiting.pop()
@@ -90,12 +90,14 @@ class _State:
                 waiting += value.values() if isinstance(value, dict) else value
         self._attributes = Attributes(containers)
 
-    def restore(self) -> None:
-        self._attributes.restore()
+    def restore(self) -> bool:
+        """Let them be as they were; return whether they were not. Raises `BadModel`; see `undisturbed`."""
+        written = self._attributes.restore()
         for tensor, version, kept in self._tensors:
             if version is not None and _version(tensor) == version:
                 continue
             if kept is not None:
+                written |= version is not None
                 with torch.no_grad():
                     tensor.copy_(kept)
             elif version is not None:
@@ -103,6 +105,7 @@ class _State:
                     f"The model changes {tensor.numel()} values of its own at every call.",
                     "Let the network leave its weights and buffers as they are.",
                 )
+        return written
 
 
 def parts_of(module: nn.Module) -> list[nn.Module]:

@@ -22,7 +22,7 @@ from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics, layers_in
 from napari_restore.models._own_attention import OwnAttention, find_attention
 from napari_restore.models._program import TorchProgram
-from napari_restore.models._undisturbed import Attributes, parts_of, undisturbed
+from napari_restore.models._undisturbed import State, undisturbed
 from napari_restore.models._unfit import image_in, keeps_grid, misfit
 
 _ALONE = threading.RLock()
@@ -147,7 +147,7 @@ class WrappedModel(RestorationModel):
 
     @contextmanager
     def _attributes_stay(self) -> Iterator[None]:
-        """Let the module be called once; its attributes stay as they were.
+        """Let the module be called once; its attributes and buffers stay as they were.
 
         Many modules note the size of an image for their layers: tiles on other threads would read
         that of another tile, so that such a module has one call at a time.
@@ -156,9 +156,7 @@ class WrappedModel(RestorationModel):
             yield
             return
         with _ALONE if self._writes else nullcontext():
-            before = Attributes(
-                each for part in parts_of(self.module) for each in (vars(part), part._buffers)
-            )
+            before = State([self.module])
             try:
                 yield
             finally:
