@@ -71,6 +71,31 @@ def test_loading_planning_and_attention_leave_no_trace():
     assert state_of(module) == before and content_of(model) == content
 
 
+@pytest.mark.slow
+def test_a_run_leaves_buffers_and_attributes_and_is_found_again(tmp_path):
+    model = load(Noting().eval(), card={"bands": 3, "multiple_of": 8, "halo": 8})
+    before, content = state_of(model.weighted)[:5], content_of(model)
+    image = np.random.default_rng(0).random((40, 50, 3)).astype(np.float32)
+    options = {"tile": "whole", "device": "cpu", "scratch": tmp_path}
+    store = nr.plan(image, model, **options).store
+    nr.restore(image, model, progress=False, **options)
+    assert state_of(model.weighted)[:5] == before and content_of(model) == content
+    assert store.exists() and nr.plan(image, model, **options).store == store
+
+
+def test_loading_code_leaves_random_numbers(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "import random\nimport numpy\nimport torch\n\nrandom.seed(1)\n\n\n"
+        "def make():\n    numpy.random.seed(2)\n    torch.manual_seed(3)\n"
+        "    return torch.nn.Conv2d(3, 3, 1)\n",
+        "utf-8",
+    )
+    numbers = random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()
+    load(f"{tmp_path / 'net.py'}:make", trust=True)
+    after = random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()
+    assert after == numbers
+
+
 def test_what_a_block_changes_comes_back_also_after_an_error():
     module = Noting().eval()
     before = state_of(module)

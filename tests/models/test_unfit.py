@@ -88,6 +88,35 @@ def test_the_cause_is_named(module: nn.Module, message: str, hint: str) -> None:
     assert "\n" not in caught.value.message
 
 
+class Square(nn.Module):
+    """Takes the root of its pixels for its sides."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = int((x.shape[2] * x.shape[3]) ** 0.5)
+        return x.flatten(2).view(*x.shape[:2], side, side)
+
+
+class Reflecting(nn.Module):
+    """Reflects by 7 at 1/32, so that its smallest image has 256 pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = nn.functional.pad(nn.functional.pixel_unshuffle(x, 32), (7, 7, 7, 7), "reflect")
+        return x + nn.functional.pixel_shuffle(nn.functional.avg_pool2d(small, 15, 1), 32)
+
+
+def test_squares_only() -> None:
+    with pytest.raises(
+        BadModel, match="takes square images only, and fails on one of 320 × 192"
+    ) as caught:
+        load(Square())
+    assert "any shape" in caught.value.hint
+
+
+def test_what_fails_on_a_small_image_is_tried_on_a_larger_one() -> None:
+    card = load(Reflecting()).card
+    assert (card.bands, card.multiple_of, card.min_size) == (3, 32, 256)
+
+
 def test_with_a_card_too() -> None:
     x = torch.rand(1, 3, 20, 30)
     model = load(Returning(lambda x: {"out": x}), card={"bands": 3})

@@ -150,6 +150,8 @@ def _reason(module: Callable[..., Any], bands: int) -> _Reason | None:
     """Return how the module fails on images of so many bands; None where it does not."""
     returned = []
     for height, width in TRIED:
+        if len({ratio for ratio, _ in returned}) > 1:
+            break
         x, size = torch.full((1, bands, height, width), 0.5), _size(height, width, bands)
         try:
             y = tried(module, x)
@@ -163,7 +165,7 @@ def _reason(module: Callable[..., Any], bands: int) -> _Reason | None:
         if scale_between(y, x.shape) is None:
             return _Reason(False, text, _output_hint(y, x.shape))
         returned.append((scale_between(y, x.shape), text))
-    (one, text), (other, more), _ = returned
+    (one, text), (other, more) = returned[:2]
     if one == other:
         return None
     return _Reason(False, f"{text}, but {more.removeprefix('returns ')}", SAME)
