@@ -72,10 +72,12 @@ class OnOutputGrid(_OfSource):
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        sizes = (statistics or {}).get("sizes")
-        if sizes is None:
-            return super().forward_with_maps(x, statistics, valid)
-        each = zip(torch.split(x, 1), sizes.tolist(), strict=True)
+        known = (statistics or {}).get("sizes")
+        sizes = [] if known is None else known.tolist()
+        whole = [side * self.card.ratio.denominator for side in x.shape[2:]]
+        if all(size == whole for size in sizes):
+            return self._called(x), {}
+        each = zip(torch.split(x, 1), sizes, strict=True)
         return torch.cat([self._called(one, size) for one, size in each]), {}
 
     def size_of(self, size: Sequence[int]) -> tuple[int, ...]:

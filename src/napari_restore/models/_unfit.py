@@ -18,8 +18,7 @@ from napari_restore.models._card import ModelCard, is_scale
 TRIED = ((192, 192), (320, 320), (192, 320))
 """Height and width in pixels of the images that are tried: multiples of all usual steps."""
 SQUARE = (
-    "Images, and tiles at their edges, are of any shape: let it take the height and the width of its "
-    "input, instead of a root of its pixels."
+    "Let it take height and width from its input: images, and tiles at their edges, have any shape."
 )
 SAME = (
     "A restoration model returns an image of the same bands, as floats, and of the same size or of "
@@ -148,7 +147,7 @@ def unfit(module: Callable[..., Any], name: str, counts: Sequence[int]) -> BadMo
 
 def _reason(module: Callable[..., Any], bands: int) -> _Reason | None:
     """Return how the module fails on images of so many bands; None where it does not."""
-    returned = []
+    returned: list[tuple[Fraction | None, str]] = []
     for height, width in TRIED:
         if len({ratio for ratio, _ in returned}) > 1:
             break
@@ -237,19 +236,18 @@ def keeps_grid(module: Callable[..., Any], card: ModelCard) -> bool:
     """Return whether sides may be no multiples of the N of a scale 1/N: pixels are where they were."""
     down, step = card.ratio.denominator, card.size_step
     side = -(-max(TRIAL_SIDE, card.min_size) // (down * step)) * down * step
-    most, kept = side + down * step, side // down // 4
-    noise = torch.rand(1, card.bands or 3, most, most, generator=torch.Generator().manual_seed(0))
-    found = []
-    for length in range(side, most, step):
-        try:
-            y = tried(module, noise[..., :length, :length].clone())
-        except Exception:  # as of any code
-            return False
-        y = image_in(y, (*noise.shape[:2], *2 * (-(-length // down),)), down)
-        if y is None:
-            return False
-        found.append(y[..., :kept, :kept])
-    return all(torch.allclose(y, found[0], rtol=0, atol=1e-4 * float(y.abs().max())) for y in found)
+    kept, noise = side // down // 4, torch.Generator().manual_seed(0)
+    x = torch.rand(1, card.bands or 3, side + down * step, side + down * step, generator=noise)
+    images = [x[..., :each, :each].clone() for each in range(side, side + down * step, step)]
+    try:
+        made = [tried(module, image) for image in images]
+    except Exception:  # whatever code of others makes of a size it does not take
+        return False
+    shapes = [(*x.shape[:2], *(-(-each // down) for each in image.shape[2:])) for image in images]
+    found = (image_in(y, shape, down) for y, shape in zip(made, shapes, strict=True))
+    corners = [y[..., :kept, :kept] for y in found if y is not None]
+    same = [(y - corners[0]).abs().max() <= 1e-4 * y.abs().max() for y in corners]
+    return len(same) == down and all(same)
 
 
 def tried(module: Callable[..., Any], x: torch.Tensor) -> Any:

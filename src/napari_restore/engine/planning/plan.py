@@ -144,8 +144,12 @@ class Plan:
     @property
     def given_targets(self) -> list[Region]:
         """The boxes to restore in pixels of the image that was given."""
+        return list(map(self.on_given, self.targets))
+
+    def on_given(self, box: Region) -> Region:
+        """Return `box` in pixels of the image that was given."""
         whole = Region(0, 0, self.image.given.height, self.image.given.width)
-        return [box.scale(1 / self.image.resampling).intersect(whole) for box in self.targets]
+        return box.scale(1 / self.image.resampling).intersect(whole)
 
     @property
     def region(self) -> Region:

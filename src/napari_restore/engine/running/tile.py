@@ -223,15 +223,11 @@ class TileWork:
     def statistics_at(self, input_box: list[Region], x: torch.Tensor) -> Statistics:
         """Return the statistics for one call; a position-dependent model gets the origin of `x`.
 
-        A model of scale 1/N gets the sizes of the image's parts where those at its end lack pixels.
+        A model of scale 1/N gets the sizes of the parts of the image, which lack pixels at its end.
         """
-        image = self.plan.image
-        if image.resampling < 1:
-            whole = Region(0, 0, image.given.height, image.given.width)
-            boxes = [box.scale(1 / image.resampling) for box in input_box]
-            inside = [box.intersect(whole) for box in boxes]
-            if inside != boxes:
-                return {**self.statistics, "sizes": torch.tensor([box.shape for box in inside])}
+        if self.plan.image.resampling < 1:
+            sizes = [self.plan.on_given(box).shape for box in input_box]
+            return {**self.statistics, "sizes": torch.tensor(sizes)}
         if not self.model.card.placed:
             return self.statistics
         placed = self.plan.placed

@@ -187,7 +187,8 @@ class CutModel(SweptModel):
             return y
 
         with _TRACING:
-            return trace(call, copied, self._bands, self._base, rest, also), copied
+            least = self.wrapped.card.min_size
+            return trace(call, copied, self._bands, self._base, rest, also, least), copied
 
     def _held(self, traced: Traced, copied: nn.Module) -> dict[str, str]:
         """Return where the tensors of the operations lie in this model, by name; keeps the others."""

@@ -127,14 +127,15 @@ def trace(
     base: int,
     rest: tuple[int, int] = (0, 0),
     also: tuple[int, int] | None = None,
+    least: int = 0,
 ) -> Traced:
     """Return the operations of `call`, which calls `module` on an image (1, bands, H, W).
 
-    It is called on shapes alone, of sizes that are multiples of `base` and `rest` more, and of the
-    size `also`, for which the same operations must hold. `module` is in evaluation mode, and belongs
+    It is called on shapes alone, of sizes from `least` that are multiples of `base` and `rest` more, and
+    of the size `also`, for which the same operations must hold. `module` is in evaluation mode, and belongs
     to the caller. Raises `Uncut`.
     """
-    unit = base if base >= 64 else base * -(-64 // base)
+    unit = base * -(-max(64, -(-least // 2)) // base)
     heights = [unit * n + rest[0] for n in (2, 3)]
     widths = [unit * n + rest[1] for n in (4, 5)]
     sizes = [(height, width) for width in widths for height in heights]
