@@ -95,5 +95,5 @@ def test_it_equals_its_module(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     expected = made(module, scene, source)
     for result in results:
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
-    if name not in ("mst", "hat"):  # whole
+    if name not in ("mst", "hat", "convir"):  # whole
         assert results[0].record["plan"]["tiles"] > 1

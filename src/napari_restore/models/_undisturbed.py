@@ -26,7 +26,7 @@ def undisturbed(*modules: nn.Module, threads: int | None = None) -> Iterator[Non
     torch, numpy and random, and torch's threads, of which the block has `threads`. Raises `BadModel` where
     a module writes to larger tensors. What C extensions and files keep is not seen.
     """
-    state = State(modules)
+    state = ModuleState(modules)
     numbers, own, count = np.random.get_state(), random.getstate(), torch.get_num_threads()
     if threads:
         torch.set_num_threads(threads)
@@ -70,7 +70,7 @@ def _parts_of(container: Any) -> Any:
     return container if isinstance(container, set) else [*map(id, container)]
 
 
-class State:
+class ModuleState:
     """Containers and tensors that modules and their parts hold, as they are."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:

@@ -22,7 +22,7 @@ from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics, layers_in
 from napari_restore.models._own_attention import OwnAttention, find_attention
 from napari_restore.models._program import TorchProgram
-from napari_restore.models._undisturbed import State, undisturbed
+from napari_restore.models._undisturbed import ModuleState, undisturbed
 from napari_restore.models._unfit import image_in, keeps_grid, misfit
 
 _ALONE = threading.RLock()
@@ -156,7 +156,7 @@ class WrappedModel(RestorationModel):
             yield
             return
         with _ALONE if self._writes else nullcontext():
-            before = State([self.module])
+            before = ModuleState([self.module])
             try:
                 yield
             finally:

@@ -127,7 +127,7 @@ class _Trial:
         self.bands = bands * max(1, model.card.inputs)
         weights = [*model.parameters(), *model.buffers()]
         self.device = weights[0].device if weights else torch.device("cpu")
-        self.sloped, self.across = False, _ACROSS[0]
+        self.sloped, self.across, self.least = False, _ACROSS[0], model.card.min_size
         self.limit, self.began, self.reported = SECONDS, time.thread_time(), 0
         self.costs: dict[torch.dtype, tuple[float, float]] = {}
         """Seconds and bytes per pixel of the last call."""
@@ -241,7 +241,7 @@ class _Trial:
         nothing else.
         """
         k = self.multiple
-        sides = [-(-side // k) * k for side in (self.across, length)]
+        sides = [-(-max(side, self.least) // k) * k for side in (self.across, length)]
         if odd:
             sides = [side + more * k for side, more in zip(sides, (3, 5), strict=True)]
         width, height = sides if axis == 2 else sides[::-1]
@@ -312,7 +312,7 @@ class _Trial:
         try:
             for axis in (2, 3):
                 x = self.bar(axis, -(-_LONG // step) * step)
-                side = -(-max(_LENGTHS[0], 2 * halo + _FEWEST) // step) * step
+                side = -(-max(_LENGTHS[0], self.least, 2 * halo + _FEWEST) // step) * step
                 at = x.shape[axis] // 2 // step * step
                 part = self(x.narrow(axis, at, side))
                 differs = self.differs(part, self(x).narrow(axis, at, side))
@@ -393,7 +393,7 @@ class _Trial:
         """
         worst = 0
         for axis in (2, 3):
-            least = max(self.across, reach + most + _FEWEST)
+            least = max(self.across, self.least, reach + most + _FEWEST)
             x, y = self._whole_bar(axis, least + most, most, odd, kind)
             length = x.shape[axis]
             left = (length - 1) // step * step

@@ -147,7 +147,18 @@ class Plan:
         return list(map(self.on_given, self.targets))
 
     def on_given(self, box: Region) -> Region:
-        """Return `box` in pixels of the image that was given."""
+        """Return a box of this image in pixels of the one that was given.
+
+        Parameters
+        ----------
+        box
+            Within the plan's image.
+
+        Returns
+        -------
+        Region
+            Without what lies beyond the image.
+        """
         whole = Region(0, 0, self.image.given.height, self.image.given.width)
         return box.scale(1 / self.image.resampling).intersect(whole)
 
