@@ -30,6 +30,10 @@ CARD = (
 )
 
 
+class Unending(BadModel):
+    """A model that does not come to an end."""
+
+
 class _Reason(NamedTuple):
     raises: bool
     text: str
@@ -220,6 +224,8 @@ def _scale_at(module: Callable[..., Any], bands: int, side: int) -> Fraction | N
     x = torch.full((1, bands, side, side), 0.5)
     try:
         y = tried(module, x)
+    except (MemoryError, Unending):
+        raise
     except Exception:  # whatever code of others makes of a size it does not take
         return None
     return scale_between(y, x.shape)
