@@ -349,15 +349,15 @@ def _from_program(
         raise BadModel(f"{path.name} is a program.", _FOREIGN)
     import torch.export
 
+    _weights.check_unpacked(path)
     full_card = _over_beside(card, path)
     if path.suffix.lower() != ".pt2":
         return _from_torchscript(path, full_card, parameters)
-    _weights.check_unpacked(path)
     try:
         program = torch.export.load(path)
         counts = band_counts(program) if full_card is None else ()
         module = TorchProgram(program.module(), fixed_shape(program), batch_size(program))
-    except BadModel:
+    except RestoreError:
         raise
     except Exception as error:
         raise BadModel(
@@ -401,6 +401,8 @@ def _from_torchscript(
     try:
         with confined(2 * path.stat().st_size):
             module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    except (RestoreError, MemoryError):
+        raise
     except Exception as error:
         raise BadModel(
             f"{path.name} is no readable TorchScript: {_weights.first_line(error)}.",

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from napari_restore._confined import awaited, confined, room
 from napari_restore._format import format_size
-from napari_restore.errors import BadModel, RestoreError
+from napari_restore.errors import BadModel, Cancelled, RestoreError
 from napari_restore.models._unfit import BAND_COUNTS, Unending
 from napari_restore.models._weights import check_unpacked, first_line
 
@@ -66,7 +66,7 @@ _OPENING = 10.0
 """Seconds in which a file is opened; one more for each of …"""
 _PER_SECOND = 10 << 20
 """… bytes."""
-_TRYING, _LOOPING = 120.0, 5.0
+_TRYING, _LOOPING = 120.0, 3.0
 """Seconds for each of `_TRIED` pixels or fewer, of a graph and of one with loops that no number ends."""
 _TRIED = 1 << 16
 _COPIES = 4
@@ -124,21 +124,15 @@ class OnnxFile:
         self._packed = _packed_in(path) if path.suffix.lower() == PACKAGE else None
         """The model in a package, which has no other files."""
         self._bytes = path.stat().st_size if self._packed is None else len(self._packed)
-        try:
-            with confined(_COPIES * self._bytes):
-                given = self._load()
-        except Exception as error:  # protobuf's and onnx's own
-            raise self._unreadable(error) from error
+        with self._reading(), confined(_COPIES * self._bytes):
+            given = self._load()
         if not given.graph.input or not given.graph.output:
             raise BadModel(f"{self.name} is no ONNX model.", "Export it again.")
         self._loops = self._check_operators(given)
         outside = self._outside(given)
         self._bytes += sum(file.stat().st_size for file in outside.values())
-        try:
-            with confined(_COPIES * self._bytes):
-                self._graph = _flat(given)
-        except Exception as error:  # onnx's own
-            raise self._unreadable(error) from error
+        with self._reading(), confined(_COPIES * self._bytes):
+            self._graph = _flat(given)
         self.sha256 = self._digest([*outside.values()])
         here = self.path.parent.resolve()
         is_linked = any(not file.is_relative_to(here) for file in outside.values())
@@ -150,13 +144,11 @@ class OnnxFile:
         self._lock = threading.Lock()
         self._per_pixel: float | None = None
         session = self.session()
-        try:
+        with self._reading():
             self.inputs, self.outputs = (
                 [Port(each.name, each.type, tuple(each.shape)) for each in ports]
                 for ports in (session.get_inputs(), session.get_outputs())
             )
-        except UnicodeDecodeError as error:
-            raise self._unreadable(error) from error
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
@@ -224,27 +216,24 @@ class OnnxFile:
             )
 
         seconds = _OPENING + self._bytes / _PER_SECOND
-        try:
+        with self._reading():
             return self._awaited(made, seconds, lambda: options.set_load_cancellation_flag(True))
-        except (MemoryError, RestoreError):
-            raise
-        except Exception as error:  # onnxruntime has exceptions of its own
-            raise self._unreadable(error) from error
 
     def run(self, given: dict[str, Any], pixels: int) -> list[Any]:
         """Return the outputs for the inputs `given`, images of so many `pixels` together.
 
         Raises `MemoryError` for what does not fit, `Unending`, and `RuntimeError`.
         """
-        session, options = self.session(), silent_onnxruntime().RunOptions()
+        options = silent_onnxruntime().RunOptions()
         seconds = (_LOOPING if self._loops else _TRYING) * max(1, pixels / _TRIED)
 
         def stop() -> None:
             options.terminate = True
 
         try:
+            session = self.session()
             return self._awaited(lambda: session.run(None, given, options), seconds, stop)
-        except (MemoryError, RestoreError):
+        except (MemoryError, Unending, Cancelled):
             raise
         except Exception as error:  # onnxruntime has exceptions of its own
             raise RuntimeError(first_line(error)) from error
@@ -269,10 +258,16 @@ class OnnxFile:
             return onnx.load_model_from_string(self._packed)
         return onnx.load(self.path, load_external_data=False)
 
-    def _unreadable(self, error: Exception) -> BadModel:
-        return BadModel(
-            f"{self.name} is no readable ONNX model: {first_line(error)}.", "Export it again."
-        )
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (MemoryError, RestoreError):
+            raise
+        except Exception as error:  # protobuf, onnx and onnxruntime have exceptions of their own
+            raise BadModel(
+                f"{self.name} is no readable ONNX model: {first_line(error)}.", "Export it again."
+            ) from error
 
     def _check_operators(self, given: Any) -> bool:
         """Return whether there are loops that no number ends. Raises `BadModel`."""

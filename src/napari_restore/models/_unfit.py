@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel
+from napari_restore.errors import BadModel, Cancelled
 from napari_restore.models._card import is_scale
 
 SIDES = (192, 320)
@@ -143,6 +143,8 @@ def _reason(module: Callable[..., Any], bands: int) -> _Reason | None:
         x = torch.full((1, bands, side, side), 0.5)
         try:
             y = tried(module, x)
+        except (MemoryError, Unending, Cancelled):
+            raise
         except Exception as error:  # code of others raises anything
             said = " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
             text = f"fails on one of {_size(side, side, bands)} ({said.rstrip(':.')})"
@@ -224,7 +226,7 @@ def _scale_at(module: Callable[..., Any], bands: int, side: int) -> Fraction | N
     x = torch.full((1, bands, side, side), 0.5)
     try:
         y = tried(module, x)
-    except (MemoryError, Unending):
+    except (MemoryError, Unending, Cancelled):
         raise
     except Exception:  # whatever code of others makes of a size it does not take
         return None

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from napari_restore._confined import confined
 from napari_restore._format import format_size
-from napari_restore.errors import BadModel, BadParameter, Message, MissingWeights, option
+from napari_restore.errors import BadModel, BadParameter, Message, MissingWeights, RestoreError, option
 from napari_restore.models._packed import bases_in, is_packed, unpack
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -82,7 +82,7 @@ def read_state(weights: str | os.PathLike[str]) -> State:
         check_unpacked(path)
         with torch.serialization.safe_globals(_NUMBERS), confined(2 * path.stat().st_size):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (BadModel, MemoryError):
+    except (RestoreError, MemoryError):
         raise
     except pickle.UnpicklingError:
         raise BadModel(
