@@ -273,9 +273,11 @@ class OnnxFile:
         """Return whether there are loops that no number ends. Raises `BadModel`."""
         bodies = {(f.domain, f.name, f.overload): [*_nodes(f)] for f in given.functions}
         domains = _DOMAINS | {domain for domain, _, _ in bodies}
-        main, ends = [*_nodes(given.graph)], _numbers(given)
+        main = [*_nodes(given.graph)]
+        nodes = [*main, *(node for body in bodies.values() for node in body)]
         loops, needless = False, "Export it without loops, or with fewer rounds of them."
-        for node in (each for nodes in (main, *bodies.values()) for each in nodes):
+        ends = _numbers(given, nodes) if any(each.op_type == "Loop" for each in nodes) else {}
+        for node in nodes:
             if node.domain not in domains:
                 raise BadModel(
                     f"{self.name} has the operator {node.domain}.{node.op_type}, which needs a library "
@@ -287,7 +289,7 @@ class OnnxFile:
                 loops = loops or rounds is None
                 if rounds is not None and rounds > _MOST_STEPS:
                     raise BadModel(f"{self.name} has a loop of {rounds} rounds.", needless)
-        if _steps_in(main, bodies, {}) > _MOST_STEPS:
+        if bodies and _steps_in(main, bodies, {}) > _MOST_STEPS:
             raise BadModel(
                 f"{self.name} has functions that call each other too often, or without end.",
                 "Export it without functions.",
@@ -489,11 +491,6 @@ def _nodes(graph: Any) -> Iterator[Any]:
             yield from _nodes(inner)
 
 
-def _all_nodes(model: Any) -> Iterator[Any]:
-    for each in (model.graph, *model.functions):
-        yield from _nodes(each)
-
-
 def _inner(node: Any) -> Iterator[Any]:
     """Yield the branches of a node."""
     for attribute in node.attribute:
@@ -531,15 +528,15 @@ def _leads_to_tensor(kind: Any, above: frozenset[str]) -> bool:
     return any(_leads_to_tensor(each, deeper) for each in inner if each.full_name not in deeper)
 
 
-def _numbers(model: Any) -> dict[str, int]:
+def _numbers(model: Any, nodes: list[Any]) -> dict[str, int]:
     """Return the single whole numbers that are constant, by name; of several of one name the largest."""
     from onnx import TensorProto
     from onnx.numpy_helper import to_array
 
     found = dict[str, int]()
-    graphs = [model.graph, *(g for node in _all_nodes(model) for g in _inner(node))]
+    graphs = [model.graph, *(inner for node in nodes for inner in _inner(node))]
     named = [(each.name, each) for graph in graphs for each in graph.initializer]
-    for node in _all_nodes(model):
+    for node in nodes:
         if node.op_type == "Constant" and node.output:
             named += [(node.output[0], each.t) for each in node.attribute if each.name == "value"]
             for number in (each.i for each in node.attribute if each.name == "value_int"):

@@ -21,7 +21,14 @@ from torch import Tensor, nn
 
 from napari_restore._confined import confined
 from napari_restore._format import format_size
-from napari_restore.errors import BadModel, BadParameter, Message, MissingWeights, RestoreError, option
+from napari_restore.errors import (
+    BadModel,
+    BadParameter,
+    Message,
+    MissingWeights,
+    RestoreError,
+    option,
+)
 from napari_restore.models._packed import bases_in, is_packed, unpack
 
 WEIGHTS = Path(__file__).parent / "weights"
