@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore import engine
+from napari_restore._confined import room_for
 from napari_restore._heap import collection_paused
 from napari_restore.api._images import Pathlike, open_image
 from napari_restore.models import is_ready as is_ready
@@ -67,7 +69,8 @@ def load_model(
         # The first time, this imports torch.
         from napari_restore.models import load
 
-    loaded = load(model, weights=weights, parameters=parameters, card=card, trust=trust)
+    with nullcontext() if memory is None else room_for(engine.budget_of(memory)):
+        loaded = load(model, weights=weights, parameters=parameters, card=card, trust=trust)
     if loaded.measured:
         _measure(loaded, memory, emit)
     return loaded

@@ -9,7 +9,7 @@ from .executors.ranges import RangeReport
 from .ledger._chunk_files import create_array, write_chunks
 from .ledger.folder import StoreBusy, lock_exclusive, lock_shared, remove_unused, writer_of
 from .ledger.store import PartWriter, ResultStore
-from .machine.budget import peak_in
+from .machine.budget import budget_of, peak_in
 from .machine.device import choose_device
 from .machine.failures import clear_frames, is_out_of_memory
 from .machine.threads import Threads
@@ -95,6 +95,7 @@ __all__ = [
     "as_json",
     "begun_anew",
     "block_too_large",
+    "budget_of",
     "choices_of",
     "choose_device",
     "clear_frames",

@@ -128,6 +128,8 @@ def _follow(path: Path, imported: Callable[[Path], Iterable[tuple[str, Path]]]) 
 
 def is_script(path: Path) -> bool:
     """Return whether a file is TorchScript, which has code under names of its own in a zip archive."""
+    if not path.is_file():
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel, BadParameter, MissingWeights, RestoreError, option
+from napari_restore._confined import confined, room
+from napari_restore._format import format_size
+from napari_restore.errors import (
+    BadModel,
+    BadParameter,
+    MissingWeights,
+    OutOfMemory,
+    RestoreError,
+    option,
+)
 from napari_restore.models import _weights
 from napari_restore.models._adapted import FIELDS, adapted
 from napari_restore.models._card import ModelCard
@@ -92,6 +102,26 @@ def load(
         "parameters": values,
         "card": asdict(card) if isinstance(card, ModelCard) else dict(card) if card else None,
     }
+    try:
+        return _of_file(name, spec, weights, values, card, trust)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(
+            f"{Path(name).name} needs more than the {format_size(room())} it may take.",
+            f"If you trust its author, plan or restore with more: {option('memory', '8GiB')}.",
+        ) from error
+
+
+def _of_file(
+    name: str,
+    spec: dict[str, Any],
+    weights: str | os.PathLike[str] | None,
+    values: dict[str, Any],
+    card: Card | None,
+    trust: bool,
+) -> RestorationModel:
+    """Return the model `name`, an id or a file; arguments are those of `load`."""
     script, _, factory = name.rpartition(":")
     if script.lower().endswith(".py"):
         spec |= {"model": f"{Path(script).resolve()}:{factory}", "code": True}
@@ -162,7 +192,8 @@ def _from_registry(
         read = _weights.read_state(weights) if state is None else state
         state, note = entry.renamed(read), getattr(read, "note", "")
     try:
-        made = entry.make(full_card, state)
+        with nullcontext() if state is None else confined(_bytes_of(state)):
+            made = entry.make(full_card, state)
     except BadModel:
         bare = {} if state is None else _weights.without_wrappers(state)
         if not bare or bare is state:
@@ -174,6 +205,10 @@ def _from_registry(
         made.card, made.measured = as_card(card, made.card), False
     known_as = entry.card.title if entry.card.id in structures() else ""
     return _ready(made, weights, spec, state, known_as)
+
+
+def _bytes_of(state: Mapping[str, Tensor]) -> int:
+    return sum(each.nbytes for each in state.values())
 
 
 _SIZES = ("halo", "multiple_of", "padded_to", "min_size", "whole")
@@ -315,6 +350,7 @@ def _from_program(
         raise BadModel(f"{path.name} is a program.", _FOREIGN)
     import torch.export
 
+    _weights.check_unpacked(path)
     full_card = _over_beside(card, path)
     if path.suffix.lower() != ".pt2":
         return _from_torchscript(path, full_card, parameters)
@@ -322,7 +358,7 @@ def _from_program(
         program = torch.export.load(path)
         counts = band_counts(program) if full_card is None else ()
         module = TorchProgram(program.module(), fixed_shape(program), batch_size(program))
-    except BadModel:
+    except RestoreError:
         raise
     except Exception as error:
         raise BadModel(
@@ -364,7 +400,10 @@ def _from_torchscript(
     path: Path, card: Card | None, parameters: Mapping[str, Any]
 ) -> RestorationModel:
     try:
-        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        with confined(2 * path.stat().st_size):
+            module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    except (RestoreError, MemoryError):
+        raise
     except Exception as error:
         raise BadModel(
             f"{path.name} is no readable TorchScript: {_weights.first_line(error)}.",

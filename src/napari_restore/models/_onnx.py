@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel
-from napari_restore.models._unfit import BAND_COUNTS
-from napari_restore.models._weights import first_line
+from napari_restore._confined import awaited, confined, room
+from napari_restore._format import format_size
+from napari_restore.errors import BadModel, Cancelled, RestoreError
+from napari_restore.models._unfit import BAND_COUNTS, Unending
+from napari_restore.models._weights import check_unpacked, first_line
 
 SUFFIX, PACKAGE = ".onnx", ".dtmodel"
 SUFFIXES = (SUFFIX, PACKAGE)
@@ -44,6 +48,11 @@ _GLOBAL = frozenset(
     "LpNormalization MeanVarianceNormalization DFT LSTM GRU RNN TopK".split()
 )
 """Operators that make a value of all pixels, or of one that may lie anywhere."""
+_NO_MEMORY = ("llocate memory", "bad_alloc")
+"""Words of onnxruntime where an allocation fails."""
+_DEEPEST = 100
+"""Most functions within each other."""
+_TENSOR = "onnx.TensorProto"
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 """Key of onnxruntime."""
 _SPATIAL = frozenset({2, 3, -1, -2})
@@ -51,6 +60,19 @@ _WORKSPACE = 1.25
 """Bytes that onnxruntime takes per byte of live tensors, for reordered copies of them …"""
 _FEWEST_CHANNELS = 8
 """… which have at least so many channels."""
+_MOST_STEPS = 1 << 20
+"""Most nodes of a graph with its functions put in their place, and most rounds of a loop."""
+_OPENING = 10.0
+"""Seconds in which a file is opened; one more for each of …"""
+_PER_SECOND = 10 << 20
+"""… bytes."""
+_TRYING, _LOOPING = 120.0, 3.0
+"""Seconds for each of `_TRIED` pixels or fewer, of a graph and of one with loops that no number ends."""
+_TRIED = 1 << 16
+_COPIES = 4
+"""Bytes in memory per byte of weights, read and arranged for use."""
+_MOST_TRIED = 1 << 30
+"""Most bytes of the image that a graph of a single size takes."""
 _SLOPE: ContextVar[float] = ContextVar("slope", default=0.0)
 
 
@@ -62,6 +84,9 @@ def sloped(slope: float) -> Iterator[None]:
         yield
     finally:
         _SLOPE.reset(token)
+
+
+T = TypeVar("T")
 
 
 class Port(NamedTuple):
@@ -98,18 +123,16 @@ class OnnxFile:
         self.path, self.name = path.absolute(), path.name
         self._packed = _packed_in(path) if path.suffix.lower() == PACKAGE else None
         """The model in a package, which has no other files."""
-        try:
+        self._bytes = path.stat().st_size if self._packed is None else len(self._packed)
+        with self._reading(), confined(_COPIES * self._bytes):
             given = self._load()
-        except Exception as error:  # protobuf's and onnx's own
-            raise self._unreadable(error) from error
         if not given.graph.input or not given.graph.output:
             raise BadModel(f"{self.name} is no ONNX model.", "Export it again.")
-        self._check_operators(given)
-        try:
-            self._graph = _flat(given)
-        except Exception as error:  # onnx's own
-            raise self._unreadable(error) from error
+        self._loops = self._check_operators(given)
         outside = self._outside(given)
+        self._bytes += sum(file.stat().st_size for file in outside.values())
+        with self._reading(), confined(_COPIES * self._bytes):
+            self._graph = _flat(given)
         self.sha256 = self._digest([*outside.values()])
         here = self.path.parent.resolve()
         is_linked = any(not file.is_relative_to(here) for file in outside.values())
@@ -121,13 +144,11 @@ class OnnxFile:
         self._lock = threading.Lock()
         self._per_pixel: float | None = None
         session = self.session()
-        try:
+        with self._reading():
             self.inputs, self.outputs = (
                 [Port(each.name, each.type, tuple(each.shape)) for each in ports]
                 for ports in (session.get_inputs(), session.get_outputs())
             )
-        except UnicodeDecodeError as error:
-            raise self._unreadable(error) from error
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
@@ -184,7 +205,8 @@ class OnnxFile:
         elif slope:
             # A model in memory does not know where its weights lie.
             options.add_session_config_entry(_WEIGHTS_FOLDER, str(self.path.parent))
-        try:
+
+        def made() -> Any:
             return onnxruntime.InferenceSession(
                 source,
                 sess_options=options,
@@ -192,8 +214,42 @@ class OnnxFile:
                 # It would print the error and try the same again.
                 enable_fallback=False,
             )
+
+        seconds = _OPENING + self._bytes / _PER_SECOND
+        with self._reading():
+            return self._awaited(made, seconds, lambda: options.set_load_cancellation_flag(True))
+
+    def run(self, given: dict[str, Any], pixels: int) -> list[Any]:
+        """Return the outputs for the inputs `given`, images of so many `pixels` together.
+
+        Raises `MemoryError` for what does not fit, `Unending`, and `RuntimeError`.
+        """
+        options = silent_onnxruntime().RunOptions()
+        seconds = (_LOOPING if self._loops else _TRYING) * max(1, pixels / _TRIED)
+
+        def stop() -> None:
+            options.terminate = True
+
+        try:
+            session = self.session()
+            return self._awaited(lambda: session.run(None, given, options), seconds, stop)
+        except (MemoryError, Unending, Cancelled):
+            raise
         except Exception as error:  # onnxruntime has exceptions of its own
-            raise self._unreadable(error) from error
+            raise RuntimeError(first_line(error)) from error
+
+    def _awaited(self, work: Callable[[], T], seconds: float, stop: Callable[[], None]) -> T:
+        try:
+            return awaited(work, seconds, stop, _COPIES * self._bytes)
+        except TimeoutError:
+            raise Unending(
+                f"{self.name} does not come to an end: it was stopped after {seconds:.0f} s.",
+                "Export it without loops, or with fewer rounds of them.",
+            ) from None
+        except Exception as error:
+            if isinstance(error, MemoryError) or any(w in str(error) for w in _NO_MEMORY):
+                raise MemoryError(f"more than {format_size(room())}") from error
+            raise
 
     def _load(self) -> Any:
         import onnx
@@ -202,22 +258,43 @@ class OnnxFile:
             return onnx.load_model_from_string(self._packed)
         return onnx.load(self.path, load_external_data=False)
 
-    def _unreadable(self, error: Exception) -> BadModel:
-        return BadModel(
-            f"{self.name} is no readable ONNX model: {first_line(error)}.", "Export it again."
-        )
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (MemoryError, RestoreError):
+            raise
+        except Exception as error:  # protobuf, onnx and onnxruntime have exceptions of their own
+            raise BadModel(
+                f"{self.name} is no readable ONNX model: {first_line(error)}.", "Export it again."
+            ) from error
 
-    def _check_operators(self, given: Any) -> None:
-        functions = {each.domain for each in given.functions}
-        nodes = [*_nodes(given.graph)]
-        nodes += [node for each in given.functions for node in each.node]
+    def _check_operators(self, given: Any) -> bool:
+        """Return whether there are loops that no number ends. Raises `BadModel`."""
+        bodies = {(f.domain, f.name, f.overload): [*_nodes(f)] for f in given.functions}
+        domains = _DOMAINS | {domain for domain, _, _ in bodies}
+        main = [*_nodes(given.graph)]
+        nodes = [*main, *(node for body in bodies.values() for node in body)]
+        loops, needless = False, "Export it without loops, or with fewer rounds of them."
+        ends = _numbers(given, nodes) if any(each.op_type == "Loop" for each in nodes) else {}
         for node in nodes:
-            if node.domain not in _DOMAINS | functions:
+            if node.domain not in domains:
                 raise BadModel(
                     f"{self.name} has the operator {node.domain}.{node.op_type}, which needs a library "
                     "of code.",
                     "Export it with the operators of ONNX alone.",
                 )
+            if node.op_type == "Loop":
+                rounds = ends.get(node.input[0] if node.input else "")
+                loops = loops or rounds is None
+                if rounds is not None and rounds > _MOST_STEPS:
+                    raise BadModel(f"{self.name} has a loop of {rounds} rounds.", needless)
+        if bodies and _steps_in(main, bodies, {}) > _MOST_STEPS:
+            raise BadModel(
+                f"{self.name} has functions that call each other too often, or without end.",
+                "Export it without functions.",
+            )
+        return loops
 
     def _outside(self, given: Any) -> dict[str, Path]:
         """Return the files that hold its weights, by their names in the graph. Raises `BadModel`.
@@ -226,10 +303,9 @@ class OnnxFile:
         """
         from onnx import TensorProto
 
-        functions = (node for each in given.functions for node in each.node)
         names = {
             entry.value
-            for tensor in (*_tensors(given.graph), *_held_by(functions))
+            for tensor in _tensors(given)
             if tensor.data_location == TensorProto.EXTERNAL
             for entry in tensor.external_data
             if entry.key == "location"
@@ -238,8 +314,8 @@ class OnnxFile:
         # Links lead to where that of the file leads, at most.
         allowed = folder.resolve(), self.path.resolve().parent
         for name in sorted(names):
-            file = (folder / name).resolve()
-            inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+            inside = not Path(name).is_absolute() and not {"..", "\0"} & {*Path(name).parts, *name}
+            file = (folder / name).resolve() if inside else folder
             if not inside or not any(file.is_relative_to(each) for each in allowed):
                 raise BadModel(
                     f"{self.name} names weights outside its folder: {name}.",
@@ -312,12 +388,7 @@ class OnnxNetwork(nn.Module):
             dtype=torch.uint8,
             device="meta",
         )
-        try:
-            made = self.file.session().run(None, given)
-        except Exception as error:  # onnxruntime has exceptions of its own
-            text = first_line(error)
-            kind_of_error = MemoryError if "llocat" in text else RuntimeError
-            raise kind_of_error(text) from error
+        made = self.file.run(given, x.shape[0] * x.shape[2] * x.shape[3])
         del held
         outputs = [_as_tensor(each, x) for each in made]
         if self.chosen is not None:
@@ -362,6 +433,14 @@ class OnnxNetwork(nn.Module):
             raise BadModel(
                 f"{name} does not take images (N, C, H, W), but {shape}.", "Export it again."
             )
+        for each in inputs:
+            sizes = [n for n in each.shape if isinstance(n, int)]
+            if 4 * math.prod(sizes) > _MOST_TRIED:
+                raise BadModel(
+                    f"{name} takes {' × '.join(map(str, each.shape))} values as {each.name}, which is "
+                    "too large to be tried.",
+                    "Export it with free height and width.",
+                )
         if shape[3] in BAND_COUNTS and shape[1] not in BAND_COUNTS:
             raise BadModel(
                 f"{name} takes images with bands last, {shape}.", "Export it for (N, C, H, W)."
@@ -408,23 +487,81 @@ def _nodes(graph: Any) -> Iterator[Any]:
     """Yield all nodes of a graph, also those of branches and loops."""
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
+        for inner in _inner(node):
+            yield from _nodes(inner)
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Yield all tensors that a graph holds, also those of branches and loops."""
-    yield from graph.initializer
-    yield from _held_by(graph.node)
+def _inner(node: Any) -> Iterator[Any]:
+    """Yield the branches of a node."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
-def _held_by(nodes: Iterable[Any]) -> Iterator[Any]:
+def _tensors(message: Any) -> Iterator[Any]:
+    """Yield all tensors within a message of any type, whatever field they are in."""
+    if message.DESCRIPTOR.full_name == _TENSOR:
+        yield message
+        return
+    for name in _holding(message.DESCRIPTOR):
+        found = getattr(message, name)
+        for each in (found,) if hasattr(found, "DESCRIPTOR") else found:
+            yield from _tensors(each)
+
+
+@cache
+def _holding(kind: Any) -> tuple[str, ...]:
+    """Return the fields of a type of messages that tensors may be in."""
+    return tuple(
+        field.name
+        for field in kind.fields
+        if field.message_type is not None and _leads_to_tensor(field.message_type, frozenset())
+    )
+
+
+def _leads_to_tensor(kind: Any, above: frozenset[str]) -> bool:
+    if kind.full_name == _TENSOR:
+        return True
+    inner = (field.message_type for field in kind.fields if field.message_type is not None)
+    deeper = above | {kind.full_name}
+    return any(_leads_to_tensor(each, deeper) for each in inner if each.full_name not in deeper)
+
+
+def _numbers(model: Any, nodes: list[Any]) -> dict[str, int]:
+    """Return the single whole numbers that are constant, by name; of several of one name the largest."""
+    from onnx import TensorProto
+    from onnx.numpy_helper import to_array
+
+    found = dict[str, int]()
+    graphs = [model.graph, *(inner for node in nodes for inner in _inner(node))]
+    named = [(each.name, each) for graph in graphs for each in graph.initializer]
     for node in nodes:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors(inner)
+        if node.op_type == "Constant" and node.output:
+            named += [(node.output[0], each.t) for each in node.attribute if each.name == "value"]
+            for number in (each.i for each in node.attribute if each.name == "value_int"):
+                found[node.output[0]] = max(found.get(node.output[0], 0), number)
+    for name, tensor in named:
+        is_here = tensor.data_location != TensorProto.EXTERNAL
+        if is_here and tensor.data_type == TensorProto.INT64 and math.prod(tensor.dims) == 1:
+            # Bytes that are none are found by who reads all.
+            with suppress(ValueError, IndexError):
+                found[name] = max(found.get(name, 0), int(to_array(tensor).flatten()[0]))
+    return found
+
+
+def _steps_in(nodes: list[Any], bodies: dict[Any, list[Any]], known: dict[Any, float]) -> float:
+    """Return the nodes of a graph with functions in their places; infinite where they do not end."""
+    total = 0.0
+    for node in nodes:
+        key = node.domain, node.op_type, node.overload
+        if key in bodies and key not in known:
+            # Of those that are not finished, deep ones or one within itself, the end is not known.
+            known[key] = math.inf
+            is_deep = sum(each == math.inf for each in known.values()) > _DEEPEST
+            known[key] = math.inf if is_deep else _steps_in(bodies[key], bodies, known)
+        total += known.get(key, 1)
+    return total
 
 
 def _constants(graph: Any) -> dict[str, Any]:
@@ -453,6 +590,7 @@ def _over_space(node: Any, constants: dict[str, Any]) -> bool:
 
 def _packed_in(path: Path) -> bytes:
     """Return the only ONNX model in a package of darktable, a zip. Raises `BadModel`."""
+    check_unpacked(path)
     try:
         with ZipFile(path) as package:
             models = [each for each in package.infolist() if each.filename.endswith(SUFFIX)]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel
+from napari_restore.errors import BadModel, Cancelled
 from napari_restore.models._card import ModelCard, is_scale
 
 TRIED = ((192, 192), (320, 320), (192, 320))
@@ -31,6 +31,10 @@ CARD = (
     "Check it, or say which images it takes on a card: card={'bands': 3, 'multiple_of': 8}, or a "
     ".json beside the file."
 )
+
+
+class Unending(BadModel):
+    """A model that does not come to an end."""
 
 
 class _Reason(NamedTuple):
@@ -154,6 +158,8 @@ def _reason(module: Callable[..., Any], bands: int) -> _Reason | None:
         x, size = torch.full((1, bands, height, width), 0.5), _size(height, width, bands)
         try:
             y = tried(module, x)
+        except (MemoryError, Unending, Cancelled):
+            raise
         except Exception as error:  # code of others raises anything
             said = " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
             text = f"fails on one of {size} ({said.rstrip(':.')})"
@@ -265,6 +271,8 @@ def _scale_at(
     x = torch.full((1, bands, height, width or height), 0.5)
     try:
         y = tried(module, x)
+    except (MemoryError, Unending, Cancelled):
+        raise
     except Exception:  # whatever code of others makes of a size it does not take
         return None
     return scale_between(y, x.shape)

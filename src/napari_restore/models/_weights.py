@@ -8,7 +8,10 @@ import math
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel, BadParameter, Message, MissingWeights, option
+from napari_restore._confined import confined
+from napari_restore._format import format_size
+from napari_restore.errors import (
+    BadModel,
+    BadParameter,
+    Message,
+    MissingWeights,
+    RestoreError,
+    option,
+)
 from napari_restore.models._packed import bases_in, is_packed, unpack
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -74,9 +86,10 @@ def read_state(weights: str | os.PathLike[str]) -> State:
     try:
         if path.suffix.lower() == ".safetensors":
             return State(_of_safetensors(path))
-        with torch.serialization.safe_globals(_NUMBERS):
+        check_unpacked(path)
+        with torch.serialization.safe_globals(_NUMBERS), confined(2 * path.stat().st_size):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except BadModel:
+    except (RestoreError, MemoryError):
         raise
     except pickle.UnpicklingError:
         raise BadModel(
@@ -88,7 +101,32 @@ def read_state(weights: str | os.PathLike[str]) -> State:
             f"{path.name} is no readable weights file: {first_line(error)}.",
             f"Readable are {', '.join(SUFFIXES)}.",
         ) from error
-    return _state_in(content, path.name, key)
+    try:
+        return _state_in(content, path.name, key)
+    except RecursionError:
+        raise BadModel(f"{path.name} contains itself.", "Save module.state_dict().") from None
+
+
+_MOST_UNPACKED, _RATIO = 64 << 20, 20
+"""Bytes that the records of any archive may have, and of a large one for each of its own."""
+
+
+_MOST_TENSORS = 1 << 17
+"""Tensors that no network has."""
+
+
+def check_unpacked(path: Path) -> None:
+    """Raise `BadModel` where the records of a zip archive say that they are far larger than it is."""
+    size = 0
+    # Others, and what is wrong with it, are for who reads it.
+    with suppress(zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(each.file_size for each in archive.infolist())
+    if size > max(_MOST_UNPACKED, _RATIO * path.stat().st_size):
+        raise BadModel(
+            f"{path.name} says that it unpacks to {format_size(size)}, {_RATIO} times its size and more.",
+            "Save its weights as .safetensors.",
+        )
 
 
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -207,7 +245,8 @@ def other_network(name: str, why: str = "") -> BadModel:
 def layers_in(state: Mapping[str, Any], part: str) -> int:
     """Return the number of layers of a `part`, whose tensors are named ``PART.NUMBER.…``."""
     numbers = [int(m[1]) for name in state if (m := re.match(rf"{part}\.(\d+)\.", name))]
-    return 1 + max(numbers, default=-1)
+    # Names cost nothing: there are no more layers than tensors.
+    return min(len(state), 1 + max(numbers, default=-1))
 
 
 def without_wrappers(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -358,9 +397,14 @@ def _state_in(content: Any, name: str, key: str = "") -> State:
 def _plain_state(content: Mapping[Any, Any], name: str) -> State:
     if not content:
         raise BadModel(f"{name} contains no state dict.", "Save module.state_dict().")
-    found = dict(_tensors_in(content))
-    if not found:
+    found = dict(islice(_tensors_in(content), _MOST_TENSORS))
+    if not found or len(found) == _MOST_TENSORS:
         raise BadModel(f"{name} contains no plain state dict.", "Save module.state_dict().")
+    for key, each in found.items():
+        if each.layout is torch.strided and each.nbytes > each.untyped_storage().nbytes():
+            raise BadModel(
+                f"{name} has {key} of {_shape(each)}, which it does not hold.", "Save a copy of it."
+            )
     # DataParallel puts its own name before every key, an average of torch's counts its models.
     state = State((key.removeprefix("module."), value) for key, value in found.items())
     state.pop("n_averaged", None)
@@ -387,13 +431,24 @@ def _is_of_tensors(content: Mapping[Any, Any]) -> bool:
     return next(_tensors_in(content), None) is not None
 
 
-def _tensors_in(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors in nested mappings by their keys, joined by dots."""
+def _tensors_in(
+    content: Mapping[Any, Any], prefix: str = "", barren: set[int] | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in nested mappings by their keys, joined by dots.
+
+    Mappings without any are looked at once: one that holds another twice, and so on, has no end.
+    """
+    barren, has_any = set() if barren is None else barren, False
     for key, value in content.items():
         if isinstance(value, Tensor):
+            has_any = True
             yield f"{prefix}{key}", value
-        elif isinstance(value, Mapping):
-            yield from _tensors_in(value, f"{prefix}{key}.")
+        elif isinstance(value, Mapping) and id(value) not in barren:
+            for each in _tensors_in(value, f"{prefix}{key}.", barren):
+                has_any = True
+                yield each
+    if not has_any:
+        barren.add(id(content))
 
 
 def first_line(error: Exception) -> str:

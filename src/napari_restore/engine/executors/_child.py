@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from napari_restore import errors
+from napari_restore._confined import unconfined
 from napari_restore.engine.machine.device import ENVIRONMENT
 from napari_restore.errors import Cancelled, ResourceError
 from napari_restore.images import cache_environment
@@ -199,14 +200,15 @@ class Worker:
 
 def start_child(module: str) -> subprocess.Popen[str]:
     """Start ``python -m module`` with pipes to its stdin and from its stdout."""
-    return subprocess.Popen(
-        [sys.executable, "-m", module],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, **ENVIRONMENT, **cache_environment(), "PYTHONIOENCODING": "utf-8"},
-    )
+    with unconfined():
+        return subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, **ENVIRONMENT, **cache_environment(), "PYTHONIOENCODING": "utf-8"},
+        )
 
 
 def error_of(event: Mapping[str, Any]) -> errors.RestoreError:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._confined import room_for
 from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.executors.ranges import RangeReport, by_chunks
@@ -68,6 +69,7 @@ class RangeRun:
                 PeakMemory(limit=plan.memory, release=release_freed_memory)
             )
             opened.enter_context(chunk_cache.bounded(plan.layout.read_cache_bytes))
+            opened.enter_context(room_for(plan.memory))
             self._parts = PartWriter(plan.store, plan.key)
             self._run.open_reader()
             plan.model.to(plan.device.torch)

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from napari_restore._confined import SHARE, available_memory
 from napari_restore.errors import BadParameter
 
 MIB = 1 << 20
 GIB = 1 << 30
 _UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": MIB, "gib": GIB, "tib": 1 << 40}
 _DECIMAL = {"k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
-DEFAULT_SHARE = 0.6
-"""Share of the available RAM a run may add when the user sets no budget."""
 
 
 def parse_size(text: str | int | float) -> int:
@@ -37,20 +36,17 @@ def parse_size(text: str | int | float) -> int:
     return int(number * factor)
 
 
+def budget_of(memory: int | str | float | None) -> int:
+    """Return the bytes of a budget as a user gives it; None: `default_memory`."""
+    return default_memory() if memory is None else parse_size(memory)
+
+
 def default_memory() -> int:
     """Return the budget when the user sets none: 60 % of the RAM now available.
 
     Where the address space is limited (``ulimit -v``), no more than 60 % of what is left of it.
     """
-    import psutil
-
-    available = int(psutil.virtual_memory().available)
-    if hasattr(psutil, "RLIMIT_AS"):
-        process = psutil.Process()
-        limit, _ = process.rlimit(psutil.RLIMIT_AS)
-        if limit >= 0:
-            available = max(MIB, min(available, limit - int(process.memory_info().vms)))
-    return int(DEFAULT_SHARE * available)
+    return int(SHARE * available_memory())
 
 
 def process_memory(children: bool = True) -> int:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
+from napari_restore._confined import CALLED_OFF
 from napari_restore.engine.machine.device import assume_cores, cores
 
 T = TypeVar("T")
@@ -24,8 +25,10 @@ def on_new_thread(body: Callable[[], T], name: str, stop: threading.Event | None
     """
     results: list[T] = []
     errors: list[BaseException] = []
+    stop = stop or threading.Event()
 
     def run() -> None:
+        CALLED_OFF.set(stop)
         try:
             results.append(body())
         except BaseException as error:
@@ -36,8 +39,7 @@ def on_new_thread(body: Callable[[], T], name: str, stop: threading.Event | None
     try:
         thread.join()
     except BaseException:
-        if stop is not None:
-            stop.set()
+        stop.set()
         thread.join()
         raise
     if errors:

@@ -9,10 +9,11 @@ from math import inf
 from pathlib import Path
 from typing import Any, Unpack
 
+from napari_restore._confined import room_for
 from napari_restore._format import format_size
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.ledger.store_files import STAGED
-from napari_restore.engine.machine.budget import default_memory, parse_size, process_memory
+from napari_restore.engine.machine.budget import budget_of, parse_size, process_memory
 from napari_restore.engine.machine.device import Device, choose_device
 from napari_restore.engine.machine.precision import AUTO, check_precision, chosen_precision
 from napari_restore.engine.planning._stages import stages_of
@@ -94,6 +95,11 @@ def make_plan(
     planned as its values are now; with `compare` also one whose values must be read or computed.
     """
     wanted, image = Restore.of(keywords), image.refreshed(everywhere=compare)
+    with room_for(budget_of(wanted.machine.memory)):
+        return _planned_or_instead(image, model, wanted)
+
+
+def _planned_or_instead(image: Image, model: RestorationModel, wanted: Restore) -> Plan:
     try:
         plan = _planned(image, model, wanted)
     except ResourceError as error:
@@ -341,7 +347,7 @@ def _tried(
     """Probe the model with this `content` on `device`, and find the budgets; adds to `notes`."""
     image, card, machine = source.image, model.card, options.machine
     computing = options.computing
-    memory = parse_size(machine.memory) if machine.memory is not None else default_memory()
+    memory = budget_of(machine.memory)
     # Levels are for drafts: their models are those of the image with other settings.
     is_level = image.full is not None
     whole = computing.is_whole

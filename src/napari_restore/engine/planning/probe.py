@@ -10,7 +10,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from napari_restore.engine.machine.budget import default_memory, parse_size
+from napari_restore._confined import room_for
+from napari_restore.engine.machine.budget import budget_of
 from napari_restore.engine.machine.failures import is_out_of_memory
 from napari_restore.engine.planning.dependence import Report, dependence
 from napari_restore.errors import BadModel, OutOfMemory
@@ -87,7 +88,7 @@ def probe(
     known = _SEEN.setdefault(model, {})
     content = content_of(model) if content is None else content
     key = model.card.halo, content
-    if key in known and known[key].limit and 2 * known[key].limit < _room(memory):
+    if key in known and known[key].limit and 2 * known[key].limit < budget_of(memory):
         del known[key]
     if key not in known:
         has_weights = bool([*model.parameters(), *model.buffers()])
@@ -96,7 +97,7 @@ def probe(
             known[key] = _KINDS[kind]
         else:
             with undisturbed(model.weighted):
-                known[key] = _probe_in_room(model, _room(memory), progress)
+                known[key] = _probe_in_room(model, budget_of(memory), progress)
             if kind is not None:
                 _KINDS[kind] = known[key]
     result = known[key]
@@ -118,10 +119,6 @@ def state_sizes(
     model.card = replace(model.card, halo=halo, multiple_of=multiple_of, padded_to=padded_to)
     if isinstance(model, OnOutputGrid):
         model.state_on_source()
-
-
-def _room(memory: Size | None) -> int:
-    return default_memory() if memory is None else parse_size(memory)
 
 
 def corrected(model: RestorationModel, memory: int, content: str) -> Probe:
@@ -204,11 +201,12 @@ def _example_bands(model: RestorationModel) -> int:
 def _probe_in_room(model: RestorationModel, memory: int, progress: Report | None) -> Probe:
     """Run `_probe`; raise `OutOfMemory` where what the card claims does not fit."""
     try:
-        if is_unknown(model):
-            return _measured(model, memory, progress)
-        if network_in(model) is not None:
-            return _without_gradients(model, memory, progress)
-        return _probe(model)
+        with room_for(memory):
+            if is_unknown(model):
+                return _measured(model, memory, progress)
+            if network_in(model) is not None:
+                return _without_gradients(model, memory, progress)
+            return _probe(model)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

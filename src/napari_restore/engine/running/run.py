@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from napari_restore._confined import room_for
 from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine.ledger.folder import StoreBusy, writer_of
 from napari_restore.engine.ledger.store import ResultStore, SetAside, free_path
@@ -104,6 +105,7 @@ class Run:
         with (
             chunk_cache.bounded(self.plan.layout.read_cache_bytes),
             PeakMemory(limit=limit, release=release_freed_memory) as memory,
+            room_for(self.plan.memory),
         ):
             try:
                 state.check_source("since it was opened")
