@@ -23,23 +23,23 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 2081,
+    "api": 2082,
     "commands": 2960,
-    "engine": 13244,
+    "engine": 13245,
     "explain": 6032,
     "images": 15537,
     "metrics": 550,
-    "models": 15440,
+    "models": 15606,
     "plugin": 14673,
     "questions": 1054,
     "records": 313,
     "sample": 3,
-    "": 493,
+    "": 596,
     "lab": 7324,
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 111817, 561, 8603
+LINES, FILES, IMPORTS = 112224, 562, 8651
 OPTIONS = {
     "view": 2,
     "models": 5,
