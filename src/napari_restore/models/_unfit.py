@@ -247,6 +247,8 @@ def keeps_grid(module: Callable[..., Any], card: ModelCard) -> bool:
     images = [x[..., :each, :each].clone() for each in range(side, side + down * step, step)]
     try:
         made = [tried(module, image) for image in images]
+    except (MemoryError, Unending, Cancelled):
+        raise
     except Exception:  # whatever code of others makes of a size it does not take
         return False
     shapes = [(*x.shape[:2], *(-(-each // down) for each in image.shape[2:])) for image in images]

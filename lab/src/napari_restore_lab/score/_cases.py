@@ -125,7 +125,9 @@ class PairCase:
         lacks = hazy.height - clear.height * down, hazy.width - clear.width * down
         if max(lacks) > 0 and all(0 <= side < down for side in lacks):
             # The last rows and columns are part of no pixel of the clear image.
-            hazy = hazy.placed(np.eye(3).ravel().tolist(), (clear.height * down, clear.width * down))
+            hazy = hazy.placed(
+                np.eye(3).ravel().tolist(), (clear.height * down, clear.width * down)
+            )
         return OpenCase(hazy, clear, level=self.level, ratio=self.ratio)
 
 
