@@ -11,10 +11,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import sqlite3
 from html import unescape
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree.ElementTree import Element
 
 from napari_restore._plain_files import open_file, read_file
@@ -24,6 +23,9 @@ from napari_restore.images.files import tiff
 from napari_restore.images.files.cancelling import check_cancelled
 from napari_restore.images.files.claims import check_claims
 from napari_restore.images.files.xml import LONGEST, parse_xml
+
+if TYPE_CHECKING:
+    import sqlite3
 
 
 class ForbiddenReference(Exception):
@@ -45,7 +47,7 @@ class _Container(ForbiddenReference):
 
 def check_pcidsk(path: Path) -> None:
     """Check a PCIDSK file: its channels may lie in other files, opened by every driver."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(512)
         try:
             start, channels = int(head[336:352]), int(head[376:384])
@@ -62,6 +64,7 @@ def check_pcidsk(path: Path) -> None:
 
 def check_geopackage(path: Path, head: bytes) -> None:
     """Check a GeoPackage: its SQL may call functions, and a log beside it may be written back."""
+    import sqlite3
     from contextlib import closing
 
     logs = [path.with_name(path.name + suffix) for suffix in ("-wal", "-journal")]
@@ -140,7 +143,7 @@ def is_hdf5(path: Path, head: bytes) -> bool:
     size, place = path.stat().st_size, 512
     if head.startswith((signature, _HDF4)):
         return True
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while place < size:
             file.seek(place)
             if file.read(8) == signature:

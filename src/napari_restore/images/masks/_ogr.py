@@ -271,7 +271,7 @@ def _geojson(path: Path) -> bytes:
     if not (isinstance(data, dict) and data.get("type") == "FeatureCollection"):
         raise BadMask(f"{path.name} is no GeoJSON with features.", "Only features have attributes.")
     try:
-        known = {"features": [_bare(feature) for feature in data["features"]]}
+        known: dict[str, Any] = {"features": [_bare(feature) for feature in data["features"]]}
         if data.get("crs"):
             name = str(data["crs"]["properties"]["name"])
             known["crs"] = {"type": "name", "properties": {"name": name}}
