@@ -6,7 +6,11 @@ from napari_restore._format import (
 from napari_restore._journal import (
     Journal as Journal,
 )
+from napari_restore._json_shapes import (
+    read_json as read_json,
+)
 from napari_restore._plain_files import (
+    parse_toml as parse_toml,
     read_text as read_text,
 )
 from napari_restore._points import (

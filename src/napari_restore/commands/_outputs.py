@@ -19,7 +19,7 @@ from napari_restore._format import size_of
 from napari_restore._journal import Journal
 from napari_restore.api import images_in_folder, is_product, is_zarr
 from napari_restore.errors import BadOutput, InputError
-from napari_restore.records import strict_json, write_json, write_text
+from napari_restore.records import read_json, strict_json, write_json, write_text
 
 WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"})
 """Suffixes kept for the output; everything else becomes .tif."""
@@ -256,7 +256,7 @@ class Summary:
         """Return the entries on disk; where they are unreadable, no output counts as done."""
         stored: dict[str, dict[str, Any]] = {}
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            entries = json.loads(self.path.read_text(encoding="utf-8"))["images"]
+            entries = read_json(self.path)["images"]
             stored = {str(name): dict(entry) for name, entry in entries.items()}
         with suppress(OSError, KeyError):
             # What a call had done that was killed.

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from napari_restore._plain_files import open_file
+
 RAW_SUFFIXES: Final = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
     ".raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
@@ -72,7 +74,7 @@ def is_image_in_folder(path: Path) -> bool:
 def _is_radiance(path: Path) -> bool:
     """Return whether a file begins as pictures of Radiance do."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(2) == b"#?"
     except OSError:
         return True  # opening it will say why

@@ -17,6 +17,9 @@ from importlib import invalidate_caches
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 
+from napari_restore._plain_files import UnreadFile, open_file
+from napari_restore.errors import BadModel
+
 _NOT_SCANNED = frozenset({"napari_restore", "torch", "numpy"})
 """Packages that may lie in a folder of their own, too, and whose version tells what they do."""
 _ABOVE = 4
@@ -127,12 +130,15 @@ def _follow(path: Path, imported: Callable[[Path], Iterable[tuple[str, Path]]]) 
 
 
 def is_script(path: Path) -> bool:
-    """Return whether a file is TorchScript, which has code under names of its own in a zip archive."""
-    if not path.is_file():
-        return False
+    """Return whether a file is TorchScript, which has code under names of its own in a zip archive.
+
+    Raises `BadModel` for a pipe or a device.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
             return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
+    except UnreadFile as error:
+        raise BadModel(f"{path} is not read: {error}.", "Name a plain file.") from None
     except (OSError, ValueError, zipfile.BadZipFile):
         return False
 

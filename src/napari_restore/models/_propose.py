@@ -74,7 +74,7 @@ def propose(
     if suffix not in (".pt2", ".py", *ONNX, *_weights.SUFFIXES):
         raise no_model_file(str(file))
     if not file.is_file():
-        raise BadModel(f"There is no file {file}.", "Check the path.")
+        raise BadModel(f"There is no plain file {file}.", "Check the path.")
     beside = card_beside(file)
     if suffix in _weights.SUFFIXES and not is_script(file):
         return _of_weights(file, beside, card or {}, weights, parameters)

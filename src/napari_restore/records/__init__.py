@@ -38,6 +38,7 @@ __all__ = [
     "check_record",
     "problems",
     "read_any_record",
+    "read_json",
     "read_record",
     "strict_json",
     "write_json",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections import Counter
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_restore.extension import InputError
+from napari_restore.extension import InputError, read_text
 from napari_restore_lab._questions import SceneKind
 
 KINDS: dict[str, SceneKind] = {
@@ -184,8 +185,7 @@ def by_source(scenes: Iterable[Scene]) -> dict[str, list[Scene]]:
 
 def _of_index(index: Path) -> list[Scene]:
     try:
-        with index.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(read_text(index), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{index} cannot be read ({error}).", "Name a CSV file.") from error
     missing = {"file", "kind"} - set(rows[0] if rows else ())

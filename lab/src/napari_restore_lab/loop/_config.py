@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_restore.extension import BadParameter, UnreadableImage, code_digest, read_text
+from napari_restore.extension import (
+    BadParameter,
+    UnreadableImage,
+    code_digest,
+    parse_toml,
+    read_text,
+)
 from napari_restore_lab._questions import Degradation, SceneKind
 from napari_restore_lab.data import Recipe
 from napari_restore_lab.loop._table import check, check_length, convert, fill, table_of
@@ -367,10 +372,10 @@ def load_config(path: Path) -> TrainConfig:
     the cause and a valid value, and `UnreadableImage` where there is no such file.
     """
     try:
-        content = tomllib.loads(read_text(path, 1 << 20))
+        content = parse_toml(read_text(path, 1 << 20))
     except FileNotFoundError:
         raise UnreadableImage(f"There is no configuration {path}.", "Check the path.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise BadParameter(
             f"{path.name} cannot be read as TOML: {reason}.", "See the example in docs/training.md."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_restore.extension import BadOutput, DiskFull, is_disk_full, option, write_json
+from napari_restore.extension import (
+    BadOutput,
+    DiskFull,
+    is_disk_full,
+    option,
+    read_json,
+    write_json,
+)
 from napari_restore_lab._replacing import replacing
 from napari_restore_lab.score._journal import NAME as JOURNAL
 from napari_restore_lab.score._methods import INPUT
@@ -114,7 +120,7 @@ def _write_strips(folder: Path, previews: Previews, planned: Sequence[ImageStrip
         if previews.strip(*strip.place, strip.columns, folder / STRIPS / strip.name)
     ]
     try:
-        before = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["strips"]
+        before = read_json(folder / SUMMARY)["strips"]
         old = {str(name) for name in before}
     except (OSError, ValueError, KeyError, TypeError):
         old = set()

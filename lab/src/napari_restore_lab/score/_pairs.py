@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_restore.extension import InputError, is_image_in_folder, listed
+from napari_restore.extension import InputError, is_image_in_folder, listed, read_text
 
 CLEAR = ("clear", "clean", "gt", "groundtruth", "ground_truth", "label", "target", "reference")
 """Names of a folder of clear pictures, whatever their case."""
@@ -65,11 +66,9 @@ def find_pairs(source: str | Path) -> Pairs:
 
 def _of_table(path: Path) -> list[Pair]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = max(",;\t", key=first.count)
-            rows = list(csv.DictReader(file, delimiter=delimiter))
+        text = read_text(path)
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read as a table: {error}.", "Name a CSV file."

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_restore._plain_files import read_file
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.machine.device import Device
 from napari_restore.engine.masks.open_mask import note_of_share, open_exclude, open_mask
@@ -332,7 +333,7 @@ def context_of_run(
         return ContextUse(False, False, None, region, excluded)
     if reading.context is not None:
         load_context(Path(reading.context), image)
-        name = hashlib.sha256(Path(reading.context).read_bytes()).hexdigest()[:16]
+        name = hashlib.sha256(read_file(reading.context, 1 << 30)).hexdigest()[:16]
         return ContextUse(True, True, name, region, excluded, name)
     name = context_key(image, uncounted, region, extent=reading.extent)
     known = reading.extent in ROUGH or context_path(name).exists()

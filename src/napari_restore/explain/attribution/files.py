@@ -12,6 +12,7 @@ from typing import IO, Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._plain_files import check_file
 from napari_restore._replacing import replacing
 from napari_restore.errors import BadOutput, UnreadableImage
 
@@ -22,6 +23,7 @@ SEGMENT_COLUMNS = ("label", "pixels", "share", "x", "y")
 def mapped_array(path: Path) -> npt.NDArray[Any]:
     """Return the array in a .npy, read as it is used; raises `UnreadableImage`."""
     try:
+        check_file(path)
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         why = error.strerror or error

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from napari_restore._plain_files import read_file
 from napari_restore.errors import BadParameter, RestoreError, option
 from napari_restore.explain.attribution.target import AttributionTarget, OutputBox
 from napari_restore.models import resampled, run_script, unpacked
@@ -149,7 +150,7 @@ def own_objective(given: object, *, trust: bool) -> Objective | None:
         script, name = _script_of(given), given.rpartition(":")[2]
         file = File(script).resolve()
         function = _function_in(file, name, trust=trust)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest = hashlib.sha256(read_file(file, 1 << 24)).hexdigest()
         called = f"{file.name}:{name}"
         return Objective(called, _one_number(function, called), False, 0, digest, f"{file}:{name}")
     if callable(given):

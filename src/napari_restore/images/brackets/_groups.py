@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._addresses import is_remote
+from napari_restore._plain_files import open_file
 from napari_restore.errors import RestoreError, escape_controls
 from napari_restore.images._suffixes import RAW_SUFFIXES
 from napari_restore.images.brackets._exposure import Exposure, comparable_exposures, exposure_in
@@ -280,7 +281,7 @@ def _header_of(path: Path) -> tuple[bytes | None, tuple[int, ...]]:
 
     try:
         # The class itself, not Image.open: that refuses large images by their size.
-        with JpegImageFile(path) as image:
+        with open_file(path) as file, JpegImageFile(file) as image:
             exif = image.info.get("exif")
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             size = (image.width, image.height) if turned else (image.height, image.width)

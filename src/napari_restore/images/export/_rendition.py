@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._plain_files import UnreadFile, read_file
+from napari_restore._plain_files import read_file
 from napari_restore.errors import BadOutput, option
 from napari_restore.images._base import DerivedReader
 from napari_restore.images._image import Image
@@ -67,11 +67,11 @@ def icc_of(profile: str) -> bytes:
     path, names = Path(profile).expanduser(), ", ".join(NAMED_PROFILES)
     try:
         icc = read_file(path, MOST_PROFILE_BYTES)
-    except (OSError, ValueError) as error:
-        where = f"Name a file, or one of {names}."
-        if isinstance(error, UnreadFile):
-            raise BadOutput(f"The colour profile {profile} is not read: {error}.", where) from None
-        raise BadOutput(f"There is no colour profile {profile}.", where) from None
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        why = f"The colour profile {profile} is not read: {error.strerror}."
+        why = f"There is no colour profile {profile}." if missing else why
+        raise BadOutput(why, f"Name a file, or one of {names}.") from None
     if not usable_profile(icc):
         raise BadOutput(
             f"{path.name} is no ICC profile of red, green and blue that colours can be written in.",

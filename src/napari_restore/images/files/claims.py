@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.jpeg import SIGNATURE, frame_of
 
@@ -108,7 +109,7 @@ def _check_netcdf(path: Path, size: int) -> None:
     The library allocates them first.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             _NetcdfHeader(file, size).check()
     except (struct.error, ValueError, OverflowError) as error:
         raise UnreadableImage(

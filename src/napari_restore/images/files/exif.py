@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._planes import ONE, Planes
 from napari_restore.images.files import tiff
@@ -196,7 +197,7 @@ def exif_of_colours(exif: bytes | None, *, srgb: bool) -> bytes | None:
 
 
 def _walk_jpeg(path: Path) -> PhotoTags:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         tags = jpeg_tags(file, path)
         if not _occurs_after(file, END, file.tell()):
             if not _is_whole_but_for_its_end(path):
@@ -336,7 +337,7 @@ def _walk_png(path: Path) -> PhotoTags:
     tags, colour_type = PhotoTags(), 0
     found: dict[bytes, bytes] = {}
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(8)
         while True:
             header = file.read(8)
@@ -460,7 +461,7 @@ def _inflated(data: bytes) -> bytes:
 def _walk_webp(path: Path) -> PhotoTags:
     tags, frames = PhotoTags(), 0
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_file(path) as file:
         (declared,) = struct.unpack("<I", file.read(8)[4:])
         if declared + 8 > size:
             raise tiff.truncated(path)
@@ -514,7 +515,7 @@ def _binary(value: bytes | tuple[int, ...] | None) -> bytes | None:
 
 def _tiff_exif(path: Path) -> bytes | None:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return camera_block(*directories_in(file))
     except (ValueError, struct.error):  # damaged EXIF never keeps an image from being opened
         return None

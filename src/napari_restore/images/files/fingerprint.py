@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._suffixes import ZARR_MARKERS
 from napari_restore.images.files.objects import ask
@@ -52,7 +53,7 @@ def fingerprint_array(rows: Iterable[np.ndarray[tuple[int, ...], np.dtype[np.gen
 def _add_file(digest: hashlib._Hash, path: Path) -> None:
     size = path.stat().st_size
     digest.update(f"{size};".encode())
-    with path.open("rb") as file:
+    with open_file(path) as file:
         digest.update(file.read(MEBI))
         if size <= MEBI:
             return

@@ -6,6 +6,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from napari_restore._plain_files import open_file
+
 SIGNATURE, END = b"\xff\xd8\xff", b"\xff\xd9"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL = (0xC0, 0xC1)
@@ -27,7 +29,7 @@ class JpegFrame(NamedTuple):
 def frame_of(path: Path, start: int = 0) -> JpegFrame | None:
     """Return the frame of the JPEG that begins at `start`, None where its headers are incomplete."""
     frame = None
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(start)
         if file.read(len(SIGNATURE)) != SIGNATURE:
             return None

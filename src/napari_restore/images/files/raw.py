@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import tiff
 from napari_restore.images.files.exif import PhotoTags, camera_block, jpeg_tags
@@ -40,7 +41,7 @@ def raw_tags(path: Path) -> PhotoTags:
     sidecar takes precedence.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(32)
             if head.startswith(_FUJIFILM):
                 tags = _of_preview(file, path)
@@ -61,7 +62,7 @@ def dng_crop(path: Path, sensor: tuple[int, int]) -> tuple[tuple[int, ...] | Non
     """
     ev, whole = 0.0, (0, 0, 1, 1)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             pictures = pictures_in(file)
         (ev,) = numbers_of(pictures[0].get(_BASELINE_EXPOSURE)) or (0.0,)
         for directory in pictures:

@@ -13,15 +13,19 @@ import re
 import shlex
 from html import unescape
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree.ElementTree import Element
 
 from napari_restore._plain_files import open_file, read_file
 from napari_restore.errors import OutsideFolder, UnreadableImage, option
+from napari_restore.images._system import check_system
 from napari_restore.images.files import tiff
 from napari_restore.images.files.cancelling import check_cancelled
 from napari_restore.images.files.claims import check_claims
 from napari_restore.images.files.xml import LONGEST, parse_xml
+
+if TYPE_CHECKING:
+    import sqlite3
 
 
 class ForbiddenReference(Exception):
@@ -43,7 +47,7 @@ class _Container(ForbiddenReference):
 
 def check_pcidsk(path: Path) -> None:
     """Check a PCIDSK file: its channels may lie in other files, opened by every driver."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(512)
         try:
             start, channels = int(head[336:352]), int(head[376:384])
@@ -69,12 +73,65 @@ def check_geopackage(path: Path, head: bytes) -> None:
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as base:
             texts = base.execute("SELECT type, lower(sql) FROM sqlite_master").fetchall()
+            systems = systems_of_geopackage(base)
     except (sqlite3.Error, UnicodeError) as error:
         raise ForbiddenReference(f"cannot be read ({error})") from None
     for kind, text in texts:
         virtual = "virtual" in (text or "").split()[:2] and "using rtree" not in text
         if kind == "view" or virtual:
             raise ForbiddenReference("computes its tables, which may name further files")
+    for text in systems:
+        _check_system(text)
+
+
+def systems_of_geopackage(base: sqlite3.Connection) -> list[str]:
+    """Return the definitions of coordinate systems in an open GeoPackage."""
+    found = base.execute("SELECT * FROM gpkg_spatial_ref_sys")
+    columns = [
+        n for n, (name, *_) in enumerate(found.description) if name.lower()[:10] == "definition"
+    ]
+    texts = [row[n] for row in found for n in columns if row[n] not in (None, "", "undefined")]
+    return [t.decode("utf-8", "replace") if isinstance(t, bytes) else str(t) for t in texts]
+
+
+def _check_system(text: str) -> None:
+    try:
+        check_system(text)
+    except ValueError as error:
+        raise ForbiddenReference(f"has a coordinate system that is not read: {error}") from None
+
+
+_OF_SYSTEMS = ("srs", "wkt", "sourcesrs", "targetsrs", "coordinateoperation", "src_srs", "dst_srs")
+_OF_TEXT = re.compile(r"^\s*(?:projection|wkt)\s*=\s*(.*)$", re.IGNORECASE | re.MULTILINE)
+_SEARCHED = 1 << 23
+"""Bytes at the beginning, and at the end, of a binary file that are searched for words."""
+
+
+def _check_systems(data: bytes) -> Element:
+    """Return GDAL's XML, the coordinate systems of which are checked."""
+    try:
+        root = parse_xml(data.rstrip(b"\0 \r\n"))
+    except ValueError as error:
+        raise ForbiddenReference(f"is damaged XML ({error})") from None
+    for element in root.iter():
+        named = (element.tag, _value(element, "key"), _value(element, "name"))
+        text = element.text if any(name.casefold() in _OF_SYSTEMS for name in named) else ""
+        for system in filter(None, ((text or "").strip(), _value(element, "projection"))):
+            _check_system(system)
+    return root
+
+
+def _check_systems_of_grid(path: Path, head: bytes) -> None:
+    """Check the systems of formats whose drivers have PROJ parse them as soon as they open a file."""
+    if head.startswith((b"EHFA_HEADER_TAG", b"CDF")):
+        with open_file(path) as file:
+            data = file.read(_SEARCHED)
+            file.seek(max(len(data), path.stat().st_size - _SEARCHED))
+            if b"PARAMETERFILE" in (data + file.read()).upper():
+                raise ForbiddenReference("has a coordinate system that names files")
+    elif path.suffix.lower() == ".grd" and head.isascii():
+        for system in _OF_TEXT.findall(_read(path, whole=True).decode("latin-1")):
+            _check_system(system.strip())
 
 
 _HDF4 = b"\x0e\x03\x13\x01"
@@ -86,7 +143,7 @@ def is_hdf5(path: Path, head: bytes) -> bool:
     size, place = path.stat().st_size, 512
     if head.startswith((signature, _HDF4)):
         return True
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while place < size:
             file.seek(place)
             if file.read(8) == signature:
@@ -234,6 +291,8 @@ class _Check:
             )
         elif _VRT.search(head):
             self._vrt(path, depth)
+        else:
+            _check_systems_of_grid(path, head)
 
     def named(self, text: str, folder: Path, depth: int, *, raw: bool = False) -> None:
         """Check a file that another one refers to, relative to `folder`, and all its references."""
@@ -278,12 +337,13 @@ class _Check:
         head = _read(path)
         if not head.startswith(_OVERVIEW_MAGIC):
             raise ForbiddenReference(f"{path.name} is neither a TIFF nor an Imagine file")
-        if head.startswith(tiff.TIFF_MAGIC):
-            self._tiff(path)
+        self.file(path, head, 1)
 
     def _pam(self, path: Path) -> None:
-        for name in _overviews_named(_read(path, whole=True)):
+        for name in _overviews_named(data := _read(path, whole=True)):
             self._overview(name, path)
+        if re.search(rb"srs|gcplist|wkt", data, re.IGNORECASE):
+            _check_systems(data)
 
     def _tiff(self, path: Path) -> None:
         directories = tiff.read_directories(path)
@@ -325,10 +385,7 @@ class _Check:
 
     # -- VRT -----------------------------------------------------------------------
     def _vrt(self, path: Path, depth: int) -> None:
-        try:
-            root = parse_xml(_read(path, whole=True).rstrip(b"\0 \r\n"))
-        except ValueError as error:
-            raise ForbiddenReference(f"is a damaged VRT ({error})") from None
+        root = _check_systems(_read(path, whole=True))
         kind = _value(root, "subclass")
         if kind not in ("", "VRTWarpedDataset", "VRTPansharpenedDataset"):
             raise ForbiddenReference(f"is a VRT of the kind {kind}, which is not read")

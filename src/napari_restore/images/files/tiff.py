@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.cancelling import check_cancelled
 from napari_restore.images.files.claims import (
@@ -117,7 +118,7 @@ def read_directories(path: Path) -> TiffSummary:
 @lru_cache(maxsize=4)
 def _read_directories(path: Path, stamp: tuple[int, int, int]) -> TiffSummary:
     # Opening calls it several times; the stamp detects a file that was replaced meanwhile.
-    with path.open("rb") as file:
+    with open_file(path) as file:
         try:
             return _DirectoryWalk(file, path.name, stamp[0]).summary()
         except _Overlapping as error:

@@ -16,10 +16,13 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from napari_restore._json_shapes import LARGEST_FILE, read_json
 from napari_restore._plain_files import read_file
 from napari_restore.errors import BadMask, option
+from napari_restore.images._system import check_system
+from napari_restore.images.files.references import systems_of_geopackage
 from napari_restore.images.files.xml import parse_xml
 
 Ring = list[tuple[float, float]]
@@ -224,10 +227,13 @@ def _geopackage(path: Path) -> bytes:
         schema = connection.execute(
             "SELECT type, sql FROM sqlite_master WHERE type IN ('view', 'table')"
         ).fetchall()
+        systems = systems_of_geopackage(connection)
     except sqlite3.Error as error:
         raise _not_of_its_kind(path) from error
     finally:
         connection.close()
+    for text in systems:
+        _check_system(text, path)
     for kind, sql in schema:
         text = str(sql or "")
         body = re.split(r"\bAS\b", text, maxsplit=1, flags=re.IGNORECASE)[-1]
@@ -264,8 +270,62 @@ def _geojson(path: Path) -> bytes:
         raise _not_of_its_kind(path) from error
     if not (isinstance(data, dict) and data.get("type") == "FeatureCollection"):
         raise BadMask(f"{path.name} is no GeoJSON with features.", "Only features have attributes.")
-    known = {name: data[name] for name in ("crs", "features") if name in data}
+    try:
+        known: dict[str, Any] = {"features": [_bare(feature) for feature in data["features"]]}
+        if data.get("crs"):
+            name = str(data["crs"]["properties"]["name"])
+            known["crs"] = {"type": "name", "properties": {"name": name}}
+            _check_system(name, path)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _not_of_its_kind(path) from error
     return json.dumps({"type": "FeatureCollection", "name": path.stem, **known}).encode()
+
+
+def _bare(item: Any) -> Any:
+    """Return a feature or geometry of GeoJSON without what else GDAL would follow: each may name a system."""
+    if not item:
+        return None
+    bare = {key: item[key] for key in ("type", "id", "properties", "coordinates") if key in item}
+    if "geometry" in item:
+        bare["geometry"] = _bare(item["geometry"])
+    if "geometries" in item:
+        bare["geometries"] = [_bare(part) for part in item["geometries"]]
+    return bare
+
+
+def _flatgeobuf(path: Path) -> bytes:
+    data = _with_magic(b"fgb\x03fgb")(path)
+    try:
+        crs = _pointed(data, 12 + struct.unpack_from("<I", data, 12)[0], 10)
+        places = [_pointed(data, crs, number) if crs else 0 for number in (0, 5, 4)]
+        sizes = [struct.unpack_from("<I", data, place)[0] if place else 0 for place in places]
+        spans = zip(places, sizes, strict=True)
+        authority, code, text = (data[at + 4 : at + 4 + size].decode() for at, size in spans)
+    except (struct.error, UnicodeDecodeError) as error:
+        raise _not_of_its_kind(path) from error
+    if not re.fullmatch(r"\w*:\w*", f"{authority}:{code}"):
+        raise _not_of_its_kind(path)
+    if text:
+        _check_system(text, path)
+    return data
+
+
+def _pointed(data: bytes, table: int, number: int) -> int:
+    """Return the place that a field of a table of FlatBuffers points to, 0 for none."""
+    fields = table - struct.unpack_from("<i", data, table)[0]
+    known = 4 + 2 * number < struct.unpack_from("<H", data, fields)[0]
+    offset = struct.unpack_from("<H", data, fields + 4 + 2 * number)[0] if known else 0
+    return table + offset + struct.unpack_from("<I", data, table + offset)[0] if offset else 0
+
+
+def _check_system(text: str, path: Path) -> None:
+    try:
+        check_system(text)
+    except ValueError as error:
+        raise BadMask(
+            f"The coordinate system of {path.name} is not read: {error}.",
+            "Save it as EPSG:4326 or in the image's own system.",
+        ) from None
 
 
 def _shapefile(path: Path) -> bytes:
@@ -299,7 +359,7 @@ _CHECKED: dict[str, Callable[[Path], bytes]] = {
     ".gpkg": _geopackage,
     ".shp": _shapefile,
     ".kml": _kml,
-    ".fgb": _with_magic(b"fgb\x03fgb"),
+    ".fgb": _flatgeobuf,
     ".geojson": _geojson,
     ".json": _geojson,
 }

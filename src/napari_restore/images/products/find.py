@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
+from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._suffixes import band_name, is_image_in_folder, is_zarr
 from napari_restore.images.files.remote import RemotePath, is_address
@@ -104,7 +105,7 @@ def _reader_of(path: Path, *, allow_outside: bool) -> tuple[Callable[[Path], Pro
 
 def _begins(path: Path, magic: bytes) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(len(magic)) == magic
     except OSError:
         return False

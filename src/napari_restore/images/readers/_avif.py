@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import first_of
@@ -134,7 +135,7 @@ class _Coding(NamedTuple):
 def _coding_of(path: Path) -> _Coding:
     """Return how values are coded, by the properties of the main item (ISO/IEC 23008-12)."""
     found = _Coding()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         try:
             for kind, data in _properties(file):
                 if kind == b"pixi" and len(data) > 5:

@@ -20,6 +20,7 @@ from napari_restore.images._georeference import (
     units_of,
 )
 from napari_restore.images._profile import Masks, PhysicalGrid, Profile, Tags
+from napari_restore.images._system import checked_system
 from napari_restore.images.files import tiff
 from napari_restore.images.files.descriptions import (
     dots_in,
@@ -110,13 +111,14 @@ def georeference_of(dataset: Any) -> Georeference | None:
         transform = IDENTITY
     if crs is None and transform is None and not gcps and not rpcs:
         return None
+    name = Path(dataset.name).name
     return Georeference(
-        crs_wkt=crs.to_wkt() if crs else None,
+        crs_wkt=checked_system(crs.to_wkt(), name) if crs else None,
         transform=transform,
         gcps=tuple(
             ControlPoint(p.row, p.col, p.x, p.y, p.z, p.id or "", p.info or "") for p in gcps
         ),
-        gcps_crs_wkt=gcps_crs.to_wkt() if gcps and gcps_crs else None,
+        gcps_crs_wkt=checked_system(gcps_crs.to_wkt(), name) if gcps and gcps_crs else None,
         rpcs=rpcs,
         area_or_point=tags_of(dataset).get("AREA_OR_POINT", "Area"),
         units=units_of(crs),

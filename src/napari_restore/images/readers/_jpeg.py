@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import STRIP_BYTES, STRIP_ROWS, strip_level
 from napari_restore.images._source import Level, chunk_box
@@ -146,7 +147,7 @@ class _CodedRows:
         self.position = 0
         self._decoded = 0
         self._components = frame.components
-        self._file = path.open("rb")
+        self._file = open_file(path)
         weakref.finalize(self, self._file.close)
         self._coded, self._ended = b"", False
         size = (frame.width, frame.height)

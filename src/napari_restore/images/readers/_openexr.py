@@ -101,6 +101,10 @@ def _parts(path: Path, *, header_only: bool) -> list[Any]:
         # One array per channel: else RGB of half and A of float would be told apart by shape.
         file = OpenEXR.File(str(path), separate_channels=True, header_only=header_only)
         parts = list(file.parts)
+        for channel in [each for part in parts for each in part.header["channels"]]:
+            str(channel.name)  # one that is no UTF-8 fails only here
+    except UnicodeDecodeError:
+        raise _unreadable(path, "a channel's name is no UTF-8") from None
     except Exception as error:  # the library's own, and those of damaged attributes
         raise _unreadable(path, error) from error
     if not parts:

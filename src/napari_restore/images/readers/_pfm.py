@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._plain_files import open_file
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Level
 from napari_restore.images.files.claims import check_whole_size
@@ -33,7 +34,7 @@ class PfmReader(WholeReader):
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)
-        with path.open("rb") as file:
+        with open_file(path) as file:
             found = _HEAD.match(file.read(256))
         assert found is not None, "see `supports`"
         colours, self._start = _COLOURS[found[1]], found.end()

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import STREAMED_BYTES, Reader
@@ -32,7 +33,7 @@ class RadianceReader(Reader):
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)
         self.bands, self.dtype = 3, np.dtype(np.float32)
-        with path.open("rb") as file:
+        with open_file(path) as file:
             text = file.read(65536)
         _check_size(path, text)
         self._describe(text)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._plain_files import open_file
 from napari_restore.images._profile import PER_BAND
 from napari_restore.images._source import chunk_box
 from napari_restore.images.files.tiff import CIELAB, COMPRESSION, JPEG, PHOTOMETRIC, YCBCR, tags_in
@@ -85,7 +86,7 @@ class TiffPhotoReader(GdalReader):
         rows, columns = page.chunks[:2]
         across = -(-self.levels[0].width // columns)
         out = np.zeros((y1 - y0, x1 - x0, 3), self.dtype)
-        with decoder_errors(self.path), self.path.open("rb") as file:
+        with decoder_errors(self.path), open_file(self.path) as file:
             for top in range(y0 // rows * rows, y1, rows):
                 for left in range(x0 // columns * columns, x1, columns):
                     index = top // rows * across + left // columns

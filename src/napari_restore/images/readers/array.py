@@ -19,7 +19,7 @@ from napari_restore.images._georeference import Georeference, Transform, units_o
 from napari_restore.images._profile import Masks, Profile
 from napari_restore.images._reader import Reader, check_dtype
 from napari_restore.images._source import Level, chunk_box
-from napari_restore.images._system import system_of
+from napari_restore.images._system import checked_system, system_of
 from napari_restore.images.files.fingerprint import fingerprint_array
 from napari_restore.images.values.validity import as_dtype
 
@@ -257,7 +257,8 @@ def _georeference(array: Any) -> Georeference | None:
         return _georeference_of_grid(array)
     a, b, c, d, e, f = tuple(rio.transform())[:6]
     transform: Transform = (a, b, c, d, e, f)
-    return Georeference(rio.crs.to_wkt(), transform, units=units_of(rio.crs))
+    wkt = checked_system(rio.crs.to_wkt(), "the array")
+    return Georeference(wkt, transform, units=units_of(rio.crs))
 
 
 def _georeference_of_grid(array: Any) -> Georeference | None:

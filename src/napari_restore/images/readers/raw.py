@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import strip_level
@@ -164,7 +165,7 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
     try:
         # As bytes from Python: LibRaw misreads some names on Windows.
-        with path.open("rb") as file, rawpy.imread(file) as raw:
+        with open_file(path) as file, rawpy.imread(file) as raw:
             yield raw
     except rawpy.LibRawError as error:
         text = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_restore._addresses import without_queries
+from napari_restore._plain_files import open_file
 from napari_restore.errors import OutsideFolder, UnreadableImage, option
 from napari_restore.images._reader import Reader
 from napari_restore.images._suffixes import VECTOR_SUFFIXES
@@ -175,7 +176,7 @@ def _head_of(path: Path) -> bytes:
                 f"{path.name} is no plain file but a pipe or a device.",
                 "Write what it gives into a file and open that.",
             )
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(HEAD_BYTES)
     except FileNotFoundError as error:
         raise UnreadableImage(f"There is no file {path}.", _similar(path)) from error

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import tomllib
 from pathlib import Path
 from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from napari_restore._json_shapes import closed, mismatches
-from napari_restore._plain_files import read_file
+from napari_restore._plain_files import parse_toml, read_file
 from napari_restore.errors import BadParameter
 from napari_restore.images.values.presets import ROLES, Sensor, SensorBand
 
@@ -98,13 +97,12 @@ def _checked(content: str | bytes, name: str) -> SensorTable:
         raise BadParameter(f"{name} is larger than {LARGEST_FILE >> 10} KiB.", _HINT)
     try:
         table: Any = (
-            tomllib.loads(f"sensor = {content}")["sensor"]
+            parse_toml(f"sensor = {content}")["sensor"]
             if isinstance(content, str)
-            else tomllib.loads(content.decode("utf-8-sig"))
+            else parse_toml(content.decode("utf-8-sig"))
         )
-    except (ValueError, RecursionError) as error:
-        cause = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise BadParameter(f"{name} is not TOML: {cause}.", _HINT) from None
+    except ValueError as error:
+        raise BadParameter(f"{name} is not TOML: {error}.", _HINT) from None
     problems = mismatches(table, SensorTable, "sensor")
     if not problems:
         problems = [*_problems(table)]
