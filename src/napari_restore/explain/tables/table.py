@@ -154,13 +154,13 @@ class RowJournal:
     def __enter__(self) -> Self:
         if self._journal is not None:
             try:
-                mark_entry(self._path, {"attributions": self._path.name}, complete=False)
                 self._unlock = lock_exclusive(
                     self,
                     self._path,
                     "The same table is being computed already ({}).",
                     f"use another {option('scratch')} folder",
                 )
+                mark_entry(self._path, {"attributions": self._path.name}, complete=False)
                 self._journal.mend()
                 for line in self._journal.read_known():
                     first, second = line["order"]
