@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from points import patience
-
 from tests.cli._scenes import hazy, write_tiff
 from tests.cli.test_process import command_of, contents
 

@@ -362,7 +362,7 @@ def _scheduler_in(path: str) -> str:
         ) from None
     except (OSError, ValueError, LookupError, TypeError):
         raise BadParameter(
-            f"{path} is no file of a scheduler.", "Name what dask scheduler --scheduler-file wrote."
+            f"{path} is no file of a scheduler.", "Name the file that a scheduler has written."
         ) from None
 
 

@@ -175,9 +175,7 @@ class ResultStore:
         return store
 
     @classmethod
-    def _create(
-        cls, path: Path, header: dict[str, Any], unlock: Callable[[], None]
-    ) -> ResultStore:
+    def _create(cls, path: Path, header: dict[str, Any], unlock: Callable[[], None]) -> ResultStore:
         import zarr
 
         damaged = (path / JOURNAL).exists()
