@@ -183,3 +183,34 @@ def test_an_error_in_python_names_arguments() -> None:
     with pytest.raises(RestoreError) as caught:
         nr.plan(image, "identity", bands="red=1,green=2,blue=3", memory="1KiB", device="cpu")
     assert re.search(r'Use memory="\d+MiB" or more, or a smaller tile=\.$', str(caught.value))
+
+
+CODE = {
+    "Status Message: /src/onnxruntime/core/math/ops.h:563 void onnxruntime::BroadcastIterator::Init("
+    "ptrdiff_t, ptrdiff_t) axis == 1 was false. 19 by 192": "Status Message: axis == 1 was false. 19 by 192",
+    "Status Message: concatbase.h:135 PrepareForComputeImpl Axis 2": "Status Message: "
+    "PrepareForComputeImpl Axis 2",
+    "fails: bool a::B<int>::f(std::function<void(int)>, const T&) const: no such axis": "fails: bool "
+    "a::B<int>::f(std::function<void(int)>, const T&) const: no such axis",
+    "fails: a::B::~B(std::function<void(int)>, const T&) const: no axis": "fails: no axis",
+    "scene.hpp (1 of 2) in C:/data: FILE.py:factory, band::2": "scene.hpp (1 of 2) in C:/data: "
+    "FILE.py:factory, band::2",
+}
+
+
+@pytest.mark.parametrize("text", CODE)
+def test_the_code_of_a_library_is_in_no_message(text: str) -> None:
+    assert BadParameter(text).message == CODE[text]
+
+
+def test_a_long_list_is_cut() -> None:
+    names = [f"layer{number}" for number in range(1000)]
+    error = BadParameter("There is no layer x.", f"It has {', '.join(names)}; see them.")
+    assert error.hint == f"It has {', '.join(names[:16])}, … (983 more), layer999; see them."
+    assert pickle.loads(pickle.dumps(error)).sentence == error.sentence
+    few = f"It has {', '.join(names[:24])}."
+    assert BadParameter("", few).hint == few
+    given = (
+        f"It has {', '.join(names[:30])}, {option('bands', names)}, and {', '.join(names[:30])}."
+    )
+    assert BadParameter("", given).hint.marked == given

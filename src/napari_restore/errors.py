@@ -24,6 +24,15 @@ joiners are letters."""
 _MARK = re.compile("\ufdd0([a-z_]+(?:\\(\\))?)\ufdd1([^\ufdd0-\ufdd2]*)\ufdd2")
 """An option in a marked text. Unicode reserves these noncharacters for use inside a program."""
 
+_CODE = re.compile(
+    r"[\w./\\-]{1,300}\.(?:cc|cpp|cu|cuh|h|hpp):\d+:? |"
+    r"(?:(?:static|virtual|const|void|bool|int|auto) )*"
+    r"\b(?:\w+::)+~?\w+\((?:[^()]|\([^()]*\))*\)(?: const)?[:,]? ?"
+)
+"""Where in its C++ code a library has failed: a file with its line, and the signature of a function."""
+LISTED, MOST_LISTED = 16, 24
+"""How many names of a list stay where it has more than so many."""
+
 
 def escape_controls(text: str, keep: str = "") -> str:
     r"""Return `text` with each control character, but for those in `keep`, as its escape sequence.
@@ -149,6 +158,14 @@ def _python_text(value: Any) -> str:
     return str(value) if is_written else json.dumps(value, ensure_ascii=False)
 
 
+def _readable(text: str) -> str:
+    """Return a message without places in C++ code, and with a long list cut."""
+    parts = _CODE.sub("", text.marked if isinstance(text, Message) else text).split(", ")
+    if len(parts) > MOST_LISTED and "\ufdd1" not in "".join(left_out := parts[LISTED:-1]):
+        parts[LISTED:-1] = [f"… ({len(left_out)} more)"]
+    return ", ".join(parts)
+
+
 class RestoreError(Exception):
     """Base of all errors that a user can cause or must know of.
 
@@ -163,8 +180,8 @@ class RestoreError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        self.message = Message(message)
-        self.hint = Message(hint)
+        self.message = Message(_readable(message))
+        self.hint = Message(_readable(hint))
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -104,6 +104,8 @@ def test_ctrl_c_keeps_the_rows(
     rows = rows_of(out)
     assert {row["model"] for row in rows if not row["error"]} == {"dcp:omega=0.9"}
     assert [row["name"] for row in rows if not row["error"]] == ["roof", "3"]
+    again = cli("attribute", scene, "--boxes", boxes, *TWO, *QUICK, "-o", out)
+    assert again.code == 2 and f"exists, with {len(rows)} of 6 rows" in again.err
 
 
 @pytest.mark.parametrize(

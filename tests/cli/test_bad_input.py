@@ -12,6 +12,7 @@ from PIL import Image as Picture
 
 from napari_restore import api
 from napari_restore.commands import main
+from napari_restore.errors import UnreadableImage
 
 from ._scenes import hazy, picture, read, write_tiff
 
@@ -200,3 +201,24 @@ def test_view_hands_addresses_on_as_they_are(monkeypatch, tmp_path):
     assert main(["view", "scene.tif", "https://example.org/scene.tif?signature=x"]) == 0
     words = [str(tmp_path / "scene.tif"), "https://example.org/scene.tif?signature=x"]
     assert called[0][3:5] == words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("info", ""),
+        ("restore", "", "-o", "o.tif", "--model", "dcp"),
+        ("restore", "s.tif", "-o", "", "--model", "dcp"),
+        ("restore", "s.tif", "-o", "o.tif", "--model", ""),
+        ("restore", "s.tif", "-o", "o.tif", "--model", "dcp", "--mask", ""),
+        ("restore", "s.tif", "-o", "o.tif", "--model", "haze-unet", "--weights", ""),
+        ("attribute", "s.tif", "--model", "dcp", "--boxes", "", "-o", "o.csv"),
+        ("rerun", ""),
+        ("inspect", ""),
+    ],
+)
+def test_an_empty_name_is_called_so(cli, words):
+    run = cli(*words)
+    assert run.code == 2 and "it is empty" in run.err
+    with pytest.raises(UnreadableImage, match="'' is no name of a file"):
+        api.open_image("")

@@ -24,7 +24,7 @@ def address():
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp"
     ) as cluster:
-        yield cluster.scheduler_address
+        yield f"insecure+{cluster.scheduler_address}"
 
 
 @pytest.mark.slow
@@ -54,7 +54,9 @@ def test_a_folder_has_one_connection(cli, tmp_path, address, monkeypatch):
     ("where", "message"),
     [
         ("local:none", "names no number of processes"),
-        ("tcp://127.0.0.1:9", "There is no scheduler"),
+        ("insecure+tcp://127.0.0.1:9", "There is no scheduler"),
+        ("tcp://127.0.0.1:9", "can run programs as you"),
+        ("tls://127.0.0.1:9", "are not set"),
         ("nowhere.json", "There is no scheduler file"),
         ("nowhere", "is no cluster"),
     ],

@@ -134,7 +134,7 @@ def test_a_cluster_tells_it(cli: Ask, tmp_path: Path, fact: str) -> None:
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp"
     ) as cluster:
-        address = cluster.scheduler_address
+        address = f"insecure+{cluster.scheduler_address}"
         check(restored(cli, write(tmp_path), words, "--cluster", address), note)
 
 

@@ -79,7 +79,7 @@ def test_workers_of_a_cluster_leave_16_bits(cli: Any, tmp_path: Path, words: lis
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp"
     ) as cluster:
-        address = ("--cluster", cluster.scheduler_address)
+        address = ("--cluster", f"insecure+{cluster.scheduler_address}")
         run = cli(*words, "-o", tmp_path / "spread.tif", *DEEP, *address)
     assert run.code == 0, run.err
     assert (tmp_path / "alone.tif").read_bytes() == (tmp_path / "spread.tif").read_bytes()

@@ -53,7 +53,7 @@ def stopped_after_a_tile(command: list[str], points: Any, number: int) -> tuple[
     with subprocess.Popen(command, **pipes, text=True, encoding="utf-8") as child:
         assert points.wait("tile stored") == child.pid
         child.send_signal(number)
-        if number == signal.SIGINT:
+        if number != signal.SIGKILL:
             points.wait("cancel requested")
         points.go("tile stored", "cancel requested")
         printed, said = child.communicate(timeout=patience())

@@ -26,8 +26,10 @@ def connect(cluster: Any) -> Cluster:
     Parameters
     ----------
     cluster
-        ``"local:N"`` for N processes on this machine, ``"tcp://HOST:PORT"`` of a scheduler, the .json
-        file that a scheduler writes, or a `distributed.Client`, which stays open.
+        ``"local:N"`` for N processes on this machine, ``"tls://HOST:PORT"`` of a scheduler, the .json
+        file that a scheduler writes, or a `distributed.Client`, which stays open. A scheduler without
+        certificates only as ``"insecure+tcp://HOST:PORT"`` or ``"insecure+FILE.json"``: whoever reaches
+        it can run programs as you.
 
     Returns
     -------
@@ -37,7 +39,8 @@ def connect(cluster: Any) -> Cluster:
     Raises
     ------
     napari_restore.errors.BadParameter
-        There is no scheduler, or dask.distributed is not installed.
+        There is no scheduler, it has no certificates and that was not consented to, or
+        dask.distributed is not installed.
     """
     from napari_restore.api import cluster_worker
 

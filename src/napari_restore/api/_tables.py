@@ -255,6 +255,6 @@ def boxes_of(
     return explain.places_of(boxes, polygon)
 
 
-def check_table(path: Pathlike, *, overwrite: bool = False) -> None:
+def check_table(path: Pathlike, *, overwrite: bool = False, rows: int = 0) -> None:
     """Raise `BadOutput` for a file to which a table could not be saved."""
-    explain.check_table(Path(path), overwrite=overwrite)
+    explain.check_table(Path(path), overwrite=overwrite, rows=rows)

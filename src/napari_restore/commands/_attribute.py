@@ -427,10 +427,12 @@ def _check_shared(options: Namespace, places: list[Any]) -> None:
 def _check_tables(options: Namespace, places: list[Any]) -> None:
     """Raise `BadOutput` for outputs that could not be written; called before the computation."""
     named = [options.baseline, options.boxes, *(place.image for place in places)]
+    images = 1 if options.stack or options.bracket else len(options.paths)
+    rows = len(options.models) * sum(images if place.image is None else 1 for place in places)
     read = read_files(options) | identities(files_among(named))
     for output in options.outputs:
         refuse_input(Path(output), read)
-        api.check_table(output, overwrite=options.overwrite)
+        api.check_table(output, overwrite=options.overwrite, rows=rows)
 
 
 def _save(options: Namespace, table: Any, outputs: Sequence[str]) -> CommandResult:

@@ -108,6 +108,19 @@ class Interrupt:
             _thread.interrupt_main(signal.SIGINT)
 
 
+def treat_sigterm_as_ctrl_c() -> None:
+    """Let SIGTERM, as of a batch system, end this process as Ctrl-C does, which says what is kept."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):  # ignored in the background
+            raise KeyboardInterrupt
+        handler(number, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
+
+
 def interrupt_of(options: Namespace) -> Interrupt:
     """Return the handler for a command with the options of a run."""
     return Interrupt(PATIENCE if options.cluster is None else CLUSTER_PATIENCE)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from napari_restore._heap import collect_seldom, use_one_heap
+from napari_restore._points import reached
 from napari_restore.commands import _streams
 from napari_restore.commands._options import (
     RANGE,
@@ -47,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python's warnings are for developers; users get notes.
         warnings.simplefilter("ignore")
     # Loading what came before took that long, nearly all of it computing.
-    code = _main(sys.argv[1:], time.process_time())
+    try:
+        code = _main(sys.argv[1:], time.process_time())
+    except KeyboardInterrupt:  # before the command has begun, or after its end
+        _streams.write_error("Stopped.")
+        code = Cancelled.exit_code
     if code != Cancelled.exit_code:
         atexit._run_exitfuncs()
     _streams.close()
@@ -97,6 +102,7 @@ def _run(options: argparse.Namespace) -> CommandResult:
         is_known,
     )
     from napari_restore.commands._flags import with_flags
+    from napari_restore.commands._interrupt import treat_sigterm_as_ctrl_c
 
     # A library that prints must not spoil the JSON.
     quiet = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
@@ -104,6 +110,8 @@ def _run(options: argparse.Namespace) -> CommandResult:
         try:
             if options.computes:
                 check_address_space()
+                treat_sigterm_as_ctrl_c()
+            reached("command begins")
             answer: CommandResult = options.run(options)
             return answer
         except (Exception, KeyboardInterrupt) as error:
@@ -195,6 +203,11 @@ class Parser(argparse.ArgumentParser):
         if self.lacks:
             self.exit(2, f"{self.prog} is a command of {self.lacks}: pip install {self.lacks}\n")
         return super().parse_known_args(args, namespace)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        if not arg_string:
+            raise argparse.ArgumentError(action, "it is empty, as of a variable that is not set")
+        return super()._get_value(action, arg_string)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

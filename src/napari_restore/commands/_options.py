@@ -237,8 +237,9 @@ def add_cluster(group: argparse._ActionsContainer) -> None:
     """Add --cluster."""
     group.add_argument(
         "--cluster",
-        metavar="local:N|tcp://HOST:PORT|FILE.json",
-        help="compute on N processes of this machine, or on the workers of a dask scheduler",
+        metavar="local:N|tls://HOST:PORT|FILE.json",
+        help="compute on N processes of this machine, or on the workers of a dask scheduler; one without "
+        "certificates is insecure+tcp://HOST:PORT: whoever reaches it can run programs as you",
     )
 
 

@@ -30,10 +30,22 @@ from .cache.folder import (
     is_whole,
     mark_entry,
     remove_entry,
+    remove_folder,
+    remove_path,
     trim_cache,
     use_cache_folder,
 )
-from .cache.lock import check_private, is_locked, is_used, lock_file, mark_use, owner_in, users_of
+from .cache.lock import (
+    check_private,
+    guarded,
+    is_locked,
+    is_used,
+    lock_file,
+    make_private,
+    mark_use,
+    owner_in,
+    users_of,
+)
 from .export._adopt import adopt_zarr, can_adopt
 from .export._job import ExportOptions, Pixels, SaveOptions
 from .export._planes import check_stack, join_planes
@@ -128,6 +140,7 @@ __all__ = [
     "describe",
     "facts_of",
     "flags_of",
+    "guarded",
     "halve",
     "hint_of_bands",
     "html_of",
@@ -152,6 +165,7 @@ __all__ = [
     "level_sizes",
     "light_of_srgb",
     "lock_file",
+    "make_private",
     "mark_entry",
     "mark_use",
     "matches_of",
@@ -172,6 +186,8 @@ __all__ = [
     "read_gradient",
     "read_polygons",
     "remove_entry",
+    "remove_folder",
+    "remove_path",
     "resolve_radiometry",
     "sensor_of",
     "sensor_text",

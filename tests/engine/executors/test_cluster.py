@@ -323,7 +323,7 @@ def test_tiles_in_view_come_first(scene: Path, tmp_path: Path, cluster: Cluster)
 
 def test_dask_work_of_this_process_stays_here(cluster: Cluster) -> None:
     before = distributed.client._get_global_client()
-    with nr.connect(cluster.client.scheduler.address) as other:
+    with nr.connect(f"insecure+{cluster.client.scheduler.address}") as other:
         assert other.client is not before
         assert distributed.client._get_global_client() is before
 
@@ -342,7 +342,7 @@ def test_a_connection_tells_when_the_scheduler_is_gone(
     own = distributed.LocalCluster(
         n_workers=1, processes=False, dashboard_address=":0", protocol="tcp"
     )
-    with nr.connect(own.scheduler_address) as connection:
+    with nr.connect(f"insecure+{own.scheduler_address}") as connection:
         assert not connection.is_lost
         own.close()
         with pytest.raises(ResourceError, match="scheduler of the cluster is gone"):
@@ -373,7 +373,55 @@ def test_addresses_that_are_none(address: str, message: str) -> None:
 def test_no_scheduler(scheduler_patience: Callable[[float], None]) -> None:
     scheduler_patience(0.2)
     with pytest.raises(BadParameter, match=r"There is no scheduler at tcp://127\.0\.0\.1:9"):
-        nr.connect("tcp://127.0.0.1:9")
+        nr.connect("insecure+tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.json"])
+@pytest.mark.parametrize("protocol", ["tcp", "ws", "ucx"])
+def test_a_scheduler_without_certificates_needs_consent(
+    form: str,
+    protocol: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scheduler_patience: Callable[[float], None],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.json").write_text(f'{{"address": "{protocol}://127.0.0.1:9"}}')
+    named = "s.json" if ".json" in form else f"{protocol}://127.0.0.1:9"
+    tried: list[str] = []
+
+    def client(place: str, **_: Any) -> None:
+        tried.append(place)
+        raise OSError
+
+    monkeypatch.setattr(distributed, "Client", client)
+    with pytest.raises(BadParameter, match="can run programs as you") as raised:
+        nr.connect(named)
+    assert f"insecure+{named}" in raised.value.sentence and not tried
+    with pytest.raises(BadParameter, match="There is no scheduler"):
+        nr.connect(f"insecure+{named}")
+    assert tried == [f"{protocol}://127.0.0.1:9"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"address": "127.0.0.1"}'])
+def test_files_that_no_scheduler_wrote(content: str, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(content)
+    with pytest.raises(BadParameter, match=r"is no (file of a scheduler|cluster)"):
+        nr.connect(str(tmp_path / "s.json"))
+
+
+def test_certificates_that_are_missing() -> None:
+    import dask
+
+    with pytest.raises(BadParameter, match="are not set"):
+        nr.connect("tls://127.0.0.1:9")
+    files = dict.fromkeys(("ca-file", "client.cert", "client.key"), "none.pem")
+    names = {f"distributed.comm.tls.{name}": file for name, file in files.items()}
+    with (
+        dask.config.set(names),
+        pytest.raises(BadParameter, match=r"cannot be read \(No such file"),
+    ):
+        nr.connect("tls://127.0.0.1:9")
 
 
 def test_a_plan_whose_tiles_share_chunks_is_refused(

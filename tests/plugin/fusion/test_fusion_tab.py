@@ -206,7 +206,7 @@ def test_workers_of_a_cluster_fuse(
         dashboard_address=":0",
         protocol="tcp",
     ) as own:
-        panel.runs.clusters.connect_to(own.scheduler_address)
+        panel.runs.clusters.connect_to(f"insecure+{own.scheduler_address}")
         qtbot.waitUntil(lambda: panel.state.cluster is not None)
         result = finished_run().result
         panel.runs.clusters.disconnect_now()

@@ -76,7 +76,7 @@ def disconnect(panel: Any) -> None:
 def test_workers_compute_what_the_window_shows(
     panel: Any, scene: np.ndarray, scheduler: Any, qtbot: Any, finished_run: Any
 ) -> None:
-    connect(panel, qtbot, scheduler.scheduler_address)
+    connect(panel, qtbot, f"insecure+{scheduler.scheduler_address}")
     assert "1 worker, 1 thread" in panel.advanced.cluster.line.text()
     on_cluster = finished_run()
     assert len(on_cluster.record["measured"]["workers"]) == 1
@@ -97,7 +97,7 @@ def test_tiles_on_the_screen_come_first(
     viewer = panel.viewer
     viewer.scene.camera.center = (0, 1200, 1600)
     viewer.scene.camera.zoom *= 16
-    connect(panel, qtbot, scheduler.scheduler_address)
+    connect(panel, qtbot, f"insecure+{scheduler.scheduler_address}")
     found: list[Any] = []
 
     def watch() -> None:
@@ -116,7 +116,7 @@ def test_a_cluster_that_is_not_there(
     scheduler_patience(0.2)
     shown = panel.advanced.cluster
     shown.button.click()
-    shown.name.setText("tcp://127.0.0.1:9")
+    shown.name.setText("insecure+tcp://127.0.0.1:9")
     shown.connection.click()
     qtbot.waitUntil(lambda: shown.connection.text() == "Connect")
     assert shown.line.text() == (
@@ -159,7 +159,7 @@ def test_what_a_cluster_cannot_run_says_so(
 ) -> None:
     panel.viewer.add_image(colours, name="in memory")
     panel.models.choose("identity")
-    connect(panel, qtbot, scheduler.scheduler_address)
+    connect(panel, qtbot, f"insecure+{scheduler.scheduler_address}")
     error = finished_run("failed")
     assert isinstance(error, BadParameter)
     assert panel.bar.message.text().startswith("Image and model must be files for a cluster.")
@@ -171,7 +171,7 @@ def test_what_a_cluster_cannot_run_says_so(
 def test_other_tabs_say_that_they_stay_on_this_machine(
     panel: Any, scheduler: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(panel, qtbot, scheduler.scheduler_address)
+    connect(panel, qtbot, f"insecure+{scheduler.scheduler_address}")
     monkeypatch.setattr(RunController, "_begin", lambda self, task: task)
     panel.runs.begin(object, "Attention is")
     panel.runs.begin(object, "Attention is")
@@ -189,7 +189,7 @@ def test_a_run_whose_scheduler_is_lost_goes_on_without_it(
     scheduler_patience: Callable[[float], None],
 ) -> None:
     scheduler_patience(1.0)
-    connect(panel, qtbot, scheduler.scheduler_address)
+    connect(panel, qtbot, f"insecure+{scheduler.scheduler_address}")
     gone = threading.Event()
     restore = RangeRun.restore
     calls: list[str] = []

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
+from napari_restore._json_shapes import read_json
 from napari_restore.engine.machine.budget import default_memory
 from napari_restore.engine.machine.device import ENVIRONMENT, cores
 from napari_restore.engine.running.events import Emit, Phase
@@ -22,6 +23,10 @@ from napari_restore.errors import BadParameter, ResourceError, RestoreError, opt
 from napari_restore.images import cache_environment
 
 LOCAL = "local:"
+ENCRYPTED = "tls://"
+"""Both ends show certificates; all others of dask's protocols take work from whoever reaches them."""
+INSECURE = "insecure+"
+"""Stands before a cluster without certificates, to which the user consents."""
 PATIENCE = 10.0
 """Seconds to wait for a scheduler, and for its first worker."""
 LIBRARIES = ("napari-restore", "torch", "numpy")
@@ -67,8 +72,9 @@ class Cluster:
         Parameters
         ----------
         address
-            ``local:N`` starts N processes on this machine; otherwise ``tcp://HOST:PORT``, or a
-            .json file that a scheduler has written.
+            ``local:N`` starts N processes on this machine; otherwise ``tls://HOST:PORT``, or a
+            .json file that a scheduler has written. One without certificates, as ``tcp://HOST:PORT``,
+            only after ``insecure+``: whoever reaches it can run programs as the user.
         work
             The functions that workers call.
 
@@ -80,31 +86,36 @@ class Cluster:
         Raises
         ------
         napari_restore.errors.BadParameter
-            There is no cluster, or dask.distributed is not installed.
+            There is no cluster, it has no certificates and nobody consented, or dask.distributed is
+            not installed.
         """
         distributed = _distributed()
         if address.startswith(LOCAL):
             owned = _local(distributed, address)
             return cls(distributed.Client(owned, set_as_default=False), work, owned)
-        named: dict[str, Any] = {"address": address}
-        if address.endswith(".json"):
-            if not Path(address).is_file():
-                raise BadParameter(
-                    f"There is no scheduler file {address}.",
-                    "Start the scheduler, or name its file.",
-                )
-            named = {"scheduler_file": address}
-        elif "://" not in address:
+        place = address.removeprefix(INSECURE)
+        if place.endswith(".json"):
+            place = _scheduler_in(place)
+        if "://" not in place:
             raise BadParameter(
-                f"{address!r} is no cluster.",
-                "Use local:N, tcp://HOST:PORT or the .json file of a scheduler.",
+                f"{place!r} is no cluster.",
+                "Use local:N, tls://HOST:PORT or the .json file of a scheduler.",
+            )
+        if place.startswith(ENCRYPTED):
+            _check_certificates(distributed, place)
+        elif not address.startswith(INSECURE):
+            raise BadParameter(
+                f"{place} has no certificates: whoever reaches it can run programs as you, here and on "
+                "its workers.",
+                f"Use {ENCRYPTED}, or write {INSECURE}{address} where nobody else reaches it.",
             )
         try:
             # The default client of a process gets all its dask work: a window's pictures as well.
-            client = distributed.Client(**named, timeout=PATIENCE, set_as_default=False)
+            client = distributed.Client(place, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError) as error:
+            alike = " and certificates of one authority" if place.startswith(ENCRYPTED) else ""
             raise BadParameter(
-                f"There is no scheduler at {address}.", "Start one with dask scheduler."
+                f"There is no scheduler at {place}.", f"Start one with dask scheduler{alike}."
             ) from error
         return cls(client, work)
 
@@ -339,6 +350,35 @@ class Cluster:
         """
         with contextlib.suppress(OSError, TimeoutError, RuntimeError):
             self.client.run(self.work.stop, run, on_error="ignore")
+
+
+def _scheduler_in(path: str) -> str:
+    """Return the address in a file that a scheduler has written; raises `BadParameter`."""
+    try:
+        return str(read_json(Path(path))["address"])
+    except FileNotFoundError:
+        raise BadParameter(
+            f"There is no scheduler file {path}.", "Start the scheduler, or name its file."
+        ) from None
+    except (OSError, ValueError, LookupError, TypeError):
+        raise BadParameter(
+            f"{path} is no file of a scheduler.", "Name the file that a scheduler has written."
+        ) from None
+
+
+def _check_certificates(distributed: Any, address: str) -> None:
+    """Raise `BadParameter` where dask's settings name no certificates for `address`."""
+    try:
+        if distributed.Security().get_connection_args("client").get("ssl_context") is not None:
+            return
+        found = "are not set"
+    except OSError as error:
+        found = f"cannot be read ({error.strerror or error})"
+    raise BadParameter(
+        f"The certificates for {address} {found}.",
+        "Let DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY name "
+        "their files.",
+    )
 
 
 def _scheduler_gone() -> ResourceError:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import platform
-import shutil
 import threading
 import time
 import uuid
@@ -17,7 +16,16 @@ from pathlib import Path
 
 from napari_restore._json_shapes import read_json
 from napari_restore.errors import ResourceError, option
-from napari_restore.images import is_locked, is_used, lock_file, mark_use, owner_in
+from napari_restore.images import (
+    guarded,
+    is_locked,
+    is_used,
+    lock_file,
+    make_private,
+    mark_use,
+    owner_in,
+    remove_folder,
+)
 
 WRITER = "writer"
 """File of a folder that its writer has locked."""
@@ -38,15 +46,19 @@ def lock_shared(owner: object, path: Path) -> Callable[[], None]:
     return weakref.finalize(owner, mark_use(path))
 
 
-def lock_exclusive(
-    owner: object,
+def lock_exclusive(owner: object, path: Path, *words: str) -> Callable[[], None]:
+    """Lock `path` as `lock_writer`, also until `owner` is collected."""
+    return weakref.finalize(owner, lock_writer(path, *words))
+
+
+def lock_writer(
     path: Path,
     busy: str = "Another run ({}) is restoring this image with the same settings.",
     instead: str = "",
 ) -> Callable[[], None]:
-    """Lock `path` for writing and mark it as in use.
+    """Lock the folder `path` for writing and mark it as in use until the returned function is called.
 
-    Raises `StoreBusy` if another run writes to it, on this machine or, by its lease, on another;
+    It is made if missing: whoever has the lock fills it. Raises `StoreBusy` if another run writes to it, on this machine or, by its lease, on another;
     `busy` is the message, with {} for that run, `instead` what to do instead of waiting.
     """
     instead = instead or f"give this one another {option('scratch')} folder"
@@ -54,24 +66,26 @@ def lock_exclusive(
     def error(who: str) -> StoreBusy:
         return StoreBusy(busy.format(who), f"Wait until it is done, or {instead}.")
 
-    locked = lock_file(path / WRITER)
-    if locked is None:
+    with guarded(path):
+        make_private(path)
+        locked = lock_file(path / WRITER)
+        end = None if locked is None else mark_use(path)
+    if locked is None or end is None:
         raise error(f"process {owner_in(path / WRITER)}")
+
+    def release() -> None:
+        locked.release()
+        end()
+
     try:
         # A network disk may be one without locks.
         holder = holder_of(path)
         if holder is not None:
             raise error(holder.name)
     except BaseException:
-        locked.release()
+        release()
         raise
-    end = mark_use(path)
-
-    def release() -> None:
-        locked.release()
-        end()
-
-    return weakref.finalize(owner, release)
+    return release
 
 
 def writer_of(path: Path) -> int | None:
@@ -87,8 +101,7 @@ def in_use(path: Path) -> bool:
 
 def remove_unused(path: Path) -> None:
     """Remove the folder, unless somebody uses it."""
-    if not in_use(path):
-        shutil.rmtree(path, ignore_errors=True)
+    remove_folder(path, in_use)
 
 
 # -- folders that several machines see ---------------------------------------------------

@@ -6,8 +6,8 @@ import contextlib
 import errno
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from napari_restore._journal import DamagedJournal, Journal
 from napari_restore._replacing import DamagedFile, replacing
 from napari_restore.engine._region import CELL, Region
 from napari_restore.engine.ledger._chunk_files import create_array, write_chunks
-from napari_restore.engine.ledger.folder import in_use, lock_exclusive, lock_shared, remove_unused
+from napari_restore.engine.ledger.folder import in_use, lock_shared, lock_writer, remove_unused
 from napari_restore.engine.ledger.store_files import (
     CHUNK,
     FORMAT,
@@ -39,9 +39,13 @@ from napari_restore.images import (
     check_private,
     in_8_bits,
     in_16_bits,
+    is_locked,
     is_used,
     is_whole,
     mark_entry,
+    remove_folder,
+    remove_path,
+    users_of,
 )
 
 
@@ -59,12 +63,13 @@ class ResultStore:
         arrays: dict[str, Any],
         header: dict[str, Any],
         *,
-        writes: bool = False,
+        unlock: Callable[[], None] | None = None,
     ) -> None:
+        """Open the store, for writing where `unlock` ends the lock that the caller has."""
         self.path = path
         self.pixels = path / PIXELS
         """The zarr group of the arrays."""
-        self._unlock = (lock_exclusive if writes else lock_shared)(self, path)
+        self._unlock = unlock or lock_shared(self, path)
         self.header = header
         self._arrays = arrays
         height, width = header["shape"][:2]
@@ -79,9 +84,10 @@ class ResultStore:
         try:
             self._read_all()
         except BaseException:
-            self.close()
+            if unlock is None:
+                self.close()
             raise
-        if writes:
+        if unlock is not None:
             self._journal.mend()
             self._take_parts()
 
@@ -132,21 +138,21 @@ class ResultStore:
         }
         if in_16:
             header["kept"] = np.dtype(np.uint16).str
-        if path.exists():
-            check_private(path)
-        existing = cls._reopen(path, header)
-        if existing is not None:
-            return existing
-        damaged = (path / JOURNAL).exists()
-        discard_store(path)
         with disk_full_named(path):
-            store = cls._create(path, header)
-            store.rebuilt = damaged
-            store.set_aside = _unfinished_beside(path, header)
-            return store
+            # First of all: of several that begin at once, one makes it.
+            unlock = lock_writer(path)
+            try:
+                store = cls._reopen(path, header, unlock) or cls._create(path, header, unlock)
+            except BaseException:
+                unlock()
+                raise
+        store._unlock = weakref.finalize(store, unlock)
+        return store
 
     @classmethod
-    def _reopen(cls, path: Path, header: dict[str, Any]) -> ResultStore | None:
+    def _reopen(
+        cls, path: Path, header: dict[str, Any], unlock: Callable[[], None]
+    ) -> ResultStore | None:
         existing = read_header(path)
         if existing is None or existing != {**header, "names": existing["names"]}:
             return None
@@ -161,18 +167,23 @@ class ResultStore:
             if (arrays[name].shape, arrays[name].dtype) != ((count, *size), np.dtype(dtype)):
                 return None
         try:
-            store = cls(path, arrays, header, writes=True)
+            store = cls(path, arrays, header, unlock=unlock)
         except DamagedJournal:
             return None
         if is_whole(path, {"key": header["key"]}):
-            with disk_full_named(path):
-                mark_entry(path, {"key": header["key"]}, complete=False)
+            mark_entry(path, {"key": header["key"]}, complete=False)
         return store
 
     @classmethod
-    def _create(cls, path: Path, header: dict[str, Any]) -> ResultStore:
+    def _create(cls, path: Path, header: dict[str, Any], unlock: Callable[[], None]) -> ResultStore:
         import zarr
 
+        damaged = (path / JOURNAL).exists()
+        if users_of(path) > 1:
+            raise _still_in_use()
+        for name in os.listdir(path):
+            if not is_locked(path / name):
+                remove_path(path / name)
         # Marked, so that the cache may list and remove what was left behind.
         mark_entry(path, {"key": header["key"]}, complete=False)
         group = zarr.open_group(str(path / PIXELS), mode="a", zarr_format=3)
@@ -183,7 +194,10 @@ class ResultStore:
         # Written last: where there is a header, there are arrays.
         with replacing(path / HEADER) as part:
             part.write_text(json.dumps(header), encoding="utf-8")
-        return cls(path, arrays, header, writes=True)
+        store = cls(path, arrays, header, unlock=unlock)
+        store.rebuilt = damaged
+        store.set_aside = _unfinished_beside(path, header)
+        return store
 
     # -- reading -----------------------------------------------------------------
 
@@ -449,15 +463,15 @@ def free_path(path: Path) -> Path:
 
 def discard_store(path: Path) -> None:
     """Remove the store at `path`; raise `ResourceError` while it is in use."""
-    if not path.exists():
-        return
-    if in_use(path):
-        raise ResourceError(
-            "The earlier result of this run is still in use.",
-            "Close the window or program that uses it, "
-            f"or give another {option('scratch')} folder.",
-        )
-    shutil.rmtree(path)
+    if path.exists() and not remove_folder(path, in_use):
+        raise _still_in_use()
+
+
+def _still_in_use() -> ResourceError:
+    return ResourceError(
+        "The earlier result of this run is still in use.",
+        f"Close the window or program that uses it, or give another {option('scratch')} folder.",
+    )
 
 
 class PartWriter:

@@ -20,7 +20,7 @@ class Job:
     Iterating gives the events as they happen and ends after `Finished` or `Stopped`; an error of
     the run is raised there. Every iterator gives all of them. `result` waits for the end. With `keep`,
     what the model computes from the whole image stays in memory for the next run. With `wait`, it waits
-    while another run writes the same result instead of failing.
+    while another run of this process writes the same result instead of failing.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 import time
@@ -67,8 +68,8 @@ class Run:
 
     `emit` receives the events, most of them in the thread that calls `run`. `stop` ends the run
     within a tile; what is finished stays in the store. With `keep`, what the model computes from
-    the whole image stays in memory for the next run. With `wait`, a run waits while another one
-    writes to its store, and goes on from what that finished.
+    the whole image stays in memory for the next run. A run waits while another process writes to its
+    store, and goes on from what that finished; with `wait`, also for one of this process.
     """
 
     def __init__(
@@ -264,7 +265,8 @@ class Run:
                     maps=maps,
                 )
             except StoreBusy:
-                if not self._wait:
+                # On a thread it might wait for a run that waits for this one.
+                if not self._wait and writer_of(plan.store) == os.getpid():
                     raise
             if not has_waited:
                 self.emit(Phase(WAITING))

@@ -353,13 +353,13 @@ class StoredAccumulator(Accumulator):
         self.path = parent / f"attribution-{key}"
         self._journal = Journal(self.path / POINTS, {"key": key})
         with disk_full_error(parent):
-            mark_entry(self.path, {"attribution": key}, complete=False)
             self._close = lock_exclusive(
                 self,
                 self.path,
                 "The same attribution is already running ({}).",
                 f"use another {option('scratch')} folder",
             )
+            mark_entry(self.path, {"attribution": key}, complete=False)
             # Also while others read it: the folder must outlive them now.
             (self.path / DELIVERED).unlink(missing_ok=True)
         self._shared_lease = SharedLease(self.path)

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, Self
 
 from napari_restore._format import columns
 from napari_restore._journal import Journal
+from napari_restore._json_shapes import read_json
+from napari_restore._plain_files import read_text
 from napari_restore.engine import Note, lock_exclusive, remove_unused
 from napari_restore.errors import BadOutput, Cancelled, DiskFull, RestoreError, is_disk_full, option
 from napari_restore.explain.attribution.attribution_run import Emit
@@ -116,14 +118,34 @@ class AttributionTable:
         return target
 
 
-def check_table(path: Path, *, overwrite: bool = False) -> None:
-    """Raise `BadOutput` for a table that could not be written; called before the computation."""
+def check_table(path: Path, *, overwrite: bool = False, rows: int = 0) -> None:
+    """Raise `BadOutput` for a table that could not be written; called before the computation.
+
+    Where one exists, it says how many of `rows` it has, 0 if unknown: it may be of a run that was stopped.
+    """
     if path.suffix.lower() not in SUFFIXES:
         raise BadOutput(
             f"{path.name} is not a table, the output of several boxes or models.",
             f"Its name must end in {', '.join(SUFFIXES)}.",
         )
+    found = _rows_in(path) if rows and not overwrite else None
+    if found is not None:
+        raise BadOutput(
+            f"The table {path} exists, with {found} of {rows} rows.",
+            f"Add {option('overwrite', True)} to replace it, or choose another name.",
+        )
     check_file(path, "table", option("path"), overwrite=overwrite)
+
+
+def _rows_in(path: Path) -> int | None:
+    """Return how many rows a file has that is a table; None for any other, and where there is none."""
+    try:
+        if path.suffix.lower() == ".json":
+            return len(read_json(path)["rows"])
+        first, *lines = csv.reader(read_text(path).splitlines())
+        return len(lines) if tuple(first) == tuple(COLUMNS) else None
+    except (OSError, ValueError, LookupError, TypeError, csv.Error):
+        return None
 
 
 class RowJournal:
@@ -154,13 +176,13 @@ class RowJournal:
     def __enter__(self) -> Self:
         if self._journal is not None:
             try:
-                mark_entry(self._path, {"attributions": self._path.name}, complete=False)
                 self._unlock = lock_exclusive(
                     self,
                     self._path,
                     "The same table is being computed already ({}).",
                     f"use another {option('scratch')} folder",
                 )
+                mark_entry(self._path, {"attributions": self._path.name}, complete=False)
                 self._journal.mend()
                 for line in self._journal.read_known():
                     first, second = line["order"]

@@ -27,7 +27,13 @@ import platformdirs
 from napari_restore._json_shapes import read_json
 from napari_restore._replacing import replacing
 from napari_restore.errors import BadOutput, disk_full_as
-from napari_restore.images.cache.lock import is_used, make_private, mark_use, used_by_others
+from napari_restore.images.cache.lock import (
+    guarded,
+    is_used,
+    make_private,
+    mark_use,
+    used_by_others,
+)
 
 ENVIRONMENT = "NAPARI_RESTORE_CACHE"
 MARKER = "entry.json"
@@ -134,7 +140,7 @@ class OpenEntry:
         (another format, other sizes) is removed first.
         """
         path = cache_dir() / kind / key
-        with _LOCK:
+        with guarded(path), _LOCK:
             known = _OPEN.get(path)
             if known is not None and known.about == about and path.is_dir():
                 return known
@@ -235,15 +241,21 @@ def mark_entry(path: Path, about: dict[str, Any], *, complete: bool = True) -> N
 
 
 def remove_entry(path: Path) -> bool:
-    """Remove a marked folder; return False if it is foreign or in use by the system."""
-    if _read_marker(path) is None:
-        return False
+    """Remove a marked folder; return False if it is foreign or in use."""
+    return _read_marker(path) is not None and remove_folder(path)
+
+
+def remove_folder(path: Path, in_use: Callable[[Path], bool] = is_used) -> bool:
+    """Remove a folder of ours; return False if somebody, or the system, uses it."""
     # Renamed first: no process can open a half-removed entry.
     gone = path.with_name(f"{path.name}.removed-{uuid.uuid4().hex[:8]}")
-    try:
-        path.rename(gone)
-    except OSError:
-        return False
+    with guarded(path):
+        if in_use(path):
+            return False
+        try:
+            path.rename(gone)
+        except OSError:
+            return False
     # The marker is removed last: what a crash leaves of a removal is still an entry, removed next
     # time.
     for name in os.listdir(gone):

@@ -76,6 +76,34 @@ def lock_file(path: Path) -> LockedFile | None:
     return None
 
 
+GUARD_FILE = ".napari-restore.lock"
+_holding = threading.local()
+
+
+@contextlib.contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Let no other process or thread make, mark or remove folders beside `path` meanwhile.
+
+    For moments only: others wait. Where the disk refuses, nothing is guarded. Within it, as for what is
+    collected meanwhile, another one does nothing.
+    """
+    guard = None
+    if not getattr(_holding, "now", False):
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
+            while guard is None:
+                guard = lock_file(path.parent / GUARD_FILE)
+    if guard is None:
+        yield
+        return
+    _holding.now = True
+    try:
+        yield
+    finally:
+        _holding.now = False
+        guard.release()
+
+
 def is_locked(path: Path) -> bool:
     """Return whether a living process, this one included, has locked `path`."""
     try:
@@ -169,7 +197,7 @@ def mark_use(path: Path) -> Callable[[], None]:
     The mark is a locked file in it, which is removed with its last user. Raises `OSError` where it
     cannot be created.
     """
-    with _LOCK:
+    with guarded(path), _LOCK:
         if path not in _MARKS:
             # The process id is for people; the other part distinguishes two containers.
             name = f"in-use.{os.getpid()}-{uuid.uuid4().hex[:8]}"

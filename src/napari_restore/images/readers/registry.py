@@ -133,7 +133,7 @@ def _reader_of(
 
 def _local(text: str) -> Path:
     """Return the absolute path that `text` names; raise `UnreadableImage` where it names none."""
-    if "\0" in text:
+    if not text or "\0" in text:
         raise UnreadableImage(f"{text!r} is no name of a file.", "Check the spelling.")
     try:
         text.encode()

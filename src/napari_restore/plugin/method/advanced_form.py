@@ -48,11 +48,12 @@ class ClusterForm(QWidget):
         )
         self.name = QLineEdit(self)
         self.name.setAccessibleName("Cluster")
-        self.name.setPlaceholderText("local:2, tcp://HOST:PORT or a file")
+        self.name.setPlaceholderText("local:2, tls://HOST:PORT or a file")
         self.name.setMinimumWidth(60)
         self.name.setToolTip(
             "local:N starts N processes on this machine; otherwise the address of a scheduler, "
-            "or the .json file that it writes"
+            "or the .json file that it writes. Before one without certificates write insecure+: "
+            "whoever reaches it can run programs as you"
         )
         self.file = add_button(self, "File …", "Choose the .json file of a scheduler")
         tip = "Connect to the cluster; when it is connected, leave it"
@@ -129,7 +130,7 @@ class ClusterForm(QWidget):
     def _on_return(self) -> None:
         name = self.name.text().strip()
         if not name:
-            self._show("Name a cluster first: local:2, tcp://HOST:PORT or the file of a scheduler.")
+            self._show("Name a cluster first: local:2, tls://HOST:PORT or the file of a scheduler.")
         elif not (self._is_connecting or self._is_connected):
             self.connect_requested.emit(name)
 

@@ -1,0 +1,76 @@
+"""Ctrl-C and SIGTERM end a command wherever it is, with one sentence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from points import patience
+
+from ._scenes import hazy, write_tiff
+from .test_process import command_of, stopped_after_a_tile
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="another way to send Ctrl-C"),
+]
+RESTORE = ("restore", "s.tif", "-o", "o.tif", "--model", "dcp", "--tile", 128)
+TABLE = (
+    "attribute",
+    "s.tif",
+    "--boxes",
+    "b.csv",
+    "--model",
+    "dcp",
+    "--method",
+    "ig",
+    "-o",
+    "t.csv",
+)
+
+
+@pytest.fixture(autouse=True)
+def scene(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tiff(tmp_path / "s.tif", hazy(500, 500), tiled=True)
+    (tmp_path / "b.csv").write_text("x,y,width,height\n50,40,12,8\n10,20,9,7\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "point"),
+    [
+        (("info", "s.tif"), "command begins"),
+        (("plan", "s.tif", "--model", "dcp"), "command begins"),
+        (RESTORE, "command begins"),
+        (RESTORE, "tile stored"),
+        (("attribute", *TABLE[1:]), "command begins"),
+        (TABLE, "rows.jsonl appended"),
+    ],
+)
+def test_ctrl_c_ends_with_one_sentence(words: tuple[Any, ...], point: str, points: Any) -> None:
+    points.hold(point)
+    with subprocess.Popen(command_of(*words), stderr=subprocess.PIPE, text=True) as child:
+        try:
+            points.wait(point)
+            child.send_signal(signal.SIGINT)
+            # Its thread is held still: nobody waits for it.
+            _, said = child.communicate(timeout=patience())
+        finally:
+            points.go(point)
+    assert child.returncode == 3, said
+    assert "Traceback" not in said and said.count("napari-restore:") == 1
+
+
+def test_sigterm_says_what_is_kept_as_ctrl_c_does(tmp_path: Path, points: Any) -> None:
+    found = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        code, _, said = stopped_after_a_tile(command_of(*RESTORE, "--fresh"), points, number)
+        assert code == 3, said
+        found.append(said.splitlines()[-1])
+    assert all("The same command goes on from there." in line for line in found), found
+    assert not (tmp_path / "o.tif").exists()
+    assert subprocess.run(command_of(*RESTORE), check=False).returncode == 0
