@@ -157,11 +157,15 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "secret.tif"
     path.write_bytes(b"II*\0")
 
-    def forbidden(self: Path, *arguments: object, **options: object) -> None:
-        raise PermissionError(13, os.strerror(13))
+    opened = os.open
+
+    def forbidden(name: str, *arguments: int, **options: int) -> int:
+        if str(name) == str(path):
+            raise PermissionError(13, os.strerror(13))
+        return opened(name, *arguments, **options)
 
     # A test run as root may read everything.
-    monkeypatch.setattr(Path, "open", forbidden)
+    monkeypatch.setattr(os, "open", forbidden)
     assert "may not be read" in refusal(path).message
 
 
