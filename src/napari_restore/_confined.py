@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -78,9 +77,10 @@ def confined(more: int = 0) -> Iterator[None]:
         return
     import resource
 
+    import psutil
+
     global _own
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limit = size + room() + more + _SPARE
+    limit = psutil.Process().memory_info().vms + room() + more + _SPARE
     with _lock:
         if not _inside:
             _own = resource.getrlimit(resource.RLIMIT_AS)

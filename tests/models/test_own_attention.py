@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import attending_networks as networks
@@ -74,7 +75,7 @@ def test_rows_of_windows_are_those_of_the_matrix(size: tuple[int, int]) -> None:
     }
     assert [site.title for site in model.attention_sites()][1] == "attention 2, shifted"
     x, shape = noise(1, 3, *size), (size[0] // 4, size[1] // 4)
-    net.matrices = []
+    net.matrices = deque()  # a list would be left as it was
     with torch.no_grad():
         model(x)
     matrices, net.matrices = net.matrices, None

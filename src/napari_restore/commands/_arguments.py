@@ -143,7 +143,7 @@ def context_of(options: Namespace) -> str | None:
     if context == FIRST:
         return None
     if context is not None and not Path(context).is_file():
-        raise InputError(f"There is no plain file {context}.", "Use first or an existing file.")
+        raise InputError(f"There is no context file {context}.", "Use first or an existing file.")
     return context
 
 
