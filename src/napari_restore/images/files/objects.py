@@ -9,11 +9,13 @@ from typing import Any
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import remote
 from napari_restore.images.files.buckets import FOLDERS, access_to
+from napari_restore.images.files.gate import gate_to, told_of
 from napari_restore.images.files.remote import (
     HEAD_BYTES,
     Answer,
     RemotePath,
     ask_server,
+    no_answer,
     refusal,
     whole_files_only,
 )
@@ -41,11 +43,13 @@ def store_of(path: RemotePath, *, below: bool = False) -> Any:
     obstore_for(path)
     from obstore import store
 
+    is_web = path.scheme not in FOLDERS
     pause = timedelta(seconds=remote.PAUSE)
     settings: dict[str, Any] = {
         "client_options": {
             # An endpoint of the user's may be http.
             "allow_http": True,
+            **({"proxy_url": gate_to(path.address, remote.PATIENCE)} if is_web else {}),
             "connect_timeout": timedelta(seconds=remote.PATIENCE),
             "read_timeout": timedelta(seconds=remote.PATIENCE),
             "timeout": timedelta(seconds=remote.LONGEST),
@@ -56,7 +60,7 @@ def store_of(path: RemotePath, *, below: bool = False) -> Any:
             "retry_timeout": timedelta(seconds=remote.LONGEST),
         },
     }
-    if path.scheme not in FOLDERS:
+    if is_web:
         return store.HTTPStore.from_url(path.address.rstrip("/"), **settings)
     kind = {"s3": store.S3Store, "gs": store.GCSStore, "az": store.AzureStore}[path.scheme]
     prefix = path.key if below else None
@@ -105,6 +109,8 @@ def is_refusal(error: BaseException) -> bool:
 
 def failure(path: RemotePath, error: Exception) -> UnreadableImage:
     """Return the sentence for an error of obstore, without the address that it asked."""
+    if why := told_of(path.address):
+        return no_answer(path, why)
     if isinstance(error, FileNotFoundError):
         return refusal(path, 404)
     if is_refusal(error):
@@ -114,7 +120,8 @@ def failure(path: RemotePath, error: Exception) -> UnreadableImage:
     found = _STATUS.search(str(error))
     if found is None:
         return UnreadableImage(
-            f"The server of {path} does not answer.", "Check the address and the connection."
+            f"The server of {path} does not answer, or sends to another one.",
+            "Check the address and the connection.",
         )
     code = int(found[1])
     if code == 416:

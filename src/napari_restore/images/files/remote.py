@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
-from collections.abc import Callable
-from http.client import HTTPException
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from http.client import HTTPException, IncompleteRead
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from napari_restore._addresses import without_queries
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.buckets import FOLDERS, access_to
+from napari_restore.images.files.cancelling import check_cancelled
+from napari_restore.images.files.gate import LEAST, gate_to, told_of
 
 T = TypeVar("T")
 HEAD_BYTES = 16384
-PATIENCE = 20.0
+PATIENCE = 8.0
 """Seconds without an answer, or without a byte, after which a request is given up."""
 LONGEST = 600
 """Seconds after which a request is given up even if bytes still come."""
+POLL = 0.1
 ATTEMPTS = 3
 PAUSE = 0.5
 """Seconds before a request is repeated, doubled each time."""
@@ -102,51 +107,99 @@ def names_address(source: Any) -> bool:
     return any(isinstance(each, str) and is_address(each) for each in sources)
 
 
+class Reply(NamedTuple):
+    """What a server sends."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 def ask_server(path: RemotePath) -> Answer:
     """Return the first bytes of a file and what identifies it; raises `UnreadableImage`."""
-    return _repeated(path, _answer)
+    reply = fetch(path, HEAD_BYTES, f"0-{HEAD_BYTES - 1}")
+    if reply.status != 206:
+        raise whole_files_only(path)
+    total = reply.headers.get("Content-Range", "").rpartition("/")[2]
+    return Answer(reply.body, int(total) if total.isdecimal() else 0, tag_in(reply.headers))
 
 
-def download(path: RemotePath, most: int) -> bytes:
-    """Return up to `most` bytes of a file from its beginning; raises `UnreadableImage`."""
-
-    def whole(path: RemotePath) -> bytes:
-        # Only https and http: `is_address`.
-        with urlopen(path.address, timeout=PATIENCE) as answer:  # noqa: S310
-            return bytes(answer.read(most))
-
-    return _repeated(path, whole)
+def tag_in(headers: Mapping[str, str]) -> str:
+    """Return the ETag of an answer, or the time of the last change."""
+    return headers.get("ETag") or headers.get("Last-Modified") or ""
 
 
-def _repeated(path: RemotePath, ask: Callable[[RemotePath], T]) -> T:
-    """Return what `ask` returns, asked again where the server fails; raises `UnreadableImage`."""
+def fetch(path: RemotePath, most: int, span: str = "") -> Reply:
+    """Ask a web server for a file, or a range of it, and again where it fails.
+
+    Returns no more than `most` bytes. Raises `UnreadableImage`, `Cancelled`.
+    """
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE * 2 ** (attempt - 1))
+        began = time.monotonic()
         try:
-            return ask(path)
-        except HTTPError as error:
-            failure = refusal(path, error.code)
-            if error.code < 500 and error.code != 429:
+            reply = interruptible(lambda: _ask(path.address, most, span))
+            if not (told := told_of(path.address, began)):
+                return reply
+            raise OSError(told)
+        except (HTTPException, OSError) as error:
+            code = 0
+            if isinstance(error, HTTPError):
+                error.close()
+                code = error.code
+            told = told_of(path.address, began)
+            why = told or (code < 400 and str(getattr(error, "reason", None) or error))
+            failure = no_answer(path, why) if why else refusal(path, code)
+            if told or (0 < code < 500 and code != 429):
                 break
-        except (URLError, HTTPException, OSError) as error:
-            reason = getattr(error, "reason", error)
-            failure = UnreadableImage(
-                f"{urlsplit(path.address).netloc} does not answer: {reason}.",
-                "Check the address and the connection.",
-            )
     raise failure
 
 
-def _answer(path: RemotePath) -> Answer:
+def no_answer(path: RemotePath, why: str) -> UnreadableImage:
+    """Return the error for a server that does not send what it was asked for; `why` may begin with its name."""
+    host = urlsplit(path.address).netloc.rpartition("@")[2] or path.bucket
+    text = f"{why}." if why.startswith(host) else f"{host} does not answer: {why}."
+    return UnreadableImage(text, "Check the address and the connection.")
+
+
+def _ask(address: str, most: int, span: str) -> Reply:
+    gate = ProxyHandler(dict.fromkeys(("http", "https", "ftp"), gate_to(address, PATIENCE)))
     # Only https and http: `is_address`.
-    request = Request(path.address, headers={"Range": f"bytes=0-{HEAD_BYTES - 1}"})  # noqa: S310
-    with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
-        if answer.status != 206:
-            raise whole_files_only(path)
-        total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-        tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-        return Answer(answer.read(HEAD_BYTES), int(total) if total.isdecimal() else 0, tag)
+    request = Request(address, headers={"Range": f"bytes={span}"} if span else {})  # noqa: S310
+    with build_opener(gate, _Redirects).open(request, timeout=2 * PATIENCE) as answer:
+        body = answer.read(most)
+        if answer.length and len(body) < most:
+            raise IncompleteRead(body, answer.length)
+        return Reply(answer.status, answer.headers, body)
+
+
+class _Redirects(HTTPRedirectHandler):
+    def http_error_302(self, req: Request, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        # It would be read whole.
+        fp.read = bytes
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
+def interruptible(work: Callable[[], T]) -> T:
+    """Return what `work` returns, on a thread of its own: Ctrl-C and a cancelled opening end the wait."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="open", daemon=True).start()
+    until = time.monotonic() + LONGEST
+    while not wait([future], POLL).done:
+        check_cancelled()
+        if time.monotonic() > until:
+            raise TimeoutError(f"it is not done after {LONGEST} seconds")
+    return future.result()
 
 
 def whole_files_only(path: RemotePath) -> UnreadableImage:
@@ -173,8 +226,6 @@ def options_for(gdal_path: str) -> dict[str, Any]:
     scheme = next((name for name, folder in FOLDERS.items() if gdal_path.startswith(folder)), None)
     access = {} if scheme is None else access_to(scheme).gdal
     web = "http" if access.get("AWS_HTTPS") == "NO" else "https"
-    if scheme is None:
-        web = urlsplit(gdal_path.removeprefix("/vsicurl/")).scheme
     proxy = next(
         (
             os.environ[name]
@@ -183,6 +234,8 @@ def options_for(gdal_path: str) -> dict[str, Any]:
         ),
         "",
     )
+    if scheme is None:
+        proxy = gate_to(gdal_path.removeprefix("/vsicurl/"), PATIENCE)
     patience = str(max(1, round(PATIENCE)))
     return {
         "CPL_VSIL_CURL_ALLOWED_FILENAME": gdal_path,
@@ -193,10 +246,10 @@ def options_for(gdal_path: str) -> dict[str, Any]:
         "GDAL_HTTP_CONNECTTIMEOUT": patience,
         "GDAL_HTTP_TIMEOUT": str(LONGEST),
         "GDAL_HTTP_LOW_SPEED_TIME": patience,
-        "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+        "GDAL_HTTP_LOW_SPEED_LIMIT": str(LEAST),
         "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+        "GDAL_INGESTED_BYTES_AT_OPEN": str(HEAD_BYTES),
         "GDAL_PAM_ENABLED": "NO",
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-        "GDAL_INGESTED_BYTES_AT_OPEN": str(HEAD_BYTES),
         **access,
     }

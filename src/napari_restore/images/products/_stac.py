@@ -15,7 +15,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from napari_restore._addresses import without_queries
 from napari_restore._json_shapes import parse_json
 from napari_restore.errors import OutsideFolder, UnreadableImage, option
-from napari_restore.images.files.remote import RemotePath, download, is_address
+from napari_restore.images.files.remote import RemotePath, fetch, is_address
 from napari_restore.images.files.trees import (
     LONGEST_METADATA,
     Place,
@@ -73,7 +73,7 @@ def read_stac_at(path: Path) -> Product:
         raise UnreadableImage(
             f"{remote} is a STAC item in a bucket.", "Download it, and open the file."
         )
-    data = download(remote, LONGEST_METADATA)
+    data = fetch(remote, LONGEST_METADATA).body
     return _product(path, data, AddressPlaces(remote), ())
 
 

@@ -13,7 +13,7 @@ from napari_restore.images._source import chunk_box
 from napari_restore.images.files.exif import PhotoTags
 from napari_restore.images.files.handles import DatasetKey, environment, handles, open_dataset
 from napari_restore.images.files.objects import ask
-from napari_restore.images.files.remote import RemotePath, options_for
+from napari_restore.images.files.remote import RemotePath, interruptible, options_for
 from napari_restore.images.files.tiff import TIFF_MAGIC
 from napari_restore.images.readers._gdal import GdalReader, gdal_errors
 from napari_restore.images.readers._gdal_description import tags_of
@@ -54,7 +54,12 @@ class RemoteReader(GdalReader):
         if _tags.setdefault(self._path, answer.tag) != answer.tag:
             self._forget_bytes()
             _tags[self._path] = answer.tag
-        with gdal_errors(path), self._environment():
+        interruptible(self._open)
+        self.planes.check(self.name, plane)
+        self._files = (path,)
+
+    def _open(self) -> None:
+        with gdal_errors(self.path), self._environment():
             dataset = open_dataset(self._key(None))
             try:
                 self._check_alone(dataset)
@@ -62,8 +67,6 @@ class RemoteReader(GdalReader):
                 self.notes += first_of(len(dataset.subdatasets))
             finally:
                 dataset.close()
-        self.planes.check(self.name, plane)
-        self._files = (path,)
 
     def read_run(self, level: int, row: int, columns: range) -> list[Any]:
         boxes = [chunk_box(self.levels[level], row, column) for column in columns]
