@@ -266,5 +266,5 @@ def test_names_of_layers_make_no_layers():
 
 def test_a_device_is_no_model():
     for door in (code_file, inspect_model):
-        with pytest.raises(BadModel, match="no (plain|model) file"):
+        with pytest.raises(BadModel, match=r"no (plain|model) file"):
             door("/dev/zero")

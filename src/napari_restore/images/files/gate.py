@@ -51,7 +51,11 @@ def server_of(address: str) -> Server | None:
     """Return scheme, host and port; None for what is no address of the web."""
     with contextlib.suppress(ValueError, KeyError):
         parts = urlsplit(address)
-        return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]
+        return (
+            parts.scheme,
+            parts.hostname or "",
+            parts.port or {"http": 80, "https": 443}[parts.scheme],
+        )
     return None
 
 
@@ -136,7 +140,9 @@ class _Handler(socketserver.StreamRequestHandler):
             if (seconds := time.monotonic() - since) > own.patience:
                 if got < LEAST * seconds:
                     if got or not is_tunnel:  # one that is silent may have nothing to send
-                        own.tell(f"{own.name} does not answer: it sent {got} bytes in {seconds:.0f} seconds")
+                        own.tell(
+                            f"{own.name} does not answer: it sent {got} bytes in {seconds:.0f} seconds"
+                        )
                     return
                 since, got = time.monotonic(), 0
 
