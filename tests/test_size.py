@@ -27,19 +27,19 @@ CODE = {
     "commands": 2981,
     "engine": 13284,
     "explain": 6047,
-    "images": 15747,
+    "images": 15885,
     "metrics": 550,
     "models": 15608,
     "plugin": 14674,
     "questions": 1054,
     "records": 314,
     "sample": 3,
-    "": 627,
+    "": 626,
     "lab": 7323,
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 112718, 562, 8723
+LINES, FILES, IMPORTS = 112934, 563, 8744
 OPTIONS = {
     "view": 2,
     "models": 5,
