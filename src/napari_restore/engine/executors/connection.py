@@ -356,13 +356,10 @@ def _scheduler_in(path: str) -> str:
     """Return the address in a file that a scheduler has written; raises `BadParameter`."""
     try:
         return str(read_json(Path(path))["address"])
-    except FileNotFoundError:
-        raise BadParameter(
-            f"There is no scheduler file {path}.", "Start the scheduler, or name its file."
-        ) from None
     except (OSError, ValueError, LookupError, TypeError):
         raise BadParameter(
-            f"{path} is no file of a scheduler.", "Name the file that a scheduler has written."
+            f"There is no scheduler file {path}, or it is damaged.",
+            "Start the scheduler, or name its file.",
         ) from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -13,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
-from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener, getproxies
 
 from napari_restore._addresses import without_queries
 from napari_restore.errors import UnreadableImage
@@ -226,16 +225,8 @@ def options_for(gdal_path: str) -> dict[str, Any]:
     scheme = next((name for name, folder in FOLDERS.items() if gdal_path.startswith(folder)), None)
     access = {} if scheme is None else access_to(scheme).gdal
     web = "http" if access.get("AWS_HTTPS") == "NO" else "https"
-    proxy = next(
-        (
-            os.environ[name]
-            for name in (f"{web}_proxy", f"{web}_proxy".upper())
-            if name in os.environ
-        ),
-        "",
-    )
-    if scheme is None:
-        proxy = gate_to(gdal_path.removeprefix("/vsicurl/"), PATIENCE)
+    theirs = getproxies().get(web, "")
+    proxy = theirs if scheme else gate_to(gdal_path.removeprefix("/vsicurl/"), PATIENCE)
     patience = str(max(1, round(PATIENCE)))
     return {
         "CPL_VSIL_CURL_ALLOWED_FILENAME": gdal_path,
