@@ -104,7 +104,7 @@ def test_changes_of_structures_are_made(tmp_path: Path) -> None:
 import random, sys
 from pathlib import Path
 from images import write_images
-import structures
+import corpus, structures
 from mutate import mutate
 folder = Path(sys.argv[1])
 import numpy, zarr
@@ -113,6 +113,9 @@ write_images(folder)
 (folder / "t.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
 numpy.savez(folder / "t.npz", a=numpy.zeros(3))
 (folder / "t.jsonl").write_text('{"a": 1}\\n')
+(folder / "t.prj").write_text('GEOGCS["a"]')
+(folder / "t.toml").write_text("a = 1\\n")
+(folder / "t.onnx").write_bytes(corpus._graph())
 seen = set()
 for path in sorted(p for p in folder.rglob("*") if p.is_file()):
     data = path.read_bytes()
