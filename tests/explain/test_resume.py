@@ -307,7 +307,7 @@ def test_after_a_kill_it_goes_on(tmp_path: Path) -> None:
         (tmp_path / scratch).mkdir(exist_ok=True)
         words = [str(source), model, str(tmp_path / scratch), place, str(last)]
         return subprocess.run(
-            [sys.executable, "-c", KILLED, *words], capture_output=True, text=True
+            [sys.executable, "-u", "-c", KILLED, *words], capture_output=True, text=True
         )
 
     whole = run("whole", "add", 10**6)
