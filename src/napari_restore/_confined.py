@@ -1,4 +1,4 @@
-"""Work on the files of strangers within limits: of addresses, of time, and until it is called off."""
+"""Work on the files of strangers within limits: of addresses, of time, and until it is cancelled."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ _UNSAID = 1 << 30
 """Most bytes for what is tried before anybody has said how much it may take."""
 _LOOK = 0.1
 """Seconds between two looks whether work is still wanted."""
-CALLED_OFF: ContextVar[threading.Event | None] = ContextVar("called_off", default=None)
+CANCELLED: ContextVar[threading.Event | None] = ContextVar("cancelled", default=None)
 """Set when nobody waits for this thread any more."""
 _LIMITS = sys.platform == "linux"
 """Whether the system holds a limit of addresses; macOS takes one and does not."""
@@ -118,36 +119,43 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
-def awaited(work: Callable[[], T], seconds: float, stop: Callable[[], Any], more: int = 0) -> T:
-    """Return what `work` returns, confined, on a thread of its own; its errors are raised here.
+def _check_cancelled() -> None:
+    cancelled = CANCELLED.get()
+    if cancelled is not None and cancelled.is_set():
+        raise TimeoutError("nobody waits for it any more")
 
-    A signal is answered at once, and `CALLED_OFF` of this thread: `stop` is called, and the work left
-    alone, which may be in a library that hears nothing. Raises `TimeoutError` after `seconds`, in
-    which time in which the process stood still counts little.
+
+def awaited(
+    work: Callable[[], T],
+    seconds: float,
+    stop: Callable[[], Any] = lambda: None,
+    *,
+    check: Callable[[], Any] = _check_cancelled,
+) -> T:
+    """Return what `work` returns on a thread of its own; its errors are raised here.
+
+    A signal is answered at once, and what `check` raises, by default where `CANCELLED` of this
+    thread is set: `stop` is called, and the work left alone, which may be in a library that hears
+    nothing. Raises `TimeoutError` after `seconds`, in which time in which the process stood still
+    counts little.
     """
-    made: list[T] = []
-    failed: list[BaseException] = []
-    done = threading.Event()
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            with confined(more):
-                made.append(work())
+            future.set_result(work())
         except BaseException as error:
-            failed.append(error)
-        done.set()
+            future.set_exception(error)
 
-    called_off = CALLED_OFF.get()
-    threading.Thread(target=run, name="confined", daemon=True).start()
+    threading.Thread(target=run, name="awaited", daemon=True).start()
     try:
         left = round(seconds / _LOOK)
-        while not done.wait(_LOOK):
+        while not wait([future], _LOOK).done:
             left -= 1
-            if left < 0 or (called_off is not None and called_off.is_set()):
-                raise TimeoutError(f"no answer within {seconds:.0f} s")
+            check()
+            if left < 0:
+                raise TimeoutError(f"it is not done after {seconds:.0f} seconds")
     except BaseException:
         stop()
         raise
-    if failed:
-        raise failed[0]
-    return made[0]
+    return future.result()

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -183,15 +182,21 @@ def test_a_signal_ends_what_a_library_computes(tmp_path):
     nodes += [node("MatMul", [f"c{i}", "c0"], [f"c{i + 1}"]) for i in range(200)]
     nodes += [node("ReduceMax", ["c200"], ["m"], keepdims=0), node("Add", ["x", "m"], ["y"])]
     path = saved(tmp_path / "n.onnx", nodes, tensor("s", [4000, 4000]))
-    script = (
-        "import onnx, onnxruntime; from napari_restore.models import load; print(1, flush=True); "
-        f"load({str(path)!r})"
-    )
+    script = f"""if True:
+        import threading, time
+        from napari_restore.models import _onnx, load
+        _onnx._OPENING = 1e4
+        def tell():
+            while all(each.name != "awaited" for each in threading.enumerate()):
+                time.sleep(0.01)
+            print(1, flush=True)
+        threading.Thread(target=tell, daemon=True).start()
+        load({str(path)!r})
+    """
     child = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert child.stdout is not None and child.stdout.readline() == "1\n"
-    time.sleep(1)
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert said.strip().endswith("KeyboardInterrupt")

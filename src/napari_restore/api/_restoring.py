@@ -90,7 +90,8 @@ def start(
     process
         Whether to run in a child process, so that a window stays responsive: a new one, or a
         `new_worker` that is warm already. It then waits while another run of this process writes the
-        same result instead of failing, as any does for another process. Arrays and modules in memory run on a thread all the same.
+        same result instead of failing, as any does for another process. Arrays and modules in
+        memory run on a thread all the same.
     cluster
         Any that `connect` takes or returns: its workers compute the tiles of a plan that was made
         with ``shared=True``.

@@ -25,9 +25,9 @@ from napari_restore.records import write_record
 class Runner:
     """Runs plans and writes their files, under one Ctrl-C handler; use it as a context manager.
 
-    `interrupt` is that handler, by default the one for these options. `read` are the `identities` of input files, which are never written; `export` are options of the
-    output, by default those of the command; `report` gets the events, by default they are written
-    to stderr.
+    `interrupt` is that handler, by default the one for these options. `read` are the `identities` of
+    input files, which are never written; `export` are options of the output, by default those of the
+    command; `report` gets the events, by default they are written to stderr.
     """
 
     def __init__(

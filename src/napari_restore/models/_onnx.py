@@ -239,8 +239,12 @@ class OnnxFile:
             raise RuntimeError(first_line(error)) from error
 
     def _awaited(self, work: Callable[[], T], seconds: float, stop: Callable[[], None]) -> T:
+        def within_limits() -> T:
+            with confined(_COPIES * self._bytes):
+                return work()
+
         try:
-            return awaited(work, seconds, stop, _COPIES * self._bytes)
+            return awaited(within_limits, seconds, stop)
         except TimeoutError:
             raise Unending(
                 f"{self.name} does not come to an end: it was stopped after {seconds:.0f} s.",

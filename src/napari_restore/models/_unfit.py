@@ -216,8 +216,8 @@ def possible_sizes(
     """Return card fields ``bands``, ``multiple_of`` and ``scale`` that `module` takes, least strict first.
 
     It is called with (1, bands, height, width) float32 of 0.5, and takes them if it gives images of that
-    scale back for a square and another one. A ``scale`` of 1 is left out. Where it takes none of `TRIAL_SIDE` but larger
-    ones, there is ``min_size``.
+    scale back for a square and another one. A ``scale`` of 1 is left out. Where it takes none of
+    `TRIAL_SIDE` but larger ones, there is ``min_size``.
     """
     for bands in counts:
         larger = (side for side in (TRIAL_SIDE, *LARGER) if _scale_at(module, bands, side))

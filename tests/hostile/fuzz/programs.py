@@ -108,7 +108,7 @@ def _large(model: Any, rng: random.Random) -> None:
     size = rng.choice(((2**31,), (2**16, 2**16), (2**11, 2**11, 2**9), (2**40,), (-1,), ()))
     one, repeats = [[[[1.0]]]], [1, 1, *((*size, *size)[:2] or (1, 1))]
     kind = rng.choice(("ConstantOfShape", "Expand", "Tile", "Pad", "Range", "Resize"))
-    if kind in ("ConstantOfShape",):
+    if kind == "ConstantOfShape":
         _added(model, [helper.make_node(kind, ["size"], ["big"])], {"size": _ints(size)})
     elif kind == "Range":
         ports = {"first": 0.0, "end": 1e10, "step": rng.choice((1.0, 1e-9, 0.0, -1.0))}

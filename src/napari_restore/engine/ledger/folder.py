@@ -58,7 +58,8 @@ def lock_writer(
 ) -> Callable[[], None]:
     """Lock the folder `path` for writing and mark it as in use until the returned function is called.
 
-    It is made if missing: whoever has the lock fills it. Raises `StoreBusy` if another run writes to it, on this machine or, by its lease, on another;
+    It is made if missing: whoever has the lock fills it. Raises `StoreBusy` if another run writes to
+    it, on this machine or, by its lease, on another;
     `busy` is the message, with {} for that run, `instead` what to do instead of waiting.
     """
     instead = instead or f"give this one another {option('scratch')} folder"

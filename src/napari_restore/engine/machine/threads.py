@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from napari_restore._confined import CALLED_OFF
+from napari_restore._confined import CANCELLED
 from napari_restore.engine.machine.device import assume_cores, cores
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ def on_new_thread(body: Callable[[], T], name: str, stop: threading.Event | None
     stop = stop or threading.Event()
 
     def run() -> None:
-        CALLED_OFF.set(stop)
+        CANCELLED.set(stop)
         try:
             results.append(body())
         except BaseException as error:

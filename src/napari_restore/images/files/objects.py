@@ -9,7 +9,7 @@ from typing import Any
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import remote
 from napari_restore.images.files.buckets import FOLDERS, access_to
-from napari_restore.images.files.gate import gate_to, told_of
+from napari_restore.images.files.proxy import proxy_for, reason_of
 from napari_restore.images.files.remote import (
     HEAD_BYTES,
     Answer,
@@ -49,7 +49,7 @@ def store_of(path: RemotePath, *, below: bool = False) -> Any:
         "client_options": {
             # An endpoint of the user's may be http.
             "allow_http": True,
-            **({"proxy_url": gate_to(path.address, remote.PATIENCE)} if is_web else {}),
+            **({"proxy_url": proxy_for(path.address, remote.PATIENCE)} if is_web else {}),
             "connect_timeout": timedelta(seconds=remote.PATIENCE),
             "read_timeout": timedelta(seconds=remote.PATIENCE),
             "timeout": timedelta(seconds=remote.LONGEST),
@@ -109,8 +109,8 @@ def is_refusal(error: BaseException) -> bool:
 
 def failure(path: RemotePath, error: Exception) -> UnreadableImage:
     """Return the sentence for an error of obstore, without the address that it asked."""
-    if why := told_of(path.address):
-        return no_answer(path, why)
+    if reason := reason_of(path.address):
+        return no_answer(path, reason)
     if isinstance(error, FileNotFoundError):
         return refusal(path, 404)
     if is_refusal(error):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
 from http.client import HTTPException, IncompleteRead
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
@@ -15,10 +13,11 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener, getproxies
 
 from napari_restore._addresses import without_queries
+from napari_restore._confined import awaited
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.buckets import FOLDERS, access_to
 from napari_restore.images.files.cancelling import check_cancelled
-from napari_restore.images.files.gate import LEAST, gate_to, told_of
+from napari_restore.images.files.proxy import LEAST, proxy_for, reason_of
 
 T = TypeVar("T")
 HEAD_BYTES = 16384
@@ -26,7 +25,6 @@ PATIENCE = 8.0
 """Seconds without an answer, or without a byte, after which a request is given up."""
 LONGEST = 600
 """Seconds after which a request is given up even if bytes still come."""
-POLL = 0.1
 ATTEMPTS = 3
 PAUSE = 0.5
 """Seconds before a request is repeated, doubled each time."""
@@ -136,22 +134,20 @@ def fetch(path: RemotePath, most: int, span: str = "") -> Reply:
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE * 2 ** (attempt - 1))
-        began = time.monotonic()
+        began, code, why, reply = time.monotonic(), 0, "", None
         try:
             reply = interruptible(lambda: _ask(path.address, most, span))
-            if not (told := told_of(path.address, began)):
-                return reply
-            raise OSError(told)
+        except HTTPError as error:
+            error.close()
+            code, why = error.code, "" if error.code >= 400 else str(error.reason or error)
         except (HTTPException, OSError) as error:
-            code = 0
-            if isinstance(error, HTTPError):
-                error.close()
-                code = error.code
-            told = told_of(path.address, began)
-            why = told or (code < 400 and str(getattr(error, "reason", None) or error))
-            failure = no_answer(path, why) if why else refusal(path, code)
-            if told or (0 < code < 500 and code != 429):
-                break
+            why = str(getattr(error, "reason", None) or error)
+        reason = reason_of(path.address, began)
+        if reply is not None and not reason:
+            return reply
+        failure = no_answer(path, reason or why) if reason or why else refusal(path, code)
+        if reason or (0 < code < 500 and code != 429):
+            break
     raise failure
 
 
@@ -163,10 +159,10 @@ def no_answer(path: RemotePath, why: str) -> UnreadableImage:
 
 
 def _ask(address: str, most: int, span: str) -> Reply:
-    gate = ProxyHandler(dict.fromkeys(("http", "https", "ftp"), gate_to(address, PATIENCE)))
+    proxy = ProxyHandler(dict.fromkeys(("http", "https", "ftp"), proxy_for(address, PATIENCE)))
     # Only https and http: `is_address`.
     request = Request(address, headers={"Range": f"bytes={span}"} if span else {})  # noqa: S310
-    with build_opener(gate, _Redirects).open(request, timeout=2 * PATIENCE) as answer:
+    with build_opener(proxy, _Redirects).open(request, timeout=2 * PATIENCE) as answer:
         body = answer.read(most)
         if answer.length and len(body) < most:
             raise IncompleteRead(body, answer.length)
@@ -184,21 +180,7 @@ class _Redirects(HTTPRedirectHandler):
 
 def interruptible(work: Callable[[], T]) -> T:
     """Return what `work` returns, on a thread of its own: Ctrl-C and a cancelled opening end the wait."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="open", daemon=True).start()
-    until = time.monotonic() + LONGEST
-    while not wait([future], POLL).done:
-        check_cancelled()
-        if time.monotonic() > until:
-            raise TimeoutError(f"it is not done after {LONGEST} seconds")
-    return future.result()
+    return awaited(work, LONGEST, check=check_cancelled)
 
 
 def whole_files_only(path: RemotePath) -> UnreadableImage:
@@ -226,7 +208,7 @@ def options_for(gdal_path: str) -> dict[str, Any]:
     access = {} if scheme is None else access_to(scheme).gdal
     web = "http" if access.get("AWS_HTTPS") == "NO" else "https"
     theirs = getproxies().get(web, "")
-    proxy = theirs if scheme else gate_to(gdal_path.removeprefix("/vsicurl/"), PATIENCE)
+    proxy = theirs if scheme else proxy_for(gdal_path.removeprefix("/vsicurl/"), PATIENCE)
     patience = str(max(1, round(PATIENCE)))
     return {
         "CPL_VSIL_CURL_ALLOWED_FILENAME": gdal_path,

@@ -37,8 +37,8 @@ from napari_restore.images.files.claims import (
     check_whole_size,
 )
 from napari_restore.images.files.exif import PhotoTags, read_photo_tags
-from napari_restore.images.files.gate import told_of
 from napari_restore.images.files.handles import DatasetKey, environment, handles, open_dataset
+from napari_restore.images.files.proxy import reason_of
 from napari_restore.images.files.references import (
     check_listed,
     check_references,
@@ -499,7 +499,7 @@ def gdal_errors(path: Path) -> Iterator[None]:
         if query := urlsplit(getattr(path, "address", "")).query:
             # GDAL names the end of an address, with its signature.
             text = text.replace(f"?{query}", "")
-        text = told_of(getattr(path, "address", "")) or text
+        text = reason_of(getattr(path, "address", "")) or text
         raise UnreadableImage(
             f"{path.name} cannot be read: {text[:200].rstrip('.')}.",
             "Check the file, or copy it again.",

@@ -28,23 +28,23 @@ IDLE_SECONDS, LATELY = 60.0, 10.0
 
 
 @dataclass
-class Pass:
-    """The right to ask a server."""
+class Client:
+    """Whoever asks a server, by its key."""
 
     name: str
     server: Server | None
     patience: float
     """Seconds in which `LEAST` bytes a second must come."""
     key: str = field(default_factory=lambda: secrets.token_hex(16))
-    told: str = ""
+    reason: str = ""
     """Why an answer was cut off; the latest one, at `time`."""
     time: float = 0.0
 
-    def tell(self, why: str) -> None:
-        self.told, self.time = why, time.monotonic()
+    def cut_off(self, reason: str) -> None:
+        self.reason, self.time = reason, time.monotonic()
 
 
-_passes: dict[Server | None, Pass] = {}
+_clients: dict[Server | None, Client] = {}
 
 
 def server_of(address: str) -> Server | None:
@@ -59,30 +59,30 @@ def server_of(address: str) -> Server | None:
     return None
 
 
-def gate_to(address: str, patience: float) -> str:
+def proxy_for(address: str, patience: float) -> str:
     """Return the proxy, with user and password, by which a client asks the server of `address`.
 
     Answers end that are slower than `LEAST` for `patience` seconds.
     """
     name, server = urlsplit(address).netloc.rpartition("@")[2], server_of(address)
-    own = _passes.setdefault(server, Pass(name, server, patience))
+    own = _clients.setdefault(server, Client(name, server, patience))
     own.patience = patience
-    return f"http://pass:{own.key}@127.0.0.1:{_gate().server_address[1]}"
+    return f"http://client:{own.key}@127.0.0.1:{_listener().server_address[1]}"
 
 
-def told_of(address: str, since: float | None = None) -> str:
+def reason_of(address: str, since: float | None = None) -> str:
     """Return why an answer of the server of `address` was cut off `since` then, or just now; or nothing."""
-    own = _passes.get(server_of(address))
+    own = _clients.get(server_of(address))
     since = time.monotonic() - LATELY if since is None else since
-    return own.told if own and own.told and own.time >= since else ""
+    return own.reason if own and own.reason and own.time >= since else ""
 
 
 @functools.cache
-def _gate() -> socketserver.ThreadingTCPServer:
-    gate = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Handler)
-    gate.daemon_threads = True
-    threading.Thread(target=gate.serve_forever, name="gate", daemon=True).start()
-    return gate
+def _listener() -> socketserver.ThreadingTCPServer:
+    listener = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Handler)
+    listener.daemon_threads = True
+    threading.Thread(target=listener.serve_forever, name="proxy", daemon=True).start()
+    return listener
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -95,16 +95,16 @@ class _Handler(socketserver.StreamRequestHandler):
             while lines[-1] and len(lines) < 100:
                 lines.append(self.rfile.readline(1 << 16).decode("latin-1").strip())
             given = next((x for x in lines if x.lower().startswith("proxy-authorization:")), "")
-            for own in list(_passes.values()):
-                if secrets.compare_digest(given.rpartition(" ")[2], _login(f"pass:{own.key}")):
+            for own in list(_clients.values()):
+                if secrets.compare_digest(given.rpartition(" ")[2], _login(f"client:{own.key}")):
                     method, target, _ = lines[0].split(" ", 2)
-                    self._pass(own, method, target, lines[1:])
+                    self._forward(own, method, target, lines[1:])
 
-    def _pass(self, own: Pass, method: str, target: str, lines: list[str]) -> None:
+    def _forward(self, own: Client, method: str, target: str, lines: list[str]) -> None:
         is_tunnel = method == "CONNECT"
         goal = f"https://{target}" if is_tunnel else target
         if own.server is None or server_of(goal) != own.server:
-            own.tell(f"{own.name} sends to another address, {without_queries(goal)[:200]}")
+            own.cut_off(f"{own.name} sends to another address, {without_queries(goal)[:200]}")
             self.wfile.write(b"HTTP/1.1 421 Elsewhere\r\nContent-Length: 0\r\n\r\n")
             return
         scheme, host, port = own.server
@@ -128,7 +128,7 @@ class _Handler(socketserver.StreamRequestHandler):
                 there.sendall(head.encode("latin-1"))
             self._copy(own, there, is_tunnel)
 
-    def _copy(self, own: Pass, there: socket.socket, is_tunnel: bool) -> None:
+    def _copy(self, own: Client, there: socket.socket, is_tunnel: bool) -> None:
         """Copy both ways until one end closes, or the other is too slow."""
         since, got = time.monotonic(), 0
         while True:
@@ -140,7 +140,7 @@ class _Handler(socketserver.StreamRequestHandler):
             if (seconds := time.monotonic() - since) > own.patience:
                 if got < LEAST * seconds:
                     if got or not is_tunnel:  # one that is silent may have nothing to send
-                        own.tell(
+                        own.cut_off(
                             f"{own.name} does not answer: it sent {got} bytes in {seconds:.0f} seconds"
                         )
                     return

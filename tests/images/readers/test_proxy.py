@@ -29,7 +29,7 @@ from range_server import RangeServer
 
 import napari_restore as nr
 from napari_restore.errors import UnreadableImage
-from napari_restore.images.files.gate import gate_to
+from napari_restore.images.files.proxy import proxy_for
 
 SIDE = 300
 
@@ -224,7 +224,7 @@ def test_a_zarr_that_hangs_is_given_up(odd: Odd) -> None:
 
 
 def test_the_gate_answers_nobody_without_its_key(odd: Odd, other: RangeServer) -> None:
-    place = gate_to(odd.address, 1.0)
+    place = proxy_for(odd.address, 1.0)
     key, _, port = place.removeprefix("http://pass:").partition("@127.0.0.1:")
     wrong = base64.b64encode(b"pass:" + b"0" * len(key)).decode()
     for line in ("", f"Proxy-Authorization: Basic {wrong}\r\n"):
@@ -255,7 +255,7 @@ def test_ctrl_c_ends_the_wait_for_a_server(odd: Odd, after: int, own_cache: Path
 
 def test_no_secret_of_the_gate_is_in_a_message(odd: Odd, written: Path, tmp_path: Path) -> None:
     shutil.copy(written / "item.json", tmp_path)
-    key = gate_to(odd.address, 1.0).partition("@")[0].rpartition(":")[2]
+    key = proxy_for(odd.address, 1.0).partition("@")[0].rpartition(":")[2]
     odd.how = odd.redirect("http://127.0.0.1:9/")
     for name in NAMES:
         with pytest.raises(UnreadableImage) as raised:
