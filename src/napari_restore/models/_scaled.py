@@ -70,15 +70,20 @@ class OnOutputGrid(_OfSource):
             self.claimed_step = self.card.multiple_of
 
     def forward_with_maps(
-        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
+        self,
+        x: Tensor,
+        statistics: Statistics | None = None,
+        valid: Tensor | None = None,
+        *more: Any,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         known = (statistics or {}).get("sizes")
         sizes = [] if known is None else known.tolist()
         whole = [side * self.card.ratio.denominator for side in x.shape[2:]]
         if all(size == whole for size in sizes):
-            return self._called(x), {}
+            return super().forward_with_maps(x)
         each = zip(torch.split(x, 1), sizes, strict=True)
-        return torch.cat([self._called(one, size) for one, size in each]), {}
+        call = super().forward_with_maps
+        return torch.cat([call(one, None, None, size)[0] for one, size in each]), {}
 
     def size_of(self, size: Sequence[int]) -> tuple[int, ...]:
         """Return the module's (height, width) for an image of `size`, which may be tried."""

@@ -94,11 +94,13 @@ class WrappedModel(RestorationModel):
         return self.own_attention.rows(self.card.id, self, self.grown(x), pixels, names)
 
     def forward_with_maps(
-        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
+        self,
+        x: Tensor,
+        statistics: Statistics | None = None,
+        valid: Tensor | None = None,
+        *more: Any,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        return self._called(x), {}
-
-    def _called(self, x: Tensor, *more: Any) -> Tensor:
+        """Call the module with `x` and `more`; see `RestorationModel`."""
         grown = self.grown(x)
         try:
             with self._attributes_stay():
@@ -109,7 +111,7 @@ class WrappedModel(RestorationModel):
         except Exception as error:
             # Callers know the exceptions of torch and of this package only.
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
-        return self._image_in(returned, grown, x)
+        return self._image_in(returned, grown, x), {}
 
     def grown(self, x: Tensor) -> Tensor:
         """Return what the module is called with for `x`."""
