@@ -29,17 +29,17 @@ CODE = {
     "explain": 6047,
     "images": 15862,
     "metrics": 550,
-    "models": 15611,
+    "models": 15620,
     "plugin": 14674,
     "questions": 1054,
     "records": 314,
     "sample": 3,
-    "": 630,
+    "": 636,
     "lab": 7323,
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 112918, 563, 8743
+LINES, FILES, IMPORTS = 112937, 563, 8743
 OPTIONS = {
     "view": 2,
     "models": 5,

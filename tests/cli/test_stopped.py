@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,20 @@ def test_ctrl_c_ends_with_one_sentence(words: tuple[Any, ...], point: str, point
             points.go(point)
     assert child.returncode == 3, said
     assert "Traceback" not in said and said.count("napari-restore:") == 1
+
+
+def test_ctrl_c_while_the_command_line_is_loaded_ends_with_one_sentence() -> None:
+    code = """
+import runpy, sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "napari_restore.commands._options":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+runpy.run_module("napari_restore", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "napari-restore: Stopped.\n")
 
 
 def test_sigterm_says_what_is_kept_as_ctrl_c_does(tmp_path: Path, points: Any) -> None:

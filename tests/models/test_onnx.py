@@ -308,6 +308,15 @@ def test_weights_elsewhere_are_not_read(tmp_path, location):
         load(outside(folder, location))
 
 
+def test_a_name_of_weights_that_is_no_text_is_refused(tmp_path):
+    path = outside(tmp_path, "w1.bin")
+    path.write_bytes(path.read_bytes().replace(b"w1.bin", b"w1\xff\xfein"))
+    with pytest.raises(
+        BadModel, match=r"no readable ONNX model: the name of a file in it is no UTF-8"
+    ):
+        load(path)
+
+
 def test_links_of_a_cache_of_a_hub_are_followed(tmp_path):
     """As huggingface_hub lays them: all that a snapshot has are links to the blobs."""
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123"

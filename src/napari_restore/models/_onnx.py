@@ -126,10 +126,10 @@ class OnnxFile:
         self._bytes = path.stat().st_size if self._packed is None else len(self._packed)
         with self._reading(), confined(_COPIES * self._bytes):
             given = self._load()
-        if not given.graph.input or not given.graph.output:
-            raise BadModel(f"{self.name} is no ONNX model.", "Export it again.")
-        self._loops = self._check_operators(given)
-        outside = self._outside(given)
+            if not given.graph.input or not given.graph.output:
+                raise BadModel(f"{self.name} is no ONNX model.", "Export it again.")
+            self._loops = self._check_operators(given)
+            outside = self._outside(given)
         self._bytes += sum(file.stat().st_size for file in outside.values())
         with self._reading(), confined(_COPIES * self._bytes):
             self._graph = _flat(given)
@@ -317,7 +317,9 @@ class OnnxFile:
         folder, found = self.path.parent, dict[str, Path]()
         # Links lead to where that of the file leads, at most.
         allowed = folder.resolve(), self.path.resolve().parent
-        for name in sorted(names):
+        for name in sorted(names, key=str):
+            if not isinstance(name, str):
+                raise ValueError("the name of a file in it is no UTF-8")
             inside = not Path(name).is_absolute() and not {"..", "\0"} & {*Path(name).parts, *name}
             file = (folder / name).resolve() if inside else folder
             if not inside or not any(file.is_relative_to(each) for each in allowed):

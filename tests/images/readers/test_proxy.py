@@ -217,21 +217,31 @@ def test_a_server_that_is_slow_is_given_up(odd: Odd, name: str, after: int, how:
 
 
 @pytest.mark.slow
-def test_a_zarr_that_hangs_is_given_up(odd: Odd) -> None:
-    odd.how = odd.drip
-    with pytest.raises(UnreadableImage, match=r"sent \d+ bytes in \d+ seconds"):
+@pytest.mark.parametrize("how", ["drip", "hang"])
+def test_a_zarr_that_hangs_is_given_up(odd: Odd, how: str) -> None:
+    odd.how = getattr(odd, how)
+    with pytest.raises(UnreadableImage, match=r"sent \d+ bytes in \d+ seconds|does not answer"):
         pixels_of(f"{odd.address}/x.zarr")
+    # Three files at once, each of them once more.
+    assert odd.requests <= 6
 
 
-def test_the_gate_answers_nobody_without_its_key(odd: Odd, other: RangeServer) -> None:
+def test_the_proxy_answers_nobody_without_its_key(odd: Odd, other: RangeServer) -> None:
     place = proxy_for(odd.address, 1.0)
-    key, _, port = place.removeprefix("http://pass:").partition("@127.0.0.1:")
-    wrong = base64.b64encode(b"pass:" + b"0" * len(key)).decode()
-    for line in ("", f"Proxy-Authorization: Basic {wrong}\r\n"):
+    login, _, port = place.removeprefix("http://").partition("@127.0.0.1:")
+    wrong = login.partition(":")[0] + ":" + "0" * 32
+
+    def answer(login: str, address: str) -> bytes:
+        line = f"Proxy-Authorization: Basic {base64.b64encode(login.encode()).decode()}\r\n"
         with socket.create_connection(("127.0.0.1", int(port)), patience()) as asking:
-            asking.sendall(f"GET {other.address}/x.tif HTTP/1.1\r\n{line}\r\n".encode())
-            assert asking.recv(100) == b""
+            asking.sendall(f"GET {address}/x.tif HTTP/1.1\r\n{line if login else ''}\r\n".encode())
+            return asking.recv(100)
+
+    for address in (odd.address, other.address):
+        assert answer("", address) == answer(wrong, address) == b""
     assert odd.requests == other.requests == 0
+    assert b" 200 " in answer(login, odd.address)
+    assert b" 421 " in answer(login, other.address)
 
 
 @pytest.mark.slow
@@ -253,7 +263,7 @@ def test_ctrl_c_ends_the_wait_for_a_server(odd: Odd, after: int, own_cache: Path
     assert child.returncode == 3 and "Traceback" not in said
 
 
-def test_no_secret_of_the_gate_is_in_a_message(odd: Odd, written: Path, tmp_path: Path) -> None:
+def test_no_secret_of_the_proxy_is_in_a_message(odd: Odd, written: Path, tmp_path: Path) -> None:
     shutil.copy(written / "item.json", tmp_path)
     key = proxy_for(odd.address, 1.0).partition("@")[0].rpartition(":")[2]
     odd.how = odd.redirect("http://127.0.0.1:9/")

@@ -18,6 +18,7 @@ import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import OutsideFolder, SourceChanged, UnreadableImage
 from napari_restore.images import open_image
+from napari_restore.images.files import remote
 
 CHUNK = 3 * 256**2
 """Bytes of a chunk; they are random, and as long compressed."""
@@ -128,8 +129,9 @@ def test_an_address_in_a_file_is_not_followed(server: RangeServer) -> None:
 
 @pytest.mark.parametrize("start", ["s3", "http"])
 def test_a_server_that_fails_now_and_then(
-    server: RangeServer, short_patience: None, start: str
+    server: RangeServer, monkeypatch: pytest.MonkeyPatch, start: str
 ) -> None:
+    monkeypatch.setattr(remote, "PAUSE", 0.05)
     server.codes = [500, 503]
     there, local = nr.open_image(address(server, start, "b")), here(server, "b")
     server.codes, server.breaks, server.hangs = [502], 1, 1

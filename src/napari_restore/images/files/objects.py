@@ -50,14 +50,15 @@ def store_of(path: RemotePath, *, below: bool = False) -> Any:
             # An endpoint of the user's may be http.
             "allow_http": True,
             **({"proxy_url": proxy_for(path.address, remote.PATIENCE)} if is_web else {}),
-            "connect_timeout": timedelta(seconds=remote.PATIENCE),
-            "read_timeout": timedelta(seconds=remote.PATIENCE),
+            "connect_timeout": timedelta(seconds=remote.PATIENCE / 2),
+            "read_timeout": timedelta(seconds=remote.PATIENCE / 2),
             "timeout": timedelta(seconds=remote.LONGEST),
         },
         "retry_config": {
             "max_retries": remote.ATTEMPTS,
             "backoff": {"init_backoff": pause, "max_backoff": 8 * pause, "base": 2},
-            "retry_timeout": timedelta(seconds=remote.LONGEST),
+            # Who is silent is asked once more.
+            "retry_timeout": timedelta(seconds=0.9 * remote.PATIENCE),
         },
     }
     if is_web:
