@@ -25,21 +25,21 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 2082,
     "commands": 2981,
-    "engine": 13281,
+    "engine": 13282,
     "explain": 6047,
-    "images": 15862,
+    "images": 15864,
     "metrics": 550,
     "models": 15620,
     "plugin": 14674,
     "questions": 1054,
     "records": 314,
     "sample": 3,
-    "": 636,
+    "": 637,
     "lab": 7323,
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 112937, 563, 8743
+LINES, FILES, IMPORTS = 112946, 563, 8747
 OPTIONS = {
     "view": 2,
     "models": 5,

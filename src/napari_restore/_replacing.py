@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_restore._points import reached
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -30,6 +32,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             with part.open("r+b") as file:
                 os.fsync(file.fileno())
+        reached(f"{path.name} written")
         part.replace(path)
     finally:
         with contextlib.suppress(OSError):

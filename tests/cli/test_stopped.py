@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as Picture
 from points import patience
 
 from ._scenes import hazy, write_tiff
@@ -34,10 +35,19 @@ TABLE = (
 )
 
 
+FUSE = ("fuse", "folder", "-o", "f.jpg", "--model", "mertens", "--align", "off")
+MAP = ("attribute", "s.tif", "--box", 50, 40, 12, 8, *TABLE[4:-1], "m.tif")
+ATTEND = ("attend", "s.tif", "--query", 50, 40, "--model", "hint-small-denoise", "-o", "a.npz")
+
+
 @pytest.fixture(autouse=True)
 def scene(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_tiff(tmp_path / "s.tif", hazy(500, 500), tiled=True)
+    (tmp_path / "folder").mkdir()
+    for number, gain in enumerate((0.3, 1.0)):
+        frame = Picture.fromarray((hazy(300, 300).transpose(1, 2, 0) * gain).astype("uint8"))
+        frame.save(tmp_path / "folder" / f"{number}.png")
     (tmp_path / "b.csv").write_text("x,y,width,height\n50,40,12,8\n10,20,9,7\n")
 
 
@@ -45,11 +55,25 @@ def scene(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ("words", "point"),
     [
         (("info", "s.tif"), "command begins"),
-        (("plan", "s.tif", "--model", "dcp"), "command begins"),
+        (("info", "s.tif"), "image opens"),
+        (("plan", "s.tif", "--model", "dcp"), "plan begins"),
         (RESTORE, "command begins"),
+        (RESTORE, "image opens"),
+        (RESTORE, "plan begins"),
         (RESTORE, "tile stored"),
-        (("attribute", *TABLE[1:]), "command begins"),
+        (RESTORE, "o.tif written"),
+        (("restore", "folder", "-o", "out", "--model", "dcp"), "plan begins"),
+        (FUSE, "image opens"),
+        (FUSE, "plan begins"),
+        (FUSE, "tile stored"),
+        (FUSE, "f.jpg written"),
+        (MAP, "plan begins"),
+        (MAP, "m.tif written"),
+        (TABLE, "image opens"),
         (TABLE, "rows.jsonl appended"),
+        (TABLE, "t.csv written"),
+        (ATTEND, "image opens"),
+        (ATTEND, "a.npz written"),
     ],
 )
 def test_ctrl_c_ends_with_one_sentence(words: tuple[Any, ...], point: str, points: Any) -> None:

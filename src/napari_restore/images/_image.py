@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._points import reached
 from napari_restore.errors import Message, UnreadableImage, option
 from napari_restore.images._base import ImageBase
 from napari_restore.images._black_white import dispute_of_zeros, zeros_by_scale
@@ -403,6 +404,7 @@ def _open_paths(
     cancelled: Callable[[], bool] | None,
     plane: int | None,
 ) -> Image:
+    reached("image opens")
     readers = [
         _reader_of(path, allow_outside=allow_outside, cancelled=cancelled, plane=plane)
         for path in paths

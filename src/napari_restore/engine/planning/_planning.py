@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 from napari_restore._confined import room_for
 from napari_restore._format import format_size
+from napari_restore._points import reached
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.ledger.store_files import STAGED
 from napari_restore.engine.machine.budget import budget_of, parse_size, process_memory
@@ -95,6 +96,7 @@ def make_plan(
     planned as its values are now; with `compare` also one whose values must be read or computed.
     """
     wanted, image = Restore.of(keywords), image.refreshed(everywhere=compare)
+    reached("plan begins")
     with room_for(budget_of(wanted.machine.memory)):
         return _planned_or_instead(image, model, wanted)
 

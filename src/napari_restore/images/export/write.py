@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._addresses import is_remote
+from napari_restore._points import reached
 from napari_restore.errors import BadOutput, DiskFull, RestoreError, is_disk_full, option
 from napari_restore.images._image import Image
 from napari_restore.images.cache.folder import free_bytes, remove_path
@@ -460,6 +461,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def take_name(part: Path, target: Path) -> None:
     """Rename a finished file to its final name; the old one and its sidecars are removed."""
+    reached(f"{target.name} written")
     handles.close(target)
     if part.is_dir():
         old = aside_of(target)
