@@ -243,8 +243,7 @@ def _from_weights(
     spec: dict[str, Any],
 ) -> RestorationModel:
     """Return the model of a weights file, whose card names the network; with other `weights` if given."""
-    if not path.is_file():
-        raise MissingWeights(f"There is no weights file {path}.", "Check the path.")
+    _weights.check_there(path)
     found = dict(card_beside(path) or {})
     network = found.pop("model", None)
     if isinstance(card, Mapping):

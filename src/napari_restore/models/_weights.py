@@ -73,6 +73,13 @@ def file_and_key(weights: str | os.PathLike[str]) -> tuple[Path, str]:
     return (Path(name), key) if has_key and not Path(weights).is_file() else (Path(weights), "")
 
 
+def check_there(path: Path) -> None:
+    """Raise `MissingWeights` unless `path` is a plain file."""
+    if not path.is_file():
+        what = f"{path} is no plain file." if path.exists() else f"There is no weights file {path}."
+        raise MissingWeights(what, "Check the path.")
+
+
 def read_state(weights: str | os.PathLike[str]) -> State:
     """Return the state dict of a .safetensors or .pth file, on the CPU; ``FILE:KEY`` that of a key.
 
@@ -81,8 +88,7 @@ def read_state(weights: str | os.PathLike[str]) -> State:
     Raises `MissingWeights` or `BadModel`.
     """
     path, key = file_and_key(weights)
-    if not path.is_file():
-        raise MissingWeights(f"There is no weights file {path}.", "Check the path.")
+    check_there(path)
     try:
         if path.suffix.lower() == ".safetensors":
             return State(_of_safetensors(path))
