@@ -29,7 +29,7 @@ CODE = {
     "explain": 6047,
     "images": 15864,
     "metrics": 550,
-    "models": 15620,
+    "models": 15622,
     "plugin": 14674,
     "questions": 1054,
     "records": 314,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 112946, 563, 8747
+LINES, FILES, IMPORTS = 112951, 563, 8747
 OPTIONS = {
     "view": 2,
     "models": 5,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ import pytest
 import rasterio
 import tifffile
 from PIL import Image
+from points import patience
 from tests.cli._scenes import hazy as picture, read, write_tiff
 
 
@@ -261,6 +266,24 @@ def test_ctrl_c_leaves_nothing(photos, tmp_path):
     with pytest.raises(Cancelled):
         napari_restore_lab.haze(photos, tmp_path / "out", spectrum="even", cancelled=cancelled)
     assert seen
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="another way to send Ctrl-C")
+def test_ctrl_c_within_a_picture_is_not_waited_for(photos, tmp_path, points):
+    words = ["haze", str(photos), "-o", str(tmp_path / "out"), "--spectrum", "even"]
+    name = "field_1.png written"
+    points.hold(name)
+    with subprocess.Popen(
+        [sys.executable, "-m", "napari_restore", *words], stderr=subprocess.PIPE, text=True
+    ) as child:
+        points.wait(name)
+        child.send_signal(signal.SIGINT)
+        # Its main thread is held: nobody waits for the picture.
+        _, said = child.communicate(timeout=patience())
+    assert child.returncode == 3, said
+    assert said.splitlines()[-1] == "napari-restore: Stopped. Nothing was written."
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 

@@ -47,7 +47,7 @@ def as_restore_error(error: BaseException) -> RestoreError:
         return error
     if isinstance(error, KeyboardInterrupt):
         return Cancelled(
-            "Stopped.", "Finished tiles are kept; the same command continues from there."
+            "Stopped.", "What is finished is kept; the same command continues from there."
         )
     if _is_bad_name(error):
         return InputError("The name of a file is not UTF-8.", "Rename it first.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import napari_restore_lab
 from napari_restore.extension import (
+    Cancelled,
     CommandResult,
     InputError,
     Interrupt,
@@ -19,9 +20,6 @@ from napari_restore.extension import (
     reporter,
 )
 from napari_restore_lab._questions import HazePairs
-
-PATIENCE = 60.0
-"""Seconds after Ctrl-C to finish the present image."""
 
 
 def add(parser: Any) -> None:
@@ -58,8 +56,8 @@ def haze(options: Namespace) -> CommandResult:
             "The distribution of the haze is missing.",
             "Add --spectrum, for instance --spectrum octaves.",
         )
-    with Interrupt(PATIENCE) as interrupt:
-        with interrupt.watching(Stop()) as stop:
+    try:
+        with Interrupt() as interrupt, interrupt.watching(Stop()) as stop:
             record = napari_restore_lab.haze(
                 options.source,
                 options.output,
@@ -69,6 +67,8 @@ def haze(options: Namespace) -> CommandResult:
                 emit=reporter(options.progress),
                 cancelled=stop.is_set,
             )
+    except KeyboardInterrupt:
+        raise Cancelled("Stopped.", "Nothing was written.") from None
     made = (
         f"{len(record['pictures'])} pairs"
         if "pictures" in record
