@@ -18,7 +18,7 @@ from tests.explain._models import Small, scene, wrapped
 import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
-from napari_restore.explain import Attribution, draw, summary_of
+from napari_restore.explain import KINDS, Attribution, draw, summary_of
 from napari_restore.explain.attribution.figure import caption
 from napari_restore.questions import CHECK
 
@@ -205,7 +205,9 @@ def test_a_map_is_saved_as_its_suffix_says(found: Attribution, tmp_path: Path) -
     gap = found.record["attribution"]["completeness"]["relative_gap"]
     drawn = (tmp_path / "map.svg").read_text(encoding="utf-8")
     assert (
-        f": ig, 9 steps, gap {gap:.2%}" in drawn and "share of D" in drawn and ">result<" in drawn
+        f": ig, 9 steps, gap {gap:.2%}" in drawn
+        and "part of D(x) − D(x′)" in drawn
+        and ">result<" in drawn
     )
 
 
@@ -233,7 +235,10 @@ def test_a_map_is_html_in_a_notebook_and_names_are_escaped(found: Attribution) -
 def test_a_thumbnail_has_at_most_256_pixels_on_a_side(side: int) -> None:
     window = Region(0, 0, side, 3)
     shares = np.ones((side, 3, 2), np.float32)
-    read: Any = SimpleNamespace(window=window, read=lambda _: shares)
-    drawn = Attribution._thumbnail(read)
+    read: Any = SimpleNamespace(window=window, read=lambda _: shares, kind=KINDS["ig"])
+    picture, most = Attribution._thumbnail(read)
+    # Below it the bar, which begins in the colour of what is against D.
+    assert most == 2 and picture[-1, 0].tolist() == [127, 59, 8]
+    drawn = picture[:-16]
     assert len(drawn) == -(-side // -(-side // 256)) <= 256
     assert drawn[0, 0].tolist() == [45, 0, 75]

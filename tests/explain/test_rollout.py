@@ -116,7 +116,10 @@ def test_one_block_is_its_mean_and_the_query() -> None:
     y, x = 30 // 4 - region.y0, 30 // 4 - region.x0
     expected[y, x] += 0.25
     np.testing.assert_allclose(values, expected, atol=1e-6)
-    assert found.record["attention"]["rollout"] == {"residual_weight": 0.25}
+    assert found.record["attention"]["rollout"] == {
+        "residual_weight": 0.25,
+        "blocks": {SITE.name: [SITE.name]},
+    }
     (numbers,) = found.queries[0].measures[SITE.name]
     assert numbers["head"] == HEAD and numbers["window_share"] is None
 

@@ -16,6 +16,10 @@ def attribution(**completeness: Any) -> dict[str, Any]:
         "rings": {"box": 0.5, "0-8": 0.25, "64-128": 0.125, "128-256": 0.1, "256-512": 0.025},
         "completeness": {**complete, "recomputed_difference": None, **completeness},
         "context": {"used": "stop", "share": 0.2},
+        "region": [0, 0, 30, 40],
+        "diffusion_index": 12.345,
+        "area_95": 70,
+        "overview_share": 0.0,
     }
 
 
@@ -43,6 +47,21 @@ def test_far_rings_begin_at_128_pixels() -> None:
     summary = summary_of(attribution())
     assert summary.far == 128
     assert summary.far_share == pytest.approx(0.125)
+
+
+@pytest.mark.parametrize(
+    ("index", "share", "words"),
+    [
+        (12.345, 0.0, "diffusion index 12.35, 95 % of the magnitudes in 70 of 1200 pixels"),
+        (12.345, 0.992, "of the 0.8% of all magnitudes that the map holds, not the overview: diff"),
+        (None, 0.0, "no magnitudes in the map"),
+    ],
+)
+def test_the_spread_says_of_which_whole_it_is(
+    index: float | None, share: float, words: str
+) -> None:
+    recorded = {**attribution(), "diffusion_index": index, "overview_share": share}
+    assert summary_of(recorded).spread.startswith(words)
 
 
 @pytest.mark.parametrize(

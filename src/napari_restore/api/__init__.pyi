@@ -6,6 +6,7 @@ from ._attention import (
     check_attention,
     check_head,
     draw_attention,
+    kinds_in,
     queries_of,
     repeat_attention,
 )
@@ -209,6 +210,7 @@ __all__ = [
     "keep_result",
     "kept_name",
     "kept_results",
+    "kinds_in",
     "load_described",
     "load_model",
     "load_models",

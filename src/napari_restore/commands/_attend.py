@@ -218,7 +218,6 @@ def _result(
     return explained(options, item, look, save, attention_lines)
 
 
-MEANING = "Where the network looked, not why."
 MISSING = "–"
 RANK = "attribution_rank"
 
@@ -230,6 +229,7 @@ def attention_lines(output: Path, record: Mapping[str, Any]) -> list[str]:
     lines = [f"wrote {output} in {seconds}"]
     lines += _of_sample(attention) if "summary" in attention else _of_query(attention)
     lines += _of_redundancy(attention.get("redundancy", {}))
+    lines += [f"{kind.title}: {kind.says}" for kind in api.kinds_in(attention)]
     return [escape_controls(line) for line in lines]
 
 
@@ -250,7 +250,7 @@ def _of_query(attention: Mapping[str, Any]) -> Iterator[str]:
         yield "attribution: Spearman's rank correlation of weights and attribution, over the candidates."
     if ablated:
         yield "without: PSNR of the result without the head to the result, in dB; low: it matters."
-    yield f"entropy 1: equal weights; cells: how many that would be; distance: mean, in pixels. {MEANING}"
+    yield "entropy 1: equal weights; cells: how many that would be; distance: mean, in pixels."
 
 
 def _of_redundancy(found: Mapping[str, Any]) -> Iterator[str]:
@@ -295,7 +295,7 @@ def _of_sample(attention: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Means over {count} queries. entropy 1: equal weights; "
         "cells: how many that would be; distance: mean, in pixels; equal: the same of equal weights; "
-        f"window, tile: shares of the weights in the query's own. {MEANING}"
+        "window, tile: shares of the weights in the query's own."
     )
 
 

@@ -284,7 +284,6 @@ def _summary_lines(
     """Return the summary of an attribution for the terminal."""
     attribution = record["attribution"]
     summary = api.attribution_summary(attribution)
-    index = attribution["diffusion_index"]
     overview = api.overview_path(output) if attribution["overview_share"] else None
     written = [str(path) for path in (output, overview, *also) if path is not None]
     lines = [
@@ -296,13 +295,15 @@ def _summary_lines(
         *_segment_lines(attribution.get("segments")),
         *_context_lines(attribution["context"], summary.omits_context),
         *(
-            [f"{attribution['overview_share']:.1%} of the shares are in {overview.name}"]
+            [f"{attribution['overview_share']:.1%} of all magnitudes are in {overview.name}"]
             if overview is not None
             else []
         ),
-        f"in the box {attribution['rings']['box']:.1%}, beyond {summary.far} pixels {summary.far_share:.1%}"
-        + ("" if index is None else f", diffusion index {index:.1f}"),
+        summary.spread,
+        f"of all magnitudes {attribution['rings']['box']:.1%} in the box, "
+        f"{summary.far_share:.1%} beyond {summary.far} pixels from it",
         *(_check_text(name, check) for name, check in attribution.get("checks", {}).items()),
+        f"{attribution['map']['title']}: {attribution['map']['says']}",
     ]
     return [escape_controls(line) for line in lines]
 

@@ -15,11 +15,13 @@ from .attribution.figure_file import check_figure
 from .attribution.methods import METHODS, method_list
 from .attribution.summary import AttributionSummary, summary_of
 from .attribution.target import polygon_of
+from .kinds import KINDS, Kind, kind_of, kinds_in
 from .tables._places import TargetPlace, places_of
 from .tables.rows import PlannedRow, RowResult, RowValues, computed_here, group_by_image, measured
 from .tables.table import AttributionTable, RowJournal, check_table, make_table, table_task_of
 
 __all__ = [
+    "KINDS",
     "METHODS",
     "NAMES",
     "Attribution",
@@ -27,6 +29,7 @@ __all__ = [
     "AttributionTable",
     "Explainer",
     "FigureOptions",
+    "Kind",
     "MethodInfo",
     "OverviewShares",
     "PartialAttribution",
@@ -45,6 +48,8 @@ __all__ = [
     "draw",
     "group_by_image",
     "is_raster",
+    "kind_of",
+    "kinds_in",
     "make_table",
     "measured",
     "method_list",

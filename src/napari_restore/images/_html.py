@@ -29,10 +29,11 @@ def html_of(
     facts: Mapping[str, Any],
     picture: npt.NDArray[np.uint8] | None = None,
     text: str = "",
+    below: str = "",
 ) -> str:
     """Return a table of `facts` under `title`, beside a `picture` (h, w, 3), and `text` as it is laid out.
 
-    All text is escaped.
+    `below` the picture stands what its colours mean. Floats have six digits. All text is escaped.
     """
     rows = "".join(
         f"<tr><th style='text-align:left'>{_escaped(name)}</th>"
@@ -41,11 +42,15 @@ def html_of(
         if value not in (None, "")
     )
     lines = html.escape("\n".join(map(escape_controls, text.splitlines())))
-    below = f"<pre>{lines}</pre>" if text else ""
-    image = "" if picture is None else f"<img alt='' src='data:image/png;base64,{_png(picture)}'>"
+    laid_out = f"<pre>{lines}</pre>" if text else ""
+    image = ""
+    if picture is not None:
+        alt = _escaped(f"{title}, {below}" if below else title)
+        image = f"<img alt='{alt}' src='data:image/png;base64,{_png(picture)}'>"
+        image = f"<div style='max-width:{SIDE}px'>{image}<br><small>{_escaped(below)}</small></div>"
     return (
         f"<div style='display:flex;gap:1em;align-items:flex-start'>{image}"
-        f"<div><b>{_escaped(title)}</b><table>{rows}</table>{below}</div></div>"
+        f"<div><b>{_escaped(title)}</b><table>{rows}</table>{laid_out}</div></div>"
     )
 
 
@@ -112,7 +117,7 @@ def image_html(image: ImageBase) -> str:
 
 
 def _escaped(value: Any) -> str:
-    text = str(value)
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
     short = text if len(text) <= LONGEST else text[:LONGEST] + " …"
     return html.escape(escape_controls(short))
 

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_restore import Region, api
 from napari_restore.errors import Cancelled
-from napari_restore.explain import OverviewShares, PartialAttribution
+from napari_restore.explain import KINDS, OverviewShares, PartialAttribution
 from napari_restore.plugin.attribution.attribution_form import (
     BASELINES,
     BRACKET_BASELINES,
@@ -416,7 +416,9 @@ def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
     overview = OverviewShares(values, 4, (0, 0))
     zeros = np.zeros(whole.shape, np.float32)
     layers = AttributionLayers(tab.viewer, source, "1 atmosphere", 1)
-    layers.finish(MapArrays(whole, [zeros], 1.0, whole, zeros, overview), {}, "signed", 0.5)
+    layers.finish(
+        MapArrays(whole, [zeros], 1.0, whole, zeros, overview, KINDS["ig"]), {}, "map", 0.5
+    )
     # Middles of the outermost pixels, 4 wide: their edges are those of the image.
     middles = source.extent.world + np.array([[1.5], [-1.5]])
     np.testing.assert_allclose(layers.overview.extent.world, middles)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadRegion
+from napari_restore.explain.kinds import KINDS, Kind
 
 AROUND = 128
 """Pixels around a point in which the effect of a head is computed."""
@@ -26,6 +27,11 @@ class HeadEffect:
     region: Region
     difference: npt.NDArray[np.float32] = field(repr=False)
     """(h, w, bands): the result without the head minus the result, in model range."""
+
+    @property
+    def kind(self) -> Kind:
+        """What the difference is, in words and by its scale."""
+        return KINDS["without"]
 
     def to_dict(self) -> dict[str, Any]:
         """Return numbers for tables: mean and largest magnitude, and the PSNR of one to the other."""

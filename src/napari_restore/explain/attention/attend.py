@@ -25,7 +25,7 @@ from napari_restore.explain.attention.redundancy import HeadRedundancy
 from napari_restore.explain.attention.rollout import stage_of
 from napari_restore.explain.attention.session import ALL, AttentionSession, Emit, without_notes
 from napari_restore.images import Image
-from napari_restore.models import RANDOM_WEIGHTS, RestorationModel, random_twin
+from napari_restore.models import RANDOM_WEIGHTS, AttentionSite, RestorationModel, random_twin
 from napari_restore.questions import Attend
 
 
@@ -72,7 +72,9 @@ def attend(
                 AttentionSession(image, twin, emit=quiet, stop=stop, **options), asked
             )
     record = session.source.finished_record()
-    record["attention"] = _described(found, other, names, settings, model.card.weights_sha256)
+    record["attention"] = _described(
+        found, other, names, session.sites, settings, model.card.weights_sha256
+    )
     record["attention"]["question"] = {
         "queries": [query.to_dict() for query in inside],
         "layers": layers if isinstance(layers, str) else list(layers),
@@ -201,28 +203,30 @@ def _described(
     found: Sequence[QueryMaps],
     other: Sequence[QueryMaps],
     names: Sequence[str],
+    sites: Sequence[AttentionSite],
     settings: Attend,
     weights: str | None,
 ) -> dict[str, Any]:
     """Return what a record has of the answers; of a sample the summary in place of each one's numbers."""
     queries = [each.query.to_dict() for each in found]
-    sites = [found[0].maps[name].to_dict() for name in names]
+    layers = [found[0].maps[name].to_dict() for name in names]
     described: dict[str, Any] = {
-        "layers": sites,
+        "layers": layers,
         "attended_by": settings.attended_by,
         "queries": queries,
     }
     if other:
         described["random_twin"] = RANDOM_WEIGHTS
     if settings.rollout:
-        described["rollout"] = {"residual_weight": settings.residual_weight}
+        blocks = {name: [site.name for site in stage_of(sites, name)] for name in names}
+        described["rollout"] = {"residual_weight": settings.residual_weight, "blocks": blocks}
     if settings.sample is None:
         for query, each in zip(queries, found, strict=True):
             query["measures"] = dict(each.measures)
         for query, each in zip(queries, other, strict=False):
             query["random_twin"] = dict(each.measures)
         return described
-    kinds = {site["name"]: site["kind"] for site in sites}
+    kinds = {layer["name"]: layer["kind"] for layer in layers}
     summary = summary_of([each.measures for each in found], kinds, weights)
     if other:
         summary += summary_of([each.measures for each in other], kinds, RANDOM_WEIGHTS)

@@ -21,6 +21,7 @@ from napari_restore.explain.attention.measures import NUMBERS, SUMMARY_COLUMNS, 
 from napari_restore.explain.attention.redundancy import Matrix
 from napari_restore.explain.attention.session import ALL
 from napari_restore.explain.attribution.files import write_arrays, write_file
+from napari_restore.explain.kinds import Kind, kinds_in
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, html_of, write_image
 from napari_restore.models import RANDOM_WEIGHTS
 
@@ -45,8 +46,6 @@ COLUMNS = (
 )
 RECORDED = ("version", "input", "model", "extent", "context", "attention", "versions")
 """Parts of the record that a file of arrays has: those that a rerun repeats."""
-MEANING = "attention: where the model looked, not why"
-EFFECT_MEANING = "attention: the result without a head minus the result"
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,7 @@ class Attention:
                 f"{each['name']} ({each['kind']}, {each['heads']} heads)"
                 for each in self.record["attention"]["layers"]
             ),
+            **{kind.title: kind.says for kind in kinds_in(self.record["attention"])},
             "file": "" if self.image.path is None else str(self.image.path),
         }
         return html_of(f"Attention: {self.record['model']['id']} on {self.image.name}", rows)
@@ -292,7 +292,7 @@ class Attention:
                 f"No head of {layer} was left out.", f"Ask with {option('ablate', True)}."
             )
         values = np.stack([each.difference.mean(axis=2) for each in effects], axis=2)
-        tags = self._tags(EFFECT_MEANING, layer, [each.head for each in effects])
+        tags = self._tags(effects[0].kind, layer, [each.head for each in effects])
         written = self._write(Path(path), values, effects[0].region, 1, tags, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
@@ -311,7 +311,7 @@ class Attention:
         region = found[0].region.intersect(maps.image_cells)
         values = np.stack([each.values for each in found], axis=2)
         values = values[region.within(found[0].region)]
-        tags = self._tags(MEANING, maps.site.name, heads)
+        tags = self._tags(maps.kind, maps.site.name, heads)
         tags["NAPARI_RESTORE_QUERY"] = " ".join(map(str, self.queries[0].query.box))
         return self._write(target, values, region, maps.stride, tags, options)
 
@@ -337,9 +337,9 @@ class Attention:
             tags=tags,
         )
 
-    def _tags(self, meaning: str, layer: str, heads: Sequence[str]) -> dict[str, str]:
+    def _tags(self, kind: Kind, layer: str, heads: Sequence[str]) -> dict[str, str]:
         return {
-            "NAPARI_RESTORE": meaning,
+            "NAPARI_RESTORE": f"attention: {kind.about}",
             "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
             "NAPARI_RESTORE_LAYER": layer,
             "NAPARI_RESTORE_HEADS": ", ".join(heads),

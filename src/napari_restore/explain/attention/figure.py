@@ -22,6 +22,7 @@ from napari_restore.explain.attribution.figure_file import (
     wrapped_caption,
     write_caption,
 )
+from napari_restore.explain.kinds import KINDS, kinds_in
 
 COLUMNS = 5
 """Panels side by side: the picture, then the heads."""
@@ -70,17 +71,19 @@ def caption(attention: Attention, chosen: Sequence[HeadMaps], query: int) -> str
     """Return all settings that repeat the maps, one per line."""
     record = attention.record
     asked = attention.queries[query].query
-    direction = "attended by" if record["attention"]["attended_by"] else "attends to"
-    names = ", ".join(maps.site.name for maps in chosen)
-    kinds = sorted({maps.site.kind for maps in chosen})
-    lines = [
-        *input_lines(record),
-        f"query      {asked.label}; what it {direction}",
-        f"layers     {names} ({', '.join(kinds)})",
-        "scale      of each layer from 0 to its largest weight; grey: never a candidate",
-        f"napari-restore {record['version']}. Where the model looked, not why.",
-    ]
-    return "\n".join(lines)
+    names = [maps.site.name for maps in chosen]
+    layers = [each for each in record["attention"]["layers"] if each["name"] in names]
+    lines = [*input_lines(record), f"query      {asked.label}"]
+    for kind, of in kinds_in({"layers": layers}).items():
+        lines += [f"layers     {', '.join(of)}", f"shows      {kind.about}"]
+    if (rolled := record["attention"].get("rollout")) is not None:
+        blocks = [
+            f"{' > '.join(rolled['blocks'][name])}" for name in rolled["blocks"] if name in names
+        ]
+        lines.append(
+            f"blocks     {', '.join(blocks)}; residual weight {rolled['residual_weight']:g}"
+        )
+    return "\n".join([*lines, f"napari-restore {record['version']}"])
 
 
 def _lines(maps: HeadMaps) -> int:
@@ -108,31 +111,37 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
     colours = picture if picture.shape[2] == 3 else picture.mean(axis=2)
     axes[0].imshow(np.clip(colours, 0, 1), cmap="gray", vmin=0, vmax=1, extent=_extent(covered))
     axes[0].set_xlabel(f"{shown.width} × {shown.height} px")
-    largest = max((float(np.nanmax(np.abs(each.values))) for each in heads), default=0) or 1.0
-    signed = any(float(np.nanmin(each.values)) < 0 for each in heads)
+    # Its own cell keeps so much of a rollout that it would leave no colours for the others.
+    is_rollout = maps.kind is KINDS["rollout"]
+    own = maps.own.within(maps.region)
+    values = np.stack([each.values for each in heads])
+    if is_rollout:
+        values[:, *own] = np.nan
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0)) or 1.0
     drawn = None
     measured = attention.queries[query].measures[maps.site.name]
     for number, (axis, head, numbers) in enumerate(zip(axes[1:], heads, measured, strict=False)):
-        drawn = _head(axis, head, largest, signed=signed)
-        axis.set_title(_title(maps, number), pad=2)
+        drawn = _head(axis, head, largest, signed=maps.kind.is_signed)
+        kept = f", own cell {np.nansum(head.values[own]):.0%}" if is_rollout else ""
+        axis.set_title(maps.kind.title if is_rollout else _title(maps, number), pad=2)
         axis.set_aspect("equal")
         if numbers.get("entropy") is not None:
             distance = numbers["distance_px"]
             far = "" if distance is None else f", {distance:.0f} px"
-            axis.set_xlabel(f"H {numbers['entropy']:.2f}{far}")
+            axis.set_xlabel(f"H {numbers['entropy']:.2f}{far}{kept}")
     for axis in axes[: 1 + len(heads)]:
         axis.set_xlim(shown.x0, shown.x1)
         axis.set_ylim(shown.y1, shown.y0)
         _mark(axis, maps.query)
     if drawn is not None:
-        label = "likeness to the query" if maps.site.kind == "channel" else "weight"
-        part.colorbar(drawn, ax=axes, label=label, fraction=0.02, pad=0.01)
+        used, extend = axes[: 1 + len(heads)], "max" if is_rollout else "neither"
+        part.colorbar(drawn, ax=used, label=maps.kind.value, extend=extend, fraction=0.02, pad=0.01)
 
 
 def _bars(axis: Any, maps: HeadMaps) -> None:
     """Draw the shares of a cell's experts, or its gates; of a box the means over its cells."""
     axis.bar(maps.site.heads, maps.weights.sum(axis=1), color="0.4")
-    axis.set_ylabel("share" if maps.site.kind == "routing" else "factor")
+    axis.set_ylabel(maps.kind.value)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
 
@@ -204,7 +213,8 @@ def draw_matrices(
     part: Any, matrices: Mapping[str, Matrix], heads: Mapping[str, tuple[str, ...]]
 ) -> None:
     """Draw a matrix for each layer into a part of a figure; `heads` are their names."""
-    part.suptitle("Likeness of heads (linear CKA of what they put out)", ha="left", x=0.02)
+    kind = KINDS["redundancy"]
+    part.suptitle(f"{kind.title}: {kind.says}", ha="left", x=0.02)
     axes = list(part.subplots(lines_of(matrices), COLUMNS, squeeze=False).ravel())
     drawn = None
     for axis, (name, matrix) in zip(axes, matrices.items(), strict=False):
@@ -217,4 +227,4 @@ def draw_matrices(
         axis.set_yticks(ticks, [heads[name][tick] for tick in ticks])
     for axis in axes[len(matrices) :]:
         axis.set_axis_off()
-    part.colorbar(drawn, ax=axes, label="CKA", fraction=0.02, pad=0.01)
+    part.colorbar(drawn, ax=axes, label=kind.value, fraction=0.02, pad=0.01)

@@ -14,6 +14,7 @@ from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, did_you_mean
 from napari_restore.explain.attention.ablation import HeadEffect
 from napari_restore.explain.attention.queries import Query
+from napari_restore.explain.kinds import KINDS, OF_SITE, Kind
 from napari_restore.models import AttentionSite
 
 if TYPE_CHECKING:
@@ -51,23 +52,34 @@ class HeadMaps:
     """The cells of the image: those beyond are padding."""
     numbers: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict, repr=False)
     """Further numbers of the query by name, such as the share of each band."""
+    shows: str = ""
+    """Name of the kind, where that does not follow from the site."""
+
+    @property
+    def kind(self) -> Kind:
+        """What the maps are, in words and by their scale."""
+        return KINDS[self.shows or OF_SITE.get(self.site.kind, "attention")]
 
     @property
     def stride(self) -> int:
         """Pixels per cell of the weights along a side."""
         return self.site.key_stride or self.site.stride
 
+    @property
+    def own(self) -> Region:
+        """The cells at the query."""
+        y0, x0, y1, x1 = self.query
+        side = self.stride
+        return Region(y0 // side, x0 // side, -(-y1 // side), -(-x1 // side))
+
     @cached_property
     def region(self) -> Region:
         """The cells that any head could have looked at, and those at the query."""
-        y0, x0, y1, x1 = self.query
-        side = self.stride
-        own = Region(y0 // side, x0 // side, -(-y1 // side), -(-x1 // side))
         asked = self.cells[self.cells[..., 0] >= 0]
         if not len(asked):
-            return own
+            return self.own
         (top, left), (bottom, right) = asked.min(axis=0), asked.max(axis=0) + 1
-        return Region(int(top), int(left), int(bottom), int(right)).union(own)
+        return Region(int(top), int(left), int(bottom), int(right)).union(self.own)
 
     def map(self, head: str = "mean") -> HeadMap:
         """Return the map of a head, by its name, or over all of them, by a name of `AGGREGATES`."""
@@ -114,6 +126,7 @@ class HeadMaps:
             "stride": self.stride,
             "window": self.site.window,
             "shift": self.site.shift,
+            "map": self.kind._asdict(),
         }
 
 

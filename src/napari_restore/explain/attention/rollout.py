@@ -72,6 +72,7 @@ def rolled_out(
         weights=np.array([list(weights.values())], np.float32),
         cells=cells[None],
         numbers={},
+        shows=HEAD,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -144,7 +145,7 @@ class AttentionSession:
                 found = [self._rolled_out(pixel, site.name, rollout) for site in chosen]
             elif attended_by:
                 columns = [self.source.column(pixel, site.name) for site in chosen]
-                found = [head_maps(column, size) for column in columns]
+                found = [replace(head_maps(each, size), shows="attended-by") for each in columns]
             else:
                 rows = self.source.rows(pixel, [site.name for site in chosen])
                 found = [head_maps(row, size) for row in rows]

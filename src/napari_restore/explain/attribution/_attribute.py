@@ -54,6 +54,7 @@ from napari_restore.explain.attribution.quadrature import (
     fixed,
 )
 from napari_restore.explain.attribution.target import AttributionTarget, OutputBox, polygon_of
+from napari_restore.explain.kinds import kind_of
 from napari_restore.images import Image, open_image
 from napari_restore.models import (
     OnOutputGrid,
@@ -613,6 +614,7 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
                 strict=True,
             )
         ]
+    record["map"] = kind_of(record)._asdict()
     if clear is not None:
         record["baseline_fingerprint"] = clear.plan.image.fingerprint
     return record

@@ -33,6 +33,7 @@ from napari_restore.explain.attribution.files import (
 )
 from napari_restore.explain.attribution.stored_accumulator import opened_sum
 from napari_restore.explain.attribution.summary import summary_of
+from napari_restore.explain.kinds import Kind, kind_of
 from napari_restore.images import (
     ExportOptions,
     Image,
@@ -60,6 +61,8 @@ REGION_TAG, IMAGE_TAG = "NAPARI_RESTORE_REGION", "NAPARI_RESTORE_IMAGE"
 """Tags of a map: its region in pixels of the image, and the fingerprint of that."""
 THUMBNAIL, FOR, AGAINST = 256, (45, 0, 75), (127, 59, 8)
 """Longest side of a notebook's picture in pixels, and its colours: the ends of matplotlib's PuOr."""
+BAR = 8
+"""Rows of pixels of its colour bar, and of what is white above that."""
 AROUND = 512
 """Margin in pixels of `Attribution.window` around the box."""
 
@@ -107,27 +110,38 @@ class Attribution:
 
     def _repr_html_(self) -> str:
         record = self.record["attribution"]
+        summary = summary_of(record)
         rows = {
             "method": record["method"],
             "objective": record["objective"],
             "box": f"{self.box.width} × {self.box.height} pixels from column {self.box.x0}, "
             f"row {self.box.y0}",
             "baseline": record["baseline"],
-            "complete": summary_of(record).completeness,
-            "diffusion index": record["diffusion_index"],
+            "shows": self.kind.about,
+            "complete": summary.completeness,
+            "spread": summary.spread,
         }
         title = f"Attribution: {self.record['model']['id']} on {self.image.name}"
-        return html_of(title, rows, self._thumbnail())
+        picture, most = self._thumbnail()
+        below = f"orange {-most:.6g}, white 0, " if self.kind.is_signed else "white 0, "
+        below += f"purple {most:.6g}: {self.kind.value}"
+        return html_of(title, rows, picture, below=below)
 
-    def _thumbnail(self) -> npt.NDArray[np.uint8]:
-        """Return the sum over bands over `window`: white none, purple for D, orange against it."""
+    def _thumbnail(self) -> tuple[npt.NDArray[np.uint8], float]:
+        """Return the sum over bands over `window` above a bar of its colours, and the largest magnitude.
+
+        White none, purple for D, orange against it.
+        """
         step = max(1, -(-max(self.window.shape) // THUMBNAIL))
         signed = np.nan_to_num(
             self.read(self.window).sum(axis=2)[::step, ::step], posinf=0, neginf=0
         )
-        share = np.clip(signed / (float(np.abs(signed).max(initial=0)) or 1.0), -1, 1)[..., None]
+        most = float(np.abs(signed).max(initial=0)) or 1.0
+        bar = np.linspace(-1 if self.kind.is_signed else 0, 1, signed.shape[1])
+        parts = signed / most, np.zeros((BAR, bar.size)), np.tile(bar, (BAR, 1))
+        share = np.concatenate(parts)[..., None]
         ends = np.where(share > 0, np.array(FOR), np.array(AGAINST))
-        return np.asarray(255 + np.abs(share) * (ends - 255), np.uint8)
+        return np.asarray(255 + np.abs(share) * (ends - 255), np.uint8), most
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
@@ -137,6 +151,11 @@ class Attribution:
             raise ValueError("A map is read from its sums: copy=False is not possible.")
         values = np.asarray(self.map)
         return values if dtype is None else values.astype(dtype, copy=False)
+
+    @property
+    def kind(self) -> Kind:
+        """What the map is, in words and by its scale."""
+        return kind_of(self.record["attribution"])
 
     @property
     def region(self) -> Region:
@@ -435,7 +454,7 @@ class Attribution:
             like=like,
             options=ExportOptions(**options),
             tags={
-                "NAPARI_RESTORE": "attribution: where the model looked, not why",
+                "NAPARI_RESTORE": f"attribution: {self.kind.about}",
                 "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
                 "NAPARI_RESTORE_METHOD": self.record["attribution"]["method"],
                 "NAPARI_RESTORE_BOX": " ".join(map(str, self.box)),

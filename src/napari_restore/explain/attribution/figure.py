@@ -25,6 +25,7 @@ from napari_restore.explain.attribution.figure_file import (
     write_caption,
 )
 from napari_restore.explain.attribution.summary import summary_of
+from napari_restore.explain.kinds import Kind, kind_of
 from napari_restore.questions import CHECK, STOP, THROUGH
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Drawable(Protocol):
     def box(self) -> Region: ...
     @property
     def record(self) -> dict[str, Any]: ...
+    @property
+    def kind(self) -> Kind: ...
     @property
     def picture(self) -> Read: ...
     @property
@@ -77,9 +80,9 @@ def draw(
     exponent: float = EXPONENT,
     overwrite: bool = False,
 ) -> Path:
-    """Draw picture, signed map, magnitude and contribution area; the suffix is one of `SUFFIXES`.
+    """Draw picture, map, magnitude of a signed one, and contribution area; the suffix is one of `SUFFIXES`.
 
-    Curves of a check are drawn where the record has them. The magnitude is raised to the power
+    Maps of a layer have no contribution area. Curves of a check are drawn where the record has them. The magnitude is raised to the power
     `exponent`. Raises `BadOutput`, `BadParameter`.
     """
     target = Path(path)
@@ -101,7 +104,7 @@ def figure_of(attribution: Drawable, *, width_mm: float, exponent: float) -> Fig
 
 
 def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
-    """Draw the signed map, the sum over bands, with its colour bar into matplotlib axes; new ones by default.
+    """Draw the map, the sum over bands, with its colour bar into matplotlib axes; new ones by default.
 
     Raises `BadOutput`.
     """
@@ -113,7 +116,7 @@ def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-    drawn, total = _signed(axes, attribution)
+    drawn, total = _map(axes, attribution)
     axes.figure.colorbar(drawn, ax=axes, label=_unit(attribution, total))
     axes.set_title(title(attribution.record), loc="left", parse_math=False)
     _frame([axes], attribution)
@@ -175,26 +178,30 @@ def caption(record: Mapping[str, Any]) -> str:
     y0, x0, y1, x1 = attribution.get("output_box", attribution["box"])
     polygon = attribution["polygon"]
     shape = "" if polygon is None else f"a polygon of {len(polygon)} vertices in "
-    index = attribution["diffusion_index"]
+    kind, summary = kind_of(attribution), summary_of(attribution)
+    bands = (
+        "" if attribution.get("layer") or len(record["model"]["bands"]) == 1 else ", sum over bands"
+    )
     lines = [
         *input_lines(record),
         f"box        {shape}x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
         f"{attribution['objective']}",
         *_method_lines(attribution),
+        f"shows      {kind.title}{bands}: {kind.legend}",
         f"complete   {_completeness_text(attribution)}",
         *(
             [f"undefined  {attribution['not_finite']} values that are not finite, white above"]
             if attribution.get("not_finite")
             else []
         ),
-        "spread     "
-        + ("no mass" if index is None else f"diffusion index {index:.2f}")
-        + f", 95 % of the mass in {attribution['area_95']} pixels, in the box {attribution['rings']['box']:.1%}",
+        f"spread     {summary.spread}",
+        f"place      of all magnitudes {attribution['rings']['box']:.1%} in the box, "
+        f"{summary.far_share:.1%} beyond {summary.far} pixels from it",
         *(
             f"check      {check_text(checked)}"
             for checked in attribution.get("checks", {}).values()
         ),
-        f"napari-restore {record['version']}. Where the model looked, not why.",
+        f"napari-restore {record['version']}. {kind.says}",
     ]
     return "\n".join(lines)
 
@@ -260,50 +267,57 @@ def _completeness_text(attribution: Mapping[str, Any]) -> str:
 
 
 def _panels(figure: Any, attribution: Drawable, exponent: float) -> None:
-    """Draw image, result where it is known, signed map, magnitude, and contribution area or overview."""
+    """Draw image, result where it is known, map, magnitude, and overview or contribution area."""
     shown, extent = attribution.window, _extent(attribution)
     pictures = {"image": np.clip(attribution.picture(shown), 0, 1)}
     if attribution.output is not None:
         pictures["result"] = np.clip(attribution.output(shown), 0, 1)
-    axes, legends = _axes(figure, len(pictures), has_overview=attribution.overview is not None)
+    kind, overview = attribution.kind, attribution.overview
+    is_of_layer = attribution.record["attribution"].get("layer") is not None
+    maps = 1 + kind.is_signed + (overview is not None or not is_of_layer)
+    axes, legends = _axes(figure, len(pictures), maps, has_overview=overview is not None)
     for axis, legend, (name, picture) in zip(axes, legends, pictures.items(), strict=False):
         axis.imshow(
             picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", extent=extent
         )
         axis.set_title(name)
         legend.set_axis_off()
-    (of_map, of_magnitude, of_area), bars = axes[len(pictures) :], legends[len(pictures) :]
-    drawn, total = _signed(of_map, attribution)
-    of_map.set_title("map, sum over bands")
-    figure.colorbar(drawn, cax=bars[0], label=_unit(attribution, total))
-    most = drawn.norm.vmax
-    power = (np.abs(np.asarray(drawn.get_array())) / most) ** exponent
-    drawn = of_magnitude.imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
-    of_magnitude.set_title("magnitude")
-    figure.colorbar(drawn, cax=bars[1], label=f"(|a| / {most:.3g})^{exponent:g}")
-    if attribution.overview is None:
+    of_map, of_magnitude, of_area = axes[len(pictures)], axes[len(pictures) + 1], axes[-1]
+    drawn, total = _map(of_map, attribution)
+    of_map.set_title(kind.title)
+    figure.colorbar(drawn, cax=legends[len(pictures)], label=_unit(attribution, total))
+    if kind.is_signed:
+        most = drawn.norm.vmax
+        power = (np.abs(np.asarray(drawn.get_array())) / most) ** exponent
+        drawn = of_magnitude.imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
+        of_magnitude.set_title("magnitude")
+        label = f"(|a| / {most:.3g})^{exponent:g}"
+        figure.colorbar(drawn, cax=legends[len(pictures) + 1], label=label)
+    if overview is None and not is_of_layer:
         area, grey = attribution.contribution_area(), pictures["image"].mean(axis=2)
         of_area.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
         drawn = of_area.imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
         of_area.set_title("contribution area")
-        figure.colorbar(drawn, cax=bars[2], label="density / its largest")
-    else:
+        figure.colorbar(drawn, cax=legends[-1], label="density / its largest")
+    elif overview is not None:
         share = attribution.record["attribution"]["overview_share"]
-        drawn = _draw_overview(of_area, attribution.overview)
-        of_area.set_title(f"overview: {share:.1%} of the shares")
-        figure.colorbar(drawn, cax=bars[2], label="share of D, per block")
-    _frame(axes if attribution.overview is None else axes[:-1], attribution)
-    if attribution.overview is not None:
+        drawn, total = _draw_overview(of_area, overview)
+        of_area.set_title(f"overview, by blocks: {share:.1%} of all magnitudes")
+        figure.colorbar(drawn, cax=legends[-1], label=_unit(attribution, total))
+    _frame(axes if overview is None else axes[:-1], attribution)
+    if overview is not None:
         _label(of_area, attribution)
 
 
-def _axes(figure: Any, pictures: int, *, has_overview: bool) -> tuple[list[Any], list[Any]]:
-    """Return axes for so many pictures and three maps, and for their colour bars."""
+def _axes(
+    figure: Any, pictures: int, maps: int, *, has_overview: bool
+) -> tuple[list[Any], list[Any]]:
+    """Return axes for so many pictures and maps, and for their colour bars."""
     across = 1 + pictures
     # Colour bars have columns of their own, so that all panels have one size.
     grid = figure.add_gridspec(2, 2 * across, width_ratios=(20, 1) * across)
     places = [(row, 2 * column, 1) for row in (0, 1) for column in range(across)]
-    places = places[: pictures + 3]
+    places = places[: pictures + maps]
     if has_overview:
         # The whole image takes what is left of its row.
         row, column, _ = places[-1]
@@ -320,20 +334,31 @@ def _extent(attribution: Drawable) -> tuple[int, int, int, int]:
     return shown.x0, shown.x1, shown.y1, shown.y0
 
 
-def _signed(axis: Any, attribution: Drawable) -> tuple[Any, float]:
+def _map(axis: Any, attribution: Drawable) -> tuple[Any, float]:
     """Draw the sum of the map over its bands; return the drawn image, and the sum over pixels."""
-    signed = attribution.read(attribution.window).sum(axis=2, dtype=float)
-    finite = signed[np.isfinite(signed)]
+    values = attribution.read(attribution.window).sum(axis=2, dtype=float)
+    return _shown(axis, values, _extent(attribution), is_signed=attribution.kind.is_signed)
+
+
+def _shown(
+    axis: Any, values: npt.NDArray[np.float64], extent: Sequence[int], *, is_signed: bool
+) -> tuple[Any, float]:
+    """Draw values (h, w), colours around 0 or from there; return the drawn image, and their sum."""
+    finite = values[np.isfinite(values)]
     most = float(np.abs(finite).max(initial=0)) or 1.0
-    drawn = axis.imshow(signed, cmap=SIGNED, vmin=-most, vmax=most, extent=_extent(attribution))
+    low, colours = (-most, SIGNED) if is_signed else (0, MAGNITUDE)
+    drawn = axis.imshow(values, cmap=colours, vmin=low, vmax=most, extent=extent)
     return drawn, float(finite.sum())
 
 
 def _unit(attribution: Drawable, total: float) -> str:
-    layer = attribution.record["attribution"].get("layer")
-    if layer is not None:
-        return f"value of the cell, of layer {layer['name']}"
-    return f"share of D; sum {total:.4g}"
+    """Return what a value is, and of which sum in all `total` is that of the values drawn."""
+    recorded, kind = attribution.record["attribution"], attribution.kind
+    whole = recorded["completeness"]["sum"]
+    if recorded.get("layer") is not None or not kind.total or whole is None:
+        return kind.value
+    rest = "" if np.isclose(total, whole, rtol=1e-3) else f" of {whole:.4g}"
+    return f"{kind.value}\nsum {total:.4g}{rest}"
 
 
 def _frame(axes: Sequence[Any], attribution: Drawable) -> None:
@@ -357,14 +382,12 @@ def _label(axis: Any, attribution: Drawable) -> None:
     axis.set_ylabel("y [pixels]")
 
 
-def _draw_overview(axis: Any, overview: OverviewShares) -> Any:
-    """Draw the sums of an overview by blocks; return the drawn image."""
+def _draw_overview(axis: Any, overview: OverviewShares) -> tuple[Any, float]:
+    """Draw the sums of an overview by blocks; return the drawn image, and the sum of all."""
     signed, side = overview.blocks()
     height, width = signed.shape
     y, x = overview.corner
-    most = float(np.abs(signed[np.isfinite(signed)]).max(initial=0)) or 1.0
-    extent = (x, x + width * side, y + height * side, y)
-    return axis.imshow(signed, cmap=SIGNED, vmin=-most, vmax=most, extent=extent)
+    return _shown(axis, signed, (x, x + width * side, y + height * side, y), is_signed=True)
 
 
 def _outline(axis: Any, vertices: Sequence[Sequence[float]]) -> None:

@@ -22,6 +22,8 @@ class AttributionSummary:
     """Whether the shares add up as closely as requested; None where that is undefined."""
     completeness: str
     """The same in words: the gap, its limit, or why there is none."""
+    spread: str
+    """Diffusion index and area in words, and of which part of all magnitudes they are."""
     far: int
     """Distance in pixels, `FAR`."""
     far_share: float
@@ -41,11 +43,24 @@ def summary_of(attribution: Mapping[str, Any]) -> AttributionSummary:
     return AttributionSummary(
         is_complete=complete["reached"],
         completeness=_completeness_text(complete, len(attribution["nodes"])),
+        spread=_spread_text(attribution),
         far=FAR,
         far_share=far_share(attribution["rings"]),
         context_share=share,
         omits_context=context["used"] == STOP and bool(share),
     )
+
+
+def _spread_text(attribution: Mapping[str, Any]) -> str:
+    index, beside, (y0, x0, y1, x1) = (
+        attribution[name] for name in ("diffusion_index", "overview_share", "region")
+    )
+    if index is None:
+        return "no magnitudes in the map"
+    pixels = f"{attribution['area_95']} of {(y1 - y0) * (x1 - x0)} pixels"
+    found = f"diffusion index {index:.2f}, 95 % of the magnitudes in {pixels}"
+    held = f"of the {1 - beside:.1%} of all magnitudes that the map holds, not the overview: "
+    return held + found if beside else found
 
 
 def far_share(rings: Mapping[str, float]) -> float:

@@ -47,11 +47,11 @@ def numbers_text(query: QueryMaps, site: str, head: str) -> str:
     measured = query.measures[site][number]
     lines = [f"{maps.site.title}, head {head} · {query.query.label}"]
     if maps.site.kind in ("routing", "gate"):
-        lines.append(f"share {float(maps.weights[number, 0]):.2f} in the query's own cell")
+        lines.append(f"{maps.kind.value} {float(maps.weights[number, 0]):.2f}")
     elif maps.site.kind == "channel":
         lines.append(
-            "It mixes channels, not places: the map is likeness to the query, derived. Entropy of "
-            f"its matrix {measured['entropy']:.3f}, contribution here {measured['contribution']:.3g}"
+            f"entropy of its matrix {measured['entropy']:.3f}, contribution here "
+            f"{measured['contribution']:.3g}"
         )
     elif measured["entropy"] is not None:
         lines.append(
@@ -68,7 +68,7 @@ def numbers_text(query: QueryMaps, site: str, head: str) -> str:
         omega: Any = maps.numbers["band_weights"]
         shares = [f"{name} {value:.2f}" for name, value in zip(BANDS, omega, strict=False)]
         lines.append(f"bands: {', '.join(shares)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, maps.kind.says])
 
 
 def shares_of(query: QueryMaps, site: str, head: str) -> dict[str, dict[str, float]]:
@@ -188,10 +188,7 @@ class BarChart(QWidget):
         painter.end()
 
 
-HINT = (
-    "What each head of the network looks at for a pixel: where it looked, not why. "
-    "Prepare once, then click the image."
-)
+HINT = "What each head of the network computed for a pixel. Prepare once, then click the image."
 SETTINGS = tuple("layer bands sensor model weights trust parameters options".split())
 """Fields of the state that belong to the prepared network and image."""
 IDLE_MS = 250
@@ -488,7 +485,11 @@ class AttentionTab(Section):
         beside = None if other is None else other.maps[site]
         spread = self.scale.currentData()
         self.layers.show(source, query.maps[site], heads, spread=spread, rests=rests, beside=beside)
+        kind = query.maps[site].kind
+        # Around 0 there is no other choice.
+        self.scale.setEnabled(not kind.is_signed)
         self.numbers.setText(numbers_text(query, site, heads[-1]))
+        self.numbers.setToolTip(kind.about)
         self.chart.show_groups(shares_of(query, site, heads[-1]))
         has_matrix = self.matrix.show_head(query.maps[site], heads[-1], beside)
         self.matrix_part.setVisible(has_matrix)

@@ -13,6 +13,7 @@ from qtpy.QtGui import QColor, QImage, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_restore.plugin.attention.layers import limits_of
+from napari_restore.plugin.attribution.layers import signed_colours
 
 if TYPE_CHECKING:
     from napari_restore.explain.attention.head_maps import HeadMaps, QueryMaps
@@ -97,7 +98,8 @@ def of_layer(maps: HeadMaps, *, spread: bool, beside: HeadMaps | None = None) ->
         most = np.nan_to_num(values, nan=-np.inf).max(axis=(1, 2))
         return Thumbnails(None, (0, 0), (0, 0), tuple(map(float, most)))
     known = [values] if beside is None else [values, stack_of(beside)]
-    limits = limits_of(np.concatenate([each.ravel() for each in known]), spread=spread)
+    together = np.concatenate([each.ravel() for each in known])
+    limits = limits_of(together, maps.kind, spread=spread)
     small, step = _reduced(values)
     region, query = maps.region, maps.query
     middle = (
@@ -105,7 +107,8 @@ def of_layer(maps: HeadMaps, *, spread: bool, beside: HeadMaps | None = None) ->
         ((query.x0 + query.x1) / 2 / maps.stride - region.x0) / step,
     )
     heads, height, width = small.shape
-    picture = coloured(small.reshape(heads * height, width), limits)
+    drawn = small.reshape(heads * height, width)
+    picture = coloured(drawn, limits, is_signed=maps.kind.is_signed)
     return Thumbnails(picture, (height, width), middle)
 
 
@@ -115,26 +118,29 @@ def stack_of(maps: HeadMaps) -> Floats:
 
 
 def _reduced(values: Floats) -> tuple[Floats, int]:
-    """Return maps (heads, h, w) with at most `SIDE` cells along a side: the largest of each block."""
+    """Return maps (heads, h, w) with at most `SIDE` cells along a side: the largest size of each block."""
     step = -(-max(values.shape[1:]) // SIDE)
     if step == 1:
         return values, 1
     heads, rows, columns = values.shape
     height, width = -(-rows // step), -(-columns // step)
-    padded = np.full((heads, height * step, width * step), -np.inf, np.float32)
-    padded[:, :rows, :columns] = np.where(np.isnan(values), -np.inf, values)
-    most = padded.reshape(heads, height, step, width, step).max(axis=(2, 4))
-    return np.where(np.isinf(most), np.nan, most).astype(np.float32), step
+    padded = np.full((heads, height * step, width * step), np.nan, np.float32)
+    padded[:, :rows, :columns] = values
+    blocks = padded.reshape(heads, height, step, width, step).swapaxes(2, 3)
+    blocks = blocks.reshape(heads, height, width, -1)
+    at = np.nan_to_num(np.abs(blocks), nan=-1).argmax(axis=3)[..., None]
+    largest: Floats = np.take_along_axis(blocks, at, axis=3)[..., 0]
+    return largest, step
 
 
-def coloured(values: Floats, limits: tuple[float, float]) -> QImage:
-    """Return values (h, w) in viridis, a pixel each; those that are NaN are dark grey."""
+def coloured(values: Floats, limits: tuple[float, float], *, is_signed: bool = False) -> QImage:
+    """Return values (h, w) in viridis, or in colours around 0, a pixel each; NaN is dark grey."""
     low, high = limits
     shares = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
     numbers = np.round(shares * (COLOURS - 1)).astype(np.intp)
     numbers[np.isnan(values)] = COLOURS
     # Indexing makes a new array, row by row.
-    argb = _palette()[numbers]
+    argb = _palette(is_signed=is_signed)[numbers]
     height, width = values.shape
     image = QImage(argb.tobytes(), width, height, 4 * width, QImage.Format.Format_RGB32)
     # `copy`: the image does not keep its bytes.
@@ -142,11 +148,12 @@ def coloured(values: Floats, limits: tuple[float, float]) -> QImage:
 
 
 @cache
-def _palette() -> npt.NDArray[np.uint32]:
-    """Return viridis as numbers of RGB32, and at last the grey of cells that were never asked."""
+def _palette(*, is_signed: bool) -> npt.NDArray[np.uint32]:
+    """Return viridis or diverging colours as numbers of RGB32, and at last the grey of blank cells."""
     from napari.utils.colormaps import ensure_colormap
 
-    colours = ensure_colormap("viridis").map(np.linspace(0, 1, COLOURS))
+    scale = signed_colours() if is_signed else ensure_colormap("viridis")
+    colours = scale.map(np.linspace(0, 1, COLOURS))
     rgb = np.round(255 * np.asarray(colours, float)[:, :3]).astype(np.uint32)
     packed = 0xFF << 24 | rgb[:, 0] << 16 | rgb[:, 1] << 8 | rgb[:, 2]
     return np.append(packed, DARK.rgb()).astype(np.uint32)
@@ -188,7 +195,7 @@ class HeadsView(QWidget):
         self.setAccessibleName("Heads")
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.setToolTip(
-            "Each head's weights for the query: click one to lay it over the image, with Ctrl "
+            "Each head's map for the query: click one to lay it over the image, with Ctrl "
             "several, [ and ] for the one before and after. Grey: not computed yet"
         )
 

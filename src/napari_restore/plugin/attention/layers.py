@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer, Layer, Vectors
     from napari.utils import Colormap
 
+    from napari_restore.explain import Kind
     from napari_restore.explain.attention.ablation import HeadEffect
     from napari_restore.explain.attention.head_maps import HeadMap, HeadMaps, QueryMaps
 
@@ -91,7 +92,6 @@ def in_one_go(layer: Layer, names: Sequence[str] = (), *, rests: bool) -> Iterat
 
 
 NAME = "Attention"
-NOTE = "where the network looked, not why"
 COLOURS = ((0.90, 0.62, 0.0), (0.34, 0.71, 0.91), (0.0, 0.62, 0.45), (0.80, 0.47, 0.65))
 """Of Okabe and Ito, for several heads at once: distinguishable with any kind of colour vision."""
 Floats = npt.NDArray[np.float32]
@@ -109,9 +109,12 @@ def head_colours() -> Colormap:
     return Colormap(colours, name="attention")
 
 
-def limits_of(values: Floats, *, spread: bool) -> tuple[float, float]:
-    """Return the contrast limits of a map: from 0 or, with `spread`, from its least weight."""
+def limits_of(values: Floats, kind: Kind, *, spread: bool) -> tuple[float, float]:
+    """Return the contrast limits of a map: around 0, from there or, with `spread`, from its least weight."""
     known = values[np.isfinite(values)]
+    if kind.is_signed:
+        most = float(np.abs(known).max(initial=0)) or 1.0
+        return -most, most
     if not known.size:
         return 0.0, 1.0
     high = float(known.max())
@@ -125,6 +128,8 @@ class AttentionLayers:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self.map: ImageLayer | None = None
+        self._is_signed = False
+        """Whether the colours of the map diverge."""
         self.outline: Vectors | None = None
 
     def make(self, source: ImageLayer) -> None:
@@ -132,8 +137,8 @@ class AttentionLayers:
         active = self._viewer.layers.selection.active
         if self.map is None or self.map not in self._viewer.layers:
             nothing = np.full((1, 1), -1, np.float32)
-            self.map = self._layer(source, (Region(0, 0, 1, 1), 1), nothing, (0.0, 1.0))
-            self.map.name = NAME
+            self.map = self._layer(source, (Region(0, 0, 1, 1), 1), nothing, (0.0, 1.0), None)
+            self.map.name, self._is_signed = NAME, False
             self._viewer.layers.append(self.map)
         if self.outline is None or self.outline not in self._viewer.layers:
             self.outline = add_outline(self._viewer, source)
@@ -157,8 +162,9 @@ class AttentionLayers:
         self.make(source)
         found = [maps.map(head) for head in heads]
         known = [each.map(heads[0]).values.ravel() for each in (maps, beside) if each is not None]
-        limits = None if len(heads) > 1 else limits_of(np.concatenate(known), spread=spread)
-        self._show_map(source, found, limits, rests=rests)
+        kind = maps.kind
+        limits = None if len(heads) > 1 else limits_of(np.concatenate(known), kind, spread=spread)
+        self._show_map(source, found, limits, kind, rests=rests)
         if rests:
             assert self.outline is not None
             show_outline(self.outline, maps, heads[0])
@@ -166,8 +172,8 @@ class AttentionLayers:
     def pin(self, source: ImageLayer, maps: HeadMaps, head: str, query: QueryMaps) -> ImageLayer:
         """Keep a head as a layer of its own, with its numbers."""
         found = maps.map(head)
-        limits = limits_of(found.values, spread=False)
-        layer = self._layer(source, found[1:], _filled(found.values), limits)
+        limits, kind = limits_of(found.values, maps.kind, spread=False), maps.kind
+        layer = self._layer(source, found[1:], _filled(found.values, kind), limits, kind)
         layer.name = f"Head {head} · {maps.site.title} · {query.query.label}"
         layer.metadata["napari_restore_attention"] = {
             **maps.to_dict(),
@@ -196,7 +202,7 @@ class AttentionLayers:
             **axes_of(source),
             metadata={
                 "napari_restore_source": source.unique_id,
-                "about": "the result without the head minus the result, mean over bands",
+                "about": effect.kind.about,
                 "napari_restore_attention": effect.to_dict(),
             },
         )
@@ -215,18 +221,19 @@ class AttentionLayers:
         source: ImageLayer,
         found: Sequence[HeadMap],
         limits: tuple[float, float] | None,
+        kind: Kind,
         *,
         rests: bool,
     ) -> None:
         layer, mixes = self.map, len(found) > 1
         assert layer is not None
-        values = _mixed(found) if mixes else _filled(found[0].values)
-        if layer.rgb != mixes:
-            # napari knows no layer that changes from one to the other.
+        values = _mixed(found) if mixes else _filled(found[0].values, kind)
+        if layer.rgb != mixes or (not mixes and self._is_signed != kind.is_signed):
+            # napari knows no layer that changes from one to the other; other colours are another kind.
             active = self._viewer.layers.selection.active
             self._viewer.layers.remove(layer)
-            self.map = self._layer(source, found[0][1:], values, limits)
-            self.map.name = NAME
+            self.map = self._layer(source, found[0][1:], values, limits, kind)
+            self.map.name, self._is_signed = NAME, kind.is_signed
             self._viewer.layers.append(self.map)
             self._viewer.layers.selection.active = active
             return
@@ -235,6 +242,7 @@ class AttentionLayers:
         # Those that napari draws by, and for its widgets and boxes around layers at last.
         names = [] if mixes else ["contrast_limits"]
         names += ["affine", *([] if mixes else ["contrast_limits_range"])] if rests else []
+        layer.metadata["about"] = kind.about
         with in_one_go(layer, names, rests=rests):
             layer.data = values
             if limits is not None:
@@ -250,12 +258,15 @@ class AttentionLayers:
         place: tuple[Region, int],
         values: Any,
         limits: tuple[float, float] | None,
+        kind: Kind | None,
     ) -> ImageLayer:
         from napari.layers import Image as ImageLayer
 
         shown: dict[str, Any] = {"rgb": True}
         if limits is not None:
-            shown = {"colormap": head_colours(), "contrast_limits": limits}
+            diverges = kind is not None and kind.is_signed
+            colours = signed_colours() if diverges else head_colours()
+            shown = {"colormap": colours, "contrast_limits": limits}
         return ImageLayer(
             values,
             interpolation2d="nearest",
@@ -264,7 +275,10 @@ class AttentionLayers:
             **shown,
             **self._placed(source, *place),
             **axes_of(source),
-            metadata={"napari_restore_source": source.unique_id, "about": NOTE},
+            metadata={
+                "napari_restore_source": source.unique_id,
+                "about": "" if kind is None else kind.about,
+            },
         )
 
     def _placed(self, source: ImageLayer, region: Region, stride: int) -> dict[str, Any]:
@@ -273,8 +287,10 @@ class AttentionLayers:
         return scale_and_affine(widen(resampled(matrix, Fraction(1, stride)), 2))
 
 
-def _filled(values: Floats) -> Floats:
-    """Return a map whose cells that were never asked lie below all others, where it is clear."""
+def _filled(values: Floats, kind: Kind) -> Floats:
+    """Return a map whose blank cells lie where it is clear: at 0 if it is signed, else below all others."""
+    if kind.is_signed:
+        return np.nan_to_num(values)
     known = values[np.isfinite(values)]
     low = float(known.min()) if known.size else 0.0
     filled: Floats = np.where(np.isfinite(values), values, min(low, 0.0) - 1).astype(np.float32)
@@ -286,7 +302,7 @@ def _mixed(found: Sequence[HeadMap]) -> Floats:
     shape = found[0].values.shape
     colour, total = np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32)
     for number, each in enumerate(found):
-        values = np.nan_to_num(each.values)
+        values = np.clip(np.nan_to_num(each.values), 0, None)
         share = values / (values.max() or 1.0)
         colour += share[..., None] * np.array(COLOURS[number % len(COLOURS)], np.float32)
         total += share

@@ -208,7 +208,7 @@ class TargetController(QObject):
             self.changed.emit()
 
 
-HINT = "Which pixels of the image made what the method does in a box: where it looked, not why."
+HINT = "Which pixels of the image made what the method does in a box, not why."
 
 
 class AttributionTab(Section):

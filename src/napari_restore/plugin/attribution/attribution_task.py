@@ -78,7 +78,7 @@ class AttributionTask(Task):
         # The file's name of a network of one's own, not the way to it.
         name = f"{number} {Path(request.run.model).name}"
         self.layers = AttributionLayers(viewer, source, name, request.scale)
-        self.view, self.exponent = "signed", 0.5
+        self.view, self.exponent = "map", 0.5
         """How the finished map is shown."""
         self._viewer = viewer
 

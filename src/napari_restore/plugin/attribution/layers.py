@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer, Layer
     from napari.utils import Colormap
 
-    from napari_restore.explain import Attribution, OverviewShares, PartialAttribution
+    from napari_restore.explain import Attribution, Kind, OverviewShares, PartialAttribution
 
 Floats = npt.NDArray[np.float32]
 LARGEST = 1 << 22
@@ -36,9 +36,8 @@ REDUCED = 2048
 """Longer side of that level at most."""
 ORANGE, PURPLE = (0.702, 0.345, 0.024), (0.329, 0.153, 0.533)
 """Ends of ColorBrewer's PuOr, as the figures have it: distinguishable with any kind of colour vision."""
-NOTE = "where the model looked, not why"
-VIEWS = {"signed": "Map", "magnitude": "Magnitude", "area": "Contribution area"}
-"""Of a map, as the tab offers them."""
+VIEWS = {"map": "Map", "magnitude": "Magnitude", "area": "Contribution area"}
+"""Of a map, as the tab offers them; see `MapArrays.views`."""
 
 
 class MapArrays(NamedTuple):
@@ -46,15 +45,22 @@ class MapArrays(NamedTuple):
 
     region: Region
     levels: Sequence[Any]
-    """(h, w) signed maps, the sum over bands; the second one, if any, in memory."""
+    """(h, w) maps, the sum over bands; the second one, if any, in memory."""
     most: float
     """Largest magnitude."""
     window: Region
-    area: npt.NDArray[np.float64]
-    """(h, w) over `window`."""
+    area: npt.NDArray[np.float64] | None
+    """(h, w) over `window`; None of a layer, whose cells have no place as fine as pixels."""
     overview: OverviewShares | None
+    kind: Kind
     frames: tuple[FrameMap, ...] = ()
     """Of a bracket whose map is one array."""
+
+    @property
+    def views(self) -> list[str]:
+        """Names of the `VIEWS` that say something of such a map."""
+        there = {"magnitude": self.kind.is_signed, "area": self.area is not None}
+        return [view for view in VIEWS if there.get(view, True)]
 
 
 class FrameMap(NamedTuple):
@@ -68,13 +74,13 @@ class FrameMap(NamedTuple):
 def picture_of(attribution: Attribution) -> MapArrays:
     """Read a finished map; not for the GUI thread."""
     region = attribution.region
-    area = attribution.contribution_area()
+    is_of_layer = attribution.record["attribution"].get("layer") is not None
+    area = None if is_of_layer else attribution.contribution_area()
+    beside = attribution.overview, attribution.kind
     if region.pixels <= LARGEST:
         values = attribution.read(region).sum(axis=2)
         most, window = _most(values), attribution.window
-        return MapArrays(
-            region, [values], most, window, area, attribution.overview, _frames(attribution)
-        )
+        return MapArrays(region, [values], most, window, area, *beside, _frames(attribution))
     step = -(-max(region.shape) // REDUCED)
     # From strips, so that the map is never whole in memory. The largest of each block by its
     # magnitude: in a mean, single pixels would vanish.
@@ -85,7 +91,7 @@ def picture_of(attribution: Attribution) -> MapArrays:
         most = max(most, _most(strip))
         parts.append(_largest(strip, step))
     levels = [attribution.map.sum(axis=2), np.concatenate(parts)]
-    return MapArrays(region, levels, most, attribution.window, area, attribution.overview)
+    return MapArrays(region, levels, most, attribution.window, area, *beside)
 
 
 def _frames(attribution: Attribution) -> tuple[FrameMap, ...]:
@@ -142,7 +148,7 @@ class AttributionLayers:
         """Of a bracket the map of each frame."""
         self._picture: MapArrays | None = None
         self._record: dict[str, Any] = {}
-        self._view, self._exponent = "signed", 0.5
+        self._view, self._exponent = "map", 0.5
 
     def __contains__(self, layer: object) -> bool:
         return any(layer is own for own in self.all)
@@ -169,7 +175,7 @@ class AttributionLayers:
         """Show all of it, in the place of its parts."""
         self.remove()
         self._picture, self._record = picture, record
-        self._view, self._exponent = view, exponent
+        self._view, self._exponent = view if view in picture.views else "map", exponent
         if picture.overview is not None:
             self.overview = self._add_overview(picture.overview)
             self.overview.metadata["napari_restore_record"] = record
@@ -188,7 +194,7 @@ class AttributionLayers:
         before, self._exponent = self.map, exponent
         if before is None or self._picture is None:
             return
-        if view == self._view:
+        if view == self._view or view not in self._picture.views:
             before.gamma = exponent if view == "magnitude" else 1.0
             return
         self._view = view
@@ -199,6 +205,11 @@ class AttributionLayers:
         self._viewer.layers.move(self._viewer.layers.index(self.map), at)
         self._viewer.layers.remove(before)
         self._viewer.layers.selection.active = self.map
+
+    @property
+    def views(self) -> list[str]:
+        """The views that the map has."""
+        return [] if self._picture is None else self._picture.views
 
     @property
     def visible(self) -> bool:
@@ -227,7 +238,8 @@ class AttributionLayers:
             layer = self._add(title, sizes, picture.region, (0, most))
             layer.gamma = self._exponent
         else:
-            layer = self._add(title, picture.levels, picture.region, (-most, most))
+            low = -most if picture.kind.is_signed else 0
+            layer = self._add(title, picture.levels, picture.region, (low, most))
         layer.metadata["napari_restore_record"] = self._record
         return layer
 
@@ -268,6 +280,7 @@ class AttributionLayers:
     ) -> ImageLayer:
         from napari.layers import Image as ImageLayer
 
+        about = "" if self._picture is None else self._picture.kind.about
         layer = ImageLayer(
             levels if len(levels) > 1 else levels[0],
             name=f"{self.name} · {title}",
@@ -278,7 +291,7 @@ class AttributionLayers:
             blending="translucent",
             **scale_and_affine(widen(matrix, 2)),
             **axes_of(self._source),
-            metadata={"napari_restore_source": self._source.unique_id, "about": NOTE},
+            metadata={"napari_restore_source": self._source.unique_id, "about": about},
         )
         self._viewer.layers.append(layer)
         return layer

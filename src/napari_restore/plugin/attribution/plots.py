@@ -106,7 +106,9 @@ class RingPlot(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._rings: dict[str, float] = {}
-        self.setToolTip("Where the mass lies: in the box, and by distance from it in pixels")
+        self.setToolTip(
+            "Where all magnitudes lie, with those of the overview: in the box, and by distance from it in pixels"
+        )
 
     def show_rings(self, rings: Mapping[str, float]) -> None:
         """Show shares by the record's names of the rings, without empty ones at the end."""

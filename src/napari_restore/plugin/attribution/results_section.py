@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.explain import Attribution, AttributionSummary
+    from napari_restore.explain import Attribution, AttributionSummary, Kind
     from napari_restore.plugin.attribution.attribution_task import AttributionResult
 
 
@@ -57,7 +57,7 @@ def leaves_out_context(record: Mapping[str, Any]) -> bool:
     return attribution["path"] is not None and api.attribution_summary(attribution).omits_context
 
 
-def report(record: Mapping[str, Any]) -> list[Row]:
+def report(record: Mapping[str, Any], kind: Kind) -> list[Row]:
     """Return how complete a map is, what it omits, how spread it is, and what it is of."""
     attribution, model = record["attribution"], record["model"]
     complete = attribution["completeness"]
@@ -79,17 +79,15 @@ def report(record: Mapping[str, Any]) -> list[Row]:
     if attribution["context"]["used"] != "none":
         rows.append(("Context", _context(attribution["context"], summary)))
     rows += [("Box", _target(attribution)), ("Method", _method(attribution))]
-    index, near = attribution["diffusion_index"], attribution["window"]["diffusion_index"]
-    if index is not None:
-        spread = f"{index:.2f}"
-        if near is not None and tuple(attribution["window"]["region"]) != tuple(
-            attribution["region"]
-        ):
-            spread += f" (within 512 px of the box {near:.2f})"
+    rows.append(("Shows", kind.about))
+    near = attribution["window"]["diffusion_index"]
+    if near is not None:
+        spread, window = summary.spread, attribution["window"]["region"]
+        if tuple(window) != tuple(attribution["region"]):
+            spread += f"; within 512 px of the box index {near:.2f}"
         rows += [
-            ("Diffusion index", spread),
-            ("95 % lies in", f"{attribution['area_95']} pixels"),
-            (f"Beyond {summary.far} px", f"{summary.far_share:.1%}"),
+            ("Spread", spread),
+            (f"Beyond {summary.far} px", f"{summary.far_share:.1%} of all magnitudes"),
         ]
     if (attribution["identity_share"] or 0) >= MIN_SHARE:
         rows.append(("Input unchanged", f"{attribution['identity_share']:.0%} of the map"))
@@ -123,12 +121,12 @@ def _parts(attribution: Mapping[str, Any]) -> list[Row]:
 
 
 def as_html(rows: Sequence[Row]) -> str:
-    """Return a table of two columns for a label, and below it what no map shows."""
+    """Return a table of two columns for a label."""
     lines = (
         f"<tr><td><b>{escape(name)}</b>&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>"
         for name, value in rows
     )
-    return f"<table>{''.join(lines)}</table><i>Where it looked, not why.</i>"
+    return f"<table>{''.join(lines)}</table>"
 
 
 def _context(context: Mapping[str, Any], summary: AttributionSummary) -> str:
@@ -291,7 +289,7 @@ class AttributionResultsSection(Section):
             "Ask again, with the share that came through what the model draws from the whole image",
             self._on_through_context,
         )
-        tip = "What the layer shows: signed shares, their magnitude, or a smooth area of where it lies"
+        tip = "What the layer shows: the values, their magnitude, or a smooth area of where it lies"
         self.view = combo_of(self, VIEWS, tip)
         self.exponent = combo_of(
             self,
@@ -304,7 +302,7 @@ class AttributionResultsSection(Section):
         tip = "Both maps over their pictures, under one camera"
         self.side_by_side = add_button(self, "Side by side", tip, checkable=True)
         self.figure = add_button(self, "Figure …", "Maps, legends and all settings", self._figure)
-        self.map = add_button(self, "Map …", "Shares as a float32 raster", self._map)
+        self.map = add_button(self, "Map …", "The values as a float32 raster", self._map)
         self.record = add_button(self, "Record …", "All that repeats the attribution", self._record)
         self._build()
         self.which.currentIndexChanged.connect(self._on_chosen)
@@ -374,14 +372,25 @@ class AttributionResultsSection(Section):
             for result in self.all:
                 result.layers.visible = result is current
             self._hidden = []
+            self._offer_views(current.layers.views)
             record = current.attribution.record
             attribution = record["attribution"]
-            self.measures.setText(as_html(report(record)))
+            self.measures.setText(as_html(report(record, current.attribution.kind)))
             self.through_context.setVisible(leaves_out_context(record))
             self.path.show_nodes(attribution["nodes"])
             self.rings.show_rings(attribution["rings"])
             self.curves.show_check(attribution.get("checks", {}).get(CHECK))
             self._on_view()
+
+    def _offer_views(self, views: Sequence[str]) -> None:
+        """Offer what the chosen map has; the chosen view stays where it can."""
+        before = self.view.currentData()
+        self.view.blockSignals(True)
+        self.view.clear()
+        for view in views:
+            self.view.addItem(VIEWS[view], view)
+        self.view.setCurrentIndex(max(0, self.view.findData(before)))
+        self.view.blockSignals(False)
 
     def _on_view(self) -> None:
         self.exponent.setVisible(self.view.currentData() == "magnitude")
