@@ -14,6 +14,7 @@ from pathlib import Path
 
 import napari_restore
 from napari_restore.commands import build_parser
+from napari_restore.explain.kinds import KINDS, OF_METHOD, OF_SITE
 
 DOCS = Path(__file__).resolve().parent.parent
 FOLDER = DOCS / "reference"
@@ -45,7 +46,12 @@ INHERITED = "   :inherited-members: Module, tuple\n"
 
 def pages() -> dict[str, str]:
     """Return the text of every page by its name below docs/reference."""
-    return {**dict(command_pages()), **dict(python_pages()), **dict(root_pages())}
+    return {
+        "kinds.md": kinds_page(),
+        **dict(command_pages()),
+        **dict(python_pages()),
+        **dict(root_pages()),
+    }
 
 
 def write() -> None:
@@ -191,6 +197,24 @@ def sentence(text: str) -> str:
 def cell(text: str) -> str:
     """Return a text of argparse as it may stand in a table."""
     return re.sub(r"([|*_<>$\[\]\\])", r"\\\1", " ".join(text.split()))
+
+
+def kinds_page() -> str:
+    """Return the page of all kinds of maps, from the table that figures, window and records have."""
+    makers: dict[str, list[str]] = {}
+    for made_by, kind in (*OF_METHOD.items(), *OF_SITE.items()):
+        makers.setdefault(kind, []).append(f"`{made_by}`")
+    rows = "".join(
+        f"| {cell(kind.title)} | {', '.join(makers.get(name, ()))} | "
+        f"{' | '.join(map(cell, (kind.value, kind.scale, kind.total, kind.blank, kind.says)))} |\n"
+        for name, kind in KINDS.items()
+    )
+    return (
+        "# Kinds of maps\n\nFor those who read a map: what its values, colours and sums are, in the words "
+        "of figures, window and records. D is the [objective](../attribution.md#objective).\n\n"
+        "| map | methods, or kinds of layers | one value | colours | sum of all | grey or clear | what it says |\n"
+        f"| --- | --- | --- | --- | --- | --- | --- |\n{rows}"
+    )
 
 
 def root_pages() -> Iterator[tuple[str, str]]:

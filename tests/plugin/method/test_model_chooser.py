@@ -86,6 +86,19 @@ def test_the_task_is_shown_only_when_there_are_several(chooser: ModelChooser):
     assert keys(chooser) == ["bright", "identity"]
 
 
+def test_a_file_of_ones_own_is_shown_with_the_task_of_its_card(chooser: ModelChooser):
+    """Of no listed task it is none that removes haze, which stood there before."""
+    bright = replace(card_of("identity"), id="bright", task="lowlight", title="Bright")
+    chooser.offer([card_of("dcp"), bright], "aerial")
+    assert (chooser.model(), chooser.task.currentData()) == ("dcp", "dehaze")
+    own = replace(card_of("identity"), id="mine", title="Mine")
+    for task, shown in (("other", "Not listed here"), ("derain", "Remove rain")):
+        chooser.add(ModelChoice(replace(own, task=task), "mine.py:make"))
+        assert (chooser.model(), chooser.task.currentText()) == ("mine.py:make", shown)
+    chooser.choose("dcp")
+    assert (chooser.model(), chooser.task.currentData()) == ("dcp", "dehaze")
+
+
 def test_a_model_of_another_task_is_chosen_with_its_task(chooser: ModelChooser):
     chooser.offer([card_of("dcp"), replace(card_of("identity"), task="lowlight")], "aerial")
     assert chooser.model() == "dcp"

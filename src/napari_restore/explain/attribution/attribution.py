@@ -117,7 +117,8 @@ class Attribution:
             "box": f"{self.box.width} × {self.box.height} pixels from column {self.box.x0}, "
             f"row {self.box.y0}",
             "baseline": record["baseline"],
-            "shows": self.kind.about,
+            "shows": f"{self.kind.title}: {self.kind.legend}",
+            "means": self.kind.says,
             "complete": summary.completeness,
             "spread": summary.spread,
         }

@@ -29,6 +29,7 @@ TASKS = {
     "derain": "Remove rain",
     "desnow": "Remove snow",
     "deblur": "Sharpen",
+    "other": "Not listed here",
 }
 LETTERS = 12
 """Of a choice that are seen at least."""
@@ -56,7 +57,8 @@ class ModelChooser(QWidget):
     """Titles to choose from, the recommended one marked, what it is for below.
 
     Methods that cannot run on the image are shown but cannot be chosen; their
-    tooltip says why. Those of the task "other" belong to every task.
+    tooltip says why. Those of the task "other" belong to every task; a file of the user's that has
+    this task is chosen under none of the others.
     """
 
     changed = Signal(str)
@@ -115,10 +117,12 @@ class ModelChooser(QWidget):
             self._guess = scene
         else:
             scene = self.scene.currentData() or scene
-        offered = [*cards, *(choice.card for choice in self._added)]
+        own = [choice.card for choice in self._added]
+        offered = [*cards, *own]
         found = dict.fromkeys(s for card in offered for s in card.scenes)
         self.scene.offer(((SCENES.get(s, s.capitalize()), s) for s in found), scene)
-        tasks = dict.fromkeys(str(card.task) for card in offered if card.task != "other")
+        tasks = dict.fromkeys(str(card.task) for card in cards if card.task != "other")
+        tasks |= dict.fromkeys(str(card.task) for card in own)
         names = [(TASKS.get(task, task.capitalize()), task) for task in tasks]
         self.task.offer(names, self.task.currentData())
         for widget in (self.task, self.task_label):
@@ -134,10 +138,10 @@ class ModelChooser(QWidget):
 
     def choose(self, key: str) -> None:
         """Choose as clicks would, its task first; a key that is not offered changes nothing."""
-        if self.combo.findData(key) < 0:
-            tasks = [choice.card.task for choice in self._offered() if choice.key == key]
-            if tasks:
-                self.task.setCurrentIndex(self.task.findData(tasks[0]))
+        tasks = [choice.card.task for choice in self._offered() if choice.key == key]
+        number = self.task.findData(tasks[0]) if tasks else -1
+        if number >= 0:
+            self.task.setCurrentIndex(number)
         number = self.combo.findData(key)
         if number >= 0:
             self.combo.setCurrentIndex(number)

@@ -215,8 +215,8 @@ class ProposalDialog(QDialog):
         self._title.setReadOnly(found.known or not found.card)
         self._title.setToolTip("Under this title it is offered")
         self.task = QComboBox(self)
-        self.task.addItem("Not listed here", "other")
-        for task, name in TASKS.items():
+        # First what is true where nothing is chosen.
+        for task, name in sorted(TASKS.items(), key=lambda each: each[0] != "other"):
             self.task.addItem(name, task)
         self.task.setToolTip("What the weights were trained for, which their file does not tell")
         self._asks_task = bool(found.card) and not found.known and found.model.card.task == "other"
