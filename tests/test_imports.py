@@ -50,6 +50,7 @@ DATA_TYPES = {
         *(
             "Attribution",
             "AttributionSummary",
+            "Kind",
             "MethodInfo",
             "PartialAttribution",
             "OverviewShares",

@@ -10,6 +10,7 @@ import pytest
 from qtpy.QtCore import QRectF
 from qtpy.QtGui import QImage, QPainter
 
+from napari_restore.explain.kinds import KINDS, OF_SITE
 from napari_restore.plugin.attention.heads_view import DARK, SIDE, of_layer
 from napari_restore.plugin.attention.layers import in_one_go
 
@@ -23,6 +24,7 @@ def heads_of(*values: Any, kind: str = "window", query: tuple[int, int] = (0, 0)
     y, x = (4 * each for each in query)
     return SimpleNamespace(
         site=SimpleNamespace(kind=kind, heads=names),
+        kind=KINDS[OF_SITE.get(kind, "attention")],
         stride=4,
         query=SimpleNamespace(y0=y, x0=x, y1=y + 4, x1=x + 4),
         region=SimpleNamespace(y0=2, x0=3),
@@ -58,6 +60,25 @@ def test_heads_are_painted_on_one_scale_with_the_query_in_place(qapp: Any) -> No
     np.testing.assert_allclose((ys.mean(), xs.mean()), (33, 11), atol=1.5)
     spread = painted(of_layer(maps, spread=True), 0)
     np.testing.assert_allclose(spread[3, 3], [68, 1, 84], atol=2)
+
+
+def test_likeness_is_painted_around_zero(qapp: Any) -> None:
+    nan = np.nan
+    found = painted(
+        of_layer(heads_of([[0.5, -0.25], [0, nan]], kind="channel", query=(9, 9)), spread=True), 0
+    )
+    corners = found[[10, 10, 33], [10, 33, 10]].tolist()
+    # Purple as in figures, a paler orange, white.
+    np.testing.assert_allclose(corners[0], [84, 39, 136], atol=2)
+    assert corners[1][0] > corners[1][1] > corners[1][2] and min(corners[2]) >= 250
+    large = np.zeros((90, 90), np.float32)
+    large[50, 70] = -1
+    large[51, 70] = 0.5
+    kept = painted(of_layer(heads_of(large, kind="channel", query=(9, 9)), spread=False), 0).astype(
+        int
+    )
+    # Of a block what is largest by its size: −1, orange.
+    np.testing.assert_allclose(kept[24, 34], [179, 88, 6], atol=2)
 
 
 def test_large_maps_keep_the_largest_of_each_block_and_shares_are_bars(qapp: Any) -> None:

@@ -153,8 +153,9 @@ def _palette(*, is_signed: bool) -> npt.NDArray[np.uint32]:
     from napari.utils.colormaps import ensure_colormap
 
     scale = signed_colours() if is_signed else ensure_colormap("viridis")
-    colours = scale.map(np.linspace(0, 1, COLOURS))
-    rgb = np.round(255 * np.asarray(colours, float)[:, :3]).astype(np.uint32)
+    colours = np.asarray(scale.map(np.linspace(0, 1, COLOURS)), float)
+    alpha = colours[:, 3:]
+    rgb = np.round(255 * (alpha * colours[:, :3] + 1 - alpha)).astype(np.uint32)
     packed = 0xFF << 24 | rgb[:, 0] << 16 | rgb[:, 1] << 8 | rgb[:, 2]
     return np.append(packed, DARK.rgb()).astype(np.uint32)
 
