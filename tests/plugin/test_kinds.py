@@ -122,7 +122,11 @@ def doors_of_attention(name: str, viewer: Any, folder: Path) -> Doors:
         found.record["attention"]["rollout"] = {"residual_weight": 0.25, "blocks": blocks}
     found.record["attention"]["queries"] = [{"measures": found.queries[0].measures}]
     layers = AttentionLayers(viewer)
+    layers.make(viewer.layers[0])
+    order = [layer.name for layer in viewer.layers]
     layers.show(viewer.layers[0], maps, ["1"], spread=False)
+    # Other colours take another layer: in the same place.
+    assert [layer.name for layer in viewer.layers] == order
     assert layers.map is not None and is_diverging(layers.map) is maps.kind.is_signed
     draw_attention(found, folder / "heads.svg", overwrite=True)
     drawn = plain((folder / "heads.svg").read_text("utf-8"))

@@ -373,9 +373,9 @@ class Measure(NamedTuple):
 
 
 MEASURES = {
-    "diffusion_index": Measure("diffusion index", 1, 1),
-    "area_95": Measure("area (pixels)", 1, 0),
-    f"beyond_{FAR}": Measure(f"beyond {FAR} px (%)", 100, 1),
+    "diffusion_index": Measure("index of the map", 1, 1),
+    "area_95": Measure("area of the map (pixels)", 1, 0),
+    f"beyond_{FAR}": Measure(f"beyond {FAR} px (% of all)", 100, 1),
     "relative_gap": Measure("gap (%)", 100, 2),
 }
 """Measures by column."""

@@ -230,11 +230,12 @@ class AttentionLayers:
         values = _mixed(found) if mixes else _filled(found[0].values, kind)
         if layer.rgb != mixes or (not mixes and self._is_signed != kind.is_signed):
             # napari knows no layer that changes from one to the other; other colours are another kind.
-            active = self._viewer.layers.selection.active
+            active, at = self._viewer.layers.selection.active, self._viewer.layers.index(layer)
             self._viewer.layers.remove(layer)
             self.map = self._layer(source, found[0][1:], values, limits, kind)
             self.map.name, self._is_signed = NAME, kind.is_signed
-            self._viewer.layers.append(self.map)
+            # In its place: what marks the query stays above it.
+            self._viewer.layers.insert(at, self.map)
             self._viewer.layers.selection.active = active
             return
         # The same layer: what the user has set of it stays.
