@@ -14,7 +14,7 @@ from napari_restore import explain, images
 from napari_restore.api._attribution import attribute, digests, with_absolute_paths
 from napari_restore.api._cluster import TableRun, computed_on
 from napari_restore.api._images import Pathlike, open_image
-from napari_restore.api._models import code_file
+from napari_restore.api._models import code_file, load_models
 from napari_restore.api._options import (
     ImageOptions,
     ModelOptions,
@@ -106,12 +106,11 @@ def attribute_table(
         Cancelled before the first map.
     """
     from napari_restore.errors import InputError
-    from napari_restore.models import load_named
 
     places = boxes_of(boxes, polygon)
     sources = [] if images is None else images if isinstance(images, list) else [images]
     groups = explain.group_by_image(sources, places)
-    loaded = load_named(models, **_among(options, ModelOptions))
+    loaded = load_models(models, **_among(options, ModelOptions))
     if not loaded:
         raise InputError("No model is given.", "Name one of: napari-restore models.")
     image_options = _among(options, ImageOptions)
