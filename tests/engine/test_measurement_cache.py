@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -106,10 +107,25 @@ def test_damaged_files_are_made_again(alone, content):
     ruler = Ruler()
     measured(ruler)
     (file,) = alone.iterdir()
+    with contextlib.suppress(ValueError, TypeError):
+        # As if it had been written so.
+        found = json.loads(content)
+        content = json.dumps({**found, "sha256": measurements._seal(file, found)})
     file.write_text(content)
     measured(ruler)
     assert ruler.used == 2
     assert json.loads(file.read_text())["value"]["by_step"] == {"3": 2.0}
+
+
+def test_one_turned_digit_is_noticed(alone):
+    ruler = Ruler()
+    measured(ruler)
+    (file,) = alone.iterdir()
+    text = file.read_text()
+    file.write_text(text.replace("1.5", "1.7"))
+    assert file.read_text() != text
+    measured(ruler)
+    assert ruler.used == 2
 
 
 def test_old_ones_are_made_again(alone):

@@ -10,7 +10,7 @@ import json
 import os
 import time
 import typing
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -58,7 +58,10 @@ def read_measurement(file: Path, kind: Any) -> Any:
     try:
         if time.time() - file.stat().st_mtime > LONGEST:
             return None
-        return _value_of(read_json(file)["value"], kind)
+        content = read_json(file)
+        return (
+            _value_of(content["value"], kind) if content["sha256"] == _seal(file, content) else None
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
@@ -69,7 +72,13 @@ def write_measurement(file: Path, name: str, value: Any) -> None:
         file.parent.mkdir(exist_ok=True)
         with replacing(file) as part:
             content = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
-            part.write_text(json.dumps({"model": name, "value": content}), "utf-8")
+            written = {"model": name, "value": content}
+            part.write_text(json.dumps({**written, "sha256": _seal(file, written)}), "utf-8")
+
+
+def _seal(file: Path, content: Mapping[str, Any]) -> str:
+    """Return the digest of a measurement and its place: it decides pixels, and a bit of it may turn."""
+    return hashlib.sha256(f"{file.stem} {json.dumps(content['value'])}".encode()).hexdigest()
 
 
 def kept(
@@ -160,9 +169,21 @@ T = TypeVar("T")
 _OWN: WeakKeyDictionary[RestorationModel, str] = WeakKeyDictionary()
 
 
+def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
+    """Return a key shared by models that differ in numbers only; None if there is no such key.
+
+    Whole numbers are sizes and counts, which change a model's reach and cost; so do side maps.
+    """
+    spec, card = model.spec, model.card
+    if not spec or ".py:" in str(spec.get("model", "")):
+        return None
+    sizes = tuple((n, v) for n, v in sorted(card.values.items()) if not isinstance(v, float))
+    shape = (card.halo, card.bands, card.inputs, card.multiple_of, card.maps)
+    return card.id, card.weights_sha256, shape, sizes
+
+
 def _kind(model: RestorationModel) -> Hashable:
     """Return what models share their costs by; of a user's code, what it computes by when first asked."""
-    from napari_restore.engine.planning.probe import kind_of
     from napari_restore.models import content_of
 
     kind = kind_of(model)

@@ -15,7 +15,7 @@ from napari_restore.engine.machine.budget import budget_of
 from napari_restore.engine.machine.device import Device
 from napari_restore.engine.machine.failures import is_out_of_memory
 from napari_restore.engine.planning.dependence import Report, dependence
-from napari_restore.engine.planning.measurements import kept, measurement_file
+from napari_restore.engine.planning.measurements import kept, kind_of, measurement_file
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import (
     Context,
@@ -150,19 +150,6 @@ def presumed(model: RestorationModel) -> Probe:
     """Return what was found before, else trust the card: for drafts, where a seam does no harm."""
     known, step = _SEEN.get(model), model.card.multiple_of
     return list(known.values())[-1] if known else Probe(-(-model.card.halo // step) * step)
-
-
-def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
-    """Return a key shared by models that differ in numbers only; None if there is no such key.
-
-    Whole numbers are sizes and counts, which change a model's reach and cost; so do side maps.
-    """
-    spec, card = model.spec, model.card
-    if not spec or ".py:" in str(spec.get("model", "")):
-        return None
-    sizes = tuple((n, v) for n, v in sorted(card.values.items()) if not isinstance(v, float))
-    shape = (card.halo, card.bands, card.inputs, card.multiple_of, card.maps)
-    return card.id, card.weights_sha256, shape, sizes
 
 
 def example_statistics(model: RestorationModel, x: Tensor) -> Statistics:
