@@ -1,4 +1,11 @@
-from ._answers import AttentionElsewhere, Stop, attribute_elsewhere, explainers_of, message_types
+from ._answers import (
+    AttentionElsewhere,
+    Stop,
+    attention_command,
+    attribute_elsewhere,
+    explainers_of,
+    message_types,
+)
 from ._attention import (
     attend,
     attention_query,
@@ -126,6 +133,7 @@ from ._tables import attribute_table, boxes_of, check_table
 from ._tasks import (
     command_of,
     folder_command,
+    known_command,
     plan_of,
     portable_task,
     repeat_of,
@@ -159,6 +167,7 @@ __all__ = [
     "argument_value",
     "arguments_in",
     "attend",
+    "attention_command",
     "attention_query",
     "attention_session",
     "attribute",
@@ -211,6 +220,7 @@ __all__ = [
     "kept_name",
     "kept_results",
     "kinds_in",
+    "known_command",
     "load_described",
     "load_model",
     "load_models",

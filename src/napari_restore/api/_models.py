@@ -156,15 +156,22 @@ def load_models(
     weights: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     trust: bool = False,
+    memory: int | str | None = None,
+    emit: Callable[[Event], None] | None = None,
 ) -> list[Labelled]:
     """Load models as `evaluate` names them, "dcp:omega=0.9" for instance: `.label`, `.model`.
 
-    `weights` are for a single model, `parameters` for every one.
+    `weights` are for a single model, `parameters` for every one. With `emit` those without a card are
+    measured, as `load_model` does in `memory`; else a plan measures them.
     """
     _keep_sizes()
     from napari_restore.models import load_named
 
-    return load_named(models, weights=weights, parameters=parameters, trust=trust)
+    loaded = load_named(models, weights=weights, parameters=parameters, trust=trust)
+    for each in loaded:
+        if each.model.measured and emit is not None:
+            _measure(each.model, memory, emit)
+    return loaded
 
 
 def stamp_of(*names: str | None) -> tuple[Any, ...]:

@@ -26,7 +26,13 @@ from napari_restore.commands._checks import (
     refuse_existing,
     refuse_input,
 )
-from napari_restore.commands._explained import check_outputs, explained, item_of, repeated_item
+from napari_restore.commands._explained import (
+    check_outputs,
+    explained,
+    item_of,
+    repeated_item,
+    show_loading,
+)
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import interrupt_of
 from napari_restore.commands._options import (
@@ -385,6 +391,7 @@ def _attribute_table(options: Namespace) -> CommandResult:
                 f"--{name} is for one map, but a table has many.",
                 "Use one --model and one --box for it; the .json of a table is its record.",
             )
+    show_loading(options)
     boxes = [api.Region.from_xywh(*options.box)] if options.box is not None else None
     places = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
     _check_shared(options, places)

@@ -44,6 +44,7 @@ def check_outputs(
     `check_output` checks the item's own output.
     """
     check_files([item], read)
+    show_loading(options)
     check_output(item.output, overwrite=options.overwrite)
     if item.record is not None:
         refuse_existing(item.record, overwrite=options.overwrite)
@@ -51,6 +52,11 @@ def check_outputs(
     if figure is not None:
         refuse_input(Path(figure), read)
         api.check_figure(figure, overwrite=options.overwrite)
+
+
+def show_loading(options: Namespace) -> None:
+    """Say what the first seconds of a command are for, before they are spent."""
+    reporter(options.progress)(api.Phase("Loading torch and the network"))
 
 
 def explained(

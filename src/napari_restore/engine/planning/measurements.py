@@ -71,7 +71,7 @@ def write_measurement(file: Path, name: str, value: Any) -> None:
     with contextlib.suppress(OSError):
         file.parent.mkdir(exist_ok=True)
         with replacing(file) as part:
-            content = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+            content = value if isinstance(value, str | dict) else dataclasses.asdict(value)
             written = {"model": name, "value": content}
             part.write_text(json.dumps({**written, "sha256": _seal(file, written)}), "utf-8")
 
