@@ -8,6 +8,7 @@ from ._answers import (
 )
 from ._attention import (
     attend,
+    attention_caption,
     attention_query,
     attention_session,
     check_attention,
@@ -25,7 +26,9 @@ from ._attribution import (
     check_figure,
     check_map,
     draw_attribution,
+    draw_maps,
     explainers,
+    figure_caption,
     overview_path,
     repeat_attribution,
 )
@@ -167,6 +170,7 @@ __all__ = [
     "argument_value",
     "arguments_in",
     "attend",
+    "attention_caption",
     "attention_command",
     "attention_query",
     "attention_session",
@@ -198,8 +202,10 @@ __all__ = [
     "connect",
     "draw_attention",
     "draw_attribution",
+    "draw_maps",
     "explainers",
     "explainers_of",
+    "figure_caption",
     "folder_command",
     "forget_result",
     "frame_weights",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain import Attribution, FigureOptions, MethodInfo
+    from napari_restore.explain import Attribution, FigureOptions, MapPiece, MethodInfo
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
 
@@ -196,6 +196,19 @@ def draw_attribution(
     """
     with engine.peak_in(attribution.record):
         return explain.draw(attribution, Path(path), **options)
+
+
+def figure_caption(attribution: Attribution) -> str:
+    """Return the settings that stand below the figure of an attribution."""
+    return explain.figure_caption(attribution.record)
+
+
+def draw_maps(pieces: Sequence[MapPiece], path: Pathlike, **options: Unpack[FigureOptions]) -> str:
+    """Draw the maps of `attribute_table` in one figure, on one scale; return its caption.
+
+    `pieces` are those that were collected; `options` are those of `draw_attribution` but for panels.
+    """
+    return explain.draw_maps(pieces, Path(path), **options)
 
 
 def check_map(path: Pathlike, *, overwrite: bool = False, segments: bool = False) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari_restore.explain import (
         Attribution,
         AttributionTable,
+        MapPiece,
         PlannedRow,
         RowResult,
         TargetPlace,
@@ -72,6 +73,8 @@ def attribute_table(
         tuples are refused; or else one polygon.
     extra
         Further fields of the table's `to_dict`.
+    pieces
+        A list to which what `draw_maps` draws of each map is added.
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
         `emit` is given.
@@ -118,7 +121,7 @@ def attribute_table(
     question: dict[str, Any] = {
         name: value for name, value in options.items() if name not in beside
     }
-    stop = question.pop("stop", None)
+    stop, pieces = question.pop("stop", None), question.pop("pieces", None)
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
         return _table(
             groups,
@@ -127,6 +130,7 @@ def attribute_table(
             open_image=lambda source: _open_named(source, image_options),
             spec_of=lambda source: _spec_of(source, image_options),
             extra=extra or {},
+            pieces=pieces,
             run=TableRun(emit or draw_event, stop or threading.Event(), cluster),
         )
 
@@ -164,6 +168,7 @@ def _table(
     open_image: Callable[[Any], Image],
     spec_of: Callable[[Any], Mapping[str, Any] | None],
     extra: Mapping[str, Any],
+    pieces: list[MapPiece] | None,
     run: TableRun,
 ) -> AttributionTable:
     """Return the table of `groups`, with its task; `spec_of` returns how an image is opened again."""
@@ -183,16 +188,26 @@ def _table(
     read = {"files": digests(question), "baseline_fingerprint": fingerprint}
     row_options = {**options, **question}
 
+    def keep(planned: PlannedRow, found: Attribution) -> None:
+        if pieces is not None:
+            name = planned.place.name or f"box {planned.order[0]}"
+            pieces.append(explain.MapPiece.of(found, name, str(planned.row["model"])))
+
     def attribute_row(image: Image, model: RestorationModel, box: Any, **more: Any) -> Attribution:
         return attribute(image, model, box, **more, **row_options)
 
     def computed(rows: Iterator[PlannedRow]) -> Iterator[RowResult]:
         if run.cluster is None:
-            return explain.computed_here(rows, attribute_row, run.emit, run.stop)
+            return explain.computed_here(rows, attribute_row, run.emit, run.stop, keep)
         return computed_on(run, rows, models, row_options, read)
 
     task = explain.table_task_of(groups, models, [], spec_of)
-    kept = None if task is None else {**task, **read, "question": question, **_computing(options)}
+    # A row of an earlier run has no map.
+    kept = (
+        None
+        if task is None or pieces is not None
+        else {**task, **read, "question": question, **_computing(options)}
+    )
     table = explain.make_table(
         groups,
         models,

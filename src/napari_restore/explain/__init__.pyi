@@ -10,7 +10,8 @@ from .attribution.attribution import (
     overview_path,
 )
 from .attribution.baselines import NAMES
-from .attribution.figure import FigureOptions, draw
+from .attribution.comparison import MapPiece, draw_maps
+from .attribution.figure import FigureOptions, caption as figure_caption, draw
 from .attribution.figure_file import check_figure
 from .attribution.methods import METHODS, method_list
 from .attribution.summary import AttributionSummary, summary_of
@@ -30,6 +31,7 @@ __all__ = [
     "Explainer",
     "FigureOptions",
     "Kind",
+    "MapPiece",
     "MethodInfo",
     "OverviewShares",
     "PartialAttribution",
@@ -46,6 +48,8 @@ __all__ = [
     "check_table",
     "computed_here",
     "draw",
+    "draw_maps",
+    "figure_caption",
     "group_by_image",
     "is_raster",
     "kind_of",
