@@ -151,7 +151,7 @@ def test_several_maps_have_one_scale_and_one_bar(found: Attribution, tmp_path: P
     peak = np.unravel_index(np.abs(pieces[0].values).argmax(), pieces[0].values.shape)
     clear = [axis.images[1].get_array()[peak][3] for axis in maps]
     # The clearer the smaller, and in all maps by the same measure.
-    assert clear[0] > clear[2] > 0
+    assert clear[0] > clear[1] > 0
     for axis in maps:
         # The box is in the middle.
         assert np.mean(axis.get_xlim()) == 72 and np.mean(axis.get_ylim()) == 48
@@ -172,7 +172,7 @@ def test_panels_and_limits_are_chosen(found: Attribution, tmp_path: Path) -> Non
     panels = [axis for axis in figure.axes if axis.images]
     assert [axis.get_title(loc="left") for axis in panels] == ["integrated gradients", "image"]
     assert not figure.texts and figure.get_figwidth() == pytest.approx(85 / 25.4)
-    (bar,) = [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
+    (bar,) = [axis for axis in figure.axes if "part of D" in axis.get_ylabel()]
     assert bar.get_ylim() == (-1e-3, 1e-3)
     for options, why in (
         ({"panels": ["map", "pam"]}, "no panel pam"),
@@ -191,7 +191,7 @@ def test_an_inset_shows_where_the_box_lies() -> None:
         rng.random((480, 640, 3), np.float32), "identity", box, steps=2, method="ig"
     )
     figure = found.figure(panels=["image"])
-    (inset,) = [axis for axis in figure.axes if axis.images][0].child_axes
+    (inset,) = next(axis for axis in figure.axes if axis.images).child_axes
     assert inset.images[0].get_extent() == [0, 640, 480, 0]
     assert [tuple(patch.get_xy()[0]) for patch in inset.patches] == [(60, 300)] * 2
 

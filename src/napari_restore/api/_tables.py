@@ -190,7 +190,9 @@ def _table(
 
     def keep(planned: PlannedRow, found: Attribution) -> None:
         if pieces is not None:
-            name = planned.place.name or f"box {planned.order[0]}"
+            name = planned.place.name
+            if planned.images[1] > 1:
+                name = f"{Path(str(planned.row['image'])).stem}, {name}"
             pieces.append(explain.MapPiece.of(found, name, str(planned.row["model"])))
 
     def attribute_row(image: Image, model: RestorationModel, box: Any, **more: Any) -> Attribution:

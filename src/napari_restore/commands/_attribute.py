@@ -462,7 +462,7 @@ def _check_tables(options: Namespace, places: list[Any]) -> None:
     read = read_files(options) | identities(files_among(named))
     if options.figure is not None:
         refuse_input(Path(options.figure), read)
-        api.check_figure(options.figure, overwrite=options.overwrite)
+        api.check_figure(options.figure, overwrite=options.overwrite, **look_of(options))
     for output in options.outputs:
         refuse_input(Path(output), read)
         api.check_table(output, overwrite=options.overwrite, rows=rows)

@@ -52,7 +52,7 @@ def check_outputs(
     figure = getattr(options, "figure", None)
     if figure is not None:
         refuse_input(Path(figure), read)
-        api.check_figure(figure, overwrite=options.overwrite)
+        api.check_figure(figure, overwrite=options.overwrite, **look_of(options))
 
 
 def show_loading(options: Namespace) -> None:

@@ -11,7 +11,7 @@ from .attribution.attribution import (
 )
 from .attribution.baselines import NAMES
 from .attribution.comparison import MapPiece, draw_maps
-from .attribution.figure import FigureOptions, caption as figure_caption, draw
+from .attribution.figure import FigureLook, FigureOptions, Look, caption as figure_caption, draw
 from .attribution.figure_file import check_figure
 from .attribution.methods import METHODS, method_list
 from .attribution.summary import AttributionSummary, summary_of
@@ -29,8 +29,10 @@ __all__ = [
     "AttributionSummary",
     "AttributionTable",
     "Explainer",
+    "FigureLook",
     "FigureOptions",
     "Kind",
+    "Look",
     "MapPiece",
     "MethodInfo",
     "OverviewShares",

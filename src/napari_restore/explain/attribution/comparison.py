@@ -33,6 +33,8 @@ from napari_restore.explain.attribution.figure_file import (
 )
 from napari_restore.explain.kinds import Kind
 
+MARGIN = 64
+"""Pixels around a box that a figure of several maps shows at least."""
 BEYOND = 0.005
 """Share of the values of a map that may lie beyond the scale: single pixels would leave no colours to others."""
 BAR = 0.3
@@ -65,7 +67,8 @@ class MapPiece:
     @classmethod
     def of(cls, attribution: Attribution, row: str, column: str) -> Self:
         """Return that of an attribution, which may be freed then; `row` and `column` are its place."""
-        around, inside = shown_around(attribution)
+        margin = max(MARGIN, *attribution.box.shape)
+        around, inside = shown_around(attribution, (margin, margin))
         return cls(
             row,
             column,
@@ -135,10 +138,11 @@ def _draw(
     drawn = None
     for piece in pieces:
         first, axis = grid[rows.index(piece.row)][[0, 1 + columns.index(piece.column)]]
-        first.set_ylabel(piece.row)
-        draw_inset(first, piece.picture, piece.inside, piece.whole, piece.size, piece.outline)
         drawn = draw_over(axis, piece.picture, piece.values, piece.inside, norm, kind)
-        for each in (first, axis):
+        if not first.images:
+            first.set_ylabel(piece.row)
+            draw_inset(first, piece.picture, piece.inside, piece.whole, piece.size, piece.outline)
+        for each in (axis, *([] if first.patches else [first])):
             frame(each, piece.around)
             outline(each, piece.outline)
     for axis, title in zip(grid[0], ["image", *columns], strict=True):

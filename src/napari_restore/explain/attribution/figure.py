@@ -38,8 +38,6 @@ EXPONENT = 0.5
 """Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""
 SIGNED, MAGNITUDE = "PuOr", "viridis"
 """Colour maps that remain distinguishable with colour vision deficiency."""
-MARGIN = 64
-"""Pixels around a box that a figure of several maps shows at least."""
 INSET = 0.34
 """Share of a panel that the inset takes along its longer side."""
 BOX_COLOURS = ("black", "white")
@@ -195,7 +193,7 @@ def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
     axes.figure.colorbar(drawn, ax=axes, label=_unit(attribution, total))
     axes.set_title(title(attribution.record), loc="left", parse_math=False)
     _label(axes, attribution)
-    frame(axes, shown_around(attribution, attribution.window)[0])
+    frame(axes, attribution.window)
     return axes
 
 
@@ -369,12 +367,12 @@ def _panels(figure: Any, attribution: Drawable, look: Look) -> None:
             figure.colorbar(drawn, cax=legend, label=label, extend=extend)
         _label(axis, attribution)
         if name != "overview":
-            frame(axis, shown_around(attribution, attribution.window)[0])
+            frame(axis, _part(attribution, look)[0])
 
 
 def _panel(axis: Any, name: str, attribution: Drawable, look: Look) -> tuple[Any, str]:
     """Draw one panel; return what its colour bar describes, None without one, and its label."""
-    _, shown = shown_around(attribution, attribution.window)
+    _, shown = _part(attribution, look)
     extent, kind = (shown.x0, shown.x1, shown.y1, shown.y0), attribution.kind
     axis.set_title(name)
     if name == "image":
@@ -496,24 +494,26 @@ def _axes(figure: Any, names: Sequence[str]) -> tuple[list[Any], list[Any]]:
     return axes, legends
 
 
-def shown_around(attribution: Drawable, window: Region | None = None) -> tuple[Region, Region]:
-    """Return the smallest box around `window` that has the target in its middle, and its part in the image.
-
-    Without a window, as much around the box as it is wide, and `MARGIN` at least.
-    """
-    box, (height, width) = attribution.box, attribution.size
-    if window is None:
-        around = box.expand(max(MARGIN, *box.shape))
-    else:
-        down = max(box.y0 - window.y0, window.y1 - box.y1)
-        across = max(box.x0 - window.x0, window.x1 - box.x1)
-        around = Region(box.y0 - down, box.x0 - across, box.y1 + down, box.x1 + across)
+def shown_around(attribution: Drawable, margin: tuple[int, int]) -> tuple[Region, Region]:
+    """Return a box around the target with `margin` rows and columns, and its part in the image."""
+    box, (height, width), (down, across) = attribution.box, attribution.size, margin
+    around = Region(box.y0 - down, box.x0 - across, box.y1 + down, box.x1 + across)
     return around, around.intersect(Region(0, 0, height, width))
+
+
+def _part(attribution: Drawable, look: Look) -> tuple[Region, Region]:
+    """Return what panels show, and its part in the image: chosen ones have the target in their middle."""
+    box, window = attribution.box, attribution.window
+    if look.panels is None:
+        return window, window
+    down = max(box.y0 - window.y0, window.y1 - box.y1)
+    across = max(box.x0 - window.x0, window.x1 - box.x1)
+    return shown_around(attribution, (down, across))
 
 
 def _map(axis: Any, attribution: Drawable, look: Look) -> tuple[Any, float]:
     """Draw the sum of the map over its bands; return the drawn image, and the sum over pixels."""
-    _, shown = shown_around(attribution, attribution.window)
+    _, shown = _part(attribution, look)
     values, extent = values_in(attribution, shown), (shown.x0, shown.x1, shown.y1, shown.y0)
     return _shown(axis, values, extent, look, is_signed=attribution.kind.is_signed)
 
