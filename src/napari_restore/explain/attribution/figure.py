@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Values = npt.NDArray[Any]
+Size = tuple[int, int]
+Corners = Sequence[Sequence[float]]
 Read = Callable[[Region], npt.NDArray[np.float32]]
 EXPONENT = 0.5
 """Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""
@@ -373,31 +376,23 @@ def _panels(figure: Any, attribution: Drawable, look: Look) -> None:
 def _panel(axis: Any, name: str, attribution: Drawable, look: Look) -> tuple[Any, str]:
     """Draw one panel; return what its colour bar describes, None without one, and its label."""
     _, shown = _part(attribution, look)
-    extent, kind = (shown.x0, shown.x1, shown.y1, shown.y0), attribution.kind
+    extent, kind = _extent(shown), attribution.kind
     axis.set_title(name)
     if name == "image":
-        target = outline_of(attribution)
-        picture = np.clip(attribution.picture(shown), 0, 1)
-        draw_inset(axis, picture, shown, attribution.whole, attribution.size, target)
+        target, (whole, size) = outline_of(attribution), (attribution.whole, attribution.size)
+        draw_inset(axis, attribution.picture(shown), shown, whole, size, target)
         return None, ""
     if name == "result":
         assert attribution.output is not None
-        _picture(axis, np.clip(attribution.output(shown), 0, 1), extent)
+        _picture(axis, attribution.output(shown), shown)
         return None, ""
     if name == "area":
         grey = np.clip(attribution.picture(shown), 0, 1).mean(axis=2)
         axis.set_title("contribution area")
         axis.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
         area = attribution.contribution_area()
-        near = attribution.window
-        drawn = axis.imshow(
-            area,
-            cmap=MAGNITUDE,
-            vmin=0,
-            vmax=1,
-            alpha=0.6,
-            extent=(near.x0, near.x1, near.y1, near.y0),
-        )
+        near = _extent(attribution.window)
+        drawn = axis.imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=near)
         return drawn, "density / its largest"
     if name == "overview":
         assert attribution.overview is not None
@@ -420,33 +415,25 @@ def _panel(axis: Any, name: str, attribution: Drawable, look: Look) -> tuple[Any
     return drawn, _unit(attribution, total)
 
 
-def _picture(axis: Any, picture: npt.NDArray[Any], extent: Sequence[float]) -> None:
-    axis.imshow(
-        picture if picture.shape[2] == 3 else picture[..., 0],
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        extent=extent,
-    )
+def _picture(axis: Any, picture: Values, shown: Region) -> None:
+    colours = picture if picture.shape[2] == 3 else picture[..., 0]
+    axis.imshow(np.clip(colours, 0, 1), cmap="gray", vmin=0, vmax=1, extent=_extent(shown))
+
+
+def _extent(shown: Region) -> tuple[int, int, int, int]:
+    return shown.x0, shown.x1, shown.y1, shown.y0
 
 
 def draw_inset(
-    axis: Any,
-    picture: npt.NDArray[Any],
-    shown: Region,
-    whole: npt.NDArray[np.uint8] | None,
-    size: tuple[int, int],
-    target: Sequence[Sequence[float]],
+    axis: Any, picture: Values, shown: Region, whole: Values | None, size: Size, target: Corners
 ) -> None:
     """Draw a picture of `shown`, and in its corner where the target lies in the `whole` of this size."""
-    _picture(axis, picture, (shown.x0, shown.x1, shown.y1, shown.y0))
+    _picture(axis, picture, shown)
     height, width = size
     if whole is None or shown.pixels > 0.5 * height * width:
         return
-    tall = INSET * min(1, height / width)
-    inset = axis.inset_axes(
-        (0.98 - INSET * min(1, width / height), 0.02, INSET * min(1, width / height), tall)
-    )
+    tall, wide = (INSET * min(1, each) for each in (height / width, width / height))
+    inset = axis.inset_axes((0.98 - wide, 0.02, wide, tall))
     inset.imshow(whole, extent=(0, width, height, 0), aspect="auto")
     inset.set_xticks([])
     inset.set_yticks([])
@@ -456,17 +443,12 @@ def draw_inset(
 
 
 def draw_over(
-    axis: Any,
-    picture: npt.NDArray[Any],
-    values: npt.NDArray[np.float64],
-    shown: Region,
-    norm: Any,
-    kind: Kind,
+    axis: Any, picture: Values, values: Values, shown: Region, norm: Any, kind: Kind
 ) -> Any:
     """Draw values (h, w) over the grey picture, the clearer the nearer to 0; return their colours."""
     from matplotlib.cm import ScalarMappable
 
-    extent = (shown.x0, shown.x1, shown.y1, shown.y0)
+    extent = _extent(shown)
     colours = ScalarMappable(norm, SIGNED if kind.is_signed else MAGNITUDE)
     axis.imshow(picture.mean(axis=2), cmap="gray", vmin=-0.5, vmax=1, extent=extent)
     drawn = colours.to_rgba(np.nan_to_num(values))
@@ -514,8 +496,8 @@ def _part(attribution: Drawable, look: Look) -> tuple[Region, Region]:
 def _map(axis: Any, attribution: Drawable, look: Look) -> tuple[Any, float]:
     """Draw the sum of the map over its bands; return the drawn image, and the sum over pixels."""
     _, shown = _part(attribution, look)
-    values, extent = values_in(attribution, shown), (shown.x0, shown.x1, shown.y1, shown.y0)
-    return _shown(axis, values, extent, look, is_signed=attribution.kind.is_signed)
+    values, is_signed = values_in(attribution, shown), attribution.kind.is_signed
+    return _shown(axis, values, _extent(shown), look, is_signed=is_signed)
 
 
 def values_in(attribution: Drawable, part: Region) -> npt.NDArray[np.float64]:
@@ -531,12 +513,7 @@ def _most(values: npt.NDArray[np.float64]) -> float:
 
 
 def _shown(
-    axis: Any,
-    values: npt.NDArray[np.float64],
-    extent: Sequence[int],
-    look: Look,
-    *,
-    is_signed: bool,
+    axis: Any, values: Values, extent: Sequence[int], look: Look, *, is_signed: bool
 ) -> tuple[Any, float]:
     """Draw values (h, w), colours around 0 or from there; return the drawn image, and their sum."""
     norm = look.norm(_most(values), is_signed=is_signed)
