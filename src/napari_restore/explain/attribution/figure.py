@@ -433,7 +433,11 @@ def draw_inset(
     if whole is None or shown.pixels > 0.5 * height * width:
         return
     tall, wide = (INSET * min(1, each) for each in (height / width, width / height))
-    inset = axis.inset_axes((0.98 - wide, 0.02, wide, tall))
+    y, x = np.mean(target, axis=0)
+    # In the corner that is farthest from the target.
+    left = 0.02 if x > (shown.x0 + shown.x1) / 2 else 0.98 - wide
+    bottom = 0.98 - tall if y > (shown.y0 + shown.y1) / 2 else 0.02
+    inset = axis.inset_axes((left, bottom, wide, tall))
     inset.imshow(whole, extent=(0, width, height, 0), aspect="auto")
     inset.set_xticks([])
     inset.set_yticks([])
