@@ -73,8 +73,6 @@ def attribute_table(
         tuples are refused; or else one polygon.
     extra
         Further fields of the table's `to_dict`.
-    pieces
-        A list to which what `draw_maps` draws of each map is added.
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
         `emit` is given.
@@ -94,6 +92,8 @@ def attribute_table(
         As for `attribute`.
     level
         As for `attribute`.
+    pieces
+        A list to which what `draw_maps` draws of each map is added.
 
     Returns
     -------
