@@ -91,6 +91,8 @@ def test_progress_tells_which_box(cli: Any, scene: Path, boxes: Path, tmp_path: 
     events = [json.loads(line) for line in run.err.splitlines() if line.startswith("{")]
     phases = [event["name"] for event in events if event["event"] == "Phase"]
     assert "dcp, box 3 of 3: Following the path" in phases
+    # Before torch is imported, which takes seconds.
+    assert phases[0] == "Loading torch and the network"
 
 
 def test_ctrl_c_keeps_the_rows(

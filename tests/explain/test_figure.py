@@ -20,6 +20,7 @@ import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain import KINDS, Attribution, MapPiece, draw, draw_maps, summary_of
+from napari_restore.explain.attention.figure import _digits
 from napari_restore.explain.attribution.figure import caption
 from napari_restore.questions import CHECK
 
@@ -182,6 +183,16 @@ def test_panels_and_limits_are_chosen(found: Attribution, tmp_path: Path) -> Non
     ):
         with pytest.raises(BadParameter, match=why):
             draw(found, tmp_path / "f.svg", **options)
+
+
+def test_parameters_are_words_and_entropies_have_digits_that_differ(found: Attribution) -> None:
+    model = {**found.record["model"], "parameters": {"sigma": 25, "t0": 0.1}}
+    assert "model      mine, sigma 25, t0 0.1, weights " in caption(
+        {**found.record, "model": model}
+    )
+    assert _digits([0.98, 0.5, None]) == 2
+    assert _digits([0.9994, 0.9991, 0.3]) == 4
+    assert _digits([0.5, 0.5]) == 2 and _digits([0.1, 0.1 + 1e-9]) == 6
 
 
 def test_an_inset_shows_where_the_box_lies() -> None:
