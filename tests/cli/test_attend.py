@@ -224,12 +224,16 @@ def test_the_other_way_around(
 
 
 @pytest.mark.slow
-def test_a_figure_is_drawn_beside_the_map(prepared: Asked, tmp_path: Path) -> None:
+def test_a_figure_is_drawn_beside_the_map(prepared: Asked, tmp_path: Path, capsys: Any) -> None:
     pytest.importorskip("matplotlib")
     words = ["attend", prepared.scene, *MODEL, *QUERY, "--layer", LAYER, "--head", "mean"]
     words += ["-o", tmp_path / "mean.tif", "--figure", tmp_path / "figure.svg"]
+    words += ["--width", "85mm", "--limits", "0", "1", "--no-caption"]
     assert main([str(word) for word in words]) == 0
-    assert "decoder 4.2, shifted" in (tmp_path / "figure.svg").read_text(encoding="utf-8")
+    drawn = (tmp_path / "figure.svg").read_text(encoding="utf-8")
+    assert "decoder 4.2, shifted" in drawn and 'width="240.94' in drawn and ">1.00<" in drawn
+    assert "monospace" not in drawn
+    assert "H          entropy of the weights, 1 where all are equal" in capsys.readouterr().out
     with rasterio.open(tmp_path / "mean.tif") as mean, rasterio.open(prepared.raster) as every:
         assert mean.count == 1
         np.testing.assert_allclose(mean.read(1), every.read().mean(axis=0), atol=1e-7)

@@ -91,6 +91,8 @@ def test_progress_tells_which_box(cli: Any, scene: Path, boxes: Path, tmp_path: 
     events = [json.loads(line) for line in run.err.splitlines() if line.startswith("{")]
     phases = [event["name"] for event in events if event["event"] == "Phase"]
     assert "dcp, box 3 of 3: Following the path" in phases
+    # Before torch is imported, which takes seconds.
+    assert phases[0] == "Loading torch and the network"
 
 
 def test_ctrl_c_keeps_the_rows(
@@ -112,7 +114,8 @@ def test_ctrl_c_keeps_the_rows(
     ("words", "told"),
     [
         ((*TWO, *BOX, "-o", "t.tif"), "not a table"),
-        ((*TWO, *BOX, "-o", "t.csv", "--figure", "f.png"), "--figure is for one map"),
+        ((*TWO, *BOX, "-o", "t.csv", "--figure", "f.gif"), "is no figure"),
+        ((*TWO, *BOX, "-o", "t.csv", "--figure", "f.png", "--width", "8"), "outside 30"),
         ((*TWO, *BOX, "-o", "t.csv", "--record", "r.json"), "--record is for one map"),
         ((*TWO, *BOX, "-o", "no/t.csv"), "cannot be written"),
         ((*TWO, *BOX, "-o", "taken.csv"), "exists"),
@@ -176,3 +179,19 @@ def test_what_many_images_share_is_a_file(cli: Any, tmp_path: Path) -> None:
     # One image shares with nobody, as in `restore`.
     run = cli("attribute", paths[0], *words, "--model", "hot", "--context", "first")
     assert run.code == 0, run.err
+
+
+def test_a_table_is_drawn_in_one_figure(cli: Any, scene: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    boxes, figure = tmp_path / "boxes.csv", tmp_path / "f.svg"
+    boxes.write_text("x,y,width,height,name\n50,40,12,8,roof\n10,20,9,7,\n")
+    words = ("attribute", scene, "--boxes", boxes, *TWO, *QUICK, "--method", "ig")
+    words = (*words, "-o", tmp_path / "t.csv", "--figure", figure, "--overwrite")
+    run = cli(*words, "--width", "85mm", "--limits", "-1e-3", "1e-3", "--no-caption")
+    assert run.code == 0, run.err
+    drawn = figure.read_text(encoding="utf-8")
+    for word in ("roof", "2", "dcp:omega=0.9", "hot"):
+        assert f">{word}<" in drawn
+    assert "-0.001 … 0.001 in all maps" in run.out and "roof, hot:" in run.out
+    run = cli(*words, "--panels", "map")
+    assert run.code == 2 and "Leave --cluster and --panels out." in run.err

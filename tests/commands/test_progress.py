@@ -46,7 +46,7 @@ def test_a_file_gets_one_line_per_tenth_and_every_note():
 
 def test_a_terminal_gets_one_line_drawn_anew_that_notes_do_not_break():
     text = told("auto", Terminal())
-    assert text.startswith("note: One band is empty.\n\rRestoring: 1 of 100")
+    assert text.startswith("note: One band is empty.\n\rRestoring …\rRestoring: 1 of 100")
     assert text.count("\n") == 2
     assert text.endswith("\rnote: Größe ≈ 2.\n")
     # A shorter text must cover a longer one completely.
@@ -104,3 +104,14 @@ def test_letters_that_a_terminal_cannot_show_are_replaced():
     terminal = io.TextIOWrapper(raw, encoding="ascii")
     reporter("auto", terminal)(Note("Größe ≈ 2."))
     assert b"Gr??e ? 2." in raw.getvalue()
+
+
+def test_a_phase_is_named_in_a_terminal_before_its_first_step(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(_streams, "status", None)
+    reporter("auto", terminal)(Phase("Loading"))
+    assert terminal.getvalue().rstrip() == "\rLoading …"
+    # Another one, as of the run itself, draws over it.
+    reporter("auto", terminal)(Progress(1, 2))
+    *_, blanks, _, drawn = terminal.getvalue().split("\r")
+    assert (blanks.strip(), len(blanks), drawn) == ("", len("Loading …"), "working: 1 of 2")

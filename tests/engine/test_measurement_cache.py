@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +14,13 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.engine.machine.device import Device
-from napari_restore.engine.planning import measurements
+from napari_restore.engine.planning import measurements, probe as _probe
 from napari_restore.engine.planning.measurements import (
     MeasurementCache,
     measuring,
     seconds_measuring,
 )
+from napari_restore.models import _content, _load
 
 pytestmark = pytest.mark.measured
 
@@ -104,10 +107,25 @@ def test_damaged_files_are_made_again(alone, content):
     ruler = Ruler()
     measured(ruler)
     (file,) = alone.iterdir()
+    with contextlib.suppress(ValueError, TypeError):
+        # As if it had been written so.
+        found = json.loads(content)
+        content = json.dumps({**found, "sha256": measurements._seal(file, found)})
     file.write_text(content)
     measured(ruler)
     assert ruler.used == 2
     assert json.loads(file.read_text())["value"]["by_step"] == {"3": 2.0}
+
+
+def test_one_turned_digit_is_noticed(alone):
+    ruler = Ruler()
+    measured(ruler)
+    (file,) = alone.iterdir()
+    text = file.read_text()
+    file.write_text(text.replace("1.5", "1.7"))
+    assert file.read_text() != text
+    measured(ruler)
+    assert ruler.used == 2
 
 
 def test_old_ones_are_made_again(alone):
@@ -120,15 +138,102 @@ def test_old_ones_are_made_again(alone):
     assert ruler.used == 2
 
 
-def test_code_of_the_user_is_measured_in_every_process(alone, tmp_path):
+CODE = """
+import torch
+import installed
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Conv2d(3, 3, {size}, padding={pad})
+
+    def forward(self, x):
+        assert x.shape[-2] % 8 == x.shape[-1] % 8 == 0
+        return installed.changed(self.layer(x))
+"""
+INSTALLED = """
+import torch
+
+def changed(x):
+    return torch.nn.functional.avg_pool2d(x, {size}, 1, {pad})
+"""
+
+
+def loaded_anew(code: Path) -> nr.Model:
+    """Return the network as a later process has it."""
+    for name in ("installed", "own"):
+        sys.modules.pop(name, None)
+    return nr.load_model(f"{code}:Net", trust=True)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> Path:
+    """A network in a file, which calls code that is installed."""
+    packages = tmp_path / "site-packages"
+    packages.mkdir()
+    monkeypatch.syspath_prepend(packages)
+    (packages / "installed.py").write_text(INSTALLED.format(size=1, pad=0))
     code = tmp_path / "own.py"
-    code.write_text("import torch\n\ndef same():\n    return torch.nn.Identity()\n")
+    code.write_text(CODE.format(size=3, pad=1))
+    return code
+
+
+@pytest.fixture
+def trials(monkeypatch) -> list[str]:
+    """The names of the trials that a network went through."""
+    done: list[str] = []
+
+    def noted(name, real):
+        def call(*args, **kwargs):
+            done.append(name)
+            return real(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(_probe, "dependence", noted("halo", _probe.dependence))
+    real = _load.possible_sizes
+
+    def sizes(module, counts, *steps):
+        done.extend([] if steps else ["sizes"])
+        return real(module, counts, *steps)
+
+    monkeypatch.setattr(_load, "possible_sizes", sizes)
+    return done
+
+
+def test_a_network_of_the_user_is_measured_once(own, trials):
+    first, second = loaded_anew(own).card, loaded_anew(own).card
+    assert (first.multiple_of, first.halo) == (second.multiple_of, second.halo) == (8, 8)
+    assert trials == ["sizes", "halo"]
     ruler = Ruler()
     for _ in range(2):
-        model = nr.load_model(f"{code}:same", trust=True)
-        MeasurementCache(Seconds).of(model, DEVICE, ruler)
+        MeasurementCache(Seconds).of(loaded_anew(own), DEVICE, ruler)
+    assert ruler.used == 1
+
+
+def test_a_file_that_changed_is_measured_anew(own, trials):
+    before, ruler = loaded_anew(own), Ruler()
+    MeasurementCache(Seconds).of(before, DEVICE, ruler)
+    own.write_text(CODE.format(size=19, pad=9))
+    after = loaded_anew(own)
+    MeasurementCache(Seconds).of(after, DEVICE, ruler)
+    assert (before.card.halo, after.card.halo) == (8, 16)
+    assert trials == ["sizes", "halo"] * 2
     assert ruler.used == 2
-    assert not alone.exists()
+
+
+def test_installed_code_that_changed_is_noticed_by_what_it_computes(own, trials, monkeypatch):
+    loaded_anew(own)
+    # As if no digest knew of it: a compiled extension, for instance.
+    monkeypatch.setattr(_content, "_version_of", lambda module: "")
+    digests = [_content.module_digest(loaded_anew(own).module)]
+    del trials[:]
+    path = own.parent / "site-packages" / "installed.py"
+    path.write_text(INSTALLED.format(size=25, pad=12))
+    after = loaded_anew(own)
+    assert [_content.module_digest(after.module)] == digests
+    assert (after.card.halo, trials) == (16, ["halo"])
 
 
 def test_seconds_of_measuring_add_up(monkeypatch):

@@ -13,6 +13,7 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore import Region
+from napari_restore.engine import Progress
 from napari_restore.errors import BadModel, BadParameter, BadRegion, Cancelled
 from napari_restore.explain import attribute
 
@@ -118,6 +119,17 @@ def test_paths_are_complete(method: str) -> None:
     assert told["reached"]
     assert found.map.sum(dtype=np.float64) == pytest.approx(told["sum"], rel=1e-4)
     assert told["sum"] == pytest.approx(told["difference"], rel=0.01)
+
+
+def test_progress_is_one_over_all_rules() -> None:
+    told: list[Any] = []
+    found = ask(Small(), baseline="zero", gap=1e-9, emit=told.append)
+    (begun,) = (
+        n for n, each in enumerate(told) if str(getattr(each, "name", "")).startswith("Follow")
+    )
+    steps = [event for event in told[begun:] if isinstance(event, Progress)]
+    assert [each.done for each in steps] == list(range(1, 66))
+    assert {each.total for each in steps} == {65} == {len(found.record["attribution"]["nodes"])}
 
 
 def test_a_map_can_be_watched_as_it_comes() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,8 @@ from tests.explain._models import Small, scene, wrapped
 import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
-from napari_restore.explain import KINDS, Attribution, draw, summary_of
+from napari_restore.explain import KINDS, Attribution, MapPiece, draw, draw_maps, summary_of
+from napari_restore.explain.attention.figure import _digits
 from napari_restore.explain.attribution.figure import caption
 from napari_restore.questions import CHECK
 
@@ -35,6 +37,23 @@ def found() -> Attribution:
 def checked() -> Attribution:
     box, options = nr.Region(40, 60, 56, 84), {"method": "ig", "check": CHECK, "device": "cpu"}
     return nr.attribute(scene(), wrapped(Small()), box, **options)
+
+
+@contextmanager
+def drawing() -> Iterator[list[Any]]:
+    """Give the figures that are made in the block."""
+    from matplotlib.figure import Figure
+
+    made: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = Figure.__init__
+
+        def init(self: Any, *args: Any, **kwargs: Any) -> None:
+            real(self, *args, **kwargs)
+            made.append(self)
+
+        patch.setattr(Figure, "__init__", init)
+        yield made
 
 
 def svg(found: Attribution, folder: Path, name: str, **options: Any) -> str:
@@ -109,6 +128,83 @@ def test_every_format_holds_the_caption(found: Attribution, tmp_path: Path, suff
             assert len(np.unique(np.asarray(drawn.convert("L")))) > 100
     elif suffix == ".svg":
         assert "not why" in path.read_text(encoding="utf-8")
+
+
+def pieces_of(found: Attribution) -> list[MapPiece]:
+    """Two boxes by two networks, of which the second has maps of a tenth."""
+    one = MapPiece.of(found, "roof", "net")
+    far = replace(one, row="tea", values=one.values[::-1] / 2)
+    small = [replace(each, column="other", values=each.values / 10) for each in (one, far)]
+    return [one, far, *small]
+
+
+def test_several_maps_have_one_scale_and_one_bar(found: Attribution, tmp_path: Path) -> None:
+    pieces = pieces_of(found)
+    with drawing() as drawn:
+        text = draw_maps(
+            pieces, tmp_path / "c.svg", width_mm=85, caption=False, limits=(-2e-4, 1e-4)
+        )
+    (figure,) = drawn
+    bars = [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
+    assert len(bars) == 1 and bars[0].get_xlim() == (-2e-4, 1e-4)
+    maps = [axis for axis in figure.axes if len(axis.images) == 2]
+    assert len(maps) == 4
+    peak = np.unravel_index(np.abs(pieces[0].values).argmax(), pieces[0].values.shape)
+    clear = [axis.images[1].get_array()[peak][3] for axis in maps]
+    # The clearer the smaller, and in all maps by the same measure.
+    assert clear[0] > clear[1] > 0
+    for axis in maps:
+        # The box is in the middle.
+        assert np.mean(axis.get_xlim()) == 72 and np.mean(axis.get_ylim()) == 48
+    content = (tmp_path / "c.svg").read_text(encoding="utf-8")
+    for word in ("roof", "tea", "net", "other", "integrated gradients"):
+        assert f">{word}" in content
+    assert "monospace" not in content and 'width="240.94' in content
+    assert "roof, other:" in text and "-0.0002 … 0.0001 in all maps" in text
+    assert text.count("method     ig") == 1
+    with pytest.raises(BadParameter, match="no scale in common"):
+        draw_maps([pieces[0], replace(pieces[1], kind=KINDS["occlusion"])], tmp_path / "d.png")
+
+
+def test_panels_and_limits_are_chosen(found: Attribution, tmp_path: Path) -> None:
+    figure = found.figure(
+        panels=["over", "image"], limits=(-1e-3, 1e-3), caption=False, width_mm=85
+    )
+    panels = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title(loc="left") for axis in panels] == ["integrated gradients", "image"]
+    assert not figure.texts and figure.get_figwidth() == pytest.approx(85 / 25.4)
+    (bar,) = [axis for axis in figure.axes if "part of D" in axis.get_ylabel()]
+    assert bar.get_ylim() == (-1e-3, 1e-3)
+    for options, why in (
+        ({"panels": ["map", "pam"]}, "no panel pam"),
+        ({"panels": ["overview"]}, "no panel overview"),
+        ({"limits": (0, 1)}, "leave one out"),
+        ({"limits": (1, -1)}, "not in order"),
+    ):
+        with pytest.raises(BadParameter, match=why):
+            draw(found, tmp_path / "f.svg", **options)
+
+
+def test_parameters_are_words_and_entropies_have_digits_that_differ(found: Attribution) -> None:
+    model = {**found.record["model"], "parameters": {"sigma": 25, "t0": 0.1}}
+    assert "model      mine, sigma 25, t0 0.1, weights " in caption(
+        {**found.record, "model": model}
+    )
+    assert _digits([0.98, 0.5, None]) == 2
+    assert _digits([0.9994, 0.9991, 0.3]) == 4
+    assert _digits([0.5, 0.5]) == 2 and _digits([0.1, 0.1 + 1e-9]) == 6
+
+
+def test_an_inset_shows_where_the_box_lies() -> None:
+    rng = np.random.default_rng(0)
+    box = nr.Region(300, 60, 316, 84)
+    found = nr.attribute(
+        rng.random((480, 640, 3), np.float32), "identity", box, steps=2, method="ig"
+    )
+    figure = found.figure(panels=["image"])
+    (inset,) = next(axis for axis in figure.axes if axis.images).child_axes
+    assert inset.images[0].get_extent() == [0, 640, 480, 0]
+    assert [tuple(patch.get_xy()[0]) for patch in inset.patches] == [(60, 300)] * 2
 
 
 @pytest.mark.nightly

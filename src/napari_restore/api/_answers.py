@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from napari_restore import engine, explain, images, models
 from napari_restore.api._attention import attend, attention_session, draw_attention
 from napari_restore.api._attribution import attribute, explainers
+from napari_restore.api._models import code_file
 from napari_restore.api._task_cache import TaskCache
-from napari_restore.questions import Region
+from napari_restore.api._tasks import command_of
+from napari_restore.questions import Reading, Region, part_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,6 +219,21 @@ def attribute_elsewhere(
     parts = answering.ask("attribute", task, receive, stop, message_types())
     image = subject["image"].level_view(question["level"])
     return explain.Attribution.of_parts(parts, image, picture)
+
+
+def attention_command(
+    subject: Subject, query: Query, layers: Sequence[str], output: Path, *, device: str = "auto"
+) -> str:
+    """Return the command that writes the maps of a query; raises `InputError` where there is none."""
+    image, model, task = subject["image"], subject["model"], None
+    if image.spec is not None:
+        code = code_file(str(model["model"])) is not None
+        options = part_of(subject["options"], Reading)
+        question = {"queries": [query.to_dict()], "layers": list(layers)}
+        task = {"image": image.spec, "model": {**model, "code": code}}
+        task |= {"question": question, "options": options}
+    about = {"task": task, "input": {"size": (image.height, image.width)}}
+    return command_of(about, output, device=device)
 
 
 class AttentionElsewhere:

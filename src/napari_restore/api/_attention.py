@@ -162,12 +162,23 @@ def draw_attention(
     *,
     layers: Sequence[str] | None = None,
     overwrite: bool = False,
+    **look: Any,
 ) -> Path:
-    """Draw the maps of the first query (.png, .pdf, .svg) with all settings."""
+    """Draw the maps of the first query (.png, .pdf, .svg) with all settings.
+
+    `look` are the options `width_mm`, `limits` and `caption` of `draw_attribution`.
+    """
     from napari_restore.explain.attention.figure import draw_attention
 
     with engine.peak_in(attention.record):
-        return draw_attention(attention, Path(path), layers=layers, overwrite=overwrite)
+        return draw_attention(attention, Path(path), layers=layers, overwrite=overwrite, **look)
+
+
+def attention_caption(attention: Attention) -> str:
+    """Return the settings that stand below the figure of a look at attention."""
+    from napari_restore.explain.attention.figure import caption
+
+    return caption(attention, [attention.maps(name) for name in attention.layers], 0)
 
 
 def check_attention(path: Pathlike, *, overwrite: bool = False) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain import Attribution, FigureOptions, MethodInfo
+    from napari_restore.explain import Attribution, FigureLook, FigureOptions, MapPiece, MethodInfo
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
 
@@ -204,6 +204,19 @@ def draw_attribution(
         return explain.draw(attribution, Path(path), **options)
 
 
+def figure_caption(attribution: Attribution) -> str:
+    """Return the settings that stand below the figure of an attribution."""
+    return explain.figure_caption(attribution.record)
+
+
+def draw_maps(pieces: Sequence[MapPiece], path: Pathlike, **options: Unpack[FigureOptions]) -> str:
+    """Draw the maps of `attribute_table` in one figure, on one scale; return its caption.
+
+    `pieces` are those that were collected; `options` are those of `draw_attribution` but for panels.
+    """
+    return explain.draw_maps(pieces, Path(path), **options)
+
+
 def check_map(path: Pathlike, *, overwrite: bool = False, segments: bool = False) -> None:
     """Raise `BadOutput` for a file that `Attribution.save` could not write.
 
@@ -212,8 +225,9 @@ def check_map(path: Pathlike, *, overwrite: bool = False, segments: bool = False
     explain.check_map(Path(path), overwrite=overwrite, segments=segments)
 
 
-def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:
-    """Raise `BadOutput` for a file that `draw_attribution` could not write."""
+def check_figure(path: Pathlike, *, overwrite: bool = False, **look: Unpack[FigureLook]) -> None:
+    """Raise `BadOutput` for a file that `draw_attribution` could not write, `BadParameter` for a `look`."""
+    explain.Look(**look)
     explain.check_figure(Path(path), overwrite=overwrite)
 
 

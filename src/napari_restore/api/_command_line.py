@@ -15,6 +15,8 @@ from typing import Any
 from napari_restore.errors import InputError
 from napari_restore.questions import (
     Adjustment,
+    Attend,
+    Attribute,
     Computing,
     Format,
     Machine,
@@ -89,9 +91,11 @@ def command_arguments(
     """Return the arguments of the command that writes `output` with the pixels of `task`.
 
     `task` is portable: its masks are text, or files by absolute path. `size` is (height, width) of
-    the task's image, `options` are those of `Result.save`. Raises `InputError` for what the command
-    cannot express.
+    the task's image, `options` are those of `Result.save`; a task with a question has none. Raises `InputError` for
+    what the command cannot express.
     """
+    if "question" in task:
+        return [PROGRAM, *_explained(task, output, device)]
     others = task["image"].get("companions")
     asked = _meant({"device": device, **task["options"]})
     return [
@@ -105,6 +109,53 @@ def command_arguments(
         *_flags(asked, Adjustment, Reading, Computing, Machine),
         *_flags(options or {}, Format),
     ]
+
+
+def _explained(task: Mapping[str, Any], output: Any, device: str) -> Iterator[str]:
+    """Yield the arguments of the command that asks the question of `task`, without the program.
+
+    An attribution's has a ``scale``: the pixels of the image along a side of one of its level's.
+    """
+    question, image = task["question"], dict(task["image"])
+    level, scale = image.pop("level", 0), task.get("scale", 1)
+    queries, task = question.get("queries"), {**task, "image": image}
+    others = image.get("companions")
+    yield "attribute" if queries is None else "attend"
+    yield from _image(task) if others is None else ("--bracket", *_bracket(task, others))
+    yield from ("-o", os.fspath(output), *_model(task["model"]))
+    if queries is None:
+        yield from _target(question, scale)
+        for name, value in question["arguments"].items():
+            yield from ("--argument", f"{name}={_text(value)}")
+        if ".py:" in question["objective"] and not task["model"].get("code"):
+            yield "--yes"
+    else:
+        for query in queries:
+            x, y, *sides = _box(query["box"], scale)
+            is_pixel = sides == [str(scale)] * 2
+            yield from ("--query", x, y) if is_pixel else ("--box", x, y, *sides)
+        layers = question["layers"]
+        for layer in [layers] if isinstance(layers, str) else layers:
+            yield from _flag_with_value("--layer", layer)
+    if level:
+        yield from ("--level", str(level))
+    yield from _flags(question, Attribute if queries is None else Attend)
+    yield from _flags({"device": device, **_meant(task["options"])}, Reading, Machine)
+
+
+def _target(question: Mapping[str, Any], scale: int) -> Iterator[str]:
+    """Yield the box or polygon of an attribution, which is in pixels of its level."""
+    if question["polygon"] is None:
+        yield from ("--box", *_box(question["box"], scale))
+    else:
+        corners = ((x * scale, y * scale) for y, x in question["polygon"])
+        yield from ("--polygon", *(_text(float(each)) for corner in corners for each in corner))
+
+
+def _box(box: Sequence[int], scale: int) -> list[str]:
+    """Return X Y WIDTH HEIGHT of a box (y0, x0, y1, x1)."""
+    y0, x0, y1, x1 = (scale * int(each) for each in box)
+    return [str(each) for each in (x0, y0, x1 - x0, y1 - y0)]
 
 
 def _image(task: Mapping[str, Any]) -> Iterator[str]:
@@ -148,7 +199,7 @@ def _bracket(task: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str
     yield from ("--reference", reference)
     if not any(each.get("placement") for each in others["images"]):
         yield from ("--align", "off")
-    elif task["options"].get("mask") is None:
+    elif "question" not in task and task["options"].get("mask") is None:
         # Where the plan has a part of the image, that is a region of its own.
         yield "--no-crop"
     yield from ("--ev", *map(_ev, others["exposures"]))

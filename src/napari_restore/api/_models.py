@@ -65,15 +65,22 @@ def load_model(
     RestorationModel
         A `torch.nn.Module` in evaluation mode with a ``.card``.
     """
-    with collection_paused():
-        # The first time, this imports torch.
-        from napari_restore.models import load
+    _keep_sizes()
+    from napari_restore.models import load
 
     with nullcontext() if memory is None else room_for(engine.budget_of(memory)):
         loaded = load(model, weights=weights, parameters=parameters, card=card, trust=trust)
     if loaded.measured:
         _measure(loaded, memory, emit)
     return loaded
+
+
+def _keep_sizes() -> None:
+    """Let models keep the sizes that they measure where plans keep what they measure."""
+    with collection_paused():
+        # The first time, this imports torch.
+        from napari_restore.models import keep_sizes
+    keep_sizes(engine.kept_sizes)
 
 
 def _measure(
@@ -97,6 +104,7 @@ def load_described(spec: Mapping[str, Any], *, trust: bool = False) -> Restorati
     A description may come from a file: code runs only with `trust`, whatever the file says. A model
     without a card is measured by the plan. Raises as `load_model`.
     """
+    _keep_sizes()
     from napari_restore.models import load
 
     model = load(
@@ -126,8 +134,9 @@ def code_file(model: str) -> str | None:
 
 def as_model(model: str | os.PathLike[str] | nn.Module) -> RestorationModel:
     """Return `model` if it is loaded and not in training, else load it; a plan measures it."""
-    with collection_paused():
-        from napari_restore.models import load
+    _keep_sizes()
+    from napari_restore.models import load
+
     return load(model)
 
 
@@ -147,14 +156,22 @@ def load_models(
     weights: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     trust: bool = False,
+    memory: int | str | None = None,
+    emit: Callable[[Event], None] | None = None,
 ) -> list[Labelled]:
     """Load models as `evaluate` names them, "dcp:omega=0.9" for instance: `.label`, `.model`.
 
-    `weights` are for a single model, `parameters` for every one.
+    `weights` are for a single model, `parameters` for every one. With `emit` those without a card are
+    measured, as `load_model` does in `memory`; else a plan measures them.
     """
+    _keep_sizes()
     from napari_restore.models import load_named
 
-    return load_named(models, weights=weights, parameters=parameters, trust=trust)
+    loaded = load_named(models, weights=weights, parameters=parameters, trust=trust)
+    for each in loaded:
+        if each.model.measured and emit is not None:
+            _measure(each.model, memory, emit)
+    return loaded
 
 
 def stamp_of(*names: str | None) -> tuple[Any, ...]:
@@ -221,6 +238,7 @@ def inspect_model(
     the GUI thread. Programs and Python run only with `trust`; `card` has fields that are known of it;
     `weights` and `parameters` are as for `load_model`; `emit` is called with the events of measuring. Raises `MissingWeights`, `BadModel`.
     """
+    _keep_sizes()
     from napari_restore.models import propose
 
     proposal = propose(path, trust=trust, card=card, weights=weights, parameters=parameters)

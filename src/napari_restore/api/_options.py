@@ -67,6 +67,7 @@ class TableOptions(ImageOptions, ModelOptions, AttributeOptions, total=False):
     """Options of `attribute_table` beside images, models and places."""
 
     level: int
+    pieces: list[Any] | None
 
 
 class _Default:

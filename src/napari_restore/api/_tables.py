@@ -14,7 +14,7 @@ from napari_restore import explain, images
 from napari_restore.api._attribution import attribute, digests, with_absolute_paths
 from napari_restore.api._cluster import TableRun, computed_on
 from napari_restore.api._images import Pathlike, open_image
-from napari_restore.api._models import code_file
+from napari_restore.api._models import code_file, load_models
 from napari_restore.api._options import (
     ImageOptions,
     ModelOptions,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari_restore.explain import (
         Attribution,
         AttributionTable,
+        MapPiece,
         PlannedRow,
         RowResult,
         TargetPlace,
@@ -91,6 +92,8 @@ def attribute_table(
         As for `attribute`.
     level
         As for `attribute`.
+    pieces
+        A list to which what `draw_maps` draws of each map is added.
 
     Returns
     -------
@@ -106,12 +109,11 @@ def attribute_table(
         Cancelled before the first map.
     """
     from napari_restore.errors import InputError
-    from napari_restore.models import load_named
 
     places = boxes_of(boxes, polygon)
     sources = [] if images is None else images if isinstance(images, list) else [images]
     groups = explain.group_by_image(sources, places)
-    loaded = load_named(models, **_among(options, ModelOptions))
+    loaded = load_models(models, **_among(options, ModelOptions))
     if not loaded:
         raise InputError("No model is given.", "Name one of: napari-restore models.")
     image_options = _among(options, ImageOptions)
@@ -119,7 +121,7 @@ def attribute_table(
     question: dict[str, Any] = {
         name: value for name, value in options.items() if name not in beside
     }
-    stop = question.pop("stop", None)
+    stop, pieces = question.pop("stop", None), question.pop("pieces", None)
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
         return _table(
             groups,
@@ -128,6 +130,7 @@ def attribute_table(
             open_image=lambda source: _open_named(source, image_options),
             spec_of=lambda source: _spec_of(source, image_options),
             extra=extra or {},
+            pieces=pieces,
             run=TableRun(emit or draw_event, stop or threading.Event(), cluster),
         )
 
@@ -165,6 +168,7 @@ def _table(
     open_image: Callable[[Any], Image],
     spec_of: Callable[[Any], Mapping[str, Any] | None],
     extra: Mapping[str, Any],
+    pieces: list[MapPiece] | None,
     run: TableRun,
 ) -> AttributionTable:
     """Return the table of `groups`, with its task; `spec_of` returns how an image is opened again."""
@@ -184,16 +188,28 @@ def _table(
     read = {"files": digests(question), "baseline_fingerprint": fingerprint}
     row_options = {**options, **question}
 
+    def keep(planned: PlannedRow, found: Attribution) -> None:
+        if pieces is not None:
+            name = planned.place.name
+            if planned.images[1] > 1:
+                name = f"{Path(str(planned.row['image'])).stem}, {name}"
+            pieces.append(explain.MapPiece.of(found, name, str(planned.row["model"])))
+
     def attribute_row(image: Image, model: RestorationModel, box: Any, **more: Any) -> Attribution:
         return attribute(image, model, box, **more, **row_options)
 
     def computed(rows: Iterator[PlannedRow]) -> Iterator[RowResult]:
         if run.cluster is None:
-            return explain.computed_here(rows, attribute_row, run.emit, run.stop)
+            return explain.computed_here(rows, attribute_row, run.emit, run.stop, keep)
         return computed_on(run, rows, models, row_options, read)
 
     task = explain.table_task_of(groups, models, [], spec_of)
-    kept = None if task is None else {**task, **read, "question": question, **_computing(options)}
+    # A row of an earlier run has no map.
+    kept = (
+        None
+        if task is None or pieces is not None
+        else {**task, **read, "question": question, **_computing(options)}
+    )
     table = explain.make_table(
         groups,
         models,

@@ -193,9 +193,10 @@ def command_of(
     device: str = "auto",
     **options: Unpack[SaveOptions],
 ) -> str:
-    """Return the `napari-restore restore` command that writes `output` with the same pixels.
+    """Return the `napari-restore` command that writes `output` with the same pixels.
 
-    `what` is a plan or a record (or its `task` and `input`), `options` are those of
+    `what` is a plan or a record (or its `task` and `input`; of an attribution or a look at attention,
+    too), `options` are those of
     `Result.save`. Raises `InputError` for what the command line cannot express: an
     image or model in memory, for instance.
     """
@@ -204,6 +205,8 @@ def command_of(
 
     if isinstance(what, Mapping):
         task, size = what.get("task"), what["input"]["size"]
+        if task is not None and "attribution" in what:
+            task = {**task, "scale": what["attribution"]["scale"]}
     else:
         image = what.image.given
         task, size = task_of(what), (image.height, image.width)
@@ -215,6 +218,16 @@ def command_of(
     return quoted(
         command_arguments(portable_task(task), size, output, device=device, options=options)
     )
+
+
+def known_command(what: Plan | Mapping[str, Any], output: Pathlike, **options: Any) -> str:
+    """Return what `command_of` does, for records: "" for what the command line cannot express."""
+    from napari_restore.errors import InputError
+
+    try:
+        return command_of(what, output, **options)
+    except InputError:
+        return ""
 
 
 def folder_command(

@@ -104,6 +104,8 @@ def load_models(options: Namespace) -> list[Any]:
         weights=options.weights,
         parameters=dict(options.set),
         trust=may_run_code(options.models, yes=options.yes),
+        memory=options.memory,
+        emit=reporter(options.progress),
     )
 
 

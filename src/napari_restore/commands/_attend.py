@@ -13,7 +13,14 @@ from napari_restore import api
 from napari_restore._format import format_seconds
 from napari_restore.commands._arguments import context_of, load_model, may_run_code, open_attributed
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
-from napari_restore.commands._explained import check_outputs, explained, item_of, repeated_item
+from napari_restore.commands._explained import (
+    below,
+    check_outputs,
+    explained,
+    item_of,
+    look_of,
+    repeated_item,
+)
 from napari_restore.commands._options import (
     add_explained_image,
     add_machine,
@@ -27,7 +34,7 @@ from napari_restore.commands._options import (
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import InputError, escape_controls
-from napari_restore.questions import Attend, Machine, Reading, options_of
+from napari_restore.questions import Attend, Drawing, Machine, Reading, options_of
 from napari_restore.records import check_file
 
 ALL = "all"
@@ -99,6 +106,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also draw the maps of the first query with all settings (.png .pdf .svg)",
     )
+    add_options(output, Drawing, "width", "limits", "caption")
     output.add_argument("--summary", metavar="FILE.csv", help="also write the means of --sample")
     output.add_argument("--record", metavar="FILE", help="also write the record")
 
@@ -202,6 +210,7 @@ def _result(
 ) -> CommandResult:
     """Look, write the files of `item`, and return the result; `head` is that of a record."""
     head = head or getattr(options, "head", ALL)
+    caption: list[str] = []
 
     def save(attention: Any) -> dict[str, Any]:
         if attention.queries[0].effects and item.output.suffix.lower() in RASTERS:
@@ -210,12 +219,17 @@ def _result(
         else:
             attention.save(item.output, head=head, overwrite=options.overwrite)
         if getattr(options, "figure", None) is not None:
-            api.draw_attention(attention, options.figure, overwrite=options.overwrite)
+            look = look_of(options)
+            api.draw_attention(attention, options.figure, overwrite=options.overwrite, **look)
+            caption.extend(below(options, api.attention_caption(attention)))
         if getattr(options, "summary", None) is not None:
             attention.save_summary(options.summary, overwrite=options.overwrite)
         return {"head": head}
 
-    return explained(options, item, look, save, attention_lines)
+    def summary(output: Path, record: Mapping[str, Any]) -> list[str]:
+        return attention_lines(output, record) + caption
+
+    return explained(options, item, look, save, summary)
 
 
 MISSING = "–"

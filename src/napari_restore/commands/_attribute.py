@@ -26,7 +26,15 @@ from napari_restore.commands._checks import (
     refuse_existing,
     refuse_input,
 )
-from napari_restore.commands._explained import check_outputs, explained, item_of, repeated_item
+from napari_restore.commands._explained import (
+    below,
+    check_outputs,
+    explained,
+    item_of,
+    look_of,
+    repeated_item,
+    show_loading,
+)
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import interrupt_of
 from napari_restore.commands._options import (
@@ -49,6 +57,7 @@ from napari_restore.questions import (
     STOP,
     THROUGH,
     Attribute,
+    Drawing,
     Machine,
     Reading,
     Region,
@@ -83,8 +92,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_cluster(engine)
     output = add_overwrite(parser)
     output.add_argument(
-        "--figure", metavar="FILE", help="also write a figure with all settings (.png .pdf .svg)"
+        "--figure",
+        metavar="FILE",
+        help="also write a figure with all settings (.png .pdf .svg); of several boxes or models one with "
+        "all maps on one scale",
     )
+    add_options(output, Drawing)
     output.add_argument("--record", metavar="FILE", help="also write the record")
 
 
@@ -267,15 +280,20 @@ def _check_written(
 def _result(options: Namespace, item: Item, attribute_image: Callable[..., Any]) -> CommandResult:
     """Attribute, write the files of `item`, and return the result."""
     figure = getattr(options, "figure", None)
+    caption: list[str] = []
 
     def save(attribution: Any) -> dict[str, Any]:
         attribution.save(item.output, overwrite=options.overwrite)
         if figure is not None:
-            api.draw_attribution(attribution, figure, overwrite=options.overwrite)
+            look = look_of(options)
+            api.draw_attribution(attribution, figure, overwrite=options.overwrite, **look)
+            caption.extend(below(options, api.figure_caption(attribution)))
         return {}
 
-    also = (figure, item.record)
-    return explained(options, item, attribute_image, save, partial(_summary_lines, also=also))
+    def summary(output: Path, record: dict[str, Any]) -> list[str]:
+        return _summary_lines(output, record, (figure, item.record)) + caption
+
+    return explained(options, item, attribute_image, save, summary)
 
 
 def _summary_lines(
@@ -379,12 +397,18 @@ def _is_table(options: Namespace) -> bool:
 
 def _attribute_table(options: Namespace) -> CommandResult:
     """Attribute every box of every image for every model; the exit code is that of the first failure."""
-    for name in ("figure", "record"):
-        if getattr(options, name) is not None:
-            raise BadParameter(
-                f"--{name} is for one map, but a table has many.",
-                "Use one --model and one --box for it; the .json of a table is its record.",
-            )
+    if options.record is not None:
+        raise BadParameter(
+            "--record is for one map, but a table has many.",
+            "Use one --model and one --box for it; the .json of a table is its record.",
+        )
+    if options.figure is not None and (options.cluster is not None or options.panels):
+        raise BadParameter(
+            "A figure of several maps is drawn on one machine, and its panels are the maps.",
+            "Leave --cluster and --panels out.",
+        )
+    pieces: list[Any] | None = None if options.figure is None else []
+    show_loading(options)
     boxes = [api.Region.from_xywh(*options.box)] if options.box is not None else None
     places = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
     _check_shared(options, places)
@@ -409,9 +433,14 @@ def _attribute_table(options: Namespace) -> CommandResult:
                 emit=reporter(options.progress),
                 stop=stop,
                 cluster=options.cluster,
+                pieces=pieces,
                 **attribute_options(options),
             )
-        return _save(options, table, options.outputs)
+        caption = ""
+        if pieces:
+            look = look_of(options)
+            caption = api.draw_maps(pieces, options.figure, overwrite=options.overwrite, **look)
+        return _save(options, table, options.outputs, below(options, caption))
 
 
 def _check_shared(options: Namespace, places: list[Any]) -> None:
@@ -431,12 +460,17 @@ def _check_tables(options: Namespace, places: list[Any]) -> None:
     images = 1 if options.stack or options.bracket else len(options.paths)
     rows = len(options.models) * sum(images if place.image is None else 1 for place in places)
     read = read_files(options) | identities(files_among(named))
+    if options.figure is not None:
+        refuse_input(Path(options.figure), read)
+        api.check_figure(options.figure, overwrite=options.overwrite, **look_of(options))
     for output in options.outputs:
         refuse_input(Path(output), read)
         api.check_table(output, overwrite=options.overwrite, rows=rows)
 
 
-def _save(options: Namespace, table: Any, outputs: Sequence[str]) -> CommandResult:
+def _save(
+    options: Namespace, table: Any, outputs: Sequence[str], caption: Sequence[str]
+) -> CommandResult:
     """Save a table, report the failed rows, and return the result."""
     for output in outputs:
         table.save(output, overwrite=options.overwrite)
@@ -450,6 +484,7 @@ def _save(options: Namespace, table: Any, outputs: Sequence[str]) -> CommandResu
         write_error(f"Stopped after {len(table.rows)} of {table.planned}; these are saved.")
         code = Cancelled.exit_code
     lines = [f"{table}", "", *(f"wrote {escape_controls(str(output))}" for output in outputs)]
+    lines += caption
     return CommandResult(data, "\n".join(lines), code)
 
 

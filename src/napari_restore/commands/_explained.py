@@ -17,7 +17,8 @@ from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
-from napari_restore.errors import InputError
+from napari_restore.errors import InputError, escape_controls
+from napari_restore.questions import Drawing, part_of
 from napari_restore.records import write_record
 
 
@@ -44,13 +45,31 @@ def check_outputs(
     `check_output` checks the item's own output.
     """
     check_files([item], read)
+    show_loading(options)
     check_output(item.output, overwrite=options.overwrite)
     if item.record is not None:
         refuse_existing(item.record, overwrite=options.overwrite)
     figure = getattr(options, "figure", None)
     if figure is not None:
         refuse_input(Path(figure), read)
-        api.check_figure(figure, overwrite=options.overwrite)
+        api.check_figure(figure, overwrite=options.overwrite, **look_of(options))
+
+
+def show_loading(options: Namespace) -> None:
+    """Say what the first seconds of a command are for, before they are spent."""
+    reporter(options.progress)(api.Phase("Loading torch and the network"))
+
+
+def look_of(options: Namespace) -> dict[str, Any]:
+    """Return the options of a figure as keywords; of a command without them none."""
+    found = part_of(vars(options), Drawing)
+    return {"width_mm" if name == "width" else name: value for name, value in found.items()}
+
+
+def below(options: Namespace, caption: str) -> list[str]:
+    """Return the lines of a figure's caption, where they are printed instead of drawn."""
+    is_printed = getattr(options, "figure", None) is not None and not options.caption
+    return ["", *map(escape_controls, caption.splitlines())] if is_printed else []
 
 
 def explained(

@@ -189,6 +189,8 @@ class Parser(argparse.ArgumentParser):
         if add is None:
             return
         self.set_defaults(computes=True)
+        # A limit of -1e-5 is no option.
+        self._negative_number_matcher = re.compile(r"-\.?\d[\d.]*(e[-+]?\d+)?$", re.I)
         self.add_argument("--json", action="store_true", help="print one JSON object on stdout")
         self.add_argument(
             "--progress",

@@ -45,6 +45,8 @@ class _Lines:
             self._line(f"image {event.number} of {event.images}: {event.name}")
         elif kind == "Phase":
             self._phase, self._tenth = event.name, -1
+            if self._live:
+                self._draw(f"{event.name} …")
         elif kind == "Progress":
             self._progress(event.done, event.total, event.seconds_left, event.detail)
         elif kind == "Trained":
@@ -81,12 +83,15 @@ class _Lines:
 
     def _draw(self, text: str) -> None:
         text = escape_controls(text)
+        if _streams.status != self._clear:
+            # Another one has drawn, as of loading the model.
+            _streams.clear_status()
         _streams.status = self._clear
         _write(self._out, "\r" + text.ljust(self._drawn))
         self._drawn = len(text)
 
     def _line(self, text: str) -> None:
-        self._clear()
+        _streams.clear_status()
         _write(self._out, escape_controls(text) + "\n")
 
     def _clear(self) -> None:

@@ -10,7 +10,8 @@ from .attribution.attribution import (
     overview_path,
 )
 from .attribution.baselines import NAMES
-from .attribution.figure import FigureOptions, draw
+from .attribution.comparison import MapPiece, draw_maps
+from .attribution.figure import FigureLook, FigureOptions, Look, caption as figure_caption, draw
 from .attribution.figure_file import check_figure
 from .attribution.methods import METHODS, method_list
 from .attribution.opened_maps import OpenedMap, holds_maps, opened_maps
@@ -29,8 +30,11 @@ __all__ = [
     "AttributionSummary",
     "AttributionTable",
     "Explainer",
+    "FigureLook",
     "FigureOptions",
     "Kind",
+    "Look",
+    "MapPiece",
     "MethodInfo",
     "OpenedMap",
     "OverviewShares",
@@ -48,6 +52,8 @@ __all__ = [
     "check_table",
     "computed_here",
     "draw",
+    "draw_maps",
+    "figure_caption",
     "group_by_image",
     "holds_maps",
     "is_raster",

@@ -3,7 +3,7 @@ from ._black_white import needs_percentile, note_of_zero, resolve_radiometry
 from ._describe import describe, naming_hint
 from ._display_curve import curve_of, light_of_srgb, srgb_of_light
 from ._georeference import ControlPoint, Georeference, turns_onto
-from ._html import facts_of, html_of, thumbnail
+from ._html import facts_of, html_of, picture_of, thumbnail
 from ._image import Image, bands_of_scene, hint_of_bands, open_codes, open_image
 from ._planes import Planes, planes_asked
 from ._profile import Profile
@@ -181,6 +181,7 @@ __all__ = [
     "parse_bands",
     "parts_of",
     "persistent_mask",
+    "picture_of",
     "planes_asked",
     "rasterise",
     "read_gradient",

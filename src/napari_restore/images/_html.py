@@ -19,6 +19,8 @@ SIDE = 256
 """Pixels of a thumbnail's longer side."""
 MOST_PIXELS = 2**22
 """Pixels of a level that is read for one."""
+QUICK = 2**26
+"""Pixels of an image whose levels are built for one."""
 LONGEST = 200
 """Characters that are shown of a text in a file."""
 Read = Callable[[tuple[int, int, int, int], int], npt.NDArray[Any]]
@@ -104,6 +106,15 @@ def thumbnail(image: ImageBase, read: Read, levels: Mapping[int, tuple[int, int]
     low, high = np.percentile(values, (1, 99)) if values.size else (0.0, 1.0)
     scaled = np.nan_to_num((shown - low) / max(high - low, 1e-12), nan=0.0)
     return (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+
+
+def picture_of(image: ImageBase) -> npt.NDArray[np.uint8] | None:
+    """Return a thumbnail (h, w, 3); None where the image is large, and no level of it is built."""
+    shapes = dict(enumerate(image.level_shapes))
+    if image.height * image.width > QUICK:
+        shapes = {number: shape for number, shape in shapes.items() if image.is_built(number)}
+    found: npt.NDArray[np.uint8] | None = thumbnail(image, image.read, shapes) if shapes else None
+    return found
 
 
 def image_html(image: ImageBase) -> str:

@@ -25,7 +25,7 @@ from ._exposure_curves import pairs_of, sampled_values
 from ._frozen import frozen_copy, is_frozen
 from ._known import known_network
 from ._layers import from_windows, pad_to_multiple, reflected, to_windows
-from ._load import RANDOM_WEIGHTS, load, random_twin, shipped_weights
+from ._load import RANDOM_WEIGHTS, keep_sizes, load, random_twin, shipped_weights
 from ._model import (
     WITHOUT,
     RestorationModel,
@@ -150,6 +150,7 @@ __all__ = [
     "is_ready",
     "is_scale",
     "is_script",
+    "keep_sizes",
     "known_network",
     "label_of",
     "load",

@@ -77,8 +77,13 @@ def content_of(model: RestorationModel) -> str:
     model = model.described
     if _is_own(model):
         return sha256_of_state(model)
+    return module_digest(model.module if isinstance(model, WrappedModel) else model)
+
+
+def module_digest(module: nn.Module) -> str:
+    """Return what `content_of` does of a module that is not the package's."""
     try:
-        return _digest(model.module if isinstance(model, WrappedModel) else model)
+        return _digest(module)
     except RecursionError:
         # Of objects that lead too far: nothing is taken from another run.
         return uuid.uuid4().hex

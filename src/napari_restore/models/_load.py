@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from napari_restore.models import _weights
 from napari_restore.models._adapted import FIELDS, adapted
 from napari_restore.models._card import ModelCard
 from napari_restore.models._code import code_digest, forget_changed, is_script, missing_modules
+from napari_restore.models._content import module_digest
 from napari_restore.models._frozen import frozen_copy, is_frozen
 from napari_restore.models._known import known_network
 from napari_restore.models._model import RestorationModel
@@ -437,7 +438,7 @@ def _wrapped(
     if is_open:
         # What it takes and gives is known at most, but not its sizes.
         tried = counts if full_card.bands is None else (full_card.bands,)
-        sizes: dict[str, Any] = _measured(adapted(module, full_card), name, tried)
+        sizes = _measured(adapted(module, full_card), name, tried)
         full_card = replace(full_card, **sizes)
     values = full_card.fill(parameters, others)
     model = WrappedModel(module, replace(full_card, values=values))
@@ -445,17 +446,41 @@ def _wrapped(
     return model
 
 
-def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, int | str]:
+Sizes = dict[str, Any]
+"""What `possible_sizes` yields."""
+Measure = Callable[[], Sizes]
+Keep = Callable[[str, str, Measure, Callable[[Sizes], bool]], Sizes]
+_keep: list[Keep] = []
+
+
+def keep_sizes(keep: Keep) -> None:
+    """Let `keep` have the sizes that modules without a card take, for later processes.
+
+    It is called with the digest of all that a module computes by, its name, what measures its sizes,
+    and what tells whether the module takes some, and no smaller images.
+    """
+    _keep[:] = [keep]
+
+
+def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> Sizes:
     """Return the card of a module without one: the input that it accepts. Raises `BadModel`."""
     if isinstance(module, TorchProgram) and module.fixed is not None:
         # It takes any size, in windows of its own; it has measured which step they need.
         scale = {} if module.scale == 1 else {"scale": module.scale}
         return {"bands": module.fixed[1], "multiple_of": module.step, **scale}
-    with undisturbed(module):
+
+    def measure() -> Sizes:
         sizes = next(possible_sizes(module, counts), None)
         if sizes is None:
             raise unfit(module, name, counts)
-    return sizes
+        return sizes
+
+    def holds(sizes: Sizes) -> bool:
+        known = possible_sizes(module, [sizes["bands"]], [sizes["multiple_of"]])
+        return sizes["bands"] in counts and next(known, None) == sizes
+
+    with undisturbed(module):
+        return _keep[0](module_digest(module), name, measure, holds) if _keep else measure()
 
 
 def _ready_copy(

@@ -211,7 +211,7 @@ BAND_COUNTS = (3, 1, 4)
 
 
 def possible_sizes(
-    module: Callable[..., Any], counts: Sequence[int] = BAND_COUNTS
+    module: Callable[..., Any], counts: Sequence[int] = BAND_COUNTS, steps: Sequence[int] = STEPS
 ) -> Iterator[dict[str, int | str]]:
     """Return card fields ``bands``, ``multiple_of`` and ``scale`` that `module` takes, least strict first.
 
@@ -222,7 +222,7 @@ def possible_sizes(
     for bands in counts:
         larger = (side for side in (TRIAL_SIDE, *LARGER) if _scale_at(module, bands, side))
         least = next(larger, TRIAL_SIDE)
-        for step in STEPS:
+        for step in steps:
             # Odd multiples, which are none of a larger step.
             first = -(-least // step) | 1
             side, longer = first * step, (first + 2) * step

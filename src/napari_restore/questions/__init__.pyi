@@ -1,4 +1,4 @@
-from ._explain import Attend, Attribute
+from ._explain import Attend, Attribute, Drawing
 from ._field import Asked, asked, options_of, part_of, recorded, without
 from ._keywords import (
     AdjustmentRecord,
@@ -66,6 +66,7 @@ __all__ = [
     "Attribute",
     "AttributeKeywords",
     "Computing",
+    "Drawing",
     "Format",
     "FormatKeywords",
     "Machine",

@@ -122,6 +122,38 @@ class Attribute:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """How the figure of a map is drawn."""
+
+    width: float = asked(
+        180.0,
+        "of the figure, in mm: 85mm for one column of most journals, 180mm (default) for two",
+        changes="file",
+        parse=parsing.millimetres,
+        metavar="MM",
+    )
+    limits: tuple[float, float] | None = asked(
+        None,
+        "least and largest value of the figure's colours (default: those of what is drawn)",
+        changes="file",
+        parse=parsing.number,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+    )
+    caption: bool = asked(
+        True, "print the settings instead of drawing them below the figure", changes="file"
+    )
+    panels: list[str] | None = asked(
+        None,
+        "panels of the figure, in their order: image, result, map, over (the map over the grey image), "
+        "magnitude, area, overview (default: all but over)",
+        changes="file",
+        parse=parsing.names,
+        metavar="NAME[,…]",
+    )
+
+
+@dataclass(frozen=True)
 class Attend:
     """What is asked about the attention of a network, beside places and layers."""
 

@@ -32,6 +32,16 @@ def number(text: str) -> float:
     return value
 
 
+def millimetres(text: str) -> float:
+    """Parse a length such as ``85`` or ``85mm``."""
+    return number(text.removesuffix("mm").strip())
+
+
+def names(text: str) -> list[str]:
+    """Parse names with commas between."""
+    return [name.strip() for name in text.split(",")]
+
+
 def number_or_auto(text: str) -> float | str:
     """Parse a finite number, or ``auto``."""
     return text if text == "auto" else number(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shlex
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -15,8 +16,10 @@ from napari.utils.key_bindings import coerce_keybinding
 from napari_mouse import Mouse
 from PIL import Image
 from qtpy.QtCore import QPointF, Qt
+from qtpy.QtWidgets import QApplication
 
 import napari_restore as nr
+from napari_restore import api
 from napari_restore.explain.attention.session import AttentionSession
 from napari_restore.plugin.attention._query_controller import CROSS
 from napari_restore.plugin.attention.heads_view import SIDE, HeadsView
@@ -180,6 +183,10 @@ def test_dragging_follows_pinning_keeps_and_closing_frees(
     )
     found.save(direct)
     assert (tmp_path / "map.tif").read_bytes() == direct.read_bytes()
+    tab.head_actions.copy.click()
+    line = QApplication.clipboard().text()
+    assert line == api.command_of(found.record, shlex.split(line)[4])
+    assert "--query 200 120 --layer bottleneck.1" in line
     panel.close()
     assert [layer.name for layer in tab.viewer.layers] == ["town", kept_name(tab)]
     press(tab, (60, 90))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from points import patience
 from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_restore import Region, api
+from napari_restore.commands import main
 from napari_restore.errors import Cancelled
 from napari_restore.explain import KINDS, OverviewShares, PartialAttribution
 from napari_restore.plugin.attribution.attribution_form import (
@@ -252,6 +254,18 @@ def test_files_are_what_the_command_writes(
     record = json.loads((tmp_path / "r.json").read_text())
     assert record["attribution"]["method"] == "haze" and record["task"]["question"]["box"]
     assert "<svg" in (tmp_path / "f.svg").read_text()
+    tab.results.copy.click()
+    program, *words = shlex.split(QApplication.clipboard().text())
+    assert program == "napari-restore" and "--box 120 100 64 48" in " ".join(words)
+    words[words.index("-o") + 1] = str(tmp_path / "m.tif")
+    assert record["command"] == shlex.join([program, *words])
+    words[words.index("-o") + 1] = str(tmp_path / "again.tif")
+    assert main([*words, "--progress", "off"]) == 0
+    with (
+        rasterio.open(tmp_path / "again.tif") as again,
+        rasterio.open(tmp_path / "m.tif") as raster,
+    ):
+        np.testing.assert_array_equal(again.read(), raster.read())
 
 
 @pytest.mark.nightly

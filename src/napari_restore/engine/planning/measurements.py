@@ -10,8 +10,7 @@ import json
 import os
 import time
 import typing
-from collections.abc import Callable, Hashable, Iterator
-from enum import Enum
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -33,20 +32,22 @@ LONGEST = 30 * 24 * 3600.0
 
 
 def measurement_file(
-    name: str, model: RestorationModel, device: Device, circumstances: Hashable
+    name: str, model: RestorationModel | None, device: Device, circumstances: Hashable
 ) -> Path:
-    """Return the file of the measurement `name` of `model` on this machine.
+    """Return the file of the measurement `name` of `model`, or of `circumstances` alone, on this machine.
 
     Its name is a hash of what determines kernels, memory and speed: the layers of the model, the
-    processor, the libraries and this program.
+    processor, the libraries and this program. What a network computes by is among the circumstances.
     """
     import torch
 
     instructions = os.environ.get("ONEDNN_MAX_CPU_ISA", ""), os.environ.get("DNNL_MAX_CPU_ISA", "")
     kernels = [torch.__version__, torch.backends.cpu.get_cpu_capability(), *instructions]
     machine = [_processor(), device.name, device.reason if device.is_cuda else "", cores()]
-    card = model.card
-    layers = [card.id, card.weights_sha256, dict(card.values), card.multiple_of, repr(model)]
+    layers: list[Any] = []
+    if model is not None:
+        card = model.card
+        layers = [card.id, card.weights_sha256, dict(card.values), card.multiple_of, repr(model)]
     about = [version("napari-restore"), name, kernels, machine, layers, circumstances]
     text = json.dumps(about, default=str)
     return cache_dir() / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
@@ -57,18 +58,51 @@ def read_measurement(file: Path, kind: Any) -> Any:
     try:
         if time.time() - file.stat().st_mtime > LONGEST:
             return None
-        return _value_of(read_json(file)["value"], kind)
+        content = read_json(file)
+        return (
+            _value_of(content["value"], kind) if content["sha256"] == _seal(file, content) else None
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
 
-def write_measurement(file: Path, model: RestorationModel, value: Any) -> None:
-    """Write `value`. Where it cannot be written it is measured again."""
+def write_measurement(file: Path, name: str, value: Any) -> None:
+    """Write the `value` of a model of this name. Where it cannot be written it is measured again."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(exist_ok=True)
         with replacing(file) as part:
-            content = value if isinstance(value, Enum) else dataclasses.asdict(value)
-            part.write_text(json.dumps({"model": model.card.id, "value": content}), "utf-8")
+            content = value if isinstance(value, str | dict) else dataclasses.asdict(value)
+            written = {"model": name, "value": content}
+            part.write_text(json.dumps({**written, "sha256": _seal(file, written)}), "utf-8")
+
+
+def _seal(file: Path, content: Mapping[str, Any]) -> str:
+    """Return the digest of a measurement and its place: it decides pixels, and a bit of it may turn."""
+    return hashlib.sha256(f"{file.stem} {json.dumps(content['value'])}".encode()).hexdigest()
+
+
+def kept(
+    file: Path, name: str, kind: Any, measure: Callable[[], Any], holds: Callable[[Any], bool]
+) -> Any:
+    """Return the value in `file` if it still `holds`, else measure and write it.
+
+    A file tells what decides pixels only together with the network: what code does that is installed,
+    or that computes its imports, no digest knows.
+    """
+    value = read_measurement(file, kind)
+    if value is None or not holds(value):
+        value = measure()
+        write_measurement(file, name, value)
+    return value
+
+
+def kept_sizes(
+    digest: str, name: str, measure: Callable[[], Any], holds: Callable[[Any], bool]
+) -> dict[str, int | str]:
+    """Return the sizes that a module of this `digest` takes, as `models.keep_sizes` asks for them."""
+    file = measurement_file("sizes", None, Device("cpu", ""), digest)
+    sizes: dict[str, int | str] = kept(file, name, dict, measure, holds)
+    return sizes
 
 
 def _value_of(content: Any, kind: Any) -> Any:
@@ -88,6 +122,8 @@ def _value_of(content: Any, kind: Any) -> Any:
     if arguments := typing.get_args(kind):
         of_key, of_value = arguments
         return {of_key(key): _value_of(each, of_value) for key, each in content.items()}
+    if kind in (str, bool) and not isinstance(content, kind):
+        raise ValueError(f"{content!r} is no {kind.__name__}")
     if kind in (int, float):
         number = int if kind is int else int | float
         if isinstance(content, bool) or not isinstance(content, number) or content < 0:
@@ -130,6 +166,30 @@ def seconds_measuring() -> float:
 
 
 T = TypeVar("T")
+_OWN: WeakKeyDictionary[RestorationModel, str] = WeakKeyDictionary()
+
+
+def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
+    """Return a key shared by models that differ in numbers only; None if there is no such key.
+
+    Whole numbers are sizes and counts, which change a model's reach and cost; so do side maps.
+    """
+    spec, card = model.spec, model.card
+    if not spec or ".py:" in str(spec.get("model", "")):
+        return None
+    sizes = tuple((n, v) for n, v in sorted(card.values.items()) if not isinstance(v, float))
+    shape = (card.halo, card.bands, card.inputs, card.multiple_of, card.maps)
+    return card.id, card.weights_sha256, shape, sizes
+
+
+def _kind(model: RestorationModel) -> Hashable:
+    """Return what models share their costs by; of a user's code, what it computes by when first asked."""
+    from napari_restore.models import content_of
+
+    kind = kind_of(model)
+    if kind is None and model not in _OWN:
+        _OWN[model] = content_of(model)
+    return _OWN[model] if kind is None else kind
 
 
 class MeasurementCache(Generic[T]):
@@ -161,19 +221,15 @@ class MeasurementCache(Generic[T]):
 
         With `roughly`, a value of a model of the same name will do.
         """
-        from napari_restore.engine.planning.probe import kind_of
-
-        measured, kind = self._by_model.setdefault(model, {}), kind_of(model)
+        measured, kind = self._by_model.setdefault(model, {}), _kind(model)
         key = (device.name, *circumstances)
-        names: list[Hashable] = [] if kind is None else [kind, model.card.id]
+        # Own networks of one name may have nothing else in common.
+        names: list[Hashable] = [kind] if model in _OWN else [kind, model.card.id]
         for name in names if roughly else names[:1]:
             if key not in measured and (name, *key) in self._by_kind:
                 measured[key] = self._by_kind[name, *key]
         if key not in measured:
-            if kind is None:
-                measured[key] = self._measured(model, device, measure)[0]
-            else:
-                measured[key] = self._read_or_measured(model, device, measure, circumstances)
+            measured[key] = self._read_or_measured(model, device, measure, (kind, circumstances))
             for name in names:
                 self._by_kind[name, *key] = measured[key]
         return measured[key]
@@ -183,14 +239,14 @@ class MeasurementCache(Generic[T]):
         model: RestorationModel,
         device: Device,
         measure: Callable[[], T],
-        circumstances: tuple[Hashable, ...],
+        circumstances: Hashable,
     ) -> T:
         file = measurement_file(self._kind.__name__, model, device, circumstances)
         value: T | None = read_measurement(file, self._kind)
         if value is None:
             value, alone = self._measured(model, device, measure)
             if alone or not self._timed:
-                write_measurement(file, model, value)
+                write_measurement(file, model.card.id, value)
         return value
 
     def _measured(

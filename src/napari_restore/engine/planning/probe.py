@@ -12,8 +12,10 @@ from torch import Tensor
 
 from napari_restore._confined import room_for
 from napari_restore.engine.machine.budget import budget_of
+from napari_restore.engine.machine.device import Device
 from napari_restore.engine.machine.failures import is_out_of_memory
 from napari_restore.engine.planning.dependence import Report, dependence
+from napari_restore.engine.planning.measurements import kept, kind_of, measurement_file
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import (
     Context,
@@ -23,6 +25,7 @@ from napari_restore.models import (
     Statistics,
     content_of,
     context_of,
+    definition_of,
     network_in,
     on_output_grid,
     placed_at,
@@ -56,6 +59,8 @@ class Probe:
     """Whether tiles will do only in images whose sides are multiples of `step`."""
     limit: int = 0
     """Bytes within which that could not be measured; 0: it was."""
+    answer: float = 0.0
+    """Weighted mean of what the model made of a small image then, by which a later process knows it."""
 
     def why_whole(self, height: int, width: int) -> str:
         """Return why an image of this size cannot be cut into tiles; empty where it can."""
@@ -72,7 +77,7 @@ def probe(
     content: str | None = None,
     progress: Report | None = None,
 ) -> Probe:
-    """Check shape, dtype, finiteness and halo of `model`; cached by model and `content`.
+    """Check shape, dtype, finiteness and halo of `model`; cached by model and `content`, also on disk.
 
     Of a model without a card everything that tiles must know is measured, in up to `memory` bytes
     and some seconds, and stated on its card from then on; see `dependence`. Of a card the halo is
@@ -97,7 +102,7 @@ def probe(
             known[key] = _KINDS[kind]
         else:
             with undisturbed(model.weighted):
-                known[key] = _probe_in_room(model, budget_of(memory), progress)
+                known[key] = _probe_in_room(model, budget_of(memory), content, progress)
             if kind is not None:
                 _KINDS[kind] = known[key]
     result = known[key]
@@ -107,6 +112,8 @@ def probe(
     if model.measured:
         step = max(result.step, model.card.multiple_of)
         state_sizes(model, result.halo, step, model.card.size_step)
+    elif result.note and network_in(model) is not None:
+        state_sizes(model, result.halo, result.step, model.card.size_step)
     return result
 
 
@@ -143,19 +150,6 @@ def presumed(model: RestorationModel) -> Probe:
     """Return what was found before, else trust the card: for drafts, where a seam does no harm."""
     known, step = _SEEN.get(model), model.card.multiple_of
     return list(known.values())[-1] if known else Probe(-(-model.card.halo // step) * step)
-
-
-def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
-    """Return a key shared by models that differ in numbers only; None if there is no such key.
-
-    Whole numbers are sizes and counts, which change a model's reach and cost; so do side maps.
-    """
-    spec, card = model.spec, model.card
-    if not spec or ".py:" in str(spec.get("model", "")):
-        return None
-    sizes = tuple((n, v) for n, v in sorted(card.values.items()) if not isinstance(v, float))
-    shape = (card.halo, card.bands, card.inputs, card.multiple_of, card.maps)
-    return card.id, card.weights_sha256, shape, sizes
 
 
 def example_statistics(model: RestorationModel, x: Tensor) -> Statistics:
@@ -198,15 +192,30 @@ def _example_bands(model: RestorationModel) -> int:
     return (model.card.bands or len(model.card.roles) or 3) * max(1, model.card.inputs)
 
 
-def _probe_in_room(model: RestorationModel, memory: int, progress: Report | None) -> Probe:
-    """Run `_probe`; raise `OutOfMemory` where what the card claims does not fit."""
+def _probe_in_room(
+    model: RestorationModel, memory: int, content: str, progress: Report | None
+) -> Probe:
+    """Return the probe of an earlier process, or a new one.
+
+    Raises `OutOfMemory` where what the card claims does not fit.
+    """
+
+    def measure() -> Probe:
+        return replace(_new_probe(model, memory, progress), answer=_answer(model))
+
+    def holds(found: Probe) -> bool:
+        enough = not found.limit or 2 * found.limit >= memory
+        return enough and math.isclose(_answer(model), found.answer, rel_tol=1e-5)
+
     try:
         with room_for(memory):
-            if is_unknown(model):
-                return _measured(model, memory, progress)
-            if network_in(model) is not None:
-                return _without_gradients(model, memory, progress)
-            return _probe(model)
+            if model.card.scope != "local":
+                return _probe(model)
+            device = Device(str(example_input(model, 1, 1).device), "")
+            about = model.card.halo, content, definition_of(model)
+            file = measurement_file(Probe.__name__, model, device, about)
+            found: Probe = kept(file, model.card.id, Probe, measure, holds)
+            return found
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -214,6 +223,24 @@ def _probe_in_room(model: RestorationModel, memory: int, progress: Report | None
             f"There is not enough memory to try model {model.card.id}.",
             "Check its card: halo, bands, min_size and multiple_of.",
         ) from error
+
+
+def _new_probe(model: RestorationModel, memory: int, progress: Report | None) -> Probe:
+    if is_unknown(model):
+        return _measured(model, memory, progress)
+    if network_in(model) is not None:
+        return _without_gradients(model, memory, progress)
+    return _probe(model)
+
+
+def _answer(model: RestorationModel) -> float:
+    """Return the weighted mean of what `model` makes of a small image: other code makes another."""
+    step = model.card.size_step
+    side = -(-max(model.card.min_size, _TRIAL_SIDE) // step) * step
+    x = example_input(model, side, side)
+    y = _check_output(model, x, example_statistics(model, x))
+    weights = torch.rand(y.shape, generator=torch.Generator().manual_seed(1))
+    return float((y.cpu().double().abs() * weights).mean())
 
 
 def is_unknown(model: RestorationModel) -> bool:
@@ -252,7 +279,6 @@ def _without_gradients(
     found = _measured(model, memory, progress)
     if found.whole or (found.halo <= claimed and step % found.step == 0):
         return replace(found, halo=claimed, step=step, note="")
-    state_sizes(model, found.halo, found.step, card.size_step)
     return replace(found, note=_corrected_note(card, found))
 
 
@@ -311,7 +337,7 @@ def _probe(model: RestorationModel) -> Probe:
     return Probe(-(-card.halo // step) * step, step=step)
 
 
-def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) -> None:
+def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) -> Tensor:
     card = model.card
     try:
         with torch.inference_mode():
@@ -331,6 +357,7 @@ def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) ->
         )
     if not torch.isfinite(y).all():
         raise BadModel(f"Model {card.id} returns NaN or infinity.", "Check its weights.")
+    return y
 
 
 def _nan_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step: int) -> int:

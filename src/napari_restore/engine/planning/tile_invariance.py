@@ -89,7 +89,7 @@ def _found(
     if measured_here is TileInvariance.NONE:
         # It follows from code, which the name of the file does not.
         return measured_here
-    write_measurement(file, model, measured_here)
+    write_measurement(file, model.card.id, measured_here)
     return measured_here
 
 

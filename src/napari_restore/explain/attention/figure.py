@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -13,11 +13,10 @@ from napari_restore.explain.attention.attention import Attention
 from napari_restore.explain.attention.head_maps import HeadMap, HeadMaps
 from napari_restore.explain.attention.measures import ONE_CELL
 from napari_restore.explain.attention.redundancy import Matrix, mean_of_pairs
+from napari_restore.explain.attribution.figure import FigureLook, Look
 from napari_restore.explain.attribution.figure_file import (
-    WIDTH_MM,
     check_figure,
     figure_file,
-    font_points,
     input_lines,
     wrapped_caption,
     write_caption,
@@ -41,8 +40,8 @@ def draw_attention(
     *,
     layers: Sequence[str] | None = None,
     query: int = 0,
-    width_mm: float = WIDTH_MM,
     overwrite: bool = False,
+    **look: Unpack[FigureLook],
 ) -> Path:
     """Draw the heads of some layers (None: all) for one query; .png, .pdf or .svg.
 
@@ -51,19 +50,22 @@ def draw_attention(
     target = Path(path)
     check_figure(target, overwrite=overwrite)
     chosen = [attention.maps(name, query) for name in layers or attention.layers]
-    width, points = width_mm / 25.4, font_points(width_mm)
+    drawn = Look(**look)
+    width, points = drawn.width_mm / 25.4, drawn.points
     text, below_height = wrapped_caption(caption(attention, chosen, query), width, points)
     panel = width / COLUMNS
     names = {each.site.name: each.site.heads for each in chosen}
     alike = {name: each for name, each in attention.redundancy.items() if name in names}
     lines = [_lines(each) for each in chosen] + [lines_of(alike)] * bool(alike)
     heights = [panel * 1.18 * count + 2.5 * points / 72 for count in lines]
-    with figure_file(target, (width, [*heights, below_height]), points, text) as parts:
+    heights += [below_height] * drawn.caption
+    with figure_file(target, (width, heights), points, text) as parts:
+        if drawn.caption:
+            write_caption(parts.pop(), text, points)
         for part, maps in zip(parts, chosen, strict=False):
-            _layer(part, attention, maps, query)
+            _layer(part, attention, maps, query, drawn)
         if alike:
-            draw_matrices(parts[-2], alike, names)
-        write_caption(parts[-1], text, points)
+            draw_matrices(parts[-1], alike, names)
     return target
 
 
@@ -74,6 +76,10 @@ def caption(attention: Attention, chosen: Sequence[HeadMaps], query: int) -> str
     names = [maps.site.name for maps in chosen]
     layers = [each for each in record["attention"]["layers"] if each["name"] in names]
     lines = [*input_lines(record), f"query      {asked.label}"]
+    if any(maps.site.kind not in ONE_CELL for maps in chosen):
+        lines.append(
+            "H          entropy of the weights, 1 where all are equal; then the mean distance"
+        )
     for kind, of in kinds_in({"layers": layers}).items():
         lines += [f"layers     {', '.join(of)}", f"shows      {kind.about}"]
     if (rolled := record["attention"].get("rollout")) is not None:
@@ -86,11 +92,18 @@ def caption(attention: Attention, chosen: Sequence[HeadMaps], query: int) -> str
     return "\n".join([*lines, f"napari-restore {record['version']}"])
 
 
+def _digits(entropies: Sequence[float | None]) -> int:
+    """Return the digits that tell entropies apart, of which many are nearly 1: 2 to 6."""
+    known = {value for value in entropies if value is not None}
+    apart = (n for n in range(2, 6) if len({round(value, n) for value in known}) == len(known))
+    return next(apart, 6)
+
+
 def _lines(maps: HeadMaps) -> int:
     return 1 if maps.site.kind in ONE_CELL else -(-(1 + len(maps.site.heads)) // COLUMNS)
 
 
-def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
+def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int, look: Look) -> None:
     """Draw the picture and the heads of one layer."""
     part.suptitle(
         f"{maps.site.title} ({maps.site.kind}, {maps.stride} px a cell)", ha="left", x=0.02
@@ -117,18 +130,20 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
     values = np.stack([each.values for each in heads])
     if is_rollout:
         values[:, *own] = np.nan
-    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0)) or 1.0
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0))
+    norm = look.norm(largest, is_signed=maps.kind.is_signed)
     drawn = None
     measured = attention.queries[query].measures[maps.site.name]
+    digits = _digits([numbers.get("entropy") for numbers in measured])
     for number, (axis, head, numbers) in enumerate(zip(axes[1:], heads, measured, strict=False)):
-        drawn = _head(axis, head, largest, signed=maps.kind.is_signed)
+        drawn = _head(axis, head, norm, signed=maps.kind.is_signed)
         kept = f", own cell {np.nansum(head.values[own]):.0%}" if is_rollout else ""
         axis.set_title(maps.kind.title if is_rollout else _title(maps, number), pad=2)
         axis.set_aspect("equal")
         if numbers.get("entropy") is not None:
             distance = numbers["distance_px"]
             far = "" if distance is None else f", {distance:.0f} px"
-            axis.set_xlabel(f"H {numbers['entropy']:.2f}{far}{kept}")
+            axis.set_xlabel(f"H {numbers['entropy']:.{digits}f}{far}{kept}")
     for axis in axes[: 1 + len(heads)]:
         axis.set_xlim(shown.x0, shown.x1)
         axis.set_ylim(shown.y1, shown.y0)
@@ -155,16 +170,14 @@ def _title(maps: HeadMaps, number: int) -> str:
     return f"{name} · ω {omega[number * len(omega) // len(maps.site.heads)]:.2f}"
 
 
-def _head(axis: Any, head: HeadMap, largest: float, *, signed: bool) -> Any:
+def _head(axis: Any, head: HeadMap, norm: Any, *, signed: bool) -> Any:
     """Draw one map; return what its colour bar describes."""
     axis.set_facecolor(NEVER_ASKED)
     extent = _extent(_pixels(head.region, head.stride))
-    low, colours = (-largest, SIGNED) if signed else (0.0, SCALE)
+    colours = SIGNED if signed else SCALE
     values = np.ma.masked_invalid(head.values)
     if max(head.values.shape) <= SPARSE or np.isfinite(head.values).mean() > 0.5:
-        return axis.imshow(
-            values, cmap=colours, vmin=low, vmax=largest, extent=extent, interpolation="nearest"
-        )
+        return axis.imshow(values, cmap=colours, norm=norm, extent=extent, interpolation="nearest")
     rows, columns = np.nonzero(np.isfinite(head.values))
     order = np.argsort(head.values[rows, columns])
     rows, columns = rows[order], columns[order]
@@ -176,8 +189,7 @@ def _head(axis: Any, head: HeadMap, largest: float, *, signed: bool) -> Any:
         marker="s",
         linewidths=0,
         cmap=colours,
-        vmin=low,
-        vmax=largest,
+        norm=norm,
     )
 
 

@@ -131,7 +131,9 @@ def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> Integral | Exp
 def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> Integral:
     """Integrate along the path; points of an interrupted run are reused."""
     run, request = setup.run, setup.request
-    emit(Phase("Following the path"))
+    most, goal = len(request.rules[-1].nodes), request.settings.gap
+    until = "" if request.points else f" to {most} points, or to a gap of {goal:.2g}"
+    emit(Phase(f"Following the path{until}"))
     start = request.baseline if setup.clear is None else setup.clear.plan.key
     used = THROUGH if setup.context.used == THROUGH else STOP
     settings = [request.method.path, start, used, request.fixed_routing]

@@ -19,10 +19,9 @@ from napari_restore.errors import BadOutput, option
 from napari_restore.explain.attribution import measures
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._sums import Summed
-from napari_restore.explain.attribution.figure import EXPONENT, draw, figure_of, plot
+from napari_restore.explain.attribution.figure import FigureLook, draw, figure_of, plot
 from napari_restore.explain.attribution.figure_file import (
     SUFFIXES as FIGURES,
-    WIDTH_MM,
     check_figure,
 )
 from napari_restore.explain.attribution.files import (
@@ -43,6 +42,7 @@ from napari_restore.images import (
     SaveOptions,
     check_output,
     html_of,
+    picture_of,
     write_image,
 )
 from napari_restore.records import check_file
@@ -284,15 +284,25 @@ class Attribution:
         total = opened_sum(parts["sums"])
         return cls(total, parts["box"], parts["record"], image, picture, parts["overview"])
 
-    def figure(self, *, width_mm: float = WIDTH_MM, exponent: float = EXPONENT) -> Figure:
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image."""
+        return self.image.height, self.image.width
+
+    @property
+    def whole(self) -> npt.NDArray[np.uint8] | None:
+        """The whole image, small, (h, w, 3) uint8; None where reading it would take long."""
+        return picture_of(self.image)
+
+    def figure(self, **look: Unpack[FigureLook]) -> Figure:
         """Return a figure of image, result, map, magnitude and area, with all settings below.
 
         Parameters
         ----------
-        width_mm
-            Width of the figure in millimetres.
-        exponent
-            Power to which the magnitude is raised.
+        look
+            Options of the figure: `width_mm`; `exponent`, to which the magnitude is raised; `limits`, the least
+            and the largest value of the colours; `panels`, some of "image", "result", "map", "over" (the map
+            over the grey image), "magnitude", "area" and "overview"; `caption`, whether the settings stand below.
 
         Returns
         -------
@@ -306,7 +316,7 @@ class Attribution:
         napari_restore.errors.BadParameter
             A width or an exponent out of range.
         """
-        return figure_of(self, width_mm=width_mm, exponent=exponent)
+        return figure_of(self, **look)
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the map, its sum over bands, with a colour bar.

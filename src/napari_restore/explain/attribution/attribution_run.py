@@ -248,7 +248,9 @@ class AttributionRun:
         def report(progress: IntegralProgress) -> None:
             done, total = progress.done, progress.total
             point_seconds = (time.perf_counter() - started) / (done - before)
-            emit(Progress(done, total, point_seconds * (total - done)))
+            # One progress over all rules: it does not begin again with each.
+            most = len(accumulator.rules[-1].nodes)
+            emit(Progress(done, most, point_seconds * (most - done)))
             if watch is not None and progress.share > 0 and self.region.pixels <= WATCHED:
                 values = progress.sum.read(self.region).sum(axis=0) / progress.share
                 watch(PartialAttribution(self.region, values.astype(np.float32), done, total))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +33,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Values = npt.NDArray[Any]
+Size = tuple[int, int]
+Corners = Sequence[Sequence[float]]
 Read = Callable[[Region], npt.NDArray[np.float32]]
 EXPONENT = 0.5
 """Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""
 SIGNED, MAGNITUDE = "PuOr", "viridis"
 """Colour maps that remain distinguishable with colour vision deficiency."""
+INSET = 0.34
+"""Share of a panel that the inset takes along its longer side."""
 BOX_COLOURS = ("black", "white")
 """Outline of the box and its halo, visible on any background."""
 CONTEXT_TEXT = {STOP: "constant", THROUGH: "gradient goes through it", "none": "none"}
@@ -60,45 +66,115 @@ class Drawable(Protocol):
     def output(self) -> Read | None: ...
     @property
     def window(self) -> Region: ...
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def whole(self) -> npt.NDArray[np.uint8] | None: ...
     def read(self, box: Region) -> npt.NDArray[np.float32]: ...
     def contribution_area(self) -> npt.NDArray[np.float64]: ...
 
 
-class FigureOptions(TypedDict, total=False):
-    """Options of `draw`."""
+class FigureLook(TypedDict, total=False):
+    """How a figure looks, as `Look` says."""
 
     width_mm: float
     exponent: float
+    limits: Sequence[float] | None
+    panels: Sequence[str] | None
+    caption: bool
+
+
+class FigureOptions(FigureLook, total=False):
+    """Options of `draw`."""
+
     overwrite: bool
+
+
+PANELS = ("image", "result", "map", "over", "magnitude", "area", "overview")
+"""What may be drawn of an attribution; "over" is the map over the grey image."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a figure looks; raises `BadParameter`."""
+
+    width_mm: float = WIDTH_MM
+    exponent: float = EXPONENT
+    """Power to which the magnitude is raised."""
+    limits: Sequence[float] | None = None
+    """Least and largest value that colours span; None: those of the map."""
+    panels: Sequence[str] | None = None
+    """Some of `PANELS`, in this order; None: all but "over"."""
+    caption: bool = True
+    """Whether the settings stand below."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.exponent <= 1:
+            raise BadParameter(
+                f"The exponent {self.exponent} is not in 0 … 1.", "Use for instance 0.5."
+            )
+        if not 30 <= self.width_mm <= 2000:
+            raise BadParameter(
+                f"A width of {self.width_mm:g} mm is outside 30 … 2000.", "180 is usual."
+            )
+        for name in set(self.panels or ()) - set(PANELS):
+            raise BadParameter(f"There is no panel {name}.", f"Choose from {', '.join(PANELS)}.")
+        if self.limits is not None and not self.limits[0] < self.limits[1]:
+            raise BadParameter("The limits are not in order.", "Give the lower one first.")
+
+    @property
+    def points(self) -> float:
+        """The size of the font."""
+        return font_points(self.width_mm)
+
+    def norm(self, most: float, *, is_signed: bool) -> Any:
+        """Return what gives values up to `most` their place on the scale, where 0 stays in the middle."""
+        from matplotlib.colors import Normalize, TwoSlopeNorm
+
+        most = most or 1.0
+        low, high = self.limits or (-most if is_signed else 0.0, most)
+        if not is_signed:
+            return Normalize(low, high)
+        if not low < 0 < high:
+            raise BadParameter(
+                f"This map has both signs, and limits of {low:g} and {high:g} leave one out.",
+                f"Give one on each side of 0, as -{abs(high):g} {abs(high):g}.",
+            )
+        return TwoSlopeNorm(0, low, high)
+
+    @property
+    def extend(self) -> str:
+        """Ends of a colour bar beyond which values may lie."""
+        return "neither" if self.limits is None else "both"
 
 
 def draw(
     attribution: Drawable,
     path: str | Path,
     *,
-    width_mm: float = WIDTH_MM,
-    exponent: float = EXPONENT,
     overwrite: bool = False,
+    **look: Unpack[FigureLook],
 ) -> Path:
     """Draw picture, map, magnitude of a signed one, and contribution area; the suffix is one of `SUFFIXES`.
 
-    Maps of a layer have no contribution area. Curves of a check are drawn where the record has them. The magnitude is raised to the power
-    `exponent`. Raises `BadOutput`, `BadParameter`.
+    Maps of a layer have no contribution area. Curves of a check are drawn where the record has them, and
+    no panels are named. `look` is as in `Look`. Raises `BadOutput`, `BadParameter`.
     """
-    target = Path(path)
+    target, chosen = Path(path), Look(**look)
     check_figure(target, overwrite=overwrite)
-    layout = _layout(attribution, width_mm, exponent)
+    layout = _layout(attribution, chosen)
     with figure_file(target, layout.size, layout.points, layout.caption) as parts:
-        _fill(parts, attribution, layout, exponent)
+        _fill(parts, attribution, layout, chosen)
     return target
 
 
-def figure_of(attribution: Drawable, *, width_mm: float, exponent: float) -> Figure:
+def figure_of(attribution: Drawable, **look: Unpack[FigureLook]) -> Figure:
     """Return what `draw` writes as a matplotlib figure. Raises `BadOutput`, `BadParameter`."""
     check_matplotlib()
-    layout = _layout(attribution, width_mm, exponent)
+    chosen = Look(**look)
+    layout = _layout(attribution, chosen)
     with drawn_figure(layout.size, layout.points) as (figure, parts):
-        _fill(parts, attribution, layout, exponent)
+        _fill(parts, attribution, layout, chosen)
     drawn: Figure = figure
     return drawn
 
@@ -116,10 +192,11 @@ def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-    drawn, total = _map(axes, attribution)
+    drawn, total = _map(axes, attribution, Look())
     axes.figure.colorbar(drawn, ax=axes, label=_unit(attribution, total))
     axes.set_title(title(attribution.record), loc="left", parse_math=False)
-    _frame([axes], attribution)
+    _label(axes, attribution)
+    frame(axes, attribution.window)
     return axes
 
 
@@ -130,17 +207,28 @@ class _Layout(NamedTuple):
     caption: str
 
 
-def _layout(attribution: Drawable, width_mm: float, exponent: float) -> _Layout:
-    if not 0 < exponent <= 1:
-        raise BadParameter(f"The exponent {exponent} is not in 0 … 1.", "Use for instance 0.5.")
-    if not 30 <= width_mm <= 2000:
-        raise BadParameter(f"A width of {width_mm} mm is outside 30 … 2000.", "180 is usual.")
-    width, points = width_mm / 25.4, font_points(width_mm)
-    text, below = wrapped_caption(caption(attribution.record), width, points)
-    heights = [(0.75 if attribution.output is None else 0.55) * width, below]
-    if is_drawn(_checked(attribution)):
-        heights.insert(1, 0.3 * width + 6 * points / 72)
-    return _Layout((width, heights), points, text)
+def _layout(attribution: Drawable, look: Look) -> _Layout:
+    width = look.width_mm / 25.4
+    text, below = wrapped_caption(caption(attribution.record), width, look.points)
+    rows, across = _grid(look.panels or _usual(attribution))
+    heights = [(0.75 * rows / across + 0.05) * width]
+    if is_drawn(_checked(attribution)) and not look.panels:
+        heights.append(0.3 * width + 6 * look.points / 72)
+    return _Layout((width, heights + [below] * look.caption), look.points, text)
+
+
+def _usual(attribution: Drawable) -> list[str]:
+    """Return the panels that are drawn where none are named."""
+    last = "area" if attribution.overview is None else "overview"
+    has_last = last == "overview" or not attribution.record["attribution"].get("layer")
+    names = ["image", *(["result"] if attribution.output is not None else []), "map"]
+    return names + ["magnitude"] * attribution.kind.is_signed + [last] * has_last
+
+
+def _grid(names: Sequence[str]) -> tuple[int, int]:
+    """Return the rows of so many panels, and how many stand side by side."""
+    rows = 1 if len(names) < 4 else 2
+    return rows, -(-len(names) // rows)
 
 
 def _checked(attribution: Drawable) -> Mapping[str, Any] | None:
@@ -149,15 +237,16 @@ def _checked(attribution: Drawable) -> Mapping[str, Any] | None:
     return found
 
 
-def _fill(parts: Sequence[Any], attribution: Drawable, layout: _Layout, exponent: float) -> None:
-    above, *between, below = parts
-    _panels(above, attribution, exponent)
-    above.suptitle(title(attribution.record), x=0.02, ha="left", fontsize="medium")
+def _fill(parts: Sequence[Any], attribution: Drawable, layout: _Layout, look: Look) -> None:
+    above, *others = parts
+    _panels(above, attribution, look)
+    if look.caption:
+        above.suptitle(title(attribution.record), x=0.02, ha="left", fontsize="medium")
+        write_caption(others.pop(), layout.caption, layout.points)
     checked = _checked(attribution)
-    for part in between:
+    for part in others:
         assert checked is not None
         draw_curves(part, checked)
-    write_caption(below, layout.caption, layout.points)
 
 
 def title(record: Mapping[str, Any]) -> str:
@@ -266,89 +355,173 @@ def _completeness_text(attribution: Mapping[str, Any]) -> str:
     return f"sum {complete['sum']:.6g}, D(x) - D(x') {shown}{apart}, {trust}"
 
 
-def _panels(figure: Any, attribution: Drawable, exponent: float) -> None:
-    """Draw image, result where it is known, map, magnitude, and overview or contribution area."""
-    shown, extent = attribution.window, _extent(attribution)
-    pictures = {"image": np.clip(attribution.picture(shown), 0, 1)}
-    if attribution.output is not None:
-        pictures["result"] = np.clip(attribution.output(shown), 0, 1)
-    kind, overview = attribution.kind, attribution.overview
-    is_of_layer = attribution.record["attribution"].get("layer") is not None
-    maps = 1 + kind.is_signed + (overview is not None or not is_of_layer)
-    axes = _axes(figure, len(pictures), maps, has_overview=overview is not None)
-    for axis, (name, picture) in zip(axes, pictures.items(), strict=False):
-        axis.imshow(
-            picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", extent=extent
-        )
-        axis.set_title(name)
-    of_map, of_magnitude, of_area = axes[len(pictures)], axes[len(pictures) + 1], axes[-1]
-    drawn, total = _map(of_map, attribution)
-    of_map.set_title(kind.title)
-    _add_bar(of_map, drawn, _unit(attribution, total))
-    if kind.is_signed:
-        most = drawn.norm.vmax
-        power = (np.abs(np.asarray(drawn.get_array())) / most) ** exponent
-        drawn = of_magnitude.imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
-        of_magnitude.set_title("magnitude")
-        _add_bar(of_magnitude, drawn, f"(|a| / {most:.3g})^{exponent:g}")
-    if overview is None and not is_of_layer:
-        area, grey = attribution.contribution_area(), pictures["image"].mean(axis=2)
-        of_area.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
-        drawn = of_area.imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
-        of_area.set_title("contribution area")
-        _add_bar(of_area, drawn, "density / its largest")
-    elif overview is not None:
+def _panels(figure: Any, attribution: Drawable, look: Look) -> None:
+    """Draw the panels, each with its colour bar."""
+    names = look.panels or _usual(attribution)
+    for name in {*names} - {*_usual(attribution), "over"}:
+        raise BadParameter(f"This map has no panel {name}.", "Leave it out.")
+    for name, axis in zip(names, _axes(figure, names), strict=True):
+        drawn, label = _panel(axis, name, attribution, look)
+        if drawn is not None:
+            extend = "neither" if name in ("magnitude", "area") else look.extend
+            _add_bar(axis, drawn, label, extend)
+        _label(axis, attribution)
+        if name != "overview":
+            frame(axis, _part(attribution, look)[0])
+
+
+def _panel(axis: Any, name: str, attribution: Drawable, look: Look) -> tuple[Any, str]:
+    """Draw one panel; return what its colour bar describes, None without one, and its label."""
+    _, shown = _part(attribution, look)
+    extent, kind = _extent(shown), attribution.kind
+    axis.set_title(name)
+    if name == "image":
+        target, (whole, size) = outline_of(attribution), (attribution.whole, attribution.size)
+        draw_inset(axis, attribution.picture(shown), shown, whole, size, target)
+        return None, ""
+    if name == "result":
+        assert attribution.output is not None
+        _picture(axis, attribution.output(shown), shown)
+        return None, ""
+    if name == "area":
+        grey = np.clip(attribution.picture(shown), 0, 1).mean(axis=2)
+        axis.set_title("contribution area")
+        axis.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
+        area = attribution.contribution_area()
+        near = _extent(attribution.window)
+        drawn = axis.imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=near)
+        return drawn, "density / its largest"
+    if name == "overview":
+        assert attribution.overview is not None
         share = attribution.record["attribution"]["overview_share"]
-        drawn, total = _draw_overview(of_area, overview, of_map.images[0].norm.vmax)
-        of_area.set_title(f"overview, means of blocks: {share:.1%} of all magnitudes")
-        _add_bar(of_area, drawn, _unit(attribution, total))
-    _frame(axes if overview is None else axes[:-1], attribution)
-    if overview is not None:
-        _label(of_area, attribution)
+        norm = _norm(attribution, values_in(attribution, shown), look)
+        drawn, total = _draw_overview(axis, attribution.overview, norm)
+        axis.set_title(f"overview, means of blocks: {share:.1%} of all magnitudes")
+        return drawn, _unit(attribution, total)
+    values = values_in(attribution, shown)
+    norm = _norm(attribution, values, look)
+    if name == "magnitude":
+        power = np.clip(np.abs(values) / norm.vmax, 0, 1) ** look.exponent
+        drawn = axis.imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
+        return drawn, f"(|a| / {norm.vmax:.3g})^{look.exponent:g}"
+    axis.set_title(kind.title)
+    if name == "over":
+        picture = np.clip(attribution.picture(shown), 0, 1)
+        drawn = draw_over(axis, picture, values, shown, norm, kind)
+        return drawn, _unit(attribution, float(values[np.isfinite(values)].sum()))
+    drawn, total = _map(axis, attribution, look)
+    return drawn, _unit(attribution, total)
 
 
-def _axes(figure: Any, pictures: int, maps: int, *, has_overview: bool) -> list[Any]:
-    """Return axes for so many pictures and maps."""
-    across = 1 + pictures
-    grid = figure.add_gridspec(2, across)
-    places = [(row, column) for row in (0, 1) for column in range(across)][: pictures + maps]
-    axes = [figure.add_subplot(grid[place]) for place in places[: pictures + maps - has_overview]]
-    if has_overview:
-        # The whole image takes what is left of its row.
-        row, column = places[-1]
-        axes.append(figure.add_subplot(grid[row, column:]))
-    return axes
+def _picture(axis: Any, picture: Values, shown: Region) -> None:
+    colours = picture if picture.shape[2] == 3 else picture[..., 0]
+    axis.imshow(np.clip(colours, 0, 1), cmap="gray", vmin=0, vmax=1, extent=_extent(shown))
 
 
-def _add_bar(axis: Any, drawn: Any, label: str) -> None:
-    """Add a colour bar beside a panel, as high as that."""
-    axis.figure.colorbar(drawn, cax=axis.inset_axes((1.03, 0, 0.05, 1)), label=label)
-
-
-def _extent(attribution: Drawable) -> tuple[int, int, int, int]:
-    shown = attribution.window
+def _extent(shown: Region) -> tuple[int, int, int, int]:
     return shown.x0, shown.x1, shown.y1, shown.y0
 
 
-def _map(axis: Any, attribution: Drawable) -> tuple[Any, float]:
+def draw_inset(
+    axis: Any, picture: Values, shown: Region, whole: Values | None, size: Size, target: Corners
+) -> None:
+    """Draw a picture of `shown`, and in its corner where the target lies in the `whole` of this size."""
+    _picture(axis, picture, shown)
+    height, width = size
+    if whole is None or shown.pixels > 0.5 * height * width:
+        return
+    tall, wide = (INSET * min(1, each) for each in (height / width, width / height))
+    y, x = np.mean(target, axis=0)
+    # In the corner that is farthest from the target.
+    left = 0.02 if x > (shown.x0 + shown.x1) / 2 else 0.98 - wide
+    bottom = 0.98 - tall if y > (shown.y0 + shown.y1) / 2 else 0.02
+    inset = axis.inset_axes((left, bottom, wide, tall))
+    inset.imshow(whole, extent=(0, width, height, 0), aspect="auto")
+    inset.set_xticks([])
+    inset.set_yticks([])
+    for side in inset.spines.values():
+        side.set_color("white")
+    outline(inset, target)
+
+
+def draw_over(
+    axis: Any, picture: Values, values: Values, shown: Region, norm: Any, kind: Kind
+) -> Any:
+    """Draw values (h, w) over the grey picture, the clearer the nearer to 0; return their colours."""
+    from matplotlib.cm import ScalarMappable
+
+    extent = _extent(shown)
+    colours = ScalarMappable(norm, SIGNED if kind.is_signed else MAGNITUDE)
+    axis.imshow(picture.mean(axis=2), cmap="gray", vmin=-0.5, vmax=1, extent=extent)
+    drawn = colours.to_rgba(np.nan_to_num(values))
+    reach = max(abs(norm.vmin), abs(norm.vmax))
+    drawn[..., 3] = np.clip(np.abs(np.nan_to_num(values)) / reach, 0, 1) ** EXPONENT
+    axis.imshow(drawn, extent=extent)
+    return colours
+
+
+def _axes(figure: Any, names: Sequence[str]) -> list[Any]:
+    """Return axes for panels."""
+    rows, across = _grid(names)
+    grid = figure.add_gridspec(rows, across)
+    places: list[Any] = [(row, column) for row in range(rows) for column in range(across)]
+    places = places[: len(names)]
+    if names[-1] == "overview":
+        # The whole image takes what is left of its row.
+        row, column = places[-1]
+        places[-1] = row, slice(column, None)
+    return [figure.add_subplot(grid[place]) for place in places]
+
+
+def _add_bar(axis: Any, drawn: Any, label: str, extend: str) -> None:
+    """Add a colour bar beside a panel, as high as that."""
+    bar = axis.inset_axes((1.03, 0, 0.05, 1))
+    axis.figure.colorbar(drawn, cax=bar, label=label, extend=extend)
+
+
+def shown_around(attribution: Drawable, margin: tuple[int, int]) -> tuple[Region, Region]:
+    """Return a box around the target with `margin` rows and columns, and its part in the image."""
+    box, (height, width), (down, across) = attribution.box, attribution.size, margin
+    around = Region(box.y0 - down, box.x0 - across, box.y1 + down, box.x1 + across)
+    return around, around.intersect(Region(0, 0, height, width))
+
+
+def _part(attribution: Drawable, look: Look) -> tuple[Region, Region]:
+    """Return what panels show, and its part in the image: chosen ones have the target in their middle."""
+    box, window = attribution.box, attribution.window
+    if look.panels is None:
+        return window, window
+    down = max(box.y0 - window.y0, window.y1 - box.y1)
+    across = max(box.x0 - window.x0, window.x1 - box.x1)
+    return shown_around(attribution, (down, across))
+
+
+def _map(axis: Any, attribution: Drawable, look: Look) -> tuple[Any, float]:
     """Draw the sum of the map over its bands; return the drawn image, and the sum over pixels."""
-    values = attribution.read(attribution.window).sum(axis=2, dtype=float)
-    # Map and overview have one scale.
-    most = 0.0 if attribution.overview is None else _largest(attribution.overview.density())
-    extent, is_signed = _extent(attribution), attribution.kind.is_signed
-    return _shown(axis, values, extent, max(most, _largest(values)) or 1.0, is_signed=is_signed)
-
-
-def _shown(
-    axis: Any, values: Any, extent: Sequence[int], most: float, *, is_signed: bool
-) -> tuple[Any, float]:
-    """Draw values (h, w), colours around 0 or from there; return the drawn image, and their sum."""
-    low, colours = (-most, SIGNED) if is_signed else (0, MAGNITUDE)
-    drawn = axis.imshow(values, cmap=colours, vmin=low, vmax=most, extent=extent)
+    _, shown = _part(attribution, look)
+    values = values_in(attribution, shown)
+    colours = SIGNED if attribution.kind.is_signed else MAGNITUDE
+    norm = _norm(attribution, values, look)
+    drawn = axis.imshow(values, cmap=colours, norm=norm, extent=_extent(shown))
     return drawn, float(values[np.isfinite(values)].sum())
 
 
-def _largest(values: Any) -> float:
+def _norm(attribution: Drawable, values: Values, look: Look) -> Any:
+    """Return the scale of values (h, w) of the map, which is that of its overview, too."""
+    overview = attribution.overview
+    most = max(_most(values), 0.0 if overview is None else _most(overview.density()))
+    return look.norm(most, is_signed=attribution.kind.is_signed)
+
+
+def values_in(attribution: Drawable, part: Region) -> npt.NDArray[np.float64]:
+    """Return the sum of the map over its bands in a part of the image, (h, w); outside its window 0."""
+    values = np.zeros(part.shape)
+    near = part.intersect(attribution.window)
+    values[near.within(part)] = attribution.read(near).sum(axis=2, dtype=float)
+    return values
+
+
+def _most(values: npt.NDArray[np.floating[Any]]) -> float:
     return float(np.abs(values[np.isfinite(values)]).max(initial=0))
 
 
@@ -362,36 +535,38 @@ def _unit(attribution: Drawable, total: float) -> str:
     return f"{kind.value}\nsum {total:.4g}{rest}"
 
 
-def _frame(axes: Sequence[Any], attribution: Drawable) -> None:
-    """Limit panels to the map's window, outline the target in each, and label their axes."""
-    window = attribution.window
-    for axis in axes:
-        axis.set_xlim(window.x0, window.x1)
-        axis.set_ylim(window.y1, window.y0)
-        _label(axis, attribution)
+def frame(axis: Any, around: Region) -> None:
+    """Limit a panel to a box."""
+    axis.set_xlim(around.x0, around.x1)
+    axis.set_ylim(around.y1, around.y0)
 
 
-def _label(axis: Any, attribution: Drawable) -> None:
+def outline_of(attribution: Drawable) -> list[tuple[float, float]]:
+    """Return the corners (y, x) of the target, in pixels of the image."""
     y0, x0, y1, x1 = attribution.box
     about = attribution.record["attribution"]
     # Drawn in pixels of the results.
     ratio = float(Fraction(about.get("ratio", 1)))
     polygon = [(y / ratio, x / ratio) for y, x in about["polygon"] or ()]
-    _outline(axis, polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)])
+    return polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
+
+
+def _label(axis: Any, attribution: Drawable) -> None:
+    outline(axis, outline_of(attribution))
     axis.locator_params(nbins=5)
     axis.set_xlabel("x [pixels]")
     axis.set_ylabel("y [pixels]")
 
 
-def _draw_overview(axis: Any, overview: OverviewShares, most: float) -> tuple[Any, float]:
+def _draw_overview(axis: Any, overview: OverviewShares, norm: Any) -> tuple[Any, float]:
     """Draw the means of blocks of an overview; return the drawn image, and the sum of all shares."""
     (y, x), step, (height, width) = overview.corner, overview.step, overview.values.shape[:2]
     extent = (x, x + width * step, y + height * step, y)
-    drawn, _ = _shown(axis, overview.density(), extent, most, is_signed=True)
+    drawn = axis.imshow(overview.density(), cmap=SIGNED, norm=norm, extent=extent)
     return drawn, float(overview.values.sum(dtype=float))
 
 
-def _outline(axis: Any, vertices: Sequence[Sequence[float]]) -> None:
+def outline(axis: Any, vertices: Sequence[Sequence[float]]) -> None:
     """Draw a polygon of vertices (y, x)."""
     from matplotlib.patches import Polygon
 

@@ -36,8 +36,8 @@ def drawn_figure(
     with rc_context(settings):
         figure = Figure(figsize=(width, sum(heights)), layout="constrained")
         FigureCanvasAgg(figure)
-        parts: Any = figure.subfigures(len(heights), 1, height_ratios=list(heights))
-        yield figure, list(parts)
+        parts: Any = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=list(heights))
+        yield figure, list(parts.ravel())
 
 
 @contextmanager
@@ -88,12 +88,12 @@ def font_points(width_mm: float) -> float:
 def input_lines(record: Mapping[str, Any]) -> list[str]:
     """Return the lines of a caption on the image and the model of a record."""
     image, model = record["input"], record["model"]
+    parameters = "".join(f" {name} {value}," for name, value in model["parameters"].items())
     return [
         # The file name only: folders of one machine mean nothing on another.
         f"image      {Path(image['path'] or 'an array').name}, "
         f"{image['size'][1]} x {image['size'][0]}, {image['fingerprint'][:12]}",
-        f"model      {model['id']} {model['parameters'] or ''} "
-        f"weights {(model['weights_sha256'] or 'none')[:12]}",
+        f"model      {model['id']},{parameters} weights {(model['weights_sha256'] or 'none')[:12]}",
     ]
 
 

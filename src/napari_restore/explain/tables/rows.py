@@ -140,8 +140,9 @@ def computed_here(
     attribute: Callable[..., Attribution],
     emit: Emit,
     stop: threading.Event,
+    keep: Callable[[PlannedRow, Attribution], None] = lambda planned, found: None,
 ) -> Iterator[RowResult]:
-    """Compute rows in this process, one after another.
+    """Compute rows in this process, one after another; `keep` is called with each map before it is freed.
 
     `attribute` is called with image, model and box, and the keywords polygon, emit and stop.
     Callbacks are those of a run; an event that is set raises `Cancelled`.
@@ -163,16 +164,17 @@ def computed_here(
             continue
         try:
             # The map is freed with its row: the next one may need the memory.
-            found = measured(
-                attribute(
-                    planned.image,
-                    planned.model,
-                    planned.place.box,
-                    polygon=planned.place.polygon,
-                    emit=_prefixed(emit, planned.position),
-                    stop=stop,
-                )
+            made = attribute(
+                planned.image,
+                planned.model,
+                planned.place.box,
+                polygon=planned.place.polygon,
+                emit=_prefixed(emit, planned.position),
+                stop=stop,
             )
+            keep(planned, made)
+            found = measured(made)
+            del made
         except Cancelled:
             raise
         except RestoreError as failure:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
-from napari_restore.errors import RestoreError
+from napari_restore import api
+from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin.attention.asked import KeptAnswer, PreparedAttention
-from napari_restore.plugin.results.save_dialog import ask_save_path
+from napari_restore.plugin.results.save_dialog import ask_save_path, copy_command
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import in_background
@@ -133,7 +134,9 @@ class HeadActions(QObject):
             "Entropy, distance and shares of every head of every layer",
             partial(self._save, "Numbers", (".csv",)),
         )
-        self.buttons = (self.pin, self.without, self.map, self.figure, self.table)
+        tip = "The napari-restore line that writes the chosen layer's heads for this query"
+        self.copy = add_button(parent, "Copy command", tip, self._on_copy)
+        self.buttons = (self.pin, self.without, self.map, self.figure, self.table, self.copy)
 
     def allow(self, allowed: bool) -> None:
         """Enable all buttons, or none."""
@@ -195,6 +198,22 @@ class HeadActions(QObject):
         layers = [each.name for each in session.sites] if title == "Numbers" else [site]
         write = partial(session.write, draws=title == "Figure")
         in_background(partial(write, query.query, layers, path), self._on_saved)
+
+    def _on_copy(self) -> None:
+        sentence, line = copy_command(self.command)
+        self.happened.emit(sentence)
+        self.copy.setToolTip(line)
+
+    def command(self) -> str:
+        """Return the command that writes the chosen layer's heads; raises `InputError`."""
+        request, query, site = self._asked.request, self._asked.query, self._heads.site
+        if request is None or query is None or site is None:
+            raise InputError("There is no answer yet.", "Click the image.")
+        image = request.image
+        folder = Path(image.path).parent if image.path else self._folder
+        output = folder / f"{Path(image.name).stem}_attention.tif"
+        device = request.options.machine.device
+        return api.attention_command(request.subject, query.query, [site], output, device=device)
 
     def _on_saved(self, answer: Any) -> None:
         if isinstance(answer, RestoreError):

@@ -22,9 +22,9 @@ from napari_restore.plugin.attribution.plots import CurvePlot, PathPlot, RingPlo
 from napari_restore.plugin.compare.compared_layers import SideBySide
 from napari_restore.plugin.layers.display import signed_colours
 from napari_restore.plugin.layers.placing import axes_of, plane_of, resampled, shifted
-from napari_restore.plugin.results.save_dialog import ask_save_path
+from napari_restore.plugin.results.save_dialog import ask_save_path, copy_command
 from napari_restore.plugin.state.state import RestoreState, title_of
-from napari_restore.plugin.tasks.notices import show_problem
+from napari_restore.plugin.tasks.notices import show_note, show_problem
 from napari_restore.plugin.tasks.task import in_background
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of
 from napari_restore.plugin.widgets.folding import (
@@ -305,6 +305,8 @@ class AttributionResultsSection(Section):
         self.figure = add_button(self, "Figure …", "Maps, legends and all settings", self._figure)
         self.map = add_button(self, "Map …", "The values as a float32 raster", self._map)
         self.record = add_button(self, "Record …", "All that repeats the attribution", self._record)
+        tip = "The napari-restore line that writes the same map"
+        self.copy = add_button(self, "Copy command", tip, self._copy)
         self._build()
         self.which.currentIndexChanged.connect(self._on_chosen)
         self.view.currentIndexChanged.connect(self._on_view)
@@ -321,7 +323,7 @@ class AttributionResultsSection(Section):
         # Names are long, and the panel is narrow.
         form.addRow("Compare with", stacked(self.other, self.side_by_side))
         shown = (self.measures, self.through_context, self.path, self.rings, self.curves)
-        column_of(self, form, *shown, flowing(self.figure, self.map, self.record))
+        column_of(self, form, *shown, flowing(self.figure, self.map, self.record, self.copy))
 
     def leave(self) -> None:
         """Disconnect; the layers stay."""
@@ -437,9 +439,14 @@ class AttributionResultsSection(Section):
         self._save("Map", [".tif"], lambda result, path: _save_map(result.attribution, path))
 
     def _record(self) -> None:
-        self._save(
-            "Record", [".json"], lambda result, path: write_record(path, result.attribution.record)
-        )
+        self._save("Record", [".json"], lambda result, path: _save_record(result, path))
+
+    def _copy(self) -> None:
+        if self.current is not None:
+            sentence, line = copy_command(partial(_command, self.current))
+            if line:
+                show_note(sentence)
+            self.copy.setToolTip(line)
 
     def _save(self, title: str, suffixes: list[str], write: Any) -> None:
         result = self.current
@@ -468,6 +475,22 @@ def _fill(combo: QComboBox, results: Sequence[AttributionResult]) -> None:
 
 def _draw(attribution: Attribution, path: Path, exponent: float) -> None:
     api.draw_attribution(attribution, path, exponent=exponent, overwrite=True)
+
+
+def _command(result: AttributionResult) -> str:
+    """Return the command that writes the map; raises `InputError`."""
+    image, device = result.attribution.image, result.request.run.options.machine.device
+    folder = Path(image.path).parent if image.path else Path.home()
+    output = folder / f"{Path(image.name).stem}_attribution.tif"
+    return api.command_of(result.attribution.record, output, device=device)
+
+
+def _save_record(result: AttributionResult, path: Path) -> None:
+    """Write the record, with the command; raises `BadOutput`."""
+    record, written = result.attribution.record, result.attribution.record["output"] or {}
+    device = result.request.run.options.machine.device
+    command = api.known_command(record, written.get("path") or "OUT.tif", device=device)
+    write_record(path, {**record, "command": command})
 
 
 def _save_map(attribution: Attribution, path: Path) -> None:

@@ -42,15 +42,12 @@ def record_of(variant: Variant) -> dict[str, Any]:
     record["task"] = None if task is None else api.portable_task(task)
     if not record["command"]:
         written = record["output"] or {}
-        try:
-            record["command"] = api.command_of(
-                result.plan,
-                written.get("path") or "OUT.tif",
-                device=variant.request.options.machine.device,
-                **written.get("options", {}),
-            )
-        except RestoreError:
-            record["command"] = ""
+        record["command"] = api.known_command(
+            result.plan,
+            written.get("path") or "OUT.tif",
+            device=variant.request.options.machine.device,
+            **written.get("options", {}),
+        )
     return record
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QCheckBox, QMessageBox, QProgressBar, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QMessageBox, QProgressBar, QSpinBox, QWidget
 from superqt.utils import signals_blocked
 
 from napari_restore import api
 from napari_restore._format import format_seconds, format_size
-from napari_restore.errors import InputError, RestoreError
+from napari_restore.errors import InputError
 from napari_restore.plugin.areas.areas import area_of as area_of_target
-from napari_restore.plugin.results.save_dialog import SaveTask, ask_save_path
+from napari_restore.plugin.results.save_dialog import SaveTask, ask_save_path, copy_command
 from napari_restore.plugin.results.variant_text import adjustment_of, area_of, part_of, phrase
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import RestoreState, image_of
@@ -534,16 +534,8 @@ class ExportSection(Section):
         self.progress.setFormat("")
 
     def _on_copy(self) -> None:
-        try:
-            line = self.command()
-        except RestoreError as error:
-            self.message.setText(error_text(error))
-            show_problem(error)
-            return
-        clipboard = QApplication.clipboard()
-        if clipboard is not None:
-            clipboard.setText(line)
-        self.message.setText("Copied: paste it into a terminal.")
+        sentence, line = copy_command(self.command)
+        self.message.setText(sentence)
         self.message.setToolTip(line)
 
     def leave(self) -> None:

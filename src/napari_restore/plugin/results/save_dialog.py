@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
 from napari_restore import api
 from napari_restore._format import size_of
-from napari_restore.errors import BadOutput, Cancelled
-from napari_restore.plugin.tasks.notices import show_problem
+from napari_restore.errors import BadOutput, Cancelled, RestoreError
+from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import Task
 from napari_restore.plugin.tasks.waiting_dialog import WaitingDialog
 
@@ -25,6 +25,22 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_REPORTS = 0.1
 
 Report = Callable[[int, int], None]
+
+
+def copy_command(command: Callable[[], str]) -> tuple[str, str]:
+    """Put what `command` returns on the clipboard; return a sentence about it, and the command.
+
+    Where there is none the sentence says why, as does a notification.
+    """
+    try:
+        line = command()
+    except RestoreError as error:
+        show_problem(error)
+        return error_text(error), ""
+    clipboard = QApplication.clipboard()
+    if clipboard is not None:
+        clipboard.setText(line)
+    return "Copied: paste it into a terminal.", line
 
 
 def save(
