@@ -77,10 +77,12 @@ def content_of(model: RestorationModel) -> str:
     model = model.described
     if _is_own(model):
         return sha256_of_state(model)
-    return module_digest(model.module if isinstance(model, WrappedModel) else model)
+    if not isinstance(model, WrappedModel):
+        return module_digest(model)
+    return module_digest([model.module, *model.left_out] if model.left_out else model.module)
 
 
-def module_digest(module: nn.Module) -> str:
+def module_digest(module: object) -> str:
     """Return what `content_of` does of a module that is not the package's."""
     try:
         return _digest(module)
