@@ -323,6 +323,10 @@ def test_a_map_is_html_in_a_notebook_and_names_are_escaped(found: Attribution) -
     record = {**found.record, "model": {**found.record["model"], "id": "<script>"}}
     html = replace(found, record=record)._repr_html_()
     assert "data:image/png" in html and "gap" in html
+    # For those who do not see the picture: what it is of, and its scale in six digits.
+    most = float(np.abs(found.read(found.window).sum(axis=2)).max())
+    legend = f"orange {-most:.6g}, white 0, purple {most:.6g}: part of D(x) − D(x′)"
+    assert html.count(legend) == 2 and "alt='Attribution: &lt;script&gt; on array, orange" in html
     assert "<script>" not in html and "&lt;script&gt;" in html
     assert len(html) < 200_000
 

@@ -49,7 +49,10 @@ def html_of(
     if picture is not None:
         alt = _escaped(f"{title}, {below}" if below else title)
         image = f"<img alt='{alt}' src='data:image/png;base64,{_png(picture)}'>"
-        image = f"<div style='max-width:{SIDE}px'>{image}<br><small>{_escaped(below)}</small></div>"
+        if below:
+            image = (
+                f"<div style='max-width:{SIDE}px'>{image}<br><small>{_escaped(below)}</small></div>"
+            )
     return (
         f"<div style='display:flex;gap:1em;align-items:flex-start'>{image}"
         f"<div><b>{_escaped(title)}</b><table>{rows}</table>{laid_out}</div></div>"

@@ -329,7 +329,7 @@ def _part_lines(record: Mapping[str, Any]) -> list[str]:
     if segments is not None:
         done = segments["evaluations"]
         lines.append(
-            f"of         {segments['count']} segments: {segments['source']}"
+            f"of         {segments['count']} segments, the share of each spread evenly: {segments['source']}"
             + ("" if done is None else f"; D computed {done} times")
         )
     return lines
