@@ -31,7 +31,7 @@ def test_each_level_holds_the_nodes_of_the_one_before_to_the_bit() -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_weights_add_up_to_one_and_errors_shrink(rule: str) -> None:
     errors = []
-    for steps in (8, 64):
+    for steps in (9, 65):
         found = fixed(rule, steps)
         assert found.weights.sum() == pytest.approx(1)
         errors.append(abs(found.weights @ np.exp(found.nodes) - (np.e - 1)))

@@ -55,19 +55,21 @@ class Attribute:
     )
     steps: str | int | None = asked(
         None,
-        "points of the path; auto: 9 to 65, until the gap is reached (default: the method's)",
+        "points of the path; auto: 9 to 65, until gap and map are close enough (default: the method's)",
         changes="answer",
         metavar="auto|N",
     )
     rule: str | None = asked(
         None,
-        "quadrature for a number of steps: gauss-legendre (default), middle, left, right, trapezoid",
+        "quadrature for a number of steps: gauss-legendre (default), middle, left, right, trapezoid, or that "
+        "of auto, clenshaw-curtis or fejer",
         changes="answer",
         metavar="NAME",
     )
     gap: float = asked(
         0.01,
-        "completeness gap at which automatic steps stop (default %(default)s)",
+        "completeness gap at which automatic steps stop, once the map is known to five times that (default "
+        "%(default)s)",
         changes="answer",
         parse=parsing.number,
         metavar="SHARE",
@@ -171,10 +173,11 @@ class Attend:
         "map in place of one for each head",
         changes="answer",
     )
-    residual_weight: float = asked(
+    residual_weight: float | str = asked(
         0.5,
-        "of a rollout: the weight of the path around each attention (default: %(default)s)",
+        "of a rollout: the weight of the path around each attention (default: %(default)s); gradient: "
+        "weights times gradient in place of the weights, and nothing chosen (Chefer et al. 2021)",
         changes="answer",
-        parse=float,
-        metavar="W",
+        parse=parsing.number_or_gradient,
+        metavar="W|gradient",
     )

@@ -142,7 +142,7 @@ class AttendKeywords(TypedDict, total=False):
     random_twin: bool
     attribution: Pathlike | None
     rollout: bool
-    residual_weight: float
+    residual_weight: float | str
 
 
 class FormatKeywords(TypedDict, total=False):

@@ -37,6 +37,11 @@ def number_or_auto(text: str) -> float | str:
     return text if text == "auto" else number(text)
 
 
+def number_or_gradient(text: str) -> float | str:
+    """Parse a finite number, or ``gradient``."""
+    return text if text == "gradient" else number(text)
+
+
 def natural(text: str) -> int:
     """Parse a whole number from 1 up."""
     value = _whole(text)

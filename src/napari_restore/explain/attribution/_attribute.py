@@ -585,6 +585,8 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
             "relative_gap": integral.gap,
             "goal": integral.goal,
             "reached": integral.is_complete,
+            "map_error": integral.map_error,
+            "map_settled": integral.is_settled,
             "recomputed_difference": _finite(integral.recomputed_difference),
         },
         "diffusion_index": index,

@@ -10,7 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Summed
+from napari_restore.explain.attribution.quadrature import Quadrature
 
+MAP_GOAL = 5
+"""Goal of the map's error, in goals of the gap."""
+JUMP = 3**-0.5
+"""Error of a map as a share of its last change, where the gradients of its pixels jump along the path."""
 NEGLIGIBLE = 1e-6
 """Share of the largest |D| along the path below which a difference counts as rounding."""
 Evaluate = Callable[[float, AddAll], Node]
@@ -48,6 +53,9 @@ class Integral:
     """Relative gap that was requested."""
     recomputed_difference: float | None = None
     """D(x) − D(x′) with recomputed routing, where the routing was fixed."""
+    map_error: float | None = None
+    """About how far the map is from that of infinitely many points, as a share of its length (the root of
+    the sum of its squares, over pixels); None where the rule says nothing of it."""
     through_context: float | None = None
     """Part of D(x) − D(x′) that came through the context, which the map omits where the gradient stops
     there; None where unknown."""
@@ -79,6 +87,11 @@ class Integral:
         """Whether the gap is at most `goal`; None without a gap."""
         return None if self.gap is None else self.gap <= self.goal
 
+    @property
+    def is_settled(self) -> bool | None:
+        """Whether the error of the map is at most `MAP_GOAL` goals; None where it is not known."""
+        return None if self.map_error is None else self.map_error <= MAP_GOAL * self.goal
+
 
 def integrate(
     accumulator: Accumulator,
@@ -87,7 +100,7 @@ def integrate(
     goal: float,
     on_node: Callable[[IntegralProgress], None] = lambda progress: None,
 ) -> Integral:
-    """Integrate dγ/dα · ∂D/∂γ by the first rule of `accumulator` whose gap is at most `goal`.
+    """Integrate dγ/dα · ∂D/∂γ by the first rule of `accumulator` whose gap and map error are small enough.
 
     The accumulator contains the points of an earlier run, and receives every new one; its last rule
     is accepted whatever its gap. `evaluate` returns a node and passes on its gradient times speed,
@@ -121,10 +134,24 @@ def integrate(
             total,
             (ends[0.0], ends[1.0]),
             goal,
+            map_error=map_error(accumulator, rule),
         )
         # Without a difference there is no gap that a finer rule could reduce.
-        if integral.is_complete is not False:
+        if integral.is_complete is None or (
+            integral.is_complete and integral.is_settled is not False
+        ):
             break
         if number + 1 < len(accumulator.rules):
             accumulator.drop()
     return integral
+
+
+def map_error(accumulator: Accumulator, rule: Quadrature) -> float | None:
+    """Return about how far the map by `rule` is from the integral, as a share of its length.
+
+    From its change since the rule of half the points. Gradients of networks jump along a path, at another
+    place for every pixel: then the error of a rule is on average 1/√3 of that change. Of smooth gradients
+    it is less.
+    """
+    change = accumulator.change(rule)
+    return None if change is None else JUMP * change

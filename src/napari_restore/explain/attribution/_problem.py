@@ -290,6 +290,8 @@ class ExplainerMap:
     overview: None = None
     rule: None = None
     recomputed_difference: None = None
+    map_error: None = None
+    is_settled: None = None
     nodes: tuple[Node, ...] = ()
     through_context: float | None = None
     path_difference: float | None = None

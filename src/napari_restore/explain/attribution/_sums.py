@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 ROWS, COLUMNS = 512, 2048
 """Rows and columns of the map that are read together."""
+BINS = 4096
+"""Numbers that a point keeps of its map: norms of weighted sums of points are known to 2 % by them."""
 
 
 class FolderLease(Protocol):
@@ -120,6 +122,26 @@ class Node(NamedTuple):
     """dD/dα: the gradient times the speed, summed over all pixels."""
 
 
+def sketched(region: Region, box: Region, part: Tensor) -> Floats:
+    """Return a sketch (BINS,) of a part (1, C, h, w) in `box` of a map over `region`, summed over bands.
+
+    Each pixel is added to one of the numbers, with a sign: both look random, and are always the same. The
+    length of a sum of sketches is on average that of the map's sum (Charikar et al. 2002), and it is
+    that itself of a map of at most `BINS` pixels. Values that are not finite count as 0.
+    """
+    values = np.nan_to_num(part[0].sum(0).numpy(force=True).astype(np.float64), posinf=0, neginf=0)
+    y, x = (np.arange(at.start, at.stop, dtype=np.uint64) for at in box.within(region))
+    numbers = y[:, None] * np.uint64(region.width) + x
+    if region.pixels > BINS:
+        # The mixing of splitmix64.
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
+        numbers ^= numbers >> np.uint64(31)
+        values *= np.where(numbers >> np.uint64(63), -1.0, 1.0)
+    bins = (numbers % np.uint64(BINS)).astype(np.int64)
+    return np.asarray(np.bincount(bins.ravel(), values.ravel(), BINS), np.float64)
+
+
 Add = Callable[[Region, "Tensor"], None]
 """Adds a part of gradient times speed, (1, C, h, w), in its box."""
 AddAll = tuple[Add, Add]
@@ -134,15 +156,20 @@ class Accumulator:
         self.rules, self.pixels, self.overview = rules, pixels, overview
         self.nodes: dict[float, Node] = {}
         """Nodes by α, in the order of evaluation."""
+        self.sketches: dict[float, Floats] = {}
+        """A sketch of the pixels' map of each node."""
         self.first = 0
         """Index of the present rule; the gap of the coarser ones was too large."""
 
     def adding(self, alpha: float) -> AddAll:
         """Return functions that add the parts of a new point."""
         weights = self.weights(alpha)
+        sketch = self.sketches[alpha] = np.zeros(BINS)
 
         def add(box: Region, part: Tensor) -> None:
+            nonlocal sketch
             self.pixels.add(weights, box, part)
+            sketch += sketched(self.pixels.region, box, part)
 
         def add_overview(box: Region, part: Tensor) -> None:
             assert self.overview is not None
@@ -160,6 +187,20 @@ class Accumulator:
     def finish(self, node: Node) -> None:
         """Record a point whose parts were all added."""
         self.nodes[node.alpha] = node
+
+    def change(self, rule: Quadrature) -> float | None:
+        """Return the length of the map by `rule` minus that by half of its nodes, as a share of its own.
+
+        None where the rule has no half, and of a map of zeros. Rules whose nodes were all evaluated.
+        """
+        half = rule.halved()
+        if half is None:
+            return None
+        weights = {alpha: rule.weight_of(alpha) for alpha in map(float, rule.nodes)}
+        own = sum(weight * self.sketches[alpha] for alpha, weight in weights.items())
+        less = sum(half.weight_of(alpha) * self.sketches[alpha] for alpha in weights)
+        length = float(np.linalg.norm(own))
+        return float(np.linalg.norm(own - less)) / length if length else None
 
     def drop(self) -> None:
         """Drop the present rule and proceed to the next finer one."""

@@ -24,7 +24,7 @@ from napari_restore.explain.attribution.figure_file import (
     wrapped_caption,
     write_caption,
 )
-from napari_restore.explain.attribution.summary import summary_of
+from napari_restore.explain.attribution.summary import map_error_text, summary_of
 from napari_restore.explain.kinds import Kind, kind_of
 from napari_restore.questions import CHECK, STOP, THROUGH
 
@@ -169,6 +169,8 @@ def title(record: Mapping[str, Any]) -> str:
         parts.append(f"{steps} steps")
     if gap is not None:
         parts.append(f"gap {gap:.2%}")
+    if error := map_error_text(attribution["completeness"]):
+        parts.append(error)
     return ", ".join(parts)
 
 

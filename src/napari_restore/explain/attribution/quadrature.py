@@ -11,7 +11,8 @@ from napari_restore.errors import BadParameter
 
 NESTED = (9, 17, 33, 65)
 """Node counts of the nested rules of ``auto``: each contains all nodes of the one before."""
-RULES = ("gauss-legendre", "middle", "left", "right", "trapezoid")
+CLENSHAW_CURTIS, FEJER = "clenshaw-curtis", "fejer"
+RULES = ("gauss-legendre", "middle", "left", "right", "trapezoid", CLENSHAW_CURTIS, FEJER)
 Floats = npt.NDArray[np.float64]
 
 
@@ -29,6 +30,15 @@ class Quadrature:
         """Return the weight of a node, 0 for any other α."""
         index = np.flatnonzero(self.nodes == alpha)
         return float(self.weights[index[0]]) if len(index) else 0.0
+
+    def halved(self) -> Quadrature | None:
+        """Return the rule of every second node, where rules of this name are nested; else None."""
+        count = len(self.nodes)
+        if self.name == CLENSHAW_CURTIS:
+            return clenshaw_curtis((count + 1) // 2) if count % 4 == 1 else None
+        if self.name == FEJER:
+            return fejer((count - 1) // 2) if count % 4 == 3 else None
+        return None
 
 
 def clenshaw_curtis(count: int) -> Quadrature:
@@ -51,7 +61,7 @@ def clenshaw_curtis(count: int) -> Quadrature:
     weights /= intervals
     weights[[0, -1]] /= 2
     # sin², not 1 − cos: exact at both ends, and bit-identical nodes in every level.
-    return Quadrature("clenshaw-curtis", np.sin(angles / 2) ** 2, weights)
+    return Quadrature(CLENSHAW_CURTIS, np.sin(angles / 2) ** 2, weights)
 
 
 def fejer(count: int) -> Quadrature:
@@ -59,18 +69,22 @@ def fejer(count: int) -> Quadrature:
 
     For gradients that are unbounded at an end, as that of a root at black.
     """
+    if count < 1 or count % 2 == 0:
+        raise BadParameter(f"Fejer quadrature has no rule of {count} nodes.", "Use an odd number.")
     intervals = count + 1
     angles = np.pi * np.arange(1, intervals) / intervals
     odd = np.arange(1, intervals, 2)
     terms = np.sin(odd * angles[:, None]) / odd
     weights = 2 * np.sin(angles) * terms.sum(axis=1) / intervals
-    return Quadrature("fejer", np.sin(angles / 2) ** 2, weights)
+    return Quadrature(FEJER, np.sin(angles / 2) ** 2, weights)
 
 
 def fixed(rule: str, steps: int) -> Quadrature:
     """Return a rule of `RULES` with `steps` nodes (`trapezoid`: one more); raises `BadParameter`."""
     if steps < 1:
         raise BadParameter(f"A path cannot have {steps} steps.", "Use one or more.")
+    if rule in (CLENSHAW_CURTIS, FEJER):
+        return clenshaw_curtis(steps) if rule == CLENSHAW_CURTIS else fejer(steps)
     k = np.arange(steps)
     even = np.full(steps, 1 / steps)
     if rule == "gauss-legendre":

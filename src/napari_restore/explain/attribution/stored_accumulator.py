@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -33,6 +34,7 @@ from napari_restore.errors import DiskFull, InputError, disk_full_as, is_disk_fu
 from napari_restore.explain.attribution._sums import (
     Accumulator,
     AddAll,
+    Floats,
     FolderLease,
     Node,
     Summed,
@@ -284,7 +286,7 @@ def disk_full_error(path: Path) -> AbstractContextManager[None]:
     )
 
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the layout on disk changes; part of every folder's name."""
 POINTS = "points.jsonl"
 """Journal of the points, and of the rules that were dropped."""
@@ -401,25 +403,27 @@ class StoredAccumulator(Accumulator):
             if is_disk_full(error):
                 raise
             self._clear()
-            self._open_sums([], 0)
+            self._open_sums([], [], 0)
 
-    def _read(self) -> tuple[list[Node], int]:
-        """Return points and present rule of the journal; raises `ValueError`, `KeyError` and the like."""
+    def _read(self) -> tuple[list[Node], list[Floats], int]:
+        """Return points, their sketches and the present rule; raises `ValueError`, `KeyError` and the like."""
         self._journal.mend()
         entries = self._journal.read()
         if not entries:
             # Without a journal no sum is complete.
             self._clear()
-        nodes = [Node(*map(float, entry["node"])) for entry in entries if "node" in entry]
+        points = [entry for entry in entries if "node" in entry]
+        nodes = [Node(*map(float, entry["node"])) for entry in points]
+        sketches = [np.frombuffer(base64.b64decode(entry["sketch"]), "<f8") for entry in points]
         first = sum("dropped" in entry for entry in entries)
         order = list(dict.fromkeys(float(alpha) for rule in self.rules for alpha in rule.nodes))
         if [node.alpha for node in nodes] != order[: len(nodes)]:
             raise ValueError("The points are not those of these rules.")
         if not 0 <= first < len(self.rules):
             raise ValueError("There is no such rule.")
-        return nodes, first
+        return nodes, sketches, first
 
-    def _open_sums(self, nodes: Sequence[Node], first: int) -> None:
+    def _open_sums(self, nodes: Sequence[Node], sketches: Sequence[Floats], first: int) -> None:
         """Open the sums of these points."""
         self._check_disk(len(nodes), first)
         sums = {
@@ -436,6 +440,7 @@ class StoredAccumulator(Accumulator):
         }
         super().__init__(self.rules, sums["pixels"], sums.get("overview"))
         self.nodes = {node.alpha: node for node in nodes}
+        self.sketches = {node.alpha: each for node, each in zip(nodes, sketches, strict=True)}
         self.first = first
 
     def _clear(self) -> None:
@@ -457,7 +462,8 @@ class StoredAccumulator(Accumulator):
         super().finish(node)
         for sums in self._stored:
             sums.sync()
-        self._append({"node": list(node)})
+        sketch = base64.b64encode(self.sketches[node.alpha].astype("<f8").tobytes()).decode()
+        self._append({"node": list(node), "sketch": sketch})
         self._commit()
 
     def _commit(self) -> None:

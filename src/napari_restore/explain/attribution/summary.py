@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from napari_restore.explain.attribution._integral import MAP_GOAL
 from napari_restore.questions import STOP
 
 FAR = 128
@@ -19,9 +20,9 @@ class AttributionSummary:
     """Completeness, spread and omissions of a map, from the ``attribution`` of its record."""
 
     is_complete: bool | None
-    """Whether the shares add up as closely as requested; None where that is undefined."""
+    """Whether the shares add up, and the map is known, as closely as requested; None where it is undefined."""
     completeness: str
-    """The same in words: the gap, its limit, or why there is none."""
+    """The same in words: the gap, its limit, or why there is none, and the map's error."""
     spread: str
     """Diffusion index and area in words, and of which part of all magnitudes they are."""
     far: int
@@ -41,7 +42,7 @@ def summary_of(attribution: Mapping[str, Any]) -> AttributionSummary:
     if share is not None and share < NEGLIGIBLE:
         share = 0.0
     return AttributionSummary(
-        is_complete=complete["reached"],
+        is_complete=complete["reached"] and complete.get("map_settled") is not False,
         completeness=_completeness_text(complete, len(attribution["nodes"])),
         spread=_spread_text(attribution),
         far=FAR,
@@ -85,4 +86,19 @@ def _completeness_text(complete: Mapping[str, Any], steps: int) -> str:
         )
     after = f" after {steps} steps" if steps else ""
     limit = "at most" if complete["reached"] else "more than the"
-    return f"gap {gap:.2%}{after}, {limit} {complete['goal']:.2%} requested"
+    told = f"gap {gap:.2%}{after}, {limit} {complete['goal']:.2%} requested"
+    if not (error := map_error_text(complete)):
+        return told
+    more = (
+        ""
+        if complete["map_settled"]
+        else f", more than the {MAP_GOAL * complete['goal']:.2%} requested"
+    )
+    return f"{told}; {error}{more}"
+
+
+def map_error_text(complete: Mapping[str, Any]) -> str:
+    """Return the error of the map in words, such as "map to 3.2%"; empty where it is not known."""
+    # Older records have none.
+    error = complete.get("map_error")
+    return "" if error is None else f"map to {max(100 * error, 0.01):.2g}%"

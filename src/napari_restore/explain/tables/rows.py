@@ -23,7 +23,15 @@ from napari_restore.questions import CHECK
 COLUMNS = (
     *("number", "image", "fingerprint", "name", "x", "y", "width", "height", "polygon"),
     *("model", "weights_sha256", "method", "objective", "baseline", "diffusion_index"),
-    *("window_diffusion_index", "area_95", "relative_gap", "reached", "nodes", "in_box"),
+    *(
+        "window_diffusion_index",
+        "area_95",
+        "relative_gap",
+        "reached",
+        "map_error",
+        "nodes",
+        "in_box",
+    ),
     *(f"ring_{low}_{high}" for low, high in zip(RINGS, (*RINGS[1:], ""), strict=True)),
     *(f"beyond_{FAR}", "identity_share", "difference", "recomputed_difference"),
     *("context", "context_share"),
@@ -244,7 +252,13 @@ def measured(attribution: Attribution) -> RowValues:
         **{name: recorded[name] for name in ("method", "objective", "baseline", "identity_share")},
         **{
             name: complete[name]
-            for name in ("relative_gap", "reached", "difference", "recomputed_difference")
+            for name in (
+                "relative_gap",
+                "reached",
+                "difference",
+                "recomputed_difference",
+                "map_error",
+            )
         },
         **{f"{name}_area": checked[name]["area"] for name in checked.keys() & CURVES},
         **_shares(recorded["rings"]),
