@@ -249,7 +249,10 @@ BAD = {
     "no such table": (["--queries", "none.csv", "-o", "a.csv"], "cannot be read"),
     "table without columns": (["--queries", "bad.csv", "-o", "a.csv"], "no columns x and y"),
     "no attention": ([*QUERY, "--model", "dcp", "-o", "a.csv"], "inf-dehaze-small"),
-    "attended by": ([*QUERY, "--layer", LAYER, "--attended-by"], "is not known in decoder.4.2"),
+    "attended by": (
+        [*QUERY, "--layer", "encoder.3.bands", "--attended-by"],
+        "is not known in encoder.3.bands",
+    ),
     "places of a sample": ([*QUERY, "--sample", "4", "-o", "a.csv"], "--sample draws its own"),
     "table of a sample": (
         ["--queries", "good.csv", "--sample", "4", "-o", "a.csv"],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.explain._attention import HEADS, SITE, STRIDE, looked, looking_right, maps_of
+from tests.support import attending_networks as networks
 
 import napari_restore as nr
 from napari_restore.engine import Note, Region
@@ -17,6 +18,7 @@ from napari_restore.errors import BadParameter, BadRegion, InputError
 from napari_restore.explain.attention.head_maps import head_maps, mean_of
 from napari_restore.explain.attention.measures import measures
 from napari_restore.explain.attention.queries import SAMPLES, Query, queries_in
+from napari_restore.models import load
 
 SIZE = 101, 142  # pixels: the last cells are cut by the image's edge
 PIXELS = [(0, 0), (100, 141), (63, 64), (64, 63), (3, 139), (50, 137)]
@@ -262,8 +264,6 @@ def test_questions_that_cannot_be_asked(found: Any) -> None:
             looked(scene(), bad)
     with pytest.raises(BadParameter, match="no layer 'left'"):
         looked(scene(), (1, 1), layers="left")
-    with pytest.raises(BadParameter, match=r"not known in right\.1"):
-        looked(scene(), (1, 1), attended_by=True)
     with pytest.raises(BadParameter):
         looked(scene(), (1, 1), ablate=True)
     tall = np.zeros((2100, 64, 3), np.float32)
@@ -288,3 +288,34 @@ def test_heads_are_those_of_the_site(found: Any) -> None:
     assert found.layers == (SITE.name,)
     assert tuple(found.maps().site.heads) == HEADS
     assert torch.tensor(found.maps().weights).sum(1).tolist() == pytest.approx([1, 1])
+
+
+def test_who_attends_to_a_cell_of_a_window_are_those_whose_rows_say_so() -> None:
+    maps = looked(scene(), (30, 30), attended_by=True).maps()
+    right, every = maps.map("right"), maps.map("all")
+    # It is to the right of one cell alone; all look at it alike.
+    corner = np.array([right.region.y0, right.region.x0])
+    at = np.argwhere(np.nan_to_num(right.values) > 0) + corner
+    assert at.tolist() == [[30 // STRIDE, 30 // STRIDE - 1]] and right.values.max() == 1
+    assert np.isfinite(every.values).all() and np.ptp(every.values) == 0
+
+
+@pytest.mark.slow
+def test_columns_of_a_network_of_windows_are_those_of_its_matrices() -> None:
+    net, image = networks.Windows(), scene()[:64, :96]
+    card = {"bands": 3, "halo": 32, "multiple_of": 32}
+    found = nr.attend(image, load(net, card=card), [(30, 41)], attended_by=True, progress=False)
+    net.matrices = []
+    with torch.no_grad():
+        net(torch.from_numpy(image).permute(2, 0, 1)[None])
+    at = 24 * (30 // 4) + 41 // 4
+    numbers = torch.arange(16 * 24.0).view(1, 16, 24, 1)
+    for block, layer in enumerate(found.layers):
+        places = net.split(numbers, 4 * (block % 2))[..., 0].long().numpy()
+        ((window, token),) = np.argwhere(places == at)
+        expected = np.zeros((2, 16 * 24))
+        expected[:, places[window]] = net.matrices[block][window, :, :, token].numpy()
+        maps = found.maps(layer)
+        values = np.zeros((2, 16, 24))
+        values[:, maps.cells[0, :, 0], maps.cells[0, :, 1]] = maps.weights
+        np.testing.assert_allclose(values.reshape(2, -1), expected, atol=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 from tests.explain._attention import HEADS, SITE, LooksRight, looked, maps_of
 from tests.support import attending_networks as networks
+from torch import Tensor, nn
+from torch.nn import functional
 
 import napari_restore as nr
 from napari_restore.engine import Region
@@ -101,6 +104,11 @@ def test_a_stage_is_windows_of_the_same_cells_in_a_row() -> None:
         with pytest.raises(BadParameter, match=f"{name} has no rollout: .*{reason}") as caught:
             stage_of(sites, name)
         assert "a.1, a.2, a.3, b.1, b.2" in caught.value.hint
+    assert [each.name for each in stage_of(sites, "d", ("window", "full"))] == ["d"]
+    pooled = replace(STAGE[1], key_stride=8)
+    assert stage_of((STAGE[0], pooled, STAGE[2]), "a.3") == STAGE[2:]
+    with pytest.raises(BadParameter, match="keys are cells of another size"):
+        stage_of((STAGE[0], pooled), "a.2")
 
 
 def scene(height: int, width: int) -> Any:
@@ -216,3 +224,90 @@ def test_a_network_that_looks_at_itself_has_one_cell() -> None:
     )
     assert len(HEADS) == 2 and found.maps().cells.tolist() == [[[7, 7]]]
     np.testing.assert_allclose(found.maps().weights, 1)
+
+
+class Tokens(nn.Module):
+    """Three blocks in which all patches of 8 pixels attend to each other, as a vision transformer does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.head = nn.Conv2d(3, 16, 8, 8), nn.ConvTranspose2d(16, 3, 8, 8)
+        self.qkv = nn.ModuleList(nn.Linear(16, 48) for _ in range(3))
+        self.mlp = nn.ModuleList(nn.Linear(16, 16) for _ in range(3))
+        self.near = nn.Conv2d(16, 16, 3, padding=1)
+        self.drops = nn.ModuleList(nn.Identity() for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = self.embed(3 * x)
+        height, width = t.shape[2:]
+        t = (t + self.near(t)).flatten(2).mT
+        for qkv, mlp, drop in zip(self.qkv, self.mlp, self.drops, strict=True):
+            q, k, v = qkv(t).unflatten(-1, (3, 4, 4)).permute(2, 0, 3, 1, 4)
+            weights = drop((q @ k.mT).softmax(-1))
+            t = t + (weights @ v).transpose(1, 2).flatten(2)
+            t = t + functional.gelu(mlp(t))
+        y: Tensor = x + self.head(t.mT.unflatten(2, (height, width)))
+        return y
+
+
+def relevance_of(
+    matrices: Sequence[Tensor], result: Tensor, places: Sequence[Any], count: int
+) -> tuple[list[Any], list[Any]]:
+    """R ← R + Ā R from the first block on, with Ā the mean over heads of (∂result/∂A ⊙ A)⁺; from the paper.
+
+    `places` are the numbers of the tokens of each window of each block. Also Σ ∂result/∂A ⊙ A by head.
+    """
+    gradients = torch.autograd.grad(result, list(matrices))
+    relevance, found, importance = np.eye(count), [], []
+    for matrix, gradient, windows in zip(matrices, gradients, places, strict=True):
+        product = (matrix * gradient).detach()
+        mean = np.zeros((count, count))
+        for window, cells in enumerate(windows):
+            mean[np.ix_(cells, cells)] = product[window].clamp(min=0).mean(dim=0).numpy()
+        relevance = relevance + mean @ relevance
+        found.append(relevance)
+        importance.append(product.sum((0, 2, 3)).numpy())
+    return found, importance
+
+
+@pytest.mark.parametrize("kind", ["window", "full"])
+def test_weights_times_gradient_are_the_rule_of_their_authors(kind: str) -> None:
+    image, pixel = scene(64, 96), (30, 41)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].requires_grad_()
+    net: Any = networks.Windows() if kind == "window" else Tokens()
+    side = 4 if kind == "window" else 8
+    # One tile has the whole image.
+    card = {"bands": 3, "halo": 32, "multiple_of": 32}
+    found = nr.attend(
+        image, load(net, card=card), [pixel], rollout=True, residual_weight="gradient",
+        progress=False, device="cpu",
+    )  # fmt: skip
+    size = 64 // side, 96 // side
+    count, at = size[0] * size[1], size[1] * (pixel[0] // side) + pixel[1] // side
+    if kind == "window":
+        net.matrices = matrices = []
+        numbers = torch.arange(float(count)).view(1, *size, 1)
+        places = [net.split(numbers, 4 * (block % 2))[..., 0].long().numpy() for block in range(3)]
+    else:
+        matrices, places = [], [np.arange(count)[None]] * 3
+        for drop in net.drops:
+            drop.register_forward_hook(lambda module, given, made: matrices.append(made))
+    net.eval().requires_grad_(False)
+    result = net(x)[0, :, pixel[0], pixel[1]].mean()
+    expected, importance = relevance_of(matrices, result, places, count)
+    for number, relevance in enumerate(expected):
+        name = f"attention.{number + 1}"
+        maps = found.maps(name)
+        values = np.zeros(size)
+        values[maps.cells[0, :, 0], maps.cells[0, :, 1]] = maps.weights[0]
+        assert np.abs(relevance[at]).max() > 0
+        np.testing.assert_allclose(values.ravel(), relevance[at], atol=1e-5 * relevance[at].max())
+        told = [
+            each["importance"] for each in found.queries[0].measures[name] if "importance" in each
+        ]
+        assert len(told) == (number + 1) * len(importance[0])
+        np.testing.assert_allclose(
+            told, np.concatenate(importance[: number + 1]), rtol=1e-4, atol=1e-8
+        )
+    assert found.record["attention"]["rollout"] == {"residual_weight": "gradient"}

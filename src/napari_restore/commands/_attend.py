@@ -219,7 +219,7 @@ def _result(
 
 
 MISSING = "–"
-RANK = "attribution_rank"
+RANK, IMPORTANCE = "attribution_rank", "importance"
 
 
 def attention_lines(output: Path, record: Mapping[str, Any]) -> list[str]:
@@ -239,8 +239,9 @@ def _of_query(attention: Mapping[str, Any]) -> Iterator[str]:
     ablated = any("without_db" in head for heads in first["measures"].values() for head in heads)
     ranked = any(RANK in head for heads in first["measures"].values() for head in heads)
     twin = first.get("random_twin")
+    weighed = any(IMPORTANCE in head for heads in first["measures"].values() for head in heads)
     titles = f"{'layer':22} {'head':10} {'entropy':>8} {'cells':>8} {'distance':>9}"
-    yield f"{titles}{' attribution' * ranked}{'  without' * ablated}"
+    yield f"{titles}{' attribution' * ranked}{'  without' * ablated}{' importance' * weighed}"
     for name, heads in first["measures"].items():
         for number in heads:
             yield f"{name:22} {number['head']:10} {_numbers(number)}"
@@ -248,6 +249,8 @@ def _of_query(attention: Mapping[str, Any]) -> Iterator[str]:
             yield f"{'  random weights':22} {number['head']:10} {_numbers(number)}"
     if ranked:
         yield "attribution: Spearman's rank correlation of weights and attribution, over the candidates."
+    if weighed:
+        yield "importance: the result at the query minus that without the head, to first order."
     if ablated:
         yield "without: PSNR of the result without the head to the result, in dB; low: it matters."
     yield "entropy 1: equal weights; cells: how many that would be; distance: mean, in pixels."
@@ -267,6 +270,7 @@ def _numbers(head: Mapping[str, Any]) -> str:
     columns = [("entropy", "8.3f"), ("effective_cells", "8.1f"), ("distance_px", "9.1f")]
     columns += [(RANK, "11.3f")] if RANK in head else []
     columns += [("without_db", "8.1f")] if "without_db" in head else []
+    columns += [(IMPORTANCE, "10.2e")] if IMPORTANCE in head else []
     return " ".join(_number(head.get(name), form) for name, form in columns)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -53,6 +54,15 @@ class AttentionCall:
     """Of attention between channels its weights, (sets, channels, channels)."""
     obstacle: str = ""
     """Why its places are not known; empty where they are."""
+    factor: Tensor | None = None
+    """The weights as the network multiplied values with them; of `AttentionCalls` with gradients, which
+    know them by it."""
+    is_turned: bool = False
+    """Whether that is (…, keys, queries)."""
+    out: Tensor | None = None
+    """What it puts out, as the network goes on with it: to write to, without gradients."""
+    gradient: Tensor | None = None
+    """(sets, queries, keys): rows are then weights times this, where that is positive."""
 
     @property
     def sets(self) -> int:
@@ -61,7 +71,20 @@ class AttentionCall:
     def row(self, number: int, token: int) -> CallRow:
         """Return the weights of a query in a set."""
         weights = self.weights(number, token).float()
-        return CallRow(weights, weights.abs() <= weights.abs().max() * LOST)
+        excluded = weights.abs() <= weights.abs().max() * LOST
+        if self.gradient is not None:
+            weights = (weights * self.gradient[number, token]).clamp(min=0)
+        return CallRow(weights, excluded)
+
+    def leave_out(self, sets: Tensor) -> None:
+        """Set what some sets, (sets,) bool, put out to 0."""
+        if self.out is not None:
+            lead = self.out.shape[:-2]
+            self.out.masked_fill_(sets.view(*lead, 1, 1), 0)
+
+    def as_sets(self, values: Tensor) -> Tensor:
+        """Return values of the shape of `factor` as (sets, queries, keys)."""
+        return _sets(values.mT if self.is_turned else values)
 
 
 class AttentionCalls:
@@ -69,12 +92,19 @@ class AttentionCalls:
 
     Numbers count from 1. The operations are made as always; with each, places of the values of `image`
     (N, C, H, W) are moved. A call is a product of values with weights that a softmax made, whatever
-    was done to these in between, or `scaled_dot_product_attention`.
+    was done to these in between, or `scaled_dot_product_attention`. With `gradients` what was computed
+    can be differentiated by the weights of the calls.
     """
 
-    def __init__(self, visit: Callable[[int, AttentionCall], None], image: Tensor) -> None:
+    def __init__(
+        self,
+        visit: Callable[[int, AttentionCall], None],
+        image: Tensor,
+        *,
+        gradients: bool = False,
+    ) -> None:
         self.count = 0
-        self._visit = visit
+        self._visit, self._gradients = visit, gradients
         self._width = image.shape[-1]
         self._marks: MutableMapping[Tensor, Marks] = WeakTensorKeyDictionary()
         self._marks[image] = places_of_image(image)
@@ -83,7 +113,12 @@ class AttentionCalls:
         self._modes = ExitStack()
 
     def __enter__(self) -> AttentionCalls:
-        self._modes.enter_context(torch.inference_mode())
+        if self._gradients:
+            self._modes.enter_context(torch.enable_grad())
+            # The only one that has weights.
+            self._modes.enter_context(sdpa_kernel(SDPBackend.MATH))
+        else:
+            self._modes.enter_context(torch.inference_mode())
         self._modes.enter_context(_Plain())
         self._modes.enter_context(_Watch(self._after))
         return self
@@ -132,11 +167,15 @@ class AttentionCalls:
         one, other = self._known(a), self._known(b)
         lost = self._lost.get(a, "") or self._lost.get(b, "")
         marks = None
+        known: dict[str, Any] = {"out": out}
         if one is not None and one.are_shares:
-            marks = self._attention(_sets(a), one, other, _sets(out), lost)
+            known |= {"factor": a}
+            marks = self._attention(_sets(a), one, other, _sets(out), lost, known)
         elif other is not None and other.are_shares:
             # Values stand before their weights.
-            marks = self._attention(_sets(b).mT, _turned(other), _turned(one), _sets(out).mT, lost)
+            known |= {"factor": b, "is_turned": True}
+            turned = _sets(b).mT, _turned(other), _turned(one), _sets(out).mT
+            marks = self._attention(*turned, lost, known)
             marks = _turned(marks)
         if marks is not None:
             self._marks[out] = Marks(tuple(each.reshape(out.shape) for each in marks.places))
@@ -150,19 +189,25 @@ class AttentionCalls:
     # -- attention ---------------------------------------------------------------------------
 
     def _attention(
-        self, weights: Tensor, marks: Marks, values: Marks | None, out: Tensor, lost: str
+        self,
+        weights: Tensor,
+        marks: Marks,
+        values: Marks | None,
+        made: Tensor,
+        lost: str,
+        known: Mapping[str, Any],
     ) -> Marks | None:
-        """Note a call with `weights` (sets, queries, keys); return the marks of what it puts out.
+        """Note a call with `weights` (sets, queries, keys), and what else is `known` of it.
 
-        None where it is no attention.
+        Returns the marks of what it puts out; None where it is no attention.
         """
         if len(marks.places) == 2:
             places = [_sets(each) for each in marks.places]
             if varies(places[0], -1):
                 places.reverse()
             queries, keys = places[0][..., 0], places[1][..., 0, :]
-            self._note(AttentionCall(queries, keys, lambda n, t: weights[n, t]))
-            return Marks((queries[..., None].expand(out.shape),))
+            self._note(AttentionCall(queries, keys, lambda n, t: weights[n, t], **known))
+            return Marks((queries[..., None].expand(made.shape),))
         if marks.places:
             return None
         is_square = weights.shape[-1] == weights.shape[-2] > 1
@@ -170,8 +215,8 @@ class AttentionCalls:
             places_of = _sets(values.places[0])
             if varies(places_of, -1) and not varies(places_of, -2):
                 at = places_of[..., 0, :]
-                self._note(_of_channels(weights, out, at))
-                return Marks((at[..., None, :].expand(out.shape),))
+                self._note(replace(_of_channels(weights, made, at), **known))
+                return Marks((at[..., None, :].expand(made.shape),))
         if (lost or values is None) and min(weights.shape[1:]) > 1:
             empty = weights.new_zeros(1, 1, dtype=torch.int32)
             self._note(AttentionCall(empty, empty, lambda n, t: empty[0], obstacle=_behind(lost)))
@@ -224,7 +269,7 @@ class AttentionCalls:
         if third is not None and varies(third, -1) and not varies(third, -2) and mask is None:
             matrix = (q.float() @ k.float().mT * factor).softmax(-1)
             at = third[..., 0, :].expand(*lead, third.shape[-1])
-            self._note(_of_channels(matrix, _sets(out), _flat(at)))
+            self._note(replace(_of_channels(matrix, _sets(out), _flat(at)), out=out))
             self._marks[out] = Marks((at[..., None, :].expand(out.shape),))
             return
         found, obstacle = [], ""
@@ -234,7 +279,8 @@ class AttentionCalls:
                 each = each.expand(*lead, count, 1)
                 obstacle = obstacle or _behind(self._lost.get(tensor, ""))
             found.append(each[..., 0].expand(*lead, count))
-        self._note(AttentionCall(_flat(found[0]), _flat(found[1]), weights, obstacle=obstacle))
+        one, other = map(_flat, found)
+        self._note(AttentionCall(one, other, weights, obstacle=obstacle, out=out))
         self._marks[out] = Marks((found[0][..., None].expand(out.shape),))
 
 

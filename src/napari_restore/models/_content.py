@@ -78,7 +78,9 @@ def content_of(model: RestorationModel) -> str:
     if _is_own(model):
         return sha256_of_state(model)
     try:
-        return _digest(model.module if isinstance(model, WrappedModel) else model)
+        if not isinstance(model, WrappedModel):
+            return _digest(model)
+        return _digest([model.module, *model.left_out] if model.left_out else model.module)
     except RecursionError:
         # Of objects that lead too far: nothing is taken from another run.
         return uuid.uuid4().hex

@@ -212,6 +212,38 @@ class RestorationModel(nn.Module):
         """
         raise NotImplementedError
 
+    def tile_attention_times_gradient(
+        self,
+        x: Tensor,
+        statistics: Statistics | None,
+        pixel: tuple[int, int],
+        names: frozenset[str],
+    ) -> dict[str, Callable[[tuple[int, int]], AttentionRow]]:
+        """Return for each named site what gives rows of weights times gradient, where that is positive.
+
+        Raises `BadParameter` for a model whose attention is not seen with gradients.
+
+        Parameters
+        ----------
+        x
+            A tile with its halo, (1, C, h, w) in model range.
+        statistics
+            Those of `prepare`; None: of the tile itself.
+        pixel
+            (row, column) in the tile at which the result is differentiated.
+        names
+            Names of the sites that are asked for.
+
+        Returns
+        -------
+        dict
+            By the name of the site, the row of a pixel.
+        """
+        raise BadParameter(
+            f"Attention times gradient is not known of {self.card.id}.",
+            "It is of networks of your own that see a tile, or the whole image, in one pass.",
+        )
+
     @property
     def routes(self) -> bool:
         """Whether the model makes discrete decisions that can be fixed; see `Routing`."""

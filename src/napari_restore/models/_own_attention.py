@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,7 +30,10 @@ SHARES = 1e-4
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AssertionError, AttributeError)
 Size = tuple[int, int]
 """Height and width of a (padded) tile in pixels."""
-Run = Callable[[Tensor], object]
+Run = Callable[[Tensor], Any]
+RowsOfPixels = Callable[[tuple[int, int]], AttentionRow]
+"""Returns the row of the cell of a pixel (y, x) of a tile."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,81 @@ class OwnAttention:
         more than once or in another order, `operation` gives the number of that which calls attention,
         in the network's order. Raises `BadModel` where the calls are others than in the example tile.
         """
+        found = self._asked(
+            model, run, x, names, lambda layer: [layer.row(pixel) for pixel in pixels], operation
+        )
+        return [{name: rows[at] for name, rows in found.items()} for at in range(len(pixels))]
+
+    def times_gradient(
+        self, model: str, run: Run, x: Tensor, pixel: tuple[int, int], names: frozenset[str]
+    ) -> dict[str, RowsOfPixels]:
+        """Return for each named site what gives the rows of a pixel: weights times gradient, if positive.
+
+        The gradient is that of the mean over bands of the result of `run` at `pixel`, by the weights. Number
+        ``importance``, of each head: the sum of weights times gradient over all of the tile, by which the
+        result would change without the head, to first order. Raises as `rows`.
+        """
+        results: list[Tensor] = []
+        with torch.inference_mode(False), torch.enable_grad():
+            layers = self._asked(
+                model,
+                lambda view: results.append(run(view)),
+                # A copy: what was made without gradients cannot have any.
+                x.clone().requires_grad_(),
+                names,
+                lambda layer: layer,
+                gradients=True,
+            )
+            calls = [layer.call for layer in layers.values()]
+            factors = [
+                call.factor for call in calls if call is not None and call.factor is not None
+            ]
+            sizes = zip(pixel, results[0].shape[2:], size_of(x), strict=True)
+            y, at = (place * size // own for place, size, own in sizes)
+            result = results[0][0, :, y, at].mean()
+            gradients = torch.autograd.grad(result, factors, materialize_grads=True)
+        return {
+            name: layer.times(gradient).row
+            for (name, layer), gradient in zip(layers.items(), gradients, strict=True)
+        }
+
+    @contextmanager
+    def without(self, heads: Iterable[tuple[str, int]], x: Tensor) -> Iterator[None]:
+        """Within ``with`` what some heads, by site and number, put out in the tile `x` is 0.
+
+        Raises `BadModel` with gradients, which would not know of it.
+        """
+        if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+            raise BadModel(
+                "A network without a head has no gradients.", "Ask for those of the whole network."
+            )
+        by_call: dict[int, list[int]] = {}
+        for name, head in heads:
+            by_call.setdefault(_number(name), []).append(head)
+
+        def visit(number: int, call: AttentionCall) -> None:
+            if number in by_call:
+                layer = _Layer.of(call, size_of(x))
+                call.leave_out(torch.isin(layer.head_of_sets, torch.tensor(by_call[number])))
+
+        with AttentionCalls(visit, x):
+            yield
+
+    def _asked(
+        self,
+        model: str,
+        run: Run,
+        x: Tensor,
+        names: frozenset[str],
+        take: Callable[[_Layer], T],
+        operation: Callable[[], int] | None = None,
+        *,
+        gradients: bool = False,
+    ) -> dict[str, T]:
+        """Return what `take` gives of the layer of each site that is named, in a run of the tile `x`."""
         wanted = {_number(name): name for name in names}
         found: dict[int, _Layer | BadModel | None] = {}
-        rows: dict[int, list[AttentionRow]] = {}
+        taken: dict[int, T] = {}
 
         def visit(number: int, call: AttentionCall) -> None:
             key = operation() if operation else number
@@ -68,13 +145,13 @@ class OwnAttention:
             if operation or number in wanted:
                 try:
                     layer = _Layer.of(call, size_of(x))
-                    rows[key] = [layer.row(pixel) for pixel in pixels]
+                    taken[key] = take(layer)
                     # Without its tensors.
                     found[key] = replace(layer, call=None)
                 except BadModel as error:
                     found[key] = error
 
-        with AttentionCalls(visit, x):
+        with AttentionCalls(visit, x, gradients=gradients):
             run(x)
         tile = f"a tile of {_text(size_of(x))} pixels"
         if len(found) != self.calls:
@@ -84,7 +161,7 @@ class OwnAttention:
                 "Use a network that calls every layer once, whatever the size.",
             )
         order = sorted(found)
-        named: list[dict[str, AttentionRow]] = [{} for _ in pixels]
+        named: dict[str, T] = {}
         for site in self.sites:
             if site.name not in names:
                 continue
@@ -98,8 +175,7 @@ class OwnAttention:
                     f"{site.name} of {model} is another in {tile}: {why}",
                     "Take a larger image, or leave this layer out.",
                 )
-            for own, row in zip(named, rows[key], strict=True):
-                own[site.name] = row
+            named[site.name] = taken[key]
         return named
 
 
@@ -190,6 +266,8 @@ class _Layer:
     keys: tuple[Tensor, Tensor]
     groups: Tensor
     """For each set the number of its window: heads have the same one."""
+    importance: Tensor | None = None
+    """(heads,), see `OwnAttention.times_gradient`."""
 
     @classmethod
     def of(cls, call: AttentionCall, size: Size) -> _Layer:
@@ -223,6 +301,24 @@ class _Layer:
     @property
     def heads(self) -> int:
         return int((self.groups == self.groups[0]).sum())
+
+    def times(self, gradient: Tensor) -> _Layer:
+        """Return the layer with rows of weights times the gradient by `AttentionCall.factor`."""
+        call = self.call
+        assert call is not None and call.factor is not None
+        gradient = call.as_sets(gradient)
+        products = (call.as_sets(call.factor.detach()) * gradient).sum((1, 2))
+        importance = products.new_zeros(self.heads).index_add(0, self.head_of_sets, products)
+        return replace(
+            self, call=replace(call, gradient=gradient, factor=None), importance=importance
+        )
+
+    @property
+    def head_of_sets(self) -> Tensor:
+        """(sets,) the number of the head that each set is of."""
+        order = self.groups.argsort(stable=True)
+        numbers = torch.arange(len(order), device=order.device) % self.heads
+        return torch.empty_like(order).index_copy(0, order, numbers)
 
     @property
     def _firsts(self) -> Tensor:
@@ -314,6 +410,8 @@ class _Layer:
             places.append(own.masked_fill(empty[:, None], -1))
         is_whole = len(self._firsts) == 1 and not any(beyond)
         numbers = {} if is_whole else {"beyond": torch.stack(beyond)}
+        if self.importance is not None:
+            numbers["importance"] = self.importance
         return AttentionRow(torch.stack(weights), torch.stack(places), cell, numbers)
 
 

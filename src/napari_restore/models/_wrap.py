@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from napari_restore._json_shapes import mismatches, read_json
-from napari_restore.errors import BadModel, RestoreError
+from napari_restore.errors import BadModel, BadParameter, RestoreError
 from napari_restore.models._adapted import adapted, network_of
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import SIGMA, ModelCard, Parameter
@@ -49,6 +49,8 @@ class WrappedModel(RestorationModel):
         super().__init__(card)
         self.module = adapted(module, card)
         self._found: OwnAttention | None = None
+        self.left_out: tuple[tuple[str, int], ...] = ()
+        """Heads that add nothing, by site and number."""
 
     @property
     def network(self) -> nn.Module:
@@ -65,6 +67,17 @@ class WrappedModel(RestorationModel):
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return where the module calls attention, in the order of computation; raises `BadModel`."""
         return self.own_attention.sites
+
+    def without_head(self, site: str, head: int) -> WrappedModel:
+        heads = {each.name: len(each.heads) for each in self.attention_sites()}
+        if not 0 <= head < heads.get(site, 0):
+            raise BadParameter(
+                f"{self.card.id} has no head {head + 1} of {site}.",
+                f"Its layers are {', '.join(heads)}.",
+            )
+        model = self._copy_without(site, head)
+        model.left_out = (*self.left_out, (site, head))
+        return model
 
     @property
     def least_box(self) -> int:
@@ -93,6 +106,16 @@ class WrappedModel(RestorationModel):
         """Return the rows of pixels of a tile; see `RestorationModel`. Raises `BadModel`."""
         return self.own_attention.rows(self.card.id, self, self.grown(x), pixels, names)
 
+    def tile_attention_times_gradient(
+        self,
+        x: Tensor,
+        statistics: Statistics | None,
+        pixel: tuple[int, int],
+        names: frozenset[str],
+    ) -> dict[str, Callable[[tuple[int, int]], AttentionRow]]:
+        """Return rows of weights times gradient; see `RestorationModel`. Raises `BadModel`."""
+        return self.own_attention.times_gradient(self.card.id, self, self.grown(x), pixel, names)
+
     def forward_with_maps(
         self,
         x: Tensor,
@@ -103,7 +126,7 @@ class WrappedModel(RestorationModel):
         """Call the module with `x` and `more`; see `RestorationModel`."""
         grown = self.grown(x)
         try:
-            with self._attributes_stay():
+            with self._attributes_stay(), self._without_heads(grown):
                 # A copy: many modules write to their input.
                 returned = self.module(grown.clone() if grown is x else grown, *more)
         except (RuntimeError, MemoryError, RestoreError):
@@ -112,6 +135,9 @@ class WrappedModel(RestorationModel):
             # Callers know the exceptions of torch and of this package only.
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
         return self._image_in(returned, grown, x), {}
+
+    def _without_heads(self, x: Tensor) -> AbstractContextManager[None]:
+        return self.own_attention.without(self.left_out, x) if self.left_out else nullcontext()
 
     def grown(self, x: Tensor) -> Tensor:
         """Return what the module is called with for `x`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine._region import Region
+from napari_restore.engine.gradients.cost import gradient_cost
 from napari_restore.engine.machine.budget import PeakMemory
 from napari_restore.engine.machine.failures import FAILURES, as_failure
 from napari_restore.engine.planning.plan import Plan
@@ -24,13 +26,15 @@ from napari_restore.engine.rows._bottleneck import BottleneckRows
 from napari_restore.engine.rows._cells import Outputs, Pixel, PlacedRow, Sites, at_core, rows_in
 from napari_restore.engine.running.events import Emit, Note
 from napari_restore.engine.running.run import Run, settled
-from napari_restore.errors import BadModel, BadParameter, Cancelled
+from napari_restore.errors import BadModel, BadParameter, BudgetTooSmall, Cancelled, option
 from napari_restore.models import (
     RESTORED,
     AttentionRow,
     AttentionSite,
     CutModel,
     HeadOutputs,
+    RestorationModel,
+    Statistics,
     Sweep,
     SweepInput,
     SweptModel,
@@ -76,22 +80,17 @@ class LocalRows:
             self._run_on(core, box, _visitor(sites, found, model.attention_outputs))
             yield at_core(found, sites, core, box, self._reader.valid(core))
 
-    def restored(self, region: Region, report: Report) -> Tensor:
+    def restored(
+        self, region: Region, report: Report, model: RestorationModel | None = None
+    ) -> Tensor:
         """Return a region as the network restores it, (C, h, w) float32 in model range."""
-        plan = self.plan
-        cores = cut_into_tiles([region], self._size, plan.layout.tile, step=plan.step)
-        out: Tensor | None = None
-        for done, core in enumerate(cores):
-            if self._stop.is_set():
-                raise Cancelled("Cancelled; nothing was written.", "Run it again.")
-            report(done, len(cores))
-            box, part = self._around(core), core.intersect(region)
-            made = self._run_on(core, box)[0].float().cpu()
-            if out is None:
-                out = torch.zeros(len(made), *region.shape)
-            out[(slice(None), *part.within(region))] = made[(slice(None), *part.within(box))]
-        assert out is not None
-        return out
+        assert model is None, "another has statistics of its own"
+
+        def run(core: Region) -> tuple[Region, Tensor]:
+            box = self._around(core)
+            return box, self._run_on(core, box)
+
+        return _in_tiles(self.plan, region, report, self._stop, run)
 
     def _run_on(self, core: Region, box: Region, visit: Visit | None = None) -> Tensor:
         """Run the sweeps on `box`; return its pixels (1, C, h, w), with padding."""
@@ -125,6 +124,31 @@ class LocalRows:
         return valid if same else pad_to_multiple(valid, model.padded_to)
 
 
+def _in_tiles(
+    plan: Plan,
+    region: Region,
+    report: Report,
+    stop: threading.Event,
+    run: Callable[[Region], tuple[Region, Tensor]],
+) -> Tensor:
+    """Return a region, (C, h, w) float32: `run` returns a tile with what is around, (1, C, h, w), and where."""
+    size = plan.image.height, plan.image.width
+    cores = cut_into_tiles([region], size, plan.layout.tile, step=plan.step)
+    out: Tensor | None = None
+    for done, core in enumerate(cores):
+        if stop.is_set():
+            raise Cancelled("Cancelled; nothing was written.", "Run it again.")
+        report(done, len(cores))
+        box, made = run(core)
+        part = core.intersect(region)
+        if out is None:
+            out = torch.zeros(made.shape[1], *region.shape)
+        inner = made[(0, slice(None), *part.within(box))]
+        out[(slice(None), *part.within(region))] = inner.float().cpu()
+    assert out is not None
+    return out
+
+
 def _visitor(
     sites: Sites, found: dict[str, T], ask: Callable[..., Mapping[str, T]], *place: Pixel
 ) -> Visit:
@@ -152,32 +176,76 @@ class TileRows:
         for note in self.plan.model.attention_notes:
             run.emit(Note(note))
         self.tiles = run.open()
-        self._reader = run.state.reader
+        self._reader, self._stop = run.state.reader, run.state.stop
+
+    def restored(
+        self, region: Region, report: Report, model: RestorationModel | None = None
+    ) -> Tensor:
+        """Return a region as the network restores it, or the copy `model`, (C, h, w) float32 in model range."""
+
+        def run(core: Region) -> tuple[Region, Tensor]:
+            core, box = self._tile((core.y0, core.x0))
+            with self._computing(core, box) as (planes, statistics):
+                return box, (model or self.plan.model)(planes, statistics)
+
+        return _in_tiles(self.plan, region, report, self._stop, run)
 
     def rows(
         self, pixels: Sequence[Pixel], sites: Sites, tile_of: Pixel
     ) -> Iterator[list[PlacedRow]]:
         """Yield the rows of each of `pixels` as `LocalRows` does; the model runs once for all."""
-        plan, work = self.plan, self.tiles
+        model, (core, box) = self.plan.model, self._tile(tile_of)
+        with self._computing(core, box) as (planes, statistics):
+            within = [(y - box.y0, x - box.x0) for y, x in pixels]
+            several = model.tile_attention_rows(planes, statistics, within, frozenset(sites))
+        if model.is_swept:
+            # Beyond its own pixels a tile of sweeps is not what the whole image gives.
+            several = [_within(found, sites, core, box) for found in several]
+        yield from (rows_in(box, found, sites) for found in several)
+
+    def times_gradient(self, pixel: Pixel, sites: Sites) -> Callable[[Pixel, str], PlacedRow]:
+        """Return what gives the row of a pixel in a site: weights times gradient, in the tile of `pixel`.
+
+        Raises `BudgetTooSmall` where the tile with its graph does not fit.
+        """
+        plan, (core, box) = self.plan, self._tile(pixel)
+        needed = gradient_cost(plan.model, plan.device).bytes(box.pixels)
+        if needed > plan.memory:
+            raise BudgetTooSmall(
+                f"Gradients in a tile of {box.width} × {box.height} pixels do not fit the budget.",
+                f"Use {option('memory', f'{-(-needed // 2**20)}MiB')} or more, or smaller tiles.",
+            )
+        with self._computing(core, box) as (planes, statistics):
+            within = pixel[0] - box.y0, pixel[1] - box.x0
+            rows = plan.model.tile_attention_times_gradient(
+                planes, statistics, within, frozenset(sites)
+            )
+
+        def row(at: Pixel, name: str) -> PlacedRow:
+            found = {name: rows[name]((at[0] - box.y0, at[1] - box.x0))}
+            return rows_in(box, found, sites)[0]
+
+        return row
+
+    def _tile(self, pixel: Pixel) -> tuple[Region, Region]:
+        """Return the tile of a pixel, and the box that the model sees for it."""
+        plan = self.plan
         size, side = (plan.image.height, plan.image.width), plan.layout.tile
-        top, left = (at // side * side for at in tile_of)
+        top, left = (at // side * side for at in pixel)
         core = Region(top, left, top + side, left + side).intersect(Region(0, 0, *size))
-        box = box_with_halo(core, plan.layout.halo, size, plan.step, plan.model.least_box)
+        return core, box_with_halo(core, plan.layout.halo, size, plan.step, plan.model.least_box)
+
+    @contextmanager
+    def _computing(self, core: Region, box: Region) -> Iterator[tuple[Tensor, Statistics]]:
+        """Compute on the pixels of a tile, with its statistics; failures are raised as those of a tile."""
+        work = self.tiles
         tile = self._reader.read(core, box)
         try:
             with work.computing():
                 planes = work.device.take(work.stacked([tile]))
-                statistics = work.statistics_at([box], planes)
-                within = [(y - box.y0, x - box.x0) for y, x in pixels]
-                several = plan.model.tile_attention_rows(
-                    planes, statistics, within, frozenset(sites)
-                )
+                yield planes, work.statistics_at([box], planes)
         except FAILURES as error:
-            raise as_failure(plan.model, error) from error
-        if plan.model.is_swept:
-            # Beyond its own pixels a tile of sweeps is not what the whole image gives.
-            several = [_within(found, sites, core, box) for found in several]
-        yield from (rows_in(box, found, sites) for found in several)
+            raise as_failure(self.plan.model, error) from error
 
     def _check_grid(self, site: AttentionSite) -> None:
         """Raise `BadModel` where tiles may begin within a cell or a window: it would be another there."""
@@ -286,6 +354,19 @@ class AttentionSource:
         for (row,) in self._rows.rows(pixels, {name: self._sites[name]}, tile_of):
             yield row
 
+    def times_gradient(
+        self, pixel: Pixel, names: Collection[str]
+    ) -> Callable[[Pixel, str], PlacedRow]:
+        """Return what gives the row of a pixel (y, x) in a site, of weights times gradient.
+
+        The gradient is that of the result at `pixel`, in whose tile all rows are; see
+        `RestorationModel.tile_attention_times_gradient`. Raises `BadParameter`, `BudgetTooSmall`.
+        """
+        if not isinstance(self._rows, TileRows):
+            self.plan.model.tile_attention_times_gradient(torch.empty(0), None, pixel, frozenset())
+        assert isinstance(self._rows, TileRows)
+        return self._rows.times_gradient(pixel, {name: self._sites[name] for name in names})
+
     def column(self, pixel: Pixel, name: str) -> PlacedRow:
         """Return the weights that other cells give to that of a pixel (y, x); raises `BadParameter`."""
         site = self._sites[name]
@@ -334,16 +415,26 @@ class AttentionSource:
         return self._restored[1], ablation.result(changed, site)
 
     @property
+    def is_by_tile(self) -> bool:
+        """Whether the model judges each tile, or the whole image in one pass, without sweeps."""
+        return isinstance(self._rows, TileRows) and not self.plan.model.is_swept
+
+    @property
     def keeps_steps(self) -> bool:
         """Whether the outputs of steps are kept, so that a changed network can go on from them."""
         return isinstance(self._rows, BottleneckRows)
 
-    def restored(self, region: Region, report: Report) -> Tensor:
+    def restored(
+        self, region: Region, report: Report, model: RestorationModel | None = None
+    ) -> Tensor:
         """Return a region as the network restores it, (C, h, w) in model range.
 
-        For a network that sweeps settle; `report` is called with the tiles done, and all.
+        For a network without steps that are kept; `report` is called with the tiles done, and all. By
+        `model`, a copy without some heads, where each tile is judged alone (`is_by_tile`).
         """
-        assert isinstance(self._rows, LocalRows)
+        assert isinstance(self._rows, LocalRows | TileRows)
+        if model is not None:
+            return self._rows.restored(region, report, model)
         if self._restored is None or self._restored[0] != region:
             self._restored = region, self._rows.restored(region, report)
         return self._restored[1]

@@ -23,7 +23,14 @@ from napari_restore.explain.attention.measures import ONE_CELL, summary_of
 from napari_restore.explain.attention.queries import Query, checked
 from napari_restore.explain.attention.redundancy import HeadRedundancy
 from napari_restore.explain.attention.rollout import stage_of
-from napari_restore.explain.attention.session import ALL, AttentionSession, Emit, without_notes
+from napari_restore.explain.attention.session import (
+    ALL,
+    GRADIENT,
+    PLACED,
+    AttentionSession,
+    Emit,
+    without_notes,
+)
 from napari_restore.images import Image
 from napari_restore.models import RANDOM_WEIGHTS, AttentionSite, RestorationModel, random_twin
 from napari_restore.questions import Attend
@@ -235,17 +242,19 @@ def _described(
 
 def _check_rollout(session: AttentionSession, names: Sequence[str], settings: Attend) -> None:
     """Raise `BadParameter` for a site without a rollout, and for questions about heads."""
+    by_gradient = settings.residual_weight == GRADIENT
     for name in names:
-        stage_of(session.sites, name)
+        stage_of(session.sites, name, PLACED if by_gradient else ("window",))
     if settings.ablate or settings.attended_by:
         raise BadParameter(
             "A rollout is what a pixel attends to, over all heads.",
             f"Leave out {option('attended_by' if settings.attended_by else 'ablate')}.",
         )
     weight = settings.residual_weight
-    if not 0 <= weight <= 1:
+    if not by_gradient and (isinstance(weight, str) or not 0 <= weight <= 1):
         raise BadParameter(
-            f"{option('residual_weight')} takes no {weight!r}.", "Give a number from 0 to 1."
+            f"{option('residual_weight')} takes no {weight!r}.",
+            f"Give a number from 0 to 1, or {GRADIENT}.",
         )
 
 

@@ -17,7 +17,12 @@ from napari_restore.engine import Region, digest
 from napari_restore.errors import BadOutput, BadParameter, did_you_mean, option
 from napari_restore.explain.attention.attribution_rank import RANK
 from napari_restore.explain.attention.head_maps import HeadMap, HeadMaps, QueryMaps
-from napari_restore.explain.attention.measures import NUMBERS, SUMMARY_COLUMNS, summary_rows
+from napari_restore.explain.attention.measures import (
+    IMPORTANCE,
+    NUMBERS,
+    SUMMARY_COLUMNS,
+    summary_rows,
+)
 from napari_restore.explain.attention.redundancy import Matrix
 from napari_restore.explain.attention.session import ALL
 from napari_restore.explain.attribution.files import write_arrays, write_file
@@ -39,6 +44,7 @@ COLUMNS = (
     *NUMBERS,
     "diagonal",
     "contribution",
+    IMPORTANCE,
     RANK,
     "without_mean",
     "without_largest",

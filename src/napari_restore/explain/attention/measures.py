@@ -17,6 +17,7 @@ ONE_CELL = ("routing", "gate")
 WITHOUT_ENTROPY = ("channel", *ONE_CELL)
 """Kinds whose weights are no shares of places: they have no entropy and no distance."""
 
+IMPORTANCE = "importance"
 NUMBERS = (
     "sum",
     "entropy",
@@ -86,6 +87,19 @@ def _of_matrix(maps: HeadMaps, number: int) -> dict[str, Any]:
         if value is not None and value.ndim == 1 and len(value) == len(maps.weights):
             found[name] = float(value[number])
     return found
+
+
+def importances(maps: HeadMaps) -> list[dict[str, Any]]:
+    """Return the importance of every head of the layers on the way of a rollout with gradients.
+
+    The sum of weights times gradient: by how much the result would be less without the head, to first order.
+    """
+    return [
+        {"head": f"{layer} {head}", IMPORTANCE: float(value)}
+        for name, values in maps.numbers.items()
+        if (layer := name.removeprefix(f"{IMPORTANCE}.")) != name
+        for head, value in enumerate(values, start=1)
+    ]
 
 
 def _own(

@@ -2,7 +2,8 @@
 
 Source: Abnar and Zuidema, Quantifying Attention Flow in Transformers (ACL 2020), for one row: no matrix of
 a block is formed. Heads are averaged. What convolutions, normalisation and the MLPs between the blocks do
-to a cell is ignored.
+to a cell is ignored. In place of the weights stands weights times gradient, where that is positive, by the
+rule of Chefer, Gur and Wolf, Generic Attention-model Explainability (ICCV 2021), for self-attention.
 """
 
 from __future__ import annotations
@@ -24,19 +25,28 @@ Rows = Callable[[Sequence[Cell], AttentionSite], Iterable[HeadMaps]]
 """Returns the maps of each pixel (y, x) in a site, from the tile of the query."""
 
 
-def stage_of(sites: Sequence[AttentionSite], name: str) -> tuple[AttentionSite, ...]:
-    """Return the blocks of a site's stage from the first to the site: windows of the same cells in a row.
+def stage_of(
+    sites: Sequence[AttentionSite], name: str, kinds: Sequence[str] = ("window",)
+) -> tuple[AttentionSite, ...]:
+    """Return the blocks of a site's stage from the first to the site: of the same cells, in a row.
 
-    Raises `BadParameter` for a site of another kind.
+    They are of some `kinds`. Raises `BadParameter` for a site of another kind.
     """
     number = [site.name for site in sites].index(name)
     asked = sites[number]
-    if asked.kind != "window":
-        known = ", ".join(site.name for site in sites if site.kind == "window")
+
+    def is_placed(site: AttentionSite) -> bool:
+        # Where keys are other cells than queries, a row of one block is none of the next.
+        return site.kind in kinds and site.key_stride is None
+
+    if not is_placed(asked):
+        known = ", ".join(site.name for site in sites if is_placed(site))
         reason = (
             "it mixes channels, not places: a rollout of it has no meaning"
             if asked.kind == "channel"
-            else f"its kind is {asked.kind}, not window"
+            else "its keys are cells of another size"
+            if asked.kind in kinds
+            else f"its kind is {asked.kind}, not {' or '.join(kinds)}"
         )
         raise BadParameter(
             f"{name} has no rollout: {reason}.",
@@ -44,26 +54,28 @@ def stage_of(sites: Sequence[AttentionSite], name: str) -> tuple[AttentionSite, 
         )
 
     def is_of_stage(site: AttentionSite) -> bool:
-        return (site.kind, site.stride) == (asked.kind, asked.stride)
+        return is_placed(site) and site.stride == asked.stride
 
     before = takewhile(is_of_stage, reversed(sites[:number]))
     return (*reversed(tuple(before)), asked)
 
 
 def rolled_out(
-    rows: Rows, pixel: Cell, stage: Sequence[AttentionSite], residual_weight: float
+    rows: Rows, pixel: Cell, stage: Sequence[AttentionSite], residual_weight: float | None
 ) -> HeadMaps:
     """Return the rollout of a pixel from the last block of `stage` back to the first, as one head.
 
     r ← r · ((1 − w) A + w I) for each block, where A are the mean weights of its heads, and w,
-    `residual_weight`, stands for the path around the attention. Only rows of A are read that r needs.
+    `residual_weight`, stands for the path around the attention; with None, r ← r · (A + I). Only rows of A
+    are read that r needs.
     """
+    kept, moved = (1.0, 1.0) if residual_weight is None else (residual_weight, 1 - residual_weight)
     (last,) = rows([pixel], stage[-1])
     y0, x0, _, _ = last.query
     asked = y0 // last.stride, x0 // last.stride
     weights: dict[Cell, float] = {asked: 1.0}
     for site in reversed(stage):
-        weights = _through(rows, weights, site, residual_weight)
+        weights = _through(rows, weights, site, kept, moved)
     cells = np.array(list(weights), np.int64)
     return replace(
         last,
@@ -77,19 +89,19 @@ def rolled_out(
 
 
 def _through(
-    rows: Rows, weights: dict[Cell, float], site: AttentionSite, residual_weight: float
+    rows: Rows, weights: dict[Cell, float], site: AttentionSite, kept: float, moved: float
 ) -> dict[Cell, float]:
-    """Return r · ((1 − w) A + w I) of a row r, by cells."""
-    found = {cell: weight * residual_weight for cell, weight in weights.items()}
-    kept = {cell: weight for cell, weight in weights.items() if weight > 0}
-    if residual_weight == 1:
+    """Return r · (`moved` · A + `kept` · I) of a row r, by cells."""
+    found = {cell: weight * kept for cell, weight in weights.items()}
+    asked = {cell: weight for cell, weight in weights.items() if weight > 0}
+    if not moved:
         return found
     middles = [
-        (y * site.stride + site.stride // 2, x * site.stride + site.stride // 2) for y, x in kept
+        (y * site.stride + site.stride // 2, x * site.stride + site.stride // 2) for y, x in asked
     ]
-    for weight, maps in zip(kept.values(), rows(middles, site), strict=True):
+    for weight, maps in zip(asked.values(), rows(middles, site), strict=True):
         for other, share in _mean_row(maps):
-            found[other] = found.get(other, 0.0) + weight * (1 - residual_weight) * share
+            found[other] = found.get(other, 0.0) + weight * moved * share
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from napari_restore.engine import Event, Note, Progress, Region, make_plan
@@ -21,7 +22,7 @@ from napari_restore.explain.attention.head_maps import (
     head_number,
     mean_of,
 )
-from napari_restore.explain.attention.measures import ONE_CELL, measures
+from napari_restore.explain.attention.measures import IMPORTANCE, ONE_CELL, importances, measures
 from napari_restore.explain.attention.queries import SAMPLES, Query, checked
 from napari_restore.explain.attention.redundancy import HeadRedundancy, Matrix, Measure
 from napari_restore.explain.attention.rollout import rolled_out, stage_of
@@ -31,8 +32,12 @@ from napari_restore.questions import Machine, Reading, options_of, without
 
 Emit = Callable[[Event], None]
 ALL = "all"
+GRADIENT = "gradient"
+"""In place of the weight of a rollout's residual path: attention times gradient."""
+PLACED = ("window", "full")
+"""Kinds of which there is a rollout with gradients."""
 COLUMNS = ("sparse", "full")
-"""Kinds for which it is known what attends to a cell."""
+"""Kinds for which a bottleneck knows what attends to a cell."""
 PLAN_OPTIONS = tuple(options_of(Reading, Machine))
 """Options of a plan that change a map, or choose the machine's resources."""
 
@@ -86,7 +91,8 @@ class AttentionSession:
     ) -> tuple[str, ...]:
         """Return the names of the sites that are wanted, "all" or some; raises `BadParameter`.
 
-        With `attended_by` those for which it is known what attends to a cell.
+        With `attended_by` those for which it is known what attends to a cell: of all, those of a
+        bottleneck where the model has one.
         """
         known = [site.name for site in self.sites]
         if attended_by:
@@ -104,7 +110,13 @@ class AttentionSession:
 
     def _with_columns(self, wanted: str | Sequence[str]) -> tuple[str, ...]:
         names = self.site_names(wanted)
-        known = [site.name for site in self.sites if site.kind in COLUMNS]
+        found = {
+            kind: [each.name for each in self.sites if each.kind in kind]
+            for kind in (COLUMNS, PLACED)
+        }
+        known = [*dict.fromkeys([*found[COLUMNS], *found[PLACED]])]
+        if wanted == ALL:
+            known = found[COLUMNS] or known
         refused = [name for name in names if name not in known]
         if not known or (refused and wanted != ALL):
             raise BadParameter(
@@ -123,12 +135,13 @@ class AttentionSession:
         names: Collection[str] | None = None,
         *,
         attended_by: bool = False,
-        rollout: float | None = None,
+        rollout: float | str | None = None,
     ) -> QueryMaps:
         """Return the maps of a query in the sites that are named; None: in all.
 
         With `attended_by` the other way around: which cells attend to the query's. With `rollout`, the
-        weight of the residual path, the rollout back to the first block of each site's stage.
+        weight of the residual path, the rollout back to the first block of each site's stage; with
+        `GRADIENT` that of weights times gradient, and the importance of each head among the numbers.
         """
         (query,) = checked([query], self.image)
         chosen = [site for site in self.sites if names is None or site.name in names]
@@ -144,8 +157,8 @@ class AttentionSession:
             if rollout is not None:
                 found = [self._rolled_out(pixel, site.name, rollout) for site in chosen]
             elif attended_by:
-                columns = [self.source.column(pixel, site.name) for site in chosen]
-                found = [replace(head_maps(each, size), shows="attended-by") for each in columns]
+                columns = [self._column(pixel, site) for site in chosen]
+                found = [replace(each, shows="attended-by") for each in columns]
             else:
                 rows = self.source.rows(pixel, [site.name for site in chosen])
                 found = [head_maps(row, size) for row in rows]
@@ -153,14 +166,52 @@ class AttentionSession:
                 by_site.setdefault(one.site.name, []).append(one)
         maps = {name: mean_of(several) for name, several in by_site.items()}
         numbers = {name: measures(each, self._tile) for name, each in maps.items()}
+        for name, each in maps.items():
+            numbers[name] += importances(each)
         return QueryMaps(query, maps, numbers)
 
     def _check_stop(self) -> None:
         if self.stop.is_set():
             raise Cancelled("Cancelled; nothing was written.", "Run it again.")
 
-    def _rolled_out(self, pixel: tuple[int, int], name: str, residual_weight: float) -> HeadMaps:
+    def _column(self, pixel: tuple[int, int], site: AttentionSite) -> HeadMaps:
+        """Return the weights that other cells give to that of a pixel.
+
+        Outside of a bottleneck from the rows of all cells that look at the same cells: those of its window.
+        Raises `BadParameter` where windows overlap.
+        """
         size = (self.image.height, self.image.width)
+        if (self.source.keeps_steps and site.kind in COLUMNS) or site.kind not in PLACED:
+            return head_maps(self.source.column(pixel, site.name), size)
+        if site.key_stride is not None:
+            raise BadParameter(
+                f"What attends to a pixel is not known in {site.name}: its keys are cells of another size.",
+                "Ask what the pixel attends to.",
+            )
+        (own,) = self.source.rows_in_tile([pixel], site.name, pixel)
+        maps, side = head_maps(own, size), site.stride
+        asked = np.array([maps.query.y0, maps.query.x0]) // side
+        cells = np.unique(maps.cells[maps.cells[..., 0] >= 0], axis=0)
+        middles = [(y * side + side // 2, x * side + side // 2) for y, x in cells.tolist()]
+        weights = np.zeros((len(site.heads), len(cells)), np.float32)
+        for number, row in enumerate(self.source.rows_in_tile(middles, site.name, pixel)):
+            self._check_stop()
+            each = head_maps(row, size)
+            if not np.array_equal(np.unique(each.cells[each.cells[..., 0] >= 0], axis=0), cells):
+                raise BadParameter(
+                    f"What attends to a pixel is not known in {site.name}: its windows overlap.",
+                    "Ask what the pixel attends to.",
+                )
+            weights[:, number] = (each.weights * (each.cells == asked).all(axis=-1)).sum(axis=1)
+        every = np.broadcast_to(cells, (len(weights), *cells.shape))
+        return replace(maps, weights=weights, cells=every, numbers={})
+
+    def _rolled_out(
+        self, pixel: tuple[int, int], name: str, residual_weight: float | str
+    ) -> HeadMaps:
+        size = (self.image.height, self.image.width)
+        if isinstance(residual_weight, str):
+            return self._relevance(pixel, name)
 
         def rows(pixels: Sequence[tuple[int, int]], site: AttentionSite) -> Iterator[HeadMaps]:
             for placed in self.source.rows_in_tile(pixels, site.name, pixel):
@@ -168,6 +219,22 @@ class AttentionSession:
                 yield head_maps(placed, size)
 
         return rolled_out(rows, pixel, stage_of(self.sites, name), residual_weight)
+
+    def _relevance(self, pixel: tuple[int, int], name: str) -> HeadMaps:
+        """Return the rollout of weights times gradient, with the importance of all heads on its way."""
+        size, stage = (self.image.height, self.image.width), stage_of(self.sites, name, PLACED)
+        row = self.source.times_gradient(pixel, [site.name for site in stage])
+        # In the order of the blocks, which are gone through from the last.
+        numbers: dict[str, Any] = dict.fromkeys(f"{IMPORTANCE}.{site.name}" for site in stage)
+
+        def rows(pixels: Sequence[tuple[int, int]], site: AttentionSite) -> Iterator[HeadMaps]:
+            for at in pixels:
+                self._check_stop()
+                found = head_maps(row(at, site.name), size)
+                numbers[f"{IMPORTANCE}.{site.name}"] = found.numbers[IMPORTANCE]
+                yield found
+
+        return replace(rolled_out(rows, pixel, stage, None), numbers=numbers)
 
     def redundancy(
         self,
@@ -238,7 +305,10 @@ class AttentionSession:
         else:
             changed = self.source.plan.model.without_head(name, number)
             there = self.source.restored(region, report)
-            without = self._restored_by(changed, region, report)
+            if self.source.is_by_tile:
+                without = self.source.restored(region, report, changed)
+            else:
+                without = self._restored_by(changed, region, report)
         difference = (without - there).permute(1, 2, 0).contiguous().numpy()
         return HeadEffect(name, head, region, difference)
 

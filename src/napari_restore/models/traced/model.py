@@ -11,12 +11,12 @@ from math import lcm
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel, RestoreError, option
+from napari_restore.errors import BadModel, BadParameter, RestoreError, option
 from napari_restore.models._adapted import Adapted
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._frozen import frozen_copy
 from napari_restore.models._layers import pad_to_multiple
-from napari_restore.models._model import Statistics, placed_at
+from napari_restore.models._model import RestorationModel, Statistics, placed_at
 from napari_restore.models._onnx import network_in
 from napari_restore.models._steps import RESTORED, Map, Step, Sums, Sweep, SweepInput
 from napari_restore.models._sweeps import SweptModel, run_steps
@@ -371,6 +371,12 @@ class CutModel(SweptModel):
     @property
     def attention_notes(self) -> tuple[str, ...]:
         return self.wrapped.attention_notes
+
+    def without_head(self, site: str, head: int) -> RestorationModel:
+        raise BadParameter(
+            f"{self.card.id} is computed in sweeps here, in which no head can be left out.",
+            "Take a smaller image or more memory, so that it sees all of the image in one pass.",
+        )
 
     def tile_attention_rows(
         self,
