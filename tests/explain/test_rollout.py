@@ -104,7 +104,7 @@ def test_a_stage_is_windows_of_the_same_cells_in_a_row() -> None:
         with pytest.raises(BadParameter, match=f"{name} has no rollout: .*{reason}") as caught:
             stage_of(sites, name)
         assert "a.1, a.2, a.3, b.1, b.2" in caught.value.hint
-    assert [each.name for each in stage_of(sites, "d", ("window", "full"))] == ["d"]
+    assert [each.name for each in stage_of(sites, "d", "gradient")] == ["d"]
     pooled = replace(STAGE[1], key_stride=8)
     assert stage_of((STAGE[0], pooled, STAGE[2]), "a.3") == STAGE[2:]
     with pytest.raises(BadParameter, match="keys are cells of another size"):
@@ -310,4 +310,5 @@ def test_weights_times_gradient_are_the_rule_of_their_authors(kind: str) -> None
         np.testing.assert_allclose(
             told, np.concatenate(importance[: number + 1]), rtol=1e-4, atol=1e-8
         )
-    assert found.record["attention"]["rollout"] == {"residual_weight": "gradient"}
+    rolled = found.record["attention"]["rollout"]
+    assert rolled["residual_weight"] == "gradient" and len(rolled["blocks"]["attention.3"]) == 3

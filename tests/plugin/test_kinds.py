@@ -39,7 +39,7 @@ LAYER = {"name": "body", "kind": "Conv2d", "channels": 8, "stride": 1}
 ABOUT_LAYERS = [
     kind for kind, method in METHOD_OF.items() if ":Layer" in method or "Internal" in method
 ]
-OF_ATTENTION = ["attention", "attended-by", "rollout", *OF_SITE.values()]
+OF_ATTENTION = ["attention", "attended-by", "rollout", "relevance", *OF_SITE.values()]
 ELSEWHERE = ["without", "redundancy"]
 OF_ATTRIBUTION = [kind for kind in KINDS if kind not in (*OF_ATTENTION, *ELSEWHERE)]
 
@@ -109,7 +109,7 @@ def doors_of_attention(name: str, viewer: Any, folder: Path) -> Doors:
     low = -0.5 if KINDS[name].is_signed else 0.0
     weights = np.linspace(low, 0.25, 18).reshape(2, 9).tolist()
     maps = maps_of(weights, cells, (4, 4), (48, 56), kind=SITE_OF.get(name, "window"))
-    if name in ("attended-by", "rollout"):
+    if name in ("attended-by", "rollout", "relevance"):
         maps = replace(maps, shows=name)
     if name == "likeness":
         of_matrix = {"entropy": np.full(2, 0.5), "contribution": np.full(2, 0.5)}

@@ -89,6 +89,8 @@ KINDS = {
         "Which cells looked at the query, not why.", blank="could not see the query"),
     "rollout": Kind("rollout of attention", "share that came from the cell", FROM_0,
         "A model of what flows through blocks of windows, not a measurement.", "1", "out of reach of the blocks"),
+    "relevance": Kind("attention times gradient", "relevance of the cell", FROM_0,
+        "Which cells raised the result at the query by what was looked at, by Chefer's rule; no share of it.", blank="out of reach of the blocks"),
     "likeness": Kind("likeness to the query", "likeness, −1 to 1", DIVERGING,
         "Between channels, not places: no pixel attends to another. Derived, not attention.", blank="beyond the query's tile"),
     "experts": Kind("choice of experts", "share of the expert", FROM_0,

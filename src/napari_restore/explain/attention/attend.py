@@ -22,15 +22,8 @@ from napari_restore.explain.attention.head_maps import QueryMaps
 from napari_restore.explain.attention.measures import ONE_CELL, summary_of
 from napari_restore.explain.attention.queries import Query, checked
 from napari_restore.explain.attention.redundancy import HeadRedundancy
-from napari_restore.explain.attention.rollout import stage_of
-from napari_restore.explain.attention.session import (
-    ALL,
-    GRADIENT,
-    PLACED,
-    AttentionSession,
-    Emit,
-    without_notes,
-)
+from napari_restore.explain.attention.rollout import GRADIENT, stage_of
+from napari_restore.explain.attention.session import ALL, AttentionSession, Emit, without_notes
 from napari_restore.images import Image
 from napari_restore.models import RANDOM_WEIGHTS, AttentionSite, RestorationModel, random_twin
 from napari_restore.questions import Attend
@@ -225,8 +218,9 @@ def _described(
     if other:
         described["random_twin"] = RANDOM_WEIGHTS
     if settings.rollout:
-        blocks = {name: [site.name for site in stage_of(sites, name)] for name in names}
-        described["rollout"] = {"residual_weight": settings.residual_weight, "blocks": blocks}
+        weight = settings.residual_weight
+        blocks = {name: [site.name for site in stage_of(sites, name, weight)] for name in names}
+        described["rollout"] = {"residual_weight": weight, "blocks": blocks}
     if settings.sample is None:
         for query, each in zip(queries, found, strict=True):
             query["measures"] = dict(each.measures)
@@ -242,16 +236,15 @@ def _described(
 
 def _check_rollout(session: AttentionSession, names: Sequence[str], settings: Attend) -> None:
     """Raise `BadParameter` for a site without a rollout, and for questions about heads."""
-    by_gradient = settings.residual_weight == GRADIENT
+    weight = settings.residual_weight
     for name in names:
-        stage_of(session.sites, name, PLACED if by_gradient else ("window",))
+        stage_of(session.sites, name, weight)
     if settings.ablate or settings.attended_by:
         raise BadParameter(
             "A rollout is what a pixel attends to, over all heads.",
             f"Leave out {option('attended_by' if settings.attended_by else 'ablate')}.",
         )
-    weight = settings.residual_weight
-    if not by_gradient and (isinstance(weight, str) or not 0 <= weight <= 1):
+    if weight != GRADIENT and (isinstance(weight, str) or not 0 <= weight <= 1):
         raise BadParameter(
             f"{option('residual_weight')} takes no {weight!r}.",
             f"Give a number from 0 to 1, or {GRADIENT}.",

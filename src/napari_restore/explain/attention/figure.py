@@ -80,9 +80,7 @@ def caption(attention: Attention, chosen: Sequence[HeadMaps], query: int) -> str
         blocks = [
             f"{' > '.join(rolled['blocks'][name])}" for name in rolled["blocks"] if name in names
         ]
-        lines.append(
-            f"blocks     {', '.join(blocks)}; residual weight {rolled['residual_weight']:g}"
-        )
+        lines.append(f"blocks     {', '.join(blocks)}; residual weight {rolled['residual_weight']}")
     return "\n".join([*lines, f"napari-restore {record['version']}"])
 
 
@@ -112,7 +110,7 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
     axes[0].imshow(np.clip(colours, 0, 1), cmap="gray", vmin=0, vmax=1, extent=_extent(covered))
     axes[0].set_xlabel(f"{shown.width} × {shown.height} px")
     # Its own cell keeps so much of a rollout that it would leave no colours for the others.
-    is_rollout = maps.kind is KINDS["rollout"]
+    is_rollout = maps.kind in (KINDS["rollout"], KINDS["relevance"])
     own = maps.own.within(maps.region)
     values = np.stack([each.values for each in heads])
     if is_rollout:
@@ -122,7 +120,8 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
     measured = attention.queries[query].measures[maps.site.name]
     for number, (axis, head, numbers) in enumerate(zip(axes[1:], heads, measured, strict=False)):
         drawn = _head(axis, head, largest, signed=maps.kind.is_signed)
-        kept = f", own cell {np.nansum(head.values[own]):.0%}" if is_rollout else ""
+        is_share = maps.kind is KINDS["rollout"]
+        kept = f", own cell {np.nansum(head.values[own]):.0%}" if is_share else ""
         axis.set_title(maps.kind.title if is_rollout else _title(maps, number), pad=2)
         axis.set_aspect("equal")
         if numbers.get("entropy") is not None:

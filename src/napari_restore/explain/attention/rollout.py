@@ -20,18 +20,23 @@ from napari_restore.models import AttentionSite
 
 HEAD = "rollout"
 """Name of the one head of a rollout."""
+GRADIENT = "gradient"
+"""In place of the weight of the residual path: weights times gradient."""
+PLACED = ("window", "full")
+"""Kinds of which there is a rollout with gradients."""
 Cell = tuple[int, int]
 Rows = Callable[[Sequence[Cell], AttentionSite], Iterable[HeadMaps]]
 """Returns the maps of each pixel (y, x) in a site, from the tile of the query."""
 
 
 def stage_of(
-    sites: Sequence[AttentionSite], name: str, kinds: Sequence[str] = ("window",)
+    sites: Sequence[AttentionSite], name: str, residual_weight: float | str = 0.5
 ) -> tuple[AttentionSite, ...]:
-    """Return the blocks of a site's stage from the first to the site: of the same cells, in a row.
+    """Return the blocks of a site's stage from the first to the site: windows of the same cells, in a row.
 
-    They are of some `kinds`. Raises `BadParameter` for a site of another kind.
+    With `GRADIENT` also those of all cells. Raises `BadParameter` for a site of another kind.
     """
+    kinds = PLACED if residual_weight == GRADIENT else PLACED[:1]
     number = [site.name for site in sites].index(name)
     asked = sites[number]
 

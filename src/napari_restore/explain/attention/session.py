@@ -25,17 +25,13 @@ from napari_restore.explain.attention.head_maps import (
 from napari_restore.explain.attention.measures import IMPORTANCE, ONE_CELL, importances, measures
 from napari_restore.explain.attention.queries import SAMPLES, Query, checked
 from napari_restore.explain.attention.redundancy import HeadRedundancy, Matrix, Measure
-from napari_restore.explain.attention.rollout import rolled_out, stage_of
+from napari_restore.explain.attention.rollout import GRADIENT, PLACED, rolled_out, stage_of
 from napari_restore.images import Image
 from napari_restore.models import AttentionSite, RestorationModel, card_of, model_ids, on_input_grid
 from napari_restore.questions import Machine, Reading, options_of, without
 
 Emit = Callable[[Event], None]
 ALL = "all"
-GRADIENT = "gradient"
-"""In place of the weight of a rollout's residual path: attention times gradient."""
-PLACED = ("window", "full")
-"""Kinds of which there is a rollout with gradients."""
 COLUMNS = ("sparse", "full")
 """Kinds for which a bottleneck knows what attends to a cell."""
 PLAN_OPTIONS = tuple(options_of(Reading, Machine))
@@ -222,7 +218,7 @@ class AttentionSession:
 
     def _relevance(self, pixel: tuple[int, int], name: str) -> HeadMaps:
         """Return the rollout of weights times gradient, with the importance of all heads on its way."""
-        size, stage = (self.image.height, self.image.width), stage_of(self.sites, name, PLACED)
+        size, stage = (self.image.height, self.image.width), stage_of(self.sites, name, GRADIENT)
         row = self.source.times_gradient(pixel, [site.name for site in stage])
         # In the order of the blocks, which are gone through from the last.
         numbers: dict[str, Any] = dict.fromkeys(f"{IMPORTANCE}.{site.name}" for site in stage)
@@ -234,7 +230,8 @@ class AttentionSession:
                 numbers[f"{IMPORTANCE}.{site.name}"] = found.numbers[IMPORTANCE]
                 yield found
 
-        return replace(rolled_out(rows, pixel, stage, None), numbers=numbers)
+        found = rolled_out(rows, pixel, stage, None)
+        return replace(found, numbers=numbers, shows="relevance")
 
     def redundancy(
         self,
