@@ -52,6 +52,7 @@ DATA_TYPES = {
             "AttributionSummary",
             "Kind",
             "MethodInfo",
+            "OpenedMap",
             "PartialAttribution",
             "OverviewShares",
         ),

@@ -14,7 +14,13 @@ from napari_restore.api._options import AttributeOptions, checked_region, docume
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
-from napari_restore.explain import arguments_in as arguments_in, summary_of, value_of_text
+from napari_restore.explain import (
+    arguments_in as arguments_in,
+    holds_maps as holds_maps,
+    opened_maps as opened_maps,
+    summary_of,
+    value_of_text,
+)
 from napari_restore.questions import Attribute, Machine, MachineKeywords, Reading, part_of
 
 if TYPE_CHECKING:

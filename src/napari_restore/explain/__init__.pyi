@@ -16,6 +16,7 @@ from .attribution.methods import METHODS, method_list
 from .attribution.summary import AttributionSummary, summary_of
 from .attribution.target import polygon_of
 from .kinds import KINDS, Kind, kind_of, kinds_in
+from .opened_maps import OpenedMap, holds_maps, opened_maps
 from .tables._places import TargetPlace, places_of
 from .tables.rows import PlannedRow, RowResult, RowValues, computed_here, group_by_image, measured
 from .tables.table import AttributionTable, RowJournal, check_table, make_table, table_task_of
@@ -31,6 +32,7 @@ __all__ = [
     "FigureOptions",
     "Kind",
     "MethodInfo",
+    "OpenedMap",
     "OverviewShares",
     "PartialAttribution",
     "PlannedRow",
@@ -47,6 +49,7 @@ __all__ = [
     "computed_here",
     "draw",
     "group_by_image",
+    "holds_maps",
     "is_raster",
     "kind_of",
     "kinds_in",
@@ -54,6 +57,7 @@ __all__ = [
     "measured",
     "method_list",
     "open_baseline",
+    "opened_maps",
     "overview_path",
     "picture_of",
     "places_of",

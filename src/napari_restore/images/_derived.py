@@ -17,6 +17,7 @@ import numpy as np
 from napari_restore.errors import BadParameter
 from napari_restore.images._base import ImageBase
 from napari_restore.images._display_curve import DisplayCurve, curve_of
+from napari_restore.images._georeference import Georeference
 from napari_restore.images._planes import Planes
 from napari_restore.images._reader import Reader
 from napari_restore.images.levels.level_view import LevelReader, scaled
@@ -530,7 +531,8 @@ class DerivedImages(ImageBase):
     def cells(self, stride: int) -> Self:
         """Return an image without values whose pixels are cells of this one.
 
-        Its size and georeference are what maps of cells are written with.
+        Its size and georeference are what maps of cells are written with. Those of an image without a
+        place lie where QGIS lays such an image: x is its column, y its row, negative.
 
         Parameters
         ----------
@@ -544,8 +546,9 @@ class DerivedImages(ImageBase):
         """
         shape = -(-self.height // stride), -(-self.width // stride), 1
         reader = ArrayReader(np.broadcast_to(np.float32(np.nan), shape))
-        place = self.reader.georeference
-        reader.georeference = None if place is None else scaled(place, stride)
+        size = float(self.scale)
+        place = self.reader.georeference or Georeference(transform=(size, 0, 0, 0, -size, 0))
+        reader.georeference = scaled(place, stride)
         return type(self)(reader)
 
     def level_view(self, number: int) -> Self:

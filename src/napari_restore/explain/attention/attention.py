@@ -20,8 +20,10 @@ from napari_restore.explain.attention.head_maps import HeadMap, HeadMaps, QueryM
 from napari_restore.explain.attention.measures import NUMBERS, SUMMARY_COLUMNS, summary_rows
 from napari_restore.explain.attention.redundancy import Matrix
 from napari_restore.explain.attention.session import ALL
+from napari_restore.explain.attribution.attribution import largest
 from napari_restore.explain.attribution.files import write_arrays, write_file
 from napari_restore.explain.kinds import Kind, kinds_in
+from napari_restore.explain.opened_maps import LIMIT_TAG, place_tags
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, html_of, write_image
 from napari_restore.models import RANDOM_WEIGHTS
 
@@ -46,6 +48,14 @@ COLUMNS = (
 )
 RECORDED = ("version", "input", "model", "extent", "context", "attention", "versions")
 """Parts of the record that a file of arrays has: those that a rerun repeats."""
+AXES = {
+    "weights": ("head", "candidate"),
+    "cells": ("head", "candidate", "row, column"),
+    "matrix": ("channel", "channel listened to"),
+    "redundancy": ("head", "head"),
+    "without": ("row", "column", "band"),
+}
+"""Names of the axes of the arrays in a file, by the last part of their name; `matrix.N` is as `matrix`."""
 
 
 @dataclass(frozen=True)
@@ -247,12 +257,17 @@ class Attention:
                 key = f"{number}/{name}"
                 arrays[f"{key}/weights"] = maps.weights
                 arrays[f"{key}/cells"] = maps.cells
+                arrays[f"{key}/heads"] = np.array(maps.site.heads)
+                arrays[f"{key}/stride"] = np.array(maps.stride)
+                arrays |= _measured(key, each.measures[name])
                 arrays |= {f"{key}/{text}": value for text, value in maps.numbers.items()}
             for effect in each.effects:
                 arrays[f"{number}/{effect.layer}/without/{effect.head}"] = effect.difference
         arrays |= {f"{name}/redundancy": matrix for name, matrix in self.redundancy.items()}
         record = {name: self.record[name] for name in RECORDED if name in self.record}
         arrays["record"] = np.array(json.dumps(record))
+        arrays["scale"] = np.array(self.image.scale)
+        arrays |= {f"axes/{name}": np.array(axes) for name, axes in AXES.items()}
         return arrays
 
     def save_effects(
@@ -293,7 +308,10 @@ class Attention:
             )
         values = np.stack([each.difference.mean(axis=2) for each in effects], axis=2)
         tags = self._tags(effects[0].kind, layer, [each.head for each in effects])
-        written = self._write(Path(path), values, effects[0].region, 1, tags, options)
+        tags[LIMIT_TAG] = repr(largest(values) or 1.0)
+        of_heads = tuple(f"without head {each.head}" for each in effects)
+        pixels = _pixels(values, effects[0].region, of_heads)
+        written = self._write(Path(path), pixels, 1, effects[0].kind, tags, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
 
@@ -313,28 +331,26 @@ class Attention:
         values = values[region.within(found[0].region)]
         tags = self._tags(maps.kind, maps.site.name, heads)
         tags["NAPARI_RESTORE_QUERY"] = " ".join(map(str, self.queries[0].query.box))
-        return self._write(target, values, region, maps.stride, tags, options)
+        pixels = _pixels(values, region, tuple(f"head {each}" for each in heads))
+        return self._write(target, pixels, maps.stride, maps.kind, tags, options)
 
     def _write(
         self,
         target: Path,
-        values: npt.NDArray[np.float32],
-        region: Region,
+        pixels: Pixels,
         stride: int,
+        kind: Kind,
         tags: Mapping[str, str],
         options: SaveOptions,
     ) -> Path:
-        """Write `values` (h, w, bands) of a region of cells of `stride` pixels, georeferenced."""
-
-        def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-            return values[Region(*box).within(region)]
-
+        """Write a raster of cells of `stride` pixels, georeferenced."""
+        place = place_tags(pixels.box, stride * self.image.scale, self.record, kind)
         return write_image(
             target,
-            Pixels(region, read, values.shape[2], np.float32),
+            pixels,
             like=self.image.cells(stride),
             options=ExportOptions(**options),
-            tags=tags,
+            tags={**tags, **place},
         )
 
     def _tags(self, kind: Kind, layer: str, heads: Sequence[str]) -> dict[str, str]:
@@ -344,6 +360,25 @@ class Attention:
             "NAPARI_RESTORE_LAYER": layer,
             "NAPARI_RESTORE_HEADS": ", ".join(heads),
         }
+
+
+def _measured(key: str, heads: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the numbers of all heads by name, (heads,); NaN where a head has none."""
+    names = dict.fromkeys(
+        name for head in heads for name, value in head.items() if isinstance(value, int | float)
+    )
+    return {
+        f"{key}/{name}": np.array([head.get(name) for head in heads], np.float64) for name in names
+    }
+
+
+def _pixels(values: npt.NDArray[np.float32], region: Region, names: tuple[str, ...]) -> Pixels:
+    """Return values (h, w, bands) of a region of cells to be written."""
+
+    def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
+        return values[Region(*box).within(region)]
+
+    return Pixels(region, read, len(names), np.float32, names=names)
 
 
 def _table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
 from napari_restore.explain.attention.head_maps import HeadMaps, QueryMaps
-from napari_restore.explain.attribution.attribution import IMAGE_TAG, REGION_TAG
+from napari_restore.explain.opened_maps import IMAGE_TAG, OVERVIEW_TAG, REGION_TAG
 from napari_restore.images import Image, open_image
 
 Floats = npt.NDArray[np.float64]
@@ -37,6 +37,8 @@ class AttributionMap:
         """Open a map of `image`; raises `BadParameter` for another file, `InputError` for none."""
         file = open_image(path)
         tags = file.profile.tags.get("", {})
+        if OVERVIEW_TAG in tags:
+            raise BadParameter(f"{file.name} is the overview of a map.", "Name the map beside it.")
         try:
             region = Region(*(int(edge) for edge in tags[REGION_TAG].split()))
             of_image = tags[IMAGE_TAG]

@@ -15,6 +15,7 @@ from napari_restore.errors import BadParameter, did_you_mean
 from napari_restore.explain.attention.ablation import HeadEffect
 from napari_restore.explain.attention.queries import Query
 from napari_restore.explain.kinds import KINDS, OF_SITE, Kind
+from napari_restore.explain.opened_maps import cell_region, dense_weights, merged
 from napari_restore.models import AttentionSite
 
 if TYPE_CHECKING:
@@ -75,21 +76,14 @@ class HeadMaps:
     @cached_property
     def region(self) -> Region:
         """The cells that any head could have looked at, and those at the query."""
-        asked = self.cells[self.cells[..., 0] >= 0]
-        if not len(asked):
-            return self.own
-        (top, left), (bottom, right) = asked.min(axis=0), asked.max(axis=0) + 1
-        return Region(int(top), int(left), int(bottom), int(right)).union(self.own)
+        return cell_region(self.cells, self.own)
 
     def map(self, head: str = "mean") -> HeadMap:
         """Return the map of a head, by its name, or over all of them, by a name of `AGGREGATES`."""
         region = self.region
         numbers = [self.index(head)] if head not in AGGREGATES else range(len(self.weights))
-        values = np.stack([self._dense(number, region) for number in numbers])
-        asked = ~np.isnan(values).all(axis=0)
-        known = np.nan_to_num(values)
-        merged = known.max(axis=0) if head == "max" else known.mean(axis=0)
-        return HeadMap(np.where(asked, merged, np.nan).astype(np.float32), region, self.stride)
+        values = [self._dense(number, region) for number in numbers]
+        return HeadMap(merged(values, largest=head == "max"), region, self.stride)
 
     def index(self, head: str) -> int:
         """Return the number of a head by its name; raises `BadParameter`."""
@@ -107,14 +101,7 @@ class HeadMaps:
 
     def _dense(self, head: int, region: Region) -> Floats:
         """Return the weights (h, w) of a head in a box of cells; NaN where none was asked."""
-        values = np.full(region.shape, np.nan, np.float32)
-        cells, weights = self.cells[head], self.weights[head]
-        there = cells[:, 0] >= 0
-        at = (cells[there, 0] - region.y0, cells[there, 1] - region.x0)
-        values[at] = 0
-        # A sampled key may be listed twice.
-        np.add.at(values, at, weights[there])
-        return values
+        return dense_weights(self.weights[head], self.cells[head], region)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description of the site for a record."""

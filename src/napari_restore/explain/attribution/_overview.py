@@ -35,3 +35,14 @@ class OverviewShares:
             np.add.reduceat(signed, rows, axis=0), columns, axis=1
         )
         return sums, side * self.step
+
+    def density(self) -> npt.NDArray[np.float32]:
+        """Return the mean share of a pixel of the image in each of `blocks`, on the overview's own grid.
+
+        (h, w), the sum over bands. It is on one scale with a map of the pixels, as sums of blocks are not.
+        """
+        sums, side = self.blocks()
+        rows, columns = (np.arange(n) * self.step // side for n in self.values.shape[:2])
+        # The last blocks end with the image.
+        pixels = np.bincount(rows)[:, None] * np.bincount(columns) * self.step**2
+        return (sums / pixels).astype(np.float32)[np.ix_(rows, columns)]

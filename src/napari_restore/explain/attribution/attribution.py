@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -34,6 +35,7 @@ from napari_restore.explain.attribution.files import (
 from napari_restore.explain.attribution.stored_accumulator import opened_sum
 from napari_restore.explain.attribution.summary import summary_of
 from napari_restore.explain.kinds import Kind, kind_of
+from napari_restore.explain.opened_maps import LIMIT_TAG, OVERVIEW_TAG, place_tags
 from napari_restore.images import (
     ExportOptions,
     Image,
@@ -57,8 +59,6 @@ STRIP = 1 << 21
 """Values of a map that are written at a time."""
 LARGEST = 1 << 28
 """Most values of a map that is returned as an array in memory; larger ones are dask arrays."""
-REGION_TAG, IMAGE_TAG = "NAPARI_RESTORE_REGION", "NAPARI_RESTORE_IMAGE"
-"""Tags of a map: its region in pixels of the image, and the fingerprint of that."""
 THUMBNAIL, FOR, AGAINST = 256, (45, 0, 75), (127, 59, 8)
 """Longest side of a notebook's picture in pixels, and its colours: the ends of matplotlib's PuOr."""
 BAR = 8
@@ -200,6 +200,12 @@ class Attribution:
             (h, w, bands) float32.
         """
         return np.moveaxis(self.total.read(box), 0, 2).astype(np.float32)
+
+    @cached_property
+    def limit(self) -> float:
+        """Largest magnitude of the sum over bands: where the colours of map and overview end."""
+        most = max(largest(rows.sum(axis=2)) for rows in self._rows())
+        return max(most, 0.0 if self.overview is None else largest(self.overview.density())) or 1.0
 
     @property
     def frames(self) -> int:
@@ -382,6 +388,17 @@ class Attribution:
             bottom = min(top + rows, self.region.y1)
             yield self.read(Region(top, self.region.x0, bottom, self.region.x1))
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """What the bands of the map are called, of a bracket the frames."""
+        image, count = self.image, self.total.bands
+        if self.frames > 1:
+            return tuple(f"frame {frame.name}" for frame in image.frames)
+        known = image.data_bands if len(image.data_bands) == count else range(count)
+        known = known if count <= image.bands else ()
+        named = [image.descriptions[band] or image.roles[band] for band in known] or [None] * count
+        return tuple(name or f"band {number}" for number, name in enumerate(named, 1))
+
     def _save_segments(self, path: Path, options: SaveOptions) -> Path:
         overwrite = bool(options.get("overwrite"))
         check_map(path, overwrite=overwrite, segments=bool(self.segments))
@@ -391,10 +408,13 @@ class Attribution:
         record = {name: self.record[name] for name in RECORDED if name in self.record}
         arrays: dict[str, npt.NDArray[Any] | Strips] = {
             "map": strips,
+            "limit": np.array(self.limit),
             "region": np.array(self.region),
             "box": np.array(self.box),
             "record": np.array(json.dumps(record)),
         }
+        if self.frames == 1:
+            arrays["bands"] = np.array(self._names)
         if self.overview is not None:
             arrays["overview"] = self.overview.values
             arrays["overview_corner"] = np.array(self.overview.corner)
@@ -413,9 +433,10 @@ class Attribution:
         def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
             return _with_sum(shares(Region(*box)))[..., :count]
 
+        names = ("sum", *self._names)[:count]
         try:
             written = self._write(
-                path, self.image, Pixels(self.region, read, count, np.float32), options
+                path, Pixels(self.region, read, count, np.float32, names=names), 1, options
             )
         except BaseException:
             # Sums on disk are kept, so that the same request need not compute them again.
@@ -426,40 +447,32 @@ class Attribution:
 
     def _save_overview(self, overview: OverviewShares, path: Path, options: SaveOptions) -> None:
         step = overview.step
-        # The pyramid level with these pixels has the matching georeference.
-        like = self.image.level_view(step.bit_length() - 1)
         (y, x), (height, width) = overview.corner, overview.values.shape[:2]
         region = Region(y // step, x // step, y // step + height, x // step + width)
 
         def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
             return _with_sum(overview.values[Region(*box).within(region)])
 
-        count = 1 + overview.values.shape[2]
-        self._write(path, like, Pixels(region, read, count, np.float32), options)
+        names = ("sum", *self._names)
+        self._write(path, Pixels(region, read, len(names), np.float32, names=names), step, options)
 
-    def _write(
-        self,
-        path: str | Path,
-        like: Image,
-        pixels: Pixels,
-        options: SaveOptions,
-    ) -> Path:
-        # Of the map itself, not of an overview.
-        place = {
-            REGION_TAG: " ".join(map(str, self.region)),
-            IMAGE_TAG: self.record["input"]["fingerprint"],
-        }
+    def _write(self, path: Path, pixels: Pixels, step: int, options: SaveOptions) -> Path:
+        """Write a raster each of whose pixels is `step` ones of the map along a side."""
+        own = self.image.path
+        check_output(path, [] if own is None else [own], bool(options.get("overwrite")))
         return write_image(
             path,
             pixels,
-            like=like,
+            like=self.image.cells(step),
             options=ExportOptions(**options),
             tags={
                 "NAPARI_RESTORE": f"attribution: {self.kind.about}",
                 "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
                 "NAPARI_RESTORE_METHOD": self.record["attribution"]["method"],
                 "NAPARI_RESTORE_BOX": " ".join(map(str, self.box)),
-                **(place if like is self.image else {}),
+                **place_tags(pixels.box, step * self.image.scale, self.record, self.kind),
+                LIMIT_TAG: repr(self.limit),
+                **({OVERVIEW_TAG: str(step)} if step > 1 else {}),
             },
         )
 
@@ -495,6 +508,11 @@ def is_raster(path: Path) -> bool:
 def overview_path(path: Path) -> Path:
     """Return the path of the overview's shares that belong to the raster at `path`."""
     return path.with_name(f"{path.stem}_overview{path.suffix}")
+
+
+def largest(values: npt.NDArray[np.floating]) -> float:
+    """Return the largest magnitude of the finite values; 0 where there are none."""
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
 
 
 def _with_sum(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

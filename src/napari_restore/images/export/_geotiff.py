@@ -301,6 +301,8 @@ def _describe(job: ExportJob, dataset: Any, profile: Profile) -> None:
         _describe_bands(job, dataset, profile, job.source_bands)
     if like.georeference:
         _describe_place(dataset, like.georeference.shifted(job.box[1], job.box[0]))
+    for number, name in enumerate(job.names, 1):
+        dataset.set_band_description(number, name)
     if job.tags:
         dataset.update_tags(**job.tags)
 

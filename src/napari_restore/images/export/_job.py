@@ -105,6 +105,8 @@ class Pixels:
     """Box to (h, w) bool; by default that of `like`."""
     inside: ReadValid | None = None
     """Box to (h, w) bool: elsewhere the output is nodata; None: it is what is read everywhere."""
+    names: tuple[str, ...] = ()
+    """What the bands are called, where they are none of `like`."""
 
 
 @dataclass
@@ -125,6 +127,7 @@ class ExportJob:
     cancelled: Callable[[], bool] | None = None
     inside: ReadValid | None = None
     """Box to (h, w) bool: elsewhere the output is nodata."""
+    names: tuple[str, ...] = ()
     samples: list[PixelBlock] = field(default_factory=list)
     """Samples of the written pixels, always with all four corners."""
     finite: bool = True
@@ -155,7 +158,7 @@ class ExportJob:
     @property
     def source_bands(self) -> tuple[int, ...] | None:
         """The bands of `like` that the output has; None if the output is not `like`'s pixels."""
-        same = self.given_dtype == self.like.dtype
+        same = self.given_dtype == self.like.dtype and not self.names
         if same and self.bands == self.like.bands:
             return tuple(range(self.bands))
         if same and self.bands == len(self.like.data_bands):

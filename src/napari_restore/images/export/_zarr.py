@@ -159,6 +159,8 @@ def _own_attributes(job: ExportJob, place: Any) -> dict[str, Any]:
         "tags": _current_tags(profile.tags) if keep else {},
     }
     description["tags"].setdefault("", {}).update(job.tags)
+    if job.names:
+        description["descriptions"] = list(job.names)
     if place is not None:
         description |= {
             "crs_wkt": place.crs_wkt,

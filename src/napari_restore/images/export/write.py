@@ -271,6 +271,7 @@ def write_image(
         read=(is_widened and pixels.read_16) or pixels.read,
         read_valid=pixels.read_valid or like.read_valid,
         inside=pixels.inside,
+        names=pixels.names,
         options=options,
         tags=dict(tags or {}),
         target=target,

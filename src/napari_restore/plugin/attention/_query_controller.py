@@ -10,7 +10,13 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_restore.plugin.attention.layers import in_one_go
-from napari_restore.plugin.layers.placing import data_to_world, in_data, plane_of, scale_and_affine
+from napari_restore.plugin.layers.placing import (
+    Matrix,
+    data_to_world,
+    in_data,
+    plane_of,
+    scale_and_affine,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
     from napari_restore.plugin.state.state import RestoreState
 
 NAME = "Attention query"
+CROSS = 20
+"""Size of the cross in screen pixels."""
 GRAB = 12
 """Screen pixels around the query within which a press takes hold of it."""
 CLICK = 4
@@ -40,7 +48,8 @@ class QueryController(QObject):
     def __init__(self, viewer: ViewerModel, state: RestoreState, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self._state = viewer, state
-        self._points: Points | None = None
+        self.points: Points | None = None
+        """The layer of the cross."""
         self.place: tuple[int, int] | None = None
         """(y, x), or None before the first click."""
         self.is_on = False
@@ -58,12 +67,12 @@ class QueryController(QObject):
 
     def _bind(self) -> None:
         """Bind the arrow keys to the layer of the cross while clicks are taken, else free them."""
-        if self._points is None:
+        if self.points is None:
             return
         for key, towards in ARROWS.items():
             for keys, number in ((key, 0), (f"Shift-{key}", 1)):
                 step = partial(self._step, towards, number) if self.is_on else None
-                self._points.bind_key(keys, step, overwrite=True)
+                self.points.bind_key(keys, step, overwrite=True)
 
     def _step(self, towards: tuple[int, int], number: int, _: Any) -> None:
         if self.place is not None:
@@ -74,7 +83,8 @@ class QueryController(QObject):
 
     def clear(self) -> None:
         """Forget the query and take its layer away."""
-        points, self._points, self.place = self._points, None, None
+        points, self.points, self.place = self.points, None, None
+        self._viewer.scene.camera.events.zoom.disconnect(self._on_zoom)
         if points is not None and points in self._viewer.layers:
             self._viewer.layers.remove(points)
 
@@ -90,35 +100,44 @@ class QueryController(QObject):
 
     def make(self, source: ImageLayer) -> None:
         """Add the layer of the cross, still empty: adding it takes longer than a click should wait."""
-        if self._points is not None and self._points in self._viewer.layers:
+        if self.points is not None and self.points in self._viewer.layers:
             return
+        from napari.layers import Points
+
         active = self._viewer.layers.selection.active
-        self._points = self._viewer.add_points(
+        self.points = Points(
             np.zeros((0, 2)),
             name=NAME,
             symbol="cross",
-            face_color="red",
-            border_color="white",
+            # Only its outline: what lies below is seen.
+            face_color="transparent",
+            border_color="red",
             border_width=0.1,
-            size=1,
+            size=self._size(plane_of(source)),
             **scale_and_affine(plane_of(source)),
             units=source.units[-2:],
             metadata={"napari_restore_source": source.unique_id},
         )
+        self._viewer.layers.append(self.points)
         self._viewer.layers.selection.active = active
+        self._viewer.scene.camera.events.zoom.connect(self._on_zoom)
         self._bind()
+
+    def _size(self, matrix: Matrix) -> float:
+        """Return `CROSS` in data of a layer that lies in the world by a matrix (3, 3)."""
+        pixel = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+        return CROSS / float(self._viewer.scene.camera.zoom) / pixel
+
+    def _on_zoom(self) -> None:
+        if self.points is not None:
+            self.points.size = self.points.current_size = self._size(plane_of(self.points))
 
     def _show(self, source: ImageLayer) -> None:
         self.make(source)
-        points = self._points
+        points = self.points
         assert points is not None
-        # As large on the screen at every zoom.
-        pixel = float(np.sqrt(abs(np.linalg.det(data_to_world(source)[-3:-1, -3:-1]))))
-        size = GRAB / float(self._viewer.scene.camera.zoom) / pixel
         with in_one_go(points, rests=False):
             points.data = [self.place]
-            if not np.allclose(points.size, size, rtol=0.05):
-                points.size = size
 
     def _on_press(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
         source = self._state.layer
@@ -143,9 +162,9 @@ class QueryController(QObject):
         if not takes_hold and np.hypot(*np.subtract(event.pos, start)) <= CLICK:
             self._move(event, source)
             takes_hold = self.place is not None
-        if takes_hold and self._points in viewer.layers:
+        if takes_hold and self.points in viewer.layers:
             # Keys are those of the active layer.
-            viewer.layers.selection.active = self._points
+            viewer.layers.selection.active = self.points
 
     def _move(self, event: Any, source: ImageLayer) -> None:
         y, x = self._pixel(event, source)

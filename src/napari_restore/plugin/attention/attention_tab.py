@@ -21,6 +21,7 @@ from napari_restore.plugin.attention.heads_view import ComparedHeads, HeadsView,
 from napari_restore.plugin.attention.layers import AttentionLayers
 from napari_restore.plugin.attention.matrix_panel import MatrixPanel, RedundancyPanel
 from napari_restore.plugin.attribution.plots import BLUE, GREY, begin
+from napari_restore.plugin.layers.layer_order import keep_on_top
 from napari_restore.plugin.runs.run_bar import RunBar
 from napari_restore.plugin.state.request import Area, RunRequest
 from napari_restore.plugin.state.state import RestoreState, title_of
@@ -32,6 +33,7 @@ from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
     from napari_restore.explain.attention.head_maps import QueryMaps
     from napari_restore.plugin.runs.run_controller import RunController
@@ -283,15 +285,30 @@ class AttentionTab(Section):
         self.head_actions.happened.connect(self.bar.show_message)
         for name in SETTINGS:
             self.listen(getattr(self.state.events, name), self._on_settings)
+        events = self.viewer.layers.events
+        for event in (events.inserted, events.reordered):
+            # After napari's own, which make what draws a layer.
+            event.connect(self._raise_query, position="last")
+
+    def own_layers(self) -> list[Layer]:
+        """Return map, outline and cross: heads that are pinned stay."""
+        own = (self.layers.map, self.layers.outline, self.pointer.points)
+        return [layer for layer in own if layer is not None]
+
+    def _raise_query(self, _: Any = None) -> None:
+        keep_on_top(self.viewer, self.layers.outline, self.pointer.points)
 
     def leave(self) -> None:
         """End what is under way, take the layers away, and disconnect from the viewer."""
+        events = self.viewer.layers.events
+        events.inserted.disconnect(self._raise_query)
+        events.reordered.disconnect(self._raise_query)
         self._all_soon.stop()
         self._forget()
         super().leave()
 
     def setVisible(self, visible: bool) -> None:
-        """Show or hide the tab: clicks are queries only while it is seen."""
+        """Show or hide the tab with its layers: clicks are queries only while it is seen."""
         super().setVisible(visible)
         self.pointer.use(visible and self.session is not None)
         if visible and self.bar.button.isEnabled() and self._runs.questions.process is None:

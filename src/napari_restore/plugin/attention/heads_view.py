@@ -12,8 +12,7 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QImage, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_restore.plugin.attention.layers import limits_of
-from napari_restore.plugin.attribution.layers import signed_colours
+from napari_restore.plugin.layers.display import signed_colours, weight_limits
 
 if TYPE_CHECKING:
     from napari_restore.explain.attention.head_maps import HeadMaps, QueryMaps
@@ -99,7 +98,7 @@ def of_layer(maps: HeadMaps, *, spread: bool, beside: HeadMaps | None = None) ->
         return Thumbnails(None, (0, 0), (0, 0), tuple(map(float, most)))
     known = [values] if beside is None else [values, stack_of(beside)]
     together = np.concatenate([each.ravel() for each in known])
-    limits = limits_of(together, maps.kind, spread=spread)
+    limits = weight_limits(together, spread=spread, is_signed=maps.kind.is_signed)
     small, step = _reduced(values)
     region, query = maps.region, maps.query
     middle = (

@@ -12,7 +12,14 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.plugin.areas.drawing_controller import THIN, thin_edge
-from napari_restore.plugin.attribution.layers import signed_colours
+from napari_restore.plugin.layers.display import (
+    BAR,
+    colour_limit,
+    head_colours,
+    signed_colours,
+    weight_limits,
+    with_blanks,
+)
 from napari_restore.plugin.layers.layer_order import take_away
 from napari_restore.plugin.layers.placing import (
     axes_of,
@@ -26,7 +33,6 @@ from napari_restore.plugin.layers.placing import (
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer, Layer, Vectors
-    from napari.utils import Colormap
 
     from napari_restore.explain import Kind
     from napari_restore.explain.attention.ablation import HeadEffect
@@ -97,31 +103,6 @@ COLOURS = ((0.90, 0.62, 0.0), (0.34, 0.71, 0.91), (0.0, 0.62, 0.45), (0.80, 0.47
 Floats = npt.NDArray[np.float32]
 
 
-def head_colours() -> Colormap:
-    """Return viridis, clear where nothing is."""
-    from napari.utils import Colormap
-    from napari.utils.colormaps import ensure_colormap
-
-    strength = np.linspace(0, 1, 65)
-    colours = np.array(ensure_colormap("viridis").map(strength), float)
-    colours[:, 3] = np.clip(0.25 + strength, 0, 0.9)
-    colours[0, 3] = 0
-    return Colormap(colours, name="attention")
-
-
-def limits_of(values: Floats, kind: Kind, *, spread: bool) -> tuple[float, float]:
-    """Return the contrast limits of a map: around 0, from there or, with `spread`, from its least weight."""
-    known = values[np.isfinite(values)]
-    if kind.is_signed:
-        most = float(np.abs(known).max(initial=0)) or 1.0
-        return -most, most
-    if not known.size:
-        return 0.0, 1.0
-    high = float(known.max())
-    low = float(known.min()) if spread or known.min() < 0 else 0.0
-    return (low, high) if high > low else (low, low + (abs(low) or 1.0))
-
-
 class AttentionLayers:
     """One head, or several in a colour each, over the image that was asked about."""
 
@@ -162,9 +143,9 @@ class AttentionLayers:
         self.make(source)
         found = [maps.map(head) for head in heads]
         known = [each.map(heads[0]).values.ravel() for each in (maps, beside) if each is not None]
-        kind = maps.kind
-        limits = None if len(heads) > 1 else limits_of(np.concatenate(known), kind, spread=spread)
-        self._show_map(source, found, limits, kind, rests=rests)
+        kind, together = maps.kind, np.concatenate(known)
+        limits = weight_limits(together, spread=spread, is_signed=kind.is_signed)
+        self._show_map(source, found, None if len(heads) > 1 else limits, kind, rests=rests)
         if rests:
             assert self.outline is not None
             show_outline(self.outline, maps, heads[0])
@@ -172,8 +153,10 @@ class AttentionLayers:
     def pin(self, source: ImageLayer, maps: HeadMaps, head: str, query: QueryMaps) -> ImageLayer:
         """Keep a head as a layer of its own, with its numbers."""
         found = maps.map(head)
-        limits, kind = limits_of(found.values, maps.kind, spread=False), maps.kind
-        layer = self._layer(source, found[1:], _filled(found.values, kind), limits, kind)
+        kind = maps.kind
+        limits = weight_limits(found.values, is_signed=kind.is_signed)
+        filled = with_blanks(found.values, is_signed=kind.is_signed)
+        layer = self._layer(source, found[1:], filled, limits, kind)
         layer.name = f"Head {head} · {maps.site.title} · {query.query.label}"
         layer.metadata["napari_restore_attention"] = {
             **maps.to_dict(),
@@ -189,7 +172,7 @@ class AttentionLayers:
         from napari.layers import Image as ImageLayer
 
         values = effect.difference.mean(axis=2)
-        most = float(np.abs(values).max()) or 1.0
+        most = colour_limit(float(np.abs(values).max()))
         matrix = shifted(plane_of(source), *effect.region[:2])
         layer = ImageLayer(
             values,
@@ -227,7 +210,8 @@ class AttentionLayers:
     ) -> None:
         layer, mixes = self.map, len(found) > 1
         assert layer is not None
-        values = _mixed(found) if mixes else _filled(found[0].values, kind)
+        blank = found[0].values
+        values = _mixed(found) if mixes else with_blanks(blank, is_signed=kind.is_signed)
         if layer.rgb != mixes or (not mixes and self._is_signed != kind.is_signed):
             # napari knows no layer that changes from one to the other; other colours are another kind.
             active, at = self._viewer.layers.selection.active, self._viewer.layers.index(layer)
@@ -252,6 +236,9 @@ class AttentionLayers:
             if not np.allclose(layer.scale, place["scale"]):
                 layer.scale = place["scale"]
             layer.affine = place["affine"]
+        if not layer.colorbar.visible and BAR not in layer.metadata:
+            # Once: a user may hide it.
+            layer.colorbar.visible = layer.metadata[BAR] = True
 
     def _layer(
         self,
@@ -286,16 +273,6 @@ class AttentionLayers:
         """Return the place of a map of cells: each covers `stride` pixels, the first from −½."""
         matrix = shifted(plane_of(source), region.y0 * stride, region.x0 * stride)
         return scale_and_affine(widen(resampled(matrix, Fraction(1, stride)), 2))
-
-
-def _filled(values: Floats, kind: Kind) -> Floats:
-    """Return a map whose blank cells lie where it is clear: at 0 if it is signed, else below all others."""
-    if kind.is_signed:
-        return np.nan_to_num(values)
-    known = values[np.isfinite(values)]
-    low = float(known.min()) if known.size else 0.0
-    filled: Floats = np.where(np.isfinite(values), values, min(low, 0.0) - 1).astype(np.float32)
-    return filled
 
 
 def _mixed(found: Sequence[HeadMap]) -> Floats:

@@ -38,7 +38,7 @@ from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer, Labels, Shapes
+    from napari.layers import Image as ImageLayer, Labels, Layer, Shapes
 
     from napari_restore.plugin.runs.run_controller import RunController
 
@@ -258,8 +258,18 @@ class AttributionTab(Section):
         self.results.leave()
         super().leave()
 
+    def own_layers(self) -> list[Layer]:
+        """Return the targets and the maps."""
+        shown = [result.layers for result in self.results.all]
+        shown += [] if self.task is None else [self.task.layers]
+        targets = [layer for layer in self.viewer.layers if TARGETS_OF in layer.metadata]
+        return [*targets, *(layer for each in shown for layer in each.all)]
+
     def setVisible(self, visible: bool) -> None:
-        """Show or hide the tab; when it is shown, list the methods there are."""
+        """Show or hide the tab with its layers; when it is shown, list the methods there are."""
+        if not visible:
+            self.target.use(None)
+            self.results.end_comparison()
         super().setVisible(visible)
         if visible:
             self.form.list_methods(partial(api.explainers_of, self._runs.worker))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.plugin.areas.areas import TARGETS_OF
+from napari_restore.plugin.layers.display import colour_limit, signed_colours
 from napari_restore.plugin.layers.layer_order import take_away
 from napari_restore.plugin.layers.placing import (
     Matrix,
@@ -25,7 +26,6 @@ from napari_restore.plugin.layers.placing import (
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer, Layer
-    from napari.utils import Colormap
 
     from napari_restore.explain import Attribution, Kind, OverviewShares, PartialAttribution
 
@@ -34,8 +34,6 @@ LARGEST = 1 << 22
 """Pixels of a map up to which one array is shown; of a larger one a second, reduced level."""
 REDUCED = 2048
 """Longer side of that level at most."""
-ORANGE, PURPLE = (0.702, 0.345, 0.024), (0.329, 0.153, 0.533)
-"""Ends of ColorBrewer's PuOr, as the figures have it: distinguishable with any kind of colour vision."""
 VIEWS = {"map": "Map", "magnitude": "Magnitude", "area": "Contribution area"}
 """Of a map, as the tab offers them; see `MapArrays.views`."""
 
@@ -47,7 +45,7 @@ class MapArrays(NamedTuple):
     levels: Sequence[Any]
     """(h, w) maps, the sum over bands; the second one, if any, in memory."""
     most: float
-    """Largest magnitude."""
+    """Where colours end, of map and overview alike."""
     window: Region
     area: npt.NDArray[np.float64] | None
     """(h, w) over `window`; None of a layer, whose cells have no place as fine as pixels."""
@@ -76,21 +74,24 @@ def picture_of(attribution: Attribution) -> MapArrays:
     region = attribution.region
     is_of_layer = attribution.record["attribution"].get("layer") is not None
     area = None if is_of_layer else attribution.contribution_area()
-    beside = attribution.overview, attribution.kind
+    overview = attribution.overview
+    beside = overview, attribution.kind
+    most = 0.0 if overview is None else _most(overview.density())
     if region.pixels <= LARGEST:
         values = attribution.read(region).sum(axis=2)
-        most, window = _most(values), attribution.window
+        most, window = colour_limit(max(most, _most(values))), attribution.window
         return MapArrays(region, [values], most, window, area, *beside, _frames(attribution))
     step = -(-max(region.shape) // REDUCED)
     # From strips, so that the map is never whole in memory. The largest of each block by its
     # magnitude: in a mean, single pixels would vanish.
-    parts, most = [], 0.0
+    parts = []
     for top in range(region.y0, region.y1, step * max(1, 512 // step)):
         stop = min(region.y1, top + step * max(1, 512 // step))
         strip = attribution.read(Region(top, region.x0, stop, region.x1)).sum(axis=2)
         most = max(most, _most(strip))
         parts.append(_largest(strip, step))
     levels = [attribution.map.sum(axis=2), np.concatenate(parts)]
+    most = colour_limit(most)
     return MapArrays(region, levels, most, attribution.window, area, *beside)
 
 
@@ -106,7 +107,7 @@ def _frames(attribution: Attribution) -> tuple[FrameMap, ...]:
 
 
 def _most(values: npt.NDArray[np.floating]) -> float:
-    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) or 1.0
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
 
 
 def _largest(values: Floats, step: int) -> Floats:
@@ -118,19 +119,6 @@ def _largest(values: Floats, step: int) -> Floats:
     at = np.abs(blocks).argmax(axis=2)[..., None]
     found: Floats = np.take_along_axis(blocks, at, axis=2)[..., 0]
     return found
-
-
-def signed_colours() -> Colormap:
-    """Return orange below zero, purple above and clear at zero, where the image is seen."""
-    from napari.utils import Colormap
-
-    strength = np.linspace(-1, 1, 65)[:, None]
-    ends = np.where(strength < 0, ORANGE, PURPLE)
-    # Soon opaque: weak shares are shown by paler colours, not by the picture shining through.
-    pale = 1 - np.clip(np.abs(strength) * 1.5 + 0.15, 0, 1)
-    colours = ends + (1 - ends) * pale
-    alpha = np.clip(np.abs(strength) * 4, 0, 1)
-    return Colormap(np.hstack([colours, alpha]), name="attribution")
 
 
 class AttributionLayers:
@@ -161,7 +149,7 @@ class AttributionLayers:
 
     def partial(self, part: PartialAttribution) -> None:
         """Show the map as far as it is."""
-        most = _most(part.values)
+        most = colour_limit(_most(part.values))
         if self.map is None:
             self.map = self._add("coming", [part.values], part.region, (-most, most))
         else:
@@ -177,7 +165,7 @@ class AttributionLayers:
         self._picture, self._record = picture, record
         self._view, self._exponent = view if view in picture.views else "map", exponent
         if picture.overview is not None:
-            self.overview = self._add_overview(picture.overview)
+            self.overview = self._add_overview(picture.overview, picture.most)
             self.overview.metadata["napari_restore_record"] = record
         for frame in picture.frames:
             limits = (-picture.most, picture.most)
@@ -241,6 +229,7 @@ class AttributionLayers:
             low = -most if picture.kind.is_signed else 0
             layer = self._add(title, picture.levels, picture.region, (low, most))
         layer.metadata["napari_restore_record"] = self._record
+        layer.colorbar.visible = True
         return layer
 
     def _raise_box(self) -> None:
@@ -261,15 +250,10 @@ class AttributionLayers:
         matrix = shifted(self._plane, *region[:2])
         return self._shown(title, levels, limits, matrix)
 
-    def _add_overview(self, overview: OverviewShares) -> ImageLayer:
-        blocks, side = overview.blocks()
-        most = _most(blocks)
-        step, (height, width) = overview.step, overview.values.shape[:2]
-        # The last blocks end with the image.
-        along = np.arange(height) * step // side, np.arange(width) * step // side
-        matrix = resampled(shifted(self._plane, *overview.corner), Fraction(1, step))
-        shares = blocks.astype(np.float32)[np.ix_(*along)]
-        return self._shown("overview", [shares], (-most, most), matrix)
+    def _add_overview(self, overview: OverviewShares, most: float) -> ImageLayer:
+        matrix = shifted(self._plane, *overview.corner)
+        matrix = resampled(matrix, Fraction(1, overview.step))
+        return self._shown("overview", [overview.density()], (-most, most), matrix)
 
     def _shown(
         self,

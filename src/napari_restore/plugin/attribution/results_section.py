@@ -17,9 +17,10 @@ from qtpy.QtWidgets import QComboBox, QLabel
 
 from napari_restore import Region, api
 from napari_restore.errors import BadOutput, RestoreError
-from napari_restore.plugin.attribution.layers import VIEWS, signed_colours
+from napari_restore.plugin.attribution.layers import VIEWS
 from napari_restore.plugin.attribution.plots import CurvePlot, PathPlot, RingPlot
 from napari_restore.plugin.compare.compared_layers import SideBySide
+from napari_restore.plugin.layers.display import signed_colours
 from napari_restore.plugin.layers.placing import axes_of, plane_of, resampled, shifted
 from napari_restore.plugin.results.save_dialog import ask_save_path
 from napari_restore.plugin.state.state import RestoreState, title_of
@@ -340,9 +341,13 @@ class AttributionResultsSection(Section):
         self.all.append(result)
         self._offer()
 
+    def end_comparison(self) -> None:
+        """Show one view again."""
+        self._comparison.end()
+
     def hide_layers(self) -> None:
         """Hide what is on the canvas: another attribution comes there."""
-        self._comparison.end()
+        self.end_comparison()
         self._hidden = [result for result in self.all if result.layers.visible]
         for result in self._hidden:
             result.layers.visible = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +14,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
+    from napari.utils import Colormap
 
     from napari_restore.images import Image
 
@@ -246,6 +248,74 @@ def type_range(dtype: np.dtype[Any]) -> tuple[float, float]:
     return 0.0, 1.0
 
 
+ORANGE, PURPLE = (0.702, 0.345, 0.024), (0.329, 0.153, 0.533)
+"""Ends of ColorBrewer's PuOr, as the figures have it: distinguishable with any kind of colour vision."""
+LABELLED = (1, 1.5, 2, 3, 4, 5, 10)
+"""First digits of the numbers that napari's colour bars have labels for at both ends."""
+BAR = "napari_restore_bar"
+"""In the metadata of layers that have a colour bar on the canvas as soon as they are there."""
+Floats = npt.NDArray[np.float32]
+
+
+def signed_colours() -> Colormap:
+    """Return orange below zero, purple above and clear at zero, where the image is seen."""
+    from napari.utils import Colormap
+
+    strength = np.linspace(-1, 1, 65)[:, None]
+    ends = np.where(strength < 0, ORANGE, PURPLE)
+    # Soon opaque: weak shares are shown by paler colours, not by the picture shining through.
+    pale = 1 - np.clip(np.abs(strength) * 1.5 + 0.15, 0, 1)
+    colours = ends + (1 - ends) * pale
+    alpha = np.clip(np.abs(strength) * 4, 0, 1)
+    return Colormap(np.hstack([colours, alpha]), name="attribution")
+
+
+def head_colours() -> Colormap:
+    """Return viridis, clear where nothing is."""
+    from napari.utils import Colormap
+    from napari.utils.colormaps import ensure_colormap
+
+    strength = np.linspace(0, 1, 65)
+    colours = np.array(ensure_colormap("viridis").map(strength), float)
+    colours[:, 3] = np.clip(0.25 + strength, 0, 0.9)
+    colours[0, 3] = 0
+    return Colormap(colours, name="attention")
+
+
+def colour_limit(most: float) -> float:
+    """Return the first number from `most` on that a colour bar of napari has a label for at its ends."""
+    if not most > 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(most))
+    # The bar has room for few, and none where they are uneven.
+    return next(n * power for n in LABELLED if n * power >= most * (1 - 1e-6))
+
+
+def weight_limits(
+    values: Floats, *, spread: bool = False, is_signed: bool = False
+) -> tuple[float, float]:
+    """Return the contrast limits of a map of a head: around 0, from there or, with `spread`, from its least."""
+    known = values[np.isfinite(values)]
+    if is_signed:
+        most = float(np.abs(known).max(initial=0)) or 1.0
+        return -most, most
+    if not known.size:
+        return 0.0, 1.0
+    high = float(known.max())
+    low = float(known.min()) if spread or known.min() < 0 else 0.0
+    return (low, high) if high > low else (low, low + (abs(low) or 1.0))
+
+
+def with_blanks(values: Floats, *, is_signed: bool = False) -> Floats:
+    """Return a map whose cells that were never asked lie where it is clear: at 0, or below all others."""
+    if is_signed:
+        return np.nan_to_num(values)
+    known = values[np.isfinite(values)]
+    low = float(known.min()) if known.size else 0.0
+    filled: Floats = np.where(np.isfinite(values), values, min(low, 0.0) - 1).astype(np.float32)
+    return filled
+
+
 _watched: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
 """Viewers whose new layers get such thumbnails."""
 
@@ -269,6 +339,8 @@ def draw_thumbnail_of(layer: ImageLayer) -> None:
 
 
 def _on_inserted(event: Any) -> None:
+    if BAR in event.value.metadata:
+        event.value.colorbar.visible = True
     # A result draws its own.
     if "napari_restore" in event.value.metadata:
         draw_thumbnail_of(event.value)

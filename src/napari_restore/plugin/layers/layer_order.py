@@ -68,6 +68,14 @@ def take_away(viewer: ViewerModel, *layers: Layer | None) -> None:
             viewer.layers.remove(layer)
 
 
+def keep_on_top(viewer: ViewerModel, *layers: Layer | None) -> None:
+    """Move those layers that there are above all others, the last one topmost."""
+    own = [layer for layer in layers if layer is not None and layer in viewer.layers]
+    if own != list(viewer.layers)[len(viewer.layers) - len(own) :]:
+        for layer in own:
+            viewer.layers.move(viewer.layers.index(layer), len(viewer.layers))
+
+
 def bring_to_front(viewer: ViewerModel, image: Layer, *, only_results: bool = False) -> None:
     """Move `image` and its results above the images that hide it; images beside it stay.
 

@@ -5,30 +5,52 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from fractions import Fraction
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import numpy as np
+
+from napari_restore import api
 from napari_restore._addresses import is_remote
 from napari_restore.api import READ_SUFFIXES, bands_of_scene, is_product, is_zarr, stamp_of
 from napari_restore.errors import Cancelled, RestoreError, escape_controls
 from napari_restore.plugin.layers.display import (
+    BAR,
     LIMITS,
     SHOWN_BANDS,
     Composite,
     Display,
+    colour_limit,
     contrast_limits,
     display_of,
     draw_thumbnails_in,
+    head_colours,
+    signed_colours,
+    weight_limits,
+    with_blanks,
 )
-from napari_restore.plugin.layers.placing import placing_of, show_whole, turn_upright
+from napari_restore.plugin.layers.layer_order import SOURCE
+from napari_restore.plugin.layers.placing import (
+    axes_of,
+    placing_of,
+    plane_of,
+    resampled,
+    scale_and_affine,
+    shifted,
+    show_whole,
+    turn_upright,
+)
 from napari_restore.plugin.layers.status import label_places_in
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
+    from napari_restore.explain import OpenedMap
     from napari_restore.images import Image
 
 
@@ -37,6 +59,8 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 REMOTE_SUFFIXES = ("", ".tif", ".tiff", ".jp2", ".j2k", ".json")
 """Of images at an address; others are left to napari, which downloads them."""
+ARRAYS = ".npz"
+"""Suffix of files of arrays, which are opened where they hold maps."""
 STAMPS = "napari_restore_stamps"
 """In a layer's metadata: size and time of the files that it was opened from, by name."""
 NOTHING: list[Any] = [(None,)]
@@ -68,26 +92,21 @@ def read(path: Paths) -> list[Any]:
         paths = [str(file) for file in bands_of_scene(paths[0])] or paths
     viewer = napari.current_viewer()
     try:
+        if maps := _arrays_of(paths):
+            return _map_layers(maps, None, viewer)
         if viewer is not None and is_main_thread():
             from napari_restore.plugin.layers._opening_dialog import open_in_window
-            from napari_restore.plugin.tasks.notices import show_note
 
             image = open_in_window(paths)
-            if image.opening_notes:
-                show_note(" ".join([f"{image.name}:", *image.opening_notes]))
-            if paths != given:
-                bands = ", ".join(filter(None, image.descriptions))
-                show_note(f"{Path(given[0]).name} is shown as one image of the bands {bands}.")
-            if image.planes.count > 1:
-                show_note(
-                    f"{image.name} has {image.planes.count} planes ({image.planes}): the first one is "
-                    "shown. Plane, below Image, shows another one; Several images restores all."
-                )
+        else:
+            several = len(paths) > 1
+            image = nr.open_image(paths if several else paths[0], stack=several, plane=0)
+        if maps := api.opened_maps(image):
+            return _map_layers(maps, image, viewer)
+        if viewer is not None and is_main_thread():
+            _tell_of(image, "" if paths == given else Path(given[0]).name)
             if image.is_photo:
                 show_whole(viewer, image)
-            return [layer_of(image, viewer)]
-        several = len(paths) > 1
-        image = nr.open_image(paths if several else paths[0], stack=several, plane=0)
         return [layer_of(image, viewer)]
     except Cancelled:
         return NOTHING
@@ -98,6 +117,84 @@ def read(path: Paths) -> list[Any]:
 
         show_problem(error)
         return NOTHING
+
+
+def _tell_of(image: Image, folder: str) -> None:
+    """Say in the window what is notable about an image, which may be one of the bands in a folder."""
+    from napari_restore.plugin.tasks.notices import show_note
+
+    if image.opening_notes:
+        show_note(" ".join([f"{image.name}:", *image.opening_notes]))
+    if folder:
+        bands = ", ".join(filter(None, image.descriptions))
+        show_note(f"{folder} is shown as one image of the bands {bands}.")
+    if image.planes.count > 1:
+        show_note(
+            f"{image.name} has {image.planes.count} planes ({image.planes}): the first one is "
+            "shown. Plane, below Image, shows another one; Several images restores all."
+        )
+
+
+def _arrays_of(paths: Sequence[str]) -> Sequence[OpenedMap]:
+    """Return the maps in a file of arrays; none of another file, or of several."""
+    is_one = len(paths) == 1 and paths[0].lower().endswith(ARRAYS)
+    return api.opened_maps(Path(paths[0])) if is_one else ()
+
+
+def _map_layers(maps: Sequence[OpenedMap], file: Image | None, viewer: Any) -> list[LayerData]:
+    """Return the layers of saved maps, the first one on top, in their place over the image they are of.
+
+    That is the layer of the image in the window, or else their place on the map or in pixels.
+    """
+    source = _shown_in(viewer, maps[0].image)
+    layers = []
+    for each in maps:
+        plane = np.eye(3) if source is None else plane_of(source)
+        matrix = resampled(plane, Fraction(1, each.step))
+        place = scale_and_affine(shifted(matrix, *each.region[:2]))
+        metadata = {SOURCE: None if source is None else source.unique_id}
+        if source is not None:
+            place |= axes_of(source)
+        elif file is not None and file.georeference is not None and file.georeference.crs_wkt:
+            placing = placing_of(viewer, file, Display.GREY)
+            place, metadata = placing.arguments, {**placing.metadata, **metadata}
+        levels, colours = each.levels, "viridis" if each.limit is not None else head_colours()
+        if each.limit is None:
+            levels = (with_blanks(np.asarray(levels[0]), is_signed=each.is_signed),)
+            limits = weight_limits(np.asarray(each.levels[0]), is_signed=each.is_signed)
+        else:
+            most = colour_limit(each.limit)
+            limits = (-most if each.is_signed else 0.0, most)
+        arguments = {
+            "name": escape_controls(each.name),
+            "multiscale": len(levels) > 1,
+            "cache": False,
+            "colormap": signed_colours() if each.is_signed else colours,
+            "contrast_limits": limits,
+            "interpolation2d": "nearest",
+            "blending": "translucent",
+            "visible": each.is_first,
+            "metadata": metadata | ({BAR: True} if each is maps[0] else {}),
+            **place,
+        }
+        layers.append((list(levels) if len(levels) > 1 else levels[0], arguments, "image"))
+    if viewer is not None:
+        draw_thumbnails_in(viewer)
+        label_places_in(viewer)
+    return layers[::-1]
+
+
+def _shown_in(viewer: ViewerModel | None, fingerprint: str) -> ImageLayer | None:
+    """Return the layer of the image that has a fingerprint, itself or one of its levels."""
+    for layer in () if viewer is None else reversed(viewer.layers):
+        image = layer.metadata.get("napari_restore")
+        if image is None or image.path is None or SOURCE in layer.metadata:
+            continue
+        numbers = [n for n in range(len(image.planned_levels)) if image.level_scale(n)]
+        with suppress(OSError, RestoreError):
+            if any(image.level_view(n).fingerprint == fingerprint for n in numbers):
+                return layer
+    return None
 
 
 def open_sample() -> list[Any]:
@@ -172,8 +269,6 @@ def layer_of(
 
 def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
     """Return all levels lazily; missing ones begin to be made."""
-    import numpy as np
-
     from napari_restore.plugin.layers.growth import Growth, must_grow
 
     levels = [display.shown(level, image) for level in image.levels]
@@ -246,6 +341,8 @@ def _is_our_address(address: str) -> bool:
 
 def _is_ours(path: Path) -> bool:
     """Return whether name and, for a folder, the files at its top are those of an image."""
+    if path.suffix.lower() == ARRAYS:
+        return api.holds_maps(path)
     is_image = path.suffix.lower() in READ_SUFFIXES and path.is_file()
     is_one = is_image or is_zarr(path) or is_product(path)
     return is_one or (path.is_dir() and bool(bands_of_scene(path)))

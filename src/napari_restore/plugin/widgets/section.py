@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtWidgets import QWidget
@@ -10,6 +11,7 @@ from napari_restore.plugin.state.state import Connections, RestoreState
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
 
 class Section(QWidget):
@@ -25,6 +27,22 @@ class Section(QWidget):
         self.viewer = viewer
         self.state = state
         self._connections = Connections()
+        self._hidden: list[Layer] = []
+        """Layers that went when the section was left."""
+
+    def own_layers(self) -> Sequence[Layer]:
+        """Return the layers that are seen only while the section is shown."""
+        return ()
+
+    def setVisible(self, visible: bool) -> None:
+        """Show or hide the section, and its layers with it; those that the user has hidden stay so."""
+        super().setVisible(visible)
+        if not visible:
+            self._hidden += [layer for layer in self.own_layers() if layer.visible]
+        for layer in self._hidden:
+            layer.visible = visible
+        if visible:
+            self._hidden.clear()
 
     def listen(self, signal: Any, slot: Any) -> None:
         """Connect `slot` until the section leaves."""
