@@ -17,7 +17,7 @@ from napari_restore.errors import BadParameter, InputError
 from napari_restore.explain.attention.attribution_rank import RANK, AttributionMap, rank_correlation
 from napari_restore.explain.attention.head_maps import QueryMaps
 from napari_restore.explain.attention.queries import Query
-from napari_restore.explain.opened_maps import IMAGE_TAG, REGION_TAG
+from napari_restore.explain.attribution.opened_maps import IMAGE_TAG, REGION_TAG
 
 SIZE = 64, 80
 REGION = Region(6, 9, 54, 77)

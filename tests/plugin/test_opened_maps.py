@@ -187,8 +187,8 @@ def test_arrays_of_attention_are_plain(tmp_path: Path) -> None:
         assert arrays["0/a.1/heads"].tolist() == ["1", "2"] and arrays["0/a.1/stride"] == 4
         np.testing.assert_allclose(arrays["0/a.1/sum"], 1)
         assert arrays["0/a.1/entropy"].shape == (2,) and arrays["0/a.1/entropy"].dtype == float
-        assert arrays["axes/weights"].tolist() == ["head", "candidate"]
-        assert arrays["0/a.1/weights"].ndim == arrays["axes/weights"].size
+        assert arrays["axes.weights"].tolist() == ["head", "candidate"]
+        assert arrays["0/a.1/weights"].ndim == arrays["axes.weights"].size
 
 
 def test_without_its_image_a_map_lies_in_pixels(viewer: ViewerModel, tmp_path: Path) -> None:

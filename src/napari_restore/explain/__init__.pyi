@@ -13,10 +13,10 @@ from .attribution.baselines import NAMES
 from .attribution.figure import FigureOptions, draw
 from .attribution.figure_file import check_figure
 from .attribution.methods import METHODS, method_list
+from .attribution.opened_maps import OpenedMap, holds_maps, opened_maps
 from .attribution.summary import AttributionSummary, summary_of
 from .attribution.target import polygon_of
 from .kinds import KINDS, Kind, kind_of, kinds_in
-from .opened_maps import OpenedMap, holds_maps, opened_maps
 from .tables._places import TargetPlace, places_of
 from .tables.rows import PlannedRow, RowResult, RowValues, computed_here, group_by_image, measured
 from .tables.table import AttributionTable, RowJournal, check_table, make_table, table_task_of

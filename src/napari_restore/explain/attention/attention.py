@@ -22,8 +22,8 @@ from napari_restore.explain.attention.redundancy import Matrix
 from napari_restore.explain.attention.session import ALL
 from napari_restore.explain.attribution.attribution import largest
 from napari_restore.explain.attribution.files import write_arrays, write_file
+from napari_restore.explain.attribution.opened_maps import LIMIT_TAG, place_tags
 from napari_restore.explain.kinds import Kind, kinds_in
-from napari_restore.explain.opened_maps import LIMIT_TAG, place_tags
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, html_of, write_image
 from napari_restore.models import RANDOM_WEIGHTS
 
@@ -267,7 +267,7 @@ class Attention:
         record = {name: self.record[name] for name in RECORDED if name in self.record}
         arrays["record"] = np.array(json.dumps(record))
         arrays["scale"] = np.array(self.image.scale)
-        arrays |= {f"axes/{name}": np.array(axes) for name, axes in AXES.items()}
+        arrays |= {f"axes.{name}": np.array(axes) for name, axes in AXES.items()}
         return arrays
 
     def save_effects(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
 from napari_restore.explain.attention.head_maps import HeadMaps, QueryMaps
-from napari_restore.explain.opened_maps import IMAGE_TAG, OVERVIEW_TAG, REGION_TAG
+from napari_restore.explain.attribution.opened_maps import IMAGE_TAG, OVERVIEW_TAG, REGION_TAG
 from napari_restore.images import Image, open_image
 
 Floats = npt.NDArray[np.float64]

@@ -14,8 +14,8 @@ from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, did_you_mean
 from napari_restore.explain.attention.ablation import HeadEffect
 from napari_restore.explain.attention.queries import Query
+from napari_restore.explain.attribution.opened_maps import cell_region, dense_weights, merged
 from napari_restore.explain.kinds import KINDS, OF_SITE, Kind
-from napari_restore.explain.opened_maps import cell_region, dense_weights, merged
 from napari_restore.models import AttentionSite
 
 if TYPE_CHECKING:

@@ -32,10 +32,10 @@ from napari_restore.explain.attribution.files import (
     write_arrays,
     write_file,
 )
+from napari_restore.explain.attribution.opened_maps import LIMIT_TAG, OVERVIEW_TAG, place_tags
 from napari_restore.explain.attribution.stored_accumulator import opened_sum
 from napari_restore.explain.attribution.summary import summary_of
 from napari_restore.explain.kinds import Kind, kind_of
-from napari_restore.explain.opened_maps import LIMIT_TAG, OVERVIEW_TAG, place_tags
 from napari_restore.images import (
     ExportOptions,
     Image,

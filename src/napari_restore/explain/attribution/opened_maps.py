@@ -14,7 +14,7 @@ import numpy.typing as npt
 from napari_restore._plain_files import check_file
 from napari_restore.engine import Region
 from napari_restore.errors import UnreadableImage
-from napari_restore.explain import OverviewShares
+from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.kinds import DIVERGING, Kind, kind_of
 from napari_restore.images import Image
 
