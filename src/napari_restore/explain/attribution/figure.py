@@ -275,58 +275,54 @@ def _panels(figure: Any, attribution: Drawable, exponent: float) -> None:
     kind, overview = attribution.kind, attribution.overview
     is_of_layer = attribution.record["attribution"].get("layer") is not None
     maps = 1 + kind.is_signed + (overview is not None or not is_of_layer)
-    axes, legends = _axes(figure, len(pictures), maps, has_overview=overview is not None)
-    for axis, legend, (name, picture) in zip(axes, legends, pictures.items(), strict=False):
+    axes = _axes(figure, len(pictures), maps, has_overview=overview is not None)
+    for axis, (name, picture) in zip(axes, pictures.items(), strict=False):
         axis.imshow(
             picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", extent=extent
         )
         axis.set_title(name)
-        legend.set_axis_off()
     of_map, of_magnitude, of_area = axes[len(pictures)], axes[len(pictures) + 1], axes[-1]
     drawn, total = _map(of_map, attribution)
     of_map.set_title(kind.title)
-    figure.colorbar(drawn, cax=legends[len(pictures)], label=_unit(attribution, total))
+    _add_bar(of_map, drawn, _unit(attribution, total))
     if kind.is_signed:
         most = drawn.norm.vmax
         power = (np.abs(np.asarray(drawn.get_array())) / most) ** exponent
         drawn = of_magnitude.imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
         of_magnitude.set_title("magnitude")
-        label = f"(|a| / {most:.3g})^{exponent:g}"
-        figure.colorbar(drawn, cax=legends[len(pictures) + 1], label=label)
+        _add_bar(of_magnitude, drawn, f"(|a| / {most:.3g})^{exponent:g}")
     if overview is None and not is_of_layer:
         area, grey = attribution.contribution_area(), pictures["image"].mean(axis=2)
         of_area.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
         drawn = of_area.imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
         of_area.set_title("contribution area")
-        figure.colorbar(drawn, cax=legends[-1], label="density / its largest")
+        _add_bar(of_area, drawn, "density / its largest")
     elif overview is not None:
         share = attribution.record["attribution"]["overview_share"]
-        drawn, total = _draw_overview(of_area, overview)
-        of_area.set_title(f"overview, by blocks: {share:.1%} of all magnitudes")
-        figure.colorbar(drawn, cax=legends[-1], label=_unit(attribution, total))
+        drawn, total = _draw_overview(of_area, overview, of_map.images[0].norm.vmax)
+        of_area.set_title(f"overview, means of blocks: {share:.1%} of all magnitudes")
+        _add_bar(of_area, drawn, _unit(attribution, total))
     _frame(axes if overview is None else axes[:-1], attribution)
     if overview is not None:
         _label(of_area, attribution)
 
 
-def _axes(
-    figure: Any, pictures: int, maps: int, *, has_overview: bool
-) -> tuple[list[Any], list[Any]]:
-    """Return axes for so many pictures and maps, and for their colour bars."""
+def _axes(figure: Any, pictures: int, maps: int, *, has_overview: bool) -> list[Any]:
+    """Return axes for so many pictures and maps."""
     across = 1 + pictures
-    # Colour bars have columns of their own, so that all panels have one size.
-    grid = figure.add_gridspec(2, 2 * across, width_ratios=(20, 1) * across)
-    places = [(row, 2 * column, 1) for row in (0, 1) for column in range(across)]
-    places = places[: pictures + maps]
+    grid = figure.add_gridspec(2, across)
+    places = [(row, column) for row in (0, 1) for column in range(across)][: pictures + maps]
+    axes = [figure.add_subplot(grid[place]) for place in places[: pictures + maps - has_overview]]
     if has_overview:
         # The whole image takes what is left of its row.
-        row, column, _ = places[-1]
-        places[-1] = row, column, 2 * across - 1 - column
-    axes, legends = [], []
-    for row, column, columns in places:
-        axes.append(figure.add_subplot(grid[row, column : column + columns]))
-        legends.append(figure.add_subplot(grid[row, column + columns]))
-    return axes, legends
+        row, column = places[-1]
+        axes.append(figure.add_subplot(grid[row, column:]))
+    return axes
+
+
+def _add_bar(axis: Any, drawn: Any, label: str) -> None:
+    """Add a colour bar beside a panel, as high as that."""
+    axis.figure.colorbar(drawn, cax=axis.inset_axes((1.03, 0, 0.05, 1)), label=label)
 
 
 def _extent(attribution: Drawable) -> tuple[int, int, int, int]:
@@ -337,18 +333,23 @@ def _extent(attribution: Drawable) -> tuple[int, int, int, int]:
 def _map(axis: Any, attribution: Drawable) -> tuple[Any, float]:
     """Draw the sum of the map over its bands; return the drawn image, and the sum over pixels."""
     values = attribution.read(attribution.window).sum(axis=2, dtype=float)
-    return _shown(axis, values, _extent(attribution), is_signed=attribution.kind.is_signed)
+    # Map and overview have one scale.
+    most = 0.0 if attribution.overview is None else _largest(attribution.overview.density())
+    extent, is_signed = _extent(attribution), attribution.kind.is_signed
+    return _shown(axis, values, extent, max(most, _largest(values)) or 1.0, is_signed=is_signed)
 
 
 def _shown(
-    axis: Any, values: npt.NDArray[np.float64], extent: Sequence[int], *, is_signed: bool
+    axis: Any, values: Any, extent: Sequence[int], most: float, *, is_signed: bool
 ) -> tuple[Any, float]:
     """Draw values (h, w), colours around 0 or from there; return the drawn image, and their sum."""
-    finite = values[np.isfinite(values)]
-    most = float(np.abs(finite).max(initial=0)) or 1.0
     low, colours = (-most, SIGNED) if is_signed else (0, MAGNITUDE)
     drawn = axis.imshow(values, cmap=colours, vmin=low, vmax=most, extent=extent)
-    return drawn, float(finite.sum())
+    return drawn, float(values[np.isfinite(values)].sum())
+
+
+def _largest(values: Any) -> float:
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0))
 
 
 def _unit(attribution: Drawable, total: float) -> str:
@@ -382,12 +383,12 @@ def _label(axis: Any, attribution: Drawable) -> None:
     axis.set_ylabel("y [pixels]")
 
 
-def _draw_overview(axis: Any, overview: OverviewShares) -> tuple[Any, float]:
-    """Draw the sums of an overview by blocks; return the drawn image, and the sum of all."""
-    signed, side = overview.blocks()
-    height, width = signed.shape
-    y, x = overview.corner
-    return _shown(axis, signed, (x, x + width * side, y + height * side, y), is_signed=True)
+def _draw_overview(axis: Any, overview: OverviewShares, most: float) -> tuple[Any, float]:
+    """Draw the means of blocks of an overview; return the drawn image, and the sum of all shares."""
+    (y, x), step, (height, width) = overview.corner, overview.step, overview.values.shape[:2]
+    extent = (x, x + width * step, y + height * step, y)
+    drawn, _ = _shown(axis, overview.density(), extent, most, is_signed=True)
+    return drawn, float(overview.values.sum(dtype=float))
 
 
 def _outline(axis: Any, vertices: Sequence[Sequence[float]]) -> None:

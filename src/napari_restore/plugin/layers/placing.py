@@ -72,6 +72,8 @@ def bounding_region(points: npt.NDArray[np.float64], size: tuple[int, int]) -> R
     return None if region.is_empty else region
 
 
+MARGIN = 0.95
+"""Share of the canvas that a fitted layer takes, napari's."""
 _fits: weakref.WeakKeyDictionary[ViewerModel, _FittedView] = weakref.WeakKeyDictionary()
 
 
@@ -135,8 +137,16 @@ class _FittedView:
     def _fit(self, layer: Layer) -> None:
         viewer = self._viewer()
         assert viewer is not None
-        viewer.fit_to_view(layers=[layer])
-        self._view = viewer.scene.camera.zoom, viewer.scene.camera.center
+        camera = viewer.scene.camera
+        if layer.ndim == viewer.dims.ndim:
+            viewer.fit_to_view(layers=[layer])
+        else:
+            # napari 0.9 asks it for the axes of others (IndexError).
+            low, high = layer.extent.world[:, -2:]
+            room = np.array(viewer.canvas.viewbox_size(viewer.layers))
+            camera.center = (*camera.center[:-2], *(low + high) / 2)
+            camera.zoom = MARGIN * float((room / (high - low + layer.extent.step[-2:])).min())
+        self._view = camera.zoom, camera.center
 
 
 Matrix = npt.NDArray[np.float64]
