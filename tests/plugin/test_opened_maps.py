@@ -25,7 +25,7 @@ from napari_restore.explain import OverviewShares
 from napari_restore.explain.attention.attribution_rank import AttributionMap
 from napari_restore.plugin.attention.layers import AttentionLayers
 from napari_restore.plugin.attribution.layers import AttributionLayers, picture_of
-from napari_restore.plugin.layers.placing import plane_of
+from napari_restore.plugin.layers.placing import fit_to, plane_of
 from napari_restore.plugin.layers.reader import get_reader, read
 
 SIZE = 160, 2304
@@ -197,6 +197,17 @@ def test_without_its_image_a_map_lies_in_pixels(viewer: ViewerModel, tmp_path: P
     (layer,) = opened_in(viewer, tmp_path / "h.tif")
     corner = [4 * edge - 0.5 for edge in maps.region[:2]]
     np.testing.assert_allclose((plane_of(layer) @ [-0.5, -0.5, 1])[:2], corner)
+
+
+def test_a_photo_is_fitted_beside_a_layer_of_more_axes(viewer: ViewerModel) -> None:
+    photo = viewer.add_image(np.zeros((100, 120)))
+    viewer.canvas.size = (400, 600)
+    fit_to(viewer, photo)
+    zoom, centre = viewer.scene.camera.zoom, viewer.scene.camera.center[-2:]
+    viewer.add_image(np.zeros((4, 50, 60)))
+    viewer.canvas.size = (800, 1200)
+    assert viewer.scene.camera.zoom == pytest.approx(2 * zoom)
+    np.testing.assert_allclose(viewer.scene.camera.center[-2:], centre)
 
 
 def damaged(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -18,6 +18,7 @@ from qtpy.QtCore import QPointF, Qt
 
 import napari_restore as nr
 from napari_restore.explain.attention.session import AttentionSession
+from napari_restore.plugin.attention._query_controller import CROSS
 from napari_restore.plugin.attention.heads_view import SIDE, HeadsView
 from napari_restore.plugin.layers.placing import plane_of
 from napari_restore.plugin.state.request import Area
@@ -66,7 +67,7 @@ def asked(tab: Any, qtbot: Any, y: int, x: int) -> Any:
 
 
 @pytest.mark.slow
-def test_a_click_becomes_heads_over_the_image(prepared: Any, qtbot: Any) -> None:
+def test_a_click_becomes_heads_over_the_image(prepared: Any, panel: Any, qtbot: Any) -> None:
     tab = prepared
     assert not tab.head_actions.pin.isEnabled()
     # Layers are there before the first click, which then need not wait for them.
@@ -95,8 +96,17 @@ def test_a_click_becomes_heads_over_the_image(prepared: Any, qtbot: Any) -> None
     assert "decoder 3.1, head 2" in tab.numbers.text() and "in its own window" in tab.numbers.text()
     assert tab.layers.outline.data.shape == (4, 2, 2)
     width = tab.layers.outline.edge_width
+    cross = tab.pointer.points
+    assert np.isclose(cross.size[0] * plane_of(cross)[0, 0] * tab.viewer.scene.camera.zoom, CROSS)
     tab.viewer.scene.camera.zoom *= 4
     qtbot.waitUntil(lambda: np.isclose(tab.layers.outline.edge_width, width / 4))
+    assert np.isclose(cross.size[0] * plane_of(cross)[0, 0] * tab.viewer.scene.camera.zoom, CROSS)
+    # Only its outline: what it marks is seen.
+    assert cross.face_color[0, 3] == 0 and tab.layers.map.colorbar.visible
+    panel.tabs.choose("Restore")
+    assert [layer.name for layer in tab.viewer.layers if layer.visible] == ["town"]
+    panel.tabs.choose("Attention")
+    assert all(layer.visible for layer in tab.viewer.layers)
     # Its weights by distance, which add up to 1; of bands the shares ω, too.
     (title, shares), *others = tab.chart.groups.items()
     assert title == "Weights by distance" and not others
@@ -142,12 +152,18 @@ def test_dragging_follows_pinning_keeps_and_closing_frees(
     tab.heads.choose("bottleneck.1", ["4"])
     tab.head_actions.without.click()
     qtbot.waitUntil(lambda: "dB" in tab.bar.message.text())
-    effect = tab.viewer.layers[-1]
+    # Cross and outline stay on top.
+    on_top = ["Attention · cells", "Attention query"]
+    *_, effect = (layer for layer in tab.viewer.layers if layer.name not in on_top)
     assert effect.name == "Without head 4 · bottleneck 1" and effect.data.shape == (249, 257)
+    assert [layer.name for layer in tab.viewer.layers[-2:]] == on_top
     tab.viewer.layers.remove(effect)
     tab.head_actions.pin.click()
-    assert tab.viewer.layers[-1].name == "Head 4 · bottleneck 1 · x 200, y 120"
-    kept = tab.viewer.layers[-1].metadata["napari_restore_attention"]
+    pinned = tab.viewer.layers["Head 4 · bottleneck 1 · x 200, y 120"]
+    assert [layer.name for layer in tab.viewer.layers[-2:]] == on_top
+    tab.viewer.layers.move(tab.viewer.layers.index(pinned), len(tab.viewer.layers))
+    assert [layer.name for layer in tab.viewer.layers[-2:]] == on_top
+    kept = pinned.metadata["napari_restore_attention"]
     assert kept["head"] == "4" and kept["query"]["box"] == [120, 200, 121, 201]
     for button, name in (
         (tab.head_actions.map, "map.tif"),

@@ -41,7 +41,10 @@ def test_a_box_becomes_layers_and_measures(tab: Any, finished_attribution: Any) 
     assert [layer.name for layer in layers.all] == ["1 dcp · haze · map"]
     np.testing.assert_array_equal(layers.map.data, found.map.sum(axis=2))
     low, high = layers.map.contrast_limits
-    assert -low == high == pytest.approx(np.abs(found.map.sum(axis=2)).max())
+    most = float(np.abs(found.map.sum(axis=2)).max())
+    # The next number that the colour bar on the canvas has labels for.
+    assert -low == high and most <= high <= 2 * most and found.limit == pytest.approx(most)
+    assert layers.map.colorbar.visible
     # It lies where its pixels are.
     corner = plane_of(layers.map)[:2, 2] - plane_of(tab.state.layer)[:2, 2]
     np.testing.assert_allclose(corner, found.region[:2])
@@ -424,8 +427,25 @@ def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
     np.testing.assert_allclose(layers.overview.extent.world, middles)
     sums, side = overview.blocks()
     assert (side, sums.shape) == (8, (38, 50))
-    np.testing.assert_allclose(layers.overview.data[::2, ::2], sums)
-    np.testing.assert_allclose(layers.overview.data[73, 99], sums[36, 49])
+    # Means per pixel of the image, on one scale with the map: a block has 8 × 8, at the end 4 × 8.
+    np.testing.assert_allclose(layers.overview.data[:74:2, ::2], sums[:37] / 64, rtol=1e-6)
+    np.testing.assert_allclose(layers.overview.data[74, ::2], sums[37] / 32, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_maps_and_target_go_with_the_tab(tab: Any, panel: Any, finished_attribution: Any) -> None:
+    tab.target.add_box(BOX)
+    finished_attribution()
+    own = [tab.results.current.layers.map, tab.viewer.layers["Attribution target"]]
+    panel.tabs.choose("Restore")
+    assert not any(layer.visible for layer in own) and tab.state.layer.visible
+    panel.tabs.choose("Attribution")
+    assert all(layer.visible for layer in own)
+    # What the user has hidden stays so.
+    own[0].visible = False
+    panel.tabs.choose("Attention")
+    panel.tabs.choose("Attribution")
+    assert [layer.visible for layer in own] == [False, True]
 
 
 @pytest.mark.slow
