@@ -11,7 +11,7 @@ from npe2.manifest.utils import import_python_name
 
 from napari_restore.images import PRODUCT_PATTERNS, READ_SUFFIXES, ZARR_MARKERS
 from napari_restore.images.export.write import FORMATS
-from napari_restore.plugin.layers.reader import get_reader
+from napari_restore.plugin.layers.reader import ARRAYS, get_reader
 
 MANIFEST = Path(__file__).resolve().parents[2] / "src" / "napari_restore" / "napari.yaml"
 
@@ -31,7 +31,9 @@ def test_the_patterns_are_the_suffixes_of_images():
     (reader,) = PluginManifest.from_file(MANIFEST).contributions.readers
     addresses = {f"{scheme}://*" for scheme in ("http", "https", "s3", "gs", "az")}
     suffixes = {f"*{suffix}" for suffix in READ_SUFFIXES}
-    assert suffixes | addresses | {*PRODUCT_PATTERNS} == set(reader.filename_patterns)
+    # Those of others' arrays are left to others.
+    maps = {f"*{ARRAYS}"}
+    assert suffixes | addresses | maps | {*PRODUCT_PATTERNS} == set(reader.filename_patterns)
     assert reader.accepts_directories
 
 
