@@ -17,9 +17,9 @@ from torch.nn import functional
 
 import napari_restore as nr
 from napari_restore.engine import Region
-from napari_restore.engine.rows import AttentionSource
+from napari_restore.engine.rows import AttentionSource, PlacedRow
 from napari_restore.errors import BadParameter, Cancelled
-from napari_restore.explain.attention.head_maps import HeadMaps
+from napari_restore.explain.attention.head_maps import HeadMaps, head_maps
 from napari_restore.explain.attention.rollout import HEAD, rolled_out, stage_of
 from napari_restore.models import AttentionKind, AttentionSite, load
 
@@ -271,18 +271,33 @@ def relevance_of(
     return found, importance
 
 
+def of_model(model: Any, x: Tensor, pixel: tuple[int, int], number: int) -> HeadMaps:
+    """The rollout of a pixel from a block back, in a tile `x` that is the whole image."""
+    sites = model.attention_sites()[: number + 1]
+    names = frozenset(site.name for site in sites)
+    given = model.tile_attention_times_gradient(x.detach(), None, pixel, names)
+
+    def rows(pixels: Sequence[tuple[int, int]], asked: AttentionSite) -> list[HeadMaps]:
+        found = [given[asked.name](at) for at in pixels]
+        shape = x.shape[2] // asked.stride, x.shape[3] // asked.stride
+        placed = [PlacedRow(asked, row, (0, 0), shape) for row in found]
+        return [head_maps(each, (x.shape[2], x.shape[3])) for each in placed]
+
+    return rolled_out(rows, pixel, stage_of(sites, sites[-1].name, "gradient"), None)
+
+
 @pytest.mark.parametrize("kind", ["window", "full"])
 def test_weights_times_gradient_are_the_rule_of_their_authors(kind: str) -> None:
     image, pixel = scene(64, 96), (30, 41)
     x = torch.from_numpy(image).permute(2, 0, 1)[None].requires_grad_()
     net: Any = networks.Windows() if kind == "window" else Tokens()
     side = 4 if kind == "window" else 8
-    # One tile has the whole image.
-    card = {"bands": 3, "halo": 32, "multiple_of": 32}
-    found = nr.attend(
-        image, load(net, card=card), [pixel], rollout=True, residual_weight="gradient",
-        progress=False, device="cpu",
-    )  # fmt: skip
+    model = load(net, card={"bands": 3, "halo": 32, "multiple_of": 32})
+    if kind == "window":
+        found = nr.attend(
+            image, model, [pixel], rollout=True, residual_weight="gradient",
+            progress=False, device="cpu",
+        )  # fmt: skip
     size = 64 // side, 96 // side
     count, at = size[0] * size[1], size[1] * (pixel[0] // side) + pixel[1] // side
     if kind == "window":
@@ -298,11 +313,13 @@ def test_weights_times_gradient_are_the_rule_of_their_authors(kind: str) -> None
     expected, importance = relevance_of(matrices, result, places, count)
     for number, relevance in enumerate(expected):
         name = f"attention.{number + 1}"
-        maps = found.maps(name)
+        maps = found.maps(name) if kind == "window" else of_model(model, x, pixel, number)
         values = np.zeros(size)
         values[maps.cells[0, :, 0], maps.cells[0, :, 1]] = maps.weights[0]
         assert np.abs(relevance[at]).max() > 0
         np.testing.assert_allclose(values.ravel(), relevance[at], atol=1e-5 * relevance[at].max())
+        if kind == "full":
+            continue
         told = [
             each["importance"] for each in found.queries[0].measures[name] if "importance" in each
         ]
@@ -310,5 +327,7 @@ def test_weights_times_gradient_are_the_rule_of_their_authors(kind: str) -> None
         np.testing.assert_allclose(
             told, np.concatenate(importance[: number + 1]), rtol=1e-4, atol=1e-8
         )
+    if kind == "full":
+        return
     rolled = found.record["attention"]["rollout"]
     assert rolled["residual_weight"] == "gradient" and len(rolled["blocks"]["attention.3"]) == 3
