@@ -206,7 +206,9 @@ def draw_attribution(
 
 def figure_caption(attribution: Attribution) -> str:
     """Return the settings that stand below the figure of an attribution."""
-    return explain.figure_caption(attribution.record)
+    from napari_restore.explain.attribution.figure import caption
+
+    return caption(attribution.record)
 
 
 def draw_maps(pieces: Sequence[MapPiece], path: Pathlike, **options: Unpack[FigureOptions]) -> str:

@@ -11,7 +11,7 @@ from .attribution.attribution import (
 )
 from .attribution.baselines import NAMES
 from .attribution.comparison import MapPiece, draw_maps
-from .attribution.figure import FigureLook, FigureOptions, Look, caption as figure_caption, draw
+from .attribution.figure import FigureLook, FigureOptions, Look, draw
 from .attribution.figure_file import check_figure
 from .attribution.methods import METHODS, method_list
 from .attribution.opened_maps import OpenedMap, holds_maps, opened_maps
@@ -53,7 +53,6 @@ __all__ = [
     "computed_here",
     "draw",
     "draw_maps",
-    "figure_caption",
     "group_by_image",
     "holds_maps",
     "is_raster",
