@@ -193,5 +193,6 @@ def test_a_table_is_drawn_in_one_figure(cli: Any, scene: Path, tmp_path: Path) -
     for word in ("roof", "2", "dcp:omega=0.9", "hot"):
         assert f">{word}<" in drawn
     assert "-0.001 … 0.001 in all maps" in run.out and "roof, hot:" in run.out
+    assert f"wrote {figure}" in run.out
     run = cli(*words, "--panels", "map")
     assert run.code == 2 and "Leave --cluster and --panels out." in run.err

@@ -436,11 +436,7 @@ def _attribute_table(options: Namespace) -> CommandResult:
                 pieces=pieces,
                 **attribute_options(options),
             )
-        caption = ""
-        if pieces:
-            look = look_of(options)
-            caption = api.draw_maps(pieces, options.figure, overwrite=options.overwrite, **look)
-        return _save(options, table, options.outputs, below(options, caption))
+        return _save(options, table, options.outputs, pieces)
 
 
 def _check_shared(options: Namespace, places: list[Any]) -> None:
@@ -469,11 +465,16 @@ def _check_tables(options: Namespace, places: list[Any]) -> None:
 
 
 def _save(
-    options: Namespace, table: Any, outputs: Sequence[str], caption: Sequence[str]
+    options: Namespace, table: Any, outputs: Sequence[str], pieces: Sequence[Any] | None
 ) -> CommandResult:
-    """Save a table, report the failed rows, and return the result."""
+    """Save a table, then its figure, report the failed rows, and return the result."""
     for output in outputs:
         table.save(output, overwrite=options.overwrite)
+    caption, written = [], [*outputs]
+    if pieces and table.status != "cancelled":
+        written.append(options.figure)
+        look = {"overwrite": options.overwrite, **look_of(options)}
+        caption = below(options, api.draw_maps(pieces, options.figure, **look))
     data = table.to_dict()
     failed = [row for row in table.rows if row["error"] is not None]
     # One message per row, also with --progress off.
@@ -483,7 +484,7 @@ def _save(
     if table.status == "cancelled":
         write_error(f"Stopped after {len(table.rows)} of {table.planned}; these are saved.")
         code = Cancelled.exit_code
-    lines = [f"{table}", "", *(f"wrote {escape_controls(str(output))}" for output in outputs)]
+    lines = [f"{table}", "", *(f"wrote {escape_controls(str(output))}" for output in written)]
     lines += caption
     return CommandResult(data, "\n".join(lines), code)
 
