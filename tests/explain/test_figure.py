@@ -173,7 +173,8 @@ def test_panels_and_limits_are_chosen(found: Attribution, tmp_path: Path) -> Non
     panels = [axis for axis in figure.axes if axis.images]
     assert [axis.get_title(loc="left") for axis in panels] == ["integrated gradients", "image"]
     assert not figure.texts and figure.get_figwidth() == pytest.approx(85 / 25.4)
-    (bar,) = [axis for axis in figure.axes if "part of D" in axis.get_ylabel()]
+    bars = [bar for axis in panels for bar in axis.child_axes]
+    (bar,) = [each for each in bars if "part of D" in each.get_ylabel()]
     assert bar.get_ylim() == (-1e-3, 1e-3)
     for options, why in (
         ({"panels": ["map", "pam"]}, "no panel pam"),

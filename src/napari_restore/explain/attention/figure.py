@@ -11,7 +11,7 @@ import numpy as np
 from napari_restore.engine import Region
 from napari_restore.explain.attention.attention import Attention
 from napari_restore.explain.attention.head_maps import HeadMap, HeadMaps
-from napari_restore.explain.attention.measures import ONE_CELL
+from napari_restore.explain.attention.measures import ONE_CELL, WITHOUT_ENTROPY
 from napari_restore.explain.attention.redundancy import Matrix, mean_of_pairs
 from napari_restore.explain.attribution.figure import FigureLook, Look
 from napari_restore.explain.attribution.figure_file import (
@@ -77,9 +77,9 @@ def caption(attention: Attention, chosen: Sequence[HeadMaps], query: int) -> str
     layers = [each for each in record["attention"]["layers"] if each["name"] in names]
     lines = [*input_lines(record), f"query      {asked.label}"]
     if any(maps.site.kind not in ONE_CELL for maps in chosen):
-        lines.append(
-            "H          entropy of the weights, 1 where all are equal; then the mean distance"
-        )
+        far = any(maps.site.kind not in WITHOUT_ENTROPY for maps in chosen)
+        then = "; then the mean distance" if far else ""
+        lines.append(f"H          entropy of the weights, 1 where all are equal{then}")
     for kind, of in kinds_in({"layers": layers}).items():
         lines += [f"layers     {', '.join(of)}", f"shows      {kind.about}"]
     if (rolled := record["attention"].get("rollout")) is not None:
