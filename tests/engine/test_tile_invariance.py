@@ -13,6 +13,7 @@ from torch import nn
 import napari_restore as nr
 from napari_restore.engine import choose_device
 from napari_restore.engine.planning.decided import TileInvariance
+from napari_restore.engine.planning.measurements import write_measurement
 from napari_restore.engine.planning.tile_invariance import tile_invariance
 
 pytestmark = pytest.mark.measured
@@ -116,8 +117,13 @@ def test_what_was_found_is_kept(own_cache):
     known = set(own_cache.glob("measurements/*"))
     found = tile_invariance(model_of(FollowsThreads(), "kept"), choose_device("cpu"), 8)
     (file,) = {*own_cache.glob("measurements/*")} - known
-    assert json.loads(file.read_text()) == {"model": "kept", "value": found}
-    file.write_text(json.dumps({"model": "kept", "value": "fixed tiles, one thread each"}))
+    written = json.loads(file.read_text())
+    assert (written["model"], written["value"]) == ("kept", found)
+    file.write_text(json.dumps({**written, "value": "fixed tiles, one thread each"}))
+    # What its checksum does not know is measured again.
+    again = tile_invariance(model_of(FollowsThreads(), "kept"), choose_device("cpu"), 8)
+    assert again == found
+    write_measurement(file, "kept", "fixed tiles, one thread each")
     again = tile_invariance(model_of(FollowsThreads(), "kept"), choose_device("cpu"), 8)
     assert again is TileInvariance.FIXED_TILES
 

@@ -199,7 +199,8 @@ def test_a_signal_ends_what_a_library_computes(tmp_path):
     assert child.stdout is not None and child.stdout.readline() == "1\n"
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
-    assert said.strip().endswith("KeyboardInterrupt")
+    # A thread that is left alone may add a line when the process ends.
+    assert "KeyboardInterrupt" in said.splitlines()
 
 
 def test_work_that_is_awaited_no_more_is_left_alone():

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari_restore.explain.attention.attention import Attention
     from napari_restore.explain.attention.queries import Query
     from napari_restore.explain.attention.session import AttentionSession
+    from napari_restore.explain.attribution.figure import FigureLook
 
 
 @documents_options(AttendOptions, Attend, Reading, Machine)
@@ -162,7 +163,7 @@ def draw_attention(
     *,
     layers: Sequence[str] | None = None,
     overwrite: bool = False,
-    **look: Any,
+    **look: Unpack[FigureLook],
 ) -> Path:
     """Draw the maps of the first query (.png, .pdf, .svg) with all settings.
 

@@ -14,20 +14,21 @@ from napari_restore.api._options import AttributeOptions, checked_region, docume
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
-from napari_restore.explain import (
-    arguments_in as arguments_in,
-    holds_maps as holds_maps,
-    opened_maps as opened_maps,
-    summary_of,
-    value_of_text,
-)
+from napari_restore.explain import arguments_in as arguments_in, summary_of, value_of_text
 from napari_restore.questions import AUTO, Attribute, Machine, MachineKeywords, Reading, part_of
 
 if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain import Attribution, FigureLook, FigureOptions, MapPiece, MethodInfo
+    from napari_restore.explain import (
+        Attribution,
+        FigureLook,
+        FigureOptions,
+        MapPiece,
+        MethodInfo,
+        OpenedMap,
+    )
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
 
@@ -202,6 +203,16 @@ def draw_attribution(
     """
     with engine.peak_in(attribution.record):
         return explain.draw(attribution, Path(path), **options)
+
+
+def holds_maps(path: Path) -> bool:
+    """Return whether a file of arrays is one of maps, or so damaged that nobody can say."""
+    return explain.holds_maps(path)
+
+
+def opened_maps(source: Image | Path) -> tuple[OpenedMap, ...]:
+    """Return the maps of an opened raster or a file of arrays; none where it holds no such."""
+    return explain.opened_maps(source)
 
 
 def figure_caption(attribution: Attribution) -> str:

@@ -220,12 +220,18 @@ def command_of(
     )
 
 
-def known_command(what: Plan | Mapping[str, Any], output: Pathlike, **options: Any) -> str:
+def known_command(
+    what: Plan | Mapping[str, Any],
+    output: Pathlike,
+    *,
+    device: str = "auto",
+    **options: Unpack[SaveOptions],
+) -> str:
     """Return what `command_of` does, for records: "" for what the command line cannot express."""
     from napari_restore.errors import InputError
 
     try:
-        return command_of(what, output, **options)
+        return command_of(what, output, device=device, **options)
     except InputError:
         return ""
 

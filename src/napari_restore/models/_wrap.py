@@ -40,6 +40,8 @@ class WrappedModel(RestorationModel):
     """
 
     takes_whole = True
+    left_out: tuple[tuple[str, int], ...] = ()
+    """Heads that count as zero, by site and number."""
     _watched = 8
     """Calls that are watched for attributes which the module writes."""
     _writes = False
@@ -49,7 +51,6 @@ class WrappedModel(RestorationModel):
         super().__init__(card)
         self.module = adapted(module, card)
         self._found: OwnAttention | None = None
-        self.left_out: tuple[tuple[str, int], ...] = ()
         """Heads that add nothing, by site and number."""
 
     @property

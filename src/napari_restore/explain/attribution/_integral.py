@@ -11,9 +11,8 @@ import numpy as np
 
 from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Summed
 from napari_restore.explain.attribution.quadrature import Quadrature
+from napari_restore.explain.attribution.summary import MAP_GOAL
 
-MAP_GOAL = 5
-"""Goal of the map's error, in goals of the gap."""
 JUMP = 3**-0.5
 """Error of a map as a share of its last change, where the gradients of its pixels jump along the path."""
 NEGLIGIBLE = 1e-6

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.npyio import NpzFile
 
-from napari_restore._plain_files import check_file
+from napari_restore._plain_files import check_file, open_file
 from napari_restore.engine import Region
 from napari_restore.errors import UnreadableImage
 from napari_restore.explain.attribution._overview import OverviewShares
@@ -27,6 +28,7 @@ SCALE_TAG, LIMIT_TAG = "NAPARI_RESTORE_SCALE", "NAPARI_RESTORE_LIMIT"
 """Whether colours diverge, and the magnitude at which they end, which map and overview have in common."""
 MOST = 1 << 27
 """Values that an array of a file has at most; files may lie."""
+_DAMAGED = (LookupError, TypeError, ValueError, AttributeError, EOFError, RecursionError)
 MAPS = 16
 """Maps of a file that are shown; of more heads the mean is taken."""
 
@@ -121,14 +123,14 @@ def _of_arrays(path: Path) -> tuple[OpenedMap, ...]:
             entries = {entry.filename: entry.file_size for entry in archive.infolist()}
         if max(entries.values()) > 8 * MOST:
             raise UnreadableImage(f"{path.name} is too large to be shown.", "Write a .tif.")
-        with np.load(path, allow_pickle=False) as arrays:
+        with open_file(path) as file, NpzFile(file, allow_pickle=False) as arrays:
             record = json.loads(str(arrays["record"]))
             found = _shares if "map.npy" in entries else _heads
             return tuple(found(path.name, arrays, record))[:MAPS]
     except OSError as error:
         why = error.strerror or error
         raise UnreadableImage(f"{path.name} cannot be read: {why}.", "Check its path.") from None
-    except (LookupError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile):
+    except (*_DAMAGED, zipfile.BadZipFile):
         raise UnreadableImage(
             f"{path.name} holds no map that attribute or attend wrote, or is cut off.",
             "Write it again.",

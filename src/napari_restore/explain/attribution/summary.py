@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from napari_restore.explain.attribution._integral import MAP_GOAL
 from napari_restore.questions import STOP
 
 FAR = 128
 """Distance in pixels from the box beyond which a share is reported."""
+MAP_GOAL = 5
+"""Goal of the map's error, in goals of the gap."""
 NEGLIGIBLE = 0.005
 """Share of the change that a map may omit without a hint."""
 
