@@ -23,13 +23,13 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 2182,
-    "commands": 3033,
+    "api": 2192,
+    "commands": 3034,
     "engine": 13394,
     "explain": 6886,
     "images": 15890,
     "metrics": 550,
-    "models": 15791,
+    "models": 15792,
     "plugin": 14881,
     "questions": 1092,
     "records": 314,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 115179, 566, 8919
+LINES, FILES, IMPORTS = 115202, 566, 8923
 OPTIONS = {
     "view": 2,
     "models": 5,
