@@ -77,7 +77,8 @@ def test_a_draft_on_a_level_resembles_the_reduced_result(tmp_path: Path, extent:
     model = Placed()
     small = None if box is None else Region(*(edge // 2 for edge in box))
     draft = restore(image.level_view(1), model, tmp_path / "draft", region=small, **options)
-    assert {scale for _, scale in model.seen.calls} == {1.0, 2.0}  # tried out, then run
+    # At 1.0 it is tried out, where that is not known from the run before.
+    assert {scale for _, scale in model.seen.calls} - {1.0} == {2.0}
     height, width = pixels_of(draft).shape[:2]
     reduced = true.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(pixels_of(draft), reduced, atol=1e-5)
