@@ -23,14 +23,14 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 2192,
+    "api": 2191,
     "commands": 3034,
-    "engine": 13394,
-    "explain": 6886,
+    "engine": 13393,
+    "explain": 6878,
     "images": 15890,
     "metrics": 550,
-    "models": 15792,
-    "plugin": 14881,
+    "models": 15791,
+    "plugin": 14876,
     "questions": 1092,
     "records": 314,
     "sample": 3,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 115202, 566, 8923
+LINES, FILES, IMPORTS = 115198, 566, 8931
 OPTIONS = {
     "view": 2,
     "models": 5,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -182,8 +183,7 @@ def segments_file(segments: object) -> str | None:
 
 def _box_on_level(box: Region, scale: int) -> Region:
     """Return the box in pixels of a pyramid level, rounded outwards."""
-    y0, x0, y1, x1 = box
-    return Region(y0 // scale, x0 // scale, -(-y1 // scale), -(-x1 // scale))
+    return box.scale(Fraction(1, scale))
 
 
 def explainers() -> list[MethodInfo]:

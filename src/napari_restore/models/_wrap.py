@@ -51,7 +51,6 @@ class WrappedModel(RestorationModel):
         super().__init__(card)
         self.module = adapted(module, card)
         self._found: OwnAttention | None = None
-        """Heads that add nothing, by site and number."""
 
     @property
     def network(self) -> nn.Module:

@@ -59,9 +59,8 @@ def read_measurement(file: Path, kind: Any) -> Any:
         if time.time() - file.stat().st_mtime > LONGEST:
             return None
         content = read_json(file)
-        return (
-            _value_of(content["value"], kind) if content["sha256"] == _seal(file, content) else None
-        )
+        is_whole = content["sha256"] == _seal(file, content)
+        return _value_of(content["value"], kind) if is_whole else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 

@@ -25,8 +25,8 @@ from napari_restore.explain.attention.measures import (
 )
 from napari_restore.explain.attention.redundancy import Matrix
 from napari_restore.explain.attention.session import ALL
-from napari_restore.explain.attribution.attribution import largest
 from napari_restore.explain.attribution.files import write_arrays, write_file
+from napari_restore.explain.attribution.measures import largest
 from napari_restore.explain.attribution.opened_maps import LIMIT_TAG, place_tags
 from napari_restore.explain.kinds import Kind, kinds_in
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, html_of, write_image

@@ -21,6 +21,7 @@ from napari_restore.explain.attribution.figure_file import (
     wrapped_caption,
     write_caption,
 )
+from napari_restore.explain.attribution.measures import largest
 from napari_restore.explain.kinds import KINDS, kinds_in
 
 COLUMNS = 5
@@ -83,9 +84,7 @@ def caption(attention: Attention, chosen: Sequence[HeadMaps], query: int) -> str
     for kind, of in kinds_in({"layers": layers}).items():
         lines += [f"layers     {', '.join(of)}", f"shows      {kind.about}"]
     if (rolled := record["attention"].get("rollout")) is not None:
-        blocks = [
-            f"{' > '.join(rolled['blocks'][name])}" for name in rolled["blocks"] if name in names
-        ]
+        blocks = [" > ".join(of) for name, of in rolled["blocks"].items() if name in names]
         lines.append(f"blocks     {', '.join(blocks)}; residual weight {rolled['residual_weight']}")
     return "\n".join([*lines, f"napari-restore {record['version']}"])
 
@@ -128,8 +127,7 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int, look: Lo
     values = np.stack([each.values for each in heads])
     if is_rollout:
         values[:, *own] = np.nan
-    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0))
-    norm = look.norm(largest, is_signed=maps.kind.is_signed)
+    norm = look.norm(largest(values), is_signed=maps.kind.is_signed)
     drawn = None
     measured = attention.queries[query].measures[maps.site.name]
     digits = _digits([numbers.get("entropy") for numbers in measured])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,9 +70,7 @@ class HeadMaps:
     @property
     def own(self) -> Region:
         """The cells at the query."""
-        y0, x0, y1, x1 = self.query
-        side = self.stride
-        return Region(y0 // side, x0 // side, -(-y1 // side), -(-x1 // side))
+        return self.query.scale(Fraction(1, self.stride))
 
     @cached_property
     def region(self) -> Region:

@@ -204,8 +204,11 @@ class Attribution:
     @cached_property
     def limit(self) -> float:
         """Largest magnitude of the sum over bands: where the colours of map and overview end."""
-        most = max(largest(rows.sum(axis=2)) for rows in self._rows())
-        return max(most, 0.0 if self.overview is None else largest(self.overview.density())) or 1.0
+        most = max(measures.largest(rows.sum(axis=2)) for rows in self._rows())
+        return (
+            max(most, 0.0 if self.overview is None else measures.largest(self.overview.density()))
+            or 1.0
+        )
 
     @property
     def frames(self) -> int:
@@ -518,11 +521,6 @@ def is_raster(path: Path) -> bool:
 def overview_path(path: Path) -> Path:
     """Return the path of the overview's shares that belong to the raster at `path`."""
     return path.with_name(f"{path.stem}_overview{path.suffix}")
-
-
-def largest(values: npt.NDArray[np.floating]) -> float:
-    """Return the largest magnitude of the finite values; 0 where there are none."""
-    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
 
 
 def _with_sum(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, Unpack
 
@@ -25,6 +26,7 @@ from napari_restore.explain.attribution.figure_file import (
     wrapped_caption,
     write_caption,
 )
+from napari_restore.explain.attribution.measures import largest
 from napari_restore.explain.attribution.summary import map_error_text, summary_of
 from napari_restore.explain.kinds import Kind, kind_of
 from napari_restore.questions import CHECK, STOP, THROUGH
@@ -192,8 +194,8 @@ def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-    drawn, total = _map(axes, attribution, Look())
-    axes.figure.colorbar(drawn, ax=axes, label=_unit(attribution, total))
+    part = _Part(attribution, Look())
+    axes.figure.colorbar(_map(axes, part), ax=axes, label=_unit(attribution, part.total))
     axes.set_title(title(attribution.record), loc="left", parse_math=False)
     _label(axes, attribution)
     frame(axes, attribution.window)
@@ -362,20 +364,21 @@ def _panels(figure: Any, attribution: Drawable, look: Look) -> None:
     names = look.panels or _usual(attribution)
     for name in {*names} - {*_usual(attribution), "over"}:
         raise BadParameter(f"This map has no panel {name}.", "Leave it out.")
+    part = _Part(attribution, look)
     for name, axis in zip(names, _axes(figure, names), strict=True):
-        drawn, label = _panel(axis, name, attribution, look)
+        drawn, label = _panel(axis, name, part)
         if drawn is not None:
             extend = "neither" if name in ("magnitude", "area") else look.extend
             _add_bar(axis, drawn, label, extend)
         _label(axis, attribution)
         if name != "overview":
-            frame(axis, _part(attribution, look)[0])
+            frame(axis, part.around)
 
 
-def _panel(axis: Any, name: str, attribution: Drawable, look: Look) -> tuple[Any, str]:
+def _panel(axis: Any, name: str, part: _Part) -> tuple[Any, str]:
     """Draw one panel; return what its colour bar describes, None without one, and its label."""
-    _, shown = _part(attribution, look)
-    extent, kind = _extent(shown), attribution.kind
+    attribution, shown = part.attribution, part.shown
+    extent = _extent(shown)
     axis.set_title(name)
     if name == "image":
         target, (whole, size) = outline_of(attribution), (attribution.whole, attribution.size)
@@ -396,23 +399,21 @@ def _panel(axis: Any, name: str, attribution: Drawable, look: Look) -> tuple[Any
     if name == "overview":
         assert attribution.overview is not None
         share = attribution.record["attribution"]["overview_share"]
-        norm = _norm(attribution, values_in(attribution, shown), look)
-        drawn, total = _draw_overview(axis, attribution.overview, norm)
+        drawn, total = _draw_overview(axis, attribution.overview, part.norm)
         axis.set_title(f"overview, means of blocks: {share:.1%} of all magnitudes")
         return drawn, _unit(attribution, total)
-    values = values_in(attribution, shown)
-    norm = _norm(attribution, values, look)
     if name == "magnitude":
-        power = np.clip(np.abs(values) / norm.vmax, 0, 1) ** look.exponent
+        most, exponent = part.norm.vmax, part.look.exponent
+        power = np.clip(np.abs(part.values) / most, 0, 1) ** exponent
         drawn = axis.imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
-        return drawn, f"(|a| / {norm.vmax:.3g})^{look.exponent:g}"
-    axis.set_title(kind.title)
-    if name == "over":
+        return drawn, f"(|a| / {most:.3g})^{exponent:g}"
+    axis.set_title(attribution.kind.title)
+    if name == "map":
+        drawn = _map(axis, part)
+    else:
         picture = np.clip(attribution.picture(shown), 0, 1)
-        drawn = draw_over(axis, picture, values, shown, norm, kind)
-        return drawn, _unit(attribution, float(values[np.isfinite(values)].sum()))
-    drawn, total = _map(axis, attribution, look)
-    return drawn, _unit(attribution, total)
+        drawn = draw_over(axis, picture, part.values, shown, part.norm, attribution.kind)
+    return drawn, _unit(attribution, part.total)
 
 
 def _picture(axis: Any, picture: Values, shown: Region) -> None:
@@ -488,31 +489,41 @@ def shown_around(attribution: Drawable, margin: tuple[int, int]) -> tuple[Region
     return around, around.intersect(Region(0, 0, height, width))
 
 
-def _part(attribution: Drawable, look: Look) -> tuple[Region, Region]:
-    """Return what panels show, and its part in the image: chosen ones have the target in their middle."""
-    box, window = attribution.box, attribution.window
-    if look.panels is None:
-        return window, window
-    down = max(box.y0 - window.y0, window.y1 - box.y1)
-    across = max(box.x0 - window.x0, window.x1 - box.x1)
-    return shown_around(attribution, (down, across))
+class _Part:
+    """What the panels of a figure show of a map, read once."""
+
+    def __init__(self, attribution: Drawable, look: Look) -> None:
+        self.attribution, self.look = attribution, look
+        box, window = attribution.box, attribution.window
+        self.around = self.shown = window
+        """What panels show, and its part in the image: chosen ones have the target in their middle."""
+        if look.panels is not None:
+            down = max(box.y0 - window.y0, window.y1 - box.y1)
+            across = max(box.x0 - window.x0, window.x1 - box.x1)
+            self.around, self.shown = shown_around(attribution, (down, across))
+
+    @cached_property
+    def values(self) -> npt.NDArray[np.float64]:
+        return values_in(self.attribution, self.shown)
+
+    @cached_property
+    def total(self) -> float:
+        """The sum of the finite values."""
+        return float(self.values[np.isfinite(self.values)].sum())
+
+    @cached_property
+    def norm(self) -> Any:
+        """The scale of the values, which is that of the overview, too."""
+        overview = self.attribution.overview
+        beside = 0.0 if overview is None else largest(overview.density())
+        most = max(largest(self.values), beside)
+        return self.look.norm(most, is_signed=self.attribution.kind.is_signed)
 
 
-def _map(axis: Any, attribution: Drawable, look: Look) -> tuple[Any, float]:
-    """Draw the sum of the map over its bands; return the drawn image, and the sum over pixels."""
-    _, shown = _part(attribution, look)
-    values = values_in(attribution, shown)
-    colours = SIGNED if attribution.kind.is_signed else MAGNITUDE
-    norm = _norm(attribution, values, look)
-    drawn = axis.imshow(values, cmap=colours, norm=norm, extent=_extent(shown))
-    return drawn, float(values[np.isfinite(values)].sum())
-
-
-def _norm(attribution: Drawable, values: Values, look: Look) -> Any:
-    """Return the scale of values (h, w) of the map, which is that of its overview, too."""
-    overview = attribution.overview
-    most = max(_most(values), 0.0 if overview is None else _most(overview.density()))
-    return look.norm(most, is_signed=attribution.kind.is_signed)
+def _map(axis: Any, part: _Part) -> Any:
+    """Draw the sum of the map over its bands; return the drawn image."""
+    colours = SIGNED if part.attribution.kind.is_signed else MAGNITUDE
+    return axis.imshow(part.values, cmap=colours, norm=part.norm, extent=_extent(part.shown))
 
 
 def values_in(attribution: Drawable, part: Region) -> npt.NDArray[np.float64]:
@@ -521,10 +532,6 @@ def values_in(attribution: Drawable, part: Region) -> npt.NDArray[np.float64]:
     near = part.intersect(attribution.window)
     values[near.within(part)] = attribution.read(near).sum(axis=2, dtype=float)
     return values
-
-
-def _most(values: npt.NDArray[np.floating[Any]]) -> float:
-    return float(np.abs(values[np.isfinite(values)]).max(initial=0))
 
 
 def _unit(attribution: Drawable, total: float) -> str:

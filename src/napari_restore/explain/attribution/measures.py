@@ -21,6 +21,11 @@ AREA_SHARE = 0.95
 """Share of the mass of which `area` counts the pixels."""
 
 
+def largest(values: Floats) -> float:
+    """Return the largest magnitude of the finite values; 0 where there are none."""
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+
+
 def diffusion_index(mass: Floats) -> float | None:
     """Return 100 · (1 − Gini) of (h, w) magnitudes: 100 if all are equal, near 0 for one pixel (LAM).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,13 +120,12 @@ def _of_arrays(path: Path) -> tuple[OpenedMap, ...]:
     if not holds_maps(path):
         return ()
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {entry.filename: entry.file_size for entry in archive.infolist()}
-        if max(entries.values()) > 8 * MOST:
-            raise UnreadableImage(f"{path.name} is too large to be shown.", "Write a .tif.")
         with open_file(path) as file, NpzFile(file, allow_pickle=False) as arrays:
+            assert arrays.zip is not None
+            if max(entry.file_size for entry in arrays.zip.infolist()) > 8 * MOST:
+                raise UnreadableImage(f"{path.name} is too large to be shown.", "Write a .tif.")
             record = json.loads(str(arrays["record"]))
-            found = _shares if "map.npy" in entries else _heads
+            found = _shares if "map" in arrays else _heads
             return tuple(found(path.name, arrays, record))[:MAPS]
     except OSError as error:
         why = error.strerror or error
@@ -180,9 +180,7 @@ def _heads(name: str, arrays: Any, record: Mapping[str, Any]) -> list[OpenedMap]
         key = f"{number}/{site['name']}"
         weights, cells = arrays[f"{key}/weights"], arrays[f"{key}/cells"]
         step = int(site["stride"])
-        y0, x0, y1, x1 = query["box"]
-        own = Region(y0 // step, x0 // step, -(-y1 // step), -(-x1 // step))
-        region = cell_region(cells, own)
+        region = cell_region(cells, Region(*query["box"]).scale(Fraction(1, step)))
         whole = Region(0, 0, *(-(-side // step) for side in size))
         # Windows at the edge reach beyond it.
         if region.pixels > min(MOST, 16 * whole.pixels + (1 << 16)) or step < 1:

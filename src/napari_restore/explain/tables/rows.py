@@ -23,15 +23,8 @@ from napari_restore.questions import CHECK
 COLUMNS = (
     *("number", "image", "fingerprint", "name", "x", "y", "width", "height", "polygon"),
     *("model", "weights_sha256", "method", "objective", "baseline", "diffusion_index"),
-    *(
-        "window_diffusion_index",
-        "area_95",
-        "relative_gap",
-        "reached",
-        "map_error",
-        "nodes",
-        "in_box",
-    ),
+    *("window_diffusion_index", "area_95", "relative_gap", "reached", "map_error", "nodes"),
+    "in_box",
     *(f"ring_{low}_{high}" for low, high in zip(RINGS, (*RINGS[1:], ""), strict=True)),
     *(f"beyond_{FAR}", "identity_share", "difference", "recomputed_difference"),
     *("context", "context_share"),

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QLabel, QWidget
 from napari_restore import api
 from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin.attention.asked import KeptAnswer, PreparedAttention
-from napari_restore.plugin.results.save_dialog import ask_save_path, copy_command
+from napari_restore.plugin.results.save_dialog import ask_save_path, copy_command, name_beside
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import in_background
@@ -188,9 +188,7 @@ class HeadActions(QObject):
         site = self._heads.site
         if session is None or request is None or query is None or site is None:
             return
-        image = request.image
-        folder = Path(image.path).parent if image.path else self._folder
-        proposed = folder / f"{Path(image.name).stem}_attention{suffixes[0]}"
+        proposed = name_beside(request.image, "attention", suffixes[0], self._folder)
         path = ask_save_path(self._parent, f"Save the {title.lower()}", proposed, title, suffixes)
         if path is None:
             return
@@ -209,9 +207,7 @@ class HeadActions(QObject):
         request, query, site = self._asked.request, self._asked.query, self._heads.site
         if request is None or query is None or site is None:
             raise InputError("There is no answer yet.", "Click the image.")
-        image = request.image
-        folder = Path(image.path).parent if image.path else self._folder
-        output = folder / f"{Path(image.name).stem}_attention.tif"
+        output = name_beside(request.image, "attention", ".tif", self._folder)
         device = request.options.machine.device
         return api.attention_command(request.subject, query.query, [site], output, device=device)
 

@@ -210,8 +210,8 @@ class AttentionLayers:
     ) -> None:
         layer, mixes = self.map, len(found) > 1
         assert layer is not None
-        blank = found[0].values
-        values = _mixed(found) if mixes else with_blanks(blank, is_signed=kind.is_signed)
+        first = found[0].values
+        values = _mixed(found) if mixes else with_blanks(first, is_signed=kind.is_signed)
         if layer.rgb != mixes or (not mixes and self._is_signed != kind.is_signed):
             # napari knows no layer that changes from one to the other; other colours are another kind.
             active, at = self._viewer.layers.selection.active, self._viewer.layers.index(layer)

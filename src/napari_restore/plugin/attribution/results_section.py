@@ -22,7 +22,7 @@ from napari_restore.plugin.attribution.plots import CurvePlot, PathPlot, RingPlo
 from napari_restore.plugin.compare.compared_layers import SideBySide
 from napari_restore.plugin.layers.display import signed_colours
 from napari_restore.plugin.layers.placing import axes_of, plane_of, resampled, shifted
-from napari_restore.plugin.results.save_dialog import ask_save_path, copy_command
+from napari_restore.plugin.results.save_dialog import ask_save_path, copy_command, name_beside
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_note, show_problem
 from napari_restore.plugin.tasks.task import in_background
@@ -453,8 +453,7 @@ class AttributionResultsSection(Section):
         if result is None:
             return
         image = result.attribution.image
-        folder = Path(image.path).parent if image.path else self._folder
-        proposed = folder / f"{Path(image.name).stem}_attribution{suffixes[0]}"
+        proposed = name_beside(image, "attribution", suffixes[0], self._folder)
         path = ask_save_path(self, f"Save the {title.lower()}", proposed, title, suffixes)
         if path is not None:
             self._folder = path.parent
@@ -480,8 +479,7 @@ def _draw(attribution: Attribution, path: Path, exponent: float) -> None:
 def _command(result: AttributionResult) -> str:
     """Return the command that writes the map; raises `InputError`."""
     image, device = result.attribution.image, result.request.run.options.machine.device
-    folder = Path(image.path).parent if image.path else Path.home()
-    output = folder / f"{Path(image.name).stem}_attribution.tif"
+    output = name_beside(image, "attribution", ".tif", Path.home())
     return api.command_of(result.attribution.record, output, device=device)
 
 

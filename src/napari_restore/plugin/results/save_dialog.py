@@ -20,6 +20,7 @@ from napari_restore.plugin.tasks.waiting_dialog import WaitingDialog
 
 if TYPE_CHECKING:
     from napari_restore.engine import Result
+    from napari_restore.images import Image
 
 
 SECONDS_BETWEEN_REPORTS = 0.1
@@ -41,6 +42,12 @@ def copy_command(command: Callable[[], str]) -> tuple[str, str]:
     if clipboard is not None:
         clipboard.setText(line)
     return "Copied: paste it into a terminal.", line
+
+
+def name_beside(image: Image, what: str, suffix: str, folder: Path) -> Path:
+    """Return a name for a file of `what` beside that of an image, or in `folder` where it has none."""
+    beside = Path(image.path).parent if image.path else folder
+    return beside / f"{Path(image.name).stem}_{what}{suffix}"
 
 
 def save(

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -182,9 +183,7 @@ def _first_tile(request: RunRequest, viewport: Viewport) -> RunStep | None:
 
 def smaller(region: Region, scale: int, size: tuple[int, int]) -> Region:
     """Return `region` in pixels `scale` times as large, grown to whole ones inside `size`."""
-    y0, x0, y1, x1 = region
-    whole = Region(0, 0, *size)
-    return Region(y0 // scale, x0 // scale, -(-y1 // scale), -(-x1 // scale)).intersect(whole)
+    return region.scale(Fraction(1, scale)).intersect(Region(0, 0, *size))
 
 
 def scaled_parameters(
