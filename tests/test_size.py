@@ -26,7 +26,7 @@ CODE = {
     "api": 2191,
     "commands": 3034,
     "engine": 13393,
-    "explain": 6878,
+    "explain": 6886,
     "images": 15890,
     "metrics": 550,
     "models": 15791,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 115198, 566, 8931
+LINES, FILES, IMPORTS = 115206, 566, 8931
 OPTIONS = {
     "view": 2,
     "models": 5,

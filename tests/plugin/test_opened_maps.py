@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -222,6 +223,10 @@ def damaged(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     [
         lambda arrays: arrays.update(record=np.array("{}")),
         lambda arrays: arrays.update(record=np.array("no JSON")),
+        lambda arrays: arrays.update(record=np.array("[" * 100_000)),
+        lambda arrays: arrays.update(
+            record=np.array(re.sub(r'"stride": \d+', '"stride": 0', str(arrays["record"])))
+        ),
         lambda arrays: arrays.update({"0/a.1/cells": np.array([[[0, 0], [1 << 40, 1 << 40]]])}),
         lambda arrays: arrays.update({"0/a.1/cells": np.zeros((1, 2), int)}),
         lambda arrays: arrays.update({"0/a.1/weights": np.array(["a", "b"])}),

@@ -29,7 +29,15 @@ SCALE_TAG, LIMIT_TAG = "NAPARI_RESTORE_SCALE", "NAPARI_RESTORE_LIMIT"
 """Whether colours diverge, and the magnitude at which they end, which map and overview have in common."""
 MOST = 1 << 27
 """Values that an array of a file has at most; files may lie."""
-_DAMAGED = (LookupError, TypeError, ValueError, AttributeError, EOFError, RecursionError)
+_DAMAGED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    EOFError,
+    RecursionError,
+    ArithmeticError,
+)
 MAPS = 16
 """Maps of a file that are shown; of more heads the mean is taken."""
 
