@@ -16,7 +16,6 @@ from napari_restore.models import (
     is_ready,
     load,
     model_ids,
-    recommended,
 )
 
 
@@ -36,14 +35,13 @@ def test_unknown_model_without_likeness_lists_all() -> None:
         load("zzzzzz")
 
 
-def test_learned_models_are_recommended() -> None:
-    assert recommended("dehaze", "aerial") == "atmosphere-aerial"
-    assert recommended("dehaze", "natural") == "atmosphere"
-
-
-def test_no_model_for_the_task() -> None:
-    with pytest.raises(UnknownModel, match="deblur"):
-        recommended("deblur", "aerial")
+@pytest.mark.parametrize(
+    "scene, name", [("aerial", "atmosphere-aerial"), ("natural", "atmosphere")]
+)
+def test_learned_models_are_recommended(scene: str, name: str) -> None:
+    cards = [card_of(model_id) for model_id in model_ids()]
+    able = [card for card in cards if card.task == "dehaze"]
+    assert next(card.id for card in able if scene in card.recommended_for) == name
 
 
 @pytest.mark.parametrize("model_id", model_ids())

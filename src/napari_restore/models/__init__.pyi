@@ -38,7 +38,6 @@ from ._model import (
 from ._named import Labelled, Named, label_of, load_named, named
 from ._onnx import OnnxNetwork, network_in, sloped
 from ._own_attention import OwnAttention
-from ._packed import named_bases, pack, pack_metadata
 from ._program import TorchProgram, windows_along
 from ._propose import Proposal, propose, write_card
 from ._registry import (
@@ -47,9 +46,7 @@ from ._registry import (
     entry_of,
     is_ready,
     model_ids,
-    recommended,
     resolve,
-    ships,
     structures,
 )
 from ._scaled import OnInputGrid, OnOutputGrid, on_input_grid, on_output_grid, resampled, unpacked
@@ -157,14 +154,11 @@ __all__ = [
     "load_named",
     "model_ids",
     "named",
-    "named_bases",
     "network_in",
     "on_input_grid",
     "on_output_grid",
     "one_shot_statistics",
     "overview_factor",
-    "pack",
-    "pack_metadata",
     "pad_to_multiple",
     "pairs_of",
     "path_limit",
@@ -173,7 +167,6 @@ __all__ = [
     "random_twin",
     "randomise",
     "read_state",
-    "recommended",
     "reflected",
     "relative_index",
     "resampled",
@@ -184,7 +177,6 @@ __all__ = [
     "sha256_of_file",
     "sha256_of_state",
     "shipped_weights",
-    "ships",
     "sloped",
     "stitch",
     "structures",

@@ -31,8 +31,6 @@ LOW, HIGH, SCALE = "low.", "high.", "scale."
 PACKED, BASES = "napari_restore.packed", "napari_restore.bases"
 """Keys of the metadata: those of other programs are plain words."""
 VERSION = "1"
-ONE_BYTE, TWO_BYTES = 127, 511
-"""Largest whole numbers. Of two bytes nine bits are used: more would not be seen in results."""
 
 
 def is_packed(metadata: Mapping[str, str] | None, name: str) -> bool:
@@ -47,31 +45,6 @@ def is_packed(metadata: Mapping[str, str] | None, name: str) -> bool:
             "Use a newer version of napari-restore.",
         )
     return version is not None
-
-
-def pack(state: State, one_byte: int = 0, two_bytes: int = 0) -> dict[str, Tensor]:
-    """Return float16 tensors in their stored form.
-
-    Matrices of at least `one_byte` values become whole numbers of one byte, those of at least
-    `two_bytes` of two; 0: none. All others come back equal to the bit. Raises `BadModel` for a name
-    that would be read as part of another tensor.
-    """
-    made: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if name.startswith((LOW, HIGH, SCALE)):
-            raise BadModel(
-                f"A tensor is named {name}, as the parts of packed ones are.", "Rename it first."
-            )
-        size = tensor.numel() if tensor.ndim > 1 else 0
-        if one_byte and size >= one_byte:
-            made |= _in_numbers(name, tensor, ONE_BYTE)
-        elif two_bytes and size >= two_bytes:
-            made |= _in_numbers(name, tensor, TWO_BYTES)
-        elif tensor.dtype == torch.float16:
-            made |= _in_bytes(name, tensor.contiguous().view(torch.int16))
-        else:
-            made[name] = tensor
-    return made
 
 
 def unpack(stored: State, name: str) -> dict[str, Tensor]:
@@ -124,25 +97,6 @@ def bases_in(
     return bases
 
 
-def named_bases(metadata: Mapping[str, str] | None, name: str) -> dict[str, str]:
-    """Return, by prefix, the names of the files whose tensors belong to those of the file `name`.
-
-    They need not be there. Raises `BadModel` where it is not packed.
-    """
-    if not is_packed(metadata, name):
-        raise BadModel(f"{name} is not packed.", "Pack it, with the tensors of its bases left out.")
-    text = (metadata or {}).get(BASES)
-    return {} if text is None else {key: file for key, file, _ in _read_bases(text, name)}
-
-
-def pack_metadata(bases: Mapping[str, Path], digest_of: Callable[[Path], str]) -> dict[str, str]:
-    """Return the metadata of a packed file that takes the tensors of `bases`, by prefix."""
-    said = {
-        prefix: {"file": path.name, "sha256": digest_of(path)} for prefix, path in bases.items()
-    }
-    return {PACKED: VERSION} | ({BASES: json.dumps(said, sort_keys=True)} if said else {})
-
-
 def _read_bases(text: str, name: str) -> list[tuple[str, str, str]]:
     try:
         bases = [(key, str(b["file"]), str(b["sha256"])) for key, b in json.loads(text).items()]
@@ -157,25 +111,6 @@ def _read_bases(text: str, name: str) -> list[tuple[str, str, str]]:
 def _is_name(file: str) -> bool:
     """Return whether a text is the name of a file and leads nowhere, on any system."""
     return file not in ("", ".", "..") and not set(file) & set("/\\:\0")
-
-
-def _in_bytes(name: str, values: Tensor, scale: Tensor | None = None) -> dict[str, Tensor]:
-    """Return the bytes of int16 or int8 values, and their scale."""
-    parts = values.flatten().view(torch.uint8).view(*values.shape, values.element_size())
-    made = {start + name: parts[..., n].contiguous() for n, start in _STARTS[: parts.shape[-1]]}
-    return made if scale is None else made | {SCALE + name: scale}
-
-
-_STARTS = ((0, LOW), (1, HIGH))
-
-
-def _in_numbers(name: str, tensor: Tensor, largest: int) -> dict[str, Tensor]:
-    rows = tensor.float().flatten(1)
-    scale = rows.abs().amax(1) / largest
-    scale[scale == 0] = 1.0
-    numbers = (rows / scale[:, None]).round().clamp(-largest, largest)
-    dtype = torch.int8 if largest == ONE_BYTE else torch.int16
-    return _in_bytes(name, numbers.view(tensor.shape).to(dtype).contiguous(), scale)
 
 
 def _joined(low: Tensor, high: Tensor | None, scale: Tensor | None) -> Tensor:

@@ -170,20 +170,6 @@ def card_of(model_id: str) -> ModelCard:
     return entry_of(model_id).card
 
 
-def ships(model_id: str) -> bool:
-    """Return whether a model includes its weights; raises `UnknownModel`."""
-    return entry_of(model_id).shipped is not None
-
-
 def is_ready(model_id: str) -> bool:
     """Return whether a model runs without a weights file of the user's; raises `UnknownModel`."""
     return entry_of(model_id).is_ready
-
-
-def recommended(task: str, scene: str) -> str:
-    """Return the id of the recommended model; raises `UnknownModel` if none does the task."""
-    cards = [card_of(name) for name in model_ids()]
-    able = [card for card in cards if card.task == task]
-    if not able:
-        raise UnknownModel(f"No model does the task {task!r}.", "See napari-restore models.")
-    return max(able, key=lambda c: (scene in c.recommended_for, scene in c.scenes)).id
