@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.machine.failures import FAILURES, as_failure
 from napari_restore.engine.rows._bottleneck import BottleneckRows
 from napari_restore.engine.running.sweep_work import SweepWork
 from napari_restore.errors import Cancelled
@@ -42,12 +41,9 @@ class Ablation:
         """
         rows = self._rows
         work = rows.sweeping if changed is None else replace(rows.sweeping, model=changed)
-        try:
-            with rows.tiles.computing():
-                maps = {} if site is None else self._changed_maps(work, site)
-                return self._decoded(work, maps)
-        except FAILURES as error:
-            raise as_failure(rows.model, error) from error
+        with rows.tiles.computing():
+            maps = {} if site is None else self._changed_maps(work, site)
+            return self._decoded(work, maps)
 
     # -- from the changed step on --------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,6 @@ from torch import Tensor
 from napari_restore.engine._region import Region
 from napari_restore.engine.ledger.kept_layers import KeptLayers
 from napari_restore.engine.ledger.store_files import STAGED
-from napari_restore.engine.machine.failures import FAILURES, as_failure
 from napari_restore.engine.machine.precision import dtype_of
 from napari_restore.engine.planning.tiles import Grid
 from napari_restore.engine.rows._cells import (
@@ -112,7 +111,7 @@ class BottleneckRows:
             valid = self._run.state.reader.valid(core)
             for number, step, named in self._asked(sites):
                 box = self.grid.around(self.grid.cells(tile), step.halo)
-                with self._computing():
+                with self.tiles.computing():
                     given = self._given(number, tile)
                     found = self.model.attention_outputs(step.name, given, frozenset(named))
                 yield at_core(found, named, core, box, valid)
@@ -124,14 +123,6 @@ class BottleneckRows:
         for number, step in self._run.program.steps.sweeps.items():
             if named := {n: s for n, s in sites.items() if s.step == step.name}:
                 yield number, step, named
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        try:
-            with self.tiles.computing():
-                yield
-        except FAILURES as error:
-            raise as_failure(self.model, error) from error
 
     def _layer_outputs(self, index: int, name: str, site: AttentionSite) -> list[Outputs]:
         kept = self._kept().layer(index)
@@ -158,7 +149,7 @@ class BottleneckRows:
         """Return the rows of a pixel in the `tile`-th tile."""
         box = self.grid.around(self.grid.cells(tile), step.halo)
         within = pixel[0] - box.y0, pixel[1] - box.x0
-        with self._computing():
+        with self.tiles.computing():
             given = self._given(number, tile)
             rows = self.model.attention_rows(step.name, given, within, frozenset(sites))
         return rows_in(box, rows, sites)

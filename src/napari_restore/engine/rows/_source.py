@@ -18,7 +18,6 @@ from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients.cost import gradient_cost
 from napari_restore.engine.machine.budget import PeakMemory
-from napari_restore.engine.machine.failures import FAILURES, as_failure
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.tiles import box_with_halo, cut_into_tiles
 from napari_restore.engine.rows._ablation import Ablation, Report
@@ -26,6 +25,7 @@ from napari_restore.engine.rows._bottleneck import BottleneckRows
 from napari_restore.engine.rows._cells import Outputs, Pixel, PlacedRow, Sites, at_core, rows_in
 from napari_restore.engine.running.events import Emit, Note
 from napari_restore.engine.running.run import Run, settled
+from napari_restore.engine.running.tile_reader import TileInput
 from napari_restore.errors import BadModel, BadParameter, BudgetTooSmall, Cancelled, option
 from napari_restore.models import (
     RESTORED,
@@ -46,13 +46,61 @@ T = TypeVar("T")
 Visit = Callable[[Sweep, SweepInput], None]
 
 
-class LocalRows:
-    """Runs the sweeps on the pixel's surroundings, as one tile, and takes the rows on the way."""
+class _ByTile:
+    """Calls the model of a run on one tile after another, each with what is around."""
 
     def __init__(self, run: Run) -> None:
         self.plan, self._stop = run.plan, run.state.stop
         self.tiles = run.open()
         self._reader = run.state.reader
+
+    def _tile(self, pixel: Pixel) -> tuple[Region, Region]:
+        """Return the tile of a pixel, and the box that the model sees for it."""
+        side = self.plan.layout.tile
+        top, left = (at // side * side for at in pixel)
+        core = Region(top, left, top + side, left + side).intersect(Region(0, 0, *self._size))
+        return core, self._around(core)
+
+    def _around(self, core: Region) -> Region:
+        plan = self.plan
+        return box_with_halo(core, plan.layout.halo, self._size, plan.step, plan.model.least_box)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.plan.image.height, self.plan.image.width
+
+    @contextmanager
+    def _computing(
+        self, core: Region, box: Region
+    ) -> Iterator[tuple[TileInput, Tensor, Statistics]]:
+        """Compute on the pixels of a tile, (1, C, h, w), with its statistics."""
+        tile = self._reader.read(core, box)
+        with self.tiles.computing():
+            planes = self.tiles.device.take(self.tiles.stacked([tile]))
+            yield tile, planes, self.tiles.statistics_at([box], planes)
+
+    def _in_tiles(
+        self, region: Region, report: Report, run: Callable[[Region], tuple[Region, Tensor]]
+    ) -> Tensor:
+        """Return a region, (C, h, w) float32: `run` returns a tile with what is around, (1, C, h, w), and where."""
+        cores = cut_into_tiles([region], self._size, self.plan.layout.tile, step=self.plan.step)
+        out: Tensor | None = None
+        for done, core in enumerate(cores):
+            if self._stop.is_set():
+                raise Cancelled("Cancelled; nothing was written.", "Run it again.")
+            report(done, len(cores))
+            box, made = run(core)
+            part = core.intersect(region)
+            if out is None:
+                out = torch.zeros(made.shape[1], *region.shape)
+            inner = made[(0, slice(None), *part.within(box))]
+            out[(slice(None), *part.within(region))] = inner.float().cpu()
+        assert out is not None
+        return out
+
+
+class LocalRows(_ByTile):
+    """Runs the sweeps on the pixel's surroundings, as one tile, and takes the rows on the way."""
 
     def rows(
         self, pixels: Sequence[Pixel], sites: Sites, tile_of: Pixel
@@ -71,13 +119,10 @@ class LocalRows:
 
     def outputs(self, pixels: Sequence[Pixel], sites: Sites) -> Iterator[list[Outputs]]:
         """Yield what the heads of these sites put out in the tiles of level-0 pixels (y, x)."""
-        model, side = self.plan.swept, self.plan.layout.tile
-        whole = Region(0, 0, *self._size)
-        for top, left in sorted({(y // side * side, x // side * side) for y, x in pixels}):
-            core = Region(top, left, top + side, left + side).intersect(whole)
-            box = self._around(core)
+        ask = self.plan.swept.attention_outputs
+        for core, box in sorted(set(map(self._tile, pixels))):
             found: dict[str, HeadOutputs] = {}
-            self._run_on(core, box, _visitor(sites, found, model.attention_outputs))
+            self._run_on(core, box, _visitor(sites, found, ask))
             yield at_core(found, sites, core, box, self._reader.valid(core))
 
     def restored(
@@ -90,63 +135,18 @@ class LocalRows:
             box = self._around(core)
             return box, self._run_on(core, box)
 
-        return _in_tiles(self.plan, region, report, self._stop, run)
+        return self._in_tiles(region, report, run)
 
     def _run_on(self, core: Region, box: Region, visit: Visit | None = None) -> Tensor:
         """Run the sweeps on `box`; return its pixels (1, C, h, w), with padding."""
-        model, work = self.plan.swept, self.tiles
-        tile = self._reader.read(core, box)
-        try:
-            with work.computing():
-                x = work.device.take(work.stacked([tile]))
-                statistics = work.statistics_at([box], x)
-                whole = pad_to_multiple(x, model.padded_to)
-                view = model.view(whole, statistics)
-                valid = self._valid(work.known([tile]), whole, model)
-                maps, _ = run_steps(model.steps(), view, statistics, valid, visit)
-        except FAILURES as error:
-            raise as_failure(model, error) from error
+        model = self.plan.swept
+        with self._computing(core, box) as (tile, x, statistics):
+            view = model.view(pad_to_multiple(x, model.padded_to), statistics)
+            valid = self.tiles.known([tile])
+            if valid is not None:
+                valid = pad_to_multiple(self.plan.device.take(valid), model.padded_to)
+            maps, _ = run_steps(model.steps(), view, statistics, valid, visit)
         return maps[RESTORED]
-
-    def _around(self, core: Region) -> Region:
-        return box_with_halo(core, self.plan.layout.halo, self._size, self.plan.step)
-
-    @property
-    def _size(self) -> tuple[int, int]:
-        return self.plan.image.height, self.plan.image.width
-
-    def _valid(self, valid: Tensor | None, whole: Tensor, model: SweptModel) -> Tensor | None:
-        """Return the pixels that count, grown like the view."""
-        if valid is None:
-            return None
-        valid = self.plan.device.take(valid)
-        same = valid.shape[2:] == whole.shape[2:]
-        return valid if same else pad_to_multiple(valid, model.padded_to)
-
-
-def _in_tiles(
-    plan: Plan,
-    region: Region,
-    report: Report,
-    stop: threading.Event,
-    run: Callable[[Region], tuple[Region, Tensor]],
-) -> Tensor:
-    """Return a region, (C, h, w) float32: `run` returns a tile with what is around, (1, C, h, w), and where."""
-    size = plan.image.height, plan.image.width
-    cores = cut_into_tiles([region], size, plan.layout.tile, step=plan.step)
-    out: Tensor | None = None
-    for done, core in enumerate(cores):
-        if stop.is_set():
-            raise Cancelled("Cancelled; nothing was written.", "Run it again.")
-        report(done, len(cores))
-        box, made = run(core)
-        part = core.intersect(region)
-        if out is None:
-            out = torch.zeros(made.shape[1], *region.shape)
-        inner = made[(0, slice(None), *part.within(box))]
-        out[(slice(None), *part.within(region))] = inner.float().cpu()
-    assert out is not None
-    return out
 
 
 def _visitor(
@@ -162,7 +162,7 @@ def _visitor(
     return visit
 
 
-class TileRows:
+class TileRows(_ByTile):
     """Runs a model without sweeps on the tile of the pixel, the same as in a run of the plan.
 
     Grids of windows begin at the corner of a tile with its halo, at which one of the image begins
@@ -170,13 +170,11 @@ class TileRows:
     """
 
     def __init__(self, run: Run) -> None:
-        self.plan = run.plan
-        for site in self.plan.model.attention_sites():
-            self._check_grid(site)
-        for note in self.plan.model.attention_notes:
+        for site in run.plan.model.attention_sites():
+            _check_grid(run.plan, site)
+        for note in run.plan.model.attention_notes:
             run.emit(Note(note))
-        self.tiles = run.open()
-        self._reader, self._stop = run.state.reader, run.state.stop
+        super().__init__(run)
 
     def restored(
         self, region: Region, report: Report, model: RestorationModel | None = None
@@ -185,17 +183,17 @@ class TileRows:
 
         def run(core: Region) -> tuple[Region, Tensor]:
             core, box = self._tile((core.y0, core.x0))
-            with self._computing(core, box) as (planes, statistics):
+            with self._computing(core, box) as (_, planes, statistics):
                 return box, (model or self.plan.model)(planes, statistics)
 
-        return _in_tiles(self.plan, region, report, self._stop, run)
+        return self._in_tiles(region, report, run)
 
     def rows(
         self, pixels: Sequence[Pixel], sites: Sites, tile_of: Pixel
     ) -> Iterator[list[PlacedRow]]:
         """Yield the rows of each of `pixels` as `LocalRows` does; the model runs once for all."""
         model, (core, box) = self.plan.model, self._tile(tile_of)
-        with self._computing(core, box) as (planes, statistics):
+        with self._computing(core, box) as (_, planes, statistics):
             within = [(y - box.y0, x - box.x0) for y, x in pixels]
             several = model.tile_attention_rows(planes, statistics, within, frozenset(sites))
         if model.is_swept:
@@ -215,7 +213,7 @@ class TileRows:
                 f"Gradients in a tile of {box.width} × {box.height} pixels do not fit the budget.",
                 f"Use {option('memory', f'{-(-needed // 2**20)}MiB')} or more, or smaller tiles.",
             )
-        with self._computing(core, box) as (planes, statistics):
+        with self._computing(core, box) as (_, planes, statistics):
             within = pixel[0] - box.y0, pixel[1] - box.x0
             rows = plan.model.tile_attention_times_gradient(
                 planes, statistics, within, frozenset(sites)
@@ -227,39 +225,19 @@ class TileRows:
 
         return row
 
-    def _tile(self, pixel: Pixel) -> tuple[Region, Region]:
-        """Return the tile of a pixel, and the box that the model sees for it."""
-        plan = self.plan
-        size, side = (plan.image.height, plan.image.width), plan.layout.tile
-        top, left = (at // side * side for at in pixel)
-        core = Region(top, left, top + side, left + side).intersect(Region(0, 0, *size))
-        return core, box_with_halo(core, plan.layout.halo, size, plan.step, plan.model.least_box)
 
-    @contextmanager
-    def _computing(self, core: Region, box: Region) -> Iterator[tuple[Tensor, Statistics]]:
-        """Compute on the pixels of a tile, with its statistics; failures are raised as those of a tile."""
-        work = self.tiles
-        tile = self._reader.read(core, box)
-        try:
-            with work.computing():
-                planes = work.device.take(work.stacked([tile]))
-                yield planes, work.statistics_at([box], planes)
-        except FAILURES as error:
-            raise as_failure(self.plan.model, error) from error
-
-    def _check_grid(self, site: AttentionSite) -> None:
-        """Raise `BadModel` where tiles may begin within a cell or a window: it would be another there."""
-        plan = self.plan
-        is_single = max(plan.image.height, plan.image.width) <= plan.layout.tile
-        side, what = site.stride * (site.window or 1), "window" if site.window else "cell"
-        if site.key_stride is not None:
-            side = max(side, site.key_stride)
-        if not is_single and (plan.layout.tile % side or plan.layout.halo % side):
-            raise BadModel(
-                f"Tiles of {plan.model.card.id} may begin within a {what} of {site.name}, "
-                f"which has {side} pixels along a side.",
-                f"Give it a card with multiple_of {side}.",
-            )
+def _check_grid(plan: Plan, site: AttentionSite) -> None:
+    """Raise `BadModel` where tiles may begin within a cell or a window: it would be another there."""
+    is_single = max(plan.image.height, plan.image.width) <= plan.layout.tile
+    side, what = site.stride * (site.window or 1), "window" if site.window else "cell"
+    if site.key_stride is not None:
+        side = max(side, site.key_stride)
+    if not is_single and (plan.layout.tile % side or plan.layout.halo % side):
+        raise BadModel(
+            f"Tiles of {plan.model.card.id} may begin within a {what} of {site.name}, "
+            f"which has {side} pixels along a side.",
+            f"Give it a card with multiple_of {side}.",
+        )
 
 
 def _within(

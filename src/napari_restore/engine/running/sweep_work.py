@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.machine.failures import FAILURES, as_failure
 from napari_restore.engine.machine.precision import dtype_of
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.tiles import Grid
@@ -91,21 +90,18 @@ class SweepWork:
         """Return what sweep `number` leaves of each tile; its counts only if `counting`."""
         step = self.steps.sweeps[number]
         counts = step.counts if counting else None
-        try:
-            with self.tile.computing():
-                features = [] if counts is None else list(counts.features)
-                wanted = frozenset(each.name for each in (*step.writes, *features))
-                _, outputs = self._outputs(step, batch, wanted)
-                left = [self._cores(step.writes, outputs, tile, i) for i, tile in enumerate(batch)]
-                counted: list[Mapping[str, Tensor] | None] = [None] * len(batch)
-                if counts is not None:
-                    for i, tile in enumerate(batch):
-                        # Each by itself: cores at the edge are smaller.
-                        cores = self._cores(features, outputs, tile, i)
-                        ones = {name: core[None] for name, core in cores.items()}
-                        counted[i] = counts.count(ones, self._valid(tile))
-        except FAILURES as error:
-            raise as_failure(self.model, error) from error
+        with self.tile.computing():
+            features = [] if counts is None else list(counts.features)
+            wanted = frozenset(each.name for each in (*step.writes, *features))
+            _, outputs = self._outputs(step, batch, wanted)
+            left = [self._cores(step.writes, outputs, tile, i) for i, tile in enumerate(batch)]
+            counted: list[Mapping[str, Tensor] | None] = [None] * len(batch)
+            if counts is not None:
+                for i, tile in enumerate(batch):
+                    # Each by itself: cores at the edge are smaller.
+                    cores = self._cores(features, outputs, tile, i)
+                    ones = {name: core[None] for name, core in cores.items()}
+                    counted[i] = counts.count(ones, self._valid(tile))
         return [
             Swept(tile.core, tile.number, maps, count)
             for tile, maps, count in zip(batch, left, counted, strict=True)
@@ -117,13 +113,10 @@ class SweepWork:
         names = []
         if self.tile.plan.maps or self.tile.others:
             names = [each.name for each in step.writes if each.name != RESTORED]
-        try:
-            with self.tile.computing():
-                x, outputs = self._outputs(step, batch, frozenset([RESTORED, *names]))
-                change = outputs[RESTORED].float() - self.tile.own(x)
-                maps = {name: outputs[name].float() for name in names}
-        except FAILURES as error:
-            raise as_failure(self.model, error) from error
+        with self.tile.computing():
+            x, outputs = self._outputs(step, batch, frozenset([RESTORED, *names]))
+            change = outputs[RESTORED].float() - self.tile.own(x)
+            maps = {name: outputs[name].float() for name in names}
         return self.tile.outputs(batch, change, maps, self.tile.seen(x))
 
     def read(self, number: int, core: Region) -> SweptInput:

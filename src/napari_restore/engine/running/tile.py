@@ -106,18 +106,15 @@ class TileWork:
         """
         x, valid = self.stacked(batch), self.known(batch)
         wants_maps = bool(self.plan.maps or self.others) and bool(self.model.card.maps)
-        try:
-            with self.computing():
-                x = self.device.take(x)
-                valid = None if valid is None else self.device.take(valid)
-                statistics = self.statistics_at([tile.input_box for tile in batch], x)
-                if wants_maps:
-                    y, maps = self.model.forward_with_maps(x, statistics, valid)
-                else:
-                    y, maps = self.model(x, statistics, valid), {}
-                change = y.float() - self.own(x)
-        except FAILURES as error:
-            raise as_failure(self.model, error) from error
+        with self.computing():
+            x = self.device.take(x)
+            valid = None if valid is None else self.device.take(valid)
+            statistics = self.statistics_at([tile.input_box for tile in batch], x)
+            if wants_maps:
+                y, maps = self.model.forward_with_maps(x, statistics, valid)
+            else:
+                y, maps = self.model(x, statistics, valid), {}
+            change = y.float() - self.own(x)
         if raw:
             return list(change)
         maps = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
@@ -155,13 +152,16 @@ class TileWork:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Set up the model's call: its precision, no gradients, memory counted."""
-        with (
-            torch.inference_mode(),
-            computing(self.device, self.plan.computing.precision),
-            self.memory.watched(),
-        ):
-            yield
+        """Set up the model's call: its precision, no gradients, memory counted, failures named."""
+        try:
+            with (
+                torch.inference_mode(),
+                computing(self.device, self.plan.computing.precision),
+                self.memory.watched(),
+            ):
+                yield
+        except FAILURES as error:
+            raise as_failure(self.model, error) from error
 
     def to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
         """Return (planes, h, w) of `input_box` in model range, filled where invalid.
