@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from napari_restore._format import format_seconds, format_size
 from napari_restore._json_shapes import json_of, value_of
@@ -363,33 +364,22 @@ class Plan:
         }
 
 
-_SEPARATE = ("image", "model")
-"""Fields of a plan that are described separately."""
-_GROUPS = {
-    "reading": Reading,
-    "adjustment": Adjustment,
-    "computing": Computing,
-    "prediction": Prediction,
-}
+@cache
+def _kinds() -> dict[str, Any]:
+    """Return the types of the fields of a plan that are described as JSON: all but image and model."""
+    kinds = get_type_hints(Plan, localns={"RestorationModel": Any})
+    return {each.name: kinds[each.name] for each in fields(Plan) if each.compare}
 
 
 def serialise_plan(plan: Plan) -> dict[str, Any]:
     """Return all fields of `plan` but image and model, JSON-able."""
-    data = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _SEPARATE}
-    groups = {name: asdict(data[name]) for name in (*_GROUPS, "layout")}
     from napari_restore.models import CutModel
 
-    model = plan.model
-    return data | {
-        **groups,
-        "device": [plan.device.name, plan.device.reason],
-        "store": str(plan.store),
-        "settled": None if plan.settled is None else str(plan.settled),
-        "lends": None if plan.lends is None else str(plan.lends),
-        "target": asdict(plan.target) | {"region": [list(box) for box in plan.targets]},
-        "staged": json_of(plan.staged, SweptLayout | None),
-        "cut": isinstance(model, CutModel),
-        "sizes": [model.card.halo, model.card.multiple_of, model.card.padded_to],
+    card = plan.model.card
+    return {
+        **{name: json_of(getattr(plan, name), kind) for name, kind in _kinds().items()},
+        "cut": isinstance(plan.model, CutModel),
+        "sizes": [card.halo, card.multiple_of, card.padded_to],
     }
 
 
@@ -404,26 +394,10 @@ def deserialise_plan(
     """
     from napari_restore.engine.planning.source import for_image
 
-    values = dict(data)
-    sizes, is_cut = values.pop("sizes"), values.pop("cut")
-    used = _as_planned(model, sizes, values["content"] if is_cut else None)
+    values = {name: value_of(data[name], kind) for name, kind in _kinds().items()}
+    used = _as_planned(model, data["sizes"], values["content"] if data["cut"] else None)
     image = image.resampled(used.card.ratio, phases=True)
-    used = for_image(used, image)
-    target, layout = values["target"], values["layout"]
-    values |= {
-        "device": Device(*values["device"]),
-        "store": Path(values["store"]),
-        "target": Target(**target | {"region": tuple(Region(*box) for box in target["region"])}),
-        "layout": Layout(**layout | {"invariance": TileInvariance(layout["invariance"])}),
-        "staged": value_of(values["staged"], SweptLayout | None),
-        **{name: kind(**values[name]) for name, kind in _GROUPS.items()},
-    }
-    for name in ("settled", "lends"):
-        if values[name] is not None:
-            values[name] = Path(values[name])
-    for name in ("bands", "maps", "notes"):
-        values[name] = tuple(values[name])
-    return Plan(image=image, model=used, **values)
+    return Plan(image=image, model=for_image(used, image), **values)
 
 
 def _as_planned(
