@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from napari_restore.models._weights import other_network
-from napari_restore.models.atmosphere.part import sizes_of_context
+from napari_restore.models.atmosphere.network import sizes_of_context
 
 BANDS = 3
 PLANES = 2 * BANDS + 1

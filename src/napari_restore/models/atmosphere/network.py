@@ -393,3 +393,19 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     if stem is None or stem.ndim != 4 or stem.shape[1] != FEATURES:
         raise other_network("atmosphere")
     return {"width": stem.shape[0], "looks": 2 if "network.second.stem.weight" in state else 1}
+
+
+CONTEXT = "atmosphere."
+"""Prefix of the names of its tensors within another network."""
+
+
+def sizes_of_context(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return ``context`` and ``looks`` of the atmosphere within a network; empty without one.
+
+    Raises `BadModel`.
+    """
+    names = [name for name in state if name.startswith(CONTEXT)]
+    if not names:
+        return {}
+    sizes = sizes_of({name.removeprefix(CONTEXT): state[name] for name in names})
+    return {"context": sizes["width"], "looks": sizes["looks"]}

@@ -13,8 +13,7 @@ from napari_restore.models._layers import Doubling, pad_to_multiple
 from napari_restore.models._model import Statistics
 from napari_restore.models._weights import other_network
 from napari_restore.models.atmosphere.model import Atmosphere, BehindAtmosphere
-from napari_restore.models.atmosphere.network import ResidualBlock
-from napari_restore.models.atmosphere.part import sizes_of_context
+from napari_restore.models.atmosphere.network import ResidualBlock, sizes_of_context
 
 BANDS, SEEN = 3, 7
 """Planes of the input, alone and with an atmosphere: x, J and t."""

@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from napari_restore.models._weights import other_network
-from napari_restore.models.atmosphere.part import sizes_of_context
+from napari_restore.models.atmosphere.network import sizes_of_context
 from napari_restore.models.inf_dehaze.config import (
     BANDS,
     FAST,
