@@ -66,7 +66,7 @@ OTHERS = {
     "src/images/readers/_radiance.py": 1,
     "src/images/readers/_zarr_bounds.py": 1,
     "src/models/_code.py": 2,
-    "src/models/_onnx.py": 4,
+    "src/models/_onnx.py": 3,
     "src/models/_weights.py": 1,
     "lab/napari_restore_lab/data/_distance.py": 2,
     "lab/napari_restore_lab/data/_pack.py": 4,

@@ -18,7 +18,7 @@ import napari_restore as nr
 from napari_restore.engine import probe
 from napari_restore.errors import BadModel
 from napari_restore.models import content_of, load, sloped
-from napari_restore.models._onnx import _with_slopes
+from napari_restore.models._onnx_graph import with_slopes
 
 FREE = (1, 3, "height", "width")
 
@@ -341,7 +341,7 @@ def test_links_of_a_cache_of_a_hub_are_followed(tmp_path):
 def test_weights_in_other_files_stay_there_where_slopes_are_given(tmp_path):
     path = outside(tmp_path, "w1.bin")
     graph = onnx.load_model_from_string(
-        _with_slopes(onnx.load(path, load_external_data=False), 0.25)
+        with_slopes(onnx.load(path, load_external_data=False), 0.25)
     )
     # With them a model of more than 2 GB would not fit into one message.
     (kept,) = (each for each in graph.graph.initializer if each.name == "w1")

@@ -61,7 +61,7 @@ def unread(monkeypatch):
     """Take files that onnxruntime would not: no operator has attributes in some of the fields."""
     session = SimpleNamespace(get_inputs=list, get_outputs=list)
     monkeypatch.setattr(_onnx.OnnxFile, "_made", lambda self, threads, slope: session)
-    monkeypatch.setattr(_onnx, "_flat", lambda model: model)
+    monkeypatch.setattr(_onnx, "flat", lambda model: model)
 
 
 @pytest.mark.usefixtures("unread")
