@@ -10,10 +10,10 @@ import contextlib
 import mmap
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
@@ -40,6 +40,7 @@ from napari_restore.images.files.jpeg import END, SIGNATURE, frame_of, next_segm
 from napari_restore.images.files.xmp import GAIN_MAP, without_attached
 from napari_restore.images.values.facts import settled
 
+T = TypeVar("T")
 SETTINGS = (0x829A, 0x829D, 0x8827, 0x9003, 0x9204, 0x920A, 0x9291, 0xA402, 0xA434)
 """Tags of that directory which a RAW photo may have in its main one (TIFF/EP)."""
 MAKER_NOTE, INTEROPERABILITY = 0x927C, 0xA005
@@ -127,36 +128,36 @@ _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)\s*([1-8])")
 
 def orientation_of(exif: bytes | None) -> int:
     """Return the orientation 1 … 8 of an EXIF block; 1 where it has none."""
+    value = _read_exif(exif, lambda parsed: int(parsed.get(ORIENTATION, 1)), 1)
+    return value if 1 <= value <= 8 else 1
+
+
+def _read_exif(exif: bytes | None, read: Callable[[Any], T], otherwise: T) -> T:
+    """Return what `read` finds in an EXIF block, by Pillow; `otherwise` without one, or a damaged one."""
     if not exif:
-        return 1
+        return otherwise
     from PIL.Image import Exif
 
     parsed = Exif()
     try:
         parsed.load(exif)
-        value = int(parsed.get(ORIENTATION, 1))
+        return read(parsed)
     except Exception:  # damaged EXIF never keeps an image from being opened
-        return 1
-    return value if 1 <= value <= 8 else 1
+        return otherwise
 
 
 def colours_in_exif(exif: bytes | None) -> list[tuple[str, str]]:
     """Return what an EXIF block says of colours: its source, and "sRGB" or "adobe-rgb" (DCF 2.0)."""
-    if not exif:
-        return []
-    from PIL.Image import Exif
 
-    parsed = Exif()
-    try:
-        parsed.load(exif)
+    def read(parsed: Any) -> list[tuple[str, str]]:
         space = parsed.get_ifd(CAMERA_SETTINGS).get(COLOUR_SPACE)
-        index = str(parsed.get_ifd(INTEROPERABILITY).get(1))
-    except Exception:  # damaged EXIF never keeps an image from being opened
-        return []
-    # 2 is of no standard, but cameras write it.
-    named = {1: "sRGB", 2: "adobe-rgb"}.get(int(space or 0))
-    found = [("EXIF colour space", named)] if named else []
-    return [*found, ("EXIF interoperability", "adobe-rgb")] if "R03" in index else found
+        # 2 is of no standard, but cameras write it.
+        named = {1: "sRGB", 2: "adobe-rgb"}.get(int(space or 0))
+        found = [("EXIF colour space", named)] if named else []
+        is_adobe = "R03" in str(parsed.get_ifd(INTEROPERABILITY).get(1))
+        return [*found, ("EXIF interoperability", "adobe-rgb")] if is_adobe else found
+
+    return _read_exif(exif, read, [])
 
 
 def upright_exif(exif: bytes | None) -> bytes | None:
@@ -561,13 +562,4 @@ def exif_tags(exif: bytes | None) -> dict[int, Any]:
 
     Empty where it is damaged: that never keeps an image from being used.
     """
-    if not exif:
-        return {}
-    from PIL.Image import Exif
-
-    parsed = Exif()
-    try:
-        parsed.load(exif)
-        return {**parsed, **parsed.get_ifd(CAMERA_SETTINGS)}
-    except Exception:  # Pillow raises many kinds
-        return {}
+    return _read_exif(exif, lambda parsed: {**parsed, **parsed.get_ifd(CAMERA_SETTINGS)}, {})
