@@ -174,17 +174,10 @@ _MODIS = tuple(
         (6, "swir", 1640), (7, "swir", 2130),
     )
 )  # fmt: skip
-_SPOT = (
-    SensorBand(("BLUE",), "blue", 485),
-    SensorBand(("GREEN",), "green", 560),
-    SensorBand(("RED",), "red", 660),
-    SensorBand(("NIR",), "nir", 825),
-)
-_PLEIADES = (
-    SensorBand(("BLUE",), "blue", 490),
-    SensorBand(("GREEN",), "green", 560),
-    SensorBand(("RED",), "red", 650),
-    SensorBand(("NIR",), "nir", 840),
+_FOUR = ("blue", "green", "red", "nir")
+_SPOT, _PLEIADES = (
+    tuple(SensorBand((role.upper(),), role, at) for role, at in zip(_FOUR, waves, strict=True))
+    for waves in ((485, 560, 660, 825), (490, 560, 650, 840))
 )
 _WORLDVIEW = (
     SensorBand(("COASTAL", "C"), "coastal", 427),
@@ -209,25 +202,19 @@ _PLANET_ORDERS = (
 SENSORS: Mapping[str, Sensor] = {
     s.id: s
     for s in (
-        Sensor(
-            "landsat8", "Landsat 8 OLI/TIRS", _OLI, _OLI_ORDERS,
-            5000.0, None, "Landsat Level-1: zero reflectance at DN 5000", per_unit=2e-5,
+        *(
+            Sensor(
+                f"landsat{number}", f"Landsat {number} {name}", _OLI, _OLI_ORDERS,
+                5000.0, None, "Landsat Level-1: zero reflectance at DN 5000", per_unit=2e-5,
+            )
+            for number, name in ((8, "OLI/TIRS"), (9, "OLI-2/TIRS-2"))
         ),
-        Sensor(
-            "landsat9", "Landsat 9 OLI-2/TIRS-2", _OLI, _OLI_ORDERS,
-            5000.0, None, "Landsat Level-1: zero reflectance at DN 5000", per_unit=2e-5,
-        ),
-        Sensor(
-            "landsat7", "Landsat 7 ETM+", _ETM, _TM_ORDERS,
-            0.0, None, "Landsat 7 Level-1: DN 0",
-        ),
-        Sensor(
-            "landsat5", "Landsat 5 TM", _TM, _TM_ORDERS,
-            0.0, None, "Landsat 5 Level-1: DN 0",
-        ),
-        Sensor(
-            "landsat4", "Landsat 4 TM", _TM, _TM_ORDERS,
-            0.0, None, "Landsat 4 Level-1: DN 0",
+        *(
+            Sensor(
+                f"landsat{number}", f"Landsat {number} {name}", bands, _TM_ORDERS,
+                0.0, None, f"Landsat {number} Level-1: DN 0",
+            )
+            for number, name, bands in ((7, "ETM+", _ETM), (5, "TM", _TM), (4, "TM", _TM))
         ),
         Sensor(
             "sentinel2", "Sentinel-2 MSI", _MSI, _MSI_ORDERS,
