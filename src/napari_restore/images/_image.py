@@ -357,53 +357,10 @@ def open_image(
     """
     if isinstance(source, Image):
         return source
-    if paths := _paths_of(source):
-        return _open_paths(
-            paths,
-            stack,
-            bands,
-            sensor,
-            allow_outside=allow_outside,
-            cancelled=cancelled,
-            plane=plane,
-        )
-    named = bands is not None or sensor is not None
-    reader = reader_of_array(source, named=named)
-    return Image(reader, bands=bands, sensor=sensor)
-
-
-def _listed(bands: GivenBands) -> Any:
-    """Return given bands as JSON has them."""
-    if isinstance(bands, (str, dict)):
-        return bands
-    listed: Any = bands.items() if hasattr(bands, "items") else bands
-    return list(listed)
-
-
-def open_codes(path: Pathlike) -> Image:
-    """Open a file on this computer as a mask: pixels of a palette are its numbers, not its colours.
-
-    It has no `spec`. Raises `UnreadableImage`.
-    """
-    return Image(reader_of(path, codes=True))
-
-
-def _paths_of(source: Any) -> list[Pathlike]:
-    """Return the paths that `source` is; none where it is an array, or arrays."""
-    items = list(source) if isinstance(source, (list, tuple)) else [source]
-    return items if all(isinstance(item, (str, os.PathLike)) for item in items) else []
-
-
-def _open_paths(
-    paths: Sequence[Pathlike],
-    stack: bool,
-    bands: GivenBands | None,
-    sensor: Pathlike | None,
-    *,
-    allow_outside: bool,
-    cancelled: Callable[[], bool] | None,
-    plane: int | None,
-) -> Image:
+    paths = _paths_of(source)
+    if not paths:
+        named = bands is not None or sensor is not None
+        return Image(reader_of_array(source, named=named), bands=bands, sensor=sensor)
     reached("image opens")
     readers = [
         _reader_of(path, allow_outside=allow_outside, cancelled=cancelled, plane=plane)
@@ -431,6 +388,28 @@ def _open_paths(
         # Its fingerprint is that of files, which have several planes.
         reader.plane = spec.get("plane", 0)
     return Image(reader, spec=spec, bands=bands, sensor=sensor)
+
+
+def _listed(bands: GivenBands) -> Any:
+    """Return given bands as JSON has them."""
+    if isinstance(bands, (str, dict)):
+        return bands
+    listed: Any = bands.items() if hasattr(bands, "items") else bands
+    return list(listed)
+
+
+def open_codes(path: Pathlike) -> Image:
+    """Open a file on this computer as a mask: pixels of a palette are its numbers, not its colours.
+
+    It has no `spec`. Raises `UnreadableImage`.
+    """
+    return Image(reader_of(path, codes=True))
+
+
+def _paths_of(source: Any) -> list[Pathlike]:
+    """Return the paths that `source` is; none where it is an array, or arrays."""
+    items = list(source) if isinstance(source, (list, tuple)) else [source]
+    return items if all(isinstance(item, (str, os.PathLike)) for item in items) else []
 
 
 def _reader_of(
