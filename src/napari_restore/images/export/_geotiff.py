@@ -123,7 +123,7 @@ def write_pixels(
 
     `strips` of a few rows suit a reader that goes row by row.
     """
-    with_valid = job.writes_mask or (levels is not None and levels.needs_validity)
+    with_valid = job.writes_mask or (levels is not None and job.may_be_invalid)
     creation = _creation(job)
     if strips:
         # Without a block width: GDAL warns of one that is ignored.
@@ -474,11 +474,6 @@ class OverviewFiles:
         """Return whether a row of tiles over the full width fits in memory."""
         row = BLOCK * job.width * job.bands * job.dtype.itemsize
         return bool(overview_sizes(job)) and row <= BLOCK_BYTES
-
-    @property
-    def needs_validity(self) -> bool:
-        """Whether blocks must come with their validity."""
-        return self._job.may_be_invalid
 
     def __enter__(self) -> OverviewFiles:
         for path, level in zip(self.paths, self._levels[1:], strict=True):

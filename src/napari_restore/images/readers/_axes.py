@@ -13,8 +13,6 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._planes import ONE, PlaneAxis, Planes
 from napari_restore.images._source import Box
 
-MOST_BANDS = 512
-
 
 @dataclass(frozen=True)
 class Axes:
