@@ -168,6 +168,11 @@ class ModelCard:
         return self.padded_to or self.multiple_of
 
     @property
+    def planes_tried(self) -> int:
+        """Planes of a made-up image that the model is tried on."""
+        return (self.bands or len(self.roles) or 3) * max(1, self.inputs)
+
+    @property
     def ratio(self) -> Fraction:
         """The `scale` as a number."""
         return Fraction(self.scale)

@@ -419,6 +419,14 @@ def placed_at(
     }
 
 
+def example_image(model: RestorationModel, height: int, width: int) -> Tensor:
+    """Return noise (1, C, height, width) in [0.1, 0.9] that `model` takes, on its device."""
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.1 + 0.8 * torch.rand(1, model.card.planes_tried, height, width, generator=generator)
+    weight = next(iter((*model.parameters(), *model.buffers())), noise)
+    return noise.to(weight.device)
+
+
 def each_image(x: Tensor, valid: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Yield the images (1, C, H, W) of a batch, each with its part of `valid`."""
     masks = [None] * len(x) if valid is None else torch.split(valid, 1)

@@ -15,7 +15,7 @@ from torch.special import entr
 from napari_restore.errors import BadModel
 from napari_restore.models._attention import AttentionKind, AttentionRow, AttentionSite, numbered
 from napari_restore.models._attention_calls import AttentionCall, AttentionCalls
-from napari_restore.models._model import RestorationModel
+from napari_restore.models._model import RestorationModel, example_image
 from napari_restore.models._places import row_and_column, stride_of
 from napari_restore.models._undisturbed import undisturbed
 
@@ -209,14 +209,10 @@ def find_attention(model: RestorationModel) -> OwnAttention:
 
 
 def _example(model: RestorationModel, least: int) -> Tensor:
-    """Return noise (1, C, 2 n, 3 n) in [0.1, 0.9] on the model's device, n at least `least`."""
+    """Return `example_image` of (1, C, 2 n, 3 n), n at least `least`."""
     card = model.card
-    bands = (card.bands or len(card.roles) or 3) * max(1, card.inputs)
     unit = -(-max(least, -(-card.min_size // 2)) // card.multiple_of) * card.multiple_of
-    generator = torch.Generator().manual_seed(0)
-    noise = 0.1 + 0.8 * torch.rand(1, bands, 2 * unit, 3 * unit, generator=generator)
-    weight = next(iter((*model.parameters(), *model.buffers())), noise)
-    return noise.to(weight.device)
+    return example_image(model, 2 * unit, 3 * unit)
 
 
 @dataclass

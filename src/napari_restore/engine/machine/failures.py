@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -38,6 +40,17 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return "out of memory" in text or "can't allocate memory" in text
+
+
+@contextmanager
+def out_of_memory_as(message: str, hint: str) -> Iterator[None]:
+    """Raise `OutOfMemory` in place of what torch or Python raises."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(message, hint) from error
 
 
 def clear_frames(error: BaseException) -> None:

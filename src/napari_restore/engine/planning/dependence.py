@@ -123,8 +123,7 @@ class _Trial:
     ) -> None:
         self.model, self.memory, self.progress = model, memory, progress
         self.id, self.multiple = model.card.id, model.card.size_step
-        bands = model.card.bands or len(model.card.roles) or 3
-        self.bands = bands * max(1, model.card.inputs)
+        self.bands = model.card.planes_tried
         weights = [*model.parameters(), *model.buffers()]
         self.device = weights[0].device if weights else torch.device("cpu")
         self.sloped, self.across, self.least = False, _ACROSS[0], model.card.min_size

@@ -20,7 +20,7 @@ from napari_restore._heap import release_freed_memory
 from napari_restore._json_shapes import read_json
 from napari_restore._replacing import replacing
 from napari_restore.engine.machine.device import Device, cores
-from napari_restore.errors import OutOfMemory, option
+from napari_restore.errors import option
 from napari_restore.images import cache_dir
 
 if TYPE_CHECKING:
@@ -252,8 +252,13 @@ class MeasurementCache(Generic[T]):
         self, model: RestorationModel, device: Device, measure: Callable[[], T]
     ) -> tuple[T, bool]:
         """Return the value, and whether the process had its processor for itself."""
+        from napari_restore.engine.machine.failures import out_of_memory_as
+
+        no_room = f"There is not enough memory on {device.name} to try one tile."
+        hint = f"Close other programs that use it, or use {option('device', 'cpu')}."
         began, used = time.perf_counter(), time.process_time()
-        value = _measured_in_memory(model, device, measure)
+        with out_of_memory_as(no_room, hint), measuring(model, device):
+            value = measure()
         seconds, used = time.perf_counter() - began, time.process_time() - used
         if self._releases:
             release_freed_memory()
@@ -262,18 +267,3 @@ class MeasurementCache(Generic[T]):
 
 ALONE = 0.8
 """Seconds of processor time per second from which on no other program took part of a processor."""
-
-
-def _measured_in_memory(model: RestorationModel, device: Device, measure: Callable[[], T]) -> T:
-    try:
-        with measuring(model, device):
-            return measure()
-    except (MemoryError, RuntimeError) as error:
-        from napari_restore.engine.machine.failures import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"There is not enough memory on {device.name} to try one tile.",
-            f"Close other programs that use it, or use {option('device', 'cpu')}.",
-        ) from error

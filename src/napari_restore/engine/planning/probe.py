@@ -13,10 +13,10 @@ from torch import Tensor
 from napari_restore._confined import room_for
 from napari_restore.engine.machine.budget import budget_of
 from napari_restore.engine.machine.device import Device
-from napari_restore.engine.machine.failures import is_out_of_memory
+from napari_restore.engine.machine.failures import out_of_memory_as
 from napari_restore.engine.planning.dependence import Report, dependence
 from napari_restore.engine.planning.measurements import kept, kind_of, measurement_file
-from napari_restore.errors import BadModel, OutOfMemory
+from napari_restore.errors import BadModel
 from napari_restore.models import (
     Context,
     ModelCard,
@@ -26,6 +26,7 @@ from napari_restore.models import (
     content_of,
     context_of,
     definition_of,
+    example_image,
     network_in,
     on_output_grid,
     placed_at,
@@ -171,25 +172,18 @@ def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
 
     Raises `BadModel` where what the card claims would take more than `LARGEST_INPUT`.
     """
-    bands = _example_bands(model)
+    bands = model.card.planes_tried
     if bands * height * width * 4 > LARGEST_INPUT:
         raise BadModel(
             f"Model {model.card.id} would have to be tried on {bands} bands of {width} × {height}.",
             "Check its card: halo, bands, min_size and multiple_of.",
         )
-    generator = torch.Generator().manual_seed(0)
-    noise = 0.1 + 0.8 * torch.rand(1, bands, height, width, generator=generator)
-    weight = next(iter((*model.parameters(), *model.buffers())), noise)
-    return noise.to(weight.device)
+    return example_image(model, height, width)
 
 
 def largest_side(model: RestorationModel) -> int:
     """Return the side in pixels of the largest square that `example_input` makes for `model`."""
-    return math.isqrt(LARGEST_INPUT // (4 * _example_bands(model)))
-
-
-def _example_bands(model: RestorationModel) -> int:
-    return (model.card.bands or len(model.card.roles) or 3) * max(1, model.card.inputs)
+    return math.isqrt(LARGEST_INPUT // (4 * model.card.planes_tried))
 
 
 def _probe_in_room(
@@ -207,22 +201,16 @@ def _probe_in_room(
         enough = not found.limit or 2 * found.limit >= memory
         return enough and math.isclose(_answer(model), found.answer, rel_tol=1e-5)
 
-    try:
-        with room_for(memory):
-            if model.card.scope != "local":
-                return _probe(model)
-            device = Device(str(example_input(model, 1, 1).device), "")
-            about = model.card.halo, content, definition_of(model)
-            file = measurement_file(Probe.__name__, model, device, about)
-            found: Probe = kept(file, model.card.id, Probe, measure, holds)
-            return found
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"There is not enough memory to try model {model.card.id}.",
-            "Check its card: halo, bands, min_size and multiple_of.",
-        ) from error
+    no_room = f"There is not enough memory to try model {model.card.id}."
+    hint = "Check its card: halo, bands, min_size and multiple_of."
+    with out_of_memory_as(no_room, hint), room_for(memory):
+        if model.card.scope != "local":
+            return _probe(model)
+        device = Device(str(example_input(model, 1, 1).device), "")
+        about = model.card.halo, content, definition_of(model)
+        file = measurement_file(Probe.__name__, model, device, about)
+        found: Probe = kept(file, model.card.id, Probe, measure, holds)
+        return found
 
 
 def _new_probe(model: RestorationModel, memory: int, progress: Report | None) -> Probe:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from napari_restore._replacing import replacing
 from napari_restore.engine.machine.device import cores
-from napari_restore.engine.machine.failures import is_out_of_memory
+from napari_restore.engine.machine.failures import out_of_memory_as
 from napari_restore.engine.machine.threads import on_new_thread
 from napari_restore.engine.masks.mask_strength import MaskStrength
 from napari_restore.engine.planning.identity import prepared_key
@@ -27,7 +27,7 @@ from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.source import reads_overview
 from napari_restore.engine.statistics.context import ROUGH, context_key
 from napari_restore.engine.statistics.kept import find_prepared, keep_prepared
-from napari_restore.errors import OutOfMemory, ResourceError, option
+from napari_restore.errors import ResourceError, option
 from napari_restore.images import Image, Radiometry
 from napari_restore.models import Context, RestorationModel, Statistics, path_limit
 
@@ -73,7 +73,10 @@ def prepare(
     plan.model.to(plan.device.torch)
     keep = keep and plan.reading.context is None
     known = _KNOWN.setdefault(plan.model, OrderedDict()) if keep else OrderedDict()
-    key = _key(plan, exclude) if keep else ""
+    key = ""
+    if keep:
+        extent = plan.reading.extent
+        key = context_key(plan.image, exclude, plan.described, extent=extent) + _which(plan)
     if key in known:
         known.move_to_end(key)
         return known[key]
@@ -133,15 +136,11 @@ def _statistics(
                 made = {**made, "path_limit": torch.from_numpy(limit)}
             return made
 
-    try:
+    with out_of_memory_as(
+        f"Out of memory on {plan.device.name} while the model processed the whole image.",
+        f"Close other programs that use it, or use {option('device', 'cpu')}.",
+    ):
         return on_new_thread(body, "prepare")
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"Out of memory on {plan.device.name} while the model processed the whole image.",
-            f"Close other programs that use it, or use {option('device', 'cpu')}.",
-        ) from error
 
 
 def _shrink(newest: Prepared) -> None:
@@ -161,28 +160,11 @@ def _place(plan: Plan, exclude: MaskStrength | None) -> tuple[str, str] | None:
     reading = plan.reading
     if reading.context is not None or reading.extent in ROUGH or not reads_overview(plan.model):
         return None
-    context = context_key(plan.image, exclude, plan.described)
-    which = prepared_key(plan.image, plan.model, plan.content, reading, plan.bands, plan.device)
-    return context, which
+    return context_key(plan.image, exclude, plan.described), _which(plan)
 
 
-def _key(plan: Plan, exclude: MaskStrength | None) -> str:
-    image = plan.image
-    return json.dumps(
-        [
-            context_key(image, exclude, plan.described, extent=plan.reading.extent),
-            # The same pixels may be read with other black and white values.
-            [
-                image.sensor,
-                image.zero_of_names,
-                image.roles,
-                plan.bands,
-                plan.reading.black,
-                plan.reading.white,
-            ],
-            [dict(plan.model.card.values), plan.content],
-        ]
-    )
+def _which(plan: Plan) -> str:
+    return prepared_key(plan.image, plan.model, plan.content, plan.reading, plan.bands, plan.device)
 
 
 FILL = "fill"
