@@ -15,8 +15,6 @@ from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import first_of
-from napari_restore.images._source import Level
-from napari_restore.images.files.claims import check_whole_size
 from napari_restore.images.files.exif import orientation_of
 from napari_restore.images.files.exif_directories import EXIF_HEADER
 from napari_restore.images.files.raw import boxes_in
@@ -34,7 +32,6 @@ from napari_restore.images.values.working_space import (
 
 BRANDS = frozenset((b"avif", b"avis"))
 """Kinds of file (AV1 Image File Format) that AVIF photos name as their own."""
-CHUNK = 512
 MOST_PROPERTIES, MOST_BYTES = 0x7FFF, 64
 """Of an item: how many an index can name, and the bytes of one that are read."""
 HIGH, TWELVE = 0x40, 0x20
@@ -67,9 +64,7 @@ class AvifReader(WholeReader):
         coding = _coding_of(path)
         self._bits = coding.bits if _reads_deep() else 8
         self.dtype = np.dtype(np.uint16 if self._bits > 8 else np.uint8)
-        self.block_bytes = height * width * self.bands * self.dtype.itemsize
-        check_whole_size(path.name, self.block_bytes)
-        self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
+        self._take_size(height, width)
         self.notes += first_of(pictures)
         if coding.bits > self._bits:
             self.notes.append(

@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
-from napari_restore.images._source import Level
-from napari_restore.images.files.claims import check_whole_size
 from napari_restore.images.files.exif import upright_exif
 from napari_restore.images.files.exif_directories import EXIF_HEADER
 from napari_restore.images.files.xmp import sidecar_xmp, upright_xmp
@@ -26,7 +24,6 @@ from napari_restore.images.values.working_space import (
 
 BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1".split())
 """Kinds of file (ISO/IEC 23008-12) that HEIF photos name as their own."""
-CHUNK = 512
 COLOURS = {
     1: ("gray",),
     2: ("gray", "alpha"),
@@ -53,9 +50,7 @@ class HeifReader(WholeReader):
         is_deep = bool(bits) and int(bits) > 8
         self.bands = {"L": 1, "I": 1, "LA": 2, "RGB": 3}.get(mode, 4)
         self.dtype = np.dtype(np.uint16 if is_deep else np.uint8)
-        self.block_bytes = height * width * self.bands * self.dtype.itemsize
-        check_whole_size(path.name, self.block_bytes)
-        self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
+        self._take_size(height, width)
         info = photo.info
         # Some versions leave out the header that EXIF has in other files.
         exif = EXIF_HEADER + (info.get("exif") or b"").removeprefix(EXIF_HEADER)

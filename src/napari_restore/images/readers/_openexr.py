@@ -10,19 +10,16 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
-from napari_restore.images._source import Level
 from napari_restore.images.files.claims import (
     ARITHMETIC_RATIO,
     check_bands,
     check_ratio,
-    check_whole_size,
 )
 from napari_restore.images.readers._whole import WholeReader
 from napari_restore.images.values.facts import OpeningNote
 from napari_restore.images.values.working_space import profile_of_light
 
 MAGIC = b"\x76\x2f\x31\x01"
-CHUNK = 512
 COLOURS = {"R": "red", "G": "green", "B": "blue", "A": "alpha", "Y": "gray"}
 
 
@@ -56,12 +53,11 @@ class OpenExrReader(WholeReader):
         check_bands(path.name, self.bands)
         (x0, y0), (x1, y1) = (tuple(int(v) for v in corner) for corner in header["dataWindow"])
         height, width = y1 - y0 + 1, x1 - x0 + 1
-        self.block_bytes = height * width * self.bands * self.dtype.itemsize
+        claimed = height * width * self.bands * self.dtype.itemsize
         # The discrete cosine transform of DWAA and DWAB shrinks a plain picture as far.
         what = f"{height} × {width} pixels"
-        check_ratio(path.name, self.block_bytes, path.stat().st_size, ARITHMETIC_RATIO, what)
-        check_whole_size(path.name, self.block_bytes)
-        self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
+        check_ratio(path.name, claimed, path.stat().st_size, ARITHMETIC_RATIO, what)
+        self._take_size(height, width)
         colours = tuple(COLOURS.get(name, "undefined") for name in self._names)
         self.may_be_invalid = "alpha" in colours
         own = header.get("chromaticities") if "red" in colours else None

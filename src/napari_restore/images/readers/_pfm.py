@@ -12,12 +12,9 @@ import numpy.typing as npt
 
 from napari_restore._plain_files import open_file
 from napari_restore.images._profile import Profile
-from napari_restore.images._source import Level
-from napari_restore.images.files.claims import check_whole_size
 from napari_restore.images.files.tiff import truncated
 from napari_restore.images.readers._whole import WholeReader
 
-CHUNK = 512
 _HEAD = re.compile(rb"P([Ff])\s+(\d{1,9})\s+(\d{1,9})\s+([-+0-9.eE]{1,32})\s")
 _COLOURS = {b"F": ("red", "green", "blue"), b"f": ("gray",)}
 
@@ -40,11 +37,10 @@ class PfmReader(WholeReader):
         colours, self._start = _COLOURS[found[1]], found.end()
         width, height = int(found[2]), int(found[3])
         self.bands, self.dtype = len(colours), np.dtype(np.float32)
-        self.block_bytes = height * width * self.bands * self.dtype.itemsize
-        if path.stat().st_size < self._start + self.block_bytes or not height * width:
+        claimed = height * width * self.bands * self.dtype.itemsize
+        if path.stat().st_size < self._start + claimed or not claimed:
             raise truncated(path)
-        check_whole_size(path.name, self.block_bytes)
-        self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
+        self._take_size(height, width)
         # The sign of the scale is the order of the bytes; its size has no agreed meaning.
         scale = float(found[4])
         self._stored = np.dtype("<f4" if scale < 0 else ">f4")

@@ -10,7 +10,10 @@ from typing import Any
 import numpy.typing as npt
 
 from napari_restore.images._reader import Reader
-from napari_restore.images._source import chunk_box
+from napari_restore.images._source import Level, chunk_box
+from napari_restore.images.files.claims import check_whole_size
+
+CHUNK = 512
 
 
 class WholeReader(Reader):
@@ -20,6 +23,12 @@ class WholeReader(Reader):
         super().__init__(path)
         self._pixels: npt.NDArray[Any] | None = None
         self._lock = threading.Lock()
+
+    def _take_size(self, height: int, width: int) -> None:
+        """Take a size in pixels, of `bands` in `dtype`; raises `UnreadableImage` for what is too large."""
+        self.block_bytes = height * width * self.bands * self.dtype.itemsize
+        check_whole_size(self.path.name, self.block_bytes)
+        self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
 
     @abstractmethod
     def _decode(self) -> npt.NDArray[Any]:
