@@ -347,7 +347,7 @@ class Result(BlendedPixels):
                     target / f"{name}.tif",
                     Pixels(
                         self._clipped(options.get("clip")),
-                        functools.partial(self._read_map, name),
+                        functools.partial(self.read_map, name),
                         bands,
                         np.float32 if name == "change" else self._stored(name).dtype,
                     ),
@@ -373,12 +373,6 @@ class Result(BlendedPixels):
         numpy.ndarray
             (h, w, n).
         """
-        return self._read_map(name, box)
-
-    def _stored(self, name: str) -> Any:
-        return self.store.array(f"map_{name}")
-
-    def _read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
         region = Region(*box)
         if name == "change":
             return self._change(region)
@@ -388,6 +382,9 @@ class Result(BlendedPixels):
         if self.mask is not None:
             values[self.mask.read(region) == 0] = np.nan
         return values
+
+    def _stored(self, name: str) -> Any:
+        return self.store.array(f"map_{name}")
 
     def _change(self, region: Region) -> npt.NDArray[np.float32]:
         wide = np.float64 if self.image.dtype.itemsize > 2 else np.float32
