@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore._confined import confined, room
-from napari_restore._format import format_size
+from napari_restore._format import first_line, format_size
 from napari_restore.errors import (
     BadModel,
     BadParameter,
@@ -303,7 +303,7 @@ def _from_script(
         ) from error
     except Exception as error:
         raise BadModel(
-            f"{name} fails: {type(error).__name__}: {_weights.first_line(error)}.",
+            f"{name} fails: {type(error).__name__}: {first_line(error)}.",
             "Check the file.",
         ) from error
     if not isinstance(made, nn.Module):
@@ -406,7 +406,7 @@ def _from_torchscript(
         raise
     except Exception as error:
         raise BadModel(
-            f"{path.name} is no readable TorchScript: {_weights.first_line(error)}.",
+            f"{path.name} is no readable TorchScript: {first_line(error)}.",
             "Export it again.",
         ) from error
     model = _wrapped(module, card, path.stem, parameters)
@@ -568,10 +568,8 @@ def random_twin(model: RestorationModel) -> RestorationModel:
             # Neither a module in memory nor foreign code is made a second time.
             twin = load(model, weights=RANDOM_WEIGHTS)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        reason = (
-            error.message.marked if isinstance(error, RestoreError) else f"{first.rstrip('.')}."
-        )
+        is_ours = isinstance(error, RestoreError)
+        reason = error.message.marked if is_ours else f"{first_line(error)}."
         raise BadParameter(
             f"{model.card.id} cannot be loaded with random weights: {reason}", leave_out
         ) from error

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.special import entr
 
+from napari_restore._format import first_line
 from napari_restore.errors import BadModel
 from napari_restore.models._attention import AttentionKind, AttentionRow, AttentionSite, numbered
 from napari_restore.models._attention_calls import AttentionCall, AttentionCalls
@@ -192,10 +193,9 @@ def find_attention(model: RestorationModel) -> OwnAttention:
                 listing = _Listing(x)
                 found = listing.of(model)
             except _FAILURES as error:
-                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise BadModel(
                     f"Model {model.card.id} fails on an image of {_text(size_of(x))} pixels: "
-                    f"{first}",
+                    f"{first_line(error)}.",
                     "Check its card: bands, min_size and multiple_of.",
                 ) from error
             if not listing.may_be_too_small(doublings):

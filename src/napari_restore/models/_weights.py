@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore._confined import confined
-from napari_restore._format import format_size
+from napari_restore._format import first_line, format_size
 from napari_restore.errors import (
     BadModel,
     BadParameter,
@@ -455,9 +455,3 @@ def _tensors_in(
                 yield each
     if not has_any:
         barren.add(id(content))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a message, for a sentence."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

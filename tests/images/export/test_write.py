@@ -17,7 +17,7 @@ import rasterio
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.images import ExportOptions, Pixels, check_output, open_image, write_image
 from napari_restore.images.export import _geotiff
-from napari_restore.images.export.write import aside_of, part_of, remove_leftovers
+from napari_restore.images.export.write import name_beside, remove_leftovers
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_what_a_killed_process_left_goes_with_the_next_write(
     tmp_path: Path, image: Any, ended: int
 ) -> None:
     out = tmp_path / "grüße [1].tif"
-    own = part_of(out).name
+    own = name_beside(out, "part").name
     dead = own.replace(f"-{os.getpid()}-", f"-{ended}-")
     stem = dead.removesuffix(".tif")
     for name in (dead, f"{stem}.level1.tif", f"{stem}.plain.tif", f"{dead}.aux.xml"):
@@ -240,7 +240,7 @@ def test_what_a_killed_process_left_goes_with_the_next_write(
 
 def test_an_old_result_is_kept_while_it_is_the_only_one(tmp_path: Path, ended: int) -> None:
     out = tmp_path / "a.zarr"
-    old = tmp_path / aside_of(out).name.replace(f"-{os.getpid()}-", f"-{ended}-")
+    old = tmp_path / name_beside(out, "old").name.replace(f"-{os.getpid()}-", f"-{ended}-")
     old.mkdir()
     remove_leftovers(out)
     assert old.is_dir()

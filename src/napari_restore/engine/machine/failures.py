@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from napari_restore._format import first_line
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import RestorationModel
 
@@ -27,9 +28,8 @@ def as_failure(model: RestorationModel, error: Exception) -> OutOfMemory | BadMo
     """Return the error to raise for one that `model` raised on a tile."""
     if is_out_of_memory(error):
         return OutOfMemory("Out of memory in a tile.")
-    lines = str(error).strip().splitlines() or [type(error).__name__]
     return BadModel(
-        f"Model {model.card.id} failed on a tile: {lines[0]}",
+        f"Model {model.card.id} failed on a tile: {first_line(error)}.",
         "Finished tiles are kept; check the model or try another tile size.",
     )
 

@@ -67,9 +67,9 @@ class RasterMask:
         whole = Region(0, 0, *self._size)
         self.digest, self.bounds = mask.fingerprint, whole
         if chosen is not None:
-            self.digest = _short_digest([mask.fingerprint, chosen])
+            self.digest = short_digest([mask.fingerprint, chosen])
         if self._grid is not None:
-            self.digest = _short_digest([self.digest, self._grid.name])
+            self.digest = short_digest([self.digest, self._grid.name])
             self.bounds = self._grid.bounds.intersect(whole)
             if self.bounds.is_empty:
                 raise BadMask(
@@ -122,16 +122,11 @@ class PolygonMask:
 
     def __init__(self, polygons: list[Any], height: int, width: int) -> None:
         self.polygons = polygons
-        text = json.dumps(polygons, sort_keys=True)
-        self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.digest = short_digest(polygons)
         points = np.array([p for polygon in polygons for ring in polygon for p in ring], float)
         if len(points) == 0:
             raise BadMask("The mask contains no polygon.", "Draw at least one.")
-        x0, y0 = np.floor(points.min(axis=0)).astype(int)
-        x1, y1 = np.ceil(points.max(axis=0)).astype(int)
-        self.bounds = Region(int(y0), int(x0), int(y1), int(x1)).intersect(
-            Region(0, 0, height, width)
-        )
+        self.bounds = box_around(points).intersect(Region(0, 0, height, width))
         if self.bounds.is_empty:
             raise BadMask(
                 "All polygons lie outside the image.", "Check the mask's coordinate system."
@@ -146,7 +141,7 @@ class RegionMask:
 
     def __init__(self, regions: list[Region]) -> None:
         self.regions = regions
-        self.digest = hashlib.sha256(json.dumps(regions).encode()).hexdigest()[:16]
+        self.digest = short_digest(regions)
         self.bounds = bounding_box(regions)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
@@ -290,7 +285,15 @@ def _running_means(
     return values
 
 
-def _short_digest(parts: Any) -> str:
+def box_around(points: npt.NDArray[np.float64], slack: float = 0) -> Region:
+    """Return the box of whole pixels around points (x, y), and `slack` more of them on each side."""
+    x0, y0 = np.floor(points.min(axis=0) - slack).astype(int).tolist()
+    x1, y1 = np.ceil(points.max(axis=0) + slack).astype(int).tolist()
+    return Region(y0, x0, y1, x1)
+
+
+def short_digest(parts: Any) -> str:
+    """Return a digest of what is JSON-able."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -373,12 +376,7 @@ class MaskGrid:
         columns, rows = _backward(self.image, x, y)
         # Straight edges of one map are slightly curved in another.
         slack = 2 + (0.01 * max(np.ptp(rows), np.ptp(columns)) * self.reprojected)
-        return Region(
-            int(np.floor(rows.min() - slack)),
-            int(np.floor(columns.min() - slack)),
-            int(np.ceil(rows.max() + slack)),
-            int(np.ceil(columns.max() + slack)),
-        )
+        return box_around(np.stack([columns, rows], axis=1), slack)
 
     def nearest(
         self,

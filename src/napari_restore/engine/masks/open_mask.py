@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +16,11 @@ from napari_restore.engine.masks.mask_strength import (
     MaskStrength,
     PolygonMask,
     RasterMask,
+    box_around,
     codes_of,
     feathered,
     pieces_of,
+    short_digest,
 )
 from napari_restore.errors import BadMask, UnreadableImage, option
 from napari_restore.images import (
@@ -384,8 +384,7 @@ class GradientMask:
             )
         self._step = along / length**2
         """Growth of the strength per pixel in x and y."""
-        text = json.dumps([list(start), list(end)])
-        self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.digest = short_digest([start, end])
         self.bounds = self._reached(size)
         if self.bounds.is_empty:
             raise BadMask(
@@ -413,6 +412,4 @@ class GradientMask:
                 reached.append(corners[here] + share * (corners[after] - corners[here]))
         if not reached:
             return Region(0, 0, 0, 0)
-        x0, y0 = np.floor(np.min(reached, axis=0)).astype(int)
-        x1, y1 = np.ceil(np.max(reached, axis=0)).astype(int)
-        return Region(int(y0), int(x0), int(y1), int(x1)).intersect(Region(0, 0, height, width))
+        return box_around(np.array(reached)).intersect(Region(0, 0, height, width))

@@ -107,7 +107,7 @@ def _planned_or_instead(image: Image, model: RestorationModel, wanted: Restore) 
     except ResourceError as error:
         if wanted.computing.is_whole or not model.takes_whole:
             raise
-        return _planned_instead(error, image, model, wanted)
+        return plan_in_sweeps(error, image, model, wanted)
     if plan.computing.is_whole and wanted.computing.side is not None:
         # Tiles were asked for.
         try:
@@ -118,21 +118,12 @@ def _planned_or_instead(image: Image, model: RestorationModel, wanted: Restore) 
 
 
 def plan_in_sweeps(
-    error: ResourceError, image: Image, model: RestorationModel, **keywords: Unpack[RestoreKeywords]
+    error: ResourceError, image: Image, model: RestorationModel, wanted: Restore
 ) -> Plan:
     """Return the plan in sweeps of a model that does not fit in one pass, as `error` says.
 
-    Arguments are those of `make_plan`. Raises `error`, with what cannot be cut where there is anything.
+    Raises `error`, with what cannot be cut where there is anything.
     """
-    return _planned_instead(error, image, model, Restore.of(keywords))
-
-
-def _planned_instead(
-    error: ResourceError,
-    image: Image,
-    model: RestorationModel,
-    wanted: Restore,
-) -> Plan:
     try:
         return _plan_in_sweeps(image, model, wanted)
     except Uncut as why:

@@ -94,9 +94,9 @@ class Plan:
     """Folder that is to name this image, whose statistics others of its size then take."""
     notes: tuple[str, ...] = ()
     content: str = ""
+    """Digest of what the model computes by; see `content_of`."""
     workers: int | None = None
     """Tiles in parallel that the user asked for; None: as many as cores and budget allow."""
-    """Digest of what the model computes by; see `content_of`."""
 
     def __repr__(self) -> str:
         return f"<Plan {self.model.card.id!r} on {self.image.name!r}: {self.summary()}>"

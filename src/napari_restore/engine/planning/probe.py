@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_restore._confined import room_for
+from napari_restore._format import first_line
 from napari_restore.engine.machine.budget import budget_of
 from napari_restore.engine.machine.device import Device
 from napari_restore.engine.machine.failures import out_of_memory_as
@@ -331,9 +332,8 @@ def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) ->
         with torch.inference_mode():
             y = model(x, statistics)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        first = str(error).strip().splitlines()[0]
         raise BadModel(
-            f"Model {card.id} fails on an image of {x.shape[1]} bands: {first}",
+            f"Model {card.id} fails on an image of {x.shape[1]} bands: {first_line(error)}.",
             "Check its card: bands, min_size and multiple_of.",
         ) from error
     wanted = model.shape_for(x.shape)

@@ -77,6 +77,7 @@ from napari_restore.questions import (
     MachineKeywords,
     Reading,
     ReadingKeywords,
+    Restore,
     options_of,
     part_of,
     without,
@@ -149,8 +150,8 @@ def attribute(
     def in_sweeps(error: BudgetTooSmall) -> Plan:
         if settings.layer is not None:
             raise error
-        region = request.target.objective_region
-        return plan_in_sweeps(error, image, on_input_grid(model), region=region, **plan_options)
+        asked = {**plan_options, "region": request.target.objective_region}
+        return plan_in_sweeps(error, image, on_input_grid(model), Restore.of(asked))
 
     with _set_up_in_budget(plan, opened, in_sweeps) as (plan, setup):
         computed = compute_map(setup, emit, watch)

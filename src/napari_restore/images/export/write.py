@@ -293,7 +293,7 @@ def written_beside(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     # Written in its final folder, so that the rename is one step on one disk.
     remove_leftovers(target)
-    part = part_of(target)
+    part = name_beside(target, "part")
     try:
         yield part
         if not overwrite and target.exists():
@@ -465,7 +465,7 @@ def take_name(part: Path, target: Path) -> None:
     reached(f"{target.name} written")
     handles.close(target)
     if part.is_dir():
-        old = aside_of(target)
+        old = name_beside(target, "old")
         replaced = target.exists()
         if replaced:
             target.rename(old)
@@ -513,17 +513,13 @@ def as_ours(error: Exception, target: Path) -> Exception:
     return BadOutput(f"{target} cannot be written ({reason}).", "Try another name or disk.")
 
 
-def part_of(target: Path) -> Path:
-    """Return a new name beside `target` to write under.
+def name_beside(target: Path, kind: str) -> Path:
+    """Return a new name beside `target`, of the writing process.
 
-    It contains the id of the writing process.
+    It is a "part" until it is finished, and the existing file an "old" one until it is replaced.
     """
-    return target.with_name(f"{_prefix(target)}{os.getpid()}-{_random()}.part{target.suffix}")
-
-
-def aside_of(target: Path) -> Path:
-    """Return a new name beside `target` for the existing file until it is replaced."""
-    return target.with_name(f"{_prefix(target)}{os.getpid()}-{_random()}.old{target.suffix}")
+    own = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return target.with_name(f"{_prefix(target)}{own}.{kind}{target.suffix}")
 
 
 def sidecars(path: Path) -> list[Path]:
@@ -532,7 +528,7 @@ def sidecars(path: Path) -> list[Path]:
 
 
 def remove_part(part: Path) -> None:
-    """Delete what was written under a name of `part_of`."""
+    """Delete what was written under a name of `name_beside`."""
     # After an error zarr's other writes may still be landing.
     for _ in range(20):
         if not part.is_dir():
@@ -566,10 +562,6 @@ def _prefix(target: Path) -> str:
     # On a shared disk a process id identifies a process only together with its machine.
     machine = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
     return f".{target.stem}-{machine}-"
-
-
-def _random() -> str:
-    return uuid.uuid4().hex[:8]
 
 
 def _runs(number: int) -> bool:

@@ -204,20 +204,10 @@ class WorkingSpace:
         8 bit with LittleCMS's optimisation: ten times faster, and within a level for usual
         profiles. At 16 bit that is a table, and off by up to 19 of 255 levels [measured].
         """
-        import imagecodecs
-
-        shown = stored.copy()
-        colours = np.ascontiguousarray(stored[..., list(self.bands)])
-        if colours.size:
-            shown[..., list(self.bands)] = imagecodecs.cms_transform(
-                colours,
-                self.icc,
-                srgb_profile(),
-                colorspace="rgb",
-                outcolorspace="rgb",
-                outdtype=stored.dtype,
-                flags=0 if stored.dtype == np.uint8 else _NO_TABLE,
-            )
+        shown, bands = stored.copy(), list(self.bands)
+        if shown.size:
+            flags = 0 if stored.dtype == np.uint8 else _NO_TABLE
+            shown[..., bands] = _by_littlecms(stored[..., bands], self.icc, srgb_profile(), flags)
         return shown
 
     def stored_change(
@@ -333,19 +323,23 @@ def _by_tables(
     values: npt.NDArray[np.uint8 | np.uint16], source: bytes, target: bytes
 ) -> npt.NDArray[np.uint16]:
     """Return planes (3, ...) at 16 bit, converted by LittleCMS."""
+    wide = values if values.dtype == np.uint16 else in_16_bits(values)
+    result = _by_littlecms(wide.reshape(3, -1).T[None], source, target, _NO_TABLE)
+    return np.ascontiguousarray(result[0].T).reshape(values.shape)
+
+
+def _by_littlecms(
+    colours: npt.NDArray[Any], source: bytes, target: bytes, flags: int
+) -> npt.NDArray[Any]:
+    """Return pixels (h, w, 3) in another profile, with the bits that they have."""
     import imagecodecs
 
-    wide = values if values.dtype == np.uint16 else in_16_bits(values)
-    result: npt.NDArray[np.uint16] = imagecodecs.cms_transform(
-        np.ascontiguousarray(wide.reshape(3, -1).T[None]),
-        source,
-        target,
-        colorspace="rgb",
-        outcolorspace="rgb",
-        outdtype=np.uint16,
-        flags=_NO_TABLE,
+    spaces = {"colorspace": "rgb", "outcolorspace": "rgb", "outdtype": colours.dtype}
+    pixels = np.ascontiguousarray(colours)
+    result: npt.NDArray[Any] = imagecodecs.cms_transform(
+        pixels, source, target, flags=flags, **spaces
     )
-    return np.ascontiguousarray(result[0].T).reshape(values.shape)
+    return result
 
 
 def _rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
@@ -364,14 +358,10 @@ def _any_of(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 @cache
 def srgb_profile(bands: int = 3) -> bytes:
     """Return the ICC profile of sRGB, for 1 band that of grey with the same curve."""
-    import imagecodecs
-
     if bands == 1:
         curve = light_of_srgb(np.linspace(0, 1, 1024, dtype=np.float32))
-        profile = bytes(imagecodecs.cms_profile("gray", transferfunction=curve))
-    else:
-        profile = bytes(imagecodecs.cms_profile("srgb"))
-    return _undated(profile)
+        return _made("gray", transferfunction=curve)
+    return _made("srgb")
 
 
 NAMED_PROFILES = ("sRGB", "adobe-rgb", "display-p3")
@@ -398,24 +388,16 @@ FOR_HDR = "Its values are said to be for an HDR screen (PQ or HLG); that is not 
 @cache
 def named_profile(name: str) -> bytes:
     """Return the ICC profile of one of `NAMED_PROFILES`."""
-    import imagecodecs
-
     if name == "sRGB":
         return srgb_profile()
     if name == "adobe-rgb":
-        return _undated(bytes(imagecodecs.cms_profile("adobergb")))
+        return _made("adobergb")
     return _with_primaries(_P3, "Display P3")
 
 
 def _with_primaries(places: tuple[float, ...], name: str) -> bytes:
     """Return the ICC profile of sRGB with other primaries, see `_PLACES`."""
-    import imagecodecs
-
-    (white, *primaries) = np.reshape(places, (4, 2)).tolist()
-    wanted = [value for place in primaries for value in (*place, 1.0)]
-    other = bytes(
-        imagecodecs.cms_profile("rgb", whitepoint=[*white, 1.0], primaries=wanted, gamma=2.2)
-    )
+    other = _of_power(places, 2.2)
     made, sources = bytearray(srgb_profile()), tag_places(other)
     tags = tag_places(bytes(made))
     for tag in ("rXYZ", "gXYZ", "bXYZ"):
@@ -464,30 +446,18 @@ def profile_of_gamma(gamma: tuple[float, ...], bands: int) -> bytes | None:
 
     None where it is that of sRGB, nearly the power of 1/2.2, or makes no sense.
     """
-    import imagecodecs
-
     exponent, *places = gamma
     is_usual = abs(exponent - 1 / 2.2) < 0.01
     is_srgb = not places or np.allclose(places, _CHROMATICITIES, atol=0.002)
     if not 0.1 < exponent < 10 or (is_usual and (is_srgb or bands < 3)):
         return None
-    (white, *primaries) = np.reshape(places or _CHROMATICITIES, (4, 2)).tolist()
     try:
         if bands < 3:
             curve = np.linspace(0, 1, 1024, dtype=np.float32) ** np.float32(1 / exponent)
-            profile = bytes(imagecodecs.cms_profile("gray", transferfunction=curve))
-        else:
-            profile = bytes(
-                imagecodecs.cms_profile(
-                    "rgb",
-                    whitepoint=[*white, 1.0],
-                    primaries=[value for place in primaries for value in (*place, 1.0)],
-                    gamma=1 / exponent,
-                )
-            )
+            return _made("gray", transferfunction=curve)
+        return _of_power(places or _CHROMATICITIES, 1 / exponent)
     except (ValueError, RuntimeError):  # no colours can have such places
         return None
-    return _undated(profile)
 
 
 def profile_of_light(places: Iterable[float]) -> tuple[bytes | None, list[str]]:
@@ -507,8 +477,18 @@ def profile_of_light(places: Iterable[float]) -> tuple[bytes | None, list[str]]:
     return icc, ["Its primaries are not those of sRGB: only fusion converts its light to these."]
 
 
-def _undated(profile: bytes) -> bytes:
-    """Return the same at any time: the header has the date at which it was made."""
+def _of_power(places: Sequence[float], exponent: float) -> bytes:
+    """Return the ICC profile of values whose power is light, of primaries as in `_PLACES`."""
+    white, *primaries = np.reshape(places, (4, 2)).tolist()
+    wanted = [value for place in primaries for value in (*place, 1.0)]
+    return _made("rgb", whitepoint=[*white, 1.0], primaries=wanted, gamma=exponent)
+
+
+def _made(kind: str, **wanted: Any) -> bytes:
+    """Return LittleCMS's profile, the same at any time: its header has the date at which it was made."""
+    import imagecodecs
+
+    profile = bytes(imagecodecs.cms_profile(kind, **wanted))
     return profile[:24] + bytes((7, 208, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0)) + profile[36:]
 
 

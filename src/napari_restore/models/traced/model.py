@@ -11,6 +11,7 @@ from math import lcm
 import torch
 from torch import Tensor, nn
 
+from napari_restore._format import first_line
 from napari_restore.errors import BadModel, BadParameter, RestoreError, option
 from napari_restore.models._adapted import Adapted
 from napari_restore.models._attention import AttentionRow, AttentionSite
@@ -447,8 +448,8 @@ def cut_into_sweeps(wrapped: WrappedModel, content: str = "") -> CutModel:
             except RestoreError:
                 raise
             except Exception as error:  # code of others raises anything
-                first = (str(error).strip().splitlines() or [""])[0]
-                known[content] = Uncut(f"its parts cannot be computed alone ({first})")
+                why = f"its parts cannot be computed alone ({first_line(error)})"
+                known[content] = Uncut(why)
     found = known[content]
     if isinstance(found, Uncut):
         raise Uncut(str(found), is_needless=found.is_needless)

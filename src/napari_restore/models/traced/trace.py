@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from napari_restore._format import first_line
+
 _aten = torch.ops.aten
 Shape = tuple["Size", ...]
 
@@ -151,8 +153,8 @@ def trace(
                 raise Uncut(
                     "its code asks for values of the image, which are not traced"
                 ) from error
-            first = (str(error).strip().splitlines() or [""])[0][:160]
-            raise Uncut(f"it cannot be traced ({type(error).__name__}: {first})") from error
+            first = f"{type(error).__name__}: {first_line(error)[:160]}"
+            raise Uncut(f"it cannot be traced ({first})") from error
     return _fitted(graphs, sizes)
 
 
