@@ -12,6 +12,7 @@ from napari_restore.images._georeference import Georeference, crs_name
 from napari_restore.images._image import Image
 from napari_restore.images._profile import Tags
 from napari_restore.images.files.exif import exif_summary
+from napari_restore.images.products.product import number
 from napari_restore.images.values.presets import COLOURS
 
 
@@ -114,18 +115,10 @@ def _acquisition(tags: Tags) -> dict[str, Any]:
     return {
         "platform": imagery.get("SATELLITEID"),
         "time": imagery.get("ACQUISITIONDATETIME"),
-        "cloud_cover": _number(imagery.get("CLOUDCOVER")),
-        "sun_azimuth": _number(plain.get("SUN_AZIMUTH")),
-        "sun_elevation": _number(plain.get("SUN_ELEVATION")),
+        "cloud_cover": number(imagery.get("CLOUDCOVER")),
+        "sun_azimuth": number(plain.get("SUN_AZIMUTH")),
+        "sun_elevation": number(plain.get("SUN_ELEVATION")),
     }
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _nodata(value: float | None) -> float | str | None:

@@ -15,22 +15,20 @@ Floats = npt.NDArray[np.float32]
 
 def light_of_srgb(display: Floats) -> Floats:
     """Return linear light of display values 0 to 1, of any shape (sRGB, IEC 61966-2-1)."""
-    light: Floats = np.where(
+    return np.where(
         display <= 0.04045,
         display / np.float32(12.92),
         ((np.maximum(display, 0) + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4),
     )
-    return light
 
 
 def srgb_of_light(light: Floats) -> Floats:
     """Return display values of linear light, the inverse of `light_of_srgb`."""
-    display: Floats = np.where(
+    return np.where(
         light <= 0.0031308,
         light * np.float32(12.92),
         np.float32(1.055) * np.maximum(light, 0) ** np.float32(1 / 2.4) - np.float32(0.055),
     )
-    return display
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,7 @@ class DisplayCurve:
         values = values.clip(0, 1)
         if kind.kind == "f":
             return values.astype(kind)
-        result: Array = np.rint(values * np.float64(np.iinfo(kind).max)).astype(kind)
-        return result
+        return np.rint(values * np.float64(np.iinfo(kind).max)).astype(kind)
 
 
 def curve_of(exposures: Sequence[float], dtype: np.dtype[Any]) -> DisplayCurve:

@@ -116,8 +116,7 @@ def picture_of(image: ImageBase) -> npt.NDArray[np.uint8] | None:
     shapes = dict(enumerate(image.level_shapes))
     if image.height * image.width > QUICK:
         shapes = {number: shape for number, shape in shapes.items() if image.is_built(number)}
-    found: npt.NDArray[np.uint8] | None = thumbnail(image, image.read, shapes) if shapes else None
-    return found
+    return thumbnail(image, image.read, shapes) if shapes else None
 
 
 def image_html(image: ImageBase) -> str:

@@ -394,8 +394,7 @@ def _listed(bands: GivenBands) -> Any:
     """Return given bands as JSON has them."""
     if isinstance(bands, (str, dict)):
         return bands
-    listed: Any = bands.items() if hasattr(bands, "items") else bands
-    return list(listed)
+    return list(bands.items() if hasattr(bands, "items") else bands)
 
 
 def open_codes(path: Pathlike) -> Image:

@@ -114,8 +114,7 @@ def relative_index(window: int) -> Tensor:
     line = torch.arange(window)
     cells = torch.cartesian_prod(line, line)
     offset = cells[:, None] - cells[None] + window - 1
-    index: Tensor = offset[..., 0] * (2 * window - 1) + offset[..., 1]
-    return index
+    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
 
 
 @dataclass(frozen=True)

@@ -290,8 +290,7 @@ def _pool(array: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
         return array
     padded = _pad(array, block, 0)
     rows = np.add.reduceat(padded, np.arange(0, padded.shape[0], block), axis=0)
-    pooled: npt.NDArray[Any] = np.add.reduceat(rows, np.arange(0, padded.shape[1], block), axis=1)
-    return pooled
+    return np.add.reduceat(rows, np.arange(0, padded.shape[1], block), axis=1)
 
 
 def _means(counts: npt.NDArray[np.int64], sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

@@ -568,10 +568,9 @@ def random_twin(model: RestorationModel) -> RestorationModel:
             # Neither a module in memory nor foreign code is made a second time.
             twin = load(model, weights=RANDOM_WEIGHTS)
     except Exception as error:
-        is_ours = isinstance(error, RestoreError)
-        reason = error.message.marked if is_ours else f"{first_line(error)}."
+        said = error.message.marked if isinstance(error, RestoreError) else first_line(error)
         raise BadParameter(
-            f"{model.card.id} cannot be loaded with random weights: {reason}", leave_out
+            f"{model.card.id} cannot be loaded with random weights: {said.rstrip('.')}.", leave_out
         ) from error
     if twin.card.weights_sha256 == model.card.weights_sha256:
         raise BadParameter(f"{model.card.id} has the weights {RANDOM_WEIGHTS} itself.", leave_out)

@@ -362,12 +362,12 @@ class OnnxNetwork(nn.Module):
     def _check_inputs(self, takes_level: bool) -> None:
         name, inputs = self.file.name, self.file.inputs
         names = ", ".join(each.name for each in inputs)
-        if made_by := self.file.metadata.get("napari_restore.model"):
-            if len(inputs) > 1:
-                raise BadModel(
-                    f"{name} is {made_by} with its context as inputs ({names}).",
-                    f"Take {made_by} itself: it computes them.",
-                )
+        made_by = self.file.metadata.get("napari_restore.model")
+        if made_by and len(inputs) > 1:
+            raise BadModel(
+                f"{name} is {made_by} with its context as inputs ({names}).",
+                f"Take {made_by} itself: it computes them.",
+            )
         if len(inputs) != 1 + takes_level:
             level = "noise_level=25 and noise_as=argument"
             hint = f"If {inputs[-1].name} is a noise level, say so on a card: {level}."

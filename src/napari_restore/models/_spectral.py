@@ -30,8 +30,7 @@ def transmission_at(
     less.
     """
     t = np.maximum(transmission, np.float32(1e-6))
-    power: npt.NDArray[np.float32] = np.power(t, np.float32((reference / wavelength) ** exponent))
-    return power
+    return np.power(t, np.float32((reference / wavelength) ** exponent))
 
 
 def path_limit(

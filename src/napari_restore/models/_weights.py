@@ -387,7 +387,7 @@ def _state_in(content: Any, name: str, key: str = "") -> State:
         return _state_in(parts[key], name)
     if nests:
         state = _state_in(parts[nests[0]], name)
-        others = [nest for nest in nests[1:] if _is_of_tensors(parts[nest])]
+        others = [nest for nest in nests[1:] if any(_tensors_in(parts[nest]))]
         if others and not state.note:
             state.note = _choice(name, nests[0], nests[0] in _AVERAGED, others)
     else:
@@ -431,10 +431,6 @@ def _choice(name: str, chosen: str, is_average: bool, others: Sequence[str]) -> 
     return Message(
         f"{name} has several weights: the {kind} {chosen} are taken, not {_listed(others)} ({other})."
     )
-
-
-def _is_of_tensors(content: Mapping[Any, Any]) -> bool:
-    return next(_tensors_in(content), None) is not None
 
 
 def _tensors_in(

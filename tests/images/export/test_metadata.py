@@ -26,7 +26,7 @@ from napari_restore.images.files.exif_directories import (
     serialised,
     swapped,
 )
-from napari_restore.images.files.xmp import without_development
+from napari_restore.images.files.xmp import DEVELOPMENT, without
 
 ARTIST, DESCRIPTION, TITLE, COPYRIGHT, LENS, COMMENT = 315, 270, 0x9C9B, 33432, 0xA434, 0x9286
 TEXTS = {
@@ -364,10 +364,10 @@ def test_settings_of_raw_converters_are_left_behind() -> None:
         b"<rdf:li>0, 0</rdf:li></rdf:Seq></crs:ToneCurve><crs:Look/><xmp:Label>hill</xmp:Label>"
         b"</rdf:Description>"
     )
-    found = without_development(packet)
+    found = without(packet, DEVELOPMENT)
     assert found is not None and b"crs:" not in found.replace(b"xmlns:crs", b"")
     assert b'xmp:Rating="4"' in found and b"<xmp:Label>hill</xmp:Label>" in found
-    assert without_development(None) is None
+    assert without(None, DEVELOPMENT) is None
 
 
 def test_damaged_exif_is_left_behind() -> None:

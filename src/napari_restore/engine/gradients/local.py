@@ -105,8 +105,7 @@ class LocalGradients:
 
     def _output(self, x: Tensor, piece: Region) -> Tensor:
         input_box = self.source.input_box(piece)
-        inside: Tensor = self.source.output(x, input_box)[0][(..., *piece.within(input_box))]
-        return inside
+        return self.source.output(x, input_box)[0][(..., *piece.within(input_box))]
 
     def cut(self, box: Region) -> list[Region]:
         """Return `box`, or the pieces whose graphs fit the budget; raises `BudgetTooSmall`."""

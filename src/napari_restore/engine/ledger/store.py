@@ -256,8 +256,7 @@ class ResultStore:
         self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
     ) -> npt.NDArray[np.bool_]:
         """Return whether the level-0 pixels at the crossings of `rows` and `columns` are finished."""
-        done: npt.NDArray[np.bool_] = self._done[np.ix_(rows // CELL, columns // CELL)]
-        return done
+        return self._done[np.ix_(rows // CELL, columns // CELL)]
 
     def finished_pixels(self, region: Region) -> int:
         """Return how many pixels of `region` are finished."""

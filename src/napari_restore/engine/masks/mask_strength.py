@@ -162,8 +162,7 @@ class Within:
         self.bounds = mask.bounds.intersect(regions.bounds)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        strength: npt.NDArray[np.float32] = self.mask.read(box) * self.regions.read(box)
-        return strength
+        return self.mask.read(box) * self.regions.read(box)
 
 
 class Feathered:

@@ -39,7 +39,6 @@ from napari_restore.models import (
     Sweep,
     SweepInput,
     SweptModel,
-    ToModel,
     WholeStep,
     overview_factor,
     placed_at,
@@ -456,31 +455,27 @@ def _overview_shape(image: Image, extent: str, region: Region | None) -> _Shape:
 def _measured_preparing(model: RestorationModel, device: Device, shape: _Shape) -> PrepareCost:
     torch.set_num_threads(cores())
     small = example_context(example_input(model, STEP, STEP))
-    cost = PrepareCost()
     with torch.no_grad():
         # The first call does one-off work that later ones do not repeat.
-        for context in (small, _widened(small, shape)):
-            statistics: list[Statistics] = []
-            pixels: list[int] = [0]
+        _cost_of_preparing(model, device, small)
+        return _cost_of_preparing(model, device, _widened(small, shape))
 
-            def as_it_is(values: Any, pixels: list[int] = pixels) -> Any:
-                pixels.append(values.size // values.shape[-1])
-                return values.astype("float64")
 
-            def prepare(
-                context: Context = context,
-                statistics: list[Statistics] = statistics,
-                to_model: ToModel = as_it_is,
-            ) -> None:
-                statistics.append(model.prepare(context, to_model, tuple(range(context.bands))))
+def _cost_of_preparing(model: RestorationModel, device: Device, context: Context) -> PrepareCost:
+    pixels, left = [0], [0]
 
-            began = time.perf_counter()
-            peak = peak_of(prepare, device)
-            device.wait()
-            seconds = time.perf_counter() - began
-            left = sum(value.numel() * value.element_size() for value in statistics[0].values())
-            cost = PrepareCost(int(peak), left, seconds, max(pixels))
-    return cost
+    def to_model(values: Any) -> Any:
+        pixels.append(values.size // values.shape[-1])
+        return values.astype("float64")
+
+    def prepare() -> None:
+        statistics = model.prepare(context, to_model, tuple(range(context.bands)))
+        left.append(sum(value.nbytes for value in statistics.values()))
+
+    began = time.perf_counter()
+    peak = peak_of(prepare, device)
+    device.wait()
+    return PrepareCost(int(peak), max(left), time.perf_counter() - began, max(pixels))
 
 
 def _widened(small: Context, shape: _Shape) -> Context:

@@ -335,8 +335,7 @@ class LocalMeans:
         rows = np.maximum(np.arange(cells.y0, cells.y1) * self.side - piece.y0, 0)
         columns = np.maximum(np.arange(cells.x0, cells.x1) * self.side - piece.x0, 0)
         wide = values.astype(np.int64)
-        total: Plane = np.add.reduceat(np.add.reduceat(wide, rows, axis=0), columns, axis=1)
-        return total
+        return np.add.reduceat(np.add.reduceat(wide, rows, axis=0), columns, axis=1)
 
     def _spread(self, cells: Plane, part: Region, grid: Region) -> Plane:
         """Return (h, w) of (rows, columns) values of cells, interpolated between their centres."""

@@ -75,8 +75,7 @@ class LumaModel:
         luma = self.luma(pixels)
         low = 1 - _step(luma / SHADOWS)
         high = _step((luma - HIGHLIGHTS) / (1 - HIGHLIGHTS))
-        share: Plane = ((1 - shadows * low) * (1 - highlights * high)).astype(np.float32)
-        return share
+        return ((1 - shadows * low) * (1 - highlights * high)).astype(np.float32)
 
     def shift(self, source: Pixels, restored: Pixels, strength: Plane) -> Pixels:
         """Return (h, w, 3) change of red, green and blue, in model range, that keeps the colour.
@@ -108,8 +107,7 @@ class LumaModel:
     def model_values(self, pixels: Pixels, bands: tuple[int, ...]) -> Pixels:
         """Return (h, w, c) of `bands` in model range, in float32 where that is exact enough."""
         if pixels.dtype.itemsize > 2:
-            wide: Pixels = self.radiometry.to_model(pixels)[..., list(bands)]
-            return wide
+            return self.radiometry.to_model(pixels)[..., list(bands)]
         return self.radiometry.to_model_tile(pixels, bands)
 
     def luma_of(self, model_values: Pixels) -> Plane:
@@ -158,8 +156,7 @@ def blend(
             nodata,
         )
     keep = strength == 0 if valid is None else (strength == 0) | ~valid
-    blended: Pixels = np.where(keep[..., None], source, mixed)
-    return blended
+    return np.where(keep[..., None], source, mixed)
 
 
 def _mix(
@@ -171,8 +168,7 @@ def _mix(
     wide = np.float64 if source.dtype.itemsize > 2 else np.float32
     change = (restored.astype(wide) - source.astype(wide)) * strength[..., None]
     mixed = plain.apply_change(source, change, tuple(range(source.shape[2])), nodata)
-    exact: Pixels = np.where((strength == 1)[..., None], restored, mixed)
-    return exact
+    return np.where((strength == 1)[..., None], restored, mixed)
 
 
 def within_limits(colours: Pixels, before: Plane, step: Plane, low: Plane, high: Plane) -> Pixels:

@@ -277,7 +277,7 @@ class Result(BlendedPixels):
             return adopted
         clip = options.get("clip")
         outlined = clip == "mask" and self.mask is not None
-        written: Path = write_image(
+        return write_image(
             path,
             Pixels(
                 self._clipped(clip),
@@ -292,7 +292,6 @@ class Result(BlendedPixels):
             progress=progress,
             cancelled=cancelled,
         )
-        return written
 
     def _clipped(self, clip: str | None) -> Region:
         """Return the region that a file has: that of the result, or the smallest around the areas."""

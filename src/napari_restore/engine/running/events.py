@@ -108,5 +108,4 @@ def event_from_dict(data: dict[str, Any]) -> Event:
     kind = {c.__name__: c for c in kinds}[fields.pop("event")]
     if kind is TileDone:
         fields["region"] = Region(*fields["region"])
-    event: Event = kind(**fields)
-    return event
+    return kind(**fields)

@@ -370,8 +370,7 @@ def _together(masks: Sequence[Mask | None]) -> Mask | None:
 
 def as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[np.float32]:
     """Return the core of (c, h, w) as an (h, w, c) array, band by band in memory."""
-    pixels: npt.NDArray[np.float32] = planes[:, rows, columns].contiguous().cpu().numpy()
-    return pixels.transpose(1, 2, 0)
+    return planes[:, rows, columns].contiguous().cpu().numpy().transpose(1, 2, 0)
 
 
 def halvings(

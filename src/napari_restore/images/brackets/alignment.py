@@ -284,15 +284,13 @@ def _shift_between(
 def _low_frequencies(shape: tuple[int, ...]) -> Grey:
     """Return the weights of the frequencies of a spectrum of pictures of `shape`."""
     down, across = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
-    weights: Grey = np.exp(-(down**2 + across**2) / (2 * FREQUENCIES**2)).astype(np.float32)
-    return weights
+    return np.exp(-(down**2 + across**2) / (2 * FREQUENCIES**2)).astype(np.float32)
 
 
 @lru_cache(maxsize=8)
 def _fading(shape: tuple[int, ...]) -> Grey:
     """Return weights (h, w) that are 0 at the edges."""
-    faded: Grey = np.outer(*(np.hanning(n + 2)[1:-1] for n in shape)).astype(np.float32)
-    return faded
+    return np.outer(*(np.hanning(n + 2)[1:-1] for n in shape)).astype(np.float32)
 
 
 def _spectrum(values: Grey) -> Spectrum:

@@ -110,8 +110,7 @@ class LevelStore:
         if not self._with_valid:
             level_ = self.levels[level]
             return np.ones(chunk_shape(level_, row, column), bool)
-        flags: npt.NDArray[np.bool_] = self._read("valid", level, row, column)[..., 0]
-        return flags
+        return self._read("valid", level, row, column)[..., 0]
 
     def _write(
         self, kind: str, number: int, row: int, column: int, values: npt.NDArray[Any]

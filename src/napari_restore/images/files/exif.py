@@ -37,7 +37,7 @@ from napari_restore.images.files.exif_directories import (
 )
 from napari_restore.images.files.handles import environment, ignore_missing_georeference
 from napari_restore.images.files.jpeg import END, SIGNATURE, frame_of, next_segment
-from napari_restore.images.files.xmp import GAIN_MAP, without_attached
+from napari_restore.images.files.xmp import ATTACHED, GAIN_MAP, without
 from napari_restore.images.values.facts import settled
 
 T = TypeVar("T")
@@ -262,7 +262,7 @@ def _take_app1(tags: PhotoTags, segment: bytes) -> None:
         tags.exif = segment
     elif segment.startswith(XMP_HEADER):
         packet = segment[len(XMP_HEADER) :]
-        tags.xmp, tags.gain_map = without_attached(packet), GAIN_MAP in packet
+        tags.xmp, tags.gain_map = without(packet, ATTACHED), GAIN_MAP in packet
 
 
 def _pictures_in(path: Path, segment: bytes, place: int) -> int:

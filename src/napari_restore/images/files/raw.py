@@ -21,7 +21,7 @@ from napari_restore.images.files.exif_directories import (
     numbers_of,
     pictures_in,
 )
-from napari_restore.images.files.xmp import sidecar_xmp, upright_xmp, without_development
+from napari_restore.images.files.xmp import DEVELOPMENT, sidecar_xmp, upright_xmp, without
 
 _FUJIFILM, _PREVIEW = b"FUJIFILMCCD-RAW ", 84
 """What a RAF begins with, and where offset and length of its preview stand."""
@@ -51,7 +51,7 @@ def raw_tags(path: Path) -> PhotoTags:
                 tags = _of_tiff(file, path)
     except (ValueError, struct.error, OSError, UnreadableImage):
         tags = PhotoTags()  # the decoder says what is wrong with the picture
-    tags.xmp = sidecar_xmp(path) or without_development(upright_xmp(tags.xmp))
+    tags.xmp = sidecar_xmp(path) or without(upright_xmp(tags.xmp), DEVELOPMENT)
     return tags
 
 

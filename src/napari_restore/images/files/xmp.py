@@ -15,7 +15,7 @@ DEVELOPMENT: Final = (
     "http://ns.adobe.com/camera-raw-settings/1.0/",
     "http://darktable.sf.net/",
 )
-"""Namespaces of settings of raw converters."""
+"""Namespaces of settings of raw converters, which would be applied once more."""
 ATTACHED: Final = (
     "http://ns.adobe.com/hdr-gain-map/1.0/",
     "http://ns.google.com/photos/1.0/container/",
@@ -32,17 +32,8 @@ def upright_xmp(xmp: bytes | None) -> bytes | None:
     return None if xmp is None else _ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
-def without_development(xmp: bytes | None) -> bytes | None:
-    """Return an XMP packet without settings of raw converters, which would be applied once more."""
-    return _without(xmp, DEVELOPMENT)
-
-
-def without_attached(xmp: bytes | None) -> bytes | None:
-    """Return an XMP packet without what it says of other pictures in the file."""
-    return _without(xmp, ATTACHED)
-
-
-def _without(xmp: bytes | None, namespaces: Iterable[str]) -> bytes | None:
+def without(xmp: bytes | None, namespaces: Iterable[str]) -> bytes | None:
+    """Return an XMP packet without what it says in some `namespaces`."""
     if xmp is None:
         return None
     for namespace in namespaces:
@@ -88,7 +79,7 @@ def sidecar_xmp(path: Path) -> bytes | None:
         return None
     # What a file begins with has no place within another.
     packet = re.sub(rb"^(?:\xef\xbb\xbf)?\s*<\?xml[^>]*\?>\s*", b"", packet)
-    return without_development(upright_xmp(packet))
+    return without(upright_xmp(packet), DEVELOPMENT)
 
 
 def _has_raw(path: Path) -> bool:

@@ -5,7 +5,6 @@ Source: USGS, Landsat Collection 2 Level-1 and Level-2 data format control books
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from napari_restore._json_shapes import parse_json
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.trees import FolderTree, read_metadata
 from napari_restore.images.files.xml import parse_xml
-from napari_restore.images.products.product import Acquisition, Product, ProductFile
+from napari_restore.images.products.product import Acquisition, Product, ProductFile, number
 
 Groups = Mapping[str, Mapping[str, str]]
 """Group → key → value; keys of one name in several groups differ."""
@@ -84,15 +83,6 @@ def read_landsat(path: Path) -> Product:
         is_level2,
         notes,
     )
-
-
-def number(text: str | None) -> float | None:
-    """Return a finite number written as text; None for anything else."""
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _groups(path: Path) -> Groups:

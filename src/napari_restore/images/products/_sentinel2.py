@@ -14,11 +14,11 @@ from xml.etree.ElementTree import Element
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.trees import FolderTree, Tree, ZipTree
 from napari_restore.images.files.xml import parse_xml
-from napari_restore.images.products._landsat import number
 from napari_restore.images.products.product import (
     Acquisition,
     Product,
     ProductFile,
+    number,
     with_files,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,3 +175,12 @@ def with_files(
     kept = tuple(member for member in members if member not in absent)
     note = OpeningNote(f"Not there, though its metadata names them: {_named(absent)}.")
     return kept, (note,) if absent else ()
+
+
+def number(text: str | None) -> float | None:
+    """Return a finite number written as text; None for anything else."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

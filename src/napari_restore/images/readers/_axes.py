@@ -81,5 +81,4 @@ class Axes:
         remaining = [a for a in range(self.count) if a in (self.y, self.x, *self.band)]
         order = [remaining.index(a) for a in (self.y, self.x, *self.band)]
         turned = part.transpose(order).reshape(box[2] - box[0], box[3] - box[1], self.bands)
-        pixels: npt.NDArray[Any] = np.array(turned, dtype, order="C", copy=True)
-        return pixels
+        return np.array(turned, dtype, order="C", copy=True)

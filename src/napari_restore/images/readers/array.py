@@ -133,8 +133,7 @@ class ArrayReader(Reader):
     def _filled(self, part: Any) -> Array:
         """Return a part of an array as numpy's, what is masked as the value of nodata."""
         masked = isinstance(part, np.ma.MaskedArray)
-        found: Array = part.filled(self._fill) if masked else np.asarray(part)
-        return found
+        return part.filled(self._fill) if masked else np.asarray(part)
 
     def files(self) -> tuple[Path, ...]:
         return ()
@@ -163,7 +162,9 @@ def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
     reader = ArrayReader(array)
     if not named:
         picture = source[0] if isinstance(source, (list, tuple)) else source
-        colours = ("gray", "alpha") if has_grey_and_alpha(picture) else COLOURS.get(reader.bands)
+        # The array of a PIL image does not show its alpha.
+        has_alpha = getattr(picture, "mode", None) == "LA"
+        colours = ("gray", "alpha") if has_alpha else COLOURS.get(reader.bands)
         is_described = reader.georeference is not None or any(reader.profile.descriptions)
         # Four bands with a georeference are more often infrared than transparency.
         if reader.dtype.name not in _PICTURE_DTYPES or is_described:
@@ -295,11 +296,6 @@ def as_array(source: Any) -> Any:
     if hasattr(source, "__array__") and not (hasattr(source, "shape") and hasattr(source, "dtype")):
         return np.asarray(source)
     return source
-
-
-def has_grey_and_alpha(source: Any) -> bool:
-    """Return whether a PIL image has grey and alpha, which its array does not show."""
-    return getattr(source, "mode", None) == "LA"
 
 
 def _of_picture(picture: Any) -> Any:

@@ -58,8 +58,7 @@ class RegisteredReader(LevelsReader):
             rows = (np.rint(y).astype(int) - source[0]).clip(0, valid.shape[0] - 1)
             columns = (np.rint(x).astype(int) - source[1]).clip(0, valid.shape[1] - 1)
             inside &= valid[rows, columns]
-        result: npt.NDArray[np.bool_] = inside
-        return result
+        return inside
 
     def shows(self, box: Box) -> bool:
         """Return whether all pixels of `box` are valid."""

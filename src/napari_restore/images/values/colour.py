@@ -55,7 +55,7 @@ def lab_to_srgb(lab: npt.NDArray[Any]) -> npt.NDArray[Any]:
     # As ICC encodes 16 bits: 0 of a and b at 128 · 257.
     a_and_b = lab[..., 1:].view(np.int16) * (257 / 256) + 128 * 257
     encoded = np.concatenate([lab[..., :1], np.rint(a_and_b).clip(0, 65535)], axis=2)
-    converted: npt.NDArray[Any] = imagecodecs.cms_transform(
+    return imagecodecs.cms_transform(
         np.ascontiguousarray(encoded.astype(np.uint16)),
         ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(),
         imagecodecs.cms_profile("srgb"),
@@ -63,7 +63,6 @@ def lab_to_srgb(lab: npt.NDArray[Any]) -> npt.NDArray[Any]:
         outcolorspace="rgb",
         outdtype=np.uint16,
     )
-    return converted
 
 
 def straightened(pixels: npt.NDArray[Any], alpha: int) -> npt.NDArray[Any]:

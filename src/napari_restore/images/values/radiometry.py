@@ -54,8 +54,7 @@ class Radiometry:
             rgb = list(self.colour.bands)
             planes = np.moveaxis(converted[..., rgb], -1, 0)
             converted[..., rgb] = np.moveaxis(self.colour.to_working(planes), 0, -1)
-        result: npt.NDArray[np.float64] = (converted - self.black) / self.span
-        return result
+        return (converted - self.black) / self.span
 
     def to_model_tile(
         self,

@@ -334,12 +334,15 @@ def _by_littlecms(
     """Return pixels (h, w, 3) in another profile, with the bits that they have."""
     import imagecodecs
 
-    spaces = {"colorspace": "rgb", "outcolorspace": "rgb", "outdtype": colours.dtype}
-    pixels = np.ascontiguousarray(colours)
-    result: npt.NDArray[Any] = imagecodecs.cms_transform(
-        pixels, source, target, flags=flags, **spaces
+    return imagecodecs.cms_transform(
+        np.ascontiguousarray(colours),
+        source,
+        target,
+        colorspace="rgb",
+        outcolorspace="rgb",
+        outdtype=colours.dtype,
+        flags=flags,
     )
-    return result
 
 
 def _rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:

@@ -101,8 +101,7 @@ class AnDehazeNetwork(GuidedModel):
 
     def share(self, valid: Tensor) -> Tensor:
         """Return the valid share (N, h, w) of every token's pixels, of `valid` (N, 1, H, W)."""
-        pooled: Tensor = avg_pool2d(valid.float(), self.config.stride)[:, 0]
-        return pooled
+        return avg_pool2d(valid.float(), self.config.stride)[:, 0]
 
     def tokens(self, view: Tensor) -> Tensor:
         """Return tokens (N, h, w, C) of a view, before any block."""
@@ -239,8 +238,7 @@ class ReconstructionHead(nn.Conv2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.gain * super().forward(x)
-        return out
+        return self.gain * super().forward(x)
 
 
 class UpscaleStep(nn.Module):

@@ -287,8 +287,7 @@ def magenta(colour: Tensor) -> Tensor:
 
 
 def _both(red: Tensor, blue: Tensor) -> Tensor:
-    mean: Tensor = (torch.minimum(red, APART * blue) + torch.minimum(blue, APART * red)) / 2
-    return mean
+    return (torch.minimum(red, APART * blue) + torch.minimum(blue, APART * red)) / 2
 
 
 def keep_white(x: Tensor, y: Tensor) -> Tensor:

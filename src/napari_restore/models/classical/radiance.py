@@ -35,7 +35,8 @@ class Radiance(RestorationModel):
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        frames = self._by_frame(x)
+        count = self.card.inputs or x.shape[1] // COLOURS
+        frames = x.reshape(len(x), count, -1, *x.shape[2:])
         weights = self.weights(frames, valid)
         # What weighs nothing may be any number.
         return torch.where(weights > 0, weights * frames, 0).sum(1), {}
@@ -57,10 +58,6 @@ class Radiance(RestorationModel):
         weight = trust * gains * gains / self._variance(seen)
         total = weight.sum(1, keepdim=True)
         return torch.where(total > 0, weight / total.clamp(min=1e-30), _first(known))
-
-    def _by_frame(self, x: Tensor) -> Tensor:
-        count = self.card.inputs or x.shape[1] // COLOURS
-        return x.reshape(len(x), count, -1, *x.shape[2:])
 
     def _gains(self, frames: Tensor) -> Tensor:
         """Return 2^EV of each frame (1, F, 1, 1, 1)."""

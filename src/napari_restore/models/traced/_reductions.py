@@ -77,7 +77,7 @@ class Reduction:
             left, right = (operands[each] for each in self.features)
             return {self._key("sum"): left.double() @ right.double()}
         x = operands[self.features[0]]
-        dims, keep = self._dims(x.ndim)
+        dims, keep = reduced_dims(self.node, x.ndim)
         if op in _EXTREMES:
             return {self._key("extreme"): _EXTREMES[op](x, dims, keepdim=keep).double()}
         # Squares of float32 would cancel in the variance.
@@ -129,9 +129,6 @@ class Reduction:
     def _correction(self) -> float:
         given = self.node.kwargs.get("correction", 1)
         return 1.0 if given is None else float(given)
-
-    def _dims(self, ndim: int) -> tuple[tuple[int, ...], bool]:
-        return reduced_dims(self.node, ndim)
 
 
 def reduced_dims(node: Operation, ndim: int) -> tuple[tuple[int, ...], bool]:
