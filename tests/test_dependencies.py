@@ -38,6 +38,7 @@ GUARDED = {
     "explain/attribution/methods.py": "explain/attribution/captum.py",
     "images/readers/_remote_zarr.py": "images/files/objects.py",
     "models/_graph_file.py": "api/_model_export.py",
+    "models/_onnx_graph.py": "models/_onnx.py",
 }
 """Modules with imports of extras, and the one that gives the message where they are missing."""
 

@@ -46,12 +46,6 @@ def format_seconds(seconds: float, *, tenths: bool = False) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
-def first_line(problem: object) -> str:
-    """Return the first line of an error's message, for a sentence; its type where it has none."""
-    lines = str(problem).strip().splitlines() or [type(problem).__name__]
-    return lines[0].rstrip(".")
-
-
 def listed(names: Sequence[str], most: int = 3) -> str:
     """Return the first `most` names, and how many more there are."""
     more = len(names) - most

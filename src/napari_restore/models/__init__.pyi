@@ -69,7 +69,7 @@ from ._steps import (
 )
 from ._sweeps import SweptModel, run_steps
 from ._undisturbed import undisturbed
-from ._weights import fill, randomise, read_state, sha256_of_file, sha256_of_state
+from ._weights import fill, first_line, randomise, read_state, sha256_of_file, sha256_of_state
 from ._wrap import WrappedModel
 from .traced.model import CutModel, cut_into_sweeps
 from .traced.trace import Uncut
@@ -140,6 +140,7 @@ __all__ = [
     "example_image",
     "factories_in",
     "fill",
+    "first_line",
     "for_frames",
     "from_windows",
     "frozen_copy",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore._confined import confined, room
-from napari_restore._format import first_line, format_size
+from napari_restore._format import format_size
 from napari_restore.errors import (
     BadModel,
     BadParameter,
@@ -303,7 +303,7 @@ def _from_script(
         ) from error
     except Exception as error:
         raise BadModel(
-            f"{name} fails: {type(error).__name__}: {first_line(error)}.",
+            f"{name} fails: {type(error).__name__}: {_weights.first_line(error)}.",
             "Check the file.",
         ) from error
     if not isinstance(made, nn.Module):
@@ -406,7 +406,7 @@ def _from_torchscript(
         raise
     except Exception as error:
         raise BadModel(
-            f"{path.name} is no readable TorchScript: {first_line(error)}.",
+            f"{path.name} is no readable TorchScript: {_weights.first_line(error)}.",
             "Export it again.",
         ) from error
     model = _wrapped(module, card, path.stem, parameters)
@@ -568,7 +568,9 @@ def random_twin(model: RestorationModel) -> RestorationModel:
             # Neither a module in memory nor foreign code is made a second time.
             twin = load(model, weights=RANDOM_WEIGHTS)
     except Exception as error:
-        said = error.message.marked if isinstance(error, RestoreError) else first_line(error)
+        said = (
+            error.message.marked if isinstance(error, RestoreError) else _weights.first_line(error)
+        )
         raise BadParameter(
             f"{model.card.id} cannot be loaded with random weights: {said.rstrip('.')}.", leave_out
         ) from error

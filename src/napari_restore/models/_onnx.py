@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore._confined import awaited, confined, room
-from napari_restore._format import first_line, format_size
+from napari_restore._format import format_size
 from napari_restore.errors import BadModel, Cancelled, RestoreError
 from napari_restore.models._onnx_graph import (
     check_operators,
@@ -32,7 +32,7 @@ from napari_restore.models._onnx_graph import (
     with_slopes,
 )
 from napari_restore.models._unfit import BAND_COUNTS, Unending
-from napari_restore.models._weights import check_unpacked, sha256_of_file
+from napari_restore.models._weights import check_unpacked, first_line, sha256_of_file
 
 SUFFIX, PACKAGE = ".onnx", ".dtmodel"
 SUFFIXES = (SUFFIX, PACKAGE)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.special import entr
 
-from napari_restore._format import first_line
 from napari_restore.errors import BadModel
 from napari_restore.models._attention import AttentionKind, AttentionRow, AttentionSite, numbered
 from napari_restore.models._attention_calls import AttentionCall, AttentionCalls
 from napari_restore.models._model import RestorationModel, example_image
 from napari_restore.models._places import row_and_column, stride_of
 from napari_restore.models._undisturbed import undisturbed
+from napari_restore.models._weights import first_line
 
 STEP = "tile"
 """Name of the one step of a model that takes a tile at once."""

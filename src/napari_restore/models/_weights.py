@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore._confined import confined
-from napari_restore._format import first_line, format_size
+from napari_restore._format import format_size
 from napari_restore.errors import (
     BadModel,
     BadParameter,
@@ -451,3 +451,9 @@ def _tensors_in(
                 yield each
     if not has_any:
         barren.add(id(content))
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a message, for a sentence; its type where it has none."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-from napari_restore._format import first_line
 from napari_restore.errors import BadModel, OutOfMemory
-from napari_restore.models import RestorationModel
+from napari_restore.models import RestorationModel, first_line
 
 FAILURES = (
     MemoryError,

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from napari_restore._confined import room_for
-from napari_restore._format import first_line
 from napari_restore.engine.machine.budget import budget_of
 from napari_restore.engine.machine.device import Device
 from napari_restore.engine.machine.failures import out_of_memory_as
@@ -28,6 +27,7 @@ from napari_restore.models import (
     context_of,
     definition_of,
     example_image,
+    first_line,
     network_in,
     on_output_grid,
     placed_at,

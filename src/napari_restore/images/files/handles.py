@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from napari_restore.images.files.remote import (
     DRIVERS as REMOTE_DRIVERS,
-    is_gdal_address,
+    GDAL_FOLDERS,
     options_for,
 )
 
@@ -45,7 +45,7 @@ class DatasetKey(NamedTuple):
     @property
     def is_remote(self) -> bool:
         """Whether it is read from a server."""
-        return is_gdal_address(self.path)
+        return self.path.startswith(GDAL_FOLDERS)
 
     @property
     def options(self) -> dict[str, Any]:

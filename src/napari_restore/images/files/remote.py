@@ -31,7 +31,7 @@ PAUSE = 0.5
 DRIVERS = ("GTiff", "JP2OpenJPEG")
 """Formats of which a region can be read by ranges, and that refer to no other file."""
 _ADDRESS = re.compile(r"(https?|s3|gs|az)://", re.IGNORECASE)
-_GDAL_FOLDERS = ("/vsicurl/", *FOLDERS.values())
+GDAL_FOLDERS = ("/vsicurl/", *FOLDERS.values())
 
 
 class RemotePath(PurePosixPath):
@@ -91,11 +91,6 @@ class Answer(NamedTuple):
 def is_address(text: str) -> bool:
     """Return whether `text` is an address that can be read."""
     return _ADDRESS.match(text) is not None
-
-
-def is_gdal_address(name: str) -> bool:
-    """Return whether GDAL reads the file of this name from a server."""
-    return name.startswith(_GDAL_FOLDERS)
 
 
 def names_address(source: Any) -> bool:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._format import first_line
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images.files.exif import upright_exif
@@ -112,7 +111,8 @@ def _opened(path: Path) -> Any:
 
 
 def _unreadable(path: Path, problem: object) -> UnreadableImage:
+    lines = str(problem).strip().splitlines() or [type(problem).__name__]
     return UnreadableImage(
-        f"{path.name} cannot be read as a HEIF photo: {first_line(problem)}.",
+        f"{path.name} cannot be read as a HEIF photo: {lines[0].rstrip('.')}.",
         "Copy it again, update pi-heif, or save the photo as JPEG.",
     )

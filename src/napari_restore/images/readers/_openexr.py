@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._format import first_line
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images.files.claims import (
@@ -129,7 +128,8 @@ def _chosen(path: Path, channels: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _unreadable(path: Path, problem: object) -> UnreadableImage:
+    lines = str(problem).strip().splitlines() or [type(problem).__name__]
     return UnreadableImage(
-        f"{path.name} cannot be read as an OpenEXR picture: {first_line(problem)}.",
+        f"{path.name} cannot be read as an OpenEXR picture: {lines[0].rstrip('.')}.",
         "It seems damaged or truncated; copy it again.",
     )

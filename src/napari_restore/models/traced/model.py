@@ -11,7 +11,6 @@ from math import lcm
 import torch
 from torch import Tensor, nn
 
-from napari_restore._format import first_line
 from napari_restore.errors import BadModel, BadParameter, RestoreError, option
 from napari_restore.models._adapted import Adapted
 from napari_restore.models._attention import AttentionRow, AttentionSite
@@ -23,6 +22,7 @@ from napari_restore.models._steps import RESTORED, Map, Step, Sums, Sweep, Sweep
 from napari_restore.models._sweeps import SweptModel, run_steps
 from napari_restore.models._undisturbed import undisturbed
 from napari_restore.models._unfit import image_in
+from napari_restore.models._weights import first_line
 from napari_restore.models._wrap import WrappedModel
 from napari_restore.models.traced._graph import Graph
 from napari_restore.models.traced._pieces import COMPUTING, halo_of, pieces_of, sweep_of

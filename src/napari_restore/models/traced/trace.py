@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from napari_restore._format import first_line
+from napari_restore.models._weights import first_line
 
 _aten = torch.ops.aten
 Shape = tuple["Size", ...]
