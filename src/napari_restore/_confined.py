@@ -16,7 +16,7 @@ SHARE = 0.6
 """Share of the memory now available that is used where nobody says how much."""
 _SPARE = (256 << 20) + (os.cpu_count() or 1) * (16 << 20)
 """Bytes of addresses that threads and libraries reserve beside what they use."""
-_UNSAID = 1 << 30
+UNSAID = 1 << 30
 """Most bytes for what is tried before anybody has said how much it may take."""
 _LOOK = 0.1
 """Seconds between two looks whether work is still wanted."""
@@ -63,7 +63,7 @@ def room() -> int:
     """Return the bytes that confined work may add to the process."""
     with _lock:
         said = max(_rooms, default=0)
-    return said or min(_UNSAID, int(SHARE * available_memory()))
+    return said or min(UNSAID, int(SHARE * available_memory()))
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
 """A card is believed only when the loaded weights bear it out."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from napari_restore.engine import probe
-from napari_restore.errors import BadModel
+from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import load
 
 pytestmark = pytest.mark.measured
@@ -95,3 +97,19 @@ def test_our_own_cards_are_true(name):
     found = probe(model)
     assert found.note == ""
     assert found.halo == model.card.halo
+
+
+class Related(nn.Module):
+    """Every pixel attends to every other: memory grows as the fourth power of the side."""
+
+    def forward(self, x):
+        tokens = x.flatten(2).transpose(1, 2)
+        return (tokens @ tokens.mT).softmax(-1).matmul(tokens).mT.reshape(x.shape)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the system holds no limit of addresses")
+@pytest.mark.parametrize("card", [{"halo": 0, "multiple_of": 1}, {"halo": 16}])
+def test_a_network_is_not_tried_beyond_its_budget(card):
+    with pytest.raises(OutOfMemory, match="not enough memory to try"):
+        probe(wrapped(Related(), **card), memory=512 << 20)

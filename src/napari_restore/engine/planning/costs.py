@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -14,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_restore._confined import confined
 from napari_restore._heap import freed_memory_kept
 from napari_restore.engine._region import Region
 from napari_restore.engine.machine.budget import MIB
 from napari_restore.engine.machine.device import Device, cores
 from napari_restore.engine.machine.device_memory import peak_of
-from napari_restore.engine.machine.failures import is_out_of_memory
+from napari_restore.engine.machine.failures import clear_frames, is_out_of_memory
 from napari_restore.engine.machine.precision import computing
 from napari_restore.engine.machine.threads import on_new_thread
 from napari_restore.engine.planning.measurements import MeasurementCache
@@ -50,8 +52,8 @@ SIDES = (512, 768)
 model that works strip by strip, whose memory then does not grow with the tile."""
 SIDES_OF_LITTLE = (256, 512)
 """The same where memory is too small for these."""
-SIDES_OF_WHOLE = (128, 256)
-"""Those of a model of the whole image, whose memory may grow as the fourth power."""
+SIDES_OF_WHOLE = ((128, 256), (64, 128), (32, 64))
+"""Those of a model of the whole image, whose memory may grow as the fourth power, the first that fit."""
 SIDES_OF_SWEEPS = (128, 256)
 """Those of a model of sweeps over tiles of any size."""
 BATCHES = (1, 2)
@@ -160,14 +162,18 @@ def _measured_that_fits(
     model: RestorationModel, device: Device, threads: int, whole: int | None, coarser: int
 ) -> Cost:
     """Return the cost measured on the usual sides or, where memory is too small for them, on smaller."""
-    try:
-        return _measured(
-            model, device, threads, whole, coarser, SIDES if whole is None else SIDES_OF_WHOLE
-        )
-    except (MemoryError, RuntimeError) as error:
-        if whole is not None or not is_out_of_memory(error):
-            raise
-    return _measured(model, device, threads, whole, coarser, SIDES_OF_LITTLE)
+    *tried, least = (SIDES, SIDES_OF_LITTLE) if whole is None else SIDES_OF_WHOLE
+    for sides in tried:
+        try:
+            # Where each pixel attends to each, all memory of the machine may go before that fails.
+            with nullcontext() if whole is None or device.is_accelerator else confined():
+                return _measured(model, device, threads, whole, coarser, sides)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            clear_frames(error)
+    with nullcontext() if device.is_accelerator else confined():
+        return _measured(model, device, threads, whole, coarser, least)
 
 
 def _measured(

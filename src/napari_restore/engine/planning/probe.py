@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,10 +11,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from napari_restore._confined import room_for
+from napari_restore._confined import UNSAID, confined, room_for
 from napari_restore.engine.machine.budget import budget_of
 from napari_restore.engine.machine.device import Device
-from napari_restore.engine.machine.failures import out_of_memory_as
+from napari_restore.engine.machine.failures import is_out_of_memory, out_of_memory_as
 from napari_restore.engine.planning.dependence import Report, dependence
 from napari_restore.engine.planning.measurements import kept, kind_of, measurement_file
 from napari_restore.errors import BadModel
@@ -204,10 +205,11 @@ def _probe_in_room(
 
     no_room = f"There is not enough memory to try model {model.card.id}."
     hint = "Check its card: halo, bands, min_size and multiple_of."
-    with out_of_memory_as(no_room, hint), room_for(memory):
+    device = Device(str(example_input(model, 1, 1).device), "")
+    held = nullcontext() if device.is_accelerator else confined()
+    with out_of_memory_as(no_room, hint), room_for(max(memory, UNSAID)), held:
         if model.card.scope != "local":
             return _probe(model)
-        device = Device(str(example_input(model, 1, 1).device), "")
         about = model.card.halo, content, definition_of(model)
         file = measurement_file(Probe.__name__, model, device, about)
         found: Probe = kept(file, model.card.id, Probe, measure, holds)
@@ -332,6 +334,8 @@ def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) ->
         with torch.inference_mode():
             y = model(x, statistics)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
         raise BadModel(
             f"Model {card.id} fails on an image of {x.shape[1]} bands: {first_line(error)}.",
             "Check its card: bands, min_size and multiple_of.",
