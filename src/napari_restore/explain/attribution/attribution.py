@@ -19,9 +19,10 @@ from napari_restore.errors import BadOutput, option
 from napari_restore.explain.attribution import measures
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._sums import Summed
-from napari_restore.explain.attribution.figure import FigureLook, draw, figure_of, plot
+from napari_restore.explain.attribution.figure import draw, figure_of, plot
 from napari_restore.explain.attribution.figure_file import (
     SUFFIXES as FIGURES,
+    FigureLook,
     check_figure,
 )
 from napari_restore.explain.attribution.files import (

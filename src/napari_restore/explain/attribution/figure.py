@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +15,13 @@ from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution.figure_file import (
-    WIDTH_MM,
-    check_figure,
+    EXPONENT,
+    FigureLook,
+    Look,
     check_matplotlib,
     drawn_figure,
     figure_file,
-    font_points,
     input_lines,
-    wrapped_caption,
-    write_caption,
 )
 from napari_restore.explain.attribution.measures import largest
 from napari_restore.explain.attribution.summary import map_error_text, summary_of
@@ -35,123 +32,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from napari_restore.explain.attribution.attribution import Attribution
+
 Values = npt.NDArray[Any]
 Size = tuple[int, int]
 Corners = Sequence[Sequence[float]]
-Read = Callable[[Region], npt.NDArray[np.float32]]
-EXPONENT = 0.5
-"""Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""
 SIGNED, MAGNITUDE = "PuOr", "viridis"
 """Colour maps that remain distinguishable with colour vision deficiency."""
 INSET = 0.34
 """Share of a panel that the inset takes along its longer side."""
-BOX_COLOURS = ("black", "white")
-"""Outline of the box and its halo, visible on any background."""
 CONTEXT_TEXT = {STOP: "constant", THROUGH: "gradient goes through it", "none": "none"}
 """Texts for the values of the record's `context.used`."""
 
 
-class Drawable(Protocol):
-    """What is drawn of an attribution; see `Attribution`."""
-
-    @property
-    def box(self) -> Region: ...
-    @property
-    def record(self) -> dict[str, Any]: ...
-    @property
-    def kind(self) -> Kind: ...
-    @property
-    def picture(self) -> Read: ...
-    @property
-    def overview(self) -> OverviewShares | None: ...
-    @property
-    def output(self) -> Read | None: ...
-    @property
-    def window(self) -> Region: ...
-    @property
-    def size(self) -> tuple[int, int]: ...
-    @property
-    def whole(self) -> npt.NDArray[np.uint8] | None: ...
-    def read(self, box: Region) -> npt.NDArray[np.float32]: ...
-    def contribution_area(self) -> npt.NDArray[np.float64]: ...
-
-
-class FigureLook(TypedDict, total=False):
-    """How a figure looks, as `Look` says."""
-
-    width_mm: float
-    exponent: float
-    limits: Sequence[float] | None
-    panels: Sequence[str] | None
-    caption: bool
-
-
-class FigureOptions(FigureLook, total=False):
-    """Options of `draw`."""
-
-    overwrite: bool
-
-
-PANELS = ("image", "result", "map", "over", "magnitude", "area", "overview")
-"""What may be drawn of an attribution; "over" is the map over the grey image."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a figure looks; raises `BadParameter`."""
-
-    width_mm: float = WIDTH_MM
-    exponent: float = EXPONENT
-    """Power to which the magnitude is raised."""
-    limits: Sequence[float] | None = None
-    """Least and largest value that colours span; None: those of the map."""
-    panels: Sequence[str] | None = None
-    """Some of `PANELS`, in this order; None: all but "over"."""
-    caption: bool = True
-    """Whether the settings stand below."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.exponent <= 1:
-            raise BadParameter(
-                f"The exponent {self.exponent} is not in 0 … 1.", "Use for instance 0.5."
-            )
-        if not 30 <= self.width_mm <= 2000:
-            raise BadParameter(
-                f"A width of {self.width_mm:g} mm is outside 30 … 2000.", "180 is usual."
-            )
-        for name in set(self.panels or ()) - set(PANELS):
-            raise BadParameter(f"There is no panel {name}.", f"Choose from {', '.join(PANELS)}.")
-        if self.limits is not None and not self.limits[0] < self.limits[1]:
-            raise BadParameter("The limits are not in order.", "Give the lower one first.")
-
-    @property
-    def points(self) -> float:
-        """The size of the font."""
-        return font_points(self.width_mm)
-
-    def norm(self, most: float, *, is_signed: bool) -> Any:
-        """Return what gives values up to `most` their place on the scale, where 0 stays in the middle."""
-        from matplotlib.colors import Normalize, TwoSlopeNorm
-
-        most = most or 1.0
-        low, high = self.limits or (-most if is_signed else 0.0, most)
-        if not is_signed:
-            return Normalize(low, high)
-        if not low < 0 < high:
-            raise BadParameter(
-                f"This map has both signs, and limits of {low:g} and {high:g} leave one out.",
-                f"Give one on each side of 0, as -{abs(high):g} {abs(high):g}.",
-            )
-        return TwoSlopeNorm(0, low, high)
-
-    @property
-    def extend(self) -> str:
-        """Ends of a colour bar beyond which values may lie."""
-        return "neither" if self.limits is None else "both"
-
-
 def draw(
-    attribution: Drawable,
+    attribution: Attribution,
     path: str | Path,
     *,
     overwrite: bool = False,
@@ -163,25 +58,22 @@ def draw(
     no panels are named. `look` is as in `Look`. Raises `BadOutput`, `BadParameter`.
     """
     target, chosen = Path(path), Look(**look)
-    check_figure(target, overwrite=overwrite)
-    layout = _layout(attribution, chosen)
-    with figure_file(target, layout.size, layout.points, layout.caption) as parts:
-        _fill(parts, attribution, layout, chosen)
+    heights, text = _heights(attribution, chosen), caption(attribution.record)
+    with figure_file(target, chosen, heights, text, overwrite=overwrite) as parts:
+        _fill(parts, attribution, chosen)
     return target
 
 
-def figure_of(attribution: Drawable, **look: Unpack[FigureLook]) -> Figure:
+def figure_of(attribution: Attribution, **look: Unpack[FigureLook]) -> Figure:
     """Return what `draw` writes as a matplotlib figure. Raises `BadOutput`, `BadParameter`."""
-    check_matplotlib()
     chosen = Look(**look)
-    layout = _layout(attribution, chosen)
-    with drawn_figure(layout.size, layout.points) as (figure, parts):
-        _fill(parts, attribution, layout, chosen)
-    drawn: Figure = figure
-    return drawn
+    heights, text = _heights(attribution, chosen), caption(attribution.record)
+    with drawn_figure(chosen, heights, text) as (figure, parts):
+        _fill(parts, attribution, chosen)
+    return figure
 
 
-def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
+def plot(attribution: Attribution, axes: Axes | None = None) -> Axes:
     """Draw the map, the sum over bands, with its colour bar into matplotlib axes; new ones by default.
 
     Raises `BadOutput`.
@@ -202,24 +94,16 @@ def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
     return axes
 
 
-class _Layout(NamedTuple):
-    size: tuple[float, list[float]]
-    """Width, and heights of maps, curves where there are any, and caption, in inches."""
-    points: float
-    caption: str
-
-
-def _layout(attribution: Drawable, look: Look) -> _Layout:
+def _heights(attribution: Attribution, look: Look) -> list[float]:
+    """Return the heights in inches of the panels, and of the curves of a check where there are any."""
     width = look.width_mm / 25.4
-    text, below = wrapped_caption(caption(attribution.record), width, look.points)
     rows, across = _grid(look.panels or _usual(attribution))
-    heights = [(0.75 * rows / across + 0.05) * width]
-    if is_drawn(_checked(attribution)) and not look.panels:
-        heights.append(0.3 * width + 6 * look.points / 72)
-    return _Layout((width, heights + [below] * look.caption), look.points, text)
+    has_curves = is_drawn(attribution.record["attribution"].get("checks", {}).get(CHECK))
+    curves = [0.3 * width + 6 * look.points / 72] * (has_curves and not look.panels)
+    return [(0.75 * rows / across + 0.05) * width, *curves]
 
 
-def _usual(attribution: Drawable) -> list[str]:
+def _usual(attribution: Attribution) -> list[str]:
     """Return the panels that are drawn where none are named."""
     last = "area" if attribution.overview is None else "overview"
     has_last = last == "overview" or not attribution.record["attribution"].get("layer")
@@ -233,22 +117,13 @@ def _grid(names: Sequence[str]) -> tuple[int, int]:
     return rows, -(-len(names) // rows)
 
 
-def _checked(attribution: Drawable) -> Mapping[str, Any] | None:
-    found: Mapping[str, Any] | None
-    found = attribution.record["attribution"].get("checks", {}).get(CHECK)
-    return found
-
-
-def _fill(parts: Sequence[Any], attribution: Drawable, layout: _Layout, look: Look) -> None:
-    above, *others = parts
+def _fill(parts: Sequence[Any], attribution: Attribution, look: Look) -> None:
+    above, *below = parts
     _panels(above, attribution, look)
     if look.caption:
         above.suptitle(title(attribution.record), x=0.02, ha="left", fontsize="medium")
-        write_caption(others.pop(), layout.caption, layout.points)
-    checked = _checked(attribution)
-    for part in others:
-        assert checked is not None
-        draw_curves(part, checked)
+    for part in below:
+        draw_curves(part, attribution.record["attribution"]["checks"][CHECK])
 
 
 def title(record: Mapping[str, Any]) -> str:
@@ -359,7 +234,7 @@ def _completeness_text(attribution: Mapping[str, Any]) -> str:
     return f"sum {complete['sum']:.6g}, D(x) - D(x') {shown}{apart}, {trust}"
 
 
-def _panels(figure: Any, attribution: Drawable, look: Look) -> None:
+def _panels(figure: Any, attribution: Attribution, look: Look) -> None:
     """Draw the panels, each with its colour bar."""
     names = look.panels or _usual(attribution)
     for name in {*names} - {*_usual(attribution), "over"}:
@@ -369,7 +244,8 @@ def _panels(figure: Any, attribution: Drawable, look: Look) -> None:
         drawn, label = _panel(axis, name, part)
         if drawn is not None:
             extend = "neither" if name in ("magnitude", "area") else look.extend
-            _add_bar(axis, drawn, label, extend)
+            beside = axis.inset_axes((1.03, 0, 0.05, 1))
+            axis.figure.colorbar(drawn, cax=beside, label=label, extend=extend)
         _label(axis, attribution)
         if name != "overview":
             frame(axis, part.around)
@@ -378,7 +254,7 @@ def _panels(figure: Any, attribution: Drawable, look: Look) -> None:
 def _panel(axis: Any, name: str, part: _Part) -> tuple[Any, str]:
     """Draw one panel; return what its colour bar describes, None without one, and its label."""
     attribution, shown = part.attribution, part.shown
-    extent = _extent(shown)
+    extent = extent_of(shown)
     axis.set_title(name)
     if name == "image":
         target, (whole, size) = outline_of(attribution), (attribution.whole, attribution.size)
@@ -386,14 +262,14 @@ def _panel(axis: Any, name: str, part: _Part) -> tuple[Any, str]:
         return None, ""
     if name == "result":
         assert attribution.output is not None
-        _picture(axis, attribution.output(shown), shown)
+        draw_picture(axis, attribution.output(shown), shown)
         return None, ""
     if name == "area":
         grey = np.clip(attribution.picture(shown), 0, 1).mean(axis=2)
         axis.set_title("contribution area")
         axis.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
         area = attribution.contribution_area()
-        near = _extent(attribution.window)
+        near = extent_of(attribution.window)
         drawn = axis.imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=near)
         return drawn, "density / its largest"
     if name == "overview":
@@ -416,12 +292,14 @@ def _panel(axis: Any, name: str, part: _Part) -> tuple[Any, str]:
     return drawn, _unit(attribution, part.total)
 
 
-def _picture(axis: Any, picture: Values, shown: Region) -> None:
+def draw_picture(axis: Any, picture: Values, shown: Region) -> None:
+    """Draw a picture (h, w, C) of `shown`, which is grey unless it has three bands."""
     colours = picture if picture.shape[2] == 3 else picture[..., 0]
-    axis.imshow(np.clip(colours, 0, 1), cmap="gray", vmin=0, vmax=1, extent=_extent(shown))
+    axis.imshow(np.clip(colours, 0, 1), cmap="gray", vmin=0, vmax=1, extent=extent_of(shown))
 
 
-def _extent(shown: Region) -> tuple[int, int, int, int]:
+def extent_of(shown: Region) -> tuple[int, int, int, int]:
+    """Return where matplotlib draws an array over a box."""
     return shown.x0, shown.x1, shown.y1, shown.y0
 
 
@@ -429,7 +307,7 @@ def draw_inset(
     axis: Any, picture: Values, shown: Region, whole: Values | None, size: Size, target: Corners
 ) -> None:
     """Draw a picture of `shown`, and in its corner where the target lies in the `whole` of this size."""
-    _picture(axis, picture, shown)
+    draw_picture(axis, picture, shown)
     height, width = size
     if whole is None or shown.pixels > 0.5 * height * width:
         return
@@ -440,8 +318,7 @@ def draw_inset(
     bottom = 0.98 - tall if y > (shown.y0 + shown.y1) / 2 else 0.02
     inset = axis.inset_axes((left, bottom, wide, tall))
     inset.imshow(whole, extent=(0, width, height, 0), aspect="auto")
-    inset.set_xticks([])
-    inset.set_yticks([])
+    inset.set(xticks=[], yticks=[])
     for side in inset.spines.values():
         side.set_color("white")
     outline(inset, target)
@@ -453,7 +330,7 @@ def draw_over(
     """Draw values (h, w) over the grey picture, the clearer the nearer to 0; return their colours."""
     from matplotlib.cm import ScalarMappable
 
-    extent = _extent(shown)
+    extent = extent_of(shown)
     colours = ScalarMappable(norm, SIGNED if kind.is_signed else MAGNITUDE)
     axis.imshow(picture.mean(axis=2), cmap="gray", vmin=-0.5, vmax=1, extent=extent)
     drawn = colours.to_rgba(np.nan_to_num(values))
@@ -476,13 +353,7 @@ def _axes(figure: Any, names: Sequence[str]) -> list[Any]:
     return [figure.add_subplot(grid[place]) for place in places]
 
 
-def _add_bar(axis: Any, drawn: Any, label: str, extend: str) -> None:
-    """Add a colour bar beside a panel, as high as that."""
-    bar = axis.inset_axes((1.03, 0, 0.05, 1))
-    axis.figure.colorbar(drawn, cax=bar, label=label, extend=extend)
-
-
-def shown_around(attribution: Drawable, margin: tuple[int, int]) -> tuple[Region, Region]:
+def shown_around(attribution: Attribution, margin: tuple[int, int]) -> tuple[Region, Region]:
     """Return a box around the target with `margin` rows and columns, and its part in the image."""
     box, (height, width), (down, across) = attribution.box, attribution.size, margin
     around = Region(box.y0 - down, box.x0 - across, box.y1 + down, box.x1 + across)
@@ -492,7 +363,7 @@ def shown_around(attribution: Drawable, margin: tuple[int, int]) -> tuple[Region
 class _Part:
     """What the panels of a figure show of a map, read once."""
 
-    def __init__(self, attribution: Drawable, look: Look) -> None:
+    def __init__(self, attribution: Attribution, look: Look) -> None:
         self.attribution, self.look = attribution, look
         box, window = attribution.box, attribution.window
         self.around = self.shown = window
@@ -523,10 +394,10 @@ class _Part:
 def _map(axis: Any, part: _Part) -> Any:
     """Draw the sum of the map over its bands; return the drawn image."""
     colours = SIGNED if part.attribution.kind.is_signed else MAGNITUDE
-    return axis.imshow(part.values, cmap=colours, norm=part.norm, extent=_extent(part.shown))
+    return axis.imshow(part.values, cmap=colours, norm=part.norm, extent=extent_of(part.shown))
 
 
-def values_in(attribution: Drawable, part: Region) -> npt.NDArray[np.float64]:
+def values_in(attribution: Attribution, part: Region) -> npt.NDArray[np.float64]:
     """Return the sum of the map over its bands in a part of the image, (h, w); outside its window 0."""
     values = np.zeros(part.shape)
     near = part.intersect(attribution.window)
@@ -534,7 +405,7 @@ def values_in(attribution: Drawable, part: Region) -> npt.NDArray[np.float64]:
     return values
 
 
-def _unit(attribution: Drawable, total: float) -> str:
+def _unit(attribution: Attribution, total: float) -> str:
     """Return what a value is, and of which sum in all `total` is that of the values drawn."""
     recorded, kind = attribution.record["attribution"], attribution.kind
     whole = recorded["completeness"]["sum"]
@@ -550,17 +421,22 @@ def frame(axis: Any, around: Region) -> None:
     axis.set_ylim(around.y1, around.y0)
 
 
-def outline_of(attribution: Drawable) -> list[tuple[float, float]]:
+def outline_of(attribution: Attribution) -> Corners:
     """Return the corners (y, x) of the target, in pixels of the image."""
-    y0, x0, y1, x1 = attribution.box
     about = attribution.record["attribution"]
     # Drawn in pixels of the results.
     ratio = float(Fraction(about.get("ratio", 1)))
     polygon = [(y / ratio, x / ratio) for y, x in about["polygon"] or ()]
-    return polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
+    return polygon or corners_of(attribution.box)
 
 
-def _label(axis: Any, attribution: Drawable) -> None:
+def corners_of(box: Region) -> Corners:
+    """Return the corners (y, x) of a box."""
+    y0, x0, y1, x1 = box
+    return [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
+
+
+def _label(axis: Any, attribution: Attribution) -> None:
     outline(axis, outline_of(attribution))
     axis.locator_params(nbins=5)
     axis.set_xlabel("x [pixels]")
@@ -575,13 +451,13 @@ def _draw_overview(axis: Any, overview: OverviewShares, norm: Any) -> tuple[Any,
     return drawn, float(overview.values.sum(dtype=float))
 
 
-def outline(axis: Any, vertices: Sequence[Sequence[float]]) -> None:
-    """Draw a polygon of vertices (y, x)."""
+def outline(axis: Any, vertices: Corners, colour: str = "black") -> None:
+    """Draw a polygon of vertices (y, x), in white around a colour: visible on any background."""
     from matplotlib.patches import Polygon
 
     corners = [(x, y) for y, x in vertices]
-    for colour, width in zip(reversed(BOX_COLOURS), (1.8, 0.8), strict=True):
-        axis.add_patch(Polygon(corners, fill=False, ec=colour, lw=width))
+    for edge, width in (("white", 1.8), (colour, 0.8)):
+        axis.add_patch(Polygon(corners, fill=False, ec=edge, lw=width))
 
 
 TITLES = {
@@ -606,10 +482,8 @@ def draw_curves(figure: Any, checked: Mapping[str, Any]) -> None:
         for level in (0, 1):
             axis.axhline(level, color=CHANCE, lw=0.6, zorder=0)
         for curve, (area, order, colour, line) in ORDERS.items():
-            # Records of earlier versions have only the curve of the map's order.
-            if curves.get(curve) is not None:
-                label = f"{order}, area {curves[area]:.3f}"
-                axis.plot(checked["at"], curves[curve], line, color=colour, lw=1.2, label=label)
+            label = f"{order}, area {curves[area]:.3f}"
+            axis.plot(checked["at"], curves[curve], line, color=colour, lw=1.2, label=label)
         axis.set_xlim(0, 1)
         axis.set_xlabel("share of the pixels")
         # Above the axes, where it covers no curve.
