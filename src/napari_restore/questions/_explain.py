@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_restore.questions import parsing
-from napari_restore.questions._field import asked
+from napari_restore.questions._field import asked, check_values
 from napari_restore.questions._types import (
     AUTO,
     CHECK,
@@ -121,6 +121,9 @@ class Attribute:
         changes="answer",
         choices=(CHECK,),
     )
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from napari_restore.errors import BadParameter, option
 from napari_restore.questions import parsing
 from napari_restore.questions._field import (
     asked,
-    check_limits,
+    check_values,
     keywords_of,
     options_of,
     question_of,
@@ -164,7 +164,7 @@ class Adjustment:
     )
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        check_values(self)
         given: str | Iterable[tuple[float, float]] | None = self.curve
         if given is None:
             return

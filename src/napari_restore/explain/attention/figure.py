@@ -107,7 +107,7 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int, look: Lo
     if maps.site.kind in ONE_CELL:
         _bars(part.subplots(1, 1), maps)
         return
-    bare = {"xticks": [], "yticks": []}
+    bare: Any = {"xticks": [], "yticks": []}
     axes = list(part.subplots(_lines(maps), COLUMNS, squeeze=False, subplot_kw=bare).ravel())
     for axis in axes[1 + len(maps.site.heads) :]:
         axis.set_axis_off()

@@ -28,14 +28,12 @@ from napari_restore.explain.attention.redundancy import HeadRedundancy, Matrix, 
 from napari_restore.explain.attention.rollout import GRADIENT, PLACED, rolled_out, stage_of
 from napari_restore.images import Image
 from napari_restore.models import AttentionSite, RestorationModel, card_of, model_ids, on_input_grid
-from napari_restore.questions import Machine, Reading, options_of, without
+from napari_restore.questions import Machine, Reading, refuse_others
 
 Emit = Callable[[Event], None]
 ALL = "all"
 COLUMNS = ("sparse", "full")
 """Kinds for which a bottleneck knows what attends to a cell."""
-PLAN_OPTIONS = tuple(options_of(Reading, Machine))
-"""Options of a plan that change a map, or choose the machine's resources."""
 
 
 class AttentionSession:
@@ -54,10 +52,7 @@ class AttentionSession:
         stop: threading.Event | None = None,
         **options: Any,
     ) -> None:
-        for name in without(options, Reading, Machine):
-            raise BadParameter(
-                f"Attention takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
-            )
+        refuse_others("Attention", options, Reading, Machine)
         model = on_input_grid(model)
         if not model.attention_sites():
             others = [name for name in model_ids() if card_of(name).attention]
@@ -275,8 +270,7 @@ class AttentionSession:
         pixels = [pixel for query in inside for pixel in query.pixels(finest)]
         found = {name: HeadRedundancy() for name in names}
         for part in self.source.outputs(pixels, names):
-            if self.stop.is_set():
-                raise Cancelled("Cancelled; nothing was written.", "Run it again.")
+            self._check_stop()
             for site, outputs in part:
                 found[site.name].add(outputs)
         return found

@@ -17,7 +17,7 @@ from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.engine.gradients.gradients import gradients_of
 from napari_restore.engine.gradients.swept import SweptGradients
 from napari_restore.errors import BadModel, BadRegion, BudgetTooSmall, option
-from napari_restore.explain.attribution._integral import Integral, IntegralProgress, integrate
+from napari_restore.explain.attribution._integral import ComputedMap, IntegralProgress, integrate
 from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Sums
 from napari_restore.explain.attribution.attribution import PartialAttribution
 from napari_restore.explain.attribution.baselines import InMemory
@@ -228,7 +228,7 @@ class AttributionRun:
 
     def along(
         self, path: Path, accumulator: Accumulator, gap: float, emit: Emit, watch: Watch | None
-    ) -> Integral:
+    ) -> ComputedMap:
         """Integrate along `path`, continuing from the points in `accumulator`.
 
         Raises `UnboundedEnd` where nested rules have a node at an end with a gradient that is not finite.
@@ -319,7 +319,7 @@ class AttributionRun:
             self.through.show(1.0)
         self.gradients.fix_routing(_picture(path, 1.0))
 
-    def identity(self, path: Path, integral: Integral) -> float | None:
+    def identity(self, path: Path, integral: ComputedMap) -> float | None:
         """Return the share of the map that is input passed unchanged; None for nonlinear objectives.
 
         For objectives linear in the output the map of the identity model is known.

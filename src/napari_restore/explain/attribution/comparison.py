@@ -123,7 +123,7 @@ def _draw(
 ) -> None:
     rows, columns = names
     norm = look.norm(1.0, is_signed=kind.is_signed)
-    bare = {"xticks": [], "yticks": []}
+    bare: Any = {"xticks": [], "yticks": []}
     grid = part.subplots(len(rows), 1 + len(columns), squeeze=False, subplot_kw=bare)
     drawn = None
     for piece in pieces:

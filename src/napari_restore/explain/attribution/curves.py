@@ -14,10 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution._integral import NEGLIGIBLE
 from napari_restore.explain.attribution._problem import Problem
-from napari_restore.questions import CHECK
 
 STEPS = 20
 """Steps of a curve; step k reaches the share (k / 20)² of the pixels, as a few pixels have most of a
@@ -29,12 +27,6 @@ ORDERS = 3
 VALUE_BYTES = 16
 """Bytes per value: baseline, image, order of the pixels, and which are included."""
 Floats = npt.NDArray[np.floating]
-
-
-def check_name(name: str | None) -> None:
-    """Raise `BadParameter` for an unknown check."""
-    if name not in (None, CHECK):
-        raise BadParameter(f"There is no check {name!r}.", f"Write {CHECK}, or leave it out.")
 
 
 def insertion_deletion(problem: Problem, mass: Floats, seed: int = 0) -> dict[str, Any]:
