@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
@@ -25,7 +23,7 @@ from napari_restore.explain.attention.measures import (
 )
 from napari_restore.explain.attention.redundancy import Matrix
 from napari_restore.explain.attention.session import ALL
-from napari_restore.explain.attribution.files import write_arrays, write_file
+from napari_restore.explain.attribution.files import csv_text, write_arrays, write_file
 from napari_restore.explain.attribution.measures import largest
 from napari_restore.explain.attribution.opened_maps import LIMIT_TAG, place_tags
 from napari_restore.explain.kinds import Kind, kinds_in
@@ -191,7 +189,8 @@ class Attention:
         suffix = target.suffix.lower()
         overwrite = bool(options.get("overwrite"))
         if suffix == TABLE:
-            written = write_file(target, _table(COLUMNS, self.rows()), overwrite=overwrite)
+            text = csv_text(COLUMNS, self.rows())
+            written = write_file(target, text.encode(), overwrite=overwrite)
         elif suffix == ARRAYS:
             written = write_arrays(target, self._arrays(), overwrite=overwrite)
         else:
@@ -225,9 +224,8 @@ class Attention:
             )
         if target.suffix.lower() != TABLE:
             raise BadOutput(f"{target.name} is no table.", "Give a name that ends in .csv.")
-        return write_file(
-            target, _table(SUMMARY_COLUMNS, summary_rows(summary)), overwrite=overwrite
-        )
+        text = csv_text(SUMMARY_COLUMNS, summary_rows(summary))
+        return write_file(target, text.encode(), overwrite=overwrite)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield the numbers of every query, layer and head by the names of `COLUMNS`.
@@ -385,12 +383,3 @@ def _pixels(values: npt.NDArray[np.float32], region: Region, names: tuple[str, .
         return values[Region(*box).within(region)]
 
     return Pixels(region, read, len(names), np.float32, names=names)
-
-
-def _table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return a CSV file of the named columns."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()

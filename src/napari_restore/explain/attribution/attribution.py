@@ -26,8 +26,9 @@ from napari_restore.explain.attribution.figure_file import (
     check_figure,
 )
 from napari_restore.explain.attribution.files import (
+    SEGMENT_COLUMNS,
     Strips,
-    table_of,
+    csv_text,
     write_array,
     write_arrays,
     write_file,
@@ -372,23 +373,23 @@ class Attribution:
                 f"{option(first)} is for rasters, and {target.name} is none.",
                 "Leave it out, or write a .tif.",
             )
+        overwrite, suffix = bool(options.get("overwrite")), target.suffix.lower()
         with peak_in(self.record):
-            if target.suffix.lower() in FIGURES:
-                written = draw(self, target, overwrite=bool(options.get("overwrite")))
-            elif target.suffix.lower() in ARRAYS:
-                written = self._save_arrays(target, options)
-            elif target.suffix.lower() == SEGMENTS:
-                written = self._save_segments(target, options)
+            if suffix in FIGURES:
+                written = draw(self, target, overwrite=overwrite)
+            elif suffix in ARRAYS:
+                written = self._save_arrays(target, overwrite=overwrite)
+            elif suffix == SEGMENTS:
+                written = self._save_segments(target, overwrite=overwrite)
             else:
                 written = self._save(target, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
 
-    def _save_arrays(self, path: Path, options: SaveOptions) -> Path:
+    def _save_arrays(self, path: Path, *, overwrite: bool) -> Path:
         height, width = self.region.shape
         # Not all at once: float64 and its copy are larger than the budget of a large map.
         strips = Strips((height, width, self.total.bands), np.float32, self._rows)
-        overwrite = bool(options.get("overwrite"))
         if path.suffix.lower() == ARRAYS[0]:
             written = write_array(path, strips, overwrite=overwrite)
         else:
@@ -413,10 +414,11 @@ class Attribution:
         named = [image.descriptions[band] or image.roles[band] for band in known] or [None] * count
         return tuple(name or f"band {number}" for number, name in enumerate(named, 1))
 
-    def _save_segments(self, path: Path, options: SaveOptions) -> Path:
-        overwrite = bool(options.get("overwrite"))
+    def _save_segments(self, path: Path, *, overwrite: bool) -> Path:
+        """Write the table of segments, the largest magnitude first."""
         check_map(path, overwrite=overwrite, segments=bool(self.segments))
-        return write_file(path, table_of(self.segments).encode(), overwrite=overwrite)
+        rows = sorted(self.segments, key=lambda row: -abs(row["share"]))
+        return write_file(path, csv_text(SEGMENT_COLUMNS, rows).encode(), overwrite=overwrite)
 
     def _arrays(self, strips: Strips) -> dict[str, npt.NDArray[Any] | Strips]:
         record = {name: self.record[name] for name in RECORDED if name in self.record}

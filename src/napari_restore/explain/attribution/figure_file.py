@@ -7,11 +7,12 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from napari_restore._replacing import replacing
 from napari_restore.errors import BadOutput, BadParameter
+from napari_restore.explain.attribution.files import write_by
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,14 +143,10 @@ def figure_file(
     check_figure(target, overwrite=overwrite)
     with drawn_figure(look, heights, text) as (figure, parts):
         yield parts
-        name = "Subject" if target.suffix.lower() == ".pdf" else "Description"
-        try:
-            with replacing(target) as beside:
-                figure.savefig(beside, dpi=DPI, metadata={name: text})
-        except OSError as error:
-            raise BadOutput(
-                f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
-            ) from None
+        kind = target.suffix.lower()[1:]
+        about = {"Subject" if kind == "pdf" else "Description": text}
+        save = partial(figure.savefig, format=kind, dpi=DPI, metadata=about)
+        write_by(target, save, overwrite=overwrite)
 
 
 def check_figure(path: Path, *, overwrite: bool = False) -> None:
