@@ -304,6 +304,7 @@ def _summary_lines(
     summary = api.attribution_summary(attribution)
     overview = api.overview_path(output) if attribution["overview_share"] else None
     written = [str(path) for path in (output, overview, *also) if path is not None]
+    includes = "; --context-gradient through includes it" if summary.omits_context else ""
     lines = [
         f"wrote {', '.join(written)} in {format_seconds(record['measured']['seconds'], tenths=True)}",
         f"{attribution['objective']} in the box, {_method_text(attribution)}: "
@@ -311,7 +312,7 @@ def _summary_lines(
         + (": read the map with care" if summary.is_complete is False else ""),
         *_frame_lines(attribution.get("frames", ())),
         *_segment_lines(attribution.get("segments")),
-        *_context_lines(attribution["context"], summary.omits_context),
+        *([summary.context + includes] if summary.context else []),
         *(
             [f"{attribution['overview_share']:.1%} of all magnitudes are in {overview.name}"]
             if overview is not None
@@ -320,7 +321,7 @@ def _summary_lines(
         summary.spread,
         f"of all magnitudes {attribution['rings']['box']:.1%} in the box, "
         f"{summary.far_share:.1%} beyond {summary.far} pixels from it",
-        *(_check_text(name, check) for name, check in attribution.get("checks", {}).items()),
+        *(f"check: {check}" for check in summary.checks),
         f"{attribution['map']['title']}: {attribution['map']['says']}",
     ]
     return [escape_controls(line) for line in lines]
@@ -346,25 +347,6 @@ def _segment_lines(segments: Mapping[str, Any] | None) -> list[str]:
     return [f"{segments['count']} segments{computed}; the largest shares: {shares}"]
 
 
-def _context_lines(context: Mapping[str, Any], omitted: bool) -> list[str]:
-    """Return how the context was treated; nothing for models without one."""
-    if context["used"] == "none":
-        return []
-    share = (
-        "" if context["share"] is None else f"{context['share']:.0%} of the change came through it"
-    )
-    if context["used"] == THROUGH:
-        return [
-            f"gradient through the context ({context['reason']})" + (f": {share}" if share else "")
-        ]
-    if not share:
-        return [f"context constant ({context['reason']}); its share of the change is unknown"]
-    return [
-        f"context constant ({context['reason']}): {share} and is not in this map"
-        + ("; --context-gradient through includes it" if omitted else "")
-    ]
-
-
 def _method_text(attribution: Mapping[str, Any]) -> str:
     start = "" if attribution["baseline"] is None else f" from {attribution['baseline']}"
     if attribution["path"] is None:
@@ -372,18 +354,6 @@ def _method_text(attribution: Mapping[str, Any]) -> str:
         where = "" if layer is None else f" of layer {layer['name']}"
         return f"by {attribution['method']}{where}{start}"
     return f"along the {attribution['path']} path{start}"
-
-
-def _check_text(name: str, check: Mapping[str, Any]) -> str:
-    curves = [(curve, check[curve]) for curve in ("insertion", "deletion")]
-    if any(curve_record["area"] is None for _, curve_record in curves):
-        return f"{name}: image and baseline hardly differ, so the check is undefined"
-    areas = [
-        f"area {curve_record['area']:.3f} under {curve} (by distance from the box {curve_record['nearest_area']:.3f}, "
-        f"in random order {curve_record['random_area']:.3f})"
-        for curve, curve_record in curves
-    ]
-    return ", ".join(areas) + f", from {check['baseline']}"
 
 
 # -- a table of many boxes, models or images -----------------------------------------

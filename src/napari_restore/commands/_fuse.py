@@ -139,14 +139,7 @@ def _fuse_brackets(
             f"The {len(photos)} photos show no bracket by their times and exposures.",
             "Name the frames of one, and the file to write after -o.",
         )
-    items = items_of(
-        groups,
-        options.output,
-        into_folder=True,
-        name=options.name,
-        record=options.record,
-        maps=options.maps,
-    )
+    items = items_of(groups, options, into_folder=True)
     options.paths = [path for group in groups for path in group]
     read = read_files(options)
     check_files(items, read, Path(options.output))

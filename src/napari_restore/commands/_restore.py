@@ -23,10 +23,10 @@ from napari_restore.commands._outputs import (
     as_folder,
     images_in,
     is_folder,
+    items_of,
     names_file,
     refuse_address,
     without_outputs,
-    work_items,
 )
 from napari_restore.commands._progress import EventCallback
 from napari_restore.commands._result import CommandResult
@@ -186,18 +186,12 @@ def restore(
     stacked = options.paths != paths and not names_file(options.output)
     if several or stacked:
         options.output = as_folder(options.output)
-    items = work_items(
-        options.paths,
-        options.output,
-        joined=joined,
-        name=options.name,
-        record=options.record,
-        maps=options.maps,
-    )
+    into_folder = is_folder(options.output, options.paths, joined=joined)
+    groups = [tuple(options.paths)] if joined else [(path,) for path in options.paths]
+    items = items_of(groups, options, into_folder=into_folder)
     if folder:
         items = without_outputs(items)
         options.paths = [source for item in items for source in item.sources]
-    into_folder = is_folder(options.output, options.paths, joined=joined)
     read = read_files(options)
     check_files(items, read, Path(options.output) if into_folder else None)
     with Runner(options, interrupt, read, report=report) as runner:

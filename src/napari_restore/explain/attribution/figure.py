@@ -26,7 +26,7 @@ from napari_restore.explain.attribution.figure_file import (
 from napari_restore.explain.attribution.measures import largest
 from napari_restore.explain.attribution.summary import map_error_text, summary_of
 from napari_restore.explain.kinds import Kind, kind_of
-from napari_restore.questions import CHECK, STOP, THROUGH
+from napari_restore.questions import CHECK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,8 +41,6 @@ SIGNED, MAGNITUDE = "PuOr", "viridis"
 """Colour maps that remain distinguishable with colour vision deficiency."""
 INSET = 0.34
 """Share of a panel that the inset takes along its longer side."""
-CONTEXT_TEXT = {STOP: "constant", THROUGH: "gradient goes through it", "none": "none"}
-"""Texts for the values of the record's `context.used`."""
 
 
 def draw(
@@ -154,7 +152,7 @@ def caption(record: Mapping[str, Any]) -> str:
         *input_lines(record),
         f"box        {shape}x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
         f"{attribution['objective']}",
-        *_method_lines(attribution),
+        *_method_lines(attribution, summary.context),
         f"shows      {kind.title}{bands}: {kind.legend}",
         f"complete   {_completeness_text(attribution)}",
         *(
@@ -165,33 +163,27 @@ def caption(record: Mapping[str, Any]) -> str:
         f"spread     {summary.spread}",
         f"place      of all magnitudes {attribution['rings']['box']:.1%} in the box, "
         f"{summary.far_share:.1%} beyond {summary.far} pixels from it",
-        *(
-            f"check      {check_text(checked)}"
-            for checked in attribution.get("checks", {}).values()
-        ),
+        *(f"check      {checked}" for checked in summary.checks),
         f"napari-restore {record['version']}. {kind.says}",
     ]
     return "\n".join(lines)
 
 
-def _method_lines(record: Mapping[str, Any]) -> list[str]:
+def _method_lines(record: Mapping[str, Any], context: str) -> list[str]:
     """Return the lines on method, steps or arguments, and context."""
+    parts, last = _part_lines(record), f"context    {context or 'none'}"
     if record["path"] is not None:
+        routing = "" if record["routing"] == "none" else f"; routing {record['routing']}"
         return [
             f"method     {record['method']}, {record['path']} path from {record['baseline']}",
-            f"steps      {len(record['nodes'])} {record['rule']}"
-            + ("" if record["routing"] == "none" else f"; routing {record['routing']}"),
-            f"context    {_context(record)}",
-            *_part_lines(record),
+            f"steps      {len(record['nodes'])} {record['rule']}{routing}",
+            last,
+            *parts,
         ]
     start = "" if record["baseline"] is None else f" from {record['baseline']}"
     given = ", ".join(f"{name}={value}" for name, value in record["arguments"].items())
-    return [
-        f"method     {record['method']}{start}",
-        *_part_lines(record),
-        f"arguments  {given or 'none'}",
-        f"context    {_context(record)}",
-    ]
+    method, arguments = f"method     {record['method']}{start}", f"arguments  {given or 'none'}"
+    return [method, *parts, arguments, last]
 
 
 def _part_lines(record: Mapping[str, Any]) -> list[str]:
@@ -210,15 +202,6 @@ def _part_lines(record: Mapping[str, Any]) -> list[str]:
             + ("" if done is None else f"; D computed {done} times")
         )
     return lines
-
-
-def _context(record: Mapping[str, Any]) -> str:
-    """Return how the context was treated, and the share of the change that came through it."""
-    context = record["context"]
-    if context["used"] == "none" or context["share"] is None:
-        return CONTEXT_TEXT[context["used"]]
-    left_out = "" if context["used"] == THROUGH else ", and is not in this map"
-    return f"{CONTEXT_TEXT[context['used']]}; {context['share']:.0%} of the change came through it{left_out}"
 
 
 def _completeness_text(attribution: Mapping[str, Any]) -> str:
@@ -495,15 +478,3 @@ def draw_curves(figure: Any, checked: Mapping[str, Any]) -> None:
 def is_drawn(checked: Mapping[str, Any] | None) -> bool:
     """Return whether the check has curves: there are none where D of image and baseline is equal."""
     return checked is not None and checked["insertion"]["curve"] is not None
-
-
-def check_text(checked: Mapping[str, Any]) -> str:
-    """Return one line on the check for the caption."""
-    if not is_drawn(checked):
-        return "undefined: image and baseline hardly differ in D"
-    areas = [
-        f"{name} {checked[name]['area']:.3f} (by distance {checked[name]['nearest_area']:.3f}, "
-        f"random {checked[name]['random_area']:.3f})"
-        for name in TITLES
-    ]
-    return f"{', '.join(areas)}, from {checked['baseline']}"

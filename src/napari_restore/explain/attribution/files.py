@@ -35,7 +35,7 @@ def mapped_array(path: Path) -> npt.NDArray[Any]:
     return array
 
 
-Cells = Mapping[str, str]
+Cells = dict[str, str]
 """Of a row, by the name of the column in lower case."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from napari_restore.questions import STOP
+from napari_restore.questions import STOP, THROUGH
 
 FAR = 128
 """Distance in pixels from the box beyond which a share is reported."""
@@ -34,6 +34,10 @@ class AttributionSummary:
     """Share of the change that came through the context: 0 if negligible, None if unknown."""
     omits_context: bool
     """Whether that share is known, not negligible and no part of the map."""
+    context: str
+    """How the context was treated and why, and what came through it; empty without a context."""
+    checks: tuple[str, ...]
+    """What each check found."""
 
 
 def summary_of(attribution: Mapping[str, Any]) -> AttributionSummary:
@@ -50,7 +54,33 @@ def summary_of(attribution: Mapping[str, Any]) -> AttributionSummary:
         far_share=far_share(attribution["rings"]),
         context_share=share,
         omits_context=context["used"] == STOP and bool(share),
+        context=_context_text(context),
+        checks=tuple(_check_text(each) for each in attribution.get("checks", {}).values()),
     )
+
+
+def _context_text(context: Mapping[str, Any]) -> str:
+    if context["used"] == "none":
+        return ""
+    share, is_through = context["share"], context["used"] == THROUGH
+    text = "gradient through the context" if is_through else "context constant"
+    text = f"{text} ({context['reason']})"
+    if share is None:
+        return text if is_through else f"{text}; its share of the change is unknown"
+    left_out = "" if is_through else " and is not in this map"
+    return f"{text}: {share:.0%} of the change came through it{left_out}"
+
+
+def _check_text(checked: Mapping[str, Any]) -> str:
+    curves = {name: checked[name] for name in ("insertion", "deletion")}
+    if any(curve["area"] is None for curve in curves.values()):
+        return "undefined: image and baseline hardly differ in D"
+    areas = [
+        f"area {curve['area']:.3f} under {name} (by distance {curve['nearest_area']:.3f}, "
+        f"at random {curve['random_area']:.3f})"
+        for name, curve in curves.items()
+    ]
+    return f"{', '.join(areas)}, from {checked['baseline']}"
 
 
 def _spread_text(attribution: Mapping[str, Any]) -> str:
