@@ -45,7 +45,8 @@ class Runner:
         self._read = read
         self._began: float = options.started
         self._command = command_of(options)
-        self._overwrite: bool = options.overwrite
+        self.overwrites: bool = options.overwrite
+        """Whether existing files may be replaced."""
         self._fresh: bool = getattr(options, "fresh", True)
         self._interrupt = interrupt or interrupt_of(options)
         self._show: EventCallback = report or reporter(options.progress)
@@ -64,11 +65,6 @@ class Runner:
                 self._cluster.close()
         finally:
             self._interrupt.__exit__(*error)
-
-    @property
-    def overwrites(self) -> bool:
-        """Whether existing files may be replaced."""
-        return self._overwrite
 
     def cancelled(self) -> bool:
         """Return whether Ctrl-C was pressed, or what else cancels the command."""
@@ -130,8 +126,8 @@ class Runner:
     def check(self, item: Item, *, replace: bool = False) -> None:
         """Raise `BadOutput` for existing outputs, before anything is opened."""
         self.check_format(item)
-        refuse_existing(item.output, overwrite=self._overwrite or replace)
-        refuse_old_record(item, overwrite=self._overwrite or replace)
+        refuse_existing(item.output, overwrite=self.overwrites or replace)
+        refuse_old_record(item, overwrite=self.overwrites or replace)
 
     def restore(
         self,
@@ -175,7 +171,7 @@ class Runner:
 
     def run(self, item: Item, planned: Any, *, replace: bool = False) -> dict[str, Any]:
         """Run a plan to its end and write what `item` names; returns the record."""
-        overwrite, export = self._overwrite or replace, self._export_of(item)
+        overwrite, export = self.overwrites or replace, self._export_of(item)
         # Checked before hours of computation.
         api.check_output(
             item.output,
@@ -184,7 +180,7 @@ class Runner:
             region=api.output_box(planned, export.get("clip")),
             **export,
         )
-        check_maps(item, planned.maps, self._read, overwrite=self._overwrite)
+        check_maps(item, planned.maps, self._read, overwrite=self.overwrites)
         passed = time.perf_counter() - self._began
         planned = api.of_command(planned, passed, clipped=export.get("clip") is not None)
         self._notes = []
@@ -203,12 +199,12 @@ class Runner:
             for note in notes_after(planned, record):
                 self._report(api.Note(note))
             if item.maps is not None:
-                result.save_maps(item.maps, overwrite=self._overwrite)
+                result.save_maps(item.maps, overwrite=self.overwrites)
             self._write(item, result, overwrite)
         except BaseException as error:
             self._save_unfinished_record(item, planned, record, error)
             # Otherwise the same command would refuse to replace its own maps.
-            if item.maps is not None and not self._overwrite:
+            if item.maps is not None and not self.overwrites:
                 for name in planned.maps:
                     (item.maps / f"{name}.tif").unlink(missing_ok=True)
             raise

@@ -80,7 +80,6 @@ class RecordedTask(TypedDict):
     """The task that repeats a restoration."""
 
     image: ImageSource
-    mosaic: NotRequired[ImageSource | None]
     model: ModelSource
     options: RunOptions
 

@@ -16,6 +16,7 @@ import torch
 
 from napari_restore.explain.attribution._integral import NEGLIGIBLE
 from napari_restore.explain.attribution._problem import Problem
+from napari_restore.explain.attribution.measures import beside
 
 STEPS = 20
 """Steps of a curve; step k reaches the share (k / 20)² of the pixels, as a few pixels have most of a
@@ -108,6 +109,4 @@ def _distance(problem: Problem) -> Floats:
     region, box = problem.region, problem.box
     y = np.arange(region.y0, region.y1, dtype=np.float32)
     x = np.arange(region.x0, region.x1, dtype=np.float32)
-    down = np.maximum(np.maximum(box.y0 - y, y - box.y1 + 1), 0)
-    across = np.maximum(np.maximum(box.x0 - x, x - box.x1 + 1), 0)
-    return np.maximum(down[:, None], across)
+    return np.maximum(beside(y, box.y0, box.y1)[:, None], beside(x, box.x0, box.x1))

@@ -160,15 +160,12 @@ def _shares(name: str, arrays: Any, record: Mapping[str, Any]) -> list[OpenedMap
         height, width, count = shares.shape
         region = Region(y, x, y + height, x + width)
         bands = arrays["bands"].tolist() if "bands" in arrays else range(1, count + 1)
-        each = [("sum", shares.sum(axis=2)), *zip(bands, np.moveaxis(shares, 2, 0), strict=True)]
-        for band, plane in each:
+        planes = [shares.sum(axis=2), *np.moveaxis(shares, 2, 0)]
+        for band, plane in zip(["sum", *bands], planes, strict=True):
             values = OverviewShares(plane[..., None], step, (0, 0)).density() if title else plane
-            band_name, is_first = f"{name} · {title}{band}", plane is each[0][1]
-            found.append(
-                OpenedMap(
-                    band_name, (values,), region, step * scale, limit, is_signed, image, is_first
-                )
-            )
+            place, called = (region, step * scale), f"{name} · {title}{band}"
+            is_first = plane is planes[0]
+            found.append(OpenedMap(called, (values,), *place, limit, is_signed, image, is_first))
     return found
 
 
