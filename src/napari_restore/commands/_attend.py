@@ -23,12 +23,10 @@ from napari_restore.commands._explained import (
 )
 from napari_restore.commands._options import (
     add_explained_image,
-    add_machine,
     add_model,
-    add_option,
     add_options,
     add_overwrite,
-    add_values,
+    add_reading,
     given,
 )
 from napari_restore.commands._outputs import Item
@@ -98,8 +96,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="show the network level N of the image's pyramid instead of full resolution (0), which is "
         "another question; queries are pixels of that level",
     )
-    add_values(parser)
-    add_option(add_machine(parser), "context")
+    add_reading(parser)
     output = add_overwrite(parser)
     output.add_argument(
         "--figure",

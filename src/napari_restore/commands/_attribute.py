@@ -40,12 +40,10 @@ from napari_restore.commands._interrupt import interrupt_of
 from napari_restore.commands._options import (
     add_cluster,
     add_explained_image,
-    add_machine,
     add_model,
-    add_option,
     add_options,
     add_overwrite,
-    add_values,
+    add_reading,
     given,
 )
 from napari_restore.commands._outputs import FIRST, Item
@@ -86,10 +84,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_explained_image(parser)
     add_model(parser, several=True)
     _add_question(parser)
-    add_values(parser)
-    engine = add_machine(parser)
-    add_option(engine, "context")
-    add_cluster(engine)
+    add_cluster(add_reading(parser))
     output = add_overwrite(parser)
     output.add_argument(
         "--figure",
@@ -206,7 +201,7 @@ def attribute(options: Namespace) -> CommandResult:
             "--reference and --ev are for the frames of a bracket.",
             "Add --bracket if the images are that.",
         )
-    if _is_table(options):
+    if options.boxes is not None or len(options.models) > 1 or _images_of(options) > 1:
         return _attribute_table(options)
     if options.cluster is not None:
         raise BadParameter(
@@ -359,10 +354,9 @@ def _method_text(attribution: Mapping[str, Any]) -> str:
 # -- a table of many boxes, models or images -----------------------------------------
 
 
-def _is_table(options: Namespace) -> bool:
-    """Return whether several maps are requested, and so a table of their measures."""
-    images = 1 if options.stack or options.bracket else len(options.paths)
-    return options.boxes is not None or len(options.models) > 1 or images > 1
+def _images_of(options: Namespace) -> int:
+    """Return how many images the paths are."""
+    return 1 if options.stack or options.bracket else len(options.paths)
 
 
 def _attribute_table(options: Namespace) -> CommandResult:
@@ -381,7 +375,6 @@ def _attribute_table(options: Namespace) -> CommandResult:
     show_loading(options)
     boxes = [api.Region.from_xywh(*options.box)] if options.box is not None else None
     places = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
-    _check_shared(options, places)
     _check_tables(options, places)
     with interrupt_of(options) as interrupt:
         with interrupt.watching(Stop()) as stop:
@@ -409,21 +402,20 @@ def _attribute_table(options: Namespace) -> CommandResult:
         return _save(options, table, options.outputs, pieces)
 
 
-def _check_shared(options: Namespace, places: list[Any]) -> None:
-    """Raise `BadParameter` for statistics shared by several images, which only `restore` computes."""
-    named = {place.image for place in places} - {None}
-    images = 1 if options.stack or options.bracket else len(options.paths) + len(named)
-    if images > 1 and options.context == FIRST:
+def _check_tables(options: Namespace, places: list[Any]) -> None:
+    """Raise `BadOutput` for outputs that could not be written; called before the computation.
+
+    Raises `BadParameter` for statistics shared by several images, which only `restore` computes.
+    """
+    named = [options.baseline, options.boxes, *(place.image for place in places)]
+    images = _images_of(options)
+    if options.context == FIRST and (
+        images > 1 or len({place.image for place in places} - {None}) > 1
+    ):
         raise BadParameter(
             f"--context {options.context} is for images that are restored into a folder.",
             "Name the restore_context.npz in that folder, or leave it out.",
         )
-
-
-def _check_tables(options: Namespace, places: list[Any]) -> None:
-    """Raise `BadOutput` for outputs that could not be written; called before the computation."""
-    named = [options.baseline, options.boxes, *(place.image for place in places)]
-    images = 1 if options.stack or options.bracket else len(options.paths)
     rows = len(options.models) * sum(images if place.image is None else 1 for place in places)
     read = read_files(options) | identities(files_among(named))
     if options.figure is not None:
@@ -449,7 +441,8 @@ def _save(
     failed = [row for row in table.rows if row["error"] is not None]
     # One message per row, also with --progress off.
     for row in failed:
-        write_error(f"{_where(row)}: {with_flags(row['error'])}")
+        where = f"{Path(row['image']).name}, box {row['name']}, {row['model']}"
+        write_error(f"{where}: {with_flags(row['error'])}")
     code = table.failures[0].exit_code if failed else 0
     if table.status == "cancelled":
         write_error(f"Stopped after {len(table.rows)} of {table.planned}; these are saved.")
@@ -457,7 +450,3 @@ def _save(
     lines = [f"{table}", "", *(f"wrote {escape_controls(str(output))}" for output in written)]
     lines += caption
     return CommandResult(data, "\n".join(lines), code)
-
-
-def _where(row: Mapping[str, Any]) -> str:
-    return f"{Path(row['image']).name}, box {row['name']}, {row['model']}"

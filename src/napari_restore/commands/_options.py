@@ -128,11 +128,14 @@ def add_explained_image(parser: argparse.ArgumentParser) -> None:
     add_bracket_options(bracket)
 
 
-def add_values(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how values are read, for `attribute` and `attend`."""
+def add_reading(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add how values are read, and the machine, for `attribute` and `attend`; return its group."""
     values = parser.add_argument_group("values")
     add_options(values, Reading, *RANGE)
     add_options(values, Reading, *EXCLUDE)
+    engine = add_machine(parser)
+    add_option(engine, "context")
+    return engine
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -25,9 +25,9 @@ from napari_restore.explain.attention.redundancy import Matrix
 from napari_restore.explain.attention.session import ALL
 from napari_restore.explain.attribution.files import csv_text, write_arrays, write_file
 from napari_restore.explain.attribution.measures import largest
-from napari_restore.explain.attribution.opened_maps import LIMIT_TAG, place_tags
-from napari_restore.explain.kinds import Kind, kinds_in
-from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, html_of, write_image
+from napari_restore.explain.attribution.opened_maps import LIMIT_TAG, pixels_of, write_map
+from napari_restore.explain.kinds import kinds_in
+from napari_restore.images import Image, SaveOptions, html_of
 from napari_restore.models import RANDOM_WEIGHTS
 
 TABLE, ARRAYS = ".csv", ".npz"
@@ -311,11 +311,11 @@ class Attention:
                 f"No head of {layer} was left out.", f"Ask with {option('ablate', True)}."
             )
         values = np.stack([each.difference.mean(axis=2) for each in effects], axis=2)
-        tags = self._tags(effects[0].kind, layer, [each.head for each in effects])
-        tags[LIMIT_TAG] = repr(largest(values) or 1.0)
-        of_heads = tuple(f"without head {each.head}" for each in effects)
-        pixels = _pixels(values, effects[0].region, of_heads)
-        written = self._write(Path(path), pixels, 1, effects[0].kind, tags, options)
+        heads = [each.head for each in effects]
+        tags = {**_tags(layer, heads), LIMIT_TAG: repr(largest(values) or 1.0)}
+        names = [f"without head {each}" for each in heads]
+        pixels = pixels_of(values, effects[0].region, names)
+        written = write_map(Path(path), pixels, 1, effects[0].kind, tags, self, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
 
@@ -333,37 +333,14 @@ class Attention:
         region = found[0].region.intersect(maps.image_cells)
         values = np.stack([each.values for each in found], axis=2)
         values = values[region.within(found[0].region)]
-        tags = self._tags(maps.kind, maps.site.name, heads)
-        tags["NAPARI_RESTORE_QUERY"] = " ".join(map(str, self.queries[0].query.box))
-        pixels = _pixels(values, region, tuple(f"head {each}" for each in heads))
-        return self._write(target, pixels, maps.stride, maps.kind, tags, options)
+        asked = " ".join(map(str, self.queries[0].query.box))
+        tags = {**_tags(maps.site.name, heads), "NAPARI_RESTORE_QUERY": asked}
+        pixels = pixels_of(values, region, [f"head {each}" for each in heads])
+        return write_map(target, pixels, maps.stride, maps.kind, tags, self, options)
 
-    def _write(
-        self,
-        target: Path,
-        pixels: Pixels,
-        stride: int,
-        kind: Kind,
-        tags: Mapping[str, str],
-        options: SaveOptions,
-    ) -> Path:
-        """Write a raster of cells of `stride` pixels, georeferenced."""
-        place = place_tags(pixels.box, stride * self.image.scale, self.record, kind)
-        return write_image(
-            target,
-            pixels,
-            like=self.image.cells(stride),
-            options=ExportOptions(**options),
-            tags={**tags, **place},
-        )
 
-    def _tags(self, kind: Kind, layer: str, heads: Sequence[str]) -> dict[str, str]:
-        return {
-            "NAPARI_RESTORE": f"attention: {kind.about}",
-            "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
-            "NAPARI_RESTORE_LAYER": layer,
-            "NAPARI_RESTORE_HEADS": ", ".join(heads),
-        }
+def _tags(layer: str, heads: Sequence[str]) -> dict[str, str]:
+    return {"NAPARI_RESTORE_LAYER": layer, "NAPARI_RESTORE_HEADS": ", ".join(heads)}
 
 
 def _measured(key: str, heads: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[np.float64]]:
@@ -374,12 +351,3 @@ def _measured(key: str, heads: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDA
     return {
         f"{key}/{name}": np.array([head.get(name) for head in heads], np.float64) for name in names
     }
-
-
-def _pixels(values: npt.NDArray[np.float32], region: Region, names: tuple[str, ...]) -> Pixels:
-    """Return values (h, w, bands) of a region of cells to be written."""
-
-    def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-        return values[Region(*box).within(region)]
-
-    return Pixels(region, read, len(names), np.float32, names=names)

@@ -18,12 +18,7 @@ from napari_restore.explain.attribution.methods import (
     method_of,
 )
 from napari_restore.explain.attribution.objectives import OBJECTIVES
-from napari_restore.explain.attribution.quadrature import (
-    NESTED,
-    Quadrature,
-    clenshaw_curtis,
-    fixed,
-)
+from napari_restore.explain.attribution.quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
 from napari_restore.explain.attribution.target import AttributionTarget, OutputBox, polygon_of
 from napari_restore.images import Image
 from napari_restore.models import OnOutputGrid, RestorationModel, on_output_grid

@@ -13,11 +13,7 @@ from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.errors import BudgetTooSmall, DiskFull
 from napari_restore.explain.attribution._integral import ComputedMap
 from napari_restore.explain.attribution._layer import AttributedLayer
-from napari_restore.explain.attribution._problem import (
-    Explainer,
-    Problem,
-    run_explainer,
-)
+from napari_restore.explain.attribution._problem import Explainer, Problem, run_explainer
 from napari_restore.explain.attribution._request import CheckedAttribution
 from napari_restore.explain.attribution._segments import Segments
 from napari_restore.explain.attribution._sums import Sums

@@ -33,20 +33,16 @@ from napari_restore.explain.attribution.files import (
     write_arrays,
     write_file,
 )
-from napari_restore.explain.attribution.opened_maps import LIMIT_TAG, OVERVIEW_TAG, place_tags
+from napari_restore.explain.attribution.opened_maps import (
+    LIMIT_TAG,
+    OVERVIEW_TAG,
+    pixels_of,
+    write_map,
+)
 from napari_restore.explain.attribution.stored_accumulator import opened_sum
 from napari_restore.explain.attribution.summary import summary_of
 from napari_restore.explain.kinds import Kind, kind_of
-from napari_restore.images import (
-    ExportOptions,
-    Image,
-    Pixels,
-    SaveOptions,
-    check_output,
-    html_of,
-    picture_of,
-    write_image,
-)
+from napari_restore.images import Image, Pixels, SaveOptions, check_output, html_of, picture_of
 from napari_restore.records import check_file
 
 if TYPE_CHECKING:
@@ -465,32 +461,18 @@ class Attribution:
         step = overview.step
         (y, x), (height, width) = overview.corner, overview.values.shape[:2]
         region = Region(y // step, x // step, y // step + height, x // step + width)
-
-        def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-            return _with_sum(overview.values[Region(*box).within(region)])
-
-        names = ("sum", *self._names)
-        self._write(path, Pixels(region, read, len(names), np.float32, names=names), step, options)
+        pixels = pixels_of(_with_sum(overview.values), region, ("sum", *self._names))
+        self._write(path, pixels, step, options)
 
     def _write(self, path: Path, pixels: Pixels, step: int, options: SaveOptions) -> Path:
         """Write a raster each of whose pixels is `step` ones of the map along a side."""
-        own = self.image.path
-        check_output(path, [] if own is None else [own], bool(options.get("overwrite")))
-        return write_image(
-            path,
-            pixels,
-            like=self.image.cells(step),
-            options=ExportOptions(**options),
-            tags={
-                "NAPARI_RESTORE": f"attribution: {self.kind.about}",
-                "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
-                "NAPARI_RESTORE_METHOD": self.record["attribution"]["method"],
-                "NAPARI_RESTORE_BOX": " ".join(map(str, self.box)),
-                **place_tags(pixels.box, step * self.image.scale, self.record, self.kind),
-                LIMIT_TAG: repr(self.limit),
-                **({OVERVIEW_TAG: str(step)} if step > 1 else {}),
-            },
-        )
+        tags = {
+            "NAPARI_RESTORE_METHOD": self.record["attribution"]["method"],
+            "NAPARI_RESTORE_BOX": " ".join(map(str, self.box)),
+            LIMIT_TAG: repr(self.limit),
+            **({OVERVIEW_TAG: str(step)} if step > 1 else {}),
+        }
+        return write_map(path, pixels, step, self.kind, tags, self, options)
 
 
 def check_map(path: Path, *, overwrite: bool = False, segments: bool = False) -> None:

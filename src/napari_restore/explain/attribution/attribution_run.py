@@ -161,11 +161,13 @@ class AttributionRun:
 
     def value(self, path: Path, alpha: float) -> float:
         """Return D(γ(α))."""
-        picture = _picture(path, alpha)
         if self.through is not None:
             self.through.show(alpha)
+        return self._value(_picture(path, alpha), self.gradients.forward)
+
+    def _value(self, picture: Planes, forward: Callable[[Planes], Tensor]) -> float:
         with torch.no_grad():
-            y = self.gradients.forward(picture)
+            y = forward(picture)
             x = picture(self.objective_region)[:, self.own]
             return float(self.objective(y, x, self.counts))
 
@@ -291,11 +293,7 @@ class AttributionRun:
         It is D(x′) with what is known of x, minus D(x′), which is `start`.
         """
         self.source.show(None)
-        picture = _picture(path, 0.0)
-        with torch.no_grad():
-            y = gradients.forward_with_statistics_of_image(picture)
-            x = picture(self.objective_region)[:, self.own]
-            return float(self.objective(y, x, self.counts)) - start
+        return self._value(_picture(path, 0.0), gradients.forward_with_statistics_of_image) - start
 
     def through_context(self, path: Path, start: float | None = None) -> float | None:
         """Return the part of D(x) − D(x′) that came through a context where the gradient stops.

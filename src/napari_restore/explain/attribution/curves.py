@@ -109,4 +109,6 @@ def _distance(problem: Problem) -> Floats:
     region, box = problem.region, problem.box
     y = np.arange(region.y0, region.y1, dtype=np.float32)
     x = np.arange(region.x0, region.x1, dtype=np.float32)
-    return np.maximum(beside(y, box.y0, box.y1)[:, None], beside(x, box.x0, box.x1))
+    down, across = beside(y, box.y0, box.y1), beside(x, box.x0, box.x1)
+    away: Floats = np.maximum(down[:, None], across)
+    return away

@@ -74,7 +74,8 @@ def _area(ordered: Floats) -> int:
 
 def beside(at: npt.NDArray[Any], low: int, high: int) -> npt.NDArray[Any]:
     """Return how far pixels (n,) lie from those in [low, high), in pixels; 0 within."""
-    return np.maximum(np.maximum(low - at, at - high + 1), 0)
+    away: npt.NDArray[Any] = np.maximum(np.maximum(low - at, at - high + 1), 0)
+    return away
 
 
 def rings(

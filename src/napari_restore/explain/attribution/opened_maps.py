@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,18 @@ from napari_restore.engine import Region
 from napari_restore.errors import UnreadableImage
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.kinds import DIVERGING, Kind, kind_of
-from napari_restore.images import Image
+from napari_restore.images import (
+    ExportOptions,
+    Image,
+    Pixels,
+    SaveOptions,
+    check_output,
+    write_image,
+)
+
+if TYPE_CHECKING:
+    from napari_restore.explain.attention.attention import Attention
+    from napari_restore.explain.attribution.attribution import Attribution
 
 REGION_TAG, IMAGE_TAG = "NAPARI_RESTORE_REGION", "NAPARI_RESTORE_IMAGE"
 """Tags of a raster: its region in its own pixels, and the fingerprint of the image."""
@@ -62,16 +73,41 @@ class OpenedMap(NamedTuple):
     """Whether it is shown first: a sum over bands, or the first head."""
 
 
-def place_tags(
-    region: Sequence[int], step: int, record: Mapping[str, Any], kind: Kind
-) -> dict[str, str]:
-    """Return the tags by which a raster of `region`, in its own pixels, goes back to place and colours."""
-    return {
+def write_map(
+    path: Path,
+    pixels: Pixels,
+    step: int,
+    kind: Kind,
+    tags: Mapping[str, str],
+    made: Attribution | Attention,
+    options: SaveOptions,
+) -> Path:
+    """Write a raster whose pixels are `step` ones of an answer's image along a side; raises `BadOutput`.
+
+    It has `tags`, and those by which it goes back to place and colours.
+    """
+    image, record = made.image, made.record
+    check_output(path, [image.path] if image.path else [], bool(options.get("overwrite")))
+    name = "attention" if "attention" in record else "attribution"
+    own = {
+        "NAPARI_RESTORE": f"{name}: {kind.about}",
+        "NAPARI_RESTORE_MODEL": record["model"]["id"],
         SCALE_TAG: kind.scale,
-        REGION_TAG: " ".join(map(str, region)),
-        STEP_TAG: str(step),
+        REGION_TAG: " ".join(map(str, pixels.box)),
+        STEP_TAG: str(step * image.scale),
         IMAGE_TAG: record["input"]["fingerprint"],
     }
+    like, export = image.cells(step), ExportOptions(**options)
+    return write_image(path, pixels, like=like, options=export, tags={**own, **tags})
+
+
+def pixels_of(values: npt.NDArray[np.float32], region: Region, names: Sequence[str]) -> Pixels:
+    """Return values (h, w, bands) of a region of cells to be written."""
+
+    def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
+        return values[Region(*box).within(region)]
+
+    return Pixels(region, read, len(names), np.float32, names=tuple(names))
 
 
 def opened_maps(source: Image | Path) -> tuple[OpenedMap, ...]:

@@ -30,14 +30,7 @@ from napari_restore.engine import (
 from napari_restore.engine.machine.device import cores
 from napari_restore.engine.machine.threads import map_parallel
 from napari_restore.errors import DiskFull, InputError, disk_full_as, is_disk_full, option
-from napari_restore.explain.attribution._sums import (
-    Accumulator,
-    AddAll,
-    Floats,
-    Node,
-    Summed,
-    Sums,
-)
+from napari_restore.explain.attribution._sums import Accumulator, AddAll, Floats, Node, Summed, Sums
 from napari_restore.explain.attribution.quadrature import Quadrature
 from napari_restore.images import mark_entry, users_of
 
