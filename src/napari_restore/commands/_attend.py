@@ -14,11 +14,9 @@ from napari_restore._format import columns, format_seconds
 from napari_restore.commands._arguments import context_of, load_model, may_run_code, open_attributed
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
 from napari_restore.commands._explained import (
-    below,
     check_outputs,
     explained,
     item_of,
-    look_of,
     repeated_item,
 )
 from napari_restore.commands._options import (
@@ -207,7 +205,6 @@ def _result(
 ) -> CommandResult:
     """Look, write the files of `item`, and return the result; `head` is that of a record."""
     head = head or getattr(options, "head", ALL)
-    caption: list[str] = []
 
     def save(attention: Any) -> dict[str, Any]:
         if attention.queries[0].effects and item.output.suffix.lower() in RASTERS:
@@ -215,18 +212,12 @@ def _result(
             attention.save_effects(item.output, layer=layer, head=head, overwrite=options.overwrite)
         else:
             attention.save(item.output, head=head, overwrite=options.overwrite)
-        if getattr(options, "figure", None) is not None:
-            look = look_of(options)
-            api.draw_attention(attention, options.figure, overwrite=options.overwrite, **look)
-            caption.extend(below(options, api.attention_caption(attention)))
         if getattr(options, "summary", None) is not None:
             attention.save_summary(options.summary, overwrite=options.overwrite)
         return {"head": head}
 
-    def summary(output: Path, record: Mapping[str, Any]) -> list[str]:
-        return attention_lines(output, record) + caption
-
-    return explained(options, item, look, save, summary)
+    figure = (api.draw_attention, api.attention_caption)
+    return explained(options, item, look, save, figure, attention_lines)
 
 
 MISSING = "–"

@@ -63,9 +63,6 @@ from napari_restore.questions import (
     parsing,
 )
 
-LARGEST_SEGMENTS = 5
-"""Segments whose shares are printed."""
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command, except for the paths."""
@@ -274,21 +271,20 @@ def _check_written(
 
 def _result(options: Namespace, item: Item, attribute_image: Callable[..., Any]) -> CommandResult:
     """Attribute, write the files of `item`, and return the result."""
-    figure = getattr(options, "figure", None)
-    caption: list[str] = []
+    also = (getattr(options, "figure", None), item.record)
 
     def save(attribution: Any) -> dict[str, Any]:
         attribution.save(item.output, overwrite=options.overwrite)
-        if figure is not None:
-            look = look_of(options)
-            api.draw_attribution(attribution, figure, overwrite=options.overwrite, **look)
-            caption.extend(below(options, api.figure_caption(attribution)))
         return {}
 
-    def summary(output: Path, record: dict[str, Any]) -> list[str]:
-        return _summary_lines(output, record, (figure, item.record)) + caption
-
-    return explained(options, item, attribute_image, save, summary)
+    return explained(
+        options,
+        item,
+        attribute_image,
+        save,
+        (api.draw_attribution, api.figure_caption),
+        lambda output, record: _summary_lines(output, record, also),
+    )
 
 
 def _summary_lines(
@@ -306,7 +302,7 @@ def _summary_lines(
         f"completeness {summary.completeness}"
         + (": read the map with care" if summary.is_complete is False else ""),
         *_frame_lines(attribution.get("frames", ())),
-        *_segment_lines(attribution.get("segments")),
+        *([f"of {summary.parts}"] if summary.parts else []),
         *([summary.context + includes] if summary.context else []),
         *(
             [f"{attribution['overview_share']:.1%} of all magnitudes are in {overview.name}"]
@@ -331,23 +327,10 @@ def _frame_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"shares of the frames: {', '.join(named)}"] if frames else []
 
 
-def _segment_lines(segments: Mapping[str, Any] | None) -> list[str]:
-    """Return the number of segments, and the largest shares."""
-    if segments is None:
-        return []
-    largest = sorted(segments["rows"], key=lambda row: -abs(row["share"]))[:LARGEST_SEGMENTS]
-    shares = ", ".join(f"{row['label']} {row['share']:+.4g}" for row in largest)
-    done = segments["evaluations"]
-    computed = "" if done is None else f", D computed {done} times"
-    return [f"{segments['count']} segments{computed}; the largest shares: {shares}"]
-
-
 def _method_text(attribution: Mapping[str, Any]) -> str:
     start = "" if attribution["baseline"] is None else f" from {attribution['baseline']}"
     if attribution["path"] is None:
-        layer = attribution.get("layer")
-        where = "" if layer is None else f" of layer {layer['name']}"
-        return f"by {attribution['method']}{where}{start}"
+        return f"by {attribution['method']}{start}"
     return f"along the {attribution['path']} path{start}"
 
 

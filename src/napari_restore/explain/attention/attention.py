@@ -32,23 +32,10 @@ from napari_restore.models import RANDOM_WEIGHTS
 
 TABLE, ARRAYS = ".csv", ".npz"
 COLUMNS = (
-    "query",
-    "x",
-    "y",
-    "width",
-    "height",
-    "layer",
-    "kind",
-    "head",
-    "weights",
+    *("query", "x", "y", "width", "height", "layer", "kind", "head", "weights"),
     *NUMBERS,
-    "diagonal",
-    "contribution",
-    IMPORTANCE,
-    RANK,
-    "without_mean",
-    "without_largest",
-    "without_db",
+    *("diagonal", "contribution", IMPORTANCE, RANK),
+    *("without_mean", "without_largest", "without_db"),
 )
 RECORDED = ("version", "input", "model", "extent", "context", "attention", "versions")
 """Parts of the record that a file of arrays has: those that a rerun repeats."""
@@ -313,8 +300,8 @@ class Attention:
         values = np.stack([each.difference.mean(axis=2) for each in effects], axis=2)
         heads = [each.head for each in effects]
         tags = {**_tags(layer, heads), LIMIT_TAG: repr(largest(values) or 1.0)}
-        names = [f"without head {each}" for each in heads]
-        pixels = pixels_of(values, effects[0].region, names)
+        called = [f"without head {each}" for each in heads]
+        pixels = pixels_of(values, effects[0].region, called)
         written = write_map(Path(path), pixels, 1, effects[0].kind, tags, self, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written

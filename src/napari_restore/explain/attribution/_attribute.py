@@ -33,7 +33,7 @@ from napari_restore.explain.attribution._request import (
 )
 from napari_restore.explain.attribution._setup import Setup, compute_map, set_up
 from napari_restore.explain.attribution.attribution import Attribution, window_of
-from napari_restore.explain.attribution.attribution_run import AttributionRun, Emit, Watch
+from napari_restore.explain.attribution.attribution_run import Emit, Watch
 from napari_restore.explain.attribution.baselines import NAMES
 from napari_restore.explain.attribution.context_choice import ContextChoice, share_of
 from napari_restore.explain.attribution.context_gradient import ContextGradient
@@ -388,7 +388,7 @@ def attribution_record(setup: Setup, integral: ComputedMap) -> dict[str, Any]:
         "rule": integral.rule,
         "region": list(run.region),
         "context": _context(setup.context, integral),
-        "routing": _routing_of(run),
+        "routing": FIXED if run.fixed_routing else RECOMPUTED if run.gradients.routes else "none",
         "overview_share": overview_share,
         "completeness": {
             "sum": integral.sum,
@@ -443,13 +443,6 @@ def _rerun_context_gradient(setup: Setup) -> str:
 def _finite(value: float | None) -> float | None:
     """Return `value`; None for one that JSON does not have."""
     return None if value is None or not math.isfinite(value) else value
-
-
-def _routing_of(run: AttributionRun) -> str:
-    """Return `FIXED`, `RECOMPUTED`, or ``"none"`` for a model without routing."""
-    if run.fixed_routing:
-        return FIXED
-    return RECOMPUTED if run.gradients.routes else "none"
 
 
 def _context(context: ContextChoice, integral: ComputedMap) -> dict[str, Any]:

@@ -24,7 +24,11 @@ from napari_restore.explain.attribution.figure_file import (
     input_lines,
 )
 from napari_restore.explain.attribution.measures import largest
-from napari_restore.explain.attribution.summary import map_error_text, summary_of
+from napari_restore.explain.attribution.summary import (
+    AttributionSummary,
+    map_error_text,
+    summary_of,
+)
 from napari_restore.explain.kinds import Kind, kind_of
 from napari_restore.questions import CHECK
 
@@ -152,7 +156,7 @@ def caption(record: Mapping[str, Any]) -> str:
         *input_lines(record),
         f"box        {shape}x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
         f"{attribution['objective']}",
-        *_method_lines(attribution, summary.context),
+        *_method_lines(attribution, summary),
         f"shows      {kind.title}{bands}: {kind.legend}",
         f"complete   {_completeness_text(attribution)}",
         *(
@@ -169,9 +173,10 @@ def caption(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _method_lines(record: Mapping[str, Any], context: str) -> list[str]:
+def _method_lines(record: Mapping[str, Any], summary: AttributionSummary) -> list[str]:
     """Return the lines on method, steps or arguments, and context."""
-    parts, last = _part_lines(record), f"context    {context or 'none'}"
+    parts = [f"of         {summary.parts}"] if summary.parts else []
+    last = f"context    {summary.context or 'none'}"
     if record["path"] is not None:
         routing = "" if record["routing"] == "none" else f"; routing {record['routing']}"
         return [
@@ -184,24 +189,6 @@ def _method_lines(record: Mapping[str, Any], context: str) -> list[str]:
     given = ", ".join(f"{name}={value}" for name, value in record["arguments"].items())
     method, arguments = f"method     {record['method']}{start}", f"arguments  {given or 'none'}"
     return [method, *parts, arguments, last]
-
-
-def _part_lines(record: Mapping[str, Any]) -> list[str]:
-    """Return the lines on the layer or the segments that have shares in place of pixels."""
-    layer, segments = record.get("layer"), record.get("segments")
-    lines = []
-    if layer is not None:
-        lines.append(
-            f"of         layer {layer['name']} ({layer['kind']}), {layer['channels']} channels, "
-            f"cells of {layer['stride']} x {layer['stride']} pixels"
-        )
-    if segments is not None:
-        done = segments["evaluations"]
-        lines.append(
-            f"of         {segments['count']} segments, the share of each spread evenly: {segments['source']}"
-            + ("" if done is None else f"; D computed {done} times")
-        )
-    return lines
 
 
 def _completeness_text(attribution: Mapping[str, Any]) -> str:

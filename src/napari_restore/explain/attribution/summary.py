@@ -12,6 +12,8 @@ FAR = 128
 """Distance in pixels from the box beyond which a share is reported."""
 MAP_GOAL = 5
 """Goal of the map's error, in goals of the gap."""
+LARGEST_SEGMENTS = 5
+"""Segments whose shares are named."""
 NEGLIGIBLE = 0.005
 """Share of the change that a map may omit without a hint."""
 
@@ -38,6 +40,8 @@ class AttributionSummary:
     """How the context was treated and why, and what came through it; empty without a context."""
     checks: tuple[str, ...]
     """What each check found."""
+    parts: str
+    """The layer or the segments that have shares in place of pixels; empty where pixels have."""
 
 
 def summary_of(attribution: Mapping[str, Any]) -> AttributionSummary:
@@ -56,6 +60,26 @@ def summary_of(attribution: Mapping[str, Any]) -> AttributionSummary:
         omits_context=context["used"] == STOP and bool(share),
         context=_context_text(context),
         checks=tuple(_check_text(each) for each in attribution.get("checks", {}).values()),
+        parts=_parts_text(attribution),
+    )
+
+
+def _parts_text(attribution: Mapping[str, Any]) -> str:
+    layer, segments = attribution.get("layer"), attribution.get("segments")
+    if layer is not None:
+        return (
+            f"layer {layer['name']} ({layer['kind']}), {layer['channels']} channels, "
+            f"cells of {layer['stride']} x {layer['stride']} pixels"
+        )
+    if segments is None:
+        return ""
+    done = segments["evaluations"]
+    computed = "" if done is None else f"; D computed {done} times"
+    ordered = sorted(segments["rows"], key=lambda row: -abs(row["share"]))[:LARGEST_SEGMENTS]
+    largest = ", ".join(f"{row['label']} {row['share']:+.4g}" for row in ordered)
+    return (
+        f"{segments['count']} segments, the share of each spread evenly: {segments['source']}{computed}; "
+        f"the largest shares: {largest}"
     )
 
 
