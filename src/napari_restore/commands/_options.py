@@ -113,9 +113,7 @@ def add_source(
 
 def add_yes(group: argparse._ActionsContainer) -> None:
     """Add --yes."""
-    group.add_argument(
-        "--yes", action="store_true", help="run the Python code of FILE.py without asking"
-    )
+    group.add_argument("--yes", action="store_true", help="run Python code in files without asking")
 
 
 def add_explained_image(parser: argparse.ArgumentParser) -> None:
@@ -290,6 +288,17 @@ def add_run_options(
         "--fresh",
         action="store_true",
         help="discard an unfinished run and start again (default: resume it)",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, several: str) -> None:
+    """Add --output, a folder for `several`."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT|DIR",
+        help=f"the file to write (.tif .zarr .png .jpg .webp), or the folder for several {several}",
     )
 
 

@@ -86,7 +86,10 @@ def images_in(paths: Sequence[str]) -> list[str]:
         if Path(path).is_dir() and not is_zarr(Path(path)) and not is_product(path)
     ]
     for path in paths:
-        images += _images_of(Path(path)) if path in folders else [path]
+        found = images_in_folder(Path(path)) if path in folders else [path]
+        if not found:
+            raise InputError(f"There is no image in {path}.", "Name another folder, or the files.")
+        images += map(str, found)
     return images
 
 
@@ -114,13 +117,6 @@ def as_folder(output: str) -> str:
             f"Name a folder after -o; a slash behind the name makes it one: {output}/",
         )
     return os.path.join(output, "")
-
-
-def _images_of(folder: Path) -> list[str]:
-    images = images_in_folder(folder)
-    if not images:
-        raise InputError(f"There is no image in {folder}.", "Name another folder, or the files.")
-    return [str(path) for path in images]
 
 
 def without_outputs(items: Sequence[Item]) -> list[Item]:

@@ -213,6 +213,6 @@ class Attend:
         "of a rollout: the weight of the path around each attention (default: %(default)s); gradient: "
         "weights times gradient in place of the weights, and nothing chosen (Chefer et al. 2021)",
         changes="answer",
-        parse=parsing.number_or_gradient,
+        parse=parsing.number_or("gradient"),
         metavar="W|gradient",
     )

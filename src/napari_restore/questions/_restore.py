@@ -126,7 +126,7 @@ class Adjustment:
     exposure: float | Literal["auto"] = _adjusted(
         0.0,
         "brighten the result by EV (default 0), or by what the restoration darkened it",
-        parse=parsing.number_or_auto,
+        parse=parsing.number_or("auto"),
         metavar="EV|auto",
         limits=(-MOST_EV, MOST_EV),
         unit="EV",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from napari_restore.questions._types import WHOLE
 
@@ -42,14 +42,9 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def number_or_auto(text: str) -> float | str:
-    """Parse a finite number, or ``auto``."""
-    return text if text == "auto" else number(text)
-
-
-def number_or_gradient(text: str) -> float | str:
-    """Parse a finite number, or ``gradient``."""
-    return text if text == "gradient" else number(text)
+def number_or(word: str) -> Callable[[str], float | str]:
+    """Return what parses a finite number, or this word."""
+    return lambda text: text if text == word else number(text)
 
 
 def natural(text: str) -> int:

@@ -285,8 +285,7 @@ class AttentionSession:
         (query,) = checked([query], self.image)
         site = next(site for site in self.sites if site.name == name)
         number = head_number(site, head)
-        whole = Region(0, 0, self.image.height, self.image.width)
-        region = ablated_region(query.box, whole)
+        region = ablated_region(query.box, self.image)
 
         def report(done: int, total: int) -> None:
             self._emit(Progress(done, total, None))
