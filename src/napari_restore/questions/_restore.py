@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, cast
 
 from napari_restore.errors import BadParameter, option
@@ -196,12 +196,8 @@ class Adjustment:
     @property
     def has_tone(self) -> bool:
         """Whether tone or colour is changed after the blending."""
-        return self != self.without_tone()
-
-    def without_tone(self) -> Adjustment:
-        """Return the blending alone."""
-        asked_for = options_of(Adjustment)
-        return replace(self, **{name: asked_for[name].default for name in TONE})
+        usual = options_of(Adjustment)
+        return any(getattr(self, name) != usual[name].default for name in TONE)
 
     def check(self, image: str, roles: Sequence[str | None], *, is_photo: bool) -> None:
         """Raise `BadParameter` if this cannot be done to an image of this name.

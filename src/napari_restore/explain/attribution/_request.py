@@ -185,12 +185,11 @@ def target_of(
     size = grid.size_of(full) if isinstance(grid, OnOutputGrid) else full
     whole = Region(0, 0, *size)
     if box is not None and shape is None:
-        if Region(*box).is_empty:
-            height, width = Region(*box).height, Region(*box).width
-            raise BadRegion(
-                f"The box is {width} × {height} pixels.", "Give it a width and a height."
-            )
-        inside = Region(*box).intersect(whole)
+        asked = Region(*box)
+        if asked.is_empty:
+            size_text = f"{asked.width} × {asked.height}"
+            raise BadRegion(f"The box is {size_text} pixels.", "Give it a width and a height.")
+        inside = asked.intersect(whole)
     elif box is None and shape is not None:
         inside = shape.box.intersect(whole)
     else:

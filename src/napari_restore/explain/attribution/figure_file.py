@@ -23,8 +23,6 @@ WIDTH_MM = 180.0
 POINTS, LEAST_POINTS = 7, 5
 """Font size, and the smallest that journals accept, used at one-column width."""
 DPI = 300
-
-
 EXPONENT = 0.5
 """Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""
 PANELS = ("image", "result", "map", "over", "magnitude", "area", "overview")
