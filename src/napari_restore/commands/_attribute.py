@@ -296,35 +296,32 @@ def _summary_lines(
     overview = api.overview_path(output) if attribution["overview_share"] else None
     written = [str(path) for path in (output, overview, *also) if path is not None]
     includes = "; --context-gradient through includes it" if summary.omits_context else ""
+    beside = f"{attribution['overview_share']:.1%} of all magnitudes are in "
     lines = [
         f"wrote {', '.join(written)} in {format_seconds(record['measured']['seconds'], tenths=True)}",
         f"{attribution['objective']} in the box, {_method_text(attribution)}: "
         f"completeness {summary.completeness}"
         + (": read the map with care" if summary.is_complete is False else ""),
-        *_frame_lines(attribution.get("frames", ())),
-        *([f"of {summary.parts}"] if summary.parts else []),
-        *([summary.context + includes] if summary.context else []),
-        *(
-            [f"{attribution['overview_share']:.1%} of all magnitudes are in {overview.name}"]
-            if overview is not None
-            else []
-        ),
+        _frames_text(attribution.get("frames", ())),
+        summary.parts and f"of {summary.parts}",
+        summary.context + includes,
+        "" if overview is None else beside + overview.name,
         summary.spread,
         f"of all magnitudes {attribution['rings']['box']:.1%} in the box, "
         f"{summary.far_share:.1%} beyond {summary.far} pixels from it",
         *(f"check: {check}" for check in summary.checks),
         f"{attribution['map']['title']}: {attribution['map']['says']}",
     ]
-    return [escape_controls(line) for line in lines]
+    return [escape_controls(line) for line in lines if line]
 
 
-def _frame_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
+def _frames_text(frames: Sequence[Mapping[str, Any]]) -> str:
     """Return the sum of the shares of each frame of a bracket, in units of the objective."""
     named = (
         f"{Path(frame['path'] or 'array').name} ({frame['ev']:+.1f} EV) {frame['sum']:+.4f}"
         for frame in frames
     )
-    return [f"shares of the frames: {', '.join(named)}"] if frames else []
+    return f"shares of the frames: {', '.join(named)}" if frames else ""
 
 
 def _method_text(attribution: Mapping[str, Any]) -> str:

@@ -415,11 +415,7 @@ def attribution_record(setup: Setup, integral: ComputedMap) -> dict[str, Any]:
     image = run.source.plan.image
     if image.companions is not None:
         record["frames"] = [
-            {
-                "path": None if frame.path is None else str(frame.path),
-                "ev": exposure,
-                **shares,
-            }
+            {"path": None if frame.path is None else str(frame.path), "ev": exposure, **shares}
             for frame, exposure, shares in zip(
                 image.frames,
                 image.companions.exposures,

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
-from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution.figure_file import (
     EXPONENT,
     FigureLook,
@@ -25,7 +24,6 @@ from napari_restore.explain.attribution.figure_file import (
 )
 from napari_restore.explain.attribution.measures import largest
 from napari_restore.explain.attribution.summary import (
-    AttributionSummary,
     map_error_text,
     summary_of,
 )
@@ -132,63 +130,46 @@ def title(record: Mapping[str, Any]) -> str:
     """Return method, steps and completeness gap in one line."""
     attribution = record["attribution"]
     steps, gap = len(attribution["nodes"]), attribution["completeness"]["relative_gap"]
-    parts = [f"{record['model']['id']}: {attribution['method']}"]
-    if steps:
-        parts.append(f"{steps} steps")
-    if gap is not None:
-        parts.append(f"gap {gap:.2%}")
-    if error := map_error_text(attribution["completeness"]):
-        parts.append(error)
-    return ", ".join(parts)
+    parts = [
+        f"{record['model']['id']}: {attribution['method']}",
+        f"{steps} steps" if steps else "",
+        "" if gap is None else f"gap {gap:.2%}",
+        map_error_text(attribution["completeness"]),
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def caption(record: Mapping[str, Any]) -> str:
     """Return all settings that reproduce the attribution, one per line."""
-    attribution = record["attribution"]
-    y0, x0, y1, x1 = attribution.get("output_box", attribution["box"])
-    polygon = attribution["polygon"]
+    about = record["attribution"]
+    y0, x0, y1, x1 = about.get("output_box", about["box"])
+    polygon, path, lost = about["polygon"], about["path"], about.get("not_finite")
     shape = "" if polygon is None else f"a polygon of {len(polygon)} vertices in "
-    kind, summary = kind_of(attribution), summary_of(attribution)
-    bands = (
-        "" if attribution.get("layer") or len(record["model"]["bands"]) == 1 else ", sum over bands"
-    )
-    lines = [
-        *input_lines(record),
-        f"box        {shape}x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
-        f"{attribution['objective']}",
-        *_method_lines(attribution, summary),
-        f"shows      {kind.title}{bands}: {kind.legend}",
-        f"complete   {_completeness_text(attribution)}",
-        *(
-            [f"undefined  {attribution['not_finite']} values that are not finite, white above"]
-            if attribution.get("not_finite")
-            else []
-        ),
-        f"spread     {summary.spread}",
-        f"place      of all magnitudes {attribution['rings']['box']:.1%} in the box, "
+    kind, summary = kind_of(about), summary_of(about)
+    is_sum = not about.get("layer") and len(record["model"]["bands"]) > 1
+    along = "" if path is None else f", {path} path"
+    start = "" if about["baseline"] is None else f" from {about['baseline']}"
+    routing = "" if about["routing"] == "none" else f"; routing {about['routing']}"
+    given = ", ".join(f"{name}={value}" for name, value in about["arguments"].items())
+    fields = {
+        "box": f"{shape}x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
+        f"{about['objective']}",
+        "method": f"{about['method']}{along}{start}",
+        "of": summary.parts,
+        "steps": f"{len(about['nodes'])} {about['rule']}{routing}" if path else "",
+        "arguments": "" if path else given or "none",
+        "context": summary.context or "none",
+        "shows": f"{kind.title}{', sum over bands' * is_sum}: {kind.legend}",
+        "complete": _completeness_text(about),
+        "undefined": f"{lost} values that are not finite, white above" if lost else "",
+        "spread": summary.spread,
+        "place": f"of all magnitudes {about['rings']['box']:.1%} in the box, "
         f"{summary.far_share:.1%} beyond {summary.far} pixels from it",
-        *(f"check      {checked}" for checked in summary.checks),
-        f"napari-restore {record['version']}. {kind.says}",
-    ]
-    return "\n".join(lines)
-
-
-def _method_lines(record: Mapping[str, Any], summary: AttributionSummary) -> list[str]:
-    """Return the lines on method, steps or arguments, and context."""
-    parts = [f"of         {summary.parts}"] if summary.parts else []
-    last = f"context    {summary.context or 'none'}"
-    if record["path"] is not None:
-        routing = "" if record["routing"] == "none" else f"; routing {record['routing']}"
-        return [
-            f"method     {record['method']}, {record['path']} path from {record['baseline']}",
-            f"steps      {len(record['nodes'])} {record['rule']}{routing}",
-            last,
-            *parts,
-        ]
-    start = "" if record["baseline"] is None else f" from {record['baseline']}"
-    given = ", ".join(f"{name}={value}" for name, value in record["arguments"].items())
-    method, arguments = f"method     {record['method']}{start}", f"arguments  {given or 'none'}"
-    return [method, *parts, arguments, last]
+        "check": ", ".join(summary.checks),
+    }
+    lines = [f"{name:11}{text}" for name, text in fields.items() if text]
+    last = f"napari-restore {record['version']}. {kind.says}"
+    return "\n".join([*input_lines(record), *lines, last])
 
 
 def _completeness_text(attribution: Mapping[str, Any]) -> str:
@@ -244,10 +225,12 @@ def _panel(axis: Any, name: str, part: _Part) -> tuple[Any, str]:
         return drawn, "density / its largest"
     if name == "overview":
         assert attribution.overview is not None
-        share = attribution.record["attribution"]["overview_share"]
-        drawn, total = _draw_overview(axis, attribution.overview, part.norm)
+        overview, share = attribution.overview, attribution.record["attribution"]["overview_share"]
+        (y, x), step, (height, width) = overview.corner, overview.step, overview.values.shape[:2]
+        around = extent_of(Region(y, x, y + height * step, x + width * step))
+        drawn = axis.imshow(overview.density(), cmap=SIGNED, norm=part.norm, extent=around)
         axis.set_title(f"overview, means of blocks: {share:.1%} of all magnitudes")
-        return drawn, _unit(attribution, total)
+        return drawn, _unit(attribution, float(overview.values.sum(dtype=float)))
     if name == "magnitude":
         most, exponent = part.norm.vmax, part.look.exponent
         power = np.clip(np.abs(part.values) / most, 0, 1) ** exponent
@@ -411,14 +394,6 @@ def _label(axis: Any, attribution: Attribution) -> None:
     axis.locator_params(nbins=5)
     axis.set_xlabel("x [pixels]")
     axis.set_ylabel("y [pixels]")
-
-
-def _draw_overview(axis: Any, overview: OverviewShares, norm: Any) -> tuple[Any, float]:
-    """Draw the means of blocks of an overview; return the drawn image, and the sum of all shares."""
-    (y, x), step, (height, width) = overview.corner, overview.step, overview.values.shape[:2]
-    extent = (x, x + width * step, y + height * step, y)
-    drawn = axis.imshow(overview.density(), cmap=SIGNED, norm=norm, extent=extent)
-    return drawn, float(overview.values.sum(dtype=float))
 
 
 def outline(axis: Any, vertices: Corners, colour: str = "black") -> None:
