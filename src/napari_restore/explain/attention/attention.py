@@ -302,7 +302,8 @@ class Attention:
         tags = {**_tags(layer, heads), LIMIT_TAG: repr(largest(values) or 1.0)}
         called = [f"without head {each}" for each in heads]
         pixels = pixels_of(values, effects[0].region, called)
-        written = write_map(Path(path), pixels, 1, effects[0].kind, tags, self, options)
+        about = (self.image, self.record)
+        written = write_map(Path(path), pixels, 1, effects[0].kind, tags, about, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
 
@@ -323,7 +324,8 @@ class Attention:
         asked = " ".join(map(str, self.queries[0].query.box))
         tags = {**_tags(maps.site.name, heads), "NAPARI_RESTORE_QUERY": asked}
         pixels = pixels_of(values, region, [f"head {each}" for each in heads])
-        return write_map(target, pixels, maps.stride, maps.kind, tags, self, options)
+        about = (self.image, self.record)
+        return write_map(target, pixels, maps.stride, maps.kind, tags, about, options)
 
 
 def _tags(layer: str, heads: Sequence[str]) -> dict[str, str]:

@@ -472,7 +472,7 @@ class Attribution:
             LIMIT_TAG: repr(self.limit),
             **({OVERVIEW_TAG: str(step)} if step > 1 else {}),
         }
-        return write_map(path, pixels, step, self.kind, tags, self, options)
+        return write_map(path, pixels, step, self.kind, tags, (self.image, self.record), options)
 
 
 def check_map(path: Path, *, overwrite: bool = False, segments: bool = False) -> None:

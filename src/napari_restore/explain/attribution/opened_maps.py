@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +26,6 @@ from napari_restore.images import (
     check_output,
     write_image,
 )
-
-if TYPE_CHECKING:
-    from napari_restore.explain.attention.attention import Attention
-    from napari_restore.explain.attribution.attribution import Attribution
 
 REGION_TAG, IMAGE_TAG = "NAPARI_RESTORE_REGION", "NAPARI_RESTORE_IMAGE"
 """Tags of a raster: its region in its own pixels, and the fingerprint of the image."""
@@ -79,14 +75,14 @@ def write_map(
     step: int,
     kind: Kind,
     tags: Mapping[str, str],
-    made: Attribution | Attention,
+    answer: tuple[Image, Mapping[str, Any]],
     options: SaveOptions,
 ) -> Path:
-    """Write a raster whose pixels are `step` ones of an answer's image along a side; raises `BadOutput`.
+    """Write a raster whose pixels are `step` ones of an image along a side; raises `BadOutput`.
 
-    It has `tags`, and those by which it goes back to place and colours.
+    `answer`: the image and the record of an attribution or of attention. It has `tags`, and those by which it goes back to place and colours.
     """
-    image, record = made.image, made.record
+    image, record = answer
     check_output(path, [image.path] if image.path else [], bool(options.get("overwrite")))
     name = "attention" if "attention" in record else "attribution"
     own = {
