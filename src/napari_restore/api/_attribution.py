@@ -16,7 +16,7 @@ from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
 from napari_restore.explain import arguments_in as arguments_in, summary_of, value_of_text
-from napari_restore.questions import Attribute, Machine, MachineKeywords, Reading, part_of
+from napari_restore.questions import AUTO, Attribute, Machine, MachineKeywords, Reading, part_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -266,7 +266,11 @@ def repeat_attribution(
     question = dict(task["question"])
     if question.get("box") is not None:
         question["box"] = Region(*question["box"])
-    clear = record_file.record["attribution"].get("baseline_fingerprint")
+    made = record_file.record["attribution"]
+    if question.get("steps") == AUTO and "map_error" not in made["completeness"]:
+        # Of a time when the gap alone chose the points.
+        question |= {"steps": len(made["nodes"]), "rule": made["rule"]}
+    clear = made.get("baseline_fingerprint")
     if clear is not None and question.get("baseline") is not None:
         # A record has named it: not `open_image` of this package, which takes addresses.
         record_file.check_image(explain.open_baseline(question["baseline"]), clear, "clear image")
