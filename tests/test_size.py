@@ -23,7 +23,7 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 2179,
+    "api": 2178,
     "commands": 2928,
     "engine": 13393,
     "explain": 6636,
