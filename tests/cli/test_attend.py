@@ -251,7 +251,7 @@ BAD = {
     "several layers": ([*QUERY, "--layer", LAYER, "--layer", "decoder.4.1"], "one layer"),
     "several queries": ([*QUERY, *QUERY, "--layer", LAYER], "one query and one layer"),
     "no such table": (["--queries", "none.csv", "-o", "a.csv"], "cannot be read"),
-    "table without columns": (["--queries", "bad.csv", "-o", "a.csv"], "no columns x and y"),
+    "table without columns": (["--queries", "bad.csv", "-o", "a.csv"], "no column x"),
     "no attention": ([*QUERY, "--model", "dcp", "-o", "a.csv"], "inf-dehaze-small"),
     "attended by": (
         [*QUERY, "--layer", "encoder.3.bands", "--attended-by"],

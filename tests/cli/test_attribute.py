@@ -252,7 +252,7 @@ def test_another_method_takes_arguments_and_a_check(
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "by smoothgrad: completeness not claimed by this method" in said
-    assert "under insertion (by distance" in said
+    assert "check: area 0." in said and "under insertion (by distance" in said
     told = read_record(record)["attribution"]
     assert told["arguments"] == {"n": 2, "sigma": 0.1, "seed": 0}
     assert told["checks"]["insertion-deletion"]["insertion"]["area"] > 0.5

@@ -57,12 +57,6 @@ def test_files_that_join_are_one_image(cli, tmp_path):
         assert one.transform == other.transform and one.crs == other.crs
     assert cli("rerun", record, "-o", tmp_path / "again.tif").code == 0
     assert np.array_equal(read(tmp_path / "again.tif"), read(tmp_path / "joined.tif"))
-    # A record of a part of a mosaic, as versions before wrote them.
-    old = json.loads(record.read_text("utf-8"))
-    old["task"]["mosaic"] = old["task"]["image"]
-    record.write_text(json.dumps(old), "utf-8")
-    run = cli("rerun", record, "-o", tmp_path / "old.tif")
-    assert run.code == 2 and "files that join are one image now" in run.err
     # Of files that do not join it says why.
     far = rasterio.transform.from_origin(500_000.7, 4_100_000, 3, 3)
     write_tiff(right, mosaic[:, :, 200:], transform=far)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ from napari_restore.commands import (
     check_maps,
     identities,
     is_folder,
+    items_of,
     refuse_existing,
     refuse_old_record,
-    work_items,
 )
 from napari_restore.errors import BadOutput
 from napari_restore.records import write_record
@@ -59,9 +60,10 @@ RECORD = {
 
 
 def items(*sources, output, joined=False, name="{stem}_clear{suffix}", record=None, maps=None):
-    return work_items(
-        sources, str(output), joined=joined, name=name, record=record and str(record), maps=maps
-    )
+    named = {"output": str(output), "name": name, "record": record and str(record), "maps": maps}
+    groups = [sources] if joined else [(source,) for source in sources]
+    into_folder = is_folder(str(output), sources, joined=joined)
+    return items_of(groups, Namespace(**named), into_folder=into_folder)
 
 
 def checked(*sources, given=(), made=None, **options):

@@ -183,16 +183,16 @@ def test_what_is_no_share_of_places_has_no_entropy() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "no columns x and y"),
-        (b"a,b\n1,2\n", "no columns x and y"),
-        (b"x;y\n1;2\n", "no columns x and y"),
+        (b"", "no column x"),
+        (b"a,b\n1,2\n", "no column x"),
+        (b"x\n1\n", "no column y"),
         (b"x,y\n", "no rows"),
         (b"x,y\n1,2\n3,\n", "Line 3 .* whole numbers"),
         (b"x,y\n1\n", "Line 2 .* whole numbers"),
         (b"x,y\n1.5,2\n", "Line 2 .* whole numbers"),
         (b"x,y\nnan,2\n", "Line 2 .* whole numbers"),
         (b"\xff\xfe\x00", "cannot be read: it is no text"),
-        (b"x,y\n1," + b"2" * 200_000 + b"\n", "no CSV"),
+        (b"x,y\n1," + b"2" * 200_000 + b"\n", "cannot be read: field larger"),
     ],
 )
 def test_a_bad_table_has_one_sentence(tmp_path: Path, text: bytes, message: str) -> None:
@@ -209,6 +209,8 @@ def test_a_table_names_its_queries(tmp_path: Path) -> None:
     first, second = queries_in(table)
     assert first == Query.point(4, 3, "roof") and second == Query.point(6, 5)
     assert first.label == "roof (x 3, y 4)"
+    table.write_bytes(b"y;x\n7;8\n")
+    assert queries_in(table) == (Query.point(7, 8),)
     with pytest.raises(InputError, match="cannot be read"):
         queries_in(tmp_path / "none.csv")
     with pytest.raises(InputError, match="cannot be read"):

@@ -12,11 +12,10 @@ import pytest
 
 from napari_restore import Region
 from napari_restore.explain.attribution.measures import (
-    area,
-    beyond,
     contribution_area,
     diffusion_index,
     rings,
+    spread,
 )
 
 
@@ -45,9 +44,9 @@ def test_the_diffusion_index_of_the_extremes() -> None:
 def test_the_area_is_the_pixels_below_the_share() -> None:
     values = np.array([[50.0, 30.0], [15.0, 5.0]])
     # 50 + 30 = 80 lies below 95; with 15 it is reached.
-    assert area(values) == 2
-    assert area(values, 0.96) == 3
-    assert area(np.zeros((3, 3))) == 0
+    assert spread(values)[1] == 2
+    assert spread(np.array([[50.0, 30.0], [14.0, 6.0]]))[1] == 3
+    assert spread(np.zeros((3, 3))) == (None, 0)
 
 
 def test_rings_are_counted_by_the_larger_distance() -> None:
@@ -62,7 +61,7 @@ def test_rings_are_counted_by_the_larger_distance() -> None:
             expected["10-" if distance > 10 else name] += value / values.sum()
     assert found == pytest.approx(expected)
     assert sum(found.values()) == pytest.approx(1)
-    assert beyond(values, region, box, 10) == pytest.approx(expected["10-"])
+    assert rings(values, region, box, (0, 10))["10-"] == pytest.approx(expected["10-"])
 
 
 def test_the_area_of_contribution_is_the_reference_density() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_restore.errors import BadParameter
-from napari_restore.explain.attribution._integral import Integral
+from napari_restore.explain.attribution._integral import ComputedMap
 from napari_restore.explain.attribution._sums import Node
 from napari_restore.explain.attribution.quadrature import NESTED, RULES, clenshaw_curtis, fixed
 
@@ -80,6 +80,6 @@ def test_a_gap_is_a_share_of_the_difference_where_that_is_no_rounding(
 ) -> None:
     nodes = (Node(0.0, low, 1.0), Node(1.0, high, 1.0))
     summed: Any = None
-    found = Integral(summed, None, "trapezoid", nodes, 1.5, (low, high), 0.25)
+    found = ComputedMap(summed, None, "trapezoid", nodes, 1.5, (low, high), 0.25)
     assert found.gap == (None if gap is None else pytest.approx(gap))
     assert found.is_complete is (None if gap is None else gap <= 0.25)

@@ -23,7 +23,7 @@ from napari_restore.engine import Note, StoreBusy
 from napari_restore.errors import BadOutput, Cancelled, DiskFull, InputError
 from napari_restore.explain import attribute
 from napari_restore.explain.attribution import (
-    _attribute,
+    _request,
     attribution_run,
     stored_accumulator,
 )
@@ -65,7 +65,7 @@ class Problem:
         patch.setattr(attribution_run, "SMALL", 0)
         # More than one chunk, and few points.
         patch.setattr(stored_accumulator, "CHUNK", 128)
-        patch.setattr(_attribute, "NESTED", (3, 5, 9))
+        patch.setattr(_request, "NESTED", (3, 5, 9))
 
     def __call__(self, until: int | None = None, **options: Any) -> Any:
         """Ask, and stop after `until` points."""

@@ -15,7 +15,7 @@ def attribution(**completeness: Any) -> dict[str, Any]:
         "nodes": [[0.0, 0.5], [1.0, 0.5]],
         "rings": {"box": 0.5, "0-8": 0.25, "64-128": 0.125, "128-256": 0.1, "256-512": 0.025},
         "completeness": {**complete, "recomputed_difference": None, **completeness},
-        "context": {"used": "stop", "share": 0.2},
+        "context": {"used": "stop", "share": 0.2, "reason": "requested"},
         "region": [0, 0, 30, 40],
         "diffusion_index": 12.345,
         "area_95": 70,
@@ -71,5 +71,5 @@ def test_the_spread_says_of_which_whole_it_is(
 def test_a_map_omits_what_came_through_a_constant_context(
     used: str, share: float | None, omitted: bool
 ) -> None:
-    recorded = {**attribution(), "context": {"used": used, "share": share}}
+    recorded = {**attribution(), "context": {"used": used, "share": share, "reason": "requested"}}
     assert summary_of(recorded).omits_context is omitted

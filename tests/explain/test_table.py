@@ -240,7 +240,8 @@ def test_an_image_that_cannot_be_read_fails_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "contains no boxes"),
+        ("", "no column x"),
+        ("x,y,width,height\n", "no rows"),
         ("x,y,width\n1,2,3\n", "no column height"),
         ("x,y,width,height\n1,2,3,4\n1,2,many,4\n", "Line 3 of"),
         ("x,y,width,height,image\n1,2,3,4,no.png\n", "does not exist"),

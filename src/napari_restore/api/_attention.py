@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_restore.explain.attention.attention import Attention
     from napari_restore.explain.attention.queries import Query
     from napari_restore.explain.attention.session import AttentionSession
-    from napari_restore.explain.attribution.figure import FigureLook
+    from napari_restore.explain.attribution.figure_file import FigureLook
 
 
 @documents_options(AttendOptions, Attend, Reading, Machine)

@@ -98,7 +98,7 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
     # A record may name a level itself: its boxes are in pixels of that level already.
     scale = opened.scale if level else 1
     loaded = as_model(model)
-    region = None if box is None else _box_on_level(checked_region(box, "box"), scale)
+    region = None if box is None else checked_region(box, "box").scale(Fraction(1, scale))
     if polygon is not None:
         polygon = [(y / scale, x / scale) for y, x in explain.polygon_of(polygon).vertices]
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
@@ -179,11 +179,6 @@ def segments_file(segments: object) -> str | None:
     if not isinstance(segments, str | os.PathLike) or str(segments).startswith("slic:"):
         return None
     return os.fspath(segments)
-
-
-def _box_on_level(box: Region, scale: int) -> Region:
-    """Return the box in pixels of a pyramid level, rounded outwards."""
-    return box.scale(Fraction(1, scale))
 
 
 def explainers() -> list[MethodInfo]:

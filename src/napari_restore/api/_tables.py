@@ -172,13 +172,9 @@ def _table(
     run: TableRun,
 ) -> AttributionTable:
     """Return the table of `groups`, with its task; `spec_of` returns how an image is opened again."""
-    question = with_absolute_paths(
-        {
-            name: value
-            for name, value in without(options, Machine).items()
-            if value is not None and name != "watch"
-        }
-    )
+    asked = {name: value for name, value in options.items() if value is not None}
+    asked.pop("watch", None)
+    question = with_absolute_paths(without(asked, Machine))
     baseline = question.get("baseline")
     _check_named(question.get("objective"), baseline, question.get("segments"))
     fingerprint = None
@@ -204,12 +200,10 @@ def _table(
         return computed_on(run, rows, models, row_options, read)
 
     task = explain.table_task_of(groups, models, [], spec_of)
+    kept = None
     # A row of an earlier run has no map.
-    kept = (
-        None
-        if task is None or pieces is not None
-        else {**task, **read, "question": question, **_computing(options)}
-    )
+    if task is not None and pieces is None:
+        kept = {**task, **read, "question": question, **_computing(options)}
     table = explain.make_table(
         groups,
         models,

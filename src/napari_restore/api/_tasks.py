@@ -85,13 +85,6 @@ def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
     """Return the plan of a task; code of a model's file runs only with `trust`."""
     options = dict(task["options"])
     options["region"] = [Region(*box) for box in options["region"]]
-    if task.get("mosaic") is not None:
-        from napari_restore.errors import InputError
-
-        raise InputError(
-            "It was restored as a part of a mosaic; files that join are one image now.",
-            "Restore the files together, as one image.",
-        )
     image = images.Image.from_spec(task["image"])
     # Imports torch: a missing file is reported without it.
     return engine.make_plan(image, load_described(task["model"], trust=trust), **options)

@@ -11,7 +11,7 @@ from ._flags import flag, with_flags
 from ._interrupt import Interrupt, interrupt_of
 from ._main import build_parser, main
 from ._options import RANGE, RESOURCES, add_cluster, add_option, add_options, add_yes, given
-from ._outputs import SUMMARY, Item, Summary, is_folder, work_items
+from ._outputs import SUMMARY, Item, Summary, is_folder, items_of
 from ._progress import reporter
 from ._result import CommandResult
 from ._streams import write_error
@@ -38,6 +38,7 @@ __all__ = [
     "identities",
     "interrupt_of",
     "is_folder",
+    "items_of",
     "load_model",
     "main",
     "may_run_code",
@@ -47,6 +48,5 @@ __all__ = [
     "refuse_old_record",
     "reporter",
     "with_flags",
-    "work_items",
     "write_error",
 ]

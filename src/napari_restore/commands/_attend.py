@@ -10,25 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore import api
-from napari_restore._format import format_seconds
+from napari_restore._format import columns, format_seconds
 from napari_restore.commands._arguments import context_of, load_model, may_run_code, open_attributed
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
 from napari_restore.commands._explained import (
-    below,
     check_outputs,
     explained,
     item_of,
-    look_of,
     repeated_item,
 )
 from napari_restore.commands._options import (
     add_explained_image,
-    add_machine,
     add_model,
-    add_option,
     add_options,
     add_overwrite,
-    add_values,
+    add_reading,
     given,
 )
 from napari_restore.commands._outputs import Item
@@ -98,8 +94,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="show the network level N of the image's pyramid instead of full resolution (0), which is "
         "another question; queries are pixels of that level",
     )
-    add_values(parser)
-    add_option(add_machine(parser), "context")
+    add_reading(parser)
     output = add_overwrite(parser)
     output.add_argument(
         "--figure",
@@ -210,7 +205,6 @@ def _result(
 ) -> CommandResult:
     """Look, write the files of `item`, and return the result; `head` is that of a record."""
     head = head or getattr(options, "head", ALL)
-    caption: list[str] = []
 
     def save(attention: Any) -> dict[str, Any]:
         if attention.queries[0].effects and item.output.suffix.lower() in RASTERS:
@@ -218,22 +212,40 @@ def _result(
             attention.save_effects(item.output, layer=layer, head=head, overwrite=options.overwrite)
         else:
             attention.save(item.output, head=head, overwrite=options.overwrite)
-        if getattr(options, "figure", None) is not None:
-            look = look_of(options)
-            api.draw_attention(attention, options.figure, overwrite=options.overwrite, **look)
-            caption.extend(below(options, api.attention_caption(attention)))
         if getattr(options, "summary", None) is not None:
             attention.save_summary(options.summary, overwrite=options.overwrite)
         return {"head": head}
 
-    def summary(output: Path, record: Mapping[str, Any]) -> list[str]:
-        return attention_lines(output, record) + caption
-
-    return explained(options, item, look, save, summary)
+    figure = (api.draw_attention, api.attention_caption)
+    return explained(options, item, look, save, figure, attention_lines)
 
 
 MISSING = "–"
-RANK, IMPORTANCE = "attribution_rank", "importance"
+NUMBERS = {
+    "entropy": ("entropy", ".3f"),
+    "effective_cells": ("cells", ".1f"),
+    "distance_px": ("distance", ".1f"),
+}
+MEANS = {
+    **NUMBERS,
+    "equal_distance_px": ("equal", ".1f"),
+    "window_share": ("window", ".3f"),
+    "tile_share": ("tile", ".3f"),
+}
+ASKED = {
+    "attribution_rank": ("attribution", ".3f"),
+    "without_db": ("without", ".1f"),
+    "importance": ("importance", ".2e"),
+}
+"""Titles and formats of numbers: of every head, of a sample, and of those that were asked for."""
+LEGENDS = {
+    "attribution_rank": "attribution: Spearman's rank correlation of weights and attribution, over the candidates.",
+    "without_db": "without: PSNR of the result without the head to the result, in dB; low: it matters.",
+    "importance": "importance: the result at the query minus that without the head, to first order.",
+}
+TWIN = "  random weights"
+Rows = Sequence[tuple[str, Mapping[str, Any]]]
+"""Layers, and the numbers of a head."""
 
 
 def attention_lines(output: Path, record: Mapping[str, Any]) -> list[str]:
@@ -249,24 +261,13 @@ def attention_lines(output: Path, record: Mapping[str, Any]) -> list[str]:
 
 def _of_query(attention: Mapping[str, Any]) -> Iterator[str]:
     """Yield the numbers of the first query, those of random weights below each layer's."""
-    first = attention["queries"][0]
-    ablated = any("without_db" in head for heads in first["measures"].values() for head in heads)
-    ranked = any(RANK in head for heads in first["measures"].values() for head in heads)
-    twin = first.get("random_twin")
-    weighed = any(IMPORTANCE in head for heads in first["measures"].values() for head in heads)
-    titles = f"{'layer':22} {'head':10} {'entropy':>8} {'cells':>8} {'distance':>9}"
-    yield f"{titles}{' attribution' * ranked}{'  without' * ablated}{' importance' * weighed}"
-    for name, heads in first["measures"].items():
-        for number in heads:
-            yield f"{name:22} {number['head']:10} {_numbers(number)}"
-        for number in () if twin is None else twin[name]:
-            yield f"{'  random weights':22} {number['head']:10} {_numbers(number)}"
-    if ranked:
-        yield "attribution: Spearman's rank correlation of weights and attribution, over the candidates."
-    if weighed:
-        yield "importance: the result at the query minus that without the head, to first order."
-    if ablated:
-        yield "without: PSNR of the result without the head to the result, in dB; low: it matters."
+    first, rows = attention["queries"][0], []
+    for layer, heads in first["measures"].items():
+        rows += [(layer, head) for head in heads]
+        rows += [(TWIN, head) for head in first.get("random_twin", {}).get(layer, ())]
+    asked = {name: how for name, how in ASKED.items() if any(name in head for _, head in rows)}
+    yield from _table(NUMBERS | asked, rows)
+    yield from (LEGENDS[name] for name in asked)
     yield "entropy 1: equal weights; cells: how many that would be; distance: mean, in pixels."
 
 
@@ -274,56 +275,39 @@ def _of_redundancy(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield for each layer how alike its heads are."""
     if not found:
         return
-    yield f"{'layer':22} {'compared cells':>14} {'likeness of heads':>18}"
-    for name, one in found.items():
-        yield f"{name:22} {one['cells']:14} {_number(one['mean']['cka'], '18.3f')}"
+    rows = [("layer", "compared cells", "likeness of heads")]
+    rows += [(k, f"{one['cells']}", _number(one["mean"]["cka"], ".3f")) for k, one in found.items()]
+    yield from columns(rows).splitlines()
     yield "likeness: mean linear CKA of what two heads put out; 1: the same but for a rotation."
-
-
-def _numbers(head: Mapping[str, Any]) -> str:
-    columns = [("entropy", "8.3f"), ("effective_cells", "8.1f"), ("distance_px", "9.1f")]
-    columns += [(RANK, "11.3f")] if RANK in head else []
-    columns += [("without_db", "8.1f")] if "without_db" in head else []
-    columns += [(IMPORTANCE, "10.2e")] if IMPORTANCE in head else []
-    return " ".join(_number(head.get(name), form) for name, form in columns)
-
-
-def _number(value: float | None, form: str) -> str:
-    """Return a number in a format such as ``8.3f``, or a dash as wide."""
-    return format(MISSING, f">{form.split('.')[0]}") if value is None else format(value, form)
 
 
 def _of_sample(attention: Mapping[str, Any]) -> Iterator[str]:
     """Yield the means of every head, those of random weights below each head's."""
-    count = len(attention["queries"])
-    twin = attention.get("random_twin")
-    titles = f"{'layer':22} {'head':10} {'entropy':>8} {'cells':>8} {'distance':>8}"
-    yield f"{titles} {'equal':>8} {'window':>6} {'tile':>6}"
-    own = [head for head in attention["summary"] if twin is None or head["weights"] != twin]
-    others = {
-        (head["layer"], head["head"]): head
-        for head in attention["summary"]
-        if head["weights"] == twin
-    }
-    for head in own:
-        yield f"{head['layer']:22} {head['head']:10} {_means(head)}"
-        other = others.get((head["layer"], head["head"]))
-        if other is not None:
-            yield f"{'  random weights':22} {'':10} {_means(other)}"
+    means: list[dict[str, Any]] = [
+        {**head, **{name: head[name]["mean"] for name in MEANS}} for head in attention["summary"]
+    ]
+    count = len(means) // (2 if "random_twin" in attention else 1)
+    rows = []
+    for number, head in enumerate(means[:count]):
+        rows.append((head["layer"], head))
+        # In the same order.
+        rows += [(TWIN, other) for other in means[count + number :][:1]]
+    yield from _table(MEANS, rows)
     yield (
-        f"Means over {count} queries. entropy 1: equal weights; "
+        f"Means over {len(attention['queries'])} queries. entropy 1: equal weights; "
         "cells: how many that would be; distance: mean, in pixels; equal: the same of equal weights; "
         "window, tile: shares of the weights in the query's own."
     )
 
 
-def _means(head: Mapping[str, Any]) -> str:
-    columns = (
-        _number(head["entropy"]["mean"], "8.3f"),
-        _number(head["effective_cells"]["mean"], "8.1f"),
-        _number(head["distance_px"]["mean"], "8.1f"),
-        _number(head["equal_distance_px"]["mean"], "8.1f"),
-        _number(head["window_share"]["mean"], "6.3f"),
-        _number(head["tile_share"]["mean"], "6.3f"),
-    )
-    return " ".join(columns)
+def _table(shown: Mapping[str, tuple[str, str]], rows: Rows) -> list[str]:
+    """Return the lines of a table of heads, with these of their numbers."""
+    cells = [("layer", "head", *(title for title, _ in shown.values()))]
+    for layer, head in rows:
+        numbers = (_number(head.get(name), form) for name, (_, form) in shown.items())
+        cells.append((layer, head["head"], *numbers))
+    return columns(cells).splitlines()
+
+
+def _number(value: float | None, form: str) -> str:
+    return MISSING if value is None else format(value, form)

@@ -40,12 +40,10 @@ from napari_restore.commands._interrupt import interrupt_of
 from napari_restore.commands._options import (
     add_cluster,
     add_explained_image,
-    add_machine,
     add_model,
-    add_option,
     add_options,
     add_overwrite,
-    add_values,
+    add_reading,
     given,
 )
 from napari_restore.commands._outputs import FIRST, Item
@@ -65,9 +63,6 @@ from napari_restore.questions import (
     parsing,
 )
 
-LARGEST_SEGMENTS = 5
-"""Segments whose shares are printed."""
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command, except for the paths."""
@@ -86,10 +81,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_explained_image(parser)
     add_model(parser, several=True)
     _add_question(parser)
-    add_values(parser)
-    engine = add_machine(parser)
-    add_option(engine, "context")
-    add_cluster(engine)
+    add_cluster(add_reading(parser))
     output = add_overwrite(parser)
     output.add_argument(
         "--figure",
@@ -206,7 +198,7 @@ def attribute(options: Namespace) -> CommandResult:
             "--reference and --ev are for the frames of a bracket.",
             "Add --bracket if the images are that.",
         )
-    if _is_table(options):
+    if options.boxes is not None or len(options.models) > 1 or _images_of(options) > 1:
         return _attribute_table(options)
     if options.cluster is not None:
         raise BadParameter(
@@ -279,21 +271,20 @@ def _check_written(
 
 def _result(options: Namespace, item: Item, attribute_image: Callable[..., Any]) -> CommandResult:
     """Attribute, write the files of `item`, and return the result."""
-    figure = getattr(options, "figure", None)
-    caption: list[str] = []
+    also = (getattr(options, "figure", None), item.record)
 
     def save(attribution: Any) -> dict[str, Any]:
         attribution.save(item.output, overwrite=options.overwrite)
-        if figure is not None:
-            look = look_of(options)
-            api.draw_attribution(attribution, figure, overwrite=options.overwrite, **look)
-            caption.extend(below(options, api.figure_caption(attribution)))
         return {}
 
-    def summary(output: Path, record: dict[str, Any]) -> list[str]:
-        return _summary_lines(output, record, (figure, item.record)) + caption
-
-    return explained(options, item, attribute_image, save, summary)
+    return explained(
+        options,
+        item,
+        attribute_image,
+        save,
+        (api.draw_attribution, api.figure_caption),
+        lambda output, record: _summary_lines(output, record, also),
+    )
 
 
 def _summary_lines(
@@ -304,95 +295,48 @@ def _summary_lines(
     summary = api.attribution_summary(attribution)
     overview = api.overview_path(output) if attribution["overview_share"] else None
     written = [str(path) for path in (output, overview, *also) if path is not None]
+    includes = "; --context-gradient through includes it" if summary.omits_context else ""
+    beside = f"{attribution['overview_share']:.1%} of all magnitudes are in "
     lines = [
         f"wrote {', '.join(written)} in {format_seconds(record['measured']['seconds'], tenths=True)}",
         f"{attribution['objective']} in the box, {_method_text(attribution)}: "
         f"completeness {summary.completeness}"
         + (": read the map with care" if summary.is_complete is False else ""),
-        *_frame_lines(attribution.get("frames", ())),
-        *_segment_lines(attribution.get("segments")),
-        *_context_lines(attribution["context"], summary.omits_context),
-        *(
-            [f"{attribution['overview_share']:.1%} of all magnitudes are in {overview.name}"]
-            if overview is not None
-            else []
-        ),
+        _frames_text(attribution.get("frames", ())),
+        summary.parts and f"of {summary.parts}",
+        summary.context + includes,
+        "" if overview is None else beside + overview.name,
         summary.spread,
         f"of all magnitudes {attribution['rings']['box']:.1%} in the box, "
         f"{summary.far_share:.1%} beyond {summary.far} pixels from it",
-        *(_check_text(name, check) for name, check in attribution.get("checks", {}).items()),
+        *(f"check: {check}" for check in summary.checks),
         f"{attribution['map']['title']}: {attribution['map']['says']}",
     ]
-    return [escape_controls(line) for line in lines]
+    return [escape_controls(line) for line in lines if line]
 
 
-def _frame_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
+def _frames_text(frames: Sequence[Mapping[str, Any]]) -> str:
     """Return the sum of the shares of each frame of a bracket, in units of the objective."""
     named = (
         f"{Path(frame['path'] or 'array').name} ({frame['ev']:+.1f} EV) {frame['sum']:+.4f}"
         for frame in frames
     )
-    return [f"shares of the frames: {', '.join(named)}"] if frames else []
-
-
-def _segment_lines(segments: Mapping[str, Any] | None) -> list[str]:
-    """Return the number of segments, and the largest shares."""
-    if segments is None:
-        return []
-    largest = sorted(segments["rows"], key=lambda row: -abs(row["share"]))[:LARGEST_SEGMENTS]
-    shares = ", ".join(f"{row['label']} {row['share']:+.4g}" for row in largest)
-    done = segments["evaluations"]
-    computed = "" if done is None else f", D computed {done} times"
-    return [f"{segments['count']} segments{computed}; the largest shares: {shares}"]
-
-
-def _context_lines(context: Mapping[str, Any], omitted: bool) -> list[str]:
-    """Return how the context was treated; nothing for models without one."""
-    if context["used"] == "none":
-        return []
-    share = (
-        "" if context["share"] is None else f"{context['share']:.0%} of the change came through it"
-    )
-    if context["used"] == THROUGH:
-        return [
-            f"gradient through the context ({context['reason']})" + (f": {share}" if share else "")
-        ]
-    if not share:
-        return [f"context constant ({context['reason']}); its share of the change is unknown"]
-    return [
-        f"context constant ({context['reason']}): {share} and is not in this map"
-        + ("; --context-gradient through includes it" if omitted else "")
-    ]
+    return f"shares of the frames: {', '.join(named)}" if frames else ""
 
 
 def _method_text(attribution: Mapping[str, Any]) -> str:
     start = "" if attribution["baseline"] is None else f" from {attribution['baseline']}"
     if attribution["path"] is None:
-        layer = attribution.get("layer")
-        where = "" if layer is None else f" of layer {layer['name']}"
-        return f"by {attribution['method']}{where}{start}"
+        return f"by {attribution['method']}{start}"
     return f"along the {attribution['path']} path{start}"
-
-
-def _check_text(name: str, check: Mapping[str, Any]) -> str:
-    curves = [(curve, check[curve]) for curve in ("insertion", "deletion")]
-    if any(curve_record["area"] is None for _, curve_record in curves):
-        return f"{name}: image and baseline hardly differ, so the check is undefined"
-    areas = [
-        f"area {curve_record['area']:.3f} under {curve} (by distance from the box {curve_record['nearest_area']:.3f}, "
-        f"in random order {curve_record['random_area']:.3f})"
-        for curve, curve_record in curves
-    ]
-    return ", ".join(areas) + f", from {check['baseline']}"
 
 
 # -- a table of many boxes, models or images -----------------------------------------
 
 
-def _is_table(options: Namespace) -> bool:
-    """Return whether several maps are requested, and so a table of their measures."""
-    images = 1 if options.stack or options.bracket else len(options.paths)
-    return options.boxes is not None or len(options.models) > 1 or images > 1
+def _images_of(options: Namespace) -> int:
+    """Return how many images the paths are."""
+    return 1 if options.stack or options.bracket else len(options.paths)
 
 
 def _attribute_table(options: Namespace) -> CommandResult:
@@ -411,7 +355,6 @@ def _attribute_table(options: Namespace) -> CommandResult:
     show_loading(options)
     boxes = [api.Region.from_xywh(*options.box)] if options.box is not None else None
     places = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
-    _check_shared(options, places)
     _check_tables(options, places)
     with interrupt_of(options) as interrupt:
         with interrupt.watching(Stop()) as stop:
@@ -439,21 +382,20 @@ def _attribute_table(options: Namespace) -> CommandResult:
         return _save(options, table, options.outputs, pieces)
 
 
-def _check_shared(options: Namespace, places: list[Any]) -> None:
-    """Raise `BadParameter` for statistics shared by several images, which only `restore` computes."""
-    named = {place.image for place in places} - {None}
-    images = 1 if options.stack or options.bracket else len(options.paths) + len(named)
-    if images > 1 and options.context == FIRST:
+def _check_tables(options: Namespace, places: list[Any]) -> None:
+    """Raise `BadOutput` for outputs that could not be written; called before the computation.
+
+    Raises `BadParameter` for statistics shared by several images, which only `restore` computes.
+    """
+    named = [options.baseline, options.boxes, *(place.image for place in places)]
+    images = _images_of(options)
+    if options.context == FIRST and (
+        images > 1 or len({place.image for place in places} - {None}) > 1
+    ):
         raise BadParameter(
             f"--context {options.context} is for images that are restored into a folder.",
             "Name the restore_context.npz in that folder, or leave it out.",
         )
-
-
-def _check_tables(options: Namespace, places: list[Any]) -> None:
-    """Raise `BadOutput` for outputs that could not be written; called before the computation."""
-    named = [options.baseline, options.boxes, *(place.image for place in places)]
-    images = 1 if options.stack or options.bracket else len(options.paths)
     rows = len(options.models) * sum(images if place.image is None else 1 for place in places)
     read = read_files(options) | identities(files_among(named))
     if options.figure is not None:
@@ -479,7 +421,8 @@ def _save(
     failed = [row for row in table.rows if row["error"] is not None]
     # One message per row, also with --progress off.
     for row in failed:
-        write_error(f"{_where(row)}: {with_flags(row['error'])}")
+        where = f"{Path(row['image']).name}, box {row['name']}, {row['model']}"
+        write_error(f"{where}: {with_flags(row['error'])}")
     code = table.failures[0].exit_code if failed else 0
     if table.status == "cancelled":
         write_error(f"Stopped after {len(table.rows)} of {table.planned}; these are saved.")
@@ -487,7 +430,3 @@ def _save(
     lines = [f"{table}", "", *(f"wrote {escape_controls(str(output))}" for output in written)]
     lines += caption
     return CommandResult(data, "\n".join(lines), code)
-
-
-def _where(row: Mapping[str, Any]) -> str:
-    return f"{Path(row['image']).name}, box {row['name']}, {row['model']}"

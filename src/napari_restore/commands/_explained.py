@@ -77,12 +77,14 @@ def explained(
     item: Item,
     compute: Callable[..., Any],
     save: Callable[[Any], Mapping[str, Any]],
+    figure: tuple[Callable[..., Any], Callable[[Any], str]],
     summary: Callable[[Path, dict[str, Any]], Sequence[str]],
 ) -> CommandResult:
     """Compute with Ctrl-C handling, write the files of `item`, and return the result.
 
     `compute` is given emit and stop, and returns what has a record; `save` writes it and returns what
-    the record's output has beside path and digest; `summary` returns lines for the terminal.
+    the record's output has beside path and digest; `figure` draws it and returns its caption;
+    `summary` returns lines for the terminal.
     """
     show = reporter(options.progress)
     notes: list[str] = []
@@ -97,7 +99,11 @@ def explained(
             found = compute(emit=on_event, stop=stop)
         for note in found.image.notes:
             on_event(api.Note(note))
-        also = save(found)
+        also, caption = save(found), []
+        if getattr(options, "figure", None) is not None:
+            draw, caption_of = figure
+            draw(found, options.figure, overwrite=options.overwrite, **look_of(options))
+            caption = below(options, caption_of(found))
     record = {
         **found.record,
         "output": {**found.record["output"], **also},
@@ -111,4 +117,5 @@ def explained(
     }
     if item.record is not None:
         write_record(item.record, with_flags(record))
-    return CommandResult(record, "\n".join(summary(item.output, record)), wrote_files=True)
+    lines = [*summary(item.output, record), *caption]
+    return CommandResult(record, "\n".join(lines), wrote_files=True)

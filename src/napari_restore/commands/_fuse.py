@@ -15,6 +15,7 @@ from napari_restore.commands._folder import restore_folder
 from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._options import (
     add_bracket_options,
+    add_output,
     add_output_options,
     add_run_options,
 )
@@ -42,13 +43,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the frames of one scene, in any order, or a folder of brackets, or one picture of light",
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        required=True,
-        metavar="OUT|DIR",
-        help="the file to write (.tif .zarr .png .jpg .webp), or the folder for several brackets",
-    )
+    add_output(parser, "brackets")
     add_bracket_options(parser)
     parser.add_argument(
         "--deghost",
@@ -139,20 +134,13 @@ def _fuse_brackets(
             f"The {len(photos)} photos show no bracket by their times and exposures.",
             "Name the frames of one, and the file to write after -o.",
         )
-    items = items_of(
-        groups,
-        options.output,
-        into_folder=True,
-        name=options.name,
-        record=options.record,
-        maps=options.maps,
-    )
+    items = items_of(groups, options, into_folder=True)
     options.paths = [path for group in groups for path in group]
     read = read_files(options)
     check_files(items, read, Path(options.output))
     with Runner(options, interrupt, read, report=report) as runner:
         for note in api.bracket_notes(found):
-            runner.note(note)
+            runner.report(api.Note(note))
         return restore_folder(
             options, items, runner, lambda frames: _aligned(options, runner, frames, 0, None)
         )
@@ -167,7 +155,7 @@ def _aligned(
 ) -> Any:
     """Return frames as one image, with companions."""
     if options.align != "off":
-        runner.phase("Aligning the frames")
+        runner.report(api.Phase("Aligning the frames"))
     return api.open_bracket(frames, reference=reference, exposures=exposures, align=options.align)
 
 

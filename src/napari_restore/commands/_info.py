@@ -152,14 +152,8 @@ def _number(value: float | str) -> str:
 def _acquisition(data: Mapping[str, Any]) -> list[str]:
     """Return when and how a scene was taken, as far as its tags say."""
     taken = " ".join(filter(None, (data["time"], data["platform"])))
-    azimuth, elevation, clouds = (
-        data[name] for name in ("sun_azimuth", "sun_elevation", "cloud_cover")
-    )
-    sun = [
-        f"{name} {value:.5g}°"
-        for name, value in (("azimuth", azimuth), ("elevation", elevation))
-        if value is not None
-    ]
+    clouds, angles = data["cloud_cover"], {n: data[f"sun_{n}"] for n in ("azimuth", "elevation")}
+    sun = [f"{name} {value:.5g}°" for name, value in angles.items() if value is not None]
     fields = {
         "taken": taken,
         "sun": ", ".join(sun),

@@ -27,7 +27,9 @@ from napari_restore.commands._options import (
     add_card,
     add_format_options,
     add_options,
+    add_output,
     add_output_options,
+    add_overwrite,
     add_run_options,
     add_source,
     add_weights,
@@ -386,10 +388,8 @@ def _add_rerun(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="write here instead of to the output of the record"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
-    parser.add_argument(
-        "--yes", action="store_true", help="run Python code that the record names without asking"
-    )
+    add_overwrite(parser)
+    add_yes(parser)
     parser.add_argument(
         "--allow-outside",
         action="store_true",
@@ -443,13 +443,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="images to restore, or folders of them"
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        required=True,
-        metavar="OUT|DIR",
-        help="the file to write (.tif .zarr .png .jpg .webp), or the folder for several images",
-    )
+    add_output(parser, "images")
     add_run_options(parser, planes=True)
     add_output_options(parser)
 

@@ -113,9 +113,7 @@ def add_source(
 
 def add_yes(group: argparse._ActionsContainer) -> None:
     """Add --yes."""
-    group.add_argument(
-        "--yes", action="store_true", help="run the Python code of FILE.py without asking"
-    )
+    group.add_argument("--yes", action="store_true", help="run Python code in files without asking")
 
 
 def add_explained_image(parser: argparse.ArgumentParser) -> None:
@@ -128,11 +126,14 @@ def add_explained_image(parser: argparse.ArgumentParser) -> None:
     add_bracket_options(bracket)
 
 
-def add_values(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how values are read, for `attribute` and `attend`."""
+def add_reading(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add how values are read, and the machine, for `attribute` and `attend`; return its group."""
     values = parser.add_argument_group("values")
     add_options(values, Reading, *RANGE)
     add_options(values, Reading, *EXCLUDE)
+    engine = add_machine(parser)
+    add_option(engine, "context")
+    return engine
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -287,6 +288,17 @@ def add_run_options(
         "--fresh",
         action="store_true",
         help="discard an unfinished run and start again (default: resume it)",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, several: str) -> None:
+    """Add --output, a folder for `several`."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT|DIR",
+        help=f"the file to write (.tif .zarr .png .jpg .webp), or the folder for several {several}",
     )
 
 

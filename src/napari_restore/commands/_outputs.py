@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,7 +86,10 @@ def images_in(paths: Sequence[str]) -> list[str]:
         if Path(path).is_dir() and not is_zarr(Path(path)) and not is_product(path)
     ]
     for path in paths:
-        images += _images_of(Path(path)) if path in folders else [path]
+        found = images_in_folder(Path(path)) if path in folders else [path]
+        if not found:
+            raise InputError(f"There is no image in {path}.", "Name another folder, or the files.")
+        images += map(str, found)
     return images
 
 
@@ -115,13 +119,6 @@ def as_folder(output: str) -> str:
     return os.path.join(output, "")
 
 
-def _images_of(folder: Path) -> list[str]:
-    images = images_in_folder(folder)
-    if not images:
-        raise InputError(f"There is no image in {folder}.", "Name another folder, or the files.")
-    return [str(path) for path in images]
-
-
 def without_outputs(items: Sequence[Item]) -> list[Item]:
     """Return `items` without those whose source is an output: a folder restored into itself.
 
@@ -140,47 +137,24 @@ def without_outputs(items: Sequence[Item]) -> list[Item]:
     return [item for item, source in zip(items, sources, strict=True) if source not in written]
 
 
-def work_items(
-    sources: Sequence[str],
-    output: str,
-    *,
-    joined: bool,
-    name: str,
-    record: str | None,
-    maps: str | None,
-) -> list[Item]:
-    """Assign an output file to every image; the sources are one where they are `joined`.
-
-    Raises `BadOutput` for equal names, before anything is read.
-    """
-    groups = [tuple(sources)] if joined else [(source,) for source in sources]
-    into_folder = is_folder(output, sources, joined=joined)
-    return items_of(groups, output, into_folder=into_folder, name=name, record=record, maps=maps)
-
-
 def items_of(
-    groups: Sequence[tuple[str, ...]],
-    output: str,
-    *,
-    into_folder: bool,
-    name: str,
-    record: str | None,
-    maps: str | None,
+    groups: Sequence[tuple[str, ...]], options: Namespace, *, into_folder: bool
 ) -> list[Item]:
     """Assign an output to every group of files, which is named after the first of them.
 
-    Raises `BadOutput` for equal names.
+    Raises `BadOutput` for equal names, before anything is read.
     """
+    record, maps = options.record, options.maps
     if into_folder:
-        folder = Path(output)
+        folder = Path(options.output)
         if folder.is_file():
             raise BadOutput(
                 f"{folder} is a file, but {len(groups)} images need a folder.",
                 "Name a folder after -o.",
             )
-        outputs = [folder / output_name(name, group[0]) for group in groups]
+        outputs = [folder / output_name(options.name, group[0]) for group in groups]
     else:
-        outputs = [Path(output)]
+        outputs = [Path(options.output)]
     records = [_record_path(record, group[0], len(groups)) for group in groups]
     # Side maps have fixed names, so that several images need a folder each.
     folders = [

@@ -23,10 +23,10 @@ from napari_restore.commands._outputs import (
     as_folder,
     images_in,
     is_folder,
+    items_of,
     names_file,
     refuse_address,
     without_outputs,
-    work_items,
 )
 from napari_restore.commands._progress import EventCallback
 from napari_restore.commands._result import CommandResult
@@ -83,7 +83,7 @@ def restore_planes(
             failed = result.data["failed"]
             text = f"{failed} of {len(items)} planes failed, so that none were joined"
             return CommandResult(result.data, text, result.exit_code, wrote_files=True)
-        runner.phase("Joining planes")
+        runner.report(api.Phase("Joining planes"))
         origin = _origin(result.data["images"][0])
         api.join_planes(
             [item.output for item in items],
@@ -92,7 +92,7 @@ def restore_planes(
             planes=planes,
             origin=origin,
             overwrite=options.overwrite,
-            progress=runner.progress,
+            progress=lambda done, total: runner.report(api.Progress(done, total)),
             cancelled=runner.cancelled,
         )
     shutil.rmtree(folder, ignore_errors=True)
@@ -186,23 +186,17 @@ def restore(
     stacked = options.paths != paths and not names_file(options.output)
     if several or stacked:
         options.output = as_folder(options.output)
-    items = work_items(
-        options.paths,
-        options.output,
-        joined=joined,
-        name=options.name,
-        record=options.record,
-        maps=options.maps,
-    )
+    into_folder = is_folder(options.output, options.paths, joined=joined)
+    groups = [tuple(options.paths)] if joined else [(path,) for path in options.paths]
+    items = items_of(groups, options, into_folder=into_folder)
     if folder:
         items = without_outputs(items)
         options.paths = [source for item in items for source in item.sources]
-    into_folder = is_folder(options.output, options.paths, joined=joined)
     read = read_files(options)
     check_files(items, read, Path(options.output) if into_folder else None)
     with Runner(options, interrupt, read, report=report) as runner:
         for hint in filter(None, map(api.hint_of_bands, paths)) if folder else ():
-            runner.note(f"Each file of the folder is an image of its own: {hint}")
+            runner.report(api.Note(f"Each file of the folder is an image of its own: {hint}"))
         # A folder with a single image has a summary, too.
         if len(items) > 1 or folder:
             return restore_folder(options, items, runner)

@@ -21,6 +21,8 @@ from napari_restore.commands._streams import write_error
 from napari_restore.errors import Cancelled, InputError, RestoreError, option
 from napari_restore.records import write_record
 
+SINGLE_PIXEL = "The image is a single pixel; a model's neighbourhood is that pixel alone."
+
 
 class Runner:
     """Runs plans and writes their files, under one Ctrl-C handler; use it as a context manager.
@@ -45,7 +47,8 @@ class Runner:
         self._read = read
         self._began: float = options.started
         self._command = command_of(options)
-        self._overwrite: bool = options.overwrite
+        self.overwrites: bool = options.overwrite
+        """Whether existing files may be replaced."""
         self._fresh: bool = getattr(options, "fresh", True)
         self._interrupt = interrupt or interrupt_of(options)
         self._show: EventCallback = report or reporter(options.progress)
@@ -65,11 +68,6 @@ class Runner:
         finally:
             self._interrupt.__exit__(*error)
 
-    @property
-    def overwrites(self) -> bool:
-        """Whether existing files may be replaced."""
-        return self._overwrite
-
     def cancelled(self) -> bool:
         """Return whether Ctrl-C was pressed, or what else cancels the command."""
         return self._interrupt.requested
@@ -79,24 +77,12 @@ class Runner:
         self._interrupt.check()
         if number > 1:  # the first includes loading the model
             self._began = time.perf_counter()
-        self._report(api.ImageStarted(Path(item.name).name, number, images))
+        self.report(api.ImageStarted(Path(item.name).name, number, images))
 
     def fail(self, item: Item, error: RestoreError) -> None:
         """Write the error of one of several images to stderr, if events are written there."""
         if self._writes_errors:
             write_error(f"{item.name}: {with_flags(error.sentence)}")
-
-    def phase(self, name: str) -> None:
-        """Report what is done before the run begins."""
-        self._report(api.Phase(name))
-
-    def progress(self, done: int, total: int) -> None:
-        """Report how far it is."""
-        self._report(api.Progress(done, total))
-
-    def note(self, text: str) -> None:
-        """Report what the user should know before the run begins."""
-        self._report(api.Note(text))
 
     def check_format(self, item: Item) -> None:
         """Raise `BadOutput` for options beyond their limits, and those that the output cannot have."""
@@ -113,10 +99,8 @@ class Runner:
             if len(others) < len(items):
                 self._partial |= {name}
                 kinds = " and ".join(sorted(set(others)))
-                self.note(
-                    f"{option(name, self._export[name])} is not for {kinds}: these files are written "
-                    "without it."
-                )
+                told = f"{option(name, self._export[name])} is not for {kinds}"
+                self.report(api.Note(f"{told}: these files are written without it."))
         for item in items:
             self.check_format(item)
 
@@ -130,8 +114,8 @@ class Runner:
     def check(self, item: Item, *, replace: bool = False) -> None:
         """Raise `BadOutput` for existing outputs, before anything is opened."""
         self.check_format(item)
-        refuse_existing(item.output, overwrite=self._overwrite or replace)
-        refuse_old_record(item, overwrite=self._overwrite or replace)
+        refuse_existing(item.output, overwrite=self.overwrites or replace)
+        refuse_old_record(item, overwrite=self.overwrites or replace)
 
     def restore(
         self,
@@ -159,14 +143,14 @@ class Runner:
         except InputError:
             # They may say why, for instance that a frame of the bracket was left out.
             for note in image.notes:
-                self.note(note)
+                self.report(api.Note(note))
             raise
         return self.run(item, planned, replace=replace)
 
     def _for_cluster(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Connect where that is not done yet; return the options of a plan for its workers."""
         if self._cluster is None:
-            self.phase("Connecting")
+            self.report(api.Phase("Connecting"))
             self._cluster = api.connect(name)
         options: dict[str, Any] = {"workers": min(self._cluster.threads().values())}
         if arguments.get("memory") is None:
@@ -175,7 +159,7 @@ class Runner:
 
     def run(self, item: Item, planned: Any, *, replace: bool = False) -> dict[str, Any]:
         """Run a plan to its end and write what `item` names; returns the record."""
-        overwrite, export = self._overwrite or replace, self._export_of(item)
+        overwrite, export = self.overwrites or replace, self._export_of(item)
         # Checked before hours of computation.
         api.check_output(
             item.output,
@@ -184,31 +168,34 @@ class Runner:
             region=api.output_box(planned, export.get("clip")),
             **export,
         )
-        check_maps(item, planned.maps, self._read, overwrite=self._overwrite)
+        check_maps(item, planned.maps, self._read, overwrite=self.overwrites)
         passed = time.perf_counter() - self._began
         planned = api.of_command(planned, passed, clipped=export.get("clip") is not None)
         self._notes = []
         record = None
         try:
             image = planned.image
-            for note in [*api.notes_on_output(item.output, image), *notes_before(planned)]:
-                self._report(api.Note(note))
+            notes = api.notes_on_output(item.output, image)
+            if image.height == image.width == 1:
+                notes.append(SINGLE_PIXEL)
+            for note in notes:
+                self.report(api.Note(note))
             job = api.start(planned, cluster=self._cluster, fresh=self._fresh)
             with self._interrupt.watching(job):
                 for event in job:
-                    self._report(event)
+                    self.report(event)
                     record = getattr(event, "record", record)
                 result = job.result()
             record = result.record
             for note in notes_after(planned, record):
-                self._report(api.Note(note))
+                self.report(api.Note(note))
             if item.maps is not None:
-                result.save_maps(item.maps, overwrite=self._overwrite)
+                result.save_maps(item.maps, overwrite=self.overwrites)
             self._write(item, result, overwrite)
         except BaseException as error:
             self._save_unfinished_record(item, planned, record, error)
             # Otherwise the same command would refuse to replace its own maps.
-            if item.maps is not None and not self._overwrite:
+            if item.maps is not None and not self.overwrites:
                 for name in planned.maps:
                     (item.maps / f"{name}.tif").unlink(missing_ok=True)
             raise
@@ -218,7 +205,8 @@ class Runner:
             result.store.remove()
         return complete
 
-    def _report(self, event: Any) -> None:
+    def report(self, event: Any) -> None:
+        """Tell of an event; of equal notes once."""
         # By name, to avoid an import of the engine.
         if type(event).__name__ == "Note":
             if event.text in self._notes:
@@ -232,9 +220,9 @@ class Runner:
         def progress(done: int, total: int) -> None:
             seconds = time.perf_counter() - began
             left = api.seconds_left(done, total, seconds, predicted=predicted)
-            self._report(api.Progress(done, total, left))
+            self.report(api.Progress(done, total, left))
 
-        self._report(api.Phase("Writing"))
+        self.report(api.Phase("Writing"))
         result.save(
             item.output,
             overwrite=overwrite,
@@ -285,15 +273,6 @@ def export_options(options: Namespace) -> dict[str, Any]:
 def becomes_store(output: Path, export: Mapping[str, Any]) -> Path | None:
     """Return the output as a plan is given it: tiles are not written to a file of other values."""
     return None if export.get("bit_depth") else output
-
-
-def notes_before(planned: Any) -> list[str]:
-    """Return notes on the image, before the run."""
-    image = planned.image
-    notes = []
-    if image.height == image.width == 1:
-        notes.append("The image is a single pixel; a model's neighbourhood is that pixel alone.")
-    return notes
 
 
 def notes_after(planned: Any, record: Mapping[str, Any]) -> list[str]:

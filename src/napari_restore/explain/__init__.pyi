@@ -11,8 +11,8 @@ from .attribution.attribution import (
 )
 from .attribution.baselines import NAMES
 from .attribution.comparison import MapPiece, draw_maps
-from .attribution.figure import FigureLook, FigureOptions, Look, draw
-from .attribution.figure_file import check_figure
+from .attribution.figure import draw
+from .attribution.figure_file import FigureLook, FigureOptions, Look, check_figure
 from .attribution.methods import METHODS, method_list
 from .attribution.opened_maps import OpenedMap, holds_maps, opened_maps
 from .attribution.summary import AttributionSummary, summary_of

@@ -37,10 +37,8 @@ class Kind(NamedTuple):
     @property
     def legend(self) -> str:
         """What one value is, what colours span, what the sum is, and what a blank place means."""
-        total, blank = (
-            self.total and f"; their sum: {self.total}",
-            self.blank and f"; grey or clear: {self.blank}",
-        )
+        total = self.total and f"; their sum: {self.total}"
+        blank = self.blank and f"; grey or clear: {self.blank}"
         return f"{self.value}; colours {self.scale}{total}{blank}"
 
 

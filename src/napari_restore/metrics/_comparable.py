@@ -42,15 +42,17 @@ def comparable(
         if image.dtype.kind not in "biu":
             for rows in strips(*image.shape[:2]):
                 counts[rows] &= np.isfinite(image[rows]).all(axis=2)
-    if valid is not None:
-        mask = np.asarray(valid, bool)
-        if mask.shape != counts.shape:
-            raise BadParameter(
-                f"A mask of {mask.shape} does not fit an image of {counts.shape}.",
-                "Give one value per pixel.",
-            )
-        counts &= mask
-    return first, second, counts
+    return first, second, counts & mask_of(valid, counts.shape)
+
+
+def mask_of(valid: npt.ArrayLike | None, shape: tuple[int, ...]) -> Mask:
+    """Return which pixels of an image (h, w) are valid; raises `BadParameter` for another shape."""
+    mask: Mask = np.ones(shape, bool) if valid is None else np.asarray(valid, bool)
+    if mask.shape != shape:
+        raise BadParameter(
+            f"A mask of {mask.shape} does not fit an image of {shape}.", "Give one value per pixel."
+        )
+    return mask
 
 
 def strips(height: int, width: int) -> Iterator[slice]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import BadParameter
-from napari_restore.metrics._comparable import Array, Mask
+from napari_restore.metrics._comparable import Array, Mask, mask_of
 from napari_restore.metrics._ssim import K2, WINDOW, any_in_window, blurred
 
 GREY = (0.299, 0.587, 0.114)
@@ -171,13 +171,7 @@ def grey_and_mask(
         raise BadParameter(
             "MEF-SSIM compares an image with frames of its size.", "Give at least one, all alike."
         )
-    counts: Mask = np.ones(grey[0].shape, bool) if valid is None else np.asarray(valid, bool)
-    if counts.shape != grey[0].shape:
-        raise BadParameter(
-            f"A mask of {counts.shape} does not fit an image of {grey[0].shape}.",
-            "Give one value per pixel.",
-        )
-    return grey, counts
+    return grey, mask_of(valid, grey[0].shape)
 
 
 def _grey(image: npt.ArrayLike, data_range: float) -> Array:

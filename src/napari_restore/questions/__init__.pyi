@@ -1,5 +1,5 @@
 from ._explain import Attend, Attribute, Drawing
-from ._field import Asked, asked, options_of, part_of, recorded, without
+from ._field import Asked, asked, options_of, part_of, recorded, refuse_others, without
 from ._keywords import (
     AdjustmentRecord,
     AttendKeywords,
@@ -28,12 +28,10 @@ from ._tone_curve import ToneCurve
 from ._types import (
     AUTO,
     CHECK,
-    CONTEXT_GRADIENTS,
     FIXED,
     FLOATS,
     OTHER_BANDS,
     RECOMPUTED,
-    ROUTINGS,
     STOP,
     THROUGH,
     WHOLE,
@@ -47,13 +45,11 @@ from .parsing import curve_points, curve_text
 __all__ = [
     "AUTO",
     "CHECK",
-    "CONTEXT_GRADIENTS",
     "FIXED",
     "FLOATS",
     "NEUTRAL_KELVIN",
     "OTHER_BANDS",
     "RECOMPUTED",
-    "ROUTINGS",
     "STOP",
     "THROUGH",
     "TONE",
@@ -91,5 +87,6 @@ __all__ = [
     "options_of",
     "part_of",
     "recorded",
+    "refuse_others",
     "without",
 ]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from napari_restore.questions import parsing
-from napari_restore.questions._field import asked
+from napari_restore.questions._field import asked, check_values
 from napari_restore.questions._types import (
     AUTO,
     CHECK,
-    CONTEXT_GRADIENTS,
-    ROUTINGS,
     ContextGradient,
     Pathlike,
     Routing,
@@ -81,14 +79,14 @@ class Attribute:
         "allows it and it is predicted to add less than ten seconds on two cores. The choice does "
         "not depend on the machine; the record states it",
         changes="answer",
-        choices=CONTEXT_GRADIENTS,
+        choices=get_args(ContextGradient),
     )
     routing: Routing | None = asked(
         None,
         "selection of experts and tokens in a network: fixed to that of the image (default), so "
         "that the model is smooth along the path, or recomputed at every point",
         changes="answer",
-        choices=ROUTINGS,
+        choices=get_args(Routing),
     )
     arguments: Mapping[str, Any] | None = asked(
         help="settings of a method without a path, by name",
@@ -121,6 +119,9 @@ class Attribute:
         changes="answer",
         choices=(CHECK,),
     )
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,6 @@ class Attend:
         "of a rollout: the weight of the path around each attention (default: %(default)s); gradient: "
         "weights times gradient in place of the weights, and nothing chosen (Chefer et al. 2021)",
         changes="answer",
-        parse=parsing.number_or_gradient,
+        parse=parsing.number_or("gradient"),
         metavar="W|gradient",
     )

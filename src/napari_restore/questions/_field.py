@@ -90,13 +90,16 @@ class Asked:
         return sentences
 
     def check(self, value: Any) -> None:
-        """Raise `BadParameter` for a number beyond the limits."""
+        """Raise `BadParameter` for a number beyond the limits, and for what is no choice."""
+        # A name of several words is an option, which no capital begins.
+        name = self.word if "_" in self.name else self.name.capitalize()
+        if self.choices is not None and value not in (None, *self.choices):
+            hint = f"Write {' or '.join(map(str, self.choices))}."
+            raise BadParameter(f"{name} cannot be {value!r}.", hint)
         if self.limits is None or isinstance(value, str):
             return
         low, high = self.limits
         if not low <= value <= high:
-            # A name of several words is an option, which no capital begins.
-            name = self.word if "_" in self.name else self.name.capitalize()
             beyond = f"{name} {value} is outside {low:g} … {high:g} {self.unit}"
             raise BadParameter(f"{beyond.rstrip()}.", self.hint)
 
@@ -171,12 +174,19 @@ def part_of(keywords: Mapping[str, Any], *questions: type) -> dict[str, Any]:
     return {name: keywords[name] for name in options_of(*questions) if name in keywords}
 
 
+def refuse_others(what: str, keywords: Mapping[str, Any], *questions: type) -> None:
+    """Raise `BadParameter` for the first of `keywords` that is no option of `questions`."""
+    for name in without(keywords, *questions):
+        names = ", ".join(options_of(*questions))
+        raise BadParameter(f"{what} takes no option {name}.", f"It takes {names}.")
+
+
 def without(keywords: Mapping[str, Any], *questions: type) -> dict[str, Any]:
     """Return `keywords` but for the options of `questions`, unknown ones included."""
     return {k: v for k, v in keywords.items() if k not in options_of(*questions)}
 
 
-def check_limits(question: Any) -> None:
-    """Raise `BadParameter` for the first number beyond the limits of its field."""
+def check_values(question: Any) -> None:
+    """Raise `BadParameter` for the first value that its field does not take."""
     for name, each in options_of(type(question)).items():
         each.check(getattr(question, name))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, cast
 
 from napari_restore.errors import BadParameter, option
 from napari_restore.questions import parsing
 from napari_restore.questions._field import (
     asked,
-    check_limits,
+    check_values,
     keywords_of,
     options_of,
     question_of,
@@ -126,7 +126,7 @@ class Adjustment:
     exposure: float | Literal["auto"] = _adjusted(
         0.0,
         "brighten the result by EV (default 0), or by what the restoration darkened it",
-        parse=parsing.number_or_auto,
+        parse=parsing.number_or("auto"),
         metavar="EV|auto",
         limits=(-MOST_EV, MOST_EV),
         unit="EV",
@@ -164,7 +164,7 @@ class Adjustment:
     )
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        check_values(self)
         given: str | Iterable[tuple[float, float]] | None = self.curve
         if given is None:
             return
@@ -196,12 +196,8 @@ class Adjustment:
     @property
     def has_tone(self) -> bool:
         """Whether tone or colour is changed after the blending."""
-        return self != self.without_tone()
-
-    def without_tone(self) -> Adjustment:
-        """Return the blending alone."""
-        asked_for = options_of(Adjustment)
-        return replace(self, **{name: asked_for[name].default for name in TONE})
+        usual = options_of(Adjustment)
+        return any(getattr(self, name) != usual[name].default for name in TONE)
 
     def check(self, image: str, roles: Sequence[str | None], *, is_photo: bool) -> None:
         """Raise `BadParameter` if this cannot be done to an image of this name.

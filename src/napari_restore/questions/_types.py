@@ -29,5 +29,3 @@ CHECK: Final = "insertion-deletion"
 FLOATS = ("float32", "bfloat16", "float16")
 """Precisions of a model; the engine's own list would import torch."""
 OTHER_BANDS: tuple[str, ...] = get_args(OtherBands)
-CONTEXT_GRADIENTS: tuple[str, ...] = get_args(ContextGradient)
-ROUTINGS: tuple[str, ...] = get_args(Routing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from napari_restore.questions._types import WHOLE
 
@@ -42,22 +42,14 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def number_or_auto(text: str) -> float | str:
-    """Parse a finite number, or ``auto``."""
-    return text if text == "auto" else number(text)
-
-
-def number_or_gradient(text: str) -> float | str:
-    """Parse a finite number, or ``gradient``."""
-    return text if text == "gradient" else number(text)
+def number_or(word: str) -> Callable[[str], float | str]:
+    """Return what parses a finite number, or this word."""
+    return lambda text: text if text == word else number(text)
 
 
 def natural(text: str) -> int:
     """Parse a whole number from 1 up."""
-    value = _whole(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
+    return _whole(text, 1)
 
 
 def natural_or_whole(text: str) -> int | str:
@@ -67,10 +59,7 @@ def natural_or_whole(text: str) -> int | str:
 
 def count(text: str) -> int:
     """Parse a whole number from 0 up."""
-    value = _whole(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
+    return _whole(text, 0)
 
 
 def count_or_planes(text: str) -> int | str:
@@ -95,10 +84,11 @@ def curve(text: str) -> str:
 def curve_points(text: str) -> tuple[tuple[float, float], ...]:
     """Return the points of a tone curve, ``x,y:x,y``; `ValueError` that says why it is none."""
     try:
-        found = [tuple(map(float, pair.split(","))) for pair in text.split(":")]
+        pairs = (pair.split(",") for pair in text.split(":"))
+        found = [(float(x), float(y)) for x, y in pairs]
     except ValueError:
-        raise ValueError(f"{text!r} is not of the form x,y:x,y") from None
-    if len(found) < 2 or any(len(pair) != 2 for pair in found):
+        found = []
+    if len(found) < 2:
         raise ValueError(f"{text!r} is not of the form x,y:x,y")
     if not all(0 <= value <= 1 for pair in found for value in pair):
         raise ValueError(f"{text!r} has a value outside 0 … 1")
@@ -106,7 +96,7 @@ def curve_points(text: str) -> tuple[tuple[float, float], ...]:
         raise ValueError(
             f"in {text!r} the first numbers of the points do not increase, by {CURVE_STEP} at least"
         )
-    return tuple((x, y) for x, y in found)
+    return tuple(found)
 
 
 def curve_text(points: Iterable[tuple[float, float]]) -> str:
@@ -117,8 +107,11 @@ def curve_text(points: Iterable[tuple[float, float]]) -> str:
         raise ValueError(f"{points!r} is no sequence of points (x, y)") from None
 
 
-def _whole(text: str) -> int:
+def _whole(text: str, least: int) -> int:
     try:
-        return int(text)
+        value = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
+    return value

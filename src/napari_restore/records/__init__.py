@@ -170,14 +170,13 @@ def read_any_record(path: str | os.PathLike[str] | Mapping[str, Any]) -> Record 
 def _read_json(path: str | os.PathLike[str]) -> Any:
     try:
         return read_json(Path(path))
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        no_json = f"is not JSON: {error}"
+        why = (
+            f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else no_json
+        )
         raise InputError(
-            f"The record {path} cannot be read: {error.strerror or error}.",
-            f"Name the file that {option('write_record()')} wrote.",
-        ) from None
-    except ValueError as error:
-        raise InputError(
-            f"{path} is not JSON: {error}.", f"Name the file that {option('write_record()')} wrote."
+            f"The record {path} {why}.", f"Name the file that {option('write_record()')} wrote."
         ) from None
 
 

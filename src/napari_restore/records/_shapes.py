@@ -80,7 +80,6 @@ class RecordedTask(TypedDict):
     """The task that repeats a restoration."""
 
     image: ImageSource
-    mosaic: NotRequired[ImageSource | None]
     model: ModelSource
     options: RunOptions
 
@@ -105,15 +104,20 @@ class TableRequest(AttributeKeywords, ReadingKeywords, total=False):
     level: int
 
 
-class RecordedAttributionTask(TypedDict):
-    """The task that repeats an attribution."""
+class ExplainedTask(TypedDict):
+    """The task that repeats a question about a model on an image."""
 
     image: ImageSource
     model: ModelSource
-    question: RecordedAttributionRequest
     options: AttributionReading
     files: NotRequired[dict[str, str]]
     """sha256 of the files that were read, by their path."""
+
+
+class RecordedAttributionTask(ExplainedTask):
+    """The task that repeats an attribution."""
+
+    question: RecordedAttributionRequest
 
 
 class AttentionQuery(TypedDict):
@@ -131,15 +135,10 @@ class RecordedAttentionRequest(AttendKeywords):
     layers: str | list[str]
 
 
-class AttentionTask(TypedDict):
+class AttentionTask(ExplainedTask):
     """The task that repeats a look at attention."""
 
-    image: ImageSource
-    model: ModelSource
     question: RecordedAttentionRequest
-    options: AttributionReading
-    files: NotRequired[dict[str, str]]
-    """sha256 of the files that were read, by their path."""
 
 
 class TablePlace(TypedDict):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from napari_restore.engine import Region
 from napari_restore.errors import BadRegion
 from napari_restore.explain.kinds import KINDS, Kind
+from napari_restore.images import Image
 
 AROUND = 128
 """Pixels around a point in which the effect of a head is computed."""
@@ -44,10 +45,10 @@ class HeadEffect:
         }
 
 
-def ablated_region(query: Region, image: Region) -> Region:
+def ablated_region(query: Region, image: Image) -> Region:
     """Return the box in which a head's effect is computed: the query's, or around its point."""
     box = query.expand(AROUND) if query.pixels == 1 else query
-    inside = box.intersect(image)
+    inside = box.intersect(Region(0, 0, image.height, image.width))
     if max(inside.shape) > LARGEST:
         raise BadRegion(
             f"A box of {inside.width} × {inside.height} pixels is too large to leave heads out.",

@@ -261,9 +261,8 @@ def _check_ablation(
             f"{', '.join(names)} has no heads that could be left out.", "Choose another layer."
         )
     session.source.plan.model.without_head(sites[0].name, 0)
-    whole = Region(0, 0, session.image.height, session.image.width)
     for query in queries:
-        ablated_region(query.box, whole)
+        ablated_region(query.box, session.image)
 
 
 DRAWS = 64

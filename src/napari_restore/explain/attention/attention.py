@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
@@ -25,32 +23,19 @@ from napari_restore.explain.attention.measures import (
 )
 from napari_restore.explain.attention.redundancy import Matrix
 from napari_restore.explain.attention.session import ALL
-from napari_restore.explain.attribution.files import write_arrays, write_file
+from napari_restore.explain.attribution.files import csv_text, write_arrays, write_file
 from napari_restore.explain.attribution.measures import largest
-from napari_restore.explain.attribution.opened_maps import LIMIT_TAG, place_tags
-from napari_restore.explain.kinds import Kind, kinds_in
-from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, html_of, write_image
+from napari_restore.explain.attribution.opened_maps import LIMIT_TAG, pixels_of, write_map
+from napari_restore.explain.kinds import kinds_in
+from napari_restore.images import Image, SaveOptions, html_of
 from napari_restore.models import RANDOM_WEIGHTS
 
 TABLE, ARRAYS = ".csv", ".npz"
 COLUMNS = (
-    "query",
-    "x",
-    "y",
-    "width",
-    "height",
-    "layer",
-    "kind",
-    "head",
-    "weights",
+    *("query", "x", "y", "width", "height", "layer", "kind", "head", "weights"),
     *NUMBERS,
-    "diagonal",
-    "contribution",
-    IMPORTANCE,
-    RANK,
-    "without_mean",
-    "without_largest",
-    "without_db",
+    *("diagonal", "contribution", IMPORTANCE, RANK),
+    *("without_mean", "without_largest", "without_db"),
 )
 RECORDED = ("version", "input", "model", "extent", "context", "attention", "versions")
 """Parts of the record that a file of arrays has: those that a rerun repeats."""
@@ -191,7 +176,8 @@ class Attention:
         suffix = target.suffix.lower()
         overwrite = bool(options.get("overwrite"))
         if suffix == TABLE:
-            written = write_file(target, _table(COLUMNS, self.rows()), overwrite=overwrite)
+            text = csv_text(COLUMNS, self.rows())
+            written = write_file(target, text.encode(), overwrite=overwrite)
         elif suffix == ARRAYS:
             written = write_arrays(target, self._arrays(), overwrite=overwrite)
         else:
@@ -225,9 +211,8 @@ class Attention:
             )
         if target.suffix.lower() != TABLE:
             raise BadOutput(f"{target.name} is no table.", "Give a name that ends in .csv.")
-        return write_file(
-            target, _table(SUMMARY_COLUMNS, summary_rows(summary)), overwrite=overwrite
-        )
+        text = csv_text(SUMMARY_COLUMNS, summary_rows(summary))
+        return write_file(target, text.encode(), overwrite=overwrite)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield the numbers of every query, layer and head by the names of `COLUMNS`.
@@ -313,11 +298,12 @@ class Attention:
                 f"No head of {layer} was left out.", f"Ask with {option('ablate', True)}."
             )
         values = np.stack([each.difference.mean(axis=2) for each in effects], axis=2)
-        tags = self._tags(effects[0].kind, layer, [each.head for each in effects])
-        tags[LIMIT_TAG] = repr(largest(values) or 1.0)
-        of_heads = tuple(f"without head {each.head}" for each in effects)
-        pixels = _pixels(values, effects[0].region, of_heads)
-        written = self._write(Path(path), pixels, 1, effects[0].kind, tags, options)
+        heads = [each.head for each in effects]
+        tags = {**_tags(layer, heads), LIMIT_TAG: repr(largest(values) or 1.0)}
+        called = [f"without head {each}" for each in heads]
+        pixels = pixels_of(values, effects[0].region, called)
+        about = (self.image, self.record)
+        written = write_map(Path(path), pixels, 1, effects[0].kind, tags, about, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
 
@@ -335,37 +321,15 @@ class Attention:
         region = found[0].region.intersect(maps.image_cells)
         values = np.stack([each.values for each in found], axis=2)
         values = values[region.within(found[0].region)]
-        tags = self._tags(maps.kind, maps.site.name, heads)
-        tags["NAPARI_RESTORE_QUERY"] = " ".join(map(str, self.queries[0].query.box))
-        pixels = _pixels(values, region, tuple(f"head {each}" for each in heads))
-        return self._write(target, pixels, maps.stride, maps.kind, tags, options)
+        asked = " ".join(map(str, self.queries[0].query.box))
+        tags = {**_tags(maps.site.name, heads), "NAPARI_RESTORE_QUERY": asked}
+        pixels = pixels_of(values, region, [f"head {each}" for each in heads])
+        about = (self.image, self.record)
+        return write_map(target, pixels, maps.stride, maps.kind, tags, about, options)
 
-    def _write(
-        self,
-        target: Path,
-        pixels: Pixels,
-        stride: int,
-        kind: Kind,
-        tags: Mapping[str, str],
-        options: SaveOptions,
-    ) -> Path:
-        """Write a raster of cells of `stride` pixels, georeferenced."""
-        place = place_tags(pixels.box, stride * self.image.scale, self.record, kind)
-        return write_image(
-            target,
-            pixels,
-            like=self.image.cells(stride),
-            options=ExportOptions(**options),
-            tags={**tags, **place},
-        )
 
-    def _tags(self, kind: Kind, layer: str, heads: Sequence[str]) -> dict[str, str]:
-        return {
-            "NAPARI_RESTORE": f"attention: {kind.about}",
-            "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
-            "NAPARI_RESTORE_LAYER": layer,
-            "NAPARI_RESTORE_HEADS": ", ".join(heads),
-        }
+def _tags(layer: str, heads: Sequence[str]) -> dict[str, str]:
+    return {"NAPARI_RESTORE_LAYER": layer, "NAPARI_RESTORE_HEADS": ", ".join(heads)}
 
 
 def _measured(key: str, heads: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[np.float64]]:
@@ -376,21 +340,3 @@ def _measured(key: str, heads: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDA
     return {
         f"{key}/{name}": np.array([head.get(name) for head in heads], np.float64) for name in names
     }
-
-
-def _pixels(values: npt.NDArray[np.float32], region: Region, names: tuple[str, ...]) -> Pixels:
-    """Return values (h, w, bands) of a region of cells to be written."""
-
-    def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-        return values[Region(*box).within(region)]
-
-    return Pixels(region, read, len(names), np.float32, names=names)
-
-
-def _table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return a CSV file of the named columns."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()

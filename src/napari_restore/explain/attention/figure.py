@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
-from napari_restore.engine import Region
 from napari_restore.explain.attention.attention import Attention
 from napari_restore.explain.attention.head_maps import HeadMap, HeadMaps
 from napari_restore.explain.attention.measures import ONE_CELL, WITHOUT_ENTROPY
 from napari_restore.explain.attention.redundancy import Matrix, mean_of_pairs
-from napari_restore.explain.attribution.figure import FigureLook, Look
+from napari_restore.explain.attribution.figure import (
+    MAGNITUDE,
+    SIGNED,
+    corners_of,
+    draw_picture,
+    extent_of,
+    frame,
+    outline,
+)
 from napari_restore.explain.attribution.figure_file import (
-    check_figure,
+    FigureLook,
+    Look,
     figure_file,
     input_lines,
-    wrapped_caption,
-    write_caption,
 )
 from napari_restore.explain.attribution.measures import largest
 from napari_restore.explain.kinds import KINDS, kinds_in
 
 COLUMNS = 5
 """Panels side by side: the picture, then the heads."""
-SCALE, SIGNED = "viridis", "PuOr"
-"""Colour maps that remain distinguishable with colour vision deficiency."""
 NEVER_ASKED = "0.8"
 SPARSE = 96
 """Cells along a side above which single ones are drawn as points."""
@@ -48,21 +53,15 @@ def draw_attention(
 
     Raises `BadOutput`, `BadParameter`.
     """
-    target = Path(path)
-    check_figure(target, overwrite=overwrite)
+    target, drawn = Path(path), Look(**look)
     chosen = [attention.maps(name, query) for name in layers or attention.layers]
-    drawn = Look(**look)
-    width, points = drawn.width_mm / 25.4, drawn.points
-    text, below_height = wrapped_caption(caption(attention, chosen, query), width, points)
-    panel = width / COLUMNS
     names = {each.site.name: each.site.heads for each in chosen}
     alike = {name: each for name, each in attention.redundancy.items() if name in names}
     lines = [_lines(each) for each in chosen] + [lines_of(alike)] * bool(alike)
-    heights = [panel * 1.18 * count + 2.5 * points / 72 for count in lines]
-    heights += [below_height] * drawn.caption
-    with figure_file(target, (width, heights), points, text) as parts:
-        if drawn.caption:
-            write_caption(parts.pop(), text, points)
+    panel = drawn.width_mm / 25.4 / COLUMNS
+    heights = [panel * 1.18 * count + 2.5 * drawn.points / 72 for count in lines]
+    text = caption(attention, chosen, query)
+    with figure_file(target, drawn, heights, text, overwrite=overwrite) as parts:
         for part, maps in zip(parts, chosen, strict=False):
             _layer(part, attention, maps, query, drawn)
         if alike:
@@ -108,18 +107,13 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int, look: Lo
     if maps.site.kind in ONE_CELL:
         _bars(part.subplots(1, 1), maps)
         return
-    grid = part.subplots(_lines(maps), COLUMNS, squeeze=False)
-    axes = list(grid.ravel())
-    for axis in axes:
-        axis.set_xticks([])
-        axis.set_yticks([])
+    bare: Any = {"xticks": [], "yticks": []}
+    axes = list(part.subplots(_lines(maps), COLUMNS, squeeze=False, subplot_kw=bare).ravel())
     for axis in axes[1 + len(maps.site.heads) :]:
         axis.set_axis_off()
     heads = [maps.map(head) for head in maps.site.heads]
-    shown = _pixels(heads[0].region, maps.stride)
-    picture, covered = attention.picture(shown, LONGEST)
-    colours = picture if picture.shape[2] == 3 else picture.mean(axis=2)
-    axes[0].imshow(np.clip(colours, 0, 1), cmap="gray", vmin=0, vmax=1, extent=_extent(covered))
+    shown = heads[0].region.scale(Fraction(maps.stride))
+    draw_picture(axes[0], *attention.picture(shown, LONGEST))
     axes[0].set_xlabel(f"{shown.width} × {shown.height} px")
     # Its own cell keeps so much of a rollout that it would leave no colours for the others.
     is_rollout = maps.kind in (KINDS["rollout"], KINDS["relevance"])
@@ -142,9 +136,8 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int, look: Lo
             far = "" if distance is None else f", {distance:.0f} px"
             axis.set_xlabel(f"H {numbers['entropy']:.{digits}f}{far}{kept}")
     for axis in axes[: 1 + len(heads)]:
-        axis.set_xlim(shown.x0, shown.x1)
-        axis.set_ylim(shown.y1, shown.y0)
-        _mark(axis, maps.query)
+        frame(axis, shown)
+        outline(axis, corners_of(maps.query), "red")
     if drawn is not None:
         used, extend = axes[: 1 + len(heads)], "max" if is_rollout else "neither"
         part.colorbar(drawn, ax=used, label=maps.kind.value, extend=extend, fraction=0.02, pad=0.01)
@@ -170,8 +163,8 @@ def _title(maps: HeadMaps, number: int) -> str:
 def _head(axis: Any, head: HeadMap, norm: Any, *, signed: bool) -> Any:
     """Draw one map; return what its colour bar describes."""
     axis.set_facecolor(NEVER_ASKED)
-    extent = _extent(_pixels(head.region, head.stride))
-    colours = SIGNED if signed else SCALE
+    extent = extent_of(head.region.scale(Fraction(head.stride)))
+    colours = SIGNED if signed else MAGNITUDE
     values = np.ma.masked_invalid(head.values)
     if max(head.values.shape) <= SPARSE or np.isfinite(head.values).mean() > 0.5:
         return axis.imshow(values, cmap=colours, norm=norm, extent=extent, interpolation="nearest")
@@ -188,25 +181,6 @@ def _head(axis: Any, head: HeadMap, norm: Any, *, signed: bool) -> Any:
         cmap=colours,
         norm=norm,
     )
-
-
-def _mark(axis: Any, query: Region) -> None:
-    """Mark the query, visible on any background."""
-    from matplotlib.patches import Rectangle
-
-    for colour, width in (("white", 1.8), ("red", 0.8)):
-        corner = (query.x0, query.y0)
-        axis.add_patch(
-            Rectangle(corner, query.width, query.height, fill=False, ec=colour, lw=width)
-        )
-
-
-def _pixels(cells: Region, stride: int) -> Region:
-    return Region(*(stride * edge for edge in cells))
-
-
-def _extent(region: Region) -> tuple[int, int, int, int]:
-    return region.x0, region.x1, region.y1, region.y0
 
 
 LABELLED = 8
@@ -228,7 +202,7 @@ def draw_matrices(
     drawn = None
     for axis, (name, matrix) in zip(axes, matrices.items(), strict=False):
         axis.set_facecolor("0.8")
-        drawn = axis.imshow(matrix, cmap=SCALE, vmin=0, vmax=1, interpolation="nearest")
+        drawn = axis.imshow(matrix, cmap=MAGNITUDE, vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(name, pad=2)
         axis.set_xlabel(f"mean {mean_of_pairs(matrix):.2f}")
         ticks = range(len(matrix)) if len(matrix) <= LABELLED else []

@@ -81,7 +81,7 @@ class HeadMaps:
         """Return the map of a head, by its name, or over all of them, by a name of `AGGREGATES`."""
         region = self.region
         numbers = [self.index(head)] if head not in AGGREGATES else range(len(self.weights))
-        values = [self._dense(number, region) for number in numbers]
+        values = [dense_weights(self.weights[n], self.cells[n], region) for n in numbers]
         return HeadMap(merged(values, largest=head == "max"), region, self.stride)
 
     def index(self, head: str) -> int:
@@ -97,10 +97,6 @@ class HeadMaps:
         rows, columns = np.unravel_index(order, found.values.shape)
         cells = np.stack([rows + found.region.y0, columns + found.region.x0], axis=1)
         return cells.astype(np.int64), flat[order]
-
-    def _dense(self, head: int, region: Region) -> Floats:
-        """Return the weights (h, w) of a head in a box of cells; NaN where none was asked."""
-        return dense_weights(self.weights[head], self.cells[head], region)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description of the site for a record."""
@@ -190,7 +186,7 @@ def mean_of(several: Sequence[HeadMaps]) -> HeadMaps:
     for head in range(len(first.weights)):
         total = np.full(region.shape, np.nan, np.float64)
         for each in several:
-            dense = each._dense(head, region)
+            dense = dense_weights(each.weights[head], each.cells[head], region)
             total = np.where(np.isnan(dense), total, np.nan_to_num(total) + dense)
         found = np.argwhere(~np.isnan(total))
         weights.append((total[tuple(found.T)] / len(several)).astype(np.float32))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_restore._plain_files import read_text
 from napari_restore.engine import Region
 from napari_restore.errors import BadRegion, InputError
+from napari_restore.explain.attribution.files import csv_rows
 from napari_restore.images import Image
 
 SAMPLES = 64
@@ -103,34 +102,13 @@ def checked(queries: Sequence[Query], image: Image) -> tuple[Query, ...]:
 
 def queries_in(path: str | Path) -> tuple[Query, ...]:
     """Return the queries of a CSV table with columns x and y, and optionally name; raises `InputError`."""
-    try:
-        text = read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise InputError(
-            f"The table {path} cannot be read: {reason}.", "Name a CSV file."
-        ) from None
-    try:
-        return tuple(_rows(path, csv.DictReader(text.splitlines())))
-    except csv.Error as error:
-        raise InputError(f"The table {path} is no CSV: {error}.", "Name a CSV file.") from None
-
-
-def _rows(path: str | Path, reader: csv.DictReader[str]) -> Iterator[Query]:
-    names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-    if not {"x", "y"} <= names.keys():
-        raise InputError(
-            f"The table {path} has no columns x and y.", "Name them in its first line: x,y,name."
-        )
-    count = 0
-    for line, row in enumerate(reader, start=2):
+    found = []
+    for line, row in csv_rows(path, ("x", "y"), "name"):
         try:
-            x, y = (int(row[names[axis]]) for axis in ("x", "y"))
-        except (ValueError, TypeError):
+            x, y = int(row["x"]), int(row["y"])
+        except ValueError:
             raise InputError(
                 f"Line {line} of {path} has no whole numbers for x and y.", "Give pixels."
             ) from None
-        yield Query.point(y, x, (row.get(names.get("name") or "") or "").strip() or None)
-        count += 1
-    if not count:
-        raise InputError(f"The table {path} has no rows.", "Give at least one query.")
+        found.append(Query.point(y, x, row.get("name") or None))
+    return tuple(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -76,23 +75,15 @@ class HeadRedundancy:
             part = torch.cat([each[start : start + _AT_ONCE].double() for each in values], dim=1)
             mean = part.mean(0)
             centred = part - mean
-            self._merge(_Sums(len(part), mean, centred.T @ centred))
-
-    def merge(self, other: HeadRedundancy) -> None:
-        """Add all cells of another one, of the same heads."""
-        if other._sums is not None:
-            self._sizes = other._sizes
-            self._lengths += other._lengths
-            self._merge(other._sums)
-
-    def _merge(self, sums: _Sums) -> None:
-        self._sums = sums if self._sums is None else self._sums.merged(sums)
+            sums = _Sums(len(part), mean, centred.T @ centred)
+            self._sums = sums if self._sums is None else self._sums.merged(sums)
 
     def matrix(self, measure: Measure = "cka") -> Matrix:
         """Return a measure of all pairs of heads: (heads, heads), NaN where a head is constant."""
         if self._sums is None:
             raise ValueError("no cells were added")
-        return _MATRICES[measure](self)
+        made = {"cka": self._cka, "correlation": self._correlation, "overlap": self._overlap}
+        return made[measure]()
 
     def _cka(self) -> Matrix:
         sums = self._sums
@@ -136,13 +127,6 @@ class HeadRedundancy:
             for name, each in matrices.items()
         }
         return {"cells": self.cells, "mean": means, **lists}
-
-
-_MATRICES: Mapping[str, Callable[[HeadRedundancy], Matrix]] = {
-    "cka": HeadRedundancy._cka,
-    "correlation": HeadRedundancy._correlation,
-    "overlap": HeadRedundancy._overlap,
-}
 
 
 def mean_of_pairs(matrix: Matrix) -> float:

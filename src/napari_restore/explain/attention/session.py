@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from napari_restore.engine import Event, Note, Progress, Region, make_plan
-from napari_restore.engine.rows import AttentionSource, Report
+from napari_restore.engine.rows import AttentionSource, PlacedRow, Report
 from napari_restore.errors import BadModel, BadParameter, Cancelled, did_you_mean
 from napari_restore.explain.attention.ablation import HeadEffect, ablated_region
 from napari_restore.explain.attention.head_maps import (
@@ -28,14 +28,12 @@ from napari_restore.explain.attention.redundancy import HeadRedundancy, Matrix, 
 from napari_restore.explain.attention.rollout import GRADIENT, PLACED, rolled_out, stage_of
 from napari_restore.images import Image
 from napari_restore.models import AttentionSite, RestorationModel, card_of, model_ids, on_input_grid
-from napari_restore.questions import Machine, Reading, options_of, without
+from napari_restore.questions import Machine, Reading, refuse_others
 
 Emit = Callable[[Event], None]
 ALL = "all"
 COLUMNS = ("sparse", "full")
 """Kinds for which a bottleneck knows what attends to a cell."""
-PLAN_OPTIONS = tuple(options_of(Reading, Machine))
-"""Options of a plan that change a map, or choose the machine's resources."""
 
 
 class AttentionSession:
@@ -54,10 +52,7 @@ class AttentionSession:
         stop: threading.Event | None = None,
         **options: Any,
     ) -> None:
-        for name in without(options, Reading, Machine):
-            raise BadParameter(
-                f"Attention takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
-            )
+        refuse_others("Attention", options, Reading, Machine)
         model = on_input_grid(model)
         if not model.attention_sites():
             others = [name for name in model_ids() if card_of(name).attention]
@@ -146,7 +141,6 @@ class AttentionSession:
         if query.is_sampled(finest):
             self._emit(Note(f"The maps of {query.label} are means of {len(pixels)} of its cells."))
         self._note_invalid(query, pixels)
-        size = (self.image.height, self.image.width)
         by_site: dict[str, list[HeadMaps]] = {}
         for pixel in pixels:
             self._check_stop()
@@ -157,7 +151,7 @@ class AttentionSession:
                 found = [replace(each, shows="attended-by") for each in columns]
             else:
                 rows = self.source.rows(pixel, [site.name for site in chosen])
-                found = [head_maps(row, size) for row in rows]
+                found = [self._maps(row) for row in rows]
             for one in found:
                 by_site.setdefault(one.site.name, []).append(one)
         maps = {name: mean_of(several) for name, several in by_site.items()}
@@ -165,6 +159,9 @@ class AttentionSession:
         for name, each in maps.items():
             numbers[name] += importances(each)
         return QueryMaps(query, maps, numbers)
+
+    def _maps(self, row: PlacedRow) -> HeadMaps:
+        return head_maps(row, (self.image.height, self.image.width))
 
     def _check_stop(self) -> None:
         if self.stop.is_set():
@@ -176,23 +173,22 @@ class AttentionSession:
         Outside of a bottleneck from the rows of all cells that look at the same cells: those of its window.
         Raises `BadParameter` where windows overlap.
         """
-        size = (self.image.height, self.image.width)
         if (self.source.keeps_steps and site.kind in COLUMNS) or site.kind not in PLACED:
-            return head_maps(self.source.column(pixel, site.name), size)
+            return self._maps(self.source.column(pixel, site.name))
         if site.key_stride is not None:
             raise BadParameter(
                 f"What attends to a pixel is not known in {site.name}: its keys are cells of another size.",
                 "Ask what the pixel attends to.",
             )
         (own,) = self.source.rows_in_tile([pixel], site.name, pixel)
-        maps, side = head_maps(own, size), site.stride
+        maps, side = self._maps(own), site.stride
         asked = np.array([maps.query.y0, maps.query.x0]) // side
         cells = np.unique(maps.cells[maps.cells[..., 0] >= 0], axis=0)
         middles = [(y * side + side // 2, x * side + side // 2) for y, x in cells.tolist()]
         weights = np.zeros((len(site.heads), len(cells)), np.float32)
         for number, row in enumerate(self.source.rows_in_tile(middles, site.name, pixel)):
             self._check_stop()
-            each = head_maps(row, size)
+            each = self._maps(row)
             if not np.array_equal(np.unique(each.cells[each.cells[..., 0] >= 0], axis=0), cells):
                 raise BadParameter(
                     f"What attends to a pixel is not known in {site.name}: its windows overlap.",
@@ -205,20 +201,19 @@ class AttentionSession:
     def _rolled_out(
         self, pixel: tuple[int, int], name: str, residual_weight: float | str
     ) -> HeadMaps:
-        size = (self.image.height, self.image.width)
         if isinstance(residual_weight, str):
             return self._relevance(pixel, name)
 
         def rows(pixels: Sequence[tuple[int, int]], site: AttentionSite) -> Iterator[HeadMaps]:
             for placed in self.source.rows_in_tile(pixels, site.name, pixel):
                 self._check_stop()
-                yield head_maps(placed, size)
+                yield self._maps(placed)
 
         return rolled_out(rows, pixel, stage_of(self.sites, name), residual_weight)
 
     def _relevance(self, pixel: tuple[int, int], name: str) -> HeadMaps:
         """Return the rollout of weights times gradient, with the importance of all heads on its way."""
-        size, stage = (self.image.height, self.image.width), stage_of(self.sites, name, GRADIENT)
+        stage = stage_of(self.sites, name, GRADIENT)
         row = self.source.times_gradient(pixel, [site.name for site in stage])
         # In the order of the blocks, which are gone through from the last.
         numbers: dict[str, Any] = dict.fromkeys(f"{IMPORTANCE}.{site.name}" for site in stage)
@@ -226,7 +221,7 @@ class AttentionSession:
         def rows(pixels: Sequence[tuple[int, int]], site: AttentionSite) -> Iterator[HeadMaps]:
             for at in pixels:
                 self._check_stop()
-                found = head_maps(row(at, site.name), size)
+                found = self._maps(row(at, site.name))
                 numbers[f"{IMPORTANCE}.{site.name}"] = found.numbers[IMPORTANCE]
                 yield found
 
@@ -275,8 +270,7 @@ class AttentionSession:
         pixels = [pixel for query in inside for pixel in query.pixels(finest)]
         found = {name: HeadRedundancy() for name in names}
         for part in self.source.outputs(pixels, names):
-            if self.stop.is_set():
-                raise Cancelled("Cancelled; nothing was written.", "Run it again.")
+            self._check_stop()
             for site, outputs in part:
                 found[site.name].add(outputs)
         return found
@@ -291,8 +285,7 @@ class AttentionSession:
         (query,) = checked([query], self.image)
         site = next(site for site in self.sites if site.name == name)
         number = head_number(site, head)
-        whole = Region(0, 0, self.image.height, self.image.width)
-        region = ablated_region(query.box, whole)
+        region = ablated_region(query.box, self.image)
 
         def report(done: int, total: int) -> None:
             self._emit(Progress(done, total, None))

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path as File
@@ -20,55 +20,38 @@ from napari_restore._heap import return_freed_memory
 from napari_restore.engine import Note, Phase, Plan, Region, make_plan, plan_in_sweeps
 from napari_restore.engine.gradients.gradient_source import GradientSource, restored
 from napari_restore.engine.gradients.layer import layer_of
-from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall, Message, option
+from napari_restore.errors import BadParameter, BudgetTooSmall, Message, option
 from napari_restore.explain.attribution import curves as _curves, measures
-from napari_restore.explain.attribution._integral import Integral
+from napari_restore.explain.attribution._integral import ComputedMap
 from napari_restore.explain.attribution._overview import OverviewShares
-from napari_restore.explain.attribution._problem import ExplainerMap, version_of
-from napari_restore.explain.attribution._request import CheckedAttribution
+from napari_restore.explain.attribution._problem import version_of
+from napari_restore.explain.attribution._request import (
+    CheckedAttribution,
+    check_bracket,
+    request_of,
+    target_of,
+)
 from napari_restore.explain.attribution._setup import Setup, compute_map, set_up
 from napari_restore.explain.attribution.attribution import Attribution, window_of
-from napari_restore.explain.attribution.attribution_run import AttributionRun, Emit, Watch
-from napari_restore.explain.attribution.baselines import NAMES, OF_BRACKETS, REFERENCE
+from napari_restore.explain.attribution.attribution_run import Emit, Watch
+from napari_restore.explain.attribution.baselines import NAMES
 from napari_restore.explain.attribution.context_choice import ContextChoice, share_of
 from napari_restore.explain.attribution.context_gradient import ContextGradient
 from napari_restore.explain.attribution.files import mapped_array
-from napari_restore.explain.attribution.methods import (
-    Method,
-    check_request,
-    default_method,
-    method_of,
-)
 from napari_restore.explain.attribution.objectives import (
-    OBJECTIVES,
     Objective,
     check_own,
     objective_of,
     of_results,
     own_objective,
 )
-from napari_restore.explain.attribution.quadrature import (
-    NESTED,
-    Quadrature,
-    clenshaw_curtis,
-    fixed,
-)
-from napari_restore.explain.attribution.target import AttributionTarget, OutputBox, polygon_of
 from napari_restore.explain.kinds import kind_of
 from napari_restore.images import Image, open_image
-from napari_restore.models import (
-    OnOutputGrid,
-    RestorationModel,
-    load,
-    on_input_grid,
-    on_output_grid,
-)
+from napari_restore.models import RestorationModel, load, on_input_grid
 from napari_restore.questions import (
     AUTO,
-    CONTEXT_GRADIENTS,
     FIXED,
     RECOMPUTED,
-    ROUTINGS,
     STOP,
     THROUGH,
     Attribute,
@@ -78,13 +61,10 @@ from napari_restore.questions import (
     Reading,
     ReadingKeywords,
     Restore,
-    options_of,
     part_of,
-    without,
+    refuse_others,
 )
 
-PLAN_OPTIONS = tuple(options_of(Reading, Machine))
-"""Options of a plan that change a map, or choose the machine's resources."""
 MOSTLY_INPUT = 0.9
 """Share of the mass above which a map shows little more than the input itself."""
 
@@ -117,10 +97,10 @@ def attribute(
     """
     own = _Own.of(options, trust=trust)
     settings = Attribute(**part_of({**options, **own.names}, Attribute))
-    plan_options = _plan_options(options)
-    request = _request_of(image, model, box, polygon, settings, plan_options)
-    inside = request.target.box if request.target.output is None else request.target.output.box
-    if box is not None and inside != Region(*box):
+    refuse_others("Attribution", options, Attribute, Reading, Machine)
+    plan_options = part_of(options, Reading, Machine)
+    request = request_of(image, model, box, polygon, settings, plan_options)
+    if box is not None and request.target.result_box != Region(*box):
         emit(Note("The box reached beyond the image and was clipped to it."))
     # Only the path's tensors are reused by the next node: freeing those of planning saves memory.
     return_freed_memory()
@@ -133,7 +113,7 @@ def attribute(
         return make_plan(image, on_input_grid(model), compare=False, region=region, **plan_options)
 
     plan, stop = plan_of(model), stop or threading.Event()
-    _check_bracket(image, request)
+    check_bracket(image, request)
     objective = of_results(
         own.checked(request, plan) or objective_of(request.objective, len(plan.bands)),
         request.target,
@@ -221,9 +201,7 @@ class _Own(NamedTuple):
                     "An objective of your own is of a box: it cannot leave out what a polygon does.",
                     "Give a box.",
                 )
-            target = request.target
-            box = target.box if target.output is None else target.output.box
-            size = (1, len(plan.bands), *box.shape)
+            size = (1, len(plan.bands), *request.target.result_box.shape)
             check_own(self.objective, torch.full(size, 0.5, device=plan.device.torch))
         return self.objective
 
@@ -252,7 +230,7 @@ def _set_up_in_budget(
 
 def _record_of(
     setup: Setup,
-    computed: Integral | ExplainerMap,
+    computed: ComputedMap,
     attribution: dict[str, Any],
     own: _Own,
     emit: Emit,
@@ -262,7 +240,9 @@ def _record_of(
     record = setup.run.source.finished_record(setup.run.needed_bytes)
     if explainer is not None and explainer.package:
         record["versions"][explainer.package] = version_of(explainer.package)
-    _note_identity(attribution["identity_share"], emit)
+    if (attribution["identity_share"] or 0) > MOSTLY_INPUT:
+        shown = f"{attribution['identity_share']:.0%} of the map is the input that passes unchanged"
+        emit(Note(f"{shown}; the objective change leaves that out."))
     if digest:
         attribution["objective_sha256"] = digest
     if not own.is_in_files:
@@ -272,17 +252,6 @@ def _record_of(
         emit(Note(lost))
         record["notes"] = [str(Message(lost))]
     return record
-
-
-def _note_identity(share: float | None, emit: Emit) -> None:
-    """Send a note where the map shows little more than the input itself."""
-    if share is not None and share > MOSTLY_INPUT:
-        emit(
-            Note(
-                f"{share:.0%} of the map is the input that passes unchanged; "
-                "the objective change leaves that out."
-            )
-        )
 
 
 def _picture(source: GradientSource, part: Region) -> npt.NDArray[np.float32]:
@@ -308,13 +277,13 @@ def picture_of(
     `options` are those of the plan.
     """
     model = on_input_grid(model)
-    target = _target_of(image, Region(*recorded["box"]), None, recorded["objective"], model)
+    target = target_of(image, Region(*recorded["box"]), None, recorded["objective"], model)
     plan = make_plan(image, model, region=target.objective_region, **options)
     with GradientSource(plan, lambda event: None, threading.Event()) as source:
         return _picture(source, part)
 
 
-def _not_finite(computed: Integral | ExplainerMap, attribution: dict[str, Any]) -> str:
+def _not_finite(computed: ComputedMap, attribution: dict[str, Any]) -> str:
     """Return sentences on values of the map and of D that are not finite, and count them; else ""."""
     count, parts = computed.total.not_finite(), []
     if count:
@@ -324,7 +293,7 @@ def _not_finite(computed: Integral | ExplainerMap, attribution: dict[str, Any]) 
             f"{count} of {values} values of the map are not finite, as the gradient is not (that of a "
             "root is not at black): they are left out of its sum and its measures."
         )
-    start, end = computed.ends if isinstance(computed, Integral) else (0.0, 0.0)
+    start, end = computed.ends if computed.nodes else (0.0, 0.0)
     for value, name in ((start, "where the path begins"), (end, "for the image itself")):
         if not math.isfinite(value):
             parts.append(f"D is not finite {name}: whether the map is complete is not known.")
@@ -333,171 +302,13 @@ def _not_finite(computed: Integral | ExplainerMap, attribution: dict[str, Any]) 
     return " ".join(parts)
 
 
-def _plan_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of the plan; raises `BadParameter` for any that is unknown."""
-    for name in without(options, Attribute, Reading, Machine):
-        raise BadParameter(
-            f"Attribution takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
-        )
-    return part_of(options, Reading, Machine)
-
-
-def _request_of(
-    image: Image,
-    model: RestorationModel,
-    box: Region | None,
-    polygon: Sequence[Sequence[float]] | None,
-    settings: Attribute,
-    options: Mapping[str, Any],
-) -> CheckedAttribution:
-    """Return the request with the method's defaults; raises `BadParameter`, `BadRegion`."""
-    name = settings.method or default_method(settings)
-    method, arguments = method_of(name, model.card), dict(settings.arguments or {})
-    if settings.check is not None and method.explainer is not None:
-        # The check needs a baseline even where the method itself has none.
-        method = replace(method, path="straight")
-    _check(method, settings)
-    check_request(method, settings)
-    fixed_routing = _is_fixed(settings.routing, method, model)
-    if method.explainer is not None:
-        explainer = method.explainer
-        explainer = explainer if settings.segments is None else explainer.of_segments()
-        arguments = explainer.arguments(method.name, arguments)
-    return CheckedAttribution(
-        settings,
-        method,
-        _target_of(image, box, polygon, settings.objective or method.objective, model),
-        tuple(
-            _rules(
-                method.steps if settings.steps is None else settings.steps,
-                settings.rule or method.rule,
-            )
-        ),
-        fixed_routing,
-        arguments,
-        options.get("context") is not None,
-    )
-
-
-def _check_bracket(image: Image, request: CheckedAttribution) -> None:
-    """Raise `BadParameter` for a path that a bracket does not have, or only a bracket has."""
-    method, name = request.method, request.baseline
-    if image.companions is None:
-        if method.takes_baseline and name == REFERENCE:
-            raise BadParameter(
-                f"{image.name} is one image, which has no reference frame.",
-                f"Choose {option('baseline', 'blur', 'zero')}.",
-            )
-        return
-    if method.path not in ("", "straight", "blur"):
-        raise BadParameter(
-            f"Method {method.name} has no path for the frames of a bracket.",
-            f"Choose {option('method', 'ig')}.",
-        )
-    if method.path == "straight" and name not in OF_BRACKETS:
-        raise BadParameter(
-            "A path of a bracket does not begin at one image.",
-            f"Choose {option('baseline', *OF_BRACKETS)}.",
-        )
-
-
-def _target_of(
-    image: Image,
-    box: Region | None,
-    polygon: Sequence[Sequence[float]] | None,
-    objective: str,
-    model: RestorationModel,
-) -> AttributionTarget:
-    """Return the target within results of `model`, which may have another size than the image.
-
-    Raises `BadParameter`, `BadRegion`.
-    """
-    shape = None if polygon is None else polygon_of(polygon)
-    full, ratio, grid = (image.height, image.width), model.card.ratio, on_output_grid(model)
-    size = grid.size_of(full) if isinstance(grid, OnOutputGrid) else full
-    whole = Region(0, 0, *size)
-    if box is not None and shape is None:
-        if Region(*box).is_empty:
-            height, width = Region(*box).height, Region(*box).width
-            raise BadRegion(
-                f"The box is {width} × {height} pixels.", "Give it a width and a height."
-            )
-        inside = Region(*box).intersect(whole)
-    elif box is None and shape is not None:
-        inside = shape.box.intersect(whole)
-    else:
-        raise BadParameter("An attribution target is a box or a polygon.", "Give one of the two.")
-    if inside.is_empty:
-        what = image.name if ratio == 1 else f"the result of {image.name}"
-        raise BadRegion(
-            f"The box lies outside of {what}, which has {whole.width} × {whole.height} pixels.",
-            "Give a box within it.",
-        )
-    beyond = OBJECTIVES[objective].beyond if objective in OBJECTIVES else 0
-    wide = Region(inside.y0, inside.x0, inside.y1 + beyond, inside.x1 + beyond)
-    wide = wide.intersect(whole)
-    if ratio == 1:
-        return AttributionTarget(inside, wide, shape)
-    output = OutputBox(inside, wide, ratio)
-    box, region = (each.scale(1 / ratio).intersect(Region(0, 0, *full)) for each in (inside, wide))
-    return AttributionTarget(box, region, shape, output)
-
-
-def _overview(
-    through: ContextGradient | None, computed: Integral | ExplainerMap
-) -> OverviewShares | None:
+def _overview(through: ContextGradient | None, computed: ComputedMap) -> OverviewShares | None:
     """Return the shares of the overview's pixels; None where the gradient stops at the context."""
     if computed.overview is None or through is None:
         return None
     whole = computed.overview.read(through.region)
     values = np.moveaxis(whole, 0, 2).astype(np.float32)
     return OverviewShares(values, through.step, through.corner)
-
-
-def _is_fixed(routing: str | None, method: Method, model: RestorationModel) -> bool:
-    """Return whether the model's routing is fixed along the path; raises `BadParameter`."""
-    chooses = model.routes
-    if routing not in (None, *ROUTINGS):
-        raise BadParameter(f"Routing cannot be {routing!r}.", f"Write {FIXED} or {RECOMPUTED}.")
-    if routing is not None and not chooses:
-        raise BadParameter(
-            f"{model.card.id} has no routing that could be fixed.",
-            f"Leave {option('routing')} out.",
-        )
-    return chooses and (routing or method.routing) == FIXED
-
-
-def _rules(steps: str | int, rule: str) -> list[Quadrature]:
-    """Return the quadrature rules to try in turn; raises `BadParameter`."""
-    if steps == AUTO:
-        return [clenshaw_curtis(count) for count in NESTED]
-    try:
-        return [fixed(rule, int(steps))]
-    except ValueError:
-        raise BadParameter(
-            f"{steps!r} is no number of steps.", "Write auto or a number such as 16."
-        ) from None
-
-
-def _check(chosen: Method, settings: Attribute) -> None:
-    """Raise `BadParameter` for settings that are unknown or would have no effect."""
-    context_gradient, check = settings.context_gradient, settings.check
-    if context_gradient not in CONTEXT_GRADIENTS:
-        raise BadParameter(
-            f"The context gradient cannot be {context_gradient!r}.",
-            f"Write {AUTO}, {STOP} or {THROUGH}.",
-        )
-    if settings.arguments and chosen.explainer is None:
-        raise BadParameter(
-            f"Method {chosen.name} takes no {option('arguments')}.",
-            f"It has {option('steps')}, {option('rule')}, {option('gap')} and {option('baseline')}.",
-        )
-    _curves.check_name(check)
-    if check is not None and context_gradient == THROUGH:
-        raise BadParameter(
-            "The check takes the context as a constant.",
-            f"Leave {option('context_gradient', 'through')} out.",
-        )
 
 
 def open_baseline(path: str | PathLike[str]) -> Image:
@@ -535,10 +346,10 @@ def _clear_image(
     return GradientSource(identity_plan, lambda event: None, source.stop)
 
 
-def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[str, Any]:
+def attribution_record(setup: Setup, integral: ComputedMap) -> dict[str, Any]:
     """Return the record's `attribution`."""
     request, run, path = setup.request, setup.run, setup.path
-    method, explainer = request.method, request.method.explainer
+    method, explainer, output = request.method, request.method.explainer, request.target.output
     mass = integral.total.magnitude()
     rings = measures.rings(mass, run.region, run.box)
     window = window_of(run.box, run.region)
@@ -572,13 +383,13 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
         "layer": None if setup.layer is None else setup.layer.to_dict(),
         "segments": None
         if setup.segments is None
-        else setup.segments.to_dict(integral.total, getattr(integral, "evaluations", None)),
-        **_of_output(request.target),
+        else setup.segments.to_dict(integral.total, integral.evaluations),
+        **({} if output is None else {"output_box": list(output.box), "ratio": str(output.ratio)}),
         "nodes": [list(map(_finite, node)) for node in integral.nodes],
         "rule": integral.rule,
         "region": list(run.region),
         "context": _context(setup.context, integral),
-        "routing": _routing_of(run),
+        "routing": FIXED if run.fixed_routing else RECOMPUTED if run.gradients.routes else "none",
         "overview_share": overview_share,
         "completeness": {
             "sum": integral.sum,
@@ -595,7 +406,7 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
         "area_95": area,
         "rings": rings,
         "identity_share": run.identity(path, integral)
-        if path is not None and isinstance(integral, Integral)
+        if path is not None and explainer is None
         else None,
         "request": request.to_dict(
             clear_image=clear is not None,
@@ -605,11 +416,7 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
     image = run.source.plan.image
     if image.companions is not None:
         record["frames"] = [
-            {
-                "path": None if frame.path is None else str(frame.path),
-                "ev": exposure,
-                **shares,
-            }
+            {"path": None if frame.path is None else str(frame.path), "ev": exposure, **shares}
             for frame, exposure, shares in zip(
                 image.frames,
                 image.companions.exposures,
@@ -630,28 +437,15 @@ def _rerun_context_gradient(setup: Setup) -> str:
     return AUTO if setup.run.source.plan.computing.is_whole else STOP
 
 
-def _of_output(target: AttributionTarget) -> dict[str, Any]:
-    """Return what a record has of the box of a result of another scale than 1."""
-    output = target.output
-    return {} if output is None else {"output_box": list(output.box), "ratio": str(output.ratio)}
-
-
 def _finite(value: float | None) -> float | None:
     """Return `value`; None for one that JSON does not have."""
     return None if value is None or not math.isfinite(value) else value
 
 
-def _routing_of(run: AttributionRun) -> str:
-    """Return `FIXED`, `RECOMPUTED`, or ``"none"`` for a model without routing."""
-    if run.fixed_routing:
-        return FIXED
-    return RECOMPUTED if run.gradients.routes else "none"
-
-
-def _context(context: ContextChoice, integral: Integral | ExplainerMap) -> dict[str, Any]:
+def _context(context: ContextChoice, integral: ComputedMap) -> dict[str, Any]:
     """Return how the context was treated, and its part in D(x) − D(x′)."""
-    through = _finite(integral.through_context)
-    pixel_difference = _finite(integral.path_difference) or 0.0
+    through, along = _finite(integral.through_context), integral.path_difference
+    pixel_difference = _finite(integral.difference if along is None else along) or 0.0
     if through is not None and context.used == THROUGH:
         pixel_difference -= through
     return {

@@ -35,21 +35,24 @@ class IntegralProgress(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Integral:
+class ComputedMap:
     """A map and its completeness."""
 
     total: Summed = field(repr=False)
     overview: Summed | None = field(repr=False)
     """Shares of the overview's pixels, through the whole-image statistics."""
-    rule: str
+    rule: str | None
+    """None of a method without a path."""
     nodes: tuple[Node, ...]
-    """Nodes of the rule, in the order of α."""
-    sum: float
-    """Sum of all shares that are finite."""
+    """Nodes of the rule, in the order of α; none without a path."""
+    sum: float | None
+    """Sum of all shares that are finite; None where the method claims no completeness."""
     ends: tuple[float, float]
-    """D(x′) and D(x)."""
-    goal: float
+    """D(x′) and D(x); NaN where the method claims no completeness."""
+    goal: float | None
     """Relative gap that was requested."""
+    evaluations: int | None = None
+    """How often D was computed; None of a path."""
     recomputed_difference: float | None = None
     """D(x) − D(x′) with recomputed routing, where the routing was fixed."""
     map_error: float | None = None
@@ -58,6 +61,8 @@ class Integral:
     through_context: float | None = None
     """Part of D(x) − D(x′) that came through the context, which the map omits where the gradient stops
     there; None where unknown."""
+    path_difference: float | None = None
+    """D(x) − D(x′) along the path of a context, where that may be another than `difference`."""
 
     @property
     def difference(self) -> float:
@@ -65,13 +70,10 @@ class Integral:
         return self.ends[1] - self.ends[0]
 
     @property
-    def path_difference(self) -> float:
-        """D(x) − D(x′)."""
-        return self.difference
-
-    @property
     def gap(self) -> float | None:
         """|sum − difference| / |difference|; None where the difference is rounding, or not finite."""
+        if self.sum is None:
+            return None
         scale = max((abs(node.value) for node in self.nodes), default=0.0)
         if (
             not math.isfinite(self.difference)
@@ -84,12 +86,14 @@ class Integral:
     @property
     def is_complete(self) -> bool | None:
         """Whether the gap is at most `goal`; None without a gap."""
-        return None if self.gap is None else self.gap <= self.goal
+        return None if self.gap is None or self.goal is None else self.gap <= self.goal
 
     @property
     def is_settled(self) -> bool | None:
         """Whether the error of the map is at most `MAP_GOAL` goals; None where it is not known."""
-        return None if self.map_error is None else self.map_error <= MAP_GOAL * self.goal
+        if self.map_error is None or self.goal is None:
+            return None
+        return self.map_error <= MAP_GOAL * self.goal
 
 
 def integrate(
@@ -98,7 +102,7 @@ def integrate(
     value: Callable[[float], float],
     goal: float,
     on_node: Callable[[IntegralProgress], None] = lambda progress: None,
-) -> Integral:
+) -> ComputedMap:
     """Integrate dγ/dα · ∂D/∂γ by the first rule of `accumulator` whose gap and map error are small enough.
 
     The accumulator contains the points of an earlier run, and receives every new one; its last rule
@@ -125,7 +129,7 @@ def integrate(
                 ends[end] = nodes_by_alpha[end].value if end in nodes_by_alpha else value(end)
         nodes = tuple(nodes_by_alpha[float(alpha)] for alpha in rule.nodes)
         total = float(np.dot(rule.weights, [node.slope for node in nodes]))
-        integral = Integral(
+        integral = ComputedMap(
             accumulator.pixels.of(number),
             None if accumulator.overview is None else accumulator.overview.of(number),
             rule.name,

@@ -7,9 +7,10 @@ pixels, statistics of the whole image, memory – is as for paths.
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -21,9 +22,10 @@ from torch.autograd.function import once_differentiable
 from napari_restore._format import format_seconds
 from napari_restore.engine import Note, Progress, Region
 from napari_restore.errors import BadParameter, RestoreError, did_you_mean, option
+from napari_restore.explain.attribution._integral import ComputedMap
 from napari_restore.explain.attribution._layer import NEAREST, AttributedLayer
 from napari_restore.explain.attribution._segments import Segments
-from napari_restore.explain.attribution._sums import Node, Summed, Sums
+from napari_restore.explain.attribution._sums import Sums
 from napari_restore.explain.attribution.attribution_run import AttributionRun, Emit
 from napari_restore.explain.attribution.baselines import InMemory
 
@@ -275,41 +277,6 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
-@dataclass(frozen=True)
-class ExplainerMap:
-    """Map of a method without a path; `difference` is None where the method claims no completeness."""
-
-    total: Summed = field(repr=False)
-    sum: float | None
-    """Sum of all shares."""
-    difference: float | None
-    """D(x) − D(x′), which the shares should sum to."""
-    goal: float | None
-    evaluations: int | None = None
-    """How often D was computed."""
-    overview: None = None
-    rule: None = None
-    recomputed_difference: None = None
-    map_error: None = None
-    is_settled: None = None
-    nodes: tuple[Node, ...] = ()
-    through_context: float | None = None
-    path_difference: float | None = None
-    """D(x) − D(x′) where the context is known to change along the path, whatever the method claims."""
-
-    @property
-    def gap(self) -> float | None:
-        """|sum − difference| / |difference|."""
-        if self.sum is None or not self.difference:
-            return None
-        return abs(self.sum - self.difference) / abs(self.difference)
-
-    @property
-    def is_complete(self) -> bool | None:
-        """Whether the gap is at most `goal`; None without a gap."""
-        return None if self.gap is None or self.goal is None else self.gap <= self.goal
-
-
 def run_explainer(
     explainer: Explainer,
     name: str,
@@ -317,7 +284,7 @@ def run_explainer(
     arguments: Mapping[str, Any],
     sums: Sums,
     goal: float,
-) -> ExplainerMap:
+) -> ComputedMap:
     """Return the map of `explainer`, known to the user as `name`; raises `BadParameter` if invalid."""
     try:
         shares: Any = explainer.function(problem, **arguments)
@@ -338,12 +305,12 @@ def run_explainer(
             f"Choose other {option('arguments')} values, or another {option('baseline')}.",
         )
     sums.add([1.0], problem.region, shares)
-    done = problem.evaluations
+    made, done = sums.of(0), problem.evaluations
     if not explainer.is_complete:
-        return ExplainerMap(sums.of(0), None, None, None, done)
+        return ComputedMap(made, None, None, (), None, (math.nan, math.nan), None, done)
     with torch.no_grad():
-        ends = problem.ends(explainer.of_layer)
-    return ExplainerMap(sums.of(0), total, ends[1] - ends[0], goal, done)
+        start, end = problem.ends(explainer.of_layer)
+    return ComputedMap(made, None, None, (), total, (start, end), goal, done)
 
 
 def _in_pixels(

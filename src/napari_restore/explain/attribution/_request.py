@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from napari_restore.engine import Region
+from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.explain.attribution import curves
-from napari_restore.explain.attribution.methods import Method
-from napari_restore.explain.attribution.quadrature import Quadrature
-from napari_restore.explain.attribution.target import AttributionTarget
-from napari_restore.questions import Attribute
+from napari_restore.explain.attribution.baselines import OF_BRACKETS, REFERENCE
+from napari_restore.explain.attribution.methods import (
+    Method,
+    check_request,
+    default_method,
+    method_of,
+)
+from napari_restore.explain.attribution.objectives import OBJECTIVES
+from napari_restore.explain.attribution.quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
+from napari_restore.explain.attribution.target import AttributionTarget, OutputBox, polygon_of
+from napari_restore.images import Image
+from napari_restore.models import OnOutputGrid, RestorationModel, on_output_grid
+from napari_restore.questions import AUTO, FIXED, THROUGH, Attribute
 
 
 @dataclass(frozen=True)
@@ -62,15 +73,13 @@ class CheckedAttribution:
         used: a rerun must not depend on the memory budget.
         """
         polygon, method = self.target.polygon, self.method
-        output = self.target.output
-        box = self.target.box if output is None else output.box
         baseline = str(Path(self.baseline).resolve()) if clear_image else self.baseline
         steps = method.steps if method.explainer is None else None
         segments = self.settings.segments
         if segments is not None and Path(segments).exists():
             segments = str(Path(segments).absolute())
         return {
-            "box": list(box) if polygon is None else None,
+            "box": list(self.target.result_box) if polygon is None else None,
             "polygon": None if polygon is None else polygon.to_list(),
             **vars(self.settings),
             "method": method.name,
@@ -81,3 +90,121 @@ class CheckedAttribution:
             "segments": segments,
             "arguments": self.arguments,
         }
+
+
+def request_of(
+    image: Image,
+    model: RestorationModel,
+    box: Region | None,
+    polygon: Sequence[Sequence[float]] | None,
+    settings: Attribute,
+    options: Mapping[str, Any],
+) -> CheckedAttribution:
+    """Return the request with the method's defaults; raises `BadParameter`, `BadRegion`."""
+    name = settings.method or default_method(settings)
+    method, arguments = method_of(name, model.card), dict(settings.arguments or {})
+    if settings.check is not None and method.explainer is not None:
+        # The check needs a baseline even where the method itself has none.
+        method = replace(method, path="straight")
+    check_request(method, settings)
+    if settings.check is not None and settings.context_gradient == THROUGH:
+        raise BadParameter(
+            "The check takes the context as a constant.",
+            f"Leave {option('context_gradient', 'through')} out.",
+        )
+    if settings.routing is not None and not model.routes:
+        raise BadParameter(
+            f"{model.card.id} has no routing that could be fixed.",
+            f"Leave {option('routing')} out.",
+        )
+    if method.explainer is not None:
+        explainer = method.explainer
+        explainer = explainer if settings.segments is None else explainer.of_segments()
+        arguments = explainer.arguments(method.name, arguments)
+    return CheckedAttribution(
+        settings,
+        method,
+        target_of(image, box, polygon, settings.objective or method.objective, model),
+        _rules(
+            method.steps if settings.steps is None else settings.steps,
+            settings.rule or method.rule,
+        ),
+        model.routes and (settings.routing or method.routing) == FIXED,
+        arguments,
+        options.get("context") is not None,
+    )
+
+
+def _rules(steps: str | int, rule: str) -> tuple[Quadrature, ...]:
+    """Return the quadrature rules to try in turn; raises `BadParameter`."""
+    if steps == AUTO:
+        return tuple(clenshaw_curtis(count) for count in NESTED)
+    try:
+        return (fixed(rule, int(steps)),)
+    except ValueError:
+        raise BadParameter(
+            f"{steps!r} is no number of steps.", "Write auto or a number such as 16."
+        ) from None
+
+
+def check_bracket(image: Image, request: CheckedAttribution) -> None:
+    """Raise `BadParameter` for a path that a bracket does not have, or only a bracket has."""
+    method, name = request.method, request.baseline
+    if image.companions is None:
+        if method.takes_baseline and name == REFERENCE:
+            raise BadParameter(
+                f"{image.name} is one image, which has no reference frame.",
+                f"Choose {option('baseline', 'blur', 'zero')}.",
+            )
+        return
+    if method.path not in ("", "straight", "blur"):
+        raise BadParameter(
+            f"Method {method.name} has no path for the frames of a bracket.",
+            f"Choose {option('method', 'ig')}.",
+        )
+    if method.path == "straight" and name not in OF_BRACKETS:
+        raise BadParameter(
+            "A path of a bracket does not begin at one image.",
+            f"Choose {option('baseline', *OF_BRACKETS)}.",
+        )
+
+
+def target_of(
+    image: Image,
+    box: Region | None,
+    polygon: Sequence[Sequence[float]] | None,
+    objective: str,
+    model: RestorationModel,
+) -> AttributionTarget:
+    """Return the target within results of `model`, which may have another size than the image.
+
+    Raises `BadParameter`, `BadRegion`.
+    """
+    shape = None if polygon is None else polygon_of(polygon)
+    full, ratio, grid = (image.height, image.width), model.card.ratio, on_output_grid(model)
+    size = grid.size_of(full) if isinstance(grid, OnOutputGrid) else full
+    whole = Region(0, 0, *size)
+    if box is not None and shape is None:
+        asked = Region(*box)
+        if asked.is_empty:
+            size_text = f"{asked.width} × {asked.height}"
+            raise BadRegion(f"The box is {size_text} pixels.", "Give it a width and a height.")
+        inside = asked.intersect(whole)
+    elif box is None and shape is not None:
+        inside = shape.box.intersect(whole)
+    else:
+        raise BadParameter("An attribution target is a box or a polygon.", "Give one of the two.")
+    if inside.is_empty:
+        what = image.name if ratio == 1 else f"the result of {image.name}"
+        raise BadRegion(
+            f"The box lies outside of {what}, which has {whole.width} × {whole.height} pixels.",
+            "Give a box within it.",
+        )
+    beyond = OBJECTIVES[objective].beyond if objective in OBJECTIVES else 0
+    wide = Region(inside.y0, inside.x0, inside.y1 + beyond, inside.x1 + beyond)
+    wide = wide.intersect(whole)
+    if ratio == 1:
+        return AttributionTarget(inside, wide, shape)
+    output = OutputBox(inside, wide, ratio)
+    box, region = (each.scale(1 / ratio).intersect(Region(0, 0, *full)) for each in (inside, wide))
+    return AttributionTarget(box, region, shape, output)

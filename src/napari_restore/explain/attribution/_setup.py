@@ -11,14 +11,9 @@ from napari_restore._heap import release_freed_memory
 from napari_restore.engine import Note, Phase
 from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.errors import BudgetTooSmall, DiskFull
-from napari_restore.explain.attribution._integral import Integral
+from napari_restore.explain.attribution._integral import ComputedMap
 from napari_restore.explain.attribution._layer import AttributedLayer
-from napari_restore.explain.attribution._problem import (
-    Explainer,
-    ExplainerMap,
-    Problem,
-    run_explainer,
-)
+from napari_restore.explain.attribution._problem import Explainer, Problem, run_explainer
 from napari_restore.explain.attribution._request import CheckedAttribution
 from napari_restore.explain.attribution._segments import Segments
 from napari_restore.explain.attribution._sums import Sums
@@ -114,7 +109,7 @@ def set_up(
     )
 
 
-def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> Integral | ExplainerMap:
+def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> ComputedMap:
     """Compute the map of a method; events go to `emit`, partial maps of a path to `watch`."""
     if setup.segments is not None and (note := setup.segments.note(setup.run.box)):
         emit(Note(note))
@@ -128,7 +123,7 @@ def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> Integral | Exp
         release_freed_memory()
 
 
-def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> Integral:
+def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> ComputedMap:
     """Integrate along the path; points of an interrupted run are reused."""
     run, request = setup.run, setup.request
     most, goal = len(request.rules[-1].nodes), request.settings.gap
@@ -140,7 +135,7 @@ def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> Integral:
     if (output := request.target.output) is not None:
         settings.append(list(output.box))
 
-    def along(rules: Sequence[Quadrature]) -> Integral:
+    def along(rules: Sequence[Quadrature]) -> ComputedMap:
         assert setup.path is not None
         accumulator = run.accumulator(rules, settings)
         return run.along(setup.path, accumulator, request.settings.gap, emit, watch)
@@ -151,7 +146,7 @@ def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> Integral:
         return along([fejer(len(rule.nodes) - 2) for rule in request.rules])
 
 
-def _explain(setup: Setup, explainer: Explainer, emit: Emit) -> ExplainerMap:
+def _explain(setup: Setup, explainer: Explainer, emit: Emit) -> ComputedMap:
     """Run a method that is not a path integral."""
     run, request, path = setup.run, setup.request, setup.path
     emit(Phase("Running the method"))

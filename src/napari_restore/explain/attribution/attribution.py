@@ -19,32 +19,30 @@ from napari_restore.errors import BadOutput, option
 from napari_restore.explain.attribution import measures
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._sums import Summed
-from napari_restore.explain.attribution.figure import FigureLook, draw, figure_of, plot
+from napari_restore.explain.attribution.figure import draw, figure_of, plot
 from napari_restore.explain.attribution.figure_file import (
     SUFFIXES as FIGURES,
+    FigureLook,
     check_figure,
 )
 from napari_restore.explain.attribution.files import (
+    SEGMENT_COLUMNS,
     Strips,
-    table_of,
+    csv_text,
     write_array,
     write_arrays,
     write_file,
 )
-from napari_restore.explain.attribution.opened_maps import LIMIT_TAG, OVERVIEW_TAG, place_tags
+from napari_restore.explain.attribution.opened_maps import (
+    LIMIT_TAG,
+    OVERVIEW_TAG,
+    pixels_of,
+    write_map,
+)
 from napari_restore.explain.attribution.stored_accumulator import opened_sum
 from napari_restore.explain.attribution.summary import summary_of
 from napari_restore.explain.kinds import Kind, kind_of
-from napari_restore.images import (
-    ExportOptions,
-    Image,
-    Pixels,
-    SaveOptions,
-    check_output,
-    html_of,
-    picture_of,
-    write_image,
-)
+from napari_restore.images import Image, Pixels, SaveOptions, check_output, html_of, picture_of
 from napari_restore.records import check_file
 
 if TYPE_CHECKING:
@@ -371,23 +369,23 @@ class Attribution:
                 f"{option(first)} is for rasters, and {target.name} is none.",
                 "Leave it out, or write a .tif.",
             )
+        overwrite, suffix = bool(options.get("overwrite")), target.suffix.lower()
         with peak_in(self.record):
-            if target.suffix.lower() in FIGURES:
-                written = draw(self, target, overwrite=bool(options.get("overwrite")))
-            elif target.suffix.lower() in ARRAYS:
-                written = self._save_arrays(target, options)
-            elif target.suffix.lower() == SEGMENTS:
-                written = self._save_segments(target, options)
+            if suffix in FIGURES:
+                written = draw(self, target, overwrite=overwrite)
+            elif suffix in ARRAYS:
+                written = self._save_arrays(target, overwrite=overwrite)
+            elif suffix == SEGMENTS:
+                written = self._save_segments(target, overwrite=overwrite)
             else:
                 written = self._save(target, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
 
-    def _save_arrays(self, path: Path, options: SaveOptions) -> Path:
+    def _save_arrays(self, path: Path, *, overwrite: bool) -> Path:
         height, width = self.region.shape
         # Not all at once: float64 and its copy are larger than the budget of a large map.
         strips = Strips((height, width, self.total.bands), np.float32, self._rows)
-        overwrite = bool(options.get("overwrite"))
         if path.suffix.lower() == ARRAYS[0]:
             written = write_array(path, strips, overwrite=overwrite)
         else:
@@ -412,10 +410,11 @@ class Attribution:
         named = [image.descriptions[band] or image.roles[band] for band in known] or [None] * count
         return tuple(name or f"band {number}" for number, name in enumerate(named, 1))
 
-    def _save_segments(self, path: Path, options: SaveOptions) -> Path:
-        overwrite = bool(options.get("overwrite"))
+    def _save_segments(self, path: Path, *, overwrite: bool) -> Path:
+        """Write the table of segments, the largest magnitude first."""
         check_map(path, overwrite=overwrite, segments=bool(self.segments))
-        return write_file(path, table_of(self.segments).encode(), overwrite=overwrite)
+        rows = sorted(self.segments, key=lambda row: -abs(row["share"]))
+        return write_file(path, csv_text(SEGMENT_COLUMNS, rows).encode(), overwrite=overwrite)
 
     def _arrays(self, strips: Strips) -> dict[str, npt.NDArray[Any] | Strips]:
         record = {name: self.record[name] for name in RECORDED if name in self.record}
@@ -462,32 +461,18 @@ class Attribution:
         step = overview.step
         (y, x), (height, width) = overview.corner, overview.values.shape[:2]
         region = Region(y // step, x // step, y // step + height, x // step + width)
-
-        def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-            return _with_sum(overview.values[Region(*box).within(region)])
-
-        names = ("sum", *self._names)
-        self._write(path, Pixels(region, read, len(names), np.float32, names=names), step, options)
+        pixels = pixels_of(_with_sum(overview.values), region, ("sum", *self._names))
+        self._write(path, pixels, step, options)
 
     def _write(self, path: Path, pixels: Pixels, step: int, options: SaveOptions) -> Path:
         """Write a raster each of whose pixels is `step` ones of the map along a side."""
-        own = self.image.path
-        check_output(path, [] if own is None else [own], bool(options.get("overwrite")))
-        return write_image(
-            path,
-            pixels,
-            like=self.image.cells(step),
-            options=ExportOptions(**options),
-            tags={
-                "NAPARI_RESTORE": f"attribution: {self.kind.about}",
-                "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
-                "NAPARI_RESTORE_METHOD": self.record["attribution"]["method"],
-                "NAPARI_RESTORE_BOX": " ".join(map(str, self.box)),
-                **place_tags(pixels.box, step * self.image.scale, self.record, self.kind),
-                LIMIT_TAG: repr(self.limit),
-                **({OVERVIEW_TAG: str(step)} if step > 1 else {}),
-            },
-        )
+        tags = {
+            "NAPARI_RESTORE_METHOD": self.record["attribution"]["method"],
+            "NAPARI_RESTORE_BOX": " ".join(map(str, self.box)),
+            LIMIT_TAG: repr(self.limit),
+            **({OVERVIEW_TAG: str(step)} if step > 1 else {}),
+        }
+        return write_map(path, pixels, step, self.kind, tags, (self.image, self.record), options)
 
 
 def check_map(path: Path, *, overwrite: bool = False, segments: bool = False) -> None:

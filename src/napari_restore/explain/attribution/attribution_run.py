@@ -17,7 +17,7 @@ from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.engine.gradients.gradients import gradients_of
 from napari_restore.engine.gradients.swept import SweptGradients
 from napari_restore.errors import BadModel, BadRegion, BudgetTooSmall, option
-from napari_restore.explain.attribution._integral import Integral, IntegralProgress, integrate
+from napari_restore.explain.attribution._integral import ComputedMap, IntegralProgress, integrate
 from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Sums
 from napari_restore.explain.attribution.attribution import PartialAttribution
 from napari_restore.explain.attribution.baselines import InMemory
@@ -161,11 +161,13 @@ class AttributionRun:
 
     def value(self, path: Path, alpha: float) -> float:
         """Return D(γ(α))."""
-        picture = _picture(path, alpha)
         if self.through is not None:
             self.through.show(alpha)
+        return self._value(_picture(path, alpha), self.gradients.forward)
+
+    def _value(self, picture: Planes, forward: Callable[[Planes], Tensor]) -> float:
         with torch.no_grad():
-            y = self.gradients.forward(picture)
+            y = forward(picture)
             x = picture(self.objective_region)[:, self.own]
             return float(self.objective(y, x, self.counts))
 
@@ -228,7 +230,7 @@ class AttributionRun:
 
     def along(
         self, path: Path, accumulator: Accumulator, gap: float, emit: Emit, watch: Watch | None
-    ) -> Integral:
+    ) -> ComputedMap:
         """Integrate along `path`, continuing from the points in `accumulator`.
 
         Raises `UnboundedEnd` where nested rules have a node at an end with a gradient that is not finite.
@@ -291,11 +293,7 @@ class AttributionRun:
         It is D(x′) with what is known of x, minus D(x′), which is `start`.
         """
         self.source.show(None)
-        picture = _picture(path, 0.0)
-        with torch.no_grad():
-            y = gradients.forward_with_statistics_of_image(picture)
-            x = picture(self.objective_region)[:, self.own]
-            return float(self.objective(y, x, self.counts)) - start
+        return self._value(_picture(path, 0.0), gradients.forward_with_statistics_of_image) - start
 
     def through_context(self, path: Path, start: float | None = None) -> float | None:
         """Return the part of D(x) − D(x′) that came through a context where the gradient stops.
@@ -319,7 +317,7 @@ class AttributionRun:
             self.through.show(1.0)
         self.gradients.fix_routing(_picture(path, 1.0))
 
-    def identity(self, path: Path, integral: Integral) -> float | None:
+    def identity(self, path: Path, integral: ComputedMap) -> float | None:
         """Return the share of the map that is input passed unchanged; None for nonlinear objectives.
 
         For objectives linear in the output the map of the identity model is known.

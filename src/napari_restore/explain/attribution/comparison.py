@@ -14,8 +14,6 @@ from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, option
 from napari_restore.explain.attribution.attribution import Attribution
 from napari_restore.explain.attribution.figure import (
-    FigureLook,
-    Look,
     caption,
     draw_inset,
     draw_over,
@@ -25,12 +23,7 @@ from napari_restore.explain.attribution.figure import (
     shown_around,
     values_in,
 )
-from napari_restore.explain.attribution.figure_file import (
-    check_figure,
-    figure_file,
-    wrapped_caption,
-    write_caption,
-)
+from napari_restore.explain.attribution.figure_file import FigureLook, Look, figure_file
 from napari_restore.explain.kinds import Kind
 
 MARGIN = 64
@@ -55,7 +48,7 @@ class MapPiece:
     """(h, w) of the same pixels."""
     inside: Region
     """These pixels."""
-    outline: tuple[tuple[float, float], ...]
+    outline: Sequence[Sequence[float]]
     """Corners (y, x) of the target."""
     whole: npt.NDArray[np.uint8] | None
     """The whole image, smaller; None where reading it would take long."""
@@ -76,7 +69,7 @@ class MapPiece:
             np.clip(attribution.picture(inside), 0, 1),
             values_in(attribution, inside),
             inside,
-            tuple(outline_of(attribution)),
+            outline_of(attribution),
             attribution.whole,
             attribution.size,
             attribution.kind,
@@ -95,8 +88,7 @@ def draw_maps(
 
     The first column is the picture. Raises `BadOutput`, and `BadParameter` for maps of different kinds.
     """
-    target, chosen = Path(path), Look(**look)
-    check_figure(target, overwrite=overwrite)
+    chosen = Look(**look)
     kinds = {piece.kind.value: piece.kind for piece in pieces}
     if len(kinds) != 1:
         raise BadParameter(
@@ -107,18 +99,14 @@ def draw_maps(
     rows, columns = (
         [*dict.fromkeys(names)] for names in zip(*((p.row, p.column) for p in pieces), strict=True)
     )
-    width, points = chosen.width_mm / 25.4, chosen.points
     if chosen.limits is None:
         most = _most(pieces)
         chosen = replace(chosen, limits=(-most if kind.is_signed else 0.0, most))
     text = _caption(pieces, chosen)
-    wrapped, below = wrapped_caption(text, width, points)
-    side = width / (1 + len(columns))
-    heights = [len(rows) * side + BAR + 2 * points / 72, *([below] if chosen.caption else [])]
-    with figure_file(target, (width, heights), points, text) as parts:
-        _draw(parts[0], pieces, kind, chosen, (rows, columns))
-        if chosen.caption:
-            write_caption(parts[1], wrapped, points)
+    side = chosen.width_mm / 25.4 / (1 + len(columns))
+    height = len(rows) * side + BAR + 2 * chosen.points / 72
+    with figure_file(Path(path), chosen, [height], text, overwrite=overwrite) as (part,):
+        _draw(part, pieces, kind, chosen, (rows, columns))
     return text
 
 
@@ -131,10 +119,8 @@ def _draw(
 ) -> None:
     rows, columns = names
     norm = look.norm(1.0, is_signed=kind.is_signed)
-    grid = part.subplots(len(rows), 1 + len(columns), squeeze=False)
-    for axis in grid.ravel():
-        axis.set_xticks([])
-        axis.set_yticks([])
+    bare: Any = {"xticks": [], "yticks": []}
+    grid = part.subplots(len(rows), 1 + len(columns), squeeze=False, subplot_kw=bare)
     drawn = None
     for piece in pieces:
         first, axis = grid[rows.index(piece.row)][[0, 1 + columns.index(piece.column)]]

@@ -102,10 +102,12 @@ class ContextGradient:
         if name in ("blur", "lam-2021"):
             # A blur of less than one pixel of the overview does not change it.
             return Straight(image, image)
-        if clear is None and baseline == "blur" and name == "straight":
-            size = (self.region.height, self.region.width)
-            start = blurred(image, self.region, BLUR_SIGMA / self.step, size)
+
+        def straight(start: Tensor) -> Path:
             return Straight(image, InMemory(self.region, start))
+
+        if clear is None and baseline == "blur" and name == "straight":
+            return straight(blurred(image, self.region, BLUR_SIGMA / self.step, self.region.shape))
         if clear is not None:
             start = clear.overview.picture[:, order_of(clear, self._source)]
             if start.shape != self.image.shape:
@@ -113,9 +115,9 @@ class ContextGradient:
                     "The clear image's overview is of another size.",
                     f"Leave {option('context_gradient', 'through')} out.",
                 )
-            return Straight(image, InMemory(self.region, start))
+            return straight(start)
         if baseline == "zero" and name == "straight":
-            return Straight(image, InMemory(self.region, torch.zeros_like(self.image)))
+            return straight(torch.zeros_like(self.image))
         haze_source = self._source
         if name == "haze":
             haze_source = haze_source_of(self._source, open_model)
@@ -129,8 +131,7 @@ class ContextGradient:
         shown = haze_source.overview.picture
         with torch.no_grad():
             if name != "haze":
-                restored = haze_source.plan.model(shown, statistics)
-                return Straight(image, InMemory(self.region, restored))
+                return straight(haze_source.plan.model(shown, statistics))
             maps = haze_source.plan.model.side_maps(shown, statistics)
         transmission = InMemory(self.region, maps["transmission"].clamp(min=LEAST_TRANSMISSION))
         airlight = InMemory(self.region, maps["airlight"][:, order_of(haze_source, self._source)])

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution._integral import NEGLIGIBLE
 from napari_restore.explain.attribution._problem import Problem
-from napari_restore.questions import CHECK
+from napari_restore.explain.attribution.measures import beside
 
 STEPS = 20
 """Steps of a curve; step k reaches the share (k / 20)² of the pixels, as a few pixels have most of a
@@ -29,12 +28,6 @@ ORDERS = 3
 VALUE_BYTES = 16
 """Bytes per value: baseline, image, order of the pixels, and which are included."""
 Floats = npt.NDArray[np.floating]
-
-
-def check_name(name: str | None) -> None:
-    """Raise `BadParameter` for an unknown check."""
-    if name not in (None, CHECK):
-        raise BadParameter(f"There is no check {name!r}.", f"Write {CHECK}, or leave it out.")
 
 
 def insertion_deletion(problem: Problem, mass: Floats, seed: int = 0) -> dict[str, Any]:
@@ -116,6 +109,6 @@ def _distance(problem: Problem) -> Floats:
     region, box = problem.region, problem.box
     y = np.arange(region.y0, region.y1, dtype=np.float32)
     x = np.arange(region.x0, region.x1, dtype=np.float32)
-    down = np.maximum(np.maximum(box.y0 - y, y - box.y1 + 1), 0)
-    across = np.maximum(np.maximum(box.x0 - x, x - box.x1 + 1), 0)
-    return np.maximum(down[:, None], across)
+    down, across = beside(y, box.y0, box.y1), beside(x, box.x0, box.x1)
+    away: Floats = np.maximum(down[:, None], across)
+    return away

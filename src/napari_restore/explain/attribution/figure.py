@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +15,21 @@ from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution.figure_file import (
-    WIDTH_MM,
-    check_figure,
+    EXPONENT,
+    FigureLook,
+    Look,
     check_matplotlib,
     drawn_figure,
     figure_file,
-    font_points,
     input_lines,
-    wrapped_caption,
-    write_caption,
 )
 from napari_restore.explain.attribution.measures import largest
-from napari_restore.explain.attribution.summary import map_error_text, summary_of
+from napari_restore.explain.attribution.summary import (
+    map_error_text,
+    summary_of,
+)
 from napari_restore.explain.kinds import Kind, kind_of
-from napari_restore.questions import CHECK, STOP, THROUGH
+from napari_restore.questions import CHECK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,16 +39,10 @@ Values = npt.NDArray[Any]
 Size = tuple[int, int]
 Corners = Sequence[Sequence[float]]
 Read = Callable[[Region], npt.NDArray[np.float32]]
-EXPONENT = 0.5
-"""Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""
 SIGNED, MAGNITUDE = "PuOr", "viridis"
 """Colour maps that remain distinguishable with colour vision deficiency."""
 INSET = 0.34
 """Share of a panel that the inset takes along its longer side."""
-BOX_COLOURS = ("black", "white")
-"""Outline of the box and its halo, visible on any background."""
-CONTEXT_TEXT = {STOP: "constant", THROUGH: "gradient goes through it", "none": "none"}
-"""Texts for the values of the record's `context.used`."""
 
 
 class Drawable(Protocol):
@@ -76,80 +70,6 @@ class Drawable(Protocol):
     def contribution_area(self) -> npt.NDArray[np.float64]: ...
 
 
-class FigureLook(TypedDict, total=False):
-    """How a figure looks, as `Look` says."""
-
-    width_mm: float
-    exponent: float
-    limits: Sequence[float] | None
-    panels: Sequence[str] | None
-    caption: bool
-
-
-class FigureOptions(FigureLook, total=False):
-    """Options of `draw`."""
-
-    overwrite: bool
-
-
-PANELS = ("image", "result", "map", "over", "magnitude", "area", "overview")
-"""What may be drawn of an attribution; "over" is the map over the grey image."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a figure looks; raises `BadParameter`."""
-
-    width_mm: float = WIDTH_MM
-    exponent: float = EXPONENT
-    """Power to which the magnitude is raised."""
-    limits: Sequence[float] | None = None
-    """Least and largest value that colours span; None: those of the map."""
-    panels: Sequence[str] | None = None
-    """Some of `PANELS`, in this order; None: all but "over"."""
-    caption: bool = True
-    """Whether the settings stand below."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.exponent <= 1:
-            raise BadParameter(
-                f"The exponent {self.exponent} is not in 0 … 1.", "Use for instance 0.5."
-            )
-        if not 30 <= self.width_mm <= 2000:
-            raise BadParameter(
-                f"A width of {self.width_mm:g} mm is outside 30 … 2000.", "180 is usual."
-            )
-        for name in set(self.panels or ()) - set(PANELS):
-            raise BadParameter(f"There is no panel {name}.", f"Choose from {', '.join(PANELS)}.")
-        if self.limits is not None and not self.limits[0] < self.limits[1]:
-            raise BadParameter("The limits are not in order.", "Give the lower one first.")
-
-    @property
-    def points(self) -> float:
-        """The size of the font."""
-        return font_points(self.width_mm)
-
-    def norm(self, most: float, *, is_signed: bool) -> Any:
-        """Return what gives values up to `most` their place on the scale, where 0 stays in the middle."""
-        from matplotlib.colors import Normalize, TwoSlopeNorm
-
-        most = most or 1.0
-        low, high = self.limits or (-most if is_signed else 0.0, most)
-        if not is_signed:
-            return Normalize(low, high)
-        if not low < 0 < high:
-            raise BadParameter(
-                f"This map has both signs, and limits of {low:g} and {high:g} leave one out.",
-                f"Give one on each side of 0, as -{abs(high):g} {abs(high):g}.",
-            )
-        return TwoSlopeNorm(0, low, high)
-
-    @property
-    def extend(self) -> str:
-        """Ends of a colour bar beyond which values may lie."""
-        return "neither" if self.limits is None else "both"
-
-
 def draw(
     attribution: Drawable,
     path: str | Path,
@@ -163,22 +83,19 @@ def draw(
     no panels are named. `look` is as in `Look`. Raises `BadOutput`, `BadParameter`.
     """
     target, chosen = Path(path), Look(**look)
-    check_figure(target, overwrite=overwrite)
-    layout = _layout(attribution, chosen)
-    with figure_file(target, layout.size, layout.points, layout.caption) as parts:
-        _fill(parts, attribution, layout, chosen)
+    heights, text = _heights(attribution, chosen), caption(attribution.record)
+    with figure_file(target, chosen, heights, text, overwrite=overwrite) as parts:
+        _fill(parts, attribution, chosen)
     return target
 
 
 def figure_of(attribution: Drawable, **look: Unpack[FigureLook]) -> Figure:
     """Return what `draw` writes as a matplotlib figure. Raises `BadOutput`, `BadParameter`."""
-    check_matplotlib()
     chosen = Look(**look)
-    layout = _layout(attribution, chosen)
-    with drawn_figure(layout.size, layout.points) as (figure, parts):
-        _fill(parts, attribution, layout, chosen)
-    drawn: Figure = figure
-    return drawn
+    heights, text = _heights(attribution, chosen), caption(attribution.record)
+    with drawn_figure(chosen, heights, text) as (figure, parts):
+        _fill(parts, attribution, chosen)
+    return figure
 
 
 def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
@@ -202,21 +119,13 @@ def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
     return axes
 
 
-class _Layout(NamedTuple):
-    size: tuple[float, list[float]]
-    """Width, and heights of maps, curves where there are any, and caption, in inches."""
-    points: float
-    caption: str
-
-
-def _layout(attribution: Drawable, look: Look) -> _Layout:
+def _heights(attribution: Drawable, look: Look) -> list[float]:
+    """Return the heights in inches of the panels, and of the curves of a check where there are any."""
     width = look.width_mm / 25.4
-    text, below = wrapped_caption(caption(attribution.record), width, look.points)
     rows, across = _grid(look.panels or _usual(attribution))
-    heights = [(0.75 * rows / across + 0.05) * width]
-    if is_drawn(_checked(attribution)) and not look.panels:
-        heights.append(0.3 * width + 6 * look.points / 72)
-    return _Layout((width, heights + [below] * look.caption), look.points, text)
+    has_curves = is_drawn(attribution.record["attribution"].get("checks", {}).get(CHECK))
+    curves = [0.3 * width + 6 * look.points / 72] * (has_curves and not look.panels)
+    return [(0.75 * rows / across + 0.05) * width, *curves]
 
 
 def _usual(attribution: Drawable) -> list[str]:
@@ -233,117 +142,59 @@ def _grid(names: Sequence[str]) -> tuple[int, int]:
     return rows, -(-len(names) // rows)
 
 
-def _checked(attribution: Drawable) -> Mapping[str, Any] | None:
-    found: Mapping[str, Any] | None
-    found = attribution.record["attribution"].get("checks", {}).get(CHECK)
-    return found
-
-
-def _fill(parts: Sequence[Any], attribution: Drawable, layout: _Layout, look: Look) -> None:
-    above, *others = parts
+def _fill(parts: Sequence[Any], attribution: Drawable, look: Look) -> None:
+    above, *below = parts
     _panels(above, attribution, look)
     if look.caption:
         above.suptitle(title(attribution.record), x=0.02, ha="left", fontsize="medium")
-        write_caption(others.pop(), layout.caption, layout.points)
-    checked = _checked(attribution)
-    for part in others:
-        assert checked is not None
-        draw_curves(part, checked)
+    for part in below:
+        draw_curves(part, attribution.record["attribution"]["checks"][CHECK])
 
 
 def title(record: Mapping[str, Any]) -> str:
     """Return method, steps and completeness gap in one line."""
     attribution = record["attribution"]
     steps, gap = len(attribution["nodes"]), attribution["completeness"]["relative_gap"]
-    parts = [f"{record['model']['id']}: {attribution['method']}"]
-    if steps:
-        parts.append(f"{steps} steps")
-    if gap is not None:
-        parts.append(f"gap {gap:.2%}")
-    if error := map_error_text(attribution["completeness"]):
-        parts.append(error)
-    return ", ".join(parts)
+    parts = [
+        f"{record['model']['id']}: {attribution['method']}",
+        f"{steps} steps" if steps else "",
+        "" if gap is None else f"gap {gap:.2%}",
+        map_error_text(attribution["completeness"]),
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def caption(record: Mapping[str, Any]) -> str:
     """Return all settings that reproduce the attribution, one per line."""
-    attribution = record["attribution"]
-    y0, x0, y1, x1 = attribution.get("output_box", attribution["box"])
-    polygon = attribution["polygon"]
+    about = record["attribution"]
+    y0, x0, y1, x1 = about.get("output_box", about["box"])
+    polygon, path, lost = about["polygon"], about["path"], about.get("not_finite")
     shape = "" if polygon is None else f"a polygon of {len(polygon)} vertices in "
-    kind, summary = kind_of(attribution), summary_of(attribution)
-    bands = (
-        "" if attribution.get("layer") or len(record["model"]["bands"]) == 1 else ", sum over bands"
-    )
-    lines = [
-        *input_lines(record),
-        f"box        {shape}x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
-        f"{attribution['objective']}",
-        *_method_lines(attribution),
-        f"shows      {kind.title}{bands}: {kind.legend}",
-        f"complete   {_completeness_text(attribution)}",
-        *(
-            [f"undefined  {attribution['not_finite']} values that are not finite, white above"]
-            if attribution.get("not_finite")
-            else []
-        ),
-        f"spread     {summary.spread}",
-        f"place      of all magnitudes {attribution['rings']['box']:.1%} in the box, "
+    kind, summary = kind_of(about), summary_of(about)
+    is_sum = not about.get("layer") and len(record["model"]["bands"]) > 1
+    along = "" if path is None else f", {path} path"
+    start = "" if about["baseline"] is None else f" from {about['baseline']}"
+    routing = "" if about["routing"] == "none" else f"; routing {about['routing']}"
+    given = ", ".join(f"{name}={value}" for name, value in about["arguments"].items())
+    fields = {
+        "box": f"{shape}x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
+        f"{about['objective']}",
+        "method": f"{about['method']}{along}{start}",
+        "of": summary.parts,
+        "steps": f"{len(about['nodes'])} {about['rule']}{routing}" if path else "",
+        "arguments": "" if path else given or "none",
+        "context": summary.context or "none",
+        "shows": f"{kind.title}{', sum over bands' * is_sum}: {kind.legend}",
+        "complete": _completeness_text(about),
+        "undefined": f"{lost} values that are not finite, white above" if lost else "",
+        "spread": summary.spread,
+        "place": f"of all magnitudes {about['rings']['box']:.1%} in the box, "
         f"{summary.far_share:.1%} beyond {summary.far} pixels from it",
-        *(
-            f"check      {check_text(checked)}"
-            for checked in attribution.get("checks", {}).values()
-        ),
-        f"napari-restore {record['version']}. {kind.says}",
-    ]
-    return "\n".join(lines)
-
-
-def _method_lines(record: Mapping[str, Any]) -> list[str]:
-    """Return the lines on method, steps or arguments, and context."""
-    if record["path"] is not None:
-        return [
-            f"method     {record['method']}, {record['path']} path from {record['baseline']}",
-            f"steps      {len(record['nodes'])} {record['rule']}"
-            + ("" if record["routing"] == "none" else f"; routing {record['routing']}"),
-            f"context    {_context(record)}",
-            *_part_lines(record),
-        ]
-    start = "" if record["baseline"] is None else f" from {record['baseline']}"
-    given = ", ".join(f"{name}={value}" for name, value in record["arguments"].items())
-    return [
-        f"method     {record['method']}{start}",
-        *_part_lines(record),
-        f"arguments  {given or 'none'}",
-        f"context    {_context(record)}",
-    ]
-
-
-def _part_lines(record: Mapping[str, Any]) -> list[str]:
-    """Return the lines on the layer or the segments that have shares in place of pixels."""
-    layer, segments = record.get("layer"), record.get("segments")
-    lines = []
-    if layer is not None:
-        lines.append(
-            f"of         layer {layer['name']} ({layer['kind']}), {layer['channels']} channels, "
-            f"cells of {layer['stride']} x {layer['stride']} pixels"
-        )
-    if segments is not None:
-        done = segments["evaluations"]
-        lines.append(
-            f"of         {segments['count']} segments, the share of each spread evenly: {segments['source']}"
-            + ("" if done is None else f"; D computed {done} times")
-        )
-    return lines
-
-
-def _context(record: Mapping[str, Any]) -> str:
-    """Return how the context was treated, and the share of the change that came through it."""
-    context = record["context"]
-    if context["used"] == "none" or context["share"] is None:
-        return CONTEXT_TEXT[context["used"]]
-    left_out = "" if context["used"] == THROUGH else ", and is not in this map"
-    return f"{CONTEXT_TEXT[context['used']]}; {context['share']:.0%} of the change came through it{left_out}"
+        "check": ", ".join(summary.checks),
+    }
+    lines = [f"{name:11}{text}" for name, text in fields.items() if text]
+    last = f"napari-restore {record['version']}. {kind.says}"
+    return "\n".join([*input_lines(record), *lines, last])
 
 
 def _completeness_text(attribution: Mapping[str, Any]) -> str:
@@ -369,7 +220,8 @@ def _panels(figure: Any, attribution: Drawable, look: Look) -> None:
         drawn, label = _panel(axis, name, part)
         if drawn is not None:
             extend = "neither" if name in ("magnitude", "area") else look.extend
-            _add_bar(axis, drawn, label, extend)
+            beside = axis.inset_axes((1.03, 0, 0.05, 1))
+            axis.figure.colorbar(drawn, cax=beside, label=label, extend=extend)
         _label(axis, attribution)
         if name != "overview":
             frame(axis, part.around)
@@ -378,7 +230,7 @@ def _panels(figure: Any, attribution: Drawable, look: Look) -> None:
 def _panel(axis: Any, name: str, part: _Part) -> tuple[Any, str]:
     """Draw one panel; return what its colour bar describes, None without one, and its label."""
     attribution, shown = part.attribution, part.shown
-    extent = _extent(shown)
+    extent = extent_of(shown)
     axis.set_title(name)
     if name == "image":
         target, (whole, size) = outline_of(attribution), (attribution.whole, attribution.size)
@@ -386,22 +238,24 @@ def _panel(axis: Any, name: str, part: _Part) -> tuple[Any, str]:
         return None, ""
     if name == "result":
         assert attribution.output is not None
-        _picture(axis, attribution.output(shown), shown)
+        draw_picture(axis, attribution.output(shown), shown)
         return None, ""
     if name == "area":
         grey = np.clip(attribution.picture(shown), 0, 1).mean(axis=2)
         axis.set_title("contribution area")
         axis.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
         area = attribution.contribution_area()
-        near = _extent(attribution.window)
+        near = extent_of(attribution.window)
         drawn = axis.imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=near)
         return drawn, "density / its largest"
     if name == "overview":
         assert attribution.overview is not None
-        share = attribution.record["attribution"]["overview_share"]
-        drawn, total = _draw_overview(axis, attribution.overview, part.norm)
+        overview, share = attribution.overview, attribution.record["attribution"]["overview_share"]
+        (y, x), step, (height, width) = overview.corner, overview.step, overview.values.shape[:2]
+        around = extent_of(Region(y, x, y + height * step, x + width * step))
+        drawn = axis.imshow(overview.density(), cmap=SIGNED, norm=part.norm, extent=around)
         axis.set_title(f"overview, means of blocks: {share:.1%} of all magnitudes")
-        return drawn, _unit(attribution, total)
+        return drawn, _unit(attribution, float(overview.values.sum(dtype=float)))
     if name == "magnitude":
         most, exponent = part.norm.vmax, part.look.exponent
         power = np.clip(np.abs(part.values) / most, 0, 1) ** exponent
@@ -416,12 +270,14 @@ def _panel(axis: Any, name: str, part: _Part) -> tuple[Any, str]:
     return drawn, _unit(attribution, part.total)
 
 
-def _picture(axis: Any, picture: Values, shown: Region) -> None:
+def draw_picture(axis: Any, picture: Values, shown: Region) -> None:
+    """Draw a picture (h, w, C) of `shown`, which is grey unless it has three bands."""
     colours = picture if picture.shape[2] == 3 else picture[..., 0]
-    axis.imshow(np.clip(colours, 0, 1), cmap="gray", vmin=0, vmax=1, extent=_extent(shown))
+    axis.imshow(np.clip(colours, 0, 1), cmap="gray", vmin=0, vmax=1, extent=extent_of(shown))
 
 
-def _extent(shown: Region) -> tuple[int, int, int, int]:
+def extent_of(shown: Region) -> tuple[int, int, int, int]:
+    """Return where matplotlib draws an array over a box."""
     return shown.x0, shown.x1, shown.y1, shown.y0
 
 
@@ -429,7 +285,7 @@ def draw_inset(
     axis: Any, picture: Values, shown: Region, whole: Values | None, size: Size, target: Corners
 ) -> None:
     """Draw a picture of `shown`, and in its corner where the target lies in the `whole` of this size."""
-    _picture(axis, picture, shown)
+    draw_picture(axis, picture, shown)
     height, width = size
     if whole is None or shown.pixels > 0.5 * height * width:
         return
@@ -440,8 +296,7 @@ def draw_inset(
     bottom = 0.98 - tall if y > (shown.y0 + shown.y1) / 2 else 0.02
     inset = axis.inset_axes((left, bottom, wide, tall))
     inset.imshow(whole, extent=(0, width, height, 0), aspect="auto")
-    inset.set_xticks([])
-    inset.set_yticks([])
+    inset.set(xticks=[], yticks=[])
     for side in inset.spines.values():
         side.set_color("white")
     outline(inset, target)
@@ -453,7 +308,7 @@ def draw_over(
     """Draw values (h, w) over the grey picture, the clearer the nearer to 0; return their colours."""
     from matplotlib.cm import ScalarMappable
 
-    extent = _extent(shown)
+    extent = extent_of(shown)
     colours = ScalarMappable(norm, SIGNED if kind.is_signed else MAGNITUDE)
     axis.imshow(picture.mean(axis=2), cmap="gray", vmin=-0.5, vmax=1, extent=extent)
     drawn = colours.to_rgba(np.nan_to_num(values))
@@ -474,12 +329,6 @@ def _axes(figure: Any, names: Sequence[str]) -> list[Any]:
         row, column = places[-1]
         places[-1] = row, slice(column, None)
     return [figure.add_subplot(grid[place]) for place in places]
-
-
-def _add_bar(axis: Any, drawn: Any, label: str, extend: str) -> None:
-    """Add a colour bar beside a panel, as high as that."""
-    bar = axis.inset_axes((1.03, 0, 0.05, 1))
-    axis.figure.colorbar(drawn, cax=bar, label=label, extend=extend)
 
 
 def shown_around(attribution: Drawable, margin: tuple[int, int]) -> tuple[Region, Region]:
@@ -523,7 +372,7 @@ class _Part:
 def _map(axis: Any, part: _Part) -> Any:
     """Draw the sum of the map over its bands; return the drawn image."""
     colours = SIGNED if part.attribution.kind.is_signed else MAGNITUDE
-    return axis.imshow(part.values, cmap=colours, norm=part.norm, extent=_extent(part.shown))
+    return axis.imshow(part.values, cmap=colours, norm=part.norm, extent=extent_of(part.shown))
 
 
 def values_in(attribution: Drawable, part: Region) -> npt.NDArray[np.float64]:
@@ -550,14 +399,19 @@ def frame(axis: Any, around: Region) -> None:
     axis.set_ylim(around.y1, around.y0)
 
 
-def outline_of(attribution: Drawable) -> list[tuple[float, float]]:
+def outline_of(attribution: Drawable) -> Corners:
     """Return the corners (y, x) of the target, in pixels of the image."""
-    y0, x0, y1, x1 = attribution.box
     about = attribution.record["attribution"]
     # Drawn in pixels of the results.
     ratio = float(Fraction(about.get("ratio", 1)))
     polygon = [(y / ratio, x / ratio) for y, x in about["polygon"] or ()]
-    return polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
+    return polygon or corners_of(attribution.box)
+
+
+def corners_of(box: Region) -> Corners:
+    """Return the corners (y, x) of a box."""
+    y0, x0, y1, x1 = box
+    return [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
 
 
 def _label(axis: Any, attribution: Drawable) -> None:
@@ -567,21 +421,13 @@ def _label(axis: Any, attribution: Drawable) -> None:
     axis.set_ylabel("y [pixels]")
 
 
-def _draw_overview(axis: Any, overview: OverviewShares, norm: Any) -> tuple[Any, float]:
-    """Draw the means of blocks of an overview; return the drawn image, and the sum of all shares."""
-    (y, x), step, (height, width) = overview.corner, overview.step, overview.values.shape[:2]
-    extent = (x, x + width * step, y + height * step, y)
-    drawn = axis.imshow(overview.density(), cmap=SIGNED, norm=norm, extent=extent)
-    return drawn, float(overview.values.sum(dtype=float))
-
-
-def outline(axis: Any, vertices: Sequence[Sequence[float]]) -> None:
-    """Draw a polygon of vertices (y, x)."""
+def outline(axis: Any, vertices: Corners, colour: str = "black") -> None:
+    """Draw a polygon of vertices (y, x), in white around a colour: visible on any background."""
     from matplotlib.patches import Polygon
 
     corners = [(x, y) for y, x in vertices]
-    for colour, width in zip(reversed(BOX_COLOURS), (1.8, 0.8), strict=True):
-        axis.add_patch(Polygon(corners, fill=False, ec=colour, lw=width))
+    for edge, width in (("white", 1.8), (colour, 0.8)):
+        axis.add_patch(Polygon(corners, fill=False, ec=edge, lw=width))
 
 
 TITLES = {
@@ -606,10 +452,8 @@ def draw_curves(figure: Any, checked: Mapping[str, Any]) -> None:
         for level in (0, 1):
             axis.axhline(level, color=CHANCE, lw=0.6, zorder=0)
         for curve, (area, order, colour, line) in ORDERS.items():
-            # Records of earlier versions have only the curve of the map's order.
-            if curves.get(curve) is not None:
-                label = f"{order}, area {curves[area]:.3f}"
-                axis.plot(checked["at"], curves[curve], line, color=colour, lw=1.2, label=label)
+            label = f"{order}, area {curves[area]:.3f}"
+            axis.plot(checked["at"], curves[curve], line, color=colour, lw=1.2, label=label)
         axis.set_xlim(0, 1)
         axis.set_xlabel("share of the pixels")
         # Above the axes, where it covers no curve.
@@ -621,15 +465,3 @@ def draw_curves(figure: Any, checked: Mapping[str, Any]) -> None:
 def is_drawn(checked: Mapping[str, Any] | None) -> bool:
     """Return whether the check has curves: there are none where D of image and baseline is equal."""
     return checked is not None and checked["insertion"]["curve"] is not None
-
-
-def check_text(checked: Mapping[str, Any]) -> str:
-    """Return one line on the check for the caption."""
-    if not is_drawn(checked):
-        return "undefined: image and baseline hardly differ in D"
-    areas = [
-        f"{name} {checked[name]['area']:.3f} (by distance {checked[name]['nearest_area']:.3f}, "
-        f"random {checked[name]['random_area']:.3f})"
-        for name in TITLES
-    ]
-    return f"{', '.join(areas)}, from {checked['baseline']}"

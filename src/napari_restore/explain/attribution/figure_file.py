@@ -1,4 +1,4 @@
-"""Files of figures: their size, fonts, caption and metadata."""
+"""How figures look, and their files: size, fonts, caption and metadata."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import importlib.util
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from napari_restore._replacing import replacing
-from napari_restore.errors import BadOutput
+from napari_restore.errors import BadOutput, BadParameter
+from napari_restore.explain.attribution.files import write_by
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".pdf", ".svg")
 WIDTH_MM = 180.0
@@ -18,46 +23,128 @@ WIDTH_MM = 180.0
 POINTS, LEAST_POINTS = 7, 5
 """Font size, and the smallest that journals accept, used at one-column width."""
 DPI = 300
+EXPONENT = 0.5
+"""Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""
+PANELS = ("image", "result", "map", "over", "magnitude", "area", "overview")
+"""What may be drawn of an attribution; "over" is the map over the grey image."""
+
+
+class FigureLook(TypedDict, total=False):
+    """How a figure looks, as `Look` says."""
+
+    width_mm: float
+    exponent: float
+    limits: Sequence[float] | None
+    panels: Sequence[str] | None
+    caption: bool
+
+
+class FigureOptions(FigureLook, total=False):
+    """Options of `draw`."""
+
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a figure looks; raises `BadParameter`."""
+
+    width_mm: float = WIDTH_MM
+    exponent: float = EXPONENT
+    """Power to which the magnitude is raised."""
+    limits: Sequence[float] | None = None
+    """Least and largest value that colours span; None: those of the map."""
+    panels: Sequence[str] | None = None
+    """Some of `PANELS`, in this order; None: all but "over"."""
+    caption: bool = True
+    """Whether the settings stand below."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.exponent <= 1:
+            raise BadParameter(
+                f"The exponent {self.exponent} is not in 0 … 1.", "Use for instance 0.5."
+            )
+        if not 30 <= self.width_mm <= 2000:
+            raise BadParameter(
+                f"A width of {self.width_mm:g} mm is outside 30 … 2000.", "180 is usual."
+            )
+        for name in set(self.panels or ()) - set(PANELS):
+            raise BadParameter(f"There is no panel {name}.", f"Choose from {', '.join(PANELS)}.")
+        if self.limits is not None and not self.limits[0] < self.limits[1]:
+            raise BadParameter("The limits are not in order.", "Give the lower one first.")
+
+    @property
+    def points(self) -> float:
+        """The size of the font."""
+        return min(POINTS, max(LEAST_POINTS, POINTS * self.width_mm / 130))
+
+    def norm(self, most: float, *, is_signed: bool) -> Any:
+        """Return what gives values up to `most` their place on the scale, where 0 stays in the middle."""
+        from matplotlib.colors import Normalize, TwoSlopeNorm
+
+        most = most or 1.0
+        low, high = self.limits or (-most if is_signed else 0.0, most)
+        if not is_signed:
+            return Normalize(low, high)
+        if not low < 0 < high:
+            raise BadParameter(
+                f"This map has both signs, and limits of {low:g} and {high:g} leave one out.",
+                f"Give one on each side of 0, as -{abs(high):g} {abs(high):g}.",
+            )
+        return TwoSlopeNorm(0, low, high)
+
+    @property
+    def extend(self) -> str:
+        """Ends of a colour bar beyond which values may lie."""
+        return "neither" if self.limits is None else "both"
 
 
 @contextmanager
 def drawn_figure(
-    size: tuple[float, Sequence[float]], points: float
-) -> Iterator[tuple[Any, list[Any]]]:
-    """Give a matplotlib figure and its parts, one below the other; `size` as in `figure_file`."""
+    look: Look, heights: Sequence[float], text: str
+) -> Iterator[tuple[Figure, list[Any]]]:
+    """Give a matplotlib figure and its parts, one below the other; the caption is below them.
+
+    `heights`: of each part, in inches. Raises `BadOutput` without matplotlib.
+    """
+    check_matplotlib()
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width, heights = size
+    width, points = look.width_mm / 25.4, look.points
     fonts: Any = {"font.size": points, "axes.titlesize": "medium", "axes.titlelocation": "left"}
     # Text as text, so that it can be searched and edited; names of files may have dollars.
     settings: Any = {**fonts, "svg.fonttype": "none", "pdf.fonttype": 42, "text.parse_math": False}
+    small = max(LEAST_POINTS, points - 1.5)
+    wrapped = _wrapped(text, int(width * 72 * 0.96 / (0.61 * small)))
+    if look.caption:
+        heights = [*heights, (wrapped.count("\n") + 2) * 1.25 * small / 72]
     with rc_context(settings):
         figure = Figure(figsize=(width, sum(heights)), layout="constrained")
         FigureCanvasAgg(figure)
-        parts: Any = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=list(heights))
-        yield figure, list(parts.ravel())
+        rows: Any = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=list(heights))
+        parts = list(rows.ravel())
+        if look.caption:
+            parts.pop().text(0.02, 0.98, wrapped, va="top", family="monospace", fontsize=small)
+        yield figure, parts
 
 
 @contextmanager
 def figure_file(
-    target: Path, size: tuple[float, Sequence[float]], points: float, text: str
+    target: Path, look: Look, heights: Sequence[float], text: str, *, overwrite: bool
 ) -> Iterator[list[Any]]:
-    """Give the parts of a figure, one below the other; write it at the end. Raises `BadOutput`.
+    """Give the parts of a figure, as `drawn_figure`; write it at the end. Raises `BadOutput`.
 
-    `size`: the width, and the height of each part, in inches. `text` becomes its metadata.
+    `text` becomes its metadata, too.
     """
-    with drawn_figure(size, points) as (figure, parts):
+    check_figure(target, overwrite=overwrite)
+    with drawn_figure(look, heights, text) as (figure, parts):
         yield parts
-        name = "Subject" if target.suffix.lower() == ".pdf" else "Description"
-        try:
-            with replacing(target) as beside:
-                figure.savefig(beside, dpi=DPI, metadata={name: text})
-        except OSError as error:
-            raise BadOutput(
-                f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
-            ) from None
+        kind = target.suffix.lower()[1:]
+        about = {"Subject" if kind == "pdf" else "Description": text}
+        save = partial(figure.savefig, format=kind, dpi=DPI, metadata=about)
+        write_by(target, save, overwrite=overwrite)
 
 
 def check_figure(path: Path, *, overwrite: bool = False) -> None:
@@ -80,11 +167,6 @@ def check_matplotlib() -> None:
         )
 
 
-def font_points(width_mm: float) -> float:
-    """Return the font size of a figure of this width."""
-    return min(POINTS, max(LEAST_POINTS, POINTS * width_mm / 130))
-
-
 def input_lines(record: Mapping[str, Any]) -> list[str]:
     """Return the lines of a caption on the image and the model of a record."""
     image, model = record["input"], record["model"]
@@ -97,18 +179,6 @@ def input_lines(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def wrapped_caption(text: str, width: float, points: float) -> tuple[str, float]:
-    """Return a caption wrapped to `width` inches, and its height in inches."""
-    small = _small(points)
-    wrapped = _wrapped(text, int(width * 72 * 0.96 / (0.61 * small)))
-    return wrapped, (wrapped.count("\n") + 2) * 1.25 * small / 72
-
-
-def write_caption(part: Any, text: str, points: float) -> None:
-    """Write a wrapped caption into a part of a figure."""
-    part.text(0.02, 0.98, text, va="top", family="monospace", fontsize=_small(points))
-
-
 def _wrapped(text: str, columns: int) -> str:
     """Wrap long lines, with continuation lines indented to the text column."""
     indent = 11 * " "
@@ -116,8 +186,3 @@ def _wrapped(text: str, columns: int) -> str:
         textwrap.fill(line, columns, subsequent_indent=indent, drop_whitespace=True)
         for line in text.splitlines()
     )
-
-
-def _small(points: float) -> float:
-    """Return the font size of the caption for a figure of so many points."""
-    return max(LEAST_POINTS, points - 1.5)

@@ -1,20 +1,20 @@
-"""Files of arrays and tables: whole or not at all, and the same bytes for the same content."""
+"""Files of arrays and tables: written whole or not at all, the same bytes for the same content."""
 
 from __future__ import annotations
 
 import csv
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._plain_files import check_file
+from napari_restore._plain_files import check_file, read_text
 from napari_restore._replacing import replacing
-from napari_restore.errors import BadOutput, UnreadableImage
+from napari_restore.errors import BadOutput, InputError, UnreadableImage
 
 SEGMENT_COLUMNS = ("label", "pixels", "share", "x", "y")
 """Columns of the table of segments: `x`, `y` is the centre in pixels of the image."""
@@ -35,6 +35,10 @@ def mapped_array(path: Path) -> npt.NDArray[Any]:
     return array
 
 
+Cells = dict[str, str]
+"""Of a row, by the name of the column in lower case."""
+
+
 class Strips(NamedTuple):
     """An array that is written as it is read, from its first row to its last."""
 
@@ -49,12 +53,12 @@ Arrays: TypeAlias = Mapping[str, "npt.NDArray[Any] | Strips"]
 
 def write_file(target: Path, content: bytes, *, overwrite: bool) -> Path:
     """Write a file whole or not at all; raises `BadOutput`."""
-    return _write(target, lambda file: file.write(content), overwrite=overwrite)
+    return write_by(target, lambda file: file.write(content), overwrite=overwrite)
 
 
 def write_array(target: Path, array: Strips, *, overwrite: bool) -> Path:
     """Write a file of one array (.npy), whole or not at all; raises `BadOutput`."""
-    return _write(target, lambda file: _write_array(file, array), overwrite=overwrite)
+    return write_by(target, lambda file: _write_array(file, array), overwrite=overwrite)
 
 
 def write_arrays(target: Path, arrays: Arrays, *, overwrite: bool) -> Path:
@@ -69,10 +73,11 @@ def write_arrays(target: Path, arrays: Arrays, *, overwrite: bool) -> Path:
                 with archive.open(entry, "w", force_zip64=True) as part:
                     _write_array(part, array)
 
-    return _write(target, write, overwrite=overwrite)
+    return write_by(target, write, overwrite=overwrite)
 
 
-def _write(target: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool) -> Path:
+def write_by(target: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool) -> Path:
+    """Write a file by a function, whole or not at all; raises `BadOutput`."""
     if target.exists() and not overwrite:
         raise BadOutput(f"{target} exists.", "Choose another name, or replace it.")
     try:
@@ -96,10 +101,41 @@ def _write_array(file: IO[bytes], array: npt.NDArray[Any] | Strips) -> None:
         file.write(part.astype(array.dtype, copy=False).tobytes())
 
 
-def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table of segments as CSV, the largest magnitude first."""
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the named columns of rows as CSV (RFC 4180)."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, SEGMENT_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: -abs(row["share"])))
+    writer.writerows(rows)
     return text.getvalue()
+
+
+def csv_rows(path: str | Path, needed: Sequence[str], others: str) -> list[tuple[int, Cells]]:
+    """Return the rows of a CSV file with the numbers of their lines; `others` says which columns it may have.
+
+    Raises `InputError` for what is none, has no row, or lacks one of the `needed` columns.
+    """
+    try:
+        text = read_text(path)
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        names = {str(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+        rows = [
+            (reader.line_num, {name: str(row[key] or "").strip() for name, key in names.items()})
+            for row in reader
+        ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        reason = "it is no text" if isinstance(error, UnicodeDecodeError) else reason
+        raise InputError(
+            f"The table {path} cannot be read: {reason}.", "Name a CSV file."
+        ) from None
+    for name in needed:
+        if name not in names:
+            raise InputError(
+                f"The table {path} has no column {name}.",
+                f"Its first line names the columns: {','.join(needed)} and, optionally, {others}.",
+            )
+    if not rows:
+        raise InputError(f"The table {path} has no rows.", "Give at least one.")
+    return rows

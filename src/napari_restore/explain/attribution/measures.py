@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ EPSILON = 1e-7
 CHUNK_VALUES = 1 << 18
 """Values that are converted to float64 at a time."""
 AREA_SHARE = 0.95
-"""Share of the mass of which `area` counts the pixels."""
+"""Share of the mass of which the area counts the pixels."""
 
 
 def largest(values: Floats) -> float:
@@ -35,7 +36,7 @@ def diffusion_index(mass: Floats) -> float | None:
 
 
 def spread(mass: Floats) -> tuple[float | None, int]:
-    """Return `diffusion_index` and `area`, sorting `mass` in place: a copy of a map may be a gigabyte."""
+    """Return `diffusion_index` and area, sorting `mass` in place: a copy of a map may be a gigabyte."""
     ordered = mass.reshape(-1)
     ordered.sort()
     return _index(ordered), _area(ordered)
@@ -57,14 +58,10 @@ def _index(ordered: Floats) -> float | None:
     return 100 * (1 - weighted / (n * total))
 
 
-def area(mass: Floats, share: float = AREA_SHARE) -> int:
-    """Return the number of largest pixels whose sum stays below `share` of the mass (area of LAM)."""
-    return _area(np.sort(mass, axis=None), share)
-
-
-def _area(ordered: Floats, share: float = AREA_SHARE) -> int:
+def _area(ordered: Floats) -> int:
+    """Return the number of largest pixels whose sum stays below `AREA_SHARE` of the mass (area of LAM)."""
     ordered = ordered[::-1]
-    goal = share * float(ordered.sum(dtype=np.float64))
+    goal = AREA_SHARE * float(ordered.sum(dtype=np.float64))
     cumulated, count = 0.0, 0
     for start in range(0, ordered.size, CHUNK_VALUES) if goal else ():
         sums = cumulated + np.cumsum(ordered[start : start + CHUNK_VALUES], dtype=np.float64)
@@ -73,6 +70,12 @@ def _area(ordered: Floats, share: float = AREA_SHARE) -> int:
         if cumulated >= goal:
             break
     return count
+
+
+def beside(at: npt.NDArray[Any], low: int, high: int) -> npt.NDArray[Any]:
+    """Return how far pixels (n,) lie from those in [low, high), in pixels; 0 within."""
+    away: npt.NDArray[Any] = np.maximum(np.maximum(low - at, at - high + 1), 0)
+    return away
 
 
 def rings(
@@ -91,8 +94,7 @@ def rings(
     """
     y = corner[0] + step * np.arange(region.y0, region.y1) + step // 2
     x = corner[1] + step * np.arange(region.x0, region.x1) + step // 2
-    down = np.maximum(np.maximum(box.y0 - y, y - box.y1 + 1), 0)
-    across = np.maximum(np.maximum(box.x0 - x, x - box.x1 + 1), 0)
+    down, across = beside(y, box.y0, box.y1), beside(x, box.x0, box.x1)
 
     def within(distance: float) -> float:
         # Sums over growing boxes avoid an array of distances.
@@ -110,11 +112,6 @@ def rings(
         shares[f"{low}-{high}"] = after - before
     shares[f"{edges[-1]}-"] = total - inside[-1]
     return {name: value / total if total else 0.0 for name, value in shares.items()}
-
-
-def beyond(mass: Floats, region: Region, box: Region, distance: int) -> float:
-    """Return the share of the mass farther than `distance` pixels from the box."""
-    return rings(mass, region, box, (0, distance))[f"{distance}-"]
 
 
 def contribution_area(mass: Floats) -> Floats:

@@ -251,6 +251,11 @@ def check_request(chosen: Method, settings: Attribute) -> None:
                 f"Method {chosen.name} always recomputes the routing.",
                 f"Leave {option('routing')} out.",
             )
+    elif settings.arguments:
+        raise BadParameter(
+            f"Method {chosen.name} takes no {option('arguments')}.",
+            f"It has {option('steps')}, {option('rule')}, {option('gap')} and {option('baseline')}.",
+        )
     used_steps = chosen.steps if steps is None else steps
     if rule is not None and used_steps == AUTO:
         raise BadParameter(

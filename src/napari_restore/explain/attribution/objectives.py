@@ -111,7 +111,7 @@ def counts_in_box(target: AttributionTarget, counts: Tensor) -> Tensor:
 
     `counts` (1, 1, h, w) are those of the image in the objective's region.
     """
-    height, width = target.box.shape if target.output is None else target.output.box.shape
+    height, width = target.result_box.shape
     if target.output is not None:
         counts = _of_results(target, target.output)[1](counts)
     return counts[..., :height, :width]

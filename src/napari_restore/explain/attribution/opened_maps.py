@@ -18,7 +18,14 @@ from napari_restore.engine import Region
 from napari_restore.errors import UnreadableImage
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.kinds import DIVERGING, Kind, kind_of
-from napari_restore.images import Image
+from napari_restore.images import (
+    ExportOptions,
+    Image,
+    Pixels,
+    SaveOptions,
+    check_output,
+    write_image,
+)
 
 REGION_TAG, IMAGE_TAG = "NAPARI_RESTORE_REGION", "NAPARI_RESTORE_IMAGE"
 """Tags of a raster: its region in its own pixels, and the fingerprint of the image."""
@@ -62,16 +69,41 @@ class OpenedMap(NamedTuple):
     """Whether it is shown first: a sum over bands, or the first head."""
 
 
-def place_tags(
-    region: Sequence[int], step: int, record: Mapping[str, Any], kind: Kind
-) -> dict[str, str]:
-    """Return the tags by which a raster of `region`, in its own pixels, goes back to place and colours."""
-    return {
+def write_map(
+    path: Path,
+    pixels: Pixels,
+    step: int,
+    kind: Kind,
+    tags: Mapping[str, str],
+    answer: tuple[Image, Mapping[str, Any]],
+    options: SaveOptions,
+) -> Path:
+    """Write a raster whose pixels are `step` ones of an image along a side; raises `BadOutput`.
+
+    `answer`: the image and the record of an attribution or of attention. It has `tags`, and those by which it goes back to place and colours.
+    """
+    image, record = answer
+    check_output(path, [image.path] if image.path else [], bool(options.get("overwrite")))
+    name = "attention" if "attention" in record else "attribution"
+    own = {
+        "NAPARI_RESTORE": f"{name}: {kind.about}",
+        "NAPARI_RESTORE_MODEL": record["model"]["id"],
         SCALE_TAG: kind.scale,
-        REGION_TAG: " ".join(map(str, region)),
-        STEP_TAG: str(step),
+        REGION_TAG: " ".join(map(str, pixels.box)),
+        STEP_TAG: str(step * image.scale),
         IMAGE_TAG: record["input"]["fingerprint"],
     }
+    like, export = image.cells(step), ExportOptions(**options)
+    return write_image(path, pixels, like=like, options=export, tags={**own, **tags})
+
+
+def pixels_of(values: npt.NDArray[np.float32], region: Region, names: Sequence[str]) -> Pixels:
+    """Return values (h, w, bands) of a region of cells to be written."""
+
+    def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
+        return values[Region(*box).within(region)]
+
+    return Pixels(region, read, len(names), np.float32, names=tuple(names))
 
 
 def opened_maps(source: Image | Path) -> tuple[OpenedMap, ...]:
@@ -160,15 +192,12 @@ def _shares(name: str, arrays: Any, record: Mapping[str, Any]) -> list[OpenedMap
         height, width, count = shares.shape
         region = Region(y, x, y + height, x + width)
         bands = arrays["bands"].tolist() if "bands" in arrays else range(1, count + 1)
-        each = [("sum", shares.sum(axis=2)), *zip(bands, np.moveaxis(shares, 2, 0), strict=True)]
-        for band, plane in each:
+        planes = [shares.sum(axis=2), *np.moveaxis(shares, 2, 0)]
+        for band, plane in zip(["sum", *bands], planes, strict=True):
             values = OverviewShares(plane[..., None], step, (0, 0)).density() if title else plane
-            band_name, is_first = f"{name} · {title}{band}", plane is each[0][1]
-            found.append(
-                OpenedMap(
-                    band_name, (values,), region, step * scale, limit, is_signed, image, is_first
-                )
-            )
+            place, called = (region, step * scale), f"{name} · {title}{band}"
+            is_first = plane is planes[0]
+            found.append(OpenedMap(called, (values,), *place, limit, is_signed, image, is_first))
     return found
 
 

@@ -85,17 +85,12 @@ def fixed(rule: str, steps: int) -> Quadrature:
         raise BadParameter(f"A path cannot have {steps} steps.", "Use one or more.")
     if rule in (CLENSHAW_CURTIS, FEJER):
         return clenshaw_curtis(steps) if rule == CLENSHAW_CURTIS else fejer(steps)
-    k = np.arange(steps)
-    even = np.full(steps, 1 / steps)
     if rule == "gauss-legendre":
         nodes, weights = np.polynomial.legendre.leggauss(steps)
         return Quadrature(rule, (nodes + 1) / 2, weights / 2)
-    if rule == "middle":
-        return Quadrature(rule, (k + 0.5) / steps, even)
-    if rule == "left":
-        return Quadrature(rule, k / steps, even)
-    if rule == "right":
-        return Quadrature(rule, (k + 1) / steps, even)
+    if rule in (places := {"left": 0, "middle": 0.5, "right": 1}):
+        nodes = (np.arange(steps) + places[rule]) / steps
+        return Quadrature(rule, nodes, np.full(steps, 1 / steps))
     if rule == "trapezoid":
         weights = np.full(steps + 1, 1 / steps)
         weights[[0, -1]] /= 2

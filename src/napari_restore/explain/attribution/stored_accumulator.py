@@ -10,10 +10,9 @@ import shutil
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from io import FileIO
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,15 +30,7 @@ from napari_restore.engine import (
 from napari_restore.engine.machine.device import cores
 from napari_restore.engine.machine.threads import map_parallel
 from napari_restore.errors import DiskFull, InputError, disk_full_as, is_disk_full, option
-from napari_restore.explain.attribution._sums import (
-    Accumulator,
-    AddAll,
-    Floats,
-    FolderLease,
-    Node,
-    Summed,
-    Sums,
-)
+from napari_restore.explain.attribution._sums import Accumulator, AddAll, Floats, Node, Summed, Sums
 from napari_restore.explain.attribution.quadrature import Quadrature
 from napari_restore.images import mark_entry, users_of
 
@@ -74,16 +65,16 @@ class PointFile:
 
     def add(self, part: npt.NDArray[Any], y: slice, x: slice) -> None:
         """Add a part (bands, h, w)."""
-        with self.path.open("r+b", buffering=0) as file:
+        with self.path.open("r+b") as file:
             for band, row in product(range(self._bands), range(y.start, y.stop)):
                 values = self._row(file, band, row, x) + part[band, row - y.start]
                 self._seek(file, band, row, x)
-                _write(file, values.astype("<f4", copy=False).tobytes())
+                file.write(values.astype("<f4", copy=False).tobytes())
 
     def read(self, y: slice, x: slice) -> npt.NDArray[np.float64]:
         """Return a box, (bands, h, w)."""
         box = np.empty((self._bands, y.stop - y.start, x.stop - x.start))
-        with self.path.open("rb", buffering=0) as file:
+        with self.path.open("rb") as file:
             for band, row in product(range(self._bands), range(y.start, y.stop)):
                 box[band, row - y.start] = self._row(file, band, row, x)
         return box
@@ -101,27 +92,16 @@ class PointFile:
         with self.path.open("r+b") as file:
             os.fsync(file.fileno())
 
-    def _row(self, file: FileIO, band: int, row: int, x: slice) -> npt.NDArray[np.float32]:
+    def _row(self, file: IO[bytes], band: int, row: int, x: slice) -> npt.NDArray[np.float32]:
         self._seek(file, band, row, x)
-        found = bytearray(4 * (x.stop - x.start))
-        left = memoryview(found)
-        while left:
-            count = file.readinto(left)
-            if not count:
-                raise DamagedFile(self.path)
-            left = left[count:]
+        found = file.read(4 * (x.stop - x.start))
+        if len(found) < 4 * (x.stop - x.start):
+            raise DamagedFile(self.path)
         return np.frombuffer(found, "<f4")
 
-    def _seek(self, file: FileIO, band: int, row: int, x: slice) -> None:
+    def _seek(self, file: IO[bytes], band: int, row: int, x: slice) -> None:
         height, width = self._shape
         file.seek(4 * ((band * height + row) * width + x.start))
-
-
-def _write(file: FileIO, data: bytes) -> None:
-    """Write all of `data`: a file without a buffer may take a part of it."""
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
 
 
 class PointSum:
@@ -155,7 +135,7 @@ class StoredSums(Sums):
         bands: int,
         rules: int,
         path: Path,
-        lease: FolderLease,
+        lease: SharedLease,
         *,
         first: int = 0,
         kept: int = 0,

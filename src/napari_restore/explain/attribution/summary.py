@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from napari_restore.questions import STOP
+from napari_restore.questions import STOP, THROUGH
 
 FAR = 128
 """Distance in pixels from the box beyond which a share is reported."""
 MAP_GOAL = 5
 """Goal of the map's error, in goals of the gap."""
+LARGEST_SEGMENTS = 5
+"""Segments whose shares are named."""
 NEGLIGIBLE = 0.005
 """Share of the change that a map may omit without a hint."""
 
@@ -34,6 +36,12 @@ class AttributionSummary:
     """Share of the change that came through the context: 0 if negligible, None if unknown."""
     omits_context: bool
     """Whether that share is known, not negligible and no part of the map."""
+    context: str
+    """How the context was treated and why, and what came through it; empty without a context."""
+    checks: tuple[str, ...]
+    """What each check found."""
+    parts: str
+    """The layer or the segments that have shares in place of pixels; empty where pixels have."""
 
 
 def summary_of(attribution: Mapping[str, Any]) -> AttributionSummary:
@@ -50,7 +58,53 @@ def summary_of(attribution: Mapping[str, Any]) -> AttributionSummary:
         far_share=far_share(attribution["rings"]),
         context_share=share,
         omits_context=context["used"] == STOP and bool(share),
+        context=_context_text(context),
+        checks=tuple(_check_text(each) for each in attribution.get("checks", {}).values()),
+        parts=_parts_text(attribution),
     )
+
+
+def _parts_text(attribution: Mapping[str, Any]) -> str:
+    layer, segments = attribution.get("layer"), attribution.get("segments")
+    if layer is not None:
+        return (
+            f"layer {layer['name']} ({layer['kind']}), {layer['channels']} channels, "
+            f"cells of {layer['stride']} x {layer['stride']} pixels"
+        )
+    if segments is None:
+        return ""
+    done = segments["evaluations"]
+    computed = "" if done is None else f"; D computed {done} times"
+    ordered = sorted(segments["rows"], key=lambda row: -abs(row["share"]))[:LARGEST_SEGMENTS]
+    largest = ", ".join(f"{row['label']} {row['share']:+.4g}" for row in ordered)
+    return (
+        f"{segments['count']} segments, the share of each spread evenly: {segments['source']}{computed}; "
+        f"the largest shares: {largest}"
+    )
+
+
+def _context_text(context: Mapping[str, Any]) -> str:
+    if context["used"] == "none":
+        return ""
+    share, is_through = context["share"], context["used"] == THROUGH
+    text = "gradient through the context" if is_through else "context constant"
+    text = f"{text} ({context['reason']})"
+    if share is None:
+        return text if is_through else f"{text}; its share of the change is unknown"
+    left_out = "" if is_through else " and is not in this map"
+    return f"{text}: {share:.0%} of the change came through it{left_out}"
+
+
+def _check_text(checked: Mapping[str, Any]) -> str:
+    curves = {name: checked[name] for name in ("insertion", "deletion")}
+    if any(curve["area"] is None for curve in curves.values()):
+        return "undefined: image and baseline hardly differ in D"
+    areas = [
+        f"area {curve['area']:.3f} under {name} (by distance {curve['nearest_area']:.3f}, "
+        f"at random {curve['random_area']:.3f})"
+        for name, curve in curves.items()
+    ]
+    return f"{', '.join(areas)}, from {checked['baseline']}"
 
 
 def _spread_text(attribution: Mapping[str, Any]) -> str:

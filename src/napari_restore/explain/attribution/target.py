@@ -82,3 +82,8 @@ class AttributionTarget:
     output: OutputBox | None = None
     """The box of a model of another scale than 1; `box` and `objective_region` are the pixels of the
     image below it."""
+
+    @property
+    def result_box(self) -> Region:
+        """The box in pixels of the results."""
+        return self.box if self.output is None else self.output.box

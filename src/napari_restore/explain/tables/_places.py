@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_restore._plain_files import read_text
 from napari_restore.engine import Region
 from napari_restore.errors import InputError
+from napari_restore.explain.attribution.files import Cells, csv_rows
 from napari_restore.explain.attribution.target import Polygon, polygon_of
 
 SIDES = ("x", "y", "width", "height")
@@ -74,53 +72,26 @@ def read_places(path: Path) -> list[TargetPlace]:
 
     Image paths are relative to the folder of the table. Raises `InputError` with the line number.
     """
-    try:
-        text = read_text(path)
-        delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-        rows = [
-            (reader.line_num, {str(k or "").strip().lower(): v for k, v in row.items()})
-            for row in reader
-        ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(
-            f"{path} cannot be read as a table: {reason}.", "Name a CSV file."
-        ) from None
-    if not rows:
-        raise InputError(f"{path} contains no boxes.", "Give it a row for each.")
-    missing = [column for column in SIDES if column not in rows[0][1]]
-    if missing:
-        raise InputError(
-            f"{path} has no column {missing[0]}.",
-            "Its first line names the columns: x,y,width,height and, optionally, name and image.",
-        )
-    return [
-        _place(path, line_number, row, number, has_images="image" in rows[0][1])
-        for number, (line_number, row) in enumerate(rows, 1)
-    ]
+    rows = csv_rows(path, SIDES, "name and image")
+    return [_place(path, line, row, number) for number, (line, row) in enumerate(rows, 1)]
 
 
-def _place(
-    path: Path, line_number: int, row: Mapping[str, Any], number: int, *, has_images: bool
-) -> TargetPlace:
-    cells = {column: str(row.get(column) or "").strip() for column in (*SIDES, "name", "image")}
+def _place(path: Path, line: int, row: Cells, number: int) -> TargetPlace:
     try:
-        x, y, width, height = (int(cells[column]) for column in SIDES)
+        x, y, width, height = (int(row[column]) for column in SIDES)
     except ValueError:
         raise InputError(
-            f"Line {line_number} of {path} is not a box: {', '.join(cells[column] for column in SIDES)}.",
+            f"Line {line} of {path} is not a box: {', '.join(row[column] for column in SIDES)}.",
             "Write x, y, width and height as whole numbers of pixels.",
         ) from None
     image = None
-    if has_images:
-        file = path.parent / cells["image"]
-        if not cells["image"] or not file.exists():
+    if "image" in row:
+        file = path.parent / row["image"]
+        if not row["image"] or not file.exists():
             raise InputError(
-                f"Line {line_number} of {path} names an image that does not exist: {cells['image']!r}.",
+                f"Line {line} of {path} names an image that does not exist: {row['image']!r}.",
                 "Paths are relative to the folder of the table.",
             )
         image = str(file)
-    return TargetPlace(
-        cells["name"] or str(number), Region.from_xywh(x, y, width, height), None, image
-    )
+    box = Region.from_xywh(x, y, width, height)
+    return TargetPlace(row.get("name") or str(number), box, None, image)

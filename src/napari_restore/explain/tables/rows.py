@@ -31,6 +31,8 @@ COLUMNS = (
     *("insertion_area", "deletion_area", "seconds", "error"),
 )
 """Columns of a row; unknown values are None."""
+COMPLETENESS = ("relative_gap", "reached", "difference", "recomputed_difference", "map_error")
+"""Columns that are as in the record's `completeness`."""
 CURVES = {"insertion", "deletion"}
 """Curves of a check whose areas are columns."""
 Row = dict[str, Any]
@@ -245,16 +247,7 @@ def measured(attribution: Attribution) -> RowValues:
     checked = recorded.get("checks", {}).get(CHECK, {})
     columns: Row = {
         **{name: recorded[name] for name in ("method", "objective", "baseline", "identity_share")},
-        **{
-            name: complete[name]
-            for name in (
-                "relative_gap",
-                "reached",
-                "difference",
-                "recomputed_difference",
-                "map_error",
-            )
-        },
+        **{name: complete[name] for name in COMPLETENESS},
         **{f"{name}_area": checked[name]["area"] for name in checked.keys() & CURVES},
         **_shares(recorded["rings"]),
         "context": recorded["context"]["used"],

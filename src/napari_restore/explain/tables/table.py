@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from napari_restore._plain_files import read_text
 from napari_restore.engine import Note, lock_exclusive, remove_unused
 from napari_restore.errors import BadOutput, Cancelled, DiskFull, RestoreError, is_disk_full, option
 from napari_restore.explain.attribution.attribution_run import Emit
+from napari_restore.explain.attribution.files import csv_text, write_file
 from napari_restore.explain.attribution.summary import FAR
 from napari_restore.explain.tables.rows import (
     COLUMNS,
@@ -34,7 +34,7 @@ from napari_restore.explain.tables.rows import (
 )
 from napari_restore.images import Image, cache_dir, html_of, mark_entry
 from napari_restore.models import Labelled, identity_of
-from napari_restore.records import check_file, write_json, write_text
+from napari_restore.records import check_file, strict_json
 
 SUFFIXES = (".csv", ".json")
 FORMAT = 1
@@ -105,17 +105,11 @@ class AttributionTable:
         """
         target = Path(path)
         check_table(target, overwrite=overwrite)
-        kind = target.suffix.lower()
-        try:
-            if kind == ".json":
-                write_json(target, self.to_dict())
-            else:
-                write_text(target, csv_table(self.rows))
-        except OSError as error:
-            raise BadOutput(
-                f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
-            ) from None
-        return target
+        if target.suffix.lower() == ".json":
+            text = strict_json(self.to_dict(), indent=2) + "\n"
+        else:
+            text = csv_table(self.rows)
+        return write_file(target, text.encode(), overwrite=overwrite)
 
 
 def check_table(path: Path, *, overwrite: bool = False, rows: int = 0) -> None:
@@ -336,12 +330,9 @@ def text_table(summary: Mapping[str, Any]) -> str:
 
 
 def csv_table(rows: Sequence[Row]) -> str:
-    """Return the rows as CSV (RFC 4180); unknown values are empty, polygons JSON."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([_csv_value(row[column]) for column in COLUMNS] for row in rows)
-    return out.getvalue()
+    """Return the rows as CSV; unknown values are empty, polygons JSON."""
+    cells = ({column: _csv_value(value) for column, value in row.items()} for row in rows)
+    return csv_text(COLUMNS, cells)
 
 
 def _cells(means: Mapping[str, Any]) -> list[str]:
