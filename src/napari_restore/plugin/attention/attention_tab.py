@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
-from qtpy.QtCore import QRectF, QSize, Qt, QTimer
-from qtpy.QtWidgets import QLabel, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QLabel, QSpinBox, QVBoxLayout
 
 from napari_restore import Region, api
 from napari_restore.api import AttentionElsewhere
@@ -20,7 +20,6 @@ from napari_restore.plugin.attention.asked import PreparedAttention, PrepareTask
 from napari_restore.plugin.attention.heads_view import ComparedHeads, HeadsView, thumbnails_of
 from napari_restore.plugin.attention.layers import AttentionLayers
 from napari_restore.plugin.attention.matrix_panel import MatrixPanel, RedundancyPanel
-from napari_restore.plugin.attribution.plots import BLUE, GREY, begin
 from napari_restore.plugin.layers.layer_order import keep_on_top
 from napari_restore.plugin.runs.run_bar import RunBar
 from napari_restore.plugin.state.request import Area, RunRequest
@@ -29,6 +28,7 @@ from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import combo_of
 from napari_restore.plugin.widgets.folding import fill, flowing, folded, form_layout, in_a_row
+from napari_restore.plugin.widgets.plots import BarChart
 from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
@@ -99,95 +99,6 @@ def _distances(rings: Iterable[str]) -> list[str]:
         names.append(f"> {radius} px" if word == "beyond" else f"{inner}–{radius} px")
         inner = radius
     return names
-
-
-GAP = 6
-"""Between a name, its bar and its number, and between groups, in pixels."""
-THIN = 0.6
-"""Height of a bar in rows."""
-Groups = Mapping[str, Mapping[str, float]]
-
-
-class BarChart(QWidget):
-    """Shares of 1, a row each: name, bar and number; the bars of a group are on one scale, from 0."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.groups: Groups = {}
-        """Shares by name, by the title of their group."""
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-        self.setVisible(False)
-
-    def show_groups(self, groups: Groups) -> None:
-        """Show these; none hides the chart."""
-        resized = [len(group) for group in groups.values()] != [*map(len, self.groups.values())]
-        self.groups = groups
-        # A layout of the whole panel: not while a query is dragged, whose groups stay the same.
-        if resized:
-            self.updateGeometry()
-        self.setVisible(bool(groups))
-        self.setAccessibleDescription("; ".join(self._sentences()))
-        self.update()
-
-    def _sentences(self) -> list[str]:
-        return [
-            f"{title}: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-            for title, shares in self.groups.items()
-        ]
-
-    def bars(self) -> dict[tuple[str, str], QRectF]:
-        """Return where each bar is painted, by its group and name."""
-        # Those of the font that `begin` sets would need a painter; this one is larger.
-        metrics, row = self.fontMetrics(), self._row()
-        names = [name for shares in self.groups.values() for name in shares]
-        left = max((metrics.horizontalAdvance(name) for name in names), default=0) + GAP
-        width = max(1.0, self.width() - left - metrics.horizontalAdvance("100.0%") - GAP)
-        found, top = {}, 0.0
-        for title, shares in self.groups.items():
-            most = max(shares.values())
-            top += row
-            for name, share in shares.items():
-                height = THIN * row
-                long = width * max(0.0, share) / (most if most > 0 else 1.0)
-                found[title, name] = QRectF(left, top + (row - height) / 2, long, height)
-                top += row
-            top += GAP
-        return found
-
-    def _row(self) -> int:
-        return self.fontMetrics().height()
-
-    def sizeHint(self) -> QSize:
-        """Return the size of all rows."""
-        rows = sum(1 + len(shares) for shares in self.groups.values())
-        return QSize(160, rows * self._row() + len(self.groups) * GAP)
-
-    def minimumSizeHint(self) -> QSize:
-        """Return the height of all rows."""
-        return self.sizeHint()
-
-    def paintEvent(self, _: Any) -> None:
-        painter, text = begin(self)
-        row, bars = self._row(), self.bars()
-        middle = Qt.AlignmentFlag.AlignVCenter
-        for title, shares in self.groups.items():
-            top = bars[title, next(iter(shares))].center().y() - 1.5 * row
-            painter.setPen(text)
-            painter.drawText(QRectF(0, top, self.width(), row), middle, title)
-            for name, share in shares.items():
-                bar = bars[title, name]
-                line = QRectF(0, bar.center().y() - row / 2, bar.left() - GAP, row)
-                painter.setPen(text)
-                painter.drawText(line, middle | Qt.AlignmentFlag.AlignRight, name)
-                painter.fillRect(bar, BLUE)
-                painter.setPen(GREY)
-                # The beginning of bars, which may be as short as nothing.
-                painter.drawLine(bar.bottomLeft(), bar.topLeft())
-                painter.setPen(text)
-                line.setLeft(bar.right() + GAP)
-                line.setRight(self.width())
-                painter.drawText(line, middle, f"{share:.1%}")
-        painter.end()
 
 
 HINT = "What each head of the network computed for a pixel. Prepare once, then click the image."
