@@ -333,7 +333,7 @@ def test_one_attribution_is_on_the_canvas(
     def partial(self: Any, reported: Any) -> None:
         true(self, reported)
         coming.append(seen())
-        tab.cancel()
+        tab.task.cancel()
 
     def until_cancelled(*_: Any, watch: Any, stop: Any, **__: Any) -> None:
         watch(PartialAttribution(BOX, np.zeros((48, 64), np.float32), 1, 9))

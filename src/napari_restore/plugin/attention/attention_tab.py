@@ -21,15 +21,14 @@ from napari_restore.plugin.attention.heads_view import ComparedHeads, HeadsView,
 from napari_restore.plugin.attention.layers import AttentionLayers
 from napari_restore.plugin.attention.matrix_panel import MatrixPanel, RedundancyPanel
 from napari_restore.plugin.layers.layer_order import keep_on_top
-from napari_restore.plugin.runs.run_bar import RunBar
+from napari_restore.plugin.runs.run_bar import TaskTab
 from napari_restore.plugin.state.request import Area, RunRequest
 from napari_restore.plugin.state.state import RestoreState, title_of
-from napari_restore.plugin.tasks.notices import error_text, show_problem
+from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import combo_of
 from napari_restore.plugin.widgets.folding import fill, flowing, folded, form_layout, in_a_row
 from napari_restore.plugin.widgets.plots import BarChart
-from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -111,19 +110,15 @@ CELLS = 8
 SCALES = {False: "from 0", True: "least to most"}
 
 
-class AttentionTab(Section):
+class AttentionTab(TaskTab):
     """Prepares image and model of the panel, takes queries, and shows the heads."""
 
     TITLE: ClassVar[str] = "Attention"
-    ended = Signal(str, object)
-    """As `PrepareTask.ended`."""
     answered = Signal(object)
     """The `QueryMaps` that came."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
-        super().__init__(viewer, state)
-        self._runs = runs
-        self.task: PrepareTask | None = None
+        super().__init__(viewer, state, runs, "Prepare")
         self.asked = PreparedAttention()
         self.pointer = QueryController(viewer, state, self)
         self.layers = AttentionLayers(viewer)
@@ -148,10 +143,6 @@ class AttentionTab(Section):
 
     def _build(self) -> None:
         self.hint = QLabel(HINT, self, wordWrap=True)
-        self.bar = RunBar(self)
-        self.bar.live.hide()
-        self.bar.plan_line.hide()
-        self.bar.button.setText("Prepare")
         self.column, self.row = QSpinBox(self), QSpinBox(self)
         for box, prefix in ((self.column, "x "), (self.row, "y ")):
             box.setPrefix(prefix)
@@ -184,7 +175,6 @@ class AttentionTab(Section):
         layout.addStretch(1)
 
     def _connect(self) -> None:
-        self.bar.pressed.connect(self.toggle)
         self.pointer.moved.connect(self._on_moved)
         self.heads.chosen.connect(self._on_chosen)
         self.scale.currentIndexChanged.connect(self._on_scale)
@@ -261,38 +251,18 @@ class AttentionTab(Section):
             self.chart.show_groups({})
             self.matrix_part.setVisible(self.matrix.show_head(None, ""))
 
-    def toggle(self) -> None:
-        """Prepare, or cancel the preparation under way."""
-        if self.task is not None:
-            self.task.cancel()
-            return
-        try:
-            request = self._request()
-        except RestoreError as error:
-            show_problem(error)
-            return
-        task = self._runs.begin(lambda: PrepareTask(request, self._runs.questions), "Attention is")
-        if task is None:
-            return
-        self.task = task
-        task.sent.connect(self.bar.show_event)
-        task.ended.connect(self._on_ended)
-        self.bar.show_running(True)
-        self.bar.show_message("Loading the network …")
+    def start(self) -> None:
+        """Prepare; raises `RestoreError`."""
+        request, questions = self._request(), self._runs.questions
+        make = partial(PrepareTask, request, questions)
+        self.begin(make, "Attention is", "Loading the network …")
 
-    def _on_ended(self, status: str, outcome: Any) -> None:
-        task, self.task = self.task, None
-        assert task is not None
-        self.bar.show_running(False)
-        self.bar.button.setText("Prepare")
-        if status == "failed":
-            self.bar.show_message(error_text(outcome))
-            show_problem(outcome)
-        elif status == "cancelled":
+    def finish(self, task: PrepareTask, status: str, outcome: Any) -> None:
+        """Take queries, where it is prepared."""
+        if status == "cancelled":
             self.bar.show_message("Cancelled; what is finished is kept.")
-        else:
+        elif status == "done":
             self._begin(outcome, task.request)
-        self.ended.emit(status, outcome)
 
     def _request(self) -> RunRequest:
         return self.state.request(Area((Region(0, 0, 1, 1),)))

@@ -29,12 +29,11 @@ from napari_restore.plugin.attribution.attribution_task import (
 )
 from napari_restore.plugin.attribution.results_section import AttributionResultsSection
 from napari_restore.plugin.layers.placing import bounding_region, in_data
-from napari_restore.plugin.runs.run_bar import RunBar
+from napari_restore.plugin.runs.run_bar import TaskTab
 from napari_restore.plugin.state.request import Area
 from napari_restore.plugin.state.state import RestoreState, image_of
-from napari_restore.plugin.tasks.notices import error_text, show_problem
+from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.widgets.folding import bring_into_view
-from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -211,24 +210,17 @@ class TargetController(QObject):
 HINT = "Which pixels of the image made what the method does in a box, not why."
 
 
-class AttributionTab(Section):
+class AttributionTab(TaskTab):
     """Chooses a target and a method for image and model of the panel, and shows the maps."""
 
     TITLE: ClassVar[str] = "Attribution"
-    ended = Signal(str, object)
-    """As `AttributionTask.ended`."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
-        super().__init__(viewer, state)
-        self._runs = runs
+        super().__init__(viewer, state, runs)
         self._begun = 0
         """How many attributions there have been: layers are numbered."""
-        self.task: AttributionTask | None = None
         self.target = TargetController(viewer, state, self)
         self.form = AttributionForm(self)
-        self.bar = RunBar(self)
-        self.bar.live.hide()
-        self.bar.plan_line.hide()
         self.results = AttributionResultsSection(viewer, state)
         hint = QLabel(HINT, self, wordWrap=True)
         layout = QVBoxLayout(self)
@@ -239,7 +231,6 @@ class AttributionTab(Section):
         self.form.tool_requested.connect(self.target.use)
         self.form.side_changed.connect(self._on_side)
         self.target.changed.connect(self.show_target)
-        self.bar.pressed.connect(self.toggle)
         self.results.rerun_requested.connect(self._on_rerun)
         self.listen(state.events.layer, self._on_layer)
         self.listen(viewer.layers.events.inserted, self._on_labels)
@@ -330,23 +321,11 @@ class AttributionTab(Section):
 
     # -- the attribution -------------------------------------------------------------
 
-    def toggle(self) -> None:
-        """Compute an attribution of the target, or cancel the one under way."""
-        if self.task is not None:
-            self.task.cancel()
-            return
-        try:
-            request = self.request()
-        except RestoreError as error:
-            show_problem(error)
-            return
+    def start(self) -> None:
+        """Compute an attribution of the target; raises `RestoreError`."""
+        request = self.request()
         assert self.state.layer is not None
         self._start(request, self.state.layer)
-
-    def cancel(self) -> None:
-        """Stop after the present point of the path."""
-        if self.task is not None:
-            self.task.cancel()
 
     def _on_rerun(self, request: AttributionRequest) -> None:
         current = self.results.current
@@ -355,41 +334,31 @@ class AttributionTab(Section):
 
     def _start(self, request: AttributionRequest, source: ImageLayer) -> None:
         number = self._begun + 1
-        task = self._runs.begin(
+        task = self.begin(
             lambda: AttributionTask(
                 self.viewer, source, request, number, self._runs.worker, self._runs.questions
             ),
             "Attributions are",
+            "Loading the method …",
         )
         if task is None:
             return
         self._begun = number
-        self.task = task
         self.target.use(None)
         task.view = self.results.view.currentData()
         task.exponent = self.results.exponent.currentData()
-        task.sent.connect(self.bar.show_event)
         task.appeared.connect(self.results.hide_layers)
-        task.ended.connect(self._on_ended)
-        self.bar.show_running(True)
-        self.bar.show_message("Loading the method …")
 
-    def _on_ended(self, status: str, outcome: Any) -> None:
-        task, self.task = self.task, None
-        assert task is not None
-        self.bar.show_running(False)
+    def finish(self, task: AttributionTask, status: str, outcome: Any) -> None:
+        """Show the map, or again what was there before."""
         if status != "done":
             self.results.show_layers()
-        if status == "failed":
-            self.bar.show_message(error_text(outcome))
-            show_problem(outcome)
-        elif status == "cancelled":
+        if status == "cancelled":
             self.bar.show_message("Cancelled.")
-        else:
+        elif status == "done":
             measured = outcome.record["measured"]
             self.bar.show_message(f"Done in {measured['seconds']:.1f} s.")
             self.results.add(AttributionResult(outcome, task.layers, task.source, task.request))
             if self.isVisible():
                 # The form fills a low window: the results are below.
                 bring_into_view(self.results)
-        self.ended.emit(status, outcome)

@@ -277,7 +277,7 @@ class CurvePlot(QWidget):
                 painter.drawText(QRectF(left, row * ROW, width, ROW), plots.LEFT_OF, word)
             painter.setPen(text)
             box = QRectF(left, ROW * (1 + len(ORDERS)) + 2, width, HEIGHT)
-            ticks = {0: "0", 1: "1"}
+            ticks = {0.0: "0", 1.0: "1"}
             plots.draw_lines(painter, box, drawn[name], limits, ticks=ticks, ends=("0", "1"))
         painter.end()
 
