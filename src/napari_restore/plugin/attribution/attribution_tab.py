@@ -31,7 +31,7 @@ from napari_restore.plugin.attribution.results_section import AttributionResults
 from napari_restore.plugin.layers.placing import bounding_region, in_data
 from napari_restore.plugin.runs.run_bar import TaskTab
 from napari_restore.plugin.state.request import Area
-from napari_restore.plugin.state.state import RestoreState, image_of
+from napari_restore.plugin.state.state import Connections, RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.widgets.folding import bring_into_view
 
@@ -70,14 +70,14 @@ class TargetController(QObject):
         """Pixels along a side of a box that is clicked."""
         self.tool: str | None = None
         """``rectangle``, ``polygon``, ``click``, or None."""
-        viewer.layers.events.removed.connect(self._on_removed)
+        self._of_layer = Connections()
+        self._connections = Connections((viewer.layers.events.removed, self._on_removed))
 
     def leave(self) -> None:
         """Disconnect from the viewer; called once."""
         self.use(None)
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
-        if self._layer is not None:
-            self._forget()
+        self._connections.end()
+        self._of_layer.end()
 
     # -- drawing -----------------------------------------------------------------
 
@@ -147,7 +147,9 @@ class TargetController(QObject):
             active = self._viewer.layers.selection.active
             layer = add_outlines(self._viewer, NAME, source, {TARGETS_OF: source.unique_id})
             self._viewer.layers.selection.active = active
-        self._follow(layer)
+        self._layer, events = layer, layer.events
+        shaped = ((event, self._on_shape) for event in (events.data, events.highlight))
+        self._of_layer.turn(*shaped, (events.mode, self._on_mode))
         return layer
 
     def _shapes_over(self, source: ImageLayer) -> Shapes | None:
@@ -156,23 +158,6 @@ class TargetController(QObject):
         return next(own, None)
 
     # -- the target --------------------------------------------------------------
-
-    def _follow(self, layer: Shapes) -> None:
-        if layer is self._layer:
-            return
-        if self._layer is not None:
-            self._forget()
-        self._layer = layer
-        layer.events.data.connect(self._on_shape)
-        layer.events.highlight.connect(self._on_shape)
-        layer.events.mode.connect(self._on_mode)
-
-    def _forget(self) -> None:
-        assert self._layer is not None
-        self._layer.events.data.disconnect(self._on_shape)
-        self._layer.events.highlight.disconnect(self._on_shape)
-        self._layer.events.mode.disconnect(self._on_mode)
-        self._layer = None
 
     def target(self) -> TargetShape:
         """Return the target; raises `BadRegion` where there is none."""
@@ -202,8 +187,8 @@ class TargetController(QObject):
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self._layer:
-            self.tool = None
-            self._forget()
+            self.tool = self._layer = None
+            self._of_layer.end()
             self.changed.emit()
 
 

@@ -300,36 +300,29 @@ class MapLayers(Section):
         self._shown: dict[tuple[int, str], tuple[SideMap, Layer]] = {}
         """By the result's identity and the map's name."""
         self._queries: dict[tuple[int, str], DebouncedQuery] = {}
-        self._followed: Variant | None = None
+        self._variant: Variant | None = None
+        """Whose maps are drawn again."""
         self.listen(viewer.layers.events.removed, self._on_removed)
 
     def leave(self) -> None:
         """Disconnect; the layers stay and are drawn no more."""
         for query in self._queries.values():
             query.discard()
-        self._follow(None)
         self._shown.clear()
         super().leave()
 
     def _on_current(self) -> None:
-        """Follow the state's current result."""
-        self._follow(self.state.current)
+        """Draw the maps of just the current result again when its pixels change."""
+        variant = self._variant = self.state.current
+        if variant is None:
+            self.follow()
+        else:
+            pixels = variant.layer.events.set_data
+            self.follow((pixels, self._on_pixels), (variant.adjusted, self._draw_again))
 
     def _is_wanted(self, made: SideMap) -> bool:
         """Return whether a map that has been made is still to be shown."""
         raise NotImplementedError
-
-    def _follow(self, variant: Variant | None) -> None:
-        """Draw the maps of just this result again when its pixels change."""
-        if variant is self._followed:
-            return
-        if self._followed is not None:
-            self._followed.layer.events.set_data.disconnect(self._on_pixels)
-            self._followed.adjusted.disconnect(self._draw_again)
-        if variant is not None:
-            variant.layer.events.set_data.connect(self._on_pixels)
-            variant.adjusted.connect(self._draw_again)
-        self._followed = variant
 
     def _on_pixels(self) -> None:
         """Draw again; also called when the user pans, which changes no pixel."""
@@ -337,11 +330,8 @@ class MapLayers(Section):
             self._draw_again()
 
     def _draw_again(self) -> None:
-        variant = self._followed
-        if variant is None:
-            return
         for key, (made, _) in list(self._shown.items()):
-            if made.variant is variant:
+            if made.variant is self._variant:
                 self._request(key, made)
 
     def _request(self, key: tuple[int, str], side_map: SideMap, now: bool = False) -> None:
@@ -417,8 +407,8 @@ class MapsView(MapLayers):
     # -- the current result ------------------------------------------------------
 
     def _on_current(self) -> None:
+        super()._on_current()
         current = self.state.current
-        self._follow(current)
         names = available(current) if current is not None else ()
         for name, button in self.buttons.items():
             button.setEnabled(name in names)

@@ -27,6 +27,7 @@ from napari_restore.plugin.compare.compared_layers import (
 from napari_restore.plugin.layers.display import display_properties, draw_thumbnail_of
 from napari_restore.plugin.layers.layer_order import place_above
 from napari_restore.plugin.layers.placing import Matrix, axes_of, plane_of, visible_region
+from napari_restore.plugin.state.state import Connections
 from napari_restore.plugin.tasks.task import DebouncedQuery
 
 if TYPE_CHECKING:
@@ -270,8 +271,7 @@ class Swipe:
         self._former_escape = viewer.bind_key("Escape", lambda _: self.end(), overwrite=True)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
         viewer.mouse_move_callbacks.insert(0, self._on_move)
-        for event, slot in self._events():
-            event.connect(slot)
+        self._connections = Connections(*self._events())
         self._snapshots.request_now(*self._order())
 
     @property
@@ -292,8 +292,7 @@ class Swipe:
             return
         self._over = True
         viewer = self.viewer
-        for event, slot in self._events():
-            event.disconnect(slot)
+        self._connections.end()
         self._draw_line.cancel()
         self._snapshots.discard()
         viewer.mouse_drag_callbacks.remove(self._on_drag)

@@ -98,7 +98,6 @@ class AdjustingSection(Section):
 
     def leave(self) -> None:
         self._adjust.cancel()
-        self._follow(None)
         super().leave()
 
     def _apply(self) -> None:
@@ -122,18 +121,13 @@ class AdjustingSection(Section):
             return
         # The last values of the widgets are those of the result before.
         self._adjust.flush()
-        self._follow(self.state.current)
+        variant = self._variant = self.state.current
+        if variant is None:
+            self.follow()
+        else:
+            self.follow((variant.adjusted, self._on_adjusted), (variant.completed, self._enable))
         self._enable()
         self._on_adjusted()
-
-    def _follow(self, variant: Variant | None) -> None:
-        if self._variant is not None:
-            self._variant.adjusted.disconnect(self._on_adjusted)
-            self._variant.completed.disconnect(self._enable)
-        self._variant = variant
-        if variant is not None:
-            variant.adjusted.connect(self._on_adjusted)
-            variant.completed.connect(self._enable)
 
     def _on_adjusted(self) -> None:
         variant, values = self._variant, self.adjustment.to_dict()

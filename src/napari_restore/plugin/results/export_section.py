@@ -128,7 +128,7 @@ class ExportSection(Section):
         self._chosen = False
         """Whether the user has chosen the format."""
         self._watched: Variant | None = None
-        """Whose adjustment is followed."""
+        """What the message is about."""
         self._build()
         events = state.events
         for signal in (events.current, events.variants, events.running, events.layer):
@@ -358,7 +358,13 @@ class ExportSection(Section):
         variant = self.state.current
         if variant is not self._watched:
             self._forget_message()
-        self._watch(variant)
+        self._watched = variant
+        if variant is None:
+            self.follow()
+        else:
+            self.follow(
+                (variant.adjusted, self._on_adjusted), (variant.completed, self._on_current)
+            )
         ready = variant is not None and variant.result is not None
         if variant is None:
             self.what.setText("There is no result yet. Press Run first.")
@@ -373,16 +379,6 @@ class ExportSection(Section):
         self.whole.setVisible(can_be_whole and part is not None)
         self.export.setEnabled(ready and self.saving is None)
         self.copy.setEnabled(ready)
-
-    def _watch(self, variant: Variant | None) -> None:
-        """Follow the look of `variant` alone."""
-        if self._watched is not None:
-            self._watched.adjusted.disconnect(self._on_adjusted)
-            self._watched.completed.disconnect(self._on_current)
-        self._watched = variant
-        if variant is not None:
-            variant.adjusted.connect(self._on_adjusted)
-            variant.completed.connect(self._on_current)
 
     def _forget_message(self) -> None:
         """Clear the message: what was copied or saved is no longer what would be."""
@@ -543,7 +539,6 @@ class ExportSection(Section):
             self.saving.abandon()
             self._variant.saving = False
             self.saving = self._variant = None
-        self._watch(None)
         super().leave()
 
 

@@ -251,15 +251,11 @@ class ResultsSection(Section):
         """Show a row per result; new results are listed in their store."""
         variants = self.state.variants
         for variant in [one for one in self.rows if one not in variants]:
-            self._unwatch(variant)
             self.rows.pop(variant)
             self._stored.pop(variant, None)
         self.list.blockSignals(True)
         self.list.clear()
         for variant in variants:
-            if variant not in self.rows:
-                variant.layer.events.name.connect(self._on_renamed)
-                variant.adjusted.connect(self._on_adjusted)
             row = VariantRow(variant, self.list)
             row.renamed.connect(self._rename)
             row.chosen.connect(self._choose)
@@ -269,6 +265,8 @@ class ResultsSection(Section):
             item.setSizeHint(QSize(0, row.sizeHint().height()))
             self.list.setItemWidget(item, row)
         self.list.blockSignals(False)
+        renamed = ((variant.layer.events.name, self._on_renamed) for variant in variants)
+        self.follow(*renamed, *((variant.adjusted, self._on_adjusted) for variant in variants))
         height = sum(row.sizeHint().height() for row in list(self.rows.values())[:ROWS_SHOWN])
         self.list.setFixedHeight(height + 2 * self.list.frameWidth() + 2)
         self.list.setVisible(bool(variants))
@@ -290,10 +288,6 @@ class ResultsSection(Section):
             row.show_name()
         self._offer_others()
         self._store(again=True)
-
-    def _unwatch(self, variant: Variant) -> None:
-        variant.layer.events.name.disconnect(self._on_renamed)
-        variant.adjusted.disconnect(self._on_adjusted)
 
     def _on_adjusted(self) -> None:
         self._show_differences()
@@ -472,8 +466,6 @@ class ResultsSection(Section):
         self._store_soon.cancel()
         self._search_soon.cancel()
         self._store(again=True)
-        for variant in self.rows:
-            self._unwatch(variant)
         self.rows.clear()
         self.earlier.discard()
         super().leave()
