@@ -28,6 +28,7 @@ from napari_restore.plugin.attribution.attribution_task import (
     AttributionTask,
 )
 from napari_restore.plugin.attribution.results_section import AttributionResultsSection
+from napari_restore.plugin.layers.layer_order import keeping_active
 from napari_restore.plugin.layers.placing import bounding_region, in_data
 from napari_restore.plugin.runs.run_bar import TaskTab
 from napari_restore.plugin.state.request import Area
@@ -144,9 +145,8 @@ class TargetController(QObject):
     def _layer_over(self, source: ImageLayer) -> Shapes:
         layer = self._shapes_over(source)
         if layer is None:
-            active = self._viewer.layers.selection.active
-            layer = add_outlines(self._viewer, NAME, source, {TARGETS_OF: source.unique_id})
-            self._viewer.layers.selection.active = active
+            with keeping_active(self._viewer):
+                layer = add_outlines(self._viewer, NAME, source, {TARGETS_OF: source.unique_id})
         self._layer, events = layer, layer.events
         shaped = ((event, self._on_shape) for event in (events.data, events.highlight))
         self._of_layer.turn(*shaped, (events.mode, self._on_mode))

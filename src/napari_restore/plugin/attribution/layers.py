@@ -13,15 +13,7 @@ from napari_restore import Region
 from napari_restore.plugin.areas.areas import TARGETS_OF
 from napari_restore.plugin.layers.display import colour_limit, signed_colours
 from napari_restore.plugin.layers.layer_order import take_away
-from napari_restore.plugin.layers.placing import (
-    Matrix,
-    axes_of,
-    plane_of,
-    resampled,
-    scale_and_affine,
-    shifted,
-    widen,
-)
+from napari_restore.plugin.layers.placing import Matrix, over, plane_of, resampled, shifted
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -273,9 +265,7 @@ class AttributionLayers:
             colormap=signed_colours() if limits[0] < 0 else "viridis",
             contrast_limits=limits,
             blending="translucent",
-            **scale_and_affine(widen(matrix, 2)),
-            **axes_of(self._source),
-            metadata={"napari_restore_source": self._source.unique_id, "about": about},
+            **over(self._source, matrix, about=about),
         )
         self._viewer.layers.append(layer)
         return layer

@@ -11,7 +11,8 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
 
 from napari_restore import Region
 from napari_restore.plugin.compare.compared_layers import FAILURE
-from napari_restore.plugin.layers.placing import axes_of, plane_of
+from napari_restore.plugin.layers.layer_order import keeping_active
+from napari_restore.plugin.layers.placing import over, plane_of
 from napari_restore.plugin.layers.result_layer import read_again
 from napari_restore.plugin.tasks.task import DebouncedQuery
 from napari_restore.plugin.widgets.folding import add_button, column_of, flowing
@@ -98,17 +99,15 @@ class SideMap:
         finer = range(self._in_memory[0])
         levels = [_Level(self, self._steps[n], self._sizes[n]) for n in finer]
         arrays = [*(read_again(level, CHUNK) for level in levels), *self._coarse]
-        source = self.variant.source
         arguments: dict[str, Any] = {
             "name": f"{self.name.capitalize()}: {self.variant.name}",
             "multiscale": len(arrays) > 1,
             "cache": False,
-            "affine": plane_of(self.variant.layer),
-            **axes_of(source),
-            "metadata": {
-                "napari_restore_source": source.unique_id,
-                "napari_restore_record": self.variant.record,
-            },
+            **over(
+                self.variant.source,
+                plane_of(self.variant.layer),
+                napari_restore_record=self.variant.record,
+            ),
         }
         data = arrays if len(arrays) > 1 else arrays[0]
         if self.name == "quality":
@@ -357,10 +356,8 @@ class MapLayers(Section):
             return
         layer = made.layer()
         self._shown[key] = made, layer
-        active = layers.selection.active
-        layers.insert(layers.index(variant.layer) + 1, layer)
-        if active is not None:
-            layers.selection.active = active
+        with keeping_active(self.viewer):
+            layers.insert(layers.index(variant.layer) + 1, layer)
 
     def _on_removed(self, event: Any) -> None:
         for key, (made, layer) in list(self._shown.items()):
