@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Qt, Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from superqt import QLabeledSlider
 from superqt.utils import signals_blocked
 
@@ -26,7 +26,7 @@ from napari_restore.plugin.state.preferences import hint_at_async
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of, named_as
 from napari_restore.plugin.tasks.notices import error_text
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, number_box
 from napari_restore.plugin.widgets.folding import column_of, folded, form_layout, stacked
 
 if TYPE_CHECKING:
@@ -102,13 +102,12 @@ class SettingsForm(QObject):
         self.airlight = AirlightPicker(viewer, state)
         self.target = TargetChooser(panel)
         self.exclude = ExcludeChooser(viewer, state)
-        self.memory = QDoubleSpinBox(panel)
-        self.memory.setRange(0, 4096)
-        self.memory.setSingleStep(0.5)
-        self.memory.setSuffix(" GiB")
-        self.memory.setSpecialValueText("automatic")
+        tip = "What a run may take beyond what napari uses already"
+        self.memory = number_box(
+            panel, (0, 4096), tip, step=0.5, decimals=2, suffix=" GiB", zero="automatic"
+        )
+        # A half-typed number is not applied.
         self.memory.setKeyboardTracking(False)
-        self.memory.setToolTip("What a run may take beyond what napari uses already")
         self.advanced = AdvancedForm()
         self._connections = Connections()
         self._connect()

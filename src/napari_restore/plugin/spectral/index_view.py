@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox
+from qtpy.QtWidgets import QComboBox
 from superqt.utils import signals_blocked
 
 from napari_restore import api
@@ -17,6 +17,7 @@ from napari_restore.plugin.compare.maps_view import CATEGORIES, Key, MapLayers, 
 from napari_restore.plugin.layers.placing import over, plane_of
 from napari_restore.plugin.layers.status import VALUE
 from napari_restore.plugin.tasks.notices import error_text
+from napari_restore.plugin.widgets.combo_box import number_box
 from napari_restore.plugin.widgets.folding import add_button, column_of, flowing, form_layout
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
 
@@ -188,12 +189,8 @@ class IndexView(MapLayers):
         for part, button in self.buttons.items():
             # PySide does not know how many arguments a `partial` takes.
             button.clicked.connect(lambda checked, part=part: self._on_clicked(part, checked))
-        self.threshold = QDoubleSpinBox(self)
-        self.threshold.setDecimals(3)
-        self.threshold.setRange(0, 1000)
-        self.threshold.setSingleStep(0.01)
-        self.threshold.setValue(api.THRESHOLD)
-        self.threshold.setToolTip("Pixels whose value differs by more than this are counted")
+        tip = "Pixels whose value differs by more than this are counted"
+        self.threshold = number_box(self, (0, 1000), tip, api.THRESHOLD, step=0.01, decimals=3)
         self.about = WrappedLabel("", self)
         self.about.setTextFormat(Qt.TextFormat.PlainText)
         self.warning = WrappedLabel("", self)

@@ -1,4 +1,4 @@
-"""A combo box for a panel that may be narrower than what there is to choose."""
+"""Combo boxes for a panel that may be narrower than what there is to choose, and fields for numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QComboBox, QStyle, QStyleOptionComboBox, QStylePainter, QToolTip, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QSpinBox,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QToolTip,
+    QWidget,
+)
 from superqt.utils import signals_blocked
 
 
@@ -75,9 +84,34 @@ class NarrowComboBox(QComboBox):
 
 
 def combo_of(
-    parent: QWidget, titles: Mapping[Any, str], tip: str = "", name: str = ""
+    parent: QWidget, titles: Mapping[Any, str], tip: str = "", name: str = "", letters: int = 0
 ) -> NarrowComboBox:
-    """Return a combo box that offers titles by their data; `tip` and `name` as in `NarrowComboBox`."""
-    made = NarrowComboBox(parent, tip=tip, name=name)
+    """Return a combo box that offers titles by their data; the others are those of `NarrowComboBox`."""
+    made = NarrowComboBox(parent, letters, tip, name)
     made.offer((title, data) for data, title in titles.items())
     return made
+
+
+def number_box(
+    parent: QWidget,
+    limits: tuple[float, float],
+    tip: str,
+    value: float = 0,
+    *,
+    step: float = 1,
+    decimals: int = 0,
+    suffix: str = "",
+    zero: str = "",
+) -> Any:
+    """Return a field for a number, of Qt's class for whole ones unless it has `decimals`.
+
+    `zero` is shown in place of the least number.
+    """
+    box: Any = QDoubleSpinBox(parent, decimals=decimals) if decimals else QSpinBox(parent)
+    box.setRange(*limits)
+    box.setValue(value)
+    box.setSingleStep(step)
+    box.setSuffix(suffix)
+    box.setSpecialValueText(zero)
+    box.setToolTip(tip)
+    return box
