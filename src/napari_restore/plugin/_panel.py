@@ -83,8 +83,7 @@ class ControlFilter(QObject):
     def __init__(self, root: QWidget) -> None:
         super().__init__(root)
         self._root = root
-        self._name_soon = QTimer(self)
-        self._name_soon.setSingleShot(True)
+        self._name_soon = QTimer(self, singleShot=True)
         self._name_soon.timeout.connect(self._name)
         self._watch(root)
         self._name()
@@ -278,8 +277,7 @@ class RestorePanel(QWidget):
         self._controls = ControlFilter(self)
         # Once what happens at the first show is laid out. PyQt's `singleShot` takes no object
         # that the call ends with.
-        self._shown = QTimer(self)
-        self._shown.setSingleShot(True)
+        self._shown = QTimer(self, singleShot=True)
         self._shown.timeout.connect(self._take_usual_width)
         self._had_width = False
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 from qtpy.QtCore import QRectF, Qt
-from qtpy.QtWidgets import QComboBox, QLabel, QWidget
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_restore import Region, api
 from napari_restore.errors import BadOutput, RestoreError
@@ -22,7 +22,7 @@ from napari_restore.plugin.attribution.layers import VIEWS
 from napari_restore.plugin.compare.compared_layers import SideBySide
 from napari_restore.plugin.layers.display import signed_colours
 from napari_restore.plugin.layers.placing import axes_of, plane_of, resampled, shifted
-from napari_restore.plugin.results.save_dialog import ask_save_path, copy_command, name_beside
+from napari_restore.plugin.results.save_dialog import FileSaver, copy_command
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_note, show_problem
 from napari_restore.plugin.tasks.task import in_background
@@ -419,7 +419,7 @@ class AttributionResultsSection(Section):
         self._comparison = MapComparison(viewer)
         self._hidden: list[AttributionResult] = []
         """Those that are hidden while another one is computed."""
-        self._folder = Path.home()
+        self._files = FileSaver(self, "attribution")
         self.which = NarrowComboBox(self)
         self.other = NarrowComboBox(self)
         self.measures = QLabel(self, wordWrap=True)
@@ -444,9 +444,15 @@ class AttributionResultsSection(Section):
         self.exponent.setCurrentIndex(1)
         tip = "Both maps over their pictures, under one camera"
         self.side_by_side = add_button(self, "Side by side", tip, checkable=True)
-        self.figure = add_button(self, "Figure …", "Maps, legends and all settings", self._figure)
-        self.map = add_button(self, "Map …", "The values as a float32 raster", self._map)
-        self.record = add_button(self, "Record …", "All that repeats the attribution", self._record)
+        files = (
+            ("Figure", "Maps, legends and all settings", (".png", ".pdf", ".svg"), _draw),
+            ("Map", "The values as a float32 raster", (".tif",), _save_map),
+            ("Record", "All that repeats the attribution", (".json",), _save_record),
+        )
+        self.figure, self.map, self.record = (
+            add_button(self, f"{title} …", tip, partial(self._save, title, suffixes, write))
+            for title, tip, suffixes, write in files
+        )
         tip = "The napari-restore line that writes the same map"
         self.copy = add_button(self, "Copy command", tip, self._copy)
         self._build()
@@ -504,17 +510,15 @@ class AttributionResultsSection(Section):
 
     def _offer(self) -> None:
         """Choose the newest."""
-        self.which.blockSignals(True)
-        _fill(self.which, self.all)
-        self.which.setCurrentIndex(len(self.all) - 1)
-        self.which.blockSignals(False)
+        newest = self.all[-1] if self.all else None
+        self.which.offer(((result.title, result) for result in self.all), newest)
         self._on_chosen()
 
     def _on_chosen(self) -> None:
         current = self.current
         self.setVisible(current is not None)
         others = [result for result in reversed(self.all) if result is not current]
-        _fill(self.other, others)
+        self.other.offer((result.title, result) for result in others)
         self.side_by_side.setEnabled(bool(others))
         if current is not None:
             self._comparison.end()
@@ -533,13 +537,7 @@ class AttributionResultsSection(Section):
 
     def _offer_views(self, views: Sequence[str]) -> None:
         """Offer what the chosen map has; the chosen view stays where it can."""
-        before = self.view.currentData()
-        self.view.blockSignals(True)
-        self.view.clear()
-        for view in views:
-            self.view.addItem(VIEWS[view], view)
-        self.view.setCurrentIndex(max(0, self.view.findData(before)))
-        self.view.blockSignals(False)
+        self.view.offer(((VIEWS[view], view) for view in views), self.view.currentData())
 
     def _on_view(self) -> None:
         self.exponent.setVisible(self.view.currentData() == "magnitude")
@@ -569,63 +567,30 @@ class AttributionResultsSection(Section):
 
     # -- files -------------------------------------------------------------------
 
-    def _figure(self) -> None:
-        exponent = self.exponent.currentData()
-        self._save(
-            "Figure",
-            [".png", ".pdf", ".svg"],
-            lambda result, path: _draw(result.attribution, path, exponent),
-        )
-
-    def _map(self) -> None:
-        self._save("Map", [".tif"], lambda result, path: _save_map(result.attribution, path))
-
-    def _record(self) -> None:
-        self._save("Record", [".json"], lambda result, path: _save_record(result, path))
-
     def _copy(self) -> None:
         if self.current is not None:
-            sentence, line = copy_command(partial(_command, self.current))
+            sentence, line = copy_command(partial(self._command, self.current))
             if line:
                 show_note(sentence)
             self.copy.setToolTip(line)
 
-    def _save(self, title: str, suffixes: list[str], write: Any) -> None:
-        result = self.current
-        if result is None:
-            return
-        image = result.attribution.image
-        proposed = name_beside(image, "attribution", suffixes[0], self._folder)
-        path = ask_save_path(self, f"Save the {title.lower()}", proposed, title, suffixes)
-        if path is not None:
-            self._folder = path.parent
-            in_background(partial(write, result, path), self._on_saved)
+    def _command(self, result: AttributionResult) -> str:
+        """Return the command that writes the map; raises `InputError`."""
+        image, device = result.attribution.image, result.request.run.options.machine.device
+        output = self._files.proposed(image, ".tif")
+        return api.command_of(result.attribution.record, output, device=device)
 
-    def _on_saved(self, answer: Any) -> None:
-        if isinstance(answer, RestoreError):
-            show_problem(answer)
+    def _save(self, title: str, suffixes: Sequence[str], write: Any, *_: Any) -> None:
+        if self.current is not None:
+            write = partial(write, self.current, self.exponent.currentData())
+            self._files.save(self.current.attribution.image, title, suffixes, write)
 
 
-def _fill(combo: QComboBox, results: Sequence[AttributionResult]) -> None:
-    """Offer `results`; where a name is cut off, it is whole under the pointer."""
-    combo.clear()
-    for number, result in enumerate(results):
-        combo.addItem(result.title, result)
-        combo.setItemData(number, result.title, Qt.ItemDataRole.ToolTipRole)
+def _draw(result: AttributionResult, exponent: float, path: Path) -> None:
+    api.draw_attribution(result.attribution, path, exponent=exponent, overwrite=True)
 
 
-def _draw(attribution: Attribution, path: Path, exponent: float) -> None:
-    api.draw_attribution(attribution, path, exponent=exponent, overwrite=True)
-
-
-def _command(result: AttributionResult) -> str:
-    """Return the command that writes the map; raises `InputError`."""
-    image, device = result.attribution.image, result.request.run.options.machine.device
-    output = name_beside(image, "attribution", ".tif", Path.home())
-    return api.command_of(result.attribution.record, output, device=device)
-
-
-def _save_record(result: AttributionResult, path: Path) -> None:
+def _save_record(result: AttributionResult, _: float, path: Path) -> None:
     """Write the record, with the command; raises `BadOutput`."""
     record, written = result.attribution.record, result.attribution.record["output"] or {}
     device = result.request.run.options.machine.device
@@ -633,8 +598,9 @@ def _save_record(result: AttributionResult, path: Path) -> None:
     write_record(path, {**record, "command": command})
 
 
-def _save_map(attribution: Attribution, path: Path) -> None:
+def _save_map(result: AttributionResult, _: float, path: Path) -> None:
     """Write it; raises `BadOutput` rather than replace a file without consent."""
+    attribution = result.attribution
     overview = api.overview_path(path)
     if attribution.overview is not None and overview is not None and overview.exists():
         raise BadOutput(f"{overview} exists.", "Choose another name for the map.")

@@ -53,8 +53,7 @@ class PhotosView(Section):
         self._is_fitting = False
         # Later: Qt's model of the layers must not move rows while napari changes their list. A timer of
         # its own, as PyQt's `singleShot` takes no object that the call ends with.
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
+        self._soon = QTimer(self, singleShot=True)
         self._soon.timeout.connect(self.show_chosen)
         self.list = QListWidget(self)
         self.list.setViewMode(QListView.ViewMode.IconMode)

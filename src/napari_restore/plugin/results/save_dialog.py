@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from napari_restore import api
 from napari_restore._format import size_of
 from napari_restore.errors import BadOutput, Cancelled, RestoreError
 from napari_restore.plugin.tasks.notices import error_text, show_problem
-from napari_restore.plugin.tasks.task import Task
+from napari_restore.plugin.tasks.task import Task, in_background
 from napari_restore.plugin.tasks.waiting_dialog import WaitingDialog
 
 if TYPE_CHECKING:
@@ -42,12 +43,6 @@ def copy_command(command: Callable[[], str]) -> tuple[str, str]:
     if clipboard is not None:
         clipboard.setText(line)
     return "Copied: paste it into a terminal.", line
-
-
-def name_beside(image: Image, what: str, suffix: str, folder: Path) -> Path:
-    """Return a name for a file of `what` beside that of an image, or in `folder` where it has none."""
-    beside = Path(image.path).parent if image.path else folder
-    return beside / f"{Path(image.name).stem}_{what}{suffix}"
 
 
 def save(
@@ -150,6 +145,35 @@ def ask_save_path(
         )
         return None
     return chosen
+
+
+class FileSaver:
+    """Asks for the names of files about an image, and writes them on another thread."""
+
+    def __init__(self, parent: QWidget, what: str) -> None:
+        """Begin in the user's folder; `what` ends the names that are proposed."""
+        self._parent, self._what = parent, what
+        self.folder = Path.home()
+
+    def proposed(self, image: Image, suffix: str) -> Path:
+        """Return a name beside the file of an image, or where the last one was saved."""
+        beside = Path(image.path).parent if image.path else self.folder
+        return beside / f"{Path(image.name).stem}_{self._what}{suffix}"
+
+    def save(
+        self, image: Image, title: str, suffixes: Sequence[str], write: Callable[[Path], object]
+    ) -> None:
+        """Let the user choose a name, and write there."""
+        proposed = self.proposed(image, suffixes[0])
+        path = ask_save_path(self._parent, f"Save the {title.lower()}", proposed, title, suffixes)
+        if path is not None:
+            self.folder = path.parent
+            in_background(partial(write, path), _on_written)
+
+
+def _on_written(answer: Any) -> None:
+    if isinstance(answer, RestoreError):
+        show_problem(answer)
 
 
 def store_around(path: Path) -> Path | None:

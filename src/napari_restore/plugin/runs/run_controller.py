@@ -53,8 +53,7 @@ class WarmWorker(QObject):
         self._state = state
         self._warmed: tuple[Any, ...] | None = None
         self._is_closed = False
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
+        self._timer = QTimer(self, singleShot=True)
         self._timer.timeout.connect(self._warm)
         # Closing the window destroys its widgets without closing them.
         parent.destroyed.connect(self.worker.close)

@@ -117,8 +117,7 @@ class Task:
         """Stop soon, and report the end."""
         self.stop.set()
         if self.patience_ms and self._patience is None and not self.is_over:
-            self._patience = QTimer()
-            self._patience.setSingleShot(True)
+            self._patience = QTimer(singleShot=True)
             self._patience.timeout.connect(self.kill)
             self._patience.start(self.patience_ms)
 

@@ -39,8 +39,10 @@ class NarrowComboBox(QComboBox):
         found = [number for number, (_, data) in enumerate(choices) if data == chosen]
         with signals_blocked(self):
             self.clear()
-            for title, data in choices:
+            for number, (title, data) in enumerate(choices):
                 self.addItem(title, data)
+                # Where the list cuts it off, it is whole under the pointer.
+                self.setItemData(number, title, Qt.ItemDataRole.ToolTipRole)
             self.setCurrentIndex(found[0] if found else 0)
 
     def choose(self, data: Any) -> None:
