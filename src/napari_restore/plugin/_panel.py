@@ -340,7 +340,7 @@ class RestorePanel(QWidget):
         runs.message.connect(bar.show_message)
         runs.draft_message.connect(bar.show_draft)
         runs.live.message.connect(bar.show_message)
-        runs.live.stopped.connect(self._on_live_stopped)
+        runs.live.stopped.connect(partial(bar.set_live, False))
         runs.ended.connect(self._on_ended)
         self._connect_cluster()
         events = self.state.events
@@ -455,9 +455,6 @@ class RestorePanel(QWidget):
     def _on_run_planned(self, plan: Plan) -> None:
         self.bar.show_plan(plan.summary())
         self.advanced.show_plan(plan)
-
-    def _on_live_stopped(self) -> None:
-        self.bar.set_live(False)
 
     def _on_ended(self, status: str, outcome: Any, request: RunRequest) -> None:
         self.bar.show_running(False)

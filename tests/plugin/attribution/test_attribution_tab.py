@@ -24,8 +24,9 @@ from napari_restore.plugin.attribution.attribution_form import (
     OBJECTIVES,
     WITH_BASELINE,
 )
-from napari_restore.plugin.attribution.results_section import as_html, report
+from napari_restore.plugin.attribution.results_section import report
 from napari_restore.plugin.layers.placing import plane_of
+from napari_restore.plugin.results.variant_text import table_of
 
 pytestmark = pytest.mark.viewer
 BOX = Region(100, 120, 148, 184)
@@ -386,7 +387,7 @@ def test_one_layer_shows_map_magnitude_and_area(tab: Any, finished_attribution: 
 def test_the_report_is_a_table(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
     rows = dict(report(finished_attribution().record))
-    assert tab.results.measures.text() == as_html(list(rows.items()))
+    assert tab.results.measures.text() == table_of(list(rows.items()))
     assert tab.results.measures.text().count("<tr>") == len(rows)
     assert rows["Complete"].startswith("yes: gap ")
     assert rows["Box"] == "change of 64 × 48 px at x 120, y 100"

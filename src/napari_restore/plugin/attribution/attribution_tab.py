@@ -214,7 +214,7 @@ class AttributionTab(TaskTab):
             layout.addWidget(widget)
         layout.addStretch(1)
         self.form.tool_requested.connect(self.target.use)
-        self.form.side_changed.connect(self._on_side)
+        self.form.side_changed.connect(partial(setattr, self.target, "side"))
         self.target.changed.connect(self.show_target)
         self.results.rerun_requested.connect(self._on_rerun)
         self.listen(state.events.layer, self._on_layer)
@@ -231,7 +231,6 @@ class AttributionTab(TaskTab):
         if task is not None:
             task.layers.remove()
         self.target.leave()
-        self.results.leave()
         super().leave()
 
     def own_layers(self) -> list[Layer]:
@@ -272,9 +271,6 @@ class AttributionTab(TaskTab):
     def _on_model(self) -> None:
         cards = (card for card in api.models() if card.id == self.state.model)
         self.form.show_card(next(cards, None))
-
-    def _on_side(self, side: int) -> None:
-        self.target.side = side
 
     def show_target(self) -> None:
         """Show the target's size and place, or why there is none."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from napari_restore.plugin.compare.compared_layers import SideBySide
 from napari_restore.plugin.layers.display import signed_colours
 from napari_restore.plugin.layers.placing import axes_of, plane_of, resampled, shifted
 from napari_restore.plugin.results.save_dialog import FileSaver, copy_command
+from napari_restore.plugin.results.variant_text import table_of
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_note, show_problem
 from napari_restore.plugin.tasks.task import in_background
@@ -120,15 +120,6 @@ def _parts(attribution: Mapping[str, Any]) -> list[Row]:
         largest = ", ".join(f"{row['label']}: {row['share']:+.3g}" for row in ordered)
         rows.append((f"{segments['count']} segments", f"largest shares {largest}"))
     return rows
-
-
-def as_html(rows: Sequence[Row]) -> str:
-    """Return a table of two columns for a label."""
-    lines = (
-        f"<tr><td><b>{escape(name)}</b>&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>"
-        for name, value in rows
-    )
-    return f"<table>{''.join(lines)}</table>"
 
 
 def _context(context: Mapping[str, Any], summary: AttributionSummary) -> str:
@@ -528,7 +519,7 @@ class AttributionResultsSection(Section):
             self._offer_views(current.layers.views)
             record = current.attribution.record
             attribution = record["attribution"]
-            self.measures.setText(as_html(report(record, current.attribution.kind)))
+            self.measures.setText(table_of(report(record, current.attribution.kind)))
             self.through_context.setVisible(leaves_out_context(record))
             self.path.show_nodes(attribution["nodes"])
             self.rings.show_groups(rings_of(attribution))

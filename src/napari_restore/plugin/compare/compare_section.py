@@ -157,8 +157,6 @@ class CompareSection(Section):
         self._end()
         self._blink.close()
         self._contrast.close()
-        self.figures.leave()
-        self.maps.leave()
         super().leave()
 
     # -- the current result -----------------------------------------------------------

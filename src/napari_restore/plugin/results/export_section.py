@@ -460,7 +460,7 @@ class ExportSection(Section):
         assert variant.result is not None
         self._variant, variant.saving = variant, True
         self.saving = SaveTask(variant.result, path, self.options())
-        self.saving.progressed.connect(self._on_progress)
+        self.saving.sent.connect(self._on_progress)
         self.saving.ended.connect(self._on_ended)
         self._show_saving(True)
         self.message.setText(f"Writing {path.name} …")
@@ -469,9 +469,10 @@ class ExportSection(Section):
             bring_into_view(self.message)
         self.saving.start(self)
 
-    def _on_progress(self, done: int, total: int, seconds_left: float | None) -> None:
+    def _on_progress(self, progress: tuple[int, int, float | None]) -> None:
         if self.saving is None:
             return
+        done, total, seconds_left = progress
         self.progress.setRange(0, max(1, total))
         self.progress.setValue(done)
         self.progress.setFormat(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,6 @@ from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
     QApplication,
     QDialog,
-    QHBoxLayout,
     QLineEdit,
     QListWidget,
     QListWidgetItem,
@@ -23,7 +21,6 @@ from qtpy.QtWidgets import (
     QPlainTextEdit,
     QTabWidget,
     QTextBrowser,
-    QVBoxLayout,
     QWidget,
 )
 from superqt import QElidingLabel
@@ -44,7 +41,13 @@ from napari_restore.plugin.results.earlier_results_view import (
     variant_of_stored,
 )
 from napari_restore.plugin.results.save_dialog import ask_save_path
-from napari_restore.plugin.results.variant_text import area_of, line_of, record_rows, settings_of
+from napari_restore.plugin.results.variant_text import (
+    area_of,
+    line_of,
+    record_rows,
+    settings_of,
+    table_of,
+)
 from napari_restore.plugin.state.state import RestoreState, image_of, named_image
 from napari_restore.plugin.tasks.notices import show_note, show_problem
 from napari_restore.plugin.tasks.task import in_background
@@ -77,7 +80,7 @@ class RecordView(QDialog):
         self.setWindowTitle(f"Record – {title}")
         self.resize(640, 560)
         self.table = QTextBrowser(self)
-        self.table.setHtml(_table(record_rows(record)))
+        self.table.setHtml(table_of(record_rows(record)))
         self.text = QPlainTextEdit(strict_json(record, indent=2), self)
         self.text.setReadOnly(True)
         self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
@@ -90,14 +93,8 @@ class RecordView(QDialog):
         )
         self.again = add_button(self, "Run again", "The same run once more, as a result of its own")
         self.close_button = add_button(self, "Close", slot=self.close)
-        buttons = QHBoxLayout()
-        for each in (self.copy, self.save_as, self.again):
-            buttons.addWidget(each)
-        buttons.addStretch(1)
-        buttons.addWidget(self.close_button)
-        layout = QVBoxLayout(self)
-        layout.addWidget(tabs)
-        layout.addLayout(buttons)
+        buttons = flowing(self.copy, self.save_as, self.again, self.close_button)
+        column_of(self, tabs, buttons).setContentsMargins(9, 9, 9, 9)
         self.save_as.clicked.connect(self._on_save)
         self.again.clicked.connect(self._on_again)
 
@@ -124,15 +121,6 @@ class RecordView(QDialog):
     def _on_again(self) -> None:
         self.run_again.emit()
         self.close()
-
-
-def _table(rows: list[tuple[str, str]]) -> str:
-    cells = (
-        f"<tr><td style='padding-right:12px'><b>{html.escape(what)}</b></td>"
-        f"<td>{html.escape(how_much)}</td></tr>"
-        for what, how_much in rows
-    )
-    return f"<table cellspacing='4'>{''.join(cells)}</table>"
 
 
 class VariantRow(QWidget):

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
-from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
 from napari_restore import api
@@ -17,7 +15,7 @@ from napari_restore._format import size_of
 from napari_restore.errors import BadOutput, Cancelled, RestoreError
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import Task, in_background
-from napari_restore.plugin.tasks.waiting_dialog import WaitingDialog
+from napari_restore.plugin.tasks.waiting_dialog import wait_for
 
 if TYPE_CHECKING:
     from napari_restore.engine import Result
@@ -69,11 +67,9 @@ def save(
 class SaveTask(Task):
     """A result being saved; napari asks before it closes its window over it.
 
-    Nothing is left behind of one that is cancelled. `ended` gives the path.
+    Nothing is left behind of one that is cancelled. Sends rows done, rows in all, and seconds left or
+    None; `ended` gives the path.
     """
-
-    progressed = Signal(int, int, object)
-    """Rows done, rows in all, seconds left or None."""
 
     def __init__(self, result: Result, path: Path, options: Mapping[str, Any]) -> None:
         super().__init__(
@@ -105,13 +101,6 @@ class SaveTask(Task):
         self._reported = now
         left = api.seconds_left(done, total, now - self._began, predicted=self._predicted)
         self.send((done, total, left))
-
-    def receive(self, item: tuple[int, int, float | None]) -> None:
-        self.progressed.emit(*item)
-
-
-PATIENCE_MS = 500
-"""A file that takes no longer is written without a dialog."""
 
 
 def ask_save_path(
@@ -188,22 +177,12 @@ def _is_store(folder: Path) -> bool:
 
 
 def save_with_dialog(result: Result, path: Path) -> Path:
-    """Save on another thread and wait, in the GUI thread; a dialog appears when it takes long.
+    """Save on another thread and wait for it, as `wait_for` does.
 
     Raises `BadOutput`, `Cancelled`.
     """
     task = SaveTask(result, path, {})
-    dialog = WaitingDialog(task, "Save", f"Writing {path.name}")
-    task.progressed.connect(dialog.show_progress)
-    QTimer.singleShot(PATIENCE_MS, lambda: None if dialog.has_ended else dialog.show())
-    task.start(dialog)
-    # Until the dialog keeps them away, clicks wait.
-    while not (dialog.has_ended or dialog.isVisible()):
-        QApplication.processEvents(
-            QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents
-            | QEventLoop.ProcessEventsFlag.WaitForMoreEvents
-        )
-    dialog.wait(for_cancel=True)
+    wait_for(task, "Save", f"Writing {path.name}", for_cancel=True)
     if task.outcome[0] == "cancelled":
         raise Cancelled(f"{path.name} was not written.", "Save the layer again to write it.")
     written: Path = task.value()

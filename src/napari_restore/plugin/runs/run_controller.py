@@ -233,6 +233,12 @@ class RunController(QObject):
         if self.running is None:
             self.toggle()
 
+    def when_ready(
+        self, then: Callable[[], None], failed: Callable[[RestoreError], object]
+    ) -> None:
+        """Wait as `PlanController.when_ready` does."""
+        self._plans.when_ready(then, failed)
+
     def start(
         self, request: RunRequest, layer: ImageLayer, title: str, where: str = "again"
     ) -> LayerRun | None:

@@ -53,6 +53,8 @@ class Section(QWidget):
         self._followed.turn(*connections)
 
     def leave(self) -> None:
-        """Disconnect from viewer and state; called once."""
+        """Disconnect from viewer and state, with the sections inside; called once."""
         self._connections.end()
         self._followed.end()
+        for part in self.findChildren(Section):
+            part.leave()
