@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Shapes
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QPushButton, QWidget
 from superqt.utils import qdebounced, signals_blocked
 
 from napari_restore import api
@@ -28,7 +29,7 @@ from napari_restore.plugin.state.request import Area, TargetChoice
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text, with_labels
 from napari_restore.plugin.tasks.task import LatestQuery
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, number_box
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, line_edit, number_box
 from napari_restore.plugin.widgets.folding import add_button, column_of, flowing, form_layout
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
@@ -54,10 +55,11 @@ class ExcludeForm(QWidget):
         tip = "The band, or layer, of the file to exclude by"
         self.part = NarrowComboBox(self, tip=tip, name="Band or layer to exclude by")
         self.product = QLabel(self, wordWrap=True)
-        self.values = self._line("3,8,9 or 50..100", "Leaves out pixels of these values")
-        self.bits = self._line("3,4 (from 0)", "Leaves out pixels with one of these bits")
+        line, changed = partial(line_edit, self), self.changed.emit
+        self.values = line("3,8,9 or 50..100", "Leaves out pixels of these values", changed)
+        self.bits = line("3,4 (from 0)", "Leaves out pixels with one of these bits", changed)
         tip = "Only features with these attributes are left out"
-        self.where = self._line("class = 'water'", tip)
+        self.where = line("class = 'water'", tip, changed)
         lines = QWidget(self)
         self._lines = form_layout(lines)
         self._lines.setContentsMargins(0, 0, 0, 0)
@@ -131,13 +133,6 @@ class ExcludeForm(QWidget):
         old.setParent(None)
         old.deleteLater()
         self._boxes.setVisible(bool(self.names))
-
-    def _line(self, text: str, tip: str) -> QLineEdit:
-        line = QLineEdit(self)
-        line.setPlaceholderText(text)
-        line.setToolTip(tip)
-        line.editingFinished.connect(self.changed)
-        return line
 
     def _on_part(self) -> None:
         self.part_chosen.emit(self.part.currentData())

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QPushButton, QSpinBox, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks.task import in_background
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, number_box
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, line_edit, number_box
 from napari_restore.plugin.widgets.folding import add_button, flowing, form_layout, in_a_row
 from napari_restore.questions import AUTO, CHECK, STOP, THROUGH, Attribute
 
@@ -97,10 +97,8 @@ class AttributionForm(QWidget):
             'Those of captum are offered where it is installed: pip install "napari-restore[captum]"',
         )
         self._offers: dict[str, Any] | None = None
-        self.settings = QLineEdit(self)
-        self.settings.setToolTip(
-            "name=value name=value: settings of the method, with spaces between"
-        )
+        tip = "name=value name=value: settings of the method, with spaces between"
+        self.settings = line_edit(self, "", tip)
         self._add_parts()
         self.baseline = combo_of(self, {**BASELINES, FILE: NO_FILE})
         self.clear_image = ""
@@ -139,11 +137,8 @@ class AttributionForm(QWidget):
 
     def _add_parts(self) -> None:
         """Add what has shares in place of pixels."""
-        self.layer = QLineEdit(self)
-        self.layer.setPlaceholderText("its dotted name, such as encoder.2")
-        self.layer.setToolTip(
-            "A layer of the network by its name in PyTorch; a wrong name is answered by those there are"
-        )
+        tip = "A layer of the network by its name in PyTorch; a wrong name is answered by those there are"
+        self.layer = line_edit(self, "its dotted name, such as encoder.2", tip)
         self.segments = combo_of(
             self,
             SEGMENTS,

@@ -277,12 +277,10 @@ class AdvancedForm(QWidget):
 
     def _show_global(self, is_global: bool) -> None:
         # Tiles of such a model are a part of it.
-        self._layout.setRowVisible(self.tile, not is_global)
-        self._layout.setRowVisible(self.whole, not is_global)
-        self._layout.setRowVisible(self.extent, is_global)
-        self._layout.setRowVisible(self.residuals, is_global)
-        self._layout.setRowVisible(self.residual_dtype, is_global)
-        self._layout.setRowVisible(self.grid, is_global)
+        for row in (self.tile, self.whole):
+            self._layout.setRowVisible(row, not is_global)
+        for row in (self.extent, self.residuals, self.residual_dtype, self.grid):
+            self._layout.setRowVisible(row, is_global)
 
     def _tile(self) -> int | str | None:
         return "whole" if self.whole.isChecked() else self.tile.value() or None

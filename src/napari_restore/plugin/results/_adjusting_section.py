@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout
+from qtpy.QtWidgets import QLayout
 from superqt.utils import qthrottled
 
 from napari_restore.errors import InputError
 from napari_restore.plugin.tasks.notices import show_problem
-from napari_restore.plugin.widgets.folding import add_button
+from napari_restore.plugin.widgets.folding import add_button, flowing
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.questions import Adjustment
 
@@ -65,14 +65,12 @@ class AdjustingSection(Section):
         self.listen(self.state.events.running, self._enable)
         self._on_current()
 
-    def _back_row(self) -> QHBoxLayout:
-        self.undo_button = add_button(self, "Undo", "Take the last change of the look back")
-        self.undo_button.clicked.connect(self.undo)
+    def _back_row(self) -> QLayout:
+        self.undo_button = add_button(
+            self, "Undo", "Take the last change of the look back", self.undo
+        )
         self.reset_button = add_button(self, "Reset", "Set all of these back", self.reset)
-        row = QHBoxLayout()
-        row.addWidget(self.undo_button)
-        row.addWidget(self.reset_button)
-        return row
+        return flowing(self.undo_button, self.reset_button)
 
     @property
     def adjustment(self) -> Adjustment:

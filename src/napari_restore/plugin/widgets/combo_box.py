@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
+    QLineEdit,
     QSpinBox,
     QStyle,
     QStyleOptionComboBox,
@@ -92,6 +93,17 @@ def combo_of(
     made = NarrowComboBox(parent, letters, tip, name)
     made.offer((title, data) for data, title in titles.items())
     return made
+
+
+def line_edit(
+    parent: QWidget, empty: str, tip: str, slot: Callable[[], object] | None = None
+) -> QLineEdit:
+    """Return a line of text that says `empty` where there is none; `slot` is called when it is changed."""
+    line = QLineEdit(parent, placeholderText=empty)
+    line.setToolTip(tip)
+    if slot is not None:
+        line.editingFinished.connect(slot)
+    return line
 
 
 def number_box(
