@@ -28,7 +28,8 @@ from napari_restore.explain.kinds import OF_METHOD, OF_SITE
 from napari_restore.plugin.attention.attention_tab import numbers_text
 from napari_restore.plugin.attention.layers import AttentionLayers
 from napari_restore.plugin.attribution.layers import AttributionLayers, picture_of
-from napari_restore.plugin.attribution.results_section import as_html, report
+from napari_restore.plugin.attribution.results_section import report
+from napari_restore.plugin.results.variant_text import table_of
 
 pytest.importorskip("matplotlib")
 
@@ -93,7 +94,7 @@ def doors_of_attribution(found: Attribution, viewer: Any, folder: Path) -> Doors
         tag = file.tags()["NAPARI_RESTORE"]
     return {
         "figure": words(found.figure()),
-        "window": plain(as_html(report(found.record, found.kind))),
+        "window": plain(table_of(report(found.record, found.kind))),
         "layer": layers.map.metadata["about"],
         "HTML": plain(found._repr_html_()),
         "record": " ".join(

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QLabel, QMessageBox, QProgressDialog
 
 import napari_restore as nr
 from napari_restore.errors import Cancelled
-from napari_restore.plugin.layers import _opening_dialog
+from napari_restore.plugin.tasks import waiting_dialog
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 
@@ -72,7 +72,7 @@ def test_files_elsewhere_are_read_after_a_yes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # On a busy machine the dialog of what takes long would come first.
-    monkeypatch.setattr(_opening_dialog, "PATIENCE", 60.0)
+    monkeypatch.setattr(waiting_dialog, "PATIENCE", 60.0)
     viewer = make_napari_viewer()
     reported: list[str] = []
 
@@ -115,7 +115,7 @@ def test_opening_can_be_cancelled(
         dialog.canceled.emit()
         return True
 
-    monkeypatch.setattr(_opening_dialog, "PATIENCE", 0.0)
+    monkeypatch.setattr(waiting_dialog, "PATIENCE", 0.0)
     monkeypatch.setattr(nr, "open_image", endless)
     answer(cancel)
     viewer.open(sample, plugin="napari-restore")
@@ -135,7 +135,7 @@ def test_what_takes_long_is_opened_in_the_end(
         assert shown.wait(patience())
         return opened(*given, **options)
 
-    monkeypatch.setattr(_opening_dialog, "PATIENCE", 0.0)
+    monkeypatch.setattr(waiting_dialog, "PATIENCE", 0.0)
     monkeypatch.setattr(nr, "open_image", slow)
     answer(lambda dialog: shown.set() or True)
     viewer.open(sample, plugin="napari-restore")

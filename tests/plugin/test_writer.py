@@ -16,7 +16,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadOutput, Cancelled
 from napari_restore.plugin import write_layer
-from napari_restore.plugin.results import save_dialog
+from napari_restore.plugin.tasks import waiting_dialog
 from napari_restore.questions import Adjustment
 
 
@@ -82,7 +82,7 @@ def test_a_long_save_shows_a_dialog_that_can_cancel(
     monkeypatch: pytest.MonkeyPatch,
 ):
     result = attributes["metadata"]["napari_restore_result"]
-    monkeypatch.setattr(save_dialog, "PATIENCE_MS", 0)
+    monkeypatch.setattr(waiting_dialog, "PATIENCE", 0)
     seen = threading.Event()
     ticked = []
 

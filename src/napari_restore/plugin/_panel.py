@@ -83,8 +83,7 @@ class ControlFilter(QObject):
     def __init__(self, root: QWidget) -> None:
         super().__init__(root)
         self._root = root
-        self._name_soon = QTimer(self)
-        self._name_soon.setSingleShot(True)
+        self._name_soon = QTimer(self, singleShot=True)
         self._name_soon.timeout.connect(self._name)
         self._watch(root)
         self._name()
@@ -278,8 +277,7 @@ class RestorePanel(QWidget):
         self._controls = ControlFilter(self)
         # Once what happens at the first show is laid out. PyQt's `singleShot` takes no object
         # that the call ends with.
-        self._shown = QTimer(self)
-        self._shown.setSingleShot(True)
+        self._shown = QTimer(self, singleShot=True)
         self._shown.timeout.connect(self._take_usual_width)
         self._had_width = False
 
@@ -342,7 +340,7 @@ class RestorePanel(QWidget):
         runs.message.connect(bar.show_message)
         runs.draft_message.connect(bar.show_draft)
         runs.live.message.connect(bar.show_message)
-        runs.live.stopped.connect(self._on_live_stopped)
+        runs.live.stopped.connect(partial(bar.set_live, False))
         runs.ended.connect(self._on_ended)
         self._connect_cluster()
         events = self.state.events
@@ -457,9 +455,6 @@ class RestorePanel(QWidget):
     def _on_run_planned(self, plan: Plan) -> None:
         self.bar.show_plan(plan.summary())
         self.advanced.show_plan(plan)
-
-    def _on_live_stopped(self) -> None:
-        self.bar.set_live(False)
 
     def _on_ended(self, status: str, outcome: Any, request: RunRequest) -> None:
         self.bar.show_running(False)

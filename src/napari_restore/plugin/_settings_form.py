@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Qt, Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from superqt import QLabeledSlider
 from superqt.utils import signals_blocked
 
@@ -26,7 +27,7 @@ from napari_restore.plugin.state.preferences import hint_at_async
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of, named_as
 from napari_restore.plugin.tasks.notices import error_text
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, number_box
 from napari_restore.plugin.widgets.folding import column_of, folded, form_layout, stacked
 
 if TYPE_CHECKING:
@@ -102,13 +103,12 @@ class SettingsForm(QObject):
         self.airlight = AirlightPicker(viewer, state)
         self.target = TargetChooser(panel)
         self.exclude = ExcludeChooser(viewer, state)
-        self.memory = QDoubleSpinBox(panel)
-        self.memory.setRange(0, 4096)
-        self.memory.setSingleStep(0.5)
-        self.memory.setSuffix(" GiB")
-        self.memory.setSpecialValueText("automatic")
+        tip = "What a run may take beyond what napari uses already"
+        self.memory = number_box(
+            panel, (0, 4096), tip, step=0.5, decimals=2, suffix=" GiB", zero="automatic"
+        )
+        # A half-typed number is not applied.
         self.memory.setKeyboardTracking(False)
-        self.memory.setToolTip("What a run may take beyond what napari uses already")
         self.advanced = AdvancedForm()
         self._connections = Connections()
         self._connect()
@@ -141,13 +141,13 @@ class SettingsForm(QObject):
         self.bands.named_bands.connect(self._on_named)
         self.bands.values_changed.connect(self._on_advanced)
         self.parameters.changed.connect(self._set("parameters"))
-        self.airlight.picked.connect(self._on_airlight)
+        self.airlight.picked.connect(partial(self.parameters.set_value, "airlight"))
         self.target.changed.connect(self._on_target)
         self.target.feather_changed.connect(self._on_feather)
         self.target.strength_changed.connect(self._set("strength_layer"))
         self.target.draw_requested.connect(self.drawing.toggle)
         self.drawing.changed.connect(self.target.show_tool)
-        self.memory.valueChanged.connect(self._on_memory)
+        self.memory.valueChanged.connect(self._set("memory_gib"))
         self.advanced.changed.connect(self._on_advanced)
 
     def follow(self) -> None:
@@ -172,10 +172,7 @@ class SettingsForm(QObject):
     # -- the user sets -----------------------------------------------------------
 
     def _set(self, field: str) -> Callable[[Any], None]:
-        def assign(value: Any) -> None:
-            setattr(self.state, field, value)
-
-        return assign
+        return partial(setattr, self.state, field)
 
     def _on_target(self, target: TargetChoice) -> None:
         self.drawing.end()
@@ -183,9 +180,6 @@ class SettingsForm(QObject):
 
     def _on_feather(self, pixels: int) -> None:
         self.state.set_options(feather=pixels)
-
-    def _on_memory(self, gib: float) -> None:
-        self.state.memory_gib = gib
 
     def _on_advanced(self, options: RestoreKeywords) -> None:
         self.state.set_options(**options)
@@ -224,9 +218,6 @@ class SettingsForm(QObject):
             self.viewer.layers.remove(before)
         # napari shows all of the image where the number of axes changes.
         camera.center, camera.zoom = view
-
-    def _on_airlight(self, value: str) -> None:
-        self.parameters.set_value("airlight", value)
 
     def _on_chosen(self) -> None:
         """Show the image that the user has chosen in the widget."""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from qtpy.QtGui import QColor, QImage, QPalette
 
-from napari_restore.plugin.attention.attention_tab import BarChart, shares_of
-from napari_restore.plugin.attribution.plots import BLUE
+from napari_restore.plugin.attention.attention_tab import shares_of
+from napari_restore.plugin.widgets.plots import BLUE, BarChart
 
 pytestmark = pytest.mark.binding
 

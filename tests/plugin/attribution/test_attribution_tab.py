@@ -24,8 +24,9 @@ from napari_restore.plugin.attribution.attribution_form import (
     OBJECTIVES,
     WITH_BASELINE,
 )
-from napari_restore.plugin.attribution.results_section import as_html, report
+from napari_restore.plugin.attribution.results_section import report
 from napari_restore.plugin.layers.placing import plane_of
+from napari_restore.plugin.results.variant_text import table_of
 
 pytestmark = pytest.mark.viewer
 BOX = Region(100, 120, 148, 184)
@@ -333,7 +334,7 @@ def test_one_attribution_is_on_the_canvas(
     def partial(self: Any, reported: Any) -> None:
         true(self, reported)
         coming.append(seen())
-        tab.cancel()
+        tab.task.cancel()
 
     def until_cancelled(*_: Any, watch: Any, stop: Any, **__: Any) -> None:
         watch(PartialAttribution(BOX, np.zeros((48, 64), np.float32), 1, 9))
@@ -386,7 +387,7 @@ def test_one_layer_shows_map_magnitude_and_area(tab: Any, finished_attribution: 
 def test_the_report_is_a_table(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
     rows = dict(report(finished_attribution().record))
-    assert tab.results.measures.text() == as_html(list(rows.items()))
+    assert tab.results.measures.text() == table_of(list(rows.items()))
     assert tab.results.measures.text().count("<tr>") == len(rows)
     assert rows["Complete"].startswith("yes: gap ")
     assert rows["Box"] == "change of 64 × 48 px at x 120, y 100"

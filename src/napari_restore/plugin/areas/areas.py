@@ -19,7 +19,7 @@ from napari_restore.plugin.layers.placing import (
     visible_region,
 )
 from napari_restore.plugin.state.request import Area, NotReady, TargetChoice
-from napari_restore.plugin.state.state import RestoreState, image_of
+from napari_restore.plugin.state.state import Connections, RestoreState, image_of
 from napari_restore.plugin.tasks.task import LatestQuery
 
 if TYPE_CHECKING:
@@ -324,18 +324,15 @@ class LayerWatch:
         self.layer: Layer | None = None
         self.version = 0
         self._changed = changed
-        self._events: list[Any] = []
+        self._connections = Connections()
 
     def follow(self, layer: Layer | None) -> None:
         """Watch `layer` instead of the one before; None watches nothing."""
         if layer is self.layer:
             return
-        for event in self._events:
-            event.disconnect(self._on_change)
         self.layer = layer
-        self._events = [] if layer is None else _events_of(layer)
-        for event in self._events:
-            event.connect(self._on_change)
+        events = [] if layer is None else _events_of(layer)
+        self._connections.turn(*((event, self._on_change) for event in events))
         self.version += 1
 
     def _on_change(self, event: Any = None) -> None:

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Shapes
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QPushButton,
-    QSpinBox,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QPushButton, QWidget
 from superqt.utils import qdebounced, signals_blocked
 
 from napari_restore import api
@@ -37,7 +29,7 @@ from napari_restore.plugin.state.request import Area, TargetChoice
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text, with_labels
 from napari_restore.plugin.tasks.task import LatestQuery
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, line_edit, number_box
 from napari_restore.plugin.widgets.folding import add_button, column_of, flowing, form_layout
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
@@ -63,10 +55,11 @@ class ExcludeForm(QWidget):
         tip = "The band, or layer, of the file to exclude by"
         self.part = NarrowComboBox(self, tip=tip, name="Band or layer to exclude by")
         self.product = QLabel(self, wordWrap=True)
-        self.values = self._line("3,8,9 or 50..100", "Leaves out pixels of these values")
-        self.bits = self._line("3,4 (from 0)", "Leaves out pixels with one of these bits")
+        line, changed = partial(line_edit, self), self.changed.emit
+        self.values = line("3,8,9 or 50..100", "Leaves out pixels of these values", changed)
+        self.bits = line("3,4 (from 0)", "Leaves out pixels with one of these bits", changed)
         tip = "Only features with these attributes are left out"
-        self.where = self._line("class = 'water'", tip)
+        self.where = line("class = 'water'", tip, changed)
         lines = QWidget(self)
         self._lines = form_layout(lines)
         self._lines.setContentsMargins(0, 0, 0, 0)
@@ -140,13 +133,6 @@ class ExcludeForm(QWidget):
         old.setParent(None)
         old.deleteLater()
         self._boxes.setVisible(bool(self.names))
-
-    def _line(self, text: str, tip: str) -> QLineEdit:
-        line = QLineEdit(self)
-        line.setPlaceholderText(text)
-        line.setToolTip(tip)
-        line.editingFinished.connect(self.changed)
-        return line
 
     def _on_part(self) -> None:
         self.part_chosen.emit(self.part.currentData())
@@ -282,26 +268,14 @@ class ExcludeChooser(Section):
         """Offer the layers there are; a chosen one that has gone is nothing."""
         layers = [layer for layer in self.viewer.layers if _is_mask(layer)]
         gone = self._chosen not in (None, *layers) and not isinstance(self._chosen, Path)
-        self.combo.clear()
-        self.combo.addItem(NOTHING, None)
-        for layer in layers:
-            self.combo.addItem(layer.name, layer)
-        for own in self._own:
-            self.combo.addItem(f"Band {own.name[1:]} of the image", own)
-        if isinstance(self._chosen, Path) and all(self._chosen is not own for own in self._own):
-            self.combo.addItem(self._chosen.name, self._chosen)
-        self.combo.addItem(FILE, FILE)
+        choices: list[tuple[str, Any]] = [(NOTHING, None), *((x.name, x) for x in layers)]
+        choices += [(f"Band {own.name[1:]} of the image", own) for own in self._own]
+        if isinstance(self._chosen, Path) and self._chosen not in self._own:
+            choices.append((self._chosen.name, self._chosen))
         if gone:
             self._chosen = None
             self._update()
-        self.combo.setCurrentIndex(max(0, self._place(self._chosen)))
-
-    def _place(self, what: Any) -> int:
-        # findData would compare layers and paths by what Qt makes of them.
-        for number in range(self.combo.count()):
-            if self.combo.itemData(number) is what:
-                return number
-        return -1
+        self.combo.offer([*choices, (FILE, FILE)], self._chosen)
 
     def _on_activated(self) -> None:
         what = self.combo.currentData()
@@ -420,26 +394,21 @@ class TargetChooser(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.combo = NarrowComboBox(self, tip="What of the image is restored")
+        titles = {target: target.value.capitalize() for target in TargetChoice}
+        self.combo = combo_of(self, titles, "What of the image is restored")
         for number, target in enumerate(TargetChoice):
-            self.combo.addItem(target.value.capitalize(), target)
             self.combo.setItemData(number, TIPS[target], Qt.ItemDataRole.ToolTipRole)
         tip = "Painted labels count in full; grey values from 0 to 1"
         self.strength = NarrowComboBox(self, tip=tip, name="Layer of strengths")
         self.tools = {tool: self._button(tool) for tool in Tool}
-        self.feather = QSpinBox(self)
-        self.feather.setRange(0, FEATHER_LIMIT)
-        self.feather.setSingleStep(8)
-        self.feather.setSuffix(" px")
+        tip = "Pixels over which the effect fades inside the edge"
+        self.feather = number_box(self, (0, FEATHER_LIMIT), tip, step=8, suffix=" px")
         self.feather.setPrefix("Feather ")
         self.feather.setKeyboardTracking(False)
-        self.feather.setToolTip("Pixels over which the effect fades inside the edge")
         self.hint = QLabel(self, wordWrap=True)
         self.pixels = QLabel(self, wordWrap=True)
-        tools = _narrow(*self.tools.values())
-        column_of(
-            self, self.combo, self.strength, tools, _narrow(self.feather), self.hint, self.pixels
-        )
+        tools = flowing(*self.tools.values(), self.feather)
+        column_of(self, self.combo, self.strength, tools, self.hint, self.pixels)
         self.combo.currentIndexChanged.connect(self._on_chosen)
         self.strength.currentIndexChanged.connect(self._on_strength)
         self.feather.valueChanged.connect(self.feather_changed)
@@ -493,15 +462,6 @@ class TargetChooser(QWidget):
             button.setVisible(tool.target is target)
         self.feather.setVisible(target.fades)
         self.strength.setVisible(target is TargetChoice.PAINTED and self.strength.count() > 1)
-
-
-def _narrow(*widgets: QWidget) -> QHBoxLayout:
-    """Return a row whose widgets are no wider than they need."""
-    layout = QHBoxLayout()
-    for widget in widgets:
-        layout.addWidget(widget)
-    layout.addStretch(1)
-    return layout
 
 
 def area_text(area: Area, target: TargetChoice) -> str:

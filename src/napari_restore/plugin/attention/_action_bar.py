@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
@@ -12,7 +11,7 @@ from qtpy.QtWidgets import QLabel, QWidget
 from napari_restore import api
 from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin.attention.asked import KeptAnswer, PreparedAttention
-from napari_restore.plugin.results.save_dialog import ask_save_path, copy_command, name_beside
+from napari_restore.plugin.results.save_dialog import FileSaver, copy_command
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import in_background
@@ -106,8 +105,7 @@ class HeadActions(QObject):
     ) -> None:
         super().__init__(parent)
         self._state, self._asked, self._heads, self._layers = state, asked, heads, layers
-        self._parent = parent
-        self._folder = Path.home()
+        self._files = FileSaver(parent, "attention")
         tip = "Keep the chosen head as a layer of its own"
         self.pin = add_button(parent, "Pin", tip, self._on_pin)
         self.without = add_button(
@@ -188,14 +186,9 @@ class HeadActions(QObject):
         site = self._heads.site
         if session is None or request is None or query is None or site is None:
             return
-        proposed = name_beside(request.image, "attention", suffixes[0], self._folder)
-        path = ask_save_path(self._parent, f"Save the {title.lower()}", proposed, title, suffixes)
-        if path is None:
-            return
-        self._folder = path.parent
         layers = [each.name for each in session.sites] if title == "Numbers" else [site]
-        write = partial(session.write, draws=title == "Figure")
-        in_background(partial(write, query.query, layers, path), self._on_saved)
+        write = partial(session.write, query.query, layers, draws=title == "Figure")
+        self._files.save(request.image, title, suffixes, write)
 
     def _on_copy(self) -> None:
         sentence, line = copy_command(self.command)
@@ -207,10 +200,6 @@ class HeadActions(QObject):
         request, query, site = self._asked.request, self._asked.query, self._heads.site
         if request is None or query is None or site is None:
             raise InputError("There is no answer yet.", "Click the image.")
-        output = name_beside(request.image, "attention", ".tif", self._folder)
+        output = self._files.proposed(request.image, ".tif")
         device = request.options.machine.device
         return api.attention_command(request.subject, query.query, [site], output, device=device)
-
-    def _on_saved(self, answer: Any) -> None:
-        if isinstance(answer, RestoreError):
-            show_problem(answer)

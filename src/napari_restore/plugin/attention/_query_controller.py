@@ -10,13 +10,8 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_restore.plugin.attention.layers import in_one_go
-from napari_restore.plugin.layers.placing import (
-    Matrix,
-    data_to_world,
-    in_data,
-    plane_of,
-    scale_and_affine,
-)
+from napari_restore.plugin.layers.layer_order import keeping_active
+from napari_restore.plugin.layers.placing import Matrix, data_to_world, in_data, over, plane_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -104,7 +99,6 @@ class QueryController(QObject):
             return
         from napari.layers import Points
 
-        active = self._viewer.layers.selection.active
         self.points = Points(
             np.zeros((0, 2)),
             name=NAME,
@@ -114,12 +108,10 @@ class QueryController(QObject):
             border_color="red",
             border_width=0.1,
             size=self._size(plane_of(source)),
-            **scale_and_affine(plane_of(source)),
-            units=source.units[-2:],
-            metadata={"napari_restore_source": source.unique_id},
+            **over(source),
         )
-        self._viewer.layers.append(self.points)
-        self._viewer.layers.selection.active = active
+        with keeping_active(self._viewer):
+            self._viewer.layers.append(self.points)
         self._viewer.scene.camera.events.zoom.connect(self._on_zoom)
         self._bind()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
-from qtpy.QtCore import QRectF, QSize, Qt, QTimer
-from qtpy.QtWidgets import QLabel, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QLabel, QSpinBox, QVBoxLayout
 
 from napari_restore import Region, api
 from napari_restore.api import AttentionElsewhere
@@ -20,16 +20,15 @@ from napari_restore.plugin.attention.asked import PreparedAttention, PrepareTask
 from napari_restore.plugin.attention.heads_view import ComparedHeads, HeadsView, thumbnails_of
 from napari_restore.plugin.attention.layers import AttentionLayers
 from napari_restore.plugin.attention.matrix_panel import MatrixPanel, RedundancyPanel
-from napari_restore.plugin.attribution.plots import BLUE, GREY, begin
 from napari_restore.plugin.layers.layer_order import keep_on_top
-from napari_restore.plugin.runs.run_bar import RunBar
+from napari_restore.plugin.runs.run_bar import TaskTab
 from napari_restore.plugin.state.request import Area, RunRequest
 from napari_restore.plugin.state.state import RestoreState, title_of
-from napari_restore.plugin.tasks.notices import error_text, show_problem
+from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import combo_of
 from napari_restore.plugin.widgets.folding import fill, flowing, folded, form_layout, in_a_row
-from napari_restore.plugin.widgets.section import Section
+from napari_restore.plugin.widgets.plots import BarChart
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -101,95 +100,6 @@ def _distances(rings: Iterable[str]) -> list[str]:
     return names
 
 
-GAP = 6
-"""Between a name, its bar and its number, and between groups, in pixels."""
-THIN = 0.6
-"""Height of a bar in rows."""
-Groups = Mapping[str, Mapping[str, float]]
-
-
-class BarChart(QWidget):
-    """Shares of 1, a row each: name, bar and number; the bars of a group are on one scale, from 0."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.groups: Groups = {}
-        """Shares by name, by the title of their group."""
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-        self.setVisible(False)
-
-    def show_groups(self, groups: Groups) -> None:
-        """Show these; none hides the chart."""
-        resized = [len(group) for group in groups.values()] != [*map(len, self.groups.values())]
-        self.groups = groups
-        # A layout of the whole panel: not while a query is dragged, whose groups stay the same.
-        if resized:
-            self.updateGeometry()
-        self.setVisible(bool(groups))
-        self.setAccessibleDescription("; ".join(self._sentences()))
-        self.update()
-
-    def _sentences(self) -> list[str]:
-        return [
-            f"{title}: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-            for title, shares in self.groups.items()
-        ]
-
-    def bars(self) -> dict[tuple[str, str], QRectF]:
-        """Return where each bar is painted, by its group and name."""
-        # Those of the font that `begin` sets would need a painter; this one is larger.
-        metrics, row = self.fontMetrics(), self._row()
-        names = [name for shares in self.groups.values() for name in shares]
-        left = max((metrics.horizontalAdvance(name) for name in names), default=0) + GAP
-        width = max(1.0, self.width() - left - metrics.horizontalAdvance("100.0%") - GAP)
-        found, top = {}, 0.0
-        for title, shares in self.groups.items():
-            most = max(shares.values())
-            top += row
-            for name, share in shares.items():
-                height = THIN * row
-                long = width * max(0.0, share) / (most if most > 0 else 1.0)
-                found[title, name] = QRectF(left, top + (row - height) / 2, long, height)
-                top += row
-            top += GAP
-        return found
-
-    def _row(self) -> int:
-        return self.fontMetrics().height()
-
-    def sizeHint(self) -> QSize:
-        """Return the size of all rows."""
-        rows = sum(1 + len(shares) for shares in self.groups.values())
-        return QSize(160, rows * self._row() + len(self.groups) * GAP)
-
-    def minimumSizeHint(self) -> QSize:
-        """Return the height of all rows."""
-        return self.sizeHint()
-
-    def paintEvent(self, _: Any) -> None:
-        painter, text = begin(self)
-        row, bars = self._row(), self.bars()
-        middle = Qt.AlignmentFlag.AlignVCenter
-        for title, shares in self.groups.items():
-            top = bars[title, next(iter(shares))].center().y() - 1.5 * row
-            painter.setPen(text)
-            painter.drawText(QRectF(0, top, self.width(), row), middle, title)
-            for name, share in shares.items():
-                bar = bars[title, name]
-                line = QRectF(0, bar.center().y() - row / 2, bar.left() - GAP, row)
-                painter.setPen(text)
-                painter.drawText(line, middle | Qt.AlignmentFlag.AlignRight, name)
-                painter.fillRect(bar, BLUE)
-                painter.setPen(GREY)
-                # The beginning of bars, which may be as short as nothing.
-                painter.drawLine(bar.bottomLeft(), bar.topLeft())
-                painter.setPen(text)
-                line.setLeft(bar.right() + GAP)
-                line.setRight(self.width())
-                painter.drawText(line, middle, f"{share:.1%}")
-        painter.end()
-
-
 HINT = "What each head of the network computed for a pixel. Prepare once, then click the image."
 SETTINGS = tuple("layer bands sensor model weights trust parameters options".split())
 """Fields of the state that belong to the prepared network and image."""
@@ -200,19 +110,15 @@ CELLS = 8
 SCALES = {False: "from 0", True: "least to most"}
 
 
-class AttentionTab(Section):
+class AttentionTab(TaskTab):
     """Prepares image and model of the panel, takes queries, and shows the heads."""
 
     TITLE: ClassVar[str] = "Attention"
-    ended = Signal(str, object)
-    """As `PrepareTask.ended`."""
     answered = Signal(object)
     """The `QueryMaps` that came."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
-        super().__init__(viewer, state)
-        self._runs = runs
-        self.task: PrepareTask | None = None
+        super().__init__(viewer, state, runs, "Prepare")
         self.asked = PreparedAttention()
         self.pointer = QueryController(viewer, state, self)
         self.layers = AttentionLayers(viewer)
@@ -237,10 +143,6 @@ class AttentionTab(Section):
 
     def _build(self) -> None:
         self.hint = QLabel(HINT, self, wordWrap=True)
-        self.bar = RunBar(self)
-        self.bar.live.hide()
-        self.bar.plan_line.hide()
-        self.bar.button.setText("Prepare")
         self.column, self.row = QSpinBox(self), QSpinBox(self)
         for box, prefix in ((self.column, "x "), (self.row, "y ")):
             box.setPrefix(prefix)
@@ -273,7 +175,6 @@ class AttentionTab(Section):
         layout.addStretch(1)
 
     def _connect(self) -> None:
-        self.bar.pressed.connect(self.toggle)
         self.pointer.moved.connect(self._on_moved)
         self.heads.chosen.connect(self._on_chosen)
         self.scale.currentIndexChanged.connect(self._on_scale)
@@ -350,38 +251,18 @@ class AttentionTab(Section):
             self.chart.show_groups({})
             self.matrix_part.setVisible(self.matrix.show_head(None, ""))
 
-    def toggle(self) -> None:
-        """Prepare, or cancel the preparation under way."""
-        if self.task is not None:
-            self.task.cancel()
-            return
-        try:
-            request = self._request()
-        except RestoreError as error:
-            show_problem(error)
-            return
-        task = self._runs.begin(lambda: PrepareTask(request, self._runs.questions), "Attention is")
-        if task is None:
-            return
-        self.task = task
-        task.sent.connect(self.bar.show_event)
-        task.ended.connect(self._on_ended)
-        self.bar.show_running(True)
-        self.bar.show_message("Loading the network …")
+    def start(self) -> None:
+        """Prepare; raises `RestoreError`."""
+        request, questions = self._request(), self._runs.questions
+        make = partial(PrepareTask, request, questions)
+        self.begin(make, "Attention is", "Loading the network …")
 
-    def _on_ended(self, status: str, outcome: Any) -> None:
-        task, self.task = self.task, None
-        assert task is not None
-        self.bar.show_running(False)
-        self.bar.button.setText("Prepare")
-        if status == "failed":
-            self.bar.show_message(error_text(outcome))
-            show_problem(outcome)
-        elif status == "cancelled":
+    def finish(self, task: PrepareTask, status: str, outcome: Any) -> None:
+        """Take queries, where it is prepared."""
+        if status == "cancelled":
             self.bar.show_message("Cancelled; what is finished is kept.")
-        else:
+        elif status == "done":
             self._begin(outcome, task.request)
-        self.ended.emit(status, outcome)
 
     def _request(self) -> RunRequest:
         return self.state.request(Area((Region(0, 0, 1, 1),)))

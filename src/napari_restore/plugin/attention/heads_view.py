@@ -12,7 +12,7 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QImage, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_restore.plugin.layers.display import signed_colours, weight_limits
+from napari_restore.plugin.layers.display import largest_of_blocks, signed_colours, weight_limits
 
 if TYPE_CHECKING:
     from napari_restore.explain.attention.head_maps import HeadMaps, QueryMaps
@@ -99,7 +99,8 @@ def of_layer(maps: HeadMaps, *, spread: bool, beside: HeadMaps | None = None) ->
     known = [values] if beside is None else [values, stack_of(beside)]
     together = np.concatenate([each.ravel() for each in known])
     limits = weight_limits(together, spread=spread, is_signed=maps.kind.is_signed)
-    small, step = _reduced(values)
+    step = -(-max(values.shape[1:]) // SIDE)
+    small = largest_of_blocks(values, step) if step > 1 else values
     region, query = maps.region, maps.query
     middle = (
         ((query.y0 + query.y1) / 2 / maps.stride - region.y0) / step,
@@ -114,22 +115,6 @@ def of_layer(maps: HeadMaps, *, spread: bool, beside: HeadMaps | None = None) ->
 def stack_of(maps: HeadMaps) -> Floats:
     """Return (heads, h, w) the maps of all heads; NaN where a cell was never a candidate."""
     return np.stack([maps.map(head).values for head in maps.site.heads])
-
-
-def _reduced(values: Floats) -> tuple[Floats, int]:
-    """Return maps (heads, h, w) with at most `SIDE` cells along a side: the largest size of each block."""
-    step = -(-max(values.shape[1:]) // SIDE)
-    if step == 1:
-        return values, 1
-    heads, rows, columns = values.shape
-    height, width = -(-rows // step), -(-columns // step)
-    padded = np.full((heads, height * step, width * step), np.nan, np.float32)
-    padded[:, :rows, :columns] = values
-    blocks = padded.reshape(heads, height, step, width, step).swapaxes(2, 3)
-    blocks = blocks.reshape(heads, height, width, -1)
-    at = np.nan_to_num(np.abs(blocks), nan=-1).argmax(axis=3)[..., None]
-    largest: Floats = np.take_along_axis(blocks, at, axis=3)[..., 0]
-    return largest, step
 
 
 def coloured(values: Floats, limits: tuple[float, float], *, is_signed: bool = False) -> QImage:

@@ -20,14 +20,14 @@ from napari_restore.plugin.layers.display import (
     weight_limits,
     with_blanks,
 )
-from napari_restore.plugin.layers.layer_order import take_away
+from napari_restore.plugin.layers.layer_order import keeping_active, take_away
 from napari_restore.plugin.layers.placing import (
-    axes_of,
+    Matrix,
+    over,
     plane_of,
     resampled,
     scale_and_affine,
     shifted,
-    widen,
 )
 
 if TYPE_CHECKING:
@@ -48,17 +48,13 @@ SCATTERED = ("sparse", "full", "cached")
 def add_outline(viewer: ViewerModel, source: ImageLayer) -> Vectors:
     """Add a layer of lines over `source`, still empty, which stay thin as `add_outlines` says."""
     # Not Shapes, which take a tenth of a second for 32 lines.
-    matrix = plane_of(source)
     return viewer.add_vectors(
         np.zeros((0, 2, 2)),
         name=CELLS,
         vector_style="line",
         edge_color="white",
-        edge_width=thin_edge(viewer, matrix),
-        **scale_and_affine(matrix),
-        # Those of the image, or napari takes pixels for metres.
-        units=source.units[-2:],
-        metadata={THIN: True, "napari_restore_source": source.unique_id},
+        edge_width=thin_edge(viewer, plane_of(source)),
+        **over(source, plane_of(source), **{THIN: True}),
     )
 
 
@@ -115,15 +111,14 @@ class AttentionLayers:
 
     def make(self, source: ImageLayer) -> None:
         """Add both, still empty: adding them takes longer than a click should wait."""
-        active = self._viewer.layers.selection.active
-        if self.map is None or self.map not in self._viewer.layers:
-            nothing = np.full((1, 1), -1, np.float32)
-            self.map = self._layer(source, (Region(0, 0, 1, 1), 1), nothing, (0.0, 1.0), None)
-            self.map.name, self._is_signed = NAME, False
-            self._viewer.layers.append(self.map)
-        if self.outline is None or self.outline not in self._viewer.layers:
-            self.outline = add_outline(self._viewer, source)
-        self._viewer.layers.selection.active = active
+        with keeping_active(self._viewer):
+            if self.map is None or self.map not in self._viewer.layers:
+                nothing = np.full((1, 1), -1, np.float32)
+                self.map = self._layer(source, (Region(0, 0, 1, 1), 1), nothing, (0.0, 1.0), None)
+                self.map.name, self._is_signed = NAME, False
+                self._viewer.layers.append(self.map)
+            if self.outline is None or self.outline not in self._viewer.layers:
+                self.outline = add_outline(self._viewer, source)
 
     def show(
         self,
@@ -181,13 +176,9 @@ class AttentionLayers:
             contrast_limits=(-most, most),
             interpolation2d="nearest",
             cache=False,
-            **scale_and_affine(widen(matrix, 2)),
-            **axes_of(source),
-            metadata={
-                "napari_restore_source": source.unique_id,
-                "about": effect.kind.about,
-                "napari_restore_attention": effect.to_dict(),
-            },
+            **over(
+                source, matrix, about=effect.kind.about, napari_restore_attention=effect.to_dict()
+            ),
         )
         self._viewer.layers.append(layer)
         return layer
@@ -214,16 +205,16 @@ class AttentionLayers:
         values = _mixed(found) if mixes else with_blanks(first, is_signed=kind.is_signed)
         if layer.rgb != mixes or (not mixes and self._is_signed != kind.is_signed):
             # napari knows no layer that changes from one to the other; other colours are another kind.
-            active, at = self._viewer.layers.selection.active, self._viewer.layers.index(layer)
-            self._viewer.layers.remove(layer)
             self.map = self._layer(source, found[0][1:], values, limits, kind)
             self.map.name, self._is_signed = NAME, kind.is_signed
-            # In its place: what marks the query stays above it.
-            self._viewer.layers.insert(at, self.map)
-            self._viewer.layers.selection.active = active
+            with keeping_active(self._viewer):
+                at = self._viewer.layers.index(layer)
+                self._viewer.layers.remove(layer)
+                # In its place: what marks the query stays above it.
+                self._viewer.layers.insert(at, self.map)
             return
         # The same layer: what the user has set of it stays.
-        place = self._placed(source, *found[0][1:])
+        place = scale_and_affine(_place_of(source, *found[0][1:]))
         # Those that napari draws by, and for its widgets and boxes around layers at last.
         names = [] if mixes else ["contrast_limits"]
         names += ["affine", *([] if mixes else ["contrast_limits_range"])] if rests else []
@@ -261,18 +252,14 @@ class AttentionLayers:
             blending="translucent",
             cache=False,
             **shown,
-            **self._placed(source, *place),
-            **axes_of(source),
-            metadata={
-                "napari_restore_source": source.unique_id,
-                "about": "" if kind is None else kind.about,
-            },
+            **over(source, _place_of(source, *place), about="" if kind is None else kind.about),
         )
 
-    def _placed(self, source: ImageLayer, region: Region, stride: int) -> dict[str, Any]:
-        """Return the place of a map of cells: each covers `stride` pixels, the first from −½."""
-        matrix = shifted(plane_of(source), region.y0 * stride, region.x0 * stride)
-        return scale_and_affine(widen(resampled(matrix, Fraction(1, stride)), 2))
+
+def _place_of(source: ImageLayer, region: Region, stride: int) -> Matrix:
+    """Return the place of a map of cells: each covers `stride` pixels, the first from −½."""
+    matrix = shifted(plane_of(source), region.y0 * stride, region.x0 * stride)
+    return resampled(matrix, Fraction(1, stride))
 
 
 def _mixed(found: Sequence[HeadMap]) -> Floats:

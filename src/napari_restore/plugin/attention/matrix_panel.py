@@ -14,10 +14,10 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QToolTip, QWidget
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention.heads_view import HeadsView, coloured
-from napari_restore.plugin.attribution.plots import BLUE, GREY, begin
 from napari_restore.plugin.tasks.task import in_background
 from napari_restore.plugin.widgets.combo_box import combo_of
 from napari_restore.plugin.widgets.folding import add_button, column_of
+from napari_restore.plugin.widgets.plots import BLUE, GREY, begin
 
 if TYPE_CHECKING:
     from napari_restore.explain.attention.head_maps import HeadMaps

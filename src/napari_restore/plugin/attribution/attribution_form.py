@@ -6,21 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QDoubleSpinBox,
-    QFileDialog,
-    QLabel,
-    QLineEdit,
-    QPushButton,
-    QSpinBox,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QPushButton, QSpinBox, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks.task import in_background
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, line_edit, number_box
 from napari_restore.plugin.widgets.folding import add_button, flowing, form_layout, in_a_row
 from napari_restore.questions import AUTO, CHECK, STOP, THROUGH, Attribute
 
@@ -96,11 +87,7 @@ class AttributionForm(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.tools = {name: self._tool(name) for name in TOOLS}
-        self.side = QSpinBox(self)
-        self.side.setRange(1, 4096)
-        self.side.setValue(128)
-        self.side.setSuffix(" px")
-        self.side.setToolTip("Side of a box that is clicked")
+        self.side = number_box(self, (1, 4096), "Side of a box that is clicked", 128, suffix=" px")
         self.box = QLabel(self, wordWrap=True)
         self.method = combo_of(
             self,
@@ -110,10 +97,8 @@ class AttributionForm(QWidget):
             'Those of captum are offered where it is installed: pip install "napari-restore[captum]"',
         )
         self._offers: dict[str, Any] | None = None
-        self.settings = QLineEdit(self)
-        self.settings.setToolTip(
-            "name=value name=value: settings of the method, with spaces between"
-        )
+        tip = "name=value name=value: settings of the method, with spaces between"
+        self.settings = line_edit(self, "", tip)
         self._add_parts()
         self.baseline = combo_of(self, {**BASELINES, FILE: NO_FILE})
         self.clear_image = ""
@@ -140,11 +125,8 @@ class AttributionForm(QWidget):
         )
         tip = "The true pixels, or an overview, which is attributed faster. The map says which"
         self.level = NarrowComboBox(self, tip=tip)
-        self.gap = QDoubleSpinBox(self)
-        self.gap.setRange(0.01, 100)
-        self.gap.setValue(1)
-        self.gap.setSuffix(" %")
-        self.gap.setToolTip("Points are added until the shares make up what the model did so well")
+        tip = "Points are added until the shares make up what the model did so well"
+        self.gap = number_box(self, (0.01, 100), tip, 1, decimals=2, suffix=" %")
         self.check = QCheckBox("Insertion and deletion", self)
         self.check.setToolTip(
             "Whether the map ranks pixels better than chance and than distance from the box: 192 "
@@ -155,26 +137,19 @@ class AttributionForm(QWidget):
 
     def _add_parts(self) -> None:
         """Add what has shares in place of pixels."""
-        self.layer = QLineEdit(self)
-        self.layer.setPlaceholderText("its dotted name, such as encoder.2")
-        self.layer.setToolTip(
-            "A layer of the network by its name in PyTorch; a wrong name is answered by those there are"
-        )
+        tip = "A layer of the network by its name in PyTorch; a wrong name is answered by those there are"
+        self.layer = line_edit(self, "its dotted name, such as encoder.2", tip)
         self.segments = combo_of(
             self,
             SEGMENTS,
             "What has a share: each pixel, each superpixel (SLIC), or each label of a Labels layer, whose 0 "
             "has none. Automatic then ablates one after the other: as many passes as there are segments",
         )
-        self.superpixels = QSpinBox(self)
-        self.superpixels.setRange(2, 5000)
-        self.superpixels.setValue(60)
-        self.superpixels.setToolTip(
-            "How many superpixels the pixels are cut into that the box depends on"
-        )
+        tip = "How many superpixels the pixels are cut into that the box depends on"
+        self.superpixels = number_box(self, (2, 5000), tip, 60)
 
     def _build(self) -> None:
-        form = form_layout(self)
+        form = self._form = form_layout(self)
         form.setContentsMargins(0, 0, 0, 0)
         # Across the whole panel, which is narrow.
         form.addRow(flowing(*self.tools.values()))
@@ -182,15 +157,12 @@ class AttributionForm(QWidget):
         form.addRow("Clicked box", self.side)
         form.addRow("Method", self.method)
         form.addRow("Settings", self.settings)
-        self._settings_title = form.labelForField(self.settings)
         form.addRow("Layer", self.layer)
-        self._layer_title = form.labelForField(self.layer)
         form.addRow("Shares of", in_a_row(self.segments, self.superpixels))
         form.addRow("Baseline", self.baseline)
         form.addRow("Objective", in_a_row(self.objective, self.channel))
         form.addRow("Context", self.context_gradient)
         form.addRow("Routing", self.routing)
-        self._routing_title = form.labelForField(self.routing)
         form.addRow("Level", self.level)
         form.addRow("Largest gap", self.gap)
         form.addRow("Check", self.check)
@@ -221,7 +193,7 @@ class AttributionForm(QWidget):
     def show_card(self, card: ModelCard | None) -> None:
         """Offer what a model of this card has; None where there is no card."""
         self._routes = card is not None and bool(card.routing)
-        self._show_routing()
+        self._form.setRowVisible(self.routing, self._can_fix_routing)
 
     def show_image(self, image: Image | None) -> None:
         """Offer the levels and bands of an image."""
@@ -239,12 +211,11 @@ class AttributionForm(QWidget):
 
     def show_labels(self, layers: dict[str, str]) -> None:
         """Offer layers of labels, names by their keys, as segments."""
-        chosen = self.segments.currentData()
-        while self.segments.count() > len(SEGMENTS):
-            self.segments.removeItem(len(SEGMENTS))
-        for key, name in layers.items():
-            self.segments.addItem(name, key)
-        self.segments.setCurrentIndex(max(0, self.segments.findData(chosen)))
+        titles = {**SEGMENTS, **layers}
+        self.segments.offer(
+            ((title, key) for key, title in titles.items()), self.segments.currentData()
+        )
+        self._on_segments()
 
     @property
     def labels(self) -> str | None:
@@ -332,21 +303,14 @@ class AttributionForm(QWidget):
         """Whether the model routes and the method goes along a path."""
         return self._routes and self._offered is None
 
-    def _show_routing(self) -> None:
-        for widget in (self._routing_title, self.routing):
-            widget.setVisible(self._can_fix_routing)
-
     def _on_method(self) -> None:
         method, offered = self.method.currentData(), self._offered
         self.settings.setText("" if offered is None else offered.settings)
-        for widget in (self._settings_title, self.settings):
-            widget.setVisible(offered is not None)
-        for widget in (self._layer_title, self.layer):
-            widget.setVisible(self._of_layer)
+        self._form.setRowVisible(self.settings, offered is not None)
+        self._form.setRowVisible(self.layer, self._of_layer)
+        self._form.setRowVisible(self.routing, self._can_fix_routing)
         self.segments.setEnabled(not self._of_layer)
         self._on_segments()
-        self._show_routing()
-        self._on_check()
         if method in CLEAR and self.baseline.currentData() != FILE:
             self.baseline.setCurrentIndex(self.baseline.findData(FILE))
         elif method not in CLEAR and not self.clear_image:

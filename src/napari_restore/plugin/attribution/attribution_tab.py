@@ -28,13 +28,13 @@ from napari_restore.plugin.attribution.attribution_task import (
     AttributionTask,
 )
 from napari_restore.plugin.attribution.results_section import AttributionResultsSection
+from napari_restore.plugin.layers.layer_order import keeping_active
 from napari_restore.plugin.layers.placing import bounding_region, in_data
-from napari_restore.plugin.runs.run_bar import RunBar
+from napari_restore.plugin.runs.run_bar import TaskTab
 from napari_restore.plugin.state.request import Area
-from napari_restore.plugin.state.state import RestoreState, image_of
-from napari_restore.plugin.tasks.notices import error_text, show_problem
+from napari_restore.plugin.state.state import Connections, RestoreState, image_of
+from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.widgets.folding import bring_into_view
-from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -71,14 +71,14 @@ class TargetController(QObject):
         """Pixels along a side of a box that is clicked."""
         self.tool: str | None = None
         """``rectangle``, ``polygon``, ``click``, or None."""
-        viewer.layers.events.removed.connect(self._on_removed)
+        self._of_layer = Connections()
+        self._connections = Connections((viewer.layers.events.removed, self._on_removed))
 
     def leave(self) -> None:
         """Disconnect from the viewer; called once."""
         self.use(None)
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
-        if self._layer is not None:
-            self._forget()
+        self._connections.end()
+        self._of_layer.end()
 
     # -- drawing -----------------------------------------------------------------
 
@@ -145,10 +145,11 @@ class TargetController(QObject):
     def _layer_over(self, source: ImageLayer) -> Shapes:
         layer = self._shapes_over(source)
         if layer is None:
-            active = self._viewer.layers.selection.active
-            layer = add_outlines(self._viewer, NAME, source, {TARGETS_OF: source.unique_id})
-            self._viewer.layers.selection.active = active
-        self._follow(layer)
+            with keeping_active(self._viewer):
+                layer = add_outlines(self._viewer, NAME, source, {TARGETS_OF: source.unique_id})
+        self._layer, events = layer, layer.events
+        shaped = ((event, self._on_shape) for event in (events.data, events.highlight))
+        self._of_layer.turn(*shaped, (events.mode, self._on_mode))
         return layer
 
     def _shapes_over(self, source: ImageLayer) -> Shapes | None:
@@ -157,23 +158,6 @@ class TargetController(QObject):
         return next(own, None)
 
     # -- the target --------------------------------------------------------------
-
-    def _follow(self, layer: Shapes) -> None:
-        if layer is self._layer:
-            return
-        if self._layer is not None:
-            self._forget()
-        self._layer = layer
-        layer.events.data.connect(self._on_shape)
-        layer.events.highlight.connect(self._on_shape)
-        layer.events.mode.connect(self._on_mode)
-
-    def _forget(self) -> None:
-        assert self._layer is not None
-        self._layer.events.data.disconnect(self._on_shape)
-        self._layer.events.highlight.disconnect(self._on_shape)
-        self._layer.events.mode.disconnect(self._on_mode)
-        self._layer = None
 
     def target(self) -> TargetShape:
         """Return the target; raises `BadRegion` where there is none."""
@@ -203,32 +187,25 @@ class TargetController(QObject):
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self._layer:
-            self.tool = None
-            self._forget()
+            self.tool = self._layer = None
+            self._of_layer.end()
             self.changed.emit()
 
 
 HINT = "Which pixels of the image made what the method does in a box, not why."
 
 
-class AttributionTab(Section):
+class AttributionTab(TaskTab):
     """Chooses a target and a method for image and model of the panel, and shows the maps."""
 
     TITLE: ClassVar[str] = "Attribution"
-    ended = Signal(str, object)
-    """As `AttributionTask.ended`."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
-        super().__init__(viewer, state)
-        self._runs = runs
+        super().__init__(viewer, state, runs)
         self._begun = 0
         """How many attributions there have been: layers are numbered."""
-        self.task: AttributionTask | None = None
         self.target = TargetController(viewer, state, self)
         self.form = AttributionForm(self)
-        self.bar = RunBar(self)
-        self.bar.live.hide()
-        self.bar.plan_line.hide()
         self.results = AttributionResultsSection(viewer, state)
         hint = QLabel(HINT, self, wordWrap=True)
         layout = QVBoxLayout(self)
@@ -237,9 +214,8 @@ class AttributionTab(Section):
             layout.addWidget(widget)
         layout.addStretch(1)
         self.form.tool_requested.connect(self.target.use)
-        self.form.side_changed.connect(self._on_side)
+        self.form.side_changed.connect(partial(setattr, self.target, "side"))
         self.target.changed.connect(self.show_target)
-        self.bar.pressed.connect(self.toggle)
         self.results.rerun_requested.connect(self._on_rerun)
         self.listen(state.events.layer, self._on_layer)
         self.listen(viewer.layers.events.inserted, self._on_labels)
@@ -255,7 +231,6 @@ class AttributionTab(Section):
         if task is not None:
             task.layers.remove()
         self.target.leave()
-        self.results.leave()
         super().leave()
 
     def own_layers(self) -> list[Layer]:
@@ -297,9 +272,6 @@ class AttributionTab(Section):
         cards = (card for card in api.models() if card.id == self.state.model)
         self.form.show_card(next(cards, None))
 
-    def _on_side(self, side: int) -> None:
-        self.target.side = side
-
     def show_target(self) -> None:
         """Show the target's size and place, or why there is none."""
         self.form.show_tool(self.target.tool)
@@ -330,23 +302,11 @@ class AttributionTab(Section):
 
     # -- the attribution -------------------------------------------------------------
 
-    def toggle(self) -> None:
-        """Compute an attribution of the target, or cancel the one under way."""
-        if self.task is not None:
-            self.task.cancel()
-            return
-        try:
-            request = self.request()
-        except RestoreError as error:
-            show_problem(error)
-            return
+    def start(self) -> None:
+        """Compute an attribution of the target; raises `RestoreError`."""
+        request = self.request()
         assert self.state.layer is not None
         self._start(request, self.state.layer)
-
-    def cancel(self) -> None:
-        """Stop after the present point of the path."""
-        if self.task is not None:
-            self.task.cancel()
 
     def _on_rerun(self, request: AttributionRequest) -> None:
         current = self.results.current
@@ -355,41 +315,31 @@ class AttributionTab(Section):
 
     def _start(self, request: AttributionRequest, source: ImageLayer) -> None:
         number = self._begun + 1
-        task = self._runs.begin(
+        task = self.begin(
             lambda: AttributionTask(
                 self.viewer, source, request, number, self._runs.worker, self._runs.questions
             ),
             "Attributions are",
+            "Loading the method …",
         )
         if task is None:
             return
         self._begun = number
-        self.task = task
         self.target.use(None)
         task.view = self.results.view.currentData()
         task.exponent = self.results.exponent.currentData()
-        task.sent.connect(self.bar.show_event)
         task.appeared.connect(self.results.hide_layers)
-        task.ended.connect(self._on_ended)
-        self.bar.show_running(True)
-        self.bar.show_message("Loading the method …")
 
-    def _on_ended(self, status: str, outcome: Any) -> None:
-        task, self.task = self.task, None
-        assert task is not None
-        self.bar.show_running(False)
+    def finish(self, task: AttributionTask, status: str, outcome: Any) -> None:
+        """Show the map, or again what was there before."""
         if status != "done":
             self.results.show_layers()
-        if status == "failed":
-            self.bar.show_message(error_text(outcome))
-            show_problem(outcome)
-        elif status == "cancelled":
+        if status == "cancelled":
             self.bar.show_message("Cancelled.")
-        else:
+        elif status == "done":
             measured = outcome.record["measured"]
             self.bar.show_message(f"Done in {measured['seconds']:.1f} s.")
             self.results.add(AttributionResult(outcome, task.layers, task.source, task.request))
             if self.isVisible():
                 # The form fills a low window: the results are below.
                 bring_into_view(self.results)
-        self.ended.emit(status, outcome)

@@ -11,17 +11,9 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.plugin.areas.areas import TARGETS_OF
-from napari_restore.plugin.layers.display import colour_limit, signed_colours
+from napari_restore.plugin.layers.display import colour_limit, largest_of_blocks, signed_colours
 from napari_restore.plugin.layers.layer_order import take_away
-from napari_restore.plugin.layers.placing import (
-    Matrix,
-    axes_of,
-    plane_of,
-    resampled,
-    scale_and_affine,
-    shifted,
-    widen,
-)
+from napari_restore.plugin.layers.placing import Matrix, over, plane_of, resampled, shifted
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -89,7 +81,7 @@ def picture_of(attribution: Attribution) -> MapArrays:
         stop = min(region.y1, top + step * max(1, 512 // step))
         strip = attribution.read(Region(top, region.x0, stop, region.x1)).sum(axis=2)
         most = max(most, _most(strip))
-        parts.append(_largest(strip, step))
+        parts.append(largest_of_blocks(strip, step))
     levels = [attribution.map.sum(axis=2), np.concatenate(parts)]
     most = colour_limit(most)
     return MapArrays(region, levels, most, attribution.window, area, *beside)
@@ -108,17 +100,6 @@ def _frames(attribution: Attribution) -> tuple[FrameMap, ...]:
 
 def _most(values: npt.NDArray[np.floating]) -> float:
     return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
-
-
-def _largest(values: Floats, step: int) -> Floats:
-    """Return (⌈h/step⌉, ⌈w/step⌉): of each block the value whose magnitude is largest."""
-    height, width = (-(-n // step) for n in values.shape)
-    padded = np.zeros((height * step, width * step), np.float32)
-    padded[: values.shape[0], : values.shape[1]] = values
-    blocks = padded.reshape(height, step, width, step).swapaxes(1, 2).reshape(height, width, -1)
-    at = np.abs(blocks).argmax(axis=2)[..., None]
-    found: Floats = np.take_along_axis(blocks, at, axis=2)[..., 0]
-    return found
 
 
 class AttributionLayers:
@@ -273,9 +254,7 @@ class AttributionLayers:
             colormap=signed_colours() if limits[0] < 0 else "viridis",
             contrast_limits=limits,
             blending="translucent",
-            **scale_and_affine(widen(matrix, 2)),
-            **axes_of(self._source),
-            metadata={"napari_restore_source": self._source.unique_id, "about": about},
+            **over(self._source, matrix, about=about),
         )
         self._viewer.layers.append(layer)
         return layer

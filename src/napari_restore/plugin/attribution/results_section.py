@@ -6,26 +6,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from psygnal import Signal
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QLabel
+from qtpy.QtCore import QRectF, Qt
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_restore import Region, api
 from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin.attribution.layers import VIEWS
-from napari_restore.plugin.attribution.plots import CurvePlot, PathPlot, RingPlot
 from napari_restore.plugin.compare.compared_layers import SideBySide
 from napari_restore.plugin.layers.display import signed_colours
 from napari_restore.plugin.layers.placing import axes_of, plane_of, resampled, shifted
-from napari_restore.plugin.results.save_dialog import ask_save_path, copy_command, name_beside
+from napari_restore.plugin.results.save_dialog import FileSaver, copy_command
+from napari_restore.plugin.results.variant_text import table_of
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_note, show_problem
 from napari_restore.plugin.tasks.task import in_background
+from napari_restore.plugin.widgets import plots
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of
 from napari_restore.plugin.widgets.folding import (
     add_button,
@@ -121,15 +122,6 @@ def _parts(attribution: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def as_html(rows: Sequence[Row]) -> str:
-    """Return a table of two columns for a label."""
-    lines = (
-        f"<tr><td><b>{escape(name)}</b>&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>"
-        for name, value in rows
-    )
-    return f"<table>{''.join(lines)}</table>"
-
-
 def _context(context: Mapping[str, Any], summary: AttributionSummary) -> str:
     share = summary.context_share
     part = "its share is not known" if share is None else f"{share:.0%} of the change"
@@ -155,6 +147,147 @@ def _method(attribution: Mapping[str, Any]) -> str:
     way = "" if attribution["path"] is None else f": {attribution['path']} path"
     start = "" if attribution["baseline"] is None else f" from {attribution['baseline']}"
     return f"{attribution['method']}{way}{start}"
+
+
+CROWDED = 1.5
+"""The widest step over the narrowest from which on points crowd towards the ends."""
+MIN_RING = 5e-4
+"""Share that is more than 0.0 %."""
+
+
+class PathPlot(QWidget):
+    """D along the path, and the attribution added up so far: one line if the map is complete."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFixedHeight(120)
+        self._nodes: npt.NDArray[np.float64] = np.zeros((0, 3))
+        self.setToolTip(
+            "D at the points of the path from the baseline (0) to the image (1), and the integral of "
+            "the attributions up to there. They part where the map is not complete"
+        )
+
+    def show_nodes(self, nodes: Sequence[Sequence[float]]) -> None:
+        """Show (α, D, dD/dα) of each point in the order of α; none clears the plot."""
+        known = np.array(nodes, float).reshape(-1, 3)
+        self._nodes = known[np.isfinite(known).all(axis=1)]
+        self.setVisible(len(self._nodes) > 1)
+        self.update()
+
+    def lines(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return (n,) D − D at the first point, and the slopes' integral up to each point."""
+        alpha, value, slope = self._nodes.T
+        return value - value[0], _integral(alpha, slope)
+
+    def paintEvent(self, _: Any) -> None:
+        if len(self._nodes) < 2:
+            return
+        alpha, (value, added) = self._nodes[:, 0].tolist(), self.lines()
+        dashed = Qt.PenStyle.DashLine
+        lines = (
+            plots.Line("D(γ) − D(x′)", alpha, value.tolist(), plots.BLUE, has_dots=True),
+            plots.Line("attribution", alpha, added.tolist(), plots.VERMILION, dashed),
+        )
+        painter, _text = plots.begin(self)
+        plots.draw_plot(painter, self, lines, *plots.limits_of(lines), ends=("α 0", "1"))
+        painter.end()
+
+
+def rings_of(attribution: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the shares of all magnitudes by distance for bars, without empty ones at the end."""
+    rings = {
+        name if name == "box" else f"{name} px" if name[-1] != "-" else f"> {name[:-1]} px": share
+        for name, share in attribution["rings"].items()
+    }
+    last = max((n for n, share in enumerate(rings.values()) if share >= MIN_RING), default=0)
+    shown = dict(list(rings.items())[: last + 1])
+    return {"Magnitudes by distance from the box": shown} if shown else {}
+
+
+TITLES = {"insertion": "brought in", "deletion": "taken away"}
+ORDERS = {
+    "": ("by the map", plots.BLUE, Qt.PenStyle.SolidLine),
+    "nearest_": ("by distance", plots.VERMILION, Qt.PenStyle.DashLine),
+    "random_": ("at random", plots.GREY, Qt.PenStyle.DotLine),
+}
+"""Of each curve, as the record begins its keys: name, colour and line."""
+ROW, BESIDE, GAP, HEIGHT = 15, 26, 8, 84
+"""Of the legend, of what is written beside a plot, and of a plot, in pixels."""
+
+
+class CurvePlot(QWidget):
+    """Insertion and deletion beside each other, their areas above; hidden where there is no check."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFixedHeight(ROW * (1 + len(ORDERS)) + HEIGHT + ROW + 4)
+        self._checked: Mapping[str, Any] | None = None
+        self.setToolTip(
+            "The share of D(x) − D(x′) over the share of pixels that are brought in, or taken away, "
+            "those with the largest shares first. A map that ranks pixels well has an area near 1 "
+            "under the left curve, near 0 under the right one, and beats distance from the box"
+        )
+        self.setVisible(False)
+
+    def show_check(self, checked: Mapping[str, Any] | None) -> None:
+        """Show a check of the record; None, or one without curves, hides the plot."""
+        self._checked = checked
+        if checked is not None and checked["insertion"]["curve"] is None:
+            self._checked = None
+        self.setVisible(self._checked is not None)
+        self.update()
+
+    def legend(self, name: str) -> list[str]:
+        """Return the text above the plot of ``insertion`` or ``deletion``."""
+        assert self._checked is not None, "nothing is shown"
+        curves = self._checked[name]
+        return [f"{title} {curves[f'{key}area']:.3f}" for key, (title, _, _) in ORDERS.items()]
+
+    def paintEvent(self, _: Any) -> None:
+        if self._checked is None:
+            return
+        painter, text = plots.begin(self)
+        width = (self.width() - 2 * BESIDE - GAP - 2) / 2
+        # Records of earlier versions have the map's alone.
+        drawn = {
+            name: [
+                plots.Line(title, self._checked["at"], curve, colour, style)
+                for key, (title, colour, style) in ORDERS.items()
+                if (curve := self._checked[name].get(f"{key}curve")) is not None
+            ]
+            for name in TITLES
+        }
+        limits = plots.limits_of([line for lines in drawn.values() for line in lines])
+        for number, (name, title) in enumerate(TITLES.items()):
+            left = BESIDE + number * (width + BESIDE + GAP)
+            words = [(f"Pixels {title}", text)]
+            colours = [colour for _, colour, _ in ORDERS.values()]
+            words += zip(self.legend(name), colours, strict=True)
+            for row, (word, colour) in enumerate(words):
+                painter.setPen(colour)
+                painter.drawText(QRectF(left, row * ROW, width, ROW), plots.LEFT_OF, word)
+            painter.setPen(text)
+            box = QRectF(left, ROW * (1 + len(ORDERS)) + 2, width, HEIGHT)
+            ticks = {0.0: "0", 1.0: "1"}
+            plots.draw_lines(painter, box, drawn[name], limits, ticks=ticks, ends=("0", "1"))
+        painter.end()
+
+
+def _integral(
+    alpha: npt.NDArray[np.float64], slope: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return (n,) the integral of the slopes from 0 to each point.
+
+    Of the polynomial that meets them, as the rules of Clenshaw-Curtis and Gauss have it, where
+    the points crowd towards the ends; else by trapezoids.
+    """
+    steps = np.diff(alpha)
+    if steps.max() > CROWDED * steps.min():
+        series = np.polynomial.Chebyshev.fit(alpha, slope, len(alpha) - 1, domain=[0, 1]).integ()
+        found: npt.NDArray[np.float64] = series(alpha) - series(0.0)
+        return found
+    parts = steps * (slope[1:] + slope[:-1]) / 2
+    return np.concatenate([[0.0], np.cumsum(parts)])
 
 
 MARGIN = 64
@@ -277,13 +410,13 @@ class AttributionResultsSection(Section):
         self._comparison = MapComparison(viewer)
         self._hidden: list[AttributionResult] = []
         """Those that are hidden while another one is computed."""
-        self._folder = Path.home()
+        self._files = FileSaver(self, "attribution")
         self.which = NarrowComboBox(self)
         self.other = NarrowComboBox(self)
         self.measures = QLabel(self, wordWrap=True)
         self.measures.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.path, self.rings = PathPlot(self), RingPlot(self)
-        self.curves = CurvePlot(self)
+        self.path, self.rings, self.curves = PathPlot(self), plots.BarChart(self), CurvePlot(self)
+        self.rings.setToolTip("Where all magnitudes lie, with those of the overview")
         self.through_context = add_button(
             self,
             "Go through the context",
@@ -302,9 +435,15 @@ class AttributionResultsSection(Section):
         self.exponent.setCurrentIndex(1)
         tip = "Both maps over their pictures, under one camera"
         self.side_by_side = add_button(self, "Side by side", tip, checkable=True)
-        self.figure = add_button(self, "Figure …", "Maps, legends and all settings", self._figure)
-        self.map = add_button(self, "Map …", "The values as a float32 raster", self._map)
-        self.record = add_button(self, "Record …", "All that repeats the attribution", self._record)
+        files = (
+            ("Figure", "Maps, legends and all settings", (".png", ".pdf", ".svg"), _draw),
+            ("Map", "The values as a float32 raster", (".tif",), _save_map),
+            ("Record", "All that repeats the attribution", (".json",), _save_record),
+        )
+        self.figure, self.map, self.record = (
+            add_button(self, f"{title} …", tip, partial(self._save, title, suffixes, write))
+            for title, tip, suffixes, write in files
+        )
         tip = "The napari-restore line that writes the same map"
         self.copy = add_button(self, "Copy command", tip, self._copy)
         self._build()
@@ -362,17 +501,15 @@ class AttributionResultsSection(Section):
 
     def _offer(self) -> None:
         """Choose the newest."""
-        self.which.blockSignals(True)
-        _fill(self.which, self.all)
-        self.which.setCurrentIndex(len(self.all) - 1)
-        self.which.blockSignals(False)
+        newest = self.all[-1] if self.all else None
+        self.which.offer(((result.title, result) for result in self.all), newest)
         self._on_chosen()
 
     def _on_chosen(self) -> None:
         current = self.current
         self.setVisible(current is not None)
         others = [result for result in reversed(self.all) if result is not current]
-        _fill(self.other, others)
+        self.other.offer((result.title, result) for result in others)
         self.side_by_side.setEnabled(bool(others))
         if current is not None:
             self._comparison.end()
@@ -382,22 +519,16 @@ class AttributionResultsSection(Section):
             self._offer_views(current.layers.views)
             record = current.attribution.record
             attribution = record["attribution"]
-            self.measures.setText(as_html(report(record, current.attribution.kind)))
+            self.measures.setText(table_of(report(record, current.attribution.kind)))
             self.through_context.setVisible(leaves_out_context(record))
             self.path.show_nodes(attribution["nodes"])
-            self.rings.show_rings(attribution["rings"])
+            self.rings.show_groups(rings_of(attribution))
             self.curves.show_check(attribution.get("checks", {}).get(CHECK))
             self._on_view()
 
     def _offer_views(self, views: Sequence[str]) -> None:
         """Offer what the chosen map has; the chosen view stays where it can."""
-        before = self.view.currentData()
-        self.view.blockSignals(True)
-        self.view.clear()
-        for view in views:
-            self.view.addItem(VIEWS[view], view)
-        self.view.setCurrentIndex(max(0, self.view.findData(before)))
-        self.view.blockSignals(False)
+        self.view.offer(((VIEWS[view], view) for view in views), self.view.currentData())
 
     def _on_view(self) -> None:
         self.exponent.setVisible(self.view.currentData() == "magnitude")
@@ -427,63 +558,30 @@ class AttributionResultsSection(Section):
 
     # -- files -------------------------------------------------------------------
 
-    def _figure(self) -> None:
-        exponent = self.exponent.currentData()
-        self._save(
-            "Figure",
-            [".png", ".pdf", ".svg"],
-            lambda result, path: _draw(result.attribution, path, exponent),
-        )
-
-    def _map(self) -> None:
-        self._save("Map", [".tif"], lambda result, path: _save_map(result.attribution, path))
-
-    def _record(self) -> None:
-        self._save("Record", [".json"], lambda result, path: _save_record(result, path))
-
     def _copy(self) -> None:
         if self.current is not None:
-            sentence, line = copy_command(partial(_command, self.current))
+            sentence, line = copy_command(partial(self._command, self.current))
             if line:
                 show_note(sentence)
             self.copy.setToolTip(line)
 
-    def _save(self, title: str, suffixes: list[str], write: Any) -> None:
-        result = self.current
-        if result is None:
-            return
-        image = result.attribution.image
-        proposed = name_beside(image, "attribution", suffixes[0], self._folder)
-        path = ask_save_path(self, f"Save the {title.lower()}", proposed, title, suffixes)
-        if path is not None:
-            self._folder = path.parent
-            in_background(partial(write, result, path), self._on_saved)
+    def _command(self, result: AttributionResult) -> str:
+        """Return the command that writes the map; raises `InputError`."""
+        image, device = result.attribution.image, result.request.run.options.machine.device
+        output = self._files.proposed(image, ".tif")
+        return api.command_of(result.attribution.record, output, device=device)
 
-    def _on_saved(self, answer: Any) -> None:
-        if isinstance(answer, RestoreError):
-            show_problem(answer)
+    def _save(self, title: str, suffixes: Sequence[str], write: Any, *_: Any) -> None:
+        if self.current is not None:
+            write = partial(write, self.current, self.exponent.currentData())
+            self._files.save(self.current.attribution.image, title, suffixes, write)
 
 
-def _fill(combo: QComboBox, results: Sequence[AttributionResult]) -> None:
-    """Offer `results`; where a name is cut off, it is whole under the pointer."""
-    combo.clear()
-    for number, result in enumerate(results):
-        combo.addItem(result.title, result)
-        combo.setItemData(number, result.title, Qt.ItemDataRole.ToolTipRole)
+def _draw(result: AttributionResult, exponent: float, path: Path) -> None:
+    api.draw_attribution(result.attribution, path, exponent=exponent, overwrite=True)
 
 
-def _draw(attribution: Attribution, path: Path, exponent: float) -> None:
-    api.draw_attribution(attribution, path, exponent=exponent, overwrite=True)
-
-
-def _command(result: AttributionResult) -> str:
-    """Return the command that writes the map; raises `InputError`."""
-    image, device = result.attribution.image, result.request.run.options.machine.device
-    output = name_beside(image, "attribution", ".tif", Path.home())
-    return api.command_of(result.attribution.record, output, device=device)
-
-
-def _save_record(result: AttributionResult, path: Path) -> None:
+def _save_record(result: AttributionResult, _: float, path: Path) -> None:
     """Write the record, with the command; raises `BadOutput`."""
     record, written = result.attribution.record, result.attribution.record["output"] or {}
     device = result.request.run.options.machine.device
@@ -491,8 +589,9 @@ def _save_record(result: AttributionResult, path: Path) -> None:
     write_record(path, {**record, "command": command})
 
 
-def _save_map(attribution: Attribution, path: Path) -> None:
+def _save_map(result: AttributionResult, _: float, path: Path) -> None:
     """Write it; raises `BadOutput` rather than replace a file without consent."""
+    attribution = result.attribution
     overview = api.overview_path(path)
     if attribution.overview is not None and overview is not None and overview.exists():
         raise BadOutput(f"{overview} exists.", "Choose another name for the map.")

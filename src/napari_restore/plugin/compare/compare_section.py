@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QWidget
 from superqt.utils import qdebounced
 
 from napari_restore.errors import RestoreError
@@ -16,7 +16,7 @@ from napari_restore.plugin.compare.swipe import Swipe
 from napari_restore.plugin.layers.layer_order import FRAME, SOURCE
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox
-from napari_restore.plugin.widgets.folding import add_button, column_of
+from napari_restore.plugin.widgets.folding import add_button, column_of, form_layout, row_of
 from napari_restore.plugin.widgets.keys import KEYS, with_key
 from napari_restore.plugin.widgets.section import Section
 
@@ -133,18 +133,10 @@ class CompareSection(Section):
             "Source and results share contrast limits, gamma and, if grey, the colormap"
         )
         self.hint = QLabel(NOTHING, self, wordWrap=True)
-        grid = QGridLayout()
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.addWidget(QLabel("With", self), 0, 0)
-        grid.addWidget(self.other, 0, 1, 1, 2)
-        grid.addWidget(self.swipe, 1, 0, 1, 2)
-        grid.addWidget(self.sides, 1, 2)
-        grid.addWidget(self.hold, 2, 0, 1, 3)
-        grid.addWidget(self.link, 3, 0, 1, 3)
-        grid.setColumnStretch(1, 1)
-        grid.setColumnStretch(2, 2)
+        form, ways = form_layout(), row_of(self.swipe, self.sides)
+        form.addRow("With", self.other)
         self._content = QWidget(self)
-        column_of(self._content, grid, self.figures, self.maps)
+        column_of(self._content, form, ways, self.hold, self.link, self.figures, self.maps)
         column_of(self, self.hint, self._content)
         self.swipe.toggled.connect(self._on_swipe)
         self.sides.toggled.connect(self._on_sides)
@@ -157,8 +149,6 @@ class CompareSection(Section):
         self._end()
         self._blink.close()
         self._contrast.close()
-        self.figures.leave()
-        self.maps.leave()
         super().leave()
 
     # -- the current result -----------------------------------------------------------

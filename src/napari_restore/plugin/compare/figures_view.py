@@ -178,7 +178,6 @@ class FiguresView(Section):
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self._watched: tuple[ImageLayer, ...] = ()
         self._query = DebouncedQuery(figures, self._show, DEBOUNCE_MS, FAILURE, self)
         tip = "A clear image of the size, bands and place of the result; open it as a layer"
         self.reference = NarrowComboBox(self, tip=tip, name="PSNR / SSIM against")
@@ -196,7 +195,6 @@ class FiguresView(Section):
 
     def leave(self) -> None:
         self._query.discard()
-        self._watch(())
         super().leave()
 
     def offer(self) -> None:
@@ -214,11 +212,12 @@ class FiguresView(Section):
         """Compute them again soon, on another thread."""
         current, reference = self.state.current, self.reference.currentData()
         if current is None or reference is None:
-            self._watch(())
+            self.follow()
             self._query.discard()
             self.text.clear()
             return
-        self._watch((current.layer, reference))
+        layers = (current.layer, reference)
+        self.follow(*((layer.events.set_data, self.update_figures) for layer in layers))
         try:
             self._query.request(*self._order(current, reference))
         except BadRegion as error:
@@ -251,13 +250,3 @@ class FiguresView(Section):
 
     def _show(self, found: Figures) -> None:
         self.text.setText(found.text())
-
-    def _watch(self, layers: tuple[ImageLayer, ...]) -> None:
-        """Follow new pixels of just these."""
-        if layers == self._watched:
-            return
-        for layer in self._watched:
-            layer.events.set_data.disconnect(self.update_figures)
-        for layer in layers:
-            layer.events.set_data.connect(self.update_figures)
-        self._watched = layers

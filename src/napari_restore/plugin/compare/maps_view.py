@@ -11,8 +11,10 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
 
 from napari_restore import Region
 from napari_restore.plugin.compare.compared_layers import FAILURE
-from napari_restore.plugin.layers.placing import axes_of, plane_of
+from napari_restore.plugin.layers.layer_order import keeping_active, place_above, take_away
+from napari_restore.plugin.layers.placing import over, plane_of
 from napari_restore.plugin.layers.result_layer import read_again
+from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import DebouncedQuery
 from napari_restore.plugin.widgets.folding import add_button, column_of, flowing
 from napari_restore.plugin.widgets.section import Section
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_restore.errors import RestoreError
     from napari_restore.plugin.state.state import RestoreState
     from napari_restore.plugin.state.variant import Variant
 
@@ -53,7 +56,7 @@ class SideMap:
     """
 
     def __init__(self, variant: Variant, name: str) -> None:
-        self.variant = variant
+        self.variant, self.below = variant, variant.layer
         self.name = name
         box = variant.shown.box
         shapes = variant.layer.level_shapes if variant.layer.multiscale else [box.shape]
@@ -98,17 +101,15 @@ class SideMap:
         finer = range(self._in_memory[0])
         levels = [_Level(self, self._steps[n], self._sizes[n]) for n in finer]
         arrays = [*(read_again(level, CHUNK) for level in levels), *self._coarse]
-        source = self.variant.source
         arguments: dict[str, Any] = {
             "name": f"{self.name.capitalize()}: {self.variant.name}",
             "multiscale": len(arrays) > 1,
             "cache": False,
-            "affine": plane_of(self.variant.layer),
-            **axes_of(source),
-            "metadata": {
-                "napari_restore_source": source.unique_id,
-                "napari_restore_record": self.variant.record,
-            },
+            **over(
+                self.variant.source,
+                plane_of(self.variant.layer),
+                napari_restore_record=self.variant.record,
+            ),
         }
         data = arrays if len(arrays) > 1 else arrays[0]
         if self.name == "quality":
@@ -292,44 +293,41 @@ TIPS = {
 }
 
 
+Key = tuple[Any, str]
+"""The identity of the layer that a map is of, and the map's name."""
+
+
 class MapLayers(Section):
-    """Layers of maps of results: made on a thread, drawn again with their result, gone with it."""
+    """Layers of maps of others: made on a thread, drawn again with their result, gone with their layer."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self._shown: dict[tuple[int, str], tuple[SideMap, Layer]] = {}
-        """By the result's identity and the map's name."""
-        self._queries: dict[tuple[int, str], DebouncedQuery] = {}
-        self._followed: Variant | None = None
+        self._shown: dict[Key, tuple[Any, Layer]] = {}
+        """`SideMap` or the like, and its layer."""
+        self._queries: dict[Key, DebouncedQuery] = {}
+        self._variant: Variant | None = None
+        """Whose maps are drawn again."""
         self.listen(viewer.layers.events.removed, self._on_removed)
 
     def leave(self) -> None:
         """Disconnect; the layers stay and are drawn no more."""
         for query in self._queries.values():
             query.discard()
-        self._follow(None)
         self._shown.clear()
         super().leave()
 
     def _on_current(self) -> None:
-        """Follow the state's current result."""
-        self._follow(self.state.current)
+        """Draw the maps of just the current result again when its pixels change."""
+        variant = self._variant = self.state.current
+        if variant is None:
+            self.follow()
+        else:
+            pixels = variant.layer.events.set_data
+            self.follow((pixels, self._on_pixels), (variant.adjusted, self._draw_again))
 
-    def _is_wanted(self, made: SideMap) -> bool:
+    def _is_wanted(self, made: Any) -> bool:
         """Return whether a map that has been made is still to be shown."""
         raise NotImplementedError
-
-    def _follow(self, variant: Variant | None) -> None:
-        """Draw the maps of just this result again when its pixels change."""
-        if variant is self._followed:
-            return
-        if self._followed is not None:
-            self._followed.layer.events.set_data.disconnect(self._on_pixels)
-            self._followed.adjusted.disconnect(self._draw_again)
-        if variant is not None:
-            variant.layer.events.set_data.connect(self._on_pixels)
-            variant.adjusted.connect(self._draw_again)
-        self._followed = variant
 
     def _on_pixels(self) -> None:
         """Draw again; also called when the user pans, which changes no pixel."""
@@ -337,14 +335,18 @@ class MapLayers(Section):
             self._draw_again()
 
     def _draw_again(self) -> None:
-        variant = self._followed
-        if variant is None:
-            return
         for key, (made, _) in list(self._shown.items()):
-            if made.variant is variant:
+            if made.variant is self._variant:
                 self._request(key, made)
 
-    def _request(self, key: tuple[int, str], side_map: SideMap, now: bool = False) -> None:
+    def _switch(self, key: Key, made: Any, on: bool) -> None:
+        """Show a map, or remove its layer."""
+        if on:
+            self._request(key, made, now=True)
+        elif key in self._shown:
+            self.viewer.layers.remove(self._shown[key][1])
+
+    def _request(self, key: Key, made: Any, now: bool = False) -> None:
         """Make its coarse levels on another thread, then show it."""
         if key not in self._queries:
             self._queries[key] = DebouncedQuery(
@@ -353,38 +355,39 @@ class MapLayers(Section):
                 DEBOUNCE_MS,
                 FAILURE,
                 self,
+                self._on_failed,
             )
         query = self._queries[key]
-        (query.request_now if now else query.request)(side_map)
+        (query.request_now if now else query.request)(made)
 
-    def _show(self, key: tuple[int, str], made: SideMap) -> None:
+    def _on_failed(self, error: RestoreError) -> None:
+        show_problem(error)
+        self._on_current()
+
+    def _show(self, key: Key, made: Any) -> None:
         if key in self._shown:
             self._shown[key][1].refresh(extent=False)
             return
-        variant = made.variant
         layers = self.viewer.layers
-        if variant.layer not in layers or not self._is_wanted(made):
+        if made.below not in layers or not self._is_wanted(made):
             return
         layer = made.layer()
         self._shown[key] = made, layer
-        active = layers.selection.active
-        layers.insert(layers.index(variant.layer) + 1, layer)
-        if active is not None:
-            layers.selection.active = active
+        with keeping_active(self.viewer):
+            layers.insert(place_above(self.viewer, made.below), layer)
 
     def _on_removed(self, event: Any) -> None:
         for key, (made, layer) in list(self._shown.items()):
             if event.value is layer:
                 del self._shown[key]
-            elif event.value is made.variant.layer:
+            elif event.value is made.below:
                 del self._shown[key]
-                if layer in self.viewer.layers:
-                    self.viewer.layers.remove(layer)
+                take_away(self.viewer, layer)
         self._on_current()
 
     @staticmethod
-    def _key(variant: Variant, name: str) -> tuple[int, str]:
-        return id(variant), name
+    def _key(below: Layer, name: str) -> Key:
+        return below.unique_id, name
 
 
 class MapsView(MapLayers):
@@ -417,12 +420,12 @@ class MapsView(MapLayers):
     # -- the current result ------------------------------------------------------
 
     def _on_current(self) -> None:
+        super()._on_current()
         current = self.state.current
-        self._follow(current)
         names = available(current) if current is not None else ()
         for name, button in self.buttons.items():
             button.setEnabled(name in names)
-            button.setChecked(current is not None and self._key(current, name) in self._shown)
+            button.setChecked(current is not None and self._key(current.layer, name) in self._shown)
             button.setToolTip(TIPS[name])
         # Of brackets only.
         self.buttons["ghosts"].setVisible("ghosts" in names)
@@ -444,13 +447,8 @@ class MapsView(MapLayers):
 
     def _on_clicked(self, name: str, checked: bool) -> None:
         current = self.state.current
-        if current is None:
-            return
-        key = self._key(current, name)
-        if checked:
-            self._request(key, SideMap(current, name), now=True)
-        elif key in self._shown:
-            self.viewer.layers.remove(self._shown[key][1])
+        if current is not None:
+            self._switch(self._key(current.layer, name), SideMap(current, name), checked)
 
     def _show_keep(self) -> None:
         self.keep.setChecked(bool(self.state.options.storing.maps))

@@ -25,8 +25,9 @@ from napari_restore.plugin.compare.compared_layers import (
     within,
 )
 from napari_restore.plugin.layers.display import display_properties, draw_thumbnail_of
-from napari_restore.plugin.layers.layer_order import place_above
+from napari_restore.plugin.layers.layer_order import keeping_active, place_above, take_away
 from napari_restore.plugin.layers.placing import Matrix, axes_of, plane_of, visible_region
+from napari_restore.plugin.state.state import Connections
 from napari_restore.plugin.tasks.task import DebouncedQuery
 
 if TYPE_CHECKING:
@@ -270,8 +271,7 @@ class Swipe:
         self._former_escape = viewer.bind_key("Escape", lambda _: self.end(), overwrite=True)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
         viewer.mouse_move_callbacks.insert(0, self._on_move)
-        for event, slot in self._events():
-            event.connect(slot)
+        self._connections = Connections(*self._events())
         self._snapshots.request_now(*self._order())
 
     @property
@@ -292,18 +292,15 @@ class Swipe:
             return
         self._over = True
         viewer = self.viewer
-        for event, slot in self._events():
-            event.disconnect(slot)
+        self._connections.end()
         self._draw_line.cancel()
         self._snapshots.discard()
         viewer.mouse_drag_callbacks.remove(self._on_drag)
         viewer.mouse_move_callbacks.remove(self._on_move)
         viewer.bind_key("Escape", self._former_escape, overwrite=True)
         self._hold(False)
-        own = [self._line.layer, *([self._curtain.layer] if self._curtain else [])]
-        for layer in own:
-            if layer in viewer.layers:
-                self._keeping_selection(viewer.layers.remove, layer)
+        with keeping_active(viewer):
+            take_away(viewer, self._line.layer, self._curtain and self._curtain.layer)
         self._shown.restore()
         self.ended.emit()
 
@@ -311,16 +308,8 @@ class Swipe:
 
     def _add(self, layer: Any) -> None:
         """Add a layer above the source and its results; the line is above its curtain."""
-        number = place_above(self.viewer, self.source)
-        self._keeping_selection(self.viewer.layers.insert, number, layer)
-
-    def _keeping_selection(self, change: Callable[..., object], *arguments: Any) -> None:
-        """Make a change of the layers after which the active layer is the same."""
-        selection = self.viewer.layers.selection
-        before = selection.active
-        change(*arguments)
-        if before is not None and before in self.viewer.layers:
-            selection.active = before
+        with keeping_active(self.viewer):
+            self.viewer.layers.insert(place_above(self.viewer, self.source), layer)
 
     # -- the view ----------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from qtpy.QtCore import QObject
 from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers.layer_order import SOURCE, insert_above, take_away
-from napari_restore.plugin.layers.placing import axes_of, plane_of, resampled, scale_and_affine
+from napari_restore.plugin.layers.placing import over, plane_of, resampled
 from napari_restore.plugin.state.request import Area, RunRequest
 from napari_restore.plugin.state.state import Connections, RestoreState
 from napari_restore.plugin.tasks.task import DebouncedQuery
@@ -122,8 +122,7 @@ class WeightsController(QObject):
                 contrast_limits=(0, 1),
                 # Together they show which frame gave most.
                 blending="additive" if number else "opaque",
-                **axes_of(found.source),
-                **scale_and_affine(matrix),
+                **over(found.source, matrix),
             )
             insert_above(self._viewer, found.source, layer)
             self._layers.append(layer)

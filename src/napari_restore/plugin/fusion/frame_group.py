@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_restore import api
-from napari_restore.plugin.layers.layer_order import FRAME, insert_above, take_away
+from napari_restore.plugin.layers.layer_order import FRAME, insert_above, keeping_active, take_away
 from napari_restore.plugin.layers.reader import layer_of
 
 if TYPE_CHECKING:
@@ -62,12 +62,11 @@ class FrameLayers:
 
         data, arguments, _ = layer_of(image, self._viewer)
         arguments["name"] = f"Frame: {arguments['name']}"
-        active = self._viewer.layers.selection.active
         self._layers[number] = layer = ImageLayer(data, **arguments)
         layer.metadata[FRAME] = number
-        insert_above(self._viewer, source, layer)
         # What is restored stays the same.
-        self._viewer.layers.selection.active = active
+        with keeping_active(self._viewer):
+            insert_above(self._viewer, source, layer)
 
     def clear(self) -> None:
         for number in list(self._layers):

@@ -203,9 +203,7 @@ class FusionController(QObject):
         self._left = self._is_loaded = False
         # One per object: a decorated method would share one timer among all.
         self._open_soon = qdebounced(self._open, timeout=DEBOUNCE_MS, parent=self)
-        self._refine_later = QTimer(self)
-        self._refine_later.setSingleShot(True)
-        self._refine_later.setInterval(REFINE_MS)
+        self._refine_later = QTimer(self, singleShot=True, interval=REFINE_MS)
         self._refine_later.timeout.connect(self.refine)
         state.events.layer.connect(self._on_layer)
         viewer.layers.events.removed.connect(self._on_removed)

@@ -267,11 +267,11 @@ class FusionTab(Section):
         self.frames.show_toggled.connect(self._on_show)
         self.shown_frames.removed.connect(self.frames.hide_shown)
         self.align.toggled.connect(controller.set_align)
-        self.crop.toggled.connect(self._on_crop)
+        self.crop.toggled.connect(partial(setattr, self.state, "crop"))
         self.cancel.clicked.connect(controller.cancel)
         self.show_weights.toggled.connect(self.weights.switch)
         self.weights.changed.connect(self._on_weights)
-        self.parameters.changed.connect(self._on_parameters)
+        self.parameters.changed.connect(partial(setattr, self.state, "parameters"))
         controller.groups_changed.connect(self._on_groups)
         controller.frames_changed.connect(self._on_frames)
         controller.progressed.connect(self._on_progress)
@@ -386,9 +386,6 @@ class FusionTab(Section):
         self.show_weights.setChecked(self.weights.is_on)
         self._on_frames()
 
-    def _on_crop(self, on: bool) -> None:
-        self.state.crop = on
-
     def _on_state_crop(self, on: bool) -> None:
         self.crop.setChecked(on)
 
@@ -422,9 +419,6 @@ class FusionTab(Section):
         if card is not None and fuses:
             self.parameters.show_card(card)
             self.parameters.set_values(self.state.parameters)
-
-    def _on_parameters(self, values: dict[str, Any]) -> None:
-        self.state.parameters = values
 
     def _on_state_parameters(self, values: dict[str, Any]) -> None:
         if self.parameters.isVisibleTo(self):

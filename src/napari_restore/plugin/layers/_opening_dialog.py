@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
     from napari_restore.plugin.tasks.task import Task
 
-PATIENCE = 0.5
-"""Seconds that opening may take without a dialog."""
-
 
 def open_in_window(paths: Sequence[str]) -> Image:
     """Open the image at `paths`, several being its bands; called in the GUI thread.
@@ -55,7 +52,7 @@ def ask_outside(error: OutsideFolder) -> bool:
 def _opened(paths: Sequence[str], *, allow_outside: bool) -> Image:
     import napari_restore as nr
     from napari_restore.plugin.tasks.task import Task
-    from napari_restore.plugin.tasks.waiting_dialog import WaitingDialog
+    from napari_restore.plugin.tasks.waiting_dialog import wait_for
 
     def work(task: Task) -> Image:
         source = list(paths) if len(paths) > 1 else paths[0]
@@ -73,12 +70,8 @@ def _opened(paths: Sequence[str], *, allow_outside: bool) -> Image:
 
     task = Task(work, failure="The file cannot be opened")
     task.is_daemon = True
-    task.start()
-    if not task.wait(PATIENCE):
-        name = Path(without_queries(paths[0])).name
-        dialog = WaitingDialog(task, "Open", f"Opening {name} …")
-        dialog.show()
-        dialog.wait(for_cancel=False)
+    name = Path(without_queries(paths[0])).name
+    wait_for(task, "Open", f"Opening {name} …", for_cancel=False)
     if task.stop.is_set():
         task.abandon()
         raise Cancelled("Opening the file was cancelled.")

@@ -306,6 +306,19 @@ def weight_limits(
     return (low, high) if high > low else (low, low + (abs(low) or 1.0))
 
 
+def largest_of_blocks(values: Floats, step: int) -> Floats:
+    """Return (…, ⌈h/step⌉, ⌈w/step⌉): of each block the value whose magnitude is largest, NaN where none is."""
+    *maps, rows, columns = values.shape
+    height, width = -(-rows // step), -(-columns // step)
+    padded = np.full((*maps, height * step, width * step), np.nan, np.float32)
+    padded[..., :rows, :columns] = values
+    blocks = padded.reshape(*maps, height, step, width, step).swapaxes(-3, -2)
+    blocks = blocks.reshape(*maps, height, width, -1)
+    at = np.nan_to_num(np.abs(blocks), nan=-1).argmax(axis=-1)[..., None]
+    largest: Floats = np.take_along_axis(blocks, at, axis=-1)[..., 0]
+    return largest
+
+
 def with_blanks(values: Floats, *, is_signed: bool = False) -> Floats:
     """Return a map whose cells that were never asked lie where it is clear: at 0, or below all others."""
     if is_signed:

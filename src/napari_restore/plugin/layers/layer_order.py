@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,6 +68,15 @@ def take_away(viewer: ViewerModel, *layers: Layer | None) -> None:
     for layer in layers:
         if layer is not None and layer in viewer.layers:
             viewer.layers.remove(layer)
+
+
+@contextmanager
+def keeping_active(viewer: ViewerModel) -> Iterator[None]:
+    """Let the active layer stay so, whatever is added or removed within ``with``."""
+    active = viewer.layers.selection.active
+    yield
+    if active is None or active in viewer.layers:
+        viewer.layers.selection.active = active
 
 
 def keep_on_top(viewer: ViewerModel, *layers: Layer | None) -> None:

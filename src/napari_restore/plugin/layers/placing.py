@@ -14,6 +14,7 @@ import numpy.typing as npt
 from napari_restore import Region
 from napari_restore.errors import BadRegion
 from napari_restore.plugin.layers.display import Composite, Display
+from napari_restore.plugin.layers.layer_order import SOURCE
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -284,6 +285,12 @@ def scale_and_affine(matrix: Matrix) -> dict[str, Any]:
 def axes_of(source: Layer) -> dict[str, Any]:
     """Return `units` and `axis_labels` of a plane that lies over a layer."""
     return {"units": source.units[-2:], "axis_labels": source.axis_labels[-2:]}
+
+
+def over(source: Layer, matrix: Matrix | None = None, **metadata: Any) -> dict[str, Any]:
+    """Return place, axes and metadata of a layer made of `source`: where that is, or at a matrix 3 × 3."""
+    place = scale_and_affine(plane_of(source) if matrix is None else matrix)
+    return {**place, **axes_of(source), "metadata": {SOURCE: source.unique_id, **metadata}}
 
 
 def data_to_world(layer: Layer) -> Matrix:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QWidget
 from superqt.utils import signals_blocked
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks.notices import error_text
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, number_box
 from napari_restore.plugin.widgets.folding import (
     add_button,
     column_of,
@@ -181,36 +180,40 @@ class AdvancedForm(QWidget):
         self.scope = QLabel(self, wordWrap=True)
         self.scope.setToolTip("How much of the image a restored pixel follows from")
         tip = "Edge of a tile; the memory budget chooses it. The result is the same"
-        self.tile = _number(self, 8192, 128, " px", tip)
+        self.tile = number_box(self, (0, 8192), tip, step=128, suffix=" px", zero="automatic")
         self.whole = QCheckBox("the whole image", self)
         self.whole.setToolTip(
             "In one pass, for a network of your own that depends on all of it; must fit the budget"
         )
         tip = "Tiles given to the model at once; helps networks on a GPU"
-        self.tile_batch = _number(self, 256, 1, " tiles", tip)
-        self.precision = _choice(
+        self.tile_batch = number_box(self, (0, 256), tip, suffix=" tiles", zero="automatic")
+        for box in (self.tile, self.tile_batch):
+            # A half-typed number is not applied.
+            box.setKeyboardTracking(False)
+        self.precision = combo_of(
             self,
             PRECISIONS,
             "Automatic computes 8-bit images in bfloat16 where the processor has it and the "
             "method bears it: quicker, with differences of a step",
+            letters=8,
         )
-        self.extent = _choice(
+        self.extent = combo_of(
             self,
             EXTENTS,
             "A global model looks at the whole image once, whatever is restored. "
             "Looking at the area only is quicker, and a draft",
+            letters=8,
         )
-        self.residuals = _choice(
+        self.residuals = combo_of(
             self,
             RESIDUALS,
             "Where the encoder leaves what the decoder needs; automatic is the quickest within "
             "the budgets. The result is the same",
+            letters=8,
         )
-        self.residual_dtype = _choice(
-            self,
-            {None: "as the model"} | {name: name for name in PRECISIONS if name != "auto"},
-            "Precision in which residuals are kept; half of the bits, half of the memory",
-        )
+        tip = "Precision in which residuals are kept; half of the bits, half of the memory"
+        kept = {None: "as the model"} | {name: name for name in PRECISIONS if name != "auto"}
+        self.residual_dtype = combo_of(self, kept, tip, letters=8)
         self.context = NarrowComboBox(
             self, 8, "Statistics from a context file, which makes several images alike"
         )
@@ -274,12 +277,10 @@ class AdvancedForm(QWidget):
 
     def _show_global(self, is_global: bool) -> None:
         # Tiles of such a model are a part of it.
-        self._layout.setRowVisible(self.tile, not is_global)
-        self._layout.setRowVisible(self.whole, not is_global)
-        self._layout.setRowVisible(self.extent, is_global)
-        self._layout.setRowVisible(self.residuals, is_global)
-        self._layout.setRowVisible(self.residual_dtype, is_global)
-        self._layout.setRowVisible(self.grid, is_global)
+        for row in (self.tile, self.whole):
+            self._layout.setRowVisible(row, not is_global)
+        for row in (self.extent, self.residuals, self.residual_dtype, self.grid):
+            self._layout.setRowVisible(row, is_global)
 
     def _tile(self) -> int | str | None:
         return "whole" if self.whole.isChecked() else self.tile.value() or None
@@ -309,21 +310,3 @@ class AdvancedForm(QWidget):
                 "context": self.context.currentData(),
             }
         )
-
-
-def _choice(parent: QWidget, texts: Mapping[Any, str], tip: str) -> NarrowComboBox:
-    box = NarrowComboBox(parent, 8, tip)
-    box.offer((text, value) for value, text in texts.items())
-    return box
-
-
-def _number(parent: QWidget, most: int, step: int, suffix: str, tip: str) -> QSpinBox:
-    box = QSpinBox(parent)
-    box.setToolTip(tip)
-    box.setRange(0, most)
-    box.setSingleStep(step)
-    box.setSuffix(suffix)
-    box.setSpecialValueText("automatic")
-    # A half-typed number is not applied.
-    box.setKeyboardTracking(False)
-    return box

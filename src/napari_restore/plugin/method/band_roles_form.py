@@ -34,7 +34,7 @@ from napari_restore.plugin.state.state import (
     unnamed_image,
 )
 from napari_restore.plugin.tasks.notices import error_text
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, line_edit
 from napari_restore.plugin.widgets.folding import add_button, folded, form_layout
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ class BandRolesForm(QWidget):
         tip = "Value of no light in the file; empty: as names, scale and offset say"
         self.zero = self._add_value(tip)
         self.white = self._add_value("Value of full light in the file; empty: by the image")
-        self.others = NarrowComboBox(self, 8, "Bands of light that the method does not see")
-        self.others.offer((text, value) for value, text in OTHERS.items())
+        tip = "Bands of light that the method does not see"
+        self.others = combo_of(self, OTHERS, tip, letters=8)
         self.others.activated.connect(self._on_values)
         values = QWidget(self)
         rows = form_layout(values)
@@ -168,11 +168,8 @@ class BandRolesForm(QWidget):
         self.table.itemChanged.connect(self._on_wavelength)
 
     def _add_value(self, tip: str) -> QLineEdit:
-        edit = QLineEdit(self)
-        edit.setPlaceholderText("automatic")
-        edit.setToolTip(tip)
+        edit = line_edit(self, "automatic", tip, self._on_values)
         edit.setValidator(QDoubleValidator(edit))
-        edit.editingFinished.connect(self._on_values)
         return edit
 
     def show_missing(self, layer: ImageLayer | None, card: ModelCard | None) -> None:

@@ -26,6 +26,7 @@ from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin.method.model_chooser import TASKS, ModelChoice
 from napari_restore.plugin.tasks.notices import show_note, show_problem, with_labels
 from napari_restore.plugin.tasks.task import Task
+from napari_restore.plugin.widgets.combo_box import combo_of
 from napari_restore.plugin.widgets.folding import fill
 
 if TYPE_CHECKING:
@@ -214,11 +215,10 @@ class ProposalDialog(QDialog):
         self._title = QLineEdit(found.model.card.title, self)
         self._title.setReadOnly(found.known or not found.card)
         self._title.setToolTip("Under this title it is offered")
-        self.task = QComboBox(self)
         # First what is true where nothing is chosen.
-        for task, name in sorted(TASKS.items(), key=lambda each: each[0] != "other"):
-            self.task.addItem(name, task)
-        self.task.setToolTip("What the weights were trained for, which their file does not tell")
+        tasks = {"other": TASKS["other"], **TASKS}
+        tip = "What the weights were trained for, which their file does not tell"
+        self.task = combo_of(self, tasks, tip)
         self._asks_task = bool(found.card) and not found.known and found.model.card.task == "other"
         form = QFormLayout()
         form.addRow("Title", self._title)
@@ -250,25 +250,23 @@ class ProposalDialog(QDialog):
         return {"title": title, **task, **self.inputs.fields()}
 
 
+RANGES = {None: "0 to 1", (-1.0, 1.0): "−1 to 1", (0.0, 255.0): "0 to 255"}
+ORDERS = {
+    None: "As in the image",
+    ("red", "green", "blue"): "Red, green, blue",
+    ("blue", "green", "red"): "Blue, green, red",
+}
+
+
 class InputsRows:
     """Asks what the author of a network alone knows: its range of values, and the order of its bands."""
 
     def __init__(self, parent: QWidget) -> None:
-        self.values, self.order = QComboBox(parent), QComboBox(parent)
+        self.values = combo_of(parent, RANGES, "What the network takes for black and white")
+        self.order = combo_of(parent, ORDERS, "The order in which the network takes its bands")
         self.mean, self.std = QLineEdit(parent), QLineEdit(parent)
         for each in (self.values, self.order, self.mean, self.std):
             each.hide()
-        for text, limits in (
-            ("0 to 1", None),
-            ("−1 to 1", (-1.0, 1.0)),
-            ("0 to 255", (0.0, 255.0)),
-        ):
-            self.values.addItem(text, limits)
-        self.values.setToolTip("What the network takes for black and white")
-        self.order.addItem("As in the image", None)
-        self.order.addItem("Red, green, blue", ("red", "green", "blue"))
-        self.order.addItem("Blue, green, red", ("blue", "green", "red"))
-        self.order.setToolTip("The order in which the network takes its bands")
         for line, what in ((self.mean, "subtracted"), (self.std, "divided by")):
             line.setPlaceholderText("none")
             line.setToolTip(f"What is {what} before the network, one number or one for each band")

@@ -53,8 +53,7 @@ class PhotosView(Section):
         self._is_fitting = False
         # Later: Qt's model of the layers must not move rows while napari changes their list. A timer of
         # its own, as PyQt's `singleShot` takes no object that the call ends with.
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
+        self._soon = QTimer(self, singleShot=True)
         self._soon.timeout.connect(self.show_chosen)
         self.list = QListWidget(self)
         self.list.setViewMode(QListView.ViewMode.IconMode)
@@ -85,10 +84,7 @@ class PhotosView(Section):
 
     def leave(self) -> None:
         self._soon.stop()
-        for layer in self.viewer.layers:
-            if layer.metadata.pop(ASIDE, False):
-                layer.visible = True
-        self._follow([])
+        self._show_all()
         super().leave()
 
     # -- the list ------------------------------------------------------------------
@@ -104,26 +100,23 @@ class PhotosView(Section):
         found = [layer for layer in self.viewer.layers if _is_photo(layer)]
         # In the order of opening: that of the viewer changes with what is in front.
         kept = [layer for layer in self._layers if layer in found]
-        self._follow([*kept, *(layer for layer in found if layer not in kept)])
+        self._show([*kept, *(layer for layer in found if layer not in kept)])
         if self._shown not in found:
             self._shown = None
         self._on_chosen()
 
-    def _follow(self, layers: list[ImageLayer]) -> None:
+    def _show(self, layers: list[ImageLayer]) -> None:
         """List these layers, and no others."""
         if layers == self._layers:
             return
-        for layer in self._layers:
-            layer.events.thumbnail.disconnect(self._on_thumbnail)
-            layer.events.name.disconnect(self._on_thumbnail)
         self._layers = layers
+        events = [event for x in layers for event in (x.events.thumbnail, x.events.name)]
+        self.follow(*((event, self._on_thumbnail) for event in events))
         self._known |= {layer.unique_id for layer in layers}
         with signals_blocked(self.list):
             self.list.clear()
             for layer in layers:
                 self.list.addItem(QListWidgetItem())
-                layer.events.thumbnail.connect(self._on_thumbnail)
-                layer.events.name.connect(self._on_thumbnail)
                 self._draw(layer)
         self.setVisible(len(layers) > 1)
 
@@ -198,9 +191,12 @@ class PhotosView(Section):
 
     def _on_grid(self, _: Any = None) -> None:
         """Show what is hidden for another photo while each has a place of its own."""
-        if not self.viewer.canvas.grid.enabled:
+        if self.viewer.canvas.grid.enabled:
+            self._show_all()
+        else:
             self._on_chosen()
-            return
+
+    def _show_all(self) -> None:
         for layer in self.viewer.layers:
             if layer.metadata.pop(ASIDE, False):
                 layer.visible = True

@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout
+from qtpy.QtWidgets import QLayout
 from superqt.utils import qthrottled
 
 from napari_restore.errors import InputError
 from napari_restore.plugin.tasks.notices import show_problem
-from napari_restore.plugin.widgets.folding import add_button
+from napari_restore.plugin.widgets.folding import add_button, flowing
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.questions import Adjustment
 
@@ -65,14 +65,12 @@ class AdjustingSection(Section):
         self.listen(self.state.events.running, self._enable)
         self._on_current()
 
-    def _back_row(self) -> QHBoxLayout:
-        self.undo_button = add_button(self, "Undo", "Take the last change of the look back")
-        self.undo_button.clicked.connect(self.undo)
+    def _back_row(self) -> QLayout:
+        self.undo_button = add_button(
+            self, "Undo", "Take the last change of the look back", self.undo
+        )
         self.reset_button = add_button(self, "Reset", "Set all of these back", self.reset)
-        row = QHBoxLayout()
-        row.addWidget(self.undo_button)
-        row.addWidget(self.reset_button)
-        return row
+        return flowing(self.undo_button, self.reset_button)
 
     @property
     def adjustment(self) -> Adjustment:
@@ -98,7 +96,6 @@ class AdjustingSection(Section):
 
     def leave(self) -> None:
         self._adjust.cancel()
-        self._follow(None)
         super().leave()
 
     def _apply(self) -> None:
@@ -122,18 +119,13 @@ class AdjustingSection(Section):
             return
         # The last values of the widgets are those of the result before.
         self._adjust.flush()
-        self._follow(self.state.current)
+        variant = self._variant = self.state.current
+        if variant is None:
+            self.follow()
+        else:
+            self.follow((variant.adjusted, self._on_adjusted), (variant.completed, self._enable))
         self._enable()
         self._on_adjusted()
-
-    def _follow(self, variant: Variant | None) -> None:
-        if self._variant is not None:
-            self._variant.adjusted.disconnect(self._on_adjusted)
-            self._variant.completed.disconnect(self._enable)
-        self._variant = variant
-        if variant is not None:
-            variant.adjusted.connect(self._on_adjusted)
-            variant.completed.connect(self._enable)
 
     def _on_adjusted(self) -> None:
         variant, values = self._variant, self.adjustment.to_dict()

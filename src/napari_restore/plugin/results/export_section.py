@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QMessageBox, QProgressBar, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QMessageBox, QProgressBar, QWidget
 from superqt.utils import signals_blocked
 
 from napari_restore import api
@@ -20,7 +20,7 @@ from napari_restore.plugin.results.variant_text import adjustment_of, area_of, p
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text, show_problem
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, number_box
 from napari_restore.plugin.widgets.folding import (
     add_button,
     bring_into_view,
@@ -77,32 +77,32 @@ PHOTO_FORMATS = (
 """The same files by the names that photographers have for them, with what is for photos."""
 MORE = "More"
 PROFILES = {
-    "as in the photo": None,
+    None: "as in the photo",
     "sRGB": "sRGB",
-    "Adobe RGB": "adobe-rgb",
-    "Display P3": "display-p3",
+    "adobe-rgb": "Adobe RGB",
+    "display-p3": "Display P3",
 }
 SUBSAMPLINGS = {
-    "usual": None,
-    "4:4:4 (all colours)": "4:4:4",
+    None: "usual",
+    "4:4:4": "4:4:4 (all colours)",
     "4:2:2": "4:2:2",
-    "4:2:0 (smallest)": "4:2:0",
+    "4:2:0": "4:2:0 (smallest)",
 }
 LARGEST_SIDE = 65535
 EIGHT_BITS = (".jpg", ".webp")
 COMPRESSIONS = {
-    "deflate (usual)": "deflate",
-    "zstd (smaller)": "zstd",
+    "deflate": "deflate (usual)",
+    "zstd": "zstd (smaller)",
     "lzw": "lzw",
-    "jpeg (loses detail)": "jpeg",
+    "jpeg": "jpeg (loses detail)",
     "none": "none",
 }
-EXTENTS: dict[str, str | None] = {
-    "whole image": None,
-    "box around the area": "box",
-    "area, nodata outside": "mask",
+EXTENTS = {
+    None: "whole image",
+    "box": "box around the area",
+    "mask": "area, nodata outside",
 }
-DEPTHS: dict[str, int | None] = {"as in the image": None, "8 bit": 8, "16 bit": 16}
+DEPTHS = {None: "as in the image", 8: "8 bit", 16: "16 bit"}
 
 
 class ExportSection(Section):
@@ -128,7 +128,7 @@ class ExportSection(Section):
         self._chosen = False
         """Whether the user has chosen the format."""
         self._watched: Variant | None = None
-        """Whose adjustment is followed."""
+        """What the message is about."""
         self._build()
         events = state.events
         for signal in (events.current, events.variants, events.running, events.layer):
@@ -145,22 +145,13 @@ class ExportSection(Section):
         self.format = NarrowComboBox(self, 12, "The type of the file")
         self._formats: tuple[ExportFormat, ...] = FORMATS
         self.format.offer((form.title, form) for form in FORMATS)
-        self.compress = NarrowComboBox(
-            self, 12, "How the file is made smaller; only JPEG changes values"
-        )
-        self.compress.offer(COMPRESSIONS.items())
-        self.quality = QSpinBox(self)
-        self.quality.setRange(1, 100)
-        self.quality.setValue(Format.USUAL_QUALITY)
-        self.quality.setToolTip(
-            f"1 … 100; more is better and larger, {Format.USUAL_QUALITY} is usual"
-        )
-        self.bit_depth = NarrowComboBox(
-            self, 12, "Rescales the values of photos; those of maps keep their meaning"
-        )
-        self.bit_depth.offer(DEPTHS.items())
-        self.clip = NarrowComboBox(self, 12, "How much of the image the file has")
-        self.clip.offer(EXTENTS.items())
+        tip = "How the file is made smaller; only JPEG changes values"
+        self.compress = combo_of(self, COMPRESSIONS, tip, letters=12)
+        tip = f"1 … 100; more is better and larger, {Format.USUAL_QUALITY} is usual"
+        self.quality = number_box(self, (1, 100), tip, Format.USUAL_QUALITY)
+        tip = "Rescales the values of photos; those of maps keep their meaning"
+        self.bit_depth = combo_of(self, DEPTHS, tip, letters=12)
+        self.clip = combo_of(self, EXTENTS, "How much of the image the file has", letters=12)
         self._build_more()
         tip = with_key("Save what is shown: this result with its look, mask and feather", "export")
         self.export = add_button(self, "Export …", tip, self._on_export)
@@ -194,24 +185,16 @@ class ExportSection(Section):
 
     def _build_more(self) -> None:
         """Make what is for photos, folded away."""
-        self.profile = NarrowComboBox(
-            self, 10, "Converts the colours for another screen or printer"
+        tip = "Converts the colours for another screen or printer"
+        self.profile = combo_of(self, PROFILES, tip, letters=10)
+        tip, none = "Makes a larger photo smaller; a smaller one stays as it is", "as in the photo"
+        self.longer_side = number_box(
+            self, (0, LARGEST_SIDE), tip, step=256, suffix=" pixels", zero=none
         )
-        self.profile.offer(PROFILES.items())
-        self.longer_side = QSpinBox(self)
-        self.longer_side.setRange(0, LARGEST_SIDE)
-        self.longer_side.setSingleStep(256)
-        self.longer_side.setSpecialValueText("as in the photo")
-        self.longer_side.setSuffix(" pixels")
-        self.longer_side.setToolTip("Makes a larger photo smaller; a smaller one stays as it is")
         self.sharpen = QCheckBox("Sharpen for a screen", self)
         self.sharpen.setToolTip("Edges a little crisper, as a smaller picture needs them")
-        self.subsampling = NarrowComboBox(
-            self,
-            10,
-            f"Of the colours: usual is 4:4:4 from a quality of {Format.USUAL_QUALITY} on, else 4:2:0",
-        )
-        self.subsampling.offer(SUBSAMPLINGS.items())
+        tip = f"Of the colours: usual is 4:4:4 from a quality of {Format.USUAL_QUALITY} on, else 4:2:0"
+        self.subsampling = combo_of(self, SUBSAMPLINGS, tip, letters=10)
         inner = QWidget()
         self.more_form = form_layout(inner)
         self.more_form.setContentsMargins(0, 0, 0, 0)
@@ -358,7 +341,13 @@ class ExportSection(Section):
         variant = self.state.current
         if variant is not self._watched:
             self._forget_message()
-        self._watch(variant)
+        self._watched = variant
+        if variant is None:
+            self.follow()
+        else:
+            self.follow(
+                (variant.adjusted, self._on_adjusted), (variant.completed, self._on_current)
+            )
         ready = variant is not None and variant.result is not None
         if variant is None:
             self.what.setText("There is no result yet. Press Run first.")
@@ -373,16 +362,6 @@ class ExportSection(Section):
         self.whole.setVisible(can_be_whole and part is not None)
         self.export.setEnabled(ready and self.saving is None)
         self.copy.setEnabled(ready)
-
-    def _watch(self, variant: Variant | None) -> None:
-        """Follow the look of `variant` alone."""
-        if self._watched is not None:
-            self._watched.adjusted.disconnect(self._on_adjusted)
-            self._watched.completed.disconnect(self._on_current)
-        self._watched = variant
-        if variant is not None:
-            variant.adjusted.connect(self._on_adjusted)
-            variant.completed.connect(self._on_current)
 
     def _forget_message(self) -> None:
         """Clear the message: what was copied or saved is no longer what would be."""
@@ -481,7 +460,7 @@ class ExportSection(Section):
         assert variant.result is not None
         self._variant, variant.saving = variant, True
         self.saving = SaveTask(variant.result, path, self.options())
-        self.saving.progressed.connect(self._on_progress)
+        self.saving.sent.connect(self._on_progress)
         self.saving.ended.connect(self._on_ended)
         self._show_saving(True)
         self.message.setText(f"Writing {path.name} …")
@@ -490,9 +469,10 @@ class ExportSection(Section):
             bring_into_view(self.message)
         self.saving.start(self)
 
-    def _on_progress(self, done: int, total: int, seconds_left: float | None) -> None:
+    def _on_progress(self, progress: tuple[int, int, float | None]) -> None:
         if self.saving is None:
             return
+        done, total, seconds_left = progress
         self.progress.setRange(0, max(1, total))
         self.progress.setValue(done)
         self.progress.setFormat(
@@ -543,7 +523,6 @@ class ExportSection(Section):
             self.saving.abandon()
             self._variant.saving = False
             self.saving = self._variant = None
-        self._watch(None)
         super().leave()
 
 

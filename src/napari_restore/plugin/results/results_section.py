@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,6 @@ from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
     QApplication,
     QDialog,
-    QHBoxLayout,
     QLineEdit,
     QListWidget,
     QListWidgetItem,
@@ -23,7 +21,6 @@ from qtpy.QtWidgets import (
     QPlainTextEdit,
     QTabWidget,
     QTextBrowser,
-    QVBoxLayout,
     QWidget,
 )
 from superqt import QElidingLabel
@@ -44,7 +41,13 @@ from napari_restore.plugin.results.earlier_results_view import (
     variant_of_stored,
 )
 from napari_restore.plugin.results.save_dialog import ask_save_path
-from napari_restore.plugin.results.variant_text import area_of, line_of, record_rows, settings_of
+from napari_restore.plugin.results.variant_text import (
+    area_of,
+    line_of,
+    record_rows,
+    settings_of,
+    table_of,
+)
 from napari_restore.plugin.state.state import RestoreState, image_of, named_image
 from napari_restore.plugin.tasks.notices import show_note, show_problem
 from napari_restore.plugin.tasks.task import in_background
@@ -77,7 +80,7 @@ class RecordView(QDialog):
         self.setWindowTitle(f"Record – {title}")
         self.resize(640, 560)
         self.table = QTextBrowser(self)
-        self.table.setHtml(_table(record_rows(record)))
+        self.table.setHtml(table_of(record_rows(record)))
         self.text = QPlainTextEdit(strict_json(record, indent=2), self)
         self.text.setReadOnly(True)
         self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
@@ -90,14 +93,8 @@ class RecordView(QDialog):
         )
         self.again = add_button(self, "Run again", "The same run once more, as a result of its own")
         self.close_button = add_button(self, "Close", slot=self.close)
-        buttons = QHBoxLayout()
-        for each in (self.copy, self.save_as, self.again):
-            buttons.addWidget(each)
-        buttons.addStretch(1)
-        buttons.addWidget(self.close_button)
-        layout = QVBoxLayout(self)
-        layout.addWidget(tabs)
-        layout.addLayout(buttons)
+        buttons = flowing(self.copy, self.save_as, self.again, self.close_button)
+        column_of(self, tabs, buttons).setContentsMargins(9, 9, 9, 9)
         self.save_as.clicked.connect(self._on_save)
         self.again.clicked.connect(self._on_again)
 
@@ -124,15 +121,6 @@ class RecordView(QDialog):
     def _on_again(self) -> None:
         self.run_again.emit()
         self.close()
-
-
-def _table(rows: list[tuple[str, str]]) -> str:
-    cells = (
-        f"<tr><td style='padding-right:12px'><b>{html.escape(what)}</b></td>"
-        f"<td>{html.escape(how_much)}</td></tr>"
-        for what, how_much in rows
-    )
-    return f"<table cellspacing='4'>{''.join(cells)}</table>"
 
 
 class VariantRow(QWidget):
@@ -251,15 +239,11 @@ class ResultsSection(Section):
         """Show a row per result; new results are listed in their store."""
         variants = self.state.variants
         for variant in [one for one in self.rows if one not in variants]:
-            self._unwatch(variant)
             self.rows.pop(variant)
             self._stored.pop(variant, None)
         self.list.blockSignals(True)
         self.list.clear()
         for variant in variants:
-            if variant not in self.rows:
-                variant.layer.events.name.connect(self._on_renamed)
-                variant.adjusted.connect(self._on_adjusted)
             row = VariantRow(variant, self.list)
             row.renamed.connect(self._rename)
             row.chosen.connect(self._choose)
@@ -269,6 +253,8 @@ class ResultsSection(Section):
             item.setSizeHint(QSize(0, row.sizeHint().height()))
             self.list.setItemWidget(item, row)
         self.list.blockSignals(False)
+        renamed = ((variant.layer.events.name, self._on_renamed) for variant in variants)
+        self.follow(*renamed, *((variant.adjusted, self._on_adjusted) for variant in variants))
         height = sum(row.sizeHint().height() for row in list(self.rows.values())[:ROWS_SHOWN])
         self.list.setFixedHeight(height + 2 * self.list.frameWidth() + 2)
         self.list.setVisible(bool(variants))
@@ -290,10 +276,6 @@ class ResultsSection(Section):
             row.show_name()
         self._offer_others()
         self._store(again=True)
-
-    def _unwatch(self, variant: Variant) -> None:
-        variant.layer.events.name.disconnect(self._on_renamed)
-        variant.adjusted.disconnect(self._on_adjusted)
 
     def _on_adjusted(self) -> None:
         self._show_differences()
@@ -472,8 +454,6 @@ class ResultsSection(Section):
         self._store_soon.cancel()
         self._search_soon.cancel()
         self._store(again=True)
-        for variant in self.rows:
-            self._unwatch(variant)
         self.rows.clear()
         self.earlier.discard()
         super().leave()

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
-from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
 from napari_restore import api
 from napari_restore._format import size_of
 from napari_restore.errors import BadOutput, Cancelled, RestoreError
 from napari_restore.plugin.tasks.notices import error_text, show_problem
-from napari_restore.plugin.tasks.task import Task
-from napari_restore.plugin.tasks.waiting_dialog import WaitingDialog
+from napari_restore.plugin.tasks.task import Task, in_background
+from napari_restore.plugin.tasks.waiting_dialog import wait_for
 
 if TYPE_CHECKING:
     from napari_restore.engine import Result
@@ -44,12 +43,6 @@ def copy_command(command: Callable[[], str]) -> tuple[str, str]:
     return "Copied: paste it into a terminal.", line
 
 
-def name_beside(image: Image, what: str, suffix: str, folder: Path) -> Path:
-    """Return a name for a file of `what` beside that of an image, or in `folder` where it has none."""
-    beside = Path(image.path).parent if image.path else folder
-    return beside / f"{Path(image.name).stem}_{what}{suffix}"
-
-
 def save(
     result: Result,
     path: Path,
@@ -74,11 +67,9 @@ def save(
 class SaveTask(Task):
     """A result being saved; napari asks before it closes its window over it.
 
-    Nothing is left behind of one that is cancelled. `ended` gives the path.
+    Nothing is left behind of one that is cancelled. Sends rows done, rows in all, and seconds left or
+    None; `ended` gives the path.
     """
-
-    progressed = Signal(int, int, object)
-    """Rows done, rows in all, seconds left or None."""
 
     def __init__(self, result: Result, path: Path, options: Mapping[str, Any]) -> None:
         super().__init__(
@@ -110,13 +101,6 @@ class SaveTask(Task):
         self._reported = now
         left = api.seconds_left(done, total, now - self._began, predicted=self._predicted)
         self.send((done, total, left))
-
-    def receive(self, item: tuple[int, int, float | None]) -> None:
-        self.progressed.emit(*item)
-
-
-PATIENCE_MS = 500
-"""A file that takes no longer is written without a dialog."""
 
 
 def ask_save_path(
@@ -152,6 +136,35 @@ def ask_save_path(
     return chosen
 
 
+class FileSaver:
+    """Asks for the names of files about an image, and writes them on another thread."""
+
+    def __init__(self, parent: QWidget, what: str) -> None:
+        """Begin in the user's folder; `what` ends the names that are proposed."""
+        self._parent, self._what = parent, what
+        self.folder = Path.home()
+
+    def proposed(self, image: Image, suffix: str) -> Path:
+        """Return a name beside the file of an image, or where the last one was saved."""
+        beside = Path(image.path).parent if image.path else self.folder
+        return beside / f"{Path(image.name).stem}_{self._what}{suffix}"
+
+    def save(
+        self, image: Image, title: str, suffixes: Sequence[str], write: Callable[[Path], object]
+    ) -> None:
+        """Let the user choose a name, and write there."""
+        proposed = self.proposed(image, suffixes[0])
+        path = ask_save_path(self._parent, f"Save the {title.lower()}", proposed, title, suffixes)
+        if path is not None:
+            self.folder = path.parent
+            in_background(partial(write, path), _on_written)
+
+
+def _on_written(answer: Any) -> None:
+    if isinstance(answer, RestoreError):
+        show_problem(answer)
+
+
 def store_around(path: Path) -> Path | None:
     """Return the zarr store inside which `path` lies, or None."""
     inside = [folder for folder in path.parents if _is_store(folder)]
@@ -164,22 +177,12 @@ def _is_store(folder: Path) -> bool:
 
 
 def save_with_dialog(result: Result, path: Path) -> Path:
-    """Save on another thread and wait, in the GUI thread; a dialog appears when it takes long.
+    """Save on another thread and wait for it, as `wait_for` does.
 
     Raises `BadOutput`, `Cancelled`.
     """
     task = SaveTask(result, path, {})
-    dialog = WaitingDialog(task, "Save", f"Writing {path.name}")
-    task.progressed.connect(dialog.show_progress)
-    QTimer.singleShot(PATIENCE_MS, lambda: None if dialog.has_ended else dialog.show())
-    task.start(dialog)
-    # Until the dialog keeps them away, clicks wait.
-    while not (dialog.has_ended or dialog.isVisible()):
-        QApplication.processEvents(
-            QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents
-            | QEventLoop.ProcessEventsFlag.WaitForMoreEvents
-        )
-    dialog.wait(for_cancel=True)
+    wait_for(task, "Save", f"Writing {path.name}", for_cancel=True)
     if task.outcome[0] == "cancelled":
         raise Cancelled(f"{path.name} was not written.", "Save the layer again to write it.")
     written: Path = task.value()

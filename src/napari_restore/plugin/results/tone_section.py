@@ -15,6 +15,7 @@ from napari_restore.plugin.layers.canvas_tool import CanvasTool
 from napari_restore.plugin.layers.placing import in_data, visible_region
 from napari_restore.plugin.results._adjusting_section import NOTHING, AdjustingSection
 from napari_restore.plugin.results._histogram_view import Histogram, HistogramView
+from napari_restore.plugin.state.state import Connections
 from napari_restore.plugin.tasks.notices import show_note, show_problem, with_labels
 from napari_restore.plugin.tasks.task import DebouncedQuery, in_background
 from napari_restore.plugin.widgets.folding import add_button, column_of, form_layout, row_of
@@ -138,12 +139,19 @@ class ToneSection(AdjustingSection):
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self._watched: Variant | None = None
+        """Whose pixels are in the histogram."""
+        self._of_layer = Connections()
         self._tool: CanvasTool | None = None
         """While grey is picked."""
         self._is_outdated = True
         """Whether the histogram is made when it is seen again."""
+        self.histogram = HistogramView(self)
         self._query = DebouncedQuery(
-            histogram_of, self._on_histogram, HISTOGRAM_MS, "No histogram could be made", self
+            histogram_of,
+            self.histogram.show_histogram,
+            HISTOGRAM_MS,
+            "No histogram could be made",
+            self,
         )
         self._build()
         camera = viewer.scene.camera.events
@@ -153,7 +161,6 @@ class ToneSection(AdjustingSection):
 
     def _build(self) -> None:
         self.about = QLabel(self, wordWrap=True)
-        self.histogram = HistogramView(self)
         self.histogram.curve_changed.connect(self._adjust)
         self.histogram.painted.connect(self._on_painted)
         form = form_layout()
@@ -198,7 +205,7 @@ class ToneSection(AdjustingSection):
 
     def leave(self) -> None:
         self._query.discard()
-        self._watch(None)
+        self._of_layer.end()
         self.picker.setChecked(False)
         super().leave()
 
@@ -242,7 +249,11 @@ class ToneSection(AdjustingSection):
             widget.setEnabled(not problem and not colours)
         if not self.picker.isEnabled():
             self.picker.setChecked(False)
-        self._watch(None if variant is None or problem else variant)
+        watched = self._watched = None if problem else variant
+        if watched is None:
+            self._of_layer.end()
+        else:
+            self._of_layer.turn((watched.layer.events.set_data, self._update_histogram))
         self._update_histogram()
 
     # -- grey ------------------------------------------------------------------------
@@ -287,16 +298,6 @@ class ToneSection(AdjustingSection):
         if self._is_outdated:
             self._update_histogram()
 
-    def _watch(self, variant: Variant | None) -> None:
-        """Follow new pixels of just this result."""
-        if variant is self._watched:
-            return
-        if self._watched is not None:
-            self._watched.layer.events.set_data.disconnect(self._update_histogram)
-        self._watched = variant
-        if variant is not None:
-            variant.layer.events.set_data.connect(self._update_histogram)
-
     def _update_histogram(self) -> None:
         """Make it again soon, on another thread, while it can be seen."""
         if self._watched is None:
@@ -315,7 +316,7 @@ class ToneSection(AdjustingSection):
         try:
             view = visible_region(self.viewer, layer, levels[0].shape[:2])
         except BadRegion:
-            self._on_histogram(None)
+            self.histogram.show_histogram(None)
             return
         level = 0
         while (
@@ -323,9 +324,6 @@ class ToneSection(AdjustingSection):
         ):
             level += 1
         self._query.request(levels[level], view, level, white_of(image))
-
-    def _on_histogram(self, found: Histogram | None) -> None:
-        self.histogram.show_histogram(found)
 
 
 def white_of(image: Image) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +218,15 @@ def _bytes(measured: int, predicted: int) -> str:
     return (
         f"{format_size(measured, like=largest)} (predicted {format_size(predicted, like=largest)})"
     )
+
+
+def table_of(rows: Sequence[tuple[str, str]]) -> str:
+    """Return lines of (name, value) as a table for a label or a browser."""
+    lines = (
+        f"<tr><td><b>{escape(name)}</b>&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>"
+        for name, value in rows
+    )
+    return f"<table>{''.join(lines)}</table>"
 
 
 def run_summary(record: dict[str, Any]) -> str:

@@ -77,8 +77,7 @@ class Live(QObject):
         self._looks: WeakKeyDictionary[ImageLayer, Adjustment] = WeakKeyDictionary()
         """Of results that were removed as their image was hidden; for when it is shown again."""
         # Its own: PyQt's `singleShot` takes no object that the call ends with.
-        self._free_soon = QTimer(self)
-        self._free_soon.setSingleShot(True)
+        self._free_soon = QTimer(self, singleShot=True)
         self._free_soon.timeout.connect(self._free)
         self._loaded: Any = None
         """The method that the child process has loaded."""

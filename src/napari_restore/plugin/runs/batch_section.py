@@ -223,15 +223,12 @@ class BatchSection(Section):
         self.folder: FolderRun | None = None
         self._into = ""
         """Where the results of `folder` go."""
-        self._waiting: Callable[[], None] | None = None
-        """Called once the mask of excluded pixels is there."""
         self._build()
         self.listen(viewer.layers.selection.events.changed, self._show_what_fits)
         self.listen(viewer.layers.events.removed, self._show_what_fits)
         self.listen(state.events.running, self._show_what_fits)
         self.listen(state.events.layer, self._show_what_fits)
         self.listen(state.events.model, self._show_what_fits)
-        self.listen(state.events.exclude_pending, self._on_pending)
         self._show_what_fits()
 
     def _build(self) -> None:
@@ -293,14 +290,11 @@ class BatchSection(Section):
         if self.is_busy or self._must_wait(self.restore_layers):
             return
         queue = LayerQueue(self.viewer, self.state, self.chosen_layers(), self._runs, self)
-        queue.message.connect(self._on_message)
+        queue.message.connect(self.message.setText)
         queue.ended.connect(self.finish)
         self.queue = queue
         self._begin()
         queue.start_next()
-
-    def _on_message(self, text: str) -> None:
-        self.message.setText(text)
 
     # -- folders -----------------------------------------------------------------
 
@@ -402,20 +396,13 @@ class BatchSection(Section):
     def _must_wait(self, then: Callable[[], None]) -> bool:
         """Return whether a mask is still being made; `then` is called once it is there."""
         problem = self.state.not_ready
-        self._waiting = None if problem is None else then
         if problem is not None:
-            self.message.setText(error_text(problem))
+            self._tell(problem)
+            self._runs.when_ready(then, self._tell)
         return problem is not None
 
-    def _on_pending(self, pending: bool) -> None:
-        then = self._waiting
-        if pending or then is None:
-            return
-        self._waiting = None
-        if self.state.exclude_problem is None:
-            then()
-        else:
-            self.message.setText(error_text(self.state.exclude_problem))
+    def _tell(self, problem: RestoreError) -> None:
+        self.message.setText(error_text(problem))
 
     def _begin(self) -> None:
         self.message.setText("")

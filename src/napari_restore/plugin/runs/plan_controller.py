@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 VIEW_DEBOUNCE_MS = 200
 PLAN_DEBOUNCE_MS = 250
 PLANNING = "Planning …"
+Failed = Callable[[RestoreError], object]
 
 
 class PlanController(QObject):
@@ -62,8 +63,8 @@ class PlanController(QObject):
         """What is planned soon."""
         self._query = LatestQuery("No plan", self)
         self._query.finished.connect(self._on_planned)
-        self._waiting: Callable[[], None] | None = None
-        """Called once the mask of excluded pixels is there."""
+        self._waiting: tuple[Callable[[], None], Failed] | None = None
+        """Called once the mask of excluded pixels is there, or where there is none in the end."""
         # One per object: a decorated method would share one timer among all.
         self._plan_soon = qdebounced(self._start, timeout=PLAN_DEBOUNCE_MS, parent=self)
         self._update_soon = qdebounced(self.update, timeout=VIEW_DEBOUNCE_MS, parent=self)
@@ -117,13 +118,13 @@ class PlanController(QObject):
             raise self._problem
         return self._request()
 
-    def when_ready(self, then: Callable[[], None]) -> None:
+    def when_ready(self, then: Callable[[], None], failed: Failed = show_problem) -> None:
         """Call `then` once the mask that was not ready is there.
 
-        Where there is no mask of excluded pixels in the end, its problem is shown instead.
+        Where there is no mask of excluded pixels in the end, `failed` is called with its problem instead.
         """
         if self._state.not_ready is not None:
-            self._waiting = then
+            self._waiting = then, failed
         else:
             self._areas.when_found(then)
 
@@ -158,11 +159,12 @@ class PlanController(QObject):
         if pending or waiting is None:
             return
         self._waiting = None
+        then, failed = waiting
         if self._state.exclude_problem is None:
-            waiting()
+            then()
         else:
             # The user wanted these pixels left alone.
-            show_problem(self._state.exclude_problem)
+            failed(self._state.exclude_problem)
 
     def _on_view(self) -> None:
         if self._state.target is TargetChoice.VISIBLE:

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel, QProgressBar, QWidget
 
 from napari_restore._format import format_seconds
 from napari_restore.engine import Event, Note, Phase, Progress
-from napari_restore.plugin.tasks.notices import show_note
+from napari_restore.errors import RestoreError
+from napari_restore.plugin.tasks.notices import error_text, show_note, show_problem
 from napari_restore.plugin.widgets.folding import add_button, column_of, in_a_row, row_of
 from napari_restore.plugin.widgets.keys import with_key
+from napari_restore.plugin.widgets.section import Section
 from napari_restore.plugin.widgets.settled_button import SettledPresses
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.plugin.runs.run_controller import RunController
+    from napari_restore.plugin.state.state import RestoreState
+    from napari_restore.plugin.tasks.task import Task
+
+    T = TypeVar("T", bound=Task)
 
 SECONDS_BETWEEN_STEPS = 0.25
 """A step of a progress bar paints the window at once, the canvas with it."""
@@ -35,10 +48,12 @@ class RunBar(QWidget):
     live_toggled = Signal(bool)
     """Whether the live result is on."""
 
-    def __init__(self, parent: QWidget | None = None, *, pinned: bool = False) -> None:
+    def __init__(
+        self, parent: QWidget | None = None, *, pinned: bool = False, verb: str = "Run"
+    ) -> None:
         super().__init__(parent)
-        self._pinned = pinned
-        self.button = add_button(self, "Run")
+        self._pinned, self._verb = pinned, verb
+        self.button = add_button(self, verb)
         self._presses = SettledPresses(self.button)
         self.live = add_button(
             self,
@@ -106,7 +121,7 @@ class RunBar(QWidget):
 
     def show_running(self, running: bool) -> None:
         self._running = running
-        self.button.setText("Cancel" if running else "Run")
+        self.button.setText("Cancel" if running else self._verb)
         self.button.setEnabled(running or self._possible)
         self._presses.turn()
         self.progress.setVisible(running)
@@ -146,3 +161,59 @@ class RunBar(QWidget):
         if self._running:
             self.button.setText("Stopping …")
             self.button.setEnabled(False)
+
+
+class TaskTab(Section):
+    """A tab with a bar of its own: it begins one task at a time, cancels it, and says how it ended."""
+
+    ended = Signal(str, object)
+    """As `Task.ended`."""
+
+    def __init__(
+        self, viewer: ViewerModel, state: RestoreState, runs: RunController, verb: str = "Run"
+    ) -> None:
+        super().__init__(viewer, state)
+        self._runs = runs
+        self.task: Any = None
+        self.bar = RunBar(self, verb=verb)
+        self.bar.live.hide()
+        self.bar.plan_line.hide()
+        self.bar.pressed.connect(self.toggle)
+
+    def toggle(self) -> None:
+        """Begin what is set, or cancel what is under way."""
+        if self.task is not None:
+            self.task.cancel()
+            return
+        try:
+            self.start()
+        except RestoreError as error:
+            show_problem(error)
+
+    def start(self) -> None:
+        """Begin what is set; raises `RestoreError` where something is missing."""
+        raise NotImplementedError
+
+    def finish(self, task: Any, status: str, outcome: Any) -> None:
+        """Show what has become of a task; an error is told already."""
+        raise NotImplementedError
+
+    def begin(self, make: Callable[[], T], what: str, message: str) -> T | None:
+        """Begin a task as `RunController.begin` does, and follow it."""
+        task = self._runs.begin(make, what)
+        if task is not None:
+            self.task = task
+            task.sent.connect(self.bar.show_event)
+            task.ended.connect(self._on_ended)
+            self.bar.show_running(True)
+            self.bar.show_message(message)
+        return task
+
+    def _on_ended(self, status: str, outcome: Any) -> None:
+        task, self.task = self.task, None
+        self.bar.show_running(False)
+        if status == "failed":
+            self.bar.show_message(error_text(outcome))
+            show_problem(outcome)
+        self.finish(task, status, outcome)
+        self.ended.emit(status, outcome)

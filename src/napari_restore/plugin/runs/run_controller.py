@@ -53,8 +53,7 @@ class WarmWorker(QObject):
         self._state = state
         self._warmed: tuple[Any, ...] | None = None
         self._is_closed = False
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
+        self._timer = QTimer(self, singleShot=True)
         self._timer.timeout.connect(self._warm)
         # Closing the window destroys its widgets without closing them.
         parent.destroyed.connect(self.worker.close)
@@ -233,6 +232,12 @@ class RunController(QObject):
         """Run what is set, unless a run is under way."""
         if self.running is None:
             self.toggle()
+
+    def when_ready(
+        self, then: Callable[[], None], failed: Callable[[RestoreError], object]
+    ) -> None:
+        """Wait as `PlanController.when_ready` does."""
+        self._plans.when_ready(then, failed)
 
     def start(
         self, request: RunRequest, layer: ImageLayer, title: str, where: str = "again"

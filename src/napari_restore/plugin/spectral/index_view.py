@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox
+from qtpy.QtWidgets import QComboBox
 from superqt.utils import signals_blocked
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, escape_controls
-from napari_restore.plugin.compare.maps_view import CATEGORIES, MapLayers, SideMap
-from napari_restore.plugin.layers.layer_order import SOURCE, place_above, take_away
-from napari_restore.plugin.layers.placing import axes_of, plane_of
+from napari_restore.plugin.compare.maps_view import CATEGORIES, Key, MapLayers, SideMap
+from napari_restore.plugin.layers.placing import over, plane_of
 from napari_restore.plugin.layers.status import VALUE
-from napari_restore.plugin.tasks.notices import error_text, show_problem
-from napari_restore.plugin.tasks.task import in_background
+from napari_restore.plugin.tasks.notices import error_text
+from napari_restore.plugin.widgets.combo_box import number_box
 from napari_restore.plugin.widgets.folding import add_button, column_of, flowing, form_layout
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
 
@@ -105,40 +103,52 @@ def limits_of(values: npt.NDArray[Any]) -> Limits:
     return (float(low), float(high)) if low < high else (float(low), float(low) + 1.0)
 
 
-def source_levels(image: Image, expression: str, black: float | None) -> list[Any]:
-    """Return the levels of an expression over `image`, the coarsest in memory; not in the GUI thread.
-
-    napari 0.9 reads the coarsest level of a layer in the GUI thread. Raises `RestoreError`.
-    """
-    image.prepare()
-    image.build_pyramid()
-    levels = [
-        api.band_math(image, expression, level=number, black=black)
-        for number in range(len(image.level_shapes))
-    ]
-    levels[-1] = levels[-1].compute(scheduler="synchronous")
-    return levels
-
-
-def source_layer(source: ImageLayer, levels: list[Any], name: str) -> Layer:
-    """Return the layer of an expression over the image of `source`."""
-    from napari.layers import Image as ImageLayer
-
-    return ImageLayer(
-        levels if len(levels) > 1 else levels[0],
-        name=f"{name} before: {source.name}",
-        multiscale=len(levels) > 1,
-        cache=False,
-        affine=plane_of(source),
-        **axes_of(source),
-        colormap="viridis",
-        contrast_limits=limits_of(levels[-1]),
-        metadata={SOURCE: source.unique_id, VALUE: f"{name} before"},
-    )
-
-
 BEFORE = "before"
-FAILURE = "The index cannot be computed"
+
+
+class SourceMap:
+    """An expression over the image of a layer, before a run."""
+
+    variant = None
+    part = BEFORE
+
+    def __init__(
+        self, source: ImageLayer, image: Image, math: api.BandMath, black: float | None
+    ) -> None:
+        self.below, self.math = source, math
+        self._image, self._black = image, black
+        self._levels: list[Any] = []
+
+    def build(self) -> SourceMap:
+        """Make the levels, the coarsest in memory; not in the GUI thread, in which napari 0.9 reads that one.
+
+        Raises `RestoreError`.
+        """
+        image = self._image
+        image.prepare()
+        image.build_pyramid()
+        levels = self._levels = [
+            api.band_math(image, self.math.formula, level=number, black=self._black)
+            for number in range(len(image.level_shapes))
+        ]
+        levels[-1] = levels[-1].compute(scheduler="synchronous")
+        return self
+
+    def layer(self) -> Layer:
+        from napari.layers import Image as ImageLayer
+
+        levels, name = self._levels, f"{self.math.name} {BEFORE}"
+        return ImageLayer(
+            levels if len(levels) > 1 else levels[0],
+            name=f"{name}: {self.below.name}",
+            multiscale=len(levels) > 1,
+            cache=False,
+            **over(self.below, plane_of(self.below), **{VALUE: name}),
+            colormap="viridis",
+            contrast_limits=limits_of(levels[-1]),
+        )
+
+
 TIP = (
     "An index, or arithmetic of bands by name or role: (nir - red) / (nir + red). "
     "b1 is the first band; swir1 and swir2 go by wavelength"
@@ -155,8 +165,6 @@ class IndexView(MapLayers):
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self._befores: dict[tuple[str, str], Any] = {}
-        """Layers of sources, by the source's identity and the expression."""
         self._build()
         for event in (state.events.layer, state.events.bands, state.events.sensor):
             self.listen(event, self._offer)
@@ -181,12 +189,8 @@ class IndexView(MapLayers):
         for part, button in self.buttons.items():
             # PySide does not know how many arguments a `partial` takes.
             button.clicked.connect(lambda checked, part=part: self._on_clicked(part, checked))
-        self.threshold = QDoubleSpinBox(self)
-        self.threshold.setDecimals(3)
-        self.threshold.setRange(0, 1000)
-        self.threshold.setSingleStep(0.01)
-        self.threshold.setValue(api.THRESHOLD)
-        self.threshold.setToolTip("Pixels whose value differs by more than this are counted")
+        tip = "Pixels whose value differs by more than this are counted"
+        self.threshold = number_box(self, (0, 1000), tip, api.THRESHOLD, step=0.01, decimals=3)
         self.about = WrappedLabel("", self)
         self.about.setTextFormat(Qt.TextFormat.PlainText)
         self.warning = WrappedLabel("", self)
@@ -236,7 +240,7 @@ class IndexView(MapLayers):
 
     def _on_current(self) -> None:
         super()._on_current()
-        layer, current = self.state.layer, self.state.current
+        layer = self.state.layer
         text = self.expression.currentText().strip()
         problem = ""
         try:
@@ -248,13 +252,11 @@ class IndexView(MapLayers):
         else:
             self.about.setText(problem or "Name an index, or write one of bands.")
         name = text if about is None else about.name
-        is_shown = layer is not None and (layer.unique_id, name) in self._befores
-        self.buttons[BEFORE].setEnabled(about is not None)
-        self.buttons[BEFORE].setChecked(is_shown)
-        for part in (AFTER, DIFFERENCE):
-            key = None if current is None else self._key(current, f"{name} {part}")
-            self.buttons[part].setEnabled(about is not None and current is not None)
-            self.buttons[part].setChecked(key in self._shown)
+        for part, button in self.buttons.items():
+            below = self._below(part)
+            key = None if below is None else self._key(below, f"{name} {part}")
+            button.setEnabled(about is not None and below is not None)
+            button.setChecked(key in self._shown)
         self._warn()
 
     def _warn(self) -> None:
@@ -280,69 +282,38 @@ class IndexView(MapLayers):
 
     # -- layers ------------------------------------------------------------------
 
+    def _below(self, part: str) -> ImageLayer | None:
+        """Return the layer that a part is of: the image, or the current result."""
+        current = self.state.current
+        return self.state.layer if part == BEFORE else current and current.layer
+
     def _on_clicked(self, part: str, checked: bool) -> None:
         try:
-            made = self._math(part)
+            found = self._math(part)
         except RestoreError as error:
-            show_problem(error)
-            self._on_current()
+            self._on_failed(error)
             return
-        if made is None:
+        below, current = self._below(part), self.state.current
+        if found is None or below is None:
             return
+        made: Any
         if part == BEFORE:
-            self._on_before(made, checked)
-            return
-        current = self.state.current
-        assert current is not None
-        key = self._key(current, f"{made.name} {part}")
-        if checked:
-            self._request(key, IndexMap(current, made, part), now=True)
-        elif key in self._shown:
-            self.viewer.layers.remove(self._shown[key][1])
+            black = self.state.options.reading.black
+            made = SourceMap(below, self.state.named_image(below), found, black)
+        else:
+            assert current is not None
+            made = IndexMap(current, found, part)
+        self._switch(self._key(below, f"{found.name} {part}"), made, checked)
 
-    def _on_before(self, made: api.BandMath, checked: bool) -> None:
-        source = self.state.layer
-        assert source is not None
-        key = source.unique_id, made.name
-        if not checked:
-            if key in self._befores:
-                self.viewer.layers.remove(self._befores[key])
-            return
-        image, black = self.state.named_image(source), self.state.options.reading.black
-        compute = partial(source_levels, image, made.formula, black)
-        in_background(compute, self._on_levels, source, made.name, failure=FAILURE)
+    def _is_wanted(self, made: Any) -> bool:
+        return self.buttons[made.part].isChecked()
 
-    def _on_levels(self, source: ImageLayer, name: str, levels: Any) -> None:
-        if isinstance(levels, RestoreError):
-            show_problem(levels)
-            self._on_current()
-            return
-        key, layers = (source.unique_id, name), self.viewer.layers
-        if source not in layers or key in self._befores or not self.buttons[BEFORE].isChecked():
-            return
-        layer, active = source_layer(source, levels, name), layers.selection.active
-        self._befores[key] = layer
-        layers.insert(place_above(self.viewer, source), layer)
-        if active is not None:
-            layers.selection.active = active
-
-    def _is_wanted(self, made: SideMap) -> bool:
-        return isinstance(made, IndexMap) and self.buttons[made.part].isChecked()
-
-    def _show(self, key: tuple[int, str], made: SideMap) -> None:
+    def _show(self, key: Key, made: Any) -> None:
         super()._show(key, made)
-        if isinstance(made, IndexMap) and made.part == AFTER and key in self._shown:
-            before = self._befores.get((made.variant.source.unique_id, made.math.name))
-            if before is not None:
+        if made.part == AFTER and key in self._shown:
+            before = self._key(made.variant.source, f"{made.math.name} {BEFORE}")
+            if before in self._shown:
                 # Both in one scale.
-                self._shown[key][1].contrast_limits = before.contrast_limits
+                limits = self._shown[before][1].contrast_limits
+                self._shown[key][1].contrast_limits = limits
         self._on_current()
-
-    def _on_removed(self, event: Any) -> None:
-        for key, layer in list(self._befores.items()):
-            if event.value is layer:
-                del self._befores[key]
-            elif event.value.unique_id == key[0]:
-                del self._befores[key]
-                take_away(self.viewer, layer)
-        super()._on_removed(event)

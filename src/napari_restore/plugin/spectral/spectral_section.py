@@ -48,11 +48,6 @@ class SpectralSection(Section):
             self.listen(event, self._offer)
         self._offer()
 
-    def leave(self) -> None:
-        self.index.leave()
-        self.spectrum.leave()
-        super().leave()
-
     def _offer(self) -> None:
         """Offer the combinations whose bands the image has."""
         layer = self.state.layer

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QPointF, QRectF, Qt
-from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
+from qtpy.QtCore import QRectF, Qt
 from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, escape_controls
 from napari_restore.plugin.layers.placing import in_data
 from napari_restore.plugin.tasks.task import LatestQuery
+from napari_restore.plugin.widgets import plots
 from napari_restore.plugin.widgets.folding import column_of
 from napari_restore.plugin.widgets.section import Section
 
@@ -96,28 +95,13 @@ def _converted(
     return tuple(float(value[0, 0]) for value in values.convert(pixel, bands))
 
 
-class KnownValues:
-    """What the numbers of images mean, looked up once for each; callable from any thread."""
-
-    def __init__(self) -> None:
-        self._known: tuple[Any, api.BandValues] | None = None
-
-    def of(self, image: Image, black: float | None) -> api.BandValues:
-        key = image, black
-        if self._known is None or self._known[0] != key:
-            self._known = key, api.BandValues.of(image, black)
-        return self._known[1]
-
-
 def is_cheap(image: Image) -> bool:
     """Return whether single pixels are read without asking a server."""
     return image.source.concurrent_reads <= 1
 
 
-BEFORE, AFTER = QColor(86, 180, 233), QColor(230, 120, 30)
-"""Of Okabe and Ito's colours: distinguishable with any kind of colour vision."""
-LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 46, 10, 18, 18, 150
-"""Margins for what is written, and the height, in pixels."""
+HEIGHT = 150
+"""Of the plot, in pixels."""
 HOLD = "Shift-click holds the spectrum of a pixel, and lets it go."
 
 
@@ -136,58 +120,27 @@ class SpectrumPlot(QWidget):
         self.update()
 
     def paintEvent(self, _: Any) -> None:
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        font = self.font()
-        font.setPointSizeF(max(6.5, font.pointSizeF() * 0.85))
-        painter.setFont(font)
-        painter.setPen(self.palette().windowText().color())
-        box = QRectF(LEFT, TOP, self.width() - LEFT - RIGHT, self.height() - TOP - BOTTOM)
-        painter.drawRect(box)
-        if self.spectrum is None:
-            middle = Qt.AlignmentFlag.AlignCenter
-            painter.drawText(box, middle, "Point at the image.")
+        painter, _text = plots.begin(self)
+        shown = self.spectrum
+        if shown is None:
+            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, "Point at the image.")
         else:
-            self._draw(painter, box, self.spectrum)
-        painter.end()
-
-    def _draw(self, painter: QPainter, box: QRectF, shown: PixelSpectrum) -> None:
-        lines = [(BEFORE, shown.before, "before")]
-        if shown.after is not None:
-            lines.append((AFTER, shown.after, "after"))
-        values = [v for _, line, _ in lines for v in line if math.isfinite(v)]
-        low, high = min(values, default=0.0), max(values, default=1.0)
-        low = min(low, 0.0)
-        high = high if high > low else low + 1
-        first, last = min(shown.places), max(shown.places)
-        span = (last - first) or 1.0
-        for value, at in ((high, box.top()), (low, box.bottom())):
-            right = Qt.AlignmentFlag.AlignRight
-            painter.drawText(QRectF(0, at - 8, LEFT - 4, 16), right, f"{value:.3g}")
-        unit = " nm" if shown.is_wavelength else ""
-        below = QRectF(LEFT, box.bottom() + 1, box.width(), BOTTOM)
-        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, f"{first:g}{unit}")
-        painter.drawText(below, Qt.AlignmentFlag.AlignRight, f"{last:g}{unit}")
-        what = "reflectance" if shown.is_reflectance else "value"
-        painter.drawText(QRectF(LEFT, 0, box.width(), TOP - 2), Qt.AlignmentFlag.AlignRight, what)
-        for number, (colour, line, name) in enumerate(lines):
-            style = Qt.PenStyle.SolidLine if number == 0 else Qt.PenStyle.DashLine
-            painter.setPen(QPen(colour, 2, style))
-            legend = QRectF(LEFT + 56 * number, 0, 56, TOP - 2)
-            painter.drawText(legend, Qt.AlignmentFlag.AlignLeft, name)
-            points = [
-                QPointF(
-                    box.left() + (place - first) / span * box.width(),
-                    box.bottom() - (value - low) / (high - low) * box.height(),
+            lines = [plots.Line("before", shown.places, shown.before, plots.BLUE, has_dots=True)]
+            if shown.after is not None:
+                dashed = Qt.PenStyle.DashLine
+                lines.append(
+                    plots.Line("after", shown.places, shown.after, plots.VERMILION, dashed, True)
                 )
-                for place, value in zip(shown.places, line, strict=True)
-                if math.isfinite(value)
-            ]
-            painter.drawPolyline(QPolygonF(points))
-            painter.setBrush(colour)
-            for point in points:
-                painter.drawEllipse(point, 2.0, 2.0)
-            painter.setBrush(Qt.BrushStyle.NoBrush)
+            low, high = plots.limits_of(lines)
+            span = min(shown.places), max(shown.places)
+            unit = " nm" if shown.is_wavelength else ""
+            what = "reflectance" if shown.is_reflectance else "value"
+            painter.drawText(
+                QRectF(0, 0, self.width() - plots.RIGHT, plots.TOP), plots.RIGHT_OF, what
+            )
+            ends = f"{span[0]:g}{unit}", f"{span[1]:g}{unit}"
+            plots.draw_plot(painter, self, lines, min(low, 0.0), high, span=span, ends=ends)
+        painter.end()
 
 
 def table_of(shown: PixelSpectrum) -> str:
@@ -210,7 +163,8 @@ class SpectrumView(Section):
         self.plot = SpectrumPlot(self)
         self.about = QLabel(HOLD, self, wordWrap=True)
         self.is_held = False
-        self._values = KnownValues()
+        self._values = lru_cache(1)(api.BandValues.of)
+        """What the numbers of an image mean, looked up once for each."""
         self._query = LatestQuery("The pixel cannot be read", self, follows=True)
         self._query.finished.connect(self._on_read)
         column_of(self, QLabel("Spectrum", self), self.plot, self.about)
@@ -282,7 +236,7 @@ class SpectrumView(Section):
     def _compute(
         self, image: Image, black: float | None, row: int, column: int, variant: Variant | None
     ) -> PixelSpectrum:
-        return spectrum_at(image, self._values.of(image, black), row, column, variant)
+        return spectrum_at(image, self._values(image, black), row, column, variant)
 
     def _on_read(self, _: Any, answer: PixelSpectrum | RestoreError) -> None:
         # That a file cannot be read is reported where it is shown.

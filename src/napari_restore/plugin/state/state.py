@@ -154,6 +154,12 @@ class Connections:
             signal.connect(slot)
         self._made += connections
 
+    def turn(self, *connections: Connection) -> None:
+        """Make these in place of those before."""
+        if [*connections] != self._made:
+            self.end()
+            self.add(*connections)
+
     def end(self) -> None:
         """Disconnect all; may be called again."""
         for signal, slot in self._made:

@@ -117,8 +117,7 @@ class Task:
         """Stop soon, and report the end."""
         self.stop.set()
         if self.patience_ms and self._patience is None and not self.is_over:
-            self._patience = QTimer()
-            self._patience.setSingleShot(True)
+            self._patience = QTimer(singleShot=True)
             self._patience.timeout.connect(self.kill)
             self._patience.start(self.patience_ms)
 
@@ -342,7 +341,7 @@ class DebouncedQuery:
     """Calls `compute` on another thread and `on_result` with its result in the GUI thread.
 
     Of requests that come within `debounce_ms` of each other, or while the thread is busy,
-    only the newest counts. Errors are shown as napari notifications.
+    only the newest counts. Errors are shown as napari notifications, unless `on_failure` takes them.
     """
 
     def __init__(
@@ -352,9 +351,10 @@ class DebouncedQuery:
         debounce_ms: int,
         failure: str = "The computation failed",
         parent: QObject | None = None,
+        on_failure: Callable[[RestoreError], object] = show_problem,
     ) -> None:
         self._compute = compute
-        self._on_result = on_result
+        self._on_result, self._on_failure = on_result, on_failure
         self._numbers = itertools.count()
         self._pending: Compute | None = None
         self._query = LatestQuery(failure, parent)
@@ -386,6 +386,6 @@ class DebouncedQuery:
 
     def _on_finished(self, _: int, result: Any) -> None:
         if isinstance(result, RestoreError):
-            show_problem(result)
+            self._on_failure(result)
         else:
             self._on_result(result)

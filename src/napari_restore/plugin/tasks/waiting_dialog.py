@@ -9,6 +9,9 @@ from napari_restore._format import format_seconds
 from napari_restore.errors import escape_controls
 from napari_restore.plugin.tasks.task import Task
 
+PATIENCE = 0.5
+"""Seconds that a task may take without a dialog."""
+
 
 class WaitingDialog(QProgressDialog):
     """Shows how far a task is, and cancels it."""
@@ -31,8 +34,9 @@ class WaitingDialog(QProgressDialog):
         self.canceled.connect(task.cancel)
         task.ended.connect(self._on_ended)
 
-    def show_progress(self, done: int, total: int, left: float | None) -> None:
+    def show_progress(self, progress: tuple[int, int, float | None]) -> None:
         """Show steps done, steps in all and seconds left, or None."""
+        done, total, left = progress
         self.setRange(0, max(1, total))
         self.setValue(min(done, total))
         text = self._text
@@ -52,3 +56,16 @@ class WaitingDialog(QProgressDialog):
     def _on_ended(self) -> None:
         self.has_ended = True
         self._loop.quit()
+
+
+def wait_for(task: Task, title: str, text: str, *, for_cancel: bool) -> None:
+    """Start a task and wait for it, in the GUI thread; a dialog with its progress appears when it takes long.
+
+    Returns once it is over or, unless `for_cancel`, was cancelled.
+    """
+    task.start()
+    if not task.wait(PATIENCE):
+        dialog = WaitingDialog(task, title, text)
+        task.sent.connect(dialog.show_progress)
+        dialog.show()
+        dialog.wait(for_cancel=for_cancel)

@@ -1,12 +1,22 @@
-"""A combo box for a panel that may be narrower than what there is to choose."""
+"""Combo boxes for a panel that may be narrower than what there is to choose, and fields for numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QComboBox, QStyle, QStyleOptionComboBox, QStylePainter, QToolTip, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QLineEdit,
+    QSpinBox,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QToolTip,
+    QWidget,
+)
 from superqt.utils import signals_blocked
 
 
@@ -30,8 +40,10 @@ class NarrowComboBox(QComboBox):
         found = [number for number, (_, data) in enumerate(choices) if data == chosen]
         with signals_blocked(self):
             self.clear()
-            for title, data in choices:
+            for number, (title, data) in enumerate(choices):
                 self.addItem(title, data)
+                # Where the list cuts it off, it is whole under the pointer.
+                self.setItemData(number, title, Qt.ItemDataRole.ToolTipRole)
             self.setCurrentIndex(found[0] if found else 0)
 
     def choose(self, data: Any) -> None:
@@ -75,9 +87,45 @@ class NarrowComboBox(QComboBox):
 
 
 def combo_of(
-    parent: QWidget, titles: Mapping[Any, str], tip: str = "", name: str = ""
+    parent: QWidget, titles: Mapping[Any, str], tip: str = "", name: str = "", letters: int = 0
 ) -> NarrowComboBox:
-    """Return a combo box that offers titles by their data; `tip` and `name` as in `NarrowComboBox`."""
-    made = NarrowComboBox(parent, tip=tip, name=name)
+    """Return a combo box that offers titles by their data; the others are those of `NarrowComboBox`."""
+    made = NarrowComboBox(parent, letters, tip, name)
     made.offer((title, data) for data, title in titles.items())
     return made
+
+
+def line_edit(
+    parent: QWidget, empty: str, tip: str, slot: Callable[[], object] | None = None
+) -> QLineEdit:
+    """Return a line of text that says `empty` where there is none; `slot` is called when it is changed."""
+    line = QLineEdit(parent, placeholderText=empty)
+    line.setToolTip(tip)
+    if slot is not None:
+        line.editingFinished.connect(slot)
+    return line
+
+
+def number_box(
+    parent: QWidget,
+    limits: tuple[float, float],
+    tip: str,
+    value: float = 0,
+    *,
+    step: float = 1,
+    decimals: int = 0,
+    suffix: str = "",
+    zero: str = "",
+) -> Any:
+    """Return a field for a number, of Qt's class for whole ones unless it has `decimals`.
+
+    `zero` is shown in place of the least number.
+    """
+    box: Any = QDoubleSpinBox(parent, decimals=decimals) if decimals else QSpinBox(parent)
+    box.setRange(*limits)
+    box.setValue(value)
+    box.setSingleStep(step)
+    box.setSuffix(suffix)
+    box.setSpecialValueText(zero)
+    box.setToolTip(tip)
+    return box

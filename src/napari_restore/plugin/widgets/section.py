@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtWidgets import QWidget
 
-from napari_restore.plugin.state.state import Connections, RestoreState
+from napari_restore.plugin.state.state import Connection, Connections, RestoreState
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -26,7 +26,7 @@ class Section(QWidget):
         super().__init__()
         self.viewer = viewer
         self.state = state
-        self._connections = Connections()
+        self._connections, self._followed = Connections(), Connections()
         self._hidden: list[Layer] = []
         """Layers that went when the section was left."""
 
@@ -48,6 +48,13 @@ class Section(QWidget):
         """Connect `slot` until the section leaves."""
         self._connections.add((signal, slot))
 
+    def follow(self, *connections: Connection) -> None:
+        """Connect these in place of those of the thing followed before, until the section leaves."""
+        self._followed.turn(*connections)
+
     def leave(self) -> None:
-        """Disconnect from viewer and state; called once."""
+        """Disconnect from viewer and state, with the sections inside; called once."""
         self._connections.end()
+        self._followed.end()
+        for part in self.findChildren(Section):
+            part.leave()
