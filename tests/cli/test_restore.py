@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from range_server import RangeServer
 from rasterio.transform import from_origin
 
 import napari_restore
+from napari_restore import engine
 from napari_restore.errors import BadOutput, SourceChanged
 from napari_restore.records import problems
 
@@ -34,6 +36,24 @@ def test_restore_writes_a_clear_image_in_the_same_place(cli, scene, tmp_path):
 def test_identity_is_bit_exact(cli, scene, tmp_path):
     out = tmp_path / "out.tif"
     assert cli("restore", scene, "-o", out, "--model", "identity").code == 0
+    assert np.array_equal(read(out), read(scene))
+
+
+def test_a_store_that_the_same_command_elsewhere_removes_is_made_again(
+    cli, scene, tmp_path, monkeypatch
+):
+    result, removed = engine.Job.result, []
+
+    def after_the_other(job):
+        if not removed:
+            removed.append(job.plan.store)
+            shutil.rmtree(job.plan.store)
+        return result(job)
+
+    monkeypatch.setattr(engine.Job, "result", after_the_other)
+    out = tmp_path / "out.tif"
+    run = cli("restore", scene, "-o", out, "--model", "identity")
+    assert run.code == 0 and removed, run.err
     assert np.array_equal(read(out), read(scene))
 
 

@@ -54,6 +54,8 @@ class Runner:
         self._show: EventCallback = report or reporter(options.progress)
         self._writes_errors = report is None
         self._notes: list[str] = []
+        self._record: dict[str, Any] | None = None
+        """What the run told of last."""
         self._cluster_name: str | None = getattr(options, "cluster", None)
         self._cluster: Any = None
 
@@ -171,8 +173,7 @@ class Runner:
         check_maps(item, planned.maps, self._read, overwrite=self.overwrites)
         passed = time.perf_counter() - self._began
         planned = api.of_command(planned, passed, clipped=export.get("clip") is not None)
-        self._notes = []
-        record = None
+        self._notes, self._record = [], None
         try:
             image = planned.image
             notes = api.notes_on_output(item.output, image)
@@ -180,20 +181,15 @@ class Runner:
                 notes.append(SINGLE_PIXEL)
             for note in notes:
                 self.report(api.Note(note))
-            job = api.start(planned, cluster=self._cluster, fresh=self._fresh)
-            with self._interrupt.watching(job):
-                for event in job:
-                    self.report(event)
-                    record = getattr(event, "record", record)
-                result = job.result()
-            record = result.record
-            for note in notes_after(planned, record):
+            result = self._restored(planned)
+            self._record = result.record
+            for note in notes_after(planned, result.record):
                 self.report(api.Note(note))
             if item.maps is not None:
                 result.save_maps(item.maps, overwrite=self.overwrites)
             self._write(item, result, overwrite)
         except BaseException as error:
-            self._save_unfinished_record(item, planned, record, error)
+            self._save_unfinished_record(item, planned, error)
             # Otherwise the same command would refuse to replace its own maps.
             if item.maps is not None and not self.overwrites:
                 for name in planned.maps:
@@ -204,6 +200,21 @@ class Runner:
             # A zarr output has become the store itself.
             result.store.remove()
         return complete
+
+    def _restored(self, planned: Any) -> Any:
+        """Return the result of a plan; keep the last record that it tells of."""
+        while True:
+            job = api.start(planned, cluster=self._cluster, fresh=self._fresh)
+            with self._interrupt.watching(job):
+                for event in job:
+                    self.report(event)
+                    self._record = getattr(event, "record", self._record)
+                try:
+                    return job.result()
+                except FileNotFoundError as error:
+                    # The same command elsewhere removes the store when it has written its file.
+                    if error.filename != str(planned.store):
+                        raise
 
     def report(self, event: Any) -> None:
         """Tell of an event; of equal notes once."""
@@ -231,11 +242,9 @@ class Runner:
             **self._export_of(item),
         )
 
-    def _save_unfinished_record(
-        self, item: Item, planned: Any, record: dict[str, Any] | None, error: BaseException
-    ) -> None:
+    def _save_unfinished_record(self, item: Item, planned: Any, error: BaseException) -> None:
         """Write the record of a cancelled or failed run; errors here do not hide its own."""
-        if record is None:
+        if (record := self._record) is None:
             return
         stopped = isinstance(error, (Cancelled, KeyboardInterrupt))
         try:
