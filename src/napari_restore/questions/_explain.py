@@ -162,7 +162,8 @@ class Attend:
 
     attended_by: bool = asked(
         False,
-        "the other way around: which cells attend to the query's, in layers of a bottleneck",
+        "the other way around: which cells attend to the query's, in the layers of a bottleneck where "
+        "the model has one; layers of windows are named",
         changes="answer",
     )
     ablate: bool = asked(

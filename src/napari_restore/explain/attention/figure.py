@@ -33,6 +33,8 @@ from napari_restore.explain.kinds import KINDS, kinds_in
 
 COLUMNS = 5
 """Panels side by side: the picture, then the heads."""
+ACROSS = 9
+"""The most, where several layers have more heads: each layer is a row then."""
 NEVER_ASKED = "0.8"
 SPARSE = 96
 """Cells along a side above which single ones are drawn as points."""
@@ -57,13 +59,18 @@ def draw_attention(
     chosen = [attention.maps(name, query) for name in layers or attention.layers]
     names = {each.site.name: each.site.heads for each in chosen}
     alike = {name: each for name, each in attention.redundancy.items() if name in names}
-    lines = [_lines(each) for each in chosen] + [lines_of(alike)] * bool(alike)
+    most = max(len(heads) for heads in names.values())
+    across = COLUMNS if len(chosen) == 1 else min(ACROSS, max(COLUMNS, 1 + most))
+    lines = [_lines(each, across) * COLUMNS / across for each in chosen]
+    lines += [lines_of(alike)] * bool(alike)
     panel = drawn.width_mm / 25.4 / COLUMNS
-    heights = [panel * 1.18 * count + 2.5 * drawn.points / 72 for count in lines]
+    heights = [
+        panel * 1.18 * count + (2.5 + (across > COLUMNS)) * drawn.points / 72 for count in lines
+    ]
     text = caption(attention, chosen, query)
     with figure_file(target, drawn, heights, text, overwrite=overwrite) as parts:
         for part, maps in zip(parts, chosen, strict=False):
-            _layer(part, attention, maps, query, drawn)
+            _layer(part, attention, maps, query, drawn, across)
         if alike:
             draw_matrices(parts[-1], alike, names)
     return target
@@ -95,11 +102,13 @@ def _digits(entropies: Sequence[float | None]) -> int:
     return next(apart, 6)
 
 
-def _lines(maps: HeadMaps) -> int:
-    return 1 if maps.site.kind in ONE_CELL else -(-(1 + len(maps.site.heads)) // COLUMNS)
+def _lines(maps: HeadMaps, across: int) -> int:
+    return 1 if maps.site.kind in ONE_CELL else -(-(1 + len(maps.site.heads)) // across)
 
 
-def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int, look: Look) -> None:
+def _layer(
+    part: Any, attention: Attention, maps: HeadMaps, query: int, look: Look, across: int
+) -> None:
     """Draw the picture and the heads of one layer."""
     part.suptitle(
         f"{maps.site.title} ({maps.site.kind}, {maps.stride} px a cell)", ha="left", x=0.02
@@ -108,7 +117,7 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int, look: Lo
         _bars(part.subplots(1, 1), maps)
         return
     bare: Any = {"xticks": [], "yticks": []}
-    axes = list(part.subplots(_lines(maps), COLUMNS, squeeze=False, subplot_kw=bare).ravel())
+    axes = list(part.subplots(_lines(maps, across), across, squeeze=False, subplot_kw=bare).ravel())
     for axis in axes[1 + len(maps.site.heads) :]:
         axis.set_axis_off()
     heads = [maps.map(head) for head in maps.site.heads]
@@ -133,7 +142,8 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int, look: Lo
         axis.set_aspect("equal")
         if numbers.get("entropy") is not None:
             distance = numbers["distance_px"]
-            far = "" if distance is None else f", {distance:.0f} px"
+            between = ", " if across == COLUMNS else "\n"
+            far = "" if distance is None else f"{between}{distance:.0f} px"
             axis.set_xlabel(f"H {numbers['entropy']:.{digits}f}{far}{kept}")
     for axis in axes[: 1 + len(heads)]:
         frame(axis, shown)
