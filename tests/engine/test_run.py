@@ -323,7 +323,7 @@ def test_a_region_is_not_nothing(scene):
 def test_out_of_memory_to_the_end_is_one_sentence(scene):
     card = {"id": "hungry", "title": "Hungry", "summary": "", "bands": 3}
     model = nr.load_model(Hungry(100), card=card)
-    with pytest.raises(errors.BadModel):
+    with pytest.raises(errors.OutOfMemory, match="not enough memory to try model hungry"):
         nr.plan(as_image(scene), model)
 
 

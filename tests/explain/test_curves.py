@@ -79,7 +79,7 @@ def test_nothing_is_told_of_what_does_nothing() -> None:
 
 
 def test_what_cannot_be_checked_is_said() -> None:
-    with pytest.raises(BadParameter, match="no check 'none'"):
+    with pytest.raises(BadParameter, match="Check cannot be 'none'"):
         checked(Small(), check="none")
     with pytest.raises(BadParameter, match="context as a constant"):
         checked(Small(), context_gradient="through")
