@@ -100,17 +100,20 @@ class Answers:
     def _attention(self, task: Message, stop: Stop, send: Send) -> Message:
         do = task["do"]
         if do == "write":
-            self._write(task, *task["with"])
+            self._write(task, *task["with"], **task["named"])
             return {}
         session = self._prepared(task, stop, send)
         # One of those that `AttentionElsewhere` asks for.
-        return {"found": session.sites if do == "prepare" else getattr(session, do)(*task["with"])}
+        if do == "prepare":
+            return {"found": session.sites}
+        return {"found": getattr(session, do)(*task["with"], **task["named"])}
 
     def _write(
-        self, task: Message, query: Query, layers: list[str], path: str, draws: bool
+        self, task: Message, query: Query, layers: list[str], path: str, draws: bool, **named: Any
     ) -> None:
         image, model = self._open(task)
-        found = attend(image, model, [query], layers=layers, progress=False, **task["options"])
+        named |= task["options"]
+        found = attend(image, model, [query], layers=layers, progress=False, **named)
         if draws:
             draw_attention(found, path, overwrite=True)
         else:
@@ -222,7 +225,13 @@ def attribute_elsewhere(
 
 
 def attention_command(
-    subject: Subject, query: Query, layers: Sequence[str], output: Path, *, device: str = "auto"
+    subject: Subject,
+    query: Query,
+    layers: Sequence[str],
+    output: Path,
+    *,
+    device: str = "auto",
+    attended_by: bool = False,
 ) -> str:
     """Return the command that writes the maps of a query; raises `InputError` where there is none."""
     image, model, task = subject["image"], subject["model"], None
@@ -230,6 +239,7 @@ def attention_command(
         code = code_file(str(model["model"])) is not None
         options = part_of(subject["options"], Reading)
         question = {"queries": [query.to_dict()], "layers": list(layers)}
+        question |= {"attended_by": attended_by}
         task = {"image": image.spec, "model": {**model, "code": code}}
         task |= {"question": question, "options": options}
     about = {"task": task, "input": {"size": (image.height, image.width)}}
@@ -256,9 +266,11 @@ class AttentionElsewhere:
         )
         self.sites = answer["found"]
 
-    def look(self, query: Query, layers: Sequence[str] | None = None) -> QueryMaps:
-        """Return the maps of a query in some layers; None: in all."""
-        found: QueryMaps = self._ask("look", query, layers)
+    def look(
+        self, query: Query, layers: Sequence[str] | None = None, *, attended_by: bool = False
+    ) -> QueryMaps:
+        """Return the maps of a query in some layers (None: in all), or of what attends to it."""
+        found: QueryMaps = self._ask("look", query, layers, attended_by=attended_by)
         return found
 
     def redundancy(self, query: Query, layers: Sequence[str]) -> dict[str, Any]:
@@ -271,14 +283,16 @@ class AttentionElsewhere:
         found: HeadEffect = self._ask("without_head", query, layer, head)
         return found
 
-    def write(self, query: Query, layers: Sequence[str], path: Path, *, draws: bool) -> None:
+    def write(
+        self, query: Query, layers: Sequence[str], path: Path, *, draws: bool, attended_by: bool
+    ) -> None:
         """Write maps or numbers as `Attention.save` does, by the suffix, or draw a figure."""
-        self._ask("write", query, layers, str(path), draws)
+        self._ask("write", query, layers, str(path), draws, attended_by=attended_by)
 
     def close(self) -> None:
         """Let the other process forget it."""
         self._door.tell("forget")
 
-    def _ask(self, do: str, *arguments: Any) -> Any:
-        task = {**self._task, "do": do, "with": arguments}
+    def _ask(self, do: str, *arguments: Any, **named: Any) -> Any:
+        task = {**self._task, "do": do, "with": arguments, "named": named}
         return self._door.ask("attention", task, types=message_types()).get("found")

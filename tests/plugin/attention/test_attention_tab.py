@@ -133,6 +133,27 @@ def test_a_click_becomes_heads_over_the_image(prepared: Any, panel: Any, qtbot: 
 
 
 @pytest.mark.slow
+def test_what_attends_to_a_click_is_shown(prepared: Any, panel: Any, qtbot: Any) -> None:
+    tab = prepared
+    asked(tab, qtbot, 150, 260)
+    tab.heads.choose("decoder.3.1", ["2"])
+    tab.direction.setCurrentIndex(1)
+    qtbot.waitUntil(lambda: tab.query is not None and set(tab.query.maps) == {"decoder.3.1"})
+    image = tab.state.request(Area((nr.Region(0, 0, 1, 1),))).image
+    options: dict[str, Any] = {"layers": ["decoder.3.1"], "attended_by": True, "progress": False}
+    expected = nr.attend(image, "inf-dehaze-small", [(150, 260)], **options)
+    (maps,) = expected.queries[0].maps.values()
+    np.testing.assert_allclose(tab.query.maps["decoder.3.1"].weights, maps.weights, atol=1e-6)
+    assert maps.kind.says in tab.numbers.text()
+    assert "--attended-by" in shlex.split(tab.head_actions.command())
+    # A layer of which it is not known is refused, and the way back is open.
+    tab.direction.setCurrentIndex(0)
+    every = {site.name for site in tab.session.sites}
+    qtbot.waitUntil(lambda: tab.query is not None and set(tab.query.maps) == every)
+    assert "--attended-by" not in shlex.split(tab.head_actions.command())
+
+
+@pytest.mark.slow
 def test_dragging_follows_pinning_keeps_and_closing_frees(
     prepared: Any,
     panel: Any,

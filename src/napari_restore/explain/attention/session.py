@@ -135,6 +135,8 @@ class AttentionSession:
         `GRADIENT` that of weights times gradient, and the importance of each head among the numbers.
         """
         (query,) = checked([query], self.image)
+        if attended_by:
+            names = self.site_names(ALL if names is None else list(names), attended_by=True)
         chosen = [site for site in self.sites if names is None or site.name in names]
         finest = min(site.stride for site in chosen)
         pixels = query.pixels(finest)

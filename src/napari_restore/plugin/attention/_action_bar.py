@@ -186,8 +186,11 @@ class HeadActions(QObject):
         site = self._heads.site
         if session is None or request is None or query is None or site is None:
             return
-        layers = [each.name for each in session.sites] if title == "Numbers" else [site]
-        write = partial(session.write, query.query, layers, draws=title == "Figure")
+        other = self._asked.attended_by
+        whole = title == "Numbers" and not other
+        layers = [each.name for each in session.sites] if whole else [site]
+        draws = title == "Figure"
+        write = partial(session.write, query.query, layers, draws=draws, attended_by=other)
         self._files.save(request.image, title, suffixes, write)
 
     def _on_copy(self) -> None:
@@ -202,4 +205,7 @@ class HeadActions(QObject):
             raise InputError("There is no answer yet.", "Click the image.")
         output = self._files.proposed(request.image, ".tif")
         device = request.options.machine.device
-        return api.attention_command(request.subject, query.query, [site], output, device=device)
+        other = self._asked.attended_by
+        return api.attention_command(
+            request.subject, query.query, [site], output, device=device, attended_by=other
+        )

@@ -65,6 +65,8 @@ class PreparedAttention:
     """What `session` was prepared from."""
     query: QueryMaps | None = None
     """The last answer, of all layers that are computed."""
+    attended_by: bool = False
+    """Whether it is asked what attends to the query, not what the query attends to."""
     reference: KeptAnswer | None = None
     """An earlier answer, perhaps of another network."""
 

@@ -107,6 +107,7 @@ IDLE_MS = 250
 """Pause in dragging after which all layers are computed, not the chosen one alone."""
 CELLS = 8
 """That Shift and an arrow key move the query by in a layer without windows."""
+DIRECTIONS = {False: "what the query attends to", True: "what attends to the query"}
 SCALES = {False: "from 0", True: "least to most"}
 
 
@@ -150,6 +151,8 @@ class AttentionTab(TaskTab):
             box.setToolTip(
                 "The query; the arrow keys move it by a cell of the chosen layer, also over the image"
             )
+        tip = "Of the chosen layer: weights that the query gives to cells, or that cells give to it"
+        self.direction = combo_of(self, DIRECTIONS, tip)
         tip = "From which weight on colours differ; the largest is the brightest"
         self.scale = combo_of(self, SCALES, tip)
         self.numbers = QLabel(self, wordWrap=True)
@@ -166,6 +169,7 @@ class AttentionTab(TaskTab):
         )
         form = form_layout()
         form.addRow("Query", in_a_row(self.column, self.row))
+        form.addRow("Show", self.direction)
         form.addRow("Scale", self.scale)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
@@ -178,6 +182,7 @@ class AttentionTab(TaskTab):
         self.pointer.moved.connect(self._on_moved)
         self.heads.chosen.connect(self._on_chosen)
         self.scale.currentIndexChanged.connect(self._on_scale)
+        self.direction.currentIndexChanged.connect(self._on_direction)
         self.column.valueChanged.connect(self._on_typed)
         self.row.valueChanged.connect(self._on_typed)
         self._answers.finished.connect(self._on_answer)
@@ -241,7 +246,7 @@ class AttentionTab(TaskTab):
 
     def _show_ready(self) -> None:
         """Enable what needs a prepared image, or an answer."""
-        for widget in (self.column, self.row, self.scale):
+        for widget in (self.column, self.row, self.direction, self.scale):
             widget.setEnabled(self.session is not None)
         self.head_actions.allow(self.query is not None)
         self.reference.allow(self.query is not None)
@@ -302,7 +307,16 @@ class AttentionTab(TaskTab):
             box.blockSignals(False)
         # While it moves, the chosen layer alone: the others follow when it rests.
         self._ask(self.heads.site)
-        self._all_soon.start()
+        if not self.asked.attended_by:
+            self._all_soon.start()
+
+    def _on_direction(self) -> None:
+        """Ask the other question about the same query, in the chosen layer first."""
+        self._all_soon.stop()
+        self.asked.attended_by, self.asked.query = self.direction.currentData(), None
+        self._show_ready()
+        if self.pointer.place is not None:
+            self._on_moved(*self.pointer.place)
 
     def _ask(self, site: str | None) -> None:
         """Compute the maps of one layer, or of all, for the query on another thread."""
@@ -311,11 +325,12 @@ class AttentionTab(TaskTab):
             return
         names = None if site is None else [site]
         query, spread, kept = api.attention_query(*place), self.scale.currentData(), self.asked.kept
+        attended_by = self.asked.attended_by
 
         def look() -> tuple[Any, ...]:
-            found = session.look(query, names)
+            found = session.look(query, names, attended_by=attended_by)
             pictures = thumbnails_of(found, spread=spread, reference=kept)
-            return site, spread, kept, found, pictures
+            return attended_by, site, spread, kept, found, pictures
 
         self._answers.submit(next(self._questions), look)
 
@@ -325,7 +340,9 @@ class AttentionTab(TaskTab):
             return
         if self.session is None or self.state.layer is None:
             return
-        site, spread, kept, query, pictures = answer
+        attended_by, site, spread, kept, query, pictures = answer
+        if attended_by != self.asked.attended_by:
+            return
         replaces = self.query is None or self.query.query != query.query
         if replaces or site is None:
             self.asked.query = query
