@@ -23,15 +23,15 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 2178,
-    "commands": 2928,
+    "api": 2192,
+    "commands": 2934,
     "engine": 13266,
-    "explain": 6636,
+    "explain": 6648,
     "images": 15796,
     "metrics": 543,
     "models": 15716,
-    "plugin": 14539,
-    "questions": 1092,
+    "plugin": 14562,
+    "questions": 1093,
     "records": 308,
     "sample": 3,
     "": 637,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 114056, 566, 8905
+LINES, FILES, IMPORTS = 114117, 566, 8905
 OPTIONS = {
     "view": 2,
     "models": 5,
