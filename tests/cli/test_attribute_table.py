@@ -102,7 +102,7 @@ def test_ctrl_c_keeps_the_rows(
     out = tmp_path / "t.csv"
     run = cli("attribute", scene, "--boxes", boxes, *TWO, *QUICK, "-o", out, "--progress", "json")
     assert run.code == 3
-    assert "Stopped after" in run.err
+    assert "Stopped after" in run.err and "--overwrite goes on" in run.err
     rows = rows_of(out)
     assert {row["model"] for row in rows if not row["error"]} == {"dcp:omega=0.9"}
     assert [row["name"] for row in rows if not row["error"]] == ["roof", "3"]

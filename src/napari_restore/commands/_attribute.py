@@ -425,7 +425,8 @@ def _save(
         write_error(f"{where}: {with_flags(row['error'])}")
     code = table.failures[0].exit_code if failed else 0
     if table.status == "cancelled":
-        write_error(f"Stopped after {len(table.rows)} of {table.planned}; these are saved.")
+        saved = f"Stopped after {len(table.rows)} of {table.planned}; these are saved."
+        write_error(f"{saved} The same command with --overwrite goes on from there.")
         code = Cancelled.exit_code
     lines = [f"{table}", "", *(f"wrote {escape_controls(str(output))}" for output in written)]
     lines += caption
