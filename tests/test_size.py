@@ -30,7 +30,7 @@ CODE = {
     "images": 15796,
     "metrics": 543,
     "models": 15716,
-    "plugin": 14562,
+    "plugin": 14564,
     "questions": 1093,
     "records": 308,
     "sample": 3,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 114118, 566, 8905
+LINES, FILES, IMPORTS = 114123, 566, 8905
 OPTIONS = {
     "view": 2,
     "models": 5,

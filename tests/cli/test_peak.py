@@ -45,7 +45,7 @@ def test_a_map_and_its_figure(module, name, hungry, cli, scene, tmp_path, monkey
 
 @pytest.mark.slow
 def test_side_maps(hungry, cli, scene, tmp_path, monkeypatch):
-    hungry(monkeypatch, Result, "_read_map")
+    hungry(monkeypatch, Result, "read_map")
     words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--json"]
     run = cli(*words, "--maps", tmp_path / "maps")
     assert run.code == 0

@@ -119,7 +119,8 @@ class AttentionTab(TaskTab):
     """The `QueryMaps` that came."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
-        super().__init__(viewer, state, runs, "Prepare")
+        super().__init__(viewer, state, runs)
+        self.make_bar("Prepare")
         self.asked = PreparedAttention()
         self.pointer = QueryController(viewer, state, self)
         self.layers = AttentionLayers(viewer)

@@ -206,6 +206,7 @@ class AttributionTab(TaskTab):
         """How many attributions there have been: layers are numbered."""
         self.target = TargetController(viewer, state, self)
         self.form = AttributionForm(self)
+        self.make_bar()
         self.results = AttributionResultsSection(viewer, state)
         hint = QLabel(HINT, self, wordWrap=True)
         layout = QVBoxLayout(self)

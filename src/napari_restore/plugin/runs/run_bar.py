@@ -169,12 +169,15 @@ class TaskTab(Section):
     ended = Signal(str, object)
     """As `Task.ended`."""
 
-    def __init__(
-        self, viewer: ViewerModel, state: RestoreState, runs: RunController, verb: str = "Run"
-    ) -> None:
+    bar: RunBar
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
         super().__init__(viewer, state)
         self._runs = runs
         self.task: Any = None
+
+    def make_bar(self, verb: str = "Run") -> None:
+        """Make the bar: after what Tab reaches before it."""
         self.bar = RunBar(self, verb=verb)
         self.bar.live.hide()
         self.bar.plan_line.hide()
