@@ -25,7 +25,7 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 2192,
     "commands": 2935,
-    "engine": 13266,
+    "engine": 13267,
     "explain": 6648,
     "images": 15796,
     "metrics": 543,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 114123, 566, 8905
+LINES, FILES, IMPORTS = 114126, 566, 8905
 OPTIONS = {
     "view": 2,
     "models": 5,

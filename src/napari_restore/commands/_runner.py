@@ -55,7 +55,7 @@ class Runner:
         self._writes_errors = report is None
         self._notes: list[str] = []
         self._record: dict[str, Any] | None = None
-        """What the run told of last."""
+        """The latest record of the run."""
         self._cluster_name: str | None = getattr(options, "cluster", None)
         self._cluster: Any = None
 
@@ -101,8 +101,8 @@ class Runner:
             if len(others) < len(items):
                 self._partial |= {name}
                 kinds = " and ".join(sorted(set(others)))
-                told = f"{option(name, self._export[name])} is not for {kinds}"
-                self.report(api.Note(f"{told}: these files are written without it."))
+                without = f"{option(name, self._export[name])} is not for {kinds}"
+                self.report(api.Note(f"{without}: these files are written without it."))
         for item in items:
             self.check_format(item)
 

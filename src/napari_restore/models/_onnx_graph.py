@@ -245,16 +245,16 @@ def live_per_pixel(model: Any, bands: int) -> float:
     unknown = max([*(size for size in size_of.values() if size), image])
     last = {name: n for n, node in enumerate(graph.node) for name in node.input}
     constants = set(_constants(graph))
-    alive, most, held = image, image, {graph.input[0].name: image}
+    alive, most, live = image, image, {graph.input[0].name: image}
     for n, node in enumerate(graph.node):
         for name in node.output:
             if name and name not in constants:
-                held[name] = float(size_of.get(name) or unknown)
-                alive += held[name]
+                live[name] = float(size_of.get(name) or unknown)
+                alive += live[name]
         most = max(most, alive)
         for name in {*node.input, *node.output}:
-            if last.get(name, n) <= n and name in held:
-                alive -= held.pop(name)
+            if last.get(name, n) <= n and name in live:
+                alive -= live.pop(name)
     return _WORKSPACE * most / (sides[0] * sides[2] * sides[3])
 
 

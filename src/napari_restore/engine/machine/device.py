@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_restore._confined import confined
 from napari_restore.engine.machine.budget import parse_size
 from napari_restore.errors import BadParameter, option
 
@@ -44,6 +46,10 @@ class Device:
     def is_accelerator(self) -> bool:
         """Whether the device has memory of its own."""
         return self.name != "cpu"
+
+    def confined(self) -> AbstractContextManager[None]:
+        """Limit what computing on it may take of the process, as `confined` does; not its own memory."""
+        return nullcontext() if self.is_accelerator else confined()
 
     @property
     def capacity(self) -> int | None:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_restore._confined import confined
 from napari_restore._heap import freed_memory_kept
 from napari_restore.engine._region import Region
 from napari_restore.engine.machine.budget import MIB
@@ -166,13 +165,13 @@ def _measured_that_fits(
     for sides in tried:
         try:
             # Where each pixel attends to each, all memory of the machine may go before that fails.
-            with nullcontext() if whole is None or device.is_accelerator else confined():
+            with nullcontext() if whole is None else device.confined():
                 return _measured(model, device, threads, whole, coarser, sides)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             clear_frames(error)
-    with nullcontext() if device.is_accelerator else confined():
+    with device.confined():
         return _measured(model, device, threads, whole, coarser, least)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from napari_restore._confined import UNSAID, confined, room_for
+from napari_restore._confined import UNSAID, room_for
 from napari_restore.engine.machine.budget import budget_of
 from napari_restore.engine.machine.device import Device
 from napari_restore.engine.machine.failures import is_out_of_memory, out_of_memory_as
@@ -206,8 +205,7 @@ def _probe_in_room(
     no_room = f"There is not enough memory to try model {model.card.id}."
     hint = "Check its card: halo, bands, min_size and multiple_of."
     device = Device(str(example_input(model, 1, 1).device), "")
-    held = nullcontext() if device.is_accelerator else confined()
-    with out_of_memory_as(no_room, hint), room_for(max(memory, UNSAID)), held:
+    with out_of_memory_as(no_room, hint), room_for(max(memory, UNSAID)), device.confined():
         if model.card.scope != "local":
             return _probe(model)
         about = model.card.halo, content, definition_of(model)

@@ -198,7 +198,7 @@ class TaskTab(Section):
         raise NotImplementedError
 
     def finish(self, task: Any, status: str, outcome: Any) -> None:
-        """Show what has become of a task; an error is told already."""
+        """Show what has become of a task; an error was shown already."""
         raise NotImplementedError
 
     def begin(self, make: Callable[[], T], what: str, message: str) -> T | None:
