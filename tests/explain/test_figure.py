@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -180,6 +181,30 @@ def test_panels_and_limits_are_chosen(found: Attribution, tmp_path: Path) -> Non
     ):
         with pytest.raises(BadParameter, match=why):
             draw(found, tmp_path / "f.svg", **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width_mm", [85, 180])
+def test_no_word_lies_on_another(found: Attribution, width_mm: float) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = found.figure(width_mm=width_mm, caption=False)
+    FigureCanvasAgg(figure).draw()
+    words = [
+        word
+        for axis in figure.axes
+        for at in (axis, *axis.child_axes)
+        for word in (*at.get_xticklabels(), *at.get_yticklabels(), at.xaxis.label, at.yaxis.label)
+        if word.get_text() and word.get_visible()
+    ]
+    boxes = [(word.get_text(), word.get_window_extent()) for word in words]
+    assert len(boxes) > 20
+    on_another = [
+        (one, other)
+        for (one, first), (other, second) in itertools.combinations(boxes, 2)
+        if first.overlaps(second)
+    ]
+    assert on_another == []
 
 
 def test_parameters_are_words_and_entropies_have_digits_that_differ(found: Attribution) -> None:

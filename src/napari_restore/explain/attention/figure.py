@@ -35,6 +35,8 @@ COLUMNS = 5
 """Panels side by side: the picture, then the heads."""
 ACROSS = 9
 """The most, where several layers have more heads: each layer is a row then."""
+NARROW_MM = 30
+"""Width of a panel below which the numbers of a head do not fit in one line."""
 NEVER_ASKED = "0.8"
 SPARSE = 96
 """Cells along a side above which single ones are drawn as points."""
@@ -64,9 +66,8 @@ def draw_attention(
     lines = [_lines(each, across) * COLUMNS / across for each in chosen]
     lines += [lines_of(alike)] * bool(alike)
     panel = drawn.width_mm / 25.4 / COLUMNS
-    heights = [
-        panel * 1.18 * count + (2.5 + (across > COLUMNS)) * drawn.points / 72 for count in lines
-    ]
+    around = (3.5 if _is_narrow(drawn, across) else 2.5) * drawn.points / 72
+    heights = [panel * 1.18 * count + around for count in lines]
     text = caption(attention, chosen, query)
     with figure_file(target, drawn, heights, text, overwrite=overwrite) as parts:
         for part, maps in zip(parts, chosen, strict=False):
@@ -102,6 +103,11 @@ def _digits(entropies: Sequence[float | None]) -> int:
     return next(apart, 6)
 
 
+def _is_narrow(look: Look, across: int) -> bool:
+    """Return whether the numbers of a head need two lines."""
+    return look.width_mm / across < NARROW_MM
+
+
 def _lines(maps: HeadMaps, across: int) -> int:
     return 1 if maps.site.kind in ONE_CELL else -(-(1 + len(maps.site.heads)) // across)
 
@@ -133,6 +139,7 @@ def _layer(
     norm = look.norm(largest(values), is_signed=maps.kind.is_signed)
     drawn = None
     measured = attention.queries[query].measures[maps.site.name]
+    between = "\n" if _is_narrow(look, across) else ", "
     digits = _digits([numbers.get("entropy") for numbers in measured])
     for number, (axis, head, numbers) in enumerate(zip(axes[1:], heads, measured, strict=False)):
         drawn = _head(axis, head, norm, signed=maps.kind.is_signed)
@@ -142,7 +149,6 @@ def _layer(
         axis.set_aspect("equal")
         if numbers.get("entropy") is not None:
             distance = numbers["distance_px"]
-            between = ", " if across == COLUMNS else "\n"
             far = "" if distance is None else f"{between}{distance:.0f} px"
             axis.set_xlabel(f"H {numbers['entropy']:.{digits}f}{far}{kept}")
     for axis in axes[: 1 + len(heads)]:

@@ -41,6 +41,8 @@ Corners = Sequence[Sequence[float]]
 Read = Callable[[Region], npt.NDArray[np.float32]]
 SIGNED, MAGNITUDE = "PuOr", "viridis"
 """Colour maps that remain distinguishable with colour vision deficiency."""
+PANEL_MM = 40
+"""Least width of a panel with its ticks and its colour bar."""
 INSET = 0.34
 """Share of a panel that the inset takes along its longer side."""
 
@@ -122,7 +124,7 @@ def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
 def _heights(attribution: Drawable, look: Look) -> list[float]:
     """Return the heights in inches of the panels, and of the curves of a check where there are any."""
     width = look.width_mm / 25.4
-    rows, across = _grid(look.panels or _usual(attribution))
+    rows, across = _grid(look.panels or _usual(attribution), look)
     has_curves = is_drawn(attribution.record["attribution"].get("checks", {}).get(CHECK))
     curves = [0.3 * width + 6 * look.points / 72] * (has_curves and not look.panels)
     return [(0.75 * rows / across + 0.05) * width, *curves]
@@ -136,9 +138,9 @@ def _usual(attribution: Drawable) -> list[str]:
     return names + ["magnitude"] * attribution.kind.is_signed + [last] * has_last
 
 
-def _grid(names: Sequence[str]) -> tuple[int, int]:
+def _grid(names: Sequence[str], look: Look) -> tuple[int, int]:
     """Return the rows of so many panels, and how many stand side by side."""
-    rows = 1 if len(names) < 4 else 2
+    rows = max(1 if len(names) < 4 else 2, -(-len(names) // max(1, int(look.width_mm // PANEL_MM))))
     return rows, -(-len(names) // rows)
 
 
@@ -216,7 +218,7 @@ def _panels(figure: Any, attribution: Drawable, look: Look) -> None:
     for name in {*names} - {*_usual(attribution), "over"}:
         raise BadParameter(f"This map has no panel {name}.", "Leave it out.")
     part = _Part(attribution, look)
-    for name, axis in zip(names, _axes(figure, names), strict=True):
+    for name, axis in zip(names, _axes(figure, names, look), strict=True):
         drawn, label = _panel(axis, name, part)
         if drawn is not None:
             extend = "neither" if name in ("magnitude", "area") else look.extend
@@ -318,9 +320,9 @@ def draw_over(
     return colours
 
 
-def _axes(figure: Any, names: Sequence[str]) -> list[Any]:
+def _axes(figure: Any, names: Sequence[str], look: Look) -> list[Any]:
     """Return axes for panels."""
-    rows, across = _grid(names)
+    rows, across = _grid(names, look)
     grid = figure.add_gridspec(rows, across)
     places: list[Any] = [(row, column) for row in range(rows) for column in range(across)]
     places = places[: len(names)]
