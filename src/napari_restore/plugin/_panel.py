@@ -31,6 +31,7 @@ from napari_restore.plugin.attention.attention_tab import AttentionTab
 from napari_restore.plugin.attribution.attribution_tab import AttributionTab
 from napari_restore.plugin.compare.compare_section import CompareSection
 from napari_restore.plugin.fusion.fusion_tab import FusionTab
+from napari_restore.plugin.layers.display import free_in_canvas
 from napari_restore.plugin.method.model_files_dialog import ModelFiles
 from napari_restore.plugin.results.adjust_section import AdjustSection
 from napari_restore.plugin.results.export_section import ExportSection
@@ -199,6 +200,7 @@ class RestorePanel(QWidget):
         super().__init__()
         patch_superqt()
         self.viewer = unwrapped(napari_viewer)
+        free_in_canvas(self.viewer)
         self.state = state_of(napari_viewer)
         self._is_closed = False
         self._had_image = False

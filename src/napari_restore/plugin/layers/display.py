@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -338,6 +340,30 @@ def draw_thumbnails_in(viewer: ViewerModel) -> None:
     if viewer not in _watched:
         _watched.add(viewer)
         viewer.layers.events.inserted.connect(_on_inserted)
+    free_in_canvas(viewer)
+
+
+_freed: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
+
+
+def free_in_canvas(viewer: ViewerModel) -> None:
+    """Let `viewer` free what OpenGL has of layers that leave in the context of its canvas.
+
+    napari 0.9 frees it at once in whatever context is current: that in which Qt puts the window
+    together, say. The canvas then draws with what is gone, and the driver crashes (decision 0076).
+    """
+    if viewer not in _freed:
+        _freed.add(viewer)
+        events, make_current = viewer.layers.events, partial(_make_current, weakref.ref(viewer))
+        # napari's own callbacks go first: it frees one layer in `removed`, several after the last.
+        events.removing.connect(make_current)
+        events.removed.connect(make_current)
+
+
+def _make_current(seen: weakref.ref[ViewerModel], event: Any) -> None:
+    # A model of a viewer has no window, and one that closes no canvas.
+    with suppress(AttributeError, RuntimeError):
+        seen().window._qt_viewer.canvas._scene_canvas.set_current()  # type: ignore[union-attr]
 
 
 def draw_thumbnail_of(layer: ImageLayer) -> None:
