@@ -350,7 +350,7 @@ def free_in_canvas(viewer: ViewerModel) -> None:
     """Let `viewer` free what OpenGL has of layers that leave in the context of its canvas.
 
     napari 0.9 frees it at once in whatever context is current: that in which Qt puts the window
-    together, say. The canvas then draws with what is gone, and the driver crashes (decision 0076).
+    together, say. The canvas then draws with what is gone, and the driver crashes (decision 0077).
     """
     if viewer not in _freed:
         _freed.add(viewer)
