@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 import napari_restore as nr
 from napari_restore import Region, api
@@ -87,6 +88,30 @@ def test_heads_of_a_query(cli, scene, tmp_path) -> None:
     with np.load(written_by(cli, of_window)) as arrays:
         weights = found.queries[0].maps["encoder.1.1"].weights
         assert np.array_equal(arrays["0/encoder.1.1/weights"], weights)
+
+
+@pytest.mark.parametrize("kind", ["areas", "many corners", "gradient", "painted"])
+@pytest.mark.parametrize("option", ["mask", "exclude"])
+def test_what_a_window_has_drawn_is_the_same_file(cli, scene, tmp_path, kind, option) -> None:
+    image = nr.open_image(scene)
+    angles = np.linspace(0, 2 * np.pi, 120 if kind == "many corners" else 3, endpoint=False)
+    ring = [(40 + 30 * float(np.cos(a)), 40 + 25 * float(np.sin(a))) for a in angles]
+    if kind == "gradient":
+        mask = api.mask_of_line(image, (10, 10), (50, 40.5))
+    elif kind == "painted":
+        mask = api.mask_of_array(image, np.eye(9), (4, 0, 0, 0, 4, 0))
+    else:
+        mask = api.mask_of_polygons(image, [[ring]])
+    options: Any = {"cog": True} if kind == "areas" else {}
+    result = nr.restore(scene, "dcp", **{option: mask}, device="cpu", progress=False)
+    saved = result.save(tmp_path / "window.tif", **options)
+    line = api.command_of(result.plan, tmp_path / "command.tif", device="cpu", **options)
+    assert written_by(cli, line).read_bytes() == saved.read_bytes()
+    with rasterio.open(saved) as file:
+        told = file.tags()[f"NAPARI_RESTORE_{option.upper()}"]
+    # The text itself where the command has it, else what was drawn and a digest of it.
+    named = {"many corners": f"areas {mask.parent.name}", "painted": f"strength {mask.parent.name}"}
+    assert told == named.get(kind, told) and (kind in named or told in shlex.split(line))
 
 
 def test_what_is_in_memory_has_none(tmp_path) -> None:

@@ -63,6 +63,7 @@ from .masks._files import (
     keep_strengths,
     parts_of,
     persistent_mask,
+    title_of_mask,
 )
 from .masks._ogr import layers_of
 from .masks._vector import is_inline, is_vector, rasterise, read_gradient, read_polygons
@@ -194,6 +195,7 @@ __all__ = [
     "sensor_text",
     "srgb_of_light",
     "thumbnail",
+    "title_of_mask",
     "too_long_for_jpeg",
     "trim_cache",
     "turns_onto",

@@ -134,6 +134,23 @@ def test_copy_as_cog_is_equal(data_dir: Path, tmp_path: Path, name: str) -> None
     assert list(tmp_path.iterdir()) == [written]
 
 
+def test_tags_of_bands_are_in_a_cog(tmp_path: Path, data: np.ndarray) -> None:
+    def tell(dataset: Any) -> None:
+        dataset.update_tags(PROJECT="field 7")
+        dataset.update_tags(1, note="band one", wavelength="665")
+        dataset.update_tags(2, ns="IMAGERY", CENTRAL_WAVELENGTH_UM="0.665")
+        dataset.update_tags(3, ns="OWN", plot="Süd & 4")
+        dataset.scales, dataset.descriptions = (0.1, 0.1, 0.2), ("red", "green", "blue")
+
+    source = make(tmp_path / "in.tif", data, tell)
+    written = copy(source, tmp_path / "cog.tif", cog=True)
+    assert_equal(source, written)
+    with rasterio.open(written) as d:
+        assert d.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG" and d.overviews(1) == [2]
+    with rasterio.open(written, overview_level=0) as d:
+        assert np.abs(d.read(1).astype(float).mean() - data[0].mean()) < 1
+
+
 @pytest.mark.parametrize(
     ("dtype", "compress"),
     [

@@ -39,8 +39,8 @@ from napari_restore.images import (
     chunk_cache,
     data_array,
     html_of,
-    is_inline,
     thumbnail,
+    title_of_mask,
     write_image,
 )
 from napari_restore.questions import Adjustment
@@ -413,8 +413,8 @@ class Result(BlendedPixels):
         zeros = self.record.get("input", {}).get("black") or []
         set_values = {
             "STRENGTH": "" if plan.adjustment.strength == 1 else f"{plan.adjustment.strength:g}",
-            "MASK": _named(plan.target.mask),
-            "EXCLUDE": _named(plan.reading.exclude),
+            "MASK": title_of_mask(plan.target.mask or ""),
+            "EXCLUDE": title_of_mask(plan.reading.exclude or ""),
             "ZERO": " ".join(f"{zero:g}" for zero in zeros) if any(zeros) else "",
         }
         return {
@@ -424,13 +424,6 @@ class Result(BlendedPixels):
             "NAPARI_RESTORE_VERSION": str(self.record.get("version", "")),
             **{f"NAPARI_RESTORE_{name}": text for name, text in set_values.items() if text},
         }
-
-
-def _named(mask: str | None) -> str:
-    """Return the name of a mask's file, without its folder, which others should not see."""
-    if mask is None:
-        return ""
-    return "drawn areas" if is_inline(mask) else Path(mask).name
 
 
 def digest(path: Path) -> str:

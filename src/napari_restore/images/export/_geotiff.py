@@ -27,13 +27,14 @@ from napari_restore.images.export._job import (
 )
 from napari_restore.images.export._tiff_levels import append_overviews
 from napari_restore.images.files.descriptions import fitting, is_ome, is_structure, resolution_in
+from napari_restore.images.files.exif_directories import Field
 from napari_restore.images.files.handles import (
     DatasetKey,
     environment,
     open_dataset,
     open_for_writing,
 )
-from napari_restore.images.files.tiff import check_whole
+from napari_restore.images.files.tiff import GDAL_METADATA, check_whole, read_directories
 from napari_restore.images.levels.reduce import level_sizes
 from napari_restore.images.levels.row_pyramid import RowPyramid
 from napari_restore.images.values.validity import default_fill
@@ -50,6 +51,7 @@ def write(job: ExportJob, path: Path) -> None:
     """Write `job` to `path`, in the memory of a few rows of tiles."""
     # An independent name: the COG driver copies from a finished file.
     plain = path.with_name(f"{path.stem}.plain{path.suffix}") if job.options.cog else path
+    profile, more = job.profile, dict[int, Field]()
     try:
         with _environment(job), disk_full_raised(path):
             if OverviewFiles.suit(job):
@@ -62,12 +64,15 @@ def write(job: ExportJob, path: Path) -> None:
             if job.options.cog:
                 job.check_cancelled()
                 _copy_as_cog(job, plain, path)
+                text = read_directories(plain).tags.get(GDAL_METADATA)
+                if text != read_directories(path).tags.get(GDAL_METADATA):
+                    # The driver leaves out the tags of bands.
+                    more = {GDAL_METADATA: Field(2, bytes(text or ()))}
     finally:
         if plain != path:
             plain.unlink(missing_ok=True)
             plain.with_name(plain.name + ".aux.xml").unlink(missing_ok=True)
-    profile = job.profile
-    if not (profile.exif or profile.iptc):
+    if not (profile.exif or profile.iptc or more):
         return
     if not job.options.cog:
         exif.add_to_tiff(path, profile.exif, profile.iptc)
@@ -75,7 +80,7 @@ def write(job: ExportJob, path: Path) -> None:
     bare = path.replace(plain)
     try:
         with disk_full_raised(path):
-            exif.splice_cog(bare, path, profile.exif, profile.iptc)
+            exif.splice_cog(bare, path, profile.exif, profile.iptc, more)
     finally:
         bare.unlink(missing_ok=True)
 

@@ -199,9 +199,12 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
         _add_fields(file, *_fields_of(exif, iptc))
 
 
-def splice_cog(source: Path, target: Path, exif: bytes | None, iptc: bytes | None) -> None:
-    """Copy a cloud-optimised GeoTIFF with the fields of `add_to_tiff`, its directories still first."""
-    copy_with_fields(source, target, *_fields_of(exif, iptc))
+def splice_cog(
+    source: Path, target: Path, exif: bytes | None, iptc: bytes | None, more: Directory
+) -> None:
+    """Copy a cloud-optimised GeoTIFF with `more` and the fields of `add_to_tiff`, directories first."""
+    main, directories = _fields_of(exif, iptc)
+    copy_with_fields(source, target, {**main, **more}, directories)
 
 
 def _fields_of(exif: bytes | None, iptc: bytes | None) -> tuple[Directory, dict[int, Directory]]:

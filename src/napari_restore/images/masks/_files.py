@@ -123,18 +123,42 @@ def persistent_mask(mask: str) -> str:
     Areas that were drawn in the window become WKT where it is short. Other files of the cache are
     marked as needed; files of the user's own are named by their full path.
     """
-    if is_inline(mask):
-        return mask
-    path = Path(parts_of(mask)[0]).absolute()
-    if path.parent.parent != (cache_dir() / KIND).absolute():
+    path = _kept(mask)
+    if path is None:
         return absolute_mask(mask)
-    if path.suffix == ".geojson":
-        (feature,) = read_json(path)["features"]
-        text = wkt_of(feature["geometry"])
-        if len(text) <= INLINE:
-            return text
-    mark_needed(path.parent)
-    return str(path)
+    if (text := _short_text(path)) is None:
+        mark_needed(path.parent)
+    return text or str(path)
+
+
+def title_of_mask(mask: str) -> str:
+    """Return what a file says of the mask it was made with: the same from the window and a command.
+
+    The text of short areas; the name of a file, without folders, which others should not see; of
+    what the cache has kept its kind and the digest of its content.
+    """
+    path = _kept(mask)
+    if path is not None:
+        return _short_text(path) or f"{path.stem} {path.parent.name}"
+    if is_inline(mask):
+        return mask if len(mask) <= INLINE else f"areas {_key_of(mask)}"
+    return Path(mask).name
+
+
+def _kept(mask: str) -> Path | None:
+    """Return the file of a mask that lies in the cache."""
+    path = None if is_inline(mask) else Path(parts_of(mask)[0]).absolute()
+    in_cache = path is not None and path.parent.parent == (cache_dir() / KIND).absolute()
+    return path if in_cache else None
+
+
+def _short_text(path: Path) -> str | None:
+    """Return what was drawn as WKT, where it is short; None of all else."""
+    if path.suffix != ".geojson":
+        return None
+    (feature,) = read_json(path)["features"]
+    text = wkt_of(feature["geometry"])
+    return text if len(text) <= INLINE else None
 
 
 # -- GeoJSON -------------------------------------------------------------------------
