@@ -257,6 +257,7 @@ def test_files_are_what_the_command_writes(
     assert "<svg" in (tmp_path / "f.svg").read_text()
     tab.results.copy.click()
     program, *words = shlex.split(QApplication.clipboard().text())
+    assert words[words.index("-o") + 1] == str(tmp_path / "m.tif")
     assert program == "napari-restore" and "--box 120 100 64 48" in " ".join(words)
     words[words.index("-o") + 1] = str(tmp_path / "m.tif")
     assert record["command"] == shlex.join([program, *words])

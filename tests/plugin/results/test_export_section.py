@@ -338,6 +338,42 @@ def test_a_layer_that_lies_in_no_file_has_no_command(
     np.testing.assert_array_equal(pixels(path), colours)
 
 
+@pytest.mark.binding
+def test_the_copied_command_ends_where_one_exported_last(
+    panel: Any,
+    section: ExportSection,
+    qtbot: Any,
+    colours: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finished_run: Any,
+):
+    def output() -> Path:
+        section.copy.click()
+        words = shlex.split(QApplication.clipboard().text())
+        return Path(words[words.index("-o") + 1])
+
+    Picture.fromarray(colours).save(tmp_path / "photo.png")
+    panel.viewer.open(tmp_path / "photo.png", plugin="napari-restore")
+    panel.models.choose("identity")
+    panel.target.choose(TargetChoice.WHOLE)
+    first = finished_run()
+    assert output() == tmp_path / "photo_clear.png"
+    assert section.message.text() == "Copied: paste it into a terminal."
+    path = tmp_path / "elsewhere" / "mine.tiff"
+    path.parent.mkdir()
+    format_named(section, "TIFF")
+    assert exported(section, qtbot, path, monkeypatch) == ("done", path)
+    assert output() == path
+    assert "mine.tiff exists: add --overwrite" in section.message.text()
+    format_named(section, "JPEG")
+    assert output() == path.with_suffix(".jpg") and "exists" not in section.message.text()
+    # Another result is not what lies there: it gets a name of its own beside it.
+    panel.models.choose("dcp")
+    second = finished_run()
+    assert second is not first and output() == path.parent / "photo_clear.jpg"
+
+
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_a_part_says_so_and_leads_to_the_whole(

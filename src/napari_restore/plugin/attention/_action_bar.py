@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
@@ -194,7 +195,7 @@ class HeadActions(QObject):
         self._files.save(request.image, title, suffixes, write)
 
     def _on_copy(self) -> None:
-        sentence, line = copy_command(self.command)
+        sentence, line = copy_command(self.command, self._output)
         self.happened.emit(sentence)
         self.copy.setToolTip(line)
 
@@ -203,9 +204,12 @@ class HeadActions(QObject):
         request, query, site = self._asked.request, self._asked.query, self._heads.site
         if request is None or query is None or site is None:
             raise InputError("There is no answer yet.", "Click the image.")
-        output = self._files.proposed(request.image, ".tif")
         device = request.options.machine.device
         other = self._asked.attended_by
         return api.attention_command(
-            request.subject, query.query, [site], output, device=device, attended_by=other
+            request.subject, query.query, [site], self._output(), device=device, attended_by=other
         )
+
+    def _output(self) -> Path:
+        assert self._asked.request is not None
+        return self._files.proposed(self._asked.request.image, ".tif")

@@ -560,15 +560,16 @@ class AttributionResultsSection(Section):
 
     def _copy(self) -> None:
         if self.current is not None:
-            sentence, line = copy_command(partial(self._command, self.current))
+            output = self._files.proposed(self.current.attribution.image, ".tif")
+            command = partial(self._command, self.current, output)
+            sentence, line = copy_command(command, lambda: output)
             if line:
                 show_note(sentence)
             self.copy.setToolTip(line)
 
-    def _command(self, result: AttributionResult) -> str:
+    def _command(self, result: AttributionResult, output: Path) -> str:
         """Return the command that writes the map; raises `InputError`."""
-        image, device = result.attribution.image, result.request.run.options.machine.device
-        output = self._files.proposed(image, ".tif")
+        device = result.request.run.options.machine.device
         return api.command_of(result.attribution.record, output, device=device)
 
     def _save(self, title: str, suffixes: Sequence[str], write: Any, *_: Any) -> None:

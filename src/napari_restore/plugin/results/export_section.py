@@ -123,6 +123,8 @@ class ExportSection(Section):
         self.saving: SaveTask | None = None
         self._variant: Variant | None = None
         """What is being saved."""
+        self._saved: tuple[Variant, Path] | None = None
+        """What was saved last, and where."""
         self._is_colour = False
         """Whether what is saved is a photo in colour."""
         self._chosen = False
@@ -281,16 +283,27 @@ class ExportSection(Section):
             raise InputError("There is no finished result.", "Run one to its end.")
         return api.command_of(
             variant.result.plan,
-            self.proposed_path(variant.result),
+            self._output(),
             device=variant.request.options.machine.device,
             **self.options(),
         )
 
+    def _output(self) -> Path:
+        """Return the file of the command: that of the last export, where that was of what is shown."""
+        variant, form = self.state.current, self.format.currentData()
+        assert variant is not None and variant.result is not None
+        if self._saved is not None and self._saved[0] is variant:
+            path = self._saved[1]
+            return path if _usual_suffix(path) == form.suffix else path.with_suffix(form.suffix)
+        return self.proposed_path(variant.result)
+
     def proposed_path(self, result: Result) -> Path:
-        """Return a name beside the source that is free."""
+        """Return a name that is free: where its image was exported last, at first beside that."""
         form: ExportFormat = self.format.currentData()
         source = result.like.path
         folder = Path.home() if source is None else Path(source).parent
+        if self._saved is not None and self._saved[0].request.image.path == source:
+            folder = self._saved[1].parent
         stem = (result.like.name if source is None else Path(source).stem) + "_clear"
         path, number = folder / f"{stem}{form.suffix}", 2
         while path.exists():
@@ -404,8 +417,7 @@ class ExportSection(Section):
         if self._chosen:
             wanted = before.suffix
         else:
-            wanted = "" if like.path is None else Path(like.path).suffix.lower()
-            wanted = {".tiff": ".tif", ".jpeg": ".jpg"}.get(wanted, wanted)
+            wanted = "" if like.path is None else _usual_suffix(like.path)
             if like.georeference is not None and wanted != ".zarr":
                 wanted = ".tif"
         fitting = [form for form in formats if form.suffix == wanted] or [formats[0]]
@@ -488,13 +500,15 @@ class ExportSection(Section):
     def _on_ended(self, status: str, outcome: Any) -> None:
         if self.saving is None or self._variant is None:
             return
-        self._variant.saving = False
+        saved = self._variant
+        saved.saving = False
         size, part = self.saving.size, part_of(self.saving.result)
         self.saving = self._variant = None
         self._show_saving(False)
         # First, for it ends earlier messages.
         self._on_current()
         if status == "done":
+            self._saved = saved, Path(outcome)
             about = f": {part}" if part else ""
             self.message.setText(f"Saved {outcome} ({format_size(size)}){about}.")
         elif status == "cancelled":
@@ -514,7 +528,7 @@ class ExportSection(Section):
         self.progress.setFormat("")
 
     def _on_copy(self) -> None:
-        sentence, line = copy_command(self.command)
+        sentence, line = copy_command(self.command, self._output)
         self.message.setText(sentence)
         self.message.setToolTip(line)
 
@@ -524,6 +538,11 @@ class ExportSection(Section):
             self._variant.saving = False
             self.saving = self._variant = None
         super().leave()
+
+
+def _usual_suffix(path: str | Path) -> str:
+    suffix = Path(path).suffix.lower()
+    return {".tiff": ".tif", ".jpeg": ".jpg"}.get(suffix, suffix)
 
 
 def _description(variant: Variant) -> str:

@@ -27,20 +27,22 @@ SECONDS_BETWEEN_REPORTS = 0.1
 Report = Callable[[int, int], None]
 
 
-def copy_command(command: Callable[[], str]) -> tuple[str, str]:
+def copy_command(command: Callable[[], str], output: Callable[[], Path]) -> tuple[str, str]:
     """Put what `command` returns on the clipboard; return a sentence about it, and the command.
 
-    Where there is none the sentence says why, as does a notification.
+    `output` returns the file it writes. Where there is none the sentence says why, as does a
+    notification.
     """
     try:
-        line = command()
+        line, path = command(), output()
     except RestoreError as error:
         show_problem(error)
         return error_text(error), ""
     clipboard = QApplication.clipboard()
     if clipboard is not None:
         clipboard.setText(line)
-    return "Copied: paste it into a terminal.", line
+    there = f" {path.name} exists: add --overwrite to write it again." if path.exists() else ""
+    return f"Copied: paste it into a terminal.{there}", line
 
 
 def save(
@@ -143,11 +145,13 @@ class FileSaver:
         """Begin in the user's folder; `what` ends the names that are proposed."""
         self._parent, self._what = parent, what
         self.folder = Path.home()
+        self._saved: dict[tuple[str, str], Path] = {}
 
     def proposed(self, image: Image, suffix: str) -> Path:
-        """Return a name beside the file of an image, or where the last one was saved."""
+        """Return the name of the last file of an image; at first one beside it, or in the last folder."""
         beside = Path(image.path).parent if image.path else self.folder
-        return beside / f"{Path(image.name).stem}_{self._what}{suffix}"
+        name = beside / f"{Path(image.name).stem}_{self._what}{suffix}"
+        return self._saved.get((image.name, suffix), name)
 
     def save(
         self, image: Image, title: str, suffixes: Sequence[str], write: Callable[[Path], object]
@@ -157,6 +161,7 @@ class FileSaver:
         path = ask_save_path(self._parent, f"Save the {title.lower()}", proposed, title, suffixes)
         if path is not None:
             self.folder = path.parent
+            self._saved[image.name, path.suffix] = path
             in_background(partial(write, path), _on_written)
 
 
