@@ -13,7 +13,7 @@ from superqt.utils import signals_blocked
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas.areas import chosen_strength, strength_layers
-from napari_restore.plugin.areas.drawing_controller import DrawingController
+from napari_restore.plugin.areas.drawing_controller import DrawingController, Tool
 from napari_restore.plugin.areas.target_chooser import ExcludeChooser, TargetChooser
 from napari_restore.plugin.layers.layer_order import bring_to_front, is_source
 from napari_restore.plugin.layers.placing import turn_upright
@@ -146,7 +146,9 @@ class SettingsForm(QObject):
         self.target.feather_changed.connect(self._on_feather)
         self.target.strength_changed.connect(self._set("strength_layer"))
         self.target.draw_requested.connect(self.drawing.toggle)
-        self.drawing.changed.connect(self.target.show_tool)
+        self.drawing.changed.connect(self._on_tool)
+        self.exclude.draw_requested.connect(self.drawing.toggle)
+        self.exclude.marked.connect(self.drawing.follow_purpose)
         self.memory.valueChanged.connect(self._set("memory_gib"))
         self.advanced.changed.connect(self._on_advanced)
 
@@ -177,6 +179,10 @@ class SettingsForm(QObject):
     def _on_target(self, target: TargetChoice) -> None:
         self.drawing.end()
         self.state.target = target
+
+    def _on_tool(self, tool: Tool | None) -> None:
+        self.target.show_tool(tool)
+        self.exclude.show_drawing(tool, self.drawing.layer)
 
     def _on_feather(self, pixels: int) -> None:
         self.state.set_options(feather=pixels)

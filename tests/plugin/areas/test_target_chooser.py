@@ -13,6 +13,7 @@ from napari.utils.notifications import notification_manager
 from points import patience
 
 from napari_restore import Region
+from napari_restore.plugin.areas.areas import EXCLUDED
 from napari_restore.plugin.areas.drawing_controller import Tool
 from napari_restore.plugin.areas.target_chooser import ExcludeChooser
 from napari_restore.plugin.results.earlier_results_view import apply_settings
@@ -517,3 +518,82 @@ def test_areas_that_are_left_out_are_not_restored_as_well(
     panel.viewer.layers.remove(fields)
     panel.exclude.choose(None)
     area_is(panel, qtbot, lambda area: area.targets == (Region(100, 100, 200, 300),))
+
+
+@pytest.mark.binding
+@pytest.mark.parametrize(
+    ("target", "tool", "name"),
+    [
+        (TargetChoice.DRAWN, Tool.POLYGON, "Areas to restore"),
+        (TargetChoice.PAINTED, Tool.BRUSH, "Painted strength"),
+    ],
+)
+def test_a_tool_that_stays_lit_draws_what_is_restored(
+    panel: Any, qtbot: Any, colours: np.ndarray, target: TargetChoice, tool: Tool, name: str
+):
+    panel.viewer.add_image(colours, name="photo")
+    panel.target.choose(target)
+    panel.target.tools[tool].click()
+    clouds = panel.viewer.layers.selection.active
+    if tool is Tool.BRUSH:
+        clouds.paint((150, 150), 1)
+    else:
+        clouds.add(box(Region(100, 100, 200, 300)), shape_type="polygon")
+    panel.exclude.choose(clouds)
+    qtbot.waitUntil(lambda: panel.state.options.reading.exclude is not None)
+    assert panel.drawing.tool is tool and panel.target.tools[tool].isChecked()
+    fields = panel.viewer.layers.selection.active
+    assert (clouds.name, fields.name) == ("Excluded", name) and fields.mode == tool.mode
+    assert clouds.mode == "pan_zoom"
+    if tool is Tool.POLYGON:
+        assert_colour(clouds, (1, 0, 0, 1))
+        fields.add(box(Region(400, 400, 500, 500)), shape_type="polygon")
+        assert_colour(fields, (1, 1, 0, 1))
+        area_is(panel, qtbot, lambda area: area.targets == (Region(400, 400, 500, 500),))
+    else:
+        assert [layer.colormap.color_dict[None].tolist() for layer in (clouds, fields)] == [
+            [1, 0, 0, 1], [1, 1, 0, 1],
+        ]  # fmt: skip
+        assert panel.state.area is None and "Nothing is painted" in panel.target.pixels.text()
+    panel.drawing.end()
+    panel.exclude.choose(None)
+    assert clouds.name.startswith(name)
+    if tool is Tool.POLYGON:
+        assert_colour(clouds, (1, 1, 0, 1))
+
+
+def assert_colour(layer: Any, colour: tuple[int, ...]) -> None:
+    """Of what is drawn in it, and of what will be."""
+    from napari.utils.colormaps.standardize_color import transform_color
+
+    np.testing.assert_array_equal(layer.edge_color, [colour] * len(layer.data))
+    np.testing.assert_array_equal(transform_color(layer.current_edge_color), [colour])
+
+
+@pytest.mark.binding
+def test_areas_to_exclude_are_drawn_by_their_own_button(
+    panel: Any, qtbot: Any, colours: np.ndarray
+):
+    panel.viewer.add_image(colours, name="photo")
+    exclude = panel.exclude
+    exclude.draw.click()
+    clouds = panel.viewer.layers["Excluded"]
+    assert clouds.mode == "add_polygon" and exclude.combo.currentText() == "Excluded"
+    assert exclude.draw.isChecked() and panel.drawing.tool is Tool.EXCLUDE
+    assert "Click the corners" in exclude.message.text() and panel.target.hint.isHidden()
+    clouds.add(box(Region(100, 100, 200, 300)), shape_type="polygon")
+    assert_colour(clouds, (1, 0, 0, 1))
+    qtbot.waitUntil(lambda: panel.state.options.reading.exclude is not None)
+    assert exclude.message.isHidden() and panel.state.not_ready is None
+    # What is to be restored is drawn elsewhere, and the button goes on where it was.
+    panel.target.choose(TargetChoice.DRAWN)
+    assert not exclude.draw.isChecked()
+    panel.target.tools[Tool.POLYGON].click()
+    assert panel.viewer.layers.selection.active.name == "Areas to restore"
+    exclude.draw.click()
+    assert panel.viewer.layers.selection.active is clouds
+    assert not panel.target.tools[Tool.POLYGON].isChecked()
+    # Nothing is excluded any more: what is lit would draw areas to restore.
+    exclude.choose(None)
+    assert panel.drawing.tool is None and not exclude.draw.isChecked()
+    assert EXCLUDED not in clouds.metadata and clouds.mode == "pan_zoom"

@@ -25,6 +25,7 @@ from napari_restore.plugin.tasks.task import LatestQuery
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer, Labels, Layer, Shapes
+    from napari.utils.colormaps import DirectLabelColormap
 
     from napari_restore.images import Image
 
@@ -33,6 +34,8 @@ Matrix = npt.NDArray[np.float64]
 Place = tuple[float, float, float, float, float, float]
 PAINT = "napari_restore_paint"
 """In the metadata of the layer that is made for painting."""
+PAINTED = "Painted strength"
+"""Name of that layer."""
 PAINT_SIDE = 2048
 """Pixels on the long side of such a layer: a coarse one over a large image."""
 AT_ONCE = 1 << 24
@@ -44,26 +47,32 @@ SAME = 1e-4
 def new_paint_layer(layer: Layer, size: tuple[int, int]) -> Labels:
     """Return an empty layer to paint in, over all of a layer whose image has `size` (h, w)."""
     from napari.layers import Labels
-    from napari.utils.colormaps import DirectLabelColormap
 
     step = max(1, -(-max(size) // PAINT_SIDE))
     coarse = np.array([[step, 0, (step - 1) / 2], [0, step, (step - 1) / 2], [0, 0, 1]])
     matrix = plane_of(layer) @ coarse
     return Labels(
         np.zeros((-(-size[0] // step), -(-size[1] // step)), np.uint8),
-        name="Painted strength",
+        name=PAINTED,
         # The brush is round on the ground where the scale gives a pixel's size.
         **scale_and_affine(matrix),
         units=layer.units[-2:],
         opacity=0.4,
-        colormap=DirectLabelColormap(color_dict={0: "transparent", None: "yellow"}),
+        colormap=_paint(OF_AREAS),
         metadata={PAINT: True},
     )
 
 
+def _paint(colour: str) -> DirectLabelColormap:
+    from napari.utils.colormaps import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict={0: "transparent", None: colour})
+
+
 def strength_layers(viewer: ViewerModel, layer: Layer | None) -> list[Layer]:
     """Return the layers whose values can be a strength in `layer`, the topmost first."""
-    return [x for x in reversed(viewer.layers) if x is not layer and is_strength(x)]
+    fits = (x for x in reversed(viewer.layers) if x is not layer and EXCLUDED not in x.metadata)
+    return [x for x in fits if is_strength(x)]
 
 
 def chosen_strength(viewer: ViewerModel, chosen: Layer | None, layer: Layer) -> Layer | None:
@@ -359,7 +368,11 @@ AREAS = "Areas to restore"
 GRADIENT = "napari_restore_gradient"
 """In the metadata of the layer of a gradient's line."""
 EXCLUDED = "napari_restore_excluded"
-"""In the metadata of a layer whose areas are excluded: they are none to restore."""
+"""In the metadata of a layer whose areas are excluded, its name before: they are none to restore."""
+OF_AREAS, OF_EXCLUDED = "yellow", "red"
+"""The colours of areas to restore and of excluded ones."""
+THIN = "napari_restore_drawn"
+"""In the metadata of Shapes and Vectors layers whose edges are kept thin."""
 TARGETS_OF = "napari_restore_targets_of"
 """In the metadata of a layer of attribution targets: the identity of the image's layer."""
 CLOSED = ("rectangle", "polygon", "ellipse")
@@ -459,6 +472,28 @@ def _gradient_area(viewer: ViewerModel, layer: Layer, image: Image) -> Area:
 def areas_layer(viewer: ViewerModel) -> Shapes | None:
     """Return the Shapes layer of areas: the active one, else the topmost; none with another purpose."""
     return _shapes(viewer, lambda layer: not {GRADIENT, TARGETS_OF, EXCLUDED} & set(layer.metadata))
+
+
+def excluded_layer(viewer: ViewerModel) -> Shapes | None:
+    """Return the Shapes layer of areas that are excluded."""
+    return _shapes(viewer, lambda layer: EXCLUDED in layer.metadata)
+
+
+def mark_excluded(layer: Layer, excluded: bool) -> None:
+    """Mark a layer of areas that are excluded, or no longer; one of ours in name and colour, too."""
+    if excluded:
+        layer.metadata.setdefault(EXCLUDED, layer.name)
+        if layer.name.startswith((AREAS, PAINTED)):
+            layer.name = "Excluded"
+    else:
+        before = layer.metadata.pop(EXCLUDED, layer.name)
+        if layer.name.startswith("Excluded"):
+            layer.name = before
+    colour = OF_EXCLUDED if excluded else OF_AREAS
+    if PAINT in layer.metadata:
+        layer.colormap = _paint(colour)
+    elif THIN in layer.metadata:
+        layer.current_edge_color = layer.edge_color = colour
 
 
 def gradient_layer(viewer: ViewerModel) -> Shapes | None:

@@ -11,9 +11,14 @@ from superqt.utils import qdebounced
 
 from napari_restore.plugin.areas.areas import (
     AREAS,
+    EXCLUDED,
     GRADIENT,
+    OF_AREAS,
+    OF_EXCLUDED,
     PAINT,
+    THIN,
     areas_layer,
+    excluded_layer,
     gradient_layer,
     new_paint_layer,
 )
@@ -26,8 +31,6 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer, Layer, Shapes
 
 
-THIN = "napari_restore_drawn"
-"""In the metadata of Shapes and Vectors layers whose edges this module keeps thin."""
 EDGE = 2
 """Width of edges in screen pixels."""
 HEAD = 16
@@ -64,8 +67,14 @@ class Tool(Enum):
         "add_line",
         "Drag from where nothing shall change to where all shall.",
     )
+    EXCLUDE = (
+        "Draw …",
+        None,
+        "add_polygon",
+        "Click the corners of what shall stay as it is; a double click closes the polygon.",
+    )
 
-    def __init__(self, label: str, target: TargetChoice, mode: str, hint: str) -> None:
+    def __init__(self, label: str, target: TargetChoice | None, mode: str, hint: str) -> None:
         self.label = label
         self.target = target
         self.mode = mode
@@ -100,6 +109,20 @@ class DrawingController(QObject):
     @property
     def tool(self) -> Tool | None:
         return self._tool
+
+    @property
+    def layer(self) -> Layer | None:
+        """The layer that is drawn in while a tool is in use."""
+        return self._layer
+
+    def follow_purpose(self, layer: Layer) -> None:
+        """Draw on in another layer where `layer` is excluded now, or no longer, and the tool's is not."""
+        tool, source = self._tool, self._state.layer
+        if layer is not self._layer or (EXCLUDED in layer.metadata) is (tool is Tool.EXCLUDE):
+            return
+        self.end()
+        if tool is not None and tool is not Tool.EXCLUDE and source is not None:
+            self._begin(tool, source)
 
     def toggle(self, tool: Tool) -> None:
         """Begin to draw with `tool`, or end it when that is in use."""
@@ -141,20 +164,23 @@ class DrawingController(QObject):
         viewer = self._viewer
         if tool is Tool.BRUSH:
             return self._paint_layer(source)
-        found = gradient_layer(viewer) if tool is Tool.GRADIENT else areas_layer(viewer)
+        find = {Tool.GRADIENT: gradient_layer, Tool.EXCLUDE: excluded_layer}.get(tool, areas_layer)
+        found = find(viewer)
         # Other layers may contain anything, and lie elsewhere.
         if found is not None and THIN in found.metadata:
             if np.allclose(plane_of(found), plane_of(source)):
                 return found
         if tool is Tool.GRADIENT:
             return add_outlines(viewer, "Gradient", source, {GRADIENT: True})
+        if tool is Tool.EXCLUDE:
+            return add_outlines(viewer, "Excluded", source, {EXCLUDED: AREAS})
         return add_outlines(viewer, AREAS, source, {})
 
     def _paint_layer(self, source: ImageLayer) -> Layer:
         """Return the paint layer over `source`: each image has its own."""
         known = source.unique_id
         for layer in reversed(self._viewer.layers):
-            if layer.metadata.get(PAINT) == known:
+            if layer.metadata.get(PAINT) == known and EXCLUDED not in layer.metadata:
                 break
         else:
             image = image_of(source)
@@ -282,7 +308,7 @@ def add_outlines(
         name=name,
         ndim=2,
         face_color="transparent",
-        edge_color="yellow",
+        edge_color=OF_EXCLUDED if EXCLUDED in metadata else OF_AREAS,
         edge_width=thin_edge(viewer, matrix),
         **scale_and_affine(matrix),
         # Those of the image, or napari takes pixels for metres.

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Shapes
+from napari.layers import Layer, Shapes
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QPushButton, QWidget
 from superqt.utils import qdebounced, signals_blocked
@@ -15,12 +15,11 @@ from superqt.utils import qdebounced, signals_blocked
 from napari_restore import api
 from napari_restore.errors import BadRegion, RestoreError
 from napari_restore.plugin.areas.areas import (
-    AREAS,
-    EXCLUDED,
     GRADIENT,
     LayerWatch,
     corners_in_pixels,
     is_strength,
+    mark_excluded,
     mask_of_layer,
     outlines,
 )
@@ -30,7 +29,13 @@ from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text, with_labels
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, line_edit, number_box
-from napari_restore.plugin.widgets.folding import add_button, column_of, flowing, form_layout
+from napari_restore.plugin.widgets.folding import (
+    add_button,
+    column_of,
+    flowing,
+    form_layout,
+    row_of,
+)
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
 
@@ -157,6 +162,10 @@ class ExcludeChooser(Section):
     """
 
     TITLE = "Exclude"
+    draw_requested = Signal(object)
+    """The button of a `Tool` was pressed."""
+    marked = Signal(object)
+    """A layer is excluded now, or no longer."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
@@ -165,10 +174,13 @@ class ExcludeChooser(Section):
             tip="These pixels stay as they are and do not count when the haze is judged: "
             "clouds, borders, a logo",
         )
+        tip = "Draws areas to exclude, in red; those to restore are yellow"
+        self.draw = add_button(self, Tool.EXCLUDE.label, tip, checkable=True)
+        self.draw.clicked.connect(lambda: self.draw_requested.emit(Tool.EXCLUDE))
         self.choice = ExcludeForm(self)
         self.message = WrappedLabel("", self)
         self.message.hide()
-        column_of(self, self.combo, self.choice, self.message)
+        column_of(self, row_of(self.combo, self.draw), self.choice, self.message)
         self._chosen: Any = None
         """A layer, a path or None."""
         self._set_mask: str | None = None
@@ -204,16 +216,17 @@ class ExcludeChooser(Section):
         self._offer()
         self._update()
 
+    def show_drawing(self, tool: Tool | None, layer: Any) -> None:
+        """Show whether areas to exclude are drawn, and choose the `layer` they are drawn in."""
+        self.draw.setChecked(tool is Tool.EXCLUDE)
+        if tool is Tool.EXCLUDE and layer is not self._chosen:
+            self.choose(layer)
+
     def _mark(self, excluded: bool) -> None:
         """Mark a layer of excluded areas, so that these are not restored as well."""
-        if not isinstance(self._chosen, Shapes):
-            return
-        if excluded:
-            self._chosen.metadata[EXCLUDED] = True
-            if self._chosen.name == AREAS:
-                self._chosen.name = "Excluded"
-        else:
-            self._chosen.metadata.pop(EXCLUDED, None)
+        if isinstance(self._chosen, Layer):
+            mark_excluded(self._chosen, excluded)
+            self.marked.emit(self._chosen)
 
     def leave(self) -> None:
         super().leave()
@@ -331,7 +344,8 @@ class ExcludeChooser(Section):
             mask = api.mask_of_polygons(image, [[corners_in_pixels(points)] for points in drawn])
             self._set(str(mask))
         else:
-            self._fail(BadRegion("no area is drawn there yet.", "Draw one over the image."))
+            hint = Tool.EXCLUDE.hint if self.draw.isChecked() else "Draw one over the image."
+            self._fail(BadRegion("no area is drawn there yet.", hint))
 
     def _on_mask(self, _: Any, result: Any) -> None:
         if isinstance(result, RestoreError):
@@ -400,7 +414,7 @@ class TargetChooser(QWidget):
             self.combo.setItemData(number, TIPS[target], Qt.ItemDataRole.ToolTipRole)
         tip = "Painted labels count in full; grey values from 0 to 1"
         self.strength = NarrowComboBox(self, tip=tip, name="Layer of strengths")
-        self.tools = {tool: self._button(tool) for tool in Tool}
+        self.tools = {tool: self._button(tool) for tool in Tool if tool.target is not None}
         tip = "Pixels over which the effect fades inside the edge"
         self.feather = number_box(self, (0, FEATHER_LIMIT), tip, step=8, suffix=" px")
         self.feather.setPrefix("Feather ")
@@ -437,8 +451,9 @@ class TargetChooser(QWidget):
     def show_tool(self, tool: Tool | None) -> None:
         for each, button in self.tools.items():
             button.setChecked(each is tool)
-        self.hint.setText("" if tool is None else f"{tool.hint} Esc ends drawing.")
-        self.hint.setVisible(tool is not None)
+        own = tool in self.tools
+        self.hint.setText(f"{tool.hint} Esc ends drawing." if own and tool is not None else "")
+        self.hint.setVisible(own)
 
     def offer_strength(self, layers: Iterable[Any], chosen: Any) -> None:
         self.strength.offer(((layer.name, layer) for layer in layers), chosen)

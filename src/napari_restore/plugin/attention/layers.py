@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore import Region
-from napari_restore.plugin.areas.drawing_controller import THIN, thin_edge
+from napari_restore.plugin.areas.areas import THIN
+from napari_restore.plugin.areas.drawing_controller import thin_edge
 from napari_restore.plugin.layers.display import (
     BAR,
     colour_limit,
