@@ -211,7 +211,7 @@ def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: P
         assert panel.runs.live._attempt is None
     assert outcome[0][0] == "done"
     assert panel.runs.worker.process is child
-    assert len(panel.state.variants) == 2
+    assert len(panel.state.variants) == 1
 
 
 @pytest.mark.slow
@@ -275,6 +275,29 @@ def test_a_slow_method_shows_a_draft_only(
 
 
 @pytest.mark.slow
+@pytest.mark.binding
+def test_no_draft_lies_over_true_pixels(
+    panel: Any, qtbot: Any, scene: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_draft, "TRUE_SECONDS", 0.0)
+    viewer = panel.viewer
+    opened(panel, qtbot, scene)
+    choose(panel, "identity")
+    panel.target.choose(TargetChoice.WHOLE)
+    rested(panel, qtbot, panel.bar.live.click)
+    (draft,) = drafts_in(viewer)
+    assert panel.bar.draft.text() == "Draft: Run makes the true pixels"
+    draft.visible = False
+    assert panel.bar.draft.isHidden()
+    draft.visible = True
+    assert not panel.bar.draft.isHidden()
+    rested(panel, qtbot, panel.bar.button.click)
+    assert [layer.name for layer in viewer.layers] == ["scene", "Unchanged (whole image) – scene"]
+    assert panel.bar.draft.isHidden()
+    assert panel.bar.message.text().startswith("Done in ")
+
+
+@pytest.mark.slow
 @pytest.mark.nightly
 def test_a_first_run_shows_a_draft_until_true_pixels_cover_it(panel: Any, qtbot: Any, scene: Path):
     opened(panel, qtbot, scene)
@@ -291,6 +314,7 @@ def test_a_first_run_shows_a_draft_until_true_pixels_cover_it(panel: Any, qtbot:
     assert ended[0][1]["extent"] == "image"
     # Now that the statistics are known there is nothing to bridge.
     seen.clear()
+    panel.parameters.rows["omega"].value = 0.5
     panel.bar.button.click()
     qtbot.waitUntil(lambda: len(ended) == 2)
     assert len(seen) == 1

@@ -319,6 +319,10 @@ class MapLayers(Section):
     def _on_current(self) -> None:
         """Draw the maps of just the current result again when its pixels change."""
         variant = self._variant = self.state.current
+        for made, layer in list(self._shown.values()):
+            # A run that takes a layer over has other pixels.
+            if variant is not None and made.below is variant.layer and made.variant is not variant:
+                take_away(self.viewer, layer)
         if variant is None:
             self.follow()
         else:

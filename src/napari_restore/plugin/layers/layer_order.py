@@ -107,9 +107,17 @@ def bring_to_front(viewer: ViewerModel, image: Layer, *, only_results: bool = Fa
 
 
 def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> None:
-    """Add a result's layer above its source and the results that has already, all visible."""
+    """Put a result's layer above its source and the results that has already, all visible.
+
+    One that is there is shown again, and chosen.
+    """
     layer.metadata[SOURCE] = source.unique_id
-    viewer.layers.insert(place_above(viewer, source), layer)
+    if layer in viewer.layers:
+        layer.visible = True
+        viewer.layers.move(viewer.layers.index(layer), place_above(viewer, source))
+        viewer.layers.selection.active = layer
+    else:
+        viewer.layers.insert(place_above(viewer, source), layer)
     # The order of layers of others is the user's.
     bring_to_front(viewer, source, only_results=source.source.reader_plugin != "napari-restore")
 

@@ -143,6 +143,8 @@ class ResultLayer:
             self._limits = former._limits
         layer.name = own.name
         layer.metadata[SHOWN_BANDS] = own.metadata[SHOWN_BANDS]
+        for whole in ("napari_restore_result", "napari_restore_record"):
+            layer.metadata.pop(whole, None)
         self.layer = layer
         self._widen()
         return True

@@ -91,7 +91,7 @@ class RecordView(QDialog):
         self.save_as = add_button(
             self, "Save …", "napari-restore rerun FILE repeats the run from it"
         )
-        self.again = add_button(self, "Run again", "The same run once more, as a result of its own")
+        self.again = add_button(self, "Run again", "Make what is missing of it, or show it")
         self.close_button = add_button(self, "Close", slot=self.close)
         buttons = flowing(self.copy, self.save_as, self.again, self.close_button)
         column_of(self, tabs, buttons).setContentsMargins(9, 9, 9, 9)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import qdebounced
 
 from napari_restore import Region
 from napari_restore.engine import Event, Note, Phase, TileDone
-from napari_restore.plugin.layers.layer_order import ASIDE, LIVE, insert_above, result_name
+from napari_restore.errors import BadParameter
+from napari_restore.plugin.layers.layer_order import (
+    ASIDE,
+    LIVE,
+    insert_above,
+    place_above,
+    result_name,
+    take_away,
+)
 from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
 from napari_restore.plugin.runs.draft import Viewport, live_steps
@@ -28,8 +37,9 @@ if TYPE_CHECKING:
     from napari_restore.plugin.state.request import RunRequest
     from napari_restore.questions import Adjustment
 
-LiveRequest = tuple["RunRequest", "Viewport", "ImageLayer", str]
-"""The request of the view, how the screen shows it, the layer it is of, the method's title."""
+LiveRequest = tuple["RunRequest", "Viewport", "ImageLayer", str, "list[Variant]"]
+"""The request of the view, how the screen shows it, the layer it is of, the method's title, and the
+complete results of that layer."""
 DEBOUNCE_MS = 60
 """How long view and settings must not change: shorter than a tile, longer than a wheel's steps."""
 
@@ -72,6 +82,8 @@ class Live(QObject):
         self._on = False
         self._paused = False
         self._attempt: _LiveAttempt | None = None
+        self._whole: Callable[[], Variant | None] = lambda: None
+        """Returns the result of a run that was shown last for what is set."""
         self._left: list[Variant] = []
         """Live results of images that are in view still, but not the chosen one."""
         self._looks: WeakKeyDictionary[ImageLayer, Adjustment] = WeakKeyDictionary()
@@ -128,6 +140,20 @@ class Live(QObject):
         else:
             self.update()
 
+    def hand_over(self, former: Variant) -> None:
+        """Leave a result to a run, which takes its place."""
+        self._left = [each for each in self._left if each is not former]
+        if former is self.variant:
+            self._layers.variant = None
+
+    def give_way(self, variant: Variant) -> None:
+        """Remove the draft of pixels that `variant`, a run's, has all of."""
+        draft = self._layers.draft
+        if draft is not None and draft.source is variant.source:
+            if variant.shown.covers(draft.step.covers):
+                self._layers.remove_draft()
+        self._whole = ref(variant)
+
     def close(self) -> None:
         """Stop for good."""
         self._on = False
@@ -164,10 +190,14 @@ class Live(QObject):
             attempt.abandon()
 
     def _on_ended(self, status: str, outcome: Any) -> None:
-        self._attempt = None
+        attempt, self._attempt = self._attempt, None
+        whole = None if attempt is None else attempt.whole
         if status == "failed":
             self._layers.remove_draft()
             self.failed.emit(outcome)
+        elif whole is not None:
+            self._show_whole(whole)
+            self.updated.emit()
         else:
             self._layers.refresh()
             self.message.emit("")
@@ -187,10 +217,16 @@ class Live(QObject):
                 self._on_event(step, what)
 
     def _on_result(self, attempt: _LiveAttempt, step: RunStep, result: Result) -> None:
+        self._whole = lambda: None
         if result.record:
             self._layers.complete(step, result)
         elif step.is_draft:
             self._layers.add_draft(attempt.source, step, self._name(attempt), result)
+            layers = self.viewer.layers
+            for same in attempt.same:
+                # A draft lies over no true pixels.
+                if same.layer in layers:
+                    layers.move(layers.index(same.layer), place_above(self.viewer, attempt.source))
             # The bar has a label of its own for drafts.
             self.message.emit("")
         elif not self._shows(attempt, result):
@@ -206,6 +242,19 @@ class Live(QObject):
                 self.message.emit(f"{event.name} …")
             else:
                 self.message.emit("Draft …" if self._layers.draft is None else "")
+
+    def _show_whole(self, whole: Variant) -> None:
+        """Show the result of a run that has all of the view, in the place of what is live."""
+        self._layers.remove_draft()
+        own = self.variant
+        if own is not None and own.source is whole.source:
+            self._layers.variant = None
+            take_away(self.viewer, own.layer)
+        if whole is not self._whole() and whole.layer in self.viewer.layers:
+            # At the next move of the view the user may have hidden it.
+            self._whole = ref(whole)
+            insert_above(self.viewer, whole.source, whole.layer)
+            self.shown.emit(whole)
 
     def _shows(self, attempt: _LiveAttempt, result: Result) -> bool:
         """Return whether the layer has the same settings, and so the same store."""
@@ -232,13 +281,15 @@ class Live(QObject):
         everywhere = Result(
             replace(plan, target=replace(plan.target, region=(whole,))), result.store, {}
         )
-        before = next((x for x in self._results if x.source is source and x.layer in layers), None)
+        before = next((x for x in self.results if x.source is source and x.layer in layers), None)
         other = self.variant
         self._left = [each for each in self._left if each is not before]
         if other is not None and other is not before:
             self._rename_ordinary(other)
             self._left.append(other)
         look = self._looks.pop(source, None) if before is None else before.adjustment
+        if look is None and attempt.known:
+            look = attempt.known[-1].adjustment
         if before is not None:
             # Names are unique; napari would number the new one.
             before.layer.name = f"{LIVE}…"
@@ -248,7 +299,8 @@ class Live(QObject):
         # What earlier runs of these settings have finished needs no run at all.
         shown.mark_all([Region(*line["region"]) for line in result.store.journal])
         if look is not None and not look.is_neutral:
-            variant.adjust(look)
+            with suppress(BadParameter):  # With other band roles it may be undefined.
+                variant.adjust(look)
         if before is not None:
             shown.layer.visible, shown.layer.opacity = before.layer.visible, before.layer.opacity
             active = layers.selection.active is before.layer
@@ -264,13 +316,14 @@ class Live(QObject):
         self._free()
 
     @property
-    def _results(self) -> list[Variant]:
+    def results(self) -> list[Variant]:
+        """All that it has made and that nothing has taken."""
         return [*self._left, *([] if self.variant is None else [self.variant])]
 
     def _free(self) -> None:
         """Remove the results of images that are hidden for another photo, or gone; keep their look."""
         layers = self.viewer.layers
-        for each in self._results:
+        for each in self.results:
             is_gone = each.source not in layers
             if each.saving or not (is_gone or ASIDE in each.source.metadata):
                 continue
@@ -301,7 +354,7 @@ class Live(QObject):
             if self._on:
                 self.switch(False)
                 self.stopped.emit()
-        elif any(event.value is each.source for each in self._results):
+        elif any(event.value is each.source for each in self.results):
             # Once napari's list is at rest.
             self._free_soon.start(0)
 
@@ -319,7 +372,11 @@ class _LiveAttempt(RunSequence):
     is_daemon = True
 
     def __init__(self, live_request: LiveRequest, worker: Worker) -> None:
-        self.request, self._viewport, self.source, self.title = live_request
+        self.request, self._viewport, self.source, self.title, self.known = live_request
+        self.whole: Variant | None = None
+        """A result of a run that has all of the view."""
+        self.same: list[Variant] = []
+        """Results of runs with these settings."""
         super().__init__(self._planned_steps(), worker)
 
     def _planned_steps(self) -> Iterator[RunStep]:
@@ -328,5 +385,7 @@ class _LiveAttempt(RunSequence):
             if self.stop.is_set():
                 return
             true = self.request.plan()
-        if not self.stop.is_set():
+        self.same = [known for known in self.known if known.has_pixels_of(true)]
+        self.whole = next((known for known in self.same if known.shows(true)), None)
+        if self.whole is None and not self.stop.is_set():
             yield from live_steps(self.request, self._viewport, true)

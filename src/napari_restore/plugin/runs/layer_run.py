@@ -11,7 +11,13 @@ from psygnal import Signal
 from superqt.utils import qthrottled
 
 from napari_restore.engine import Event, Finished, Progress, Stopped, TileDone
-from napari_restore.plugin.layers.layer_order import DRAFT, insert_above, result_name, take_away
+from napari_restore.plugin.layers.layer_order import (
+    DRAFT,
+    LIVE,
+    insert_above,
+    result_name,
+    take_away,
+)
 from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
 from napari_restore.plugin.state.variant import Variant
@@ -66,8 +72,8 @@ class DraftLayer:
 
 
 def drafts_in(viewer: ViewerModel) -> list[ImageLayer]:
-    """Return the layers that are drafts."""
-    return [layer for layer in viewer.layers if MARK in layer.metadata]
+    """Return the layers that are drafts and are shown."""
+    return [layer for layer in viewer.layers if MARK in layer.metadata and layer.visible]
 
 
 REFRESH_MS = 250
@@ -241,6 +247,8 @@ class LayerRun(RunSequence):
     """The `Plan` of the true pixels."""
     happened = Signal(object, object)
     """`RunStep` and every `Event` of its job."""
+    taking = Signal(object)
+    """A former `Variant`, whose place the result takes now."""
     shown = Signal(object)
     """The `Variant`, when its first tile has made its layer."""
 
@@ -253,17 +261,19 @@ class LayerRun(RunSequence):
         where: str,
         steps: Iterable[RunStep],
         worker: Worker,
-        unfinished: Iterable[Variant] = (),
+        former: Iterable[Variant] = (),
     ) -> None:
         """Prepare a run; `title` is the model's, `where` the area's, `steps` are planned on the thread.
 
-        The layer of one of `unfinished`, earlier runs, goes where this one has its pixels, too.
+        One of `former`, unfinished runs and a live result, gives its place where this has its pixels, too.
         """
         super().__init__(steps, worker, "restoration")
         self.viewer, self.source, self.request = viewer, source, request
         self._layers = RunLayers(viewer)
         self._title = title
-        self._unfinished = tuple(unfinished)
+        self._former = tuple(former)
+        self.has_taken = False
+        """Whether the result has the place of another, and looks as that."""
         self._layer_name = result_name(viewer, source, title, where)
         self._empty: ResultLayer | None = None
         """The layer of a result that has no tile yet."""
@@ -324,14 +334,19 @@ class LayerRun(RunSequence):
         return Variant(self.request, self.source, self._title, shown)
 
     def _take_place(self, variant: Variant) -> None:
-        """Take name and look of the layer of a run that this one goes on with, and remove it."""
-        store = variant.shown.result.plan.store
-        for former in self._unfinished:
-            if former.shown.result.plan.store == store and former.layer in self.viewer.layers:
-                self.viewer.layers.remove(former.layer)
+        """Take layer and look of a result that this one goes on with, and the name that a run gave it."""
+        for former in self._former:
+            is_same = former.has_pixels_of(variant.shown.result.plan)
+            if not is_same or former.layer not in self.viewer.layers:
+                continue
+            self.taking.emit(former)
+            is_live = former.result is not None or former.name.startswith(LIVE)
+            if not (self.has_taken or is_live):
                 variant.layer.name = former.name
-                if not former.adjustment.is_neutral:
-                    variant.adjust(former.adjustment)
+            if self.has_taken or not variant.shown.take_layer(former.shown):
+                self.viewer.layers.remove(former.layer)
+            variant.look_as(former)
+            self.has_taken = True
 
     def _on_event(self, step: RunStep, event: Event) -> None:
         if isinstance(event, TileDone):

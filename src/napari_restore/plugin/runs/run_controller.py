@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_restore import api
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import BadParameter, RestoreError
+from napari_restore.plugin.layers.layer_order import insert_above
 from napari_restore.plugin.layers.placing import visible_region
 from napari_restore.plugin.results.variant_text import run_summary
 from napari_restore.plugin.runs._cluster_controller import ClusterController
@@ -175,6 +176,8 @@ class RunController(QObject):
         self.live = Live(viewer, self._live_request, self.worker, owner)
         self._is_closed = False
         self._shown_notes: set[tuple[str, str]] = set()
+        self._there: list[Variant] = []
+        """The result that the run under way would make again."""
         self.live.shown.connect(self._make_current)
         self.live.updated.connect(self._show_draft)
         self.live.noted.connect(self._on_event)
@@ -318,15 +321,22 @@ class RunController(QObject):
         known = self._plans.plan_of(request)
         self._plans.discard()
         self._plans.is_paused = True
-        steps = _steps(request, known, self._viewport(layer))
-        unfinished = [x for x in self._state.variants if x.source is layer and x.result is None]
-        run = (self._viewer, layer, request, title, where, steps, self.worker, unfinished)
-        return LayerRun(*run)
+        whole = self._whole_results(layer)
+        self._there = []
+        steps = _steps(request, known, self._viewport(layer), whole, self._there)
+        former = [x for x in self._state.variants if x.source is layer and x not in whole]
+        return LayerRun(self._viewer, layer, request, title, where, steps, self.worker, former)
+
+    def _whole_results(self, layer: ImageLayer) -> list[Variant]:
+        """Return the results of runs on `layer` that are complete."""
+        known = [x for x in self._state.variants if x not in self.live.results]
+        return [x for x in known if x.source is layer and x.result is not None]
 
     def _follow(self, run: LayerRun) -> None:
         """Report what becomes of `run`; its thread has begun, its signals come later."""
         run.planned.connect(self._on_planned)
         run.happened.connect(self._on_event)
+        run.taking.connect(self.live.hand_over)
         run.shown.connect(self._on_shown)
         run.ended.connect(partial(self._on_run_ended, run.request))
         self.started.emit()
@@ -339,13 +349,23 @@ class RunController(QObject):
         """Adjust it as the latest result of its image; Adjust's Undo takes it back."""
         known = (*self._state.variants, self._state.current)
         last = next((x for x in reversed(known) if x and x.source is variant.source), None)
-        if last is not None and variant.adjustment.is_neutral and not last.adjustment.is_neutral:
+        has_look = self.running is not None and self.running.has_taken
+        if (
+            not has_look
+            and last is not None
+            and variant.adjustment.is_neutral
+            and not last.adjustment.is_neutral
+        ):
             with suppress(BadParameter):  # With other band roles it may be undefined.
                 variant.adjust(last.adjustment)
         self._make_current(variant)
 
     def _make_current(self, variant: Variant) -> None:
-        self._state.variants = (*self._state.variants, variant)
+        # Another one may have had its layer.
+        known = [x for x in self._state.variants if x.layer is not variant.layer or x is variant]
+        if variant not in known:
+            known.append(variant)
+        self._state.variants = tuple(known)
         self._state.current = variant
 
     def _on_event(self, step: RunStep, event: Event) -> None:
@@ -364,8 +384,15 @@ class RunController(QObject):
             text = error_text(outcome)
         elif status == "cancelled":
             text = "Cancelled. Run again to go on from the finished tiles."
+        elif self._there:
+            (variant,), self._there = self._there, []
+            insert_above(self._viewer, variant.source, variant.layer)
+            self._state.current = variant
+            text = f"All of it had been restored before: {variant.name} is shown."
         else:
             current = self._state.current
+            if current is not None:
+                self.live.give_way(current)
             text = run_summary(outcome)
             if current is not None and current.can_undo:
                 text += " Adjusted as the result before; Adjust has Undo."
@@ -383,10 +410,16 @@ class RunController(QObject):
         if layer is None or viewport is None:
             return None
         try:
+            common = api.common_region(image_of(layer)) if self._state.crop else None
+            if common is not None:
+                # As a run of the whole image.
+                viewport = replace(viewport, region=viewport.region.intersect(common))
+            if viewport.region.is_empty:
+                return None
             request = self._state.request(Area((viewport.region,)))
         except RestoreError:
             return None
-        return request, viewport, layer, self._state.title
+        return request, viewport, layer, self._state.title, self._whole_results(layer)
 
     def _viewport(self, layer: ImageLayer) -> Viewport | None:
         try:
@@ -412,7 +445,10 @@ class RunController(QObject):
         """Report whether true pixels will replace a draft."""
         coming = self._state.running or self.live.is_busy
         text = "Draft: true pixels follow" if coming else "Draft: Run makes the true pixels"
-        self.draft_message.emit(text if drafts_in(self._viewer) else "")
+        drafts = drafts_in(self._viewer)
+        for layer in drafts:
+            layer.events.visible.connect(self._show_draft)
+        self.draft_message.emit(text if drafts else "")
 
     def _on_live_failed(self, error: RestoreError) -> None:
         self.message.emit(error_text(error))
@@ -428,7 +464,7 @@ class RunController(QObject):
             self._warm.load(plan)
         live_request = self._live_request()
         if live_request is not None and plan.needs_context_pass:
-            request, viewport, _, _ = live_request
+            request, viewport, *_ = live_request
             # It must come at once.
             in_background(partial(first_step, request, viewport, plan), self._on_first_step)
 
@@ -437,9 +473,21 @@ class RunController(QObject):
             self._warm.load(step.plan)
 
 
-def _steps(request: RunRequest, known: Plan | None, viewport: Viewport | None) -> Iterator[RunStep]:
-    """Yield a draft where that is shown sooner, then the true pixels; planned on the thread."""
+def _steps(
+    request: RunRequest,
+    known: Plan | None,
+    viewport: Viewport | None,
+    whole: Iterable[Variant],
+    there: list[Variant],
+) -> Iterator[RunStep]:
+    """Yield a draft where that is shown sooner, then the true pixels; planned on the thread.
+
+    Nothing where one of `whole` is that result: it is added to `there`.
+    """
     true = request.plan(compare=True) if known is None else known
+    there += [variant for variant in whole if variant.is_of(true)][:1]
+    if there:
+        return
     cluster, view = request.cluster, None if viewport is None else viewport.region
     draft = None
     if viewport is not None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from napari_restore import api
+
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import Result
+    from napari_restore.engine import Plan, Result
     from napari_restore.plugin.layers.result_layer import ResultLayer
     from napari_restore.plugin.state.request import RunRequest
     from napari_restore.questions import Adjustment
@@ -82,6 +84,31 @@ class Variant:
             self._changed = frozenset()
             self._before.pop()
             self.adjusted.emit()
+
+    def look_as(self, former: Variant) -> None:
+        """Be adjusted as `former`, whose place this takes, with its steps to undo."""
+        if former.adjustment != self.adjustment:
+            self._apply(former.adjustment, check=False)
+        self._before, self._changed = [*former._before], former._changed
+
+    def has_pixels_of(self, plan: Plan) -> bool:
+        """Return whether it is made with the settings of `plan`, whatever the area."""
+        own = self.shown.result
+        return own.store.path == plan.store and own.plan.key == plan.key
+
+    def is_of(self, plan: Plan) -> bool:
+        """Return whether it is the whole result of `plan`."""
+        own = self.shown.result.plan
+        names = api.kept_name(own), own.read["mask"]
+        is_same = names == (api.kept_name(plan), plan.read["mask"])
+        return self.result is not None and self.has_pixels_of(plan) and is_same
+
+    def shows(self, plan: Plan) -> bool:
+        """Return whether all that `plan` makes is finished in this."""
+        shown, area = self.shown, plan.region
+        # Of drawn areas only a part is shown.
+        is_within = shown.result.mask is None and area.intersect(shown.region) == area
+        return is_within and shown.covers(area) and self.has_pixels_of(plan)
 
     def _apply(self, adjustment: Adjustment, *, check: bool) -> None:
         self.shown.adjust(adjustment, check=check)
