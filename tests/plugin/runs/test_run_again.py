@@ -7,22 +7,35 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_restore.engine import TileDone
+from napari_restore.plugin.runs.layer_run import LayerRun
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.questions import Adjustment
 
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
 
 
-def test_cancel_then_run_leaves_one_layer(panel: Any, qtbot: Any, colours: np.ndarray):
+def test_cancel_then_run_leaves_one_layer(
+    panel: Any, qtbot: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    send = LayerRun.send
+
+    def stop_at_a_tile(run: LayerRun, item: Any) -> None:
+        send(run, item)
+        if isinstance(item[1], TileDone) and not item[0].is_draft and run.job is not None:
+            run.stop.set()
+            run.job.cancel()
+
     panel.viewer.add_image(colours, name="photo")
     panel.models.choose("dcp")
     panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(256)
     ended: list[Any] = []
     panel.ended.connect(lambda *outcome: ended.append(outcome[0]))
-    panel.bar.button.click()
-    panel.runs.running.shown.connect(lambda _: panel.runs.cancel())
-    qtbot.waitUntil(lambda: bool(ended))
+    with monkeypatch.context() as patched:
+        patched.setattr(LayerRun, "send", stop_at_a_tile)
+        panel.bar.button.click()
+        qtbot.waitUntil(lambda: bool(ended))
     assert ended == ["cancelled"]
     (half,) = panel.state.variants
     name = half.name

@@ -529,9 +529,7 @@ class ExportSection(Section):
 
     def _on_copy(self) -> None:
         sentence, line = copy_command(self.command, self._output)
-        variant = self.state.current
-        part = None if variant is None or self._has_areas() else part_of(variant.result)
-        if line and part is not None:
+        if line and self.state.current and (part := part_of(self.state.current.result)):
             sentence += f" The file will be {part}."
         self.message.setText(sentence)
         self.message.setToolTip(line)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import qdebounced
@@ -82,8 +82,6 @@ class Live(QObject):
         self._on = False
         self._paused = False
         self._attempt: _LiveAttempt | None = None
-        self._whole: Callable[[], Variant | None] = lambda: None
-        """Returns the result of a run that was shown last for what is set."""
         self._left: list[Variant] = []
         """Live results of images that are in view still, but not the chosen one."""
         self._looks: WeakKeyDictionary[ImageLayer, Adjustment] = WeakKeyDictionary()
@@ -146,14 +144,6 @@ class Live(QObject):
         if former is self.variant:
             self._layers.variant = None
 
-    def give_way(self, variant: Variant) -> None:
-        """Remove the draft of pixels that `variant`, a run's, has all of."""
-        draft = self._layers.draft
-        if draft is not None and draft.source is variant.source:
-            if variant.shown.covers(draft.step.covers):
-                self._layers.remove_draft()
-        self._whole = ref(variant)
-
     def close(self) -> None:
         """Stop for good."""
         self._on = False
@@ -191,16 +181,15 @@ class Live(QObject):
 
     def _on_ended(self, status: str, outcome: Any) -> None:
         attempt, self._attempt = self._attempt, None
-        whole = None if attempt is None else attempt.whole
         if status == "failed":
             self._layers.remove_draft()
             self.failed.emit(outcome)
-        elif whole is not None:
-            self._show_whole(whole)
-            self.updated.emit()
         else:
-            self._layers.refresh()
-            self.message.emit("")
+            if attempt is not None and attempt.whole is not None:
+                self._show_whole(attempt.whole)
+            else:
+                self._layers.refresh()
+                self.message.emit("")
             self.updated.emit()
 
     def _on_sent(self, message: tuple[RunStep, Any]) -> None:
@@ -217,7 +206,6 @@ class Live(QObject):
                 self._on_event(step, what)
 
     def _on_result(self, attempt: _LiveAttempt, step: RunStep, result: Result) -> None:
-        self._whole = lambda: None
         if result.record:
             self._layers.complete(step, result)
         elif step.is_draft:
@@ -244,17 +232,14 @@ class Live(QObject):
                 self.message.emit("Draft …" if self._layers.draft is None else "")
 
     def _show_whole(self, whole: Variant) -> None:
-        """Show the result of a run that has all of the view, in the place of what is live."""
-        self._layers.remove_draft()
-        own = self.variant
-        if own is not None and own.source is whole.source:
-            self._layers.variant = None
-            take_away(self.viewer, own.layer)
-        if whole is not self._whole() and whole.layer in self.viewer.layers:
-            # At the next move of the view the user may have hidden it.
-            self._whole = ref(whole)
+        """Show the result of a run that has all of the view in the place of what is live, if anything is."""
+        own = [each for each in self.results if each.source is whole.source]
+        if own or self._layers.draft is not None:
+            self._layers.remove_draft()
+            for each in own:
+                self.hand_over(each)
+                take_away(self.viewer, each.layer)
             insert_above(self.viewer, whole.source, whole.layer)
-            self.shown.emit(whole)
 
     def _shows(self, attempt: _LiveAttempt, result: Result) -> bool:
         """Return whether the layer has the same settings, and so the same store."""

@@ -17,6 +17,7 @@ from napari_restore.plugin.layers.layer_order import (
     insert_above,
     result_name,
     take_away,
+    with_results,
 )
 from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
@@ -311,6 +312,10 @@ class LayerRun(RunSequence):
         self._layers.stop()
         self._layers.refresh()
         self._layers.remove_draft()
+        if self.outcome[0] == "done":
+            # That of Live, too: the true pixels lie over it.
+            drafts = [x for x in with_results(self.viewer, self.source) if MARK in x.metadata]
+            take_away(self.viewer, *drafts)
 
     def _on_result(self, step: RunStep, result: Result) -> None:
         if result.record:
@@ -335,16 +340,13 @@ class LayerRun(RunSequence):
 
     def _take_place(self, variant: Variant) -> None:
         """Take layer and look of a result that this one goes on with, and the name that a run gave it."""
-        for former in self._former:
-            is_same = former.has_pixels_of(variant.shown.result.plan)
-            if not is_same or former.layer not in self.viewer.layers:
-                continue
+        layers, plan = self.viewer.layers, variant.shown.result.plan
+        for former in [x for x in self._former if x.has_pixels_of(plan) and x.layer in layers]:
             self.taking.emit(former)
-            is_live = former.result is not None or former.name.startswith(LIVE)
-            if not (self.has_taken or is_live):
+            if not (self.has_taken or former.result or former.name.startswith(LIVE)):
                 variant.layer.name = former.name
             if self.has_taken or not variant.shown.take_layer(former.shown):
-                self.viewer.layers.remove(former.layer)
+                layers.remove(former.layer)
             variant.look_as(former)
             self.has_taken = True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -322,10 +322,30 @@ class RunController(QObject):
         self._plans.discard()
         self._plans.is_paused = True
         whole = self._whole_results(layer)
-        self._there = []
-        steps = _steps(request, known, self._viewport(layer), whole, self._there)
+        self._there.clear()
+        steps = self._steps(request, known, self._viewport(layer), *whole)
         former = [x for x in self._state.variants if x.source is layer and x not in whole]
         return LayerRun(self._viewer, layer, request, title, where, steps, self.worker, former)
+
+    def _steps(
+        self, request: RunRequest, known: Plan | None, viewport: Viewport | None, *whole: Variant
+    ) -> Iterator[RunStep]:
+        """Yield a draft where that is shown sooner, then the true pixels; planned on the thread.
+
+        Nothing where one of `whole` is that result.
+        """
+        true = request.plan(compare=True) if known is None else known
+        self._there += [variant for variant in whole if variant.is_of(true)][:1]
+        if self._there:
+            return
+        cluster, view = request.cluster, None if viewport is None else viewport.region
+        draft = None
+        if viewport is not None:
+            # A draft must come at once.
+            draft = first_step(replace(request, cluster=None), viewport, true)
+        if draft is not None:
+            yield draft
+        yield RunStep(true, False, cluster=None if cluster is None else cluster.cluster, view=view)
 
     def _whole_results(self, layer: ImageLayer) -> list[Variant]:
         """Return the results of runs on `layer` that are complete."""
@@ -349,23 +369,17 @@ class RunController(QObject):
         """Adjust it as the latest result of its image; Adjust's Undo takes it back."""
         known = (*self._state.variants, self._state.current)
         last = next((x for x in reversed(known) if x and x.source is variant.source), None)
-        has_look = self.running is not None and self.running.has_taken
-        if (
-            not has_look
-            and last is not None
-            and variant.adjustment.is_neutral
-            and not last.adjustment.is_neutral
-        ):
+        if self.running is not None and self.running.has_taken:
+            last = None
+        if last is not None and variant.adjustment.is_neutral and not last.adjustment.is_neutral:
             with suppress(BadParameter):  # With other band roles it may be undefined.
                 variant.adjust(last.adjustment)
         self._make_current(variant)
 
     def _make_current(self, variant: Variant) -> None:
         # Another one may have had its layer.
-        known = [x for x in self._state.variants if x.layer is not variant.layer or x is variant]
-        if variant not in known:
-            known.append(variant)
-        self._state.variants = tuple(known)
+        others = [x for x in self._state.variants if x.layer is not variant.layer]
+        self._state.variants = (*others, variant)
         self._state.current = variant
 
     def _on_event(self, step: RunStep, event: Event) -> None:
@@ -385,14 +399,11 @@ class RunController(QObject):
         elif status == "cancelled":
             text = "Cancelled. Run again to go on from the finished tiles."
         elif self._there:
-            (variant,), self._there = self._there, []
+            variant = self._there.pop()
             insert_above(self._viewer, variant.source, variant.layer)
-            self._state.current = variant
             text = f"All of it had been restored before: {variant.name} is shown."
         else:
             current = self._state.current
-            if current is not None:
-                self.live.give_way(current)
             text = run_summary(outcome)
             if current is not None and current.can_undo:
                 text += " Adjusted as the result before; Adjust has Undo."
@@ -410,12 +421,6 @@ class RunController(QObject):
         if layer is None or viewport is None:
             return None
         try:
-            common = api.common_region(image_of(layer)) if self._state.crop else None
-            if common is not None:
-                # As a run of the whole image.
-                viewport = replace(viewport, region=viewport.region.intersect(common))
-            if viewport.region.is_empty:
-                return None
             request = self._state.request(Area((viewport.region,)))
         except RestoreError:
             return None
@@ -427,7 +432,10 @@ class RunController(QObject):
             region: Region = visible_region(self._viewer, layer, (image.height, image.width))
         except RestoreError:
             return None
-        return viewport_of(self._viewer, layer, region)
+        if self._state.crop and (common := api.common_region(image)) is not None:
+            # As a run of the whole image.
+            region = region.intersect(common)
+        return None if region.is_empty else viewport_of(self._viewer, layer, region)
 
     def _on_options(self, options: Restore, before: Restore) -> None:
         # What is stored beside the pixels changes no picture, nor do the edges of areas.
@@ -471,28 +479,3 @@ class RunController(QObject):
     def _on_first_step(self, step: RunStep | None) -> None:
         if step is not None and not (self._is_closed or self.live.is_on):
             self._warm.load(step.plan)
-
-
-def _steps(
-    request: RunRequest,
-    known: Plan | None,
-    viewport: Viewport | None,
-    whole: Iterable[Variant],
-    there: list[Variant],
-) -> Iterator[RunStep]:
-    """Yield a draft where that is shown sooner, then the true pixels; planned on the thread.
-
-    Nothing where one of `whole` is that result: it is added to `there`.
-    """
-    true = request.plan(compare=True) if known is None else known
-    there += [variant for variant in whole if variant.is_of(true)][:1]
-    if there:
-        return
-    cluster, view = request.cluster, None if viewport is None else viewport.region
-    draft = None
-    if viewport is not None:
-        # A draft must come at once.
-        draft = first_step(replace(request, cluster=None), viewport, true)
-    if draft is not None:
-        yield draft
-    yield RunStep(true, False, cluster=None if cluster is None else cluster.cluster, view=view)

@@ -99,9 +99,10 @@ class Variant:
     def is_of(self, plan: Plan) -> bool:
         """Return whether it is the whole result of `plan`."""
         own = self.shown.result.plan
-        names = api.kept_name(own), own.read["mask"]
-        is_same = names == (api.kept_name(plan), plan.read["mask"])
-        return self.result is not None and self.has_pixels_of(plan) and is_same
+        is_same = (
+            api.kept_name(own) == api.kept_name(plan) and own.read["mask"] == plan.read["mask"]
+        )
+        return is_same and self.result is not None and self.has_pixels_of(plan)
 
     def shows(self, plan: Plan) -> bool:
         """Return whether all that `plan` makes is finished in this."""
