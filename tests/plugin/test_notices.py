@@ -15,7 +15,7 @@ import napari_restore
 from napari_restore.errors import BadParameter, Message, option
 from napari_restore.plugin.results.earlier_results_view import EarlierRow
 from napari_restore.plugin.state.request import TargetChoice
-from napari_restore.plugin.tasks.notices import LABELS, error_text, show_note
+from napari_restore.plugin.tasks.notices import LABELS, done_text, error_text, show_note
 
 MANIFEST = Path(napari_restore.__file__).with_name("napari.yaml")
 
@@ -77,3 +77,9 @@ def test_a_note_names_controls(make_napari_viewer_proxy: Any) -> None:
     notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
     show_note(Message(f"It is Landsat 8: {option('sensor', 'landsat8')} sets zero."))
     assert shown == ["It is Landsat 8: Sensor landsat8 sets zero."]
+
+
+def test_what_a_run_took_is_the_time_since_the_click_with_its_parts() -> None:
+    text = done_text(18.7, planning=9.1, computing=3.6)
+    assert text == "Done in 19 s: planning 9.1 s, loading and drawing 6.0 s, computing 3.6 s."
+    assert done_text(2.5, computing=2.5) == "Done in 2.5 s: computing 2.5 s."

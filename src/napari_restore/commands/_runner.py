@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -183,8 +182,9 @@ class Runner:
                 self.report(api.Note(note))
             result = self._restored(planned)
             self._record = result.record
-            for note in notes_after(planned, result.record):
-                self.report(api.Note(note))
+            if planned.adjustment.exposure == "auto":
+                exposure = result.record["adjustment"]["exposure"]
+                self.report(api.Note(f"Exposure measured: {exposure:+.2f} EV."))
             if item.maps is not None:
                 result.save_maps(item.maps, overwrite=self.overwrites)
             self._write(item, result, overwrite)
@@ -282,29 +282,3 @@ def export_options(options: Namespace) -> dict[str, Any]:
 def becomes_store(output: Path, export: Mapping[str, Any]) -> Path | None:
     """Return the output as a plan is given it: tiles are not written to a file of other values."""
     return None if export.get("bit_depth") else output
-
-
-def notes_after(planned: Any, record: Mapping[str, Any]) -> list[str]:
-    """Return notes after the run: nothing valid, NaN and infinity, the measured exposure."""
-    measured = record["measured"]
-    invalid = (measured.get("quality_shares") or {}).get("nodata") or 0
-    notes = []
-    if invalid == 1:
-        notes.append("No pixel is valid: everything was copied unchanged.")
-    image = planned.image
-    # With another nodata value, a mask or alpha the share includes pixels other than NaN.
-    undeclared = image.nodata is None or math.isnan(image.nodata)
-    if (
-        0 < invalid
-        and image.dtype.kind == "f"
-        and undeclared
-        and image.profile.masks not in ("mask", "bands")
-    ):
-        notes.append("Pixels with NaN or infinity are kept as they are.")
-    if count := measured.get("not_finite_pixels"):
-        notes.append(
-            f"The model returned no finite value for {count} pixels; they are kept as they were."
-        )
-    if planned.adjustment.exposure == "auto":
-        notes.append(f"Exposure measured: {record['adjustment']['exposure']:+.2f} EV.")
-    return notes

@@ -47,6 +47,8 @@ class Companions(Generic[Frame]):
     """Exposure of every frame in EV relative to that of the reference, dark to bright."""
     residuals: tuple[float | None, ...] = ()
     """Pixels that each of `images` is off by after alignment; None where it was not aligned."""
+    corners: tuple[float | None, ...] = ()
+    """Pixels that each may be off by at a corner, where that is more than a little; else None."""
 
     @property
     def frames(self) -> int:
@@ -144,6 +146,7 @@ class DerivedImages(ImageBase):
         reference: int,
         exposures: Sequence[float],
         residuals: Sequence[float | None] = (),
+        corners: Sequence[float | None] = (),
     ) -> Self:
         """Return this image as a frame of a bracket, with its own `spec`.
 
@@ -159,6 +162,8 @@ class DerivedImages(ImageBase):
             EV of all frames relative to this one.
         residuals
             Pixels that each of `images` is off by after alignment.
+        corners
+            Pixels that each may be off by at a corner, where that is more than a little.
 
         Returns
         -------
@@ -166,7 +171,8 @@ class DerivedImages(ImageBase):
             The bracket.
         """
         evs = tuple(map(float, exposures))
-        return self._among(Companions(tuple(images), reference, evs, tuple(residuals)))
+        off = tuple(residuals), tuple(corners)
+        return self._among(Companions(tuple(images), reference, evs, *off))
 
     def placed(self, matrix: Sequence[float], size: tuple[int, int]) -> Self:
         """Return these pixels on another grid, with their own `spec`; see `RegisteredReader`.
@@ -393,7 +399,8 @@ class DerivedImages(ImageBase):
             frame._light(ev, curve)
             for frame, ev in zip(others.images, own[:place] + own[place + 1 :], strict=True)
         ]
-        light = self._light(0.0, curve).with_companions(images, place, own, others.residuals)
+        off = others.residuals, others.corners
+        light = self._light(0.0, curve).with_companions(images, place, own, *off)
         light.spec = None if self.spec is None else {**self.spec, "light": True}
         return light
 

@@ -94,6 +94,21 @@ class RestorationModel(nn.Module):
         """The module whose tensors weights files hold."""
         return self
 
+    def haze_cell(self, height: int, width: int) -> int:
+        """Return the side of the cells on which it judges the haze of an image by its overview; 0: on none.
+
+        Parameters
+        ----------
+        height, width
+            Pixels of the image.
+
+        Returns
+        -------
+        int
+            Pixels of the image.
+        """
+        return 0
+
     @property
     def fixed_tile(self) -> int | None:
         """Side in pixels that tiles must have; None: that is open."""

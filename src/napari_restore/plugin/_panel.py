@@ -270,11 +270,7 @@ class RestorePanel(QWidget):
         # Not in what scrolls: Run stays visible on low screens, whatever is unfolded.
         self.bar.setContentsMargins(10, 4, 10, 8)
         outer.addWidget(self.bar)
-        # These have bars of their own.
-        own = (AttributionTab.TITLE, AttentionTab.TITLE)
-        self.tabs.currentChanged.connect(
-            lambda number: self.bar.setVisible(self.tabs.tabText(number) not in own)
-        )
+        self.tabs.currentChanged.connect(self._show_what_applies)
         self.setMinimumWidth(NARROWEST)
         self._controls = ControlFilter(self)
         # Once what happens at the first show is laid out. PyQt's `singleShot` takes no object
@@ -282,6 +278,14 @@ class RestorePanel(QWidget):
         self._shown = QTimer(self, singleShot=True)
         self._shown.timeout.connect(self._take_usual_width)
         self._had_width = False
+
+    def _show_what_applies(self) -> None:
+        """Show no method and no Run under Fuse without a bracket; other tabs have bars of their own."""
+        tab, layer = self.tabs.tabText(self.tabs.currentIndex()), self.state.layer
+        fuses = layer is not None and image_of(layer).companions is not None
+        applies = tab != FusionTab.TITLE or fuses
+        self.form.models.show_rows(applies)
+        self.bar.setVisible(applies and tab not in (AttributionTab.TITLE, AttentionTab.TITLE))
 
     def _restore_page(self, parent: QWidget, scroll: QScrollArea) -> QWidget:
         """Build the area and the folded sections for results, from top to bottom."""
@@ -357,6 +361,7 @@ class RestorePanel(QWidget):
             (layers.events.removed, self._on_layers),
             (layers.selection.events.active, self._on_active),
             (events.current, self._on_current),
+            (events.layer, self._show_what_applies),
             (events.running, self.advanced.cluster.show_running),
             (events.running, form.plane.show_running),
             (events.cluster, self._update_plan),

@@ -142,9 +142,14 @@ def test_the_likely_error_of_a_corner_is_that_of_many_alignments() -> None:
 
 def test_a_corner_that_may_be_off_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = [open_image(view(shift(0, 0), 0.8)), open_image(view(shift(3.5, 2), 0.4))]
-    assert not any("may be off" in note for note in bracket_of(frames, 0, (0, -1)).notes)
+    sure = bracket_of(frames, 0, (0, -1))
+    assert not any("may be off" in note for note in sure.notes)
+    assert sure.companions is not None and sure.companions.corners == (None,)
     monkeypatch.setattr(_bracket, "UNSURE", -1)
-    assert any("may be off" in note for note in bracket_of(frames, 0, (0, -1)).notes)
+    unsure = bracket_of(frames, 0, (0, -1))
+    assert unsure.companions is not None
+    (corner,) = unsure.companions.corners
+    assert any(f"may be off by {corner:.0f} pixels at a corner" in note for note in unsure.notes)
 
 
 def test_any_chunk_is_cut_of_the_whole() -> None:

@@ -180,3 +180,15 @@ def test_quality_of_pixels_shows_nodata_and_exclusion(make_variant: Any, tmp_pat
     labels = level(SideMap(variant, "quality").build().layer(), 0)
     assert (labels[:120, :90] == LABELS["nodata"]).all()
     assert (labels[130:] == LABELS["unchanged"]).all()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_lies_beside_the_areas_is_not_called_unchanged(make_variant: Any, kept: bool):
+    pixels = np.full((300, 300, 3), 90, np.uint8)
+    areas = [Region(0, 0, 40, 300), Region(200, 0, 240, 300)]
+    variant = make_variant(ViewerModel(), pixels, "identity", region=areas, maps=kept)
+    labels = level(SideMap(variant, "quality").build().layer(), 0)
+    inside = np.zeros(labels.shape, bool)
+    inside[:40] = inside[200:240] = True
+    assert (labels[inside] == LABELS["unchanged"]).all() and not labels[~inside].any()
+    assert variant.record["measured"]["quality_shares"]["unchanged"] == 1

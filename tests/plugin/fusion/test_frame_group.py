@@ -43,11 +43,11 @@ def test_a_group_is_opened_roughly_and_then_aligned(photos: Path) -> None:
     assert {type(step) for step in steps} == {OpeningStep}
     assert isinstance(opened, OpenFrames) and isinstance(rough, OpenBracket)
     assert opened.exposures == pytest.approx((-2, 0, 2)) and not opened.is_estimated
-    assert rough.is_rough and rough.residual(0) is None
+    assert rough.is_rough and rough.off_by(0) == (None, None)
     fewer = group.using(2, False)
     *_, aligned = opening(fewer, opened)
     assert aligned.numbers == (0, 1) and not aligned.is_rough
-    assert aligned.is_in_place(0) and aligned.residual(0) is not None
+    assert aligned.is_in_place(0) and aligned.off_by(0)[0] is not None
 
 
 def test_a_frame_that_fits_nowhere_is_left_out(photos: Path) -> None:

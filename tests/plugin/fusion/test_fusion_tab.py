@@ -17,6 +17,7 @@ from qtpy.QtGui import QDropEvent
 
 import napari_restore as nr
 from napari_restore.commands import main
+from napari_restore.plugin.tasks.notices import with_labels
 
 pytestmark = pytest.mark.viewer
 
@@ -131,6 +132,9 @@ def test_frames_are_left_out_and_another_is_the_reference(
     assert panel.state.layer is layer and variant is not first
     assert [frame.name for frame in variant.result.image.frames] == ["a0", "a1"]
     assert tab.frames.texts[2].text().endswith("not used")
+    # What the command tells of the bracket stays in the tab.
+    notes = tab.controller.bracket.image.notes
+    assert notes and all(with_labels(note) in tab.message.text() for note in notes)
     assert "in place" in tab.frames.texts[0].text()
     with qtbot.waitSignal(tab.controller.busy_changed, check_params_cb=lambda busy: not busy):
         tab.align.click()

@@ -64,9 +64,11 @@ def test_easting_northing_and_values(make_napari_viewer_proxy: Any, tmp_path: Pa
     ]
     beside = place_text(viewer, second, second.data_to_world((10, 20)))
     assert beside is not None and beside.startswith("Easting 500\u202f050.25 m")
-    # As napari writes it, with the layer that is active.
+    # As napari writes it, with the layer that is active; not of a place where the pointer never was.
     viewer.layers.selection.active = first
     viewer.mouse_over_canvas = True
+    viewer.update_status_from_cursor()
+    assert viewer.status == "Ready"
     viewer.cursor.position = first.data_to_world((10, 20))
     viewer.update_status_from_cursor()
     assert viewer.status["coordinates"] == text

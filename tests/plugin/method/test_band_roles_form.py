@@ -145,6 +145,7 @@ def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, fini
     assert panel.state.bands == "red=1"
     choose_role(panel, 3, "blue")
     assert panel.state.bands == "red=1,blue=3" and panel.bands.problem() is None
+    assert "the image does not tell" not in said(panel)
     # Two bands are swapped by choosing one of them.
     choose_role(panel, 1, "blue")
     assert panel.state.bands == "red=3,blue=1"

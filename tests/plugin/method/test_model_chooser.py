@@ -76,10 +76,13 @@ def test_the_task_is_shown_only_when_there_are_several(chooser: ModelChooser):
     cards = [card_of("dcp"), card_of("identity")]
     chooser.offer(cards, "aerial")
     assert not chooser.task.isVisible()
-    assert not chooser.task_label.isVisible()
     bright = replace(card_of("identity"), id="bright", task="lowlight", title="Bright")
     chooser.offer([*cards, bright], "aerial")
-    assert chooser.task.isVisible()
+    assert chooser.task.isVisible() and chooser.scene.isVisible()
+    # Where no method applies nothing is said of any.
+    chooser.show_rows(False)
+    assert not any(each.isVisible() for each in (chooser.task, chooser.scene, summary(chooser)))
+    chooser.show_rows(True)
     assert "bright" not in keys(chooser)
     chooser.task.setCurrentIndex(chooser.task.findData("lowlight"))
     # What belongs to no task belongs to all.

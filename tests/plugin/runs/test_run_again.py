@@ -36,7 +36,18 @@ def test_cancel_then_run_leaves_one_layer(
         patched.setattr(LayerRun, "send", stop_at_a_tile)
         panel.bar.button.click()
         qtbot.waitUntil(lambda: bool(ended))
-    assert ended == ["cancelled"]
+        assert panel.bar.message.text() == (
+            "Cancelled. Run again to go on from the finished tiles."
+        )
+        omega = panel.parameters.rows["omega"]
+        panel.bar.button.click()
+        usual, omega.value = omega.value, 0.5
+        qtbot.waitUntil(lambda: len(ended) == 2)
+        assert "Run again" not in panel.bar.message.text()
+        assert panel.state.current.name in panel.bar.message.text()
+        omega.value = usual
+    assert ended == ["cancelled", "cancelled"]
+    ended.pop()
     (half,) = panel.state.variants
     name = half.name
     panel.bar.button.click()
@@ -45,8 +56,8 @@ def test_cancel_then_run_leaves_one_layer(
     assert ended[1] == "done" and whole is not half and whole.result is not None
     assert [str(layer.name) for layer in panel.viewer.layers] == ["photo", name]
     # One that is whole stays beside that of other settings, and is shown again for its own.
-    omega = panel.parameters.rows["omega"]
-    usual, omega.value = omega.value, 0.5
+    assert any("became black" in note for note in whole.record["notes"])
+    omega.value = 0.5
     panel.bar.button.click()
     qtbot.waitUntil(lambda: len(ended) == 3)
     _, other = panel.state.variants

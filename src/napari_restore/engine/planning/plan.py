@@ -193,6 +193,13 @@ class Plan:
 
         return on_full(self.region, self.image)
 
+    @property
+    def haze_cell(self) -> int:
+        """Side in pixels of the cells on which the model judges the haze of what it sees; 0: on none."""
+        full = self.image.full or self.image
+        seen = self.described or Region(0, 0, full.height, full.width)
+        return self.model.described.haze_cell(*seen.shape)
+
     def radiometry(self, context: Context | None) -> Radiometry:
         """Return black and white of the run.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -139,10 +140,24 @@ class Run:
                 f"Cancelled after {state.totals.tiles} of {self.plan.layout.tiles} tiles.",
                 "The same command goes on from there.",
             )
-        for note in self._notes_on_change():
+        for note in (*self._notes_on_change(), *self._notes_on_values(record["measured"])):
             self.emit(Note(note))
         self.emit(Finished(record))
         return record
+
+    def _notes_on_values(self, measured: Mapping[str, Any]) -> Iterator[str]:
+        """Yield notes after the run: nothing valid, NaN and infinity."""
+        invalid = (measured.get("quality_shares") or {}).get("nodata") or 0
+        if invalid == 1:
+            yield "No pixel is valid: everything was copied unchanged."
+        image = self.plan.image
+        # With another nodata value, a mask or alpha the share includes pixels other than NaN.
+        undeclared = image.nodata is None or math.isnan(image.nodata)
+        unmasked = image.profile.masks not in ("mask", "bands")
+        if 0 < invalid and image.dtype.kind == "f" and undeclared and unmasked:
+            yield "Pixels with NaN or infinity are kept as they are."
+        if count := measured.get("not_finite_pixels"):
+            yield f"The model returned no finite value for {count} pixels; they are kept as they were."
 
     def _notes_on_change(self) -> Iterator[str]:
         """Yield notes on what the run did to the values."""

@@ -75,9 +75,9 @@ def bracket_of(
     chosen = order[(len(order) - 1) // 2] if reference is None else reference
     frames = _developed_alike(frames, chosen, notes)
     others = {number: frames[number] for number in order if number != chosen}
-    residuals: dict[int, float | None] = dict.fromkeys(others)
+    aligned: dict[int, Placement | None] = dict.fromkeys(others)
     if align == "auto":
-        others, residuals = _aligned(frames, order, chosen, notes, progress)
+        others, aligned = _aligned(frames, order, chosen, notes, progress)
     elif align == "rough":
         placements = {number: place_roughly(frames[chosen], frames[number]) for number in others}
         others = {n: _there(frames[n], placements[n], frames[chosen]) for n in others}
@@ -86,7 +86,8 @@ def bracket_of(
         list(others.values()),
         used.index(chosen),
         [evs[number] - evs[chosen] for number in used],
-        list(residuals.values()),
+        [None if found is None else found.residual for found in aligned.values()],
+        [found.corners if found and found.corners > UNSURE else None for found in aligned.values()],
     )
     y0, x0, y1, x1 = common_box(image)
     if (x1 - x0, y1 - y0) != (image.width, image.height):
@@ -154,14 +155,14 @@ def _aligned(
     chosen: int,
     notes: list[str],
     progress: Progress | None,
-) -> tuple[dict[int, Image], dict[int, float | None]]:
-    """Return those of the other frames that fit, on the grid of the chosen one, and their residuals.
+) -> tuple[dict[int, Image], dict[int, Placement | None]]:
+    """Return those of the other frames that fit, on the grid of the chosen one, and how they lay.
 
     A frame that shares no medium tones with the reference is compared with its neighbour in `order`.
     """
     reference, middle = frames[chosen], order.index(chosen)
     fitting: dict[int, Image] = {}
-    residuals: dict[int, float | None] = {}
+    aligned: dict[int, Placement | None] = {}
     placements = _placed_on(frames, chosen, progress)
     for outwards in (order[middle + 1 :], order[:middle][::-1]):
         neighbour, last = reference, None
@@ -181,7 +182,7 @@ def _aligned(
                     text += f", or use {option('align', 'off')} if the frames lie in place"
                 notes.append(Message(f"{text}."))
             there = _there(frame, placement, reference)
-            fitting[number], residuals[number] = there, placement.residual
+            fitting[number], aligned[number] = there, placement
             neighbour, last = there, placement
     if not fitting:
         raise BadParameter(
@@ -189,7 +190,7 @@ def _aligned(
             f"Choose frames of one scene, or use {option('align', 'off')} if they lie in place.",
         )
     used = [number for number in order if number in fitting]
-    return {n: fitting[n] for n in used}, {n: residuals[n] for n in used}
+    return {n: fitting[n] for n in used}, {n: aligned[n] for n in used}
 
 
 def _placed_on(

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from napari_restore.models._card import ModelCard
-from napari_restore.models._context import Context
+from napari_restore.models._context import Context, overview_factor
 from napari_restore.models._model import RestorationModel, Statistics, ToModel, one_shot_statistics
 from napari_restore.models.atmosphere.cards import THICKEST
 from napari_restore.models.atmosphere.cells import (
@@ -76,6 +76,10 @@ class Atmosphere(RestorationModel):
         self.amount = float(card.values.get("amount", 1.0))
         self.ensemble = int(card.values.get("ensemble", 1))
 
+    def haze_cell(self, height: int, width: int) -> int:
+        factor = overview_factor(height, width)
+        return STRIDE * factor * small_factor(height, width, factor)[0]
+
     @torch.no_grad()
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         device = self.network.first.stem.weight.device
@@ -97,7 +101,7 @@ class Atmosphere(RestorationModel):
         return statistics
 
     def derive(self, statistics: Statistics, context: Context) -> Statistics:
-        factor, shape = small_factor(context)
+        factor, shape = small_factor(context.height, context.width, context.factor)
         return {**statistics, "maps": smooth(statistics["cells"], STRIDE * factor, shape)}
 
     def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
@@ -236,6 +240,9 @@ class BehindAtmosphere(RestorationModel):
 
     atmosphere: Atmosphere | None
     derived = Atmosphere.derived
+
+    def haze_cell(self, height: int, width: int) -> int:
+        return 0 if self.atmosphere is None else self.atmosphere.haze_cell(height, width)
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)

@@ -72,9 +72,9 @@ def small_overview(
     return Small(reduced, reduced_valid, factor, (height, width)), thinned, thinned_valid
 
 
-def small_factor(context: Context) -> tuple[int, tuple[int, int]]:
-    """Return the factor and shape of `small` for the overview of `context`, which may be missing."""
-    shape = -(-context.height // context.factor), -(-context.width // context.factor)
+def small_factor(height: int, width: int, factor: int) -> tuple[int, tuple[int, int]]:
+    """Return the factor and shape of `small` for the overview of an image, reduced by `factor`."""
+    shape = -(-height // factor), -(-width // factor)
     return _factor(shape, SIDE), shape
 
 

@@ -21,10 +21,11 @@ from napari_restore.plugin.attention.heads_view import ComparedHeads, HeadsView,
 from napari_restore.plugin.attention.layers import AttentionLayers
 from napari_restore.plugin.attention.matrix_panel import MatrixPanel, RedundancyPanel
 from napari_restore.plugin.layers.layer_order import keep_on_top
+from napari_restore.plugin.method.model_chooser import offered_models
 from napari_restore.plugin.runs.run_bar import TaskTab
 from napari_restore.plugin.state.request import Area, RunRequest
-from napari_restore.plugin.state.state import RestoreState, title_of
-from napari_restore.plugin.tasks.notices import show_problem
+from napari_restore.plugin.state.state import RestoreState, image_of, title_of
+from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import combo_of
 from napari_restore.plugin.widgets.folding import fill, flowing, folded, form_layout, in_a_row
@@ -234,6 +235,8 @@ class AttentionTab(TaskTab):
     def _on_settings(self) -> None:
         """Begin anew: the panel is set to something else."""
         self._forget()
+        if self.task is None:
+            self.bar.show_message("")
         self.heads.show_sites(())
         card = next((card for card in api.models() if card.id == self.state.model), None)
         has_attention = card is None or bool(card.attention)
@@ -242,8 +245,12 @@ class AttentionTab(TaskTab):
         self._show_ready()
 
     def _others(self) -> str:
-        able = [card.title for card in api.models() if card.attention and api.is_ready(card.id)]
-        return f"{title_of(self.state.model)} has no attention. Choose a network that has: {', '.join(able)}."
+        image = None if self.state.layer is None else image_of(self.state.layer)
+        able = [card.title for card in offered_models(image) if card.attention]
+        others = (
+            f"Choose a network that has: {', '.join(able)}." if able else "No network for it has."
+        )
+        return f"{title_of(self.state.model)} has no attention. {others}"
 
     def _show_ready(self) -> None:
         """Enable what needs a prepared image, or an answer."""
@@ -253,9 +260,12 @@ class AttentionTab(TaskTab):
         self.reference.allow(self.query is not None)
         self.redundancy.allow(self.query is not None)
         if self.query is None:
-            self.numbers.setText("")
-            self.chart.show_groups({})
-            self.matrix_part.setVisible(self.matrix.show_head(None, ""))
+            self._show_no_head("")
+
+    def _show_no_head(self, why: str) -> None:
+        self.numbers.setText(why)
+        self.chart.show_groups({})
+        self.matrix_part.setVisible(self.matrix.show_head(None, ""))
 
     def start(self) -> None:
         """Prepare; raises `RestoreError`."""
@@ -338,6 +348,10 @@ class AttentionTab(TaskTab):
     def _on_answer(self, _: int, answer: Any) -> None:
         if isinstance(answer, RestoreError):
             show_problem(answer)
+            if self.asked.query is None or self.heads.site not in self.asked.query.maps:
+                # What lies there is of another layer.
+                self.layers.remove()
+                self._show_no_head(error_text(answer))
             return
         if self.session is None or self.state.layer is None:
             return

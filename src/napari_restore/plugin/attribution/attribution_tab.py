@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -33,7 +34,7 @@ from napari_restore.plugin.layers.placing import bounding_region, in_data
 from napari_restore.plugin.runs.run_bar import TaskTab
 from napari_restore.plugin.state.request import Area
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of
-from napari_restore.plugin.tasks.notices import error_text
+from napari_restore.plugin.tasks.notices import done_text, error_text
 from napari_restore.plugin.widgets.folding import bring_into_view
 
 if TYPE_CHECKING:
@@ -338,8 +339,9 @@ class AttributionTab(TaskTab):
         if status == "cancelled":
             self.bar.show_message("Cancelled.")
         elif status == "done":
-            measured = outcome.record["measured"]
-            self.bar.show_message(f"Done in {measured['seconds']:.1f} s.")
+            computing = outcome.record["measured"]["seconds"]
+            waited = time.monotonic() - task.began
+            self.bar.show_message(done_text(waited, computing=computing))
             self.results.add(AttributionResult(outcome, task.layers, task.source, task.request))
             if self.isVisible():
                 # The form fills a low window: the results are below.

@@ -148,6 +148,7 @@ class SideMap:
             if self.name == "quality":
                 left_out = categories(result.left_out(inside, level))
                 values = np.where(left_out > 0, left_out, values)
+            done &= result.reaches(inside, level)
             made[: inside.height, : inside.width] = np.where(done, values, nothing)
         return made
 
@@ -173,7 +174,7 @@ class SideMap:
             return made
         values = result.read_map(self.name, inside)[..., 0]
         if self.name == "quality":
-            values = categories(values)
+            values = np.where(result.reaches(inside), categories(values), 0)
         own_y = (rows >= inside.y0) & (rows < inside.y1)
         own_x = (columns >= inside.x0) & (columns < inside.x1)
         picked = np.ix_(rows[own_y] - inside.y0, columns[own_x] - inside.x0)
@@ -445,7 +446,8 @@ class MapsView(MapLayers):
         elif current.record is None:
             self.legend.setText("Shares are shown once the run has ended.")
         else:
-            self.legend.setText(legend(current.record))
+            before = "" if current.adjustment.is_neutral else "Before it was adjusted: "
+            self.legend.setText(before + legend(current.record))
 
     # -- layers ------------------------------------------------------------------
 
@@ -456,6 +458,10 @@ class MapsView(MapLayers):
 
     def _show_keep(self) -> None:
         self.keep.setChecked(bool(self.state.options.storing.maps))
+
+    def _draw_again(self) -> None:
+        super()._draw_again()
+        self._show_shares(self._variant)
 
     def _is_wanted(self, made: SideMap) -> bool:
         return self.buttons[made.name].isChecked()

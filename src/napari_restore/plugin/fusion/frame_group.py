@@ -170,13 +170,13 @@ class OpenBracket:
         """Return whether a frame lies where the reference does, so that its pixels are copied."""
         return not hasattr(self.image.frames[self.numbers.index(number)].reader, "matrix")
 
-    def residual(self, number: int) -> float | None:
-        """Return the pixels that a frame is off by after alignment; None where not known."""
+    def off_by(self, number: int) -> tuple[float | None, float | None]:
+        """Return the pixels that a frame is off by after alignment, and may be at a corner; None: not known."""
         others = self.image.companions
         assert others is not None
         places = [n for n in self.numbers if n != self.numbers[others.reference]]
-        known = dict(zip(places, others.residuals, strict=False))
-        return known.get(number)
+        known = zip(places, others.residuals, others.corners, strict=False)
+        return next(((off, most) for n, off, most in known if n == number), (None, None))
 
 
 def groups_among(sources: Sequence[FrameSource]) -> list[FrameGroup]:

@@ -34,7 +34,7 @@ from napari_restore.plugin.fusion.frame_group import (
 )
 from napari_restore.plugin.fusion.fusion_controller import FusionController
 from napari_restore.plugin.method.parameter_form import ParameterForm
-from napari_restore.plugin.tasks.notices import error_text, show_problem
+from napari_restore.plugin.tasks.notices import error_text, show_problem, with_labels
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox
 from napari_restore.plugin.widgets.folding import (
     add_button,
@@ -398,9 +398,11 @@ class FusionTab(Section):
         self.progress.setVisible(busy)
         self.cancel.setVisible(busy)
         if not busy:
-            group = self.controller.group
+            group, bracket = self.controller.group, self.controller.bracket
             note = None if group is None else group.note
-            self._say(" ".join(filter(None, (self._left_out, note))))
+            # As the command tells them; those of a run are told when it runs.
+            notes = [] if bracket is None else map(with_labels, bracket.image.notes)
+            self._say("\n".join(filter(None, (self._left_out, note, *notes))))
 
     def _say(self, text: str) -> None:
         self.message.setText(text)
@@ -475,7 +477,9 @@ def _remark(number: int, group: FrameGroup, reference: int, bracket: OpenBracket
         return ""
     if bracket.is_in_place(number):
         return "in place"
-    residual = bracket.residual(number)
+    residual, corner = bracket.off_by(number)
+    if corner is not None:
+        return f"aligned, perhaps {corner:.0f} px off at a corner"
     return "" if residual is None else f"aligned, {residual:.1f} px off"
 
 

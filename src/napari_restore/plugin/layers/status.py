@@ -52,6 +52,10 @@ def _on_status(seen: weakref.ref[ViewerModel], event: Any) -> None:
     is_place = isinstance(status, dict) or (isinstance(status, str) and " » " in status)
     if viewer is None or not is_place or viewer.dims.ndisplay != 2:
         return
+    if set(viewer.cursor.position) == {1.0}:
+        # napari's first one: the pointer was nowhere yet.
+        viewer.status = "Ready"
+        return
     layer = viewer.layers.selection.active
     text = None if layer is None else place_text(viewer, layer, viewer.cursor.position)
     if text is None:

@@ -142,6 +142,7 @@ FROM_FILE = "from a file"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SCOPES = {
     "local": "local: a pixel depends on its surroundings only",
+    "counted": "local: a pixel depends on its surroundings, and on statistics of the whole image",
     "swept": "swept: the model passes over the whole image",
 }
 EXTENTS = {"image": "the whole image", "region": "only the area (a draft)"}
@@ -261,15 +262,17 @@ class AdvancedForm(QWidget):
             self.residual_dtype.choose(computing.residual_dtype)
             self._offer_context(options.reading.context)
 
-    def show_card(self, card: ModelCard) -> None:
-        """Show the scope of `card`, and the settings of models of this scope."""
-        self.scope.setText(SCOPES.get(card.scope, card.scope))
+    def show_card(self, card: ModelCard, cell: int = 0) -> None:
+        """Show the scope of `card`, which judges haze on cells of that side, and the settings it has."""
+        judged = f"; haze is judged on it in cells of {cell} × {cell} pixels" if cell else ""
+        scope = "counted" if card.scope == "local" and card.needs_context else card.scope
+        self.scope.setText(SCOPES.get(scope, scope) + judged)
         self._show_global(card.scope == "swept")
 
     def show_plan(self, plan: Plan) -> None:
         """Show the device that `plan` uses, and why; of a staged model also where residuals go."""
         # Parameters may change the scope.
-        self.show_card(plan.model.card)
+        self.show_card(plan.model.card, plan.haze_cell)
         self.reason.setText(f"{plan.device.name}: {plan.device.reason}")
         if plan.staged is not None:
             self.grid.setText(f"{plan.staged.summary()} · {plan.staged.phases()}")

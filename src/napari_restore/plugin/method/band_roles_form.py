@@ -218,12 +218,13 @@ class BandRolesForm(QWidget):
     def _build(self, image: Image | None, roles: tuple[str, ...]) -> None:
         if image is None or self._card is None or self._layer is None:
             return
-        self._prompt.setText(
-            f"{self._card.title} must know which bands are {_listed(roles)}; the image does not tell."
-            if roles
-            else ""
-        )
-        self._form.setRowVisible(self._prompt, bool(roles))
+        named = named_image(self._layer, *named_as(self._layer))
+        missing = _missing_roles(named, self._card)
+        if missing:
+            self._prompt.setText(
+                f"{self._card.title} must know which bands are {_listed(missing)}; the image does not tell."
+            )
+        self._form.setRowVisible(self._prompt, bool(missing))
         is_free = bool(roles) and set(roles) <= {*IN_ORDER} and api.is_in_usual_order(image)
         self._form.setRowVisible(self.in_order, is_free)
         preset, (_, sensor) = image.preset, named_as(self._layer)
@@ -231,7 +232,6 @@ class BandRolesForm(QWidget):
         if preset is not None and not _is_unordered(image):
             none = f"{preset.title} – from the {preset.named_by}"
         choices = [(none, None), *((each.title, each.id) for each in self._sensors.values())]
-        named = named_image(self._layer, *named_as(self._layer))
         if sensor is not None and sensor not in self._sensors and named.preset is not None:
             choices.append((named.preset.title, sensor))
         self.sensor.offer([*choices, ("From a file …", FROM_FILE)], sensor)

@@ -77,7 +77,8 @@ class ModelChooser(QWidget):
         """Why the recommended method is not the default, while the user has not chosen."""
         self._picked = False
         """Whether the user chose, rather than what stands first."""
-        self.task_label = QLabel("Task", self)
+        self._form: QFormLayout | None = None
+        self._applies = True
         self.task = NarrowComboBox(self, LETTERS, "What shall be done")
         tip = "What the image shows decides which methods come first"
         self.scene = NarrowComboBox(self, LETTERS, tip)
@@ -101,11 +102,20 @@ class ModelChooser(QWidget):
 
     def add_rows(self, form: QFormLayout) -> None:
         """Add the rows Task, Scene and Method, and what that is for."""
-        self.task_label.setBuddy(self.task)
-        form.addRow(self.task_label, self.task)
+        self._form = form
+        form.addRow("Task", self.task)
         form.addRow("Scene", self.scene)
         form.addRow("Method", self)
         form.addRow(self._summary)
+
+    def show_rows(self, applies: bool) -> None:
+        """Show the rows of which there is a choice, or none where no method `applies`."""
+        self._applies = applies
+        if self._form is not None:
+            for each in (self.task, self.scene):
+                self._form.setRowVisible(each, applies and each.count() > 1)
+            for other in (self, self._summary):
+                self._form.setRowVisible(other, applies)
 
     def offer(self, cards: Sequence[ModelCard], scene: str, image: Image | None = None) -> None:
         """Offer `cards` and the user's own files for `image`, which looks like a `scene`.
@@ -125,8 +135,7 @@ class ModelChooser(QWidget):
         tasks |= dict.fromkeys(str(card.task) for card in own)
         names = [(TASKS.get(task, task.capitalize()), task) for task in tasks]
         self.task.offer(names, self.task.currentData())
-        for widget in (self.task, self.task_label):
-            widget.setVisible(len(tasks) > 1)
+        self.show_rows(self._applies)
         self._fill()
 
     def add(self, choice: ModelChoice) -> None:

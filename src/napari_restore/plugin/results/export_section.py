@@ -503,6 +503,7 @@ class ExportSection(Section):
         saved = self._variant
         saved.saving = False
         size, part = self.saving.size, part_of(self.saving.result)
+        like = self.saving.result.image
         self.saving = self._variant = None
         self._show_saving(False)
         # First, for it ends earlier messages.
@@ -510,7 +511,10 @@ class ExportSection(Section):
         if status == "done":
             self._saved = saved, Path(outcome)
             about = f": {part}" if part else ""
-            self.message.setText(f"Saved {outcome} ({format_size(size)}){about}.")
+            notes = api.notes_on_output(outcome, like)
+            self.message.setText(
+                " ".join([f"Saved {outcome} ({format_size(size)}){about}.", *notes])
+            )
         elif status == "cancelled":
             self.message.setText("Cancelled; nothing was written.")
         else:

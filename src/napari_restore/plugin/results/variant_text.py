@@ -11,6 +11,7 @@ from napari_restore import Region, api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.plugin.state.request import RunRequest, TargetChoice
 from napari_restore.plugin.state.state import title_of
+from napari_restore.plugin.tasks.notices import done_text
 from napari_restore.questions import TONE, Adjustment
 
 if TYPE_CHECKING:
@@ -229,13 +230,12 @@ def table_of(rows: Sequence[tuple[str, str]]) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
-def run_summary(record: dict[str, Any]) -> str:
-    """Return what a finished run took, in one line."""
+def run_summary(record: dict[str, Any], waited: float, planning: float) -> str:
+    """Return what a finished run took, and `waited` seconds for it, `planning` among them."""
     measured = record["measured"]
     if measured["tiles_done"] == 0 and measured["tiles_resumed"]:
-        return "All tiles had been restored before. Compare, adjust and export it above."
-    done = f"Done in {format_seconds(measured['seconds'], tenths=True)}"
-    speed = f"{measured['megapixels_per_second']:.1f}"
-    if speed != "0.0":
-        done += f", {speed} MP/s"
-    return f"{done}. Compare, adjust and export it above."
+        return "All tiles had been restored before. Compare, adjust and export it under Restore."
+    done = done_text(waited, planning=planning, computing=measured["seconds"])
+    notes = record.get("notes") or ()
+    told = f" Notes on it: {len(notes)}, in its Record (Results)." if notes else ""
+    return f"{done} Compare, adjust and export it under Restore.{told}"

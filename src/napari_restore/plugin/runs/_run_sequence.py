@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.engine import Finished, Stopped, TileDone
+from napari_restore.engine import Finished, Note, Stopped, TileDone
 from napari_restore.errors import Cancelled, RestoreError
 from napari_restore.plugin.tasks.task import Task
 
@@ -97,6 +97,7 @@ class RunSequence(Task):
 
         is_open = False
         record: dict[str, Any] = {}
+        notes: list[str] = []
         try:
             for event in job:
                 if isinstance(event, TileDone) and not is_open:
@@ -106,8 +107,11 @@ class RunSequence(Task):
                 self.send((step, event))
                 if isinstance(event, Stopped):
                     raise Cancelled("The run was cancelled.")
+                if isinstance(event, Note):
+                    notes.append(event.text)
                 if isinstance(event, Finished):
-                    record = event.record
+                    # As the command writes it.
+                    record = {**event.record, "notes": notes}
                     self.send((step, Result.of_run(step.plan, record)))
         except RestoreError:
             # Without its draft a result only comes later.

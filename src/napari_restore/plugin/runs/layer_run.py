@@ -273,6 +273,8 @@ class LayerRun(RunSequence):
         self._layers = RunLayers(viewer)
         self._title = title
         self._former = tuple(former)
+        self.planning = 0.0
+        """Seconds until the first plan was made."""
         self.has_taken = False
         """Whether the result has the place of another, and looks as that."""
         self._layer_name = result_name(viewer, source, title, where)
@@ -295,6 +297,7 @@ class LayerRun(RunSequence):
         if isinstance(content, Result):
             self._on_result(step, content)
         elif not isinstance(content, Event):
+            self.planning = self.planning or time.monotonic() - self.began
             if not step.is_draft:
                 self.planned.emit(content)
         elif isinstance(content, TileDone) and self._is_first(step):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -358,7 +359,7 @@ class RunController(QObject):
         run.happened.connect(self._on_event)
         run.taking.connect(self.live.hand_over)
         run.shown.connect(self._on_shown)
-        run.ended.connect(partial(self._on_run_ended, run.request))
+        run.ended.connect(partial(self._on_run_ended, run))
         self.started.emit()
         self.message.emit("Loading the method …")
 
@@ -393,25 +394,39 @@ class RunController(QObject):
             # Every run of an image has the same notes.
             self._note_once(event.text, step.plan.image.name)
 
-    def _on_run_ended(self, request: RunRequest, status: str, outcome: Any) -> None:
+    def _is_set(self, run: LayerRun) -> bool:
+        """Return whether Run would go on with `run`, wherever the view has moved."""
+        try:
+            now = replace(self._state.request(run.request.area), cluster=run.request.cluster)
+        except RestoreError:
+            return False
+        return now == run.request and self._state.layer is run.source
+
+    def _on_run_ended(self, run: LayerRun, status: str, outcome: Any) -> None:
+        half = run.variant
         if status == "failed":
             text = error_text(outcome)
         elif status == "cancelled":
             text = "Cancelled. Run again to go on from the finished tiles."
+            if half is None:
+                text = "Cancelled before the first tile was shown."
+            elif not self._is_set(run):
+                text = f"Cancelled: {half.name}. Use these settings (Results) and Run go on."
         elif self._there:
             variant = self._there.pop()
             insert_above(self._viewer, variant.source, variant.layer)
             text = f"All of it had been restored before: {variant.name} is shown."
         else:
             current = self._state.current
-            text = run_summary(outcome)
+            waited = time.monotonic() - run.began
+            text = run_summary(outcome, waited, run.planning)
             if current is not None and current.can_undo:
                 text += " Adjusted as the result before; Adjust has Undo."
         self.message.emit(text)
         if status == "failed":
             show_problem(outcome)
             self.clusters.look()
-        self.ended.emit(status, outcome, request)
+        self.ended.emit(status, outcome, run.request)
 
     # -- live ----------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -91,6 +92,7 @@ class Task:
     def start(self, owner: QObject | None = None) -> Self:
         """Begin, and return at once; the task ends with `owner`."""
         self._owner = owner
+        self.began = time.monotonic()
         if owner is not None:
             owner.destroyed.connect(self.abandon)
         self._number = next(_numbers)
