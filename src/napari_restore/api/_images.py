@@ -24,6 +24,9 @@ from napari_restore.images import (
 from napari_restore.questions import Pathlike as Pathlike, Restore
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from napari_restore.engine import MaskChoices, Plan
     from napari_restore.images import Image, SaveOptions
     from napari_restore.models import ModelCard
@@ -139,6 +142,16 @@ def is_in_usual_order(image: Image) -> bool:
     is_numbered = any(s.band(name) for s in images.SENSORS.values() for name in names)
     is_free = image.bands >= 3 and not any(image.roles[:3])
     return is_free and not is_numbered and image.profile.sensor is None and image.preset is None
+
+
+def picture_in(image: Image, bands: Bands) -> npt.NDArray[np.uint8] | None:
+    """Return a small picture (h, w, 3) of `image` with the colours of `bands`, 0 … 255.
+
+    None where the image is large and no level of it is there.
+    """
+    named = open_image(image, bands=bands)
+    named.take_levels(image)
+    return images.picture_of(named)
 
 
 def merged_bands(bands: Bands | None, more: Bands) -> str:

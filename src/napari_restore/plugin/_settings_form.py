@@ -166,6 +166,7 @@ class SettingsForm(QObject):
 
     def leave(self) -> None:
         self.photos.leave()
+        self.bands.orders.leave()
         self.airlight.leave()
         self.drawing.leave()
         self.exclude.leave()

@@ -14,6 +14,7 @@ import napari_restore as nr
 from napari_restore.api import missing_roles, task_of
 from napari_restore.errors import BadParameter, UnknownBands
 from napari_restore.models import card_of
+from napari_restore.plugin.results.variant_text import line_of
 from napari_restore.plugin.state.request import TargetChoice
 
 
@@ -112,7 +113,7 @@ def test_no_button_says_what_names_do_not(panel: Any, tmp_path: Path):
     panel.viewer.open(path, plugin="napari-restore")
     panel.models.choose("hot")
     assert panel.bands.isVisibleTo(panel)
-    assert not panel.bands.in_order.isVisibleTo(panel)
+    assert not panel.bands.orders.buttons[1, 2, 3].isVisibleTo(panel)
 
 
 def said(panel: Any) -> str:
@@ -193,7 +194,7 @@ def test_three_bands_are_named_by_one_click_or_by_their_sensor(panel: Any, tmp_p
     assert "is recommended, but must know which bands are red, green and blue" in said(panel)
     panel.models.combo.setCurrentIndex(0)
     assert "is recommended, but" not in said(panel)
-    panel.bands.in_order.click()
+    panel.bands.orders.buttons[1, 2, 3].click()
     assert panel.state.request().image.roles[:3] == ("red", "green", "blue")
     landsat = panel.bands.sensor.findText("Landsat 8 OLI/TIRS")
     panel.bands.sensor.setCurrentIndex(landsat)
@@ -235,7 +236,7 @@ def test_bands_that_have_been_named_are_shown_in_colour(
     zoom = viewer.scene.camera.zoom
     assert not grey.rgb
     panel.models.combo.setCurrentIndex(0)
-    panel.bands.in_order.click()
+    panel.bands.orders.buttons[1, 2, 3].click()
     (layer,) = viewer.layers
     assert layer.rgb and layer.name == "six" and panel.state.layer is layer
     assert viewer.layers.selection.active is layer and viewer.scene.camera.zoom == zoom
@@ -264,7 +265,61 @@ def test_results_keep_the_image_they_were_made_of(panel: Any, six_bands: Path, f
     panel.target.choose(TargetChoice.WHOLE)
     result = finished_run()
     panel.models.choose("atmosphere-aerial")
-    panel.bands.in_order.click()
+    panel.bands.orders.buttons[1, 2, 3].click()
     assert result.source is grey and grey in viewer.layers and not grey.visible
     assert panel.state.layer.rgb and panel.state.layer.name == "six (colour)"
     assert [x for x in viewer.layers if x.visible][-1] is panel.state.layer
+
+
+def colours_of(button: Any) -> list[int]:
+    """Red, green and blue in the middle of a button's picture."""
+    picture = button.icon().pixmap(72, 72).toImage()
+    found = picture.pixelColor(picture.width() // 2, picture.height() // 2)
+    return [found.red(), found.green(), found.blue()]
+
+
+@pytest.mark.binding
+@pytest.mark.viewer
+def test_orders_of_bands_are_offered_as_pictures_and_named_by_results(
+    panel: Any, qtbot: Any, tmp_path: Path, finished_run: Any
+):
+    path = tmp_path / "four.tif"
+    values = np.array([60, 120, 180, 240], np.uint8)
+    pixels = np.broadcast_to(values[:, None, None], (4, 48, 64)).copy()
+    pixels[:, ::7] += 9
+    profile = {"count": 4, "height": 48, "width": 64, "dtype": "uint8", "photometric": "MINISBLACK"}
+    with rasterio.open(path, "w", driver="GTiff", **profile) as file:
+        file.write(pixels)
+    panel.viewer.open(path, plugin="napari-restore")
+    panel.models.choose("hot")
+    orders = panel.bands.orders.buttons
+    assert all(button.isVisibleTo(panel) for button in orders.values())
+    qtbot.waitUntil(lambda: not any(button.icon().isNull() for button in orders.values()))
+    for order, button in orders.items():
+        assert not button.isChecked() and button.text() == ", ".join(map(str, order))
+        np.testing.assert_allclose(colours_of(button), values[np.array(order) - 1], atol=10)
+    orders[3, 2, 1].click()
+    assert panel.state.request().image.roles[:3] == ("blue", "green", "red")
+    assert [order for order, each in orders.items() if each.isChecked()] == [(3, 2, 1)]
+    panel.target.choose(TargetChoice.WHOLE)
+    first = finished_run()
+    assert first.name.endswith(f"{first.source.name}, bands 3, 2, 1")
+    # Another answer: each result and its line say of which it is.
+    orders[4, 3, 2].click()
+    second = finished_run()
+    assert second.name.endswith("bands 4, 3, 2") and first.name.endswith("bands 3, 2, 1")
+    assert "bands 3, 2, 1" in line_of(first, [first, second])
+    assert "bands 4, 3, 2" in line_of(second, [first, second])
+
+
+@pytest.mark.viewer
+def test_three_bands_have_two_orders(panel: Any, tmp_path: Path):
+    path = tmp_path / "three.tif"
+    place = rasterio.Affine(30, 0, 500000, 0, -30, 4500000)
+    profile = {"count": 3, "height": 48, "width": 64, "dtype": "uint16", "transform": place}
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32636", **profile) as file:
+        file.write(np.random.default_rng(0).integers(1, 999, (3, 48, 64), np.uint16))
+    panel.viewer.open(path, plugin="napari-restore")
+    panel.models.choose("hot")
+    shown = [order for order, each in panel.bands.orders.buttons.items() if each.isVisibleTo(panel)]
+    assert shown == [(1, 2, 3), (3, 2, 1)]

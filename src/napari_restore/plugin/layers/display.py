@@ -140,6 +140,14 @@ def colour_bands(image: Image) -> tuple[int, ...]:
     return (*found, roles.index("alpha")) if "alpha" in roles else found
 
 
+def answered_bands(image: Image) -> str:
+    """Return ``"3, 2, 1"``: the bands of red, green and blue where a user has said so; "" elsewhere."""
+    spec = image.spec or {}
+    if spec.get("bands") is None and spec.get("sensor") is None:
+        return ""
+    return ", ".join(str(band + 1) for band in colour_bands(image)[:3])
+
+
 def shown_dtype(image: Image) -> np.dtype[Any]:
     """Return the dtype of an image's pixels in a layer: that of the photos for light."""
     light = image.profile.light

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_restore.plugin.layers.display import answered_bands
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer, Layer
@@ -27,6 +29,8 @@ def result_name(
 ) -> str:
     """Return ``"2: Dark channel prior (whole image) – town"``: number, method, area and image.
 
+    After these ``", bands 3, 2, 1"``, where the user has said which show red, green and blue.
+
     The first result of a method has no number; a draft is called as what replaces it, and does
     not count, nor does a live result.
     `besides` is a layer whose number is free.
@@ -43,7 +47,10 @@ def result_name(
         number += 1
         # First: napari's list cuts the end off, and often all but the first words.
         label = f"{number}: {method}"
-    return f"{label} ({area}) – {source.name}" if area else f"{label} – {source.name}"
+    image = source.metadata.get("napari_restore")
+    bands = "" if image is None else answered_bands(image)
+    about = f"{source.name}, bands {bands}" if bands else source.name
+    return f"{label} ({area}) – {about}" if area else f"{label} – {about}"
 
 
 SOURCE = "napari_restore_source"

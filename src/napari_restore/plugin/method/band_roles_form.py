@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QDoubleValidator
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QDoubleValidator, QIcon, QImage, QPixmap
 from qtpy.QtWidgets import (
     QFileDialog,
     QHeaderView,
@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QTableWidget,
     QTableWidgetItem,
+    QToolButton,
     QWidget,
 )
 from superqt.utils import signals_blocked
@@ -34,8 +35,9 @@ from napari_restore.plugin.state.state import (
     unnamed_image,
 )
 from napari_restore.plugin.tasks.notices import error_text
+from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, line_edit
-from napari_restore.plugin.widgets.folding import add_button, folded, form_layout
+from napari_restore.plugin.widgets.folding import flowing, folded, form_layout
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -89,7 +91,11 @@ def is_needed(viewer: ViewerModel, layer: ImageLayer) -> bool:
 
 
 IN_ORDER = ("red", "green", "blue")
-"""What bands 1, 2 and 3 of most files are."""
+Order = tuple[int, int, int]
+ORDERS: tuple[Order, ...] = ((1, 2, 3), (3, 2, 1), (4, 3, 2))
+"""The bands that are red, green and blue of files without names, the most frequent first."""
+THUMBNAIL = 72
+"""Pixels of a side of the pictures to choose from."""
 FROM_FILE = "from a file"
 OTHERS = {None: "automatic", "correct": "corrected", "copy": "copied", "drop": "left out"}
 """Treatment of bands that the model does not see, in words; see `napari_restore.plan`."""
@@ -98,11 +104,74 @@ MOST_ROWS = 9
 """Rows of the table that are seen at once."""
 
 
+class OrderChooser(QWidget):
+    """The usual orders of bands without names, as pictures of the image."""
+
+    chosen = Signal(str)
+    """The roles of its bands, as ``"red=3,green=2,blue=1"``."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.buttons = {order: self._button(order) for order in ORDERS}
+        """By the bands of red, green and blue, counted from 1."""
+        self.setLayout(flowing(*self.buttons.values()))
+        self._image: Image | None = None
+        """What the pictures are of."""
+        self._query = LatestQuery("There are no pictures", self)
+        self._query.finished.connect(self._on_pictures)
+
+    def show_orders(self, image: Image, named: Image) -> None:
+        """Offer the orders that `image` may have, and show which is that of `named`."""
+        present = tuple(band + 1 for band in colour_bands(named)[:3])
+        for order, button in self.buttons.items():
+            button.setVisible(max(order) <= image.bands)
+            button.setChecked(order == present)
+        if image is not self._image:
+            self._image = image
+            for button in self.buttons.values():
+                button.setIcon(QIcon())
+            orders = [order for order in ORDERS if max(order) <= image.bands]
+            self._query.submit(id(image), partial(_pictures_of, image, orders))
+
+    def leave(self) -> None:
+        self._query.discard()
+
+    def _button(self, order: Order) -> QToolButton:
+        button = QToolButton(self, checkable=True, text=", ".join(map(str, order)))
+        button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+        button.setIconSize(QSize(THUMBNAIL, THUMBNAIL))
+        button.setToolTip("The image if band {} shows red, {} green and {} blue".format(*order))
+        button.clicked.connect(lambda: self.chosen.emit(_roles_in(order)))
+        return button
+
+    def _on_pictures(self, key: int, pictures: dict[Order, QImage] | RestoreError) -> None:
+        if not isinstance(pictures, RestoreError) and key == id(self._image):
+            for order, picture in pictures.items():
+                self.buttons[order].setIcon(QIcon(QPixmap.fromImage(picture)))
+
+
+def _roles_in(order: Order) -> str:
+    return ",".join(f"{role}={number}" for role, number in zip(IN_ORDER, order, strict=True))
+
+
+def _pictures_of(image: Image, orders: list[Order]) -> dict[Order, QImage]:
+    """Return small pictures of an image by the order of its bands; none where that takes long."""
+    found = {}
+    for order in orders:
+        pixels = api.picture_in(image, _roles_in(order))
+        if pixels is not None:
+            height, width = pixels.shape[:2]
+            form = QImage.Format.Format_RGB888
+            # `copy`: the image does not keep its bytes.
+            found[order] = QImage(pixels.tobytes(), width, height, 3 * width, form).copy()
+    return found
+
+
 class BandRolesForm(QWidget):
     """What the bands of an image are: their sensor, and a table of roles and wavelengths to edit.
 
-    A sensor sets zero, wavelengths and roles, as the option of the command does; a button names the
-    first three bands. A band that has the role chosen for another changes places with it. Hidden for
+    A sensor sets zero, wavelengths and roles, as the option of the command does; pictures show the
+    usual orders of bands without names. A band that has the role chosen for another changes places with it. Hidden for
     photos of which everything is known.
     """
 
@@ -121,8 +190,8 @@ class BandRolesForm(QWidget):
         self._sensors: dict[str, SensorBands] = {}
         """By id, those to choose from."""
         self._prompt = QLabel(self, wordWrap=True)
-        tip = "The first band shows red, the second green, the third blue"
-        self.in_order = add_button(self, "1, 2, 3 = red, green, blue", tip, self._on_in_order)
+        self.orders = OrderChooser(self)
+        self.orders.chosen.connect(self._name)
         self.sensor = NarrowComboBox(self, 14, "Sets zero, wavelengths and roles of the bands")
         self.sensor.activated.connect(self._on_sensor)
         self.sets = QLabel(self, wordWrap=True)
@@ -147,7 +216,7 @@ class BandRolesForm(QWidget):
         self._form = form_layout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.addRow(self._prompt)
-        self._form.addRow(self.in_order)
+        self._form.addRow(self.orders)
         self._form.addRow("Sensor", self.sensor)
         self._form.addRow(self.sets)
         self._form.addRow(self.details)
@@ -226,7 +295,10 @@ class BandRolesForm(QWidget):
             )
         self._form.setRowVisible(self._prompt, bool(missing))
         is_free = bool(roles) and set(roles) <= {*IN_ORDER} and api.is_in_usual_order(image)
-        self._form.setRowVisible(self.in_order, is_free)
+        self._form.setRowVisible(self.orders, is_free)
+        named = named_image(self._layer, *named_as(self._layer))
+        if is_free:
+            self.orders.show_orders(image, named)
         preset, (_, sensor) = image.preset, named_as(self._layer)
         none = "choose …" if roles or preset is not None else "not named"
         if preset is not None and not _is_unordered(image):
@@ -298,9 +370,6 @@ class BandRolesForm(QWidget):
         others = self.others.currentData()
         self.values_changed.emit({"black": black, "white": white, "other_bands": others})
         self._show_sets()
-
-    def _on_in_order(self) -> None:
-        self._name(",".join(f"{role}={n}" for n, role in enumerate(IN_ORDER, start=1)))
 
     def _on_sensor(self) -> None:
         assert self._layer is not None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore import Region, api
 from napari_restore._format import format_seconds, format_size
+from napari_restore.plugin.layers.display import answered_bands
 from napari_restore.plugin.state.request import RunRequest, TargetChoice
 from napari_restore.plugin.state.state import title_of
 from napari_restore.plugin.tasks.notices import done_text
@@ -36,6 +37,8 @@ def settings_of(variant: Variant) -> dict[str, str]:
     settings |= {name: value_text(value) for name, value in plan.model.card.values.items()}
     settings |= {name: value_text(value) for name, value in given.items() if name not in settings}
     settings["area"] = area_of(plan)
+    if bands := answered_bands(variant.request.image):
+        settings["bands"] = bands
     preset = plan.image.preset
     settings["sensor"] = "not named" if preset is None else preset.title
     if plan.target.mask is not None and plan.target.feather:
