@@ -273,7 +273,7 @@ def test_results_keep_the_image_they_were_made_of(panel: Any, six_bands: Path, f
 
 def colours_of(button: Any) -> list[int]:
     """Red, green and blue in the middle of a button's picture."""
-    picture = button.icon().pixmap(72, 72).toImage()
+    picture = button.icon().pixmap(60, 60).toImage()
     found = picture.pixelColor(picture.width() // 2, picture.height() // 2)
     return [found.red(), found.green(), found.blue()]
 

@@ -118,7 +118,8 @@ class DrawingController(QObject):
     def follow_purpose(self, layer: Layer) -> None:
         """Draw on in another layer where `layer` is excluded now, or no longer, and the tool's is not."""
         tool, source = self._tool, self._state.layer
-        if layer is not self._layer or (EXCLUDED in layer.metadata) is (tool is Tool.EXCLUDE):
+        fits = (EXCLUDED in layer.metadata) is (tool is Tool.EXCLUDE)
+        if fits or layer is not self._layer:
             return
         self.end()
         if tool is not None and tool is not Tool.EXCLUDE and source is not None:

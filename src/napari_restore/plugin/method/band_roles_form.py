@@ -94,7 +94,7 @@ IN_ORDER = ("red", "green", "blue")
 Order = tuple[int, int, int]
 ORDERS: tuple[Order, ...] = ((1, 2, 3), (3, 2, 1), (4, 3, 2))
 """The bands that are red, green and blue of files without names, the most frequent first."""
-THUMBNAIL = 72
+THUMBNAIL = 60
 """Pixels of a side of the pictures to choose from."""
 FROM_FILE = "from a file"
 OTHERS = {None: "automatic", "correct": "corrected", "copy": "copied", "drop": "left out"}
@@ -137,7 +137,9 @@ class OrderChooser(QWidget):
         self._query.discard()
 
     def _button(self, order: Order) -> QToolButton:
-        button = QToolButton(self, checkable=True, text=", ".join(map(str, order)))
+        button = QToolButton(self)
+        button.setText(", ".join(map(str, order)))
+        button.setCheckable(True)
         button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
         button.setIconSize(QSize(THUMBNAIL, THUMBNAIL))
         button.setToolTip("The image if band {} shows red, {} green and {} blue".format(*order))
