@@ -381,6 +381,16 @@ def test_pipes_and_devices_are_no_images(tmp_path: Path, tiff: Tiff) -> None:
         (tmp_path / name).unlink()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+@pytest.mark.parametrize(
+    "name", ["good.tfw", "good.prj", "good.IMD", "good_MTL.txt", "METADATA.DIM"]
+)
+def test_a_pipe_that_a_driver_would_open_is_named(tmp_path: Path, tiff: Tiff, name: str) -> None:
+    tiff("good.tif")
+    os.mkfifo(tmp_path / name)
+    refused(tmp_path / "good.tif", "good.tif lies beside the pipe", name)
+
+
 def test_a_netcdf_header_that_claims_more(tmp_path: Path, tiff: Tiff) -> None:
     import rasterio.shutil
 

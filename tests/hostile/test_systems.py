@@ -253,6 +253,13 @@ def _beside(folder: Path, text: str) -> Path:
     return path
 
 
+def _ascii(folder: Path, text: str) -> Path:
+    path = folder / "a.asc"
+    path.write_text(f"ncols 24\nnrows 20\nxllcorner 0\nyllcorner 0\ncellsize 1\n{'7 ' * 480}")
+    (folder / "a.prj").write_text(text)
+    return path
+
+
 def _rraster(folder: Path, text: str) -> Path:
     path = _write(folder / "a.grd", "RRASTER", "EPSG:4326")
     path.write_text(f"{path.read_text()}\n[georeference]\nprojection={text}\nwkt={text}\n")
@@ -270,7 +277,7 @@ def _geopackage(folder: Path, text: str) -> Path:
 
 IMAGES = (
     *(_auxiliary, _auxiliary_points, _auxiliary_esri, _vrt, _imagine),
-    *(_envi, _beside, _rraster, _geopackage),
+    *(_envi, _beside, _ascii, _rraster, _geopackage),
 )
 
 
@@ -295,7 +302,7 @@ def test_images_with_ordinary_systems_open(
     make: Callable[[Path, str], Path], tmp_path: Path
 ) -> None:
     image = nr.open_image(make(tmp_path, CRS.from_epsg(32633).to_wkt()))
-    assert (image.crs and "32633" in image.crs) or make in (_beside, _imagine)
+    assert (image.crs and "32633" in image.crs) or make in (_beside, _ascii, _imagine)
     assert not any("left out" in note for note in image.notes)
 
 

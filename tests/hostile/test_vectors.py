@@ -97,6 +97,17 @@ def test_what_a_geopackage_computes(
         read_polygons(path, open_image(sample))
 
 
+def test_text_of_a_geopackage_may_be_any_bytes(vector: Callable[[str], Path], sample: Path) -> None:
+    path = vector(".gpkg")
+    data = path.read_bytes()
+    assert data.count(b"CREATE TABLE gpkg_contents")
+    path.write_bytes(
+        data.replace(b"CREATE TABLE gpkg_contents", b"CREATE TABLE \xff\xe7\x81g_contents")
+    )
+    with pytest.raises(BadMask, match="is no GPKG file"):
+        read_polygons(path, open_image(sample))
+
+
 def test_a_system_at_an_address(
     vector: Callable[[str], Path], sample: Path, server: Server
 ) -> None:

@@ -45,6 +45,12 @@ class _Container(ForbiddenReference):
         )
 
 
+class _Pipe(ForbiddenReference):
+    """A pipe beside the image: drivers open what has certain names there, and would wait for ever."""
+
+    hint = "Move one of them to another folder."
+
+
 def check_pcidsk(path: Path) -> None:
     """Check a PCIDSK file: its channels may lie in other files, opened by every driver."""
     with open_file(path) as file:
@@ -132,6 +138,33 @@ def _check_systems_of_grid(path: Path, head: bytes) -> None:
     elif path.suffix.lower() == ".grd" and head.isascii():
         for system in _OF_TEXT.findall(_read(path, whole=True).decode("latin-1")):
             _check_system(system.strip())
+
+
+def _check_system_beside(path: Path) -> None:
+    """Check a .prj beside `path`: drivers of grids have PROJ parse it as soon as they open one."""
+    for suffix in (".prj", ".PRJ"):
+        beside = path.with_suffix(suffix)
+        if beside.is_file():
+            text = _read(beside, whole=True).decode("latin-1").strip()
+            # What else it may be, a table of words and numbers, names no file.
+            if re.match(r"\w+\s*[\[(]|[{+]", text):
+                _check_system(text)
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Return the names in a folder, none where it cannot be listed; raise `ForbiddenReference` for a pipe."""
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except OSError:
+        return []
+    for entry in found:
+        # Few are neither: only these, and links, take a call each. Programs' own pipes have no extension;
+        # sidecars are looked at one by one.
+        is_known = entry.is_file() or entry.is_dir() or entry.name.casefold().endswith(_SIDECARS)
+        if not is_known and Path(entry).suffix and Path(entry).is_fifo():
+            raise _Pipe(f"lies beside the pipe {entry.name}, and reading may wait for that")
+    return [entry.name for entry in found]
 
 
 _HDF4 = b"\x0e\x03\x13\x01"
@@ -274,7 +307,9 @@ class _Check:
         self.listings: dict[Path, dict[str, list[str]]] = {}
 
     def file(self, path: Path, head: bytes, depth: int) -> None:
-        """Check the references in the content of `path`."""
+        """Check the references in the content of `path`, and what its driver would read beside it."""
+        self._beside(path.parent)
+        _check_system_beside(path)
         if head.startswith(tiff.TIFF_MAGIC):
             self._tiff(path)
         elif head.startswith(b"PCIDSK"):
@@ -371,11 +406,7 @@ class _Check:
         listing = self.listings.get(folder)
         if listing is None:
             listing = self.listings[folder] = {}
-            try:
-                names = [n for n in os.listdir(folder) if n[-4:].casefold() in _ENDINGS]
-            except OSError:
-                names = []
-            for name in names:
+            for name in filter(lambda n: n[-4:].casefold() in _ENDINGS, _names_in(folder)):
                 lower = name.casefold()
                 if lower.endswith(_SIDECARS):
                     for place, letter in enumerate(lower):

@@ -228,7 +228,7 @@ def _geopackage(path: Path) -> bytes:
             "SELECT type, sql FROM sqlite_master WHERE type IN ('view', 'table')"
         ).fetchall()
         systems = systems_of_geopackage(connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # text of SQLite may be any bytes
         raise _not_of_its_kind(path) from error
     finally:
         connection.close()
