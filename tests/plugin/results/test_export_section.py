@@ -365,7 +365,7 @@ def test_the_copied_command_ends_where_one_exported_last(
     format_named(section, "TIFF")
     assert exported(section, qtbot, path, monkeypatch) == ("done", path)
     assert output() == path
-    assert "mine.tiff exists: add --overwrite" in section.message.text()
+    assert "mine.tiff exists, and the command says how" in section.message.text()
     format_named(section, "JPEG")
     assert output() == path.with_suffix(".jpg") and "exists" not in section.message.text()
     # Another result is not what lies there: it gets a name of its own beside it.

@@ -41,7 +41,7 @@ def copy_command(command: Callable[[], str], output: Callable[[], Path]) -> tupl
     clipboard = QApplication.clipboard()
     if clipboard is not None:
         clipboard.setText(line)
-    there = f" {path.name} exists: add --overwrite to write it again." if path.exists() else ""
+    there = f" {path.name} exists, and the command says how to replace it." if path.exists() else ""
     return f"Copied: paste it into a terminal.{there}", line
 
 
