@@ -147,7 +147,7 @@ def test_what_attends_to_a_click_is_shown(prepared: Any, panel: Any, qtbot: Any)
     assert maps.kind.says in tab.numbers.text()
     assert "--attended-by" in shlex.split(tab.head_actions.command())
     # A layer of which it is not known is refused: no map of another is taken for its, and the way back is open.
-    tab.heads.choose("encoder.1.bands", ["0"])
+    tab.heads.choose("encoder.1.bands", ["low 1"])
     qtbot.waitUntil(lambda: "not known in encoder.1.bands" in tab.numbers.text())
     assert tab.layers.map is None and "Attention" not in panel.viewer.layers
     tab.direction.setCurrentIndex(0)
