@@ -15,6 +15,7 @@ from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QApplication
 from superqt import QCollapsible
 
+import napari_restore as nr
 from napari_restore import Region
 from napari_restore.plugin.results.export_section import ExportSection
 from napari_restore.plugin.runs import layer_run
@@ -74,14 +75,17 @@ def test_a_result_lies_on_its_source_to_the_pixel(panel: Any, sample: Path, fini
 
 
 @pytest.mark.nightly
-def test_a_rerun_makes_another_layer(panel: Any, colours: np.ndarray, finished_run: Any):
+def test_a_run_of_other_settings_makes_another_layer(
+    panel: Any, colours: np.ndarray, finished_run: Any
+):
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
     panel.target.choose(TargetChoice.WHOLE)
     finished_run()
+    choose(panel, "dcp")
     finished_run()
     assert len(results(panel)) == 2
-    np.testing.assert_array_equal(results(panel)[1].data[0][..., :3], colours)
+    np.testing.assert_array_equal(results(panel)[0].data[0][..., :3], colours)
 
 
 @pytest.mark.slow
@@ -93,12 +97,12 @@ def test_tiles_that_were_there_already_are_shown_too(
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
     panel.target.choose(TargetChoice.WHOLE)
-    finished_run()
+    panel.viewer.layers.remove(finished_run().layer)
     record = finished_run().record
     assert record["measured"]["tiles_done"] == 0
     assert "restored before" in panel.bar.message.text()
-    np.testing.assert_array_equal(results(panel)[1].data[0][..., :3], colours)
-    assert (np.asarray(results(panel)[1].data[0])[..., 3] == 255).all()
+    np.testing.assert_array_equal(results(panel)[0].data[0][..., :3], colours)
+    assert (np.asarray(results(panel)[0].data[0])[..., 3] == 255).all()
 
 
 @pytest.mark.slow
@@ -368,6 +372,28 @@ def test_a_message_ends_with_what_it_speaks_of(
     assert panel.bar.message.text()
     choose(panel, "dcp")
     assert panel.bar.message.text() == ""
+
+
+@pytest.mark.binding
+def test_only_what_applies_is_shown(panel: Any, colours: np.ndarray):
+    def shown() -> list[bool]:
+        parts = panel.models, panel.models.scene, panel.form.method_part, panel.bar
+        return [each.isVisibleTo(panel) for each in parts]
+
+    panel.viewer.add_image(colours[:300, :300], name="photo")
+    assert all(shown())
+    panel.tabs.choose("Fuse")
+    # One picture has no exposures to fuse.
+    assert not any(shown())
+    frames = [nr.open_image(colours[:300, :300] // by) for by in (1, 2)]
+    bracket = nr.open_bracket(frames, align="off")
+    pixels, known = colours[:300, :300] // 2, {"napari_restore": bracket}
+    panel.viewer.add_image(pixels, name="bracket", metadata=known)
+    assert panel.bar.isVisibleTo(panel) and panel.models.isVisibleTo(panel)
+    panel.tabs.choose("Attention")
+    assert "IPL" in panel.attention.hint.text() and "HINT" not in panel.attention.hint.text()
+    panel.tabs.choose("Restore")
+    assert panel.bar.isVisibleTo(panel)
 
 
 @pytest.mark.slow

@@ -285,6 +285,7 @@ class RestorePanel(QWidget):
         fuses = layer is not None and image_of(layer).companions is not None
         applies = tab != FusionTab.TITLE or fuses
         self.form.models.show_rows(applies)
+        self.form.method_part.setVisible(applies)
         self.bar.setVisible(applies and tab not in (AttributionTab.TITLE, AttentionTab.TITLE))
 
     def _restore_page(self, parent: QWidget, scroll: QScrollArea) -> QWidget:

@@ -123,9 +123,9 @@ class SettingsForm(QObject):
         form.addRow(ExcludeChooser.TITLE, self.exclude)
         form.addRow("Memory", self.memory)
         layout.addLayout(form)
-        layout.addWidget(
-            folded("Method settings", stacked(self.parameters, self.airlight), METHOD_TIP)
-        )
+        of_method = stacked(self.parameters, self.airlight)
+        self.method_part = folded("Method settings", of_method, METHOD_TIP)
+        layout.addWidget(self.method_part)
         layout.addWidget(folded("Advanced", self.advanced, ADVANCED_TIP))
 
     def add_area_to(self, layout: QVBoxLayout) -> None:

@@ -246,10 +246,8 @@ class AttentionTab(TaskTab):
 
     def _others(self) -> str:
         image = None if self.state.layer is None else image_of(self.state.layer)
-        able = [card.title for card in offered_models(image) if card.attention]
-        others = (
-            f"Choose a network that has: {', '.join(able)}." if able else "No network for it has."
-        )
+        able = ", ".join(card.title for card in offered_models(image) if card.attention)
+        others = f"Choose a network that has: {able}." if able else "No network for it has."
         return f"{title_of(self.state.model)} has no attention. {others}"
 
     def _show_ready(self) -> None:

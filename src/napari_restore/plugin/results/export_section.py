@@ -511,10 +511,8 @@ class ExportSection(Section):
         if status == "done":
             self._saved = saved, Path(outcome)
             about = f": {part}" if part else ""
-            notes = api.notes_on_output(outcome, like)
-            self.message.setText(
-                " ".join([f"Saved {outcome} ({format_size(size)}){about}.", *notes])
-            )
+            notes = " ".join(api.notes_on_output(outcome, like))
+            self.message.setText(f"Saved {outcome} ({format_size(size)}){about}. {notes}".rstrip())
         elif status == "cancelled":
             self.message.setText("Cancelled; nothing was written.")
         else:

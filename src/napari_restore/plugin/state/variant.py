@@ -99,9 +99,7 @@ class Variant:
     def is_of(self, plan: Plan) -> bool:
         """Return whether it is the whole result of `plan`."""
         own = self.shown.result.plan
-        is_same = (
-            api.kept_name(own) == api.kept_name(plan) and own.read["mask"] == plan.read["mask"]
-        )
+        is_same = own.read == plan.read and api.kept_name(own) == api.kept_name(plan)
         return is_same and self.result is not None and self.has_pixels_of(plan)
 
     def shows(self, plan: Plan) -> bool:
