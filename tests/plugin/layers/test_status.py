@@ -67,8 +67,10 @@ def test_easting_northing_and_values(make_napari_viewer_proxy: Any, tmp_path: Pa
     # As napari writes it, with the layer that is active; not of a place where the pointer never was.
     viewer.layers.selection.active = first
     viewer.mouse_over_canvas = True
-    viewer.update_status_from_cursor()
-    assert viewer.status == "Ready"
+    for nowhere in ((1.0, 1.0), (0.0, 0.0)):
+        viewer.cursor.position = nowhere
+        viewer.update_status_from_cursor()
+        assert viewer.status == "Ready"
     viewer.cursor.position = first.data_to_world((10, 20))
     viewer.update_status_from_cursor()
     assert viewer.status["coordinates"] == text

@@ -52,8 +52,8 @@ def _on_status(seen: weakref.ref[ViewerModel], event: Any) -> None:
     is_place = isinstance(status, dict) or (isinstance(status, str) and " » " in status)
     if viewer is None or not is_place or viewer.dims.ndisplay != 2:
         return
-    if set(viewer.cursor.position) == {1.0}:
-        # napari's first one: the pointer was nowhere yet.
+    if set(viewer.cursor.position) in ({0.0}, {1.0}):
+        # napari's first ones: the pointer was nowhere yet.
         viewer.status = "Ready"
         return
     layer = viewer.layers.selection.active
