@@ -150,6 +150,9 @@ def test_a_corner_that_may_be_off_is_reported(monkeypatch: pytest.MonkeyPatch) -
     assert unsure.companions is not None
     (corner,) = unsure.companions.corners
     assert any(f"may be off by {corner:.0f} pixels at a corner" in note for note in unsure.notes)
+    frames.append(open_image(view(shift(-2, 1), 1.0)))
+    (note,) = [n for n in bracket_of(frames, 0, (0, -1, 1)).notes if "may be off" in n]
+    assert "too little of them" in note
 
 
 def test_any_chunk_is_cut_of_the_whole() -> None:

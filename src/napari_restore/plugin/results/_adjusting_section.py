@@ -63,6 +63,7 @@ class AdjustingSection(Section):
         self._on_adjusted()
         self.listen(self.state.events.current, self._on_current)
         self.listen(self.state.events.running, self._enable)
+        self.listen(self.state.events.layer, self._on_adjusted)
         self._on_current()
 
     def _back_row(self) -> QLayout:
@@ -135,4 +136,9 @@ class AdjustingSection(Section):
         neutral = Adjustment().to_dict()
         is_set = any(values[name] != neutral[name] for name in self.FIELDS)
         self.reset_button.setEnabled(is_set)
-        self.heading_changed.emit(f"{self.TITLE} · adjusted, with undo" if is_set else self.TITLE)
+        heading = self.TITLE
+        if variant is not None and self.state.layer not in (None, variant.source):
+            heading += " · of another image"
+        elif is_set:
+            heading += f" · adjusted{', with undo' if self.undo_button.isEnabled() else ''}"
+        self.heading_changed.emit(heading)
