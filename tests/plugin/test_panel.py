@@ -391,7 +391,9 @@ def test_only_what_applies_is_shown(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(pixels, name="bracket", metadata=known)
     assert panel.bar.isVisibleTo(panel) and panel.models.isVisibleTo(panel)
     panel.tabs.choose("Attention")
-    assert "IPL" in panel.attention.hint.text() and "HINT" not in panel.attention.hint.text()
+    # Those that are named can be chosen.
+    assert "has no attention" in panel.attention.hint.text()
+    assert "HINT" not in panel.attention.hint.text()
     panel.tabs.choose("Restore")
     assert panel.bar.isVisibleTo(panel)
 
