@@ -163,7 +163,7 @@ def _aligned(
     reference, middle = frames[chosen], order.index(chosen)
     fitting: dict[int, Image] = {}
     aligned: dict[int, Placement | None] = {}
-    unsure: dict[str, Placement] = {}
+    unsure: list[tuple[str, Placement]] = []
     placements = _placed_on(frames, chosen, progress)
     for outwards in (order[middle + 1 :], order[:middle][::-1]):
         neighbour, last = reference, None
@@ -175,17 +175,17 @@ def _aligned(
                 notes.append(f"{frame.name} does not fit {reference.name} and is left out.")
                 continue
             if placement.corners > UNSURE:
-                unsure[frame.name] = placement
+                unsure.append((frame.name, placement))
             there = _there(frame, placement, reference)
             fitting[number], aligned[number] = there, placement
             neighbour, last = there, placement
     if unsure:
-        most, them = max(p.corners for p in unsure.values()), "it" if len(unsure) == 1 else "them"
+        most, them = max(p.corners for _, p in unsure), "it" if len(unsure) == 1 else "them"
         text = (
-            f"{', '.join(unsure)} may be off by {most:.0f} pixels at a corner: too little of {them} "
+            f"{', '.join(name for name, _ in unsure)} may be off by {most:.0f} pixels at a corner: too little of {them} "
             f"shows enough to be aligned. Leave {them} out"
         )
-        if not all(placement.is_in_place for placement in unsure.values()):
+        if not all(placement.is_in_place for _, placement in unsure):
             text += f", or use {option('align', 'off')} if the frames lie in place"
         notes.append(Message(f"{text}."))
     if not fitting:
