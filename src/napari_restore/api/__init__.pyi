@@ -55,6 +55,7 @@ from ._cache import (
     kept_results,
     plan_of_kept,
     result_of_kept,
+    unlist_result,
     use_cache_folder,
 )
 from ._cluster import connect
@@ -281,6 +282,7 @@ __all__ = [
     "task_of",
     "tile_invariance",
     "unfit_options",
+    "unlist_result",
     "use_cache_folder",
     "warm",
     "without_twins",

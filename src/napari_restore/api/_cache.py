@@ -75,6 +75,11 @@ def plan_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Plan:
     return replace(plan_of(task, trust=trust), store=kept.store)
 
 
+def unlist_result(store: Pathlike, name: str) -> None:
+    """Let `kept_results` list a result no more; its pixels stay in the cache for another run."""
+    engine.unlist_result(Path(store), name)
+
+
 def forget_result(store: Pathlike, name: str) -> bool:
     """Remove a `KeptResult`, and its store with the last one; return whether the store was removed.
 

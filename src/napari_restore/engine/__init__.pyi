@@ -28,6 +28,7 @@ from .results._kept_results import (
     keep_result,
     kept_results,
     name_of_plan,
+    unlist_result,
 )
 from .results.result import Result, digest
 from .running._job import Job
@@ -133,6 +134,7 @@ __all__ = [
     "seconds_measuring",
     "serialise_plan",
     "topic_of",
+    "unlist_result",
     "warm_up",
     "write_chunks",
     "writer_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -203,6 +204,7 @@ class RestorePanel(QWidget):
         free_in_canvas(self.viewer)
         self.state = state_of(napari_viewer)
         self._is_closed = False
+        self._begun = time.time()
         self._had_image = False
         """Whether there has been an image yet."""
         self._reported: Variant | None = None
@@ -434,8 +436,13 @@ class RestorePanel(QWidget):
             self.bar.show_message("")
 
     def _on_earlier(self, kept: list[KeptResult]) -> None:
-        """Say outside of the folded section that there are runs to go on with."""
-        self.bar.show_unfinished(sum(not each.complete for each in kept))
+        """Say outside of the folded section that there are runs to go on with, and results.
+
+        Those of another window: after a crash as after closing it. Whoever has removed one of this
+        window knows of it.
+        """
+        whole = sum(each.complete and each.used < self._begun for each in kept)
+        self.bar.show_earlier(sum(not each.complete for each in kept), whole)
 
     def _on_reread(self, layer: ImageLayer) -> None:
         """Show and plan the image that a layer has from now on."""

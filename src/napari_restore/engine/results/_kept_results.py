@@ -170,6 +170,11 @@ def _finished(store: ResultStore, boxes: list[list[int]]) -> float:
     return done / max(1, sum(box.pixels for box in wanted))
 
 
+def unlist_result(store: Path, name: str) -> None:
+    """Remove the entry `name` if there is one; its pixels stay in the cache."""
+    (store / PATTERN.replace("*", name)).unlink(missing_ok=True)
+
+
 def forget_result(store: Path, name: str) -> bool:
     """Remove the entry `name`, and the store with its last entry.
 
@@ -177,7 +182,7 @@ def forget_result(store: Path, name: str) -> bool:
     """
     with _SEARCHING:
         if any(note.stem != f"result-{name}" for note in store.glob(PATTERN)):
-            (store / PATTERN.replace("*", name)).unlink(missing_ok=True)
+            unlist_result(store, name)
             return False
         discard_store(store)
         return True

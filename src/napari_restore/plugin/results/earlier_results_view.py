@@ -14,7 +14,7 @@ from superqt import QElidingLabel
 
 from napari_restore import Region, api
 from napari_restore.errors import RestoreError, escape_controls
-from napari_restore.plugin.layers.layer_order import insert_above
+from napari_restore.plugin.layers.layer_order import LIVE, insert_above
 from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.plugin.method.model_files_dialog import TrustDialog
 from napari_restore.plugin.results.variant_text import target_of_mask
@@ -52,11 +52,12 @@ def record_of(variant: Variant) -> dict[str, Any]:
 
 
 def store_result(variant: Variant) -> None:
-    """List a result in its store, for a later window."""
+    """List a result in its store, for a later window; one that is live by the name of a run."""
     result = variant.shown.result
     task = api.task_of(result.plan)
     if task is not None:
-        api.keep_result(result.store.path, task, variant.name, variant.title, variant.record)
+        name = variant.name.removeprefix(LIVE)
+        api.keep_result(result.store.path, task, name, variant.title, variant.record)
 
 
 def is_same(variant: Variant, store: Path, name: str) -> bool:
@@ -75,14 +76,18 @@ def close_stores(variant: Variant) -> tuple[Path, str]:
 def variant_of_stored(
     kept: KeptResult, result: Result, viewer: ViewerModel, source: ImageLayer
 ) -> Variant:
-    """Show a stored result above its source."""
+    """Show a stored result, or as much as there is of it, above its source."""
     shown = ResultLayer(result, source, kept.title)
     shown.mark_all([Region(*line["region"]) for line in result.store.journal])
-    shown.finish(result)
+    whole = result if kept.complete else None
+    if whole is not None:
+        shown.finish(whole)
     # The user consented when the model was loaded.
     trust = api.code_file(str(kept.task["model"]["model"])) is not None
     request = request_of_stored(kept, result.image.given, trust=trust)
-    variant = Variant(request, source, kept.method, shown, record=result.record, result=result)
+    variant = Variant(
+        request, source, kept.method, shown, record=result.record or None, result=whole
+    )
     insert_above(viewer, source, shown.layer)
     return variant
 
@@ -172,9 +177,7 @@ class EarlierResults(QWidget):
     """
 
     shown = Signal(object, object)
-    """The `KeptResult` to show and its `Result`."""
-    resume_requested = Signal(object, bool)
-    """The unfinished `KeptResult` whose Go on was clicked; whether code of its model may run."""
+    """The `KeptResult` to show, or to go on with, and its `Result`."""
     delete_requested = Signal(object)
     """The `KeptResult` whose Delete was clicked."""
     found = Signal(list)
@@ -246,9 +249,6 @@ class EarlierResults(QWidget):
     def _open(self, row: EarlierRow, *, trust: bool) -> None:
         image, kept = self._image, row.kept
         if image is None or row not in self.rows:
-            return
-        if not kept.complete:
-            self.resume_requested.emit(kept, trust)
             return
         row.busy(True)
         in_background(

@@ -34,9 +34,7 @@ from napari_restore.plugin.results.earlier_results_view import (
     apply_settings,
     close_stores,
     is_same,
-    names_of_stored,
     record_of,
-    request_of_stored,
     store_result,
     variant_of_stored,
 )
@@ -48,7 +46,7 @@ from napari_restore.plugin.results.variant_text import (
     settings_of,
     table_of,
 )
-from napari_restore.plugin.state.state import RestoreState, image_of, named_image
+from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import show_note, show_problem
 from napari_restore.plugin.tasks.task import in_background
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox
@@ -230,7 +228,6 @@ class ResultsSection(Section):
         self.toggle.toggled.connect(self._on_toggle)
         self.other.currentIndexChanged.connect(lambda: self.toggle.setChecked(False))
         self.earlier.shown.connect(self._on_shown_earlier)
-        self.earlier.resume_requested.connect(self._on_resume)
         self.earlier.delete_requested.connect(self._on_delete_earlier)
 
     # -- the list -----------------------------------------------------------
@@ -240,7 +237,8 @@ class ResultsSection(Section):
         variants = self.state.variants
         for variant in [one for one in self.rows if one not in variants]:
             self.rows.pop(variant)
-            self._stored.pop(variant, None)
+            if self._stored.pop(variant, None) is not None and variant.name.startswith(LIVE):
+                self._unlist(variant)
         self.list.blockSignals(True)
         self.list.clear()
         for variant in variants:
@@ -292,12 +290,18 @@ class ResultsSection(Section):
         """Store what a later window needs to show these results again."""
         for variant in self.rows:
             whole = variant.result is not None
-            if variant.name.startswith(LIVE):
-                # It follows view and settings; what it has become is stored once it is an ordinary one.
+            if variant.name.startswith(LIVE) and variant.adjustment.is_neutral:
+                # It follows view and settings: what nobody has worked on is there again at once.
                 continue
             if again or self._stored.get(variant) is not whole:
                 self._stored[variant] = whole
                 store_result(variant)
+
+    def _unlist(self, variant: Variant) -> None:
+        """Offer a live result that another has replaced no more; its pixels stay in the cache."""
+        store, name = variant.shown.result.store.path, api.kept_name(variant.shown.result.plan)
+        if not any(is_same(each, store, name) for each in self.state.variants):
+            api.unlist_result(store, name)
 
     def _on_current(self) -> None:
         current = self.state.current
@@ -438,16 +442,11 @@ class ResultsSection(Section):
         self.state.current = variant
         # Now that it shares the source's contrast both may have to reach further.
         variant.shown.refresh()
-
-    def _on_resume(self, kept: KeptResult, trust: bool) -> None:
-        layer = self.state.layer
-        if layer is not None:
-            image = named_image(layer, *names_of_stored(kept))
-            request = request_of_stored(kept, image, trust=trust)
+        if not kept.complete:
             # Tiles of another size would cut across those that are finished.
-            options = request.options.replacing(tile=kept.task["options"]["tile"])
-            request = replace(request, options=options)
-            self._request_run(request, layer, kept.method)
+            options = variant.request.options.replacing(tile=kept.task["options"]["tile"])
+            # The run takes place, name and look of what is there.
+            self._request_run(replace(variant.request, options=options), layer, kept.method)
 
     def leave(self) -> None:
         self._left = True

@@ -103,11 +103,15 @@ class RunBar(QWidget):
         self.draft.setText(text)
         self.draft.setVisible(bool(text))
 
-    def show_unfinished(self, count: int) -> None:
-        """Say that the cache keeps so many runs of the image that were not finished."""
-        runs = "An unfinished run" if count == 1 else f"{count} unfinished runs"
-        self.unfinished.setText(f"{runs} of this image from earlier: Results has Go on.")
-        self._earlier.setVisible(count > 0)
+    def show_earlier(self, unfinished: int, whole: int) -> None:
+        """Say that the cache keeps so many runs of the image that were not finished, and results."""
+        runs = "an unfinished run" if unfinished == 1 else f"{unfinished} unfinished runs"
+        results = "a result" if whole == 1 else f"{whole} results"
+        kept = [(runs, "Go on")] * (unfinished > 0) + [(results, "Show")] * (whole > 0)
+        what, how = (" and ".join(words) for words in zip(*kept, strict=True)) if kept else ("", "")
+        what = what[:1].upper() + what[1:]
+        self.unfinished.setText(f"{what} of this image from earlier: Results has {how}.")
+        self._earlier.setVisible(bool(kept))
 
     def show_plan(self, text: str) -> None:
         self.plan_line.setText(text)
