@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +62,32 @@ def measured(ruler: Ruler, *circumstances: object, timed: bool = True) -> Second
     value = cache.of(model, DEVICE, ruler, *circumstances)
     assert cache.of(model, DEVICE, ruler, *circumstances) is value
     return value
+
+
+def test_threads_that_ask_at_once_measure_once():
+    """A panel plans, drafts and prepares at once; each with a model that it has loaded itself."""
+    cache, began, may_end = MeasurementCache(Seconds), threading.Event(), threading.Event()
+    at_once = most = 0
+
+    def measure() -> Seconds:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        began.set()
+        assert may_end.wait(60)
+        at_once -= 1
+        return Seconds(1.0, {})
+
+    models = [nr.load_model("dcp") for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(cache.of, models[0], DEVICE, measure)
+        assert began.wait(60)
+        others = [pool.submit(cache.of, model, DEVICE, measure) for model in models[1:]]
+        # They cannot be seen to wait; without the wait they would be measuring by now.
+        time.sleep(0.2)
+        may_end.set()
+        assert [each.result() for each in others] == [first.result()] * 2
+    assert most == 1 and all(each.result() is first.result() for each in others)
 
 
 def test_a_later_process_reads_what_the_first_one_measured():

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import os
+import threading
 import time
 import typing
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -207,6 +208,7 @@ class MeasurementCache(Generic[T]):
         self._by_model: WeakKeyDictionary[RestorationModel, dict[Hashable, T]] = WeakKeyDictionary()
         self._by_kind: dict[Hashable, T] = {}
         """By kind or name of a model, device and circumstances."""
+        self._measuring = threading.RLock()
 
     def of(
         self,
@@ -224,13 +226,19 @@ class MeasurementCache(Generic[T]):
         key = (device.name, *circumstances)
         # Own networks of one name may have nothing else in common.
         names: list[Hashable] = [kind] if model in _OWN else [kind, model.card.id]
-        for name in names if roughly else names[:1]:
-            if key not in measured and (name, *key) in self._by_kind:
-                measured[key] = self._by_kind[name, *key]
-        if key not in measured:
-            measured[key] = self._read_or_measured(model, device, measure, (kind, circumstances))
-            for name in names:
-                self._by_kind[name, *key] = measured[key]
+        if key in measured:
+            return measured[key]
+        # One after another: beside each other they would time each other, and what one has measured
+        # the next need not. torch crashed when three of them computed for the first time at once.
+        with self._measuring:
+            for name in names if roughly else names[:1]:
+                if key not in measured and (name, *key) in self._by_kind:
+                    measured[key] = self._by_kind[name, *key]
+            if key not in measured:
+                found = self._read_or_measured(model, device, measure, (kind, circumstances))
+                measured[key] = found
+                for name in names:
+                    self._by_kind[name, *key] = found
         return measured[key]
 
     def _read_or_measured(
