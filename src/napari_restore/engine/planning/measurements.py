@@ -229,7 +229,7 @@ class MeasurementCache(Generic[T]):
         if key in measured:
             return measured[key]
         # One after another: beside each other they would time each other, and what one has measured
-        # the next need not. torch crashed when three of them computed for the first time at once.
+        # the next need not. A crash in torch was seen while three measured for the first time.
         with self._measuring:
             for name in names if roughly else names[:1]:
                 if key not in measured and (name, *key) in self._by_kind:
