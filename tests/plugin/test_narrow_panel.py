@@ -1,13 +1,23 @@
-"""At 200 % on a screen 1600 wide, napari leaves the panel 212 pixels: all of it fits."""
+"""The panel fits: at 200 % on a screen 1600 wide napari leaves it 212 pixels; elsewhere no text is cut."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 import pytest
+from cut_text import cut_texts
 from qtpy.QtCore import QPoint
-from qtpy.QtWidgets import QApplication, QScrollArea, QStyle, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QLabel,
+    QLineEdit,
+    QScrollArea,
+    QSpinBox,
+    QStyle,
+    QWidget,
+)
 from superqt import QCollapsible
 
 from napari_restore.plugin import NARROWEST
@@ -16,6 +26,8 @@ from napari_restore.plugin.attribution.attribution_tab import AttributionTab
 pytestmark = [pytest.mark.viewer, pytest.mark.own_window, pytest.mark.binding]
 SCREEN = 800
 """Pixels of a 1600 wide screen at 200 %."""
+SETTLED_MS = 20_000
+"""After which a layout that has not made room will make none."""
 
 
 def widest(part: QWidget, limit: int) -> list[tuple[str, int]]:
@@ -99,3 +111,72 @@ def test_a_part_opened_by_a_click_comes_into_view(panel: Any, qtbot: Any):
             )
 
         qtbot.waitUntil(in_sight)
+
+
+def every_text_fits(panel: Any, qtbot: Any) -> None:
+    """Look at each tab, and there at each part folded and, one after another, unfolded."""
+
+    found: list[str] = []
+
+    def fits() -> bool:
+        found[:] = cut_texts(panel)
+        return not found
+
+    def look() -> None:
+        with contextlib.suppress(qtbot.TimeoutError):
+            qtbot.waitUntil(fits, timeout=SETTLED_MS)
+        assert not found
+
+    for number in range(panel.tabs.count()):
+        panel.tabs.setCurrentIndex(number)
+        look()
+        for part in panel.findChildren(QCollapsible):
+            if part.isVisible() and not part.isExpanded():
+                opened = [part]
+                part.expand(animate=False)
+                for inner in part.findChildren(QCollapsible):
+                    if inner.isVisible() and not inner.isExpanded():
+                        inner.expand(animate=False)
+                        opened.append(inner)
+                look()
+                for each in reversed(opened):
+                    each.collapse(animate=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("screen", [(1366, 768), (1920, 1080)], ids=str)
+def test_no_text_has_less_room_than_it_needs(
+    panel: Any, qtbot: Any, finished_run: Any, screen: tuple[int, int]
+):
+    window = panel.window()
+    window.resize(*screen)
+    window.show()
+    window.resize(*screen)
+    qtbot.waitUntil(lambda: panel.width() > NARROWEST)
+    every_text_fits(panel, qtbot)
+    panel.viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")
+    panel.models.choose("identity")
+    finished_run()
+    every_text_fits(panel, qtbot)
+    pixels = np.random.default_rng(0).integers(0, 4000, (6, 64, 64), np.uint16)
+    panel.viewer.add_image(pixels, name="bands")
+    every_text_fits(panel, qtbot)
+
+
+def test_a_text_that_is_cut_is_found(qtbot: Any):
+    root = QWidget()
+    qtbot.addWidget(root)
+    root.resize(200, 100)
+    label = QLabel("as long as a sentence is that does not fit", root)
+    label.setGeometry(0, 0, 150, 20)
+    wrapped = QLabel("as long as a sentence is that needs a second line", root, wordWrap=True)
+    wrapped.setGeometry(0, 20, 200, 15)
+    box = QSpinBox(root)
+    box.setGeometry(0, 50, 100, 24)
+    below = QLabel("below", root)
+    below.move(0, 95)
+    root.show()
+    qtbot.waitExposed(root)
+    box.findChild(QLineEdit).setGeometry(0, 1, 1, 20)
+    found = [each.partition(" ")[0] for each in cut_texts(root)]
+    assert found == ["QLabel", "QLabel", "QLineEdit", "QLabel"], cut_texts(root)

@@ -31,7 +31,7 @@ TASKS = {
     "deblur": "Sharpen",
     "other": "Not listed here",
 }
-LETTERS = 12
+LETTERS = 10
 """Of a choice that are seen at least."""
 SCENES = {"aerial": "Aerial or satellite image", "natural": "Photo from the ground"}
 

@@ -46,6 +46,10 @@ SPOT = 5
 NEUTRAL = 1e6 / NEUTRAL_KELVIN
 """In mired, in which equal steps look alike."""
 HISTOGRAM_MS, HISTOGRAM_PIXELS = 150, 400_000
+WITHOUT_BUTTONS = """
+QDoubleSpinBox { min-width: 62px; padding: 1px 4px; }
+QDoubleSpinBox::up-button, QDoubleSpinBox::down-button { width: 0px; }
+"""
 
 
 class NumberSlider(QWidget):
@@ -101,7 +105,8 @@ class _NumberBox(QDoubleSpinBox):
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self.setDecimals(6)
-        self.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+        # Qt 6.11.3 leaves a pixel for the number where buttons are none, and a style sheet is set.
+        self.setStyleSheet(WITHOUT_BUTTONS)
         self.setKeyboardTracking(False)
 
     def textFromValue(self, value: float) -> str:

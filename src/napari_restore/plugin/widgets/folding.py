@@ -19,6 +19,8 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible, QFlowLayout
 
 EXPANDED, COLLAPSED = "▾", "▸"
+SPARE = 10
+"""Pixels that superqt adds to the height of what is unfolded."""
 TURN_MS, TURNS = 50, 6
 """A layout is taken to be final after so many turns of the event loop without a change, at least so many
 milliseconds apart: between two of them all passes that are due are done, however late they come."""
@@ -127,6 +129,12 @@ class _Content(QWidget):
         if self._column.hasHeightForWidth():
             hint.setHeight(max(hint.height(), self._column.heightForWidth(self.width())))
         return hint
+
+    def event(self, event: QEvent) -> bool:
+        """Grow with what is inside: superqt looks only when that has another size, for which there may be no room."""
+        if event.type() == QEvent.Type.LayoutRequest and self.maximumHeight():
+            self.setMaximumHeight(self.sizeHint().height() + SPARE)
+        return super().event(event)
 
 
 class _Folded(QCollapsible):
