@@ -15,7 +15,14 @@ import napari_restore
 from napari_restore.errors import BadParameter, Message, option
 from napari_restore.plugin.results.earlier_results_view import EarlierRow
 from napari_restore.plugin.state.request import TargetChoice
-from napari_restore.plugin.tasks.notices import LABELS, done_text, error_text, show_note
+from napari_restore.plugin.tasks import notices
+from napari_restore.plugin.tasks.notices import (
+    LABELS,
+    done_text,
+    error_text,
+    show_note,
+    show_problem,
+)
 
 MANIFEST = Path(napari_restore.__file__).with_name("napari.yaml")
 
@@ -68,6 +75,35 @@ def test_an_error_names_controls(panel: Any, qtbot: Any, colours: np.ndarray) ->
 )
 def test_an_option_is_called_as_its_control(hint: str, said: str) -> None:
     assert error_text(BadParameter("No.", hint)) == f"No. {said}"
+
+
+@pytest.mark.slow
+@pytest.mark.viewer
+@pytest.mark.binding
+def test_a_note_is_seen_whole_until_another_image_is_shown(
+    make_napari_viewer_proxy: Any, qtbot: Any
+) -> None:
+    make_napari_viewer_proxy(show=True)
+    long = "The image has 3 bands and the method takes 4. " * 3 + "Choose another method."
+
+    def message(said: str) -> QLabel:
+        (found,) = (each.message for each in notices._notes() if each.message.text() == said)
+        return found
+
+    def is_whole(said: str) -> bool:
+        label, same = message(said), QLabel(said, wordWrap=True)
+        same.setFont(label.font())
+        return label.height() >= same.heightForWidth(label.width())
+
+    show_note(long, "lake")
+    qtbot.waitUntil(lambda: is_whole(f"lake: {long}"))
+    assert message(f"lake: {long}").window().isVisible()
+    show_problem(BadParameter("No.", long))
+    qtbot.waitUntil(lambda: is_whole(f"No. {long}"))
+    notices.close_notes("lake")
+    assert len(notices._notes()) == 2
+    notices.close_notes("hill")
+    assert [each.message.text() for each in notices._notes()] == [f"No. {long}"]
 
 
 @pytest.mark.slow

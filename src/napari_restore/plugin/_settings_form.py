@@ -26,7 +26,7 @@ from napari_restore.plugin.photos.photos_view import PhotosView
 from napari_restore.plugin.state.preferences import hint_at_async
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of, named_as
-from napari_restore.plugin.tasks.notices import error_text
+from napari_restore.plugin.tasks.notices import close_notes, error_text
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, number_box
 from napari_restore.plugin.widgets.folding import column_of, folded, form_layout, stacked
 
@@ -251,6 +251,7 @@ class SettingsForm(QObject):
                 self.summary.setText(describe(image))
                 self.plane.show_image(image)
                 if layer is not self.state.layer:
+                    close_notes(image.name)
                     # They belong to the layer they were given for.
                     self.state.bands, self.state.sensor = named_as(layer)
                     self.state.set_options(black=None, white=None, other_bands=None, context=None)

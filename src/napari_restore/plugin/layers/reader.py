@@ -124,14 +124,15 @@ def _tell_of(image: Image, folder: str) -> None:
     from napari_restore.plugin.tasks.notices import show_note
 
     if image.opening_notes:
-        show_note(" ".join([f"{image.name}:", *image.opening_notes]))
+        show_note(" ".join([f"{image.name}:", *image.opening_notes]), image.name)
     if folder:
         bands = ", ".join(filter(None, image.descriptions))
         show_note(f"{folder} is shown as one image of the bands {bands}.")
     if image.planes.count > 1:
         show_note(
             f"{image.name} has {image.planes.count} planes ({image.planes}): the first one is "
-            "shown. Plane, below Image, shows another one; Several images restores all."
+            "shown. Plane, below Image, shows another one; Several images restores all.",
+            image.name,
         )
 
 

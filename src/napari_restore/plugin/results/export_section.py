@@ -213,7 +213,7 @@ class ExportSection(Section):
         self.form.addRow("Format", self.format)
         self.form.addRow("Compression", self.compress)
         self.form.addRow("Quality", self.quality)
-        self.form.addRow("Values", self.bit_depth)
+        self.form.addRow("Bit depth", self.bit_depth)
         self.form.addRow("Extent", self.clip)
         # What a result is comes below: Export stays where it is when another one is shown.
         column_of(

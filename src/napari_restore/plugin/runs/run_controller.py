@@ -297,7 +297,7 @@ class RunController(QObject):
     def _note_once(self, text: str, about: str = "") -> None:
         if (text, about) not in self._shown_notes:
             self._shown_notes.add((text, about))
-            show_note(text)
+            show_note(text, about)
 
     def _begin(self, task: T) -> T:
         self.task = task

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
+from qtpy.QtCore import QRect, Qt
+
 from napari_restore._format import format_seconds
 from napari_restore.errors import Message, Option, RestoreError, escape_controls
+from napari_restore.plugin.tasks.main_thread import on_main_thread
 
 LABELS = {
     "align": "Align the frames {}",
     "arguments": "Settings {}",
     "bands": "the form below Image",
     "baseline": "Baseline {}",
-    "bit_depth": "Values {}",
+    "bit_depth": "Bit depth {}",
     "check": "Check {}",
     "compress": "Compression {} (Export)",
     "cluster": "Cluster {} (Advanced)",
@@ -84,11 +90,51 @@ def show_problem(error: RestoreError) -> None:
     """Show an error as a napari notification; callable from any thread."""
     from napari.utils.notifications import show_error
 
-    show_error(error_text(error))
+    show_error(said := error_text(error))
+    on_main_thread(_unfold)(said, "")
 
 
-def show_note(text: str) -> None:
-    """Show a sentence as a napari notification."""
+def show_note(text: str, about: str = "") -> None:
+    """Show a sentence as a napari notification, which begins with the image that it is `about`."""
     from napari.utils.notifications import show_info
 
-    show_info(escape_controls(with_labels(text)))
+    said = escape_controls(with_labels(text))
+    said = f"{about}: {said}" if about and about not in said else said
+    show_info(said)
+    on_main_thread(_unfold)(said, about)
+
+
+def close_notes(about: str) -> None:
+    """Close what is still shown of notes about other images."""
+    for note in _notes():
+        if note.property(ABOUT) not in (None, "", about):
+            note.close()
+
+
+ABOUT = "napari_restore_about"
+ENDLESS = 10_000
+READING_MS = 60
+"""For a letter: napari takes a note away after four seconds, however long it is."""
+
+
+def _notes() -> list[Any]:
+    """Return napari's notes on the screen, the last one on top."""
+    module = sys.modules.get("napari._qt.dialogs.qt_notification")
+    return [] if module is None else list(module.NapariQtNotification._instances)
+
+
+def _unfold(said: str, about: str) -> None:
+    """Show all of a note, of which napari shows one line, for as long as one reads it."""
+    for note in _notes():
+        if note.message.text() == said and not note.property("expanded"):
+            note.setProperty(ABOUT, about)
+            # Else it would grow from where it slides in.
+            note.geom_anim.setCurrentTime(note.geom_anim.duration())
+            place, label = note.geometry(), note.message
+            note.expand()
+            # That is by the label's hint, which knows nothing of its width.
+            room = QRect(0, 0, label.width(), ENDLESS)
+            needed = label.fontMetrics().boundingRect(room, Qt.TextFlag.TextWordWrap, said)
+            grown = needed.height() - label.height()
+            note.geom_anim.setEndValue(place.adjusted(0, -grown, 0, 0))
+            note.timer.setInterval(max(note.DISMISS_AFTER, READING_MS * len(said)))
