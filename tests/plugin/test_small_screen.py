@@ -22,6 +22,7 @@ from qtpy.QtWidgets import QApplication, QMessageBox, QScrollArea, QWidget
 from superqt import QCollapsible
 from tests.images.brackets.photos import shoot, two_brackets
 
+from napari_restore.plugin.compare.compare_section import CompareSection
 from napari_restore.plugin.results.export_section import ExportSection
 from napari_restore.plugin.state.request import TargetChoice
 
@@ -159,6 +160,13 @@ def test_one_photo_is_shown_at_a_time(window: Any, qtbot: Any, tmp_path: Path):
     viewer.canvas.grid.enabled = True
     assert len(visible()) == 3
     viewer.canvas.grid.enabled = False
+    QApplication.processEvents()
+    assert visible() == ["a", "Unchanged (whole image) – a"]
+    # But not beside a result and its source.
+    compare = next(each for each in panel.sections if isinstance(each, CompareSection))
+    compare.sides.click()
+    assert visible() == ["a", "Unchanged (whole image) – a"]
+    compare.sides.click()
     QApplication.processEvents()
     assert visible() == ["a", "Unchanged (whole image) – a"]
     # A photo that the user has hidden himself is not brought back.

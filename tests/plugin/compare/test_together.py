@@ -106,6 +106,31 @@ def test_two_layers_stand_beside_each_other_and_the_grid_comes_back(
     assert reported == [1]
 
 
+@pytest.mark.parametrize("shape", [(300, 900), (900, 300)])
+def test_each_half_shows_the_whole_image(make_variant: Any, shape: tuple[int, int]):
+    """As `fit_to_view` would in a window of half the width, and back."""
+    viewer, single = ViewerModel(), ViewerModel()
+    viewer.canvas.size = 600, 806
+    # Between the halves there are 4 pixels, and as many at each end.
+    variant = make_variant(viewer, np.full((*shape, 3), 90, np.uint8))
+    single.add_image(np.zeros(shape))
+    single.canvas.size = tuple(viewer.canvas.size)
+    viewer.fit_to_view()
+    before = viewer.scene.camera.zoom
+    beside = SideBySide(viewer, variant.source, variant.layer)
+    single.canvas.size = viewer.canvas.viewbox_size(viewer.layers)
+    single.fit_to_view()
+    assert viewer.scene.camera.zoom == pytest.approx(single.scene.camera.zoom)
+    beside.end()
+    assert viewer.scene.camera.zoom == before
+    # A detail that is looked at is looked at beside each other, as large.
+    viewer.scene.camera.zoom = 4 * before
+    beside = SideBySide(viewer, variant.source, variant.layer)
+    assert viewer.scene.camera.zoom == 4 * before
+    beside.end()
+    assert viewer.scene.camera.zoom == 4 * before
+
+
 @pytest.mark.parametrize("how", ["button", "removed"])
 def test_side_by_side_ends_by_itself(make_variant: Any, hazy: np.ndarray, how: str):
     viewer = ViewerModel()

@@ -70,7 +70,7 @@ class SideBySide:
     """Shows two layers in napari's grid until `end`, which brings the former grid back.
 
     All other layers are hidden meanwhile. napari orders the grid as its list: the
-    lower layer is on the left. Pan and zoom move both.
+    lower layer is on the left. Pan and zoom move both. What filled the window fills its halves.
     """
 
     ended = Signal()
@@ -81,13 +81,25 @@ class SideBySide:
         self._over = False
         grid = viewer.canvas.grid
         self._before = {name: getattr(grid, name) for name in OURS}
-        self._shown = ShownLayers(viewer, left, right, only=True)
+        self._view = self._fitted = self._camera
+        corners = [each.extent.world[:, -2:] for each in self._layers]
+        size = viewer.scene.camera.zoom * np.ptp(np.concatenate(corners), axis=0)
         # Placed by their order in the list; a negative stride turns it round.
         turned = viewer.layers.index(left) > viewer.layers.index(right)
         for name, value in OURS.items():
             setattr(grid, name, -1 if name == "stride" and turned else value)
+        # Afterwards: with the grid the photos come back that were hidden for another one.
+        self._shown = ShownLayers(viewer, left, right, only=True)
+        if (size <= viewer.canvas.size).all():
+            viewer.fit_to_view(layers=(left, right))
+            self._fitted = self._camera
         viewer.layers.events.removed.connect(self._on_removed)
         grid.events.enabled.connect(self._on_enabled)
+
+    @property
+    def _camera(self) -> tuple[Any, float]:
+        camera = self.viewer.scene.camera
+        return camera.center, camera.zoom
 
     def end(self) -> None:
         """Show one view again, with the grid's settings and the layers as before."""
@@ -100,6 +112,9 @@ class SideBySide:
         for name in reversed(OURS):
             setattr(grid, name, self._before[name])
         self._shown.restore()
+        if self._camera == self._fitted:
+            camera = self.viewer.scene.camera
+            camera.center, camera.zoom = self._view
         self.ended.emit()
 
     def _on_enabled(self) -> None:
