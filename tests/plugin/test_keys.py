@@ -12,6 +12,8 @@ from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.notifications import notification_manager
 from napari.utils.shortcuts import default_shortcuts
 from npe2 import PluginManifest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_restore.plugin import BOUND, panel_of
 from napari_restore.plugin.compare.compare_section import KEY
@@ -113,6 +115,42 @@ def test_run_and_export_by_key(panel: Any, qtbot: Any, sample: Path):
     assert swipe.isChecked()
     pressed(viewer, "swipe")
     assert not swipe.isChecked()
+
+
+@pytest.mark.viewer
+@pytest.mark.own_window
+@pytest.mark.slow
+def test_undo_by_key(panel: Any, qtbot: Any, finished_run: Any):
+    """From the canvas and from the panel; what is typed is undone by its field."""
+    shown = []
+    notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
+    window, viewer = panel.window(), panel.viewer
+    window.show()
+    viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")
+    panel.models.choose("identity")
+    canvas = window._qt_viewer.canvas.native
+    undo = (Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    QTest.keyClick(canvas, *undo)
+    assert shown.pop() == "There is no result yet. Run a method first."
+    variant = finished_run()
+    adjust, tone = panel.sections[:2]
+    slider, box = adjust.sliders["strength"], tone.sliders["saturation"].box
+    slider.setValue(40)
+    qtbot.waitUntil(lambda: variant.adjustment.strength == 0.4)
+    QTest.keyClick(slider, *undo)
+    assert variant.adjustment.strength == 1 and slider.value() == 100
+    box.lineEdit().selectAll()
+    QTest.keyClicks(box, "25")
+    QTest.keyClick(box, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: variant.adjustment.saturation == 25)
+    QTest.keyClicks(box, "7")
+    assert box.lineEdit().isUndoAvailable()
+    QTest.keyClick(box, *undo)
+    assert box.value() == variant.adjustment.saturation == 25
+    QTest.keyClick(box, *undo)
+    assert box.value() == variant.adjustment.saturation == 0
+    QTest.keyClick(canvas, *undo)
+    assert shown == ["There is nothing to undo: no change of this result's look is left."]
 
 
 @pytest.mark.viewer

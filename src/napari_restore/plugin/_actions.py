@@ -9,6 +9,7 @@ from napari_restore.plugin.attribution.attribution_tab import AttributionTab
 from napari_restore.plugin.compare.compare_section import CompareSection
 from napari_restore.plugin.layers.placing import plane_of, scale_and_affine, widen
 from napari_restore.plugin.layers.reader import layer_of
+from napari_restore.plugin.results.adjust_section import AdjustSection
 from napari_restore.plugin.results.export_section import ExportSection
 from napari_restore.plugin.state.state import unwrapped
 from napari_restore.plugin.tasks.notices import show_note
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin.widgets.section import Section
 
 S = TypeVar("S", bound="Section")
+NO_CHANGE = "There is nothing to undo: no change of this result's look is left."
 NO_RESULT = "There is no result yet. Run a method first."
 _panels: weakref.WeakKeyDictionary[Any, weakref.ref[RestorePanel]] = weakref.WeakKeyDictionary()
 
@@ -81,6 +83,15 @@ def export_result(viewer: napari.viewer.Viewer) -> None:
     _press(None if section is None else section.export, NO_RESULT)
 
 
+def undo_look(viewer: napari.viewer.Viewer) -> None:
+    """Take the last change of the look of the current result back."""
+    section = _section(viewer, AdjustSection)
+    if section is None or section.state.current is None:
+        show_note(NO_RESULT)
+    else:
+        _press(section.undo_button, NO_CHANGE)
+
+
 def show_attribution(viewer: napari.viewer.Viewer) -> None:
     """Show the Attribution tab; opens the panel where there is none."""
     _panel(viewer).tabs.choose(AttributionTab.TITLE)
@@ -109,6 +120,7 @@ BOUND = {
     "cancel": cancel_restoration,
     "live": toggle_live,
     "swipe": compare_swipe,
+    "undo": undo_look,
     "export": export_result,
 }
 """What the keys of the same name do."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
@@ -18,6 +19,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
     QLabel,
+    QLineEdit,
     QMainWindow,
     QScrollArea,
     QScrollBar,
@@ -118,6 +120,12 @@ class ControlFilter(QObject):
             unfocused = isinstance(watched, NUMBERS) and not watched.hasFocus()
             if unfocused or isinstance(watched, CHOICES):
                 # Ignored, it goes on to the parent.
+                event.ignore()
+                return True
+        elif kind == QEvent.Type.KeyPress and event.matches(QKeySequence.StandardKey.Undo):
+            line = watched if isinstance(watched, QLineEdit) else watched.findChild(QLineEdit)
+            if line is not None and not line.isUndoAvailable():
+                # Nothing was typed: it is the picture that is meant.
                 event.ignore()
                 return True
         elif kind == QEvent.Type.ChildPolished:

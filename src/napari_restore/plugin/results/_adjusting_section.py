@@ -14,6 +14,7 @@ from superqt.utils import qthrottled
 from napari_restore.errors import InputError
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.widgets.folding import add_button, flowing
+from napari_restore.plugin.widgets.keys import with_key
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.questions import Adjustment
 
@@ -68,7 +69,7 @@ class AdjustingSection(Section):
 
     def _back_row(self) -> QLayout:
         self.undo_button = add_button(
-            self, "Undo", "Take the last change of the look back", self.undo
+            self, "Undo", with_key("Take the last change of the look back", "undo"), self.undo
         )
         self.reset_button = add_button(self, "Reset", "Set all of these back", self.reset)
         return flowing(self.undo_button, self.reset_button)

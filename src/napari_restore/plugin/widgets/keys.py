@@ -38,6 +38,7 @@ KEYS = {
     "live": KeyBinding("Control-L", "Live on and off"),
     "swipe": KeyBinding("Control-B", "Compare: the swipe line on and off"),
     "blink": KeyBinding("H", "Compare: see the source for as long as it is held"),
+    "undo": KeyBinding("Control-Z", "Take the last change of a result's look back"),
     "export": KeyBinding("Control-Shift-E", "Export the current result"),
     "leave": KeyBinding("Escape", "Leave the swipe line, drawing or picking a colour"),
 }
