@@ -292,6 +292,8 @@ def test_a_layer_removed_before_its_turn_is_reported(
         "1 of 2 images restored.",
         "a: a was removed. Open it again.",
     ]
+    # Below what scrolls, too.
+    assert panel.bar.message.text() == batch.message.text()
     assert [v.source for v in panel.state.variants if v.title != "Other"] == layers[1:]
 
 
@@ -327,6 +329,7 @@ def test_a_folder_is_restored_as_the_command_does(
     message = batch.message.text().splitlines()
     assert message[0] == f"2 of 3 images restored in {tmp_path / 'window'}."
     assert len(message) == 2 and message[1].startswith("b.tif: ")
+    assert panel.bar.message.text() == batch.message.text()
     words = ["restore", str(folder), "-o", str(tmp_path / "command"), "--model", "dcp"]
     main([*words, "--set", "omega=0.6"])
     for name in ("a_clear.tif", "c_clear.tif"):

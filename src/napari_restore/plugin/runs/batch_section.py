@@ -25,7 +25,7 @@ from napari_restore.plugin.state.state import (
 )
 from napari_restore.plugin.tasks.notices import error_text, show_problem, with_labels
 from napari_restore.plugin.tasks.task import LatestQuery
-from napari_restore.plugin.widgets.folding import add_button, column_of, row_of
+from napari_restore.plugin.widgets.folding import add_button, bring_into_view, column_of, row_of
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
 
@@ -386,6 +386,10 @@ class BatchSection(Section):
             lines.append(f"and {len(problems) - SHOWN} more")
         self.message.setText("\n".join(lines))
         self._show_what_fits()
+        # Also where it is seen whatever is unfolded: the outcome, and the first that failed.
+        self._runs.message.emit("\n".join(lines[:2]))
+        if self.message.isVisible():
+            bring_into_view(self.message)
 
     def leave(self) -> None:
         super().leave()
