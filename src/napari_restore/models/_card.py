@@ -43,6 +43,11 @@ class Parameter:
     """Another parameter, and the value of it without which this one has no effect; of a number 0
     means any but 0. None: it always has one."""
 
+    @property
+    def title(self) -> str:
+        """Return what windows call it."""
+        return self.label or self.name.replace("_", " ")
+
     def parse(self, value: Value) -> Value:
         """Return `value` (possibly text from a command line) in this parameter's type.
 
@@ -258,6 +263,8 @@ SIGMA = Parameter(
     255.0,
 )
 """Of networks that are given the noise level; its default is the card's `noise_level`."""
+_SPARED = "haze share up to which pixels stay as they are"
+DEADBAND = Parameter("deadband", 0.03, _SPARED, 0.0, 0.5, label="haze threshold")
 AMOUNT = Parameter(
     "amount", 1.0, "how much haze is removed: a factor on its optical depth", 0.0, 2.0
 )

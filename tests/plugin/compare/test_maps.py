@@ -160,7 +160,7 @@ def test_shares_come_from_the_record():
 
     seen = {"airlight": [1.2, 0.5, 0.0], "other": 3}
     text = legend({"measured": {}, "context": seen}).replace("\N{NO-BREAK SPACE}", " ")
-    assert "#ff8000" in text and "haze colour 1.20, 0.50, 0.00" in text
+    assert "#ff8000" in text and "colour of the haze: 120, 50, 0 % of white" in text
     assert "#404040" in legend({"measured": {}, "context": {"airlight": [0.2, 0.3]}})
 
     assert percent(1) == "100.0\N{NO-BREAK SPACE}%"

@@ -75,7 +75,7 @@ def test_it_shows_where_residuals_are_stored(form: AdvancedForm) -> None:
     form.show_plan(nr.plan(image, model, device="cpu", residuals="ram"))
     assert form.grid.text().startswith("384 tokens") and "in memory" in form.grid.text()
     form.show_plan(nr.plan(image, model, device="cpu", residuals="recompute"))
-    assert "made again" in form.grid.text()
+    assert "computed again" in form.grid.text()
 
 
 def test_the_scope_is_that_of_the_planned_parameters(form: AdvancedForm) -> None:

@@ -180,4 +180,7 @@ def test_a_sensor_by_the_name_of_the_file_alone_asks_for_the_order_of_the_bands(
     assert "Level 2 – from the name of the file" in panel.bands.sets.text()
     assert "no names: choose the sensor here" in panel.bands.sets.text()
     choose_sensor(panel, "Landsat 8 OLI/TIRS")
-    assert "7 of 7 bands show light, 7 with a wavelength" in panel.bands.sets.text()
+    assert (
+        "7 of 7 bands are pictures, not masks or classes; the wavelength of 7 is known"
+        in panel.bands.sets.text()
+    )

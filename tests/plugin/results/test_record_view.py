@@ -31,7 +31,7 @@ def test_the_summary_lists_method_and_measures(record: dict[str, Any]):
     record["plan"]["predicted_peak_ram_bytes"] = 1200 << 20
     rows = dict(record_rows(record))
     assert rows["Method"] == "Dark channel prior"
-    assert "omega 0.85" in rows["Settings"]
+    assert "share removed 0.85" in rows["Settings"]
     assert rows["Area"] == "300 × 200 at 0, 0"
     assert rows["Adjust"] == "strength 0.7"
     first = record["context"]["airlight"][0]

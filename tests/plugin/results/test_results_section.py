@@ -70,19 +70,19 @@ def test_every_result_has_a_row_with_its_differences(panel: Any, photo: Any, fin
     second = finished_run()
     assert list(results.rows) == [first, second]
     assert results.list.currentItem().data(256) is second
-    assert results.rows[second].settings.text() == "omega 0.5"
-    assert results.rows[first].settings.text() == "omega 0.85"
+    assert results.rows[second].settings.text() == "share removed 0.5"
+    assert results.rows[first].settings.text() == "share removed 0.85"
     second.adjust(Adjustment(strength=0.7))
-    assert results.rows[second].settings.text() == "omega 0.5 · strength 70%"
-    assert "patch_radius" in results.rows[second].settings.toolTip()
+    assert results.rows[second].settings.text() == "share removed 0.5 · strength 70%"
+    assert "patch radius" in results.rows[second].settings.toolTip()
 
 
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_a_row_omits_settings_that_only_another_method_has(panel: Any, two: Any):
     rows = section(panel).rows
-    assert "omega 0.5" in rows[two[1]].settings.text()
-    assert "omega" not in rows[two[0]].settings.text()
+    assert "share removed 0.5" in rows[two[1]].settings.text()
+    assert "share removed" not in rows[two[0]].settings.text()
     assert not any("none" in rows[variant].settings.text() for variant in two)
 
 

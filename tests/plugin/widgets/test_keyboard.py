@@ -255,7 +255,7 @@ def test_tab_goes_through_dialogs(
     dialog.accept()
     dialog = dialog_of(shown, ProposalDialog, qtbot)
     names = [each.accessibleName() for each in assert_walked(dialog)]
-    assert names[:3] == ["Title", "Task", "Values"]
+    assert names[:3] == ["Title", "Task", "Value range"]
     dialog.reject()
     shown.models.choose("identity")
     finished_run()

@@ -163,7 +163,7 @@ class SweptLayout:
         sizes = self.residual_bytes.items()
         stored = [f"{format_size(size)} {places[tier]}" for tier, size in sizes if size]
         if "recompute" in self.tier:
-            stored.append("made again in part" if stored else "made again")
+            stored.append("computed again in part" if stored else "computed again")
         count = f"{self.tokens:,} tokens" if self.tokens else f"{len(self.phase_seconds)} sweeps"
         return f"{count} · residuals: {', '.join(stored) or 'none'}"
 

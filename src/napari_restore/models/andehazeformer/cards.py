@@ -13,6 +13,7 @@ RHO = Parameter(
     "share of the image's tokens that the cache keeps; the others are merged into them",
     1e-6,
     1.0,
+    label="share of tokens kept",
     only_with=("retention", "fixed"),
 )
 RETENTION = Parameter(
@@ -27,6 +28,7 @@ ETA = Parameter(
     "how much haze lowers the kept share, if adaptive",
     0.0,
     1.0,
+    label="influence of haze",
     only_with=("retention", "adaptive"),
 )
 CACHE_TOKENS = Parameter(

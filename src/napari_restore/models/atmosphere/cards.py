@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from napari_restore.models._card import AMOUNT, ModelCard, Parameter
+from napari_restore.models._card import AMOUNT, DEADBAND, ModelCard, Parameter
 from napari_restore.models._registry import ModelEntry
 
 _HERE = "napari_restore.models.atmosphere"
@@ -18,6 +18,7 @@ _ENSEMBLE = Parameter(
     "orientations of the picture whose estimates are averaged: 1 as it is, 2 with its mirror image, 8 all",
     1,
     8,
+    label="orientations averaged",
     expert=True,
 )
 """Of the geometric self-ensemble; its cost does not grow with the picture."""
@@ -37,8 +38,8 @@ ATMOSPHERE = ModelCard(
     weights_sha256="5228bb332b28a54b137bbd178035e6f7a9b1ea57a1fc91db1d01665c66778296",
     parameters=(
         AMOUNT,
-        Parameter("t0", 0.1, "smallest transmission", 0.05, 1.0),
-        Parameter("deadband", 0.03, "haze share up to which pixels stay as they are", 0.0, 0.5),
+        Parameter("t0", 0.1, "smallest transmission", 0.05, 1.0, label="least transmission"),
+        DEADBAND,
         _ENSEMBLE,
     ),
     source="Scattering model: Koschmieder 1924; Narasimhan, Nayar, IJCV 48, 2002",

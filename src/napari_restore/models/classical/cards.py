@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from napari_restore.models._card import AMOUNT, ModelCard, Parameter
+from napari_restore.models._card import AMOUNT, DEADBAND, ModelCard, Parameter
 from napari_restore.models._registry import ModelEntry
 
 _HERE = "napari_restore.models.classical"
-
-DEADBAND = Parameter(
-    "deadband",
-    0.03,
-    "haze share up to which pixels stay as they are",
-    minimum=0.0,
-    maximum=0.5,
-)
 
 DCP = ModelCard(
     id="dcp",
@@ -26,11 +18,15 @@ DCP = ModelCard(
     maps=("transmission", "airlight"),
     parameters=(
         AMOUNT,
-        Parameter("omega", 0.85, "share of the haze that is removed", 0.0, 1.0),
+        Parameter(
+            "omega", 0.85, "share of the haze that is removed", 0.0, 1.0, label="share removed"
+        ),
         Parameter("patch_radius", 31, "radius of the search for dark pixels", 1, 200, unit="px"),
         Parameter("guided_radius", 40, "radius of the smoothing", 4, 400, unit="px"),
-        Parameter("eps", 1e-3, "how little the smoothing follows edges", 1e-6, 1.0),
-        Parameter("t0", 0.1, "smallest transmission", 0.01, 1.0),
+        Parameter(
+            "eps", 1e-3, "how little the smoothing follows edges", 1e-6, 1.0, label="edge smoothing"
+        ),
+        Parameter("t0", 0.1, "smallest transmission", 0.01, 1.0, label="least transmission"),
         DEADBAND,
         Parameter(
             "airlight",
@@ -59,7 +55,9 @@ HOT = ModelCard(
     maps=("haze",),
     parameters=(
         AMOUNT,
-        Parameter("strength", 1.0, "share of the haze that is removed", 0.0, 1.0),
+        Parameter(
+            "strength", 1.0, "share of the haze that is removed", 0.0, 1.0, label="share removed"
+        ),
         DEADBAND,
     ),
     source="Zhang, Guindon, Cihlar, Remote Sensing of Environment 82, 2002",
@@ -86,7 +84,9 @@ HTM = ModelCard(
     parameters=(
         AMOUNT,
         Parameter("window", 65, "side of the search for dark pixels", 9, 801, unit="px"),
-        Parameter("strength", 1.0, "share of the haze that is removed", 0.0, 1.0),
+        Parameter(
+            "strength", 1.0, "share of the haze that is removed", 0.0, 1.0, label="share removed"
+        ),
         DEADBAND,
     ),
     source="Makarau, Richter, Müller, Reinartz, IEEE TGRS 52, 2014",
@@ -162,6 +162,7 @@ MERTENS = ModelCard(
             "frame of what moves, from 1, the darkest; 0: by exposure",
             0,
             64,
+            label="deghost from frame",
             only_with=("deghost", 0),
         ),
     ),

@@ -35,7 +35,7 @@ METHODS = {
 WITH_BASELINE = ("ig", "occlusion", "dam", "dam-paper", "dam-released")
 BASELINES = {
     "blur": "the image, blurred",
-    "dehazed": "dehazed by dcp",
+    "dehazed": "dehazed by dark channel",
     "output": "the model's own output",
     "zero": "zeros",
 }
@@ -158,7 +158,7 @@ class AttributionForm(QWidget):
         form.addRow("Method", self.method)
         form.addRow("Settings", self.settings)
         form.addRow("Layer", self.layer)
-        form.addRow("Shares of", in_a_row(self.segments, self.superpixels))
+        form.addRow("Attribute to", in_a_row(self.segments, self.superpixels))
         form.addRow("Baseline", self.baseline)
         form.addRow("Objective", in_a_row(self.objective, self.channel))
         form.addRow("Context", self.context_gradient)

@@ -269,8 +269,8 @@ def airlight_of(record: dict[str, Any]) -> list[str]:
         return []
     shown = colour if len(colour) == 3 else [sum(colour) / len(colour)] * 3
     codes = [round(255 * min(1.0, max(0.0, value))) for value in shown]
-    numbers = ", ".join(f"{value:.2f}" for value in colour)
-    return [swatch("#" + bytes(codes).hex(), f"haze colour {numbers}")]
+    numbers = ", ".join(f"{100 * value:.0f}" for value in colour)
+    return [swatch("#" + bytes(codes).hex(), f"colour of the haze: {numbers} % of white")]
 
 
 def swatch(colour: str, words: str) -> str:

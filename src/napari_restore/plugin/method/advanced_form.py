@@ -143,7 +143,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 SCOPES = {
     "local": "local: a pixel depends on its surroundings only",
     "counted": "local: a pixel depends on its surroundings, and on statistics of the whole image",
-    "swept": "swept: the model passes over the whole image",
+    "swept": "global: a pixel depends on the whole image",
 }
 EXTENTS = {"image": "the whole image", "region": "only the area (a draft)"}
 RESIDUALS = {
@@ -151,8 +151,8 @@ RESIDUALS = {
     "device": "on the device",
     "ram": "in memory",
     "disk": "on the scratch disk",
-    "recompute-first": "kept but for the first stage's",
-    "recompute": "made again",
+    "recompute-first": "computed again in the first stage",
+    "recompute": "computed again",
 }
 """Tiers in words; see `napari_restore.plan`."""
 PRECISIONS = {
@@ -208,11 +208,11 @@ class AdvancedForm(QWidget):
         self.residuals = combo_of(
             self,
             RESIDUALS,
-            "Where the encoder leaves what the decoder needs; automatic is the quickest within "
-            "the budgets. The result is the same",
+            "Where the first half of the network (encoder) leaves what the second (decoder) needs: "
+            "automatic is the quickest within the budgets. The result is the same",
             letters=8,
         )
-        tip = "Precision in which residuals are kept; half of the bits, half of the memory"
+        tip = "Precision of the numbers of residuals; half of the bits, half of the memory"
         kept = {None: "as the model"} | {name: name for name in PRECISIONS if name != "auto"}
         self.residual_dtype = combo_of(self, kept, tip, letters=8)
         self.context = NarrowComboBox(
@@ -220,7 +220,9 @@ class AdvancedForm(QWidget):
         )
         self._offer_context(None)
         self.grid = QLabel(self, wordWrap=True)
-        self.grid.setToolTip("How much the model looks at at once, and what its encoder leaves")
+        self.grid.setToolTip(
+            "Parts of the image (tokens) or passes over it, bytes of residuals, and the time of each pass"
+        )
         self._layout = form_layout(self)
         self._arrange()
         self.reason.hide()
@@ -245,8 +247,8 @@ class AdvancedForm(QWidget):
         self._layout.addRow("Extent", self.extent)
         self._layout.addRow("Statistics", self.context)
         self._layout.addRow("Residuals", self.residuals)
-        self._layout.addRow("Kept in", self.residual_dtype)
-        self._layout.addRow("Grid", self.grid)
+        self._layout.addRow("Residual precision", self.residual_dtype)
+        self._layout.addRow("Passes", self.grid)
 
     def show_options(self, options: Restore) -> None:
         """Show `options`, without a signal."""

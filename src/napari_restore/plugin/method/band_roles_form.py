@@ -360,7 +360,7 @@ class BandRolesForm(QWidget):
         preset, of_names = named.preset, ""
         if preset is not None and not preset.is_given:
             of_names = f"{preset.title} – from the {preset.named_by}. "
-        shown = f"{light} of {named.bands} bands show light, {known} with a wavelength"
+        shown = f"{light} of {named.bands} bands are pictures, not masks or classes; the wavelength of {known} is known"
         if preset is not None and _is_unordered(named):
             shown = "its bands have no names: choose the sensor here if they are in its usual order"
         self.sets.setText(

@@ -274,7 +274,7 @@ class InputsRows:
     def add_rows(self, form: QFormLayout) -> None:
         """Add the rows Values, Order of bands, Mean and Deviation."""
         rows = {
-            "Values": self.values,
+            "Value range": self.values,
             "Order of bands": self.order,
             "Mean": self.mean,
             "Deviation": self.std,

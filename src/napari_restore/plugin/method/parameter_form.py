@@ -116,8 +116,7 @@ class ParameterForm(QWidget):
 
 def label_of(parameter: Parameter) -> str:
     """Return the name as people read it, with the unit."""
-    name = parameter.label or parameter.name.replace("_", " ")
-    return f"{name} ({parameter.unit})" if parameter.unit else name
+    return f"{parameter.title} ({parameter.unit})" if parameter.unit else parameter.title
 
 
 def widget_for(parameter: Parameter, *, slider: bool = False) -> ValueWidget[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from napari_restore.questions import TONE, Adjustment
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan, Result
+    from napari_restore.models import Parameter
     from napari_restore.plugin.state.variant import Variant
 
 POLYGONS = (".geojson", ".json")
@@ -34,8 +35,8 @@ def settings_of(variant: Variant) -> dict[str, str]:
     plan = variant.shown.result.plan
     given = dict(variant.request.parameters)
     settings = {"method": variant.title}
-    settings |= {name: value_text(value) for name, value in plan.model.card.values.items()}
-    settings |= {name: value_text(value) for name, value in given.items() if name not in settings}
+    values: dict[str, Any] = {**given, **plan.model.card.values}
+    settings |= _titled(values, plan.model.card.parameters)
     settings["area"] = area_of(plan)
     if bands := answered_bands(variant.request.image):
         settings["bands"] = bands
@@ -146,7 +147,9 @@ def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     model, plan, measured = record["model"], record["plan"], record["measured"]
     rows = [("Method", title_of(model["id"]))]
     if model["parameters"]:
-        rows.append(("Settings", _pairs(model["parameters"])))
+        card = next((each for each in api.models() if each.id == model["id"]), None)
+        asked = () if card is None else card.parameters
+        rows.append(("Settings", _pairs(_titled(model["parameters"], asked))))
     if model.get("weights_sha256"):
         rows.append(("Weights (sha256)", model["weights_sha256"][:16] + " …"))
     rows.append(("Image", f"{record['input']['path'] or 'in memory'}"))
@@ -196,6 +199,12 @@ def _context_rows(context: Mapping[str, Any]) -> list[tuple[str, str]]:
             continue
         rows.append((_CONTEXT_TITLES.get(name, name.replace("_", " ").capitalize()), text))
     return rows
+
+
+def _titled(values: Mapping[str, Any], asked: Iterable[Parameter]) -> dict[str, str]:
+    """Return values of parameters by what the window calls these."""
+    titles = {parameter.name: parameter.title for parameter in asked}
+    return {titles.get(name, name): value_text(value) for name, value in values.items()}
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
