@@ -14,6 +14,7 @@ from napari_restore.plugin.compare.compared_layers import FAILURE
 from napari_restore.plugin.layers.layer_order import keeping_active, place_above, take_away
 from napari_restore.plugin.layers.placing import over, plane_of
 from napari_restore.plugin.layers.result_layer import read_again
+from napari_restore.plugin.layers.status import VALUE
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import DebouncedQuery
 from napari_restore.plugin.widgets.folding import add_button, column_of, flowing
@@ -115,6 +116,7 @@ class SideMap:
         if self.name == "quality":
             colours: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
             colours |= {c.label: c.colour for c in CATEGORIES}
+            arguments["metadata"][VALUE] = {c.label: c.title for c in CATEGORIES}
             return Labels(data, colormap=DirectLabelColormap(color_dict=colours), **arguments)
         if self.name in MODEL_MAPS:
             colormap = MODEL_MAPS[self.name]

@@ -24,8 +24,17 @@ from napari_restore.plugin.compare.compared_layers import (
     shown_step,
     within,
 )
-from napari_restore.plugin.layers.display import display_properties, draw_thumbnail_of
-from napari_restore.plugin.layers.layer_order import keeping_active, place_above, take_away
+from napari_restore.plugin.layers.display import (
+    SHOWN_BANDS,
+    display_properties,
+    draw_thumbnail_of,
+)
+from napari_restore.plugin.layers.layer_order import (
+    SOURCE,
+    keeping_active,
+    place_above,
+    take_away,
+)
 from napari_restore.plugin.layers.placing import Matrix, axes_of, plane_of, visible_region
 from napari_restore.plugin.state.state import Connections
 from napari_restore.plugin.tasks.task import DebouncedQuery
@@ -97,7 +106,7 @@ class Curtain:
             rgb=source.rgb,
             affine=self._affine(),
             **axes_of(source),
-            metadata={"napari_restore_source": "swipe"},
+            metadata={SOURCE: "swipe", SHOWN_BANDS: source.metadata.get(SHOWN_BANDS)},
             **properties,
         )
         draw_thumbnail_of(self.layer)

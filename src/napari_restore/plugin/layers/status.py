@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 import weakref
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_restore.errors import escape_controls
-from napari_restore.plugin.layers.display import Display, shown_bands
+from napari_restore.plugin.layers.display import SHOWN_BANDS, Display, shown_bands
 from napari_restore.plugin.layers.layer_order import SOURCE
 from napari_restore.plugin.layers.placing import ORIGIN
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
 
 VALUE = "napari_restore_value"
-"""In a layer's metadata: what its one value is called ("NDVI")."""
+"""In a layer's metadata: what its one value is called ("NDVI"), or its words by value."""
 UNITS = {"metre": "m", "degree": "°", "foot": "ft", "US_survey_foot": "ft (US survey)"}
 LONGEST = 24
 """Characters of a name in a file that are shown."""
@@ -128,14 +129,20 @@ def _map_of(viewer: ViewerModel, layer: Layer) -> Layer | None:
 
 def _values(viewer: ViewerModel, layer: Layer, image: Image, position: Any) -> str:
     """Return the values of the level that is shown, with the names of the bands."""
+    from napari.layers import Image as ImageLayer, Labels
+
+    if not isinstance(layer, (ImageLayer, Labels)):
+        # That of others is the number of what is drawn there.
+        return ""
     found = layer.get_value(
         position, view_direction=None, dims_displayed=list(viewer.dims.displayed), world=True
     )
-    level, value = (
-        found if getattr(layer, "multiscale", False) and isinstance(found, tuple) else (0, found)
-    )
+    level, value = found if layer.multiscale and isinstance(found, tuple) else (0, found)
     if value is None:
         return ""
+    words = layer.metadata.get(VALUE)
+    if isinstance(words, dict):
+        return f"  ·  {words[int(value)]}" if int(value) in words else ""
     if not (layer.metadata.get(SOURCE) or "napari_restore" in layer.metadata):
         return f"  ·  {_short(str(value))}"
     names = _names(viewer, layer, image)
@@ -143,24 +150,25 @@ def _values(viewer: ViewerModel, layer: Layer, image: Image, position: Any) -> s
     shown = ", ".join(
         f"{name} {_number(number)}" for name, number in zip(names, numbers, strict=False)
     )
-    factor = 1
-    if level and getattr(layer, "multiscale", False):
-        factor = round(float(max(layer.downsample_factors[level][-2:])))
+    is_clear = np.shape(value) == (4,) and not value[3]
+    if is_clear or not shown:
+        return ""
+    factor = round(float(max(layer.downsample_factors[level][-2:]))) if level else 1
     return f"  ·  {shown}" + (f" (at 1:{factor})" if factor > 1 else "")
 
 
-def _names(viewer: ViewerModel, layer: Layer, image: Image) -> list[str]:
+def _names(viewer: ViewerModel, layer: Any, image: Image) -> list[str]:
     """Return the names of the values of a layer at a pixel; alpha has none."""
     if VALUE in layer.metadata:
         return [_short(str(layer.metadata[VALUE]))]
-    if getattr(layer, "rgb", False):
+    if not ({"napari_restore", SHOWN_BANDS} & layer.metadata.keys()):
+        # A map over the image; the colours of one are no values.
+        return [] if getattr(layer, "rgb", False) else ["value"]
+    numbers: Sequence[int] = range(image.bands)
+    if layer.rgb:
         numbers = shown_bands(layer, image)[:3]
-    elif Display.of_layer(layer) is Display.BANDS:
+    elif layer.ndim == Display.BANDS.ndim:
         numbers = (int(np.clip(viewer.dims.current_step[0], 0, image.bands - 1)),)
-    elif image.bands == 1:
-        numbers = (0,)
-    else:
-        return ["value"]
     return [_band_name(image, number) for number in numbers[:MOST]]
 
 
