@@ -240,10 +240,10 @@ class RestorePanel(QWidget):
     def _build(self) -> None:
         form = self.form
         # Short names of what is in the form.
-        self.image, self.summary, self.bands = form.image, form.summary, form.bands
+        self.opener, self.image, self.summary = form.opener, form.image, form.summary
         self.models, self.parameters, self.airlight = form.models, form.parameters, form.airlight
         self.target, self.drawing, self.exclude = form.target, form.drawing, form.exclude
-        self.memory, self.advanced = form.memory, form.advanced
+        self.memory, self.advanced, self.bands = form.memory, form.advanced, form.bands
         inner = QWidget()
         layout = QVBoxLayout(inner)
         layout.setContentsMargins(6, 6, 4, 6)
@@ -348,6 +348,7 @@ class RestorePanel(QWidget):
         plans.line_changed.connect(self._on_line)
         plans.planned.connect(self._on_planned)
         plans.plan_ready.connect(self.advanced.show_plan)
+        form.opener.fused.connect(self._on_fused)
         bar.pressed.connect(runs.toggle)
         bar.live_toggled.connect(runs.live.switch)
         runs.starting.connect(self.drawing.finish)
@@ -400,7 +401,8 @@ class RestorePanel(QWidget):
 
     def _on_line(self, line: str) -> None:
         # A run that is over is told of, and its settings are planned again.
-        self.bar.show_plan("" if line == PLANNING and self.bar.message.text() else line)
+        is_told = line.startswith(PLANNING) and self.bar.message.text()
+        self.bar.show_plan("" if is_told else line)
 
     def _on_planned(self, line: str) -> None:
         if self.runs.running is None:
@@ -494,6 +496,8 @@ class RestorePanel(QWidget):
         super().showEvent(event)
         for each in (self, self._controls):
             self.window().installEventFilter(each)
+        if isinstance(window := self.window(), QMainWindow):
+            self.opener.watch(window)
         if not self._had_width:
             self._shown.start(0)
 
@@ -510,12 +514,19 @@ class RestorePanel(QWidget):
                 self._had_width = True
 
     def dragEnterEvent(self, event: Any) -> None:
-        """Accept photos and folders anywhere while Fuse is shown; see `ModelFiles` for models."""
-        if not self.fusion.isHidden():
-            self.fusion.dragEnterEvent(event)
+        """Accept files and folders anywhere; see `ModelFiles` for models."""
+        self.fusion.dragEnterEvent(event)
 
     def dropEvent(self, event: Any) -> None:
-        self.fusion.dropEvent(event)
+        """Add photos to Fuse while that is shown, else open what is dropped."""
+        if self.fusion.isHidden():
+            self.opener.take(event)
+        else:
+            self.fusion.dropEvent(event)
+
+    def _on_fused(self, paths: list[str]) -> None:
+        self.tabs.choose(FusionTab.TITLE)
+        self.fusion.add(paths)
 
     # -- closing -----------------------------------------------------------------
 

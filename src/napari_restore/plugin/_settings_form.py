@@ -22,7 +22,7 @@ from napari_restore.plugin.method.airlight_view import AirlightPicker
 from napari_restore.plugin.method.band_roles_form import BandRolesForm, add_in_colour, is_needed
 from napari_restore.plugin.method.model_chooser import ModelChooser, offered_models
 from napari_restore.plugin.method.parameter_form import ParameterForm
-from napari_restore.plugin.photos.photos_view import PhotosView
+from napari_restore.plugin.photos.photos_view import Opener, PhotosView
 from napari_restore.plugin.state.preferences import hint_at_async
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of, named_as
@@ -93,6 +93,7 @@ class SettingsForm(QObject):
         self.viewer = viewer
         self.state = state
         self.drawing = DrawingController(viewer, state, self)
+        self.opener = Opener(viewer, panel)
         self.photos = PhotosView(viewer, state)
         self.image = NarrowComboBox(panel, tip="The image that is shown and restored")
         self.summary = QLabel(panel, wordWrap=True)
@@ -116,6 +117,7 @@ class SettingsForm(QObject):
     def add_to(self, layout: QVBoxLayout) -> None:
         """Add the rows, and below them what is folded away."""
         # Not as one widget: Qt would cut off wrapped lines.
+        layout.addWidget(self.opener)
         layout.addWidget(self.photos)
         form = form_layout()
         form.addRow("Image", stacked(self.image, self.summary, self.plane, self.bands))
@@ -165,6 +167,7 @@ class SettingsForm(QObject):
         )
 
     def leave(self) -> None:
+        self.opener.stop()
         self.photos.leave()
         self.bands.orders.leave()
         self.airlight.leave()

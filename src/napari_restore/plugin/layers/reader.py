@@ -70,10 +70,29 @@ NOTHING: list[Any] = [(None,)]
 def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     """Return a reader for `path` (or several bands' paths), or None at once for other files."""
     paths = _as_list(path)
-    ours = bool(paths) and all(
-        _is_our_address(p) if is_remote(p) else _is_ours(Path(p)) for p in paths
-    )
-    return read if ours else None
+    if not paths or not all(_is_our_address(p) if is_remote(p) else images_at(p) for p in paths):
+        return None
+    is_image = len(paths) > 1 or is_remote(paths[0]) or _is_ours(Path(paths[0]))
+    return read if is_image else _read_folder
+
+
+def images_at(path: str) -> list[str]:
+    """Return the image at `path`, or those in a folder that is none itself; none for other files."""
+    if _is_ours(Path(path)):
+        return [path]
+    return [str(p) for p in api.images_in_folder(Path(path))] if os.path.isdir(path) else []
+
+
+def _read_folder(path: Paths) -> list[Any]:
+    """Return the layers of the images in a folder; in a window the panel opens or fuses them, one by one."""
+    import napari
+
+    window = getattr(napari.current_viewer(), "window", None)
+    if window is None:
+        return [layer for each in _as_list(path) for p in images_at(each) for layer in read(p)]
+    _, panel = window.add_plugin_dock_widget("napari-restore", "Restore")
+    panel.opener.open(_as_list(path))
+    return NOTHING
 
 
 def read(path: Paths) -> list[Any]:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
-from qtpy.QtCore import QSize, Qt, QTimer
+from npe2 import PluginManager
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QIcon, QImage, QPixmap
-from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
+from qtpy.QtWidgets import (
+    QListView,
+    QListWidget,
+    QListWidgetItem,
+    QMainWindow,
+    QMessageBox,
+    QProgressBar,
+    QWidget,
+)
 from superqt.utils import signals_blocked
 
+from napari_restore.api import brackets, is_image_in_folder, open_image
+from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers.layer_order import (
     ASIDE,
     SOURCE,
@@ -20,8 +34,12 @@ from napari_restore.plugin.layers.layer_order import (
     with_results,
 )
 from napari_restore.plugin.layers.placing import fit_to
-from napari_restore.plugin.widgets.folding import column_of
+from napari_restore.plugin.layers.reader import images_at
+from napari_restore.plugin.tasks.notices import show_note
+from napari_restore.plugin.tasks.task import in_background
+from napari_restore.plugin.widgets.folding import add_button, column_of, row_of
 from napari_restore.plugin.widgets.section import Section
+from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -34,6 +52,137 @@ if TYPE_CHECKING:
 SIDE = 48
 """Width and height in pixels of a thumbnail."""
 MARGIN = 14
+SHOWN = 3
+"""Names that are listed of images that were not opened."""
+
+
+PAUSE_MS = 20
+"""Between two images that are opened, in which the window draws and takes clicks."""
+
+
+class Opener(QWidget):
+    """Opens what is dropped on the window, one image after another, while the window goes on."""
+
+    fused = Signal(list)
+    """Paths of photos that are to be fused."""
+
+    def __init__(self, viewer: ViewerModel, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._waiting: list[str] = []
+        self._failed: list[str] = []
+        self._count = 0
+        self._soon = QTimer(self, singleShot=True, interval=PAUSE_MS)
+        self._soon.timeout.connect(self._open_next)
+        self.message = WrappedLabel("", self)
+        self.progress = QProgressBar(self)
+        self.progress.setMinimumWidth(1)
+        self.cancel = add_button(self, "Cancel", "Open no more; what is open stays", self.stop)
+        column_of(self, self.message, row_of(self.progress, self.cancel))
+        self.hide()
+
+    def watch(self, window: QMainWindow) -> None:
+        """Take what is dropped on the canvas of a window, too."""
+        canvas = window.centralWidget()
+        for each in (canvas, *canvas.findChildren(QWidget)) if canvas is not None else ():
+            if each.acceptDrops():
+                each.installEventFilter(self)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Take drops on the canvas, and leave the others to napari."""
+        return event.type() == QEvent.Type.Drop and self.take(event, on_canvas=True)
+
+    def take(self, event: Any, *, on_canvas: bool = False) -> bool:
+        """Open what is dropped; False for what napari opens by itself."""
+        urls = event.mimeData().urls()
+        paths = [url.toLocalFile() for url in urls if url.isLocalFile()]
+        # With a key napari stacks, or asks for the plugin.
+        if not paths or (on_canvas and (len(paths) < len(urls) or event.modifiers())):
+            return False
+        if on_canvas and not (len(paths) > 1 and any(map(images_at, paths))):
+            found = images_at(paths[0])
+            known = PluginManager.instance().iter_compatible_readers(paths[0])
+            # napari takes any folder for a stack.
+            ours = {"napari-restore", *(["napari"] if Path(paths[0]).is_dir() else [])}
+            others = {reader.plugin_name for reader in known} - ours
+            if len(paths) > 1 or found == paths or (not found and others):
+                return False
+        event.acceptProposedAction()
+        self.open(paths)
+        return True
+
+    def open(self, paths: Sequence[str]) -> None:
+        """Open images and those in folders; photos that are brackets only after a question."""
+        images = [image for path in paths for image in images_at(path)]
+        if others := [Path(path).name for path in paths if not images_at(path)]:
+            more = f" and {len(others) - 1} more hold" if others[1:] else " holds"
+            show_note(f"{others[0]}{more} no image that can be opened.")
+        if len(images) > 1 and all(is_image_in_folder(Path(path)) for path in images):
+            known = [path for path in paths if images_at(path)]
+            in_background(partial(_brackets_among, images), self._ask, known, images)
+        else:
+            self._begin(images)
+
+    def _ask(self, paths: list[str], images: list[str], found: int | RestoreError) -> None:
+        """Ask what the photos are, where times and exposures do not tell that they are no bracket."""
+        if not found or isinstance(found, RestoreError):
+            self._begin(images)
+            return
+        box = QMessageBox(self.window())
+        box.setIcon(QMessageBox.Icon.Question)
+        box.setWindowTitle("Open photos")
+        what = "One bracket" if found == 1 else f"{found} brackets"
+        box.setText(f"{len(images)} photos: {what.lower()}, or each by itself?")
+        box.setInformativeText("Fuse makes one picture of a bracket: exposures of one scene.")
+        fuse = box.addButton(what, QMessageBox.ButtonRole.AcceptRole)
+        each = box.addButton("Each by itself", QMessageBox.ButtonRole.ActionRole)
+        box.addButton(QMessageBox.StandardButton.Cancel)
+        box.exec()
+        box.deleteLater()
+        if box.clickedButton() is fuse:
+            self.fused.emit(paths)
+        elif box.clickedButton() is each:
+            self._begin(images)
+
+    def _begin(self, images: list[str]) -> None:
+        if images:
+            self._count += len(images)
+            self._waiting += images
+            self._show()
+
+    def _show(self) -> None:
+        number = self._count - len(self._waiting) + 1
+        self.message.setText(f"Opening {number} of {self._count}: {Path(self._waiting[0]).name}")
+        self.progress.setRange(0, self._count)
+        self.progress.setValue(number - 1)
+        self.setVisible(self._count > 1)
+        self._soon.start()
+
+    def _open_next(self) -> None:
+        path = self._waiting.pop(0)
+        if not self._viewer.open(path, plugin="napari-restore"):
+            self._failed.append(Path(path).name)
+        if self._waiting:
+            self._show()
+        else:
+            self.stop()
+
+    def stop(self) -> None:
+        """Open no more, and say what was not opened."""
+        self._soon.stop()
+        self.hide()
+        left = [*self._failed, *(Path(path).name for path in self._waiting)]
+        if left and self._count > 1:
+            opened = self._count - len(left)
+            show_note(f"{opened} of {self._count} images opened; not {', '.join(left[:SHOWN])}.")
+        self._waiting, self._failed, self._count = [], [], 0
+
+
+def _brackets_among(photos: list[str]) -> int:
+    """Return how many brackets photos are; 0 for maps."""
+    if not open_image(photos[0]).is_photo:
+        return 0
+    return sum(len(each.paths) > 1 for each in brackets(photos, singles=True))
 
 
 class PhotosView(Section):
@@ -71,8 +220,11 @@ class PhotosView(Section):
         # As narrow as the panel may be.
         self.list.setMinimumWidth(1)
         self.list.setAccessibleName("Photos")
-        self.list.setToolTip("The photos that are open: the chosen one is shown and restored")
+        tip = "The photos that are open: the chosen one is shown and restored"
+        self.list.setToolTip(f"{tip}; Control or Shift and a click select several")
+        self.list.setSelectionMode(QListView.SelectionMode.ExtendedSelection)
         self.list.currentRowChanged.connect(self._on_row)
+        self.list.itemSelectionChanged.connect(self._on_selected)
         column_of(self, self.list)
         self.hide()
         for signal in (viewer.layers.events.inserted, viewer.layers.events.removed):
@@ -139,14 +291,22 @@ class PhotosView(Section):
         if 0 <= row < len(self._layers):
             self.viewer.layers.selection.active = self._layers[row]
 
+    def _on_selected(self) -> None:
+        """Select the layers of several photos: what is done to those selected is done to them."""
+        chosen = [self._layers[index.row()] for index in self.list.selectedIndexes()]
+        if len(chosen) > 1:
+            self.viewer.layers.selection = chosen
+
     # -- what is shown -----------------------------------------------------------------
 
     def _on_chosen(self, _: Any = None) -> None:
         layer = self.state.layer
         if layer not in self._layers:
             return
-        with signals_blocked(self.list):
-            self.list.setCurrentRow(self._layers.index(layer))
+        row = self._layers.index(layer)
+        if row != self.list.currentRow():
+            with signals_blocked(self.list):
+                self.list.setCurrentRow(row)
         self._soon.start(0)
 
     def show_chosen(self) -> None:
