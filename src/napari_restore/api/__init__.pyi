@@ -134,6 +134,7 @@ from ._restoring import (
     seconds_left,
     seconds_measuring,
     start,
+    tried_now,
     warm,
 )
 from ._tables import attribute_table, boxes_of, check_table
@@ -281,6 +282,7 @@ __all__ = [
     "start",
     "task_of",
     "tile_invariance",
+    "tried_now",
     "unfit_options",
     "unlist_result",
     "use_cache_folder",

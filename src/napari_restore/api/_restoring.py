@@ -21,6 +21,7 @@ from napari_restore.engine import (
     of_command as of_command,
     seconds_left as seconds_left,
     seconds_measuring as seconds_measuring,
+    tried_now as tried_now,
 )
 from napari_restore.questions import Restore, RestoreKeywords
 

@@ -18,7 +18,7 @@ from .masks.open_mask import MaskChoices, choices_of
 from .planning._planning import make_plan, plan_in_sweeps
 from .planning._stages import of_command
 from .planning.layout import block_too_large
-from .planning.measurements import kept_sizes, seconds_measuring
+from .planning.measurements import kept_sizes, seconds_measuring, tried_now
 from .planning.plan import Plan, deserialise_plan, serialise_plan
 from .planning.probe import probe
 from .planning.tile_invariance import describe_tile_invariance
@@ -134,6 +134,7 @@ __all__ = [
     "seconds_measuring",
     "serialise_plan",
     "topic_of",
+    "tried_now",
     "unlist_result",
     "warm_up",
     "write_chunks",

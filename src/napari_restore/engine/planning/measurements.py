@@ -144,6 +144,8 @@ def _processor() -> str:
 
 
 _spent = [0.0]
+_under_way: list[str] = []
+"""Titles of the models that are being tried."""
 
 
 @contextlib.contextmanager
@@ -154,7 +156,7 @@ def measuring(model: RestorationModel, device: Device) -> Iterator[None]:
     began = time.perf_counter()
     try:
         model.to(device.torch)
-        with undisturbed(model.weighted):
+        with undisturbed(model.weighted), trying(model):
             yield
     finally:
         _spent[0] += time.perf_counter() - began
@@ -163,6 +165,21 @@ def measuring(model: RestorationModel, device: Device) -> Iterator[None]:
 def seconds_measuring() -> float:
     """Return the seconds that this process has measured models, which a later one need not."""
     return _spent[0]
+
+
+@contextlib.contextmanager
+def trying(model: RestorationModel) -> Iterator[None]:
+    """Let `tried_now` tell of `model` in the block."""
+    _under_way.append(model.card.title)
+    try:
+        yield
+    finally:
+        _under_way.remove(model.card.title)
+
+
+def tried_now() -> str:
+    """Return the title of a model that this process tries and measures at the moment; "" for none."""
+    return next(iter(_under_way), "")
 
 
 T = TypeVar("T")

@@ -15,7 +15,12 @@ from napari_restore.engine.machine.budget import budget_of
 from napari_restore.engine.machine.device import Device
 from napari_restore.engine.machine.failures import is_out_of_memory, out_of_memory_as
 from napari_restore.engine.planning.dependence import Report, dependence
-from napari_restore.engine.planning.measurements import kept, kind_of, measurement_file
+from napari_restore.engine.planning.measurements import (
+    kept,
+    kind_of,
+    measurement_file,
+    trying,
+)
 from napari_restore.errors import BadModel
 from napari_restore.models import (
     Context,
@@ -103,7 +108,7 @@ def probe(
         if kind in _KINDS:
             known[key] = _KINDS[kind]
         else:
-            with undisturbed(model.weighted):
+            with undisturbed(model.weighted), trying(model):
                 known[key] = _probe_in_room(model, budget_of(memory), content, progress)
             if kind is not None:
                 _KINDS[kind] = known[key]

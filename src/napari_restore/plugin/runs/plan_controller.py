@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import qdebounced
 
-from napari_restore.api import stamp_of
+from napari_restore.api import stamp_of, tried_now
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas.areas import AreaController
 from napari_restore.plugin.state.request import Area, RunRequest, TargetChoice
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 VIEW_DEBOUNCE_MS = 200
 PLAN_DEBOUNCE_MS = 250
 PLANNING = "Planning …"
+TELL_MS = 500
+"""How often it is told what a plan waits for."""
 Failed = Callable[[RestoreError], object]
 
 
@@ -68,6 +70,8 @@ class PlanController(QObject):
         # One per object: a decorated method would share one timer among all.
         self._plan_soon = qdebounced(self._start, timeout=PLAN_DEBOUNCE_MS, parent=self)
         self._update_soon = qdebounced(self.update, timeout=VIEW_DEBOUNCE_MS, parent=self)
+        self._tell_soon = QTimer(self, interval=TELL_MS)
+        self._tell_soon.timeout.connect(self._tell)
         self._areas.changed.connect(self.update_drawn)
         self._areas.found.connect(self.update)
         camera = viewer.scene.camera.events
@@ -102,6 +106,7 @@ class PlanController(QObject):
             self.line_changed.emit(PLANNING)
             self._planning = self._request()
             self._plan_soon()
+            self._tell_soon.start()
 
     def update_drawn(self) -> None:
         """Update soon, if the target follows from what the user draws."""
@@ -140,6 +145,7 @@ class PlanController(QObject):
 
     def discard(self) -> None:
         self._planning = None
+        self._tell_soon.stop()
         self._query.discard()
 
     def close(self) -> None:
@@ -170,6 +176,11 @@ class PlanController(QObject):
         if self._state.target is TargetChoice.VISIBLE:
             self._update_soon()
 
+    def _tell(self) -> None:
+        """Say what the plan waits for: a method that is new here is tried first."""
+        if method := tried_now():
+            self.line_changed.emit(f"{PLANNING} Its time and memory here: {method} is tried.")
+
     def _start(self) -> None:
         request, self._planning = self._planning, None
         if request is not None:
@@ -178,6 +189,7 @@ class PlanController(QObject):
     def _on_planned(
         self, key: tuple[RunRequest, int], planned: tuple[Plan, str, Any] | RestoreError
     ) -> None:
+        self._tell_soon.stop()
         if isinstance(planned, RestoreError):
             self._last = None
             self.planned.emit(error_text(planned))
