@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QLayout
 from superqt.utils import qthrottled
 
 from napari_restore.errors import InputError
-from napari_restore.plugin.tasks.notices import show_problem
+from napari_restore.plugin.tasks.notices import error_text, listed, show_note, show_problem
 from napari_restore.plugin.widgets.folding import add_button, flowing
 from napari_restore.plugin.widgets.keys import with_key
 from napari_restore.plugin.widgets.section import Section
@@ -65,6 +65,8 @@ class AdjustingSection(Section):
         self.listen(self.state.events.current, self._on_current)
         self.listen(self.state.events.running, self._enable)
         self.listen(self.state.events.layer, self._on_adjusted)
+        self.listen(self.state.events.variants, self._offer_alike)
+        self.listen(self.viewer.layers.selection.events.changed, self._offer_alike)
         self._on_current()
 
     def _back_row(self) -> QLayout:
@@ -72,7 +74,35 @@ class AdjustingSection(Section):
             self, "Undo", with_key("Take the last change of the look back", "undo"), self.undo
         )
         self.reset_button = add_button(self, "Reset", "Set all of these back", self.reset)
-        return flowing(self.undo_button, self.reset_button)
+        tip = (
+            "Set these alike in the results that are selected in the layer list or among the photos"
+        )
+        self.same_button = add_button(self, "", tip, self.set_alike)
+        return flowing(self.undo_button, self.reset_button, self.same_button)
+
+    def _others(self) -> list[Variant]:
+        """Return the other results that are selected, or whose image is."""
+        chosen, own = self.viewer.layers.selection, self._variant
+        found = [x for x in self.state.variants if x.layer in chosen or x.source in chosen]
+        return [] if own is None else [x for x in found if x is not own]
+
+    def _offer_alike(self) -> None:
+        count = len(self._others())
+        self.same_button.setText(f"Same for {count} selected")
+        self.same_button.setVisible(count > 0)
+
+    def set_alike(self) -> None:
+        """Set the fields of the results that are selected as they are in the current one."""
+        self._adjust.flush()
+        values = {name: getattr(self.adjustment, name) for name in self.FIELDS}
+        others, problems = self._others(), []
+        for each in others:
+            try:
+                each.adjust(replace(each.adjustment, **values))
+            except InputError as error:
+                problems.append((each.name, error_text(error)))
+        done = len(others) - len(problems)
+        show_note(listed(f"{self.TITLE}: {done} of {len(others)} set alike.", problems))
 
     @property
     def adjustment(self) -> Adjustment:
@@ -128,6 +158,7 @@ class AdjustingSection(Section):
             self.follow((variant.adjusted, self._on_adjusted), (variant.completed, self._enable))
         self._enable()
         self._on_adjusted()
+        self._offer_alike()
 
     def _on_adjusted(self) -> None:
         variant, values = self._variant, self.adjustment.to_dict()

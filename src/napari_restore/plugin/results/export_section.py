@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QMessageBox, QProgressBar, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QMessageBox, QProgressBar, QWidget
 from superqt.utils import signals_blocked
 
 from napari_restore import api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.errors import InputError
 from napari_restore.plugin.areas.areas import area_of as area_of_target
+from napari_restore.plugin.layers.layer_order import LIVE
 from napari_restore.plugin.results.save_dialog import SaveTask, ask_save_path, copy_command
 from napari_restore.plugin.results.variant_text import adjustment_of, area_of, part_of, phrase
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import RestoreState, image_of
-from napari_restore.plugin.tasks.notices import error_text, show_problem
+from napari_restore.plugin.tasks.notices import error_text, listed, show_problem
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, number_box
 from napari_restore.plugin.widgets.folding import (
     add_button,
@@ -121,6 +122,11 @@ class ExportSection(Section):
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self.saving: SaveTask | None = None
+        self._all: list[Variant] | None = None
+        """The results that are still to be written into `_folder`; None while one is exported."""
+        self._folder = Path()
+        self._count = 0
+        self._problems: list[tuple[str, str]] = []
         self._variant: Variant | None = None
         """What is being saved."""
         self._saved: tuple[Variant, Path] | None = None
@@ -157,6 +163,8 @@ class ExportSection(Section):
         self._build_more()
         tip = with_key("Save what is shown: this result with its look, mask and feather", "export")
         self.export = add_button(self, "Export …", tip, self._on_export)
+        tip = "Every finished result into one folder, as it is shown and with the options above"
+        self.export_all = add_button(self, "Export all …", tip, self._on_export_all)
         self.copy = add_button(
             self, "Copy command", "The napari-restore line that writes the same file"
         )
@@ -220,7 +228,7 @@ class ExportSection(Section):
             self,
             self.form,
             self.more,
-            flowing(self.export, self.copy),
+            flowing(self.export, self.export_all, self.copy),
             row_of(self.progress, self.cancel),
             self.message,
             self.what,
@@ -297,13 +305,14 @@ class ExportSection(Section):
             return path if _usual_suffix(path) == form.suffix else path.with_suffix(form.suffix)
         return self.proposed_path(variant.result)
 
-    def proposed_path(self, result: Result) -> Path:
-        """Return a name that is free: where its image was exported last, at first beside that."""
+    def proposed_path(self, result: Result, folder: Path | None = None) -> Path:
+        """Return a name that is free, in `folder`: that of its last export, at first beside its image."""
         form: ExportFormat = self.format.currentData()
         source = result.like.path
-        folder = Path.home() if source is None else Path(source).parent
-        if self._saved is not None and self._saved[0].request.image.path == source:
-            folder = self._saved[1].parent
+        if folder is None:
+            folder = Path.home() if source is None else Path(source).parent
+            if self._saved is not None and self._saved[0].request.image.path == source:
+                folder = self._saved[1].parent
         stem = (result.like.name if source is None else Path(source).stem) + "_clear"
         path, number = folder / f"{stem}{form.suffix}", 2
         while path.exists():
@@ -375,6 +384,8 @@ class ExportSection(Section):
         self.whole.setVisible(can_be_whole and part is not None)
         self.export.setEnabled(ready and self.saving is None)
         self.copy.setEnabled(ready)
+        self.export_all.setVisible(len(self._finished()) > 1)
+        self.export_all.setEnabled(self.saving is None)
 
     def _forget_message(self) -> None:
         """Clear the message: what was copied or saved is no longer what would be."""
@@ -467,11 +478,68 @@ class ExportSection(Section):
         if path is not None:
             self.save(variant, path)
 
+    def _finished(self) -> list[Variant]:
+        """Return the results that can be saved, but for those that follow the view."""
+        known = self.state.variants
+        return [x for x in known if x.result is not None and not x.name.startswith(LIVE)]
+
+    def _on_export_all(self) -> None:
+        current = self.state.current
+        near = None if current is None or current.result is None else current.result.like.path
+        beside = "" if near is None else str(Path(near).parent)
+        folder = QFileDialog.getExistingDirectory(self, "Export all results into", beside)
+        if folder:
+            self.save_all(Path(folder))
+
+    def save_all(self, folder: Path) -> None:
+        """Write every finished result into `folder`, one after another; returns at once."""
+        self._all, self._folder, self._problems = self._finished(), folder, []
+        self._count = len(self._all)
+        self._save_next()
+
+    def _save_next(self) -> None:
+        """Write the next of all results, or say how they ended."""
+        while self._all:
+            variant = self._all.pop(0)
+            if variant.result is not None and variant in self.state.variants:
+                self.save(variant, self.proposed_path(variant.result, self._folder))
+                number = self._count - len(self._all)
+                self.message.setText(f"{number} of {self._count}: {self.message.text()}")
+                return
+            self._problems.append((variant.name, "It was removed."))
+        self._end_all("", self._count - len(self._problems))
+
+    def _end_all(self, why: str, done: int) -> None:
+        self._all = None
+        text = f"{why}{done} of {self._count} results saved in {self._folder}."
+        self.message.setText(listed(text, self._problems))
+        self.ended.emit("cancelled" if why else "done", self._folder)
+
+    def _on_one_of_all(self, variant: Variant, status: str, outcome: Any) -> None:
+        assert self._all is not None
+        if status == "cancelled":
+            left = len(self._all) + 1 + len(self._problems)
+            self._end_all("Cancelled. ", self._count - left)
+            return
+        if status == "failed":
+            self._problems.append((variant.name, error_text(outcome)))
+        self._save_next()
+
+    def _options_of(self, variant: Variant) -> dict[str, Any]:
+        """Return what is chosen of the options that a result has."""
+        like, options = variant.request.image, self.options()
+        no: set[str] = set() if like.is_photo else {"resize", "sharpen"}
+        if not like.is_photo or len(like.data_bands) < 2:
+            no |= {"profile", "subsampling"}
+        if variant.result is None or variant.result.mask is None:
+            no.add("clip")
+        return {name: value for name, value in options.items() if name not in no}
+
     def save(self, variant: Variant, path: Path) -> None:
         """Write a finished result to `path` with the chosen options; returns at once."""
         assert variant.result is not None
         self._variant, variant.saving = variant, True
-        self.saving = SaveTask(variant.result, path, self.options())
+        self.saving = SaveTask(variant.result, path, self._options_of(variant))
         self.saving.sent.connect(self._on_progress)
         self.saving.ended.connect(self._on_ended)
         self._show_saving(True)
@@ -500,16 +568,19 @@ class ExportSection(Section):
     def _on_ended(self, status: str, outcome: Any) -> None:
         if self.saving is None or self._variant is None:
             return
-        saved = self._variant
-        saved.saving = False
+        variant = self._variant
+        variant.saving = False
         size, part = self.saving.size, part_of(self.saving.result)
         like = self.saving.result.image
         self.saving = self._variant = None
         self._show_saving(False)
         # First, for it ends earlier messages.
         self._on_current()
+        if self._all is not None:
+            self._on_one_of_all(variant, status, outcome)
+            return
         if status == "done":
-            self._saved = saved, Path(outcome)
+            self._saved = variant, Path(outcome)
             about = f": {part}" if part else ""
             notes = " ".join(api.notes_on_output(outcome, like))
             self.message.setText(f"Saved {outcome} ({format_size(size)}){about}. {notes}".rstrip())
@@ -523,6 +594,7 @@ class ExportSection(Section):
     def _show_saving(self, saving: bool) -> None:
         self._presses.turn()
         self.export.setEnabled(not saving)
+        self.export_all.setEnabled(not saving)
         self.cancel.setEnabled(True)
         self.progress.setVisible(saving)
         self.cancel.setVisible(saving)
@@ -539,6 +611,7 @@ class ExportSection(Section):
     def leave(self) -> None:
         if self.saving is not None and self._variant is not None:
             self.saving.abandon()
+            self._all = None
             self._variant.saving = False
             self.saving = self._variant = None
         super().leave()

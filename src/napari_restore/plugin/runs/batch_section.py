@@ -23,7 +23,7 @@ from napari_restore.plugin.state.state import (
     named_image,
     title_of,
 )
-from napari_restore.plugin.tasks.notices import error_text, show_problem, with_labels
+from napari_restore.plugin.tasks.notices import error_text, listed, show_problem, with_labels
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.folding import add_button, bring_into_view, column_of, row_of
 from napari_restore.plugin.widgets.section import Section
@@ -206,8 +206,6 @@ FOLDERS = {
     ),
 }
 """Button and tooltip by whether the method fuses brackets."""
-SHOWN = 8
-"""Problems that are listed; more are counted."""
 
 
 class BatchSection(Section):
@@ -381,10 +379,7 @@ class BatchSection(Section):
     def finish(self, text: str, problems: list[tuple[str, str]]) -> None:
         """Show how it ended; `problems` are names and sentences."""
         self.queue = None
-        lines = [text, *(f"{name}: {problem}" for name, problem in problems[:SHOWN])]
-        if len(problems) > SHOWN:
-            lines.append(f"and {len(problems) - SHOWN} more")
-        self.message.setText("\n".join(lines))
+        self.message.setText(listed(text, problems))
         self._show_what_fits()
         # Also where it is seen whatever is unfolded: the outcome, and the first that failed.
         self._runs.message.emit("\n".join(lines[:2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import QRect, Qt
@@ -61,6 +62,16 @@ def with_labels(text: str) -> str:
         return text
     # "another scratch folder" in Python, "another Cache folder" here.
     return text.naming(_label).replace("(Preferences) folder", "(Preferences)")
+
+
+SHOWN = 8
+"""Problems that are listed; more are counted."""
+
+
+def listed(text: str, problems: Sequence[tuple[str, str]]) -> str:
+    """Return how several things ended, a line for each problem: what failed, and the sentence that says why."""
+    lines = [text, *(f"{name}: {problem}" for name, problem in problems[:SHOWN])]
+    return "\n".join([*lines, *([f"and {len(problems) - SHOWN} more"] if problems[SHOWN:] else [])])
 
 
 def _label(option: Option) -> str:
