@@ -233,7 +233,10 @@ def test_what_cannot_be_fused_is_said(panel: Any, tab: Any, qtbot: Any, photos: 
     with qtbot.waitSignal(tab.controller.failed):
         tab.add([str(empty)])
     assert "no image in" in tab.message.text()
-    assert names(panel.viewer) == []
+    before = list(tab.controller.groups)
+    tab.add_layers.click()
+    assert notification_manager.records[-1].message.startswith("No image is selected.")
+    assert tab.controller.groups == before and names(panel.viewer) == []
 
 
 @pytest.mark.slow

@@ -258,6 +258,10 @@ class FusionController(QObject):
         """Make a group of the images that layers show, and open it."""
         try:
             images = [image_of(layer) for layer in layers if is_source(layer)]
+            if not images:
+                raise BadParameter(
+                    "No image is selected.", "Select the frames in napari's list of layers."
+                )
         except RestoreError as error:
             show_problem(error)
             return
