@@ -151,20 +151,17 @@ def _check_system_beside(path: Path) -> None:
                 _check_system(text)
 
 
-def _names_in(folder: Path) -> list[str]:
-    """Return the names in a folder, none where it cannot be listed; raise `ForbiddenReference` for a pipe."""
+def _names_in(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names in a folder, and the pipes among them; none where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             found = list(entries)
     except OSError:
-        return []
-    for entry in found:
-        # Few are neither: only these, and links, take a call each. Programs' own pipes have no extension;
-        # sidecars are looked at one by one.
-        is_known = entry.is_file() or entry.is_dir() or entry.name.casefold().endswith(_SIDECARS)
-        if not is_known and Path(entry).suffix and Path(entry).is_fifo():
-            raise _Pipe(f"lies beside the pipe {entry.name}, and reading may wait for that")
-    return [entry.name for entry in found]
+        return [], []
+    # Few are neither file nor folder: only these, and links, take a call each.
+    others = [entry for entry in found if not (entry.is_file() or entry.is_dir())]
+    pipes = [entry.name.casefold() for entry in others if Path(entry).is_fifo()]
+    return [entry.name for entry in found], pipes
 
 
 _HDF4 = b"\x0e\x03\x13\x01"
@@ -305,10 +302,16 @@ class _Check:
         self.block_bytes = 0
         self.checked: set[Path] = set()
         self.listings: dict[Path, dict[str, list[str]]] = {}
+        self.pipes: dict[Path, list[str]] = {}
 
     def file(self, path: Path, head: bytes, depth: int) -> None:
         """Check the references in the content of `path`, and what its driver would read beside it."""
         self._beside(path.parent)
+        of_path = (f"{path.stem.casefold()}.", f"{path.stem.casefold()}_", "metadata.", "summary.")
+        for name in self.pipes[path.parent]:
+            # Sidecars are looked at one by one.
+            if name.startswith(of_path) and not name.endswith(_SIDECARS):
+                raise _Pipe(f"lies beside the pipe {name}, and reading may wait for that")
         _check_system_beside(path)
         if head.startswith(tiff.TIFF_MAGIC):
             self._tiff(path)
@@ -406,9 +409,10 @@ class _Check:
         listing = self.listings.get(folder)
         if listing is None:
             listing = self.listings[folder] = {}
-            for name in filter(lambda n: n[-4:].casefold() in _ENDINGS, _names_in(folder)):
+            names, self.pipes[folder] = _names_in(folder)
+            for name in names:
                 lower = name.casefold()
-                if lower.endswith(_SIDECARS):
+                if lower[-4:] in _ENDINGS and lower.endswith(_SIDECARS):
                     for place, letter in enumerate(lower):
                         if letter == ".":
                             listing.setdefault(lower[:place], []).append(name)

@@ -382,7 +382,7 @@ class BatchSection(Section):
         self.message.setText(listed(text, problems))
         self._show_what_fits()
         # Also where it is seen whatever is unfolded: the outcome, and the first that failed.
-        self._runs.message.emit("\n".join(lines[:2]))
+        self._runs.message.emit(listed(text, problems[:1]))
         if self.message.isVisible():
             bring_into_view(self.message)
 
