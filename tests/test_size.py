@@ -23,14 +23,14 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 2192,
-    "commands": 2935,
-    "engine": 13267,
+    "api": 2201,
+    "commands": 2914,
+    "engine": 13314,
     "explain": 6653,
-    "images": 15796,
+    "images": 15846,
     "metrics": 543,
-    "models": 15716,
-    "plugin": 14564,
+    "models": 15733,
+    "plugin": 15196,
     "questions": 1093,
     "records": 308,
     "sample": 3,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 114134, 566, 8905
+LINES, FILES, IMPORTS = 115235, 566, 9005
 OPTIONS = {
     "view": 2,
     "models": 5,
