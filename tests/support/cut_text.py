@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QProgressBar,
+    QPushButton,
     QStyle,
     QStyleOptionComboBox,
     QTabBar,
@@ -45,6 +46,9 @@ def _cut(widget: QWidget) -> Iterator[str]:
         yield f"{text!r} is cut by what it lies in: {seen.width()} × {seen.height()} of " + (
             f"{widget.width()} × {widget.height()}"
         )
+    if isinstance(widget, QPushButton) and widget.icon().isNull():
+        if not (text or widget.accessibleName()):
+            yield "says nothing"
     if isinstance(widget, QTabBar):
         for number in range(widget.count()):
             title, place = widget.tabText(number), widget.tabRect(number)

@@ -68,6 +68,7 @@ class AdjustingSection(Section):
         self.listen(self.state.events.variants, self._offer_alike)
         self.listen(self.viewer.layers.selection.events.changed, self._offer_alike)
         self._on_current()
+        self._offer_alike()
 
     def _back_row(self) -> QLayout:
         self.undo_button = add_button(

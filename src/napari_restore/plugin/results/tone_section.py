@@ -49,6 +49,7 @@ HISTOGRAM_MS, HISTOGRAM_PIXELS = 150, 400_000
 WITHOUT_BUTTONS = """
 QDoubleSpinBox { min-width: 62px; padding: 1px 4px; }
 QDoubleSpinBox::up-button, QDoubleSpinBox::down-button { width: 0px; }
+QDoubleSpinBox::up-arrow, QDoubleSpinBox::down-arrow { image: none; width: 0px; }
 """
 
 
