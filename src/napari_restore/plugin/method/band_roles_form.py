@@ -355,12 +355,15 @@ class BandRolesForm(QWidget):
             return
         zeros = {f"{told['black'][band]:g}" for band in named.data_bands}
         full = "99.9 % of the image" if told["white"] is None else f"{told['white']:g}"
-        light = named.described.kinds.count("light")
+        kinds = named.described.kinds
+        light, unknown = kinds.count("light"), kinds.count("unknown")
         known = sum(wave is not None for wave in named.wavelengths)
         preset, of_names = named.preset, ""
         if preset is not None and not preset.is_given:
             of_names = f"{preset.title} – from the {preset.named_by}. "
         shown = f"{light} of {named.bands} bands are pictures, not masks or classes; the wavelength of {known} is known"
+        if unknown:
+            shown = f"what {unknown} of {named.bands} bands show is not known"
         if preset is not None and _is_unordered(named):
             shown = "its bands have no names: choose the sensor here if they are in its usual order"
         self.sets.setText(

@@ -187,6 +187,8 @@ class Live(QObject):
         else:
             if attempt is not None and attempt.whole is not None:
                 self._show_whole(attempt.whole)
+                if self._loaded != _method(attempt.request):
+                    self.message.emit("")
             else:
                 self._layers.refresh()
                 self.message.emit("")
