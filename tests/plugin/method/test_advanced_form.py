@@ -81,7 +81,7 @@ def test_it_shows_where_residuals_are_stored(form: AdvancedForm) -> None:
 def test_the_scope_is_that_of_the_planned_parameters(form: AdvancedForm) -> None:
     image = nr.open_image(np.zeros((32, 48, 3), np.uint8), bands="red=1,green=2,blue=3")
     form.show_card(card_of("hint-small"))
-    assert form.scope.text().startswith("swept") and not form.tile.isVisible()
+    assert form.scope.text().startswith("global") and not form.tile.isVisible()
     plan = nr.plan(image, nr.load_model("identity"), device="cpu")
     for statistics, scope in (("crop", "local"), ("overview", "local"), ("image", "swept")):
         form.show_plan(replace(plan, model=hint({"statistics": statistics})))

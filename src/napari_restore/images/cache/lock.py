@@ -241,7 +241,11 @@ def is_used(path: Path) -> bool:
 
 def _living(path: Path) -> Iterator[Path]:
     """Yield the marks of living processes; those of dead ones are removed."""
-    for mark in path.glob(PATTERN):
+    marks: list[Path] = []
+    # Another process may remove the folder meanwhile.
+    with contextlib.suppress(FileNotFoundError):
+        marks += path.glob(PATTERN)
+    for mark in marks:
         if is_locked(mark):
             yield mark
         else:
