@@ -83,7 +83,7 @@ def test_the_scope_is_that_of_the_planned_parameters(form: AdvancedForm) -> None
     form.show_card(card_of("hint-small"))
     assert form.scope.text().startswith("global") and not form.tile.isVisible()
     plan = nr.plan(image, nr.load_model("identity"), device="cpu")
-    for statistics, scope in (("crop", "local"), ("overview", "local"), ("image", "swept")):
+    for statistics, scope in (("crop", "local"), ("overview", "local"), ("image", "global")):
         form.show_plan(replace(plan, model=hint({"statistics": statistics})))
         assert form.scope.text().startswith(scope)
         assert form.tile.isVisible() == (scope == "local")
