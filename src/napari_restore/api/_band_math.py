@@ -16,6 +16,7 @@ from napari_restore.images import (
     BandValues as BandValues,
     combinations as combinations,
     indices as indices,
+    lazy_array,
 )
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 THRESHOLD = 0.01
 """Difference of an index from which on it is counted as changed."""
-CHUNK = 1024
+CHUNK = (1024, 1024)
 
 
 def band_math(
@@ -74,7 +75,7 @@ def band_math(
     def compute(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
         return math.compute(opened.read(box, level), opened.read_valid(box, level))
 
-    return _lazy(compute, opened.level_shapes[level])
+    return lazy_array(compute, opened.level_shapes[level], np.float32, CHUNK)
 
 
 @dataclass(frozen=True)
@@ -173,24 +174,5 @@ def band_math_change(result: Result, expression: str) -> BandMathChange:
     def after(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
         return math.compute(result.read(placed(box)), image.read_valid(placed(box)))
 
-    return BandMathChange(
-        math.name, math.describe(image), _lazy(before, region.shape), _lazy(after, region.shape)
-    )
-
-
-def _lazy(compute: Any, shape: tuple[int, int]) -> Any:
-    """Return a dask array (h, w) float32 whose chunks are ``compute((y0, x0, y1, x1))``."""
-    import dask.array as da
-
-    sizes = tuple(
-        tuple(min(CHUNK, length - at) for at in range(0, length, CHUNK)) for length in shape
-    )
-
-    def block(block_info: Any = None) -> npt.NDArray[np.float32]:
-        (y0, y1), (x0, x1) = block_info[None]["array-location"]
-        made: npt.NDArray[np.float32] = compute((y0, x0, y1, x1))
-        return made
-
-    return da.map_blocks(  # type: ignore[no-untyped-call]
-        block, chunks=sizes, dtype=np.float32, meta=np.empty((0, 0), np.float32)
-    )
+    lazy = (lazy_array(compute, region.shape, np.float32, CHUNK) for compute in (before, after))
+    return BandMathChange(math.name, math.describe(image), *lazy)

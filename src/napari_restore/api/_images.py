@@ -19,6 +19,7 @@ from napari_restore.images import (
     is_image_in_folder as is_image_in_folder,
     is_product as is_product,
     is_zarr as is_zarr,
+    read_again as read_again,
     sensor_text as sensor_text,
 )
 from napari_restore.questions import Pathlike as Pathlike, Restore

@@ -17,7 +17,7 @@ from ._suffixes import (
     is_image_in_folder,
     is_zarr,
 )
-from ._xarray import data_array
+from ._xarray import data_array, lazy_array, read_again
 from .brackets._groups import Bracket, brackets_among, without_twins
 from .brackets.bracket import bracket_of, common_box
 from .cache.chunks import ChunkCache, chunk_cache
@@ -163,6 +163,7 @@ __all__ = [
     "keep_polygons",
     "keep_strengths",
     "layers_of",
+    "lazy_array",
     "level_sizes",
     "light_of_srgb",
     "lock_file",
@@ -185,6 +186,7 @@ __all__ = [
     "picture_of",
     "planes_asked",
     "rasterise",
+    "read_again",
     "read_gradient",
     "read_polygons",
     "remove_entry",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shlex
 import threading
@@ -24,7 +23,8 @@ from napari_restore.images._derived import VIEWS, DerivedImages
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._html import image_html
 from napari_restore.images._reader import Reader
-from napari_restore.images._source import Source
+from napari_restore.images._source import Box, Source
+from napari_restore.images._xarray import lazy_array
 from napari_restore.images.files.cancelling import cancellable
 from napari_restore.images.files.remote import is_address
 from napari_restore.images.files.trees import ZipMember
@@ -502,7 +502,6 @@ def _reader_of_product(found: NamedProduct, cancelled: Callable[[], bool] | None
     )
 
 
-_numbers = itertools.count()
 AT_ONCE = 2
 """Chunks along a side of a task where a server is asked for them: all at once.
 
@@ -510,41 +509,17 @@ dask reads tasks as a whole: more of them would fetch much that is not in view.
 """
 
 
-class _LazyLevel:
-    """One level with the array interface that dask needs: a shape, a dtype, slices."""
-
-    ndim = 3
-
-    def __init__(self, image: ImageBase, level: int) -> None:
-        self.image, self.level = image, level
-        self.shape = (*image.level_shapes[level], image.bands)
-        self.dtype = image.dtype
-
-    def __getitem__(self, where: tuple[slice, slice, slice]) -> npt.NDArray[Any]:
-        (y0, y1, _), (x0, x1, _), (c0, c1, _) = (
-            part.indices(size) for part, size in zip(where, self.shape, strict=True)
-        )
-        read = self.image.read_landed if self.image.progressive else self.image.read
-        return read((y0, x0, y1, x1), self.level)[..., c0:c1]
-
-
 def lazy_level(image: ImageBase, level: int) -> Any:
     """Return a dask array (h, w, C) that calls `Image.read`, one decoded chunk per task.
 
     Or a few, where each takes its time and not the processor: dask has a thread for each core only.
-
-    Its name is a running number: nothing is hashed, and chunks that are written later appear when
-    it is computed again.
     """
-    import dask.array as da
-
     decoded = image.planned_levels[level]
     side = AT_ONCE if image.source.concurrent_reads > 1 else 1
-    return da.from_array(  # type: ignore[no-untyped-call]
-        _LazyLevel(image, level),
-        chunks=(side * decoded.chunk_height, side * decoded.chunk_width, image.bands),
-        name=f"napari-restore-{image.name}-{level}-{next(_numbers)}",
-        asarray=False,
-        fancy=False,
-        meta=np.empty((0, 0, 0), image.dtype),
-    )
+
+    def read(box: Box) -> npt.NDArray[Any]:
+        return (image.read_landed if image.progressive else image.read)(box, level)
+
+    shape = (*image.level_shapes[level], image.bands)
+    chunk = side * decoded.chunk_height, side * decoded.chunk_width
+    return lazy_array(read, shape, image.dtype, chunk)

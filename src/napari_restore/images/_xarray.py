@@ -1,16 +1,64 @@
-"""Pixels with coordinates, CRS and nodata as an `xarray.DataArray`, as rioxarray writes and reads it."""
+"""Pixels as lazy arrays: of dask, and with coordinates, CRS and nodata as rioxarray writes and reads them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_restore.errors import BadParameter
 from napari_restore.images._base import ImageBase
+from napari_restore.images._source import Box
 
 GRID_MAPPING = "spatial_ref"
 """Name of the coordinate that carries the CRS, as in rioxarray and the CF conventions."""
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    """What is read by boxes, with the array interface that dask needs: a shape, a dtype, slices."""
+
+    read: Callable[[Box], npt.NDArray[Any]]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, where: tuple[slice, ...]) -> npt.NDArray[Any]:
+        (y0, y1, _), (x0, x1, _), *_ = map(slice.indices, where, self.shape)
+        return self.read((y0, x0, y1, x1))[:, :, *where[2:]]
+
+
+def lazy_array(
+    read: Callable[[Box], npt.NDArray[Any]],
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    chunk: tuple[int, int],
+) -> Any:
+    """Return a dask array (h, w) or (h, w, C) of `shape`, which calls `read` with the box of each chunk."""
+    return read_again(_Boxes(read, shape, np.dtype(dtype)), (*chunk, *shape[2:]))
+
+
+def read_again(array: Any, chunks: Any) -> Any:
+    """Return a dask array of `array`, which is read each time that this is computed.
+
+    Its name is random: nothing is hashed, and chunks that are written later appear.
+    """
+    import dask.array as da
+
+    return da.from_array(  # type: ignore[no-untyped-call]
+        array,
+        chunks=chunks,
+        name=False,
+        asarray=False,
+        fancy=False,
+        meta=np.empty((0,) * array.ndim, array.dtype),
+    )
 
 
 def data_array(pixels: Any, image: ImageBase, origin: tuple[int, int], name: str) -> Any:

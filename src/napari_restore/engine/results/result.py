@@ -39,11 +39,15 @@ from napari_restore.images import (
     chunk_cache,
     data_array,
     html_of,
+    lazy_array,
     thumbnail,
     title_of_mask,
     write_image,
 )
 from napari_restore.questions import Adjustment
+
+CHUNK = (1024, 1024)
+"""Pixels of a chunk of `Result.array`."""
 
 
 class Result(BlendedPixels):
@@ -179,24 +183,13 @@ class Result(BlendedPixels):
     @property
     def array(self) -> Any:
         """A dask array (height, width, bands) of the region, in the image's dtype."""
-        import dask.array as da
-
         self.check_source()
-        chunk = 1024
-        sizes = [
-            tuple(min(chunk, length - at) for at in range(0, length, chunk))
-            for length in self.region.shape
-        ]
-
-        def block(block_info: Any = None) -> npt.NDArray[Any]:
-            (y0, y1), (x0, x1), _ = block_info[None]["array-location"]
-            return self.read(Region(y0, x0, y1, x1).shift(self.region.y0, self.region.x0))
-
-        return da.map_blocks(  # type: ignore[no-untyped-call]
-            block,
-            chunks=(*sizes, (self.image.bands,)),
-            dtype=self.image.dtype,
-            meta=np.empty((0, 0, 0), self.image.dtype),
+        shape = (*self.region.shape, self.image.bands)
+        return lazy_array(
+            lambda box: self.read(Region(*box).shift(*self.region[:2])),
+            shape,
+            self.image.dtype,
+            CHUNK,
         )
 
     def to_xarray(self) -> Any:

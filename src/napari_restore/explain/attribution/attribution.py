@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
@@ -18,7 +16,7 @@ from napari_restore.engine import Region, peak_in
 from napari_restore.errors import BadOutput, option
 from napari_restore.explain.attribution import measures
 from napari_restore.explain.attribution._overview import OverviewShares
-from napari_restore.explain.attribution._sums import Summed
+from napari_restore.explain.attribution._sums import COLUMNS, ROWS, Summed
 from napari_restore.explain.attribution.figure import draw, figure_of, plot
 from napari_restore.explain.attribution.figure_file import (
     SUFFIXES as FIGURES,
@@ -42,7 +40,15 @@ from napari_restore.explain.attribution.opened_maps import (
 from napari_restore.explain.attribution.stored_accumulator import opened_sum
 from napari_restore.explain.attribution.summary import summary_of
 from napari_restore.explain.kinds import Kind, kind_of
-from napari_restore.images import Image, Pixels, SaveOptions, check_output, html_of, picture_of
+from napari_restore.images import (
+    Image,
+    Pixels,
+    SaveOptions,
+    check_output,
+    html_of,
+    lazy_array,
+    picture_of,
+)
 from napari_restore.records import check_file
 
 if TYPE_CHECKING:
@@ -241,7 +247,12 @@ class Attribution:
         """
         if self.region.pixels * self.total.bands <= LARGEST:
             return self.read(self.region)
-        lazy: npt.NDArray[np.float32] = _lazy(self)
+        lazy: npt.NDArray[np.float32] = lazy_array(
+            lambda box: self.read(Region(*box).shift(*self.region[:2])),
+            (*self.region.shape, self.total.bands),
+            np.float32,
+            (ROWS, COLUMNS),
+        )
         return lazy
 
     def to_parts(self) -> dict[str, Any]:
@@ -511,21 +522,3 @@ def overview_path(path: Path) -> Path:
 def _with_sum(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Prepend the sum over all to (h, w, bands or frames)."""
     return np.concatenate([part.sum(axis=2, keepdims=True), part], axis=2)
-
-
-def _lazy(attribution: Attribution) -> Any:
-    """Return the map as a dask array of strips."""
-    import dask
-    import dask.array
-
-    array: Any = dask.array
-    delayed: Any = dask.delayed  # type: ignore[attr-defined]
-    bands = attribution.total.bands
-    rows = [
-        [
-            array.from_delayed(delayed(attribution.read)(strip), (*strip.shape, bands), np.float32)
-            for strip in strips
-        ]
-        for _, strips in groupby(attribution.total.strips(), key=attrgetter("y0"))
-    ]
-    return array.concatenate([array.concatenate(strips, axis=1) for strips in rows], axis=0)

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
 
 from napari_restore import Region
+from napari_restore.api import read_again
 from napari_restore.plugin.compare.compared_layers import FAILURE
 from napari_restore.plugin.layers.layer_order import keeping_active, place_above, take_away
 from napari_restore.plugin.layers.placing import over, plane_of
-from napari_restore.plugin.layers.result_layer import read_again
 from napari_restore.plugin.layers.status import VALUE
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import DebouncedQuery

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore import Region
+from napari_restore.api import read_again
 from napari_restore.plugin.layers.display import (
     LIMITS,
     SHOWN_BANDS,
@@ -52,7 +53,6 @@ SLACK = 0.02
 SAMPLE_SIDE = 256
 """Contrast is judged on at most this many pixels squared."""
 Limits = tuple[float, float]
-_numbers = itertools.count()
 
 
 class ResultLayer:
@@ -426,21 +426,6 @@ class GrowingLevel:
         """Return a dask array that reads in the store's own chunks each time it is computed."""
         rows, columns, bands = self.shape
         return read_again(self, (_cuts(self._y, rows), _cuts(self._x, columns), bands))
-
-
-def read_again(array: Any, chunks: Any) -> Any:
-    """Return a dask array of `array`, which is read each time that this is computed."""
-    import dask.array as da
-
-    return da.from_array(
-        array,
-        chunks=chunks,
-        # dask would hash the pixels for a name.
-        name=f"napari-restore-{next(_numbers)}",
-        asarray=False,
-        fancy=False,
-        meta=np.empty((0,) * array.ndim, array.dtype),
-    )
 
 
 def _steps(region: Region, smallest: int) -> int:
