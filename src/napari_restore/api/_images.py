@@ -19,6 +19,7 @@ from napari_restore.images import (
     is_image_in_folder as is_image_in_folder,
     is_product as is_product,
     is_zarr as is_zarr,
+    output_like as output_like,
     read_again as read_again,
     sensor_text as sensor_text,
 )
@@ -229,11 +230,6 @@ def notes_on_output(path: Pathlike, image: Image) -> list[str]:
             f"The {what} of {image.name} {'are' if others else 'is'} left out: JPEG has 64 kB for it."
         )
     return notes
-
-
-def output_like(image: Image) -> Path:
-    """Return the name of a file in the format of `image`, or a GeoTIFF where that is not written."""
-    return images.output_like(image)
 
 
 def check_export(path: Pathlike, **options: Unpack[SaveOptions]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
@@ -43,6 +43,7 @@ from napari_restore.plugin.widgets.folding import (
     flowing,
     row_of,
 )
+from napari_restore.plugin.widgets.plots import pixmap_of
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
 
@@ -182,12 +183,8 @@ class FramesView(QWidget):
 
 
 def _pixmap(pixels: npt.NDArray[np.uint8]) -> QPixmap:
-    height, width = pixels.shape[:2]
-    image = QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
-    # `copy`: the image does not keep its bytes.
-    return QPixmap.fromImage(image.copy()).scaledToWidth(
-        THUMBNAIL - 6, Qt.TransformationMode.SmoothTransformation
-    )
+    smooth = Qt.TransformationMode.SmoothTransformation
+    return pixmap_of(pixels).scaledToWidth(THUMBNAIL - 6, smooth)
 
 
 HINT = (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QDoubleValidator, QIcon, QImage, QPixmap
+from qtpy.QtGui import QDoubleValidator, QIcon
 from qtpy.QtWidgets import (
     QFileDialog,
     QHeaderView,
@@ -38,6 +38,7 @@ from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, line_edit
 from napari_restore.plugin.widgets.folding import flowing, folded, form_layout
+from napari_restore.plugin.widgets.plots import pixmap_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -92,6 +93,8 @@ def is_needed(viewer: ViewerModel, layer: ImageLayer) -> bool:
 
 IN_ORDER = ("red", "green", "blue")
 Order = tuple[int, int, int]
+Pictures = dict[Order, Any]
+"""(h, w, 3) uint8, or None, by the order of bands."""
 ORDERS: tuple[Order, ...] = ((1, 2, 3), (3, 2, 1), (4, 3, 2))
 """The bands that are red, green and blue of files without names, the most frequent first."""
 THUMBNAIL = 60
@@ -118,7 +121,7 @@ class OrderChooser(QWidget):
         self._image: Image | None = None
         """What the pictures are of."""
         self._query = LatestQuery("There are no pictures", self)
-        self._query.finished.connect(self._on_pictures)
+        self._query.finished.connect(self._show_pictures)
 
     def show_orders(self, image: Image, named: Image) -> None:
         """Offer the orders that `image` may have, and show which is that of `named`."""
@@ -128,8 +131,7 @@ class OrderChooser(QWidget):
             button.setChecked(order == present)
         if image is not self._image:
             self._image = image
-            for button in self.buttons.values():
-                button.setIcon(QIcon())
+            self._show_pictures(None, {})
             orders = [order for order in ORDERS if max(order) <= image.bands]
             self._query.submit(id(image), partial(_pictures_of, image, orders))
 
@@ -146,27 +148,19 @@ class OrderChooser(QWidget):
         button.clicked.connect(lambda: self.chosen.emit(_roles_in(order)))
         return button
 
-    def _on_pictures(self, key: int, pictures: dict[Order, QImage] | RestoreError) -> None:
-        if not isinstance(pictures, RestoreError) and key == id(self._image):
-            for order, picture in pictures.items():
-                self.buttons[order].setIcon(QIcon(QPixmap.fromImage(picture)))
+    def _show_pictures(self, _: object, pictures: Pictures | RestoreError) -> None:
+        for order, button in self.buttons.items():
+            pixels = None if isinstance(pictures, RestoreError) else pictures.get(order)
+            button.setIcon(QIcon() if pixels is None else QIcon(pixmap_of(pixels)))
 
 
 def _roles_in(order: Order) -> str:
     return ",".join(f"{role}={number}" for role, number in zip(IN_ORDER, order, strict=True))
 
 
-def _pictures_of(image: Image, orders: list[Order]) -> dict[Order, QImage]:
-    """Return small pictures of an image by the order of its bands; none where that takes long."""
-    found = {}
-    for order in orders:
-        pixels = api.picture_in(image, _roles_in(order))
-        if pixels is not None:
-            height, width = pixels.shape[:2]
-            form = QImage.Format.Format_RGB888
-            # `copy`: the image does not keep its bytes.
-            found[order] = QImage(pixels.tobytes(), width, height, 3 * width, form).copy()
-    return found
+def _pictures_of(image: Image, orders: list[Order]) -> Pictures:
+    """Return small pictures of an image by the order of its bands; None where that takes long."""
+    return {order: api.picture_in(image, _roles_in(order)) for order in orders}
 
 
 class BandRolesForm(QWidget):
@@ -298,7 +292,6 @@ class BandRolesForm(QWidget):
         self._form.setRowVisible(self._prompt, bool(missing))
         is_free = bool(roles) and set(roles) <= {*IN_ORDER} and api.is_in_usual_order(image)
         self._form.setRowVisible(self.orders, is_free)
-        named = named_image(self._layer, *named_as(self._layer))
         if is_free:
             self.orders.show_orders(image, named)
         preset, (_, sensor) = image.preset, named_as(self._layer)

@@ -11,7 +11,7 @@ import numpy as np
 from napari.layers import Image
 from npe2 import PluginManager
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
     QListView,
     QListWidget,
@@ -38,6 +38,7 @@ from napari_restore.plugin.layers.reader import images_at
 from napari_restore.plugin.tasks.notices import show_note
 from napari_restore.plugin.tasks.task import in_background
 from napari_restore.plugin.widgets.folding import add_button, column_of, row_of
+from napari_restore.plugin.widgets.plots import pixmap_of
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
 
@@ -97,16 +98,9 @@ class Opener(QWidget):
         urls = event.mimeData().urls()
         paths = [url.toLocalFile() for url in urls if url.isLocalFile()]
         # With a key napari stacks, or asks for the plugin.
-        if not paths or (on_canvas and (len(paths) < len(urls) or event.modifiers())):
+        with_others = len(paths) < len(urls) or event.modifiers()
+        if not paths or (on_canvas and (with_others or not _is_ours(paths))):
             return False
-        if on_canvas and not (len(paths) > 1 and any(map(images_at, paths))):
-            found = images_at(paths[0])
-            known = PluginManager.instance().iter_compatible_readers(paths[0])
-            # napari takes any folder for a stack.
-            ours = {"napari-restore", *(["napari"] if Path(paths[0]).is_dir() else [])}
-            others = {reader.plugin_name for reader in known} - ours
-            if len(paths) > 1 or found == paths or (not found and others):
-                return False
         event.acceptProposedAction()
         self.open(paths)
         return True
@@ -176,6 +170,16 @@ class Opener(QWidget):
             opened = self._count - len(left)
             show_note(f"{opened} of {self._count} images opened; not {', '.join(left[:SHOWN])}.")
         self._waiting, self._failed, self._count = [], [], 0
+
+
+def _is_ours(paths: list[str]) -> bool:
+    """Return whether napari would not open what is dropped, or not one image after another."""
+    if any(map(images_at, paths)):
+        return images_at(paths[0]) != paths
+    known = PluginManager.instance().iter_compatible_readers(paths[0])
+    # napari takes any folder for a stack.
+    ours = {"napari-restore", *(["napari"] if Path(paths[0]).is_dir() else [])}
+    return len(paths) == 1 and {reader.plugin_name for reader in known} <= ours
 
 
 def _brackets_among(photos: list[str]) -> int:
@@ -388,9 +392,7 @@ def _pixmap(layer: ImageLayer) -> QPixmap:
     pixels = np.ascontiguousarray(layer.thumbnail[..., :4])
     if pixels.dtype != np.uint8:
         pixels = (pixels * 255).clip(0, 255).astype(np.uint8)
-    height, width = pixels.shape[:2]
-    image = QImage(pixels.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888)
-    return QPixmap.fromImage(image.copy()).scaled(
+    return pixmap_of(pixels).scaled(
         SIDE,
         SIDE,
         Qt.AspectRatioMode.KeepAspectRatio,

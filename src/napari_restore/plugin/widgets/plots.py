@@ -1,4 +1,4 @@
-"""Small plots: lines in a frame, and bars of shares."""
+"""Small plots: lines in a frame, and bars of shares; and pixels as Qt draws them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
+from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPixmap, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 BLUE, VERMILION = QColor(86, 180, 233), QColor(230, 120, 30)
@@ -183,3 +185,11 @@ class BarChart(QWidget):
                 line.setRight(self.width())
                 painter.drawText(line, MIDDLE, f"{share:.1%}")
         painter.end()
+
+
+def pixmap_of(pixels: npt.NDArray[np.uint8]) -> QPixmap:
+    """Return a picture (h, w, 3) of red, green and blue, or (h, w, 4) with alpha, as Qt draws it."""
+    height, width, count = pixels.shape
+    form = QImage.Format.Format_RGB888 if count == 3 else QImage.Format.Format_RGBA8888
+    # `copy`: the image does not keep its bytes.
+    return QPixmap.fromImage(QImage(pixels.tobytes(), width, height, count * width, form).copy())
