@@ -79,7 +79,6 @@ _HERE = "napari_restore.models.published"
 def _entry(
     name: str,
     title: str,
-    network: str,
     task: Task,
     marks: tuple[str, ...],
     source: str,
@@ -88,8 +87,8 @@ def _entry(
     rename: bool = False,
     **fields: Any,
 ) -> ModelEntry:
-    """Return the entry of the class `network` of the module `name`."""
-    module = f"{_HERE}.{name}"
+    """Return the entry of the module `name`, whose class is called as the title, without hyphens."""
+    module, network = f"{_HERE}.{name}", title.replace("-", "")
     card = ModelCard(
         name.replace("_", "-"),
         title,
@@ -113,7 +112,6 @@ ENTRIES = (
     _entry(
         "astv2",
         "ASTv2",
-        "ASTv2",
         "other",
         ("patch_embed.proj.weight", "encoder_level1.0.ffn.partial_conv3.weight"),
         "Zhou et al., IEEE TPAMI 2025; AST: CVPR 2024",
@@ -121,7 +119,6 @@ ENTRIES = (
     ),
     _entry(
         "restormer",
-        "Restormer",
         "Restormer",
         "other",
         ("patch_embed.proj.weight", "latent.0.attn.qkv_dwconv.weight"),
@@ -131,7 +128,6 @@ ENTRIES = (
     _entry(
         "retinexformer",
         "Retinexformer",
-        "Retinexformer",
         "lowlight",
         ("body.0.estimator.depth_conv.weight", "body.0.denoiser.embedding.weight"),
         "Cai et al., ICCV 2023, arXiv:2303.06705",
@@ -140,7 +136,6 @@ ENTRIES = (
     _entry(
         "nafnet",
         "NAFNet",
-        "NAFNet",
         "other",
         ("intro.weight", "ending.weight", "middle_blks.0.sca.1.weight", "middle_blks.0.beta"),
         "Chen et al., ECCV 2022, arXiv:2204.04676",
@@ -148,7 +143,6 @@ ENTRIES = (
     ),
     _entry(
         "swinir",
-        "SwinIR",
         "SwinIR",
         "denoise",
         ("conv_first.weight", "layers.0.residual_group.blocks.0.attn.qkv.weight"),
@@ -160,7 +154,6 @@ ENTRIES = (
     _entry(
         "dehazeformer",
         "DehazeFormer",
-        "DehazeFormer",
         "dehaze",
         ("patch_unembed.proj.0.weight", "fusion1.mlp.0.weight", "layer1.blocks.0.mlp.mlp.0.weight"),
         "Song et al., IEEE TIP 2023, arXiv:2204.03883",
@@ -171,7 +164,6 @@ ENTRIES = (
     _entry(
         "ffa_net",
         "FFA-Net",
-        "FFANet",
         "dehaze",
         ("pre.0.weight", "g1.gp.0.calayer.ca.0.weight", "post.1.weight"),
         "Qin et al., AAAI 2020, arXiv:1911.07559",
@@ -183,7 +175,6 @@ ENTRIES = (
     _entry(
         "aod_net",
         "AOD-Net",
-        "AODNet",
         "dehaze",
         ("e_conv1.weight", "e_conv5.weight"),
         "Li et al., ICCV 2017, arXiv:1707.06543",
@@ -191,7 +182,6 @@ ENTRIES = (
     ),
     _entry(
         "drunet",
-        "DRUNet",
         "DRUNet",
         "denoise",
         ("m_head.weight", "m_body.0.res.0.weight", "m_tail.weight"),
@@ -201,7 +191,6 @@ ENTRIES = (
     ),
     _entry(
         "ffdnet",
-        "FFDNet",
         "FFDNet",
         "denoise",
         ("model.0.weight", "model.2.weight"),
@@ -213,7 +202,6 @@ ENTRIES = (
     _entry(
         "dncnn",
         "DnCNN",
-        "DnCNN",
         "denoise",
         ("model.0.weight", "model.2.weight"),
         "Zhang et al., IEEE TIP 2017, arXiv:1608.03981",
@@ -223,7 +211,6 @@ ENTRIES = (
     _entry(
         "unet",
         "U-Net",
-        "UNet",
         "other",
         ("inc.double_conv.0.weight", "outc.conv.weight"),
         "Ronneberger et al., MICCAI 2015, arXiv:1505.04597",
