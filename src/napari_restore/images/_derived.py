@@ -399,8 +399,7 @@ class DerivedImages(ImageBase):
             frame._light(ev, curve)
             for frame, ev in zip(others.images, own[:place] + own[place + 1 :], strict=True)
         ]
-        off = others.residuals, others.corners
-        light = self._light(0.0, curve).with_companions(images, place, own, *off)
+        light = self._light(0.0, curve)._among(replace(others, images=tuple(images)))
         light.spec = None if self.spec is None else {**self.spec, "light": True}
         return light
 

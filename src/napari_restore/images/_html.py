@@ -14,6 +14,7 @@ import numpy.typing as npt
 from napari_restore.errors import RestoreError, escape_controls
 from napari_restore.images._base import ImageBase
 from napari_restore.images._georeference import crs_name
+from napari_restore.questions import colours_of
 
 SIDE = 256
 """Pixels of a thumbnail's longer side."""
@@ -98,9 +99,7 @@ def thumbnail(image: ImageBase, read: Read, levels: Mapping[int, tuple[int, int]
         return None
     step = max(1, -(-max(height, width) // SIDE))
     pixels = pixels[::step, ::step]
-    roles = list(image.roles)
-    rgb = [roles.index(role) for role in ("red", "green", "blue") if role in roles]
-    bands = rgb if len(rgb) == 3 else [image.data_bands[0] if image.data_bands else 0] * 3
+    bands = list(colours_of(image.roles) or 3 * (image.data_bands[:1] or (0,)))
     shown = pixels[..., bands].astype(np.float64)
     if image.dtype == np.uint8:
         return shown.astype(np.uint8)

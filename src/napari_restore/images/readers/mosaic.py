@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +12,8 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage, option
 from napari_restore.images._base import ImageBase
 from napari_restore.images._georeference import Transform
-from napari_restore.images._reader import Reader
-from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images._source import Box, Level, chunk_box, common_part, within
+from napari_restore.images.readers.stack import JoinedReader
 from napari_restore.images.values.validity import as_dtype
 
 Array = npt.NDArray[Any]
@@ -31,22 +30,18 @@ class Member(NamedTuple):
     box: Box
 
 
-class MosaicReader(Reader):
+class MosaicReader(JoinedReader):
     """Files of one coordinate system and pixel size, side by side.
 
     Where files overlap, the first one that is valid counts. Pixels that no file covers are nodata
     (0 without one) and not valid.
     """
 
-    cached = False
-
     def __init__(self, images: Sequence[ImageBase]) -> None:
         first = images[0]
-        assert first.path is not None
-        super().__init__(first.path)
+        super().__init__(images)
         transform = _grid_of(first)
         places = [_place(first, image, transform) for image in images]
-        self.block_bytes = max(image.block_bytes for image in images)
         top, left = min(p[0] for p in places), min(p[1] for p in places)
         self.members = tuple(
             Member(image, (y - top, x - left, y - top + image.height, x - left + image.width))
@@ -55,7 +50,7 @@ class MosaicReader(Reader):
         height = max(member.box[2] for member in self.members)
         width = max(member.box[3] for member in self.members)
         self.name = f"mosaic of {len(images)}"
-        self.bands, self.dtype = first.bands, first.dtype
+        self.bands = first.bands
         self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
         assert first.georeference is not None
         self.georeference = first.georeference.shifted(left, top)
@@ -79,13 +74,6 @@ class MosaicReader(Reader):
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
         return self._assembled(box)[1]
 
-    def files(self) -> tuple[Path, ...]:
-        return tuple(file for image, _ in self.members for file in image.reader.files())
-
-    def close(self) -> None:
-        for image, _ in self.members:
-            image.close()
-
     def _assembled(self, box: Box) -> tuple[Array, npt.NDArray[np.bool_]]:
         y0, x0, y1, x1 = box
         pixels = np.full((y1 - y0, x1 - x0, self.bands), self._fill, self.dtype)
@@ -97,7 +85,7 @@ class MosaicReader(Reader):
                 continue
             top, left, bottom, right = common
             inside = (top - placed[0], left - placed[1], bottom - placed[0], right - placed[1])
-            target = np.s_[top - y0 : bottom - y0, left - x0 : right - x0]
+            target = within(common, box)
             part, good = image.read(inside), image.read_valid(inside)
             # Its invalid values are kept only where no other file is valid.
             taken = good | ~valid[target]
@@ -149,7 +137,7 @@ def _place(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, in
 
 
 def _overlap(a: Box, b: Box) -> Box | None:
-    box = (max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
+    box = common_part(a, b)
     return box if box[0] < box[2] and box[1] < box[3] else None
 
 

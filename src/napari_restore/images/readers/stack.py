@@ -21,11 +21,8 @@ from napari_restore.images._suffixes import band_name
 Array = npt.NDArray[Any]
 
 
-class StackReader(Reader):
-    """The bands of all files one after the other, on the first file's chunks.
-
-    A pixel is valid where it is valid in every file that has a band of light.
-    """
+class JoinedReader(Reader):
+    """One image of several open files, described as the first of them."""
 
     cached = False
 
@@ -34,14 +31,32 @@ class StackReader(Reader):
         assert first.path is not None
         super().__init__(first.path)
         self.images = tuple(images)
+        self.dtype = first.dtype
+        self.block_bytes = max(image.block_bytes for image in images)
+
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for image in self.images for file in image.reader.files())
+
+    def close(self) -> None:
+        for image in self.images:
+            image.close()
+
+
+class StackReader(JoinedReader):
+    """The bands of all files one after the other, on the first file's chunks.
+
+    A pixel is valid where it is valid in every file that has a band of light.
+    """
+
+    def __init__(self, images: Sequence[ImageBase]) -> None:
+        first = images[0]
+        super().__init__(images)
         for other in images[1:]:
             _check_fits(first, other)
         self.name = f"{first.name} + {len(images) - 1}"
         self.bands = sum(image.bands for image in images)
-        self.dtype = first.dtype
         self.levels = _common_levels(images)
         self.georeference = first.georeference
-        self.block_bytes = max(image.block_bytes for image in images)
         self.may_be_invalid = any(image.may_be_invalid for image in images)
         self.notes = [note for image in images for note in image.reader.notes]
         self.profile = _joined_profile(images)
@@ -61,13 +76,6 @@ class StackReader(Reader):
 
     def band_valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
         return np.concatenate([image.read_band_valid(box) for image in self.images], axis=2)
-
-    def files(self) -> tuple[Path, ...]:
-        return tuple(file for image in self.images for file in image.reader.files())
-
-    def close(self) -> None:
-        for image in self.images:
-            image.close()
 
 
 def _common_levels(images: Sequence[ImageBase]) -> tuple[Level, ...]:
