@@ -258,9 +258,9 @@ class AdvancedForm(QWidget):
             self.tile.setValue(computing.side or 0)
             self.whole.setChecked(computing.is_whole)
             self.tile_batch.setValue(computing.tile_batch or 0)
-            self.precision.setCurrentIndex(self.precision.findData(computing.precision))
-            self.extent.setCurrentIndex(self.extent.findData(options.reading.extent))
-            self.residuals.setCurrentIndex(self.residuals.findData(computing.residuals))
+            self.precision.choose(computing.precision)
+            self.extent.choose(options.reading.extent)
+            self.residuals.choose(computing.residuals)
             self.residual_dtype.choose(computing.residual_dtype)
             self._offer_context(options.reading.context)
 

@@ -147,13 +147,10 @@ class ModelChooser(QWidget):
 
     def choose(self, key: str) -> None:
         """Choose as clicks would, its task first; a key that is not offered changes nothing."""
-        tasks = [choice.card.task for choice in self._offered() if choice.key == key]
-        number = self.task.findData(tasks[0]) if tasks else -1
-        if number >= 0:
-            self.task.setCurrentIndex(number)
-        number = self.combo.findData(key)
-        if number >= 0:
-            self.combo.setCurrentIndex(number)
+        choice = next((choice for choice in self._offered() if choice.key == key), None)
+        if choice is not None:
+            self.task.choose(choice.card.task)
+        self.combo.choose(key)
 
     def model(self) -> str:
         """Return the chosen key, "" while nothing is offered."""
