@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QCheckBox, QLabel, QWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QWidget
 from superqt.utils import qdebounced
 
 from napari_restore.errors import RestoreError
@@ -13,7 +14,7 @@ from napari_restore.plugin.compare.compared_layers import Compared, LinkedContra
 from napari_restore.plugin.compare.figures_view import FiguresView
 from napari_restore.plugin.compare.maps_view import MapsView
 from napari_restore.plugin.compare.swipe import Swipe
-from napari_restore.plugin.layers.layer_order import FRAME, SOURCE
+from napari_restore.plugin.layers.layer_order import FRAME, SOURCE, with_results
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox
 from napari_restore.plugin.widgets.folding import add_button, column_of, form_layout, row_of
@@ -51,16 +52,10 @@ class Blink:
     def press(self) -> None:
         self._key_released.cancel()
         current = self.state.current
-        if current is None or self._source is not None:
-            return
-        if current.source not in self.viewer.layers:
+        if self._source is not None or current is None or current.source not in self.viewer.layers:
             return
         source = current.source
-        over = [
-            layer
-            for layer in self.viewer.layers
-            if layer.metadata.get("napari_restore_source") == source.unique_id
-        ]
+        over = [layer for layer in with_results(self.viewer, source) if layer is not source]
         self._opacities = [(layer, layer.opacity) for layer in over]
         for layer in over:
             layer.opacity = 0
@@ -103,8 +98,8 @@ class CompareSection(Section):
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self._swipe: Swipe | None = None
-        self._sides: SideBySide | None = None
+        self._way: Swipe | SideBySide | None = None
+        """How they are compared on the screen now."""
         self._column: float | None = None
         self._blink = Blink(viewer, state)
         self._contrast = LinkedContrast()
@@ -138,8 +133,8 @@ class CompareSection(Section):
         self._content = QWidget(self)
         column_of(self._content, form, ways, self.hold, self.link, self.figures, self.maps)
         column_of(self, self.hint, self._content)
-        self.swipe.toggled.connect(self._on_swipe)
-        self.sides.toggled.connect(self._on_sides)
+        for way in (self.swipe, self.sides):
+            way.toggled.connect(partial(self._on_way, way))
         self.hold.pressed.connect(self._blink.press)
         self.hold.released.connect(self._blink.release)
         self.link.toggled.connect(self._on_variants)
@@ -211,58 +206,38 @@ class CompareSection(Section):
 
     # -- swipe and side by side --------------------------------------------------
 
-    def _on_swipe(self, checked: bool) -> None:
-        if not checked:
-            self._end()
-            return
-        self._end_sides()
-        current = self.state.current
-        if current is None:
-            self.swipe.setChecked(False)
-            return
-        try:
-            self._swipe = Swipe(self.viewer, current, self._other(), self._column)
-        except RestoreError as error:
-            self.swipe.setChecked(False)
-            show_problem(error)
-            return
-        self._swipe.ended.connect(self._on_swipe_ended)
-
-    def _on_sides(self, checked: bool) -> None:
-        if not checked:
-            self._end()
-            return
-        self._end_swipe()
+    def _on_way(self, button: QPushButton, checked: bool) -> None:
+        """Begin what a button stands for, in place of the other way; end it where it is released."""
+        self._end()
         current, other = self.state.current, self._other()
+        if not checked:
+            return
         if current is None:
-            self.sides.setChecked(False)
+            button.setChecked(False)
             return
         left = current.source if other is None else other.layer
-        self._sides = SideBySide(self.viewer, left, current.layer)
-        self._sides.ended.connect(self._on_sides_ended)
+        try:
+            if button is self.swipe:
+                self._way = Swipe(self.viewer, current, other, self._column)
+            else:
+                self._way = SideBySide(self.viewer, left, current.layer)
+        except RestoreError as error:
+            button.setChecked(False)
+            show_problem(error)
+        else:
+            self._way.ended.connect(partial(self._on_ended, button))
 
     def _other(self) -> Compared | None:
         other: Compared | None = self.other.currentData()
         return other
 
     def _end(self) -> None:
-        self._end_swipe()
-        self._end_sides()
+        if self._way is not None:
+            self._way.end()
 
-    def _end_swipe(self) -> None:
-        if self._swipe is not None:
-            self._swipe.end()
-
-    def _end_sides(self) -> None:
-        if self._sides is not None:
-            self._sides.end()
-
-    def _on_swipe_ended(self) -> None:
-        swipe, self._swipe = self._swipe, None
-        # The next swipe of this source begins where this one ended.
-        self._column = swipe.column if swipe is not None else None
-        self.swipe.setChecked(False)
-
-    def _on_sides_ended(self) -> None:
-        self._sides = None
-        self.sides.setChecked(False)
+    def _on_ended(self, button: QPushButton) -> None:
+        way, self._way = self._way, None
+        if isinstance(way, Swipe):
+            # The next swipe of this source begins where this one ended.
+            self._column = way.column
+        button.setChecked(False)

@@ -118,11 +118,8 @@ def references_for(
     """
     from napari.layers import Image as ImageLayer
 
-    shape = _shape(source)
-    if not source.rgb:
-        shape = (*shape[:-2], *(int(side * ratio) for side in shape[-2:]))
-    else:
-        shape = tuple(int(side * ratio) for side in shape)
+    *bands, height, width = _shape(source)
+    shape = (*bands, int(height * ratio), int(width * ratio))
     own = data_to_world(source)
     places = [resampled(own, ratio), own]
 
