@@ -136,8 +136,7 @@ class LayerQueue(QObject):
         layer = self._layer
         assert layer is not None and self._settings is not None
         if isinstance(area, RestoreError):
-            self._failures.append((self._name, str(area)))
-            self.start_next()
+            self._fail(area)
             return
         # Bands and sensor are named for each layer by itself.
         bands, sensor = named_as(layer)
@@ -156,8 +155,7 @@ class LayerQueue(QObject):
             return
         request, self._next = self._next, None
         if self._is_removed:
-            self._failures.append((self._name, error_text(self._removed)))
-            self.start_next()
+            self._fail(self._removed)
             return
         assert self._layer is not None
         title = title_of(request.model)
@@ -177,9 +175,13 @@ class LayerQueue(QObject):
             self._end(cancelled=True)
             return
         if status == "failed":
-            self._failures.append((self._name, error_text(outcome)))
+            self._fail(outcome)
         else:
             self._done += 1
+            self.start_next()
+
+    def _fail(self, error: RestoreError) -> None:
+        self._failures.append((self._name, error_text(error)))
         self.start_next()
 
     def _end(self, *, cancelled: bool = False) -> None:
@@ -298,14 +300,8 @@ class BatchSection(Section):
 
     def restore_folder(self) -> None:
         """Restore all images of the one folder into the other, as the command does."""
-        if self.is_busy or self._must_wait(self.restore_folder):
-            return
-        try:
-            arguments = folder_arguments(self.state, self.source.text(), self.target.text())
-        except RestoreError as error:
-            show_problem(error)
-            return
-        self._start(arguments, self.target.text())
+        source, target = self.source.text(), self.target.text()
+        self._start(partial(folder_arguments, self.state, source, target), target)
 
     def ask_for_stack(self) -> None:
         """Ask for a file, and restore all planes of the stack into it."""
@@ -315,16 +311,16 @@ class BatchSection(Section):
 
     def restore_planes(self, output: str) -> None:
         """Restore all planes of the stack into a file, as the command does."""
-        if self.is_busy or self._must_wait(partial(self.restore_planes, output)):
+        self._start(partial(planes_arguments, self.state, output), output)
+
+    def _start(self, arguments_of: Callable[[], list[str]], into: str) -> None:
+        if self.is_busy or self._must_wait(partial(self._start, arguments_of, into)):
             return
         try:
-            arguments = planes_arguments(self.state, output)
+            arguments = arguments_of()
         except RestoreError as error:
             show_problem(error)
             return
-        self._start(arguments, output)
-
-    def _start(self, arguments: list[str], into: str) -> None:
         self._into = into
         self.folder = self._runs.restore_folder(arguments)
         if self.folder is not None:
