@@ -59,7 +59,7 @@ _PHOTO_OPTIONS = frozenset({"profile", "resize", "sharpen"})
 _ZARR = ExportFormat("OME-Zarr", ".zarr")
 _PHOTOS = (
     ExportFormat("PNG", ".png", frozenset({"bit_depth"})),
-    ExportFormat("JPEG", ".jpg", frozenset({"quality", "bit_depth"})),
+    ExportFormat("JPEG", ".jpg", frozenset({"quality", "bit_depth", "subsampling"})),
     ExportFormat("WebP", ".webp", frozenset({"quality", "bit_depth"})),
 )
 FORMATS = (
@@ -76,7 +76,7 @@ PHOTO_FORMATS = (
     _ZARR,
 )
 """The same files by the names that photographers have for them, with what is for photos."""
-MORE = "More"
+MORE, MORE_OPTIONS = "More", _PHOTO_OPTIONS | {"subsampling"}
 PROFILES = {
     None: "as in the photo",
     "sRGB": "sRGB",
@@ -92,7 +92,7 @@ SUBSAMPLINGS = {
 LARGEST_SIDE = 65535
 EIGHT_BITS = (".jpg", ".webp")
 COMPRESSIONS = {
-    "deflate": "deflate (usual)",
+    None: "deflate (usual)",
     "zstd": "zstd (smaller)",
     "lzw": "lzw",
     "jpeg": "jpeg (loses detail)",
@@ -178,19 +178,13 @@ class ExportSection(Section):
         self._arrange()
         self._show_saving(False)
         self.format.currentIndexChanged.connect(self._on_format)
-        self.compress.currentIndexChanged.connect(self._show_options)
         self.whole.clicked.connect(self._on_whole)
         self.copy.clicked.connect(self._on_copy)
-        self.quality.valueChanged.connect(self._forget_message)
-        self.bit_depth.currentIndexChanged.connect(self._forget_message)
-        self.clip.currentIndexChanged.connect(self._forget_message)
-        for changed in (
-            self.profile.currentIndexChanged,
-            self.longer_side.valueChanged,
-            self.sharpen.toggled,
-            self.subsampling.currentIndexChanged,
-        ):
-            changed.connect(self._on_more)
+        for combo in (self.compress, self.bit_depth, self.clip, self.profile, self.subsampling):
+            combo.currentIndexChanged.connect(self._on_option)
+        for box in (self.quality, self.longer_side):
+            box.valueChanged.connect(self._on_option)
+        self.sharpen.toggled.connect(self._on_option)
         self._show_options()
 
     def _build_more(self) -> None:
@@ -245,33 +239,28 @@ class ExportSection(Section):
     def options(self) -> dict[str, Any]:
         """Return the chosen options of `Result.save`; others are the format's defaults."""
         form: ExportFormat = self.format.currentData()
-        options: dict[str, Any] = dict(form.always)
-        if "compress" in form.options and self.compress.currentData() != "deflate":
-            options["compress"] = self.compress.currentData()
-        if self._has_quality(form) and self.quality.value() != Format.USUAL_QUALITY:
-            options["quality"] = self.quality.value()
-        if "bit_depth" in form.options and self.bit_depth.currentData() is not None:
-            options["bit_depth"] = self.bit_depth.currentData()
-        options |= self._more_options(form)
-        if self._has_areas() and self.clip.currentData() is not None:
-            options["clip"] = self.clip.currentData()
-        return options
-
-    def _more_options(self, form: ExportFormat) -> dict[str, Any]:
-        """Return what is set under More and `form` has."""
+        quality = self.quality.value()
         chosen = {
-            "profile": self.profile.currentData() if self._is_colour else None,
+            "compress": self.compress.currentData(),
+            "quality": None if quality == Format.USUAL_QUALITY else quality,
+            "bit_depth": self.bit_depth.currentData(),
+            "profile": self.profile.currentData(),
             "resize": self.longer_side.value(),
             "sharpen": self.sharpen.isChecked(),
+            "subsampling": self.subsampling.currentData(),
+            "clip": self.clip.currentData(),
         }
-        found = {name: each for name, each in chosen.items() if each and name in form.options}
-        if self._has_subsampling(form) and self.subsampling.currentData() is not None:
-            found["subsampling"] = self.subsampling.currentData()
-        return found
+        set_here = {name: each for name, each in chosen.items() if each and self._has(name)}
+        return {**form.always, **set_here}
 
-    def _has_subsampling(self, form: ExportFormat) -> bool:
-        is_photo = bool(form.options & _PHOTO_OPTIONS)
-        return form.suffix == ".jpg" and is_photo and self._is_colour
+    def _has(self, name: str) -> bool:
+        """Return whether there is such an option for the format, and for what is saved."""
+        options = self.format.currentData().options
+        if name == "clip":
+            return self._has_areas()
+        if name == "quality" and "compress" in options and self.compress.currentData() != "jpeg":
+            return False
+        return name in options and (self._is_colour or name not in ("profile", "subsampling"))
 
     def _has_areas(self) -> bool:
         """Return whether the result is of areas, and its file would be of more than these."""
@@ -279,10 +268,6 @@ class ExportSection(Section):
         return (
             variant is not None and variant.result is not None and variant.result.mask is not None
         )
-
-    def _has_quality(self, form: ExportFormat) -> bool:
-        lossy = "compress" not in form.options or self.compress.currentData() == "jpeg"
-        return "quality" in form.options and lossy
 
     def command(self) -> str:
         """Return the command that writes what is shown; raises `InputError` where there is none."""
@@ -442,26 +427,21 @@ class ExportSection(Section):
 
     def _on_format(self) -> None:
         self._chosen = True
+        self._on_option()
+
+    def _on_option(self) -> None:
         self._forget_message()
         self._show_options()
 
-    def _on_more(self) -> None:
-        self._forget_message()
-        self._show_more(self.format.currentData())
-
-    def _show_more(self, form: ExportFormat) -> None:
-        """Show what `form` has, and in the heading whether some of it is set."""
-        self.more.setVisible(bool(form.options & _PHOTO_OPTIONS))
-        self.more_form.setRowVisible(self.profile, self._is_colour)
-        self.more_form.setRowVisible(self.subsampling, self._has_subsampling(form))
-        self.more.setText(f"{MORE} · set" if self._more_options(form) else MORE)
-
     def _show_options(self) -> None:
+        """Show what the format has, and in the heading of what is for photos whether that is set."""
         form: ExportFormat = self.format.currentData()
-        self._show_more(form)
-        self.form.setRowVisible(self.compress, "compress" in form.options)
-        self.form.setRowVisible(self.quality, self._has_quality(form))
-        self.form.setRowVisible(self.bit_depth, "bit_depth" in form.options)
+        for name in ("compress", "quality", "bit_depth"):
+            self.form.setRowVisible(getattr(self, name), self._has(name))
+        for name in ("profile", "subsampling"):
+            self.more_form.setRowVisible(getattr(self, name), self._has(name))
+        self.more.setVisible(bool(form.options & _PHOTO_OPTIONS))
+        self.more.setText(f"{MORE} · set" if self.options().keys() & MORE_OPTIONS else MORE)
         deep = self.bit_depth.findData(16)
         depths: Any = self.bit_depth.model()
         depths.item(deep).setEnabled(form.suffix not in EIGHT_BITS)
