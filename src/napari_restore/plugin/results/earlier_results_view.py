@@ -60,19 +60,6 @@ def store_result(variant: Variant) -> None:
         api.keep_result(result.store.path, task, name, variant.title, variant.record)
 
 
-def is_same(variant: Variant, store: Path, name: str) -> bool:
-    """Return whether the entry of that name in that store is of `variant`."""
-    result = variant.shown.result
-    return result.store.path == store and api.kept_name(result.plan) == name
-
-
-def close_stores(variant: Variant) -> tuple[Path, str]:
-    """Close the stores of a result that is about to be deleted; return path and name of its entry."""
-    result = variant.shown.result
-    result.store.close()
-    return result.store.path, api.kept_name(result.plan)
-
-
 def variant_of_stored(
     kept: KeptResult, result: Result, viewer: ViewerModel, source: ImageLayer
 ) -> Variant:

@@ -32,8 +32,6 @@ from napari_restore.plugin.layers.layer_order import LIVE
 from napari_restore.plugin.results.earlier_results_view import (
     EarlierResults,
     apply_settings,
-    close_stores,
-    is_same,
     record_of,
     store_result,
     variant_of_stored,
@@ -124,7 +122,6 @@ class RecordView(QDialog):
 class VariantRow(QWidget):
     """The name of a result, to edit, and what it differs in from the others."""
 
-    renamed = Signal(object, str)
     chosen = Signal(object)
 
     def __init__(self, variant: Variant, parent: QWidget | None = None) -> None:
@@ -161,7 +158,7 @@ class VariantRow(QWidget):
     def _on_edited(self) -> None:
         name = self.name.text().strip()
         if name and name != self.variant.name:
-            self.renamed.emit(self.variant, name)
+            self.variant.layer.name = name
         self.show_name()
 
 
@@ -243,7 +240,6 @@ class ResultsSection(Section):
         self.list.clear()
         for variant in variants:
             row = VariantRow(variant, self.list)
-            row.renamed.connect(self._rename)
             row.chosen.connect(self._choose)
             self.rows[variant] = row
             item = QListWidgetItem(self.list)
@@ -299,9 +295,8 @@ class ResultsSection(Section):
 
     def _unlist(self, variant: Variant) -> None:
         """Offer a live result that another has replaced no more; its pixels stay in the cache."""
-        store, name = variant.shown.result.store.path, api.kept_name(variant.shown.result.plan)
-        if not any(is_same(each, store, name) for each in self.state.variants):
-            api.unlist_result(store, name)
+        if not self._is_shown(*variant.entry):
+            api.unlist_result(*variant.entry)
 
     def _on_current(self) -> None:
         current = self.state.current
@@ -337,9 +332,6 @@ class ResultsSection(Section):
         self.state.current = variant
         if variant.layer in self.viewer.layers:
             self.viewer.layers.selection.active = variant.layer
-
-    def _rename(self, variant: Variant, name: str) -> None:
-        variant.layer.name = name
 
     def show_only(self) -> None:
         current = self.state.current
@@ -394,17 +386,17 @@ class ResultsSection(Section):
         elif variant.saving:
             show_note(f"{variant.name} is being saved. Wait for it, or cancel the export.")
         elif self.confirmed(f"Delete {variant.name} and its pixels from the cache?"):
-            store, name = close_stores(variant)
+            variant.shown.result.store.close()
             self.viewer.layers.remove(variant.layer)
-            self._free(store, name)
+            self._free(*variant.entry)
 
     def _on_delete_earlier(self, kept: KeptResult) -> None:
         if self.confirmed(f"Delete the earlier result {kept.title} from the cache?"):
             self._free(kept.store, kept.name)
 
-    def _free(self, store: Any, name: str) -> None:
+    def _free(self, store: Path, name: str) -> None:
         """Remove pixels from the disk, which may take a while; on another thread."""
-        if any(is_same(variant, store, name) for variant in self.state.variants):
+        if self._is_shown(store, name):
             # Made twice with the same settings: the other one still shows them.
             self.freed.emit(False)
             return
@@ -429,8 +421,12 @@ class ResultsSection(Section):
             image = None
         self.earlier.search(image, self._is_here)
 
+    def _is_shown(self, store: Path, name: str) -> bool:
+        """Return whether the entry of that name in that store is of a result in the viewer."""
+        return any(each.entry == (store, name) for each in self.state.variants)
+
     def _is_here(self, kept: KeptResult) -> bool:
-        return any(is_same(one, kept.store, kept.name) for one in self.state.variants)
+        return self._is_shown(kept.store, kept.name)
 
     def _on_shown_earlier(self, kept: KeptResult, result: Result) -> None:
         layer = self.state.layer

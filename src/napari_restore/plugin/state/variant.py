@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -90,6 +91,11 @@ class Variant:
         if former.adjustment != self.adjustment:
             self._apply(former.adjustment, check=False)
         self._before, self._changed = [*former._before], former._changed
+
+    @property
+    def entry(self) -> tuple[Path, str]:
+        """Its store, and its name in there."""
+        return self.shown.result.store.path, api.kept_name(self.shown.result.plan)
 
     def has_pixels_of(self, plan: Plan) -> bool:
         """Return whether it is made with the settings of `plan`, whatever the area."""
