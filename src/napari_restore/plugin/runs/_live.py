@@ -250,8 +250,7 @@ class Live(QObject):
             variant is not None
             and variant.layer in self.viewer.layers
             and variant.source is attempt.source
-            and variant.shown.result.store.path == result.store.path
-            and variant.shown.result.plan.key == result.plan.key
+            and variant.has_pixels_of(result.plan)
         )
 
     def _name(self, attempt: _LiveAttempt) -> str:
@@ -269,11 +268,11 @@ class Live(QObject):
             replace(plan, target=replace(plan.target, region=(whole,))), result.store, {}
         )
         before = next((x for x in self.results if x.source is source and x.layer in layers), None)
-        other = self.variant
-        self._left = [each for each in self._left if each is not before]
-        if other is not None and other is not before:
-            self._rename_ordinary(other)
-            self._left.append(other)
+        if before is not None:
+            self.hand_over(before)
+        if self.variant is not None:
+            self._rename_ordinary(self.variant)
+            self._left.append(self.variant)
         look = self._looks.pop(source, None) if before is None else before.adjustment
         if look is None and attempt.known:
             look = attempt.known[-1].adjustment
@@ -316,11 +315,8 @@ class Live(QObject):
                 continue
             if not (is_gone or each.adjustment.is_neutral):
                 self._looks[each.source] = each.adjustment
-            self._left = [other for other in self._left if other is not each]
-            if each is self.variant:
-                self._layers.variant = None
-            if each.layer in layers:
-                layers.remove(each.layer)
+            self.hand_over(each)
+            take_away(self.viewer, each.layer)
 
     def _rename_ordinary(self, variant: Variant) -> None:
         variant.layer.name = result_name(

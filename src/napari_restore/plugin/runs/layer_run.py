@@ -301,7 +301,11 @@ class LayerRun(RunSequence):
             if not step.is_draft:
                 self.planned.emit(content)
         elif isinstance(content, TileDone) and self._is_first(step):
-            variant = self._layers.variant = self._variant_of_first(content)
+            assert self._empty is not None
+            shown, self._empty = self._empty, None
+            # So that it is drawn once, not twice.
+            shown.begin(content.region)
+            variant = self._layers.variant = Variant(self.request, self.source, self._title, shown)
             self._take_place(variant)
             insert_above(self.viewer, self.source, variant.layer)
             self.shown.emit(variant)
@@ -333,13 +337,6 @@ class LayerRun(RunSequence):
         """Return whether a tile of `step` is the first of the true pixels."""
         is_shown = self.source in self.viewer.layers
         return self._empty is not None and not step.is_draft and is_shown
-
-    def _variant_of_first(self, tile: TileDone) -> Variant:
-        """Fill the first tile into the new layer, so that it is drawn once, not twice."""
-        assert self._empty is not None
-        shown, self._empty = self._empty, None
-        shown.begin(tile.region)
-        return Variant(self.request, self.source, self._title, shown)
 
     def _take_place(self, variant: Variant) -> None:
         """Take layer and look of a result that this one goes on with, and the name that a run gave it."""

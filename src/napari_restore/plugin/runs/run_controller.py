@@ -258,7 +258,8 @@ class RunController(QObject):
         """
         if not self._is_free():
             return None
-        self._note_cluster(what)
+        if self._state.cluster is not None:
+            self._note_once(f"{what} computed on this machine, not on the cluster.")
         return self._begin(make())
 
     def restore_folder(self, arguments: Sequence[str]) -> FolderRun | None:
@@ -288,11 +289,6 @@ class RunController(QObject):
         if self._state.running:
             show_note(BUSY)
         return not self._state.running
-
-    def _note_cluster(self, what: str) -> None:
-        """Note once that `what` is no matter of the cluster that is connected."""
-        if self._state.cluster is not None:
-            self._note_once(f"{what} computed on this machine, not on the cluster.")
 
     def _note_once(self, text: str, about: str = "") -> None:
         if (text, about) not in self._shown_notes:
