@@ -14,6 +14,7 @@ from napari_restore.errors import BadRegion
 from napari_restore.metrics import psnr, ssim
 from napari_restore.plugin.compare.compared_layers import FAILURE, LayerPixels, shown_step
 from napari_restore.plugin.layers.placing import data_to_world, resampled, visible_region
+from napari_restore.plugin.state.state import RestoreState, view_events
 from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.tasks.task import DebouncedQuery
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin.state.state import RestoreState
     from napari_restore.plugin.state.variant import Variant
 
 
@@ -52,8 +52,8 @@ class Figures(NamedTuple):
         part = "visible region" if self.is_whole else "middle of the visible region"
         level = "full resolution" if self.step == 1 else f"level 1:{self.step}"
         return (
-            f"PSNR {_decibels(psnr0)} → {_decibels(psnr1)}\n"
-            f"SSIM {_plain(ssim0)} → {_plain(ssim1)}\n"
+            f"PSNR {_number(psnr0, 2)} dB → {_number(psnr1, 2)} dB\n"
+            f"SSIM {_number(ssim0, 4)} → {_number(ssim1, 4)}\n"
             f"source → result, {part} at {level}, {self.pixels / 1e6:.2f} MP, "
             f"white − black {self.data_range:g}"
         )
@@ -83,14 +83,11 @@ def figures(
     (before, there), (after, there1), (truth, there2) = parts
     valid = there & there1 & there2
     before, after, truth = (part.astype(np.float64) for part in (before, after, truth))
-    return Figures(
-        (psnr(before, truth, data_range, valid), ssim(before, truth, data_range, valid)),
-        (psnr(after, truth, data_range, valid), ssim(after, truth, data_range, valid)),
-        step,
-        int(valid.sum()),
-        data_range,
-        part == region,
+    own, made = (
+        (psnr(shown, truth, data_range, valid), ssim(shown, truth, data_range, valid))
+        for shown in (before, after)
     )
+    return Figures(own, made, step, int(valid.sum()), data_range, part == region)
 
 
 def _count(region: Region, step: int) -> int:
@@ -158,12 +155,8 @@ def _shape(layer: ImageLayer) -> tuple[int, ...]:
     return shape[:2] if layer.rgb else shape
 
 
-def _decibels(value: float) -> str:
-    return "– dB" if np.isnan(value) else f"{value:.2f} dB"
-
-
-def _plain(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.4f}"
+def _number(value: float, digits: int) -> str:
+    return "–" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 DEBOUNCE_MS = 200
@@ -182,8 +175,7 @@ class FiguresView(Section):
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         column_of(self, QLabel("PSNR / SSIM against", self), self.reference, self.text)
         self.reference.currentIndexChanged.connect(self.update_figures)
-        camera = viewer.scene.camera.events
-        for event in (camera.center, camera.zoom, viewer.canvas.events.size):
+        for event in view_events(viewer):
             self.listen(event, self.update_figures)
         for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
             self.listen(event, self.offer)

@@ -36,7 +36,7 @@ from napari_restore.plugin.layers.layer_order import (
     take_away,
 )
 from napari_restore.plugin.layers.placing import Matrix, axes_of, plane_of, visible_region
-from napari_restore.plugin.state.state import Connections
+from napari_restore.plugin.state.state import Connections, view_events
 from napari_restore.plugin.tasks.task import DebouncedQuery
 
 if TYPE_CHECKING:
@@ -323,14 +323,11 @@ class Swipe:
     # -- the view ----------------------------------------------------------------
 
     def _events(self) -> list[tuple[Any, Callable[..., object]]]:
-        camera = self.viewer.scene.camera.events
+        views = (*view_events(self.viewer), self.viewer.dims.events.ndisplay)
         layers = [self.source, *([self._left.layer] if self._left else [])]
         properties = [getattr(self.source.events, name) for name in display_properties(self.source)]
         return [
-            (camera.center, self._on_view),
-            (camera.zoom, self._on_view),
-            (self.viewer.canvas.events.size, self._on_view),
-            (self.viewer.dims.events.ndisplay, self._on_view),
+            *((event, self._on_view) for event in views),
             # New pixels: another band, a level that grows, tiles of the left result.
             *((layer.events.set_data, self._on_pixels) for layer in layers),
             *((event, self._on_display) for event in properties),

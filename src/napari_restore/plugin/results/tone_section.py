@@ -15,7 +15,7 @@ from napari_restore.plugin.layers.canvas_tool import CanvasTool
 from napari_restore.plugin.layers.placing import in_data, visible_region
 from napari_restore.plugin.results._adjusting_section import NOTHING, AdjustingSection
 from napari_restore.plugin.results._histogram_view import Histogram, HistogramView
-from napari_restore.plugin.state.state import Connections
+from napari_restore.plugin.state.state import Connections, RestoreState, view_events
 from napari_restore.plugin.tasks.notices import show_note, show_problem, with_labels
 from napari_restore.plugin.tasks.task import DebouncedQuery, in_background
 from napari_restore.plugin.widgets.folding import add_button, column_of, form_layout, row_of
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.images import Image
-    from napari_restore.plugin.state.state import RestoreState
     from napari_restore.plugin.state.variant import Variant
 
 COLOUR_SLIDERS = (
@@ -160,8 +159,7 @@ class ToneSection(AdjustingSection):
             self,
         )
         self._build()
-        camera = viewer.scene.camera.events
-        for event in (camera.center, camera.zoom, viewer.canvas.events.size):
+        for event in view_events(viewer):
             self.listen(event, self._update_histogram)
         self._begin()
 

@@ -14,7 +14,7 @@ from napari_restore.api import stamp_of, tried_now
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas.areas import AreaController
 from napari_restore.plugin.state.request import Area, RunRequest, TargetChoice
-from napari_restore.plugin.state.state import Connections, RestoreState
+from napari_restore.plugin.state.state import Connections, RestoreState, view_events
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
 
@@ -74,12 +74,9 @@ class PlanController(QObject):
         self._tell_soon.timeout.connect(self._tell)
         self._areas.changed.connect(self.update_drawn)
         self._areas.found.connect(self.update)
-        camera = viewer.scene.camera.events
+        views = (*view_events(viewer), viewer.dims.events.ndisplay)
         self._connections = Connections(
-            (camera.center, self._on_view),
-            (camera.zoom, self._on_view),
-            (viewer.canvas.events.size, self._on_view),
-            (viewer.dims.events.ndisplay, self._on_view),
+            *((event, self._on_view) for event in views),
             (state.events.exclude_pending, self._on_exclude_pending),
         )
 

@@ -24,7 +24,7 @@ from napari_restore.plugin.runs._run_sequence import RunStep
 from napari_restore.plugin.runs.draft import Viewport, first_step, viewport_of
 from napari_restore.plugin.runs.layer_run import LayerRun, drafts_in
 from napari_restore.plugin.state.request import Area, NotReady, RunRequest
-from napari_restore.plugin.state.state import Connections, RestoreState, image_of
+from napari_restore.plugin.state.state import Connections, RestoreState, image_of, view_events
 from napari_restore.plugin.tasks.notices import error_text, show_note, show_problem
 from napari_restore.plugin.tasks.task import Task, in_background
 
@@ -183,15 +183,13 @@ class RunController(QObject):
         self.live.updated.connect(self._show_draft)
         self.live.noted.connect(self._on_event)
         self.live.failed.connect(self._on_live_failed)
-        camera, events = viewer.scene.camera.events, state.events
+        events = state.events
         self._connections = Connections(
             *((getattr(events, name), self.live.update) for name in LIVE_SETTINGS),
             (events.options, self._on_options),
             (events.running, self._on_running),
             (events.layer, self._warm.start_soon),
-            (camera.center, self.live.update),
-            (camera.zoom, self.live.update),
-            (viewer.canvas.events.size, self.live.update),
+            *((event, self.live.update) for event in view_events(viewer)),
             (viewer.layers.events.inserted, self._show_draft),
             (viewer.layers.events.removed, self._show_draft),
             (plans.plan_ready, self._on_plan_ready),

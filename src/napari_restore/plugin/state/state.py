@@ -167,6 +167,12 @@ class Connections:
         self._made.clear()
 
 
+def view_events(viewer: ViewerModel) -> tuple[Any, ...]:
+    """Return the events after which a viewer shows another part, or shows it otherwise."""
+    camera = viewer.scene.camera.events
+    return camera.center, camera.zoom, viewer.canvas.events.size
+
+
 ARRAY = "napari_restore_array"
 """In a layer's metadata: the identity of the array its image was made of."""
 UNNAMED = "napari_restore_unnamed"
