@@ -237,7 +237,7 @@ class EarlierResults(QWidget):
         image, kept = self._image, row.kept
         if image is None or row not in self.rows:
             return
-        row.busy(True)
+        row.setEnabled(False)
         in_background(
             partial(api.result_of_kept, kept, image, trust=trust),
             self._on_opened,
@@ -250,7 +250,7 @@ class EarlierResults(QWidget):
     def _on_opened(self, image: Image, kept: KeptResult, result: Result | RestoreError) -> None:
         for row in self.rows:
             if row.kept is kept:
-                row.busy(False)
+                row.setEnabled(True)
         if image is not self._image:
             return
         if isinstance(result, RestoreError):
@@ -273,10 +273,6 @@ class EarlierRow(QWidget):
             self.open = add_button(self, "Go on", "Run what is left of it")
         self.delete = add_button(self, "Delete …", "Remove it from the cache")
         self.setLayout(row_of(label, self.open, self.delete))
-
-    def busy(self, busy: bool) -> None:
-        self.open.setEnabled(not busy)
-        self.delete.setEnabled(not busy)
 
 
 def _description(kept: KeptResult) -> str:

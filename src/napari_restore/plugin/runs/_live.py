@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -14,7 +13,6 @@ from superqt.utils import qdebounced
 
 from napari_restore import Region
 from napari_restore.engine import Event, Note, Phase, TileDone
-from napari_restore.errors import BadParameter
 from napari_restore.plugin.layers.layer_order import (
     ASIDE,
     LIVE,
@@ -116,7 +114,6 @@ class Live(QObject):
         if on:
             self.update()
         else:
-            self._start_soon.cancel()
             self._cancel()
             self._layers.remove_draft()
             self._layers.refresh()
@@ -133,7 +130,6 @@ class Live(QObject):
         """Stop while another run has the worker; update afterwards."""
         self._paused = paused
         if paused:
-            self._start_soon.cancel()
             self._cancel()
         else:
             self.update()
@@ -147,7 +143,6 @@ class Live(QObject):
     def close(self) -> None:
         """Stop for good."""
         self._on = False
-        self._start_soon.cancel()
         self._free_soon.stop()
         self._left.clear()
         self._layers.stop()
@@ -175,6 +170,8 @@ class Live(QObject):
         attempt.start(self)
 
     def _cancel(self) -> None:
+        """Stop what is under way, and what would begin soon."""
+        self._start_soon.cancel()
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.abandon()
@@ -284,9 +281,8 @@ class Live(QObject):
         self._layers.variant = variant
         # What earlier runs of these settings have finished needs no run at all.
         shown.mark_all([Region(*line["region"]) for line in result.store.journal])
-        if look is not None and not look.is_neutral:
-            with suppress(BadParameter):  # With other band roles it may be undefined.
-                variant.adjust(look)
+        if look is not None:
+            variant.try_adjust(look)
         if before is not None:
             shown.layer.visible, shown.layer.opacity = before.layer.visible, before.layer.opacity
             active = layers.selection.active is before.layer

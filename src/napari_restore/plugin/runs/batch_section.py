@@ -16,6 +16,7 @@ from napari_restore import api
 from napari_restore.errors import BadOutput, Message, RestoreError, UnreadableImage
 from napari_restore.plugin.areas.areas import area_of
 from napari_restore.plugin.layers.layer_order import is_source
+from napari_restore.plugin.runs.run_controller import FolderRun
 from napari_restore.plugin.state.state import (
     RestoreState,
     image_of,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin.runs.run_controller import FolderRun, RunController
+    from napari_restore.plugin.runs.run_controller import RunController
     from napari_restore.plugin.state.request import RunRequest
 
 
@@ -81,18 +82,15 @@ class LayerQueue(QObject):
         self._settings: RunRequest | None = None
         runs.ended.connect(self._on_run_ended)
 
-    @property
-    def is_running(self) -> bool:
-        """Whether the run under way is one of the queue's."""
-        return self._running is not None
-
-    def clear(self) -> None:
-        """Drop all layers that wait; a run under way goes on until it is cancelled."""
+    def stop(self) -> None:
+        """Drop all layers that wait, and cancel the run under way if it is one of the queue's."""
         self._waiting.clear()
         self._query.discard()
         self._layer = self._next = None
         if self._running is None:
             self._end(cancelled=True)
+        else:
+            self._runs.cancel()
 
     def start_next(self) -> None:
         """Find the area of the next layer, which is then restored; end after the last."""
@@ -322,7 +320,8 @@ class BatchSection(Section):
             show_problem(error)
             return
         self._into = into
-        self.folder = self._runs.restore_folder(arguments)
+        make = partial(FolderRun, arguments, self._runs.worker)
+        self.folder = self._runs.begin(make, "Folders are")
         if self.folder is not None:
             self.folder.image_started.connect(self._on_image)
             self.folder.progressed.connect(self._on_progress)
@@ -367,10 +366,7 @@ class BatchSection(Section):
         if self.folder is not None:
             self.folder.cancel()
         elif self.queue is not None:
-            is_own = self.queue.is_running
-            self.queue.clear()
-            if is_own:
-                self._runs.cancel()
+            self.queue.stop()
 
     def finish(self, text: str, problems: list[tuple[str, str]]) -> None:
         """Show how it ended; `problems` are names and sentences."""
@@ -385,7 +381,7 @@ class BatchSection(Section):
     def leave(self) -> None:
         super().leave()
         if self.queue is not None:
-            self.queue.clear()
+            self.queue.stop()
         self.queue = self.folder = None
 
     def _must_wait(self, then: Callable[[], None]) -> bool:
@@ -393,7 +389,7 @@ class BatchSection(Section):
         problem = self.state.not_ready
         if problem is not None:
             self._tell(problem)
-            self._runs.when_ready(then, self._tell)
+            self._runs.plans.when_ready(then, self._tell)
         return problem is not None
 
     def _tell(self, problem: RestoreError) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +13,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_restore import api
 from napari_restore.engine import Note, Phase, Progress
-from napari_restore.errors import BadParameter, RestoreError
+from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers.layer_order import insert_above
 from napari_restore.plugin.layers.placing import visible_region
 from napari_restore.plugin.results.variant_text import run_summary
@@ -167,7 +166,7 @@ class RunController(QObject):
         super().__init__(owner)
         self.task: Task | None = None
         """What is under way and has the memory."""
-        self._viewer, self._state, self._plans, self._owner = viewer, state, plans, owner
+        self._viewer, self._state, self.plans, self._owner = viewer, state, plans, owner
         self._disk = disk
         self._warm = WarmWorker(state, owner)
         self.questions = api.new_worker(PROGRAM)
@@ -217,9 +216,9 @@ class RunController(QObject):
             return
         try:
             self._disk.bring_up_to_date(self._state.layer)
-            request = self._plans.request()
+            request = self.plans.request()
         except NotReady:
-            self._plans.when_ready(self.run)
+            self.plans.when_ready(self.run)
             return
         except RestoreError as error:
             show_problem(error)
@@ -234,12 +233,6 @@ class RunController(QObject):
         """Run what is set, unless a run is under way."""
         if self.running is None:
             self.toggle()
-
-    def when_ready(
-        self, then: Callable[[], None], failed: Callable[[RestoreError], object]
-    ) -> None:
-        """Wait as `PlanController.when_ready` does."""
-        self._plans.when_ready(then, failed)
 
     def start(
         self, request: RunRequest, layer: ImageLayer, title: str, where: str = "again"
@@ -259,10 +252,6 @@ class RunController(QObject):
         if self._state.cluster is not None:
             self._note_once(f"{what} computed on this machine, not on the cluster.")
         return self._begin(make())
-
-    def restore_folder(self, arguments: Sequence[str]) -> FolderRun | None:
-        """Begin to restore a folder as the command with `arguments` does; None while another task is under way."""
-        return self.begin(lambda: FolderRun(arguments, self.worker), "Folders are")
 
     def cancel(self) -> None:
         if self.running is not None:
@@ -305,7 +294,7 @@ class RunController(QObject):
 
     def _on_task_ended(self, *_: Any) -> None:
         self.task = None
-        self._plans.is_paused = False
+        self.plans.is_paused = False
         self._state.running = False
 
     # -- a run ---------------------------------------------------------------------
@@ -313,9 +302,9 @@ class RunController(QObject):
     def _new_run(self, request: RunRequest, layer: ImageLayer, title: str, where: str) -> LayerRun:
         # An earlier request may name a cluster that was left.
         request = replace(request, cluster=self._state.cluster)
-        known = self._plans.plan_of(request)
-        self._plans.discard()
-        self._plans.is_paused = True
+        known = self.plans.plan_of(request)
+        self.plans.discard()
+        self.plans.is_paused = True
         whole = self._whole_results(layer)
         self._there.clear()
         steps = self._steps(request, known, self._viewport(layer), *whole)
@@ -364,11 +353,9 @@ class RunController(QObject):
         """Adjust it as the latest result of its image; Adjust's Undo takes it back."""
         known = (*self._state.variants, self._state.current)
         last = next((x for x in reversed(known) if x and x.source is variant.source), None)
-        if self.running is not None and self.running.has_taken:
-            last = None
-        if last is not None and variant.adjustment.is_neutral and not last.adjustment.is_neutral:
-            with suppress(BadParameter):  # With other band roles it may be undefined.
-                variant.adjust(last.adjustment)
+        has_look = self.running is not None and self.running.has_taken
+        if last is not None and not has_look and variant.adjustment.is_neutral:
+            variant.try_adjust(last.adjustment)
         self._make_current(variant)
 
     def _make_current(self, variant: Variant) -> None:

@@ -16,7 +16,7 @@ from napari_restore.errors import BadRegion
 if TYPE_CHECKING:
     from napari_restore.engine import Cluster, Plan
     from napari_restore.images import Image
-    from napari_restore.models import ModelCard, RestorationModel
+    from napari_restore.models import RestorationModel
     from napari_restore.questions import Restore, RestoreKeywords
 
 
@@ -144,10 +144,6 @@ class RunRequest:
         # Two threads that need the same model load it once.
         with _LOADING:
             return _load(self.model, self.weights, self.parameters, self.trust, stamp)
-
-    def card(self) -> ModelCard:
-        """Return the card of the model with its parameters; not in the GUI thread."""
-        return self.load().card
 
     @property
     def subject(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_restore import api
+from napari_restore.errors import BadParameter
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
@@ -73,6 +75,12 @@ class Variant:
             self._before.append(before)
             self._changed = changed
         self.adjusted.emit()
+
+    def try_adjust(self, adjustment: Adjustment) -> None:
+        """Adjust it, unless that is neutral, or undefined, as it may be with other band roles."""
+        if not adjustment.is_neutral:
+            with suppress(BadParameter):
+                self.adjust(adjustment)
 
     @property
     def can_undo(self) -> bool:
