@@ -125,7 +125,7 @@ class ExportSection(Section):
         self._all: list[Variant] | None = None
         """The results that are still to be written into `_folder`; None while one is exported."""
         self._folder = Path()
-        self._count = 0
+        self._count = self._done = 0
         self._problems: list[tuple[str, str]] = []
         self._variant: Variant | None = None
         """What is being saved."""
@@ -474,12 +474,12 @@ class ExportSection(Section):
     def save_all(self, folder: Path) -> None:
         """Write every finished result into `folder`, one after another; returns at once."""
         self._all, self._folder, self._problems = self._finished(), folder, []
-        self._count = len(self._all)
+        self._count, self._done = len(self._all), 0
         self._save_next()
 
-    def _save_next(self) -> None:
+    def _save_next(self, *, cancelled: bool = False) -> None:
         """Write the next of all results, or say how they ended."""
-        while self._all:
+        while self._all and not cancelled:
             variant = self._all.pop(0)
             if variant.result is not None and variant in self.state.variants:
                 self.save(variant, self.proposed_path(variant.result, self._folder))
@@ -487,23 +487,11 @@ class ExportSection(Section):
                 self.message.setText(f"{number} of {self._count}: {self.message.text()}")
                 return
             self._problems.append((variant.name, "It was removed."))
-        self._end_all("", self._count - len(self._problems))
-
-    def _end_all(self, why: str, done: int) -> None:
         self._all = None
-        text = f"{why}{done} of {self._count} results saved in {self._folder}."
+        text = f"{self._done} of {self._count} results saved in {self._folder}."
+        text = f"Cancelled. {text}" if cancelled else text
         self.message.setText(listed(text, self._problems))
-        self.ended.emit("cancelled" if why else "done", self._folder)
-
-    def _on_one_of_all(self, variant: Variant, status: str, outcome: Any) -> None:
-        assert self._all is not None
-        if status == "cancelled":
-            left = len(self._all) + 1 + len(self._problems)
-            self._end_all("Cancelled. ", self._count - left)
-            return
-        if status == "failed":
-            self._problems.append((variant.name, error_text(outcome)))
-        self._save_next()
+        self.ended.emit("cancelled" if cancelled else "done", self._folder)
 
     def _options_of(self, variant: Variant) -> dict[str, Any]:
         """Return what is chosen of the options that a result has."""
@@ -557,7 +545,10 @@ class ExportSection(Section):
         # First, for it ends earlier messages.
         self._on_current()
         if self._all is not None:
-            self._on_one_of_all(variant, status, outcome)
+            self._done += status == "done"
+            if status == "failed":
+                self._problems.append((variant.name, error_text(outcome)))
+            self._save_next(cancelled=status == "cancelled")
             return
         if status == "done":
             self._saved = variant, Path(outcome)
