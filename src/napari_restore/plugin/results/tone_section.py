@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QSlider, QWidget
 
 from napari_restore import Region
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
+from napari_restore.plugin.compare.compared_layers import within
 from napari_restore.plugin.layers.canvas_tool import CanvasTool
 from napari_restore.plugin.layers.placing import in_data, visible_region
 from napari_restore.plugin.results._adjusting_section import NOTHING, AdjustingSection
@@ -322,11 +323,8 @@ class ToneSection(AdjustingSection):
         except BadRegion:
             self.histogram.show_histogram(None)
             return
-        level = 0
-        while (
-            level + 1 < len(levels) and (view.height * view.width >> 2 * level) > HISTOGRAM_PIXELS
-        ):
-            level += 1
+        step = within(view, 1, HISTOGRAM_PIXELS)
+        level = min(step.bit_length(), len(levels)) - 1
         self._query.request(levels[level], view, level, white_of(image))
 
 

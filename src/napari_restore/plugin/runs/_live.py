@@ -77,7 +77,8 @@ class Live(QObject):
         self._layers = RunLayers(viewer)
         self._live_request = live_request
         self._worker = worker
-        self._on = False
+        self.is_on = False
+        """Whether it follows the view."""
         self._paused = False
         self._attempt: _LiveAttempt | None = None
         self._left: list[Variant] = []
@@ -102,15 +103,11 @@ class Live(QObject):
         """Whether something is under way for what is in view."""
         return self._attempt is not None
 
-    @property
-    def is_on(self) -> bool:
-        return self._on
-
     def switch(self, on: bool) -> None:
         """Begin to follow the view, or stop; what is shown then stays as it is."""
-        if on == self._on:
+        if on == self.is_on:
             return
-        self._on = on
+        self.is_on = on
         if on:
             self.update()
         else:
@@ -123,7 +120,7 @@ class Live(QObject):
 
     def update(self) -> None:
         """Restore the view again soon: it or the settings have changed."""
-        if self._on and not self._paused:
+        if self.is_on and not self._paused:
             self._start_soon()
 
     def pause(self, paused: bool) -> None:
@@ -142,7 +139,7 @@ class Live(QObject):
 
     def close(self) -> None:
         """Stop for good."""
-        self._on = False
+        self.is_on = False
         self._free_soon.stop()
         self._left.clear()
         self._layers.stop()
@@ -154,7 +151,7 @@ class Live(QObject):
     # -- one attempt after another --------------------------------------------------
 
     def _start(self) -> None:
-        if not self._on or self._paused:
+        if not self.is_on or self._paused:
             return
         live_request = self._live_request()
         self._cancel()
@@ -330,7 +327,7 @@ class Live(QObject):
             self._layers.remove_draft()
         elif self.variant is not None and event.value is self.variant.layer:
             self._layers.variant = None
-            if self._on:
+            if self.is_on:
                 self.switch(False)
                 self.stopped.emit()
         elif any(event.value is each.source for each in self.results):

@@ -155,16 +155,18 @@ class RunLayers:
         if self.draft is not None and shown.covers(self.draft.step.covers):
             self.remove_draft()
 
+    @property
+    def _drafts(self) -> list[DraftLayer]:
+        return [draft for draft in (self.draft, self._former) if draft is not None]
+
     def is_draft(self, layer: Layer) -> bool:
-        drafts = (self.draft, self._former)
-        return any(draft is not None and layer is draft.shown.layer for draft in drafts)
+        return any(layer is draft.shown.layer for draft in self._drafts)
 
     def remove_draft(self) -> None:
-        drafts = (self.draft, self._former)
+        drafts = self._drafts
         self.draft = self._former = self._next = None
         for draft in drafts:
-            if draft is not None:
-                draft.remove()
+            draft.remove()
 
     def stop(self) -> None:
         """Draw nothing later."""
