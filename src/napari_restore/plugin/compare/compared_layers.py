@@ -153,6 +153,8 @@ class LinkedContrast:
         self.follow(())
 
 
+Places = npt.NDArray[np.intp]
+"""Numbers of rows, or of columns."""
 FAILURE = "Comparing failed"
 """How the message of an unexpected error begins."""
 
@@ -216,13 +218,7 @@ class LayerPixels:
             there &= ~np.isnan(pixels).any(2)
         return pixels, there
 
-    def _cut(
-        self,
-        level: Any,
-        rows: npt.NDArray[np.intp],
-        columns: npt.NDArray[np.intp],
-        band: int | None,
-    ) -> npt.NDArray[Any]:
+    def _cut(self, level: Any, rows: Places, columns: Places, band: int | None) -> npt.NDArray[Any]:
         """Return (h, w, C) at the crossings of ascending `rows` and `columns`."""
         y, x = int(rows[0]), int(columns[0])
         window = (slice(y, int(rows[-1]) + 1), slice(x, int(columns[-1]) + 1))
@@ -236,9 +232,7 @@ class LayerPixels:
             found = np.moveaxis(found, 0, 2)
         return found[np.ix_(rows - y, columns - x)]
 
-    def _indices(
-        self, start: int, stop: int, step: int, axis: int, level: Any
-    ) -> npt.NDArray[np.intp]:
+    def _indices(self, start: int, stop: int, step: int, axis: int, level: Any) -> Places:
         """Return where in `level` the middles of steps from `start` lie."""
         middles = start + step * (np.arange(-(-(stop - start) // step)) + 0.5)
         places = (middles - self._corner[axis]) / self._factors(level)[axis]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin.state.variant import Variant
 
 
-Make = Callable[[Region, int], npt.NDArray[Any]]
-"""Makes a map (h, w) of a level-0 region at 1 : step."""
+Pixels = npt.NDArray[Any]
 MAPS = ("change", "transmission", "ghosts", "quality")
 MODEL_MAPS = {"transmission": "viridis", "ghosts": "magma"}
 """Maps that a model may leave, 0 to 1, with their colormaps."""
@@ -70,7 +68,7 @@ class SideMap:
         last = len(self._steps) - 1
         small = [n for n, size in enumerate(self._sizes) if max(size) <= KEPT_SIDE and n > 0]
         self._in_memory = range(small[0] if self._is_kept and small else last, last + 1)
-        self._coarse: list[npt.NDArray[Any]] = []
+        self._coarse: list[Pixels] = []
         self.limit = 1.0
         """The largest change there is, near enough."""
 
@@ -126,7 +124,7 @@ class SideMap:
 
     # -- pixels ------------------------------------------------------------------
 
-    def _of_pixels(self, region: Region, step: int) -> npt.NDArray[Any]:
+    def _of_pixels(self, region: Region, step: int) -> Pixels:
         """Compute from source and result, in the image's own values."""
         result = self.variant.shown.result
         level = self._steps.index(step)
@@ -154,17 +152,15 @@ class SideMap:
             made[: inside.height, : inside.width] = np.where(done, values, nothing)
         return made
 
-    def _compared(
-        self, before: npt.NDArray[Any], after: npt.NDArray[Any], inside: Region, level: int
-    ) -> npt.NDArray[Any]:
+    def _compared(self, before: Pixels, after: Pixels, inside: Region, level: int) -> Pixels:
         """Return the map (h, w) of the pixels (h, w, C) of `inside`, in pixels of `level`."""
         if self.name == "quality":
             return categories_of_change(before, after)
         with np.errstate(invalid="ignore"):
-            change: npt.NDArray[Any] = (after.astype(np.float64) - before).mean(2)
+            change: Pixels = (after.astype(np.float64) - before).mean(2)
         return change
 
-    def _of_store(self, region: Region, step: int) -> npt.NDArray[Any]:
+    def _of_store(self, region: Region, step: int) -> Pixels:
         """Read the map the run has stored, at its one level."""
         result = self.variant.shown.result
         inside = region.intersect(result.region)
@@ -183,11 +179,11 @@ class SideMap:
         made[np.ix_(own_y, own_x)] = values[picked]
         return made
 
-    def _part(self, y0: int, x0: int, y1: int, x1: int, step: int) -> npt.NDArray[Any]:
+    def _part(self, y0: int, x0: int, y1: int, x1: int, step: int) -> Pixels:
         """Return rows and columns of the level at 1 : `step`."""
         box = self._box
         region = Region(y0 * step, x0 * step, y1 * step, x1 * step).shift(box.y0, box.x0)
-        made: npt.NDArray[Any] = self._make(region, step)
+        made: Pixels = self._make(region, step)
         return made
 
 
@@ -202,7 +198,7 @@ class _Level:
         self.shape = shape
         self.dtype = made.dtype
 
-    def __getitem__(self, where: tuple[slice, slice]) -> npt.NDArray[Any]:
+    def __getitem__(self, where: tuple[slice, slice]) -> Pixels:
         (y0, y1, _), (x0, x1, _) = (
             part.indices(size) for part, size in zip(where, self.shape, strict=True)
         )
@@ -240,9 +236,7 @@ def categories(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return labels
 
 
-def categories_of_change(
-    before: npt.NDArray[Any], after: npt.NDArray[Any]
-) -> npt.NDArray[np.uint8]:
+def categories_of_change(before: Pixels, after: Pixels) -> npt.NDArray[np.uint8]:
     """Return the labels (h, w) that follow from the pixels (h, w, C) alone."""
     changed = after != before
     bits = np.where(changed.any(2), 0, 1).astype(np.uint8)

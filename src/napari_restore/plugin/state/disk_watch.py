@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from napari_restore.images import Image
 
+    Opened = tuple[Image, Image]
+    Found = Opened | RestoreError
+
 WRITTEN_MS = 400
 """A file that has not changed for so long is taken to be written."""
 
@@ -102,12 +105,7 @@ class DiskWatch(QObject):
         work = partial(_opened, unnamed_image(layer), named_as(layer), number)
         in_background(work, self._on_plane, weakref.ref(layer), number)
 
-    def _on_plane(
-        self,
-        known: weakref.ref[ImageLayer],
-        number: int,
-        found: tuple[Image, Image] | RestoreError,
-    ) -> None:
+    def _on_plane(self, known: weakref.ref[ImageLayer], number: int, found: Found) -> None:
         layer = known()
         if layer is None or layer not in self._viewer.layers or self._opening.get(layer) != number:
             return
@@ -143,12 +141,7 @@ class DiskWatch(QObject):
             and _stamps_now(layer) != layer.metadata[STAMPS]
         ]
 
-    def _on_opened(
-        self,
-        known: weakref.ref[ImageLayer],
-        stamp: Any,
-        found: tuple[Image, Image] | RestoreError,
-    ) -> None:
+    def _on_opened(self, known: weakref.ref[ImageLayer], stamp: Any, found: Found) -> None:
         layer = known()
         if layer is None or layer not in self._viewer.layers or self._opening.get(layer) != stamp:
             return
@@ -201,9 +194,7 @@ def _stamps_now(layer: ImageLayer) -> dict[str, Any]:
     return {name: stamp_of(name) for name in layer.metadata[STAMPS]}
 
 
-def _opened(
-    plain: Image, named: tuple[str | None, str | None], plane: int | None = None
-) -> tuple[Image, Image]:
+def _opened(plain: Image, named: tuple[str | None, str | None], plane: int | None = None) -> Opened:
     """Return an image opened again, and the same with the roles and the sensor of the user.
 
     Or another plane of its file.
