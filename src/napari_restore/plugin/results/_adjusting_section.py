@@ -11,7 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLayout
 from superqt.utils import qthrottled
 
-from napari_restore.errors import InputError
+from napari_restore.errors import BadParameter, InputError
 from napari_restore.plugin.tasks.notices import error_text, listed, show_note, show_problem
 from napari_restore.plugin.widgets.folding import add_button, flowing
 from napari_restore.plugin.widgets.keys import with_key
@@ -118,6 +118,16 @@ class AdjustingSection(Section):
             self.adjustment, **{name: said[name] for name in said if said[name] != self._said[name]}
         )
 
+    def _refusal(self, **values: Any) -> BadParameter | None:
+        """Return why the image of the current result cannot be adjusted so; None where it can."""
+        if self._variant is not None:
+            image = self._variant.shown.result.image
+            try:
+                Adjustment(**values).check(image.name, image.roles, is_photo=image.is_photo)
+            except BadParameter as error:
+                return error
+        return None
+
     def reset(self) -> None:
         neutral = Adjustment().to_dict()
         self._set(replace(self.adjustment, **{name: neutral[name] for name in self.FIELDS}))
@@ -153,10 +163,7 @@ class AdjustingSection(Section):
         # The last values of the widgets are those of the result before.
         self._adjust.flush()
         variant = self._variant = self.state.current
-        if variant is None:
-            self.follow()
-        else:
-            self.follow((variant.adjusted, self._on_adjusted), (variant.completed, self._enable))
+        self.follow_result(variant, adjusted=self._on_adjusted, completed=self._enable)
         self._enable()
         self._on_adjusted()
         self._offer_alike()

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QLabel, QWidget
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 
-from napari_restore.errors import BadParameter, RestoreError
+from napari_restore.errors import RestoreError
 from napari_restore.plugin.results._adjusting_section import NOTHING, AdjustingSection
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import in_background
@@ -132,17 +132,11 @@ class AdjustSection(AdjustingSection):
         finished = variant is not None and variant.result is not None
         self.auto_button.setEnabled(finished)
         self.auto_button.setToolTip(AUTO if finished else UNFINISHED)
-        self.about_colours.setText(KEEP_COLOURS)
-        self.keep_colours.setToolTip(KEEP_COLOURS)
-        if variant is not None:
-            try:
-                image = variant.shown.result.image
-                keeping = Adjustment(luminance_only=True)
-                keeping.check(image.name, image.roles, is_photo=image.is_photo)
-            except BadParameter as error:
-                self.keep_colours.setEnabled(False)
-                self.about_colours.setText(error_text(error))
-                self.keep_colours.setToolTip(error_text(error))
+        error = self._refusal(luminance_only=True)
+        self.keep_colours.setEnabled(variant is not None and error is None)
+        said = KEEP_COLOURS if error is None else error_text(error)
+        self.about_colours.setText(said)
+        self.keep_colours.setToolTip(said)
 
     def _show(self, adjustment: Adjustment) -> None:
         """Set the widgets without applying their values."""

@@ -349,12 +349,7 @@ class ExportSection(Section):
         if variant is not self._watched:
             self._forget_message()
         self._watched = variant
-        if variant is None:
-            self.follow()
-        else:
-            self.follow(
-                (variant.adjusted, self._on_adjusted), (variant.completed, self._on_current)
-            )
+        self.follow_result(variant, adjusted=self._on_adjusted, completed=self._on_current)
         ready = variant is not None and variant.result is not None
         if variant is None:
             self.what.setText("There is no result yet. Press Run first.")

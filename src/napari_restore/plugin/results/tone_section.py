@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QSlider, QWidget
 
 from napari_restore import Region
-from napari_restore.errors import BadParameter, BadRegion, RestoreError
+from napari_restore.errors import BadRegion, RestoreError
 from napari_restore.plugin.compare.compared_layers import within
 from napari_restore.plugin.layers.canvas_tool import CanvasTool
 from napari_restore.plugin.layers.placing import in_data, visible_region
@@ -243,15 +243,17 @@ class ToneSection(AdjustingSection):
     def _enable(self) -> None:
         """Enable only what the current result allows, and say why it allows no more."""
         variant = self._variant
-        image = None if variant is None else variant.shown.result.image
-        problem = NOTHING if image is None else refusal(image, Adjustment(shadows=1))
-        colours = refusal(image, Adjustment(saturation=1)) if image and not problem else ""
-        self.about.setText(problem or colours)
-        self.about.setVisible(bool(problem or colours))
+        error = self._refusal(shadows=1)
+        problem = variant is None or error is not None
+        error = error or self._refusal(saturation=1)
+        # Without the hint: what to leave out is disabled.
+        said = with_labels(error.message) if error else "" if variant else NOTHING
+        self.about.setText(said)
+        self.about.setVisible(bool(said))
         for widget in (self.histogram, self.temperature, self.picker, *self.sliders.values()):
             widget.setEnabled(not problem)
         for widget in self._coloured:
-            widget.setEnabled(not problem and not colours)
+            widget.setEnabled(not said)
         if not self.picker.isEnabled():
             self.picker.setChecked(False)
         watched = self._watched = None if problem else variant
@@ -342,13 +344,3 @@ def histogram_of(pixels: Any, view: Region, level: int, white: float) -> Histogr
         for start, stop in ((view.y0, view.y1), (view.x0, view.x1))
     )
     return Histogram.of(np.asarray(pixels[rows, columns]), white)
-
-
-def refusal(image: Image, adjustment: Adjustment) -> str:
-    """Return why `image` cannot be adjusted so; "" where it can."""
-    try:
-        adjustment.check(image.name, image.roles, is_photo=image.is_photo)
-    except BadParameter as error:
-        # What to leave out is disabled.
-        return with_labels(error.message)
-    return ""

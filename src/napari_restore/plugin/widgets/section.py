@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtWidgets import QWidget
@@ -12,6 +12,8 @@ from napari_restore.plugin.state.state import Connection, Connections, RestoreSt
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
+
+    from napari_restore.plugin.state.variant import Variant
 
 
 class Section(QWidget):
@@ -51,6 +53,10 @@ class Section(QWidget):
     def follow(self, *connections: Connection) -> None:
         """Connect these in place of those of the thing followed before, until the section leaves."""
         self._followed.turn(*connections)
+
+    def follow_result(self, variant: Variant | None, **slots: Callable[[], object]) -> None:
+        """Follow signals of a result by their names; None is followed in nothing."""
+        self.follow(*((getattr(variant, name), slots[name]) for name in slots if variant))
 
     def leave(self) -> None:
         """Disconnect from viewer and state, with the sections inside; called once."""
