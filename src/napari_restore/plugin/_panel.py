@@ -402,11 +402,11 @@ class RestorePanel(QWidget):
     def _on_line(self, line: str) -> None:
         # A run that is over is told of, and its settings are planned again.
         is_told = line.startswith(PLANNING) and self.bar.message.text()
-        self.bar.show_plan("" if is_told else line)
+        self.bar.plan_line.setText("" if is_told else line)
 
     def _on_planned(self, line: str) -> None:
         if self.runs.running is None:
-            self.bar.show_plan(line)
+            self.bar.plan_line.setText(line)
             if self.bar.message.text() == line:
                 # Why a run failed is why there is no plan: shown once.
                 self.bar.show_message("")
@@ -478,7 +478,7 @@ class RestorePanel(QWidget):
     # -- running -----------------------------------------------------------------------
 
     def _on_run_planned(self, plan: Plan) -> None:
-        self.bar.show_plan(plan.summary())
+        self.bar.plan_line.setText(plan.summary())
         self.advanced.show_plan(plan)
 
     def _on_ended(self, status: str, outcome: Any, request: RunRequest) -> None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Plan
-    from napari_restore.images import Image
     from napari_restore.models import ModelCard
 
 TRUE_SECONDS = 1.0
@@ -140,25 +139,28 @@ def draft_of(request: RunRequest, viewport: Viewport, true: Plan) -> RunStep | N
 def _draft_at(request: RunRequest, viewport: Viewport, true: Plan, level: int) -> RunStep | None:
     """Return a draft on `level` of the image; None where that is not made, or not halved evenly."""
     image = request.image
-    visible = tuple(
-        part
-        for target in request.area.targets
-        if not (part := target.intersect(viewport.region)).is_empty
-    )
+    visible = _visible(request, viewport)
     scale = image.level_scale(level)
-    if not visible or scale is None or not _is_built(image, visible, level, scale):
+    if not visible or scale is None:
         return None
-    view = image.level_view(level)
-    targets = tuple(smaller(part, scale, (view.height, view.width)) for part in visible)
+    targets = tuple(smaller(part, scale, image.level_shapes[level]) for part in visible)
+    if not all(image.has_landed(target, level) for target in targets):
+        return None
     small = replace(
         request,
-        image=view,
+        image=image.level_view(level),
         parameters=scaled_parameters(true.model.card, dict(request.parameters), scale),
         area=Area(targets, request.area.mask, request.area.soft),
         options=request.options.replacing(tile=None),
     )
     rough = true.needs_context_pass or true.sweeps_image
     return RunStep(small.plan(extent="draft" if rough else "image"), True, scale)
+
+
+def _visible(request: RunRequest, viewport: Viewport) -> list[Region]:
+    """Return the parts of the targets that are in view."""
+    parts = (target.intersect(viewport.region) for target in request.area.targets)
+    return [part for part in parts if not part.is_empty]
 
 
 def _seconds(plan: Plan) -> float:
@@ -171,8 +173,7 @@ def _first_tile(request: RunRequest, viewport: Viewport) -> RunStep | None:
     centre = viewport.region
     y, x = (centre.y0 + centre.y1) // 2, (centre.x0 + centre.x1) // 2
     corner = Region(y, x, y, x).expand(FIRST_TILE // 2)
-    parts = [target.intersect(viewport.region) for target in request.area.targets]
-    parts = [part for part in parts if not part.is_empty]
+    parts = _visible(request, viewport)
     if not parts:
         return None
     tile = next((t for part in parts if not (t := part.intersect(corner)).is_empty), parts[0])
@@ -199,8 +200,3 @@ def scaled_parameters(
         kind = type(parameter.default)
         values[parameter.name] = kind(max(low, round(value) if kind is int else value))
     return tuple(sorted(values.items()))
-
-
-def _is_built(image: Image, targets: tuple[Region, ...], level: int, scale: int) -> bool:
-    size = image.level_shapes[level]
-    return all(image.has_landed(smaller(target, scale, size), level) for target in targets)

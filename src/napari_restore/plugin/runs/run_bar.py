@@ -113,9 +113,6 @@ class RunBar(QWidget):
         self.unfinished.setText(f"{what} of this image from earlier: Results has {how}.")
         self._earlier.setVisible(bool(kept))
 
-    def show_plan(self, text: str) -> None:
-        self.plan_line.setText(text)
-
     def allow(self, possible: bool) -> None:
         """Enable Run where there is an image; a run can be cancelled all the same."""
         self._possible = possible
