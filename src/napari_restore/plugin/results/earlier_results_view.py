@@ -17,7 +17,7 @@ from napari_restore.errors import RestoreError, escape_controls
 from napari_restore.plugin.layers.layer_order import LIVE, insert_above
 from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.plugin.method.model_files_dialog import TrustDialog
-from napari_restore.plugin.results.variant_text import target_of_mask
+from napari_restore.plugin.results.variant_text import is_whole, target_of_mask
 from napari_restore.plugin.state.request import Area, RunRequest, TargetChoice
 from napari_restore.plugin.state.state import NAMED_ROLES, NAMED_SENSOR, RestoreState
 from napari_restore.plugin.state.variant import Variant
@@ -143,12 +143,11 @@ def apply_settings(state: RestoreState, variant: Variant, layers: LayerList) -> 
 
 def target_of(variant: Variant) -> TargetChoice | None:
     """Return the target a result was made for; None where it is unknown."""
-    image, area = variant.request.image, variant.request.area
-    if area.mask is not None:
-        target = target_of_mask(area.mask)
+    mask = variant.request.area.mask
+    if mask is not None:
+        target = target_of_mask(mask)
         return None if target is TargetChoice.PAINTED else target
-    whole = area.targets == (Region(0, 0, image.height, image.width),)
-    return TargetChoice.WHOLE if whole else TargetChoice.VISIBLE
+    return TargetChoice.WHOLE if is_whole(variant.request) else TargetChoice.VISIBLE
 
 
 FAILURE = "The earlier result cannot be opened"

@@ -166,7 +166,7 @@ class ExportSection(Section):
         tip = "Every finished result into one folder, as it is shown and with the options above"
         self.export_all = add_button(self, "Export all …", tip, self._on_export_all)
         self.copy = add_button(
-            self, "Copy command", "The napari-restore line that writes the same file"
+            self, "Copy command", "The napari-restore line that writes the same file", self._on_copy
         )
         self.progress = QProgressBar(self)
         # As narrow as the panel may be.
@@ -179,7 +179,6 @@ class ExportSection(Section):
         self._show_saving(False)
         self.format.currentIndexChanged.connect(self._on_format)
         self.whole.clicked.connect(self._on_whole)
-        self.copy.clicked.connect(self._on_copy)
         for combo in (self.compress, self.bit_depth, self.clip, self.profile, self.subsampling):
             combo.currentIndexChanged.connect(self._on_option)
         for box in (self.quality, self.longer_side):

@@ -85,13 +85,12 @@ class RecordView(QDialog):
         tabs.addTab(self.text, "JSON")
         self.copy = add_button(self, "Copy JSON", slot=self._on_copy)
         self.save_as = add_button(
-            self, "Save …", "napari-restore rerun FILE repeats the run from it"
+            self, "Save …", "napari-restore rerun FILE repeats the run from it", self._on_save
         )
         self.again = add_button(self, "Run again", "Make what is missing of it, or show it")
         self.close_button = add_button(self, "Close", slot=self.close)
         buttons = flowing(self.copy, self.save_as, self.again, self.close_button)
         column_of(self, tabs, buttons).setContentsMargins(9, 9, 9, 9)
-        self.save_as.clicked.connect(self._on_save)
         self.again.clicked.connect(self._on_again)
 
     def ask_path(self, proposed: Path) -> Path | None:

@@ -187,14 +187,11 @@ class ToneSection(AdjustingSection):
             self.sliders[name] = slider
             form.addRow(label, slider)
             if name == "tint":
-                form.addRow("", self._picker())
+                self.picker = add_button(self, "Pick grey", GREY, checkable=True)
+                self.picker.toggled.connect(self._on_picker)
+                form.addRow("", self.picker)
         form.addRow("", self._back_row())
         column_of(self, self.about, self.histogram, form)
-
-    def _picker(self) -> QWidget:
-        self.picker = add_button(self, "Pick grey", GREY, checkable=True)
-        self.picker.toggled.connect(self._on_picker)
-        return self.picker
 
     def _reset_on(self, inner: QWidget, slider: Any) -> None:
         inner.installEventFilter(self)

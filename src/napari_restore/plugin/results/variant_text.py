@@ -78,14 +78,15 @@ def area_of(source: Plan | RunRequest) -> str:
         targets, mask = tuple(source.given_targets), source.target.mask
     if mask is not None:
         return target_of_mask(mask).value
-    if _is_whole(source):
+    if is_whole(source):
         return "whole image"
     y0, x0, y1, x1 = zip(*targets, strict=True)
     several = f"{len(targets)} boxes in " if len(targets) > 1 else ""
     return f"{several}{max(x1) - min(x0)} × {max(y1) - min(y0)} at {min(x0)}, {min(y0)}"
 
 
-def _is_whole(source: Plan | RunRequest) -> bool:
+def is_whole(source: Plan | RunRequest) -> bool:
+    """Return whether it is of all of its image, in one box."""
     # Results of scale 1/N may leave out the last pixels of the image.
     targets = source.area.targets if isinstance(source, RunRequest) else source.targets
     return targets == (Region(0, 0, source.image.height, source.image.width),)

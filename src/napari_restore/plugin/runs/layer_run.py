@@ -369,9 +369,8 @@ class LayerRun(RunSequence):
             self._dock.report(event)
 
     def _on_removed(self, event: Any) -> None:
-        if event.value is self.source:
-            self.cancel()
-        elif self.variant is not None and event.value is self.variant.layer:
+        own = None if self.variant is None else self.variant.layer
+        if event.value is self.source or event.value is own:
             self.cancel()
         elif self._layers.is_draft(event.value):
             self._layers.remove_draft()

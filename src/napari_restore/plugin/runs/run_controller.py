@@ -323,11 +323,9 @@ class RunController(QObject):
         if self._there:
             return
         cluster, view = request.cluster, None if viewport is None else viewport.region
-        draft = None
-        if viewport is not None:
-            # A draft must come at once.
-            draft = first_step(replace(request, cluster=None), viewport, true)
-        if draft is not None:
+        # A draft must come at once.
+        here = replace(request, cluster=None)
+        if viewport is not None and (draft := first_step(here, viewport, true)) is not None:
             yield draft
         yield RunStep(true, False, cluster=None if cluster is None else cluster.cluster, view=view)
 

@@ -43,7 +43,7 @@ class PreferenceLink:
     def __init__(self, state: RestoreState) -> None:
         self.state = state
         self._connections = Connections()
-        self._group = preferences()
+        self._group: Any = preferences()
         if self._group is None:
             return
         events = self._group.events
@@ -64,15 +64,12 @@ class PreferenceLink:
         self._group = None
 
     def _on_memory(self) -> None:
-        assert self._group is not None
         self.state.memory_gib = float(self._group.memory_gib)
 
     def _on_device(self) -> None:
-        assert self._group is not None
         self.state.set_options(device=str(self._group.device))
 
     def _on_cache_folder(self) -> None:
-        assert self._group is not None
         use_cache_folder(str(self._group.cache_folder).strip())
 
     @property

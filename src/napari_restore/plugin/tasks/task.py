@@ -258,7 +258,8 @@ def _run(number: int) -> None:
         task.outcome = ("cancelled" if isinstance(error, Cancelled) else "failed", error)
     except BaseException as error:
         if (why := why_no_torch(error)) is not None:
-            task.outcome = ("failed", _without_torch(why))
+            hint = "Install it again in the environment of napari."
+            task.outcome = ("failed", ResourceError(f"torch cannot be imported: {why}.", hint))
         else:
             # Also what wants to end Python, which here would close the window.
             task._fail(error)
@@ -266,12 +267,6 @@ def _run(number: int) -> None:
     # Before the GUI thread releases the task, see `_tasks`; `_end` follows all that was sent.
     task = None
     on_main_thread(_end)(number)
-
-
-def _without_torch(why: str) -> RestoreError:
-    return ResourceError(
-        f"torch cannot be imported: {why}.", "Install it again in the environment of napari."
-    )
 
 
 def _receive(number: int, item: Any) -> None:
