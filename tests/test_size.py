@@ -23,15 +23,15 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 2201,
+    "api": 2188,
     "commands": 2914,
-    "engine": 13314,
-    "explain": 6653,
-    "images": 15846,
+    "engine": 13309,
+    "explain": 6646,
+    "images": 15855,
     "metrics": 543,
-    "models": 15733,
-    "plugin": 15196,
-    "questions": 1093,
+    "models": 15720,
+    "plugin": 15031,
+    "questions": 1080,
     "records": 308,
     "sample": 3,
     "": 637,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 115235, 566, 9005
+LINES, FILES, IMPORTS = 115033, 566, 9020
 OPTIONS = {
     "view": 2,
     "models": 5,
