@@ -89,7 +89,7 @@ def documents_options(
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
         own_parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        asked, kinds = options_of(*questions), keywords.__annotations__
+        asked = options_of(*questions)
         option_parameters = [
             inspect.Parameter(
                 name,
@@ -97,7 +97,7 @@ def documents_options(
                 default=asked[name].default if name in asked else _Default(),
                 annotation=kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind,
             )
-            for name, kind in {**{n: kinds[n] for n in asked if n in kinds}, **kinds}.items()
+            for name, kind in keywords.__annotations__.items()
         ]
         shown = signature.replace(parameters=[*own_parameters, *option_parameters])
         function.__signature__ = shown  # type: ignore[attr-defined]

@@ -21,50 +21,18 @@ Box = Annotated[list[int], Len(4, 4)]
 """[y0, x0, y1, x1], half open."""
 
 
-class ReadingShared(TypedDict, total=False):
-    """Keywords that a record holds as they are, of `Reading`."""
-
-    exclude_where: str | None
-    extent: str
-    other_bands: OtherBands | None
-    black: float | None
-    white: float | None
-
-
-class AdjustmentShared(TypedDict, total=False):
-    """Keywords that a record holds as they are, of `Adjustment`."""
-
-    strength: float
-    luminance_only: bool
-    protect_shadows: float
-    protect_highlights: float
-    exposure: float | Literal["auto"]
-    temperature: float
-    tint: float
-    saturation: float
-    highlights: float
-    shadows: float
-    local_contrast: float
-
-
-class RestoreShared(TypedDict, total=False):
-    """Keywords that a record holds as they are, of `Restore`."""
-
-    feather: int
-    tile: Tile
-    tile_batch: int | None
-    precision: str
-    residual_dtype: str | None
-    pyramid: bool
-
-
-class ReadingKeywords(ReadingShared, total=False):
+class ReadingKeywords(TypedDict, total=False):
     """Keywords of `Reading`."""
 
     exclude: Pathlike | None
     exclude_values: str | int | Sequence[str | int | float] | None
     exclude_bits: str | int | Sequence[str | int] | None
+    exclude_where: str | None
+    extent: str
     context: Pathlike | None
+    other_bands: OtherBands | None
+    black: float | None
+    white: float | None
 
 
 class MachineKeywords(TypedDict, total=False):
@@ -77,40 +45,73 @@ class MachineKeywords(TypedDict, total=False):
     scratch: Pathlike | None
 
 
-class RestoreKeywords(
-    ReadingKeywords,
-    MachineKeywords,
-    AdjustmentShared,
-    RestoreShared,
-    total=False,
-):
+class RestoreKeywords(ReadingKeywords, MachineKeywords, total=False):
     """Keywords of `Restore`."""
 
     region: Region | Sequence[Region] | None
     mask: Pathlike | None
+    feather: int
+    strength: float
+    luminance_only: bool
+    protect_shadows: float
+    protect_highlights: float
+    exposure: float | Literal["auto"]
+    temperature: float
+    tint: float
+    saturation: float
+    highlights: float
+    shadows: float
+    local_contrast: float
     curve: str | Sequence[tuple[float, float]] | None
+    tile: Tile
+    tile_batch: int | None
+    precision: str
     residuals: str
+    residual_dtype: str | None
     maps: bool | Sequence[str]
+    pyramid: bool
     output: Pathlike | None
     shared: bool
 
 
-class AdjustmentRecord(AdjustmentShared, total=False):
+class AdjustmentRecord(TypedDict, total=False):
     """What a record holds of `Adjustment`."""
 
+    strength: float
+    luminance_only: bool
+    protect_shadows: float
+    protect_highlights: float
+    exposure: float | Literal["auto"]
+    temperature: float
+    tint: float
+    saturation: float
+    highlights: float
+    shadows: float
+    local_contrast: float
     curve: str | None
 
 
-class RestoreRecord(AdjustmentRecord, ReadingShared, RestoreShared, total=False):
+class RestoreRecord(AdjustmentRecord, total=False):
     """What a record holds of `Restore`."""
 
     region: Required[list[Box]]
     mask: str | None
+    feather: int
     exclude: str | None
     exclude_values: str | None
     exclude_bits: str | None
+    exclude_where: str | None
+    extent: str
     context: str | None
+    other_bands: OtherBands | None
+    black: float | None
+    white: float | None
+    tile: Tile
+    tile_batch: int | None
+    precision: str
+    residual_dtype: str | None
     maps: list[str]
+    pyramid: bool
 
 
 class AttributeKeywords(TypedDict, total=False):
