@@ -31,7 +31,7 @@ CODE = {
     "metrics": 543,
     "models": 15720,
     "plugin": 15031,
-    "questions": 1080,
+    "questions": 1093,
     "records": 308,
     "sample": 3,
     "": 637,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 115033, 566, 9020
+LINES, FILES, IMPORTS = 115034, 566, 9020
 OPTIONS = {
     "view": 2,
     "models": 5,
