@@ -230,6 +230,7 @@ def test_each_result_keeps_its_own_adjustment(
 ):
     look.sliders["protect_shadows"].setValue(30)
     qtbot.waitUntil(lambda: variant.adjustment.protect_shadows == 0.3)
+    panel.state.model = "identity"
     second = finished_run()
     assert second is not variant
     # It begins as the one before was left.
