@@ -310,8 +310,9 @@ def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
     drop(panel.bar, folder, folder / "notes.txt")
     qtbot.waitUntil(lambda: tab.controller.bracket is not None and not tab.controller.is_busy)
     assert tab.message.text() == (
-        "notes.txt is no photo: left out. 6 photos are 2 brackets; the list below has all. "
-        "single.jpg belongs to no bracket and is left out."
+        "notes.txt is no photo: left out.\n6 photos are 2 brackets; the list below has all. "
+        "single.jpg belongs to no bracket and is left out.\n"
+        "It has no colour profile and is taken as sRGB."
     )
     drop(panel.bar, folder)
     qtbot.waitUntil(lambda: "already" in tab.message.text())

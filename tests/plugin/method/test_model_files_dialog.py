@@ -241,8 +241,9 @@ def test_measuring_is_told_and_an_error_is_logged_where_it_was(
 
 
 @pytest.mark.slow
-def test_other_files_are_left_to_napari(panel: Any, sample: Path):
-    assert not drop(panel, sample)
+def test_an_image_is_opened_and_is_no_model_file(panel: Any, qtbot: Any, sample: Path):
+    assert drop(panel, sample)
+    qtbot.waitUntil(lambda: len(panel.viewer.layers) == 1)
     assert panel.files.dialog is None
 
 
