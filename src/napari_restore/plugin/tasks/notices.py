@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QRect, Qt
 
 from napari_restore._format import format_seconds
@@ -131,7 +132,10 @@ READING_MS = 60
 def _notes() -> list[Any]:
     """Return napari's notes on the screen, the last one on top."""
     module = sys.modules.get("napari._qt.dialogs.qt_notification")
-    return [] if module is None else list(module.NapariQtNotification._instances)
+    # napari forgets none of those that went with their window.
+    return (
+        [] if module is None else [x for x in module.NapariQtNotification._instances if isalive(x)]
+    )
 
 
 def _unfold(said: str, about: str) -> None:
