@@ -30,7 +30,7 @@ CODE = {
     "images": 15855,
     "metrics": 543,
     "models": 15720,
-    "plugin": 15031,
+    "plugin": 15033,
     "questions": 1093,
     "records": 308,
     "sample": 3,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 115034, 566, 9020
+LINES, FILES, IMPORTS = 115038, 566, 9021
 OPTIONS = {
     "view": 2,
     "models": 5,
