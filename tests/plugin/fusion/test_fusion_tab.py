@@ -53,6 +53,7 @@ def test_a_folder_is_fused_live_and_exported(
     qtbot.waitUntil(lambda: bool(reported))
     assert reported[0][0] == "done", reported
     export = next(s for s in panel.sections if s.TITLE == "Export")
+    export.format.setCurrentIndex(export.format.findText("TIFF"))
     export.bit_depth.setCurrentIndex(export.bit_depth.findData(16))
     result = panel.state.current.result
     saved = result.save(tmp_path / "window.tif", **export.options())
