@@ -151,17 +151,33 @@ def _check_system_beside(path: Path) -> None:
                 _check_system(text)
 
 
-def _names_in(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names in a folder, and the pipes among them; none where it cannot be listed."""
+class _Neighbours(NamedTuple):
+    """What lies in a folder that drivers open without being told."""
+
+    sidecars: dict[str, list[str]]
+    """By all that they may belong to; GDAL ignores the case."""
+    pipes: list[str]
+    """Names of the others that are pipes, in small letters."""
+
+
+def _neighbours_in(folder: Path) -> _Neighbours:
+    """Return the sidecars and pipes in a folder; none where it cannot be listed."""
+    found = _Neighbours({}, [])
     try:
-        with os.scandir(folder) as entries:
-            found = list(entries)
+        with os.scandir(folder) as listing:
+            entries = list(listing)
     except OSError:
-        return [], []
-    # Few are neither file nor folder: only these, and links, take a call each.
-    others = [entry for entry in found if not (entry.is_file() or entry.is_dir())]
-    pipes = [entry.name.casefold() for entry in others if Path(entry).is_fifo()]
-    return [entry.name for entry in found], pipes
+        return found
+    for entry in entries:
+        lower = entry.name.casefold()
+        if lower.endswith(_SIDECARS):
+            for place, letter in enumerate(lower):
+                if letter == ".":
+                    found.sidecars.setdefault(lower[:place], []).append(entry.name)
+        # Few are neither file nor folder: only these, and links, take a call each.
+        elif not (entry.is_file() or entry.is_dir()) and Path(entry).is_fifo():
+            found.pipes.append(lower)
+    return found
 
 
 _HDF4 = b"\x0e\x03\x13\x01"
@@ -204,7 +220,6 @@ _MAGIC = (
 """Beginnings of the formats that refer to no other file."""
 _OVERVIEW_MAGIC = (*tiff.TIFF_MAGIC, b"EHFA_HEADER_TAG")
 _SIDECARS = (".aux.xml", ".ovr", ".msk", ".aux", ".rrd")
-_ENDINGS = {ending[-4:] for ending in _SIDECARS}
 _MARKUP = re.compile(rb"\s*(\xef\xbb\xbf)?\s*(<[?!A-Za-z]|[{\[]\s*[\"{\[])")
 """The beginning of XML or JSON, in which formats that refer to other files are written."""
 
@@ -301,16 +316,13 @@ class _Check:
         self.allow_outside = allow_outside
         self.block_bytes = 0
         self.checked: set[Path] = set()
-        self.listings: dict[Path, dict[str, list[str]]] = {}
-        self.pipes: dict[Path, list[str]] = {}
+        self.listings: dict[Path, _Neighbours] = {}
 
     def file(self, path: Path, head: bytes, depth: int) -> None:
         """Check the references in the content of `path`, and what its driver would read beside it."""
-        self._beside(path.parent)
         of_path = (f"{path.stem.casefold()}.", f"{path.stem.casefold()}_", "metadata.", "summary.")
-        for name in self.pipes[path.parent]:
-            # Sidecars are looked at one by one.
-            if name.startswith(of_path) and not name.endswith(_SIDECARS):
+        for name in self._beside(path.parent).pipes:
+            if name.startswith(of_path):
                 raise _Pipe(f"lies beside the pipe {name}, and reading may wait for that")
         _check_system_beside(path)
         if head.startswith(tiff.TIFF_MAGIC):
@@ -362,7 +374,7 @@ class _Check:
     def sidecars_of(self, path: Path) -> None:
         """Check the overviews, masks and auxiliary files that GDAL opens beside `path`."""
         whole = path.name.casefold()
-        for name in self._beside(path.parent).get(path.stem.casefold(), ()):
+        for name in self._beside(path.parent).sidecars.get(path.stem.casefold(), ()):
             if name.casefold() != whole:
                 self._sidecar(path.parent / name, name.casefold())
 
@@ -404,19 +416,10 @@ class _Check:
         self.file(beside, head, 1)
         self.sidecars_of(beside)
 
-    def _beside(self, folder: Path) -> dict[str, list[str]]:
-        """Return the sidecars in a folder by all that they may belong to; GDAL ignores the case."""
-        listing = self.listings.get(folder)
-        if listing is None:
-            listing = self.listings[folder] = {}
-            names, self.pipes[folder] = _names_in(folder)
-            for name in names:
-                lower = name.casefold()
-                if lower[-4:] in _ENDINGS and lower.endswith(_SIDECARS):
-                    for place, letter in enumerate(lower):
-                        if letter == ".":
-                            listing.setdefault(lower[:place], []).append(name)
-        return listing
+    def _beside(self, folder: Path) -> _Neighbours:
+        if folder not in self.listings:
+            self.listings[folder] = _neighbours_in(folder)
+        return self.listings[folder]
 
     # -- VRT -----------------------------------------------------------------------
     def _vrt(self, path: Path, depth: int) -> None:
