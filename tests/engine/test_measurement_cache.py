@@ -78,13 +78,29 @@ def test_threads_that_ask_at_once_measure_once():
         at_once -= 1
         return Seconds(1.0, {})
 
+    class Counted:
+        """The cache's lock, which tells that all three have come to it."""
+
+        def __init__(self) -> None:
+            self.lock, self.all_came = cache._measuring, threading.Event()
+            self.came: list[int] = []
+
+        def __enter__(self) -> None:
+            self.came.append(threading.get_ident())
+            if len(self.came) == 3:
+                self.all_came.set()
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+
+    door = cache._measuring = Counted()  # type: ignore[assignment]
     models = [nr.load_model("dcp") for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(cache.of, models[0], DEVICE, measure)
         assert began.wait(60)
         others = [pool.submit(cache.of, model, DEVICE, measure) for model in models[1:]]
-        # They cannot be seen to wait; without the wait they would be measuring by now.
-        time.sleep(0.2)
+        assert door.all_came.wait(60)
         may_end.set()
         assert [each.result() for each in others] == [first.result()] * 2
     assert most == 1 and all(each.result() is first.result() for each in others)
