@@ -401,8 +401,8 @@ class RestorePanel(QWidget):
 
     def _on_line(self, line: str) -> None:
         # A run that is over is told of, and its settings are planned again.
-        is_told = line.startswith(PLANNING) and self.bar.message.text()
-        self.bar.plan_line.setText("" if is_told else line)
+        waits = line.startswith(PLANNING) and self.bar.message.text()
+        self.bar.plan_line.setText("" if waits else line)
 
     def _on_planned(self, line: str) -> None:
         if self.runs.running is None:

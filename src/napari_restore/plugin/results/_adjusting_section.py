@@ -68,7 +68,6 @@ class AdjustingSection(Section):
         self.listen(self.state.events.variants, self._offer_alike)
         self.listen(self.viewer.layers.selection.events.changed, self._offer_alike)
         self._on_current()
-        self._offer_alike()
 
     def _back_row(self) -> QLayout:
         self.undo_button = add_button(
@@ -83,7 +82,7 @@ class AdjustingSection(Section):
 
     def _others(self) -> list[Variant]:
         """Return the other results that are selected, or whose image is."""
-        chosen, own = self.viewer.layers.selection, self._variant
+        chosen, own = self.viewer.layers.selection, self.state.current
         found = [x for x in self.state.variants if x.layer in chosen or x.source in chosen]
         return [] if own is None else [x for x in found if x is not own]
 
@@ -157,6 +156,7 @@ class AdjustingSection(Section):
             self._on_adjusted()
 
     def _on_current(self) -> None:
+        self._offer_alike()
         if self.state.current is self._variant:
             self._enable()
             return
@@ -166,7 +166,6 @@ class AdjustingSection(Section):
         self.follow_result(variant, adjusted=self._on_adjusted, completed=self._enable)
         self._enable()
         self._on_adjusted()
-        self._offer_alike()
 
     def _on_adjusted(self) -> None:
         variant, values = self._variant, self.adjustment.to_dict()

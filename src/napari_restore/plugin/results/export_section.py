@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.engine import Result
+    from napari_restore.images import Image
     from napari_restore.plugin.state.variant import Variant
 
 
@@ -403,7 +404,7 @@ class ExportSection(Section):
             return
         before: ExportFormat = self.format.currentData()
         formats: tuple[ExportFormat, ...] = PHOTO_FORMATS if like.is_photo else FORMATS
-        self._is_colour = like.is_photo and len(like.data_bands) > 1
+        self._is_colour = _is_colour_photo(like)
         if self._chosen:
             wanted = before.suffix
         else:
@@ -491,7 +492,7 @@ class ExportSection(Section):
         """Return what is chosen of the options that a result has."""
         like, options = variant.request.image, self.options()
         no: set[str] = set() if like.is_photo else {"resize", "sharpen"}
-        if not like.is_photo or len(like.data_bands) < 2:
+        if not _is_colour_photo(like):
             no |= {"profile", "subsampling"}
         if variant.result is None or variant.result.mask is None:
             no.add("clip")
@@ -580,6 +581,10 @@ class ExportSection(Section):
             self._variant.saving = False
             self.saving = self._variant = None
         super().leave()
+
+
+def _is_colour_photo(image: Image) -> bool:
+    return image.is_photo and len(image.data_bands) > 1
 
 
 def _usual_suffix(path: str | Path) -> str:

@@ -250,5 +250,5 @@ def run_summary(record: dict[str, Any], waited: float, planning: float) -> str:
         return "All tiles had been restored before. Compare, adjust and export it under Restore."
     done = done_text(waited, planning=planning, computing=measured["seconds"])
     notes = record.get("notes") or ()
-    told = f" Notes on it: {len(notes)}, in its Record (Results)." if notes else ""
-    return f"{done} Compare, adjust and export it under Restore.{told}"
+    noted = f" Notes on it: {len(notes)}, in its Record (Results)." if notes else ""
+    return f"{done} Compare, adjust and export it under Restore.{noted}"

@@ -94,8 +94,8 @@ def done_text(seconds: float, **parts: float) -> str:
     `seconds` have passed since the click; `parts` of them are known by name.
     """
     parts = {"planning": 0.0, "loading and drawing": seconds - sum(parts.values())} | parts
-    told = [f"{name} {format_seconds(s, tenths=True)}" for name, s in parts.items() if s >= 0.05]
-    return f"Done in {format_seconds(seconds, tenths=True)}: {', '.join(told)}."
+    named = [f"{name} {format_seconds(s, tenths=True)}" for name, s in parts.items() if s >= 0.05]
+    return f"Done in {format_seconds(seconds, tenths=True)}: {', '.join(named)}."
 
 
 def show_problem(error: RestoreError) -> None:
@@ -132,10 +132,9 @@ READING_MS = 60
 def _notes() -> list[Any]:
     """Return napari's notes on the screen, the last one on top."""
     module = sys.modules.get("napari._qt.dialogs.qt_notification")
+    known = () if module is None else module.NapariQtNotification._instances
     # napari forgets none of those that went with their window.
-    return (
-        [] if module is None else [x for x in module.NapariQtNotification._instances if isalive(x)]
-    )
+    return [note for note in known if isalive(note)]
 
 
 def _unfold(said: str, about: str) -> None:
