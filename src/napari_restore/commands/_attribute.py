@@ -11,7 +11,6 @@ from typing import Any
 
 from napari_restore import api
 from napari_restore._format import format_seconds
-from napari_restore.api import Stop
 from napari_restore.commands._arguments import (
     command_of,
     context_of,
@@ -357,7 +356,7 @@ def _attribute_table(options: Namespace) -> CommandResult:
     places = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
     _check_tables(options, places)
     with interrupt_of(options) as interrupt:
-        with interrupt.watching(Stop()) as stop:
+        with interrupt.watching(api.Stop()) as stop:
             images = list(options.paths)
             if (options.stack or options.bracket) and images:
                 images = [open_attributed(options, images)]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore import api
-from napari_restore.api import Stop
 from napari_restore.commands._arguments import command_of
 from napari_restore.commands._checks import check_files, refuse_existing, refuse_input
 from napari_restore.commands._flags import with_flags
@@ -95,7 +94,7 @@ def explained(
         show(event)
 
     with Interrupt() as interrupt:
-        with interrupt.watching(Stop()) as stop:
+        with interrupt.watching(api.Stop()) as stop:
             found = compute(emit=on_event, stop=stop)
         for note in found.image.notes:
             on_event(api.Note(note))

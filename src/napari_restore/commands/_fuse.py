@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore import api
-from napari_restore.api import FUSION_MODEL
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments, reference_of
 from napari_restore.commands._checks import check_files, read_files
 from napari_restore.commands._folder import restore_folder
@@ -55,7 +54,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="0 … 1: how far what moved between the frames is taken whole from one of them (default 0), "
         "where the model can; --set moving=N names the frame",
     )
-    add_run_options(parser, model=FUSION_MODEL, stack=False)
+    add_run_options(parser, model=api.FUSION_MODEL, stack=False)
     parser.add_argument(
         "--no-crop",
         action="store_false",

@@ -15,10 +15,10 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from napari_restore import api
 from napari_restore._addresses import is_remote, without_queries
 from napari_restore._format import size_of
 from napari_restore._journal import Journal
-from napari_restore.api import images_in_folder, is_product, is_zarr
 from napari_restore.errors import BadOutput, InputError
 from napari_restore.records import read_json, strict_json, write_json, write_text
 
@@ -83,10 +83,10 @@ def images_in(paths: Sequence[str]) -> list[str]:
     folders = [
         path
         for path in paths
-        if Path(path).is_dir() and not is_zarr(Path(path)) and not is_product(path)
+        if Path(path).is_dir() and not api.is_zarr(Path(path)) and not api.is_product(path)
     ]
     for path in paths:
-        found = images_in_folder(Path(path)) if path in folders else [path]
+        found = api.images_in_folder(Path(path)) if path in folders else [path]
         if not found:
             raise InputError(f"There is no image in {path}.", "Name another folder, or the files.")
         images += map(str, found)
@@ -97,7 +97,7 @@ def names_file(output: str) -> bool:
     """Return whether `-o output` has the name of a file in a format of outputs, and is no folder."""
     path = Path(output)
     if path.is_dir():
-        return is_zarr(path)
+        return api.is_zarr(path)
     return path.suffix.lower() in WRITABLE and not output.endswith(_SEPARATORS)
 
 
@@ -106,7 +106,7 @@ def as_folder(output: str) -> str:
 
     Raises `BadOutput` for the name of a file in a format of outputs.
     """
-    if Path(output).is_dir() and is_zarr(Path(output)):
+    if Path(output).is_dir() and api.is_zarr(Path(output)):
         raise BadOutput(
             f"{output} is an OME-Zarr image, but several images and folders need a folder.",
             "Name another folder after -o.",

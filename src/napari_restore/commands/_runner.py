@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from napari_restore import api
-from napari_restore.api import EXPORT_OPTIONS
 from napari_restore.commands._arguments import command_of
 from napari_restore.commands._checks import check_maps, refuse_existing, refuse_old_record
 from napari_restore.commands._flags import with_flags
@@ -266,7 +265,7 @@ class Runner:
         }
         if record["output"] is not None:
             export = self._export_of(item)
-            options = {name: export[name] for name in EXPORT_OPTIONS if name in export}
+            options = {name: export[name] for name in api.EXPORT_OPTIONS if name in export}
             record["output"] = {**record["output"], "options": options}
         if item.record is not None:
             write_record(item.record, with_flags(record))
@@ -275,7 +274,7 @@ class Runner:
 
 def export_options(options: Namespace) -> dict[str, Any]:
     """Return the options of `Result.save` that were given; the others keep its defaults."""
-    requested = {name: getattr(options, name, None) for name in EXPORT_OPTIONS}
+    requested = {name: getattr(options, name, None) for name in api.EXPORT_OPTIONS}
     return {k: v for k, v in requested.items() if v not in (None, False)}
 
 

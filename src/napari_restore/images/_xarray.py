@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -47,14 +48,15 @@ def lazy_array(
 def read_again(array: Any, chunks: Any) -> Any:
     """Return a dask array of `array`, which is read each time that this is computed.
 
-    Its name is random: nothing is hashed, and chunks that are written later appear.
+    Its name is random: nothing is hashed, and chunks that are written later appear. With
+    ``name=False`` dask would ask a socket for the address of the network card.
     """
     import dask.array as da
 
     return da.from_array(  # type: ignore[no-untyped-call]
         array,
         chunks=chunks,
-        name=False,
+        name=f"pixels-{uuid4()}",
         asarray=False,
         fancy=False,
         meta=np.empty((0,) * array.ndim, array.dtype),
