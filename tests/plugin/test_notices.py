@@ -98,6 +98,15 @@ def test_a_note_is_seen_whole_until_another_image_is_shown(
     show_note(long, "lake")
     qtbot.waitUntil(lambda: is_whole(f"lake: {long}"))
     assert message(f"lake: {long}").window().isVisible()
+    # Layers with more controls, say, take of the canvas while the note grows.
+    note = notices._notes()[0]
+    note.geom_anim.setCurrentTime(0)
+    note.geom_anim.start()
+    window = note.window()
+    window.resize(window.width() - 90, window.height() - 50)
+    qtbot.waitUntil(lambda: note.geom_anim.state() == note.geom_anim.State.Stopped)
+    assert note.parent().rect().contains(note.geometry())
+    assert is_whole(f"lake: {long}")
     show_problem(BadParameter("No.", long))
     qtbot.waitUntil(lambda: is_whole(f"No. {long}"))
     notices.close_notes("lake")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer
-from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QObject, QPoint, QRect, Qt, QTimer
+from qtpy.QtWidgets import QApplication, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_restore.plugin.widgets import folding
-from napari_restore.plugin.widgets.folding import bring_into_view
+from napari_restore.plugin.widgets.folding import bring_into_view, form_layout
 
 pytestmark = pytest.mark.binding
 
@@ -78,3 +78,18 @@ def test_what_a_layout_lets_go_leaves_no_item_behind(qtbot: Any):
     if kept[0] == 0:
         pytest.skip("this PySide keeps no items")
     assert kept[1] == 0
+
+
+def test_rows_have_the_height_of_their_width_whatever_was_asked_before(qtbot: Any) -> None:
+    widget, label = QWidget(), QLabel("a sentence of several words " * 9, wordWrap=True)
+    qtbot.addWidget(widget)
+    form = form_layout(widget)
+    form.addRow("Image", label)
+    hint = form.sizeHint().width()
+    for width in (hint, hint // 2, hint, hint + 90):
+        for asked in (hint, hint // 2, hint + 200):
+            for height in (400, 401):
+                form.heightForWidth(width)
+                form.heightForWidth(asked)
+                form.setGeometry(QRect(0, 0, width, height))
+                assert label.height() >= label.heightForWidth(label.width()), (width, asked)

@@ -151,4 +151,6 @@ def _unfold(said: str, about: str) -> None:
             needed = label.fontMetrics().boundingRect(room, Qt.TextFlag.TextWordWrap, said)
             grown = needed.height() - label.height()
             note.geom_anim.setEndValue(place.adjusted(0, -grown, 0, 0))
+            # The canvas may get another size meanwhile.
+            note.geom_anim.finished.connect(note.move_to_bottom_right)
             note.timer.setInterval(max(note.DISMISS_AFTER, READING_MS * len(said)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from qtpy.QtCore import QEvent, QObject, QPoint, QSize, QTimer
+from qtpy.QtCore import QEvent, QObject, QPoint, QRect, QSize, QTimer
 from qtpy.QtWidgets import (
     QAbstractScrollArea,
     QBoxLayout,
@@ -89,9 +89,22 @@ def _joined(layout: QBoxLayout) -> QWidget:
     return joined
 
 
+class _Form(QFormLayout):
+    """Rows that have the heights of the width they get.
+
+    Qt keeps the heights that it has last computed, and may take those of another width: of the
+    size hint, say, when a scroll bar has made the panel narrower.
+    """
+
+    def setGeometry(self, rect: QRect) -> None:
+        """Compute the heights again; those at the hint's width, which Qt keeps apart, are for a pixel less."""
+        self.heightForWidth(0)
+        super().setGeometry(rect.adjusted(0, 0, -(rect.width() == self.sizeHint().width()), 0))
+
+
 def form_layout(parent: QWidget | None = None) -> QFormLayout:
     """Return rows of a label and a field, one below the other where the panel is narrow."""
-    layout = QFormLayout(parent)
+    layout = _Form(parent)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
     return layout
