@@ -138,12 +138,11 @@ def sensor_bands(image: Image) -> list[SensorBands]:
 def is_in_usual_order(image: Image) -> bool:
     """Return whether bands 1, 2 and 3 may be red, green and blue, as names say nothing else.
 
-    No sensor has bands of their names, and the name of none is that of the file.
+    No sensor has bands of their names. What sensor the name of the file says leaves their order open.
     """
     names = [name.strip() for name in image.descriptions[:3] if name]
     is_numbered = any(s.band(name) for s in images.SENSORS.values() for name in names)
-    is_free = image.bands >= 3 and not any(image.roles[:3])
-    return is_free and not is_numbered and image.profile.sensor is None and image.preset is None
+    return image.bands >= 3 and not any(image.roles[:3]) and not is_numbered
 
 
 def picture_in(image: Image, bands: Bands) -> npt.NDArray[np.uint8] | None:
