@@ -325,3 +325,22 @@ def test_three_bands_have_two_orders(panel: Any, tmp_path: Path, name: str):
     panel.models.choose("hot")
     shown = [order for order, each in panel.bands.orders.buttons.items() if each.isVisibleTo(panel)]
     assert shown == [(1, 2, 3), (3, 2, 1)]
+
+
+@pytest.mark.viewer
+@pytest.mark.parametrize("count", [4, 7])
+def test_a_sensor_is_to_be_chosen_where_it_has_as_many_bands(
+    panel: Any, tmp_path: Path, count: int
+):
+    """Landsat 4 TM has an order of 6 and one of 7 bands."""
+    path = tmp_path / "landsat_4band_2010.tif"
+    place = rasterio.Affine(30, 0, 500000, 0, -30, 4500000)
+    profile = {"count": count, "height": 48, "width": 64, "dtype": "uint8", "transform": place}
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32636", **profile) as file:
+        file.write(np.random.default_rng(0).integers(1, 250, (count, 48, 64), np.uint8))
+    panel.viewer.open(path, plugin="napari-restore")
+    panel.models.choose("hot")
+    assert panel.bands.sets.text().startswith("Landsat 4 TM – from the name of the file.")
+    assert ("choose the sensor here" in panel.bands.sets.text()) == (count == 7)
+    offered = [panel.bands.sensor.itemText(i) for i in range(panel.bands.sensor.count())]
+    assert ("Landsat 4 TM" in offered) == (count == 7)

@@ -356,9 +356,11 @@ class BandRolesForm(QWidget):
             of_names = f"{preset.title} – from the {preset.named_by}. "
         shown = f"{light} of {named.bands} bands are pictures, not masks or classes; the wavelength of {known} is known"
         if unknown:
-            shown = f"what {unknown} of {named.bands} bands show is not known"
+            shown = f"what is in {unknown} of {named.bands} bands is not known"
         if preset is not None and _is_unordered(named):
-            shown = "its bands have no names: choose the sensor here if they are in its usual order"
+            shown = "its bands have no names"
+            if preset.of_count(len(named.data_bands)):
+                shown += ": choose the sensor here if they are in its usual order"
         self.sets.setText(
             f"{of_names}Zero {', '.join(sorted(zeros))} ({told['black_reason']}) · white {full} · {shown}"
         )
