@@ -67,7 +67,7 @@ def test_easting_northing_and_values(make_napari_viewer_proxy: Any, tmp_path: Pa
     # As napari writes it, with the layer that is active; not of a place where the pointer never was.
     viewer.layers.selection.active = first
     viewer.mouse_over_canvas = True
-    for nowhere in ((1.0, 1.0), (0.0, 0.0)):
+    for nowhere in ((1.0, 1.0), (0.0, 0.0), (1.0, 0.0)):
         viewer.cursor.position = nowhere
         viewer.update_status_from_cursor()
         assert viewer.status == "Ready"

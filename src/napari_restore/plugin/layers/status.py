@@ -53,7 +53,7 @@ def _on_status(seen: weakref.ref[ViewerModel], event: Any) -> None:
     is_place = isinstance(status, dict) or (isinstance(status, str) and " » " in status)
     if viewer is None or not is_place or viewer.dims.ndisplay != 2:
         return
-    if {viewer.cursor.position[axis] for axis in viewer.dims.displayed} in ({0.0}, {1.0}):
+    if {viewer.cursor.position[axis] for axis in viewer.dims.displayed} <= {0.0, 1.0}:
         # napari's first ones: the pointer was nowhere yet.
         viewer.status = "Ready"
         return
