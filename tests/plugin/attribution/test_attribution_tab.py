@@ -239,6 +239,10 @@ def test_files_are_what_the_command_writes(
 ) -> None:
     import rasterio
 
+    def copied() -> str:
+        tab.results.copy.click()
+        return QApplication.clipboard().text()
+
     tab.target.add_box(BOX)
     found = finished_attribution()
     for button, name in (
@@ -250,13 +254,14 @@ def test_files_are_what_the_command_writes(
         save_as(path)
         button.click()
         qtbot.waitUntil(path.exists)
+        # The window hears of it later, on its own thread.
+        qtbot.waitUntil(lambda: str(tmp_path / "m.tif") in copied())
     with rasterio.open(tmp_path / "m.tif") as raster:
         np.testing.assert_allclose(raster.read(1), found.map.sum(axis=2), rtol=1e-5, atol=1e-12)
     record = json.loads((tmp_path / "r.json").read_text())
     assert record["attribution"]["method"] == "haze" and record["task"]["question"]["box"]
     assert "<svg" in (tmp_path / "f.svg").read_text()
-    tab.results.copy.click()
-    program, *words = shlex.split(QApplication.clipboard().text())
+    program, *words = shlex.split(copied())
     assert words[words.index("-o") + 1] == str(tmp_path / "m.tif")
     assert program == "napari-restore" and "--box 120 100 64 48" in " ".join(words)
     words[words.index("-o") + 1] = str(tmp_path / "m.tif")

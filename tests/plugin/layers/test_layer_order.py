@@ -9,12 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from napari.components import ViewerModel
+from napari.layers import Image as ImageLayer
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 from rasterio.transform import from_origin
 
-from napari_restore.plugin.layers.layer_order import bring_to_front
+from napari_restore.plugin.areas.drawing_controller import DrawingController, Tool
+from napari_restore.plugin.layers.layer_order import (
+    SOURCE,
+    bring_to_front,
+    insert_above,
+    keeping_active,
+)
 from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.state import RestoreState
 
 pytestmark = pytest.mark.viewer
 
@@ -123,3 +132,25 @@ def test_results_of_photos_are_above_them(panel: Any, open_two: Any, finished_ru
     before = names(panel)
     bring_to_front(panel.viewer, panel.viewer.layers["b"])
     assert names(panel) == before
+
+
+@pytest.mark.parametrize("tool", [Tool.POLYGON, Tool.BRUSH, Tool.GRADIENT, Tool.EXCLUDE])
+def test_one_draws_on_when_a_result_comes(tool: Tool, colours: np.ndarray):
+    viewer = ViewerModel()
+    source = viewer.add_image(colours, name="photo")
+    drawing = DrawingController(viewer, RestoreState(layer=source))
+    drawing.toggle(tool)
+    drawn, mode = viewer.layers.selection.active, viewer.layers.selection.active.mode
+    results = [ImageLayer(colours, name=name) for name in ("draft", "result")]
+    for layer in (*results, results[0]):
+        insert_above(viewer, source, layer)
+        assert viewer.layers.selection.active is drawn and drawn.mode == mode
+        assert drawing.tool is tool and set(viewer.layers.selection) == {drawn}
+    assert source.metadata.get(SOURCE) is None and results[1].metadata[SOURCE] == source.unique_id
+    drawing.end()
+    insert_above(viewer, source, third := ImageLayer(colours, name="third"))
+    assert viewer.layers.selection.active is third
+    with keeping_active(viewer):
+        viewer.layers.remove(results[0])
+    assert viewer.layers.selection.active is third
+    drawing.leave()

@@ -80,10 +80,16 @@ def take_away(viewer: ViewerModel, *layers: Layer | None) -> None:
 @contextmanager
 def keeping_active(viewer: ViewerModel) -> Iterator[None]:
     """Let the active layer stay so, whatever is added or removed within ``with``."""
-    active = viewer.layers.selection.active
-    yield
-    if active is None or active in viewer.layers:
-        viewer.layers.selection.active = active
+    layers = viewer.layers
+    active, before = layers.selection.active, layers._activate_on_insert
+    # Not chosen again afterwards only: another one ends the tool that draws in it.
+    layers._activate_on_insert = False
+    try:
+        yield
+    finally:
+        layers._activate_on_insert = before
+    if active is None or active in layers:
+        layers.selection.active = active
 
 
 def keep_on_top(viewer: ViewerModel, *layers: Layer | None) -> None:
@@ -116,15 +122,18 @@ def bring_to_front(viewer: ViewerModel, image: Layer, *, only_results: bool = Fa
 def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> None:
     """Put a result's layer above its source and the results that has already, all visible.
 
-    One that is there is shown again, and chosen.
+    One that is there is shown again, and chosen. In a layer that is drawn in, one draws on.
     """
     layer.metadata[SOURCE] = source.unique_id
-    if layer in viewer.layers:
-        layer.visible = True
-        viewer.layers.move(viewer.layers.index(layer), place_above(viewer, source))
+    mode = getattr(viewer.layers.selection.active, "mode", "pan_zoom")
+    with keeping_active(viewer):
+        if layer in viewer.layers:
+            layer.visible = True
+            viewer.layers.move(viewer.layers.index(layer), place_above(viewer, source))
+        else:
+            viewer.layers.insert(place_above(viewer, source), layer)
+    if mode in ("pan_zoom", "transform"):
         viewer.layers.selection.active = layer
-    else:
-        viewer.layers.insert(place_above(viewer, source), layer)
     # The order of layers of others is the user's.
     bring_to_front(viewer, source, only_results=source.source.reader_plugin != "napari-restore")
 

@@ -17,6 +17,7 @@ from napari_restore.plugin.layers.layer_order import (
     ASIDE,
     LIVE,
     insert_above,
+    keeping_active,
     place_above,
     result_name,
     take_away,
@@ -284,9 +285,10 @@ class Live(QObject):
             shown.layer.visible, shown.layer.opacity = before.layer.visible, before.layer.opacity
             active = layers.selection.active is before.layer
             shown.layer.metadata["napari_restore_source"] = source.unique_id
-            layers.insert(layers.index(before.layer) + 1, shown.layer)
-            self.shown.emit(variant)
-            layers.remove(before.layer)
+            with keeping_active(self.viewer):
+                layers.insert(layers.index(before.layer) + 1, shown.layer)
+                self.shown.emit(variant)
+                layers.remove(before.layer)
             if active:
                 layers.selection.active = shown.layer
         else:
