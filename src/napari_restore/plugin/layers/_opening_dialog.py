@@ -30,23 +30,13 @@ def open_in_window(paths: Sequence[str]) -> Image:
 
 def ask_outside(error: OutsideFolder) -> bool:
     """Return whether the user lets an image take pixels from outside its folder; No by default."""
-    from qtpy.QtCore import Qt
-    from qtpy.QtWidgets import QApplication, QMessageBox
+    from qtpy.QtWidgets import QApplication
 
-    box = QMessageBox(QApplication.activeWindow())
-    box.setIcon(QMessageBox.Icon.Question)
-    box.setWindowTitle("Read files outside its folder?")
-    # Names come from the file: no markup.
-    box.setTextFormat(Qt.TextFormat.PlainText)
-    box.setText(error.message)
-    box.setInformativeText("Read them only if you trust whoever made the image.")
-    read = box.addButton("Read them", QMessageBox.ButtonRole.AcceptRole)
-    no = box.addButton("No", QMessageBox.ButtonRole.RejectRole)
-    box.setDefaultButton(no)
-    box.setEscapeButton(no)
-    box.exec()
-    box.deleteLater()
-    return box.clickedButton() is read
+    from napari_restore.plugin.tasks.waiting_dialog import ask
+
+    window, title = QApplication.activeWindow(), "Read files outside its folder?"
+    about = "Read them only if you trust whoever made the image."
+    return ask(window, title, error.message, about, "Read them", "No", usual="No") == "Read them"
 
 
 def _opened(paths: Sequence[str], *, allow_outside: bool) -> Image:

@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QMainWindow,
-    QMessageBox,
     QProgressBar,
     QWidget,
 )
@@ -37,6 +36,7 @@ from napari_restore.plugin.layers.placing import fit_to
 from napari_restore.plugin.layers.reader import images_at
 from napari_restore.plugin.tasks.notices import show_note
 from napari_restore.plugin.tasks.task import in_background
+from napari_restore.plugin.tasks.waiting_dialog import ask
 from napari_restore.plugin.widgets.folding import add_button, column_of, row_of
 from napari_restore.plugin.widgets.plots import pixmap_of
 from napari_restore.plugin.widgets.section import Section
@@ -122,20 +122,13 @@ class Opener(QWidget):
         if not found or isinstance(found, RestoreError):
             self._begin(images)
             return
-        box = QMessageBox(self.window())
-        box.setIcon(QMessageBox.Icon.Question)
-        box.setWindowTitle("Open photos")
-        what = "One bracket" if found == 1 else f"{found} brackets"
-        box.setText(f"{len(images)} photos: {what.lower()}, or each by itself?")
-        box.setInformativeText("Fuse makes one picture of a bracket: exposures of one scene.")
-        fuse = box.addButton(what, QMessageBox.ButtonRole.AcceptRole)
-        each = box.addButton("Each by itself", QMessageBox.ButtonRole.ActionRole)
-        box.addButton(QMessageBox.StandardButton.Cancel)
-        box.exec()
-        box.deleteLater()
-        if box.clickedButton() is fuse:
+        fuse, each = "One bracket" if found == 1 else f"{found} brackets", "Each by itself"
+        text = f"{len(images)} photos: {fuse.lower()}, or {each.lower()}?"
+        about = "Fuse makes one picture of a bracket: exposures of one scene."
+        answer = ask(self.window(), "Open photos", text, about, fuse, each, "Cancel")
+        if answer == fuse:
             self.fused.emit(paths)
-        elif box.clickedButton() is each:
+        elif answer == each:
             self._begin(images)
 
     def _begin(self, images: list[str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QMessageBox, QProgressBar, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QProgressBar, QWidget
 from superqt.utils import signals_blocked
 
 from napari_restore import api
@@ -21,6 +21,7 @@ from napari_restore.plugin.results.variant_text import adjustment_of, area_of, p
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text, listed, show_problem
+from napari_restore.plugin.tasks.waiting_dialog import ask
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, number_box
 from napari_restore.plugin.widgets.folding import (
     add_button,
@@ -319,28 +320,16 @@ class ExportSection(Section):
 
     def _takes_part(self, variant: Variant, part: str) -> bool:
         """Ask whether to export a part; runs the whole image where that is wanted."""
-        box = QMessageBox(self.window())
-        box.setIcon(QMessageBox.Icon.Question)
-        box.setWindowTitle("Export")
-        box.setText(f"This result is {part}.")
-        box.setInformativeText("The rest of the image is not restored, and not in the file.")
-        role = QMessageBox.ButtonRole
-        take = box.addButton("Export the part", role.AcceptRole)
-        box.addButton(QMessageBox.StandardButton.Cancel)
-        whole = None
-        if not self.whole.isHidden():
-            whole = box.addButton(self.whole.text(), role.ActionRole)
+        take, whole = "Export the part", self.whole.text()
+        answers = [take, "Cancel"] if self.whole.isHidden() else [take, whole, "Cancel"]
         # Parts of maps are often meant.
-        if whole is not None and variant.request.image.is_photo:
-            box.setDefaultButton(whole)
-        else:
-            box.setDefaultButton(take)
-        box.exec()
-        pressed = box.clickedButton()
-        box.deleteLater()
-        if whole is not None and pressed is whole:
+        usual = whole if whole in answers and variant.request.image.is_photo else take
+        text = f"This result is {part}."
+        about = "The rest of the image is not restored, and not in the file."
+        answer = ask(self.window(), "Export", text, about, *answers, usual=usual)
+        if answer == whole:
             self._on_whole()
-        return pressed is take
+        return answer == take
 
     # -- what is shown -----------------------------------------------------------
 

@@ -1,9 +1,9 @@
-"""A dialog that keeps the rest of napari shut while a task is waited for."""
+"""Dialogs that keep the rest of napari shut: while a task is waited for, and for a question."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import QEventLoop, Qt
-from qtpy.QtWidgets import QApplication, QLabel, QProgressDialog
+from qtpy.QtWidgets import QApplication, QLabel, QMessageBox, QProgressDialog, QWidget
 
 from napari_restore._format import format_seconds
 from napari_restore.errors import escape_controls
@@ -69,3 +69,23 @@ def wait_for(task: Task, title: str, text: str, *, for_cancel: bool) -> None:
         task.sent.connect(dialog.show_progress)
         dialog.show()
         dialog.wait(for_cancel=for_cancel)
+
+
+def ask(
+    parent: QWidget | None, title: str, text: str, about: str, *answers: str, usual: str = ""
+) -> str:
+    """Ask `text`, and say what one should know `about` it; return the answer whose button was pressed.
+
+    Escape gives the last one. The `usual` one is that of the Return key, by default the first.
+    """
+    box = QMessageBox(QMessageBox.Icon.Question, title, text, parent=parent)
+    # Names are no markup.
+    box.setTextFormat(Qt.TextFormat.PlainText)
+    box.setInformativeText(about)
+    role = QMessageBox.ButtonRole
+    roles = [role.AcceptRole, *[role.ActionRole] * (len(answers) - 2), role.RejectRole]
+    buttons = [box.addButton(*each) for each in zip(answers, roles, strict=True)]
+    box.setDefaultButton(buttons[answers.index(usual or answers[0])])
+    box.exec()
+    box.deleteLater()
+    return answers[buttons.index(box.clickedButton())]
