@@ -133,8 +133,8 @@ class ExportSection(Section):
         """What is being saved."""
         self._saved: tuple[Variant, Path] | None = None
         """What was saved last, and where."""
-        self._is_colour = False
-        """Whether what is saved is a photo in colour."""
+        self._like: Image | None = None
+        """The image that what is saved is of."""
         self._chosen = False
         """Whether the user has chosen the format."""
         self._watched: Variant | None = None
@@ -237,8 +237,11 @@ class ExportSection(Section):
 
     # -- the options ----------------------------------------------------------
 
-    def options(self) -> dict[str, Any]:
-        """Return the chosen options of `Result.save`; others are the format's defaults."""
+    def options(self, variant: Variant | None = None) -> dict[str, Any]:
+        """Return the chosen options of `Result.save` that a result has, by default the current one.
+
+        Others are the format's defaults.
+        """
         form: ExportFormat = self.format.currentData()
         quality = self.quality.value()
         chosen = {
@@ -251,24 +254,25 @@ class ExportSection(Section):
             "subsampling": self.subsampling.currentData(),
             "clip": self.clip.currentData(),
         }
-        set_here = {name: each for name, each in chosen.items() if each and self._has(name)}
+        set_here = {
+            name: each for name, each in chosen.items() if each and self._has(name, variant)
+        }
         return {**form.always, **set_here}
 
-    def _has(self, name: str) -> bool:
-        """Return whether there is such an option for the format, and for what is saved."""
-        options = self.format.currentData().options
+    def _has(self, name: str, variant: Variant | None = None) -> bool:
+        """Return whether there is such an option for the format, and for a result as for `options`."""
+        variant, options = variant or self.state.current, self.format.currentData().options
+        result = None if variant is None else variant.result
+        like = self._like if variant is None else variant.request.image
         if name == "clip":
-            return self._has_areas()
+            # Its file would be of more than the areas that the result is of.
+            return result is not None and result.mask is not None
         if name == "quality" and "compress" in options and self.compress.currentData() != "jpeg":
             return False
-        return name in options and (self._is_colour or name not in ("profile", "subsampling"))
-
-    def _has_areas(self) -> bool:
-        """Return whether the result is of areas, and its file would be of more than these."""
-        variant = self.state.current
-        return (
-            variant is not None and variant.result is not None and variant.result.mask is not None
-        )
+        if name in MORE_OPTIONS and (like is None or not like.is_photo):
+            return False
+        is_grey = like is None or len(like.data_bands) == 1
+        return name in options and not (is_grey and name in ("profile", "subsampling"))
 
     def command(self) -> str:
         """Return the command that writes what is shown; raises `InputError` where there is none."""
@@ -313,7 +317,7 @@ class ExportSection(Section):
         form: ExportFormat = self.format.currentData()
         variant = self.state.current
         part = None if variant is None else part_of(variant.result)
-        if variant is not None and part is not None and not self._has_areas():
+        if variant is not None and part is not None and not self._has("clip"):
             if not self._takes_part(variant, part):
                 return None
         return ask_save_path(self, f"Export {part or ''}".rstrip(), proposed, form.title)
@@ -347,7 +351,7 @@ class ExportSection(Section):
         else:
             self.what.setText(_description(variant))
         self._choose_format(variant)
-        self.form.setRowVisible(self.clip, self._has_areas())
+        self._show_options()
         part = None if variant is None else part_of(variant.result)
         can_be_whole = variant is not None and variant.source in self.viewer.layers
         self.whole.setVisible(can_be_whole and part is not None)
@@ -393,7 +397,7 @@ class ExportSection(Section):
             return
         before: ExportFormat = self.format.currentData()
         formats: tuple[ExportFormat, ...] = PHOTO_FORMATS if like.is_photo else FORMATS
-        self._is_colour = _is_colour_photo(like)
+        self._like = like
         if self._chosen:
             wanted = before.suffix
         else:
@@ -407,7 +411,6 @@ class ExportSection(Section):
                 self._formats = formats
                 self.format.offer((form.title, form) for form in formats)
             self.format.setCurrentIndex(formats.index(chosen))
-        self._show_options()
 
     def _on_format(self) -> None:
         self._chosen = True
@@ -420,7 +423,7 @@ class ExportSection(Section):
     def _show_options(self) -> None:
         """Show what the format has, and in the heading of what is for photos whether that is set."""
         form: ExportFormat = self.format.currentData()
-        for name in ("compress", "quality", "bit_depth"):
+        for name in ("compress", "quality", "bit_depth", "clip"):
             self.form.setRowVisible(getattr(self, name), self._has(name))
         for name in ("profile", "subsampling"):
             self.more_form.setRowVisible(getattr(self, name), self._has(name))
@@ -477,21 +480,11 @@ class ExportSection(Section):
         self.message.setText(listed(text, self._problems))
         self.ended.emit("cancelled" if cancelled else "done", self._folder)
 
-    def _options_of(self, variant: Variant) -> dict[str, Any]:
-        """Return what is chosen of the options that a result has."""
-        like, options = variant.request.image, self.options()
-        no: set[str] = set() if like.is_photo else {"resize", "sharpen"}
-        if not _is_colour_photo(like):
-            no |= {"profile", "subsampling"}
-        if variant.result is None or variant.result.mask is None:
-            no.add("clip")
-        return {name: value for name, value in options.items() if name not in no}
-
     def save(self, variant: Variant, path: Path) -> None:
         """Write a finished result to `path` with the chosen options; returns at once."""
         assert variant.result is not None
         self._variant, variant.saving = variant, True
-        self.saving = SaveTask(variant.result, path, self._options_of(variant))
+        self.saving = SaveTask(variant.result, path, self.options(variant))
         self.saving.sent.connect(self._on_progress)
         self.saving.ended.connect(self._on_ended)
         self._show_saving(True)
@@ -570,10 +563,6 @@ class ExportSection(Section):
             self._variant.saving = False
             self.saving = self._variant = None
         super().leave()
-
-
-def _is_colour_photo(image: Image) -> bool:
-    return image.is_photo and len(image.data_bands) > 1
 
 
 def _usual_suffix(path: str | Path) -> str:
