@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qtpy.QtCore import QEventLoop, Qt
 from qtpy.QtWidgets import QApplication, QLabel, QMessageBox, QProgressDialog, QWidget
 
@@ -84,7 +86,7 @@ def ask(
     box.setInformativeText(about)
     role = QMessageBox.ButtonRole
     roles = [role.AcceptRole, *[role.ActionRole] * (len(answers) - 2), role.RejectRole]
-    buttons = [box.addButton(*each) for each in zip(answers, roles, strict=True)]
+    buttons: list[Any] = [box.addButton(*each) for each in zip(answers, roles, strict=True)]
     box.setDefaultButton(buttons[answers.index(usual or answers[0])])
     box.exec()
     box.deleteLater()
