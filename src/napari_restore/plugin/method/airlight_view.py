@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel
 from napari_restore import api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
 from napari_restore.plugin.layers.canvas_tool import CanvasTool
+from napari_restore.plugin.layers.layer_order import keeping_active, take_away
 from napari_restore.plugin.layers.placing import axes_of, bounding_region, in_data, plane_of
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import show_problem
@@ -70,9 +71,9 @@ class RubberBand:
                 # No result, but no image to restore either.
                 metadata={"napari_restore_source": "airlight"},
             )
-            self._viewer.layers.append(self._layer)
             # The layer the user works on stays the one.
-            self._viewer.layers.selection.active = self._source
+            with keeping_active(self._viewer):
+                self._viewer.layers.append(self._layer)
             return
         if self._layer.data.shape != picture.shape:
             self._layer.data = picture
@@ -81,11 +82,8 @@ class RubberBand:
     def remove(self) -> None:
         """Take it away; the user may have done so, or have removed its source."""
         layer, self._layer = self._layer, None
-        layers = self._viewer.layers
-        if layer is not None and layer in layers:
-            layers.remove(layer)
-            if self._source in layers:
-                layers.selection.active = self._source
+        with keeping_active(self._viewer):
+            take_away(self._viewer, layer)
 
 
 def frame(height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -228,19 +226,17 @@ class AirlightPicker(Section):
         if colour is None:
             return "transparent"
         rgb: Colour = (float(np.mean(colour)),) * 3
-        if len(colour) == 3 and self.state.layer is not None:
+        if len(colour) == 3:
             rgb = self._as_rgb(colour)
         red, green, blue = (round(255 * min(1.0, max(0.0, value))) for value in rgb)
         return f"rgb({red}, {green}, {blue})"
 
     def _as_rgb(self, colour: Colour) -> Colour:
         """Return `colour`, in the file's order of bands, as red, green, blue."""
-        assert self.state.layer is not None
-        try:
-            roles = self.state.named_image(self.state.layer).roles
-        except RestoreError:
-            return colour
-        order = [role for role in roles if role in ("red", "green", "blue")]
+        image = self.state.image
+        order = [
+            role for role in (image.roles if image else ()) if role in ("red", "green", "blue")
+        ]
         if sorted(order) != ["blue", "green", "red"]:
             return colour
         return tuple(colour[order.index(role)] for role in ("red", "green", "blue"))

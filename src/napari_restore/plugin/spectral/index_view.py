@@ -209,14 +209,8 @@ class IndexView(MapLayers):
 
     def _offer(self) -> None:
         """Offer the indices whose bands the image has; an expression that was written stays."""
-        layer, text = self.state.layer, self.expression.currentText()
-        offered: list[str] = []
-        if layer is not None:
-            try:
-                offered = api.indices(self.state.named_image(layer))
-            except RestoreError:
-                # Under Image it says why.
-                offered = []
+        image, text = self.state.image, self.expression.currentText()
+        offered = [] if image is None else api.indices(image)
         with signals_blocked(self.expression):
             self.expression.clear()
             self.expression.addItems(offered)

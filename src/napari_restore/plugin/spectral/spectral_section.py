@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 from qtpy.QtWidgets import QLabel
 
 from napari_restore import api
-from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers.display import shown_bands
 from napari_restore.plugin.layers.layer_order import place_above
 from napari_restore.plugin.layers.reader import layer_of, show_bands
@@ -50,18 +49,11 @@ class SpectralSection(Section):
 
     def _offer(self) -> None:
         """Offer the combinations whose bands the image has."""
-        layer = self.state.layer
-        found: dict[str, tuple[int, int, int]] = {}
+        layer, image = self.state.layer, self.state.image
+        found = {} if image is None else api.combinations(image)
         chosen: tuple[int, ...] = ()
-        if layer is not None:
-            try:
-                image = self.state.named_image(layer)
-            except RestoreError:
-                # Under Image it says why.
-                pass
-            else:
-                found = api.combinations(image)
-                chosen = shown_bands(layer, image)[:3] if layer.rgb else ()
+        if layer is not None and image is not None and layer.rgb:
+            chosen = shown_bands(layer, image)[:3]
         choices: list[tuple[str, tuple[int, ...]]] = [*found.items()]
         if chosen not in found.values():
             choices.insert(0, ("Band by band" if not chosen else OTHER, chosen))

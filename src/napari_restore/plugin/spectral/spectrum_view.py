@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -196,14 +196,7 @@ class SpectrumView(Section):
         self.about.setText("Held; Shift-click lets it go." if held else HOLD)
 
     def _image(self) -> Image | None:
-        layer = self.state.layer
-        if layer is None or layer not in self.viewer.layers:
-            return None
-        try:
-            return self.state.named_image(layer)
-        except RestoreError:
-            # Under Image it says why.
-            return None
+        return self.state.image if self.state.layer in self.viewer.layers else None
 
     def _on_moved(self) -> None:
         if not self.is_held:
@@ -231,12 +224,11 @@ class SpectrumView(Section):
         black = self.state.options.reading.black
         variant = current if current is not None and current.source is layer else None
         key = (row, column, id(image), id(variant), black)
-        self._query.submit(key, partial(self._compute, image, black, row, column, variant))
 
-    def _compute(
-        self, image: Image, black: float | None, row: int, column: int, variant: Variant | None
-    ) -> PixelSpectrum:
-        return spectrum_at(image, self._values(image, black), row, column, variant)
+        def compute() -> PixelSpectrum:
+            return spectrum_at(image, self._values(image, black), row, column, variant)
+
+        self._query.submit(key, compute)
 
     def _on_read(self, _: Any, answer: PixelSpectrum | RestoreError) -> None:
         # That a file cannot be read is reported where it is shown.

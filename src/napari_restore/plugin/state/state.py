@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
@@ -105,6 +106,13 @@ class RestoreState:
         if not self.exclude_pending:
             return None
         return NotReady("The mask of excluded pixels is being made.", "It takes a moment.")
+
+    @property
+    def image(self) -> Image | None:
+        """The `named_image` of the layer; None where there is none: under Image it says why."""
+        with suppress(RestoreError):
+            return None if self.layer is None else self.named_image(self.layer)
+        return None
 
     def named_image(self, layer: ImageLayer) -> Image:
         """Return the image of `layer` with the roles and the sensor that are set."""
