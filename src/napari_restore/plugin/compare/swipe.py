@@ -28,6 +28,7 @@ from napari_restore.plugin.layers.display import (
     SHOWN_BANDS,
     display_properties,
     draw_thumbnail_of,
+    shown_alike,
 )
 from napari_restore.plugin.layers.layer_order import (
     SOURCE,
@@ -97,9 +98,6 @@ class Curtain:
         self._until = 0
         """Columns of the snapshot that are shown."""
         self._draw_up(snapshot)
-        properties = {
-            name: getattr(source, name) for name in (*display_properties(source), "interpolation2d")
-        }
         self.layer = ImageLayer(
             self._buffer,
             name="Swipe: left side",
@@ -107,7 +105,7 @@ class Curtain:
             affine=self._affine(),
             **axes_of(source),
             metadata={SOURCE: "swipe", SHOWN_BANDS: source.metadata.get(SHOWN_BANDS)},
-            **properties,
+            **shown_alike(source),
         )
         draw_thumbnail_of(self.layer)
 

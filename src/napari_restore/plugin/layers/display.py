@@ -250,6 +250,12 @@ def display_properties(layer: ImageLayer) -> tuple[str, ...]:
     return shared if layer.rgb else (*shared, "colormap")
 
 
+def shown_alike(layer: ImageLayer) -> dict[str, Any]:
+    """Return arguments of a layer whose pixels are displayed as those of `layer`."""
+    names = (*display_properties(layer), "interpolation2d")
+    return {name: getattr(layer, name) for name in names}
+
+
 def type_range(dtype: np.dtype[Any]) -> tuple[float, float]:
     """Return the range of an integer type; 0 … 1 for floats."""
     if np.issubdtype(dtype, np.integer):
@@ -339,15 +345,9 @@ def with_blanks(values: Floats, *, is_signed: bool = False) -> Floats:
     return filled
 
 
-_watched: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
-"""Viewers whose new layers get such thumbnails."""
-
-
 def draw_thumbnails_in(viewer: ViewerModel) -> None:
     """Draw the thumbnails of images that napari-restore opens in `viewer` from now on."""
-    if viewer not in _watched:
-        _watched.add(viewer)
-        viewer.layers.events.inserted.connect(_on_inserted)
+    viewer.layers.events.inserted.connect(_on_inserted)
     free_in_canvas(viewer)
 
 

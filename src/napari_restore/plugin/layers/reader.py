@@ -199,8 +199,7 @@ def _map_layers(maps: Sequence[OpenedMap], file: Image | None, viewer: Any) -> l
         }
         layers.append((list(levels) if len(levels) > 1 else levels[0], arguments, "image"))
     if viewer is not None:
-        draw_thumbnails_in(viewer)
-        label_places_in(viewer)
+        _prepare(viewer)
     return layers[::-1]
 
 
@@ -280,9 +279,7 @@ def layer_of(
 
             show_note(placing.note)
         turn_upright(viewer, image)
-        draw_thumbnails_in(viewer)
-        label_bands_in(viewer)
-        label_places_in(viewer)
+        _prepare(viewer)
     levels = _levels(image, display, viewer, arguments["contrast_limits"])
     return (levels if len(levels) > 1 else levels[0]), arguments, "image"
 
@@ -368,8 +365,16 @@ def _is_ours(path: Path) -> bool:
     return is_one or (path.is_dir() and bool(bands_of_scene(path)))
 
 
-_watched: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
-"""Viewers whose slider names the band."""
+_prepared: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
+
+
+def _prepare(viewer: ViewerModel) -> None:
+    """Let `viewer` draw the thumbnails of what is opened in it, and name bands, places and values."""
+    if viewer not in _prepared:
+        _prepared.add(viewer)
+        draw_thumbnails_in(viewer)
+        label_bands_in(viewer)
+        label_places_in(viewer)
 
 
 def label_bands_in(viewer: ViewerModel) -> None:
@@ -377,9 +382,6 @@ def label_bands_in(viewer: ViewerModel) -> None:
 
     The label is that of the viewer's axis: labels of a layer would be the same for every band.
     """
-    if viewer in _watched:
-        return
-    _watched.add(viewer)
     update = partial(_update, weakref.ref(viewer))
     for event in (viewer.dims.events.current_step, viewer.layers.events.inserted):
         # After napari's own, which count the axes.

@@ -17,10 +17,10 @@ from napari_restore.plugin.layers.display import (
     SHOWN_BANDS,
     Display,
     colours,
-    display_properties,
     draw_thumbnail_of,
     limits_of,
     on_screen,
+    shown_alike,
     shown_bands,
     shown_dtype,
     without_alpha,
@@ -93,18 +93,18 @@ class ResultLayer:
         self._place = self._place_over(source)
         coarsest = self._levels[-1]
         self._coarsest = np.full(coarsest.shape, coarsest.nothing, coarsest.dtype)
-        arrays = [*(level.lazy() for level in self._levels[:-1]), self._coarsest]
-        self._arranged = [self._display_axes(array) for array in arrays]
+        levels = [*(level.lazy() for level in self._levels[:-1]), self._coarsest]
+        arrays = [self._display.arrange(level) for level in levels]
         self.layer = ImageLayer(
-            self._arranged if len(self._arranged) > 1 else self._arranged[0],
+            arrays if len(arrays) > 1 else arrays[0],
             name=name,
-            multiscale=len(self._arranged) > 1,
+            multiscale=len(arrays) > 1,
             rgb=source.rgb,
             cache=False,
             **scale_and_affine(self._place),
             units=source.units,
             axis_labels=source.axis_labels,
-            **_display_of(source),
+            **shown_alike(source),
         )
         self.layer.metadata[SHOWN_BANDS] = source.metadata.get(SHOWN_BANDS)
         draw_thumbnail_of(self.layer)
@@ -317,9 +317,6 @@ class ResultLayer:
             level.set_result(self.result)
         self._draw_all()
 
-    def _display_axes(self, array: Any) -> Any:
-        return array if self._display is Display.COLOUR else self._display.arrange(array)
-
 
 class FinishedCells:
     """Which pixels of a region are finished, known in cells of 128 × 128."""
@@ -446,8 +443,3 @@ def _cuts(offset: int, length: int) -> tuple[int, ...]:
 def _float_for(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the smallest float type that represents every value of `dtype` and NaN."""
     return np.result_type(dtype, np.float32) if dtype.kind in "iub" else np.dtype(dtype)
-
-
-def _display_of(source: ImageLayer) -> dict[str, Any]:
-    names = (*display_properties(source), "interpolation2d")
-    return {name: getattr(source, name) for name in names}

@@ -31,8 +31,6 @@ SIDE = 14
 """Characters of a layer's name that are shown of its beginning and of its end."""
 MOST = 6
 """Bands whose values are shown."""
-_watched: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
-"""Viewers whose status bar is written so."""
 
 
 def label_places_in(viewer: ViewerModel) -> None:
@@ -41,9 +39,6 @@ def label_places_in(viewer: ViewerModel) -> None:
     napari 0.9 writes its world's (y, x) there, which begins near an image's corner, and computes
     it on a thread of its own: here it is replaced when it arrives.
     """
-    if viewer in _watched:
-        return
-    _watched.add(viewer)
     viewer.events.status.connect(partial(_on_status, weakref.ref(viewer)), position="last")
 
 
