@@ -54,13 +54,13 @@ class DiskWatch(QObject):
         self._watcher = QFileSystemWatcher(self)
         # One per object: a decorated method would share one timer among all.
         self._look_soon = qdebounced(self.look, timeout=WRITTEN_MS, parent=self)
-        self._watcher.fileChanged.connect(self._on_changed)
+        self._watcher.fileChanged.connect(self._look_soon)
         # Many programs write a new file and rename it.
-        self._watcher.directoryChanged.connect(self._on_changed)
+        self._watcher.directoryChanged.connect(self._look_soon)
         viewer.layers.events.inserted.connect(self._follow)
         viewer.layers.events.removed.connect(self._follow)
         self._follow()
-        self._on_changed()
+        self._look_soon()
 
     def leave(self) -> None:
         self._look_soon.cancel()
@@ -115,9 +115,6 @@ class DiskWatch(QObject):
             self.reread.emit(layer)
         else:
             self.reread.emit(self._replace(layer, *found))
-
-    def _on_changed(self, _: str = "") -> None:
-        self._look_soon()
 
     def _follow(self) -> None:
         """Watch the files of all layers, and their folders; a file that was replaced anew."""
