@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QSlider, QWidget
+from superqt.utils import signals_blocked
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion, RestoreError
@@ -57,12 +58,15 @@ class NumberSlider(QWidget):
     """A slider of whole steps, and beside it its number, which may have more digits."""
 
     valueChanged = Signal(float)
+    neutral: ClassVar[float] = 0
+    """What a double click on the slider sets it back to."""
 
     def __init__(self, least: float, most: float, parent: QWidget, suffix: str = "") -> None:
         super().__init__(parent)
         self.slider = QSlider(Qt.Orientation.Horizontal, self)
         self.slider.setRange(self._place_of(least), self._place_of(most))
         self.slider.setPageStep(10)
+        self.slider.installEventFilter(self)
         self.box = _NumberBox(self)
         self.box.setRange(least, most)
         self.box.setSuffix(suffix)
@@ -93,10 +97,16 @@ class NumberSlider(QWidget):
     def _on_slider(self, place: int) -> None:
         self.box.setValue(self._value_at(place))
 
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Set it back where the slider is double clicked."""
+        if event.type() == QEvent.Type.MouseButtonDblClick:
+            self.setValue(self.neutral)
+            return True
+        return bool(super().eventFilter(watched, event))
+
     def _on_box(self, value: float) -> None:
-        self.slider.blockSignals(True)
-        self.slider.setValue(self._place_of(value))
-        self.slider.blockSignals(False)
+        with signals_blocked(self.slider):
+            self.slider.setValue(self._place_of(value))
         self.valueChanged.emit(value)
 
 
@@ -118,12 +128,14 @@ class _NumberBox(QDoubleSpinBox):
 class KelvinSlider(NumberSlider):
     """A slider of colour temperature, even in mired to each side of neutral, and its number."""
 
+    neutral = NEUTRAL_KELVIN
+
     def __init__(self, parent: QWidget) -> None:
         least, most = options_of(Adjustment)["temperature"].limits or (0, 0)
         self._coolest, self._warmest = 1e6 / least, 1e6 / most
         super().__init__(least, most, parent, " K")
         self.box.setSingleStep(50)
-        self.setValue(NEUTRAL_KELVIN)
+        self.setValue(self.neutral)
 
     def _place_of(self, value: float) -> int:
         mired = 1e6 / value
@@ -172,9 +184,6 @@ class ToneSection(AdjustingSection):
         self.temperature = KelvinSlider(self)
         self.temperature.name("Temperature", f"{TEMPERATURE}. {BACK}", "number of kelvin")
         self.temperature.valueChanged.connect(self._adjust)
-        self._resets: dict[QObject, Any] = {}
-        """What a double click on it sets back, by slider."""
-        self._reset_on(self.temperature.slider, self.temperature)
         form.addRow("Temperature", self.temperature)
         self.sliders: dict[str, NumberSlider] = {}
         asked = options_of(Adjustment)
@@ -183,7 +192,6 @@ class ToneSection(AdjustingSection):
             slider = NumberSlider(least, most, self)
             slider.name(label, f"{help_text}. {BACK}")
             slider.valueChanged.connect(self._adjust)
-            self._reset_on(slider.slider, slider)
             self.sliders[name] = slider
             form.addRow(label, slider)
             if name == "tint":
@@ -192,18 +200,6 @@ class ToneSection(AdjustingSection):
                 form.addRow("", self.picker)
         form.addRow("", self._back_row())
         column_of(self, self.about, self.histogram, form)
-
-    def _reset_on(self, inner: QWidget, slider: Any) -> None:
-        inner.installEventFilter(self)
-        self._resets[inner] = slider
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Set a slider back that is double clicked."""
-        slider = self._resets.get(watched)
-        if slider is not None and event.type() == QEvent.Type.MouseButtonDblClick:
-            slider.setValue(NEUTRAL_KELVIN if slider is self.temperature else 0)
-            return True
-        return bool(super().eventFilter(watched, event))
 
     def leave(self) -> None:
         self._query.discard()
