@@ -22,7 +22,7 @@ from napari_restore.plugin.areas.areas import (
     gradient_layer,
     new_paint_layer,
 )
-from napari_restore.plugin.layers.placing import plane_of, scale_and_affine
+from napari_restore.plugin.layers.placing import in_layer, plane_of, scale_and_affine
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of
 
@@ -96,8 +96,9 @@ class DrawingController(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._state = state
-        self._tool: Tool | None = None
-        self._layer: Layer | None = None
+        self.tool: Tool | None = None
+        self.layer: Layer | None = None
+        """The layer that is drawn in while a tool is in use."""
         self._thin_soon = qdebounced(self._thin, timeout=DEBOUNCE_MS, parent=self)
         self._of_layer = Connections()
         self._connections = Connections(
@@ -106,20 +107,11 @@ class DrawingController(QObject):
             (state.events.target, self._adopt),
         )
 
-    @property
-    def tool(self) -> Tool | None:
-        return self._tool
-
-    @property
-    def layer(self) -> Layer | None:
-        """The layer that is drawn in while a tool is in use."""
-        return self._layer
-
     def follow_purpose(self, layer: Layer) -> None:
         """Draw on in another layer where `layer` is excluded now, or no longer, and the tool's is not."""
-        tool, source = self._tool, self._state.layer
+        tool, source = self.tool, self._state.layer
         fits = (EXCLUDED in layer.metadata) is (tool is Tool.EXCLUDE)
-        if fits or layer is not self._layer:
+        if fits or layer is not self.layer:
             return
         self.end()
         if tool is not None and tool is not Tool.EXCLUDE and source is not None:
@@ -127,15 +119,15 @@ class DrawingController(QObject):
 
     def toggle(self, tool: Tool) -> None:
         """Begin to draw with `tool`, or end it when that is in use."""
-        if self._tool is tool:
+        if self.tool is tool:
             self.end()
         elif self._state.layer is not None:
             self._begin(tool, self._state.layer)
 
     def end(self) -> None:
         """End drawing; what is drawn stays."""
-        if self._layer is not None:
-            _finish(self._layer)
+        if self.layer is not None:
+            _finish(self.layer)
 
     def finish(self) -> None:
         """End it, and hide the paint: the image below is to be seen."""
@@ -195,7 +187,7 @@ class DrawingController(QObject):
     # -- what ends it ------------------------------------------------------------
 
     def _follow(self, tool: Tool | None, layer: Layer | None) -> None:
-        self._tool, self._layer = tool, layer
+        self.tool, self.layer = tool, layer
         self._of_layer.end()
         if layer is not None:
             self._of_layer.add((layer.events.mode, self._on_mode))
@@ -204,14 +196,14 @@ class DrawingController(QObject):
         self.changed.emit(tool)
 
     def _on_mode(self, event: Any) -> None:
-        if self._tool is not None and str(event.mode) != self._tool.mode:
+        if self.tool is not None and str(event.mode) != self.tool.mode:
             # Erasing and the like are still painting.
-            if self._tool is not Tool.BRUSH or str(event.mode) == "pan_zoom":
+            if self.tool is not Tool.BRUSH or str(event.mode) == "pan_zoom":
                 self._follow(None, None)
 
     def _on_active(self, event: Any) -> None:
         self._adopt()
-        layer = self._layer
+        layer = self.layer
         if layer is not None and event.value is not layer:
             self._follow(None, None)
             if layer in self._viewer.layers:
@@ -230,12 +222,12 @@ class DrawingController(QObject):
     def _point(self, layer: Shapes) -> None:
         """Draw the line as an arrow: its head is where everything changes."""
         matrix = plane_of(layer)
-        arrow = arrow_of(layer.data[-1], HEAD / EDGE * thin_edge(self._viewer, matrix))
+        arrow = arrow_of(layer.data[-1], in_layer(HEAD, self._viewer, matrix))
         if layer.shape_type[-1] == "path" and np.allclose(arrow, layer.data[-1]):
             return
         with layer.events.data.blocker(self._on_line):
             layer.data = [(arrow, "path")]
-            layer.edge_width = [thin_edge(self._viewer, matrix)]
+            layer.edge_width = [in_layer(EDGE, self._viewer, matrix)]
             layer.face_color = ["transparent"]
 
     # -- edges -------------------------------------------------------------------
@@ -263,7 +255,7 @@ class DrawingController(QObject):
 
         for layer in self._viewer.layers:
             if THIN in layer.metadata:
-                width = thin_edge(self._viewer, plane_of(layer))
+                width = in_layer(EDGE, self._viewer, plane_of(layer))
                 if isinstance(layer, Vectors):
                     # One width for all.
                     layer.edge_width = width
@@ -310,7 +302,7 @@ def add_outlines(
         ndim=2,
         face_color="transparent",
         edge_color=OF_EXCLUDED if EXCLUDED in metadata else OF_AREAS,
-        edge_width=thin_edge(viewer, matrix),
+        edge_width=in_layer(EDGE, viewer, matrix),
         **scale_and_affine(matrix),
         # Those of the image, or napari takes pixels for metres.
         units=source.units[-2:],
@@ -318,12 +310,6 @@ def add_outlines(
     )
     layer.bind_key("Escape", _finish, overwrite=True)
     return layer
-
-
-def thin_edge(viewer: ViewerModel, matrix: Any) -> float:
-    """Return `EDGE` in data of a layer that lies in the world by `matrix` (3, 3)."""
-    pixel = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-    return EDGE / float(viewer.scene.camera.zoom) / pixel
 
 
 def _finish(layer: Layer) -> None:

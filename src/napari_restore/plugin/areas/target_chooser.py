@@ -73,7 +73,6 @@ class ExcludeForm(QWidget):
         self._lines.addRow("Attributes", self.where)
         self.names: dict[str, QCheckBox] = {}
         self._boxes = QWidget(self)
-        self._flow: Any = None
         column_of(self, self.part, self.product, self._boxes, lines)
         self.part.activated.connect(self._on_part)
         self.show_mask(None, None)

@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_restore.plugin.attention.layers import in_one_go
 from napari_restore.plugin.layers.layer_order import keeping_active
-from napari_restore.plugin.layers.placing import Matrix, data_to_world, in_data, over, plane_of
+from napari_restore.plugin.layers.placing import data_to_world, in_data, in_layer, over, plane_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -107,7 +107,7 @@ class QueryController(QObject):
             face_color="transparent",
             border_color="red",
             border_width=0.1,
-            size=self._size(plane_of(source)),
+            size=in_layer(CROSS, self._viewer, plane_of(source)),
             **over(source),
         )
         with keeping_active(self._viewer):
@@ -115,14 +115,10 @@ class QueryController(QObject):
         self._viewer.scene.camera.events.zoom.connect(self._on_zoom)
         self._bind()
 
-    def _size(self, matrix: Matrix) -> float:
-        """Return `CROSS` in data of a layer that lies in the world by a matrix (3, 3)."""
-        pixel = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-        return CROSS / float(self._viewer.scene.camera.zoom) / pixel
-
     def _on_zoom(self) -> None:
         if self.points is not None:
-            self.points.size = self.points.current_size = self._size(plane_of(self.points))
+            size = in_layer(CROSS, self._viewer, plane_of(self.points))
+            self.points.size = self.points.current_size = size
 
     def _show(self, source: ImageLayer) -> None:
         self.make(source)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.plugin.areas.areas import THIN
-from napari_restore.plugin.areas.drawing_controller import thin_edge
+from napari_restore.plugin.areas.drawing_controller import EDGE
 from napari_restore.plugin.layers.display import (
     BAR,
     colour_limit,
@@ -24,6 +24,7 @@ from napari_restore.plugin.layers.display import (
 from napari_restore.plugin.layers.layer_order import keeping_active, take_away
 from napari_restore.plugin.layers.placing import (
     Matrix,
+    in_layer,
     over,
     plane_of,
     resampled,
@@ -54,7 +55,7 @@ def add_outline(viewer: ViewerModel, source: ImageLayer) -> Vectors:
         name=CELLS,
         vector_style="line",
         edge_color="white",
-        edge_width=thin_edge(viewer, plane_of(source)),
+        edge_width=in_layer(EDGE, viewer, plane_of(source)),
         **over(source, plane_of(source), **{THIN: True}),
     )
 

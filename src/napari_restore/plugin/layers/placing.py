@@ -57,6 +57,12 @@ def in_data(
     return np.array(rows)
 
 
+def in_layer(pixels: float, viewer: ViewerModel, matrix: npt.NDArray[np.float64]) -> float:
+    """Return a length of screen pixels in data of a layer that lies in the world by `matrix` (3, 3)."""
+    pixel = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    return pixels / float(viewer.scene.camera.zoom) / pixel
+
+
 def bounding_region(points: npt.NDArray[np.float64], size: tuple[int, int]) -> Region | None:
     """Return the pixels that points (row, column) enclose, inside an image; None if there are none.
 
