@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel, QSpinBox, QVBoxLayout
+from superqt.utils import signals_blocked
 
 from napari_restore import Region, api
 from napari_restore.api import AttentionElsewhere
@@ -311,9 +312,8 @@ class AttentionTab(TaskTab):
 
     def _on_moved(self, y: int, x: int) -> None:
         for box, value in ((self.column, x), (self.row, y)):
-            box.blockSignals(True)
-            box.setValue(value)
-            box.blockSignals(False)
+            with signals_blocked(box):
+                box.setValue(value)
         # While it moves, the chosen layer alone: the others follow when it rests.
         self._ask(self.heads.site)
         if not self.asked.attended_by:

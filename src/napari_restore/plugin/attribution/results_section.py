@@ -516,7 +516,9 @@ class AttributionResultsSection(Section):
             for result in self.all:
                 result.layers.visible = result is current
             self._hidden = []
-            self._offer_views(current.layers.views)
+            # The chosen view stays where it can.
+            views = ((VIEWS[view], view) for view in current.layers.views)
+            self.view.offer(views, self.view.currentData())
             record = current.attribution.record
             attribution = record["attribution"]
             self.measures.setText(table_of(report(record, current.attribution.kind)))
@@ -525,10 +527,6 @@ class AttributionResultsSection(Section):
             self.rings.show_groups(rings_of(attribution))
             self.curves.show_check(attribution.get("checks", {}).get(CHECK))
             self._on_view()
-
-    def _offer_views(self, views: Sequence[str]) -> None:
-        """Offer what the chosen map has; the chosen view stays where it can."""
-        self.view.offer(((VIEWS[view], view) for view in views), self.view.currentData())
 
     def _on_view(self) -> None:
         self.exponent.setVisible(self.view.currentData() == "magnitude")

@@ -112,9 +112,8 @@ class WeightsController(QObject):
         from napari.utils.colormaps import Colormap
 
         matrix = resampled(plane_of(found.source), Fraction(1, found.scale))
-        colours = colours_of(len(names))
-        for number, (name, share) in enumerate(zip(names, found.shares, strict=True)):
-            colour = colours[number]
+        shown = zip(names, found.shares, colours_of(len(names)), strict=True)
+        for number, (name, share, colour) in enumerate(shown):
             layer = Image(
                 share,
                 name=name,

@@ -143,7 +143,7 @@ class FramesView(QWidget):
         )
         reference.setAccessibleName(f"{row.name} is the reference")
         self._only.addButton(reference)
-        reference.clicked.connect(partial(self._on_reference, number))
+        reference.clicked.connect(lambda *_: self.reference_changed.emit(number))
         shown = QToolButton(self)
         shown.setText("Show")
         shown.setCheckable(True)
@@ -177,9 +177,6 @@ class FramesView(QWidget):
         edge = "transparent" if row.colour is None else row.colour
         picture.setStyleSheet(f"border-left: 4px solid {edge}")
         picture.setEnabled(row.used)
-
-    def _on_reference(self, number: int) -> None:
-        self.reference_changed.emit(number)
 
 
 def _pixmap(pixels: npt.NDArray[np.uint8]) -> QPixmap:

@@ -235,17 +235,16 @@ class ResultsSection(Section):
             self.rows.pop(variant)
             if self._stored.pop(variant, None) is not None and variant.name.startswith(LIVE):
                 self._unlist(variant)
-        self.list.blockSignals(True)
-        self.list.clear()
-        for variant in variants:
-            row = VariantRow(variant, self.list)
-            row.chosen.connect(self._choose)
-            self.rows[variant] = row
-            item = QListWidgetItem(self.list)
-            item.setData(Qt.ItemDataRole.UserRole, variant)
-            item.setSizeHint(QSize(0, row.sizeHint().height()))
-            self.list.setItemWidget(item, row)
-        self.list.blockSignals(False)
+        with signals_blocked(self.list):
+            self.list.clear()
+            for variant in variants:
+                row = VariantRow(variant, self.list)
+                row.chosen.connect(self._choose)
+                self.rows[variant] = row
+                item = QListWidgetItem(self.list)
+                item.setData(Qt.ItemDataRole.UserRole, variant)
+                item.setSizeHint(QSize(0, row.sizeHint().height()))
+                self.list.setItemWidget(item, row)
         renamed = ((variant.layer.events.name, self._on_renamed) for variant in variants)
         self.follow(*renamed, *((variant.adjusted, self._on_adjusted) for variant in variants))
         height = sum(row.sizeHint().height() for row in list(self.rows.values())[:ROWS_SHOWN])

@@ -355,11 +355,10 @@ class LayerRun(RunSequence):
     def _on_event(self, step: RunStep, event: Event) -> None:
         if isinstance(event, TileDone):
             self._layers.mark(step, event.region)
-        elif isinstance(event, (Finished, Stopped)) and not step.is_draft:
-            if self.variant is not None:
-                # A stopped run has a record, but no whole result that could be saved.
-                self.variant.record = event.record
-                self.variant.layer.metadata["napari_restore_record"] = event.record
+        elif isinstance(event, (Finished, Stopped)) and self.variant and not step.is_draft:
+            # A stopped run has a record, but no whole result that could be saved.
+            self.variant.record = event.record
+            self.variant.layer.metadata["napari_restore_record"] = event.record
         self._report(step, event)
 
     def _report(self, step: RunStep, event: Event) -> None:
