@@ -30,12 +30,7 @@ from napari_restore.plugin.layers.display import (
     draw_thumbnail_of,
     shown_alike,
 )
-from napari_restore.plugin.layers.layer_order import (
-    SOURCE,
-    keeping_active,
-    place_above,
-    take_away,
-)
+from napari_restore.plugin.layers.layer_order import SOURCE, keeping_active, place_above, take_away
 from napari_restore.plugin.layers.placing import Matrix, axes_of, plane_of, visible_region
 from napari_restore.plugin.state.state import Connections, view_events
 from napari_restore.plugin.tasks.task import DebouncedQuery

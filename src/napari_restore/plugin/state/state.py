@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
@@ -110,9 +109,10 @@ class RestoreState:
     @property
     def image(self) -> Image | None:
         """The `named_image` of the layer; None where there is none: under Image it says why."""
-        with suppress(RestoreError):
+        try:
             return None if self.layer is None else self.named_image(self.layer)
-        return None
+        except RestoreError:
+            return None
 
     def named_image(self, layer: ImageLayer) -> Image:
         """Return the image of `layer` with the roles and the sensor that are set."""

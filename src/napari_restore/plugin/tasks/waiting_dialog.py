@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from qtpy.QtCore import QEventLoop, Qt
 from qtpy.QtWidgets import QApplication, QLabel, QMessageBox, QProgressDialog, QWidget
 
@@ -86,8 +84,10 @@ def ask(
     box.setInformativeText(about)
     role = QMessageBox.ButtonRole
     roles = [role.AcceptRole, *[role.ActionRole] * (len(answers) - 2), role.RejectRole]
-    buttons: list[Any] = [box.addButton(*each) for each in zip(answers, roles, strict=True)]
+    buttons = [box.addButton(*each) for each in zip(answers, roles, strict=True)]
     box.setDefaultButton(buttons[answers.index(usual or answers[0])])
     box.exec()
     box.deleteLater()
-    return answers[buttons.index(box.clickedButton())]
+    pressed = box.clickedButton()
+    given = (answer for answer, each in zip(answers, buttons, strict=True) if each is pressed)
+    return next(given, answers[-1])
