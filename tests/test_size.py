@@ -23,14 +23,14 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 2188,
+    "api": 2187,
     "commands": 2914,
     "engine": 13309,
     "explain": 6646,
     "images": 15856,
     "metrics": 543,
     "models": 15720,
-    "plugin": 15033,
+    "plugin": 14971,
     "questions": 1093,
     "records": 308,
     "sample": 3,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 115042, 566, 9019
+LINES, FILES, IMPORTS = 114989, 566, 9020
 OPTIONS = {
     "view": 2,
     "models": 5,
