@@ -109,6 +109,7 @@ def test_a_note_is_seen_whole_until_another_image_is_shown(
     assert is_whole(f"lake: {long}")
     show_problem(BadParameter("No.", long))
     qtbot.waitUntil(lambda: is_whole(f"No. {long}"))
+    qtbot.waitUntil(lambda: notices._notes()[-1].opacity.opacity() == 1)
     notices.close_notes("lake")
     assert len(notices._notes()) == 2
     notices.close_notes("hill")

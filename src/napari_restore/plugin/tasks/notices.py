@@ -153,4 +153,6 @@ def _unfold(said: str, about: str) -> None:
             note.geom_anim.setEndValue(place.adjusted(0, -grown, 0, 0))
             # The canvas may get another size meanwhile.
             note.geom_anim.finished.connect(note.move_to_bottom_right)
+            # What lies below, as another note, is not to be read between the letters.
+            note.opacity_anim.setEndValue(1.0)
             note.timer.setInterval(max(note.DISMISS_AFTER, READING_MS * len(said)))
