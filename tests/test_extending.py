@@ -26,7 +26,7 @@ def test_the_change_applies(page: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-@pytest.mark.ids("nightly", "model", "executor", "option", "tab", "explainer")
+@pytest.mark.ids("nightly", "model", "reader", "executor", "option", "tab", "explainer")
 def test_the_change_works(page: Path, tmp_path: Path) -> None:
     diff = change_in(page)
     for name in ("src", "tests"):

@@ -62,7 +62,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_wheel_from_the_sdist_works_in_an_empty_folder(built: Path, tmp_path: Path):
     (wheel,) = built.glob("*.whl")
     site = tmp_path / "größer site"

@@ -98,7 +98,7 @@ def test_a_run_does_not_load_the_compiler_of_torch(tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "model", ["atmosphere", pytest.param("inf-dehaze-small", marks=pytest.mark.slow)]
+    "model", ["atmosphere", pytest.param("inf-dehaze-small", marks=pytest.mark.nightly)]
 )
 def test_nor_does_an_attribution(model: str, tmp_path: Path):
     loaded = loaded_after(

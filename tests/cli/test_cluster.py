@@ -136,7 +136,7 @@ def given_out(dask_scheduler):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_workers_that_are_killed_cost_their_tile_only(tmp_path, points):
     """Real processes, one of which is killed when each has stored a tile."""
     scene = write_tiff(tmp_path / "scene.tif", hazy(2048, 2048))

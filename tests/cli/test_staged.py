@@ -121,7 +121,7 @@ def check_resumed(cli, words: list[object], phase: str, whole: Undisturbed, scra
 @pytest.mark.slow
 @posix
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.ids("nightly", "Decoding")
+@pytest.mark.ids("nightly", "Encoding", "Decoding")
 def test_killed_in_any_phase_it_goes_on(cli, tmp_path, whole, phase, points):
     out, scratch = tmp_path / "out.tif", tmp_path / "scratch"
     words = ["restore", whole.source, "-o", out, *MODEL, "--tile-batch", 1, "--scratch", scratch]
@@ -134,7 +134,7 @@ def test_killed_in_any_phase_it_goes_on(cli, tmp_path, whole, phase, points):
 @posix
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.ids("nightly", "Decoding")
+@pytest.mark.ids("nightly", "Encoding", "Decoding")
 def test_ctrl_c_in_any_phase_ends_with_3(cli, tmp_path, whole, phase, points):
     out, scratch = tmp_path / "out.tif", tmp_path / "scratch"
     words = ["restore", whole.source, "-o", out, *MODEL, "--tile-batch", 1, "--scratch", scratch]

@@ -382,7 +382,7 @@ print(record["measured"]["tiles_resumed"])
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_run_of_a_module_in_memory_goes_on_in_another_process(folder, tmp_path):
     def run(how, offset=0.25):
         return subprocess.run(

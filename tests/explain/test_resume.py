@@ -297,7 +297,7 @@ found.map.tofile(scratch + "/map")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_after_a_kill_it_goes_on(tmp_path: Path) -> None:
     source = tmp_path / "scene.tif"
     tifffile.imwrite(source, scene(200, 260), photometric="rgb")

@@ -20,7 +20,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="forks and limits are
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_damaged_files_end_in_sentences(tmp_path: Path) -> None:
     """As `make fuzz` does with 20 000; what fails is repeated by the number that it names."""

@@ -356,7 +356,7 @@ def test_other_published_networks_are_seen_as_they_are() -> None:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_rows_of_sweeps_are_those_of_the_module() -> None:
     model = load(randomised(Restormer(**RESTORMER)), card={"bands": 3, "multiple_of": 8})
     cut = cut_into_sweeps(model)

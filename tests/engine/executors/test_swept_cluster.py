@@ -142,7 +142,7 @@ def test_pixels_equal_those_of_one_machine(
     assert not list((plan.store / "staged").glob("*.slab"))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_a_killed_client_left_is_not_computed_again(
     scene: Path,
     tmp_path: Path,
