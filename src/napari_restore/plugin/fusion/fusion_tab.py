@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QRadioButton,
-    QSizePolicy,
     QToolButton,
     QWidget,
 )
@@ -132,11 +131,9 @@ class FramesView(QWidget):
         tick.toggled.connect(partial(self.used_changed.emit, number))
         picture = QLabel(self)
         picture.setFixedWidth(THUMBNAIL)
-        text = QLabel(self)
+        text = WrappedLabel(parent=self)
         # Names are no markup.
         text.setTextFormat(Qt.TextFormat.PlainText)
-        text.setMinimumWidth(1)
-        text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         reference = QRadioButton(self)
         reference.setToolTip(
             "Reference: the result replaces this frame and keeps its EXIF and colour profile"
