@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "napari_restore"
-LAYERS = {"GatedMLP", "PatchEmbed", "WindowAttention"}
+LAYERS = {"GatedMLP", "WindowAttention"}
 """Layers that two networks have, each its own kind, under the name that the literature gives them."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -18,21 +19,12 @@ from napari_restore.models.hint.attention import (
 )
 from napari_restore.models.hint.blocks import (
     ChannelNorm,
-    Double,
     FeedForwardBlock,
-    GatedFeedForward,
-    Halve,
-    PatchEmbed,
     cells_valid,
+    feed_forward,
 )
-from napari_restore.models.hint.config import (
-    EXPANSION,
-    LEVEL_OF,
-    LEVELS,
-    STAGES,
-    STRIDE,
-    HintConfig,
-)
+from napari_restore.models.hint.config import LEVEL_OF, LEVELS, STAGES, STRIDE, HintConfig
+from napari_restore.models.published.restormer import DoubledSides, HalvedSides
 
 BANDS = 3
 
@@ -45,7 +37,7 @@ class AttentionBlock(nn.Module):
         self.norm1 = ChannelNorm(channels)
         self.attn = HierarchicalAttention(channels, config)
         self.norm2 = ChannelNorm(channels)
-        self.ffn = GatedFeedForward(channels, EXPANSION)
+        self.ffn = feed_forward(channels)
 
     def attend(self, x: Tensor, layer_statistics: LayerStatistics) -> Tensor:
         """Return the block's output; it needs a halo of 2."""
@@ -85,17 +77,18 @@ class HintNetwork(RestorationModel):
         super().__init__(card)
         self.config = config
         widths = [config.width * 2**level for level in range(LEVELS)]
-        self.patch_embed = PatchEmbed(BANDS, widths[0])
+        embed = nn.Conv2d(BANDS, widths[0], 3, padding=1, bias=False)
+        self.patch_embed = nn.Sequential(OrderedDict(proj=embed))
         for level in range(LEVELS - 1):
             depth = (config.blocks1, config.blocks2, config.blocks3)[level]
-            blocks = [FeedForwardBlock(widths[level], EXPANSION) for _ in range(depth)]
+            blocks = [FeedForwardBlock(widths[level]) for _ in range(depth)]
             self.add_module(f"encoder_level{level + 1}", nn.Sequential(*blocks))
-        self.down1_2, self.down2_3, self.down3_4 = (Halve(width) for width in widths[:-1])
+        self.down1_2, self.down2_3, self.down3_4 = (HalvedSides(width) for width in widths[:-1])
         for stage in STAGES:
             channels = config.channels(stage)
             made = [AttentionBlock(channels, config) for _ in range(config.depth(stage))]
             self.add_module(stage, nn.ModuleList(made))
-        self.up4_3, self.up3_2, self.up2_1 = (Double(width) for width in widths[:0:-1])
+        self.up4_3, self.up3_2, self.up2_1 = (DoubledSides(width) for width in widths[:0:-1])
         self.reduce_chan_level3 = nn.Conv2d(2 * widths[2], widths[2], 1, bias=False)
         self.reduce_chan_level2 = nn.Conv2d(2 * widths[1], widths[1], 1, bias=False)
         self.output = nn.Conv2d(2 * widths[0], BANDS, 3, padding=1, bias=False)
