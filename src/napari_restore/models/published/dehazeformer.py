@@ -112,7 +112,7 @@ class Mixing(nn.Module):
         return kept.permute(0, 3, 1, 2)
 
 
-class PixelFeedForward(nn.Module):
+class PixelFeedForward(nn.Sequential):
     """Two layers of each pixel by itself."""
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -120,10 +120,6 @@ class PixelFeedForward(nn.Module):
         self.mlp = nn.Sequential(
             nn.Conv2d(width, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, width, 1)
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.mlp(x)
-        return y
 
 
 class DehazeBlock(nn.Module):

@@ -168,7 +168,7 @@ class RetinexStage(nn.Module):
         return restored
 
 
-class Retinexformer(nn.Module):
+class Retinexformer(nn.Sequential):
     """Lights up (N, bands, H, W) in [0, 1]; sides are multiples of 4."""
 
     step = 4
@@ -184,10 +184,6 @@ class Retinexformer(nn.Module):
         self.bands = bands
         self.body = nn.Sequential(*(RetinexStage(bands, width, blocks) for _ in range(stages)))
         self.step = 2 ** (len(blocks) - 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        restored: Tensor = self.body(x)
-        return restored
 
 
 def sizes_of(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,16 +55,12 @@ class WindowAttention(nn.Module):
         return projected
 
 
-class TokenFeedForward(nn.Module):
+class TokenFeedForward(nn.Sequential):
     """Two layers of each token by itself."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.fc1, self.act, self.fc2 = nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.fc2(self.act(self.fc1(x)))
-        return y
 
 
 class ShiftedBlock(nn.Module):

@@ -19,7 +19,7 @@ from napari_restore.models._weights import other_network
 _LEVELS = 4
 
 
-class TwoConvolutions(nn.Module):
+class TwoConvolutions(nn.Sequential):
     """Two convolutions of 3 × 3, each normalised and with ReLU."""
 
     def __init__(self, inputs: int, between: int, outputs: int, bias: bool) -> None:
@@ -30,22 +30,14 @@ class TwoConvolutions(nn.Module):
             parts += [nn.BatchNorm2d(leaving), nn.ReLU()]
         self.double_conv = nn.Sequential(*parts)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.double_conv(x)
-        return y
 
-
-class UNetDown(nn.Module):
+class UNetDown(nn.Sequential):
     """Halves (N, C, H, W) by its largest values."""
 
     def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
         super().__init__()
         convolutions = TwoConvolutions(inputs, outputs, outputs, bias)
         self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), convolutions)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.maxpool_conv(x)
-        return y
 
 
 class UNetUp(nn.Module):
