@@ -89,6 +89,22 @@ def to_windows(x: Tensor, window: int) -> Tensor:
     return split.transpose(2, 3).reshape(-1, window * window, channels)
 
 
+def shift_mask(
+    shape: tuple[int, int], window: int, shift: int, device: torch.device | None = None
+) -> Tensor:
+    """Return the pairs that shifted windows must not connect: (windows, window², window²) bool.
+
+    A map of `shape` (H, W) that was rolled by `shift` ends with its first rows and columns; these are
+    regions of their own.
+    """
+    lines = ((length, torch.arange(length, device=device)) for length in shape)
+    down, along = (
+        (line >= length - window).int() + (line >= length - shift).int() for length, line in lines
+    )
+    tokens = to_windows((3 * down[:, None] + along)[None, :, :, None], window)[..., 0]
+    return tokens[:, :, None] != tokens[:, None]
+
+
 def from_windows(windows: Tensor, window: int, height: int, width: int) -> Tensor:
     """Return the maps (N, H, W, C) whose windows these are."""
     channels = windows.shape[-1]

@@ -20,6 +20,7 @@ from torch.nn.functional import (
 )
 
 from napari_restore.models._attention import HeadOutputs, relative_index
+from napari_restore.models._layers import from_windows, to_windows
 from napari_restore.models.andehazeformer.cache import Cache
 from napari_restore.models.andehazeformer.config import BANDS, PLANES, AnDehazeConfig
 from napari_restore.models.andehazeformer.sphere import ChannelScale, SphereLinear, unit
@@ -412,20 +413,17 @@ class Windows(NamedTuple):
     beyond: tuple[int, int, int, int]
     """Tokens missing at left, right, top and bottom: beyond the tile, or the image."""
     rows: int
+    """Those of the tokens in all windows together."""
     columns: int
 
     def cut(self, x: Tensor) -> Tensor:
-        """Return windows (N · rows · columns, side², C) of a map (N, h, w, C), zeros beyond it."""
+        """Return windows (N · windows, side², C) of a map (N, h, w, C), zeros beyond it."""
         grown = pad(x, (0, 0, *self.beyond)) if any(self.beyond) else x
-        count, channels = x.shape[0], x.shape[-1]
-        split = grown.reshape(count, self.rows, self.side, self.columns, self.side, channels)
-        return split.transpose(2, 3).reshape(-1, self.side**2, channels)
+        return to_windows(grown, self.side)
 
     def join(self, windows: Tensor) -> Tensor:
         """Return the map (N, h, w, C) of these windows."""
-        side, channels = self.side, windows.shape[-1]
-        split = windows.reshape(-1, self.rows, self.columns, side, side, channels)
-        grown = split.transpose(2, 3).reshape(-1, self.rows * side, self.columns * side, channels)
+        grown = from_windows(windows, self.side, self.rows, self.columns)
         left, right, top, bottom = self.beyond
         return grown[:, top : grown.shape[1] - bottom, left : grown.shape[2] - right]
 
@@ -441,7 +439,7 @@ def windows_of(
     bottom, right = (
         -(length + before) % side for length, before in zip(shape, (top, left), strict=True)
     )
-    rows, columns = (shape[0] + top + bottom) // side, (shape[1] + left + right) // side
+    rows, columns = shape[0] + top + bottom, shape[1] + left + right
     return Windows(side, (left, right, top, bottom), rows, columns)
 
 

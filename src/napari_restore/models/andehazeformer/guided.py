@@ -78,14 +78,9 @@ class GuidedModel(SweptModel):
         return {**found, **self._guide_behind(reduced.picture, reduced.valid, found, step)}
 
     def _estimated(self, picture: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        estimate = self.estimator(picture, valid)
-        return {
-            "dark": estimate.dark,
-            "airlight": estimate.airlight[0],
-            "strength": estimate.strength[0],
-            "texture": estimate.texture[0],
-            "tint": estimate.tint[0],
-        }
+        estimate: dict[str, Tensor] = self.estimator(picture, valid)._asdict()
+        dark = estimate.pop("dark")
+        return {"dark": dark, **{name: value[0] for name, value in estimate.items()}}
 
     def _guide_behind(
         self, picture: Tensor, valid: Tensor, statistics: Statistics, step: float

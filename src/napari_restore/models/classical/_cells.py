@@ -21,7 +21,8 @@ def cell_minimum(x: Tensor, side: int) -> Tensor:
     """Return the smallest value per cell; (N, C, H, W) to (N, C, ⌈H/side⌉, ⌈W/side⌉)."""
     x = _whole_cells(x, side, torch.inf)
     # Rows first: that pass is contiguous and leaves 1/side of the data to the other.
-    return _columns(_rows(x, side).amin(3), side).amin(4)
+    rows = torch.unflatten(x, 2, (-1, side)).amin(3)
+    return torch.unflatten(rows, 3, (-1, side)).amin(4)
 
 
 def cell_sum(x: Tensor, side: int) -> Tensor:
@@ -30,7 +31,8 @@ def cell_sum(x: Tensor, side: int) -> Tensor:
     Shapes as `cell_minimum`, partial cells sum their pixels.
     """
     x = _whole_cells(x, side, 0.0)
-    return _columns(_rows(x, side).sum(3), side).sum(4, dtype=torch.float64)
+    rows = torch.unflatten(x, 2, (-1, side)).sum(3)
+    return torch.unflatten(rows, 3, (-1, side)).sum(4, dtype=torch.float64)
 
 
 def cell_counts(height: int, width: int, valid: Tensor | None, side: int, like: Tensor) -> Tensor:
@@ -54,16 +56,6 @@ def widen_minimum(cells: Tensor, radius: int) -> Tensor:
     size = 2 * radius + 1
     rows = F.max_pool2d(-cells, (size, 1), 1, (radius, 0))
     return -F.max_pool2d(rows, (1, size), 1, (0, radius))
-
-
-def _rows(x: Tensor, side: int) -> Tensor:
-    n, bands, height, width = x.shape
-    return x.reshape(n, bands, height // side, side, width)
-
-
-def _columns(x: Tensor, side: int) -> Tensor:
-    n, bands, height, width = x.shape
-    return x.reshape(n, bands, height, width // side, side)
 
 
 def _whole_cells(x: Tensor, side: int, fill: float) -> Tensor:

@@ -53,7 +53,8 @@ class HazeOptimizedTransform(ClassicalModel):
         self.deadband = float(card.values["deadband"])
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
-        samples = _samples(context, to_model, bands)
+        step = -(-max(context.overview.shape[:2]) // SAMPLED_SIDE)
+        samples = to_model(context.overview[::step, ::step])[..., list(bands)]
         slope = clear_line_slope(samples[..., BLUE], samples[..., RED])
         angle = float(np.arctan(slope))
         sine, cosine = np.sin(angle), np.cos(angle)
@@ -139,13 +140,6 @@ def scattered(offsets: Tensor, airlight: Tensor) -> Tensor:
     in near infrared their dark objects rise by more than haze could add.
     """
     return torch.minimum(offsets, offsets[BLUE] * (airlight / airlight[BLUE])[:, None])
-
-
-def _samples(
-    context: Context, to_model: ToModel, bands: tuple[int, ...]
-) -> npt.NDArray[np.float64]:
-    step = -(-max(context.overview.shape[:2]) // SAMPLED_SIDE)
-    return to_model(context.overview[::step, ::step])[..., list(bands)]
 
 
 def _windows(band: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_restore.models._attention import HeadOutputs, relative_index
-from napari_restore.models._layers import from_windows, to_windows
+from napari_restore.models._layers import from_windows, shift_mask, to_windows
 from napari_restore.models.inf_dehaze.config import InfDehazeConfig
 
 
@@ -56,7 +56,7 @@ class WindowAttention(nn.Module):
         self.bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.bias_table, std=0.02)
         self.register_buffer("index", relative_index(window), persistent=False)
-        mask = shift_mask(side, window, shift) if shift else None
+        mask = shift_mask((side, side), window, shift) if shift else None
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,19 +125,6 @@ class WindowAttention(nn.Module):
         # Minus infinity rather than Swin's -100: exactly no weight, and no subnormal numbers.
         bias = bias.masked_fill(self.mask[:, None], -torch.inf)
         return bias.expand(count, *bias.shape).flatten(0, 1)
-
-
-def shift_mask(side: int, window: int, shift: int) -> Tensor:
-    """Return the pairs that shifted windows must not connect: (windows, window², window²) bool.
-
-    A map that was rolled by `shift` ends with its first rows and columns; these are regions of
-    their own.
-    """
-    line = torch.arange(side)
-    region = (line >= side - window).int() + (line >= side - shift).int()
-    regions = 3 * region[:, None] + region[None]
-    tokens = to_windows(regions[None, :, :, None], window)[..., 0]
-    return tokens[:, :, None] != tokens[:, None]
 
 
 class SwinBlock(nn.Module):

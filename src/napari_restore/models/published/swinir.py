@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate, pad
 from torch.nn.parameter import Parameter
 
 from napari_restore.models._attention import relative_index
-from napari_restore.models._layers import from_windows, to_windows
+from napari_restore.models._layers import from_windows, shift_mask, to_windows
 from napari_restore.models._weights import layers_in, other_network
 
 _MEAN = (0.4488, 0.4371, 0.4040)
@@ -80,24 +80,14 @@ class ShiftedBlock(nn.Module):
         y, apart = self.norm1(x), None
         if self.shift:
             y = torch.roll(y, (-self.shift, -self.shift), (1, 2))
-            apart = self._apart(rows, columns, x)
+            mask = shift_mask((rows, columns), self.side, self.shift, x.device)
+            apart = mask.to(x.dtype) * _FAR
         seen = from_windows(self.attn(to_windows(y, self.side), apart), self.side, rows, columns)
         if self.shift:
             seen = torch.roll(seen, (self.shift, self.shift), (1, 2))
         x = x + seen
         fed: Tensor = self.mlp(self.norm2(x))
         return x + fed
-
-    def _apart(self, rows: int, columns: int, like: Tensor) -> Tensor:
-        """Return (windows, side², side²): `_FAR` where tokens come from opposite edges, else 0."""
-        down, along = (self._part(length, like) for length in (rows, columns))
-        part = to_windows((3 * down[:, None] + along)[None, :, :, None], self.side)[..., 0]
-        return (part[:, :, None] != part[:, None, :]).to(like.dtype) * _FAR
-
-    def _part(self, length: int, like: Tensor) -> Tensor:
-        """Return for each place along a shifted axis which of its three parts it is in."""
-        place = torch.arange(length, device=like.device)
-        return (place >= length - self.side).int() + (place >= length - self.shift).int()
 
 
 def _convolution(width: int, triple: bool) -> nn.Module:
