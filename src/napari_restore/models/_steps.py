@@ -358,12 +358,12 @@ class Steps(tuple[Step, ...]):
 
 
 def cell_places(first: tuple[int, int], like: Tensor) -> Tensor:
-    """Return row and column (2, h, w) float64 of the cells of a map `like` (…, h, w).
+    """Return row and column (2, h, w) int64 of the cells of a map `like` (…, h, w).
 
     `first` is row and column of its first cell in the image.
     """
     rows, columns = (
-        torch.arange(start, start + count, device=like.device, dtype=torch.float64)
+        torch.arange(start, start + count, device=like.device)
         for start, count in zip(first, like.shape[-2:], strict=True)
     )
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))

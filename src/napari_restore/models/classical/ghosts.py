@@ -34,7 +34,7 @@ from napari_restore.models._exposure_curves import (
 )
 from napari_restore.models._layers import reflected
 from napari_restore.models._model import Statistics
-from napari_restore.models._steps import Counts, Map, Sums, Sweep, SweepInput
+from napari_restore.models._steps import Counts, Map, Sums, Sweep, SweepInput, cell_places
 from napari_restore.models._sweeps import NUMBER, joined
 
 OWN_BINS, BINS = 64, 32
@@ -99,7 +99,8 @@ def finding(frames: int, reference: int, chosen: int | None) -> Sweep:
         state = (cells > 0).to(cells) + (cells >= STRONG).to(cells)
         good = ~clipped(seen) if given.valid is None else ~clipped(seen) & given.valid
         shares = functional.avg_pool2d(good.to(seen), CELL, ceil_mode=True, count_include_pad=False)
-        places = torch.stack([_places(y, x, cells) for y, x in given.origins])
+        corners = [(y // CELL, x // CELL) for y, x in given.origins]
+        places = torch.stack([cell_places(corner, cells).to(cells) for corner in corners])
         still = share == 0 if given.valid is None else (share == 0) & given.valid
         return {
             MOVING: torch.cat([places, state, (shares * (STEPS - 1)).round()], dim=1),
@@ -233,13 +234,6 @@ def _needed(frames: Tensor, reference: int) -> Tensor:
     lost = clipped(frames)
     alone = (~lost).sum(1, keepdim=True) == 1
     return ~lost & alone & lost[:, reference : reference + 1]
-
-
-def _places(y: int, x: int, like: Tensor) -> Tensor:
-    """Return row and column (2, h, w) of the cells of a box whose first pixel is (y, x)."""
-    rows = torch.arange(like.shape[-2], device=like.device) + y // CELL
-    columns = torch.arange(like.shape[-1], device=like.device) + x // CELL
-    return torch.stack(torch.meshgrid(rows, columns, indexing="ij")).to(like)
 
 
 def _listed(features: Tensor) -> Sums:

@@ -23,7 +23,7 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._exposure_curves import by_frame, comparing
 from napari_restore.models._layers import reflected
 from napari_restore.models._model import Statistics
-from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
+from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput, cell_places
 from napari_restore.models._sweeps import NUMBER, SweptModel, joined, listed, rows_of_tile
 from napari_restore.models.classical import ghosts as _ghosts
 
@@ -246,15 +246,9 @@ def _power(x: Tensor, exponent: float) -> Tensor:
 
 def _places(y: int, x: int, height: int, width: int, like: Tensor) -> Tensor:
     """Return the place (4, h, w) of each cell of a box of pixels; see `PLACE`."""
-    rows = torch.arange(like.shape[-2], device=like.device) + y // CELL
-    columns = torch.arange(like.shape[-1], device=like.device) + x // CELL
-    down_to = ((rows + 1) * CELL).clamp(max=y + height)
-    right_to = ((columns + 1) * CELL).clamp(max=x + width)
-    grids = (
-        torch.meshgrid(rows, columns, indexing="ij"),
-        torch.meshgrid(down_to, right_to, indexing="ij"),
-    )
-    return torch.stack([*grids[0], *grids[1]]).to(like.dtype)
+    cells = cell_places((y // CELL, x // CELL), like)
+    end = cells.new_tensor([y + height, x + width])[:, None, None]
+    return torch.cat([cells, torch.minimum((cells + 1) * CELL, end)]).to(like.dtype)
 
 
 def _settle_bytes(size: tuple[int, int]) -> tuple[int, int]:
