@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ _SCALED = {
 """Operations whose numbers are no sizes of their tensors: they mean the whole image."""
 COMPUTING = threading.local()
 """Its `operation` is the number of that which this thread computes."""
+T = TypeVar("T")
 MOST_SIDE = 1536
 """Largest side in pixels of the picture by which a halo is measured."""
 
@@ -374,6 +375,11 @@ def _run_item(
     return made
 
 
+def _together(parts: Iterable[Mapping[str, T]]) -> dict[str, T]:
+    """Return what all reductions have, by name."""
+    return {name: value for part in parts for name, value in part.items()}
+
+
 def _counts_of(piece: Piece) -> Counts:
     reductions, features = piece.counts, piece.features
 
@@ -385,30 +391,21 @@ def _counts_of(piece: Piece) -> Counts:
                 layout = piece.graph.layouts[number]
                 assert layout is not None
                 operands[number] = layout.from_map(cores[map_name(number)][item])
-            each: dict[str, Tensor] = {}
-            for one in reductions:
-                each |= one.count(operands)
-            counted.append(each)
+            counted.append(_together(one.count(operands) for one in reductions))
         return {name: torch.stack([each[name] for each in counted]) for name in counted[0]}
 
     def settle(sums: Sums, _: Statistics) -> Statistics:
         return {one.statistic: one.settle(sums) for one in reductions}
 
     def merge(earlier: Sums, following: Sums) -> Sums:
-        merged: dict[str, Tensor] = {}
-        for one in reductions:
-            merged |= one.merge(earlier, following)
-        return merged
+        return _together(one.merge(earlier, following) for one in reductions)
 
     def of_tile(by_all: Sums, merged: Sums, own: Sums) -> Sums:
-        of_own: dict[str, Tensor] = {}
-        for one in reductions:
-            of_own |= one.of_tile(by_all, merged, own)
-        return of_own
+        return _together(one.of_tile(by_all, merged, own) for one in reductions)
 
     return Counts(
         features=tuple(piece.map_of(number) for number in features),
-        shapes={name: shape for one in reductions for name, shape in one.shapes.items()},
+        shapes=_together(one.shapes for one in reductions),
         count=count,
         settles=tuple(one.statistic for one in reductions),
         settle=settle,

@@ -143,25 +143,54 @@ def _whole_pool(writer: _Writer, number: int, node: Operation) -> bool:
 
 def _spread(writer: _Writer, number: int, node: Operation) -> bool:
     """Write the mean of (x - mean)² as a variance, which is counted together with the mean."""
-    found = _spread_of(node, writer.nodes)
-    if found is None:
+    nodes = writer.nodes
+    if node.op is not _aten.mean.dim or not _is_single(node.shape):
         return False
-    x, dims, keep = found
-    kept = {"correction": 0, "keepdim": keep}
+    square = nodes[node.inputs[0]]
+    if square.op is not _aten.pow.Tensor_Scalar or square.args[1] != 2:
+        return False
+    less = nodes[square.inputs[0]]
+    if less.op is not _aten.sub.Tensor or len(less.inputs) != 2 or less.kwargs:
+        return False
+    x, mean = less.inputs
+    if nodes[mean].op is not _aten.mean.dim or nodes[mean].inputs != [x]:
+        return False
+    source = nodes[x].shape
+    if source is None or not _varies(source):
+        return False
+    dims, keep = reduced_dims(node, len(source))
+    own, kept = reduced_dims(nodes[mean], len(source))
+    if own != dims or not kept:
+        return False
+    given = {"correction": 0, "keepdim": keep}
     made = writer.add(
-        node, _aten.var.correction, Ref(writer.new[x]), [*dims], shape=node.shape, **kept
+        node, _aten.var.correction, Ref(writer.new[x]), [*dims], shape=node.shape, **given
     )
     writer.new[number] = made.number
     return True
 
 
+_STEPWISE = {_aten.sum.dim_IntList, _aten.mean.dim, _aten.amax.default, _aten.amin.default}
+
+
 def _both_axes(writer: _Writer, number: int, node: Operation) -> bool:
     """Write a reduction of one axis of the image, then of the other, as one."""
-    found = _over_both(node, writer.nodes)
-    if found is None:
+    if node.op not in _STEPWISE or not _is_single(node.shape):
         return False
-    x, dims, keep = found
-    made = writer.add(node, node.op, Ref(writer.new[x]), [*dims], keep, shape=node.shape)
+    before = writer.nodes[node.inputs[0]]
+    if before.op is not node.op or not _varies(before.shape):
+        return False
+    x = before.inputs[0]
+    source = writer.nodes[x].shape
+    if source is None or before.shape is None:
+        return False
+    first, kept = reduced_dims(before, len(source))
+    second, keep = reduced_dims(node, len(before.shape))
+    if kept != keep:
+        return False
+    left = [dim for dim in range(len(source)) if kept or dim not in first]
+    dims = sorted({*first, *(left[dim] for dim in second)})
+    made = writer.add(node, node.op, Ref(writer.new[x]), dims, keep, shape=node.shape)
     writer.new[number] = made.number
     return True
 
@@ -182,48 +211,6 @@ def _varies(shape: Shape | None) -> bool:
 
 def _is_single(shape: Shape | None) -> bool:
     return shape is not None and not _varies(shape)
-
-
-def _spread_of(node: Operation, nodes: Nodes) -> tuple[int, tuple[int, ...], bool] | None:
-    """Return operand, axes and keepdim of a variance that is written out: the mean of (x - mean)²."""
-    if node.op is not _aten.mean.dim or not _is_single(node.shape):
-        return None
-    square = nodes[node.inputs[0]]
-    if square.op is not _aten.pow.Tensor_Scalar or square.args[1] != 2:
-        return None
-    less = nodes[square.inputs[0]]
-    if less.op is not _aten.sub.Tensor or len(less.inputs) != 2 or less.kwargs:
-        return None
-    x, mean = less.inputs
-    if nodes[mean].op is not _aten.mean.dim or nodes[mean].inputs != [x]:
-        return None
-    source = nodes[x].shape
-    if source is None or not _varies(source):
-        return None
-    dims, keep = reduced_dims(node, len(source))
-    own, kept = reduced_dims(nodes[mean], len(source))
-    return (x, dims, keep) if own == dims and kept else None
-
-
-_STEPWISE = {_aten.sum.dim_IntList, _aten.mean.dim, _aten.amax.default, _aten.amin.default}
-
-
-def _over_both(node: Operation, nodes: Nodes) -> tuple[int, tuple[int, ...], bool] | None:
-    """Return operand, axes and keepdim of a reduction of one axis of the image, then the other."""
-    if node.op not in _STEPWISE or not _is_single(node.shape):
-        return None
-    before = nodes[node.inputs[0]]
-    if before.op is not node.op or not _varies(before.shape):
-        return None
-    source = nodes[before.inputs[0]].shape
-    if source is None or before.shape is None:
-        return None
-    first, kept = reduced_dims(before, len(source))
-    second, keep = reduced_dims(node, len(before.shape))
-    if kept != keep:
-        return None
-    left = [dim for dim in range(len(source)) if kept or dim not in first]
-    return before.inputs[0], tuple(sorted({*first, *(left[dim] for dim in second)})), keep
 
 
 _UNARY = {

@@ -53,6 +53,7 @@ def in_tiles(model: SweptModel, x: Tensor, tile: int) -> Tensor:
         for top in range(0, height, tile)
         for left in range(0, width, tile)
     ]
+    all_maps = model.ordered_steps.maps
     for step in model.steps():
         assert isinstance(step, Sweep)
         merged: Sums | None = None
@@ -65,8 +66,7 @@ def in_tiles(model: SweptModel, x: Tensor, tile: int) -> Tensor:
             part = whole[(..., *_slices(box, 1))]
             placed = placed_at(known, [box[:2]], 1.0, part, size)
             read = {
-                name: maps[name][(..., *_slices(box, _map(model, name).stride))]
-                for name in step.reads
+                name: maps[name][(..., *_slices(box, all_maps[name].stride))] for name in step.reads
             }
             view = model.view(part, placed) if step.sees_image else None
             outputs = step.run(SweepInput(view, read, placed))
@@ -81,10 +81,6 @@ def in_tiles(model: SweptModel, x: Tensor, tile: int) -> Tensor:
         if step.counts is not None and merged is not None:
             known |= step.counts.settle(merged, known)
     return maps[RESTORED][..., : size[0], : size[1]]
-
-
-def _map(model: SweptModel, name: str) -> Map:
-    return model.ordered_steps.maps[name]
 
 
 def _grown(core: _Box, halo: int, height: int, width: int) -> _Box:

@@ -283,11 +283,8 @@ def _fit(values: Sequence[Any], sizes: Any, numbers: Any, node: Any) -> Any:
     if isinstance(one, (list, tuple)):
         if any(len(each) != len(one) for each in values):
             raise Uncut(f"{node.target} takes more of larger images")
-        return (
-            type(one)(_fit(each, sizes, numbers, node) for each in zip(*values, strict=True))
-            if (type(one) in (list, tuple))
-            else [_fit(each, sizes, numbers, node) for each in zip(*values, strict=True)]
-        )
+        kind = tuple if type(one) is tuple else list
+        return kind(_fit(each, sizes, numbers, node) for each in zip(*values, strict=True))
     if isinstance(one, Mapping):
         return {key: _fit([each[key] for each in values], sizes, numbers, node) for key in one}
     if isinstance(one, torch.fx.Node):
