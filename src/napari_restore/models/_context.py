@@ -196,14 +196,19 @@ class ContextPass:
         dtype: npt.DTypeLike,
         dark_bands: tuple[int, ...],
     ) -> None:
-        self.height, self.width, self.dtype = height, width, np.dtype(dtype)
-        self.dark_bands = dark_bands
         self.factor = overview_factor(height, width)
         rows, columns = -(-height // self.factor), -(-width // self.factor)
-        self._overview = np.full((rows, columns, bands), np.nan, np.float32)
-        self._histograms = np.zeros((bands, BINS), np.int64)
-        self._dark_counts = np.zeros(BINS, np.int64)
-        self._dark_sums = np.zeros((BINS, bands), np.float64)
+        self._context = Context(
+            height,
+            width,
+            np.dtype(dtype).str,
+            dark_bands,
+            self.factor,
+            overview=np.full((rows, columns, bands), np.nan, np.float32),
+            histograms=np.zeros((bands, BINS), np.int64),
+            dark_counts=np.zeros(BINS, np.int64),
+            dark_sums=np.zeros((BINS, bands), np.float64),
+        )
 
     def add(
         self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
@@ -222,34 +227,25 @@ class ContextPass:
         Several threads may measure different blocks at once.
         """
         overview_part = self.overview_of(y0, x0, pixels.shape[:2])
-        return block_statistics(pixels, valid, self.dark_bands, self.factor, overview_part)
+        dark_bands = self._context.dark_bands
+        return block_statistics(pixels, valid, dark_bands, self.factor, overview_part)
 
     def overview_of(self, y0: int, x0: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Return the part of the overview, (h, w, C), of a block of `shape` pixels: a view."""
         rows, columns = (-(-side // self.factor) for side in shape)
         top, left = y0 // self.factor, x0 // self.factor
-        return self._overview[top : top + rows, left : left + columns]
+        return self._context.overview[top : top + rows, left : left + columns]
 
     def add_statistics(self, statistics: BlockStatistics | None) -> None:
         """Add the statistics that `measure` returned for a block."""
         if statistics is None:
             return
-        self._histograms += statistics.histograms
-        self._dark_counts += statistics.dark_counts
-        self._dark_sums += statistics.dark_sums
+        self._context.histograms[:] += statistics.histograms
+        self._context.dark_counts[:] += statistics.dark_counts
+        self._context.dark_sums[:] += statistics.dark_sums
 
     def finish(self) -> Context:
-        return Context(
-            self.height,
-            self.width,
-            self.dtype.str,
-            self.dark_bands,
-            self.factor,
-            self._overview,
-            self._histograms,
-            self._dark_counts,
-            self._dark_sums,
-        )
+        return self._context
 
 
 def context_of(
