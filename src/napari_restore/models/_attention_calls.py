@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -257,7 +258,7 @@ class AttentionCalls:
         def weights(number: int, token: int) -> Tensor:
             scores = k[number].float() @ (q[number, token] * factor).float()
             if mask is not None:
-                own = mask[tuple(_unravelled(number, lead))][token]
+                own = mask[np.unravel_index(number, lead)][token]
                 is_bool = own.dtype == torch.bool
                 scores = (
                     scores.masked_fill(own.logical_not(), -math.inf) if is_bool else scores + own
@@ -346,14 +347,6 @@ def _sets(values: Tensor) -> Tensor:
 def _flat(places: Tensor) -> Tensor:
     """Return (sets, tokens) of places (…, tokens)."""
     return places.reshape(-1, places.shape[-1])
-
-
-def _unravelled(number: int, lead: torch.Size) -> list[int]:
-    index = []
-    for length in reversed(lead):
-        number, at = divmod(number, length)
-        index.append(at)
-    return index[::-1]
 
 
 def _is_composed(func: Any) -> bool:
