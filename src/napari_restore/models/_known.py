@@ -132,11 +132,10 @@ def _inner(name: str) -> str:
 
 def _other_shapes(entry: ModelEntry, state: Mapping[str, Any]) -> str:
     """Return how weights of the same kinds of names differ from those of `entry`."""
-    named = entry.renamed(state)
-    if missing := [mark for mark in entry.marks if mark not in named]:
+    if missing := [mark for mark in entry.marks if mark not in state]:
         return f", of which it lacks {', '.join(missing)}"
     try:
-        entry.sizes_in(named)
+        entry.sizes_in(state)
     except BadModel as error:
         why = error.message.rstrip(".").partition(": ")[2]
         return f", but {why}" if why else ", in other shapes"

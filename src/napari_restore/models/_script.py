@@ -114,11 +114,14 @@ def named_in(module: ModuleType, path: Path, factory: str) -> Callable[..., Any]
 def argument_names(make: Callable[..., Any]) -> list[str]:
     """Return the names of the arguments of a factory; none of what is not written in Python."""
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in _parameters_of(make) if each.kind not in variadic]
+
+
+def _parameters_of(make: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
-        parameters = inspect.signature(make).parameters.values()
-    except (TypeError, ValueError):
+        return list(inspect.signature(make).parameters.values())
+    except (TypeError, ValueError):  # of what is not written in Python
         return []
-    return [each.name for each in parameters if each.kind not in variadic]
 
 
 def arguments_of(make: Callable[..., Any], name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,12 +131,8 @@ def arguments_of(make: Callable[..., Any], name: str, given: Mapping[str, Any]) 
     for a missing or wrong value.
     """
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    try:
-        parameters = inspect.signature(make).parameters.values()
-    except (TypeError, ValueError):  # of what is not written in Python
-        return {}
     arguments = {}
-    for each in parameters:
+    for each in _parameters_of(make):
         if each.name in given:
             arguments[each.name] = _value(each, given[each.name])
         elif each.default is each.empty and each.kind in named:

@@ -213,7 +213,8 @@ def fill(
         ("has", wrong),
     )
     parts = [f"{verb} {_listed(keys)}" for verb, keys in lists if keys]
-    if parts and _is_taken_by_hooks(module, state):
+    bad = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    if parts and not bad and _is_taken_by_hooks(module, state):
         return
     if parts:
         known = f"{name} is of {structure}, but" if structure else name
@@ -223,7 +224,6 @@ def fill(
             if structure
             else otherwise,
         )
-    bad = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if bad:
         raise BadModel(f"{name} contains NaN or infinity in {bad[0]}.", "The file is damaged.")
     module.load_state_dict(dict(state))
@@ -231,8 +231,6 @@ def fill(
 
 def _is_taken_by_hooks(module: nn.Module, state: Mapping[str, Tensor]) -> bool:
     """Load what the module itself renames, as those with weight norm do with older names."""
-    if any(not torch.isfinite(v).all() for v in state.values() if v.is_floating_point()):
-        return False
     try:
         module.load_state_dict(dict(state))
     except Exception:  # also the hooks'
