@@ -341,6 +341,7 @@ class RestorePanel(QWidget):
         self.files.added.connect(self.models.add)
         self.drawing.changed.connect(plans.update_drawn)
         self.fusion.controller.preloading.connect(runs.expect_image)
+        runs.defers = self.fusion.controller.defers
         # A draft of a bracket that was opened just now.
         self.fusion.controller.opened.connect(partial(bar.set_live, True))
         runs.live.updated.connect(self.fusion.controller.refine)

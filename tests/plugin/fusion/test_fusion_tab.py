@@ -153,6 +153,42 @@ def test_frames_are_left_out_and_another_is_the_reference(
 
 
 @pytest.mark.slow
+@pytest.mark.binding
+def test_a_run_waits_for_the_frames_of_another_reference(
+    panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
+) -> None:
+    fused(lambda: tab.add([str(photos / f"a{number}.jpg") for number in (2, 0, 1)]))
+    panel.bar.set_live(False)
+    ended: list[Any] = []
+    panel.ended.connect(lambda *outcome: ended.append(outcome))
+    before = panel.state.layer
+    tab.frames.references[0].click()
+    panel.bar.button.click()
+    assert panel.bar.button.text() == "Run" and "aligned" in panel.bar.message.text()
+    qtbot.waitUntil(lambda: bool(ended))
+    assert ended.pop()[0] == "done"
+    bracket = panel.state.layer
+    assert bracket is not before and bracket.name == "Bracket a0"
+    assert panel.state.current.source is bracket
+    assert panel.state.current.result.image.companions.reference == 0
+    # Nor is a photo restored that is chosen meanwhile, or anything where the frames are cleared.
+    tab.frames.ticks[1].click()
+    panel.bar.button.click()
+    panel.viewer.add_image(np.full((40, 50, 3), 90, np.uint8), name="photo")
+    with qtbot.waitSignal(tab.controller.busy_changed, check_params_cb=lambda busy: not busy):
+        pass
+    assert panel.state.layer.name == "photo" and not ended and not panel.state.running
+    panel.viewer.layers.selection.active = bracket
+    qtbot.waitUntil(lambda: panel.state.layer is bracket)
+    tab.frames.ticks[1].click()
+    panel.bar.button.click()
+    assert panel.bar.button.text() == "Run"
+    tab.controller.forget()
+    qtbot.wait(300)
+    assert panel.state.layer is bracket and not ended and not panel.state.running
+
+
+@pytest.mark.slow
 def test_weights_and_frames_are_layers(
     panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
 ) -> None:

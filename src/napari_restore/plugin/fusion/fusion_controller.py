@@ -200,7 +200,9 @@ class FusionController(QObject):
         self._disk: DiskWatch | None = None
         self._reread: dict[int, Any] = {}
         """Groups whose files have changed, to be opened again, with the stamp of their files."""
-        self._left = self._is_loaded = False
+        self._left = self._is_loaded = self._is_due = False
+        self._then: Callable[[], object] | None = None
+        """What waits for the bracket."""
         # One per object: a decorated method would share one timer among all.
         self._open_soon = qdebounced(self._open, timeout=DEBOUNCE_MS, parent=self)
         self._refine_later = QTimer(self, singleShot=True, interval=REFINE_MS)
@@ -239,6 +241,17 @@ class FusionController(QObject):
     def is_busy(self) -> bool:
         return self._task is not None
 
+    def defers(self, then: Callable[[], object]) -> bool:
+        """Return whether the bracket to restore is being opened or aligned; `then` is called once it is there."""
+        is_shown = self.layer is not None and self.layer is self._state.layer
+        self._then = then if is_shown and self._is_coming else None
+        return self._then is not None
+
+    @property
+    def _is_coming(self) -> bool:
+        is_rough = self.bracket is not None and self.bracket.is_rough
+        return self.is_busy or self._is_due or (is_rough and self._refine_later.isActive())
+
     def preload(self) -> None:
         """Load what a draft needs before there are frames: it must come at once."""
         if not self._is_loaded:
@@ -276,7 +289,7 @@ class FusionController(QObject):
         """Show a group; opens it the first time."""
         if number == self.chosen or not 0 <= number < len(self.groups):
             return
-        self.chosen = number
+        self.chosen, self._then = number, None
         self.groups_changed.emit()
         self.frames_changed.emit()
         layer = self._layers.get(number)
@@ -304,6 +317,7 @@ class FusionController(QObject):
     def forget(self) -> None:
         """Remove all groups; layers stay."""
         self._open_soon.cancel()
+        self._is_due, self._then = False, None
         self._abandon()
         self.groups, self.chosen = [], None
         self._opened, self._brackets, self._layers = {}, {}, {}
@@ -320,6 +334,7 @@ class FusionController(QObject):
         if group != self.groups[self.chosen]:
             self.groups[self.chosen] = group
             self.frames_changed.emit()
+            self._is_due = True
             self._open_soon()
 
     def _on_groups(self, found: list[FrameGroup] | RestoreError) -> None:
@@ -390,6 +405,7 @@ class FusionController(QObject):
 
     def _open(self) -> None:
         self._open_soon.cancel()
+        self._is_due = False
         self._abandon()
         if self.group is None or self.chosen is None:
             return
@@ -430,8 +446,12 @@ class FusionController(QObject):
     def _on_ended(self, status: str, outcome: Any) -> None:
         self._task = None
         self.busy_changed.emit(False)
+        then, self._then = self._then, None
         if status == "failed":
             self.failed.emit(outcome)
+        elif status == "done" and then is not None and self.layer is self._state.layer:
+            if not self.defers(then):
+                then()
 
     # -- the layer ---------------------------------------------------------------------
 
@@ -451,7 +471,8 @@ class FusionController(QObject):
         if layer is not None and known is not None and known.reader is bracket.image.reader:
             layer.metadata["napari_restore"] = bracket.image
             # What is planned and shown is about the image, which the layer only names.
-            self._state.events.layer.emit(layer, layer)
+            if layer is self._state.layer:
+                self._state.events.layer.emit(layer, layer)
             return
         show_whole(self._viewer, bracket.image)
         data, arguments, _ = layer_of(bracket.image, self._viewer)

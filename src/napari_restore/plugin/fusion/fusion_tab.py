@@ -462,7 +462,8 @@ def _remark(number: int, group: FrameGroup, reference: int, bracket: OpenBracket
         return ""
     if number in bracket.left_out:
         return "left out: it does not fit"
-    if bracket.is_rough:
+    # One that was left out is used again, in the bracket that comes.
+    if bracket.is_rough or number not in bracket.numbers:
         return "aligning …"
     if not group.align:
         return ""

@@ -174,6 +174,8 @@ class RunController(QObject):
         owner.destroyed.connect(self.questions.close)
         self.clusters = ClusterController(state, owner)
         self.live = Live(viewer, self._live_request, self.worker, owner)
+        self.defers: Callable[[Callable[[], object]], bool] = lambda then: False
+        """Whether what is to be restored is still being made; then it calls what it is given."""
         self._is_closed = False
         self._shown_notes: set[tuple[str, str]] = set()
         self._there: list[Variant] = []
@@ -213,6 +215,9 @@ class RunController(QObject):
         """Run what is set, in a layer of its own; or cancel the run under way."""
         if self.running is not None:
             self.cancel()
+            return
+        if self.defers(self.run):
+            self.message.emit("Runs once the frames are aligned, unless that is cancelled.")
             return
         try:
             self._disk.bring_up_to_date(self._state.layer)
