@@ -255,12 +255,7 @@ class SettingsForm(QObject):
                 self.plane.show_image(image)
                 if layer is not self.state.layer:
                     close_notes(image.name)
-                    # They belong to the layer they were given for.
-                    self.state.bands, self.state.sensor = named_as(layer)
-                    self.state.set_options(black=None, white=None, other_bands=None, context=None)
-                    self.advanced.show_options(self.state.options)
-                    self._offer_area(image)
-                    self.state.layer = layer
+                    self._choose(layer, image)
                     turn_upright(self.viewer, image)
                 self.models.offer(
                     offered_models(image), "aerial" if image.crs else "natural", image
@@ -268,6 +263,21 @@ class SettingsForm(QObject):
                 hint_at_async(image)
         self.image_shown.emit(layer is not None)
         self.state.layer = layer
+
+    def _choose(self, layer: Any, image: Image) -> None:
+        """Set the layer with what belongs to it, of which nobody hears before: it fits no other."""
+        state, events = self.state, self.state.events
+        with (
+            events.bands.paused(),
+            events.sensor.paused(),
+            events.options.paused(),
+            events.target.paused(),
+        ):
+            state.bands, state.sensor = named_as(layer)
+            state.set_options(black=None, white=None, other_bands=None, context=None)
+            self.advanced.show_options(state.options)
+            self._offer_area(image)
+            state.layer = layer
 
     def _offer_area(self, image: Image) -> None:
         """Choose the usual area of an image, unless the user has chosen one: photos are done whole."""

@@ -344,3 +344,28 @@ def test_a_sensor_is_to_be_chosen_where_it_has_as_many_bands(
     assert ("choose the sensor here" in panel.bands.sets.text()) == (count == 7)
     offered = [panel.bands.sensor.itemText(i) for i in range(panel.bands.sensor.count())]
     assert ("Landsat 4 TM" in offered) == (count == 7)
+
+
+@pytest.mark.viewer
+def test_bands_named_for_one_image_are_asked_of_no_other(panel: Any, tmp_path: Path):
+    place = rasterio.Affine(30, 0, 500000, 0, -30, 4500000)
+    for count in (4, 3):
+        profile = {"count": count, "height": 48, "width": 64, "dtype": "uint8", "transform": place}
+        path = tmp_path / f"{count}.tif"
+        with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32636", **profile) as file:
+            file.write(np.random.default_rng(0).integers(1, 250, (count, 48, 64), np.uint8))
+        panel.viewer.open(path, plugin="napari-restore")
+        panel.models.choose("dcp")
+        if count == 4:
+            box = panel.bands.role_of(4)
+            box.setCurrentIndex(box.findText("nir"))
+            box.activated.emit(box.currentIndex())
+            assert panel.state.bands == "nir=4"
+    four, three = panel.viewer.layers
+    assert panel.state.layer is three and panel.state.bands is None
+    for layer in (four, three):
+        panel.form.choose_image(layer)
+        panel.image.activated.emit(panel.image.currentIndex())
+        assert panel.state.layer is layer
+    panel.viewer.layers.remove(three)
+    assert panel.state.layer is four and panel.state.bands == "nir=4"
