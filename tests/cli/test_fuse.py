@@ -144,7 +144,7 @@ def test_an_output_is_no_frame(cli: Any, bracket: Path) -> None:
     assert (bracket / "a.png").read_bytes() == before
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_fused_picture_is_attributed_to_its_frames(
     cli: Any, bracket: Path, tmp_path: Path
 ) -> None:

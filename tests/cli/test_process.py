@@ -62,7 +62,7 @@ def stopped_after_a_tile(command: list[str], points: Any, number: int) -> tuple[
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="another way to kill")
-@pytest.mark.parametrize("name", ["out.tif", pytest.param("out.zarr", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["out.tif", pytest.param("out.zarr", marks=pytest.mark.nightly)])
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, own_cache, name, capsys, points):
     source = write_tiff(tmp_path / "s.tif", hazy(900, 1000), tiled=True)
     out, whole = tmp_path / name, tmp_path / f"whole{Path(name).suffix}"

@@ -147,7 +147,7 @@ def test_ctrl_c_in_any_phase_ends_with_3(cli, tmp_path, whole, phase, points):
 
 
 @posix
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_residuals_on_disk_outlive_a_kill(tmp_path, whole, points):
     """What was parked on disk is read again, not made again."""
     out, scratch = tmp_path / "out.tif", tmp_path / "scratch"

@@ -281,7 +281,7 @@ def test_strength_is_against_the_image_repeated(tmp_path: Path) -> None:
     np.testing.assert_array_equal(nothing, nearest)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_same_in_a_child_and_by_its_record(tmp_path: Path) -> None:
     picture = tmp_path / "photo.png"
     PIL.Image.fromarray((SCENE[:90, :121] * 255).astype(np.uint8)).save(picture)

@@ -285,7 +285,7 @@ def test_layers_of_networks_in_sweeps_are_refused() -> None:
         attribute(nr.open_image(scene(300, 400)), model, BOX, layer=name, device="cpu")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_record_asks_again_and_names_the_layer(sample: Path, tmp_path: Path) -> None:
     from napari_restore import api
     from napari_restore.explain.attribution.figure import caption

@@ -97,7 +97,7 @@ def test_the_watch_sees_changed_files(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_changes_of_structures_are_made(tmp_path: Path) -> None:
     """Each keeps what it can of good files: none of them gives up on the corpus itself."""
     script = """

@@ -99,7 +99,7 @@ def test_tiles_equal_onnxruntime_on_the_whole(tmp_path, card):
     assert probe(model).halo == 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_windows_of_one_size_equal_onnxruntime_on_the_whole(tmp_path):
     path = saved(tmp_path, blur((1, 3, 96, 96)), "fixed")
     model = nr.load_model(path)

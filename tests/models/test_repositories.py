@@ -45,7 +45,19 @@ REPOSITORIES = {
     "halving-pooled": Repository("halving.py:Pooled", 1, 0.5),
     "halving-blocks": Repository("halving.py:Blocks", 8, 0.5),
 }
-LONG = ("mirnet", "restormer", "retinexformer", "hint", "fftformer", "hinet", "nafnet", "convir")
+LONG = (
+    "mst",
+    "hat",
+    "swinir",
+    "mirnet",
+    "restormer",
+    "retinexformer",
+    "hint",
+    "fftformer",
+    "hinet",
+    "nafnet",
+    "convir",
+)
 
 
 def made(module: nn.Module, scene: np.ndarray, source: Repository) -> np.ndarray:

@@ -241,7 +241,7 @@ def test_what_a_lost_worker_finished_of_a_sweep_is_not_computed_again(
     assert len(finished) == computed * plan.layout.tiles
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_cancel_in_a_sweep_frees_the_workers(
     scene: Path, tmp_path: Path, cluster: Cluster
 ) -> None:

@@ -265,7 +265,7 @@ def test_keys_move_the_query_and_an_answer_is_kept_beside_others(
     assert {cell.box.width() for cell in tab.heads.cells()} == {SIDE}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_heads_between_channels_have_a_matrix(tab: Any, panel: Any, qtbot: Any) -> None:
     assert tab.matrix_part.isHidden()
     panel.models.choose("hint-small-denoise")

@@ -403,7 +403,7 @@ def test_the_report_is_a_table(tab: Any, finished_attribution: Any) -> None:
     assert tab.results.through_context.isHidden()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_one_click_goes_through_the_context(
     tab: Any, panel: Any, finished_attribution: Any, qtbot: Any
 ) -> None:

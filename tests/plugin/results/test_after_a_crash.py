@@ -55,6 +55,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("how", ["whole", "unfinished", "live"])
+@pytest.mark.ids("nightly", "whole", "unfinished")
 def test_results_and_adjustments_are_offered(
     request: pytest.FixtureRequest, qtbot: Any, sample: Path, how: str
 ):
