@@ -30,7 +30,7 @@ CODE = {
     "images": 15856,
     "metrics": 543,
     "models": 15612,
-    "plugin": 15003,
+    "plugin": 15005,
     "questions": 1093,
     "records": 308,
     "sample": 3,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 114872, 566, 9015
+LINES, FILES, IMPORTS = 114874, 566, 9015
 OPTIONS = {
     "view": 2,
     "models": 5,

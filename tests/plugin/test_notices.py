@@ -93,7 +93,8 @@ def test_a_note_is_seen_whole_until_another_image_is_shown(
     def is_whole(said: str) -> bool:
         label, same = message(said), QLabel(said, wordWrap=True)
         same.setFont(label.font())
-        return label.height() >= same.heightForWidth(label.width())
+        # napari's style has margins.
+        return label.height() >= same.heightForWidth(label.width() - 4) + 2
 
     show_note(long, "lake")
     qtbot.waitUntil(lambda: is_whole(f"lake: {long}"))
@@ -106,7 +107,13 @@ def test_a_note_is_seen_whole_until_another_image_is_shown(
     window.resize(window.width() - 90, window.height() - 50)
     qtbot.waitUntil(lambda: note.geom_anim.state() == note.geom_anim.State.Stopped)
     assert note.parent().rect().contains(note.geometry())
-    assert is_whole(f"lake: {long}")
+    qtbot.waitUntil(lambda: is_whole(f"lake: {long}"))
+    # Words of many lengths: some end just where a line does.
+    for count in range(9, 30):
+        words = " ".join(["pixels", "became", "white (red)", "2", "a"][n % 5] for n in range(count))
+        show_note(words, "lake")
+        qtbot.waitUntil(lambda words=words: is_whole(f"lake: {words}"))
+        notices._notes()[-1].close()
     show_problem(BadParameter("No.", long))
     qtbot.waitUntil(lambda: is_whole(f"No. {long}"))
     qtbot.waitUntil(lambda: notices._notes()[-1].opacity.opacity() == 1)

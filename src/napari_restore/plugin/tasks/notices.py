@@ -125,6 +125,8 @@ def close_notes(about: str) -> None:
 
 ABOUT = "napari_restore_about"
 ENDLESS = 10_000
+MARGIN = 4
+"""Pixels beside and above a label's letters, by napari's style: a line as long as the label is broken once more."""
 READING_MS = 60
 """For a letter: napari takes a note away after four seconds, however long it is."""
 
@@ -147,9 +149,9 @@ def _unfold(said: str, about: str) -> None:
             place, label = note.geometry(), note.message
             note.expand()
             # That is by the label's hint, which knows nothing of its width.
-            room = QRect(0, 0, label.width(), ENDLESS)
+            room = QRect(0, 0, label.width() - MARGIN, ENDLESS)
             needed = label.fontMetrics().boundingRect(room, Qt.TextFlag.TextWordWrap, said)
-            grown = needed.height() - label.height()
+            grown = needed.height() + MARGIN - label.height()
             note.geom_anim.setEndValue(place.adjusted(0, -grown, 0, 0))
             # The canvas may get another size meanwhile.
             note.geom_anim.finished.connect(note.move_to_bottom_right)
