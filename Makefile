@@ -44,9 +44,9 @@ rules: $(READY)
 	$(BIN)/npe2 validate napari-restore
 	$(BIN)/python -m pytest -m static $$(grep -rl mark.static tests --include="test_*.py")
 
-check: lint  ## lint, the slow tests, and under PyQt6 those of what Qt's bindings do differently
+check: lint  ## lint, the slow tests, and under PyQt6 the quick ones of what Qt's bindings do differently
 	$(BIN)/python -m pytest -m "slow and not nightly" $(SHARED)
-	QT_API=pyqt6 $(BIN)/python -m pytest -m "binding and not nightly" tests/plugin $(SHARED)
+	QT_API=pyqt6 $(BIN)/python -m pytest -m "binding and not slow and not nightly" tests/plugin $(SHARED)
 
 nightly: $(READY)  ## what looks for a crash by chance, long variants, and all tests of the window under PyQt6
 	$(BIN)/python -m pytest -m nightly $(SHARED)

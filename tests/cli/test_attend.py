@@ -77,6 +77,7 @@ def test_the_maps_lie_on_the_images_map(asked: Asked) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_arrays_have_all_queries_and_layers(asked: Asked, capsys: Any) -> None:
     assert main(["models", "inf-dehaze-small", "--json"]) == 0
     layers = json.loads(capsys.readouterr().out)["attention_layers"]

@@ -22,6 +22,7 @@ from ._scenes import hazy, read, write_tiff
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="another way to send Ctrl-C")
+@pytest.mark.nightly
 def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path, points):
     source = write_tiff(tmp_path / "s.tif", hazy(1200, 1200), tiled=True)
     out = tmp_path / "out.tif"

@@ -76,6 +76,9 @@ def scene(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (ATTEND, "a.npz written"),
     ],
 )
+@pytest.mark.ids(
+    "nightly", "words16-rows.jsonl appended", "words17-t.csv written", "words19-a.npz written"
+)
 def test_ctrl_c_ends_with_one_sentence(words: tuple[Any, ...], point: str, points: Any) -> None:
     points.hold(point)
     with subprocess.Popen(command_of(*words), stderr=subprocess.PIPE, text=True) as child:
@@ -104,6 +107,7 @@ runpy.run_module("napari_restore", run_name="__main__")
     assert (done.returncode, done.stderr) == (3, "napari-restore: Stopped.\n")
 
 
+@pytest.mark.nightly
 def test_sigterm_says_what_is_kept_as_ctrl_c_does(tmp_path: Path, points: Any) -> None:
     found = []
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -82,6 +82,7 @@ def test_folders_that_several_make_and_remove(tmp_path: Path, own_cache: Path) -
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="another way to send Ctrl-C")
+@pytest.mark.nightly
 def test_a_command_waits_for_the_same_one(tmp_path: Path, own_cache: Path, points) -> None:
     scene = write_tiff(tmp_path / "s.tif", hazy(500, 500), tiled=True)
     words = ("restore", scene, "--model", "dcp", "--tile", 128, "--progress", "json", "-o")

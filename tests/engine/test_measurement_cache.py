@@ -256,6 +256,7 @@ def test_a_network_of_the_user_is_measured_once(own, trials):
     assert ruler.used == 1
 
 
+@pytest.mark.nightly
 def test_a_file_that_changed_is_measured_anew(own, trials):
     before, ruler = loaded_anew(own), Ruler()
     MeasurementCache(Seconds).of(before, DEVICE, ruler)

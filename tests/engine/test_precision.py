@@ -55,6 +55,7 @@ def test_auto_is_float32_where_the_processor_lacks_it(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_plan_and_the_record_contain_what_was_chosen(with_bfloat16, tmp_path):
     chosen = nr.plan(PICTURE, "haze-unet", bands=RGB, device="cpu", precision="auto")
     asked = nr.plan(PICTURE, "haze-unet", bands=RGB, device="cpu", precision="bfloat16")

@@ -292,6 +292,7 @@ def test_heads_are_those_of_the_site(found: Any) -> None:
     assert torch.tensor(found.maps().weights).sum(1).tolist() == pytest.approx([1, 1])
 
 
+@pytest.mark.nightly
 def test_who_attends_to_a_cell_of_a_window_are_those_whose_rows_say_so() -> None:
     maps = looked(scene(), (30, 30), attended_by=True).maps()
     right, every = maps.map("right"), maps.map("all")

@@ -99,6 +99,7 @@ def test_shares_of_frames_add_up_to_the_mean() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_what_the_other_frames_add_is_attributed_from_the_reference(tmp_path: Path) -> None:
     image = bracket(reference=2)
     found = nr.attribute(

@@ -145,6 +145,7 @@ def every_text_fits(panel: Any, qtbot: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("screen", [(1366, 768), (1920, 1080)], ids=str)
+@pytest.mark.ids("nightly", "(1920, 1080)")
 def test_no_text_has_less_room_than_it_needs(
     panel: Any, qtbot: Any, finished_run: Any, screen: tuple[int, int]
 ):

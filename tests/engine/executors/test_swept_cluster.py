@@ -184,6 +184,7 @@ def test_what_a_killed_client_left_is_not_computed_again(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_of_one_machine_goes_on_on_a_cluster(
     scene: Path, tmp_path: Path, cluster: Cluster, computed: list[tuple[int, Region]]
 ) -> None:

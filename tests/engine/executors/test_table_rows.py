@@ -61,6 +61,7 @@ def computed(before_a_row: Callable[[Callable[[Any], object]], None]) -> list[An
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_table_equals_that_of_one_machine(picture: Path, cluster: Cluster) -> None:
     events: list[Any] = []
     models = ["dcp", "atmosphere"]

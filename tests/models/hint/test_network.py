@@ -57,6 +57,7 @@ def test_it_has_the_published_sizes():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_its_convolutions_take_the_published_operations():
     with torch.device("meta"):
         model = make(card_of("hint")).eval()

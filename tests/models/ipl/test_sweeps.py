@@ -131,6 +131,7 @@ def test_a_second_run_counts_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_cubes_of_another_bracket_may_be_taken(x: Tensor, tmp_path: Path) -> None:
     near, values = (
         model({"cache": "positional"}, mixes=1, curves=1, detail=4),

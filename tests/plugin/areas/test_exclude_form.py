@@ -41,6 +41,7 @@ def reading(panel: Any) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_band_of_the_image_by_names(panel: Any, qtbot: Any, tmp_path: Path):
     panel.viewer.open(stack(tmp_path / "stack.tif"), plugin="napari-restore")
     exclude = panel.exclude

@@ -133,6 +133,7 @@ def test_a_click_becomes_heads_over_the_image(prepared: Any, panel: Any, qtbot: 
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_what_attends_to_a_click_is_shown(prepared: Any, panel: Any, qtbot: Any) -> None:
     tab = prepared
     asked(tab, qtbot, 150, 260)
@@ -157,6 +158,7 @@ def test_what_attends_to_a_click_is_shown(prepared: Any, panel: Any, qtbot: Any)
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_dragging_follows_pinning_keeps_and_closing_frees(
     prepared: Any,
     panel: Any,

@@ -110,6 +110,7 @@ def test_the_map_is_seen_while_it_comes(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_cancel_leaves_nothing(
     panel: Any, tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +286,7 @@ def test_a_method_without_a_path(tab: Any, finished_attribution: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_two_attributions_side_by_side(tab: Any, finished_attribution: Any, qtbot: Any) -> None:
     tab.target.add_box(BOX)
     finished_attribution()

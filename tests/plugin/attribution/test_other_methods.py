@@ -114,6 +114,7 @@ def test_without_captum_ours_are_offered(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_check_is_requested_and_drawn(tab: Any, form: Any, finished_attribution: Any) -> None:
     choose(form, "smoothgrad")
     assert not form.baseline.isEnabled()

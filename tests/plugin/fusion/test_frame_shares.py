@@ -14,6 +14,7 @@ pytestmark = pytest.mark.viewer
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_bracket_is_attributed_to_its_frames(
     panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
 ) -> None:

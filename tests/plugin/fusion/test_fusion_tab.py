@@ -189,6 +189,7 @@ def test_a_run_waits_for_the_frames_of_another_reference(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_weights_and_frames_are_layers(
     panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
 ) -> None:

@@ -52,6 +52,7 @@ def strangers(monkeypatch: pytest.MonkeyPatch, make_napari_viewer: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.ids("nightly", "colours", "shapes", "points")
 def test_layers_go_in_the_context_of_the_canvas(strangers: Any, kind: str, qtbot: Any) -> None:
     viewer, found, drawn = strangers
     viewer.window.add_plugin_dock_widget("napari-restore", "Restore")

@@ -210,6 +210,7 @@ def add_brackets(panel: Any, folder: Path, qtbot: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_pointer_moves_over_every_kind_of_layer(
     panel: Any, town: Path, made_at: set[Site], finished_run: Any, qtbot: Any, tmp_path: Path
 ) -> None:

@@ -309,6 +309,7 @@ def test_a_live_result_is_stored_once_it_is_ordinary(panel: Any, photo: Any, fin
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_an_earlier_result_is_deleted_from_the_cache(
     panel: Any, qtbot: Any, photo: Any, sample: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -165,6 +165,7 @@ def test_removing_the_live_layer_switches_live_off(panel: Any, qtbot: Any, sampl
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_photos_that_are_flipped_through_keep_one_live_result(
     panel: Any, qtbot: Any, colours: np.ndarray, tmp_path: Path
 ):

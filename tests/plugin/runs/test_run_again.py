@@ -15,6 +15,7 @@ from napari_restore.questions import Adjustment
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
 
 
+@pytest.mark.nightly
 def test_cancel_then_run_leaves_one_layer(
     panel: Any, qtbot: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ):
