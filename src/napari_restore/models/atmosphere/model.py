@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -117,8 +118,11 @@ class Atmosphere(RestorationModel):
         """Return the statistics of one picture, before the restraint."""
         seen = ensembled(self.network, one.cells, one.reduced, self.ensemble)
         airlight = capped(seen.airlight, one.cells)
-        offset = with_light_skies(seen, airlight, one.cells)
+        offset, airlight = with_dark_channel(seen, airlight, one.cells)
+        offset = with_light_skies(replace(seen, offset=offset), airlight, one.cells)
         cells = guided(offset, seen.slope, light_of(one.cells, offset.shape[2:]))
+        even = even_light(one.cells)[:, :, : offset.shape[2], : offset.shape[3]]
+        cells = torch.cat([cells, even], 1)
         return {
             "cells": cells,
             "maps": smooth(cells, STRIDE * one.factor, one.shape),
@@ -181,12 +185,12 @@ class Atmosphere(RestorationModel):
         `haze` (1, 2, h, w) are offset and slope of the pixels, `statistics` the numbers of the image.
         """
         airlight = statistics["airlight"][None, :, None, None]
-        offset, slope = torch.split(haze, 1, 1)
+        offset, slope, even = torch.split(haze, 1, 1)
         depth = optical_depth(x, offset, slope, statistics).mul_(self.amount)
         depth = depth.clamp_(max=-math.log(self.t0))
         found, transmission = inverted(x, depth, airlight, statistics, self.deadband)
         sure = sure_colours(found, transmission, statistics, self.deadband)
-        return keep_white(x, sure), transmission
+        return keep_white(x, sure, even), transmission
 
     def gate(self, transmission: Tensor) -> Tensor:
         """Return how far pixels may be changed, 0 to 1: not at all where there is no haze."""
@@ -204,7 +208,7 @@ class Atmosphere(RestorationModel):
         light = light_of(whole.cells, seen.offset.shape[2:])
         cells = guided(seen.offset, seen.slope, light)
         return {
-            "maps": smooth(cells, STRIDE * whole.factor, whole.shape),
+            "maps": smooth(torch.cat([cells,0*cells[:,:1]],1), STRIDE * whole.factor, whole.shape),
             "presence": _wide(seen.presence),
             "brightness": _wide(brightness),
             "airlight": (seen.airlight / brightness[:, None])[:, :, None, None],
@@ -224,7 +228,7 @@ class Atmosphere(RestorationModel):
         An inversion with gradients costs more than the network; a part of the pixels trains as
         well.
         """
-        offset, slope = torch.split(statistics["maps"][..., rows, columns], 1, 1)
+        offset, slope, _ = torch.split(statistics["maps"][..., rows, columns], 1, 1)
         x = x[..., rows, columns]
         depth = optical_depth(x, offset, slope, statistics)
         airlight = statistics["airlight"]
@@ -316,10 +320,22 @@ BLOCK = 4
 """Network cells along a side of a block: 16 pixels of the picture that the network sees."""
 BRIGHTEST = 0.01
 """Share of the blocks that are the brightest light of a picture."""
-ABOVE = 1.2
-"""Largest ratio of the airlight to that light where it has no structure, as opaque fog and sky …"""
-STRUCTURE = 7.0
-"""… and growth of that ratio with its structure: bright objects under haze are no haze."""
+ABOVE = 1.15
+"""Largest ratio of the airlight to that light."""
+DOUBTED = (1.15, 1.3)
+"""Ratio of the network's airlight to that light from which the network is doubted, and is as much as it
+ever is. Haze it was trained on has at most 1.07 as a mean, opaque fog 1.3 to 1.45."""
+DARK_CHANNEL = 0.7
+"""Weight of the dark channel prior then; …"""
+OMEGA = 0.85
+"""… share of the haze that it removes, …"""
+REACH = 8
+"""… cells around each in which it searches the darkest value, …"""
+HAZIEST = 0.001
+"""… and share of the cells, haziest first, that its airlight is the mean of, at least …"""
+FLOOR = 0.9
+"""… this share of what the brightest ones have."""
+HUE, BRIGHT, EVEN = 0.9, (0.55, 0.8), (0.015, 0.04)
 SKY_SHARE = 0.05
 """Share of the blocks whose mean luminance a sky is compared with: more than a sun …"""
 SKY_LIGHT = (0.92, 0.98)
@@ -344,13 +360,49 @@ def capped(airlight: Tensor, cells: Cells) -> Tensor:
     light = colour.mean(1).flatten()[seen]
     if len(light) == 0:
         return airlight
-    luminance = cells.colour.mean(1, keepdim=True)
-    square = avg_pool2d(luminance**2 + cells.spread**2, BLOCK).flatten()[seen]
-    brightest = light.topk(_count(light, BRIGHTEST)).indices
-    top = light[brightest].clamp(min=1e-6)
-    structure = ((square[brightest] / top**2 - 1).clamp(min=1e-8).sqrt()).mean()
-    most = (ABOVE + STRUCTURE * structure) * top.mean()
+    most = ABOVE * light.topk(_count(light, BRIGHTEST)).values.mean()
     return airlight * (most / airlight.mean().clamp(min=1e-6)).clamp(max=1)
+
+
+def with_dark_channel(
+    estimate: Estimate, airlight: Tensor, cells: Cells
+) -> tuple[Tensor, Tensor]:
+    """Return offset (1, 1, h, w) and airlight (1, 3), drawn to the dark channel prior where needed.
+
+    An airlight far above the brightest light of the picture contradicts it: the network has not learned
+    such fog, and two estimators that err differently are better than either (K. He, J. Sun, X. Tang, CVPR
+    2009). `airlight` is the one that `capped` has limited. The luminance of each cell becomes the mean of
+    both results.
+    """
+    ratio = estimate.airlight.mean() / airlight.mean().clamp(min=1e-6) * ABOVE
+    weight = DARK_CHANNEL * _between(ratio, *DOUBTED)
+    height, width = estimate.offset.shape[2:]
+    share, colour, dark = (part[:, :, :height, :width] for part in halved(cells))
+    seen = share[0, 0] > 0.5
+    if not weight > 0 or not seen.any():
+        return estimate.offset, airlight
+    presence = estimate.presence.clamp(min=1e-6)[:, None, None, None]
+    numbers = {
+        "brightness": torch.ones_like(presence),
+        "presence": presence,
+        "exponent": estimate.exponent[:, None, None, None],
+        "display": estimate.display[:, None, None, None],
+    }
+    depth = optical_depth(colour, estimate.offset, estimate.slope, numbers)
+    own, _ = inverted(colour, depth, airlight[:, :, None, None], numbers, 0.0)
+    haze = -widened(-dark.amin(1, keepdim=True), REACH)[0, 0]
+    haziest = haze[seen].topk(_count(haze[seen], HAZIEST)).indices
+    brightest = torch.quantile(cells.colour[0][:, cells.share[0, 0] > 0.5], 1 - HAZIEST, dim=1)
+    veil = torch.maximum(colour[0][:, seen][:, haziest].mean(1), FLOOR * brightest)[None]
+    relative = (dark / veil[:, :, None, None]).amin(1, keepdim=True)
+    transmission = 1 - OMEGA * (-widened(-relative, REACH)).clamp(0, 1)
+    prior = (colour - veil[:, :, None, None]) / transmission + veil[:, :, None, None]
+    wanted = torch.lerp(own, prior, weight).mean(1, keepdim=True)
+    hues = [each / each.mean() for each in (airlight, veil)]
+    airlight = airlight.mean() * torch.lerp(*hues, weight)
+    luminance = colour.mean(1, keepdim=True)
+    deeper = _depth_between(luminance, wanted, airlight.mean(1, keepdim=True), estimate)
+    return estimate.offset + _logit_shift(depth, deeper, presence), airlight
 
 
 def with_light_skies(estimate: Estimate, airlight: Tensor, cells: Cells) -> Tensor:
@@ -369,42 +421,70 @@ def with_light_skies(estimate: Estimate, airlight: Tensor, cells: Cells) -> Tens
     depth = optical_depth(colour, estimate.offset, estimate.slope, one)
     deepest = _depth_that_keeps(colour, estimate, airlight)
     lowered = depth - sky * (depth - deepest).clamp(min=0)
-    shares = [(d / (THICKEST * presence)).clamp(1e-4, 1 - 1e-4) for d in (lowered, depth)]
-    after, before = (torch.log(share / (1 - share)) for share in shares)
-    # In this order: where they are equal, the offset stays as it is.
-    return estimate.offset + (after - before)
+    return estimate.offset + _logit_shift(depth, lowered, presence)
 
 
 def _depth_that_keeps(colour: Tensor, estimate: Estimate, airlight: Tensor) -> Tensor:
     """Return the optical depth (1, 1, h, w) whose removal leaves `KEPT` of a colour (1, 3, h, w)."""
-    curve = CURVE ** (1 - estimate.display[:, None, None, None])
-    colour = colour.clamp(min=DARKEST)
-    veil = airlight[:, :, None, None] ** curve
-    below = veil - colour**curve
-    gain = (veil - (KEPT * colour) ** curve) / below.clamp(min=1e-6)
+    depth = _depth_between(colour, KEPT * colour.clamp(min=DARKEST), airlight, estimate)
     ratios = torch.tensor(RATIOS, device=colour.device)[:, None, None]
-    depth = torch.log(gain.clamp(min=1)) / ratios ** estimate.exponent[:, None, None, None]
+    return (depth / ratios ** estimate.exponent[:, None, None, None]).amin(1, keepdim=True)
+
+
+def _depth_between(before: Tensor, after: Tensor, airlight: Tensor, estimate: Estimate) -> Tensor:
+    """Return the optical depth whose removal makes values `after` of `before`, each (1, C, h, w)."""
+    curve = CURVE ** (1 - estimate.display[:, None, None, None])
+    veil = airlight[:, :, None, None] ** curve
+    below = veil - before.clamp(min=DARKEST) ** curve
+    gain = (veil - after.clamp(min=DARKEST) ** curve) / below.clamp(min=1e-6)
     # What is brighter than the airlight becomes brighter still.
-    return torch.where(below > 0, depth, THICKEST).amin(1, keepdim=True)
+    return torch.where(below > 0, torch.log(gain.clamp(min=1)), THICKEST)
+
+
+def _logit_shift(before: Tensor, after: Tensor, presence: Tensor) -> Tensor:
+    """Return what is added to the logit of a depth `before` for that of `after`; 0 where they are equal."""
+    shares = [(depth / (THICKEST * presence)).clamp(1e-4, 1 - 1e-4) for depth in (after, before)]
+    logits = [torch.log(share / (1 - share)) for share in shares]
+    return logits[0] - logits[1]
+
+
+def even_light(cells: Cells) -> Tensor:
+    """Return how much each cell of twice the side is bright and without structure, 0 to 1, (1, 1, h, w)."""
+    share, colour, _ = halved(cells)
+    seen = (share > 0.5).to(colour.dtype)
+    light = _light(cells)
+    if len(light) == 0:
+        return torch.zeros_like(share)
+    top = light.topk(_count(light, SKY_SHARE)).values.mean().clamp(min=1e-6)
+    bright = _between(colour.mean(1, keepdim=True) / top, *BRIGHT)
+    return HUE * bright * _evenness(cells, seen, EVEN) * seen
+
+
+def _light(cells: Cells) -> Tensor:
+    blocks, colours = coarser(cells, BLOCK)
+    return colours.mean(1)[blocks[:, 0] > 0.5]
+
+
+def _evenness(cells: Cells, seen: Tensor, ends: tuple[float, float]) -> Tensor:
+    fine = cells.colour.mean(1, keepdim=True)
+    luminance = halved(cells)[1].mean(1, keepdim=True)
+    number = _around(seen).clamp(min=1e-6)
+    mean = _around(luminance * seen) / number
+    square = _around(avg_pool2d(fine**2 + cells.spread**2, 2) * seen) / number
+    deviation = (square / mean.clamp(min=1e-6) ** 2 - 1).clamp(min=1e-8).sqrt()
+    return 1 - _between(deviation, *ends)
 
 
 def _sky(cells: Cells) -> Tensor:
     """Return how much each cell of twice the side is sky, 0 to 1, (1, 1, h, w)."""
     share, colour, _ = halved(cells)
     seen = (share > 0.5).to(colour.dtype)
-    blocks, colours = coarser(cells, BLOCK)
-    light = colours.mean(1)[blocks[:, 0] > 0.5]
+    light = _light(cells)
     if len(light) == 0:
         return torch.zeros_like(share)
     top = light.topk(_count(light, SKY_SHARE)).values.mean().clamp(min=1e-6)
-    luminance = colour.mean(1, keepdim=True)
-    bright = _between(luminance / top, *SKY_LIGHT) * seen
-    fine = cells.colour.mean(1, keepdim=True)
-    number = _around(seen).clamp(min=1e-6)
-    mean = _around(luminance * seen) / number
-    square = _around(avg_pool2d(fine**2 + cells.spread**2, 2) * seen) / number
-    deviation = (square / mean.clamp(min=1e-6) ** 2 - 1).clamp(min=1e-8).sqrt()
-    even = 1 - _between(deviation, *SKY_STRUCTURE)
+    bright = _between(colour.mean(1, keepdim=True) / top, *SKY_LIGHT) * seen
+    even = _evenness(cells, seen, SKY_STRUCTURE)
     # Cells beside a skyline are sky, too.
     sky = torch.minimum(bright, widened(bright * even, 1))
     rows = seen.sum(3)[0, 0].nonzero().flatten()

@@ -37,7 +37,7 @@ def depth_by_strips(x: Tensor, statistics: Mapping[str, Tensor]) -> Iterator[tup
     """Yield each `ROWS` rows of the overview `x`, thinned by `step_of`, and their optical depth."""
     maps = statistics["maps"]
     step = step_of((maps.shape[2], maps.shape[3]))
-    offset, slope = torch.split(maps[..., ::step, ::step], 1, 1)
+    offset, slope, _ = torch.split(maps[..., ::step, ::step], 1, 1)
     for top in range(0, x.shape[2], ROWS):
         rows: Rows = (..., slice(top, top + ROWS), slice(None))
         yield rows, optical_depth(x[rows], offset[rows], slope[rows], statistics)
@@ -290,14 +290,15 @@ def _both(red: Tensor, blue: Tensor) -> Tensor:
     return (torch.minimum(red, APART * blue) + torch.minimum(blue, APART * red)) / 2
 
 
-def keep_white(x: Tensor, y: Tensor) -> Tensor:
+def keep_white(x: Tensor, y: Tensor, even: Tensor | float = 0.0) -> Tensor:
     """Return the restored `y` with the band ratios of `x` where `x` has clipped to white.
 
     Both are (N, 3, h, w) in model range. A clipped pixel no longer has the airlight's tint, so
     subtracting it leaves the opposite colour; its brightness alone is restored.
     """
     clipped = ((x.amin(1, keepdim=True) - WHITE) / SOFT).clamp(0, 1)
-    if not (is_exporting() or clipped.any()):
+    weight = torch.maximum(clipped, clipped.new_zeros(()) + even)
+    if not (is_exporting() or weight.any()):
         return y
-    in_ratio = x * (y.mean(1, keepdim=True) / x.mean(1, keepdim=True).clamp(min=WHITE))
-    return torch.lerp(y, in_ratio, clipped)
+    in_ratio = x * (y.mean(1, keepdim=True) / x.mean(1, keepdim=True).clamp(min=1e-3))
+    return torch.lerp(y, in_ratio, weight)
