@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, pad
 
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context, overview_factor
@@ -59,8 +59,8 @@ class Atmosphere(RestorationModel):
     haze was added in linear light or in display values. The inversion of a pixel depends on that
     pixel alone.
 
-    Statistics: ``cells`` (1, 2, gh, gw) offset and slope per network cell, along edges, ``maps``
-    (1, 2, h, w) the same per overview pixel, ``step`` () level-0
+    Statistics: ``cells`` (1, 3, gh, gw) offset and slope per network cell, along edges, and how much of its hue
+    is kept, ``maps`` (1, 3, h, w) the same per overview pixel, ``step`` () level-0
     pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
     the factor above, ``airlight`` (3,) with the factor ``green`` () in it and ``airlight_all``
     (bands,) in model range, ``hue`` (3,), ``hue_spread`` () and
@@ -119,10 +119,11 @@ class Atmosphere(RestorationModel):
         seen = ensembled(self.network, one.cells, one.reduced, self.ensemble)
         airlight = capped(seen.airlight, one.cells)
         offset, airlight = with_dark_channel(seen, airlight, one.cells)
-        offset = with_light_skies(replace(seen, offset=offset), airlight, one.cells)
+        height, width = offset.shape[2:]
+        hue, light = (kept[:, :, :height, :width] for kept in kept_of(one.cells))
+        offset = with_light(replace(seen, offset=offset), airlight, one.cells, light)
         cells = guided(offset, seen.slope, light_of(one.cells, offset.shape[2:]))
-        even = even_light(one.cells)[:, :, : offset.shape[2], : offset.shape[3]]
-        cells = torch.cat([cells, even], 1)
+        cells = torch.cat([cells, hue], 1)
         return {
             "cells": cells,
             "maps": smooth(cells, STRIDE * one.factor, one.shape),
@@ -182,15 +183,16 @@ class Atmosphere(RestorationModel):
     def pixelwise(self, x: Tensor, haze: Tensor, statistics: Statistics) -> tuple[Tensor, Tensor]:
         """Return the restored image (1, 3, h, w) and its transmission (1, 1, h, w).
 
-        `haze` (1, 2, h, w) are offset and slope of the pixels, `statistics` the numbers of the image.
+        `haze` (1, 3, h, w) are offset and slope of the pixels and how much their hue is kept, `statistics` the
+        numbers of the image.
         """
         airlight = statistics["airlight"][None, :, None, None]
-        offset, slope, even = torch.split(haze, 1, 1)
+        offset, slope, hue = torch.split(haze, 1, 1)
         depth = optical_depth(x, offset, slope, statistics).mul_(self.amount)
         depth = depth.clamp_(max=-math.log(self.t0))
         found, transmission = inverted(x, depth, airlight, statistics, self.deadband)
         sure = sure_colours(found, transmission, statistics, self.deadband)
-        return keep_white(x, sure, even), transmission
+        return keep_white(x, sure, hue), transmission
 
     def gate(self, transmission: Tensor) -> Tensor:
         """Return how far pixels may be changed, 0 to 1: not at all where there is no haze."""
@@ -208,7 +210,7 @@ class Atmosphere(RestorationModel):
         light = light_of(whole.cells, seen.offset.shape[2:])
         cells = guided(seen.offset, seen.slope, light)
         return {
-            "maps": smooth(torch.cat([cells,0*cells[:,:1]],1), STRIDE * whole.factor, whole.shape),
+            "maps": smooth(cells, STRIDE * whole.factor, whole.shape),
             "presence": _wide(seen.presence),
             "brightness": _wide(brightness),
             "airlight": (seen.airlight / brightness[:, None])[:, :, None, None],
@@ -228,7 +230,7 @@ class Atmosphere(RestorationModel):
         An inversion with gradients costs more than the network; a part of the pixels trains as
         well.
         """
-        offset, slope, _ = torch.split(statistics["maps"][..., rows, columns], 1, 1)
+        offset, slope = torch.split(statistics["maps"][..., rows, columns], 1, 1)
         x = x[..., rows, columns]
         depth = optical_depth(x, offset, slope, statistics)
         airlight = statistics["airlight"]
@@ -322,7 +324,7 @@ BRIGHTEST = 0.01
 """Share of the blocks that are the brightest light of a picture."""
 ABOVE = 1.15
 """Largest ratio of the airlight to that light."""
-DOUBTED = (1.15, 1.3)
+DOUBTED = (1.2, 1.35)
 """Ratio of the network's airlight to that light from which the network is doubted, and is as much as it
 ever is. Haze it was trained on has at most 1.07 as a mean, opaque fog 1.3 to 1.45."""
 DARK_CHANNEL = 0.7
@@ -335,18 +337,25 @@ HAZIEST = 0.001
 """… and share of the cells, haziest first, that its airlight is the mean of, at least …"""
 FLOOR = 0.9
 """… this share of what the brightest ones have."""
-HUE, BRIGHT, EVEN = 0.9, (0.55, 0.8), (0.015, 0.04)
 SKY_SHARE = 0.05
-"""Share of the blocks whose mean luminance a sky is compared with: more than a sun …"""
-SKY_LIGHT = (0.92, 0.98)
-"""… and the ratio to it from which a cell begins to be sky, and is."""
-SKY_STRUCTURE = (0.02, 0.04)
-"""Relative deviation around a cell up to which it is sky, and from which it is not."""
+"""Share of the blocks whose mean luminance others are compared with: more than a sun."""
+EVEN = (0.015, 0.04)
+"""Relative deviation around a cell up to which it is even, and from which it is not."""
+SKY_LIGHT = (0.4, 0.6)
+"""Ratio to the brightest from which an even cell begins to be sky, and is, if what is above it is too, …"""
+ACROSS = 8
+"""… as the mean over so many cells to either side, so that a cloud is no skyline, …"""
+OPEN = (0.3, 0.7)
+"""… from the lower of these on, …"""
 SKY_TOP = (0.3, 0.5)
-"""Share of the upper edge that is sky, less that of the lower one, from which a picture begins to have
+"""… and the share of the upper edge that is sky, less that of the lower one, from which a picture begins to have
 a sky, and has one. Haze over ground is in either."""
-KEPT = 0.9
-"""Share of its light that a cell of sky keeps at least. Partly sky, it keeps less."""
+OPAQUE = (0.75, 0.95)
+"""Ratio to the brightest from which an even cell begins to keep its hue, and does, and its light, too, …"""
+CLOUDED = (0.5, 0.7)
+"""… as a cloud or snow, where half of the picture has at most the first of these ratios; under fog it has the second."""
+KEPT = 0.93
+"""Share of its light that a cell of sky or cloud keeps at least. Partly sky, it keeps less."""
 
 
 def capped(airlight: Tensor, cells: Cells) -> Tensor:
@@ -364,9 +373,7 @@ def capped(airlight: Tensor, cells: Cells) -> Tensor:
     return airlight * (most / airlight.mean().clamp(min=1e-6)).clamp(max=1)
 
 
-def with_dark_channel(
-    estimate: Estimate, airlight: Tensor, cells: Cells
-) -> tuple[Tensor, Tensor]:
+def with_dark_channel(estimate: Estimate, airlight: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
     """Return offset (1, 1, h, w) and airlight (1, 3), drawn to the dark channel prior where needed.
 
     An airlight far above the brightest light of the picture contradicts it: the network has not learned
@@ -398,29 +405,27 @@ def with_dark_channel(
     transmission = 1 - OMEGA * (-widened(-relative, REACH)).clamp(0, 1)
     prior = (colour - veil[:, :, None, None]) / transmission + veil[:, :, None, None]
     wanted = torch.lerp(own, prior, weight).mean(1, keepdim=True)
-    hues = [each / each.mean() for each in (airlight, veil)]
-    airlight = airlight.mean() * torch.lerp(*hues, weight)
+    hue = torch.lerp(airlight / airlight.mean(), veil / veil.mean(), weight)
+    airlight = airlight.mean() * hue
     luminance = colour.mean(1, keepdim=True)
     deeper = _depth_between(luminance, wanted, airlight.mean(1, keepdim=True), estimate)
     return estimate.offset + _logit_shift(depth, deeper, presence), airlight
 
 
-def with_light_skies(estimate: Estimate, airlight: Tensor, cells: Cells) -> Tensor:
-    """Return the offset (1, 1, h, w) of the estimate, lowered where a sky would become dark.
+def with_light(estimate: Estimate, airlight: Tensor, cells: Cells, kept: Tensor) -> Tensor:
+    """Return the offset (1, 1, h, w) of the estimate, lowered where cells that keep their light become dark.
 
-    A sky is as bright as the picture gets, has no structure and reaches the upper edge. How far
-    it is, and so how much haze is before it, cannot be seen: its light is kept.
+    `kept` (1, 1, h, w) is how much they do.
     """
     height, width = estimate.offset.shape[2:]
-    sky = _sky(cells)[:, :, :height, :width]
-    if not sky.any():
+    if not kept.any():
         return estimate.offset
     colour = halved(cells)[1][:, :, :height, :width]
     presence = estimate.presence.clamp(min=1e-6)[:, None, None, None]
     one = {"brightness": torch.ones_like(presence), "presence": presence}
     depth = optical_depth(colour, estimate.offset, estimate.slope, one)
     deepest = _depth_that_keeps(colour, estimate, airlight)
-    lowered = depth - sky * (depth - deepest).clamp(min=0)
+    lowered = depth - kept * (depth - deepest).clamp(min=0)
     return estimate.offset + _logit_shift(depth, lowered, presence)
 
 
@@ -448,50 +453,40 @@ def _logit_shift(before: Tensor, after: Tensor, presence: Tensor) -> Tensor:
     return logits[0] - logits[1]
 
 
-def even_light(cells: Cells) -> Tensor:
-    """Return how much each cell of twice the side is bright and without structure, 0 to 1, (1, 1, h, w)."""
+def kept_of(cells: Cells) -> tuple[Tensor, Tensor]:
+    """Return how much each cell of twice the side keeps its hue, and its light; (1, 1, h, w), 0 to 1.
+
+    A sky has no structure and reaches the upper edge. How far it is, and so how much haze is before it,
+    cannot be seen; nor what is behind a cloud. There the airlight's tint, subtracted, would leave another
+    hue, and noise and steps of the file would be amplified for nothing.
+    """
     share, colour, _ = halved(cells)
     seen = (share > 0.5).to(colour.dtype)
-    light = _light(cells)
-    if len(light) == 0:
-        return torch.zeros_like(share)
-    top = light.topk(_count(light, SKY_SHARE)).values.mean().clamp(min=1e-6)
-    bright = _between(colour.mean(1, keepdim=True) / top, *BRIGHT)
-    return HUE * bright * _evenness(cells, seen, EVEN) * seen
-
-
-def _light(cells: Cells) -> Tensor:
     blocks, colours = coarser(cells, BLOCK)
-    return colours.mean(1)[blocks[:, 0] > 0.5]
-
-
-def _evenness(cells: Cells, seen: Tensor, ends: tuple[float, float]) -> Tensor:
+    light = colours.mean(1)[blocks[:, 0] > 0.5]
+    if len(light) == 0:
+        return torch.zeros_like(share), torch.zeros_like(share)
+    luminance = colour.mean(1, keepdim=True)
+    relative = luminance / light.topk(_count(light, SKY_SHARE)).values.mean().clamp(min=1e-6)
     fine = cells.colour.mean(1, keepdim=True)
-    luminance = halved(cells)[1].mean(1, keepdim=True)
     number = _around(seen).clamp(min=1e-6)
     mean = _around(luminance * seen) / number
     square = _around(avg_pool2d(fine**2 + cells.spread**2, 2) * seen) / number
     deviation = (square / mean.clamp(min=1e-6) ** 2 - 1).clamp(min=1e-8).sqrt()
-    return 1 - _between(deviation, *ends)
-
-
-def _sky(cells: Cells) -> Tensor:
-    """Return how much each cell of twice the side is sky, 0 to 1, (1, 1, h, w)."""
-    share, colour, _ = halved(cells)
-    seen = (share > 0.5).to(colour.dtype)
-    light = _light(cells)
-    if len(light) == 0:
-        return torch.zeros_like(share)
-    top = light.topk(_count(light, SKY_SHARE)).values.mean().clamp(min=1e-6)
-    bright = _between(colour.mean(1, keepdim=True) / top, *SKY_LIGHT) * seen
-    even = _evenness(cells, seen, SKY_STRUCTURE)
-    # Cells beside a skyline are sky, too.
-    sky = torch.minimum(bright, widened(bright * even, 1))
+    even = (1 - _between(deviation, *EVEN)) * seen
+    bright = _between(relative, *SKY_LIGHT) * seen
+    sky = even * bright
     rows = seen.sum(3)[0, 0].nonzero().flatten()
     at_edges = [_mean_of_row(sky, seen, int(row)) for row in (rows[0], rows[-1])]
     # A border without data hides no sky.
-    open_above = torch.cummin(torch.where(seen > 0, sky, 1), 2).values * seen
-    return open_above * _between(at_edges[0] - at_edges[1], *SKY_TOP)
+    across = pad(torch.where(seen > 0, sky, 1), (ACROSS, ACROSS, 0, 0), "replicate")
+    above = torch.cummin(avg_pool2d(across, (1, 2 * ACROSS + 1), 1), 2).values
+    # Cells beside a skyline are sky, too.
+    sky = torch.minimum(bright, widened(sky, 1)) * _between(above, *OPEN)
+    sky = sky * _between(at_edges[0] - at_edges[1], *SKY_TOP)
+    opaque = even * _between(relative, *OPAQUE)
+    cloud = opaque * (1 - _between(relative[seen > 0].median(), *CLOUDED))
+    return torch.maximum(widened(sky, 1), opaque), torch.maximum(sky, cloud)
 
 
 def _mean_of_row(plane: Tensor, seen: Tensor, row: int) -> Tensor:

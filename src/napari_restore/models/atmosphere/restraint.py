@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._layers import is_exporting
-from napari_restore.models.atmosphere.inversion import inverted, optical_depth
+from napari_restore.models.atmosphere.inversion import DARKEST, inverted, optical_depth
 from napari_restore.models.classical.base import soft_gate
 
 Rows: TypeAlias = tuple[EllipsisType, "slice[Any, Any, Any]", "slice[Any, Any, Any]"]
@@ -290,15 +290,14 @@ def _both(red: Tensor, blue: Tensor) -> Tensor:
     return (torch.minimum(red, APART * blue) + torch.minimum(blue, APART * red)) / 2
 
 
-def keep_white(x: Tensor, y: Tensor, even: Tensor | float = 0.0) -> Tensor:
-    """Return the restored `y` with the band ratios of `x` where `x` has clipped to white.
+def keep_white(x: Tensor, y: Tensor, hue: Tensor | float = 0.0) -> Tensor:
+    """Return the restored `y` with the band ratios of `x` where `x` has clipped to white, or as `hue` says.
 
-    Both are (N, 3, h, w) in model range. A clipped pixel no longer has the airlight's tint, so
-    subtracting it leaves the opposite colour; its brightness alone is restored.
+    Both are (N, 3, h, w) in model range, `hue` (N, 1, h, w) 0 to 1. A clipped pixel no longer has the
+    airlight's tint, so subtracting it leaves the opposite colour; its brightness alone is restored.
     """
-    clipped = ((x.amin(1, keepdim=True) - WHITE) / SOFT).clamp(0, 1)
-    weight = torch.maximum(clipped, clipped.new_zeros(()) + even)
-    if not (is_exporting() or weight.any()):
+    clipped = ((x.amin(1, keepdim=True) - WHITE) / SOFT).clamp(min=hue).clamp(max=1)
+    if not (is_exporting() or clipped.any()):
         return y
-    in_ratio = x * (y.mean(1, keepdim=True) / x.mean(1, keepdim=True).clamp(min=1e-3))
-    return torch.lerp(y, in_ratio, weight)
+    in_ratio = x * (y.mean(1, keepdim=True) / x.mean(1, keepdim=True).clamp(min=DARKEST))
+    return torch.lerp(y, in_ratio, clipped)
