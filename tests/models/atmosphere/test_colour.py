@@ -39,7 +39,7 @@ def seen_as(airlight, depth):
     def statistics_from(shown):
         rows, columns = shown.shape
         deep = torch.linspace(depth, 0.1, rows)[:, None].expand(rows, columns)
-        maps = torch.zeros(1, 2, rows, columns)
+        maps = torch.zeros(1, 3, rows, columns)
         maps[:, 0] = torch.log(deep / (2.2 - deep))
         one = torch.tensor(1.0)
         return {
@@ -182,7 +182,7 @@ def misled(depth, top, airlight=(0.74, 0.8, 0.9)):
     def statistics_from(shown):
         deep = torch.full(shown.shape, -float(np.log(0.93)))
         deep[:top] = depth
-        maps = torch.zeros(1, 2, *shown.shape)
+        maps = torch.zeros(1, 3, *shown.shape)
         maps[:, 0] = torch.log(deep / (2.2 - deep))
         return {**known(shown), "maps": maps}
 

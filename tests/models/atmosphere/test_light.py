@@ -1,14 +1,18 @@
-"""Limits that the brightest parts of a picture set: its airlight, and skies that stay light."""
+"""What the brightest and the even parts of a picture decide: its airlight, and skies that stay as they are."""
 
 from __future__ import annotations
+
+import colorsys
 
 import numpy as np
 import pytest
 import torch
+from skimage.color import rgb2lab
 
+from napari_restore.models import load
 from napari_restore.models.atmosphere.cells import cells_of
 from napari_restore.models.atmosphere.inversion import inverted, optical_depth
-from napari_restore.models.atmosphere.model import capped, with_light_skies
+from napari_restore.models.atmosphere.model import capped, kept_of, with_light
 from napari_restore.models.atmosphere.network import Estimate
 
 SIDE = 256
@@ -44,6 +48,13 @@ def restored(picture: torch.Tensor, estimate: Estimate, offset: torch.Tensor) ->
     return inverted(small, depth, estimate.airlight[:, :, None, None], one, 0.0)[0]
 
 
+def lightened(estimate: Estimate, seen) -> torch.Tensor:
+    """The offset of what keeps its light."""
+    height, width = estimate.offset.shape[2:]
+    kept = kept_of(seen)[1][:, :, :height, :width]
+    return with_light(estimate, estimate.airlight, seen, kept)
+
+
 def under_a_sky(sky: float = 0.85) -> torch.Tensor:
     picture = textured(0.6)
     picture[:, :, : SIDE // 2] = sky
@@ -55,15 +66,9 @@ def test_an_airlight_is_no_brighter_than_opaque_fog_allows():
     fog[:, :, :64] = 0.6
     airlight = torch.tensor([[0.9, 0.85, 0.8]])
     found = capped(airlight, cells(fog))
-    assert found.mean() == pytest.approx(1.2 * 0.6, abs=0.01)
+    assert found.mean() == pytest.approx(1.15 * 0.6, abs=0.01)
     # Its tint stays.
     torch.testing.assert_close(found / found.mean(), airlight / airlight.mean())
-
-
-def test_bright_objects_allow_a_brighter_airlight():
-    airlight = torch.full((1, 3), 0.8)
-    # The brightest cells have a deviation of an eighth.
-    assert torch.equal(capped(airlight, cells(textured(0.75))), airlight)
 
 
 def test_an_airlight_that_the_picture_can_hold_stays():
@@ -76,7 +81,7 @@ def test_an_airlight_that_the_picture_can_hold_stays():
 def test_a_sky_keeps_its_light(display):
     picture = under_a_sky()
     estimate = thick(display=display)
-    offset = with_light_skies(estimate, estimate.airlight, cells(picture))
+    offset = lightened(estimate, cells(picture))
     before, dark = restored(picture, estimate, estimate.offset), picture[0, 0, 0, 0]
     sky, ground = slice(0, SIDE // 16 - 1), slice(SIDE // 16, None)
     assert before[:, :, sky].max() < 0.85 * dark
@@ -89,7 +94,7 @@ def test_a_sun_does_not_make_its_sky_dark():
     picture = under_a_sky()
     picture[:, :, 20:40, 100:120] = 1.0
     estimate = thick()
-    offset = with_light_skies(estimate, estimate.airlight, cells(picture))
+    offset = lightened(estimate, cells(picture))
     assert restored(picture, estimate, offset)[:, :, :1].min() >= 0.85 * 0.85
 
 
@@ -98,29 +103,38 @@ def test_a_border_without_data_hides_no_sky():
     valid[:, :, :24] = 0
     seen = cells_of(under_a_sky() * valid, valid, torch.ones(1))
     estimate = thick()
-    change = with_light_skies(estimate, estimate.airlight, seen) - estimate.offset
+    change = lightened(estimate, seen) - estimate.offset
     assert (change[:, :, :3] == 0).all() and (change[:, :, 3 : SIDE // 16 - 1] < -0.5).all()
 
 
 @pytest.mark.parametrize(
     "picture",
     [
-        pytest.param(under_a_sky().flip(2), id="bright ground"),
         pytest.param(torch.full((1, 3, SIDE, SIDE), 0.8), id="fog in all of the picture"),
         pytest.param(textured(0.8, contrast=0.3), id="structure"),
-        pytest.param(under_a_sky(0.4), id="a dark sky"),
-        pytest.param(under_a_sky().transpose(2, 3), id="at the left"),
+        pytest.param(under_a_sky(0.2), id="a night sky"),
+        pytest.param(under_a_sky(0.5).transpose(2, 3), id="even ground at the left"),
     ],
 )
 def test_what_is_no_sky_is_restored_as_before(picture):
     estimate = thick()
-    offset = with_light_skies(estimate, estimate.airlight, cells(picture))
+    offset = lightened(estimate, cells(picture))
     assert torch.equal(offset, estimate.offset)
+
+
+def test_bright_even_ground_and_clouds_keep_their_light():
+    picture = under_a_sky().flip(2)
+    picture[:, :, : SIDE // 2] *= 0.5
+    estimate = thick()
+    after = restored(picture, estimate, lightened(estimate, cells(picture)))
+    ground = slice(SIDE // 16 + 1, None)
+    assert restored(picture, estimate, estimate.offset)[:, :, ground].max() < 0.85 * 0.85
+    assert after[:, :, ground].min() >= 0.85 * 0.85
 
 
 def test_haze_over_a_sky_brighter_than_the_airlight_is_removed_as_before():
     estimate = thick(airlight=0.8)
-    offset = with_light_skies(estimate, estimate.airlight, cells(under_a_sky()))
+    offset = lightened(estimate, cells(under_a_sky()))
     torch.testing.assert_close(offset, estimate.offset)
 
 
@@ -128,7 +142,7 @@ def test_no_valid_pixel_is_no_light():
     nothing = cells_of(torch.zeros(1, 3, SIDE, SIDE), torch.zeros(1, 1, SIDE, SIDE), torch.ones(1))
     estimate = thick()
     assert torch.equal(capped(estimate.airlight, nothing), estimate.airlight)
-    assert torch.equal(with_light_skies(estimate, estimate.airlight, nothing), estimate.offset)
+    assert torch.equal(lightened(estimate, nothing), estimate.offset)
 
 
 def test_both_have_gradients():
@@ -136,7 +150,66 @@ def test_both_have_gradients():
     estimate = thick()
     seen = cells(picture)
     airlight = capped(torch.full((1, 3), 2.0), seen)
-    (airlight.sum() + with_light_skies(estimate, airlight, seen).sum()).backward()
+    (airlight.sum() + lightened(estimate, seen).sum()).backward()
     assert picture.grad is not None
     assert torch.isfinite(picture.grad).all()
     assert picture.grad.abs().max() > 0
+
+
+def over_trees(hue: float) -> torch.Tensor:
+    """(1, 3, 512, 512) in steps of 8 bits: a sky that is darker above, over dark trees in more and more haze."""
+    sky = [colorsys.hsv_to_rgb(hue, 0.3, value) for value in np.linspace(0.62, 0.92, HORIZON)]
+    noise = np.random.default_rng(0).random((103, 256, 1)).repeat(2, 0).repeat(2, 1)
+    trees = np.array([0.1, 0.14, 0.06]) * (0.4 + 1.2 * noise[: 512 - HORIZON])
+    share = np.linspace(0.35, 0.75, 512 - HORIZON)[:, None, None]
+    hazy = trees * share + np.array(sky[-1]) * (1 - share)
+    picture = np.concatenate([np.array(sky)[:, None].repeat(512, 1), hazy])
+    return torch.from_numpy(
+        (np.rint(255 * picture) / 255).astype(np.float32).transpose(2, 0, 1)[None]
+    )
+
+
+HORIZON = 307
+
+
+def lab_of(picture: torch.Tensor) -> np.ndarray:
+    return rgb2lab(picture[0].permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("hue", range(0, 360, 30))
+def test_a_sky_of_any_hue_over_hazy_trees_stays(hue):
+    picture = over_trees(hue / 360)
+    before, after = lab_of(picture), lab_of(load("atmosphere")(picture).detach())
+    # Beside the trees a cell is partly theirs.
+    sky = slice(0, HORIZON - 8)
+    assert np.abs(after - before)[sky, :, 1:].max() <= 2.05
+    light = after[sky, :, 0].mean(1)
+    assert np.diff(light).min() > -0.1, "it is brighter towards the horizon everywhere"
+    assert np.abs(light - before[sky, :, 0].mean(1)).max() < 6.5
+    # The trees are freed of their haze.
+    assert after[HORIZON + 8 :, :, 0].mean() < before[HORIZON + 8 :, :, 0].mean() - 5
+    # A step of the file is no ring.
+    steps = [
+        np.abs(np.diff(255 * each[0, :, sky, 0], axis=1)).max()
+        for each in (picture, load("atmosphere")(picture).detach())
+    ]
+    assert steps[1] <= 2.5 * steps[0]
+
+
+def test_a_white_cloud_over_a_dark_sea_is_no_hole():
+    rows, columns = np.mgrid[:512, :512]
+    distance = np.hypot(rows - 256, columns - 256)
+    cloud = np.clip((150 - distance) / 60, 0, 1)[..., None]
+    noise = 0.06 * np.random.default_rng(0).standard_normal((512, 512, 1))
+    sea = np.array([0.08, 0.14, 0.22]) * (1 + noise)
+    hazy = sea * (1 - 0.9 * cloud) + np.array([0.93, 0.94, 0.96]) * 0.9 * cloud
+    picture = torch.from_numpy(
+        np.rint(255 * hazy).astype(np.float32).transpose(2, 0, 1)[None] / 255
+    )
+    before, after = lab_of(picture), lab_of(load("atmosphere")(picture).detach())
+    middle = distance < 70
+    assert np.abs(after - before)[middle].max() < 6.5
+    around = (distance > 170) & (distance < 250)
+    assert np.abs(after - before)[around].mean() < 3
+    ring = [after[(distance >= r) & (distance < r + 5), 0].mean() for r in range(0, 200, 5)]
+    assert np.diff(ring).max() < 1, "it is darker outwards everywhere"
