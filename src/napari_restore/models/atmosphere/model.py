@@ -339,8 +339,10 @@ FLOOR = 0.9
 """… this share of what the brightest ones have."""
 SKY_SHARE = 0.05
 """Share of the blocks whose mean luminance others are compared with: more than a sun."""
-EVEN = (0.015, 0.04)
-"""Relative deviation around a cell up to which it is even, and from which it is not."""
+EVEN = (0.008, 0.02)
+"""Relative deviation around a cell, but for a gradient, up to which it is even, and from which it is not."""
+GRADIENT = 0.75
+"""Variance of 3 × 3 cells under a gradient of one a cell: 2/3 between them, 1/12 within each."""
 SKY_LIGHT = (0.4, 0.6)
 """Ratio to the brightest from which an even cell begins to be sky, and is, if what is above it is too, …"""
 ACROSS = 8
@@ -472,7 +474,9 @@ def kept_of(cells: Cells) -> tuple[Tensor, Tensor]:
     number = _around(seen).clamp(min=1e-6)
     mean = _around(luminance * seen) / number
     square = _around(avg_pool2d(fine**2 + cells.spread**2, 2) * seen) / number
-    deviation = (square / mean.clamp(min=1e-6) ** 2 - 1).clamp(min=1e-8).sqrt()
+    slopes = sum(_slope(luminance, seen, along) ** 2 for along in (2, 3))
+    varied = square - mean**2 - GRADIENT * slopes
+    deviation = varied.clamp(min=1e-10).sqrt() / mean.clamp(min=1e-6)
     even = (1 - _between(deviation, *EVEN)) * seen
     bright = _between(relative, *SKY_LIGHT) * seen
     sky = even * bright
@@ -491,6 +495,16 @@ def kept_of(cells: Cells) -> tuple[Tensor, Tensor]:
 
 def _mean_of_row(plane: Tensor, seen: Tensor, row: int) -> Tensor:
     return (plane[:, :, row] * seen[:, :, row]).sum() / seen[:, :, row].sum()
+
+
+def _slope(plane: Tensor, seen: Tensor, along: int) -> Tensor:
+    """Return half the difference of the neighbours of each cell; 0 at an edge, and where one is not seen."""
+    length = plane.shape[along] - 2
+    (a, b), (has_a, has_b) = (
+        (each.narrow(along, 2, length), each.narrow(along, 0, length)) for each in (plane, seen)
+    )
+    beyond = (0, 0, 1, 1) if along == 2 else (1, 1, 0, 0)
+    return pad((a - b) / 2 * has_a * has_b, beyond)
 
 
 def _around(plane: Tensor) -> Tensor:
