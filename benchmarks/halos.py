@@ -174,7 +174,7 @@ class Methods:
                 )
             else:
                 assert isinstance(picture, np.ndarray)
-                found = nr.restore(self._file(picture), model, progress=False)
+                found = nr.restore(self._file(picture), model, exposure=0, progress=False)
         pixels = np.asarray(found.array)
         return pixels / np.iinfo(pixels.dtype).max
 

@@ -68,7 +68,7 @@ def main() -> None:
         rows = []
         for folder in found:
             image = nr.open_image(folder / "hazy.jpg")
-            result = np.asarray(nr.restore(image, model).array)
+            result = np.asarray(nr.restore(image, model, exposure=0).array)
             clear = np.asarray(Image.open(folder / "clear.jpg").convert("RGB"))
             rest = slice(0, int(given.top * len(clear)))
             a, b = (picture[rest].astype(np.float64) / 255 for picture in (result, clear))

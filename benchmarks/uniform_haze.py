@@ -35,7 +35,7 @@ def gain(model: str, clear: np.ndarray, t: float, black: float, white: float, dt
     hazy = clear * t + AIRLIGHT * (1 - t)
     stored = np.rint(black + hazy * span).astype(dtype)
     image = nr.open_image(stored, bands=ROLES)
-    result = nr.restore(image, nr.load_model(model), black=black, white=white)
+    result = nr.restore(image, nr.load_model(model), black=black, white=white, exposure=0)
     restored = (result.read(result.region).astype(float) - black) / span
     before = (stored.astype(float) - black) / span
     return psnr(restored, clear) - psnr(before, clear)

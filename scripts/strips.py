@@ -52,11 +52,11 @@ def strip(
     ]
     pictures = [("input", np.asarray(image.levels[0])[..., bands])]
     for model in models:
-        whole = np.asarray(nr.restore(image, model).array)[..., bands]
+        whole = np.asarray(nr.restore(image, model, exposure=0).array)[..., bands]
         pictures.append((model.card.id, whole))
         for step in options.reduced:
             small = nr.open_image(reduced(pictures[0][1], step), bands="red=1,green=2,blue=3")
-            result = np.asarray(nr.restore(small, model).array)
+            result = np.asarray(nr.restore(small, model, exposure=0).array)
             pictures.append((f"{model.card.id} 1/{step}", result))
             apart = np.abs(result.astype(np.float64) - reduced(whole, step))
             share = np.nanmean(apart) / (limits(pictures[0][1])[1])

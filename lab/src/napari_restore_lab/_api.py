@@ -212,8 +212,9 @@ def evaluate(
         ),
         pairs,
         asked,
+        # Scored is what the model returned.
         lambda image, model, scratch: make_plan(
-            image, model, **{**(options or {}), "scratch": scratch}
+            image, model, **{"exposure": 0.0, **(options or {}), "scratch": scratch}
         ),
         run or (lambda planned: Job(planned).result()),
         tell,

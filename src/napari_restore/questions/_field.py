@@ -96,7 +96,7 @@ class Asked:
         if self.choices is not None and value not in (None, *self.choices):
             hint = f"Write {' or '.join(map(str, self.choices))}."
             raise BadParameter(f"{name} cannot be {value!r}.", hint)
-        if self.limits is None or isinstance(value, str):
+        if self.limits is None or isinstance(value, str | None):
             return
         low, high = self.limits
         if not low <= value <= high:

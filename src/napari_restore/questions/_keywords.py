@@ -55,7 +55,7 @@ class RestoreKeywords(ReadingKeywords, MachineKeywords, total=False):
     luminance_only: bool
     protect_shadows: float
     protect_highlights: float
-    exposure: float | Literal["auto"]
+    exposure: float | Literal["auto"] | None
     temperature: float
     tint: float
     saturation: float
@@ -81,7 +81,7 @@ class AdjustmentRecord(TypedDict, total=False):
     luminance_only: bool
     protect_shadows: float
     protect_highlights: float
-    exposure: float | Literal["auto"]
+    exposure: float | Literal["auto"] | None
     temperature: float
     tint: float
     saturation: float

@@ -123,9 +123,10 @@ class Adjustment:
     )
     protect_shadows: float = _protection("darkest")
     protect_highlights: float = _protection("brightest")
-    exposure: float | Literal["auto"] = _adjusted(
-        0.0,
-        "brighten the result by EV (default 0), or by what the restoration darkened it",
+    exposure: float | Literal["auto"] | None = _adjusted(
+        None,
+        "brighten the result by EV, or by two fifths of what the restoration darkened it (auto; "
+        "default for photos by atmosphere and the networks behind it, for all else 0)",
         parse=parsing.number_or("auto"),
         metavar="EV|auto",
         limits=(-MOST_EV, MOST_EV),
@@ -179,13 +180,13 @@ class Adjustment:
 
     @property
     def ev(self) -> float:
-        """The exposure; 0 while "auto" is not measured yet."""
-        return 0.0 if self.exposure == "auto" else self.exposure
+        """The exposure; 0 where none is usual, and while "auto" is not measured yet."""
+        return self.exposure if isinstance(self.exposure, (int, float)) else 0.0
 
     @property
     def is_neutral(self) -> bool:
         """Whether the result is used as the model returned it."""
-        return self == Adjustment()
+        return not self.exposure and self == Adjustment(exposure=self.exposure)
 
     @property
     def needs_range(self) -> bool:

@@ -128,7 +128,10 @@ def score_item(
         scoring = Scoring(
             [_method(each, settings, load) for each in task.methods],
             {name: metric_of(name) for name in settings.metrics},
-            lambda image, model: make_plan(image, model, **{**options, "scratch": scratch}),
+            # As `evaluate` plans.
+            lambda image, model: make_plan(
+                image, model, **{"exposure": 0.0, **options, "scratch": scratch}
+            ),
             run,
             with_clear=settings.clear,
             keep=keeping(settings, overwrite=task.overwrite),

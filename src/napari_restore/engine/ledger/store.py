@@ -115,6 +115,7 @@ class ResultStore:
         shape: tuple[int, int, int],
         dtype: npt.DTypeLike,
         in_16: bool = False,
+        exposure: float | None = None,
         levels: tuple[tuple[int, int], ...] = (),
         maps: dict[str, int] | None = None,
     ) -> ResultStore:
@@ -124,7 +125,7 @@ class ResultStore:
         another run writes to it. Where it is created, an unfinished one beside it that has the same
         `names` and another `key` is `set_aside`. `levels` are the sizes of further pyramid levels to
         keep current, `maps` the names and band counts of side maps. With `in_16`, pixels of uint8
-        are written as uint16, see `in_16_bits`; only the finest level keeps that.
+        are written as uint16, see `in_16_bits`; only the finest level keeps that. `exposure`: see `Header`.
         """
         header = {
             "format": FORMAT,
@@ -138,6 +139,8 @@ class ResultStore:
         }
         if in_16:
             header["kept"] = np.dtype(np.uint16).str
+        if exposure is not None:
+            header["exposure"] = exposure
         with disk_full_named(path):
             # First of all: of several that begin at once, one makes it.
             unlock = lock_writer(path)
@@ -154,7 +157,9 @@ class ResultStore:
         cls, path: Path, header: dict[str, Any], unlock: Callable[[], None]
     ) -> ResultStore | None:
         existing = read_header(path)
-        if existing is None or existing != {**header, "names": existing["names"]}:
+        # Devices round the exposure differently.
+        taken = {k: v for k, v in (existing or {}).items() if k in ("names", "exposure")}
+        if existing is None or existing != {**header, **taken}:
             return None
         # The journal's checksums are of the header as it is.
         header = existing

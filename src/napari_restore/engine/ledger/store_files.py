@@ -49,6 +49,8 @@ class Header(TypedDict):
     dtype: str
     kept: NotRequired[str]
     """Dtype of the finest level, where it is another: uint16 for values of uint8."""
+    exposure: NotRequired[float]
+    """EV that makes up for what the model's restoration darkens, where the model says it."""
     levels: list[Annotated[list[int], Len(2, 2)]]
     maps: dict[str, int]
 

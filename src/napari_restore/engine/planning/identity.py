@@ -30,6 +30,10 @@ Description = dict[str, Any]
 Targets, masks and adjustments are no part of it: they choose and mix pixels, they change none."""
 
 
+_PREPARED = 2
+"""Increased when models of the package prepare more."""
+
+
 def describe(model: RestorationModel, content: str, settings: Mapping[str, Any]) -> Description:
     """Return the description of a run with `model`, of which `content` is the `content_of`."""
     from napari_restore.models import definition_of
@@ -71,7 +75,14 @@ def prepared_key(
     from napari_restore.models import definition_of
 
     read = [image.sensor, image.zero_of_names, image.roles, bands, reading.black, reading.white]
-    parts = [_version(), torch.__version__, device.torch.type, content, definition_of(model)]
+    parts = [
+        _PREPARED,
+        _version(),
+        torch.__version__,
+        device.torch.type,
+        content,
+        definition_of(model),
+    ]
     return digest_of([read, dict(model.card.values), parts])
 
 

@@ -86,7 +86,7 @@ class Result(BlendedPixels):
         Returns
         -------
         Result
-            The result; the exposure "auto" is measured.
+            The result; exposures that are no numbers are found.
 
         Raises
         ------
@@ -107,15 +107,16 @@ class Result(BlendedPixels):
         elif len(plan.targets) > 1:
             mask = RegionMask(list(plan.targets))
         result = cls(plan, store, record, mask)
-        if plan.adjustment.exposure == "auto" and record.get("status") == "done":
+        is_known = record.get("status") == "done" or "exposure" in store.header
+        if plan.adjustment.exposure is None or (plan.adjustment.exposure == "auto" and is_known):
             result = result.with_adjustment(plan.adjustment)
         return result
 
     def with_adjustment(self, adjustment: Adjustment) -> Result:
         """Return the same restored pixels with another adjustment: nothing is run or read for it.
 
-        The exposure "auto" is measured now and becomes a number. Its record contains `adjustment`
-        and no output yet. Raises `BadParameter` if the image lacks the bands that it needs.
+        The exposure "auto" is measured now and becomes a number, and None the usual one. Its record
+        contains `adjustment` and no output yet. Raises `BadParameter` if the image lacks the bands that it needs.
 
         Parameters
         ----------
@@ -128,8 +129,12 @@ class Result(BlendedPixels):
             Another result, of the same store.
         """
         adjustment.check(self.image.name, self.image.roles, is_photo=self.image.is_photo)
-        if adjustment.exposure == "auto":
-            adjustment = replace(adjustment, exposure=self.measured_exposure())
+        exposure, usual = adjustment.exposure, self.usual.exposure
+        if exposure == "auto":
+            exposure = self.measured_exposure()
+        if exposure is None or not (exposure or usual):
+            exposure = usual
+        adjustment = replace(adjustment, exposure=exposure)
         settings = adjustment.to_dict()
         other = copy.copy(self)
         other.plan = replace(self.plan, adjustment=adjustment)

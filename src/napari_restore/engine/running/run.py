@@ -27,6 +27,7 @@ from napari_restore.engine.masks.open_mask import open_exclude
 from napari_restore.engine.planning.identity import all_settled
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.probe import example_input, example_statistics
+from napari_restore.engine.results.blended import exposure_for
 from napari_restore.engine.results.quality import SEEN_LEVELS, Limits, clipped_in
 from napari_restore.engine.running._pixel_counts import FinishedPixels
 from napari_restore.engine.running._program import Program
@@ -265,6 +266,9 @@ class Run:
         bands = {"airlight": len(plan.bands)}
         # The change depends on strength and mask: it is computed when it is saved.
         maps = {name: bands.get(name, 1) for name in plan.maps if name != "change"}
+        exposure = None
+        if darkening := self._statistics.get("darkening"):
+            exposure = exposure_for(darkening[image.is_display])
         has_waited = False
         while True:
             try:
@@ -276,6 +280,7 @@ class Run:
                     shape=(image.height, image.width, image.bands),
                     dtype=image.dtype,
                     in_16=plan.in_16,
+                    exposure=exposure,
                     levels=result_levels(image) if plan.pyramid else (),
                     maps=maps,
                 )

@@ -33,9 +33,11 @@ from napari_restore.models.atmosphere.inversion import (
 from napari_restore.models.atmosphere.network import STRIDE, AtmosphereNetwork, Estimate, ensembled
 from napari_restore.models.atmosphere.restraint import (
     colours_of,
+    darkening,
     guarded_green,
     keep_white,
     restrained,
+    step_of,
     sure_colours,
 )
 from napari_restore.models.atmosphere.small import Small, small, small_factor, small_overview
@@ -64,7 +66,8 @@ class Atmosphere(RestorationModel):
     pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
     the factor above, ``airlight`` (3,) with the factor ``green`` () in it and ``airlight_all``
     (bands,) in model range, ``hue`` (3,), ``hue_spread`` () and
-    ``unsure`` (), ``exponent`` (), ``display`` ().
+    ``unsure`` (), ``exponent`` (), ``display`` (), ``darkening`` (2,) of the restored overview, which
+    changes no pixel.
     """
 
     derived = ("maps",)
@@ -99,6 +102,9 @@ class Atmosphere(RestorationModel):
         statistics["presence"] = restrained(thinned, valid, statistics, self.deadband)
         statistics |= colours_of(thinned, valid, statistics, self.deadband)
         statistics["restraint"] = statistics["presence"] / seen.clamp(min=1e-6)
+        step = step_of((statistics["maps"].shape[2], statistics["maps"].shape[3]))
+        restored, _ = self.pixelwise(thinned, statistics["maps"][..., ::step, ::step], statistics)
+        statistics["darkening"] = darkening(thinned, restored, valid)
         return statistics
 
     def derive(self, statistics: Statistics, context: Context) -> Statistics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from types import EllipsisType
 from typing import Any, TypeAlias
@@ -301,3 +302,27 @@ def keep_white(x: Tensor, y: Tensor, hue: Tensor | float = 0.0) -> Tensor:
         return y
     in_ratio = x * (y.mean(1, keepdim=True) / x.mean(1, keepdim=True).clamp(min=DARKEST))
     return torch.lerp(y, in_ratio, clipped)
+
+
+LUMA = (0.2126, 0.7152, 0.0722)
+"""Weights of red, green and blue in luminance (Rec. ITU-R BT.709-6)."""
+LEAST = 1e-4
+"""Medians of light are limited to this and 1 less this."""
+
+
+def darkening(x: Tensor, y: Tensor, valid: Tensor) -> Tensor:
+    """Return by how many EV (2,) the restored `y` is darker than `x`; below 0 it is brighter.
+
+    That is the difference in log2 of the odds of the median luminance, which an exposure adds to every
+    tone. The first number is that of values that are linear light, the second that of display values.
+    Parameters as in `guarded_green`.
+    """
+
+    def odds(picture: Tensor) -> Tensor:
+        shown = picture.clamp(0, 1)
+        curved = torch.where(shown > 0.04045, ((shown + 0.055) / 1.055) ** 2.4, shown / 12.92)
+        seen = torch.cat([shown, curved])[..., valid[0, 0] > 0]
+        light = (seen * seen.new_tensor(LUMA)[:, None]).sum(1)
+        return light.median(1).values.clamp(LEAST, 1 - LEAST).logit() / math.log(2)
+
+    return odds(x) - odds(y) if valid.any() else x.new_zeros(2)

@@ -94,7 +94,8 @@ class AdjustingSection(Section):
     def set_alike(self) -> None:
         """Set the fields of the results that are selected as they are in the current one."""
         self._adjust.flush()
-        values = {name: getattr(self.adjustment, name) for name in self.FIELDS}
+        look = Adjustment() if self._variant is None else self._variant.look
+        values = {name: getattr(look, name) for name in self.FIELDS}
         others, problems = self._others(), []
         for each in others:
             try:
@@ -108,6 +109,11 @@ class AdjustingSection(Section):
     def adjustment(self) -> Adjustment:
         """That of the current result; the neutral one where there is none."""
         return Adjustment() if self._variant is None else self._variant.adjustment
+
+    @property
+    def _usual(self) -> dict[str, Any]:
+        shown = None if self._variant is None else self._variant.shown
+        return (Adjustment() if shown is None else shown.result.usual).to_dict()
 
     @property
     def chosen(self) -> Adjustment:
@@ -128,8 +134,8 @@ class AdjustingSection(Section):
         return None
 
     def reset(self) -> None:
-        neutral = Adjustment().to_dict()
-        self._set(replace(self.adjustment, **{name: neutral[name] for name in self.FIELDS}))
+        usual = self._usual
+        self._set(replace(self.adjustment, **{name: usual[name] for name in self.FIELDS}))
 
     def undo(self) -> None:
         self._adjust.flush()
@@ -172,8 +178,8 @@ class AdjustingSection(Section):
         self._show(self.adjustment)
         self._said = self.values
         self.undo_button.setEnabled(variant is not None and variant.can_undo)
-        neutral = Adjustment().to_dict()
-        is_set = any(values[name] != neutral[name] for name in self.FIELDS)
+        usual = self._usual
+        is_set = any(values[name] != usual[name] for name in self.FIELDS)
         self.reset_button.setEnabled(is_set)
         heading = self.TITLE
         if variant is not None and self.state.layer not in (None, variant.source):

@@ -41,9 +41,9 @@ KEEP_COLOURS = (
 )
 EXPOSURE = (
     "Brightens the result in linear light, or darkens it; black and white stay. "
-    "0 leaves it as the method made it"
+    "0 leaves it as the method made it. A photo that a method freed of fog has some from the start"
 )
-AUTO = "Give the result the median light of its source, where the method took some away"
+AUTO = "Give two fifths of the light back that the method took away"
 UNFINISHED = "Measured once the run has finished."
 
 

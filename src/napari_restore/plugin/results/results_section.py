@@ -284,7 +284,7 @@ class ResultsSection(Section):
         """Store what a later window needs to show these results again."""
         for variant in self.rows:
             whole = variant.result is not None
-            if variant.name.startswith(LIVE) and variant.adjustment.is_neutral:
+            if variant.name.startswith(LIVE) and not variant.is_adjusted:
                 # It follows view and settings: what nobody has worked on is there again at once.
                 continue
             if again or self._stored.get(variant) is not whole:

@@ -25,6 +25,7 @@ _NOT_ADJUSTED = {
     "strength": "100%",
     "shadows spared": "0%",
     "highlights spared": "0%",
+    "exposure": "+0.00 EV",
     "colours": "as the method gives them",
 }
 _CONTEXT_TITLES = {"black_reason": "Zero is", "white_reason": "Full light is"}

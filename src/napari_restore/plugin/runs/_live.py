@@ -268,9 +268,9 @@ class Live(QObject):
         if self.variant is not None:
             self._rename_ordinary(self.variant)
             self._left.append(self.variant)
-        look = self._looks.pop(source, None) if before is None else before.adjustment
+        look = self._looks.pop(source, None) if before is None else before.look
         if look is None and attempt.known:
-            look = attempt.known[-1].adjustment
+            look = attempt.known[-1].look
         if before is not None:
             # Names are unique; napari would number the new one.
             before.layer.name = f"{LIVE}…"
@@ -308,8 +308,8 @@ class Live(QObject):
             is_gone = each.source not in layers
             if each.saving or not (is_gone or ASIDE in each.source.metadata):
                 continue
-            if not (is_gone or each.adjustment.is_neutral):
-                self._looks[each.source] = each.adjustment
+            if each.is_adjusted and not is_gone:
+                self._looks[each.source] = each.look
             self.hand_over(each)
             take_away(self.viewer, each.layer)
 

@@ -459,7 +459,7 @@ def _command(
         "parameters": state.parameters,
         "code": state.trust,
     }
-    adjustment = {} if state.current is None else asdict(state.current.adjustment)
+    adjustment = {} if state.current is None else asdict(state.current.look)
     options = state.options.replacing(**adjustment)
     # Its images are read as the one that the panel shows.
     named: dict[str, Any] = {"bands": state.bands, "sensor": state.sensor, "planes": planes}

@@ -357,8 +357,8 @@ class RunController(QObject):
         known = (*self._state.variants, self._state.current)
         last = next((x for x in reversed(known) if x and x.source is variant.source), None)
         has_look = self.running is not None and self.running.has_taken
-        if last is not None and not has_look and variant.adjustment.is_neutral:
-            variant.try_adjust(last.adjustment)
+        if last is not None and not has_look and not variant.is_adjusted:
+            variant.try_adjust(last.look)
         self._make_current(variant)
 
     def _make_current(self, variant: Variant) -> None:

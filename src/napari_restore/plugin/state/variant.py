@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,17 @@ class Variant:
         """How its pixels are applied to the source."""
         return self.shown.result.adjustment
 
+    @property
+    def is_adjusted(self) -> bool:
+        """Whether somebody has adjusted it."""
+        return self.adjustment != self.shown.result.usual
+
+    @property
+    def look(self) -> Adjustment:
+        """The adjustment, without an exposure that is the usual one: that differs by image and method."""
+        usual = self.adjustment.exposure == self.shown.result.usual.exposure
+        return replace(self.adjustment, exposure=None) if usual else self.adjustment
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Variant:
         """Return itself: a copy of its layer has the pixels, and is no result."""
         return self
@@ -66,6 +77,7 @@ class Variant:
         Raises `BadParameter`, and `SourceChanged` where the pixels to blend with were edited.
         """
         before = self.adjustment
+        adjustment = self.shown.result.with_adjustment(adjustment).adjustment
         old, new = before.to_dict(), adjustment.to_dict()
         changed = frozenset(name for name in new if new[name] != old.get(name))
         # A slider on its way is one step.
@@ -76,11 +88,11 @@ class Variant:
             self._changed = changed
         self.adjusted.emit()
 
-    def try_adjust(self, adjustment: Adjustment) -> None:
-        """Adjust it, unless that is neutral, or undefined, as it may be with other band roles."""
-        if not adjustment.is_neutral:
+    def try_adjust(self, look: Adjustment) -> None:
+        """Adjust it, unless it looks so, or that is undefined, as it may be with other band roles."""
+        if look != self.look:
             with suppress(BadParameter):
-                self.adjust(adjustment)
+                self.adjust(look)
 
     @property
     def can_undo(self) -> bool:
