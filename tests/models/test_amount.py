@@ -58,7 +58,9 @@ def test_what_is_known_of_the_image_does_not_depend_on_it(model_id: str) -> None
         for a in (1.0, 1.3)
     )
     assert one.keys() == more.keys()
-    assert all(torch.equal(one[name], more[name]) for name in one)
+    # What it darkens is known of the result: a larger amount darkens more.
+    assert "darkening" not in one or (more["darkening"] > one["darkening"]).all()
+    assert all(torch.equal(one[name], more[name]) for name in one.keys() - {"darkening"})
 
 
 def test_it_has_limits() -> None:

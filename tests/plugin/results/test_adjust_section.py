@@ -72,8 +72,8 @@ def check_levels(made: ResultLayer) -> None:
 @pytest.mark.parametrize("adjustment", SETTINGS, ids=str)
 @pytest.mark.ids(
     "nightly",
-    "Adjustment(strength=0.9, luminance_only=True, protect_shadows=0.6, protect_highlights=0.8, exposure=0.0, temperature=6500.0, tint=0.0, saturation=0.0, highlights=0.0, shadows=0.0, local_contrast=0.0, curve=None)",
-    "Adjustment(strength=1.0, luminance_only=True, protect_shadows=0.0, protect_highlights=0.0, exposure=0.0, temperature=6500.0, tint=0.0, saturation=0.0, highlights=0.0, shadows=0.0, local_contrast=0.0, curve=None)",
+    "Adjustment(strength=0.9, luminance_only=True, protect_shadows=0.6, protect_highlights=0.8, exposure=None, temperature=6500.0, tint=0.0, saturation=0.0, highlights=0.0, shadows=0.0, local_contrast=0.0, curve=None)",
+    "Adjustment(strength=1.0, luminance_only=True, protect_shadows=0.0, protect_highlights=0.0, exposure=None, temperature=6500.0, tint=0.0, saturation=0.0, highlights=0.0, shadows=0.0, local_contrast=0.0, curve=None)",
     "Adjustment(strength=1.0, luminance_only=False, protect_shadows=0.0, protect_highlights=0.0, exposure=0.8, temperature=6500.0, tint=0.0, saturation=0.0, highlights=0.0, shadows=0.0, local_contrast=0.0, curve=None)",
 )
 def test_every_level_shows_what_is_read_and_written(

@@ -69,6 +69,13 @@ class BlendedPixels:
         """Whether pixels are those of the store."""
         return self.mask is None and self.adjustment.is_neutral
 
+    @property
+    def needs_source(self) -> bool:
+        """Whether pixels are blended with those of the source; an exposure alone needs none."""
+        masked = self.mask is not None or self.plan.reading.exclude is not None
+        others = self.adjustment != Adjustment(exposure=self.adjustment.exposure)
+        return not self.is_plain and (masked or others or self.image.may_be_invalid)
+
     def check_source(self, *, compared: bool = False) -> None:
         """Raise `SourceChanged` where pixels would be blended with others than were restored.
 
@@ -77,7 +84,7 @@ class BlendedPixels:
         compared
             Whether the source is needed, too, where nothing is blended: for maps of the change.
         """
-        if compared or not self.is_plain:
+        if compared or self.needs_source:
             check_unchanged(self.image, "since it was restored")
 
     def read(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
@@ -294,12 +301,16 @@ class BlendedPixels:
         bool
             True also where the source is not needed.
         """
-        return self.is_plain or is_affordable(self.image, level)
+        return not self.needs_source or is_affordable(self.image, level)
 
     def _blended(
         self, region: Region, level: int, check: bool
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
         """Return pixels (h, w, C), and which are valid, as `read_source`."""
+        if self.adjustment.ev and not self.needs_source:
+            if check:
+                self._check_finished(region, level)
+            return self._exposed(self._restored(region, level), self.adjustment.ev), None
         strength = self._strength_of(region, level)
         if check:
             self._check_finished(region, level, strength)

@@ -12,7 +12,12 @@ import numpy.typing as npt
 
 from napari_restore.engine.masks.open_mask import open_exclude
 from napari_restore.engine.planning.plan import Plan
-from napari_restore.engine.statistics.context import find_context, load_context
+from napari_restore.engine.statistics.context import (
+    ROUGH,
+    compute_context,
+    find_context,
+    load_context,
+)
 from napari_restore.images import Radiometry, needs_percentile
 from napari_restore.models import Context
 from napari_restore.questions import colours_of
@@ -189,9 +194,13 @@ def _context_of(plan: Plan) -> Context | None:
         return None
     if plan.reading.context is not None:
         return load_context(Path(plan.reading.context), plan.image)
-    exclude = open_exclude(plan.reading, plan.image)
-    region = plan.region if plan.reading.extent == "region" else None
-    return find_context(plan.image, exclude, region, extent=plan.reading.extent, overview=False)
+    image, extent = plan.image.full or plan.image, plan.reading.extent
+    exclude = open_exclude(plan.reading, image)
+    if extent in ROUGH:
+        # That of a draft is in the memory of the process that runs it.
+        sampled = not plan.model.card.placed
+        return compute_context(image, exclude=exclude, extent=extent, sampled=sampled)
+    return find_context(image, exclude, plan.described, overview=False)
 
 
 def _step(t: Plane) -> Plane:
