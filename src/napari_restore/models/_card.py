@@ -269,4 +269,4 @@ AMOUNT = Parameter(
     "amount", 1.0, "how much haze is removed: a factor on its optical depth", 0.0, 2.0
 )
 """Applied where pixels are restored, never in `prepare`: statistics of the image stay as they
-are."""
+are, but for how much its result is darkened."""
