@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import napari_restore as nr
 import napari_restore_lab
 from napari_restore.api import cluster_worker
 from napari_restore.engine import Cluster, Progress
@@ -220,3 +221,24 @@ def test_a_folder_that_a_worker_cannot_write(
             napari_restore_lab.evaluate(
                 ["dcp"], pairs, output=tmp_path / "out", cluster=cluster, **SETTINGS
             )
+
+
+@pytest.mark.slow
+def test_photos_are_scored_as_the_model_returns_them(tmp_path: Path, cluster: Cluster) -> None:
+    """Without the exposure that they are restored with."""
+    rng = np.random.default_rng(7)
+    clear = np.kron(rng.integers(5, 190, (12, 16, 3)), np.ones((10, 10, 1))).astype(np.uint8)
+    hazy = (0.5 * clear + 100).astype(np.uint8)
+    for kind, picture in (("clear", clear), ("hazy", hazy)):
+        (tmp_path / "pairs" / kind).mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / "pairs" / kind / "a.png")
+    source, options = tmp_path / "pairs" / "hazy" / "a.png", {"device": "cpu", "progress": False}
+    assert nr.restore(source, "atmosphere", **options).adjustment.ev > 0
+    plain = np.asarray(nr.restore(source, "atmosphere", exposure=0, **options))
+    error = np.mean((plain.astype(float) - clear) ** 2)
+    for where in (None, cluster):
+        told = napari_restore_lab.evaluate(
+            ["atmosphere"], tmp_path / "pairs", metrics=["psnr"], cluster=where, **SETTINGS
+        )
+        found = told["evaluation"]["mean"]["psnr"]
+        assert found == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
