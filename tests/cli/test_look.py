@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_restore.questions import TONE, Adjustment, options_of
 from napari_restore.records import problems
@@ -129,3 +130,34 @@ def test_a_measured_exposure_is_recorded_as_a_number(cli, scene, tmp_path):
     fixed = tmp_path / "fixed.tif"
     assert cli(*words, "-o", fixed, "--adjust", f"exposure={ev}").code == 0
     np.testing.assert_array_equal(read(fixed), read(out))
+
+
+@pytest.mark.slow
+def test_photos_of_a_folder_have_exposures_of_their_own_and_maps_have_none(cli, tmp_path):
+    folder, records = tmp_path / "in", tmp_path / "{stem}.json"
+    folder.mkdir()
+    pixels = hazy(200, 240)
+    for name, picture in (("a", pixels), ("b", pixels // 2 + 60)):
+        Image.fromarray(picture.transpose(1, 2, 0)).save(folder / f"{name}.png")
+    write_tiff(folder / "map.tif", pixels)
+    words = ["--model", "atmosphere"]
+    run = cli("restore", folder, "-o", tmp_path / "out", *words, "--record", records)
+    assert run.code == 0, run.err
+    told = {path.name[0]: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    exposures = {name: each["adjustment"]["exposure"] for name, each in told.items()}
+    assert exposures["m"] is None and 0 < exposures["b"] != exposures["a"] > 0
+    assert all(f"Exposure measured: {exposures[name]:+.2f} EV." in run.err for name in "ab")
+    assert run.err.count("Exposure measured") == 2
+    plain = ["restore", folder / "a.png", "-o", tmp_path / "plain.png", "--adjust", "exposure=0"]
+    assert cli(*plain, *words).code == 0
+    darker, lighter, of_map = (
+        read(path).astype(int)
+        for path in (
+            tmp_path / "plain.png",
+            tmp_path / "out/a_clear.png",
+            tmp_path / "out/map_clear.tif",
+        )
+    )
+    # The map has the same pixels, and they are the model's.
+    np.testing.assert_array_equal(of_map, darker)
+    assert (lighter >= darker).all() and lighter.mean() > darker.mean()

@@ -70,7 +70,11 @@ def test_it_is_two_fifths_of_what_was_taken_and_clips_nothing(photo: Path, resto
     before, after = (median_odds(x / 255) for x in (hazy(), read(plain)))
     assert ev == pytest.approx(0.4 * np.log2(before / after), abs=0.02)
     assert 0.15 < ev < 1.5
-    assert result.record["adjustment"]["exposure"] == result.record["task"]["options"]["exposure"] == ev
+    assert (
+        result.record["adjustment"]["exposure"]
+        == result.record["task"]["options"]["exposure"]
+        == ev
+    )
     assert plain.adjustment.ev == 0 and plain.record["adjustment"]["exposure"] == 0
     # 0 leaves the model's own pixels, as the network gives them without the engine.
     x = torch.from_numpy(hazy().astype(np.float32) / 255).permute(2, 0, 1)[None]
@@ -78,12 +82,14 @@ def test_it_is_two_fifths_of_what_was_taken_and_clips_nothing(photo: Path, resto
     with torch.inference_mode():
         own = model(x, one_shot_statistics(model, x, None))[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(read(plain), np.clip(own, 0, 1) * 255, atol=0.6)
-    np.testing.assert_array_equal(read(result.with_adjustment(Adjustment(exposure=0.0))), read(plain))
+    np.testing.assert_array_equal(
+        read(result.with_adjustment(Adjustment(exposure=0.0))), read(plain)
+    )
     # Each tone becomes brighter, and neither white nor equal to another.
     darker, brighter = read(plain).astype(int), read(result).astype(int)
     assert (brighter >= darker).all() and brighter.mean() > darker.mean() + 5
     np.testing.assert_array_equal(brighter == 255, darker == 255)
-    tones = {a: b for a, b in zip(darker.flat, brighter.flat, strict=True)}
+    tones = dict(zip(darker.flat, brighter.flat, strict=True))
     in_order = [tones[tone] for tone in sorted(tones)]
     assert in_order == sorted(in_order)
 
@@ -127,7 +133,9 @@ def test_a_copied_command_names_the_number(photo: Path, restore: Run, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["map", "sensor", "dcp"])
-def test_maps_and_other_methods_have_none(tmp_path: Path, restore: Run, photo: Path, kind: str) -> None:
+def test_maps_and_other_methods_have_none(
+    tmp_path: Path, restore: Run, photo: Path, kind: str
+) -> None:
     from napari_restore import api
 
     source, options = photo, {}

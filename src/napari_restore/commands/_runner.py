@@ -181,8 +181,9 @@ class Runner:
                 self.report(api.Note(note))
             result = self._restored(planned)
             self._record = result.record
-            if planned.adjustment.exposure != result.adjustment.exposure:
-                self.report(api.Note(f"Exposure measured: {result.adjustment.ev:+.2f} EV."))
+            asked, ev = planned.adjustment.exposure, result.adjustment.ev
+            if asked == "auto" or (asked is None and ev):
+                self.report(api.Note(f"Exposure measured: {ev:+.2f} EV."))
             if item.maps is not None:
                 result.save_maps(item.maps, overwrite=self.overwrites)
             self._write(item, result, overwrite)

@@ -75,15 +75,8 @@ def prepared_key(
     from napari_restore.models import definition_of
 
     read = [image.sensor, image.zero_of_names, image.roles, bands, reading.black, reading.white]
-    parts = [
-        _PREPARED,
-        _version(),
-        torch.__version__,
-        device.torch.type,
-        content,
-        definition_of(model),
-    ]
-    return digest_of([read, dict(model.card.values), parts])
+    parts = [_version(), torch.__version__, device.torch.type, content, definition_of(model)]
+    return digest_of([_PREPARED, read, dict(model.card.values), parts])
 
 
 def names_key(image: Image, model: RestorationModel, settings: Any) -> str:

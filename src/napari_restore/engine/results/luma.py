@@ -198,8 +198,8 @@ def _context_of(plan: Plan) -> Context | None:
     exclude = open_exclude(plan.reading, image)
     if extent in ROUGH:
         # That of a draft is in the memory of the process that runs it.
-        sampled = not plan.model.card.placed
-        return compute_context(image, exclude=exclude, extent=extent, sampled=sampled)
+        is_placed = plan.model.card.placed
+        return compute_context(image, exclude=exclude, extent=extent, sampled=not is_placed)
     return find_context(image, exclude, plan.described, overview=False)
 
 

@@ -266,9 +266,7 @@ class Run:
         bands = {"airlight": len(plan.bands)}
         # The change depends on strength and mask: it is computed when it is saved.
         maps = {name: bands.get(name, 1) for name in plan.maps if name != "change"}
-        exposure = None
-        if darkening := self._statistics.get("darkening"):
-            exposure = exposure_for(darkening[image.is_display])
+        darkened = self._statistics.get("darkening")
         has_waited = False
         while True:
             try:
@@ -280,7 +278,7 @@ class Run:
                     shape=(image.height, image.width, image.bands),
                     dtype=image.dtype,
                     in_16=plan.in_16,
-                    exposure=exposure,
+                    exposure=darkened and exposure_for(darkened[image.is_display]),
                     levels=result_levels(image) if plan.pyramid else (),
                     maps=maps,
                 )

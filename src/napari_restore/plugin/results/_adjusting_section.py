@@ -111,9 +111,8 @@ class AdjustingSection(Section):
         return Adjustment() if self._variant is None else self._variant.adjustment
 
     @property
-    def _usual(self) -> dict[str, Any]:
-        shown = None if self._variant is None else self._variant.shown
-        return (Adjustment() if shown is None else shown.result.usual).to_dict()
+    def _usual(self) -> Adjustment:
+        return Adjustment() if self._variant is None else self._variant.shown.result.usual
 
     @property
     def chosen(self) -> Adjustment:
@@ -134,8 +133,8 @@ class AdjustingSection(Section):
         return None
 
     def reset(self) -> None:
-        usual = self._usual
-        self._set(replace(self.adjustment, **{name: usual[name] for name in self.FIELDS}))
+        usual = {name: getattr(self._usual, name) for name in self.FIELDS}
+        self._set(replace(self.adjustment, **usual))
 
     def undo(self) -> None:
         self._adjust.flush()
@@ -174,12 +173,11 @@ class AdjustingSection(Section):
         self._on_adjusted()
 
     def _on_adjusted(self) -> None:
-        variant, values = self._variant, self.adjustment.to_dict()
-        self._show(self.adjustment)
+        variant, own, usual = self._variant, self.adjustment, self._usual
+        self._show(own)
         self._said = self.values
         self.undo_button.setEnabled(variant is not None and variant.can_undo)
-        usual = self._usual
-        is_set = any(values[name] != usual[name] for name in self.FIELDS)
+        is_set = any(getattr(own, name) != getattr(usual, name) for name in self.FIELDS)
         self.reset_button.setEnabled(is_set)
         heading = self.TITLE
         if variant is not None and self.state.layer not in (None, variant.source):
