@@ -176,6 +176,22 @@ def test_values_that_are_no_display_values_are_light(restore: Run, dtype: str) -
     assert result.adjustment.ev == pytest.approx(max(0, wanted), abs=0.03)
 
 
+def test_a_zarr_of_a_photo_is_written_exposed_and_that_of_a_map_in_place(
+    photo: Path, restore: Run, tmp_path: Path
+) -> None:
+    written = tmp_path / "photo.zarr"
+    options = {"output": written, "device": "cpu"}
+    result = nr.restore(photo, MODEL, progress=False, **options)
+    assert result.adjustment.ev > 0
+    result.save(written)
+    np.testing.assert_array_equal(
+        np.asarray(nr.open_image(written).levels[0]), read(restore(photo))
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.zarr"]
+    for more in ({"sensor": "naip"}, {"exposure": 0}):
+        assert nr.plan(photo, MODEL, **options, **more).store.parent == tmp_path
+
+
 @pytest.mark.slow
 def test_a_mask_and_auto_take_the_number_of_the_whole_picture(
     photo: Path, restore: Run, tmp_path: Path

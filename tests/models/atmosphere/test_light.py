@@ -14,6 +14,7 @@ from napari_restore.models.atmosphere.cells import cells_of
 from napari_restore.models.atmosphere.inversion import inverted, optical_depth
 from napari_restore.models.atmosphere.model import capped, kept_of, with_light
 from napari_restore.models.atmosphere.network import Estimate
+from napari_restore.models.atmosphere.restraint import darkening
 
 SIDE = 256
 
@@ -213,3 +214,30 @@ def test_a_white_cloud_over_a_dark_sea_is_no_hole():
     assert np.abs(after - before)[around].mean() < 3
     ring = [after[(distance >= r) & (distance < r + 5), 0].mean() for r in range(0, 200, 5)]
     assert np.diff(ring).max() < 1, "it is darker outwards everywhere"
+
+
+def test_how_much_darker_a_result_is_is_that_of_the_median_of_valid_pixels():
+    """In EV of the odds: by the formulas of IEC 61966-2-1 and BT.709, in float64."""
+    rng = np.random.default_rng(3)
+    x = rng.beta(5, 4, (3, 41, 43))
+    y = np.clip(x * np.array([0.6, 0.5, 0.7])[:, None, None] - 0.03, 0, 1)
+    valid = rng.random((41, 43)) > 0.3
+
+    def ev(values: np.ndarray) -> float:
+        light = np.tensordot([0.2126, 0.7152, 0.0722], values, 1)[valid]
+        median = np.sort(light)[(len(light) - 1) // 2]
+        return float(np.log2(median / (1 - median)))
+
+    def shown(values: np.ndarray) -> np.ndarray:
+        return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+    # What does not count may be anything.
+    y[:, ~valid] = 7
+    a, b = (torch.from_numpy(each.astype(np.float32))[None] for each in (x, y))
+    counts = torch.from_numpy(valid.astype(np.float32))[None, None]
+    found = darkening(a, b, counts).tolist()
+    y = np.clip(y, 0, 1)
+    assert found == pytest.approx([ev(x) - ev(y), ev(shown(x)) - ev(shown(y))], abs=1e-4)
+    assert found[1] > found[0] > 0.5
+    assert darkening(a, a, counts).tolist() == [0, 0]
+    assert darkening(a, b, torch.zeros_like(counts)).tolist() == [0, 0]

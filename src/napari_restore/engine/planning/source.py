@@ -246,6 +246,8 @@ def stored_of(source: RunSource, model: RestorationModel, options: Restore) -> S
         storing.output is not None
         and options.target.mask is None
         and options.adjustment.is_neutral
+        # The exposure of a photo is not known before the run.
+        and not (options.adjustment.exposure is None and image.is_photo and reads_overview(model))
         and not maps
         and source.is_whole
         and can_adopt(image, Path(storing.output))

@@ -162,10 +162,11 @@ class Result(BlendedPixels):
             {n: size for n, size in levels.items() if min(size) > 0},
         )
         seconds = self.record.get("measured", {}).get("seconds")
+        adjusted, neutral = self.adjustment.to_dict(), Adjustment().to_dict()
         facts = {
             **self.plan.facts(),
             "needs": "",
-            "adjusted": "" if self.adjustment.is_neutral else str(self.adjustment.to_dict()),
+            "adjusted": str({k: v for k, v in adjusted.items() if v != neutral[k]} or ""),
             "took": "" if seconds is None else f"{seconds:.1f} s",
         }
         title = f"Result: {self.plan.model.card.title} on {self.like.name}"
