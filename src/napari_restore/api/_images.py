@@ -119,7 +119,7 @@ def sensor_bands(image: Image) -> list[SensorBands]:
     from napari_restore.errors import BadParameter
 
     found = []
-    for sensor in images.SENSORS.values():
+    for sensor in images.known_sensors().values():
         try:
             named = image.with_sensor(sensor.id)
         except BadParameter:
@@ -141,7 +141,7 @@ def is_in_usual_order(image: Image) -> bool:
     No sensor has bands of their names. What sensor the name of the file says leaves their order open.
     """
     names = [name.strip() for name in image.descriptions[:3] if name]
-    is_numbered = any(s.band(name) for s in images.SENSORS.values() for name in names)
+    is_numbered = any(s.band(name) for s in images.known_sensors().values() for name in names)
     return image.bands >= 3 and not any(image.roles[:3]) and not is_numbered
 
 

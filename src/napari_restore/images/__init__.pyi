@@ -71,10 +71,10 @@ from .products.find import images_in_folder, is_product
 from .readers.array import ArrayReader
 from .values.depth import in_8_bits, in_16_bits
 from .values.flags import Flags, Match, band_named, flags_of, matches_of, needed_bands
-from .values.presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
+from .values.presets import AUXILIARY, LIGHT, ROLES, Sensor
 from .values.radiometry import Radiometry
 from .values.roles import UNKNOWN, GivenBand, auxiliary_role, bands_text, parse_bands
-from .values.sensor_file import sensor_text
+from .values.sensor_file import known_sensors, sensor_text
 from .values.sensors import sensor_of
 from .values.validity import default_fill
 
@@ -87,7 +87,6 @@ __all__ = [
     "PRODUCT_PATTERNS",
     "READ_SUFFIXES",
     "ROLES",
-    "SENSORS",
     "UNKNOWN",
     "VECTOR_SUFFIXES",
     "ZARR_MARKERS",
@@ -162,6 +161,7 @@ __all__ = [
     "keep_gradient",
     "keep_polygons",
     "keep_strengths",
+    "known_sensors",
     "layers_of",
     "lazy_array",
     "level_sizes",

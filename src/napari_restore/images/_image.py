@@ -53,9 +53,9 @@ from napari_restore.images.readers.resampled import ResampledReader
 from napari_restore.images.readers.stack import StackReader
 from napari_restore.images.readers.zipped import ZippedReader
 from napari_restore.images.values.facts import OpeningNote
-from napari_restore.images.values.presets import SENSORS, Sensor
+from napari_restore.images.values.presets import Sensor
 from napari_restore.images.values.roles import GivenBands
-from napari_restore.images.values.sensor_file import sensor_text
+from napari_restore.images.values.sensor_file import known_sensors, sensor_text
 from napari_restore.images.values.sensors import disputes_of_product
 from napari_restore.images.values.working_space import WorkingSpace, working_space_of
 from napari_restore.questions import Pathlike
@@ -194,7 +194,7 @@ class Image(DerivedImages):
         ):
             notes.append(f"Its bands are those of {preset.title}, by their names.")
         if detected is not None:
-            title, named = SENSORS[detected].title, option("sensor", detected)
+            title, named = known_sensors()[detected].title, option("sensor", detected)
             scaled = bool(zeros_by_scale(self))
             is_zero_known = scaled or (preset is not None and bool(preset.reason))
             sets = [] if is_zero_known else ["zero"]

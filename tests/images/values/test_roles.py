@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_restore.errors import BadParameter
-from napari_restore.images import SENSORS, auxiliary_role, bands_text, parse_bands, sensor_of
+from napari_restore.images import auxiliary_role, bands_text, known_sensors, parse_bands, sensor_of
 from napari_restore.images.values.roles import describe_bands, role_of_description
 from napari_restore.images.values.sensors import detect_sensor, is_reflectance_product, product_of
 
@@ -25,7 +25,7 @@ def test_then_descriptions_then_wavelengths_then_the_sensor() -> None:
         ("undefined",) * 4,
         ("Red", None, None, None),
         (None, 560.0, None, None),
-        SENSORS["naip"],
+        known_sensors()["naip"],
     )
     assert found.roles == ("red", "green", "blue", "nir")
     assert found.wavelengths == (650, 560, 460, 850)
@@ -70,7 +70,7 @@ def test_of_many_narrow_bands_the_nearest_is_red() -> None:
 
 
 def test_sensor_bands_by_name_and_by_count() -> None:
-    sentinel = SENSORS["sentinel2"]
+    sentinel = known_sensors()["sentinel2"]
     assert roles(2, descriptions=("B08", "B04"), sensor=sentinel) == ("nir", "red")
     assert roles(4, sensor=sentinel) == ("blue", "green", "red", "nir")
     assert roles(13, sensor=sentinel)[8:11] == ("nir", None, "cirrus")
@@ -78,8 +78,11 @@ def test_sensor_bands_by_name_and_by_count() -> None:
     # Stacks without the coastal and the 60 m bands are as usual as whole scenes.
     for name in ("landsat8", "landsat9", "sentinel2"):
         six = ("blue", "green", "red", "nir", "swir", "swir")
-        assert roles(6, sensor=SENSORS[name]) == six
-    assert roles(2, descriptions=("SR_B4", "SR_B5"), sensor=SENSORS["landsat8"]) == ("red", "nir")
+        assert roles(6, sensor=known_sensors()[name]) == six
+    assert roles(2, descriptions=("SR_B4", "SR_B5"), sensor=known_sensors()["landsat8"]) == (
+        "red",
+        "nir",
+    )
 
 
 @pytest.mark.parametrize(
@@ -202,7 +205,7 @@ def test_names_of_bands_that_show_no_light(text: str | None, role: str | None) -
 
 def test_kinds_of_bands() -> None:
     names = ("B02", "B03", "B04", "AOT, Aerosol Optical Thickness (at 550nm)", "SCL", None)
-    found = describe_bands(6, (), names, sensor=SENSORS["sentinel2"])
+    found = describe_bands(6, (), names, sensor=known_sensors()["sentinel2"])
     assert found.kinds == ("light", "light", "light", "auxiliary", "auxiliary", "unknown")
     assert found.data == (0, 1, 2, 5)
     # The thickness is measured at a wavelength, and is no light of it.
@@ -220,9 +223,9 @@ def test_wavelengths_of_a_header_and_the_user_beat_a_name() -> None:
 
 def test_a_preset_counts_bands_of_light() -> None:
     names = (None, None, None, None, "SCL")
-    found = roles(5, descriptions=names, sensor=SENSORS["sentinel2"])
+    found = roles(5, descriptions=names, sensor=known_sensors()["sentinel2"])
     assert found == ("blue", "green", "red", "nir", "class")
-    assert roles(4, ("red", "green", "blue", "alpha"), sensor=SENSORS["naip"])[3] == "alpha"
+    assert roles(4, ("red", "green", "blue", "alpha"), sensor=known_sensors()["naip"])[3] == "alpha"
 
 
 def test_units_and_flags_tell_as_well() -> None:

@@ -14,7 +14,7 @@ import napari_restore as nr
 from napari_restore import api
 from napari_restore.commands import main
 from napari_restore.errors import BadParameter
-from napari_restore.images import sensor_of, sensor_text
+from napari_restore.images import known_sensors, sensor_of, sensor_text
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "extending" / "sensor.md"
 (EXAMPLE,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -126,3 +126,21 @@ def test_the_text_holds_any_title(sensor: Path) -> None:
 @pytest.mark.parametrize("name", ["open_image", "info", "plan", "restore", "attribute", "attend"])
 def test_all_functions_take_bands_and_sensor(name: str) -> None:
     assert {"bands", "sensor"} <= inspect.signature(getattr(nr, name)).parameters.keys()
+
+
+@pytest.mark.parametrize("name", known_sensors())
+def test_presets_of_the_program_are_such_files(name: str, tmp_path: Path) -> None:
+    preset, path = known_sensors()[name], tmp_path / "preset.toml"
+    lines = [f"title = {preset.title!r}", f"black = {preset.black}"]
+    lines += [f"white = {preset.white}"] * (preset.white is not None)
+    lines += [f"per_unit = {preset.per_unit}"] * (preset.per_unit is not None)
+    for band in preset.bands:
+        role = [f"role = {band.role!r}"] * (band.role is not None)
+        lines += ["[[bands]]", f"names = {[*band.names]}", *role, f"wavelength = {band.wavelength}"]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    read = sensor_of(sensor_text(path))
+    assert read.bands == preset.bands
+    assert (read.black, read.white, read.per_unit) == (preset.black, preset.white, preset.per_unit)
+    # Each usual order is of bands that it has.
+    for order in preset.orders:
+        assert len(preset.of_count(len(order)) or ()) == len(order)

@@ -1,18 +1,15 @@
-"""Masks as products ship them: classes, bits and bands of clouds, shadows and the like, by name.
-
-Sources: USGS Landsat Collection 2 quality assessment bands (QA_PIXEL, SR_CLOUD_QA, SR_QA_AEROSOL);
-ESA Sentinel-2 Level-2A product format (SCL) and Level-1C cloud masks (QA60); HLS user guide 2.0
-(Fmask); Fmask 4 (Qiu et al. 2019); MODIS surface reflectance user guide, collection 6.1 (state_1km);
-Planet imagery product specification (UDM, UDM2).
-"""
+"""Masks as products ship them: classes, bits and bands of clouds, shadows and the like, by name."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from napari_restore._plain_files import parse_toml, read_text
 from napari_restore.errors import BadMask, option
 
 
@@ -36,119 +33,45 @@ class Flags:
     names: Mapping[str, tuple[Match, ...]]
     bands: tuple[str, ...] = ()
     """Names of its bands, in order, where there is one for each class."""
+    words: str = ""
+    """Names of its band, and words of names of its files, as a regular expression."""
+    sensor: str = ""
+    """Begin of the ids of sensors whose band without a name it is; "" for none."""
 
 
-def _values(*numbers: int) -> tuple[Match, ...]:
-    return tuple(Match(number, number) for number in numbers)
+@cache
+def _tables() -> dict[str, Any]:
+    return parse_toml(read_text(Path(__file__).with_name("flags.toml")))
 
 
-def _bits(*numbers: int) -> tuple[Match, ...]:
-    return tuple(Match(1 << number, 1 << number, 1 << number) for number in numbers)
+@cache
+def _products() -> tuple[Flags, ...]:
+    return tuple(
+        Flags(
+            table["title"],
+            table["kind"],
+            {key: _matches(said, table["kind"]) for key, said in table["names"].items()},
+            tuple(table.get("bands", ())),
+            table["words"],
+            table.get("sensor", ""),
+        )
+        for table in _tables()["products"]
+    )
 
 
-def _field(first: int, last: int, *codes: int) -> tuple[Match, ...]:
-    """Return what has one of `codes` in the bits `first` to `last`."""
+def _matches(said: Any, kind: str) -> tuple[Match, ...]:
+    """Return what a name of ``flags.toml`` means."""
+    if isinstance(said, list):
+        return tuple(match for each in said for match in _matches(each, kind))
+    if kind == "values":
+        return (Match(said, said),)
+    if kind == "bands":
+        band = said if isinstance(said, dict) else {"band": said, "most": 1}
+        return (Match(1, band["most"], None, band["band"]),)
+    bits = said if isinstance(said, dict) else {"field": [said, said], "codes": [1]}
+    first, last = bits["field"]
     mask = ((1 << (last - first + 1)) - 1) << first
-    return tuple(Match(code << first, code << first, mask) for code in codes)
-
-
-def _bands(*names: str) -> tuple[Match, ...]:
-    return tuple(Match(1, 1, None, name) for name in names)
-
-
-_QA_PIXEL = Flags(
-    "Landsat Collection 2 QA_PIXEL",
-    "bits",
-    {
-        "fill": _bits(0), "dilated_cloud": _bits(1), "cirrus": _bits(2), "cloud": _bits(3),
-        "shadow": _bits(4), "snow": _bits(5), "clear": _bits(6), "water": _bits(7),
-    },
-)  # fmt: skip
-_CLOUD_QA = Flags(
-    "Landsat SR_CLOUD_QA",
-    "bits",
-    {
-        "cloud": _bits(1), "shadow": _bits(2), "adjacent": _bits(3), "snow": _bits(4),
-        "water": _bits(5),
-    },
-)  # fmt: skip
-_QA_AEROSOL = Flags(
-    "Landsat SR_QA_AEROSOL",
-    "bits",
-    {"fill": _bits(0), "water": _bits(2), "aerosol_high": _field(6, 7, 3)},
-)
-_SCL = Flags(
-    "Sentinel-2 SCL",
-    "values",
-    {
-        "nodata": _values(0), "saturated": _values(1), "dark": _values(2), "shadow": _values(3),
-        "vegetation": _values(4), "bare": _values(5), "water": _values(6),
-        "unclassified": _values(7), "cloud": _values(8, 9), "cloud_medium": _values(8),
-        "cloud_high": _values(9), "cirrus": _values(10), "snow": _values(11),
-    },
-)  # fmt: skip
-_QA60 = Flags("Sentinel-2 QA60", "bits", {"cloud": _bits(10), "cirrus": _bits(11)})
-_HLS_FMASK = Flags(
-    "HLS Fmask",
-    "bits",
-    {
-        "cirrus": _bits(0), "cloud": _bits(1), "adjacent": _bits(2), "shadow": _bits(3),
-        "snow": _bits(4), "water": _bits(5), "aerosol_high": _field(6, 7, 3),
-    },
-)  # fmt: skip
-_FMASK = Flags(
-    "Fmask 4",
-    "values",
-    {
-        "land": _values(0), "water": _values(1), "shadow": _values(2), "snow": _values(3),
-        "cloud": _values(4),
-    },
-)  # fmt: skip
-_STATE = Flags(
-    "MODIS state",
-    "bits",
-    {
-        "cloud": _field(0, 1, 1), "mixed": _field(0, 1, 2), "shadow": _bits(2),
-        "water": _field(3, 5, 0, 3, 5, 6, 7), "aerosol_high": _field(6, 7, 3),
-        "cirrus": _field(8, 9, 2, 3), "fire": _bits(11), "snow": _bits(12, 15),
-        "adjacent": _bits(13),
-    },
-)  # fmt: skip
-_UDM2 = Flags(
-    "Planet UDM2",
-    "bands",
-    {
-        "clear": _bands("clear"), "snow": _bands("snow"), "shadow": _bands("shadow"),
-        "light_haze": _bands("light_haze"), "heavy_haze": _bands("heavy_haze"),
-        "haze": _bands("light_haze", "heavy_haze"), "cloud": _bands("cloud"),
-        "unusable": (Match(1, 255, None, "unusable"),),
-    },
-    ("clear", "snow", "shadow", "light_haze", "heavy_haze", "cloud", "confidence", "unusable"),
-)  # fmt: skip
-_UDM = Flags("Planet UDM", "bits", {"fill": _bits(0), "cloud": _bits(1)})
-
-_PRODUCTS = (
-    (r"QA_PIXEL", _QA_PIXEL),
-    (r"SR_CLOUD_QA", _CLOUD_QA),
-    (r"SR_QA_AEROSOL", _QA_AEROSOL),
-    (r"SCL", _SCL),
-    (r"QA60", _QA60),
-    (r"FMASK4|FMASK_4", _FMASK),
-    (r"FMASK", _HLS_FMASK),
-    (r"STATE_(1KM|500M|QA)(_1)?|SUR_REFL_STATE_500M", _STATE),
-    (r"UDM2(_CLIP)?", _UDM2),
-    (r"UDM|DN_UDM", _UDM),
-)
-"""Names of bands, and words of names of files, by product."""
-_BY_SENSOR = (("landsat", _QA_PIXEL), ("sentinel2", _SCL), ("hls", _HLS_FMASK), ("modis", _STATE))
-"""What a band without a name is, for a sensor that the user has named."""
-_SYNONYMS = {
-    "clouds": "cloud", "cloud_shadow": "shadow", "cloud_shadows": "shadow", "shadows": "shadow",
-    "snow_ice": "snow", "ice": "snow", "thin_cirrus": "cirrus", "no_data": "nodata",
-    "haze_light": "light_haze", "haze_heavy": "heavy_haze", "blackfill": "fill",
-    "cloud_adjacent": "adjacent", "mixed_cloud": "mixed", "not_vegetated": "bare",
-    "cloud_medium_probability": "cloud_medium", "cloud_high_probability": "cloud_high",
-}  # fmt: skip
+    return tuple(Match(code << first, code << first, mask) for code in bits["codes"])
 
 
 def flags_of(name: str | None, sensor: str | None = None) -> Flags | None:
@@ -157,11 +80,11 @@ def flags_of(name: str | None, sensor: str | None = None) -> Flags | None:
     A band without a name is that of the `sensor` that the user has named.
     """
     if not name:
-        return next((f for start, f in _BY_SENSOR if (sensor or "").startswith(start)), None)
+        named = sensor or ""
+        return next((f for f in _products() if f.sensor and named.startswith(f.sensor)), None)
     # Dots and blanks end words, too: HLS.S30.T33UXP.2024001T101411.v2.0.Fmask.
     text = re.sub(r"[\W_]+", "_", name[:256].upper())
-    found = ((re.search(rf"(?:^|_)(?:{words})(?:_|$)", text), each) for words, each in _PRODUCTS)
-    return next((each for match, each in found if match), None)
+    return next((f for f in _products() if re.search(rf"(?:^|_)(?:{f.words})(?:_|$)", text)), None)
 
 
 def band_named(name: str, names: Sequence[str | None]) -> int | None:
@@ -193,7 +116,7 @@ def matches_of(
                 raise BadMask(
                     f"{name} has bands and no bits.", _those_of(flags, "exclude_bits", "")
                 )
-            found += _bits(int(item))
+            found += _matches(int(item), "bits")
         else:
             found += _named(item, flags, name, "exclude_bits", "3,4")
     return tuple(dict.fromkeys(found))
@@ -214,7 +137,7 @@ def _items(text: str | None) -> list[str]:
 def _named(
     item: str, flags: Flags | None, name: str, asked: str, example: str
 ) -> tuple[Match, ...]:
-    key = _SYNONYMS.get(_plain(item), _plain(item))
+    key = _tables()["synonyms"].get(_plain(item), _plain(item))
     if flags is None:
         raise BadMask(
             f"What {item!r} is in {name} is not known: neither its name nor its band's is that of a "

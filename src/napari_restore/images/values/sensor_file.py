@@ -1,4 +1,4 @@
-"""Presets of sensors in TOML files of the user's own, and the same as one line of text.
+"""Presets of sensors in TOML: those of the program, files of the user's own, and these as one line of text.
 
 The line, an inline table of TOML, is what an image keeps of the file, and what records and commands
 have: a file that is changed later changes no run that was made with it.
@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from napari_restore._json_shapes import closed, mismatches
-from napari_restore._plain_files import parse_toml, read_file
+from napari_restore._plain_files import parse_toml, read_file, read_text
 from napari_restore.errors import BadParameter
-from napari_restore.images.values.presets import ROLES, Sensor, SensorBand
+from napari_restore.images.values.presets import ROLES, NamedBy, Sensor, SensorBand
 
 SUFFIX = ".toml"
 LARGEST_FILE = 1 << 16
@@ -51,6 +53,16 @@ class SensorTable(TypedDict):
     bands: list[BandTable]
 
 
+@cache
+def known_sensors() -> Mapping[str, Sensor]:
+    """Return the presets of the program by id; see ``sensors.toml``."""
+    tables = parse_toml(read_text(Path(__file__).with_name("sensors.toml")))
+    return {
+        key: _sensor_of({**tables.get(table.get("like"), {}), **table}, key, "user")
+        for key, table in tables.items()
+    }
+
+
 def sensor_text(sensor: str | os.PathLike[str]) -> str:
     """Return an id as it is, and the content of a sensor file (``FILE.toml``) as one line of text.
 
@@ -75,7 +87,10 @@ def is_sensor_text(sensor: str) -> bool:
 
 def sensor_of_text(text: str) -> Sensor:
     """Return the preset in the text of a sensor file; raises `BadParameter`."""
-    table = _checked(text, "The sensor")
+    return _sensor_of(_checked(text, "The sensor"), "file", "file")
+
+
+def _sensor_of(table: Mapping[str, Any], key: str, named_by: NamedBy) -> Sensor:
     bands = tuple(
         SensorBand(
             tuple(name.strip().upper() for name in band.get("names", ())),
@@ -84,10 +99,11 @@ def sensor_of_text(text: str) -> Sensor:
         )
         for band in table["bands"]
     )
-    black = table.get("black")
+    title, black = table["title"], table.get("black")
+    reason = "" if black is None else f"{title}: zero at {black:g}"
     return Sensor(
-        "file", table["title"], bands, (), black or 0.0, table.get("white"),
-        "" if black is None else f"{table['title']}: zero at {black:g}", "file", table.get("per_unit"),
+        key, title, bands, tuple(map(tuple, table.get("orders", ()))), black or 0.0, table.get("white"),
+        table.get("reason", reason), named_by, table.get("per_unit"),
     )  # fmt: skip
 
 

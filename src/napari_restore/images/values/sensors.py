@@ -15,8 +15,8 @@ from typing import NamedTuple, Self
 
 from napari_restore.errors import BadParameter, option
 from napari_restore.images.values.facts import settled
-from napari_restore.images.values.presets import SENSORS, NamedBy, Sensor, SensorBand
-from napari_restore.images.values.sensor_file import is_sensor_text, sensor_of_text
+from napari_restore.images.values.presets import NamedBy, Sensor, SensorBand
+from napari_restore.images.values.sensor_file import is_sensor_text, known_sensors, sensor_of_text
 
 LANDSATS = ("landsat4", "landsat5", "landsat7", "landsat8", "landsat9")
 _OFFSET_SINCE = 20220125
@@ -59,11 +59,11 @@ def sensor_of(
     if is_sensor_text(name):
         return sensor_of_text(name)
     key = name.lower().replace(" ", "")
-    if key not in SENSORS:
+    if key not in (known := known_sensors()):
         raise BadParameter(
-            f"There is no preset for the sensor {name!r}.", f"Known: {', '.join(SENSORS)}."
+            f"There is no preset for the sensor {name!r}.", f"Known: {', '.join(known)}."
         )
-    sensor = SENSORS[key]
+    sensor = known[key]
     _check_names(sensor, file_name, bands)
     if is_level2(file_name, bands):
         return _as_level2(sensor)
@@ -115,7 +115,7 @@ def product_of(file_name: str, tags: Tags, bands: Sequence[str | None] = ()) -> 
     name = file_name.replace("\\", "/").rpartition("/")[2].upper()
     if is_level2(file_name, bands):
         found = _as_level2(
-            found or replace(SENSORS["landsat8"], title="Landsat", bands=(), orders=())
+            found or replace(known_sensors()["landsat8"], title="Landsat", bands=(), orders=())
         )
     elif sentinel is not None and sentinel.black:
         found = sentinel
@@ -139,7 +139,7 @@ def _named_by(file_name: str, tags: Tags, bands: Sequence[str | None]) -> Sensor
     """Return the sensor that file name or tags name, else what all sensors agree on by `bands`."""
     detected = detect_sensor(file_name, tags)
     if detected is not None:
-        return SENSORS[detected]
+        return known_sensors()[detected]
     names = _names(bands)
     numbered = _numbered(names)
     # Any file may count its bands B1, B2, B3.
@@ -183,7 +183,7 @@ def _candidates(names: set[str]) -> list[Sensor]:
     numbered = _numbered(names)
     return [
         sensor
-        for sensor in SENSORS.values()
+        for sensor in known_sensors().values()
         if all(sensor.band(name) is not None for name in numbered)
         and all(sensor.id.startswith(owners) for own, owners in _OWN if names & own)
         and (sensor.id in LANDSATS or not is_level2("", [*names]))
@@ -251,13 +251,14 @@ def _sentinel(file_name: str, tags: Tags, *, any_name: bool = False) -> Sensor |
     The baseline decides, else the last date in the name: products are made after their scenes. With
     `any_name` the name need not be one that ESA gives.
     """
-    before, since = SENSORS["sentinel2"], SENSORS["sentinel2-04.00"]
     said = _SentinelTexts.of(file_name, tags)
     tagged = any(re.search(r"SENTINEL-2|\bS2[ABCD]?_?MSI", value) for value in said.tags.values())
     if not (said.ours or tagged or any_name):
         return None
     zeros = settled(_zeros_of_sentinel(said, any_name=any_name))
-    return None if zeros.value is None else since if zeros.value else before
+    if zeros.value is None:
+        return None
+    return known_sensors()["sentinel2-04.00" if zeros.value else "sentinel2"]
 
 
 class _SentinelTexts(NamedTuple):
@@ -310,7 +311,7 @@ def disputes_of_product(file_name: str, tags: Tags, given: str | None) -> list[s
     own = sensors.value or ""
     others = [(by, other) for by, other in sensors.others if not _is_related(own, other)]
     notes = replace(sensors, others=tuple(others)).disputes(
-        "sensor", lambda each: SENSORS[each].title
+        "sensor", lambda each: known_sensors()[each].title
     )
     if own.startswith("sentinel2") and user is None:
         zeros = settled(_zeros_of_sentinel(_SentinelTexts.of(file_name, tags)))
