@@ -12,23 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._plain_files import open_file
-from napari_restore.errors import UnreadableImage
-from napari_restore.images._profile import Profile
 from napari_restore.images._reader import first_of
 from napari_restore.images.files.exif import orientation_of
-from napari_restore.images.files.exif_directories import EXIF_HEADER
 from napari_restore.images.files.raw import boxes_in
 from napari_restore.images.files.xmp import sidecar_xmp
-from napari_restore.images.readers._heif import COLOURS
-from napari_restore.images.readers._jpeg import decoder_errors
-from napari_restore.images.readers._whole import WholeReader
-from napari_restore.images.values.working_space import (
-    FOR_HDR,
-    HDR_CURVES,
-    PROFILE,
-    profile_of_code_points,
-    settled_colours,
-)
+from napari_restore.images.readers._heif import COLOURS, coded_colours, whole_exif
+from napari_restore.images.readers._whole import Picture, WholeReader
 
 BRANDS = frozenset((b"avif", b"avis"))
 """Kinds of file (AV1 Image File Format) that AVIF photos name as their own."""
@@ -47,60 +36,46 @@ class AvifReader(WholeReader):
     """
 
     PRIORITY: ClassVar[int] = 30
-    random_access = False
+    KIND = "an AVIF photo"
+    REPAIR = "Check the file, or copy it again."
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
         return head[4:8] == b"ftyp" and head[8:12] in BRANDS
 
-    def __init__(self, path: Path, head: bytes = b"") -> None:
-        super().__init__(path)
-        with decoder_errors(path), _opened(path) as photo:
+    def _header(self) -> Picture:
+        with _opened(self.path) as photo:
             width, height = photo.size
             info, pictures = dict(photo.info), int(getattr(photo, "n_frames", 1))
-            self.bands = len(photo.getbands())
+            colours = COLOURS[len(photo.getbands())]
             # With the file's own turns, which Pillow adds to it.
             exif = photo.getexif().tobytes() if photo.getexif() else b""
-        coding = _coding_of(path)
+        coding = _coding_of(self.path)
         self._bits = coding.bits if _reads_deep() else 8
-        self.dtype = np.dtype(np.uint16 if self._bits > 8 else np.uint8)
-        self._take_size(height, width)
         self.notes += first_of(pictures)
         if coding.bits > self._bits:
             self.notes.append(
                 f"It has {coding.bits} bits a value, of which 8 are read: this imagecodecs has no AVIF."
             )
-        if coding.curve in HDR_CURVES:
-            self.notes.append(FOR_HDR)
-        colours = COLOURS[self.bands]
-        self.may_be_invalid = "alpha" in colours
-        stored = EXIF_HEADER + (info.get("exif") or exif).removeprefix(EXIF_HEADER)
-        named = profile_of_code_points(coding.primaries, coding.curve, self.bands)
-        profiles = (PROFILE, info.get("icc_profile")), ("nclx", named)
-        icc, disputes = settled_colours(profiles, self.bands)
-        self.notes += disputes
-        self.profile = Profile(
-            driver="AVIF",
-            colorinterp=colours,
-            masks="alpha" if self.may_be_invalid else "none",
-            icc=icc,
-            exif=stored if stored != EXIF_HEADER else None,
-            xmp=sidecar_xmp(path) or info.get("xmp") or None,
-            orientation=orientation_of(exif),
-            is_display=True,
+        icc, notes = coded_colours(
+            info.get("icc_profile"), coding.primaries, coding.curve, len(colours)
         )
+        self.notes += notes
+        about = {
+            "driver": "AVIF",
+            "icc": icc,
+            "exif": whole_exif(info.get("exif") or exif),
+            "xmp": sidecar_xmp(self.path) or info.get("xmp") or None,
+            "orientation": orientation_of(exif),
+            "is_display": True,
+        }
+        return Picture(height, width, np.uint16 if self._bits > 8 else np.uint8, colours, about)
 
     def _decode(self) -> npt.NDArray[Any]:
-        with decoder_errors(self.path):
-            if self._bits > 8:
-                pixels = self._decode_deep()
-            else:
-                with _opened(self.path) as photo:
-                    pixels = np.asarray(photo)
-        pixels = pixels.reshape(*pixels.shape[:2], -1)
-        if pixels.shape != (*self.levels[0][:2], self.bands):
-            raise UnreadableImage(f"{self.path.name} has changed.", "Open it again.")
-        return pixels
+        if self._bits > 8:
+            return self._decode_deep()
+        with _opened(self.path) as photo:
+            return np.asarray(photo)
 
     def _decode_deep(self) -> npt.NDArray[np.uint16]:
         import imagecodecs

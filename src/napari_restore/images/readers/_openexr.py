@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._profile import Profile
 from napari_restore.images.files.claims import (
     ARITHMETIC_RATIO,
     check_bands,
     check_ratio,
 )
-from napari_restore.images.readers._whole import WholeReader
+from napari_restore.images.readers._whole import Picture, WholeReader
 from napari_restore.images.values.facts import OpeningNote
 from napari_restore.images.values.working_space import profile_of_light
 
@@ -31,46 +30,35 @@ class OpenExrReader(WholeReader):
     """
 
     PRIORITY: ClassVar[int] = 30
-    random_access = False
+    KIND = "an OpenEXR picture"
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
         return head.startswith(MAGIC)
 
-    def __init__(self, path: Path, head: bytes = b"") -> None:
-        super().__init__(path)
-        self.dtype = np.dtype(np.float32)
-        parts = _parts(path, header_only=True)
-        header = parts[0].header
+    def _header(self) -> Picture:
+        parts = _parts(self.path, header_only=True)
+        header, name = parts[0].header, self.path.name
         if "deep" in str(header.get("type", "")):
             raise UnreadableImage(
-                f"{path.name} holds deep pixels, with several values each.",
+                f"{name} holds deep pixels, with several values each.",
                 "Flatten it in the program that rendered it.",
             )
-        channels = {each.name: each for each in header["channels"]}
-        self._names = _chosen(path, channels)
-        self.bands = len(self._names)
-        check_bands(path.name, self.bands)
+        self._names = _chosen(name, {each.name: each for each in header["channels"]})
+        bands = len(self._names)
+        check_bands(name, bands)
         (x0, y0), (x1, y1) = (tuple(int(v) for v in corner) for corner in header["dataWindow"])
         height, width = y1 - y0 + 1, x1 - x0 + 1
-        claimed = height * width * self.bands * self.dtype.itemsize
         # The discrete cosine transform of DWAA and DWAB shrinks a plain picture as far.
-        what = f"{height} × {width} pixels"
-        check_ratio(path.name, claimed, path.stat().st_size, ARITHMETIC_RATIO, what)
-        self._take_size(height, width)
+        claimed, what = 4 * height * width * bands, f"{height} × {width} pixels"
+        check_ratio(name, claimed, self.path.stat().st_size, ARITHMETIC_RATIO, what)
         colours = tuple(COLOURS.get(name, "undefined") for name in self._names)
-        self.may_be_invalid = "alpha" in colours
         own = header.get("chromaticities") if "red" in colours else None
         icc, notes = (None, []) if own is None else profile_of_light(np.ravel(own))
         self.notes += notes
-        self.profile = Profile(
-            driver="OpenEXR",
-            icc=icc,
-            colorinterp=colours,
-            masks="alpha" if self.may_be_invalid else "none",
-        )
         if len(parts) > 1:
             self.notes.append(OpeningNote(f"The first of its {len(parts)} parts is read."))
+        return Picture(height, width, np.float32, colours, {"driver": "OpenEXR", "icc": icc})
 
     def _decode(self) -> npt.NDArray[np.float32]:
         channels = _parts(self.path, header_only=False)[0].channels
@@ -79,13 +67,13 @@ class OpenExrReader(WholeReader):
         for band, name in enumerate(self._names):
             plane = channels[name].pixels if name in channels else None
             if plane is None or plane.shape != (height, width):
-                raise _unreadable(self.path, f"its channel {name} is incomplete")
+                raise ValueError(f"its channel {name} is incomplete")
             pixels[..., band] = plane
         return pixels
 
 
 def _parts(path: Path, *, header_only: bool) -> list[Any]:
-    """Return the parts of a file, one at least; raises `UnreadableImage`."""
+    """Return the parts of a file, one at least."""
     try:
         import OpenEXR
     except ImportError as error:
@@ -93,24 +81,22 @@ def _parts(path: Path, *, header_only: bool) -> list[Any]:
             f"{path.name} is an OpenEXR picture, and the package OpenEXR is not installed.",
             'Install it: pip install "napari-restore[exr]", or save the picture as float TIFF.',
         ) from error
+    # One array per channel: else RGB of half and A of float would be told apart by shape.
+    file = OpenEXR.File(str(path), separate_channels=True, header_only=header_only)
     try:
-        # One array per channel: else RGB of half and A of float would be told apart by shape.
-        file = OpenEXR.File(str(path), separate_channels=True, header_only=header_only)
         parts = list(file.parts)
         for channel in [each for part in parts for each in part.header["channels"]]:
             str(channel.name)  # one that is no UTF-8 fails only here
     except UnicodeDecodeError:
-        raise _unreadable(path, "a channel's name is no UTF-8") from None
-    except Exception as error:  # the library's own, and those of damaged attributes
-        raise _unreadable(path, error) from error
+        raise ValueError("a channel's name is no UTF-8") from None
     if not parts:
         # Where pixels are missing the library leaves the part out.
-        raise _unreadable(path, "its pixels are incomplete")
+        raise ValueError("its pixels are incomplete")
     return parts
 
 
-def _chosen(path: Path, channels: dict[str, Any]) -> tuple[str, ...]:
-    """Return the names of the channels that are the bands; raises `UnreadableImage`."""
+def _chosen(path: str, channels: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of the channels that are the bands; raises `UnreadableImage`, `ValueError`."""
     for names in (("R", "G", "B"), ("Y",)):
         if all(name in channels for name in names):
             chosen = (*names, *(["A"] if "A" in channels else []))
@@ -118,18 +104,10 @@ def _chosen(path: Path, channels: dict[str, Any]) -> tuple[str, ...]:
     else:
         chosen = tuple(channels)
     if not chosen:
-        raise _unreadable(path, "it has no channels")
+        raise ValueError("it has no channels")
     if any(channels[name].xSampling != 1 or channels[name].ySampling != 1 for name in chosen):
         raise UnreadableImage(
-            f"{path.name} has channels of fewer pixels than others.",
+            f"{path} has channels of fewer pixels than others.",
             "Save it with all channels in full size.",
         )
     return chosen
-
-
-def _unreadable(path: Path, problem: object) -> UnreadableImage:
-    lines = str(problem).strip().splitlines() or [type(problem).__name__]
-    return UnreadableImage(
-        f"{path.name} cannot be read as an OpenEXR picture: {lines[0].rstrip('.')}.",
-        "It seems damaged or truncated; copy it again.",
-    )

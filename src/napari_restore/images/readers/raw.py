@@ -14,13 +14,12 @@ import numpy.typing as npt
 
 from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._profile import Profile
 from napari_restore.images._reader import strip_level
 from napari_restore.images._source import Box
 from napari_restore.images._suffixes import RAW_SUFFIXES
 from napari_restore.images.files.claims import check_whole_size
 from napari_restore.images.files.raw import dng_crop, raw_tags
-from napari_restore.images.readers._whole import WholeReader
+from napari_restore.images.readers._whole import Picture, WholeReader
 from napari_restore.images.values.facts import settled
 from napari_restore.images.values.working_space import srgb_profile
 
@@ -36,7 +35,8 @@ class RawReader(WholeReader):
     """
 
     PRIORITY: ClassVar[int] = 10
-    random_access = False
+    KIND = "a RAW photo"
+    REPAIR = "Check the file, or develop it to a 16-bit TIFF with another program."
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
@@ -51,43 +51,24 @@ class RawReader(WholeReader):
     def __init__(
         self, path: Path, head: bytes = b"", balance: Sequence[float] | None = None
     ) -> None:
+        self._is_as_shot, self.balance = balance is None, tuple(map(float, balance or ()))
         super().__init__(path)
-        with _opened(path) as raw:
-            stated, baseline = dng_crop(path, (raw.sizes.raw_height, raw.sizes.raw_width))
-            self._developed, self._box = picture_in(raw.sizes, stated)
-            self.bands = 1 if raw.num_colors == 1 else 3
-            check_whole_size(path.name, 6 * math.prod(self._developed))
-            self._is_as_shot = balance is None
-            self.balance = tuple(
-                map(float, raw.camera_whitebalance if balance is None else balance)
-            )
-        self.dtype = np.dtype(np.uint16)
-        y0, x0, y1, x1 = self._box
-        height, width = y1 - y0, x1 - x0
-        level, self.random_access = strip_level(height, width, 2 * self.bands)
+        level, self.random_access = strip_level(*self.levels[0][:2], 2 * self.bands)
         self.levels = (level,)
         # The mosaic of the sensor, and the picture made of it.
         self.block_bytes = 8 * math.prod(self._developed)
-        tags = raw_tags(path)
-        self.profile = Profile(
-            driver="RAW",
-            colorinterp=("gray",) if self.bands == 1 else ("red", "green", "blue"),
-            tags={
-                "RAW": {
-                    "white_balance": ("as shot " if self._is_as_shot else "")
-                    + " ".join(f"{v:g}" for v in self.balance),
-                    "color_space": "sRGB",
-                    "gamma": "sRGB curve (2.4, 12.92)",
-                }
-            },
-            is_display=True,
-            icc=srgb_profile(self.bands),
-            exif=tags.exif,
-            xmp=tags.xmp,
-            iptc=tags.iptc,
-        )
-        if self._is_as_shot:
-            self.notes.append("RAW was developed with the white balance as shot, in sRGB.")
+
+    def _header(self) -> Picture:
+        with _opened(self.path) as raw:
+            stated, baseline = dng_crop(self.path, (raw.sizes.raw_height, raw.sizes.raw_width))
+            self._developed, self._box = picture_in(raw.sizes, stated)
+            check_whole_size(self.path.name, 6 * math.prod(self._developed))
+            colours = ("gray",) if raw.num_colors == 1 else ("red", "green", "blue")
+            if self._is_as_shot:
+                self.balance = tuple(map(float, raw.camera_whitebalance))
+                self.notes.append("RAW was developed with the white balance as shot, in sRGB.")
+        y0, x0, y1, x1 = self._box
+        height, width = y1 - y0, x1 - x0
         size = settled([("default crop", (height, width)), ("sensor", self._developed)])
         self.notes += size.disputes("size", lambda sides: f"{sides[1]} × {sides[0]}")
         if baseline:
@@ -95,6 +76,23 @@ class RawReader(WholeReader):
             self.notes.append(
                 f"Its baseline exposure of {ev} EV is left out: values are as measured."
             )
+        tags = raw_tags(self.path)
+        settings = {
+            "white_balance": ("as shot " if self._is_as_shot else "")
+            + " ".join(f"{v:g}" for v in self.balance),
+            "color_space": "sRGB",
+            "gamma": "sRGB curve (2.4, 12.92)",
+        }
+        about = {
+            "driver": "RAW",
+            "tags": {"RAW": settings},
+            "is_display": True,
+            "icc": srgb_profile(len(colours)),
+            "exif": tags.exif,
+            "xmp": tags.xmp,
+            "iptc": tags.iptc,
+        }
+        return Picture(height, width, np.uint16, colours, about)
 
     def fingerprint(self) -> str:
         """Return a hex digest of the file, and of a white balance other than its own or a crop."""
