@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import math
 import re
 import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -61,6 +62,8 @@ FLAT = ("ENVI", "EHdr", "ROI_PAC", "ISCE", "RRASTER")
 """Formats of raw pixels, whose missing end GDAL reads as zeros."""
 
 
+numbers = itertools.count(1)
+"""Of files that others may replace under the same name."""
 PHOTO_COLOURS = 64
 """A palette on a map with fewer colours stands for classes; that of a photo has 256 or nearly."""
 
@@ -74,6 +77,11 @@ class GdalReader(Reader):
     """
 
     PRIORITY: ClassVar[int] = 0
+    photo = PhotoTags()
+    _sidecars = False
+    _page_offset = 0
+    _number = 0
+    """Of a file that another one may replace under the same name: tells its handles apart."""
     _codes = False
     _part = ""
     _head = b""
@@ -108,19 +116,22 @@ class GdalReader(Reader):
         self._head = head
         references = check_references(data, head, allow_outside=allow_outside, grid=grid)
         self._sidecars = references.sidecars
-        self._allow_outside = allow_outside
         self.notes += references.notes
+        self._open(lambda dataset: check_listed(data, dataset.files, allow_outside=allow_outside))
+        if self.profile.driver == "VRT" and references.block_bytes > STREAMED_BYTES:
+            # Its own blocks are small; those of its sources are decoded as a whole.
+            self.block_bytes = max(self.block_bytes, references.block_bytes)
+
+    def _open(self, check: Callable[[Any], None]) -> None:
+        """Take what the file says of itself, after a `check` of the files that it names."""
         self._start()
-        with gdal_errors(path), self._environment():
-            dataset = open_dataset(self._key(None))
-            try:
-                check_listed(data, dataset.files, allow_outside=allow_outside)
-                self._describe(dataset)
-                if dataset.driver == "VRT" and references.block_bytes > STREAMED_BYTES:
-                    # Its own blocks are small; those of its sources are decoded as a whole.
-                    self.block_bytes = max(self.block_bytes, references.block_bytes)
-            finally:
-                dataset.close()
+        with (
+            gdal_errors(self.path),
+            self._environment(),
+            contextlib.closing(open_dataset(self._key(None))) as dataset,
+        ):
+            check(dataset)
+            self._describe(dataset)
 
     def _choose(self, plane: int) -> None:
         """Take a page of a TIFF. Raises `BadParameter`, `UnreadableImage`."""
@@ -150,7 +161,9 @@ class GdalReader(Reader):
 
     def _key(self, overview: int | None) -> DatasetKey:
         grid = str(self.path) if self._part else ""
-        return DatasetKey(self._path, overview, self._sidecars, 0, self._page_offset, grid)
+        return DatasetKey(
+            self._path, overview, self._sidecars, self._number, self._page_offset, grid
+        )
 
     def _describe(self, dataset: Any) -> None:
         if dataset.count == 0:
@@ -316,14 +329,11 @@ class GdalReader(Reader):
         self._overviews: list[int | None] = [None]
         if self.random_access:
             for number, _ in enumerate(dataset.overviews(1)):
-                smaller = open_dataset(self._key(number))
-                try:
+                with contextlib.closing(open_dataset(self._key(number))) as smaller:
                     if max(smaller.shape) < max(levels[-1][:2]):
                         height, width = smaller.shape
                         levels.append(block_level(height, width, smaller.block_shapes[0]))
                         self._overviews.append(number)
-                finally:
-                    smaller.close()
         # Chunks are no larger than the level itself.
         self.levels = tuple(
             Level(height, width, min(rows, height), min(columns, width))

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader, first_of
 from napari_restore.images._source import chunk_box
-from napari_restore.images.files.exif import PhotoTags
-from napari_restore.images.files.handles import DatasetKey, environment, handles, open_dataset
+from napari_restore.images.files.handles import environment, handles, open_dataset
 from napari_restore.images.files.objects import ask
 from napari_restore.images.files.remote import RemotePath, interruptible, options_for
 from napari_restore.images.files.tiff import TIFF_MAGIC
-from napari_restore.images.readers._gdal import GdalReader, gdal_errors
+from napari_restore.images.readers._gdal import GdalReader, gdal_errors, numbers
 from napari_restore.images.readers._gdal_description import tags_of
 
-_numbers = itertools.count(1)
 _tags: dict[str, str] = {}
 """What each address was last found to have, in this process."""
 
@@ -46,27 +44,19 @@ class RemoteReader(GdalReader):
                 "Other formats cannot be read by ranges: download it first and open the copy.",
             )
         # `options_for` lets no file beside it be read.
-        self._page_offset = 0
-        self.photo, self._sidecars, self._allow_outside = PhotoTags(), True, False
+        self._sidecars = True
         self._path = remote.in_gdal
-        self._number = next(_numbers)
-        self._start()
+        self._number = next(numbers)
         if _tags.setdefault(self._path, answer.tag) != answer.tag:
             self._forget_bytes()
             _tags[self._path] = answer.tag
-        interruptible(self._open)
+        interruptible(partial(self._open, self._check_alone))
         self.planes.check(self.name, plane)
         self._files = (path,)
 
-    def _open(self) -> None:
-        with gdal_errors(self.path), self._environment():
-            dataset = open_dataset(self._key(None))
-            try:
-                self._check_alone(dataset)
-                self._describe(dataset)
-                self.notes += first_of(len(dataset.subdatasets))
-            finally:
-                dataset.close()
+    def _describe(self, dataset: Any) -> None:
+        super()._describe(dataset)
+        self.notes += first_of(len(dataset.subdatasets))
 
     def read_run(self, level: int, row: int, columns: range) -> list[Any]:
         boxes = [chunk_box(self.levels[level], row, column) for column in columns]
@@ -75,9 +65,6 @@ class RemoteReader(GdalReader):
             pixels = self._shown(self._read(dataset, y0, x0, y1, x1))
         # Copies: one that stays in the cache must not keep all of them.
         return [pixels[:, left - x0 : right - x0].copy() for _, left, _, right in boxes]
-
-    def _key(self, overview: int | None) -> DatasetKey:
-        return DatasetKey(self._path, overview, self._sidecars, self._number)
 
     def _forget_bytes(self) -> None:
         """Let GDAL forget the bytes of an earlier content, which it does when such a file is closed."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
+from typing import Any
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader
-from napari_restore.images.files.exif import PhotoTags
-from napari_restore.images.files.handles import DatasetKey, handles, open_dataset
+from napari_restore.images.files.handles import handles
 from napari_restore.images.files.trees import ZipMember
-from napari_restore.images.readers._gdal import GdalReader, gdal_errors
-
-_numbers = itertools.count(1)
+from napari_restore.images.readers._gdal import GdalReader, numbers
 
 
 class ZippedReader(GdalReader):
@@ -23,26 +20,18 @@ class ZippedReader(GdalReader):
 
     def __init__(self, member: ZipMember) -> None:
         Reader.__init__(self, member.path)
-        self.photo, self._sidecars, self._allow_outside = PhotoTags(), False, False
         self._path = member.in_gdal
         # A zip that was replaced has other bytes under the same name.
-        self._number = next(_numbers)
-        self._start()
-        with gdal_errors(self.path), self._environment():
-            dataset = open_dataset(self._key(None))
-            try:
-                if set(dataset.files) - {self._path}:
-                    raise UnreadableImage(
-                        f"{self.path.name} takes pixels from another file.",
-                        "Unpack the zip and open the folder.",
-                    )
-                self._describe(dataset)
-            finally:
-                dataset.close()
+        self._number = next(numbers)
+        self._open(self._check_alone)
         self._files = (member.archive,)
 
-    def _key(self, overview: int | None) -> DatasetKey:
-        return DatasetKey(self._path, overview, self._sidecars, self._number)
+    def _check_alone(self, dataset: Any) -> None:
+        if set(dataset.files) - {self._path}:
+            raise UnreadableImage(
+                f"{self.path.name} takes pixels from another file.",
+                "Unpack the zip and open the folder.",
+            )
 
     def close(self) -> None:
         handles.close(Path(self._path))
