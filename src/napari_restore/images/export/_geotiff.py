@@ -178,18 +178,8 @@ class BandMasks:
         if valid is None:
             return
         if self._dataset is None:
-            creation: dict[str, Any] = {
-                "driver": "GTiff",
-                "height": job.height,
-                "width": job.width,
-                "count": job.bands,
-                "dtype": "uint8",
-                "compress": "deflate",
-                "tiled": True,
-                "blockxsize": BLOCK,
-                "blockysize": BLOCK,
-                "bigtiff": "IF_SAFER",
-            }
+            own = {"dtype": "uint8", "compress": "deflate", "bigtiff": "IF_SAFER"}
+            creation = _tiled(job) | own
             self._dataset = self._stack.enter_context(open_for_writing(self.path, **creation))
             # 0: each mask is of its own band.
             numbers = range(1, job.bands + 1)
@@ -213,14 +203,8 @@ def _creation(job: ExportJob) -> dict[str, Any]:
     like, options = job.like, job.options
     keep = job.source_bands
     creation: dict[str, Any] = {
-        "driver": "GTiff",
-        "height": job.height,
-        "width": job.width,
-        "count": job.bands,
+        **_tiled(job),
         "dtype": job.dtype.name,
-        "tiled": True,
-        "blockxsize": BLOCK,
-        "blockysize": BLOCK,
         "bigtiff": "YES" if _is_big(job) else "NO",
         "num_threads": options.workers,
         "interleave": _interleave(job),
@@ -249,6 +233,19 @@ def _creation(job: ExportJob) -> dict[str, Any]:
 
             creation["transform"] = Affine(*place.transform)
     return creation
+
+
+def _tiled(job: ExportJob) -> dict[str, Any]:
+    """Return the options of a TIFF of tiles with the size and number of bands of the output."""
+    return {
+        "driver": "GTiff",
+        "height": job.height,
+        "width": job.width,
+        "count": job.bands,
+        "tiled": True,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
+    }
 
 
 def _is_big(job: ExportJob) -> bool:

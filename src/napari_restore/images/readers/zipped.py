@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader
-from napari_restore.images.files.handles import handles
 from napari_restore.images.files.trees import ZipMember
 from napari_restore.images.readers._gdal import GdalReader, numbers
 
@@ -32,7 +30,3 @@ class ZippedReader(GdalReader):
                 f"{self.path.name} takes pixels from another file.",
                 "Unpack the zip and open the folder.",
             )
-
-    def close(self) -> None:
-        handles.close(Path(self._path))
-        super().close()
