@@ -19,24 +19,25 @@ from napari_restore.images._planes import Planes
 from napari_restore.images.export._job import ExportOptions
 from napari_restore.images.export._rendition import CHANGES
 from napari_restore.images.export._tiff_levels import (
+    COUNTS,
+    OFFSETS,
     DirectoryEntry,
+    append_all,
     append_directory,
     read_directory,
 )
 from napari_restore.images.export.write import check_output, written_beside
+from napari_restore.images.files import tiff
 from napari_restore.images.files.descriptions import fitting_stack, is_structure
 from napari_restore.images.files.exif_directories import SIZES, Flavour, flavour_of, unpack_at
 from napari_restore.images.files.handles import DatasetKey, environment, open_dataset
-from napari_restore.images.files.tiff import IMAGE_DESCRIPTION, check_whole
 
 STACKS = (".tif", ".tiff", ".zarr")
 """Suffixes of formats with several planes."""
 _CLASSIC_BYTES = 3 << 30
-_OFFSETS, _COUNTS = (273, 324), (279, 325)
 _POINTERS = (330, 34665, 34853, 40965)
 """Tags that refer to directories of their own: they are left behind."""
-_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA, _FORMAT = 258, 262, 277, 284, 338, 339
-_SUBFILE_TYPE, _GDAL = 254, 42112
+_FORMAT = 339
 
 
 def check_stack(target: Path, like: Image, options: ExportOptions) -> None:
@@ -132,7 +133,7 @@ def _join_tiffs(
     first = None
     with target.open("w+b") as file:
         for number, path in enumerate(parts):
-            summary = check_whole(path)
+            summary = tiff.check_whole(path)
             if first is None:
                 first = summary.pages[0]
                 with path.open("rb") as head:
@@ -141,7 +142,8 @@ def _join_tiffs(
                 _write_header(file, flavour)
             if not summary.pages[0].is_like(first):
                 raise _differs(path)
-            base = _copied(path, file)
+            with path.open("rb") as part:
+                base = append_all(file, part)
             for tags, is_mask in _directories(path, base, flavour):
                 apart = _channels(tags, flavour.order) if split and not is_mask else [tags]
                 for channel, page in enumerate(apart):
@@ -159,7 +161,7 @@ def _join_tiffs(
         link = flavour.first
         for _, entries in sorted(pages, key=lambda page: page[0]):
             link = append_directory(file, flavour, entries, link)
-    if len(check_whole(target).pages) != planes.count * (like.bands if split else 1):
+    if len(tiff.check_whole(target).pages) != planes.count * (like.bands if split else 1):
         raise BadOutput("The stack lacks pages.", "The disk may be failing; write to another one.")
 
 
@@ -169,16 +171,6 @@ def _write_header(file: BinaryIO, flavour: Flavour) -> None:
         file.write(magic + struct.pack(f"{flavour.order}HHHQ", 43, 8, 0, 0))
     else:
         file.write(magic + struct.pack(f"{flavour.order}HI", 42, 0))
-
-
-def _copied(path: Path, file: BinaryIO) -> int:
-    """Append a file; return where it begins."""
-    file.seek(0, 2)
-    file.write(b"\0" * (-file.tell() % 16))
-    base = file.tell()
-    with path.open("rb") as part:
-        shutil.copyfileobj(part, file, 1 << 22)
-    return base
 
 
 def _directories(path: Path, base: int, into: Flavour) -> Iterator[tuple[list[_Tag], bool]]:
@@ -192,15 +184,15 @@ def _directories(path: Path, base: int, into: Flavour) -> Iterator[tuple[list[_T
             (place,) = unpack_at(part, flavour.offset, after)
             moved = []
             for tag in tags:
-                if tag.tag in _OFFSETS:
+                if tag.tag in OFFSETS:
                     # 0 means that a block was never written.
                     places = [n + base if n else 0 for n in tag.numbers(flavour.order)]
                     kind, letter = (16, "Q") if into.big else (4, "I")
                     packed = struct.pack(f"{into.order}{len(places)}{letter}", *places)
                     tag = _Tag(tag.tag, kind, packed)
                 moved.append(tag)
-            masks = [t.numbers(flavour.order)[0] for t in tags if t.tag == _SUBFILE_TYPE]
-            yield moved, bool(masks and masks[0] & 4)
+            masks = [t.numbers(flavour.order)[0] for t in tags if t.tag == tiff.NEW_SUBFILE_TYPE]
+            yield moved, bool(masks and masks[0] & tiff.MASK)
 
 
 def _read(file: BinaryIO, flavour: Flavour, entry: DirectoryEntry) -> _Tag:
@@ -228,32 +220,34 @@ def _kept(tags: list[_Tag], *, is_first: bool, text: str | None) -> list[_Tag]:
     """Return the tags of a page, the first one with the description `text` of all of them."""
     kept = []
     for tag in tags:
-        is_told = tag.tag == IMAGE_DESCRIPTION and (text is not None or is_structure(tag.values))
+        is_told = tag.tag == tiff.IMAGE_DESCRIPTION and (
+            text is not None or is_structure(tag.values)
+        )
         if tag.tag not in _POINTERS and not is_told:
             kept.append(tag)
     if is_first and text is not None:
-        kept.append(_Tag(IMAGE_DESCRIPTION, 2, text.encode() + b"\0"))
+        kept.append(_Tag(tiff.IMAGE_DESCRIPTION, 2, text.encode() + b"\0"))
     return sorted(kept)
 
 
 def _channels(tags: list[_Tag], order: str) -> list[list[_Tag]]:
     """Return a page for each channel of one whose channels have blocks of their own."""
     found = {tag.tag: tag for tag in tags}
-    count = found[_SAMPLES].numbers(order)[0]
-    if _PLANAR not in found or found[_PLANAR].numbers(order)[0] != 2:
+    count = found[tiff.SAMPLES].numbers(order)[0]
+    if tiff.PLANES not in found or found[tiff.PLANES].numbers(order)[0] != 2:
         raise ValueError("channels are not apart")
     pages = []
     for channel in range(count):
         page = []
         for tag in tags:
-            if tag.tag in (*_OFFSETS, *_COUNTS):
+            if tag.tag in (*OFFSETS, *COUNTS):
                 size = len(tag.values) // count
                 tag = tag._replace(values=tag.values[channel * size : (channel + 1) * size])
-            elif tag.tag in (_BITS, _FORMAT):
+            elif tag.tag in (tiff.BITS, _FORMAT):
                 tag = tag._replace(values=tag.values[: SIZES[tag.kind]])
-            elif tag.tag in (_SAMPLES, _PLANAR, _PHOTOMETRIC):
+            elif tag.tag in (tiff.SAMPLES, tiff.PLANES, tiff.PHOTOMETRIC):
                 tag = _Tag(tag.tag, 3, struct.pack(f"{order}H", 1))
-            if tag.tag != _EXTRA and not (tag.tag == _GDAL and channel):
+            if tag.tag != tiff.EXTRA_SAMPLES and not (tag.tag == tiff.GDAL_METADATA and channel):
                 page.append(tag)
         pages.append(page)
     return pages

@@ -24,11 +24,12 @@ from napari_restore.images.files.exif_directories import (
     serialised,
     unpack_at,
 )
+from napari_restore.images.files.tiff import BLOCKS, NEW_SUBFILE_TYPE, REDUCED
 
-NEW_SUBFILE_TYPE = 254
-REDUCED = 1
-_OFFSETS = (273, 324)
-"""Strips and tiles: tags whose values are offsets in the file."""
+MULTIPLE = 8
+"""Of this many bytes is every offset of fields that are added to a TIFF."""
+OFFSETS, COUNTS = zip(*BLOCKS, strict=True)
+"""Tags of strips and tiles whose values are offsets in the file, and their lengths."""
 _COPY = 1 << 22
 
 
@@ -54,7 +55,7 @@ def append_overviews(path: Path, levels: Iterable[Path]) -> None:
             with level.open("rb") as other:
                 if flavour_of(other) != flavour:
                     raise ValueError(f"{level} is laid out otherwise than {path}")
-                base = _append_all(main, other)
+                base = append_all(main, other)
             (first,) = unpack_at(main, flavour.offset, base + flavour.first)
             for entries in list(_directories(main, flavour, first + base, base)):
                 moved = [_moved(main, flavour, entry, base) for entry in entries]
@@ -90,7 +91,7 @@ def _last_link(file: BinaryIO, flavour: Flavour) -> int:
     return link
 
 
-def _append_all(main: BinaryIO, other: BinaryIO) -> int:
+def append_all(main: BinaryIO, other: BinaryIO) -> int:
     """Append all of `other`; return where it begins."""
     base = _aligned_end(main)
     other.seek(0)
@@ -112,7 +113,7 @@ def _moved(file: BinaryIO, flavour: Flavour, entry: DirectoryEntry, base: int) -
     if not inside:
         (place,) = struct.unpack(flavour.offset, entry.value)
         entry = entry._replace(value=struct.pack(flavour.offset, place + base))
-    if entry.tag not in _OFFSETS:
+    if entry.tag not in OFFSETS:
         return entry
     layout = f"{flavour.order}{entry.length}{'Q' if entry.kind == 16 else 'I'}"
     if inside:
@@ -144,7 +145,7 @@ def copy_with_fields(
         count = len({entry.tag for entry in present} | main.keys() | directories.keys())
         step = struct.calcsize(flavour.entry) + flavour.room
         after = first + struct.calcsize(flavour.number) + count * step + flavour.room
-        added, values = _laid_out(flavour, after, main, directories)
+        added, values = laid_out(flavour, after, main, directories)
         # What follows keeps its alignment.
         values += b"\0" * (-(after + len(values) - first) % 16)
         shift = after + len(values) - first
@@ -165,7 +166,7 @@ def copy_with_fields(
             _write_directory(new, flavour, at, others, place)
 
 
-def _laid_out(
+def laid_out(
     flavour: Flavour, start: int, main: Directory, directories: Mapping[int, Directory]
 ) -> tuple[dict[int, DirectoryEntry], bytes]:
     """Return entries for fields by tag, and the values and directories behind them, from `start`."""
@@ -173,7 +174,7 @@ def _laid_out(
 
     def place() -> int:
         nonlocal values
-        values += b"\0" * (-(start + len(values)) % 8)
+        values += b"\0" * (-(start + len(values)) % MULTIPLE)
         return start + len(values)
 
     for tag, directory in directories.items():

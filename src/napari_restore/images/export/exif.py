@@ -16,9 +16,10 @@ from typing import BinaryIO
 
 from napari_restore.images._profile import Profile
 from napari_restore.images.export._tiff_levels import (
-    DirectoryEntry,
+    MULTIPLE,
     append_directory,
     copy_with_fields,
+    laid_out,
     read_directory,
 )
 from napari_restore.images.files.exif import (
@@ -39,7 +40,6 @@ from napari_restore.images.files.exif_directories import (
     block_of,
     directories_of,
     flavour_of,
-    serialised,
     unpack_at,
 )
 from napari_restore.images.files.tiff import IPTC
@@ -47,8 +47,6 @@ from napari_restore.images.files.tiff import IPTC
 _IPTC_RESOURCE = 0x0404
 _SEGMENT = 65533
 _COPY = 1 << 20
-MULTIPLE = 8
-"""Of this many bytes is every offset of what is added to a TIFF."""
 
 
 def iptc_records(iptc: bytes | None) -> bytes | None:
@@ -234,32 +232,10 @@ def _add_fields(file: BinaryIO, main: Directory, directories: Mapping[int, Direc
     (first,) = unpack_at(file, flavour.offset, flavour.first)
     present, link = read_directory(file, flavour, first)
     (following,) = unpack_at(file, flavour.offset, link)
-    entries = {entry.tag: entry for entry in present}
-
-    def append(content: bytes) -> int:
-        place = offset()
-        file.write(b"\0" * (place - file.tell()) + content)
-        return place
-
-    def offset() -> int:
-        end = file.seek(0, os.SEEK_END)
-        return end + -end % MULTIPLE
-
-    for tag, directory in directories.items():
-        place = append(serialised(directory, offset(), flavour))
-        main[tag] = (
-            Field(16, struct.pack("<Q", place))
-            if flavour.big
-            else Field(4, struct.pack("<I", place))
-        )
-    for tag, field in main.items():
-        content = field.ordered(flavour.order)
-        if len(content) > flavour.room:
-            content = struct.pack(flavour.offset, append(content))
-        value = content.ljust(flavour.room, b"\0")
-        entries[tag] = DirectoryEntry(tag, field.kind, field.items, value)
-    ordered = sorted(entries.values())
-    append_directory(file, flavour, ordered, flavour.first, following=following, multiple=MULTIPLE)
+    added, values = laid_out(flavour, file.seek(0, os.SEEK_END), main, directories)
+    file.write(values)
+    entries = sorted(({entry.tag: entry for entry in present} | added).values())
+    append_directory(file, flavour, entries, flavour.first, following=following, multiple=MULTIPLE)
 
 
 def _camera_part(exif: bytes | None) -> tuple[Directory, dict[int, Directory]]:
