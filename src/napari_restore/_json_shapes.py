@@ -93,7 +93,7 @@ def mismatches(value: object, kind: Any, name: str) -> list[str]:
             return [f"{name} differs in {error.error_count()} places"]
         # The branch of a union that fits furthest is the most informative.
         problems = sorted(error.errors(), key=lambda problem: -len(problem["loc"]))
-        return list(dict.fromkeys(_phrase(value, problem, name) for problem in problems))
+        return list(dict.fromkeys(phrase_of(value, problem, name) for problem in problems))
     return []
 
 
@@ -138,7 +138,7 @@ def _refused(value: object, name: str) -> Iterator[str]:
         yield f"{name} is {_SHORT.repr(value)}, not a finite number of 64 bits"
 
 
-def _phrase(value: Any, problem: ErrorDetails, name: str) -> str:
+def phrase_of(value: Any, problem: ErrorDetails, name: str) -> str:
     """Return pydantic's message, with its position in `value`."""
     for step in problem["loc"]:
         if isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(value):

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
+from napari_restore._json_shapes import phrase_of, value_of
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._georeference import ControlPoint, Georeference, units_of
+from napari_restore.images._georeference import (
+    IDENTITY,
+    ControlPoint,
+    Georeference,
+    Transform,
+    units_of,
+)
 from napari_restore.images._planes import Planes
 from napari_restore.images._profile import NO_GRID, PER_BAND, Masks, PhysicalGrid, Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype, first_of
@@ -258,26 +267,46 @@ def _channel_labels(attributes: Mapping[str, Any]) -> list[str | None]:
     return [label if isinstance(label, str) else None for label in labels]
 
 
+class OwnAttributes(TypedDict, total=False):
+    """What exports say of themselves, beside what only readers of others want; JSON has no NaN."""
+
+    nodata: float | None
+    transform: Transform | None
+    crs_wkt: str | None
+    gcps: tuple[ControlPoint, ...] | None
+    gcps_crs_wkt: str | None
+    rpcs: dict[str, str] | None
+    area_or_point: str | None
+    descriptions: tuple[str | None, ...] | None
+    colorinterp: tuple[str, ...] | None
+    wavelengths: tuple[float | None, ...] | None
+    scales: tuple[float, ...] | None
+    offsets: tuple[float, ...] | None
+    units: tuple[str | None, ...] | None
+    tags: dict[str, dict[str, str]] | None
+    band_tags: tuple[dict[str, dict[str, str]], ...] | None
+    icc: str | None
+    """In base 64."""
+
+
 def checked_attributes(given: Any, bands: int, name: str) -> tuple[Profile, Georeference | None]:
     """Return metadata and place in the `given` JSON, checked for an image of `bands`.
 
     Raises `UnreadableImage`.
     """
-    field = ""
+    if given is None:
+        return Profile(), None
     try:
-        attributes = {} if given is None else _mapping(given)
-        values: dict[str, Any] = {}
-        for field, check in _FIELDS.items():
-            if attributes.get(field) is not None:
-                values[field] = check(attributes[field])
+        values = _said(given)
         for field in PER_BAND:
             if values.get(field) and len(values[field]) != bands:
-                raise ValueError(f"{len(values[field])} items for {bands} bands")
-        field = "place"
+                raise ValueError(f"{field} has {len(values[field])} items for {bands} bands")
+        if "icc" in values:
+            values["icc"] = _decoded(values["icc"])
         place = _georeference(values)
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise UnreadableImage(
-            f"{name} has damaged attributes ({field or 'napari_restore'}: {error}).",
+            f"{name} has damaged attributes ({error}).",
             "Remove the attribute 'napari_restore' of the zarr group, or save the image again.",
         ) from error
     known = ("nodata", "tags", "icc", *PER_BAND)
@@ -285,10 +314,34 @@ def checked_attributes(given: Any, bands: int, name: str) -> tuple[Profile, Geor
     return Profile(**fields, is_display="icc" in fields and place is None), place
 
 
+def _said(given: Any) -> dict[str, Any]:
+    """Return what `OwnAttributes` has of the `given` JSON; raises `ValueError`."""
+    from pydantic import ValidationError
+
+    try:
+        said = value_of(given, OwnAttributes)
+    except ValidationError as error:
+        raise ValueError(phrase_of(given, error.errors()[0], OWN_ATTRIBUTES)) from None
+    return {field: value for field, value in said.items() if value is not None}
+
+
+def _decoded(icc: str) -> bytes:
+    try:
+        return base64.b64decode(icc, validate=True)
+    except ValueError as error:
+        raise ValueError(f"{OWN_ATTRIBUTES}.icc: {error}") from None
+
+
 def _georeference(values: Mapping[str, Any]) -> Georeference | None:
     transform, wkt, gcps = values.get("transform"), values.get("crs_wkt"), values.get("gcps", ())
     if transform is None and wkt is None and not gcps and not values.get("rpcs"):
         return None
+    a, b, c, d, e, f = transform or IDENTITY
+    places = [(p.row, p.column, p.x, p.y, p.z or 0.0) for p in gcps]
+    if not all(map(math.isfinite, (a, b, c, d, e, f, *itertools.chain(*places)))):
+        raise ValueError("its place is not finite")
+    if a * e == b * d:
+        raise ValueError("its pixels have no area")
     units = "pixel"
     try:
         if wkt:
@@ -306,95 +359,3 @@ def _georeference(values: Mapping[str, Any]) -> Georeference | None:
         area_or_point=values.get("area_or_point", "Area"),
         units=units,
     )
-
-
-# -- checks, one per kind of value ---------------------------------------------------
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{type(value).__name__} instead of an object")
-    return value
-
-
-def _list(value: Any) -> Sequence[Any]:
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{type(value).__name__} instead of a list")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{type(value).__name__} instead of a text")
-    return value
-
-
-def _bytes(value: Any) -> bytes:
-    return base64.b64decode(_text(value), validate=True)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(f"{type(value).__name__} instead of a number")
-    return float(value)
-
-
-def _finite(value: Any) -> float:
-    number = _number(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{number} is not finite")
-    return number
-
-
-def _each(check: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
-    return lambda value: tuple(check(item) for item in _list(value))
-
-
-def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else check(value)
-
-
-def _texts(value: Any) -> dict[str, str]:
-    return {str(key): _text(text) for key, text in _mapping(value).items()}
-
-
-def _spaces(value: Any) -> dict[str, dict[str, str]]:
-    return {str(space): _texts(texts) for space, texts in _mapping(value).items()}
-
-
-def _transform(value: Any) -> tuple[float, ...]:
-    six = tuple(_finite(item) for item in _list(value))
-    if len(six) != 6:
-        raise ValueError(f"{len(six)} numbers instead of six")
-    if six[0] * six[4] == six[1] * six[3]:
-        raise ValueError("pixels without an area")
-    return six
-
-
-def _point(value: Any) -> ControlPoint:
-    point = _mapping(value)
-    row, column, x, y = (_finite(point[key]) for key in ("row", "column", "x", "y"))
-    z = _optional(_finite)(point.get("z"))
-    return ControlPoint(
-        row, column, x, y, z, _text(point.get("id", "")), _text(point.get("info", ""))
-    )
-
-
-_FIELDS: dict[str, Callable[[Any], Any]] = {
-    "nodata": _number,
-    "transform": _transform,
-    "crs_wkt": _text,
-    "gcps": _each(_point),
-    "gcps_crs_wkt": _text,
-    "rpcs": _texts,
-    "area_or_point": _text,
-    "descriptions": _each(_optional(_text)),
-    "colorinterp": _each(_text),
-    "wavelengths": _each(_optional(_number)),
-    "scales": _each(_number),
-    "offsets": _each(_number),
-    "units": _each(_optional(_text)),
-    "tags": _spaces,
-    "band_tags": _each(_spaces),
-    "icc": _bytes,
-}
