@@ -151,6 +151,7 @@ class CachedSource(Source):
 
     first: int
     """Number of the finest level in the cache; `base` has those before."""
+    _store: LevelStore
 
     def __init__(self, base: Source, nodata: float | None) -> None:
         self.base = base
@@ -168,10 +169,6 @@ class CachedSource(Source):
     def cached(self) -> bool:
         """Whether chunks may be cached: not while some of them are still missing."""
         return self.complete
-
-    @property
-    @abstractmethod
-    def _store(self) -> LevelStore: ...
 
     @abstractmethod
     def _read_again(
@@ -292,6 +289,8 @@ class PyramidSource(CachedSource):
         self.missing = bool(added) and only_if_complete and not _Built.is_whole(self, fingerprint)
         """Whether the cache lacks a level although only a complete one was requested."""
         self._built = _Built.share(self, fingerprint) if added and not self.missing else None
+        if self._built is not None:
+            self._store = self._built.store
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
@@ -345,11 +344,6 @@ class PyramidSource(CachedSource):
     def about(self, fingerprint: str) -> dict[str, Any]:
         """Return the description of the cache entry that serves this source."""
         return super().about(fingerprint) | {"first": self.first}
-
-    @property
-    def _store(self) -> LevelStore:
-        assert self._built is not None
-        return self._built.store
 
     def _read_again(
         self, level: int, row: int, column: int, read: Callable[[], npt.NDArray[Any]]
@@ -414,7 +408,7 @@ class PyramidSource(CachedSource):
             side = self.block >> (level - self.first + 1)
             per_side = side // self.levels[level].chunk_height
             row, column = block[0] * per_side, block[1] * per_side
-            self._built.store.write(level, row, column, pixels, valid)
+            self._store.write(level, row, column, pixels, valid)
         self._built.mark(block)
 
     def _read_block(
@@ -501,6 +495,7 @@ class StreamedSource(CachedSource):
             for number, level in enumerate(whole)
         )
         self._landed = _Landed.share(self, fingerprint)
+        self._store = self._landed.store
 
     @property
     def complete(self) -> bool:
@@ -524,10 +519,6 @@ class StreamedSource(CachedSource):
         with self._landed.building:
             if not self.complete:
                 self._stream(on_band, cancelled)
-
-    @property
-    def _store(self) -> LevelStore:
-        return self._landed.store
 
     def _read_again(
         self, level: int, row: int, column: int, read: Callable[[], npt.NDArray[Any]]
@@ -555,7 +546,7 @@ class StreamedSource(CachedSource):
             landed.rows = [0] * len(self.levels)
 
         def write(level: int, top: int, pixels: Any, valid: Any) -> None:
-            landed.store.write(level, top // heights[level], 0, pixels, valid)
+            self._store.write(level, top // heights[level], 0, pixels, valid)
             landed.rows[level] = max(landed.rows[level], top + len(pixels))
 
         rows = RowPyramid(self.levels, write, fill=self._fill, nodata=self._nodata)
