@@ -16,7 +16,7 @@ import numpy.typing as npt
 from napari_restore._addresses import is_remote
 from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import Reader
+from napari_restore.images._reader import InnerReader, Reader
 from napari_restore.images._source import Box, Level, Source, chunks_of, common_part, within
 from napari_restore.images.cache.chunks import (
     chunk_cache,
@@ -506,36 +506,26 @@ class ImageBase(ABC):
         """Return the same image without levels and values that were read before."""
 
 
-class DerivedReader(Reader):
+class DerivedReader(InnerReader):
     """Pixels that are made of those of `image`, an opened one, and have its metadata."""
 
     def __init__(self, image: ImageBase) -> None:
-        inner = image.reader
-        super().__init__(inner.path)
+        super().__init__(image.reader)
         self.image = image
-        self.name, self.bands, self.dtype = inner.name, inner.bands, inner.dtype
-        self.profile, self.georeference = inner.profile, inner.georeference
-        self.may_be_invalid = inner.may_be_invalid
-
-    @property
-    def in_memory(self) -> bool:
-        return self.image.reader.in_memory
 
     def uncached(self) -> Self:
         other = copy.copy(self)
         other.image = self.image.uncached()
+        other.inner = other.image.reader
         return other
 
     @abstractmethod
     def digest(self) -> str:
         """Return what tells these pixels from others that are made of the image."""
 
-    def files(self) -> tuple[Path, ...]:
-        return self.image.reader.files()
-
     def fingerprint(self) -> str:
         # Two that are made of one file are two contents.
-        named = f"{self.image.reader.fingerprint()}{self.digest()}"
+        named = f"{self.inner.fingerprint()}{self.digest()}"
         return hashlib.sha256(named.encode()).hexdigest()
 
     def close(self) -> None:

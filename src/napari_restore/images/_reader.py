@@ -156,6 +156,32 @@ class Reader(Source):
         return of_plane(fingerprint_files(self.files()), self.plane)
 
 
+class InnerReader(Reader):
+    """Pixels that are made of those of another reader, with its metadata."""
+
+    def __init__(self, inner: Reader) -> None:
+        super().__init__(inner.path)
+        self.inner = inner
+        self.name, self.profile = inner.name, inner.profile
+        self.bands, self.dtype, self.levels = inner.bands, inner.dtype, inner.levels
+        self.georeference, self.may_be_invalid = inner.georeference, inner.may_be_invalid
+
+    @property
+    def in_memory(self) -> bool:
+        return self.inner.in_memory
+
+    def uncached(self) -> Self:
+        other = copy.copy(self)
+        other.inner = self.inner.uncached()
+        return other
+
+    def files(self) -> tuple[Path, ...]:
+        return self.inner.files()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
 def of_plane(fingerprint: str, plane: int) -> str:
     """Return the fingerprint of a plane of a file; the first one has that of the file."""
     return fingerprint if plane == 0 else sha256(f"{fingerprint} {plane}".encode()).hexdigest()

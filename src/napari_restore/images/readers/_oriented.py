@@ -5,13 +5,12 @@ from __future__ import annotations
 import tempfile
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images._reader import Reader
+from napari_restore.images._reader import InnerReader, Reader
 from napari_restore.images._source import Box, Level, chunk_box
 from napari_restore.images.cache.chunks import read_window
 from napari_restore.images.files.xmp import upright_xmp
@@ -32,18 +31,14 @@ _TURNS = {
 SPOOL_ROWS = 256
 
 
-class OrientedReader(Reader):
+class OrientedReader(InnerReader):
     """Another reader's pixels after its EXIF or TIFF orientation (2 … 8) was applied."""
 
     cached = False
 
     def __init__(self, inner: Reader) -> None:
-        super().__init__(inner.path)
-        self.inner = inner
-        self.name, self.planes, self.plane = inner.name, inner.planes, inner.plane
-        self.georeference, self.notes = inner.georeference, inner.notes
-        self.bands, self.dtype = inner.bands, inner.dtype
-        self.may_be_invalid = inner.may_be_invalid
+        super().__init__(inner)
+        self.planes, self.plane, self.notes = inner.planes, inner.plane, inner.notes
         self.random_access, self.block_bytes = inner.random_access, inner.block_bytes
         self._transposed, self._flip_rows, self._flip_columns = _TURNS[inner.profile.orientation]
         dots = inner.profile.resolution
@@ -83,11 +78,8 @@ class OrientedReader(Reader):
                 self._drop_spool()
         return rows
 
-    def files(self) -> tuple[Path, ...]:
-        return self.inner.files()
-
     def close(self) -> None:
-        self.inner.close()
+        super().close()
         with self._lock:
             self._drop_spool()
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import threading
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_restore.images._profile import PER_BAND, Profile
-from napari_restore.images._reader import Reader
+from napari_restore.images._reader import InnerReader, Reader
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.cache.chunks import read_valid_window, read_window
 from napari_restore.images.values.presets import COLOURS
@@ -21,7 +19,7 @@ from napari_restore.images.values.presets import COLOURS
 Array = npt.NDArray[Any]
 
 
-class SelectedReader(Reader):
+class SelectedReader(InnerReader):
     """The bands `numbers` (from 0) of another reader, in that order.
 
     `roles`, one per band of that reader, are the colours that its file does not name. A pixel is
@@ -33,11 +31,8 @@ class SelectedReader(Reader):
     def __init__(
         self, inner: Reader, numbers: tuple[int, ...], roles: tuple[str | None, ...] = ()
     ) -> None:
-        super().__init__(inner.path)
-        self.inner, self.numbers = inner, numbers
-        self.name, self.georeference = inner.name, inner.georeference
-        self.bands, self.dtype, self.levels = len(numbers), inner.dtype, inner.levels
-        self.may_be_invalid = inner.may_be_invalid
+        super().__init__(inner)
+        self.numbers, self.bands = numbers, len(numbers)
         self.random_access, self.block_bytes = inner.random_access, inner.block_bytes
         self.notes = list(inner.notes)
         self.profile = _selected(inner.profile, numbers, roles)
@@ -72,25 +67,13 @@ class SelectedReader(Reader):
             rows = self.inner.read_rows(y0, y1)
         return self.inner.read_valid_rows(y0, y1, rows)
 
-    def files(self) -> tuple[Path, ...]:
-        return self.inner.files()
-
-    @property
-    def in_memory(self) -> bool:
-        return self.inner.in_memory
-
-    def uncached(self) -> Self:
-        other = copy.copy(self)
-        other.inner = self.inner.uncached()
-        return other
-
     def fingerprint(self) -> str:
         # Two selections of one file are two contents.
         named = f"{self.inner.fingerprint()}{list(self.numbers)}"
         return hashlib.sha256(named.encode()).hexdigest()
 
     def close(self) -> None:
-        self.inner.close()
+        super().close()
         with self._lock:
             self._rows = None
 
