@@ -25,21 +25,21 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 2187,
     "commands": 2914,
-    "engine": 13309,
+    "engine": 13349,
     "explain": 6646,
-    "images": 15856,
+    "images": 15510,
     "metrics": 543,
-    "models": 15612,
-    "plugin": 15005,
-    "questions": 1093,
+    "models": 15695,
+    "plugin": 15017,
+    "questions": 1094,
     "records": 308,
     "sample": 3,
     "": 637,
-    "lab": 7323,
+    "lab": 7325,
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 114874, 566, 9015
+LINES, FILES, IMPORTS = 114668, 566, 8993
 OPTIONS = {
     "view": 2,
     "models": 5,

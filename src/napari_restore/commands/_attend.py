@@ -13,12 +13,7 @@ from napari_restore import api
 from napari_restore._format import columns, format_seconds
 from napari_restore.commands._arguments import context_of, load_model, may_run_code, open_attributed
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
-from napari_restore.commands._explained import (
-    check_outputs,
-    explained,
-    item_of,
-    repeated_item,
-)
+from napari_restore.commands._explained import check_outputs, explained, item_of, repeated_item
 from napari_restore.commands._options import (
     add_explained_image,
     add_model,

@@ -8,13 +8,7 @@ from typing import Any, get_args
 
 from napari_restore.questions import parsing
 from napari_restore.questions._field import asked, check_values
-from napari_restore.questions._types import (
-    AUTO,
-    CHECK,
-    ContextGradient,
-    Pathlike,
-    Routing,
-)
+from napari_restore.questions._types import AUTO, CHECK, ContextGradient, Pathlike, Routing
 
 
 @dataclass(frozen=True)

@@ -33,20 +33,8 @@ from napari_restore.extension import (
     write_image,
 )
 from napari_restore_lab._questions import HazePairs, SceneKind
-from napari_restore_lab.data._contact import (
-    SIDE,
-    SceneStrip,
-    contact_sheet,
-    haze_text,
-    strip_of,
-)
-from napari_restore_lab.data._display import (
-    STRIP_PIXELS,
-    Displayed,
-    at_level,
-    displayed,
-    strips,
-)
+from napari_restore_lab.data._contact import SIDE, SceneStrip, contact_sheet, haze_text, strip_of
+from napari_restore_lab.data._display import STRIP_PIXELS, Displayed, at_level, displayed, strips
 from napari_restore_lab.data._distance import read_distance
 from napari_restore_lab.data._pictures import border_in, flat_in
 from napari_restore_lab.data._resample import fitting, resized

@@ -17,12 +17,7 @@ from PIL import Image
 
 from napari_restore.extension import light_of_srgb, srgb_of_light
 from napari_restore_lab.degradation._bracket import styled
-from napari_restore_lab.degradation._low_light import (
-    LowLight,
-    compressed,
-    log_uniform,
-    quantised,
-)
+from napari_restore_lab.degradation._low_light import LowLight, compressed, log_uniform, quantised
 from napari_restore_lab.synthetic_haze import LUMA
 
 Array = npt.NDArray[np.float32]

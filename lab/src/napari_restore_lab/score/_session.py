@@ -35,23 +35,10 @@ from napari_restore.extension import (
 from napari_restore_lab._questions import Evaluate
 from napari_restore_lab.score._case_task import CaseItem, ScoringTask, items_of, keeping
 from napari_restore_lab.score._cases import Case, PairCase, drop_others, scene_cases
-from napari_restore_lab.score._evaluate import (
-    CaseAnswer,
-    Outcome,
-    Scoring,
-    evaluate,
-    merged,
-    show,
-)
+from napari_restore_lab.score._evaluate import CaseAnswer, Outcome, Scoring, evaluate, merged, show
 from napari_restore_lab.score._journal import ScoreJournal
 from napari_restore_lab.score._methods import INPUT, EvaluatedMethod, ratio_at, ratio_of
-from napari_restore_lab.score._outputs import (
-    PREVIEWS,
-    WORK,
-    check_folder,
-    strips_of,
-    write_outputs,
-)
+from napari_restore_lab.score._outputs import PREVIEWS, WORK, check_folder, strips_of, write_outputs
 from napari_restore_lab.score._pairs import find_pairs
 from napari_restore_lab.score._statistics import compare, spread_of
 from napari_restore_lab.score._strips import Previews

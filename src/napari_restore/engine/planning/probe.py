@@ -15,12 +15,7 @@ from napari_restore.engine.machine.budget import budget_of
 from napari_restore.engine.machine.device import Device
 from napari_restore.engine.machine.failures import is_out_of_memory, out_of_memory_as
 from napari_restore.engine.planning.dependence import Report, dependence
-from napari_restore.engine.planning.measurements import (
-    kept,
-    kind_of,
-    measurement_file,
-    trying,
-)
+from napari_restore.engine.planning.measurements import kept, kind_of, measurement_file, trying
 from napari_restore.errors import BadModel
 from napari_restore.models import (
     Context,

@@ -21,11 +21,7 @@ from napari_restore.engine.results.luma import LumaModel, blend
 from napari_restore.engine.results.quality import QUALITY
 from napari_restore.engine.results.source_levels import is_affordable, read_source, size_at
 from napari_restore.errors import BadParameter, ResourceError
-from napari_restore.images import (
-    in_16_bits,
-    light_of_srgb,
-    srgb_of_light,
-)
+from napari_restore.images import in_16_bits, light_of_srgb, srgb_of_light
 from napari_restore.questions import Adjustment
 
 RANGE_PIXELS = 2**20

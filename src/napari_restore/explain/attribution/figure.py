@@ -24,10 +24,7 @@ from napari_restore.explain.attribution.figure_file import (
     input_lines,
 )
 from napari_restore.explain.attribution.measures import largest
-from napari_restore.explain.attribution.summary import (
-    map_error_text,
-    summary_of,
-)
+from napari_restore.explain.attribution.summary import map_error_text, summary_of
 from napari_restore.explain.kinds import Kind, kind_of
 from napari_restore.questions import CHECK
 

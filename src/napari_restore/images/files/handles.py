@@ -14,11 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_restore.images.files.remote import (
-    DRIVERS as REMOTE_DRIVERS,
-    GDAL_FOLDERS,
-    options_for,
-)
+from napari_restore.images.files.remote import DRIVERS as REMOTE_DRIVERS, GDAL_FOLDERS, options_for
 
 IDLE_LIMIT = 48
 """Datasets kept open in the whole process while no thread reads them."""

@@ -9,11 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images.files.claims import (
-    ARITHMETIC_RATIO,
-    check_bands,
-    check_ratio,
-)
+from napari_restore.images.files.claims import ARITHMETIC_RATIO, check_bands, check_ratio
 from napari_restore.images.readers._whole import Picture, WholeReader
 from napari_restore.images.values.facts import OpeningNote
 from napari_restore.images.values.working_space import profile_of_light

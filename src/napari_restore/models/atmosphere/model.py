@@ -358,6 +358,8 @@ OPEN = (0.3, 0.7)
 SKY_TOP = (0.3, 0.5)
 """… and the share of the upper edge that is sky, less that of the lower one, from which a picture begins to have
 a sky, and has one. Haze over ground is in either."""
+RIM = 4
+"""Cells beside a sky that keep their hue with it: mist at a skyline would get another one."""
 OPAQUE = (0.75, 0.95)
 """Ratio to the brightest from which an even cell begins to keep its hue, and does, and its light, too, …"""
 CLOUDED = (0.5, 0.7)
@@ -496,7 +498,7 @@ def kept_of(cells: Cells) -> tuple[Tensor, Tensor]:
     sky = sky * _between(at_edges[0] - at_edges[1], *SKY_TOP)
     opaque = even * _between(relative, *OPAQUE)
     cloud = opaque * (1 - _between(relative[seen > 0].median(), *CLOUDED))
-    return torch.maximum(widened(sky, 1), opaque), torch.maximum(sky, cloud)
+    return torch.maximum(widened(sky, RIM), opaque), torch.maximum(sky, cloud)
 
 
 def _mean_of_row(plane: Tensor, seen: Tensor, row: int) -> Tensor:
