@@ -333,6 +333,8 @@ ABOVE = 1.15
 DOUBTED = (1.2, 1.35)
 """Ratio of the network's airlight to that light from which the network is doubted, and is as much as it
 ever is. Haze it was trained on has at most 1.07 as a mean, opaque fog 1.3 to 1.45."""
+SEEN = (0.3, 0.6)
+"""Presence of haze from which that holds, and holds as much as it ever does: a clear scene stays as it is."""
 DARK_CHANNEL = 0.7
 """Weight of the dark channel prior then; …"""
 OMEGA = 0.85
@@ -392,7 +394,7 @@ def with_dark_channel(estimate: Estimate, airlight: Tensor, cells: Cells) -> tup
     both results.
     """
     ratio = estimate.airlight.mean() / airlight.mean().clamp(min=1e-6) * ABOVE
-    weight = DARK_CHANNEL * _between(ratio, *DOUBTED)
+    weight = DARK_CHANNEL * _between(ratio, *DOUBTED) * _between(estimate.presence, *SEEN).mean()
     height, width = estimate.offset.shape[2:]
     share, colour, dark = (part[:, :, :height, :width] for part in halved(cells))
     seen = share[0, 0] > 0.5
