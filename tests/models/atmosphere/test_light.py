@@ -133,10 +133,11 @@ def test_bright_even_ground_and_clouds_keep_their_light():
     assert after[:, :, ground].min() >= 0.85 * 0.85
 
 
-def test_haze_over_a_sky_brighter_than_the_airlight_is_removed_as_before():
-    estimate = thick(airlight=0.8)
-    offset = lightened(estimate, cells(under_a_sky()))
-    torch.testing.assert_close(offset, estimate.offset)
+def test_a_sky_brighter_than_the_airlight_does_not_become_a_white_rim():
+    estimate, picture = thick(airlight=0.8), under_a_sky()
+    after = restored(picture, estimate, lightened(estimate, cells(picture)))[:, :, : SIDE // 16 - 1]
+    assert restored(picture, estimate, estimate.offset)[:, :, : SIDE // 16 - 1].min() > 1
+    assert after.max() <= 0.85 / 0.93 + 0.005
 
 
 def test_no_valid_pixel_is_no_light():
@@ -183,7 +184,7 @@ def test_a_sky_of_any_hue_over_hazy_trees_stays(hue):
     before, after = lab_of(picture), lab_of(load("atmosphere")(picture).detach())
     # Beside the trees a cell is partly theirs.
     sky = slice(0, HORIZON - 8)
-    assert np.abs(after - before)[sky, :, 1:].max() <= 2.05
+    assert np.abs(after - before)[sky, :, 1:].max() <= 2
     light = after[sky, :, 0].mean(1)
     assert np.diff(light).min() > -0.1, "it is brighter towards the horizon everywhere"
     assert np.abs(light - before[sky, :, 0].mean(1)).max() < 6.5
@@ -209,7 +210,8 @@ def test_a_white_cloud_over_a_dark_sea_is_no_hole():
     )
     before, after = lab_of(picture), lab_of(load("atmosphere")(picture).detach())
     middle = distance < 70
-    assert np.abs(after - before)[middle].max() < 6.5
+    # 0.93 of its light are 6 in L*.
+    assert np.abs(after - before)[middle].max() < 7
     around = (distance > 170) & (distance < 250)
     assert np.abs(after - before)[around].mean() < 3
     ring = [after[(distance >= r) & (distance < r + 5), 0].mean() for r in range(0, 200, 5)]

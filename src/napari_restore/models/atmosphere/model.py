@@ -367,7 +367,8 @@ OPAQUE = (0.75, 0.95)
 CLOUDED = (0.5, 0.7)
 """… as a cloud or snow, where half of the picture has at most the first of these ratios; under fog it has the second."""
 KEPT = 0.93
-"""Share of its light that a cell of sky or cloud keeps at least. Partly sky, it keeps less."""
+"""Share of its light that a cell of sky or cloud keeps at least; it becomes no brighter than 1 / `KEPT` of it.
+Partly sky, it keeps less."""
 
 
 def capped(airlight: Tensor, cells: Cells) -> Tensor:
@@ -442,8 +443,9 @@ def with_light(estimate: Estimate, airlight: Tensor, cells: Cells, kept: Tensor)
 
 
 def _depth_that_keeps(colour: Tensor, estimate: Estimate, airlight: Tensor) -> Tensor:
-    """Return the optical depth (1, 1, h, w) whose removal leaves `KEPT` of a colour (1, 3, h, w)."""
-    depth = _depth_between(colour, KEPT * colour.clamp(min=DARKEST), airlight, estimate)
+    """Return the optical depth (1, 1, h, w) whose removal makes a colour (1, 3, h, w) darker or brighter by `KEPT`."""
+    change = torch.where(colour < airlight[:, :, None, None], KEPT, 1 / KEPT)
+    depth = _depth_between(colour, change * colour.clamp(min=DARKEST), airlight, estimate)
     ratios = torch.tensor(RATIOS, device=colour.device)[:, None, None]
     return (depth / ratios ** estimate.exponent[:, None, None, None]).amin(1, keepdim=True)
 
@@ -453,9 +455,9 @@ def _depth_between(before: Tensor, after: Tensor, airlight: Tensor, estimate: Es
     curve = CURVE ** (1 - estimate.display[:, None, None, None])
     veil = airlight[:, :, None, None] ** curve
     below = veil - before.clamp(min=DARKEST) ** curve
-    gain = (veil - after.clamp(min=DARKEST) ** curve) / below.clamp(min=1e-6)
     # What is brighter than the airlight becomes brighter still.
-    return torch.where(below > 0, torch.log(gain.clamp(min=1)), THICKEST)
+    gain = (veil - after.clamp(min=DARKEST) ** curve) * below.sign() / below.abs().clamp(min=1e-6)
+    return torch.log(gain.clamp(min=1))
 
 
 def _logit_shift(before: Tensor, after: Tensor, presence: Tensor) -> Tensor:
