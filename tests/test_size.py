@@ -29,7 +29,7 @@ CODE = {
     "explain": 6646,
     "images": 15510,
     "metrics": 543,
-    "models": 15695,
+    "models": 15703,
     "plugin": 15017,
     "questions": 1094,
     "records": 308,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 114668, 566, 8993
+LINES, FILES, IMPORTS = 114676, 566, 8993
 OPTIONS = {
     "view": 2,
     "models": 5,

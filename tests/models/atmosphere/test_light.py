@@ -66,7 +66,7 @@ def test_an_airlight_is_no_brighter_than_opaque_fog_allows():
     fog = textured(0.4)
     fog[:, :, :64] = 0.6
     airlight = torch.tensor([[0.9, 0.85, 0.8]])
-    found = capped(airlight, cells(fog))
+    found = capped(airlight, cells(fog), 1.15)
     assert found.mean() == pytest.approx(1.15 * 0.6, abs=0.01)
     # Its tint stays.
     torch.testing.assert_close(found / found.mean(), airlight / airlight.mean())
@@ -75,7 +75,7 @@ def test_an_airlight_is_no_brighter_than_opaque_fog_allows():
 def test_an_airlight_that_the_picture_can_hold_stays():
     airlight = torch.tensor([[0.65, 0.66, 0.67]])
     fog = torch.full((1, 3, SIDE, SIDE), 0.6)
-    assert torch.equal(capped(airlight, cells(fog)), airlight)
+    assert torch.equal(capped(airlight, cells(fog), 1.15), airlight)
 
 
 @pytest.mark.parametrize("display", [0.0, 0.4, 1.0])
@@ -143,7 +143,7 @@ def test_a_sky_brighter_than_the_airlight_does_not_become_a_white_rim():
 def test_no_valid_pixel_is_no_light():
     nothing = cells_of(torch.zeros(1, 3, SIDE, SIDE), torch.zeros(1, 1, SIDE, SIDE), torch.ones(1))
     estimate = thick()
-    assert torch.equal(capped(estimate.airlight, nothing), estimate.airlight)
+    assert torch.equal(capped(estimate.airlight, nothing, 1.15), estimate.airlight)
     assert torch.equal(lightened(estimate, nothing), estimate.offset)
 
 
@@ -151,7 +151,7 @@ def test_both_have_gradients():
     picture = under_a_sky().requires_grad_()
     estimate = thick()
     seen = cells(picture)
-    airlight = capped(torch.full((1, 3), 2.0), seen)
+    airlight = capped(torch.full((1, 3), 2.0), seen, 1.15)
     (airlight.sum() + lightened(estimate, seen).sum()).backward()
     assert picture.grad is not None
     assert torch.isfinite(picture.grad).all()

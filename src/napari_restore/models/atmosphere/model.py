@@ -79,6 +79,7 @@ class Atmosphere(RestorationModel):
         self.deadband = float(card.values.get("deadband", 0.03))
         self.amount = float(card.values.get("amount", 1.0))
         self.ensemble = int(card.values.get("ensemble", 1))
+        self.above = ABOVE_GROUND if card.scenes == ("aerial",) else ABOVE
 
     def haze_cell(self, height: int, width: int) -> int:
         factor = overview_factor(height, width)
@@ -123,7 +124,7 @@ class Atmosphere(RestorationModel):
     def _statistics_from(self, one: _NetworkInput) -> dict[str, Tensor]:
         """Return the statistics of one picture, before the restraint."""
         seen = ensembled(self.network, one.cells, one.reduced, self.ensemble)
-        airlight = capped(seen.airlight, one.cells)
+        airlight = capped(seen.airlight, one.cells, self.above)
         offset, airlight = with_dark_channel(seen, airlight, one.cells)
         height, width = offset.shape[2:]
         hue, light = (kept[:, :, :height, :width] for kept in kept_of(one.cells))
@@ -330,9 +331,11 @@ BRIGHTEST = 0.01
 """Share of the blocks that are the brightest light of a picture."""
 ABOVE = 1.15
 """Largest ratio of the airlight to that light."""
-DOUBTED = (1.2, 1.35)
-"""Ratio of the network's airlight to that light from which the network is doubted, and is as much as it
-ever is. Haze it was trained on has at most 1.07 as a mean, opaque fog 1.3 to 1.45."""
+ABOVE_GROUND = 1.35
+"""The same for pictures from above alone, where the airlight of thin even haze is indeed brighter than all."""
+DOUBTED = (1.04, 1.17)
+"""Ratio of the network's airlight to the limited one from which the network is doubted, and is as much as it
+ever is. Haze it was trained on has at most 0.93 as a mean, opaque fog 1.13 to 1.26."""
 SEEN = (0.3, 0.6)
 """Presence of haze from which that holds, and holds as much as it ever does: a clear scene stays as it is."""
 DARK_CHANNEL = 0.7
@@ -371,8 +374,8 @@ KEPT = 0.93
 Partly sky, it keeps less."""
 
 
-def capped(airlight: Tensor, cells: Cells) -> Tensor:
-    """Return the airlight (1, 3), as bright as the brightest light of the cells allows.
+def capped(airlight: Tensor, cells: Cells, above: float) -> Tensor:
+    """Return the airlight (1, 3), at most `above` times the brightest light of the cells.
 
     Under opaque fog, which is the brightest of its picture, an airlight far above it would mean that
     the fog is a thin veil before something dark.
@@ -382,7 +385,7 @@ def capped(airlight: Tensor, cells: Cells) -> Tensor:
     light = colour.mean(1).flatten()[seen]
     if len(light) == 0:
         return airlight
-    most = ABOVE * light.topk(_count(light, BRIGHTEST)).values.mean()
+    most = above * light.topk(_count(light, BRIGHTEST)).values.mean()
     return airlight * (most / airlight.mean().clamp(min=1e-6)).clamp(max=1)
 
 
@@ -394,7 +397,7 @@ def with_dark_channel(estimate: Estimate, airlight: Tensor, cells: Cells) -> tup
     2009). `airlight` is the one that `capped` has limited. The luminance of each cell becomes the mean of
     both results.
     """
-    ratio = estimate.airlight.mean() / airlight.mean().clamp(min=1e-6) * ABOVE
+    ratio = estimate.airlight.mean() / airlight.mean().clamp(min=1e-6)
     weight = DARK_CHANNEL * _between(ratio, *DOUBTED) * _between(estimate.presence, *SEEN).mean()
     height, width = estimate.offset.shape[2:]
     share, colour, dark = (part[:, :, :height, :width] for part in halved(cells))
