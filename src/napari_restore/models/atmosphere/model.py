@@ -37,8 +37,8 @@ from napari_restore.models.atmosphere.restraint import (
     guarded_green,
     keep_white,
     restrained,
-    step_of,
     sure_colours,
+    thinned_maps,
 )
 from napari_restore.models.atmosphere.small import Small, small, small_factor, small_overview
 from napari_restore.models.atmosphere.spline import BilinearSampler, guided, smooth
@@ -103,8 +103,7 @@ class Atmosphere(RestorationModel):
         statistics["presence"] = restrained(thinned, valid, statistics, self.deadband)
         statistics |= colours_of(thinned, valid, statistics, self.deadband)
         statistics["restraint"] = statistics["presence"] / seen.clamp(min=1e-6)
-        step = step_of((statistics["maps"].shape[2], statistics["maps"].shape[3]))
-        restored, _ = self.pixelwise(thinned, statistics["maps"][..., ::step, ::step], statistics)
+        restored, _ = self.pixelwise(thinned, thinned_maps(statistics), statistics)
         statistics["darkening"] = darkening(thinned, restored, valid)
         return statistics
 
@@ -380,13 +379,17 @@ def capped(airlight: Tensor, cells: Cells, above: float) -> Tensor:
     Under opaque fog, which is the brightest of its picture, an airlight far above it would mean that
     the fog is a thin veil before something dark.
     """
-    share, colour = coarser(cells, BLOCK)
-    seen = (share > 0.5).flatten()
-    light = colour.mean(1).flatten()[seen]
+    light = _light_of_blocks(cells)
     if len(light) == 0:
         return airlight
     most = above * light.topk(_count(light, BRIGHTEST)).values.mean()
     return airlight * (most / airlight.mean().clamp(min=1e-6)).clamp(max=1)
+
+
+def _light_of_blocks(cells: Cells) -> Tensor:
+    """Return the mean luminance of every block that is seen, (n,)."""
+    share, colour = coarser(cells, BLOCK)
+    return colour.mean(1)[share[:, 0] > 0.5]
 
 
 def with_dark_channel(estimate: Estimate, airlight: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
@@ -404,14 +407,7 @@ def with_dark_channel(estimate: Estimate, airlight: Tensor, cells: Cells) -> tup
     seen = share[0, 0] > 0.5
     if not weight > 0 or not seen.any():
         return estimate.offset, airlight
-    presence = estimate.presence.clamp(min=1e-6)[:, None, None, None]
-    numbers = {
-        "brightness": torch.ones_like(presence),
-        "presence": presence,
-        "exponent": estimate.exponent[:, None, None, None],
-        "display": estimate.display[:, None, None, None],
-    }
-    depth = optical_depth(colour, estimate.offset, estimate.slope, numbers)
+    numbers, depth = _depth_of(colour, estimate)
     own, _ = inverted(colour, depth, airlight[:, :, None, None], numbers, 0.0)
     haze = -widened(-dark.amin(1, keepdim=True), REACH)[0, 0]
     haziest = haze[seen].topk(_count(haze[seen], HAZIEST)).indices
@@ -421,28 +417,34 @@ def with_dark_channel(estimate: Estimate, airlight: Tensor, cells: Cells) -> tup
     transmission = 1 - OMEGA * (-widened(-relative, REACH)).clamp(0, 1)
     prior = (colour - veil[:, :, None, None]) / transmission + veil[:, :, None, None]
     wanted = torch.lerp(own, prior, weight).mean(1, keepdim=True)
-    hue = torch.lerp(airlight / airlight.mean(), veil / veil.mean(), weight)
-    airlight = airlight.mean() * hue
+    airlight = airlight.mean() * torch.lerp(airlight / airlight.mean(), veil / veil.mean(), weight)
     luminance = colour.mean(1, keepdim=True)
     deeper = _depth_between(luminance, wanted, airlight.mean(1, keepdim=True), estimate)
-    return estimate.offset + _logit_shift(depth, deeper, presence), airlight
+    return estimate.offset + _logit_shift(depth, deeper, numbers["presence"]), airlight
 
 
 def with_light(estimate: Estimate, airlight: Tensor, cells: Cells, kept: Tensor) -> Tensor:
-    """Return the offset (1, 1, h, w) of the estimate, lowered where cells that keep their light become dark.
-
-    `kept` (1, 1, h, w) is how much they do.
-    """
+    """Return the offset (1, 1, h, w), lowered where what keeps its light, as far as `kept` says, becomes dark."""
     height, width = estimate.offset.shape[2:]
     if not kept.any():
         return estimate.offset
     colour = halved(cells)[1][:, :, :height, :width]
-    presence = estimate.presence.clamp(min=1e-6)[:, None, None, None]
-    one = {"brightness": torch.ones_like(presence), "presence": presence}
-    depth = optical_depth(colour, estimate.offset, estimate.slope, one)
+    numbers, depth = _depth_of(colour, estimate)
     deepest = _depth_that_keeps(colour, estimate, airlight)
     lowered = depth - kept * (depth - deepest).clamp(min=0)
-    return estimate.offset + _logit_shift(depth, lowered, presence)
+    return estimate.offset + _logit_shift(depth, lowered, numbers["presence"])
+
+
+def _depth_of(colour: Tensor, estimate: Estimate) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the numbers of `estimate` as statistics of cells (1, 3, h, w), and their optical depth."""
+    presence = _wide(estimate.presence.clamp(min=1e-6))
+    numbers = {
+        "brightness": torch.ones_like(presence),
+        "presence": presence,
+        "exponent": _wide(estimate.exponent),
+        "display": _wide(estimate.display),
+    }
+    return numbers, optical_depth(colour, estimate.offset, estimate.slope, numbers)
 
 
 def _depth_that_keeps(colour: Tensor, estimate: Estimate, airlight: Tensor) -> Tensor:
@@ -450,12 +452,12 @@ def _depth_that_keeps(colour: Tensor, estimate: Estimate, airlight: Tensor) -> T
     change = torch.where(colour < airlight[:, :, None, None], KEPT, 1 / KEPT)
     depth = _depth_between(colour, change * colour.clamp(min=DARKEST), airlight, estimate)
     ratios = torch.tensor(RATIOS, device=colour.device)[:, None, None]
-    return (depth / ratios ** estimate.exponent[:, None, None, None]).amin(1, keepdim=True)
+    return (depth / ratios ** _wide(estimate.exponent)).amin(1, keepdim=True)
 
 
 def _depth_between(before: Tensor, after: Tensor, airlight: Tensor, estimate: Estimate) -> Tensor:
     """Return the optical depth whose removal makes values `after` of `before`, each (1, C, h, w)."""
-    curve = CURVE ** (1 - estimate.display[:, None, None, None])
+    curve = CURVE ** (1 - _wide(estimate.display))
     veil = airlight[:, :, None, None] ** curve
     below = veil - before.clamp(min=DARKEST) ** curve
     # What is brighter than the airlight becomes brighter still.
@@ -479,8 +481,7 @@ def kept_of(cells: Cells) -> tuple[Tensor, Tensor]:
     """
     share, colour, _ = halved(cells)
     seen = (share > 0.5).to(colour.dtype)
-    blocks, colours = coarser(cells, BLOCK)
-    light = colours.mean(1)[blocks[:, 0] > 0.5]
+    light = _light_of_blocks(cells)
     if len(light) == 0:
         return torch.zeros_like(share), torch.zeros_like(share)
     luminance = colour.mean(1, keepdim=True)
@@ -496,7 +497,7 @@ def kept_of(cells: Cells) -> tuple[Tensor, Tensor]:
     bright = _between(relative, *SKY_LIGHT) * seen
     sky = even * bright
     rows = seen.sum(3)[0, 0].nonzero().flatten()
-    at_edges = [_mean_of_row(sky, seen, int(row)) for row in (rows[0], rows[-1])]
+    at_edges = [sky[:, :, row].sum() / seen[:, :, row].sum() for row in rows[[0, -1]].tolist()]
     # A border without data hides no sky.
     across = pad(torch.where(seen > 0, sky, 1), (ACROSS, ACROSS, 0, 0), "replicate")
     above = torch.cummin(avg_pool2d(across, (1, 2 * ACROSS + 1), 1), 2).values
@@ -508,18 +509,11 @@ def kept_of(cells: Cells) -> tuple[Tensor, Tensor]:
     return torch.maximum(widened(sky, RIM), opaque), torch.maximum(sky, cloud)
 
 
-def _mean_of_row(plane: Tensor, seen: Tensor, row: int) -> Tensor:
-    return (plane[:, :, row] * seen[:, :, row]).sum() / seen[:, :, row].sum()
-
-
 def _slope(plane: Tensor, seen: Tensor, along: int) -> Tensor:
     """Return half the difference of the neighbours of each cell; 0 at an edge, and where one is not seen."""
-    length = plane.shape[along] - 2
-    (a, b), (has_a, has_b) = (
-        (each.narrow(along, 2, length), each.narrow(along, 0, length)) for each in (plane, seen)
-    )
-    beyond = (0, 0, 1, 1) if along == 2 else (1, 1, 0, 0)
-    return pad((a - b) / 2 * has_a * has_b, beyond)
+    values, known = (each.unfold(along, 3, 1) for each in (plane, seen))
+    slope = (values[..., 2] - values[..., 0]) / 2 * known[..., 2] * known[..., 0]
+    return pad(slope, (0, 0, 1, 1) if along == 2 else (1, 1, 0, 0))
 
 
 def _around(plane: Tensor) -> Tensor:

@@ -34,11 +34,16 @@ def step_of(shape: tuple[int, int]) -> int:
     return -(-max(shape) // SIDE)
 
 
-def depth_by_strips(x: Tensor, statistics: Mapping[str, Tensor]) -> Iterator[tuple[Rows, Tensor]]:
-    """Yield each `ROWS` rows of the overview `x`, thinned by `step_of`, and their optical depth."""
+def thinned_maps(statistics: Mapping[str, Tensor]) -> Tensor:
+    """Return the maps of an overview that is thinned by `step_of`."""
     maps = statistics["maps"]
     step = step_of((maps.shape[2], maps.shape[3]))
-    offset, slope, _ = torch.split(maps[..., ::step, ::step], 1, 1)
+    return maps[..., ::step, ::step]
+
+
+def depth_by_strips(x: Tensor, statistics: Mapping[str, Tensor]) -> Iterator[tuple[Rows, Tensor]]:
+    """Yield each `ROWS` rows of the overview `x`, thinned by `step_of`, and their optical depth."""
+    offset, slope, _ = torch.split(thinned_maps(statistics), 1, 1)
     for top in range(0, x.shape[2], ROWS):
         rows: Rows = (..., slice(top, top + ROWS), slice(None))
         yield rows, optical_depth(x[rows], offset[rows], slope[rows], statistics)
