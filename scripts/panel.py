@@ -4,7 +4,7 @@
     python scripts/panel.py count KEY ANSWERS …
 
 Each picture is a row of a sheet, each version a column, in an order that differs from row to row and that
-only KEY/key.csv tells. COMMAND has IN and OUT for the files; an empty one is the picture itself. So a
+only KEY/key.csv has. COMMAND has IN and OUT for the files; an empty one is the picture itself. So a
 version can be another program, or another checkout:
 
     --version untouched= --version "now=napari-restore restore IN -o OUT --model atmosphere"
@@ -23,6 +23,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+from pictures import reduced
 from PIL import Image, ImageDraw
 
 SIDE = 640
@@ -62,7 +63,7 @@ def make(given: argparse.Namespace) -> None:
     for number, picture in enumerate(pictures, 1):
         names = order.sample(list(versions), len(versions))
         files = [result(picture, name, versions[name], given.key) for name in names]
-        rows.append(row_of(number, [reduced(file) for file in files]))
+        rows.append(row_of(number, [reduced(file, SIDE) for file in files]))
         lines += [(str(number), "ABCDEFGH"[n], str(picture), name) for n, name in enumerate(names)]
         print(picture, flush=True)
     with (given.key / "key.csv").open("w", newline="", encoding="utf-8") as file:
@@ -87,14 +88,6 @@ def result(picture: Path, name: str, command: str, key: Path) -> Path:
         files = {"IN": str(picture), "OUT": str(out)}
         subprocess.run([files.get(word, word) for word in shlex.split(command)], check=True)
     return out
-
-
-def reduced(file: Path) -> Image.Image:
-    """Return the picture, small."""
-    with Image.open(file) as opened:
-        picture = opened.convert("RGB")
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return picture
 
 
 def row_of(number: int, pictures: list[Image.Image]) -> Image.Image:

@@ -121,11 +121,11 @@ def noisy(file: Path, entry: dict[str, Any], out: Path) -> Path:
     return out
 
 
-def reduced(file: Path) -> Image.Image:
-    """Return the picture, small."""
+def reduced(file: Path, side: int = SIDE) -> Image.Image:
+    """Return the picture with at most `side` pixels on its longer side."""
     with Image.open(file) as opened:
         picture = opened.convert("RGB")
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     return picture
 
 

@@ -143,21 +143,15 @@ def test_photos_of_a_folder_have_exposures_of_their_own_and_maps_have_none(cli, 
     words = ["--model", "atmosphere"]
     run = cli("restore", folder, "-o", tmp_path / "out", *words, "--record", records)
     assert run.code == 0, run.err
-    told = {path.name[0]: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
-    exposures = {name: each["adjustment"]["exposure"] for name, each in told.items()}
+    records = {path.name[0]: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    exposures = {name: each["adjustment"]["exposure"] for name, each in records.items()}
     assert exposures["m"] is None and 0 < exposures["b"] != exposures["a"] > 0
     assert all(f"Exposure measured: {exposures[name]:+.2f} EV." in run.err for name in "ab")
     assert run.err.count("Exposure measured") == 2
     plain = ["restore", folder / "a.png", "-o", tmp_path / "plain.png", "--adjust", "exposure=0"]
     assert cli(*plain, *words).code == 0
-    darker, lighter, of_map = (
-        read(path).astype(int)
-        for path in (
-            tmp_path / "plain.png",
-            tmp_path / "out/a_clear.png",
-            tmp_path / "out/map_clear.tif",
-        )
-    )
+    names = ("plain.png", "out/a_clear.png", "out/map_clear.tif")
+    darker, lighter, of_map = (read(tmp_path / name).astype(int) for name in names)
     # The map has the same pixels, and they are the model's.
     np.testing.assert_array_equal(of_map, darker)
     assert (lighter >= darker).all() and lighter.mean() > darker.mean()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -17,7 +18,6 @@ from napari_restore.extension import (
     Progress,
     RestoreKeywords,
     documents_options,
-    make_plan,
     option,
     part_of,
     without,
@@ -26,7 +26,7 @@ from napari_restore_lab import data, loop
 from napari_restore_lab._cluster import scored_on
 from napari_restore_lab._keywords import EvaluateKeywords, HazePairsKeywords
 from napari_restore_lab._questions import Evaluate, HazePairs
-from napari_restore_lab.score import methods_of, perform, text_table
+from napari_restore_lab.score import methods_of, perform, plan_to_score, text_table
 
 if TYPE_CHECKING:
     from napari_restore.extension import Plan, Result
@@ -212,10 +212,7 @@ def evaluate(
         ),
         pairs,
         asked,
-        # Scored is what the model returned.
-        lambda image, model, scratch: make_plan(
-            image, model, **{"exposure": 0.0, **(options or {}), "scratch": scratch}
-        ),
+        partial(plan_to_score, options or {}),
         run or (lambda planned: Job(planned).result()),
         tell,
         extra or {},

@@ -237,8 +237,8 @@ def test_photos_are_scored_as_the_model_returns_them(tmp_path: Path, cluster: Cl
     plain = np.asarray(nr.restore(source, "atmosphere", exposure=0, **options))
     error = np.mean((plain.astype(float) - clear) ** 2)
     for where in (None, cluster):
-        told = napari_restore_lab.evaluate(
+        scores = napari_restore_lab.evaluate(
             ["atmosphere"], tmp_path / "pairs", metrics=["psnr"], cluster=where, **SETTINGS
         )
-        found = told["evaluation"]["mean"]["psnr"]
+        found = scores["evaluation"]["mean"]["psnr"]
         assert found == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)

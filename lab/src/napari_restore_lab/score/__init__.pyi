@@ -1,4 +1,4 @@
-from ._case_task import CaseItem, MethodTask, ScoringTask, score_item
+from ._case_task import CaseItem, MethodTask, ScoringTask, plan_to_score, score_item
 from ._cases import Case, HazedCase, drop_others, scene_cases
 from ._evaluate import CaseAnswer, Outcome
 from ._journal import ScoreJournal
@@ -38,6 +38,7 @@ __all__ = [
     "find_pairs",
     "methods_of",
     "perform",
+    "plan_to_score",
     "reference_of",
     "scale_of",
     "scene_cases",

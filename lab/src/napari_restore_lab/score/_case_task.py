@@ -8,11 +8,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from napari_restore.extension import (
     BadParameter,
+    Image,
     Plan,
     RestorationModel,
     Result,
@@ -128,16 +130,18 @@ def score_item(
         scoring = Scoring(
             [_method(each, settings, load) for each in task.methods],
             {name: metric_of(name) for name in settings.metrics},
-            # As `evaluate` plans.
-            lambda image, model: make_plan(
-                image, model, **{"exposure": 0.0, **options, "scratch": scratch}
-            ),
+            partial(plan_to_score, options, scratch=scratch),
             run,
             with_clear=settings.clear,
             keep=keeping(settings, overwrite=task.overwrite),
         )
         previews = Previews(folder / PREVIEWS if folder is not None and settings.strips else None)
         return score_case(item.case, scoring, journal, previews), journal.added
+
+
+def plan_to_score(options: Mapping[str, Any], image: Image, model: Any, scratch: Any) -> Plan:
+    """Return the plan of a run that is scored as the model returns it: a photo gets no exposure."""
+    return make_plan(image, model, **{"exposure": 0.0, **options, "scratch": scratch})
 
 
 def _method(

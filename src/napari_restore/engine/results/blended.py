@@ -57,8 +57,8 @@ class BlendedPixels:
     @property
     def usual(self) -> Adjustment:
         """That of a result that nobody has adjusted."""
-        told = self.store.header.get("exposure")
-        return Adjustment(exposure=(told if self.image.is_photo else None) or None)
+        known = self.store.header.get("exposure")
+        return Adjustment(exposure=(known if self.image.is_photo else None) or None)
 
     @property
     def is_plain(self) -> bool:
@@ -225,7 +225,7 @@ class BlendedPixels:
         """Return the exposure that makes up for what the restoration darkened the picture.
 
         That is `KEPT` of the change of the median luminance in linear light: of the whole image where
-        the model has told it, else of the pixels that a run restores. Then up to 256 small boxes of both
+        the model returns it, else of the pixels that a run restores. Then up to 256 small boxes of both
         are read, and `ResourceError` is raised where the run is not finished.
 
         Returns
@@ -233,8 +233,8 @@ class BlendedPixels:
         float
             EV, 0 … 3.
         """
-        if (told := self.store.header.get("exposure")) is not None:
-            return float(told)
+        if (known := self.store.header.get("exposure")) is not None:
+            return float(known)
         before, after = [np.empty(0)], [np.empty(0)]
         luma_model = self._find_luma_model()
         for box in sample_boxes(self._reached_box(self.plan.region)):

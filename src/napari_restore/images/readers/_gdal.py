@@ -81,7 +81,7 @@ class GdalReader(Reader):
     _sidecars = False
     _page_offset = 0
     _number = 0
-    """Of a file that another one may replace under the same name: tells its handles apart."""
+    """Of a file that another one may replace under the same name: keeps its handles apart."""
     _codes = False
     _part = ""
     _head = b""
