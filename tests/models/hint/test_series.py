@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,10 @@ from tests.models.hint.test_network import picture
 
 import napari_restore as nr
 from napari_restore.errors import BadModel
+from napari_restore.images import light_of_srgb
 from napari_restore.models import SweepInput, entry_of, load, run_steps
 from napari_restore.models.hint.model import Hint
-from napari_restore.models.hint.series import HintSeries, make_series
+from napari_restore.models.hint.series import HintSeries, exposed, make_series
 
 TINY = {"width": 8, "blocks1": 1, "blocks2": 1, "blocks3": 1, "latent": 1, "refinement": 1}
 
@@ -28,22 +30,54 @@ def series() -> HintSeries:
 
 
 def in_a_row(series: HintSeries, x: torch.Tensor) -> torch.Tensor:
-    return series.brighten.whole(series.denoise.whole(x))
+    between = series.denoise.whole(x)
+    bright = series.brighten.whole(between)
+    return exposed(between, bright, exposure_of(between, bright))
+
+
+def light_of(display: torch.Tensor) -> torch.Tensor:
+    """Return linear light, by another library's curve."""
+    return torch.from_numpy(light_of_srgb(display.numpy()))
+
+
+def luminance_of(display: torch.Tensor) -> torch.Tensor:
+    light = light_of(display)
+    return 0.2126 * light[:, 0] + 0.7152 * light[:, 1] + 0.0722 * light[:, 2]
+
+
+def exposure_of(between: torch.Tensor, bright: torch.Tensor) -> torch.Tensor:
+    """Return the exposure by bisection."""
+    share = luminance_of(between.clamp(0, 1))
+    share, own = share / (share + 0.0012), luminance_of(bright.clamp(0, 1))
+
+    def is_dark(ev: float) -> bool:
+        odds = own / (1 - own) * 2 ** (share * ev)
+        return bool((odds / (1 + odds)).clamp(min=1e-4).log().mean() < math.log(0.04))
+
+    low, high = (0.0, 3.0) if is_dark(0) else (0.0, 0.0)
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_dark(middle) else (low, middle)
+    return torch.tensor([high], dtype=bright.dtype)
 
 
 @pytest.mark.slow
 def test_sweeps_are_one_network_on_the_result_of_the_other(series: HintSeries):
     x = picture(height=48, width=64)
-    torch.testing.assert_close(series(x), in_a_row(series, x))
+    x = x * 0.2
+    # The exposure lies on a line between steps of a quarter.
+    wanted, close = in_a_row(series, x), {"rtol": 0, "atol": 0.002}
+    torch.testing.assert_close(series(x), wanted, **close)
     swept, statistics = run_steps(series.steps(), x, {})
-    torch.testing.assert_close(swept["restored"], in_a_row(series, x))
+    torch.testing.assert_close(swept["restored"], series(x))
+    assert 0.1 < statistics["brighten.exposure"] < 3
     assert {name.partition(".")[0] for name in statistics} == {"denoise", "brighten"}
     assert series.ordered_steps.problem(8, True) == ""
 
 
 @pytest.mark.slow
 def test_tiles_of_a_run_are_the_whole(series: HintSeries, quick_plans: None, tmp_path):
-    x = picture(height=141, width=203)
+    x = picture(height=141, width=203) * 0.2
     image = x[0].permute(1, 2, 0).numpy().astype(np.float32)
     result = nr.restore(
         image, series.float(), tile=64, scratch=tmp_path, device="cpu", progress=False
@@ -84,6 +118,46 @@ def test_rows_of_attention_are_those_of_each_network(series: HintSeries):
     without = series.without_head(f"brighten.{site}", 1)
     torch.testing.assert_close(without.denoise.whole(x), series.denoise.whole(x))
     assert not torch.allclose(without(x), series(x))
+
+
+HUES = ((0.05, 0.07, 0.2), (0.3, 0.2, 0.05), (0.1, 0.12, 0.11), (0.02, 0.3, 0.03))
+
+
+@pytest.mark.parametrize("ev", [0.0, 1.5, 3.0])
+@pytest.mark.parametrize("hue", HUES)
+def test_exposed_keeps_the_ratio_of_the_bands(hue: tuple[float, ...], ev: float):
+    between = torch.tensor(hue).view(1, 3, 1, 1) * torch.linspace(0.3, 1, 40)
+    # The second network has made it paler.
+    bright = (2 * between + 0.1).clamp(0, 1)
+    found = exposed(between, bright, torch.tensor([ev]))
+    before, after = light_of(between), light_of(found)
+    sure = luminance_of(between) > 0.004
+    assert sure.any()
+    ratios = [(each / each.sum(1, keepdim=True))[:, :, sure[0]] for each in (before, after)]
+    inside = (found.amax(1) < 0.98)[:, sure[0]][0]
+    torch.testing.assert_close(ratios[1][..., inside], ratios[0][..., inside], rtol=0, atol=0.06)
+    # Brighter stays brighter, and without an exposure the light is that of the network.
+    assert (luminance_of(found).diff(dim=-1) > -1e-6).all()
+    if not ev:
+        torch.testing.assert_close(luminance_of(found), luminance_of(bright), rtol=1e-3, atol=1e-5)
+
+
+def test_black_has_no_colour_and_no_gain():
+    black = torch.tensor([1.0, 0.0, 0.4]).view(1, 3, 1, 1).expand(1, 3, 2, 2) / 255
+    found = exposed(black, 2 * black, torch.tensor([3.0])) * 255
+    assert found.amax() - found.amin() < 1e-4
+    assert 0.5 < found.mean() < 2.5
+    zero = torch.zeros_like(black)
+    assert not exposed(zero, zero, torch.tensor([3.0])).any()
+    # What is beyond the range stays.
+    torch.testing.assert_close(exposed(zero + 1, zero + 1.5, torch.tensor([3.0])), zero + 1.5)
+
+
+def test_gradients_are_finite_at_black_and_white():
+    between = torch.tensor([0.0, 1e-3, 0.5, 1.0]).expand(1, 3, 2, 4).clone().requires_grad_()
+    bright = torch.tensor([0.0, 0.1, 1.0, 1.2]).expand(1, 3, 2, 4).clone().requires_grad_()
+    exposed(between, bright, torch.tensor([2.0])).sum().backward()
+    assert between.grad.isfinite().all() and bright.grad.isfinite().all()
 
 
 def test_weights_of_one_network_are_refused(tmp_path):

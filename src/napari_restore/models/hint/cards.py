@@ -129,7 +129,7 @@ LOWLIGHT = replace(
     trained_on="1664 images under free licences, as they are and made 2 to 30 times darker, half of "
     "these with synthetic noise of cameras (docs/models/hint-small-lowlight.md)",
     validated_on="synthetic low light only: 8 scenes it never saw, 6 and 14 times darker, with noise of "
-    "cameras developed by LibRaw: 3.7 and 6.7 dB more than a gamma curve, less than half of its colour noise "
+    "cameras developed by LibRaw: 3.8 and 6.8 dB more than a gamma curve, half of its colour noise "
     "(docs/models/hint-small-lowlight.md).",
     caveats="Every pixel depends on all of the image. Pictures that are dark on purpose are "
     "brightened, too. Black parts of night scenes stay dark, and how bright the scene really was "

@@ -1,10 +1,18 @@
-"""Two HINT networks in a row: the second brightens what the first has freed of noise."""
+"""Two HINT networks in a row: the second brightens what the first has freed of noise.
+
+A rule follows them. The second network takes what is dark for too little white, too, and a lamp in a
+dark room for a bright picture. So the ratios of the bands are those of the first one's picture, where it
+has light enough to have any, and a picture that is dark still has its light multiplied, the more the
+darker it is.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from napari_restore.errors import BadModel
@@ -20,8 +28,26 @@ from napari_restore.models.hint.ways import SMALL
 
 PARTS = ("denoise", "brighten")
 """The networks in their order; what belongs to one is named ``part.name``."""
-BETWEEN = "between"
-"""Map of the pixels without noise, (3, H, W) float32."""
+BETWEEN, BRIGHT = "between", "bright"
+"""Maps of the pixels without noise, and of what the second network returns, (3, H, W) float32."""
+LAST = {PARTS[0]: BETWEEN, PARTS[1]: BRIGHT}
+LIGHT = "light"
+"""Counted map: luminance of `BRIGHT` in linear light, and the share of an exposure that a pixel takes."""
+EXPOSURE = f"{PARTS[1]}.exposure"
+"""Statistic (N,): EV by which the odds of the light are multiplied."""
+MOST_EV, STEP_EV = 3.0, 0.25
+LEAST_LIGHT = 0.04
+"""Geometric mean of the luminance below which a picture is exposed more. Chosen by two exposures each of
+four scenes: +2.7 dB; synthetic low light: +0.1 dB."""
+FLOOR = 0.0012
+"""Light at which a pixel takes half of the exposure, that of 4 of 255: what is darker is noise and blocks."""
+GREY, COLOURED = 1 / 255, 6 / 255
+"""Display values from and up to which a pixel without noise gets its colour."""
+SURE = 0.002
+"""Light at which half of the ratios is of the pixels without noise."""
+DARKEST = 1e-4
+LUMA = (0.2126, 0.7152, 0.0722)
+"""Weights of red, green and blue in luminance (Rec. ITU-R BT.709-6)."""
 
 
 class HintSeries(SweptModel):
@@ -34,23 +60,29 @@ class HintSeries(SweptModel):
         self.denoise, self.brighten = (Hint(card, configs[part]) for part in PARTS)
 
     def steps(self) -> tuple[Sweep, ...]:
-        first, second = (part.steps() for part in self._parts.values())
-        last = replace(first[-1], writes=(Map(BETWEEN, 3, dtype="float32"),))
+        first, second = (
+            [*steps[:-1], replace(steps[-1], writes=(Map(RESTORED, 3, dtype="float32"),))]
+            for steps in (part.steps() for part in self._parts.values())
+        )
         return (
-            *(_named(PARTS[0], sweep) for sweep in (*first[:-1], last)),
+            *(_named(PARTS[0], sweep) for sweep in first),
             *(_named(PARTS[1], sweep) for sweep in second[:-1]),
+            _counted(_named(PARTS[1], second[-1])),
             # The last sweep of a model sees the image.
-            replace(_named(PARTS[1], second[-1]), sees_image=True),
+            Sweep(
+                f"{PARTS[1]}.expose", "Exposing", _exposed, (BETWEEN, BRIGHT), (Map(RESTORED, 3),)
+            ),
         )
 
     def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the restored images (N, 3, H, W), each judged by all of itself."""
         height, width = x.shape[2:]
         counted = None if valid is None else pad_to_multiple(valid, STRIDE)
-        whole = pad_to_multiple(x, STRIDE)
-        for part in self._parts.values():
-            whole = part.whole(whole, counted)
-        return whole[..., :height, :width]
+        between = self.denoise.whole(pad_to_multiple(x, STRIDE), counted)
+        bright = self.brighten.whole(between, counted)
+        light = _light_of(between, bright)
+        exposure = _settled(_sums(light, counted))
+        return exposed(between, bright, exposure)[..., :height, :width]
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return the blocks with attention, named by network, stage and number."""
@@ -138,9 +170,9 @@ def _named_counts(part: str, counts: Counts) -> Counts:
 
 def _of(part: str, name: str) -> str:
     """Return the name in the series of what a network calls `name`."""
-    if name == RESTORED and part == PARTS[0]:
-        return BETWEEN
-    return name if name in (RESTORED, BETWEEN) else f"{part}.{name}"
+    if name == RESTORED:
+        return LAST[part]
+    return name if name == BETWEEN else f"{part}.{name}"
 
 
 def _own(part: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -161,7 +193,8 @@ def _own_input(part: str, given: SweepInput) -> SweepInput:
     """Return what a network sees of the input of a sweep: the second sees the first one's pixels."""
     wanted = given.wanted
     if wanted is not None:
-        own = {RESTORED if name == BETWEEN else name.removeprefix(f"{part}.") for name in wanted}
+        last = LAST[part]
+        own = {RESTORED if name == last else name.removeprefix(f"{part}.") for name in wanted}
         wanted = frozenset(own)
     return replace(
         given,
@@ -170,6 +203,96 @@ def _own_input(part: str, given: SweepInput) -> SweepInput:
         statistics=_own(part, given.statistics),
         wanted=wanted,
     )
+
+
+def _counted(sweep: Sweep) -> Sweep:
+    """Return the last sweep of the second network, which also counts how light its picture is."""
+
+    def run(given: SweepInput) -> Mapping[str, Tensor]:
+        found = {**sweep.run(given)}
+        if given.wants(LIGHT):
+            found[LIGHT] = _light_of(given.maps[BETWEEN], found[BRIGHT])
+        return found
+
+    counts = Counts(
+        features=(Map(LIGHT, 2),),
+        shapes={"logs": (len(_evs()),), "pixels": ()},
+        count=lambda features, valid: _sums(features[LIGHT], valid),
+        settles=(EXPOSURE,),
+        settle=lambda sums, _: {EXPOSURE: _settled(sums)},
+    )
+    return replace(sweep, run=run, counts=counts)
+
+
+def _exposed(given: SweepInput) -> Mapping[str, Tensor]:
+    between, bright = given.maps[BETWEEN], given.maps[BRIGHT]
+    return {RESTORED: exposed(between, bright, given.statistics[EXPOSURE])}
+
+
+def _evs() -> Tensor:
+    return torch.arange(0, MOST_EV + STEP_EV, STEP_EV)
+
+
+def _light_of(between: Tensor, bright: Tensor) -> Tensor:
+    """Return `LIGHT` (N, 2, h, w) of pictures (N, 3, h, w) without noise and brightened."""
+    floor = _luminance(_light(between))
+    return torch.cat([_luminance(_light(bright)), floor / (floor + FLOOR)], 1)
+
+
+def _after(light: Tensor, ev: Tensor | float) -> Tensor:
+    """Return the luminance (N, 1, h, w) whose odds are 2 to the share of `ev` times those of `LIGHT`."""
+    own, share = light.split(1, 1)
+    gained = own * 2 ** (share * ev)
+    return gained / (1 - own + gained)
+
+
+def _sums(light: Tensor, valid: Tensor | None) -> Sums:
+    """Return sums over `LIGHT` of the logarithm of the luminance, for each exposure of `_evs`."""
+    counts = torch.ones_like(light[:, :1]) if valid is None else valid.to(light)
+    lit = (_after(light, float(ev)).clamp(min=DARKEST) for ev in _evs())
+    logs = [(each.log() * counts).double().sum((1, 2, 3)) for each in lit]
+    return {"logs": torch.stack(logs, 1), "pixels": counts.double().sum((1, 2, 3))}
+
+
+def _settled(sums: Sums) -> Tensor:
+    """Return the least exposure (N,) in EV that brings the mean light to `LEAST_LIGHT`."""
+    means = sums["logs"] / sums["pixels"][:, None].clamp(min=1)
+    wanted = math.log(LEAST_LIGHT)
+    low = ((means < wanted).sum(1, keepdim=True) - 1).clamp(0, means.shape[1] - 2)
+    before, after = means.gather(1, low), means.gather(1, low + 1)
+    share = ((wanted - before) / (after - before).clamp(min=1e-9)).clamp(0, 1)
+    return STEP_EV * (low + share)[:, 0]
+
+
+def exposed(between: Tensor, bright: Tensor, ev: Tensor) -> Tensor:
+    """Return brightened pictures (N, 3, h, w) with the hues of `between`, exposed by `ev` (N,).
+
+    Both are display values; what is beyond 0 and 1 in `bright` is added again.
+    """
+    seen, shown = _light(between), _light(bright)
+    light = _luminance(seen)
+    own, others = (each / _luminance(each).clamp(min=DARKEST) for each in (shown, seen))
+    ratio = torch.lerp(own, others, light / (light + SURE))
+    coloured = (between.amax(1, keepdim=True) - GREY) / (COLOURED - GREY)
+    ratio = torch.lerp(torch.ones_like(ratio), ratio, coloured.clamp(0, 1))
+    wanted = _after(_light_of(between, bright), ev.to(bright)[:, None, None, None])
+    # A band that would be above white gives the excess to none: the pixel becomes paler.
+    room = (1 / wanted.clamp(min=DARKEST) - 1) / (ratio.amax(1, keepdim=True) - 1).clamp(
+        min=DARKEST
+    )
+    lit = wanted * (1 + (ratio - 1) * room.clamp(max=1))
+    curved = 1.055 * lit.clamp(min=DARKEST) ** (1 / 2.4) - 0.055
+    return torch.where(lit > 0.0031308, curved, 12.92 * lit) + bright - bright.clamp(0, 1)
+
+
+def _light(display: Tensor) -> Tensor:
+    """Return linear light of display values (IEC 61966-2-1), within 0 and 1."""
+    shown = display.clamp(0, 1)
+    return torch.where(shown > 0.04045, ((shown + 0.055) / 1.055) ** 2.4, shown / 12.92)
+
+
+def _luminance(light: Tensor) -> Tensor:
+    return (light * light.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
 
 
 def sizes_of_series(state: Mapping[str, Tensor]) -> dict[str, int]:
