@@ -33,6 +33,20 @@ def hazy(height: int = 300, width: int = 420, offset: int = 0) -> np.ndarray:
     return np.rint(np.clip(seen + noise, 0, 1) * 255).astype(np.uint8)
 
 
+def test_a_run_says_what_haze_it_found(photo: Path, restore: Run) -> None:
+    record = restore(photo).record
+    found = record["context"]
+    (said,) = [note for note in record["notes"] if "passes through the haze" in note]
+    # The transmission rises from 0.35 to 0.8, and the airlight is bluish.
+    assert float(said.split("%")[0]) / 100 == pytest.approx(found["transmission"], abs=0.01)
+    assert 0.4 < found["transmission"] < 0.85
+    red, green, blue = found["airlight"]
+    assert f"{red:.2f}, {green:.2f}, {blue:.2f} of white" in said and blue > red
+    assert 0 <= found["kept"] < 0.2 and 0 <= found["doubt"] <= 0.7
+    disputed = [note for note in record["notes"] if "dark channel disagree" in note]
+    assert bool(disputed) == (found["doubt"] > 0.35)
+
+
 def median_odds(pixels: np.ndarray, *, is_display: bool = True) -> float:
     """Odds of the median luminance of (h, w, 3) values 0 to 1; IEC 61966-2-1 for display values."""
     light = pixels
@@ -64,11 +78,11 @@ def read(result: Any, region: Any = None) -> np.ndarray:
     return result.read(result.region if region is None else region)
 
 
-def test_it_is_two_fifths_of_what_was_taken_and_clips_nothing(photo: Path, restore: Run) -> None:
+def test_it_is_seven_tenths_of_what_was_taken_and_clips_nothing(photo: Path, restore: Run) -> None:
     result, plain = restore(photo), restore(photo, exposure=0)
     ev = result.adjustment.exposure
     before, after = (median_odds(x / 255) for x in (hazy(), read(plain)))
-    assert ev == pytest.approx(0.4 * np.log2(before / after), abs=0.02)
+    assert ev == pytest.approx(0.7 * np.log2(before / after), abs=0.02)
     assert 0.15 < ev < 1.5
     options = result.record["task"]["options"]
     assert result.record["adjustment"]["exposure"] == options["exposure"] == ev
@@ -169,7 +183,7 @@ def test_values_that_are_no_display_values_are_light(restore: Run, dtype: str) -
     white = result.record["input"]["white"]
     plain = result.with_adjustment(Adjustment(exposure=0.0))
     before, after = (median_odds(x / white, is_display=False) for x in (pixels, read(plain)))
-    wanted = 0.4 * np.log2(before / after)
+    wanted = 0.7 * np.log2(before / after)
     assert result.adjustment.ev == pytest.approx(max(0, wanted), abs=0.03)
 
 

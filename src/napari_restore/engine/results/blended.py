@@ -531,9 +531,9 @@ def exposure_between(source: Pixels, restored: Pixels) -> float:
     return exposure_for(before - after)
 
 
-KEPT = 0.4
+KEPT = 0.7
 """Share of the lost light, in EV, that is given back. With all of it a picture that was freed of fog looks
-washed out, without any dark and muddy; this was best in 28 pictures that were looked at."""
+washed out, without any dark and muddy; judged blind on 32 pictures it was taken more often than 0.4."""
 
 
 def exposure_for(darkening: float) -> float:

@@ -63,6 +63,8 @@ WAITING = "Waiting for another run with the same settings"
 WAIT_SECONDS = 0.1
 CLIPPED_SHARE = 0.001
 """Share of a band's pixels that become black, or white, from which on a run says so."""
+DISPUTED = 0.35
+"""Weight of a second estimator, 0 to 1, from which on it is said that they disagree."""
 
 
 class Run:
@@ -141,7 +143,8 @@ class Run:
                 f"Cancelled after {state.totals.tiles} of {self.plan.layout.tiles} tiles.",
                 "The same command goes on from there.",
             )
-        for note in (*self._notes_on_change(), *self._notes_on_values(record["measured"])):
+        haze, change = self._notes_on_haze(), self._notes_on_change()
+        for note in (*haze, *change, *self._notes_on_values(record["measured"])):
             self.emit(Note(note))
         self.emit(Finished(record))
         return record
@@ -186,6 +189,23 @@ class Run:
                     f"Up to {max(shares):.1%} of the pixels became {tone} in band "
                     f"{named_bands(image, lost)}; a lower {option('strength')} keeps more of them."
                 )
+
+    def _notes_on_haze(self) -> Iterator[str]:
+        """Yield what the model found in the whole image, if it says so."""
+        found = self._statistics
+        if "transmission" not in found or "kept" not in found:
+            return
+        light = ", ".join(f"{float(value):.2f}" for value in found["airlight"])
+        yield (
+            f"{float(found['transmission']):.0%} of the light of the scene passes through the haze, whose "
+            f"airlight is {light} of white; {float(found['kept']):.0%} of the image keep their hue as sky, "
+            "mist, cloud or snow."
+        )
+        if float(found["doubt"]) > DISPUTED:
+            yield (
+                "Network and dark channel disagree on this haze, and the result is between them: compare it "
+                "with dcp, and with a larger amount."
+            )
 
     def _advice(self) -> str:
         """Return what to do where more is to be removed; bands are to be checked where they are in doubt."""

@@ -66,8 +66,9 @@ class Atmosphere(RestorationModel):
     pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
     the factor above, ``airlight`` (3,) with the factor ``green`` () in it and ``airlight_all``
     (bands,) in model range, ``hue`` (3,), ``hue_spread`` () and
-    ``unsure`` (), ``exponent`` (), ``display`` (), ``darkening`` (2,) of the restored overview, which
-    changes no pixel.
+    ``unsure`` (), ``exponent`` (), ``display`` (). Those that change no pixel: ``darkening`` (2,) and
+    ``transmission`` () of the restored overview, ``kept`` () the share of cells that keep their hue,
+    ``doubt`` () the weight of the dark channel.
     """
 
     derived = ("maps",)
@@ -103,8 +104,9 @@ class Atmosphere(RestorationModel):
         statistics["presence"] = restrained(thinned, valid, statistics, self.deadband)
         statistics |= colours_of(thinned, valid, statistics, self.deadband)
         statistics["restraint"] = statistics["presence"] / seen.clamp(min=1e-6)
-        restored, _ = self.pixelwise(thinned, thinned_maps(statistics), statistics)
+        restored, through = self.pixelwise(thinned, thinned_maps(statistics), statistics)
         statistics["darkening"] = darkening(thinned, restored, valid)
+        statistics["transmission"] = through[valid > 0].mean().nan_to_num(1)
         return statistics
 
     def derive(self, statistics: Statistics, context: Context) -> Statistics:
@@ -114,7 +116,8 @@ class Atmosphere(RestorationModel):
     def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
         found = self._statistics_from(_network_input(small(overview, valid)))
         # Nothing is computed from them any more, so that they have no gradient.
-        del found["cells"]
+        for name in ("cells", "kept", "doubt"):
+            del found[name]
         # Both are found by bisection, so they have no gradient.
         found["presence"] = found["presence"] * statistics["restraint"]
         found["airlight"] = _with_green(found["airlight"], statistics["green"])
@@ -124,7 +127,7 @@ class Atmosphere(RestorationModel):
         """Return the statistics of one picture, before the restraint."""
         seen = ensembled(self.network, one.cells, one.reduced, self.ensemble)
         airlight = capped(seen.airlight, one.cells, self.above)
-        offset, airlight = with_dark_channel(seen, airlight, one.cells)
+        offset, airlight, doubt = with_dark_channel(seen, airlight, one.cells)
         height, width = offset.shape[2:]
         hue, light = (kept[:, :, :height, :width] for kept in kept_of(one.cells))
         offset = with_light(replace(seen, offset=offset), airlight, one.cells, light)
@@ -138,6 +141,8 @@ class Atmosphere(RestorationModel):
             "airlight": airlight[0] / one.brightness[0],
             "exponent": seen.exponent[0],
             "display": seen.display[0],
+            "kept": hue.mean() / (one.cells.share > 0.5).to(hue.dtype).mean().clamp(min=1e-6),
+            "doubt": doubt,
         }
 
     def forward_with_maps(
@@ -392,8 +397,10 @@ def _light_of_blocks(cells: Cells) -> Tensor:
     return colour.mean(1)[share[:, 0] > 0.5]
 
 
-def with_dark_channel(estimate: Estimate, airlight: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
-    """Return offset (1, 1, h, w) and airlight (1, 3), drawn to the dark channel prior where needed.
+def with_dark_channel(
+    estimate: Estimate, airlight: Tensor, cells: Cells
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return offset (1, 1, h, w) and airlight (1, 3), drawn to the dark channel prior where needed, and its weight ().
 
     An airlight far above the brightest light of the picture contradicts it: the network has not learned
     such fog, and two estimators that err differently are better than either (K. He, J. Sun, X. Tang, CVPR
@@ -406,7 +413,7 @@ def with_dark_channel(estimate: Estimate, airlight: Tensor, cells: Cells) -> tup
     share, colour, dark = (part[:, :, :height, :width] for part in halved(cells))
     seen = share[0, 0] > 0.5
     if not weight > 0 or not seen.any():
-        return estimate.offset, airlight
+        return estimate.offset, airlight, torch.zeros_like(weight)
     numbers, depth = _depth_of(colour, estimate)
     own, _ = inverted(colour, depth, airlight[:, :, None, None], numbers, 0.0)
     haze = -widened(-dark.amin(1, keepdim=True), REACH)[0, 0]
@@ -420,7 +427,7 @@ def with_dark_channel(estimate: Estimate, airlight: Tensor, cells: Cells) -> tup
     airlight = airlight.mean() * torch.lerp(airlight / airlight.mean(), veil / veil.mean(), weight)
     luminance = colour.mean(1, keepdim=True)
     deeper = _depth_between(luminance, wanted, airlight.mean(1, keepdim=True), estimate)
-    return estimate.offset + _logit_shift(depth, deeper, numbers["presence"]), airlight
+    return estimate.offset + _logit_shift(depth, deeper, numbers["presence"]), airlight, weight
 
 
 def with_light(estimate: Estimate, airlight: Tensor, cells: Cells, kept: Tensor) -> Tensor:
