@@ -14,7 +14,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 import napari_restore as nr
-from napari_restore.engine import Finished, Result, TileDone
+from napari_restore.engine import Finished, Note, Result, TileDone
 from napari_restore.models import one_shot_statistics
 from napari_restore.questions import Adjustment
 
@@ -33,17 +33,18 @@ def hazy(height: int = 300, width: int = 420, offset: int = 0) -> np.ndarray:
     return np.rint(np.clip(seen + noise, 0, 1) * 255).astype(np.uint8)
 
 
-def test_a_run_says_what_haze_it_found(photo: Path, restore: Run) -> None:
-    record = restore(photo).record
-    found = record["context"]
-    (said,) = [note for note in record["notes"] if "passes through the haze" in note]
+def test_a_run_says_what_haze_it_found(photo: Path, tmp_path: Path) -> None:
+    job = nr.start(nr.plan(nr.open_image(photo), MODEL, scratch=tmp_path, device="cpu"))
+    notes = [event.text for event in job if isinstance(event, Note)]
+    found = job.result().record["context"]
+    (said,) = [note for note in notes if "passes through the haze" in note]
     # The transmission rises from 0.35 to 0.8, and the airlight is bluish.
     assert float(said.split("%")[0]) / 100 == pytest.approx(found["transmission"], abs=0.01)
     assert 0.4 < found["transmission"] < 0.85
     red, green, blue = found["airlight"]
     assert f"{red:.2f}, {green:.2f}, {blue:.2f} of white" in said and blue > red
     assert 0 <= found["kept"] < 0.2 and 0 <= found["doubt"] <= 0.7
-    disputed = [note for note in record["notes"] if "dark channel disagree" in note]
+    disputed = [note for note in notes if "dark channel disagree" in note]
     assert bool(disputed) == (found["doubt"] > 0.35)
 
 

@@ -241,9 +241,10 @@ def _light_of(between: Tensor, bright: Tensor) -> Tensor:
 
 def _after(light: Tensor, ev: Tensor | float) -> Tensor:
     """Return the luminance (N, 1, h, w) whose odds are 2 to the share of `ev` times those of `LIGHT`."""
-    own, share = light.split(1, 1)
+    own, share = light[:, :1], light[:, 1:]
     gained = own * 2 ** (share * ev)
-    return gained / (1 - own + gained)
+    lit: Tensor = gained / (1 - own + gained)
+    return lit
 
 
 def _sums(light: Tensor, valid: Tensor | None) -> Sums:
