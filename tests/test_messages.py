@@ -18,7 +18,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import api, records
-from napari_restore.api.worker import _EventWriter
+from napari_restore.api.worker import Call
 from napari_restore.commands import build_parser, flag, with_flags
 from napari_restore.engine import Note
 from napari_restore.errors import BadParameter, Message, Option, RestoreError, option
@@ -164,8 +164,8 @@ def test_a_message_keeps_its_options_on_its_way() -> None:
 
 def test_the_child_process_of_a_window_keeps_options() -> None:
     error, stream = BadParameter("No.", f"Use {option('tile', 1024)}."), io.StringIO()
-    write = _EventWriter(stream, threading.Lock(), {"task": 1, "what": {}})
-    write({"event": "Error", "message": error.message, "hint": error.hint})
+    call = Call({"call": "a:b", "task": 1, "what": {}}, stream, threading.Lock())
+    call.send({"event": "Error", "message": error.message, "hint": error.hint})
     data = json.loads(stream.getvalue())
     assert (
         with_flags(RestoreError(data["message"], data["hint"]).sentence) == "No. Use --tile 1024."

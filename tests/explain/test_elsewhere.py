@@ -55,7 +55,7 @@ def subject(tmp_path: Path, pixels: np.ndarray) -> Callable[..., dict[str, Any]]
 @pytest.fixture
 def worker(forked_workers: None) -> Iterator[Any]:
     """A child process, as the window has."""
-    worker = api.new_worker("napari_restore.commands.worker")
+    worker = api.new_worker()
     yield worker
     worker.close()
 
@@ -305,7 +305,7 @@ from napari_restore.plugin.attribution.layers import picture_of
 from napari_restore.questions import Attribute
 
 path = sys.argv[1]
-worker = api.new_worker("napari_restore.commands.worker")
+worker = api.new_worker()
 options = {"device": "cpu"}
 model = {"model": "dcp", "weights": None, "parameters": {}}
 subject = {"image": api.open_image(path), "model": model, "trust": False, "options": options}

@@ -89,11 +89,10 @@ class ForkedWorker:
 
 
 def _run(stdin: Connection, stdout: Connection, folder: str, environment: dict[str, str]) -> None:
-    from napari_restore.api import worker as served
-    from napari_restore.commands import worker
+    from napari_restore.api import worker
 
     # Beside other programs a test would wait for a process that stands back.
-    served.NICE = 0
+    worker.NICE = 0
     os.dup2(stdout.fileno(), 1)
     # multiprocessing has closed the one that was there.
     sys.stdin = os.fdopen(stdin.fileno(), encoding="utf-8", closefd=False)

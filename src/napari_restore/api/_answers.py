@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,14 @@ from napari_restore.api._attribution import attribute, explainers
 from napari_restore.api._models import code_file
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.api._tasks import command_of
+from napari_restore.errors import Cancelled, RestoreError, SourceChanged
 from napari_restore.questions import Reading, Region, part_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from napari_restore.api.worker import Call
     from napari_restore.engine import Event, Worker
     from napari_restore.explain import Attribution, MethodInfo, PartialAttribution
     from napari_restore.explain.attention.ablation import HeadEffect
@@ -36,8 +39,8 @@ Send = Callable[[Message], None]
 Subject = Mapping[str, Any]
 """What is asked about: "image", an `Image`; "model", as `RestorationModel.spec`, and "trust", whether its
 code may run; "options" on how the image is read and on the machine."""
-NOT_QUEUED = ("attention", "explainers")
-"""Questions that are answered beside others: what is clicked does not wait for a file that is written."""
+ANSWERS = f"{__name__}:answers."
+"""Where the child has its `Answers`."""
 
 
 class Stop(threading.Event):
@@ -56,13 +59,6 @@ class Answers:
         self._session: tuple[str, AttentionSession] | None = None
         self._lent: Any = None
         """Sums on disk of the last attribution, until who asked for them has opened them."""
-        self.commands: dict[str, Callable[[Message, Any, Send], Message]] = {
-            "attribute": self._attribute,
-            "picture": self._picture,
-            "explainers": lambda task, stop, send: {"found": explainers()},
-            "attention": self._attention,
-            "forget": self._forget,
-        }
 
     def _open(self, task: Message) -> tuple[Image, RestorationModel]:
         image = task["image"]
@@ -71,7 +67,8 @@ class Answers:
                 image = self._cache.image(image, task["fingerprint"])
             return image, self._cache.model(task["model"], trust=task["trust"])
 
-    def _attribute(self, task: Message, stop: Stop, send: Send) -> Message:
+    def attribute(self, task: Message, stop: Stop, send: Send) -> Message:
+        """Return the parts of an attribution."""
         image, model = self._open(task)
         question, ratio = dict(task["question"]), model.card.ratio
         # Only here is the model loaded that knows the scale of its results.
@@ -92,27 +89,30 @@ class Answers:
         self._lent = found.total if "folder" in parts["sums"] else None
         return parts
 
-    def _picture(self, task: Message, stop: Stop, send: Send) -> Message:
+    def picture(self, task: Message, stop: Stop, send: Send) -> npt.NDArray[np.float32]:
+        """Return what is shown of the image beside a map."""
         image, model = self._open(task)
         view, about = image.level_view(task["level"]), task["attribution"]
-        return {"found": explain.picture_of(view, model, about, task["part"], **task["options"])}
+        return explain.picture_of(view, model, about, task["part"], **task["options"])
 
-    def _attention(self, task: Message, stop: Stop, send: Send) -> Message:
-        do = task["do"]
-        if do == "write":
-            self._write(task, *task["with"], **task["named"])
-            return {}
+    def explainers(self, task: Message, stop: Stop, send: Send) -> list[MethodInfo]:
+        """Return the methods that there are."""
+        return explainers()
+
+    def prepare(self, task: Message, stop: Stop, send: Send) -> tuple[AttentionSite, ...]:
+        """Return where the model computes attention, in a session that is prepared."""
+        return self._prepared(task, stop, send).sites
+
+    def look(self, task: Message, stop: Stop, send: Send) -> Any:
+        """Return what the session says: `do` is its method, one of those of `AttentionElsewhere`."""
         session = self._prepared(task, stop, send)
-        # One of those that `AttentionElsewhere` asks for.
-        if do == "prepare":
-            return {"found": session.sites}
-        return {"found": getattr(session, do)(*task["with"], **task["named"])}
+        return getattr(session, task["do"])(*task["with"], **task["named"])
 
-    def _write(
-        self, task: Message, query: Query, layers: list[str], path: str, draws: bool, **named: Any
-    ) -> None:
+    def write(self, task: Message, stop: Stop, send: Send) -> None:
+        """Write the maps of a query, or their figure."""
         image, model = self._open(task)
-        named |= task["options"]
+        query, layers, path, draws = task["with"]
+        named = task["named"] | task["options"]
         found = attend(image, model, [query], layers=layers, progress=False, **named)
         if draws:
             draw_attention(found, path, overwrite=True)
@@ -124,7 +124,7 @@ class Answers:
         key = json.dumps([task[name] for name in ("image", "model", "options")], default=id)
         with self._preparing:
             if self._session is None or self._session[0] != key:
-                self._forget()
+                self.forget()
                 image, model = self._open(task)
                 session = attention_session(
                     image,
@@ -137,26 +137,48 @@ class Answers:
                 self._session = key, session
             return self._session[1]
 
-    def _forget(self, *_: Any) -> Message:
+    def forget(self, *_: Any) -> None:
+        """Forget the session."""
         before, self._session = self._session, None
         if before is not None:
             before[1].source.close()
-        return {}
 
-    def ask(
+    def call(
         self,
-        command: str,
-        question: Mapping[str, Any],
+        function: str,
+        question: Message,
         emit: Send = lambda event: None,
         stop: threading.Event | None = None,
-        types: Any = None,
-    ) -> Message:
+        **how: bool,
+    ) -> Any:
         """Answer in this process, as a `Worker` does: for images that are in memory only."""
-        return self.commands[command](dict(question), stop or Stop(), emit)
+        return getattr(self, function.removeprefix(ANSWERS))(question, stop or Stop(), emit)
 
-    def tell(self, command: str) -> None:
-        """Do what has no answer."""
-        self.ask(command, {})
+
+_cache = TaskCache()
+answers = Answers(_cache)
+"""Those of a child process."""
+
+
+def run(task: Message, call: Call, send: Send) -> None:
+    """Run a plan."""
+    plan = _cache.plan(task)
+    part = models.changed_part(plan.model, task)
+    if part is not None:
+        raise SourceChanged(
+            f"The {part} of {plan.model.card.id} changed just now.", "Run it again."
+        )
+    # The parent has the `Stopped` event already.
+    with contextlib.suppress(Cancelled):
+        for event in call.attached(engine.Job(plan, keep=True, wait=True)):
+            send(event.to_dict())
+
+
+def warm(task: Message, call: Call, send: Send) -> None:
+    """Load the libraries and what `task` needs; errors are reported when it is run."""
+    if task:
+        with contextlib.suppress(RestoreError):
+            engine.warm_up(_cache.plan(task))
 
 
 def message_types() -> dict[str, Any]:
@@ -183,7 +205,7 @@ def _addressed(subject: Subject, door: Door) -> tuple[Door, Message]:
 
 def explainers_of(door: Door) -> list[MethodInfo]:
     """Return what `explainers` does, without importing torch and captum here."""
-    found: list[MethodInfo] = door.ask("explainers", {}, types=message_types())["found"]
+    found: list[MethodInfo] = door.call(f"{ANSWERS}explainers", {}, beside=True)
     return found
 
 
@@ -214,12 +236,12 @@ def attribute_elsewhere(
         door, task = _addressed(subject, pictures)
         attribution = {name: parts["record"]["attribution"][name] for name in ("box", "objective")}
         task |= {"level": question["level"], "attribution": attribution, "part": part}
-        pixels: npt.NDArray[np.float32] = door.ask("picture", task)["found"]
+        pixels: npt.NDArray[np.float32] = door.call(f"{ANSWERS}picture", task)
         return pixels
 
     answering, task = _addressed(subject, door)
     task["question"] = question
-    parts = answering.ask("attribute", task, receive, stop, message_types())
+    parts = answering.call(f"{ANSWERS}attribute", task, receive, stop)
     image = subject["image"].level_view(question["level"])
     return explain.Attribution.of_parts(parts, image, picture)
 
@@ -256,15 +278,13 @@ class AttentionElsewhere:
 
     def prepare(self, emit: Callable[[Event], None], stop: threading.Event) -> None:
         """Load the model, and compute what is needed of the whole image."""
-        task = {**self._task, "do": "prepare"}
-        answer = self._door.ask(
-            "attention",
-            task,
+        self.sites = self._door.call(
+            f"{ANSWERS}prepare",
+            self._task,
             lambda data: emit(engine.event_from_dict(data)),
             stop,
-            message_types(),
+            beside=True,
         )
-        self.sites = answer["found"]
 
     def look(
         self, query: Query, layers: Sequence[str] | None = None, *, attended_by: bool = False
@@ -287,12 +307,16 @@ class AttentionElsewhere:
         self, query: Query, layers: Sequence[str], path: Path, *, draws: bool, attended_by: bool
     ) -> None:
         """Write maps or numbers as `Attention.save` does, by the suffix, or draw a figure."""
-        self._ask("write", query, layers, str(path), draws, attended_by=attended_by)
+        task = {"with": (query, layers, str(path), draws), "named": {"attended_by": attended_by}}
+        self._door.call(f"{ANSWERS}write", {**self._task, **task}, beside=True)
 
     def close(self) -> None:
         """Let the other process forget it."""
-        self._door.tell("forget")
+        if isinstance(self._door, Answers):
+            self._door.forget()
+        elif self._door.process is not None:
+            self._door.submit(f"{ANSWERS}forget", {}, lambda event: None)
 
     def _ask(self, do: str, *arguments: Any, **named: Any) -> Any:
         task = {**self._task, "do": do, "with": arguments, "named": named}
-        return self._door.ask("attention", task, types=message_types()).get("found")
+        return self._door.call(f"{ANSWERS}look", task, beside=True)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 WORKER = "napari_restore.api.worker"
 """Module that a child process runs."""
+RUN, WARM = "napari_restore.api._answers:run", "napari_restore.api._answers:warm"
 
 
 @documents_options(RestoreKeywords, Restore)
@@ -115,21 +116,21 @@ def start(
     if task is None:
         return engine.Job(plan, keep=process is not False, wait=process is not False)
     if isinstance(process, engine.Worker):
-        return engine.Job(plan, engine.ChildExecutor(task, process))
-    return engine.Job(plan, engine.ChildExecutor(task, new_worker(), own=True))
+        return engine.Job(plan, engine.ChildExecutor(RUN, task, process))
+    return engine.Job(plan, engine.ChildExecutor(RUN, task, new_worker(), own=True))
 
 
-def new_worker(module: str = WORKER) -> Worker:
-    """Start a child process for `start` that runs one plan after another; close it after use.
+def new_worker() -> Worker:
+    """Start a child process for `start` that runs one plan after another; close it after use."""
+    from napari_restore.api._answers import message_types
 
-    It runs the `main` of `module`, which is that of `api.worker` or adds commands to it.
-    """
-    return engine.Worker(module)
+    return engine.Worker(WORKER, message_types)
 
 
 def warm(worker: Worker, plan: Plan | None = None) -> None:
     """Let a worker load its libraries, and what `plan` needs; return immediately."""
-    worker.warm(None if plan is None else serialised_task(plan))
+    task = None if plan is None else serialised_task(plan)
+    worker.submit(WARM, task or {}, lambda event: None)
 
 
 @documents_options(RestoreKeywords, Restore)

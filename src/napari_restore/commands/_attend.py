@@ -35,7 +35,11 @@ OPTIONS = tuple(options_of(Attend, Reading, Machine))
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command, except for the paths."""
+    """Add the options of `attend`."""
+    parser.set_defaults(run=attend)
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help="the image (with --stack its bands)"
+    )
     parser.add_argument(
         "-o",
         "--output",

@@ -64,7 +64,14 @@ from napari_restore.questions import (
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command, except for the paths."""
+    """Add the options of `attribute`."""
+    parser.set_defaults(run=attribute)
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="the image (with --stack its bands), or several images for a table",
+    )
     parser.add_argument(
         "-o",
         "--output",

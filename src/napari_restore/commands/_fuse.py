@@ -36,6 +36,7 @@ from napari_restore.questions import parsing
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options of `fuse`."""
+    parser.set_defaults(run=fuse, stack=False)
     parser.add_argument(
         "paths",
         nargs="+",
@@ -63,7 +64,6 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="keep the edges of the reference that some frame does not show (default: cut off, where "
         "no region is given)",
     )
-    parser.set_defaults(stack=False)
     add_output_options(parser, name="{stem}_fused{suffix}")
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_restore import api
 from napari_restore._format import columns
+from napari_restore.commands._arguments import open_image
 from napari_restore.commands._flags import with_flags
+from napari_restore.commands._options import RANGE, add_options, add_source
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import escape_controls
+from napari_restore.questions import Reading
 
 NONE = "-"
 FROM = {
@@ -24,10 +28,16 @@ LABEL = 13
 """Width in characters of the labels."""
 
 
+def add_info(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `info`."""
+    parser.set_defaults(run=info, computes=False)
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
+    add_source(parser)
+    add_options(parser, Reading, *RANGE)
+
+
 def info(options: Namespace) -> CommandResult:
     """Describe an image and how it is read."""
-    from napari_restore.commands._arguments import open_image
-
     # What is asked is what the file has: it may be a stack.
     image = open_image(options, options.paths, plane=options.plane or 0)
     data = api.info(image, black=options.black, white=options.white)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from argparse import Namespace
@@ -18,6 +19,7 @@ from napari_restore._format import columns, format_size
 from napari_restore.commands import _streams
 from napari_restore.commands._arguments import card_of, may_run_code
 from napari_restore.commands._flags import with_flags
+from napari_restore.commands._options import add_card, add_weights, add_yes
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import (
@@ -43,6 +45,12 @@ _FOR_PROGRAMS = frozenset(
     "parameters values layers needs_context needs_weights placed uses_validity".split()
 )
 """Fields of a card that its text leaves out, or gives in another form."""
+
+
+def add_view(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `view`."""
+    parser.set_defaults(run=view, computes=False)
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="images to open")
 
 
 def view(options: Namespace) -> CommandResult:
@@ -73,6 +81,16 @@ def view(options: Namespace) -> CommandResult:
     # `_streams.set_up` redirected the descriptor it would inherit to the null device.
     code = subprocess.call(argv, stderr=_streams.stderr_number())
     return CommandResult({"exit_code": code}, "", 1 if code else 0)
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `models`."""
+    parser.set_defaults(run=models, computes=False)
+    parser.add_argument(
+        "id", nargs="?", metavar="ID", help="show this model in full; also FILE.py:factory"
+    )
+    add_weights(parser)
+    add_yes(parser)
 
 
 def models(options: Namespace) -> CommandResult:
@@ -116,6 +134,18 @@ def models(options: Namespace) -> CommandResult:
         fields |= _attention_of(loaded)
         fields["layers"] = _layers_of(loaded)
     return CommandResult(fields, _card_text(card, fields))
+
+
+def add_inspect(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `inspect`."""
+    parser.set_defaults(run=inspect)
+    parser.add_argument("model", metavar="FILE", help="weights, a program, or FILE.py:factory")
+    parser.add_argument(
+        "--save", action="store_true", help="write what was found beside it, as its card NAME.json"
+    )
+    add_weights(parser)
+    add_card(parser)
+    add_yes(parser)
 
 
 def inspect(options: Namespace) -> CommandResult:
@@ -228,6 +258,21 @@ def _weights_of(card: Any) -> str:
     if not card.needs_weights:
         return ""
     return "shipped" if api.is_ready(card.id) else "yours"
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `cache`."""
+    parser.set_defaults(run=cache, computes=False)
+    parser.add_argument(
+        "--clear",
+        action="store_true",
+        help="remove all but what running programs, copied commands and records need",
+    )
+    parser.add_argument(
+        "--masks",
+        action="store_true",
+        help="with --clear: also remove painted masks that commands and records need",
+    )
 
 
 def cache(options: Namespace) -> CommandResult:

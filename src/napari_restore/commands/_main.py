@@ -16,28 +16,15 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pkgutil import resolve_name
 from typing import Any, NoReturn
 
 from napari_restore._heap import collect_seldom, use_one_heap
 from napari_restore._points import reached
 from napari_restore.commands import _streams
-from napari_restore.commands._options import (
-    RANGE,
-    add_card,
-    add_format_options,
-    add_options,
-    add_output,
-    add_output_options,
-    add_overwrite,
-    add_run_options,
-    add_source,
-    add_weights,
-    add_yes,
-)
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import Cancelled, did_you_mean, escape_controls
-from napari_restore.questions import Reading
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -180,15 +167,15 @@ def _examples(command: str) -> str | None:
 class Parser(argparse.ArgumentParser):
     """A parser with one-line errors, without the usage; the options of a command come when needed."""
 
-    add: Callable[[Parser], None] | None = None
-    """Adds the options of a command."""
-    lacks = ""
-    """The distribution that the command is of, where it is not installed."""
+    command = ""
+    """The command whose options are still to be added."""
+    lacks = False
+    """Whether the distribution that the command is of is not installed."""
 
     def complete(self) -> None:
         """Add the options of the command, once."""
-        add, self.add = self.add, None
-        if add is None:
+        command, self.command = self.command, ""
+        if not command:
             return
         self.set_defaults(computes=True)
         # A limit of -1e-5 is no option.
@@ -200,12 +187,21 @@ class Parser(argparse.ArgumentParser):
             default="auto",
             help="progress on stderr: text, JSON lines, or errors only",
         )
-        add(self)
+        where = COMMANDS[command][1]
+        if where != LAB:
+            resolve_name(f"napari_restore.commands.{where}")(self)
+            return
+        from importlib.metadata import entry_points
+
+        points = entry_points(group="napari_restore.commands", name=command)
+        self.lacks = not points
+        for point in points:
+            point.load()(self)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.complete()
         if self.lacks:
-            self.exit(2, f"{self.prog} is a command of {self.lacks}: pip install {self.lacks}\n")
+            self.exit(2, f"{self.prog} is a command of {LAB}: pip install {LAB}\n")
         return super().parse_known_args(args, namespace)
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
@@ -293,7 +289,7 @@ def build_parser(*, at_once: bool = True) -> Parser:
     )
     _add_questions(parser)
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for name, (summary, add) in COMMANDS.items():
+    for name, (summary, _) in COMMANDS.items():
         own = commands.add_parser(
             name,
             help=summary,
@@ -302,115 +298,10 @@ def build_parser(*, at_once: bool = True) -> Parser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        own.add = add
+        own.command = name
         if at_once:
             own.complete()
     return parser
-
-
-def _add_view(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _inspect
-
-    parser.set_defaults(run=_inspect.view, computes=False)
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="images to open")
-
-
-def _add_models(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _inspect
-
-    parser.set_defaults(run=_inspect.models, computes=False)
-    parser.add_argument(
-        "id", nargs="?", metavar="ID", help="show this model in full; also FILE.py:factory"
-    )
-    add_weights(parser)
-    add_yes(parser)
-
-
-def _add_info(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _info
-
-    parser.set_defaults(run=_info.info, computes=False)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
-    add_source(parser)
-    add_options(parser, Reading, *RANGE)
-
-
-def _add_plan(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _restore
-
-    parser.set_defaults(run=_restore.plan)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        help="the file that restore would write, whose time is counted (default: one like the image)",
-    )
-    add_run_options(parser)
-    add_format_options(parser.add_argument_group("output"))
-
-
-def _add_fuse(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _fuse
-
-    parser.set_defaults(run=_fuse.fuse)
-    _fuse.add(parser)
-
-
-def _add_attribute(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _attribute
-
-    parser.set_defaults(run=_attribute.attribute)
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        metavar="PATH",
-        help="the image (with --stack its bands), or several images for a table",
-    )
-    _attribute.add(parser)
-
-
-def _add_attend(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _attend
-
-    parser.set_defaults(run=_attend.attend)
-    parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="the image (with --stack its bands)"
-    )
-    _attend.add(parser)
-
-
-def _add_rerun(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _restore
-
-    parser.set_defaults(run=_restore.rerun)
-    parser.add_argument("record", metavar="RECORD", help="the JSON file that --record wrote")
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", help="write here instead of to the output of the record"
-    )
-    add_overwrite(parser)
-    add_yes(parser)
-    parser.add_argument(
-        "--allow-outside",
-        action="store_true",
-        help="let a VRT take pixels from files outside its own folder, whatever the record says",
-    )
-
-
-def _add_cache(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _inspect
-
-    parser.set_defaults(run=_inspect.cache, computes=False)
-    parser.add_argument(
-        "--clear",
-        action="store_true",
-        help="remove all but what running programs, copied commands and records need",
-    )
-    parser.add_argument(
-        "--masks",
-        action="store_true",
-        help="with --clear: also remove painted masks that commands and records need",
-    )
 
 
 def _add_questions(parser: argparse.ArgumentParser) -> None:
@@ -423,63 +314,21 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_inspect(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _inspect
-
-    parser.set_defaults(run=_inspect.inspect)
-    parser.add_argument("model", metavar="FILE", help="weights, a program, or FILE.py:factory")
-    parser.add_argument(
-        "--save", action="store_true", help="write what was found beside it, as its card NAME.json"
-    )
-    add_weights(parser)
-    add_card(parser)
-    add_yes(parser)
-
-
-def _add_restore(parser: argparse.ArgumentParser) -> None:
-    from napari_restore.commands import _restore
-
-    parser.set_defaults(run=_restore.restore)
-    parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="images to restore, or folders of them"
-    )
-    add_output(parser, "images")
-    add_run_options(parser, planes=True)
-    add_output_options(parser)
-
-
 LAB = "napari-restore-lab"
-
-
-def _from_lab(command: str) -> Callable[[Parser], None]:
-    """Return what adds the options of a command that is in the distribution `LAB`."""
-
-    def add(parser: Parser) -> None:
-        from importlib.metadata import entry_points
-
-        points = entry_points(group="napari_restore.commands", name=command)
-        if points:
-            next(iter(points)).load()(parser)
-        else:
-            parser.lacks = LAB
-
-    return add
-
-
-COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
-    "view": ("open napari with the images and the panel", _add_view),
-    "models": ("list the models, or show one", _add_models),
-    "inspect": ("tell which network a model file is", _add_inspect),
-    "info": ("describe an image", _add_info),
-    "plan": ("show what restore would do, without doing it", _add_plan),
-    "restore": ("restore images and write them", _add_restore),
-    "fuse": ("fuse the frames of a bracket into one picture", _add_fuse),
-    "attribute": ("map which pixels made a result", _add_attribute),
-    "attend": ("map what attention heads look at for a pixel", _add_attend),
-    "haze": ("make hazy images of clear ones", _from_lab("haze")),
-    "train": ("train a network, or resume its training", _from_lab("train")),
-    "evaluate": ("score models on hazy and clear images", _from_lab("evaluate")),
-    "rerun": ("repeat the run of a record", _add_rerun),
-    "cache": ("list the cache, or clear it", _add_cache),
+COMMANDS = {
+    "view": ("open napari with the images and the panel", "_inspect:add_view"),
+    "models": ("list the models, or show one", "_inspect:add_models"),
+    "inspect": ("tell which network a model file is", "_inspect:add_inspect"),
+    "info": ("describe an image", "_info:add_info"),
+    "plan": ("show what restore would do, without doing it", "_restore:add_plan"),
+    "restore": ("restore images and write them", "_restore:add_restore"),
+    "fuse": ("fuse the frames of a bracket into one picture", "_fuse:add"),
+    "attribute": ("map which pixels made a result", "_attribute:add"),
+    "attend": ("map what attention heads look at for a pixel", "_attend:add"),
+    "haze": ("make hazy images of clear ones", LAB),
+    "train": ("train a network, or resume its training", LAB),
+    "evaluate": ("score models on hazy and clear images", LAB),
+    "rerun": ("repeat the run of a record", "_restore:add_rerun"),
+    "cache": ("list the cache, or clear it", "_inspect:add_cache"),
 }
-"""Summary of each command, and what adds its options to a parser."""
+"""Summary of each command, and what adds its options to a parser: ours, or that of a distribution."""

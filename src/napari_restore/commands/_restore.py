@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import time
 from argparse import Namespace
@@ -18,6 +19,14 @@ from napari_restore.commands._checks import check_files, identities, read_files
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._folder import restore_folder
 from napari_restore.commands._interrupt import Interrupt
+from napari_restore.commands._options import (
+    add_format_options,
+    add_output,
+    add_output_options,
+    add_overwrite,
+    add_run_options,
+    add_yes,
+)
 from napari_restore.commands._outputs import (
     Item,
     as_folder,
@@ -132,6 +141,20 @@ def _origin(entry: dict[str, Any]) -> tuple[int, int]:
     return int(y), int(x)
 
 
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `plan`."""
+    parser.set_defaults(run=plan)
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="the file that restore would write, whose time is counted (default: one like the image)",
+    )
+    add_run_options(parser)
+    add_format_options(parser.add_argument_group("output"))
+
+
 def plan(options: Namespace) -> CommandResult:
     """Show what `restore` would do."""
     before = api.seconds_measuring()
@@ -165,6 +188,17 @@ def output_of_plan(options: Namespace, image: Any) -> Path:
         return api.output_like(image)
     refuse_address(given)
     return Path(given)
+
+
+def add_restore(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `restore`."""
+    parser.set_defaults(run=restore)
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="images to restore, or folders of them"
+    )
+    add_output(parser, "images")
+    add_run_options(parser, planes=True)
+    add_output_options(parser)
 
 
 def restore(
@@ -208,6 +242,22 @@ def restore(
             item.output.parent.mkdir(exist_ok=True)
         record = runner.restore(item, image, model, plan_arguments(options, image))
     return CommandResult(record, summary_line(str(item.output), record), wrote_files=True)
+
+
+def add_rerun(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `rerun`."""
+    parser.set_defaults(run=rerun)
+    parser.add_argument("record", metavar="RECORD", help="the JSON file that --record wrote")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="write here instead of to the output of the record"
+    )
+    add_overwrite(parser)
+    add_yes(parser)
+    parser.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="let a VRT take pixels from files outside its own folder, whatever the record says",
+    )
 
 
 def rerun(options: Namespace) -> CommandResult:

@@ -1,26 +1,24 @@
-"""The child process of a window: runs plans, and restores folders as the command does."""
+"""What the child process of a window calls to restore a folder as the command does."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from napari_restore.api import worker
 from napari_restore.commands._interrupt import Interrupt
 from napari_restore.errors import InputError, RestoreError
+
+if TYPE_CHECKING:
+    from napari_restore.api import worker
 
 SHOWN = ("ImageStarted", "Progress")
 """Events that the window shows of a folder."""
 
 
-def main() -> None:
-    """Run the commands on stdin, one JSON object per line, until it is closed."""
-    worker.main({"folder": (Interrupt, _restore_folder)})
-
-
-def _restore_folder(
-    task: dict[str, Any], interrupt: Interrupt, send: worker.Send
-) -> dict[str, Any]:
+def restore_folder(
+    task: dict[str, Any], call: worker.Call, send: Callable[[dict[str, Any]], None]
+) -> list[dict[str, Any]]:
     """Restore a folder as `napari-restore` with the arguments of `task` does.
 
     Returns the status of each image, with its message where it failed.
@@ -40,14 +38,14 @@ def _restore_folder(
             send(event.to_dict())
 
     try:
-        data = options.run(options, interrupt, report).data
+        data = options.run(options, call.attached(Interrupt()), report).data
     except RestoreError:
         raise
     except Exception as error:
         if not is_known(error):
             raise
         raise as_restore_error(error) from error
-    return {"images": [_of_image(entry) for entry in data["images"]]}
+    return [_of_image(entry) for entry in data["images"]]
 
 
 def _of_image(entry: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +53,3 @@ def _of_image(entry: dict[str, Any]) -> dict[str, Any]:
     # Messages keep their options, for the window to name.
     text = "" if error is None else error["message"].marked
     return {"source": entry["input"][0], "status": entry["status"], "error": text}
-
-
-if __name__ == "__main__":
-    main()

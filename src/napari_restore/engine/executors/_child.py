@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkstemp
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,9 +47,9 @@ class Worker:
     and one that died is replaced by the next task. Thread safe.
     """
 
-    def __init__(self, module: str) -> None:
-        """Run `module` in the child, as ``python -m module``."""
-        self._module = module
+    def __init__(self, module: str, types: Callable[[], Types]) -> None:
+        """Run `module` in the child, as ``python -m module``; `types` returns those of answers."""
+        self._module, self._types = module, types
         self._lock = threading.RLock()
         self._child: subprocess.Popen[str] | None = None
         self._open: dict[int, tuple[subprocess.Popen[str], Listener]] = {}
@@ -62,10 +61,18 @@ class Worker:
         """The child, or None while there is none."""
         return self._child
 
-    def submit(self, task: dict[str, Any], listener: Listener, command: str = "run") -> int:
-        """Queue `task`; `listener` is called with its events on another thread. Returns its number.
+    def submit(
+        self,
+        function: str,
+        question: Mapping[str, Any],
+        listener: Listener,
+        *,
+        beside: bool = False,
+    ) -> int:
+        """Let the child call ``module:function`` with a question; return the number of the call.
 
-        The last event is Finished, Stopped, Error, or Ended with the child's exit code.
+        `listener` is called with its events on another thread; the last one is Finished, Stopped, Error,
+        or Ended with the child's exit code. Calls wait for each other, but for those `beside` others.
         """
         with self._lock:
             if self._closed:
@@ -76,27 +83,28 @@ class Worker:
             self._number += 1
             number = self._number
             self._open[number] = (child, listener)
-            self.send({"command": command, "task": number, "what": task})
+            self.send({"call": function, "task": number, "what": question, "beside": beside})
             return number
 
-    def ask(
+    def call(
         self,
-        command: str,
+        function: str,
         question: Mapping[str, Any],
         emit: Listener = lambda event: None,
         stop: threading.Event | None = None,
-        types: Types = MappingProxyType({}),
-    ) -> dict[str, Any]:
-        """Have a question answered, and wait; `emit` is called with events in this thread.
+        *,
+        beside: bool = False,
+    ) -> Any:
+        """Return what ``module:function`` returns in the child; `emit` is called with events in this thread.
 
-        Arrays come through files in a private folder; an answer holds no classes but `types`. Once
+        Arrays come through files in a private folder; an answer holds no classes but those of this worker. Once
         `stop` is set the child stops within a step. Raises the child's error, `Cancelled`, and
         `ResourceError` where the child has ended.
         """
         events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         with TemporaryDirectory(prefix="napari-restore-") as folder:
             task = {**as_json(question, Path(folder)), FOLDER: folder}
-            number = self.submit(task, events.put, command)
+            number = self.submit(function, task, events.put, beside=beside)
             asked_to_stop = False
             while True:
                 if stop is not None and stop.is_set() and not asked_to_stop:
@@ -106,24 +114,15 @@ class Worker:
                     event = events.get(timeout=LOOK_SECONDS)
                 except queue.Empty:
                     continue
-                event = from_json(event, Path(folder), types)
+                event = from_json(event, Path(folder), self._types())
                 name = event["event"]
                 if name == "Finished":
-                    return event
+                    return event["answer"]
                 if name == "Stopped" or (name == "Ended" and asked_to_stop):
                     raise Cancelled("Cancelled.", "Run it again.")
                 if name in ("Error", "Ended"):
                     raise error_of(event)
                 emit(event)
-
-    def tell(self, command: str) -> None:
-        """Send a command that has no answer; nothing where there is no child."""
-        if self.process is not None:
-            self.submit({}, lambda event: None, command)
-
-    def warm(self, task: dict[str, Any] | None = None) -> None:
-        """Start the child and let it load libraries and what `task` needs."""
-        self.submit(task or {}, lambda event: None, "warm")
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message to the child; ignored if it has just ended."""
@@ -177,7 +176,7 @@ class Worker:
                 try:
                     event = json.loads(line)
                     number = event.pop("task")
-                    last = event["event"] in ("Finished", "Stopped", "Error", "Warm")
+                    last = event["event"] in ("Finished", "Stopped", "Error")
                 except (ValueError, TypeError, KeyError, AttributeError):
                     # Not an event: a library that prints past Python.
                     continue

@@ -14,13 +14,15 @@ from napari_restore.engine.running.executor import Executor, Make, Put
 class ChildExecutor(Executor):
     """Lets a child process run a plan, so that the window's process stays responsive.
 
-    `task` names image and model as the `worker`'s module opens them and holds the serialised plan;
-    events come back as they happen. With `own`, the worker ends with the run. A crash of the child
+    `task` names image and model as ``module:function``, which runs it, opens them, and holds the
+    serialised plan; events come back as they happen. With `own`, the worker ends with the run. A crash of the child
     or its running out of memory ends only the run, whose finished tiles are kept.
     """
 
-    def __init__(self, task: dict[str, Any], worker: Worker, *, own: bool = False) -> None:
-        self._task, self._owns_worker = task, own
+    def __init__(
+        self, function: str, task: dict[str, Any], worker: Worker, *, own: bool = False
+    ) -> None:
+        self._function, self._task, self._owns_worker = function, task, own
         self.worker = worker
 
     def start(self, put: Put, make: Make) -> None:
@@ -28,7 +30,7 @@ class ChildExecutor(Executor):
         self._put = put
         # The memory of this process counts beside what the child measures of itself.
         self._own_memory = process_memory(children=False)
-        self._number = self.worker.submit(self._task, self._on_message)
+        self._number = self.worker.submit(self._function, self._task, self._on_message)
 
     def cancel(self) -> None:
         self.worker.cancel(self._number)

@@ -221,7 +221,7 @@ class AttentionTab(TaskTab):
         super().setVisible(visible)
         self.pointer.use(visible and self.session is not None)
         if visible and self.bar.button.isEnabled() and self._runs.questions.process is None:
-            self._runs.questions.warm()
+            api.warm(self._runs.questions)
 
     # -- the prepared network and image ---------------------------------------------
 

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from napari_restore.questions import Restore
 
 
-PROGRAM = "napari_restore.commands.worker"
-"""Runs plans, and restores folders as the command line does."""
+FOLDER = "napari_restore.commands.worker:restore_folder"
+"""What the child calls to restore a folder as the command line does."""
 WARM_MS = 400
 """The child process is started so long after there is something to restore."""
 
@@ -50,7 +50,7 @@ class WarmWorker(QObject):
 
     def __init__(self, state: RestoreState, parent: QObject) -> None:
         super().__init__(parent)
-        self.worker = api.new_worker(PROGRAM)
+        self.worker = api.new_worker()
         self._state = state
         self._warmed: tuple[Any, ...] | None = None
         self._is_closed = False
@@ -86,7 +86,7 @@ class WarmWorker(QObject):
 
     def _warm(self) -> None:
         if not self._state.running:
-            self.worker.warm()
+            api.warm(self.worker)
 
 
 class FolderRun(Task):
@@ -117,7 +117,7 @@ class FolderRun(Task):
         """Send the events of the child; returns what became of the images."""
         question = {"arguments": self.arguments}
         images: list[dict[str, Any]]
-        images = self._worker.ask("folder", question, self.send, self.stop)["images"]
+        images = self._worker.call(FOLDER, question, self.send, self.stop)
         return images
 
     def receive(self, item: dict[str, Any]) -> None:
@@ -169,7 +169,7 @@ class RunController(QObject):
         self._viewer, self._state, self.plans, self._owner = viewer, state, plans, owner
         self._disk = disk
         self._warm = WarmWorker(state, owner)
-        self.questions = api.new_worker(PROGRAM)
+        self.questions = api.new_worker()
         """The child process of what is asked beside a run, which must not wait for its end."""
         owner.destroyed.connect(self.questions.close)
         self.clusters = ClusterController(state, owner)
