@@ -25,10 +25,10 @@ def taken(text: str) -> set[str]:
 def test_the_lab_takes_all_names_and_no_others() -> None:
     found = set().union(*(taken(path.read_text("utf-8")) for path in SOURCES))
     found -= {"napari_restore.extension"}
-    assert found == {f"napari_restore.extension.{name}" for name in extension._PARTS}
+    assert found == {f"napari_restore.extension.{name}" for name in extension.__all__}
 
 
-@pytest.mark.parametrize("name", extension._PARTS)
+@pytest.mark.parametrize("name", extension.__all__)
 def test_a_name_is_there(name: str) -> None:
     assert getattr(extension, name) is not None
 

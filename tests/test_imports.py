@@ -245,6 +245,8 @@ def offered_by(package: Path) -> Mapping[str, Path]:
     ]
     return {
         alias.name: package.joinpath(*(node.module or "").split(".")).with_suffix(".py")
+        if node.level
+        else file_of(f"{node.module}.{alias.name}")
         for node in nodes
         for alias in node.names
     }

@@ -20,7 +20,14 @@ from tests.explain._models import Small, scene, wrapped
 import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
-from napari_restore.explain import KINDS, Attribution, MapPiece, draw, draw_maps, summary_of
+from napari_restore.explain import (
+    KINDS,
+    Attribution,
+    MapPiece,
+    attribution_summary,
+    draw,
+    draw_maps,
+)
 from napari_restore.explain.attention.figure import _digits
 from napari_restore.explain.attribution.figure import caption
 from napari_restore.questions import CHECK
@@ -301,7 +308,7 @@ def test_panels_show_the_window_and_no_more(
         x0, x1, y1, y0 = axis.images[0].get_extent()
         assert axis.images[0].get_array().shape[:2] == (y1 - y0, x1 - x0)
     # In the words of the summary.
-    words = summary_of(found.record["attribution"]).completeness
+    words = attribution_summary(found.record["attribution"]).completeness
     texts = [text.get_text() for text in figure.findobj(type(figure.text(0, 0, "")))]
     assert words in " ".join(" ".join(texts).split())
 

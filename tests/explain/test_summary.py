@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from napari_restore.explain import summary_of
+from napari_restore.explain import attribution_summary
 
 
 def attribution(**completeness: Any) -> dict[str, Any]:
@@ -38,13 +38,13 @@ def attribution(**completeness: Any) -> dict[str, Any]:
 )  # fmt: skip
 def test_completeness_in_words(completeness: dict[str, Any], words: str) -> None:
     recorded = attribution(**completeness)
-    summary = summary_of(recorded)
+    summary = attribution_summary(recorded)
     assert summary.completeness == words
     assert summary.is_complete is recorded["completeness"]["reached"]
 
 
 def test_far_rings_begin_at_128_pixels() -> None:
-    summary = summary_of(attribution())
+    summary = attribution_summary(attribution())
     assert summary.far == 128
     assert summary.far_share == pytest.approx(0.125)
 
@@ -61,7 +61,7 @@ def test_the_spread_says_of_which_whole_it_is(
     index: float | None, share: float, words: str
 ) -> None:
     recorded = {**attribution(), "diffusion_index": index, "overview_share": share}
-    assert summary_of(recorded).spread.startswith(words)
+    assert attribution_summary(recorded).spread.startswith(words)
 
 
 @pytest.mark.parametrize(
@@ -72,4 +72,4 @@ def test_a_map_omits_what_came_through_a_constant_context(
     used: str, share: float | None, omitted: bool
 ) -> None:
     recorded = {**attribution(), "context": {"used": used, "share": share, "reason": "requested"}}
-    assert summary_of(recorded).omits_context is omitted
+    assert attribution_summary(recorded).omits_context is omitted

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import napari_restore as nr
 from napari_restore.errors import BadModel, BadParameter
-from napari_restore.models import WrappedModel, content_of, definition_of, in_words, load
+from napari_restore.models import WrappedModel, content_of, definition_of, inputs_in_words, load
 
 X = torch.rand(1, 3, 20, 30, generator=torch.Generator().manual_seed(0))
 SIZES = {"bands": 3, "halo": 0}
@@ -180,8 +180,8 @@ def test_digests_tell_what_a_network_takes() -> None:
 
 def test_in_words() -> None:
     card = load(Net(_kept), card={**SIZES, **BANDS, "value_range": [0, 255]}).card
-    assert in_words(card) == "values of 0 to 255, less 0.1 0.2 0.3, over 0.5 1 2"
-    assert in_words(load(Net(_kept), card=SIZES).card) == ""
+    assert inputs_in_words(card) == "values of 0 to 255, less 0.1 0.2 0.3, over 0.5 1 2"
+    assert inputs_in_words(load(Net(_kept), card=SIZES).card) == ""
 
 
 # -- files ------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 """The public interface of the package for window, command line and scripts."""
 
-import lazy_loader
+from napari_restore._offered import offered
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = offered(__name__, __file__)

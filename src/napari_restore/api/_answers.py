@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_restore import engine, explain, images, models
 from napari_restore.api._attention import attend, attention_session, draw_attention
-from napari_restore.api._attribution import attribute, explainers
+from napari_restore.api._attribution import attribute
 from napari_restore.api._models import code_file
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.api._tasks import command_of
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from napari_restore.api.worker import Call
     from napari_restore.engine import Event, Worker
     from napari_restore.explain import Attribution, MethodInfo, PartialAttribution
     from napari_restore.explain.attention.ablation import HeadEffect
@@ -97,7 +96,7 @@ class Answers:
 
     def explainers(self, task: Message, stop: Stop, send: Send) -> list[MethodInfo]:
         """Return the methods that there are."""
-        return explainers()
+        return explain.method_list()
 
     def prepare(self, task: Message, stop: Stop, send: Send) -> tuple[AttentionSite, ...]:
         """Return where the model computes attention, in a session that is prepared."""
@@ -160,7 +159,7 @@ answers = Answers(_cache)
 """Those of a child process."""
 
 
-def run(task: Message, call: Call, send: Send) -> None:
+def run(task: Message, call: Any, send: Send) -> None:
     """Run a plan."""
     plan = _cache.plan(task)
     part = models.changed_part(plan.model, task)
@@ -174,7 +173,7 @@ def run(task: Message, call: Call, send: Send) -> None:
             send(event.to_dict())
 
 
-def warm(task: Message, call: Call, send: Send) -> None:
+def warm(task: Message, call: Any, send: Send) -> None:
     """Load the libraries and what `task` needs; errors are reported when it is run."""
     if task:
         with contextlib.suppress(RestoreError):

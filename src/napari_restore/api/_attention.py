@@ -22,7 +22,6 @@ from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, option
-from napari_restore.explain import kinds_in as kinds_in
 from napari_restore.questions import Attend, Machine, MachineKeywords, Reading, part_of, without
 from napari_restore.records import check_file
 

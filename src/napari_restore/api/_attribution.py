@@ -15,7 +15,6 @@ from napari_restore.api._options import AttributeOptions, checked_region, docume
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
-from napari_restore.explain import arguments_in as arguments_in, summary_of, value_of_text
 from napari_restore.questions import AUTO, Attribute, Machine, MachineKeywords, Reading, part_of
 
 if TYPE_CHECKING:
@@ -26,14 +25,10 @@ if TYPE_CHECKING:
         Attribution,
         FigureLook,
         FigureOptions,
-        MapPiece,
-        MethodInfo,
-        OpenedMap,
     )
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
 
-argument_value, attribution_summary = value_of_text, summary_of
 FILES = ("exclude", "context", "attribution")
 """Options that name files."""
 
@@ -181,14 +176,6 @@ def segments_file(segments: object) -> str | None:
     return os.fspath(segments)
 
 
-def explainers() -> list[MethodInfo]:
-    """Return the methods of `attribute` that are not path integrals: name, source, settings.
-
-    Settings are text for `arguments_in`. Not for the GUI thread: captum is imported.
-    """
-    return explain.method_list()
-
-
 def draw_attribution(
     attribution: Attribution, path: Pathlike, **options: Unpack[FigureOptions]
 ) -> Path:
@@ -200,29 +187,11 @@ def draw_attribution(
         return explain.draw(attribution, Path(path), **options)
 
 
-def holds_maps(path: Path) -> bool:
-    """Return whether a file of arrays is one of maps, or so damaged that nobody can say."""
-    return explain.holds_maps(path)
-
-
-def opened_maps(source: Image | Path) -> tuple[OpenedMap, ...]:
-    """Return the maps of an opened raster or a file of arrays; none where it holds no such."""
-    return explain.opened_maps(source)
-
-
 def figure_caption(attribution: Attribution) -> str:
     """Return the settings that stand below the figure of an attribution."""
     from napari_restore.explain.attribution.figure import caption
 
     return caption(attribution.record)
-
-
-def draw_maps(pieces: Sequence[MapPiece], path: Pathlike, **options: Unpack[FigureOptions]) -> str:
-    """Draw the maps of `attribute_table` in one figure, on one scale; return its caption.
-
-    `pieces` are those that were collected; `options` are those of `draw_attribution` but for panels.
-    """
-    return explain.draw_maps(pieces, Path(path), **options)
 
 
 def check_map(path: Pathlike, *, overwrite: bool = False, segments: bool = False) -> None:

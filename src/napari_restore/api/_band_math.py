@@ -10,14 +10,7 @@ import numpy.typing as npt
 
 from napari_restore.api._images import Bands, open_image
 from napari_restore.errors import BadParameter
-from napari_restore.images import (
-    INDICES as INDICES,
-    BandMath as BandMath,
-    BandValues as BandValues,
-    combinations as combinations,
-    indices as indices,
-    lazy_array,
-)
+from napari_restore.images import BandMath, lazy_array
 
 if TYPE_CHECKING:
     from napari_restore.engine import Result

@@ -1,44 +1,17 @@
-"""Results kept in the cache, and the cache itself."""
+"""Results kept in the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore import engine, images
-from napari_restore.api._images import Pathlike, open_image
+from napari_restore.api._images import open_image
 from napari_restore.api._record_file import with_consent
 from napari_restore.api._tasks import plan_of
-from napari_restore.images import (
-    cache_entries as cache_entries,
-    clear_cache as clear_cache,
-    use_cache_folder as use_cache_folder,
-)
 
 if TYPE_CHECKING:
     from napari_restore.engine import KeptResult, Plan, Result
-
-
-def keep_result(
-    store: Pathlike,
-    task: Mapping[str, Any],
-    title: str,
-    method: str,
-    record: Mapping[str, Any] | None = None,
-) -> str:
-    """Register a result in its store, so that `kept_results` lists it; return its name.
-
-    `task` is that of `task_of`, `title` the displayed name, `method` the model's title,
-    `record` that of the run once it has ended.
-    """
-    return engine.keep_result(Path(store), task, title, method, record)
-
-
-def kept_name(plan: Plan) -> str:
-    """Return the name of the `KeptResult` of `plan`, unique among the areas of one store."""
-    return engine.name_of_plan(plan)
 
 
 def kept_results(image: Any) -> list[KeptResult]:
@@ -73,16 +46,3 @@ def plan_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Plan:
     if spec is not None:
         task["image"] = {**task["image"], "source": spec["source"]}
     return replace(plan_of(task, trust=trust), store=kept.store)
-
-
-def unlist_result(store: Pathlike, name: str) -> None:
-    """Let `kept_results` list a result no more; its pixels stay in the cache for another run."""
-    engine.unlist_result(Path(store), name)
-
-
-def forget_result(store: Pathlike, name: str) -> bool:
-    """Remove a `KeptResult`, and its store with the last one; return whether the store was removed.
-
-    Raises `ResourceError` while the store is in use.
-    """
-    return engine.forget_result(Path(store), name)

@@ -13,7 +13,6 @@ from napari_restore.api._models import load_model
 from napari_restore.api._options import documents_options
 from napari_restore.api._restoring import restore
 from napari_restore.errors import BadParameter, InputError, escape_controls
-from napari_restore.images import without_twins as without_twins
 from napari_restore.questions import Pathlike, Restore, RestoreKeywords
 
 if TYPE_CHECKING:

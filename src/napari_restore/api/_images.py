@@ -8,22 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from napari_restore import engine, images, models
-from napari_restore.engine import Region as Region
-from napari_restore.images import (
-    IMAGE_SUFFIXES as IMAGE_SUFFIXES,
-    LIGHT as LIGHT,
-    READ_SUFFIXES as READ_SUFFIXES,
-    ROLES as ROLES,
-    UNKNOWN as UNKNOWN,
-    images_in_folder as images_in_folder,
-    is_image_in_folder as is_image_in_folder,
-    is_product as is_product,
-    is_zarr as is_zarr,
-    output_like as output_like,
-    read_again as read_again,
-    sensor_text as sensor_text,
-)
-from napari_restore.questions import Pathlike as Pathlike, Restore
+from napari_restore.questions import Pathlike as Pathlike, Region, Restore
 
 if TYPE_CHECKING:
     import numpy as np
@@ -231,6 +216,13 @@ def notes_on_output(path: Pathlike, image: Image) -> list[str]:
     return notes
 
 
+def check_stack(
+    path: Pathlike, image: Image, *, overwrite: bool = False, **options: Unpack[FormatKeywords]
+) -> None:
+    """Raise `BadOutput` if planes like `image` cannot be joined in `path`."""
+    images.check_stack(Path(path), image, images.ExportOptions(**options, overwrite=overwrite))
+
+
 def check_export(path: Pathlike, **options: Unpack[SaveOptions]) -> None:
     """Raise `BadOutput` for `options` of `Result.save` beyond their limits, or not of `path`'s format."""
     images.check_options(path, images.ExportOptions(**options))
@@ -321,32 +313,3 @@ def mask_choices(image: Any, mask: str) -> MaskChoices:
     Opens its file: not for the GUI thread. Raises `BadMask`, `UnreadableImage`.
     """
     return engine.choices_of(mask, open_image(image))
-
-
-def mask_of_polygons(image: Any, polygons: Sequence[Any]) -> Path:
-    """Write polygons to a file for the option `mask`, in the CRS of `image` where it has one.
-
-    A polygon is its outer ring and then its holes, a ring a list of points (x, y) in
-    pixels, edges at whole numbers. The file is in the cache; equal
-    polygons have the same file.
-    """
-    return images.keep_polygons(open_image(image), polygons)
-
-
-def mask_of_line(image: Any, start: tuple[float, float], end: tuple[float, float]) -> Path:
-    """Write a linear gradient from `start` (0) to `end` (1) for `mask`; see `mask_of_polygons`."""
-    return images.keep_gradient(open_image(image), start, end)
-
-
-def mask_of_array(
-    image: Any, strengths: Any, place: tuple[float, float, float, float, float, float]
-) -> Path:
-    """Write strengths, an array (h, w), for `mask`; see `mask_of_polygons`.
-
-    `place` is the affine transform (a, b, c, d, e, f) from column and row of the array to those of
-    the image, x = a column + b row + c, from the corner of the first pixel: the array may be
-    coarser than the image. Floats are 0 … 1; integers 0 or 1 if none is larger,
-    else 0 … the type's largest value. Reads the array in pieces. Raises `BadMask`
-    where no strength is above 0.
-    """
-    return images.keep_strengths(open_image(image), strengths, place)

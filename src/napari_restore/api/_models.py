@@ -15,7 +15,6 @@ from napari_restore import engine
 from napari_restore._confined import room_for
 from napari_restore._heap import collection_paused
 from napari_restore.api._images import Pathlike, open_image
-from napari_restore.models import is_ready as is_ready
 
 if TYPE_CHECKING:
     from torch import nn
@@ -140,16 +139,6 @@ def as_model(model: str | os.PathLike[str] | nn.Module) -> RestorationModel:
     return load(model)
 
 
-def model_factories(path: str | os.PathLike[str]) -> list[str]:
-    """Return functions and classes of a Python file that may create a model, without running it.
-
-    The usual names (``make``, ``build`` …) come first. Raises `BadModel`.
-    """
-    from napari_restore.models import factories_in
-
-    return factories_in(Path(path))
-
-
 def load_models(
     models: Sequence[Any],
     *,
@@ -255,13 +244,6 @@ def inspect_model(
         sizes["whole"] = whole
         proposal.model.card = replace(made, whole=whole)
     return replace(proposal, card={**proposal.card, **sizes})
-
-
-def inputs_in_words(card: ModelCard) -> str:
-    """Return what a network takes and gives in words; empty for plain images of [0, 1]."""
-    from napari_restore.models import in_words
-
-    return in_words(card)
 
 
 def save_card(proposal: Proposal, **fields: Any) -> Path:

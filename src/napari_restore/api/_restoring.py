@@ -12,17 +12,6 @@ from napari_restore.api._models import as_model
 from napari_restore.api._options import checked_regions, documents_options
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._tasks import serialised_task, task_of
-from napari_restore.engine import (
-    ImageStarted as ImageStarted,
-    Note as Note,
-    Phase as Phase,
-    Progress as Progress,
-    TileDone as TileDone,
-    of_command as of_command,
-    seconds_left as seconds_left,
-    seconds_measuring as seconds_measuring,
-    tried_now as tried_now,
-)
 from napari_restore.questions import Restore, RestoreKeywords
 
 if TYPE_CHECKING:

@@ -263,8 +263,3 @@ def boxes_of(
             for number, box in enumerate(boxes)
         ]
     return explain.places_of(boxes, polygon)
-
-
-def check_table(path: Pathlike, *, overwrite: bool = False, rows: int = 0) -> None:
-    """Raise `BadOutput` for a file to which a table could not be saved."""
-    explain.check_table(Path(path), overwrite=overwrite, rows=rows)

@@ -409,7 +409,7 @@ def _check_tables(options: Namespace, places: list[Any]) -> None:
         api.check_figure(options.figure, overwrite=options.overwrite, **look_of(options))
     for output in options.outputs:
         refuse_input(Path(output), read)
-        api.check_table(output, overwrite=options.overwrite, rows=rows)
+        api.check_table(Path(output), overwrite=options.overwrite, rows=rows)
 
 
 def _save(

@@ -26,8 +26,8 @@ from .results._kept_results import (
     KeptResult,
     forget_result,
     keep_result,
+    kept_name,
     kept_results,
-    name_of_plan,
     unlist_result,
 )
 from .results.result import Result, digest
@@ -113,6 +113,7 @@ __all__ = [
     "is_out_of_memory",
     "joint_context",
     "keep_result",
+    "kept_name",
     "kept_results",
     "kept_sizes",
     "load_context",
@@ -121,7 +122,6 @@ __all__ = [
     "make_plan",
     "mean_colour",
     "missing_roles",
-    "name_of_plan",
     "of_command",
     "on_machine",
     "peak_in",

@@ -1,4 +1,4 @@
-from .attribution._arguments import MethodInfo, arguments_in, value_of_text
+from .attribution._arguments import MethodInfo, argument_value, arguments_in
 from .attribution._attribute import attribute, open_baseline, picture_of
 from .attribution._overview import OverviewShares
 from .attribution._problem import Explainer, Problem
@@ -15,7 +15,7 @@ from .attribution.figure import draw
 from .attribution.figure_file import FigureLook, FigureOptions, Look, check_figure
 from .attribution.methods import METHODS, method_list
 from .attribution.opened_maps import OpenedMap, holds_maps, opened_maps
-from .attribution.summary import AttributionSummary, summary_of
+from .attribution.summary import AttributionSummary, attribution_summary
 from .attribution.target import polygon_of
 from .kinds import KINDS, Kind, kind_of, kinds_in
 from .tables._places import TargetPlace, places_of
@@ -45,8 +45,10 @@ __all__ = [
     "RowResult",
     "RowValues",
     "TargetPlace",
+    "argument_value",
     "arguments_in",
     "attribute",
+    "attribution_summary",
     "check_figure",
     "check_map",
     "check_table",
@@ -67,7 +69,5 @@ __all__ = [
     "picture_of",
     "places_of",
     "polygon_of",
-    "summary_of",
     "table_task_of",
-    "value_of_text",
 ]

@@ -1,4 +1,4 @@
-from ._adapted import in_words
+from ._adapted import inputs_in_words
 from ._attention import (
     AttentionKind,
     AttentionRow,
@@ -145,7 +145,7 @@ __all__ = [
     "from_windows",
     "frozen_copy",
     "identity_of",
-    "in_words",
+    "inputs_in_words",
     "is_frozen",
     "is_ready",
     "is_scale",

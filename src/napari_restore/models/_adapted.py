@@ -32,7 +32,7 @@ def changes(card: ModelCard) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value != getattr(_PLAIN, name)}
 
 
-def in_words(card: ModelCard) -> str:
+def inputs_in_words(card: ModelCard) -> str:
     """Return what the network of `card` takes and gives, in words; empty for plain images of [0, 1]."""
     low, high = card.value_range
     parts = [] if (low, high) == (0, 1) else [f"values of {low:g} to {high:g}"]

@@ -31,7 +31,7 @@ def choose(form: Any, method: str) -> None:
 @pytest.mark.slow
 def test_captums_methods_are_offered_with_their_settings(form: Any) -> None:
     pytest.importorskip("captum.attr")
-    offers = {each.name: each for each in api.explainers()}
+    offers = {each.name: each for each in api.method_list()}
     assert {"captum:Saliency", "captum:Occlusion", "smoothgrad"} < offers.keys()
     assert "captum:FeaturePermutation" not in offers
     for name, each in offers.items():
@@ -108,7 +108,7 @@ def test_without_captum_ours_are_offered(monkeypatch: pytest.MonkeyPatch) -> Non
         "find_spec",
         lambda name, *more: None if name == "captum" else there(name, *more),
     )
-    names = [each.name for each in api.explainers()]
+    names = [each.name for each in api.method_list()]
     assert names[:2] == ["smoothgrad", "occlusion"]
     assert not any(name.startswith("captum:") for name in names)
 

@@ -104,7 +104,7 @@ def name_of(task: Mapping[str, Any]) -> str:
     return _name_of(options["region"], options["mask"], options["feather"])
 
 
-def name_of_plan(plan: Plan) -> str:
+def kept_name(plan: Plan) -> str:
     """Return the same name as `name_of` for a plan."""
     return _name_of(plan.targets, plan.target.mask, plan.target.feather)
 

@@ -39,11 +39,11 @@ def arguments_in(text: str) -> dict[str, Any]:
                 f"{word!r} is not a setting of the form name=value.",
                 "Write for instance n=25 sigma=0.15, separated by spaces.",
             )
-        arguments[name] = value_of_text(value)
+        arguments[name] = argument_value(value)
     return arguments
 
 
-def value_of_text(text: str) -> Any:
+def argument_value(text: str) -> Any:
     """Return the Python literal that a text is, else the text itself."""
     try:
         return ast.literal_eval(text)

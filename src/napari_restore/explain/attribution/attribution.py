@@ -38,7 +38,7 @@ from napari_restore.explain.attribution.opened_maps import (
     write_map,
 )
 from napari_restore.explain.attribution.stored_accumulator import opened_sum
-from napari_restore.explain.attribution.summary import summary_of
+from napari_restore.explain.attribution.summary import attribution_summary
 from napari_restore.explain.kinds import Kind, kind_of
 from napari_restore.images import (
     Image,
@@ -114,7 +114,7 @@ class Attribution:
 
     def _repr_html_(self) -> str:
         record = self.record["attribution"]
-        summary = summary_of(record)
+        summary = attribution_summary(record)
         rows = {
             "method": record["method"],
             "objective": record["objective"],

@@ -24,7 +24,7 @@ from napari_restore.explain.attribution.figure_file import (
     input_lines,
 )
 from napari_restore.explain.attribution.measures import largest
-from napari_restore.explain.attribution.summary import map_error_text, summary_of
+from napari_restore.explain.attribution.summary import attribution_summary, map_error_text
 from napari_restore.explain.kinds import Kind, kind_of
 from napari_restore.questions import CHECK
 
@@ -169,7 +169,7 @@ def caption(record: Mapping[str, Any]) -> str:
     y0, x0, y1, x1 = about.get("output_box", about["box"])
     polygon, path, lost = about["polygon"], about["path"], about.get("not_finite")
     shape = "" if polygon is None else f"a polygon of {len(polygon)} vertices in "
-    kind, summary = kind_of(about), summary_of(about)
+    kind, summary = kind_of(about), attribution_summary(about)
     is_sum = not about.get("layer") and len(record["model"]["bands"]) > 1
     along = "" if path is None else f", {path} path"
     start = "" if about["baseline"] is None else f" from {about['baseline']}"
@@ -198,7 +198,7 @@ def caption(record: Mapping[str, Any]) -> str:
 
 def _completeness_text(attribution: Mapping[str, Any]) -> str:
     """Return sum, difference and gap as one line."""
-    complete, summary = attribution["completeness"], summary_of(attribution)
+    complete, summary = attribution["completeness"], attribution_summary(attribution)
     trust = summary.completeness + (": NOT complete" if summary.is_complete is False else "")
     if complete["sum"] is None:
         return trust

@@ -15,7 +15,7 @@ from napari_restore._entry_points import offered
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, did_you_mean, option
 from napari_restore.explain.attribution import captum
-from napari_restore.explain.attribution._arguments import MethodInfo, value_of_text
+from napari_restore.explain.attribution._arguments import MethodInfo, argument_value
 from napari_restore.explain.attribution._problem import Explainer, Problem
 from napari_restore.models import ModelCard
 from napari_restore.questions import AUTO, FIXED, RECOMPUTED, THROUGH, Attribute, Routing
@@ -364,7 +364,7 @@ def _info_of(name: str, explainer: Explainer) -> MethodInfo:
             settings.append(f"{key}={EXAMPLES[key]}")
         elif default is parameter.empty:
             settings.append(f"{key}=")
-        elif value_of_text(str(default)) == default:
+        elif argument_value(str(default)) == default:
             settings.append(f"{key}={str(default).replace(' ', '')}")
     return MethodInfo(
         name,

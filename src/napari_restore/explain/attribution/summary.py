@@ -44,7 +44,7 @@ class AttributionSummary:
     """The layer or the segments that have shares in place of pixels; empty where pixels have."""
 
 
-def summary_of(attribution: Mapping[str, Any]) -> AttributionSummary:
+def attribution_summary(attribution: Mapping[str, Any]) -> AttributionSummary:
     """Return the summary of the ``attribution`` of a record."""
     context, complete = attribution["context"], attribution["completeness"]
     share = context["share"]

@@ -44,19 +44,23 @@ AT_ONCE = 1 << 24
 _held: dict[Path, OpenEntry] = {}
 
 
-def keep_polygons(image: Image, polygons: Sequence[Polygon]) -> Path:
-    """Write `polygons`, whose points are (x, y) in pixels of `image`; return the GeoJSON file."""
+def mask_of_polygons(image: Image, polygons: Sequence[Polygon]) -> Path:
+    """Write polygons for the option `mask`, in the CRS of `image` where it has one; return the GeoJSON file.
+
+    A polygon is its outer ring and then its holes, a ring a list of points (x, y) in pixels, edges at
+    whole numbers. The file is in the cache; equal polygons have the same file.
+    """
     areas = [[_closed(_on_map(image, ring)) for ring in polygon] for polygon in polygons]
     return _keep_geometry(image, "areas", {"type": "MultiPolygon", "coordinates": areas})
 
 
-def keep_gradient(image: Image, start: tuple[float, float], end: tuple[float, float]) -> Path:
+def mask_of_line(image: Image, start: tuple[float, float], end: tuple[float, float]) -> Path:
     """Write a gradient from `start` (0) to `end` (1), (x, y) in pixels; return the GeoJSON file."""
     line = _on_map(image, [start, end])
     return _keep_geometry(image, "gradient", {"type": "LineString", "coordinates": line})
 
 
-def keep_strengths(image: Image, strengths: Any, place: Transform = IDENTITY) -> Path:
+def mask_of_array(image: Image, strengths: Any, place: Transform = IDENTITY) -> Path:
     """Write `strengths`, an array (h, w) of any kind that can be sliced; return the GeoTIFF.
 
     `place` maps (column, row) in the array to pixels of `image`, both counted from the corner of

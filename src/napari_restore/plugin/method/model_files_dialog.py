@@ -75,7 +75,7 @@ class ModelFiles(QObject):
             self._inspect(str(path))
             return
         try:
-            factories = api.model_factories(path) if path.suffix.lower() == ".py" else []
+            factories = api.factories_in(path) if path.suffix.lower() == ".py" else []
         except RestoreError as error:
             show_problem(error)
             return
