@@ -105,10 +105,13 @@ def stop(run: str) -> None:
 def _free(run: str) -> None:
     """Free what is kept of `run`; where a range is computed now, that does so at its end."""
     global _run
-    with _turn_if_free() as is_free:
-        if is_free and _run is not None and _run[0] == run:
-            _run[1].close()
-            _run = None
+    if _computing.acquire(blocking=False):
+        try:
+            if _run is not None and _run[0] == run:
+                _run[1].close()
+                _run = None
+        finally:
+            _computing.release()
 
 
 def _loaded(task: Task, run: str, threads: int) -> RangeRun:
@@ -272,17 +275,6 @@ def _turn() -> Iterator[None]:
                 f"A worker failed: {error!r} (on {machine}).",
                 "See the log of that worker; what is finished is kept.",
             ) from None
-
-
-@contextmanager
-def _turn_if_free() -> Iterator[bool]:
-    """Yield whether nothing is computed, and keep it so."""
-    free = _computing.acquire(blocking=False)
-    try:
-        yield free
-    finally:
-        if free:
-            _computing.release()
 
 
 def _stop_of(run: str) -> threading.Event:

@@ -123,6 +123,12 @@ def may_run_code(models: Sequence[str], *, yes: bool) -> bool:
     return True
 
 
+def consent_of(options: Namespace, record_file: Any) -> dict[str, bool]:
+    """Return what a `RecordFile` that is repeated may do, as keywords; asks at the terminal."""
+    trust = may_run_code(record_file.code, yes=options.yes)
+    return {"trust": trust, "allow_outside": options.allow_outside}
+
+
 def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
     """Return the options as keywords of `nr.plan`."""
     if options.feather and options.mask is None:

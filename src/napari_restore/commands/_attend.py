@@ -11,9 +11,9 @@ from typing import Any
 
 from napari_restore import api
 from napari_restore._format import columns, format_seconds
-from napari_restore.commands._arguments import context_of, load_model, may_run_code, open_attributed
+from napari_restore.commands._arguments import consent_of, context_of, load_model, open_attributed
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
-from napari_restore.commands._explained import check_outputs, explained, item_of, repeated_item
+from napari_restore.commands._explained import check_outputs, explained, item_of, repeated
 from napari_restore.commands._options import (
     add_explained_image,
     add_model,
@@ -137,18 +137,10 @@ def attend(options: Namespace) -> CommandResult:
 
 def repeat_attend(options: Namespace, record_file: Any) -> CommandResult:
     """Repeat the look of a `RecordFile` at attention."""
-    record = record_file.record
-    item = repeated_item(options, record_file)
-    task = record.get("task") or {}
-    read = identities([*item.sources, record_file.path, *files_among(task.get("files", {}))])
+    item, read = repeated(options, record_file)
     check_outputs(options, item, read, api.check_attention)
-    repeat = partial(
-        api.repeat_attention,
-        record_file,
-        trust=may_run_code(record_file.models, yes=options.yes),
-        allow_outside=options.allow_outside,
-    )
-    return _result(options, item, repeat, (record["output"] or {}).get("head"))
+    repeat = partial(api.repeat_attention, record_file, **consent_of(options, record_file))
+    return _result(options, item, repeat, (record_file.record["output"] or {}).get("head"))
 
 
 def _queries(options: Namespace) -> list[Any]:

@@ -13,6 +13,7 @@ from napari_restore import api
 from napari_restore._format import format_seconds
 from napari_restore.commands._arguments import (
     command_of,
+    consent_of,
     context_of,
     load_models,
     may_run_code,
@@ -31,7 +32,7 @@ from napari_restore.commands._explained import (
     explained,
     item_of,
     look_of,
-    repeated_item,
+    repeated,
     show_loading,
 )
 from napari_restore.commands._flags import with_flags
@@ -244,24 +245,12 @@ def _one_output(options: Namespace) -> str:
 
 def repeat_attribute(options: Namespace, record_file: Any) -> CommandResult:
     """Repeat the attribution of a `RecordFile`."""
-    record = record_file.record
-    item = repeated_item(options, record_file)
-    task = record.get("task") or {"question": {}}
-    named = files_among([task["question"].get("baseline"), *task.get("files", {})])
-    read = identities([*item.sources, record_file.path, *named])
-    question = task["question"]
+    question = (record_file.record.get("task") or {"question": {}})["question"]
+    item, read = repeated(options, record_file, question.get("baseline"))
     through = question.get("context_gradient") == THROUGH
     _check_written(options, item, read, through, segments=question.get("segments") is not None)
-    return _result(
-        options,
-        item,
-        partial(
-            api.repeat_attribution,
-            record_file,
-            trust=may_run_code(record_file.code, yes=options.yes),
-            allow_outside=options.allow_outside,
-        ),
-    )
+    consent = consent_of(options, record_file)
+    return _result(options, item, partial(api.repeat_attribution, record_file, **consent))
 
 
 def _check_written(

@@ -10,7 +10,13 @@ from typing import Any
 
 from napari_restore import api
 from napari_restore.commands._arguments import command_of
-from napari_restore.commands._checks import check_files, refuse_existing, refuse_input
+from napari_restore.commands._checks import (
+    check_files,
+    files_among,
+    identities,
+    refuse_existing,
+    refuse_input,
+)
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._outputs import Item
@@ -26,14 +32,21 @@ def item_of(sources: Sequence[str], output: str, record: str | None) -> Item:
     return Item(tuple(sources), Path(output), None if record is None else Path(record), None)
 
 
-def repeated_item(options: Namespace, record_file: Any) -> Item:
-    """Return the files of a `RecordFile` that is repeated; raises `InputError` without an output."""
+def repeated(
+    options: Namespace, record_file: Any, *more: str | None
+) -> tuple[Item, frozenset[object]]:
+    """Return the files of a `RecordFile` that is repeated, and what it reads, `more` among it.
+
+    Raises `InputError` without an output.
+    """
     record = record_file.record
     path = options.output or (record["output"] or {}).get("path")
     if path is None:
         raise InputError(f"{record_file.path} names no file to write.", "Name one with -o.")
     source = record["input"]["path"]
-    return item_of([] if source is None else [source], path, None)
+    item = item_of([] if source is None else [source], path, None)
+    files = (record.get("task") or {}).get("files", {})
+    return item, identities([*item.sources, record_file.path, *files_among([*more, *files])])
 
 
 def check_outputs(

@@ -20,14 +20,6 @@ TORCH_BYTES = 1 << 30
 """Address space of PyTorch with its threads, measured on two cores."""
 
 
-def is_known(error: BaseException) -> bool:
-    """Return whether `as_restore_error` can convert an error; others are bugs."""
-    kinds = (RestoreError, OSError, MemoryError, KeyboardInterrupt)
-    if isinstance(error, kinds) or _is_out_of_memory(error) or _is_bad_name(error):
-        return True
-    return why_no_torch(error) is not None
-
-
 def _is_bad_name(error: BaseException) -> bool:
     """Return whether a library refused a file name that is not UTF-8."""
     return isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed"
@@ -42,7 +34,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def as_restore_error(error: BaseException) -> RestoreError:
-    """Convert errors that no other part of the package has converted."""
+    """Convert errors that no other part of the package has converted; raises one that is a bug."""
     if isinstance(error, RestoreError):
         return error
     if isinstance(error, KeyboardInterrupt):
@@ -65,7 +57,7 @@ def as_restore_error(error: BaseException) -> RestoreError:
         if error.filename is not None:
             return InputError(f"{error.filename}: {reason}.")
         return InputError(f"{reason}.")
-    raise TypeError(f"{error!r} is a bug") from error
+    raise error
 
 
 def check_address_space() -> None:

@@ -84,12 +84,7 @@ def set_environment() -> None:
 
 def _run(options: argparse.Namespace) -> CommandResult:
     """Run the command; return its result, also for errors."""
-    from napari_restore.commands._failures import (
-        as_json,
-        as_restore_error,
-        check_address_space,
-        is_known,
-    )
+    from napari_restore.commands._failures import as_json, as_restore_error, check_address_space
     from napari_restore.commands._flags import with_flags
     from napari_restore.commands._interrupt import treat_sigterm_as_ctrl_c
 
@@ -104,13 +99,14 @@ def _run(options: argparse.Namespace) -> CommandResult:
             answer: CommandResult = options.run(options)
             return answer
         except (Exception, KeyboardInterrupt) as error:
-            if not is_known(error):
+            try:
+                restore_error = as_restore_error(error)
+            except Exception:
                 with contextlib.suppress(OSError):
                     traceback.print_exc()
                 _streams.write_error("this is a bug; please report the lines above.")
                 data = {"type": type(error).__name__, "message": str(error)}
                 return CommandResult({"error": data}, "", 1)
-            restore_error = as_restore_error(error)
     _streams.write_error(with_flags(restore_error.sentence))
     return CommandResult({"error": as_json(restore_error)}, "", restore_error.exit_code)
 

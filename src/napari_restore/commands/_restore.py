@@ -12,7 +12,7 @@ from typing import Any
 
 from napari_restore import api
 from napari_restore._format import format_seconds
-from napari_restore.commands._arguments import load_model, may_run_code, open_image, plan_arguments
+from napari_restore.commands._arguments import consent_of, load_model, open_image, plan_arguments
 from napari_restore.commands._attend import repeat_attend
 from napari_restore.commands._attribute import repeat_attribute
 from napari_restore.commands._checks import check_files, identities, read_files
@@ -274,10 +274,7 @@ def rerun(options: Namespace) -> CommandResult:
         )
     with Interrupt() as interrupt:
         planned, path, export = api.repeat_of(
-            record_file,
-            options.output,
-            trust=may_run_code(record_file.models, yes=options.yes),
-            allow_outside=options.allow_outside,
+            record_file, options.output, **consent_of(options, record_file)
         )
         item = Item((str(planned.image.path),), path, None, None)
         masks = filter(None, (planned.target.mask, planned.reading.exclude))

@@ -23,7 +23,7 @@ def restore_folder(
 
     Returns the status of each image, with its message where it failed.
     """
-    from napari_restore.commands._failures import as_restore_error, is_known
+    from napari_restore.commands._failures import as_restore_error
     from napari_restore.commands._main import build_parser
 
     try:
@@ -42,8 +42,6 @@ def restore_folder(
     except RestoreError:
         raise
     except Exception as error:
-        if not is_known(error):
-            raise
         raise as_restore_error(error) from error
     return [_of_image(entry) for entry in data["images"]]
 
