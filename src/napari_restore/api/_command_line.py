@@ -21,6 +21,7 @@ from napari_restore.questions import (
     Format,
     Machine,
     Reading,
+    Source,
     Target,
     options_of,
     recorded,
@@ -162,22 +163,12 @@ def _image(task: Mapping[str, Any]) -> Iterator[str]:
     spec = task["image"]
     source = spec["source"]
     paths = [os.path.abspath(path) for path in ([source] if isinstance(source, str) else source)]
-    stacked = bool(spec.get("stack"))
     if spec.get("level"):
         raise _not_expressible("a coarser level of an image", "Restore the image itself.")
     if "select" in spec and task["options"].get("other_bands") != "drop":
         raise _not_expressible("a selection of bands", "Export from here.")
     yield from paths
-    if stacked:
-        yield "--stack"
-    if spec.get("bands") is not None:
-        yield from _flag_with_value("--bands", _bands(spec["bands"]))
-    if spec.get("sensor") is not None:
-        yield from _flag_with_value("--sensor", spec["sensor"])
-    if spec.get("plane") is not None:
-        yield from _flag_with_value("--plane", spec["plane"])
-    if spec.get("allow_outside"):
-        yield "--allow-outside"
+    yield from _flags({**spec, "bands": _bands(spec.get("bands"))}, Source)
 
 
 def _bracket(task: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
@@ -212,8 +203,8 @@ def _ev(value: float) -> str:
     return short if float(short) == value else repr(value)
 
 
-def _bands(bands: Any) -> str:
-    if isinstance(bands, str):
+def _bands(bands: Any) -> str | None:
+    if isinstance(bands, str | None):
         return bands
     if isinstance(bands, Mapping):
         return ",".join(f"{role}={number}" for role, number in bands.items())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from napari_restore import engine, images, models
-from napari_restore.questions import Pathlike as Pathlike, Region, Restore
+from napari_restore.questions import Bands as Bands, Pathlike as Pathlike, Region, Restore
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from napari_restore.images import Image, SaveOptions
     from napari_restore.models import ModelCard
     from napari_restore.questions import FormatKeywords
-
-
-Bands = str | Sequence[int | str | None] | Mapping[str, int]
-"""``"red=4,green=3,blue=2"``, ``"4,3,2"``, a sequence or a mapping; bands count from 1."""
 
 
 def open_image(

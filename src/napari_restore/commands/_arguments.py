@@ -16,7 +16,7 @@ from napari_restore.commands._options import given
 from napari_restore.commands._outputs import FIRST
 from napari_restore.commands._progress import reporter
 from napari_restore.errors import BadModel, BadRegion, InputError
-from napari_restore.questions import Restore, options_of
+from napari_restore.questions import Restore, Source, options_of
 
 RESTORE = options_of(Restore)
 
@@ -28,14 +28,9 @@ def command_of(options: Namespace) -> str:
 
 def open_image(options: Namespace, paths: Sequence[str], *, plane: int | None = None) -> Any:
     """Open the one image of `paths`, which join or are bands; `plane` instead of that of the options."""
-    return api.open_image(
-        list(paths) if len(paths) > 1 or options.stack else paths[0],
-        stack=options.stack,
-        bands=options.bands,
-        sensor=options.sensor,
-        allow_outside=options.allow_outside,
-        plane=options.plane if plane is None else plane,
-    )
+    source = list(paths) if len(paths) > 1 or options.stack else paths[0]
+    how = given(options, options_of(Source))
+    return api.open_image(source, **how if plane is None else how | {"plane": plane})
 
 
 def open_attributed(options: Namespace, paths: Sequence[str]) -> Any:

@@ -14,6 +14,7 @@ from napari_restore.questions import (
     Machine,
     Reading,
     Restore,
+    Source,
     Target,
     options_of,
     parsing,
@@ -81,34 +82,15 @@ def add_source(
 ) -> None:
     """Add the options of the source image, with --stack if `stack`; `planes` takes several of them."""
     group = parser.add_argument_group("image")
-    if stack:
-        group.add_argument(
-            "--stack", action="store_true", help="take several single-band files as one image"
-        )
-    group.add_argument(
-        "--bands",
-        metavar="ROLE=N[,…]",
-        help="roles of the bands, counted from 1, with wavelengths in nm where the file has none: "
-        "red=4,green=3,blue=2,swir=6@1610; numbers alone are red, green, blue, then nir",
-    )
-    group.add_argument(
-        "--sensor",
-        metavar="NAME|FILE.toml",
-        help="roles, wavelengths and black of a sensor: landsat8, sentinel2, naip, …, or a file of "
-        "your own",
-    )
-    group.add_argument(
-        "--plane",
-        type=parsing.count_or_planes if planes else parsing.count,
-        metavar="N|all|A:B" if planes else "N",
-        help="the plane of a file with several pages, depths or times, counted from 0"
-        + ("; several go into one file with the same axes" if planes else ""),
-    )
-    group.add_argument(
-        "--allow-outside",
-        action="store_true",
-        help="let a VRT take pixels from files outside its own folder",
-    )
+    later = ("plane", "allow_outside")
+    add_options(group, Source, but=later if stack else ("stack", *later))
+    several: dict[str, Any] = {}
+    if planes:
+        more = "; several go into one file with the same axes"
+        several = {"help": f"{options_of(Source)['plane'].help}{more}", "metavar": "N|all|A:B"}
+        several["type"] = parsing.count_or_planes
+    add_option(group, "plane", Source, **several)
+    add_option(group, "allow_outside", Source)
 
 
 def add_yes(group: argparse._ActionsContainer) -> None:

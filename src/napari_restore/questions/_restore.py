@@ -26,6 +26,7 @@ from napari_restore.questions._types import (
     FLOATS,
     OTHER_BANDS,
     WHOLE,
+    Bands,
     OtherBands,
     Pathlike,
     Size,
@@ -251,6 +252,36 @@ def colours_of(roles: Sequence[str | None]) -> tuple[int, int, int] | None:
         return None
     red, green, blue = (roles.index(name) for name in COLOURS)
     return red, green, blue
+
+
+@dataclass(frozen=True)
+class Source:
+    """How files become the image that is asked about; the arguments of `open_image`."""
+
+    stack: bool = asked(False, "take several single-band files as one image", changes="pixels")
+    bands: Bands | None = asked(
+        None,
+        "roles of the bands, counted from 1, with wavelengths in nm where the file has none: "
+        "red=4,green=3,blue=2,swir=6@1610; numbers alone are red, green, blue, then nir",
+        changes="pixels",
+        metavar="ROLE=N[,…]",
+    )
+    sensor: Pathlike | None = asked(
+        None,
+        "roles, wavelengths and black of a sensor: landsat8, sentinel2, naip, …, or a file of your own",
+        changes="pixels",
+        metavar="NAME|FILE.toml",
+    )
+    plane: int | None = asked(
+        None,
+        "the plane of a file with several pages, depths or times, counted from 0",
+        changes="pixels",
+        parse=parsing.count,
+        metavar="N",
+    )
+    allow_outside: bool = asked(
+        False, "let a VRT take pixels from files outside its own folder", changes="machine"
+    )
 
 
 @dataclass(frozen=True)

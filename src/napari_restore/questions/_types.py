@@ -1,9 +1,12 @@
 """Types of what is asked, and the names of its choices."""
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, get_args
 
 Pathlike = str | os.PathLike[str]
+Bands = str | Sequence[int | str | None] | Mapping[str, int]
+"""``"red=4,green=3,blue=2"``, ``"4,3,2"``, a sequence or a mapping; bands count from 1."""
 Size = str | int
 """Bytes, or text such as ``"2GiB"``."""
 Tile = int | Literal["whole"] | None
