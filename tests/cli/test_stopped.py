@@ -93,17 +93,23 @@ def test_ctrl_c_ends_with_one_sentence(words: tuple[Any, ...], point: str, point
     assert "Traceback" not in said and said.count("napari-restore:") == 1
 
 
-def test_ctrl_c_while_the_command_line_is_loaded_ends_with_one_sentence() -> None:
-    code = """
+@pytest.mark.parametrize(
+    ("part", "words"), [("_result", []), ("_options", ["info", "a.tif"])], ids=["main", "command"]
+)
+def test_ctrl_c_while_the_command_line_is_loaded_ends_with_one_sentence(
+    part: str, words: list[str]
+) -> None:
+    code = f"""
 import runpy, sys
 class Interrupted:
     def find_spec(self, name, *_):
-        if name == "napari_restore.commands._options":
+        if name == "napari_restore.commands.{part}":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupted())
 runpy.run_module("napari_restore", run_name="__main__")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    words = [sys.executable, "-c", code, *words]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (3, "napari-restore: Stopped.\n")
 
 

@@ -40,19 +40,12 @@ class RecordFile:
         return "table" if "rows" in self.record else "restoration"
 
     @property
-    def models(self) -> list[str]:
-        """Ids and files of the models that a rerun would load."""
-        task = self.record.get("task") or {}
-        specs = [each["spec"] for each in task["models"]] if "models" in task else []
-        specs += [task["model"]] if "model" in task else []
-        return [spec["model"] for spec in specs]
-
-    @property
     def code(self) -> list[str]:
         """Models and objective of a rerun, the files whose code it runs among them."""
-        question = (self.record.get("task") or {}).get("question") or {}
-        objective = question.get("objective")
-        return self.models if objective is None else [*self.models, objective]
+        task = self.record.get("task") or {}
+        objective = (task.get("question") or {}).get("objective")
+        specs = [task["model"]] if "model" in task else []
+        return [spec["model"] for spec in specs] + ([] if objective is None else [objective])
 
     def task(self, kind: str, *, allow_outside: bool = False) -> dict[str, Any]:
         """Return the task that repeats the run; see `with_consent`.

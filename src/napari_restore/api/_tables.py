@@ -113,14 +113,11 @@ def attribute_table(
     places = boxes_of(boxes, polygon)
     sources = [] if images is None else images if isinstance(images, list) else [images]
     groups = explain.group_by_image(sources, places)
-    loaded = load_models(models, **_among(options, ModelOptions))
+    question: dict[str, Any] = {**options}
+    loaded = load_models(models, **_taken(question, ModelOptions))
     if not loaded:
         raise InputError("No model is given.", "Name one of: napari-restore models.")
-    image_options = _among(options, ImageOptions)
-    beside = {*ImageOptions.__annotations__, *ModelOptions.__annotations__}
-    question: dict[str, Any] = {
-        name: value for name, value in options.items() if name not in beside
-    }
+    image_options = _taken(question, ImageOptions)
     stop, pieces = question.pop("stop", None), question.pop("pieces", None)
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
         return _table(
@@ -154,10 +151,10 @@ def _check_named(objective: object, baseline: object, segments: object) -> None:
         )
 
 
-def _among(options: Mapping[str, Any], keywords: type[K]) -> K:
-    """Return those of `options` that a typed dictionary declares."""
-    names = keywords.__annotations__
-    return cast("K", {name: options[name] for name in names if name in options})
+def _taken(options: dict[str, Any], keywords: type[K]) -> K:
+    """Take those of `options` that a typed dictionary declares."""
+    names = options.keys() & keywords.__annotations__
+    return cast("K", {name: options.pop(name) for name in names})
 
 
 def _table(
@@ -238,7 +235,7 @@ def _open_named(source: Any, options: ImageOptions) -> Image:
 def _spec_of(source: Any, options: ImageOptions) -> dict[str, Any] | None:
     """Return the arguments of `open_image` for an image, readable or not; None for an array."""
     if isinstance(source, images.Image):
-        return open_image(source, bands=options.get("bands")).spec
+        return _open_named(source, options).spec
     paths = list(source) if isinstance(source, tuple) else [source]
     if not all(isinstance(path, (str, os.PathLike)) for path in paths):
         return None

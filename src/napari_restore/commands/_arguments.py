@@ -72,13 +72,20 @@ def load_model(options: Namespace) -> Any:
     """Load the model; code in files runs only with consent."""
     return api.load_model(
         options.model,
-        weights=options.weights,
-        parameters=dict(options.set),
+        **of_models(options, [options.model]),
         card=card_of(options),
-        trust=may_run_code([options.model], yes=options.yes),
-        memory=getattr(options, "memory", None),
-        emit=reporter(getattr(options, "progress", "off")),
+        memory=options.memory,
+        emit=reporter(options.progress),
     )
+
+
+def of_models(options: Namespace, models: Sequence[str]) -> dict[str, Any]:
+    """Return weights, parameters and whether code runs, as keywords; asks at the terminal."""
+    return {
+        "weights": options.weights,
+        "parameters": dict(options.set),
+        "trust": may_run_code(models, yes=options.yes),
+    }
 
 
 def card_of(options: Namespace) -> dict[str, Any] | None:
@@ -94,14 +101,9 @@ def card_of(options: Namespace) -> dict[str, Any] | None:
 
 def load_models(options: Namespace) -> list[Any]:
     """Load the models of a repeated --model, each with a label."""
-    return api.load_models(
-        options.models,
-        weights=options.weights,
-        parameters=dict(options.set),
-        trust=may_run_code(options.models, yes=options.yes),
-        memory=options.memory,
-        emit=reporter(options.progress),
-    )
+    named = of_models(options, options.models)
+    emit = reporter(options.progress)
+    return api.load_models(options.models, **named, memory=options.memory, emit=emit)
 
 
 def may_run_code(models: Sequence[str], *, yes: bool) -> bool:

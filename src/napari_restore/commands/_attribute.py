@@ -17,6 +17,7 @@ from napari_restore.commands._arguments import (
     context_of,
     load_models,
     may_run_code,
+    of_models,
     open_attributed,
 )
 from napari_restore.commands._checks import (
@@ -28,6 +29,7 @@ from napari_restore.commands._checks import (
 )
 from napari_restore.commands._explained import (
     below,
+    check_figure,
     check_outputs,
     explained,
     item_of,
@@ -362,9 +364,7 @@ def _attribute_table(options: Namespace) -> CommandResult:
                 options.models,
                 places,
                 **given(options, options_of(Source).keys() - {"stack"}),
-                weights=options.weights,
-                parameters=dict(options.set),
-                trust=may_run_code(options.models, yes=options.yes),
+                **of_models(options, options.models),
                 extra={"command": command_of(options)},
                 emit=reporter(options.progress),
                 stop=stop,
@@ -391,9 +391,7 @@ def _check_tables(options: Namespace, places: list[Any]) -> None:
         )
     rows = len(options.models) * sum(images if place.image is None else 1 for place in places)
     read = read_files(options) | identities(files_among(named))
-    if options.figure is not None:
-        refuse_input(Path(options.figure), read)
-        api.check_figure(options.figure, overwrite=options.overwrite, **look_of(options))
+    check_figure(options, read)
     for output in options.outputs:
         refuse_input(Path(output), read)
         api.check_table(Path(output), overwrite=options.overwrite, rows=rows)

@@ -61,6 +61,11 @@ def check_outputs(
     check_output(item.output, overwrite=options.overwrite)
     if item.record is not None:
         refuse_existing(item.record, overwrite=options.overwrite)
+    check_figure(options, read)
+
+
+def check_figure(options: Namespace, read: frozenset[object]) -> None:
+    """Raise `BadOutput` for a figure that could not be written; nothing without one."""
     figure = getattr(options, "figure", None)
     if figure is not None:
         refuse_input(Path(figure), read)

@@ -17,7 +17,7 @@ from napari_restore import api
 from napari_restore._addresses import is_remote
 from napari_restore._format import columns, format_size
 from napari_restore.commands import _streams
-from napari_restore.commands._arguments import card_of, may_run_code
+from napari_restore.commands._arguments import card_of, of_models
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._options import add_card, add_weights, add_yes
 from napari_restore.commands._progress import reporter
@@ -121,10 +121,7 @@ def models(options: Namespace) -> CommandResult:
     loaded = None
     if card is None or options.weights or options.set:
         # The error for an unknown id suggests similar ones.
-        trust = may_run_code([options.id], yes=options.yes)
-        loaded = api.load_model(
-            options.id, weights=options.weights, parameters=dict(options.set), trust=trust
-        )
+        loaded = api.load_model(options.id, **of_models(options, [options.id]))
         card = loaded.card
     fields = _fields_of(card)
     if loaded is None and api.is_ready(card.id):
@@ -150,13 +147,10 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
 
 def inspect(options: Namespace) -> CommandResult:
     """Tell which network a model file is, what it takes and what its tiles must see."""
-    trust = may_run_code([options.model], yes=options.yes)
     found = api.inspect_model(
         options.model,
-        trust=trust,
+        **of_models(options, [options.model]),
         card=card_of(options),
-        weights=options.weights,
-        parameters=dict(options.set),
         emit=reporter(options.progress),
     )
     card = found.model.card
