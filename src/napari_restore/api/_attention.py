@@ -93,14 +93,14 @@ def attend(
     opened, loaded = open_image(image, bands=bands, sensor=sensor), as_model(model)
     asked = [_query(each) for each in queries]
     settings = Attend(**with_absolute_paths(part_of(options, Attend)))
-    with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
+    with progress_bar(progress, emit) as show:
         attention = attend(
             opened,
             loaded,
             asked,
             settings,
             layers=layers,
-            emit=emit or draw_event,
+            emit=show,
             **without(options, Attend),
         )
     question = attention.record["attention"].pop("question")
@@ -160,7 +160,6 @@ def draw_attention(
     attention: Attention,
     path: Pathlike,
     *,
-    layers: Sequence[str] | None = None,
     overwrite: bool = False,
     **look: Unpack[FigureLook],
 ) -> Path:
@@ -171,7 +170,7 @@ def draw_attention(
     from napari_restore.explain.attention.figure import draw_attention
 
     with engine.peak_in(attention.record):
-        return draw_attention(attention, Path(path), layers=layers, overwrite=overwrite, **look)
+        return draw_attention(attention, Path(path), overwrite=overwrite, **look)
 
 
 def attention_caption(attention: Attention) -> str:

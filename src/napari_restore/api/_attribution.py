@@ -96,9 +96,9 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
     region = None if box is None else checked_region(box, "box").scale(Fraction(1, scale))
     if polygon is not None:
         polygon = [(y / scale, x / scale) for y, x in explain.polygon_of(polygon).vertices]
-    with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
+    with progress_bar(progress, emit) as show:
         attribution = explain.attribute(
-            opened, loaded, region, polygon=polygon, emit=emit or draw_event, trust=trust, **options
+            opened, loaded, region, polygon=polygon, emit=show, trust=trust, **options
         )
     attribution.record["attribution"]["scale"] = opened.scale
     request = attribution.record["attribution"].pop("request")

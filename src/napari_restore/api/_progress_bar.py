@@ -12,11 +12,18 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def progress_bar(shown: bool | None) -> Iterator[Callable[[Event], None]]:
-    """Yield a callback that shows events in a progress bar; `shown` None: in terminals and notebooks."""
+def progress_bar(
+    shown: bool | None, emit: Callable[[Event], None] | None = None
+) -> Iterator[Callable[[Event], None]]:
+    """Yield a callback for events: `emit`, or one that shows them in a progress bar.
+
+    `shown` None: in terminals and notebooks, where no `emit` is given.
+    """
     from tqdm.auto import tqdm
 
-    if shown is None:
+    if shown is None and emit is not None:
+        shown = False
+    elif shown is None:
         # In a notebook tqdm.auto defines its own class; elsewhere it re-exports another one.
         shown = tqdm.__module__ == "tqdm.auto" or (sys.stderr is not None and sys.stderr.isatty())
     waiting = "{desc} [{elapsed}]"
@@ -47,6 +54,6 @@ def progress_bar(shown: bool | None) -> Iterator[Callable[[Event], None]]:
             bar.write(f"note: {event.text}", file=sys.stderr)  # type: ignore[attr-defined]
 
     try:
-        yield show
+        yield emit or show
     finally:
         bar.close()

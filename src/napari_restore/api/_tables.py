@@ -119,7 +119,7 @@ def attribute_table(
         raise InputError("No model is given.", "Name one of: napari-restore models.")
     image_options = _taken(question, ImageOptions)
     stop, pieces = question.pop("stop", None), question.pop("pieces", None)
-    with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
+    with progress_bar(progress, emit) as show:
         return _table(
             groups,
             loaded,
@@ -128,7 +128,7 @@ def attribute_table(
             spec_of=lambda source: _spec_of(source, image_options),
             extra=extra or {},
             pieces=pieces,
-            run=TableRun(emit or draw_event, stop or threading.Event(), cluster),
+            run=TableRun(show, stop or threading.Event(), cluster),
         )
 
 

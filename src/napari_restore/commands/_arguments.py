@@ -120,7 +120,7 @@ def may_run_code(models: Sequence[str], *, yes: bool) -> bool:
     return True
 
 
-def consent_of(options: Namespace, record_file: Any) -> dict[str, bool]:
+def consent_of(options: Namespace, record_file: Any) -> dict[str, Any]:
     """Return what a `RecordFile` that is repeated may do, as keywords; asks at the terminal."""
     trust = may_run_code(record_file.code, yes=options.yes)
     return {"trust": trust, "allow_outside": options.allow_outside}

@@ -181,8 +181,8 @@ def add_model(
     return model
 
 
-def add_weights(group: argparse._ActionsContainer, more: str = "") -> None:
-    """Add the options of a model's weights and parameters; `more` says something about these."""
+def add_weights(group: argparse._ActionsContainer) -> None:
+    """Add the options of a model's weights and parameters."""
     group.add_argument("--weights", metavar="FILE|random:SEED", help="weights of the network")
     group.add_argument(
         "--set",
@@ -190,7 +190,7 @@ def add_weights(group: argparse._ActionsContainer, more: str = "") -> None:
         default=[],
         type=parsing.assignment,
         metavar="NAME=VALUE",
-        help=f"a parameter of the model{more}; may be repeated",
+        help="a parameter of the model; may be repeated",
     )
 
 
@@ -292,19 +292,18 @@ def add_format_options(group: argparse._ArgumentGroup) -> None:
 
 
 def add_output_options(
-    parser: argparse.ArgumentParser, *, name: str | None = "{stem}_clear{suffix}"
+    parser: argparse.ArgumentParser, *, name: str = "{stem}_clear{suffix}"
 ) -> None:
-    """Add the options of the output files; `name` is that of several, None where there is one."""
+    """Add the options of the output files; `name` is that of several."""
     output = add_overwrite(parser)
     add_format_options(output)
     output.add_argument("--maps", metavar="DIR", help="also write the model's side maps here")
     output.add_argument(
         "--record", metavar="FILE", help="also write the run's record; FILE may contain {stem}"
     )
-    if name is not None:
-        output.add_argument(
-            "--name",
-            default=name,
-            metavar="PATTERN",
-            help=f"names of the files in DIR (default {name})",
-        )
+    output.add_argument(
+        "--name",
+        default=name,
+        metavar="PATTERN",
+        help=f"names of the files in DIR (default {name})",
+    )
