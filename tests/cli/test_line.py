@@ -11,7 +11,7 @@ import pytest
 from napari_restore import Region, api
 from napari_restore.api import EXPORT_OPTIONS
 from napari_restore.api._command_line import MAX_COMMAND_LENGTH, quoted
-from napari_restore.commands import build_parser, load_model, open_image, plan_arguments
+from napari_restore.commands import build_parser, load_model, main, open_image, plan_arguments
 from napari_restore.errors import InputError
 from napari_restore.questions import Restore, options_of
 
@@ -266,3 +266,14 @@ def test_examples_of_the_help_are_arguments(cli):
 def test_wrong_words_are_answered_with_the_next_step(cli, words, said):
     run = cli(*words)
     assert run.code == 2 and said in run.err
+
+
+def test_a_command_of_the_lab_names_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [])
+    assert main(["train", "a.toml"]) == 2
+    wanted = (
+        "napari-restore train is a command of napari-restore-lab: pip install napari-restore-lab"
+    )
+    assert capsys.readouterr().err == f"{wanted}\n"

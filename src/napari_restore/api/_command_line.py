@@ -20,8 +20,8 @@ from napari_restore.questions import (
     Computing,
     Format,
     Machine,
+    Opening,
     Reading,
-    Source,
     Target,
     options_of,
     recorded,
@@ -168,7 +168,7 @@ def _image(task: Mapping[str, Any]) -> Iterator[str]:
     if "select" in spec and task["options"].get("other_bands") != "drop":
         raise _not_expressible("a selection of bands", "Export from here.")
     yield from paths
-    yield from _flags({**spec, "bands": _bands(spec.get("bands"))}, Source)
+    yield from _flags({**spec, "bands": _bands(spec.get("bands"))}, Opening)
 
 
 def _bracket(task: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:

@@ -30,7 +30,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(AttributeError, OSError):
         os.nice(NICE)
-    calls = _Calls(events)
+    calls = _CallReader(events)
     threading.Thread(target=calls.read, daemon=True).start()
     while (call := calls.waiting.get()) is not None:
         calls.make(call)
@@ -97,7 +97,7 @@ class Call(Stop):
         reached(f"{event['event']} sent")
 
 
-class _Calls:
+class _CallReader:
     """Reads the parent's calls on a thread, before and while others are made."""
 
     def __init__(self, events: TextIO) -> None:

@@ -16,7 +16,7 @@ from napari_restore.commands._options import given
 from napari_restore.commands._outputs import FIRST
 from napari_restore.commands._progress import reporter
 from napari_restore.errors import BadModel, BadRegion, InputError
-from napari_restore.questions import Restore, Source, options_of
+from napari_restore.questions import Opening, Restore, options_of
 
 RESTORE = options_of(Restore)
 
@@ -29,7 +29,7 @@ def command_of(options: Namespace) -> str:
 def open_image(options: Namespace, paths: Sequence[str], *, plane: int | None = None) -> Any:
     """Open the one image of `paths`, which join or are bands; `plane` instead of that of the options."""
     source = list(paths) if len(paths) > 1 or options.stack else paths[0]
-    how = given(options, options_of(Source))
+    how = given(options, options_of(Opening))
     return api.open_image(source, **how if plane is None else how | {"plane": plane})
 
 

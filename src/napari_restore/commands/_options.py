@@ -12,9 +12,9 @@ from napari_restore.questions import (
     Computing,
     Format,
     Machine,
+    Opening,
     Reading,
     Restore,
-    Source,
     Target,
     options_of,
     parsing,
@@ -83,14 +83,14 @@ def add_source(
     """Add the options of the source image, with --stack if `stack`; `planes` takes several of them."""
     group = parser.add_argument_group("image")
     later = ("plane", "allow_outside")
-    add_options(group, Source, but=later if stack else ("stack", *later))
+    add_options(group, Opening, but=later if stack else ("stack", *later))
     several: dict[str, Any] = {}
     if planes:
         more = "; several go into one file with the same axes"
-        several = {"help": f"{options_of(Source)['plane'].help}{more}", "metavar": "N|all|A:B"}
+        several = {"help": f"{options_of(Opening)['plane'].help}{more}", "metavar": "N|all|A:B"}
         several["type"] = parsing.count_or_planes
-    add_option(group, "plane", Source, **several)
-    add_option(group, "allow_outside", Source)
+    add_option(group, "plane", Opening, **several)
+    add_option(group, "allow_outside", Opening)
 
 
 def add_yes(group: argparse._ActionsContainer) -> None:

@@ -255,7 +255,7 @@ def colours_of(roles: Sequence[str | None]) -> tuple[int, int, int] | None:
 
 
 @dataclass(frozen=True)
-class Source:
+class Opening:
     """How files become the image that is asked about; the arguments of `open_image`."""
 
     stack: bool = asked(False, "take several single-band files as one image", changes="pixels")
