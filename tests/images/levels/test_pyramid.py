@@ -14,7 +14,15 @@ import pytest
 from points import patience
 
 from napari_restore.errors import Cancelled
-from napari_restore.images import Level, Source, cache_dir, cache_entries, chunk_grid, halve
+from napari_restore.images import (
+    Level,
+    Source,
+    cache_dir,
+    cache_entries,
+    chunk_grid,
+    halve,
+    open_image,
+)
 from napari_restore.images.levels.making import PyramidSource
 
 
@@ -232,9 +240,9 @@ def test_two_views_of_one_file_share_one_pyramid(scene: np.ndarray) -> None:
 
 
 def test_small_files_need_none() -> None:
-    source = PyramidSource(Tiles(np.ones((90, 80, 1), np.uint8)), "f")
-    source.build()
-    assert source.complete and len(source.levels) == 1
+    image = open_image(np.ones((90, 80, 1), np.uint8))
+    image.build_pyramid()
+    assert image.is_built(0) and image.pyramid is None and len(image.planned_levels) == 1
     assert cache_entries() == []
 
 

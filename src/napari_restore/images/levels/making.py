@@ -8,7 +8,7 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -88,17 +88,12 @@ def build_pyramid(
     pyramid.build(on_chunk, cancelled, centre)
 
 
-def attach_pyramid(image: ImageBase) -> bool:
+def attach_pyramid(image: ImageBase) -> None:
     """Give `image` the levels it does not store if the cache has all of them; build nothing."""
-    if image.pyramid is not None or len(image.source.levels) >= len(image.planned_levels):
-        return True
-    pyramid = PyramidSource(
-        image.source, image.fingerprint, nodata=image.nodata, only_if_complete=True
-    )
-    if pyramid.missing:
-        return False
-    image.pyramid = pyramid
-    return True
+    if image.pyramid is None and len(image.source.levels) < len(image.planned_levels):
+        pyramid = PyramidSource(image.source, image.fingerprint, nodata=image.nodata)
+        if _Built.is_whole(pyramid) and pyramid.complete:
+            image.pyramid = pyramid
 
 
 def stream(
@@ -151,14 +146,18 @@ class CachedSource(Source):
 
     first: int
     """Number of the finest level in the cache; `base` has those before."""
-    _store: LevelStore
 
-    def __init__(self, base: Source, nodata: float | None) -> None:
-        self.base = base
+    def __init__(self, base: Source, fingerprint: str, *, nodata: float | None = None) -> None:
+        self.base, self.fingerprint = base, fingerprint
         self.bands, self.dtype = base.bands, base.dtype
         self.may_be_invalid = base.may_be_invalid
         self._nodata = nodata
         self._fill = default_fill(base.dtype, nodata)
+
+    @cached_property
+    @abstractmethod
+    def _shared(self) -> Shared:
+        """What the cache has of it; its entry is made when it is first used."""
 
     @property
     @abstractmethod
@@ -176,11 +175,12 @@ class CachedSource(Source):
     ) -> npt.NDArray[Any]:
         """Make a chunk again that `read` has found damaged, and return it."""
 
-    def about(self, fingerprint: str) -> dict[str, Any]:
-        """Return the description of the cache entry that serves this source."""
+    @property
+    def about(self) -> dict[str, Any]:
+        """The description of the cache entry that serves this source."""
         return {
             "format": FORMAT,
-            "fingerprint": fingerprint,
+            "fingerprint": self.fingerprint,
             "levels": [list(level) for level in self.levels],
             "bands": self.bands,
             "dtype": self.dtype.str,
@@ -211,7 +211,7 @@ class CachedSource(Source):
     ) -> npt.NDArray[Any]:
         if not self.is_built(level, row, column):
             return np.zeros((*chunk_shape(self.levels[level], row, column), *tail), dtype)
-        read = partial(getattr(self._store, method), level, row, column)
+        read = partial(getattr(self._shared.store, method), level, row, column)
         try:
             chunk: npt.NDArray[Any] = read()
         except DamagedStore:
@@ -245,21 +245,21 @@ class Shared:
             )
 
     @classmethod
-    def share(cls, source: CachedSource, fingerprint: str) -> Self:
+    def share(cls, source: CachedSource) -> Self:
         """Return the shared levels of `source`, created for the first source of its file."""
-        about = source.about(fingerprint)
         with cls._guard:
-            entry = OpenEntry.open(cls.KIND, entry_key(fingerprint, about), about)
+            about = source.about
+            entry = OpenEntry.open(cls.KIND, entry_key(source.fingerprint, about), about)
             shared: Self | None = cls._shared.get(entry.path)
             if shared is None:
                 shared = cls._shared[entry.path] = cls(source, entry)
             return shared
 
     @classmethod
-    def is_whole(cls, source: CachedSource, fingerprint: str) -> bool:
+    def is_whole(cls, source: CachedSource) -> bool:
         """Return whether the cache has all that `source` needs; creates nothing."""
-        about = source.about(fingerprint)
-        return is_whole(cache_dir() / cls.KIND / entry_key(fingerprint, about), about)
+        key = entry_key(source.fingerprint, source.about)
+        return is_whole(cache_dir() / cls.KIND / key, source.about)
 
 
 class PyramidSource(CachedSource):
@@ -268,15 +268,8 @@ class PyramidSource(CachedSource):
     Levels that `base` stores itself are passed through, only coarser ones are built.
     """
 
-    def __init__(
-        self,
-        base: Source,
-        fingerprint: str,
-        *,
-        nodata: float | None = None,
-        only_if_complete: bool = False,
-    ) -> None:
-        super().__init__(base, nodata)
+    def __init__(self, base: Source, fingerprint: str, *, nodata: float | None = None) -> None:
+        super().__init__(base, fingerprint, nodata=nodata)
         self.first = len(base.levels)
         top = base.levels[-1]
         self.block = _block_side(base)
@@ -286,11 +279,10 @@ class PyramidSource(CachedSource):
             for step, (height, width) in enumerate(sizes, 1)
         ]
         self.levels = (*base.levels, *added)
-        self.missing = bool(added) and only_if_complete and not _Built.is_whole(self, fingerprint)
-        """Whether the cache lacks a level although only a complete one was requested."""
-        self._built = _Built.share(self, fingerprint) if added and not self.missing else None
-        if self._built is not None:
-            self._store = self._built.store
+
+    @cached_property
+    def _shared(self) -> _Built:
+        return _Built.share(self)
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
@@ -301,13 +293,11 @@ class PyramidSource(CachedSource):
     @property
     def complete(self) -> bool:
         """Whether every chunk of every level is there."""
-        return self._built is None or bool(self._built.done.all())
+        return bool(self._shared.done.all())
 
     def is_built(self, level: int, row: int, column: int) -> bool:
         """Return whether that chunk has pixels; chunks of the file's own levels always do."""
-        if self._built is None or level < self.first:
-            return True
-        return bool(self._built.done[self._owner(level, row, column)])
+        return level < self.first or bool(self._shared.done[self._owner(level, row, column)])
 
     def build(
         self,
@@ -321,17 +311,16 @@ class PyramidSource(CachedSource):
         `on_block` is called in the calling thread. What was finished before a
         cancellation stays and is not built again. Raises `Cancelled`, `DiskFull`.
         """
-        if self._built is None:
-            return
-        with self._built.building:
-            todo = [block for block in self.blocks if not self._built.done[block]]
+        built = self._shared
+        with built.building:
+            todo = [block for block in self.blocks if not built.done[block]]
             todo.sort(key=self._distance_from(centre))
-            done, total = self._built.done.size - len(todo), self._built.done.size
+            done, total = built.done.size - len(todo), built.done.size
             for block in self._run(todo, workers, cancelled):
                 done += 1
                 if on_block is not None:
                     on_block(self.box_of(block), done, total)
-            self._built.entry.finish()
+            built.entry.finish()
 
     def box_of(self, block: tuple[int, int]) -> Box:
         """Return the level-0 box of a super-block."""
@@ -341,9 +330,10 @@ class PyramidSource(CachedSource):
         y1, x1 = min(y0 + self.block, top.height), min(x0 + self.block, top.width)
         return round(y0 * fy), round(x0 * fx), round(y1 * fy), round(x1 * fx)
 
-    def about(self, fingerprint: str) -> dict[str, Any]:
-        """Return the description of the cache entry that serves this source."""
-        return super().about(fingerprint) | {"first": self.first}
+    @property
+    def about(self) -> dict[str, Any]:
+        """The description of the cache entry that serves this source."""
+        return super().about | {"first": self.first}
 
     def _read_again(
         self, level: int, row: int, column: int, read: Callable[[], npt.NDArray[Any]]
@@ -401,15 +391,14 @@ class PyramidSource(CachedSource):
                     future.cancel()
 
     def _build_block(self, block: tuple[int, int], stopped: threading.Event | None = None) -> None:
-        assert self._built is not None
         pixels, valid = self._read_block(block, stopped)
         for level in range(self.first, len(self.levels)):
             pixels, valid = halve(pixels, valid, fill=self._fill, nodata=self._nodata)
             side = self.block >> (level - self.first + 1)
             per_side = side // self.levels[level].chunk_height
             row, column = block[0] * per_side, block[1] * per_side
-            self._store.write(level, row, column, pixels, valid)
-        self._built.mark(block)
+            self._shared.store.write(level, row, column, pixels, valid)
+        self._shared.mark(block)
 
     def _read_block(
         self, block: tuple[int, int], stopped: threading.Event | None
@@ -485,7 +474,7 @@ class StreamedSource(CachedSource):
     first = 0
 
     def __init__(self, base: Source, fingerprint: str, *, nodata: float | None = None) -> None:
-        super().__init__(base, nodata)
+        super().__init__(base, fingerprint, nodata=nodata)
         height, width = base.levels[0].height, base.levels[0].width
         whole = row_levels(height, width, self.bands * self.dtype.itemsize)
         # Lower chunks in coarser levels: each band of rows is written to nearly all levels at once,
@@ -494,19 +483,21 @@ class StreamedSource(CachedSource):
             level._replace(chunk_height=max(LEAST_ROWS, level.chunk_height >> number))
             for number, level in enumerate(whole)
         )
-        self._landed = _Landed.share(self, fingerprint)
-        self._store = self._landed.store
+
+    @cached_property
+    def _shared(self) -> _Landed:
+        return _Landed.share(self)
 
     @property
     def complete(self) -> bool:
         """Whether every row of every level is there."""
-        return self._landed.entry.complete
+        return self._shared.entry.complete
 
     def is_built(self, level: int, row: int, column: int) -> bool:
         """Return whether that chunk is written."""
         top = row * self.levels[level].chunk_height
         bottom = min(top + self.levels[level].chunk_height, self.levels[level].height)
-        return self._landed.rows[level] >= bottom
+        return self._shared.rows[level] >= bottom
 
     def build(
         self, on_band: OnLanded | None = None, cancelled: Callable[[], bool] | None = None
@@ -516,19 +507,19 @@ class StreamedSource(CachedSource):
         `on_band` is called in the calling thread, `cancelled` called between bands. Raises
         `Cancelled`, `DiskFull`, `UnreadableImage`; then nothing counts as decoded.
         """
-        with self._landed.building:
+        with self._shared.building:
             if not self.complete:
                 self._stream(on_band, cancelled)
 
     def _read_again(
         self, level: int, row: int, column: int, read: Callable[[], npt.NDArray[Any]]
     ) -> npt.NDArray[Any]:
-        with self._landed.building:
+        with self._shared.building:
             try:
                 return read()  # another thread was faster
             except DamagedStore:
                 # Everything else stays readable meanwhile: zeros would be taken for pixels.
-                self._landed.entry.spoil()
+                self._shared.entry.spoil()
                 self._stream(None, None, again=True)
         return read()
 
@@ -540,13 +531,13 @@ class StreamedSource(CachedSource):
         again: bool = False,
     ) -> None:
         height, width = self.levels[0].height, self.levels[0].width
-        step, landed = self.levels[0].chunk_height, self._landed
+        step, landed = self.levels[0].chunk_height, self._shared
         heights = [level.chunk_height for level in self.levels]
         if not again:
             landed.rows = [0] * len(self.levels)
 
         def write(level: int, top: int, pixels: Any, valid: Any) -> None:
-            self._store.write(level, top // heights[level], 0, pixels, valid)
+            self._shared.store.write(level, top // heights[level], 0, pixels, valid)
             landed.rows[level] = max(landed.rows[level], top + len(pixels))
 
         rows = RowPyramid(self.levels, write, fill=self._fill, nodata=self._nodata)
