@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
@@ -99,6 +99,15 @@ class Profile:
     """A surface-reflectance product, by its tags or its name."""
     sensor: str | None = None
     """Sensor named in tags or file name; applied only on request."""
+
+    def of_bands(self, numbers: Sequence[int]) -> Profile:
+        """Return the metadata of a picture of the bands `numbers` (from 0), in that order."""
+        chosen: dict[str, Any] = {
+            name: tuple(values[number] for number in numbers)
+            for name in PER_BAND
+            if len(values := getattr(self, name)) > max(numbers, default=-1)
+        }
+        return replace(self, **chosen)
 
     def scaled(self, scale: int | Fraction) -> Profile:
         """Return the metadata of a picture whose pixels are `scale` times as large."""

@@ -9,7 +9,7 @@ from napari_restore.errors import BadOutput, option
 from napari_restore.images._image import Image
 from napari_restore.images._source import Level, chunk_grid
 from napari_restore.images.export import _zarr
-from napari_restore.images.export._job import ExportJob, ExportOptions
+from napari_restore.images.export._job import ExportJob, ExportOptions, Pixels
 from napari_restore.images.export.write import check_output, take_name
 
 
@@ -44,18 +44,8 @@ def adopt_zarr(
         levels.append(Level(*array.shape[1:], *array.chunks[1:]))
         _check_chunks(store, number, levels[-1])
         number += 1
-    job = ExportJob(
-        like=like,
-        box=(0, 0, like.height, like.width),
-        bands=like.bands,
-        given_dtype=like.dtype,
-        dtype=like.dtype,
-        read=like.read,
-        read_valid=like.read_valid,
-        options=ExportOptions(overwrite=overwrite),
-        tags=tags,
-        target=target,
-    )
+    pixels, options = Pixels((0, 0, *like.shape[:2]), like.read), ExportOptions(overwrite=overwrite)
+    job = ExportJob(like, pixels, like.dtype, options, tags, target)
     group.attrs.update(_zarr.attributes(job, tuple(levels)))
     remove_abandoned(store)
     take_name(store, target)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.images._georeference import Georeference
-from napari_restore.images._profile import Profile
+from napari_restore.images._profile import PER_BAND, Profile
 from napari_restore.images._source import Level
 from napari_restore.images.export import exif
 from napari_restore.images.export._job import (
@@ -286,30 +286,29 @@ def _interleave(job: ExportJob) -> str:
 
 
 def _colour_names(job: ExportJob) -> list[str]:
-    names = job.like.profile.colorinterp
-    if job.source_bands is None or len(names) != job.like.bands:
-        if job.source_bands is None or job.like.roles[: job.bands] == (None,) * job.bands:
-            return ["gray", *["undefined"] * (job.bands - 1)]
-        known = ("red", "green", "blue", "gray", "alpha")
-        roles = [job.like.roles[b] for b in job.source_bands]
-        return [role if role in known else "undefined" for role in roles]
-    return [names[b] for b in job.source_bands]
+    if len(job.profile.colorinterp) == job.bands:
+        return list(job.profile.colorinterp)
+    if job.source_bands is None or not any(job.like.roles[: job.bands]):
+        return ["gray", *["undefined"] * (job.bands - 1)]
+    known = ("red", "green", "blue", "gray", "alpha")
+    roles = [job.like.roles[b] for b in job.source_bands]
+    return [role if role in known else "undefined" for role in roles]
 
 
 def _describe(job: ExportJob, dataset: Any, profile: Profile) -> None:
     """Write all metadata of the source but pixels, size and transform."""
     like = job.like
     if job.source_bands is not None:
-        _describe_bands(job, dataset, profile, job.source_bands)
+        _describe_bands(job, dataset, profile)
     if like.georeference:
         _describe_place(dataset, like.georeference.shifted(job.box[1], job.box[0]))
-    for number, name in enumerate(job.names, 1):
+    for number, name in enumerate(job.pixels.names, 1):
         dataset.set_band_description(number, name)
     if job.tags:
         dataset.update_tags(**job.tags)
 
 
-def _describe_bands(job: ExportJob, dataset: Any, profile: Profile, keep: tuple[int, ...]) -> None:
+def _describe_bands(job: ExportJob, dataset: Any, profile: Profile) -> None:
     """Write the metadata of the source and of those of its bands that the file has."""
     from rasterio.enums import ColorInterp
 
@@ -319,21 +318,26 @@ def _describe_bands(job: ExportJob, dataset: Any, profile: Profile, keep: tuple[
         if not (space == "xml:XMP" and profile.xmp):
             _set_tags(dataset, None, space, tags)
     _describe_page(job, dataset, profile)
-    for number, band in enumerate(keep, 1):
-        if band < len(profile.band_tags):
-            for space, tags in profile.band_tags[band].items():
-                _set_tags(dataset, number, space, tags)
-        if band < len(profile.descriptions) and profile.descriptions[band] is not None:
-            dataset.set_band_description(number, profile.descriptions[band])
-    _set_per_band(dataset, "scales", profile.scales, keep, 1.0)
-    _set_per_band(dataset, "offsets", profile.offsets, keep, 0.0)
-    _set_per_band(dataset, "units", profile.units, keep, None)
+    _describe_each_band(dataset, profile)
     if profile.icc:
         dataset.update_tags(
             ns="COLOR_PROFILE", SOURCE_ICC_PROFILE=base64.b64encode(profile.icc).decode()
         )
     if profile.xmp:
         _set_xmp(dataset, profile.xmp)
+
+
+def _describe_each_band(dataset: Any, profile: Profile) -> None:
+    for number, spaces in enumerate(profile.band_tags, 1):
+        for space, tags in spaces.items():
+            _set_tags(dataset, number, space, tags)
+    for number, name in enumerate(profile.descriptions, 1):
+        if name is not None:
+            dataset.set_band_description(number, name)
+    for field in ("scales", "offsets", "units"):
+        values = getattr(profile, field)
+        if any(value != PER_BAND[field] for value in values):
+            setattr(dataset, field, ["" if value is None else value for value in values])
 
 
 def _describe_page(job: ExportJob, dataset: Any, profile: Profile) -> None:
@@ -394,17 +398,6 @@ def _set_xmp(dataset: Any, xmp: bytes) -> None:
     name, sign, value = xmp.decode("utf-8", "replace").rstrip("\0").partition("=")
     if sign:
         dataset.update_tags(ns="xml:XMP", **{name: value})
-
-
-def _set_per_band(
-    dataset: Any, name: str, values: tuple[Any, ...], keep: tuple[int, ...], default: Any
-) -> None:
-    if len(values) > max(keep, default=-1):
-        current = [values[band] for band in keep]
-        if any(value != default for value in current):
-            setattr(
-                dataset, name, [value or "" for value in current] if default is None else current
-            )
 
 
 def _set_control_points(dataset: Any, place: Any) -> None:

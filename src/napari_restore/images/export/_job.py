@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,20 +115,14 @@ class ExportJob:
     """An export in progress."""
 
     like: Image
-    box: Box
-    bands: int
-    given_dtype: np.dtype[Any]
+    pixels: Pixels
     dtype: np.dtype[Any]
-    read: Read
-    read_valid: ReadValid
+    """Of the file."""
     options: ExportOptions
     tags: dict[str, str]
     target: Path
     progress: Progress | None = None
     cancelled: Callable[[], bool] | None = None
-    inside: ReadValid | None = None
-    """Box to (h, w) bool: elsewhere the output is nodata."""
-    names: tuple[str, ...] = ()
     samples: list[PixelBlock] = field(default_factory=list)
     """Samples of the written pixels, always with all four corners."""
     finite: bool = True
@@ -139,6 +134,20 @@ class ExportJob:
         return self.target.suffix.lower()
 
     @property
+    def box(self) -> Box:
+        """(y0, x0, y1, x1) in level-0 pixels of `like`."""
+        return self.pixels.box
+
+    @property
+    def bands(self) -> int:
+        return self.pixels.bands or self.like.bands
+
+    @property
+    def given_dtype(self) -> np.dtype[Any]:
+        """Of the pixels as they are read."""
+        return np.dtype(self.pixels.dtype or self.like.dtype)
+
+    @property
     def height(self) -> int:
         return self.box[2] - self.box[0]
 
@@ -146,19 +155,19 @@ class ExportJob:
     def width(self) -> int:
         return self.box[3] - self.box[1]
 
-    @property
+    @cached_property
     def profile(self) -> Profile:
-        """The source's metadata, EXIF and XMP of the output's size; none where it has other pixels."""
+        """The source's metadata of the output's bands and size; none where it has other pixels."""
         if self.source_bands is None:
             return Profile()
-        profile = self.like.profile
+        profile = self.like.profile.of_bands(self.source_bands)
         exif, xmp = blocks_of_size(profile.exif, profile.xmp, self.height, self.width)
         return replace(profile, exif=exif, xmp=xmp)
 
     @property
     def source_bands(self) -> tuple[int, ...] | None:
         """The bands of `like` that the output has; None if the output is not `like`'s pixels."""
-        same = self.given_dtype == self.like.dtype and not self.names
+        same = self.given_dtype == self.like.dtype and not self.pixels.names
         if same and self.bands == self.like.bands:
             return tuple(range(self.bands))
         if same and self.bands == len(self.like.data_bands):
@@ -184,19 +193,19 @@ class ExportJob:
         """Whether validity must be written beside the pixels, for all bands together."""
         masks = self.like.profile.masks
         needed = masks == "mask" or (masks == "nodata" and self.options.compress == "jpeg")
-        needed = needed or (masks == "none" and self.inside is not None)
+        needed = needed or (masks == "none" and self.pixels.inside is not None)
         return self.source_bands is not None and needed
 
     @property
     def may_be_invalid(self) -> bool:
         """Whether some pixels of the output may be no data."""
-        own = self.like.may_be_invalid or self.inside is not None
+        own = self.like.may_be_invalid or self.pixels.inside is not None
         return self.source_bands is not None and own
 
     def valid_in(self, box: Box) -> npt.NDArray[np.bool_]:
         """Return which pixels (h, w) of `box`, in pixels of `like`, are valid."""
-        valid = self.read_valid(box)
-        return valid if self.inside is None else valid & self.inside(box)
+        valid, inside = (self.pixels.read_valid or self.like.read_valid)(box), self.pixels.inside
+        return valid if inside is None else valid & inside(box)
 
     def band_masks(self, y: int, x: int, shape: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
         """Return which values of a block at (y, x) are valid, (h, w, C), where bands differ in that.
@@ -208,8 +217,8 @@ class ExportJob:
         top, left = self.box[0] + y, self.box[1] + x
         box = (top, left, top + shape[0], left + shape[1])
         valid = self.like.read_band_valid(box)
-        if self.inside is not None:
-            valid &= self.inside(box)[..., None]
+        if self.pixels.inside is not None:
+            valid &= self.pixels.inside(box)[..., None]
         return valid[..., list(self.source_bands)]
 
     def blocks(
@@ -227,17 +236,19 @@ class ExportJob:
         corners = [
             (y, x) for y in range(0, self.height, rows) for x in range(0, self.width, columns)
         ]
-        places = self._sample_places()
+        places, inside = self._sample_places(), self.pixels.inside
+        is_widened = (self.given_dtype, self.dtype) == (np.uint8, np.uint16)
+        read = (is_widened and self.pixels.read_16) or self.pixels.read
 
         def load(y: int, x: int) -> PixelBlock:
             bottom, right = min(y + rows, self.height), min(x + columns, self.width)
             box = (self.box[0] + y, self.box[1] + x, self.box[0] + bottom, self.box[1] + right)
-            pixels = self._converted(self.read(box))
+            pixels = self._converted(read(box))
             if pixels.shape != (bottom - y, right - x, self.bands):
                 raise ValueError(f"read gave {pixels.shape} for {box}, {self.bands} bands")
-            if self.inside is not None:
+            if inside is not None:
                 pixels = pixels.copy()
-                pixels[~self.inside(box)] = default_fill(self.dtype, self.nodata)
+                pixels[~inside(box)] = default_fill(self.dtype, self.nodata)
             return PixelBlock(y, x, pixels, self.valid_in(box) if with_valid else None)
 
         with ThreadPoolExecutor(1, "export-read") as reader:

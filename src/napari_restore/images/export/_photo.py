@@ -97,11 +97,10 @@ def check(job: ExportJob, path: Path) -> None:
 
 def _write_plain(job: ExportJob, path: Path) -> None:
     options = dataclasses.replace(job.options, compress="none")
-    bare = Profile(colorinterp=job.like.profile.colorinterp)
     with environment(GDAL_NUM_THREADS=str(options.workers)):
         # The copy shares the list of samples, and GDAL encodes tiles ten times slower.
         _geotiff.write_pixels(
-            dataclasses.replace(job, options=options, tags={}), path, bare, strips=True
+            dataclasses.replace(job, options=options, tags={}), path, Profile(), strips=True
         )
 
 

@@ -132,10 +132,10 @@ def attributes(job: ExportJob, levels: tuple[Level, ...]) -> dict[str, Any]:
 
 def _channels(job: ExportJob, labels: list[str]) -> list[dict[str, str]]:
     """Return names and, where the source has them, colours of the channels."""
-    colours, keep = job.like.profile.channel_colours, job.source_bands or ()
-    known = len(colours) == job.like.bands and len(keep) == len(labels) and all(colours)
+    colours = job.profile.channel_colours
+    known = len(colours) == len(labels) and all(job.like.profile.channel_colours)
     return [
-        {"label": label} | ({"color": str(colours[keep[number]])} if known else {})
+        {"label": label} | ({"color": str(colours[number])} if known else {})
         for number, label in enumerate(labels)
     ]
 
@@ -151,16 +151,15 @@ def _labels(job: ExportJob, description: Mapping[str, Any]) -> list[str]:
 
 def _own_attributes(job: ExportJob, place: Any) -> dict[str, Any]:
     """Return georeference, meaning of values and tags, under the names of the zarr reader."""
-    like, profile, keep = job.like, job.like.profile, job.source_bands
-    nodata = job.nodata
+    profile, nodata = job.profile, job.nodata
     description: dict[str, Any] = {
         # JSON has no NaN.
         "nodata": "NaN" if nodata is not None and math.isnan(nodata) else nodata,
-        "tags": _current_tags(profile.tags) if keep else {},
+        "tags": _current_tags(profile.tags),
     }
     description["tags"].setdefault("", {}).update(job.tags)
-    if job.names:
-        description["descriptions"] = list(job.names)
+    if job.pixels.names:
+        description["descriptions"] = list(job.pixels.names)
     if place is not None:
         description |= {
             "crs_wkt": place.crs_wkt,
@@ -170,27 +169,24 @@ def _own_attributes(job: ExportJob, place: Any) -> dict[str, Any]:
             "gcps_crs_wkt": place.gcps_crs_wkt,
             "rpcs": place.rpcs and {k: str(v) for k, v in place.rpcs.items()},
         }
-    if keep is None:
+    if job.source_bands is None:
         return description
-    alpha = job.writes_mask
+    described = job.like.described.of(job.source_bands)
 
-    def of_bands(values: tuple[Any, ...], extra: Any) -> list[Any]:
-        if len(values) <= max(keep, default=-1):
-            return []
-        return [values[band] for band in keep] + [extra] * alpha
+    def all_of(values: tuple[Any, ...], of_mask: Any) -> list[Any]:
+        return [*values, of_mask] if values and job.writes_mask else [*values]
 
     if profile.icc:
         description["icc"] = base64.b64encode(profile.icc).decode()
-    interp = profile.colorinterp or ("undefined",) * like.bands
     return description | {
-        "roles": [like.roles[band] for band in keep],
-        "wavelengths": of_bands(like.wavelengths, None),
-        "descriptions": of_bands(like.descriptions, None),
-        "colorinterp": of_bands(interp, "alpha"),
-        "scales": of_bands(profile.scales, 1.0),
-        "offsets": of_bands(profile.offsets, 0.0),
-        "units": of_bands(profile.units, None),
-        "band_tags": [_current_tags(part) for part in of_bands(profile.band_tags, {})],
+        "roles": list(described.roles),
+        "wavelengths": all_of(described.wavelengths, None),
+        "descriptions": all_of(profile.descriptions or (None,) * job.bands, None),
+        "colorinterp": all_of(profile.colorinterp or ("undefined",) * job.bands, "alpha"),
+        "scales": all_of(profile.scales, 1.0),
+        "offsets": all_of(profile.offsets, 0.0),
+        "units": all_of(profile.units, None),
+        "band_tags": [_current_tags(part) for part in all_of(profile.band_tags, {})],
     }
 
 

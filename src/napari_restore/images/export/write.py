@@ -245,7 +245,7 @@ def write_image(
     """
     target, options = Path(path), options or ExportOptions()
     y0, x0, y1, x1 = pixels.box
-    bands, input_dtype = pixels.bands or like.bands, np.dtype(pixels.dtype or like.dtype)
+    bands, dtype = pixels.bands or like.bands, np.dtype(pixels.dtype or like.dtype)
     inputs = [like.path] if like.path is not None else []
     check_output(
         target,
@@ -253,31 +253,14 @@ def write_image(
         options.overwrite,
         like=like,
         shape=(y1 - y0, x1 - x0, bands),
-        dtype=input_dtype,
-        options=options,
-    )
-    if is_changed(target, like, options) and (bands, input_dtype) == (like.bands, like.dtype):
-        rendition = Rendition(pixels, like, target, options)
-        pixels, like = rendition.pixels, Image(rendition)
-        (y0, x0, y1, x1), bands, input_dtype = pixels.box, like.bands, like.dtype
-    dtype = file_dtype(target, like, input_dtype, options)
-    is_widened = input_dtype == np.uint8 and dtype == np.uint16
-    job = ExportJob(
-        like=like,
-        box=(y0, x0, y1, x1),
-        bands=bands,
-        given_dtype=input_dtype,
         dtype=dtype,
-        read=(is_widened and pixels.read_16) or pixels.read,
-        read_valid=pixels.read_valid or like.read_valid,
-        inside=pixels.inside,
-        names=pixels.names,
         options=options,
-        tags=dict(tags or {}),
-        target=target,
-        progress=progress,
-        cancelled=cancelled,
     )
+    if is_changed(target, like, options) and (bands, dtype) == (like.bands, like.dtype):
+        rendition = Rendition(pixels, like, target, options)
+        pixels, like, dtype = rendition.pixels, Image(rendition), rendition.dtype
+    dtype = file_dtype(target, like, dtype, options)
+    job = ExportJob(like, pixels, dtype, options, dict(tags or {}), target, progress, cancelled)
     module = format_of(target).module
     with written_beside(target, overwrite=options.overwrite) as part:
         module.write(job, part)

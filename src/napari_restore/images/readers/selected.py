@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images._profile import PER_BAND, Profile
+from napari_restore.images._profile import Profile
 from napari_restore.images._reader import InnerReader, Reader
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.cache.chunks import read_valid_window, read_window
@@ -83,16 +83,12 @@ class SelectedReader(InnerReader):
 
 def _selected(profile: Profile, numbers: tuple[int, ...], roles: tuple[str | None, ...]) -> Profile:
     """Return `profile` with the descriptions of the chosen bands only."""
-    chosen: dict[str, Any] = {
-        name: tuple(values[n] for n in numbers)
-        for name in PER_BAND
-        if len(values := getattr(profile, name)) > max(numbers)
-    }
-    if roles and "colorinterp" in chosen:
-        # A file with unknown bands calls the first one grey.
-        known = set(profile.colorinterp) - {"gray", "undefined", "alpha"}
-        chosen["colorinterp"] = tuple(
-            role if not known and (role := roles[n]) in COLOURS else name
-            for n, name in zip(numbers, chosen["colorinterp"], strict=True)
-        )
-    return replace(profile, **chosen)
+    chosen, known = profile.of_bands(numbers), set(profile.colorinterp)
+    # A file with unknown bands calls the first one grey.
+    if not roles or not known <= {"gray", "undefined", "alpha"}:
+        return chosen
+    named = tuple(
+        role if (role := roles[number]) in COLOURS else name
+        for number, name in zip(numbers, chosen.colorinterp, strict=False)
+    )
+    return replace(chosen, colorinterp=named)
