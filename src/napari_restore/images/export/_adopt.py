@@ -7,7 +7,7 @@ from pathlib import Path
 from napari_restore._replacing import remove_abandoned
 from napari_restore.errors import BadOutput, option
 from napari_restore.images._image import Image
-from napari_restore.images._source import Level, chunk_grid
+from napari_restore.images._source import Level
 from napari_restore.images.export import _zarr
 from napari_restore.images.export._job import ExportJob, ExportOptions, Pixels
 from napari_restore.images.export.write import check_output, take_name
@@ -42,7 +42,11 @@ def adopt_zarr(
         array = group[str(number)]
         assert isinstance(array, zarr.Array)
         levels.append(Level(*array.shape[1:], *array.chunks[1:]))
-        _check_chunks(store, number, levels[-1])
+        if not all(chunk.is_file() for chunk in _zarr.chunks_in(store / str(number), levels[-1])):
+            raise BadOutput(
+                f"A piece of level {number} is missing in {store}.",
+                f"Run it again with {option('fresh', True)}.",
+            )
         number += 1
     pixels, options = Pixels((0, 0, *like.shape[:2]), like.read), ExportOptions(overwrite=overwrite)
     job = ExportJob(like, pixels, like.dtype, options, tags, target)
@@ -50,12 +54,3 @@ def adopt_zarr(
     remove_abandoned(store)
     take_name(store, target)
     return target
-
-
-def _check_chunks(store: Path, number: int, level: Level) -> None:
-    for row, column in chunk_grid(level):
-        if not (store / str(number) / "c" / "0" / str(row) / str(column)).is_file():
-            raise BadOutput(
-                f"A piece of level {number} is missing in {store}.",
-                f"Run it again with {option('fresh', True)}.",
-            )

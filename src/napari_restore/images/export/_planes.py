@@ -24,12 +24,12 @@ from napari_restore.images.export._tiff_levels import (
     DirectoryEntry,
     append_all,
     append_directory,
-    read_directory,
+    directories_in,
 )
 from napari_restore.images.export.write import check_output, written_beside
 from napari_restore.images.files import tiff
 from napari_restore.images.files.descriptions import fitting_stack, is_structure
-from napari_restore.images.files.exif_directories import SIZES, Flavour, flavour_of, unpack_at
+from napari_restore.images.files.exif_directories import SIZES, Flavour, flavour_of
 from napari_restore.images.files.handles import DatasetKey, environment, open_dataset
 
 STACKS = (".tif", ".tiff", ".zarr")
@@ -177,11 +177,8 @@ def _directories(path: Path, base: int, into: Flavour) -> Iterator[tuple[list[_T
     """Yield the directories of a file appended at `base`, and whether each is a mask."""
     with path.open("rb") as part:
         flavour = flavour_of(part)
-        (place,) = unpack_at(part, flavour.offset, flavour.first)
-        while place:
-            entries, after = read_directory(part, flavour, place)
+        for entries, _ in directories_in(part, flavour):
             tags = [_read(part, flavour, entry) for entry in entries]
-            (place,) = unpack_at(part, flavour.offset, after)
             moved = []
             for tag in tags:
                 if tag.tag in OFFSETS:

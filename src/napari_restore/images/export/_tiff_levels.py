@@ -50,14 +50,13 @@ def append_overviews(path: Path, levels: Iterable[Path]) -> None:
     """
     with path.open("r+b") as main:
         flavour = flavour_of(main)
-        link = _last_link(main, flavour)
+        *_, (_, link) = directories_in(main, flavour)
         for level in levels:
             with level.open("rb") as other:
                 if flavour_of(other) != flavour:
                     raise ValueError(f"{level} is laid out otherwise than {path}")
                 base = append_all(main, other)
-            (first,) = unpack_at(main, flavour.offset, base + flavour.first)
-            for entries in list(_directories(main, flavour, first + base, base)):
+            for entries, _ in list(directories_in(main, flavour, base)):
                 moved = [_moved(main, flavour, entry, base) for entry in entries]
                 link = append_directory(main, flavour, _as_reduced(flavour, moved), link)
 
@@ -73,22 +72,14 @@ def read_directory(
     return entries, place + struct.calcsize(flavour.number) + number * size
 
 
-def _directories(
-    file: BinaryIO, flavour: Flavour, place: int, base: int
-) -> Iterator[list[DirectoryEntry]]:
-    """Yield all directories of a file that was appended at `base`."""
-    while place != base:
-        entries, after = read_directory(file, flavour, place)
-        yield entries
-        place = unpack_at(file, flavour.offset, after)[0] + base
-
-
-def _last_link(file: BinaryIO, flavour: Flavour) -> int:
-    """Return the position of the last directory's link to the next one, now 0."""
-    link = flavour.first
-    while (place := unpack_at(file, flavour.offset, link)[0]) != 0:
-        _, link = read_directory(file, flavour, place)
-    return link
+def directories_in(
+    file: BinaryIO, flavour: Flavour, base: int = 0
+) -> Iterator[tuple[list[DirectoryEntry], int]]:
+    """Yield the entries of all directories of a TIFF that begins at `base`, and where each one's link is."""
+    link = base + flavour.first
+    while place := unpack_at(file, flavour.offset, link)[0]:
+        entries, link = read_directory(file, flavour, base + place)
+        yield entries, link
 
 
 def append_all(main: BinaryIO, other: BinaryIO) -> int:

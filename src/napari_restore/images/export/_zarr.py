@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -59,15 +59,19 @@ def check(job: ExportJob, path: Path) -> None:
         assert isinstance(array, zarr.Array)
         if array.shape != (_bands(job), level.height, level.width) or array.dtype != job.dtype:
             raise DamagedOutput(f"level {number} has another size")
-        for row, column in chunk_grid(level):
-            if not (path / str(number) / "c" / "0" / str(row) / str(column)).is_file():
-                raise DamagedOutput(f"a chunk of level {number} is missing")
+        if not all(chunk.is_file() for chunk in chunks_in(path / str(number), level)):
+            raise DamagedOutput(f"a chunk of level {number} is missing")
     whole: Any = group["0"]
     for sample in job.samples:
         height, width = sample.pixels.shape[:2]
         read_back = whole[: job.bands, sample.y : sample.y + height, sample.x : sample.x + width]
         if not same_pixels(np.moveaxis(read_back, 0, 2), sample.pixels, lossy=False):
             raise DamagedOutput(f"pixels at row {sample.y}, column {sample.x} differ")
+
+
+def chunks_in(array: Path, level: Level) -> Iterator[Path]:
+    """Yield the files of the chunks of an array (c, y, x) that are written."""
+    return (array / "c" / "0" / str(row) / str(column) for row, column in chunk_grid(level))
 
 
 def _bands(job: ExportJob) -> int:

@@ -88,55 +88,46 @@ _SUFFIXES_WITH: dict[str, tuple[str, ...]] = {
 
 def check_options(path: str | os.PathLike[str], options: ExportOptions) -> None:
     """Raise `BadOutput` for an option that the format of `path` has not, or an unknown suffix."""
-    target, form = Path(path), format_of(Path(path))
-    name = next(unfit_options(path, options), None)
-    if name is None:
-        return
-    asked = option(name, getattr(options, name))
-    if name == "bit_depth":
-        raise BadOutput(
-            f"{form.name} has 8 bits per value.", f"Leave {asked} out, or write a .png or .tif."
-        )
-    *others, last = suffixes = _SUFFIXES_WITH[name]
-    if form not in [FORMATS[suffix] for suffix in suffixes]:
-        kinds = f"{', '.join(others)} and {last}" if others else last
-        raise BadOutput(
-            f"{asked} is for {kinds}, and {target.name} is {form.name}.",
-            f"Leave it out, or write a {suffixes[0]}.",
-        )
-    if name == "quality":
-        raise BadOutput(
-            f"{asked} is for JPEG compression, and that of {target.name} loses nothing.",
-            f"Leave it out, or add {option('compress', 'jpeg')}.",
-        )
-    if name == "compress":
-        raise BadOutput(
-            f"{target.name} is compressed by zstd.", f"Leave {asked} out, or write a .tif."
-        )
-    compress = option("compress", options.compress)
-    raise BadOutput(f"{compress} has no {asked}.", "Leave one of them out.")
+    format_of(Path(path))
+    for _, why, hint in _refused(Path(path), options):
+        raise BadOutput(why, hint)
 
 
 def unfit_options(path: str | os.PathLike[str], options: ExportOptions) -> Iterator[str]:
     """Yield the names of given options that the format of `path` has not."""
-    form, compress = FORMATS.get(Path(path).suffix.lower()), options.compress
+    return (name for name, _, _ in _refused(Path(path), options))
+
+
+def _refused(target: Path, options: ExportOptions) -> Iterator[tuple[str, str, str]]:
+    """Yield the name of each given option that the format of `target` has not, why, and what to do."""
+    form, compress = FORMATS.get(target.suffix.lower()), options.compress
+    if form is None:
+        return
     usual = ExportOptions()
     for name, suffixes in _SUFFIXES_WITH.items():
-        if form is None or getattr(options, name) == getattr(usual, name):
+        if (value := getattr(options, name)) == getattr(usual, name):
             continue
-        unfit = form not in [FORMATS[suffix] for suffix in suffixes]
-        if form is _GEOTIFF:
-            unfit = unfit or (name == "quality" and compress != "jpeg")
-            unfit = unfit or (name == "level" and compress not in ("deflate", "zstd"))
-        elif form is _ZARR:
+        asked, is_tiff = option(name, value), form is _GEOTIFF
+        if form not in [FORMATS[suffix] for suffix in suffixes]:
+            *others, last = suffixes
+            kinds = f"{', '.join(others)} and {last}" if others else last
+            why = f"{asked} is for {kinds}, and {target.name} is {form.name}."
+            yield name, why, f"Leave it out, or write a {suffixes[0]}."
+        elif name == "quality" and is_tiff and compress != "jpeg":
+            why = f"{asked} is for JPEG compression, and that of {target.name} loses nothing."
+            yield name, why, f"Leave it out, or add {option('compress', 'jpeg')}."
+        elif name == "compress" and form is _ZARR and compress not in ("zstd", "none"):
             # Its one compression is Blosc with zstd.
-            unfit = unfit or (name == "compress" and compress not in ("zstd", "none"))
-            unfit = unfit or (name == "level" and compress == "none")
-        if unfit:
-            yield name
+            why = f"{target.name} is compressed by zstd."
+            yield name, why, f"Leave {asked} out, or write a .tif."
+        elif name == "level" and compress in (("jpeg", "lzw", "none") if is_tiff else ("none",)):
+            why = f"{option('compress', compress)} has no {asked}."
+            yield name, why, "Leave one of them out."
     depth = {8: "uint8", 16: "uint16"}.get(options.bit_depth or 0)
-    if form is not None and form.dtypes and depth and depth not in form.dtypes:
-        yield "bit_depth"
+    if form.dtypes and depth and depth not in form.dtypes:
+        asked = option("bit_depth", options.bit_depth)
+        why = f"{form.name} has 8 bits per value."
+        yield "bit_depth", why, f"Leave {asked} out, or write a .png or .tif."
 
 
 def check_output(
