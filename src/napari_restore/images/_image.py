@@ -468,19 +468,17 @@ def _reader_of_product(found: NamedProduct, cancelled: Callable[[], bool] | None
         return image
 
     own, masks = product.at(product.resolution(found.resolution))
-    images = [opened(member) for member in own]
-    first, dtype = images[0], images[0].dtype
-    members, notes = list(own), []
+    members, notes = [(member, opened(member)) for member in own], []
+    first, dtype = members[0][1], members[0][1].dtype
     for mask in masks:
         image = opened(mask)
         if nests_in(image, first):
-            members.append(mask)
-            images.append(image)
+            members.append((mask, image))
             notes.append(
                 f"{', '.join(mask.bands)} has pixels of {mask.resolution:g} m, which are repeated."
             )
     odd = []
-    for member, image in zip(members, images, strict=True):
+    for member, image in members:
         both = common_dtype(dtype, image.dtype)
         if both is None and not member.is_light:
             odd.append(member)
@@ -489,17 +487,18 @@ def _reader_of_product(found: NamedProduct, cancelled: Callable[[], bool] | None
     if odd:
         names = ", ".join(name for member in odd for name in member.bands)
         notes.append(f"Not in it, as their values are of another type than {dtype}: {names}.")
-    notes.append(product.left_out(members))
-    kept = [(m, i) for m, i in zip(members, images, strict=True) if m not in odd]
+    notes.append(product.left_out([member for member, _ in members]))
     fitted = [
-        image
-        if member in own and image.dtype == dtype
-        else Image(FittedReader(image, first, dtype), spec=image.spec)
-        for member, image in kept
+        (
+            member,
+            image
+            if member in own and image.dtype == dtype
+            else Image(FittedReader(image, first, dtype), spec=image.spec),
+        )
+        for member, image in members
+        if member not in odd
     ]
-    return ProductReader(
-        product, found.path, [member for member, _ in kept], fitted, [n for n in notes if n]
-    )
+    return ProductReader(product, found.path, fitted, [note for note in notes if note])
 
 
 AT_ONCE = 2

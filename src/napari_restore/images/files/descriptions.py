@@ -110,11 +110,10 @@ def grid_in(text: str, resolution: tuple[float, float] | None = None) -> Physica
     """
     if is_ome(text):
         return _ome_grid(text)
-    if not text.startswith("ImageJ=") or resolution is None or min(resolution) <= 0:
+    unit = unit_named(_lines(text).get("unit"))
+    if unit is None or resolution is None or min(resolution) <= 0:
         return None
-    lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    unit = unit_named(lines.get("unit"))
-    return None if unit is None else PhysicalGrid((1 / resolution[1], 1 / resolution[0]), unit)
+    return PhysicalGrid((1 / resolution[1], 1 / resolution[0]), unit)
 
 
 def _ome_grid(text: str) -> PhysicalGrid | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._base import DerivedReader, ImageBase
+from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.files.fingerprint import fingerprint_files
@@ -89,22 +91,21 @@ def common_dtype(light: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any] | 
 class ProductReader(StackReader):
     """Bands of one resolution of a product, with what its metadata says of them.
 
-    `images` are the files of `members`, on one grid. Where all files of light have one nodata value
-    and no masks, a pixel is valid as in one file of all bands.
+    `members` are its files with their images, on one grid. Where all files of light have one nodata
+    value and no masks, a pixel is valid as in one file of all bands.
     """
 
     def __init__(
         self,
         product: Product,
         path: Path,
-        members: Sequence[ProductFile],
-        images: Sequence[ImageBase],
+        members: Sequence[tuple[ProductFile, ImageBase]],
         notes: Sequence[str],
     ) -> None:
-        super().__init__(images)
+        super().__init__([image for _, image in members])
         self.path, self.name, self.product = path, product.name, product
         self.notes = list(dict.fromkeys([*product.notes, *notes, *self.notes]))
-        light = [i for i, member in zip(images, members, strict=True) if member.is_light]
+        light = [image for member, image in members if member.is_light]
         marks = {(image.profile.masks in ("none", "nodata"), str(image.nodata)) for image in light}
         nodata, masks = light[0].nodata, self.profile.masks
         if product.nodata is not None and all(is_plain for is_plain, _ in marks):
@@ -126,7 +127,7 @@ class ProductReader(StackReader):
             bits=None,
             is_reflectance=product.is_reflectance,
             sensor=detect_sensor(product.name, tags),
-            **_said_by(members, images, self.profile),
+            **_said_by(members, self.profile),
         )
         self.may_be_invalid = masks != "none" or self.dtype.kind == "f"
 
@@ -151,9 +152,7 @@ class ProductReader(StackReader):
         return hashlib.sha256(named.encode()).hexdigest()
 
 
-def _said_by(
-    members: Sequence[ProductFile], images: Sequence[ImageBase], profile: Any
-) -> dict[str, Any]:
+def _said_by(members: Sequence[tuple[ProductFile, ImageBase]], profile: Profile) -> dict[str, Any]:
     """Return the items of a profile for each band that the metadata tells."""
     fields = {
         "descriptions": "bands", "scales": "scales", "offsets": "offsets",
@@ -161,14 +160,10 @@ def _said_by(
     }  # fmt: skip
     said: dict[str, Any] = {}
     for name, of_member in fields.items():
-        own, first, values = getattr(profile, name), 0, []
-        for member, image in zip(members, images, strict=True):
-            told = getattr(member, of_member)
-            if len(told) == image.bands:
-                values += told
-            else:
-                values += own[first : first + image.bands]
-            first += image.bands
+        every, values = iter(getattr(profile, name)), []
+        for member, image in members:
+            own, told = list(islice(every, image.bands)), getattr(member, of_member)
+            values += told if len(told) == image.bands else own
         said[name] = tuple(values)
     return said
 
