@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -83,6 +84,16 @@ class Planes:
         order = self.order.split()
         among = {axis.name for axis in self.axes}
         return bands > 1 and "c" in order and "s" not in order and "c" not in among
+
+    def measured(self, steps: Mapping[str, tuple[float, str]]) -> Planes:
+        """Return the planes with distances and units along the axes named in `steps`, where they are some."""
+        axes = tuple(
+            axis._replace(step=known[0], unit=known[1])
+            if (known := steps.get(axis.name)) and 0 < known[0] < math.inf
+            else axis
+            for axis in self.axes
+        )
+        return replace(self, axes=axes)
 
     def part(self, numbers: range) -> Planes:
         """Return the planes `numbers` of the only axis."""

@@ -13,7 +13,7 @@ from xml.sax.saxutils import quoteattr
 
 from napari_restore.images._planes import ONE, PlaneAxis, Planes
 from napari_restore.images._profile import PhysicalGrid, Profile
-from napari_restore.images.files.xml import parse_xml
+from napari_restore.images.files.xml import elements_named, parse_xml
 
 _UNITS = {
     "nanometer": ("nm", "nanometre"),
@@ -53,11 +53,11 @@ def planes_of_pages(text: bytes, pages: int) -> Planes:
     axes = [PlaneAxis(name, counts[key]) for name, key in named if counts.get(key, 1) > 1]
     if math.prod(axis.length for axis in axes) != total:
         axes = [PlaneAxis("z" if lines else "page", total)] if total > 1 else []
-    step, unit = lines.get("spacing", ""), unit_named(lines.get("unit"))
+    planes = Planes(tuple(axes), " ".join(axis.name for axis in axes))
     with contextlib.suppress(ValueError):
-        if unit is not None and 0 < float(step) < math.inf:
-            axes = [a._replace(step=float(step), unit=unit) if a.name == "z" else a for a in axes]
-    return Planes(tuple(axes), " ".join(axis.name for axis in axes))
+        if (unit := unit_named(lines.get("unit"))) is not None:
+            planes = planes.measured({"z": (float(lines.get("spacing", "")), unit)})
+    return planes
 
 
 def _lines(text: str) -> dict[str, str]:
@@ -118,14 +118,14 @@ def grid_in(text: str, resolution: tuple[float, float] | None = None) -> Physica
 
 def _ome_grid(text: str) -> PhysicalGrid | None:
     try:
-        pixels = next(e for e in parse_xml(text).iter() if e.tag.rpartition(":")[2] == "Pixels")
+        pixels = next(elements_named(parse_xml(text), "Pixels"))
         x, y = (float(pixels.get(f"PhysicalSize{side}", "")) for side in "XY")
         unit = unit_named(pixels.get("PhysicalSizeXUnit", "µm"))
     except (ValueError, StopIteration):
         return None
     if unit is None or not (0 < x < math.inf and 0 < y < math.inf):
         return None
-    plane = next((e for e in pixels if e.tag.rpartition(":")[2] == "Plane"), None)
+    plane = next(elements_named(pixels, "Plane"), None)
     try:
         values = plane.attrib if plane is not None else {}
         left, top = (float(values.get(f"Position{side}", 0)) for side in "XY")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
@@ -56,6 +57,11 @@ def parse_xml(data: bytes | str) -> Element:
     except expat.ExpatError as error:
         raise ValueError(f"XML is not well-formed: {error}") from error
     return builder.close()
+
+
+def elements_named(root: Element, *names: str) -> Iterator[Element]:
+    """Yield the elements of these names at and below `root`, whatever their namespace."""
+    return (each for each in root.iter() if each.tag.rpartition(":")[2] in names)
 
 
 def _refuse(*_: object) -> None:

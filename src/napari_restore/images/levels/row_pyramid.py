@@ -20,13 +20,15 @@ Sink = Callable[[int, int, npt.NDArray[Any], npt.NDArray[np.bool_] | None], None
 """Called with (level, first row, pixels (h, width, C), validity (h, width) or None)."""
 
 
-def row_levels(height: int, width: int, pixel_bytes: int) -> tuple[Level, ...]:
-    """Return all levels, with chunks as high as a band.
+def row_levels(
+    height: int, width: int, pixel_bytes: int, band_bytes: int | None = None
+) -> tuple[Level, ...]:
+    """Return all levels, with chunks as high as a band of `band_bytes`, by default `BAND_BYTES`.
 
     That is a power of two up to `CHUNK`, less where rows are long.
     """
     rows = CHUNK
-    while rows > LEAST_ROWS and rows * width * pixel_bytes > BAND_BYTES:
+    while rows > LEAST_ROWS and rows * width * pixel_bytes > (band_bytes or BAND_BYTES):
         rows //= 2
     return tuple(Level(h, w, rows, CHUNK) for h, w in level_sizes(height, width))
 

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.trees import FolderTree, Tree, ZipTree
-from napari_restore.images.files.xml import parse_xml
+from napari_restore.images.files.xml import elements_named, parse_xml
 from napari_restore.images.products.product import (
     Acquisition,
     Product,
@@ -86,7 +86,7 @@ def _product(path: Path, tree: Tree, metadata: str, files: tuple[Path, ...]) -> 
         )
     ids = list(RESOLUTIONS)
     offsets: dict[str, float] = {}
-    for element in _all(root, offset):
+    for element in elements_named(root, offset):
         text, value = element.get("band_id", ""), number(element.text)
         if value is None or not text.isdecimal() or int(text) >= len(ids):
             raise UnreadableImage(
@@ -111,7 +111,7 @@ def _product(path: Path, tree: Tree, metadata: str, files: tuple[Path, ...]) -> 
     azimuth, zenith = _sun(tree, granules.pop())
     nodata = [
         number(next(_texts(each, "SPECIAL_VALUE_INDEX"), None))
-        for each in _all(root, "Special_Values")
+        for each in elements_named(root, "Special_Values")
         if next(_texts(each, "SPECIAL_VALUE_TEXT"), "") == "NODATA"
     ]
     return Product(
@@ -159,7 +159,7 @@ def _sun(tree: Tree, granule: str) -> tuple[float | None, float | None]:
         root = _parsed(tree, f"{granule}/{TILE}")
     except UnreadableImage:
         return None, None
-    angles = next(_all(root, "Mean_Sun_Angle"), None)
+    angles = next(elements_named(root, "Mean_Sun_Angle"), None)
     if angles is None:
         return None, None
     azimuth, zenith = (
@@ -178,10 +178,5 @@ def _parsed(tree: Tree, name: str) -> Element:
         ) from None
 
 
-def _all(root: Element, *names: str) -> Iterator[Element]:
-    """Yield the elements of these names below `root`, whatever their namespace."""
-    return (each for each in root.iter() if each.tag.rpartition(":")[2] in names)
-
-
 def _texts(root: Element, *names: str) -> Iterator[str]:
-    return (text for each in _all(root, *names) if (text := (each.text or "").strip()))
+    return (text for each in elements_named(root, *names) if (text := (each.text or "").strip()))

@@ -20,13 +20,12 @@ import numpy.typing as npt
 
 from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._reader import STRIP_BYTES, STRIP_ROWS, strip_level
+from napari_restore.images._reader import STRIP_BYTES, strip_level
 from napari_restore.images._source import Level, chunk_box
 from napari_restore.images.cache.chunks import chunk_cache
 from napari_restore.images.files.claims import LARGEST_WHOLE
 from napari_restore.images.files.jpeg import END, SIGNATURE, JpegFrame, frame_of
-from napari_restore.images.levels.reduce import level_sizes
-from napari_restore.images.levels.row_pyramid import LEAST_ROWS, RowPyramid
+from napari_restore.images.levels.row_pyramid import RowPyramid, row_levels
 from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.values.colour import cmyk_to_rgb
 
@@ -60,7 +59,8 @@ class JpegReader(GdalReader):
         self.levels, self._overviews = (level,), [None]
         if self.random_access and self._kind == "none":
             # Not GDAL's smaller versions: they are of its own decoder, or of a thumbnail.
-            self.levels = _strips(frame, self.bands)
+            levels = row_levels(frame.height, frame.width, self.bands, STRIP_BYTES)
+            self.levels = tuple(Level(h, w, min(rows, h), w) for h, w, rows, _ in levels)
         elif not (self.random_access or frame.in_rows):
             self.block_bytes = _whole_bytes(frame)
 
@@ -243,15 +243,6 @@ class _DecodedRows:
 
     def close(self) -> None:
         del self._pixels
-
-
-def _strips(frame: JpegFrame, bands: int) -> tuple[Level, ...]:
-    """Return all levels of a small picture in strips that can be halved together."""
-    rows = STRIP_ROWS
-    while rows > LEAST_ROWS and rows * frame.width * bands > STRIP_BYTES:
-        rows //= 2
-    sizes = level_sizes(frame.height, frame.width)
-    return tuple(Level(height, width, min(rows, height), width) for height, width in sizes)
 
 
 def _whole_bytes(frame: JpegFrame) -> int:

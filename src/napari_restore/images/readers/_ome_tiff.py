@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import threading
 import weakref
-from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,7 +31,7 @@ from napari_restore.images.files.tiff import (
     read_directories,
     tags_in,
 )
-from napari_restore.images.files.xml import parse_xml
+from napari_restore.images.files.xml import elements_named, parse_xml
 from napari_restore.images.readers._axes import Axes
 
 Array = npt.NDArray[Any]
@@ -178,40 +178,26 @@ def _check_files(path: Path, text: bytes | tuple[int, ...]) -> None:
 
 def _measured(planes: Planes, xml: str) -> Planes:
     """Return planes with the distances of their axes in the OME-XML."""
-    steps = {"z": ("PhysicalSizeZ", "PhysicalSizeZUnit", "µm"), "t": ("TimeIncrement", "", "s")}
-    try:
-        pixels = next((e for e in parse_xml(xml).iter() if _local(e.tag) == "Pixels"), None)
-    except ValueError:
-        pixels = None
-    axes = []
-    for axis in planes.axes:
-        size, unit, usual = steps.get(axis.name, ("", "", ""))
-        try:
-            step = float(pixels.get(size, "")) if pixels is not None else 0.0
-        except ValueError:
-            step = 0.0
-        if pixels is not None and 0 < step < math.inf:
-            named = "second" if axis.name == "t" else unit_named(pixels.get(unit, usual)) or ""
-            axis = axis._replace(step=step, unit=named)
-        axes.append(axis)
-    return replace(planes, axes=tuple(axes))
+    known = {}
+    with contextlib.suppress(ValueError, StopIteration):
+        pixels = next(elements_named(parse_xml(xml), "Pixels"))
+        unit = unit_named(pixels.get("PhysicalSizeZUnit", "µm")) or ""
+        for name, size, named in (("z", "PhysicalSizeZ", unit), ("t", "TimeIncrement", "second")):
+            with contextlib.suppress(ValueError):
+                known[name] = float(pixels.get(size, "")), named
+    return planes.measured(known)
 
 
 def _channel_colours(xml: str, count: int) -> tuple[str | None, ...]:
     """Return the colours of the channels in the OME-XML as RRGGBB; none where they are fewer."""
     try:
-        channels = [e for e in parse_xml(xml).iter() if _local(e.tag) == "Channel"][:count]
-        given = [e.get("Color") for e in channels]
+        channels = islice(elements_named(parse_xml(xml), "Channel"), count)
+        given = [channel.get("Color") for channel in channels]
         # A signed number of red, green, blue and alpha.
         values = [None if text is None else f"{int(text) >> 8 & 0xFFFFFF:06X}" for text in given]
     except ValueError:
         return ()
     return tuple(values) if len(values) == count and any(values) else ()
-
-
-def _local(tag: str) -> str:
-    """Return a tag without its prefix."""
-    return tag.rpartition(":")[2]
 
 
 def _name_of(value: Any) -> str:
@@ -233,17 +219,14 @@ def _channels(xml: str, count: int) -> tuple[tuple[str | None, ...], tuple[float
     names: list[str | None] = []
     waves: list[float | None] = []
     try:
-        root = parse_xml(xml)
-        image = next((e for e in root.iter() if _local(e.tag) == "Pixels"), None)
-        for channel in image if image is not None else ():
-            if _local(channel.tag) != "Channel":
-                continue
+        image = next(elements_named(parse_xml(xml), "Pixels"))
+        for channel in elements_named(image, "Channel"):
             wave, samples = channel.get("EmissionWavelength"), channel.get("SamplesPerPixel", "1")
             times = min(max(0, int(samples)), count)
             names += [channel.get("Name")] * times
             waves += [float(wave) if wave else None] * times
-    except ValueError:
-        return (None,) * count, (None,) * count
+    except (ValueError, StopIteration):
+        names = []
     if len(names) != count:
         return (None,) * count, (None,) * count
     # One name for red, green and blue samples together names none of them.

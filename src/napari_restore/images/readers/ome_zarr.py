@@ -238,13 +238,7 @@ def _measured(planes: Planes, attributes: Mapping[str, Any]) -> Planes:
         }
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return planes
-    axes = tuple(
-        axis._replace(step=known[axis.name][0], unit=known[axis.name][1])
-        if axis.name in known and 0 < known[axis.name][0] < math.inf
-        else axis
-        for axis in planes.axes
-    )
-    return replace(planes, axes=axes)
+    return planes.measured(known)
 
 
 def _channel_colours(attributes: Mapping[str, Any], bands: int) -> tuple[str | None, ...]:
