@@ -147,12 +147,12 @@ class Rendition(DerivedReader):
         if self._is_flat:
             per_band = dict.fromkeys(PER_BAND, ())
             self.may_be_invalid = False
-        names: tuple[str, ...] = ("gray",) if len(self._colours) == 1 else ("red", "green", "blue")
-        if not self._is_flat and self._alpha is not None:
-            names = tuple(
-                "alpha" if n == self._alpha else names[self._colours.index(n)]
-                for n in range(like.bands)
-            )
+        is_grey = len(self._colours) == 1
+        names = tuple(
+            "gray" if is_grey and role != "alpha" else role
+            for role in like.roles
+            if role != "alpha" or not self._is_flat
+        )
         self.profile = replace(
             profile,
             **{**per_band, "colorinterp": names},

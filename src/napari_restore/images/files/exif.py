@@ -180,27 +180,31 @@ def blocks_of_size(
     exif: bytes | None, xmp: bytes | None, height: int, width: int
 ) -> tuple[bytes | None, bytes | None]:
     """Return EXIF and XMP for a copy of so many pixels, where they say how many there are."""
-    if exif:
-        with contextlib.suppress(ValueError, struct.error):  # a damaged one is left behind later
-            exif = block_with(exif, {HEIGHT: height, WIDTH: width})
     if xmp is not None:
         for pattern, length in zip(_XMP_SIZES, (width, height), strict=True):
             xmp = pattern.sub(rb"\g<1>%d" % length, xmp)
-    return exif, xmp
+    return _with_settings(exif, {HEIGHT: height, WIDTH: width}), xmp
 
 
 def exif_of_colours(exif: bytes | None, *, srgb: bool) -> bytes | None:
     """Return EXIF for a copy whose colours are those of sRGB, or of its own profile."""
+    return _with_settings(exif, {COLOUR_SPACE: 1 if srgb else UNCALIBRATED})
+
+
+def _with_settings(exif: bytes | None, numbers: Mapping[int, int]) -> bytes | None:
     if exif:
         with contextlib.suppress(ValueError, struct.error):  # a damaged one is left behind later
-            exif = block_with(exif, {COLOUR_SPACE: 1 if srgb else UNCALIBRATED})
+            return block_with(exif, numbers)
     return exif
 
 
 def _walk_jpeg(path: Path) -> PhotoTags:
     with open_file(path) as file:
         tags = jpeg_tags(file, path)
-        if not _occurs_after(file, END, file.tell()):
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            # From the end: it is the last, but for what programs append.
+            has_end = data.rfind(END, file.tell()) >= 0
+        if not has_end:
             if not _is_whole_but_for_its_end(path):
                 raise tiff.truncated(path)
             tags.notes += ("Its last marker is missing; all of its pixels are there.",)
@@ -326,12 +330,6 @@ def _jpeg_segments(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
             yield marker, file.read(length)
         else:
             file.seek(length, 1)
-
-
-def _occurs_after(file: BinaryIO, pattern: bytes, start: int) -> bool:
-    """Return whether `pattern` occurs at or after `start`; searched from the end."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return data.rfind(pattern, start) >= 0
 
 
 def _walk_png(path: Path) -> PhotoTags:
