@@ -7,11 +7,12 @@ they are: nothing is decoded again, and memory does not depend on the number of 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from napari_restore.errors import BadOutput, Cancelled, option
 from napari_restore.images._image import Image
@@ -21,7 +22,6 @@ from napari_restore.images.export._rendition import CHANGES
 from napari_restore.images.export._tiff_levels import (
     COUNTS,
     OFFSETS,
-    DirectoryEntry,
     append_all,
     append_directory,
     directories_in,
@@ -29,7 +29,15 @@ from napari_restore.images.export._tiff_levels import (
 from napari_restore.images.export.write import check_output, written_beside
 from napari_restore.images.files import tiff
 from napari_restore.images.files.descriptions import fitting_stack, is_structure
-from napari_restore.images.files.exif_directories import SIZES, Flavour, flavour_of
+from napari_restore.images.files.exif_directories import (
+    SIZES,
+    Directory,
+    DirectoryEntry,
+    Field,
+    Flavour,
+    flavour_of,
+    laid_out,
+)
 from napari_restore.images.files.handles import DatasetKey, environment, open_dataset
 
 STACKS = (".tif", ".tiff", ".zarr")
@@ -104,16 +112,9 @@ def _differs(path: Path) -> BadOutput:
 # -- TIFF --------------------------------------------------------------------------
 
 
-class _Tag(NamedTuple):
-    """One entry of a directory with its values as bytes."""
-
-    tag: int
-    kind: int
-    values: bytes
-
-    def numbers(self, order: str) -> tuple[int, ...]:
-        letter = {1: "B", 3: "H", 4: "I", 16: "Q"}[self.kind]
-        return struct.unpack(f"{order}{len(self.values) // SIZES[self.kind]}{letter}", self.values)
+def _numbers(field: Field) -> tuple[int, ...]:
+    letter = {1: "B", 3: "H", 4: "I", 16: "Q"}[field.kind]
+    return struct.unpack(f"<{field.items}{letter}", field.data)
 
 
 def _total(parts: Sequence[Path]) -> int:
@@ -145,7 +146,7 @@ def _join_tiffs(
             with path.open("rb") as part:
                 base = append_all(file, part)
             for tags, is_mask in _directories(path, base, flavour):
-                apart = _channels(tags, flavour.order) if split and not is_mask else [tags]
+                apart = _channels(tags) if split and not is_mask else [tags]
                 for channel, page in enumerate(apart):
                     is_first = not pages
                     kept = _kept(page, is_first=is_first, text=description if is_first else None)
@@ -157,10 +158,12 @@ def _join_tiffs(
                         number,
                         is_mask,
                     )
-                    pages.append((key, [_entry(file, flavour, tag) for tag in kept]))
+                    entries, values = laid_out(flavour, file.seek(0, os.SEEK_END), kept, {}, 2)
+                    file.write(values)
+                    pages.append((key, list(entries.values())))
         link = flavour.first
-        for _, entries in sorted(pages, key=lambda page: page[0]):
-            link = append_directory(file, flavour, entries, link)
+        for _, listed in sorted(pages, key=lambda page: page[0]):
+            link = append_directory(file, flavour, listed, link)
     if len(tiff.check_whole(target).pages) != planes.count * (like.bands if split else 1):
         raise BadOutput("The stack lacks pages.", "The disk may be failing; write to another one.")
 
@@ -173,79 +176,63 @@ def _write_header(file: BinaryIO, flavour: Flavour) -> None:
         file.write(magic + struct.pack(f"{flavour.order}HI", 42, 0))
 
 
-def _directories(path: Path, base: int, into: Flavour) -> Iterator[tuple[list[_Tag], bool]]:
+def _directories(path: Path, base: int, into: Flavour) -> Iterator[tuple[Directory, bool]]:
     """Yield the directories of a file appended at `base`, and whether each is a mask."""
     with path.open("rb") as part:
         flavour = flavour_of(part)
         for entries, _ in directories_in(part, flavour):
-            tags = [_read(part, flavour, entry) for entry in entries]
-            moved = []
-            for tag in tags:
-                if tag.tag in OFFSETS:
-                    # 0 means that a block was never written.
-                    places = [n + base if n else 0 for n in tag.numbers(flavour.order)]
-                    kind, letter = (16, "Q") if into.big else (4, "I")
-                    packed = struct.pack(f"{into.order}{len(places)}{letter}", *places)
-                    tag = _Tag(tag.tag, kind, packed)
-                moved.append(tag)
-            masks = [t.numbers(flavour.order)[0] for t in tags if t.tag == tiff.NEW_SUBFILE_TYPE]
-            yield moved, bool(masks and masks[0] & tiff.MASK)
+            fields = {entry.tag: _read(part, flavour, entry) for entry in entries}
+            for tag in fields.keys() & OFFSETS:
+                # 0 means that a block was never written.
+                places = [place + base if place else 0 for place in _numbers(fields[tag])]
+                kind, letter = (16, "Q") if into.big else (4, "I")
+                fields[tag] = Field(kind, struct.pack(f"<{len(places)}{letter}", *places))
+            kind_of = fields.get(tiff.NEW_SUBFILE_TYPE)
+            yield fields, kind_of is not None and bool(_numbers(kind_of)[0] & tiff.MASK)
 
 
-def _read(file: BinaryIO, flavour: Flavour, entry: DirectoryEntry) -> _Tag:
+def _read(file: BinaryIO, flavour: Flavour, entry: DirectoryEntry) -> Field:
     size = SIZES[entry.kind] * entry.length
-    if size <= flavour.room:
-        return _Tag(entry.tag, entry.kind, entry.value[:size])
-    (place,) = struct.unpack(flavour.offset, entry.value)
-    file.seek(place)
-    return _Tag(entry.tag, entry.kind, file.read(size))
+    data = entry.value[:size]
+    if size > flavour.room:
+        (place,) = struct.unpack(flavour.offset, entry.value)
+        file.seek(place)
+        data = file.read(size)
+    # What brings bytes into an order brings them back from it.
+    return Field(entry.kind, Field(entry.kind, data).ordered(flavour.order))
 
 
-def _entry(file: BinaryIO, flavour: Flavour, tag: _Tag) -> DirectoryEntry:
-    """Return the entry of a tag, its values written at the end of the file where they do not fit."""
-    count = len(tag.values) // SIZES[tag.kind]
-    if len(tag.values) <= flavour.room:
-        return DirectoryEntry(tag.tag, tag.kind, count, tag.values.ljust(flavour.room, b"\0"))
-    file.seek(0, 2)
-    file.write(b"\0" * (file.tell() % 2))
-    place = file.tell()
-    file.write(tag.values)
-    return DirectoryEntry(tag.tag, tag.kind, count, struct.pack(flavour.offset, place))
-
-
-def _kept(tags: list[_Tag], *, is_first: bool, text: str | None) -> list[_Tag]:
-    """Return the tags of a page, the first one with the description `text` of all of them."""
-    kept = []
-    for tag in tags:
-        is_told = tag.tag == tiff.IMAGE_DESCRIPTION and (
-            text is not None or is_structure(tag.values)
-        )
-        if tag.tag not in _POINTERS and not is_told:
-            kept.append(tag)
+def _kept(fields: Directory, *, is_first: bool, text: str | None) -> Directory:
+    """Return the fields of a page by tag, the first one with the description `text` of all of them."""
+    kept = {
+        tag: field
+        for tag, field in fields.items()
+        if tag not in _POINTERS
+        and not (tag == tiff.IMAGE_DESCRIPTION and (text is not None or is_structure(field.data)))
+    }
     if is_first and text is not None:
-        kept.append(_Tag(tiff.IMAGE_DESCRIPTION, 2, text.encode() + b"\0"))
-    return sorted(kept)
+        kept[tiff.IMAGE_DESCRIPTION] = Field(2, text.encode() + b"\0")
+    return dict(sorted(kept.items()))
 
 
-def _channels(tags: list[_Tag], order: str) -> list[list[_Tag]]:
+def _channels(fields: Directory) -> list[Directory]:
     """Return a page for each channel of one whose channels have blocks of their own."""
-    found = {tag.tag: tag for tag in tags}
-    count = found[tiff.SAMPLES].numbers(order)[0]
-    if tiff.PLANES not in found or found[tiff.PLANES].numbers(order)[0] != 2:
+    (count,) = _numbers(fields[tiff.SAMPLES])
+    if tiff.PLANES not in fields or _numbers(fields[tiff.PLANES])[0] != 2:
         raise ValueError("channels are not apart")
     pages = []
     for channel in range(count):
-        page = []
-        for tag in tags:
-            if tag.tag in (*OFFSETS, *COUNTS):
-                size = len(tag.values) // count
-                tag = tag._replace(values=tag.values[channel * size : (channel + 1) * size])
-            elif tag.tag in (tiff.BITS, _FORMAT):
-                tag = tag._replace(values=tag.values[: SIZES[tag.kind]])
-            elif tag.tag in (tiff.SAMPLES, tiff.PLANES, tiff.PHOTOMETRIC):
-                tag = _Tag(tag.tag, 3, struct.pack(f"{order}H", 1))
-            if tag.tag != tiff.EXTRA_SAMPLES and not (tag.tag == tiff.GDAL_METADATA and channel):
-                page.append(tag)
+        page = {}
+        for tag, field in fields.items():
+            if tag in (*OFFSETS, *COUNTS):
+                size = len(field.data) // count
+                field = field._replace(data=field.data[channel * size : (channel + 1) * size])
+            elif tag in (tiff.BITS, _FORMAT):
+                field = field._replace(data=field.data[: SIZES[field.kind]])
+            elif tag in (tiff.SAMPLES, tiff.PLANES, tiff.PHOTOMETRIC):
+                field = Field(3, b"\1\0")
+            if tag != tiff.EXTRA_SAMPLES and not (tag == tiff.GDAL_METADATA and channel):
+                page[tag] = field
         pages.append(page)
     return pages
 

@@ -13,15 +13,16 @@ import shutil
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from napari_restore.images.files.exif_directories import (
     SIZES,
     Directory,
-    Field,
+    DirectoryEntry,
     Flavour,
     flavour_of,
-    serialised,
+    laid_out,
+    packed,
     unpack_at,
 )
 from napari_restore.images.files.tiff import BLOCKS, NEW_SUBFILE_TYPE, REDUCED
@@ -31,15 +32,6 @@ MULTIPLE = 8
 OFFSETS, COUNTS = zip(*BLOCKS, strict=True)
 """Tags of strips and tiles whose values are offsets in the file, and their lengths."""
 _COPY = 1 << 22
-
-
-class DirectoryEntry(NamedTuple):
-    """One entry of a directory; `value` is its raw last part: the value or its offset."""
-
-    tag: int
-    kind: int
-    length: int
-    value: bytes
 
 
 def append_overviews(path: Path, levels: Iterable[Path]) -> None:
@@ -136,7 +128,7 @@ def copy_with_fields(
         count = len({entry.tag for entry in present} | main.keys() | directories.keys())
         step = struct.calcsize(flavour.entry) + flavour.room
         after = first + struct.calcsize(flavour.number) + count * step + flavour.room
-        added, values = laid_out(flavour, after, main, directories)
+        added, values = laid_out(flavour, after, main, directories, MULTIPLE)
         # What follows keeps its alignment.
         values += b"\0" * (-(after + len(values) - first) % 16)
         shift = after + len(values) - first
@@ -157,40 +149,11 @@ def copy_with_fields(
             _write_directory(new, flavour, at, others, place)
 
 
-def laid_out(
-    flavour: Flavour, start: int, main: Directory, directories: Mapping[int, Directory]
-) -> tuple[dict[int, DirectoryEntry], bytes]:
-    """Return entries for fields by tag, and the values and directories behind them, from `start`."""
-    values, entries = b"", {}
-
-    def place() -> int:
-        nonlocal values
-        values += b"\0" * (-(start + len(values)) % MULTIPLE)
-        return start + len(values)
-
-    for tag, directory in directories.items():
-        at = place()
-        values += serialised(directory, at, flavour)
-        kind, layout = (16, "<Q") if flavour.big else (4, "<I")
-        main = {**main, tag: Field(kind, struct.pack(layout, at))}
-    for tag, field in main.items():
-        value = field.ordered(flavour.order)
-        if len(value) > flavour.room:
-            at, content = place(), value
-            values, value = values + content, struct.pack(flavour.offset, at)
-        value = value.ljust(flavour.room, b"\0")
-        entries[tag] = DirectoryEntry(tag, field.kind, field.items, value)
-    return entries, values
-
-
 def _write_directory(
     file: BinaryIO, flavour: Flavour, place: int, entries: list[DirectoryEntry], following: int
 ) -> None:
     file.seek(place)
-    file.write(struct.pack(flavour.number, len(entries)))
-    for entry in entries:
-        file.write(struct.pack(f"{flavour.entry}{flavour.room}s", *entry))
-    file.write(struct.pack(flavour.offset, following))
+    file.write(packed(flavour, entries, following))
 
 
 def _as_reduced(flavour: Flavour, entries: list[DirectoryEntry]) -> list[DirectoryEntry]:

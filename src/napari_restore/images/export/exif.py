@@ -19,7 +19,6 @@ from napari_restore.images.export._tiff_levels import (
     MULTIPLE,
     append_directory,
     copy_with_fields,
-    laid_out,
     read_directory,
 )
 from napari_restore.images.files.exif import (
@@ -40,6 +39,7 @@ from napari_restore.images.files.exif_directories import (
     block_of,
     directories_of,
     flavour_of,
+    laid_out,
     unpack_at,
 )
 from napari_restore.images.files.tiff import IPTC
@@ -232,7 +232,7 @@ def _add_fields(file: BinaryIO, main: Directory, directories: Mapping[int, Direc
     (first,) = unpack_at(file, flavour.offset, flavour.first)
     present, link = read_directory(file, flavour, first)
     (following,) = unpack_at(file, flavour.offset, link)
-    added, values = laid_out(flavour, file.seek(0, os.SEEK_END), main, directories)
+    added, values = laid_out(flavour, file.seek(0, os.SEEK_END), main, directories, MULTIPLE)
     file.write(values)
     entries = sorted(({entry.tag: entry for entry in present} | added).values())
     append_directory(file, flavour, entries, flavour.first, following=following, multiple=MULTIPLE)

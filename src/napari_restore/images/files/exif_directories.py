@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import BinaryIO, NamedTuple
 
 EXIF_HEADER = b"Exif\0\0"
@@ -210,20 +210,60 @@ def block_of(main: Directory, others: Mapping[int, Directory]) -> bytes:
 
 def serialised(directory: Directory, place: int, flavour: Flavour = EXIF_FLAVOUR) -> bytes:
     """Return the bytes of a directory that stands at `place` of a file, the last one there."""
-    room = flavour.room
-    after = place + struct.calcsize(flavour.number) + len(directory) * (4 + 2 * room) + room
-    table, values = struct.pack(flavour.number, len(directory)), b""
-    for tag, field in sorted(directory.items()):
-        data = field.ordered(flavour.order)
-        table += struct.pack(flavour.entry, tag, field.kind, field.items)
-        if len(data) <= room:
-            table += data.ljust(room, b"\0")
-        else:
-            values += b"\0" * (-(after + len(values)) % 2)
-            table += struct.pack(flavour.offset, after + len(values))
-            values += data
-    whole = table + struct.pack(flavour.offset, 0) + values
+    after = place + len(packed(flavour, [], 0)) + len(directory) * (4 + 2 * flavour.room)
+    entries, values = laid_out(flavour, after, dict(sorted(directory.items())), {}, 2)
+    whole = packed(flavour, entries.values(), 0) + values
     return whole + b"\0" * (-len(whole) % 2)
+
+
+class DirectoryEntry(NamedTuple):
+    """One entry of a directory; `value` is its raw last part: the value or its offset."""
+
+    tag: int
+    kind: int
+    length: int
+    value: bytes
+
+
+def packed(flavour: Flavour, entries: Collection[DirectoryEntry], following: int) -> bytes:
+    """Return the bytes of a directory's entries, and of the link to the next one behind them."""
+    table = b"".join(struct.pack(f"{flavour.entry}{flavour.room}s", *entry) for entry in entries)
+    return b"".join(
+        (struct.pack(flavour.number, len(entries)), table, struct.pack(flavour.offset, following))
+    )
+
+
+def laid_out(
+    flavour: Flavour,
+    start: int,
+    main: Directory,
+    directories: Mapping[int, Directory],
+    multiple: int,
+) -> tuple[dict[int, DirectoryEntry], bytes]:
+    """Return entries for fields by tag, and the values and directories behind them, from `start`.
+
+    Each begins at a `multiple` of so many bytes.
+    """
+    values, entries = b"", {}
+
+    def place() -> int:
+        nonlocal values
+        values += b"\0" * (-(start + len(values)) % multiple)
+        return start + len(values)
+
+    for tag, directory in directories.items():
+        at = place()
+        values += serialised(directory, at, flavour)
+        kind, layout = (16, "<Q") if flavour.big else (4, "<I")
+        main = {**main, tag: Field(kind, struct.pack(layout, at))}
+    for tag, field in main.items():
+        value = field.ordered(flavour.order)
+        if len(value) > flavour.room:
+            at, content = place(), value
+            values, value = values + content, struct.pack(flavour.offset, at)
+        value = value.ljust(flavour.room, b"\0")
+        entries[tag] = DirectoryEntry(tag, field.kind, field.items, value)
+    return entries, values
 
 
 def upright_block(exif: bytes) -> bytes:
