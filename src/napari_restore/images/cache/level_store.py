@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._replacing import CHECKSUM_BYTES, DamagedFile, read_checked, write_checked
-from napari_restore.images._source import Level, chunk_grid, chunk_shape
+from napari_restore.images._source import Source, chunk_grid, chunk_shape
 from napari_restore.images.cache.folder import no_space_as_error
 
 
@@ -28,32 +27,14 @@ class LevelStore:
     may be written by several threads at once.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        levels: Sequence[Level],
-        bands: int,
-        dtype: np.dtype[Any],
-        *,
-        first: int = 0,
-        with_valid: bool = False,
-    ) -> None:
-        self.path = path
-        self.levels = tuple(levels)
-        self.first = first
-        self._with_valid = with_valid
-        self._depth_of = {"pixels": bands, "valid": 1}
-        self._dtype_of = {
-            "pixels": np.dtype(dtype).newbyteorder("<"),
-            "valid": np.dtype(bool),
-        }
+    def __init__(self, path: Path, source: Source, first: int) -> None:
+        self.path, self.levels, self.first = path, source.levels, first
+        self._kinds = ("pixels", "valid") if source.may_be_invalid else ("pixels",)
+        self._depth_of = {"pixels": source.bands, "valid": 1}
+        self._dtype_of = {"pixels": source.dtype.newbyteorder("<"), "valid": np.dtype(bool)}
         for kind in self._kinds:
             for number in range(first, len(self.levels)):
                 self._declare(kind, number)
-
-    @property
-    def _kinds(self) -> tuple[str, ...]:
-        return ("pixels", "valid") if self._with_valid else ("pixels",)
 
     def _declare(self, kind: str, number: int) -> None:
         """Create the array's folder and metadata; one of another kind is removed."""
@@ -96,9 +77,7 @@ class LevelStore:
         """
         with no_space_as_error(self.path):
             self._write("pixels", level, row, column, pixels)
-            if self._with_valid:
-                if valid is None:
-                    valid = np.ones(pixels.shape[:2], bool)
+            if valid is not None:
                 self._write("valid", level, row, column, valid[..., None])
 
     def read(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
@@ -107,9 +86,6 @@ class LevelStore:
 
     def read_valid(self, level: int, row: int, column: int) -> npt.NDArray[np.bool_]:
         """Return which pixels of one chunk are valid, (h, w). Raises `DamagedStore`."""
-        if not self._with_valid:
-            level_ = self.levels[level]
-            return np.ones(chunk_shape(level_, row, column), bool)
         return self._read("valid", level, row, column)[..., 0]
 
     def _write(

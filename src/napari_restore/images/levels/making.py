@@ -202,8 +202,6 @@ class CachedSource(Source):
         """Return a chunk's validity; all invalid while it is not there, if anything may be."""
         if level < self.first:
             return self.base.read_valid_chunk(level, row, column, pixels)
-        if not self.may_be_invalid:
-            return np.ones(pixels.shape[:2], bool)
         return self._from_store("read_valid", level, row, column, (), np.dtype(bool))
 
     def _from_store(
@@ -235,14 +233,7 @@ class Shared:
         self.building = threading.Lock()
         """Locked while a thread fills the cache."""
         with no_space_as_error(entry.path):
-            self.store = LevelStore(
-                entry.path,
-                source.levels,
-                source.bands,
-                source.dtype,
-                first=source.first,
-                with_valid=source.may_be_invalid,
-            )
+            self.store = LevelStore(entry.path, source, source.first)
 
     @classmethod
     def share(cls, source: CachedSource) -> Self:
