@@ -76,7 +76,6 @@ from .values.radiometry import Radiometry
 from .values.roles import UNKNOWN, GivenBand, auxiliary_role, bands_text, parse_bands
 from .values.sensor_file import known_sensors, sensor_text
 from .values.sensors import sensor_of
-from .values.validity import default_fill
 
 __all__ = [
     "AUXILIARY",
@@ -136,7 +135,6 @@ __all__ = [
     "common_box",
     "curve_of",
     "data_array",
-    "default_fill",
     "describe",
     "facts_of",
     "flags_of",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.masks.mask_strength import pieces_of
-from napari_restore.images import Image, default_fill, halve
+from napari_restore.images import Image, halve
 
 AT_ONCE = 2**22
 """Pixels of a finer level that are read at a time."""
@@ -106,9 +106,8 @@ def _halved(
     part = Region(y0 << steps, x0 << steps, y1 << steps, x1 << steps).intersect(whole)
     values = image.read(part, number)
     flags = image.read_valid(part, number) if image.may_be_invalid else None
-    fill = default_fill(image.dtype, image.nodata)
     for _ in range(steps):
-        values, flags = halve(values, flags, fill=fill, nodata=image.nodata)
+        values, flags = halve(values, flags, nodata=image.nodata)
     return values, flags
 
 

@@ -37,7 +37,6 @@ from napari_restore.images.files.handles import (
 from napari_restore.images.files.tiff import GDAL_METADATA, check_whole, read_directories
 from napari_restore.images.levels.reduce import level_sizes
 from napari_restore.images.levels.row_pyramid import RowPyramid
-from napari_restore.images.values.validity import default_fill
 from napari_restore.questions import Format
 
 BIGTIFF_BYTES = 2 << 30
@@ -458,9 +457,7 @@ class OverviewFiles:
         self._creation = {k: v for k, v in creation.items() if k not in ("crs", "transform")}
         levels = [Level(h, w, BLOCK, BLOCK) for h, w in [(job.height, job.width), *sizes]]
         self._levels = levels
-        self._pyramid = RowPyramid(
-            levels, self._write, fill=default_fill(job.dtype, job.nodata), nodata=job.nodata
-        )
+        self._pyramid = RowPyramid(levels, self._write, nodata=job.nodata)
         self._datasets: list[Any] = []
         self._stack = ExitStack()
 

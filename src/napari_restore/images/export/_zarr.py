@@ -17,7 +17,6 @@ from napari_restore.images.export._geotiff import current_tags
 from napari_restore.images.export._job import DamagedOutput, ExportJob, same_pixels
 from napari_restore.images.levels.row_pyramid import RowPyramid, row_levels
 from napari_restore.images.readers.ome_zarr import OWN_ATTRIBUTES
-from napari_restore.images.values.validity import default_fill
 
 _METRES = {"metre": "meter", "foot": "foot"}
 
@@ -33,7 +32,7 @@ def write(job: ExportJob, path: Path) -> None:
     def sink(number: int, top: int, pixels: Any, valid: Any) -> None:
         arrays[number][:, top : top + len(pixels)] = np.moveaxis(pixels, 2, 0)
 
-    pyramid = RowPyramid(levels, sink, fill=default_fill(job.dtype, job.nodata), nodata=job.nodata)
+    pyramid = RowPyramid(levels, sink, nodata=job.nodata)
     with_valid = job.may_be_invalid
     for block in job.blocks(levels[0].chunk_height, with_valid=with_valid, whole_rows=True):
         pixels = block.pixels

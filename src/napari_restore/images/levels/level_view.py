@@ -14,7 +14,6 @@ from napari_restore.images._georeference import Georeference
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.levels.making import attach_pyramid
 from napari_restore.images.levels.reduce import halve
-from napari_restore.images.values.validity import default_fill
 
 Array = npt.NDArray[Any]
 
@@ -33,7 +32,6 @@ class LevelReader(DerivedReader):
         self.levels = image.planned_levels[number:]
         if self.georeference is not None:
             self.georeference = scaled(self.georeference, scale)
-        self._fill = default_fill(self.dtype, self.profile.nodata)
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         return self._pixels(level + self.number, chunk_box(self.levels[level], row, column))[0]
@@ -57,7 +55,7 @@ class LevelReader(DerivedReader):
         y0, x0, y1, x1 = box
         finer = (2 * y0, 2 * x0, min(2 * y1, height), min(2 * x1, width))
         pixels, valid = self._pixels(level - 1, finer)
-        return halve(pixels, valid, fill=self._fill, nodata=image.nodata)
+        return halve(pixels, valid, nodata=image.nodata)
 
 
 class LevelsReader(DerivedReader):

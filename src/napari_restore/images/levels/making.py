@@ -152,7 +152,6 @@ class CachedSource(Source):
         self.bands, self.dtype = base.bands, base.dtype
         self.may_be_invalid = base.may_be_invalid
         self._nodata = nodata
-        self._fill = default_fill(base.dtype, nodata)
 
     @cached_property
     @abstractmethod
@@ -184,7 +183,7 @@ class CachedSource(Source):
             "levels": [list(level) for level in self.levels],
             "bands": self.bands,
             "dtype": self.dtype.str,
-            "fill": repr(self._fill),
+            "fill": repr(default_fill(self.dtype, self._nodata)),
             "nodata": repr(self._nodata),
             "valid": self.may_be_invalid,
             "data_bands": list(getattr(self.base, "data_bands", ())),
@@ -384,7 +383,7 @@ class PyramidSource(CachedSource):
     def _build_block(self, block: tuple[int, int], stopped: threading.Event | None = None) -> None:
         pixels, valid = self._read_block(block, stopped)
         for level in range(self.first, len(self.levels)):
-            pixels, valid = halve(pixels, valid, fill=self._fill, nodata=self._nodata)
+            pixels, valid = halve(pixels, valid, nodata=self._nodata)
             side = self.block >> (level - self.first + 1)
             per_side = side // self.levels[level].chunk_height
             row, column = block[0] * per_side, block[1] * per_side
@@ -531,7 +530,7 @@ class StreamedSource(CachedSource):
             self._shared.store.write(level, top // heights[level], 0, pixels, valid)
             landed.rows[level] = max(landed.rows[level], top + len(pixels))
 
-        rows = RowPyramid(self.levels, write, fill=self._fill, nodata=self._nodata)
+        rows = RowPyramid(self.levels, write, nodata=self._nodata)
         with ThreadPoolExecutor(1, "stream-write") as writer:
             before: tuple[Future[None], int, int] | None = None
             try:

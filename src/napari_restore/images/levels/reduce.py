@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images.values.validity import beside_nodata, is_nodata, is_sentinel
+from napari_restore.images.values.validity import (
+    beside_nodata,
+    default_fill,
+    is_nodata,
+    is_sentinel,
+)
 
 Pixels = npt.NDArray[Any]
 Valid = npt.NDArray[np.bool_]
@@ -44,14 +49,14 @@ def halve(
     pixels: Pixels,
     valid: Valid | None = None,
     *,
-    fill: float = 0,
+    fill: float | None = None,
     nodata: float | None = None,
 ) -> tuple[Pixels, Valid | None]:
     """Return the next pyramid level of `pixels` (h, w, C), (ceil(h/2), ceil(w/2), C), and its validity.
 
     Of any integer, float or bool dtype. Pixels that are not `valid` (h, w) are not part of the means,
-    and a block without a valid one becomes `fill`; None: all are, and the validity is None. A mean
-    that falls on `nodata`, so that a valid pixel would be read as nodata later, is moved to the next
+    and a block without a valid one becomes `fill`, by default `default_fill`; None: all are, and the
+    validity is None. A mean that falls on `nodata`, so that a valid pixel would be read as nodata later, is moved to the next
     value.
     """
     pixels = _even(pixels)
@@ -68,7 +73,7 @@ def halve(
             rows, halved = np.s_[2 * top : 2 * (top + step)], np.s_[top : top + step]
             result[halved] = _mean_valid(pixels[rows], valid[rows], counts[halved])
     has_pixels = np.ones(result.shape[:2], bool) if counts is None else counts[..., 0] > 0
-    result[~has_pixels] = fill
+    result[~has_pixels] = default_fill(pixels.dtype, nodata) if fill is None else fill
     return _off_nodata(result, has_pixels, nodata), has_pixels
 
 

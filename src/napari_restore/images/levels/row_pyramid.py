@@ -40,17 +40,8 @@ class RowPyramid:
     most two bands are in memory.
     """
 
-    def __init__(
-        self,
-        levels: Sequence[Level],
-        sink: Sink,
-        *,
-        fill: float = 0,
-        nodata: float | None = None,
-    ) -> None:
-        self._levels = levels
-        self._sink = sink
-        self._fill, self._nodata = fill, nodata
+    def __init__(self, levels: Sequence[Level], sink: Sink, *, nodata: float | None = None) -> None:
+        self._levels, self._sink, self._nodata = levels, sink, nodata
         self._collectors = [_Collector(level) for level in levels]
 
     def add(
@@ -63,7 +54,7 @@ class RowPyramid:
             level += 1
             if level == len(self._levels):
                 return
-            smaller, fewer = halve(pixels, valid, fill=self._fill, nodata=self._nodata)
+            smaller, fewer = halve(pixels, valid, nodata=self._nodata)
             ready = self._collectors[level].add(smaller, fewer)
             if ready is None:
                 return
