@@ -237,7 +237,7 @@ class ExportJob:
             (y, x) for y in range(0, self.height, rows) for x in range(0, self.width, columns)
         ]
         places, inside = self._sample_places(), self.pixels.inside
-        is_widened = (self.given_dtype, self.dtype) == (np.uint8, np.uint16)
+        is_widened = self.given_dtype == np.uint8 and self.dtype == np.uint16
         read = (is_widened and self.pixels.read_16) or self.pixels.read
 
         def load(y: int, x: int) -> PixelBlock:

@@ -160,7 +160,7 @@ def _said_by(members: Sequence[tuple[ProductFile, ImageBase]], profile: Profile)
     }  # fmt: skip
     said: dict[str, Any] = {}
     for name, of_member in fields.items():
-        every, values = iter(getattr(profile, name)), []
+        every, values = iter(getattr(profile, name)), list[Any]()
         for member, image in members:
             own, told = list(islice(every, image.bands)), getattr(member, of_member)
             values += told if len(told) == image.bands else own
