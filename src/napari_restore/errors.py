@@ -279,26 +279,6 @@ class DiskFull(ResourceError):
 
 
 @contextlib.contextmanager
-def not_installed_as(error: RestoreError) -> Iterator[None]:
-    """Raise `error` in place of that of an import of what is not installed.
-
-    Parameters
-    ----------
-    error
-        What to raise.
-
-    Yields
-    ------
-    None
-        Nothing.
-    """
-    try:
-        yield
-    except ImportError as missing:
-        raise error from missing
-
-
-@contextlib.contextmanager
 def disk_full_as(message: str, hint: str) -> Iterator[None]:
     """Raise `DiskFull` with these sentences in place of the error of a full disk.
 

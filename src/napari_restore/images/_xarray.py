@@ -10,7 +10,7 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadParameter, not_installed_as
+from napari_restore.errors import BadParameter
 from napari_restore.images._base import ImageBase
 from napari_restore.images._source import Box
 
@@ -70,10 +70,13 @@ def data_array(pixels: Any, image: ImageBase, origin: tuple[int, int], name: str
     centres; a rotated grid has none but its transform. Raises `BadParameter` where xarray is not
     installed.
     """
-    why = "Labelled arrays are made by xarray, which is not installed."
-    hint = 'Install it: pip install "napari-restore[xarray]".'
-    with not_installed_as(BadParameter(why, hint)):
+    try:
         import xarray
+    except ImportError:
+        raise BadParameter(
+            "Labelled arrays are made by xarray, which is not installed.",
+            'Install it: pip install "napari-restore[xarray]".',
+        ) from None
     height, width, count = pixels.shape
     coordinates: dict[str, Any] = {"band": np.arange(1, count + 1)}
     attributes: dict[str, Any] = {}

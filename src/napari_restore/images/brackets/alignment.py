@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadParameter, not_installed_as, option
+from napari_restore.errors import BadParameter, option
 from napari_restore.images._source import Box
 from napari_restore.images.brackets._exposure import coarse_view, overview_of
 from napari_restore.images.readers.registered import RegisteredReader, scaled_matrix
@@ -138,11 +138,14 @@ def crops_of(reference: Image) -> list[Crops]:
 def _place(
     reference: Image, frame: Image, start: Sequence[float] | None, crops: Sequence[Crops]
 ) -> Placement | None:
-    why = "Frames are aligned by scikit-image, which is not installed."
-    hint = f'Run pip install "napari-restore[fuse]", or use {option("align", "off")}.'
-    with not_installed_as(BadParameter(why, hint)):
+    try:
         from skimage.measure import ransac
         from skimage.transform import ProjectiveTransform, SimilarityTransform
+    except ImportError:
+        raise BadParameter(
+            "Frames are aligned by scikit-image, which is not installed.",
+            f'Run pip install "napari-restore[fuse]", or use {option("align", "off")}.',
+        ) from None
     if start is None:
         start = place_roughly(reference, frame).matrix
     matrix = np.array(start, np.float64).reshape(3, 3)

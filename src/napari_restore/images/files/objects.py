@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from napari_restore.errors import UnreadableImage, not_installed_as
+from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import remote
 from napari_restore.images.files.buckets import FOLDERS, access_to
 from napari_restore.images.files.proxy import proxy_for, reason_of
@@ -25,10 +25,13 @@ _STATUS = re.compile(r"status code: (\d{3})")
 
 def obstore_for(path: RemotePath) -> Any:
     """Return the module obstore; raises `UnreadableImage` where it is not installed."""
-    why = f"{path} is read by obstore, which is not installed."
-    hint = 'Install it: pip install "napari-restore[buckets]".'
-    with not_installed_as(UnreadableImage(why, hint)):
+    try:
         import obstore
+    except ImportError:
+        raise UnreadableImage(
+            f"{path} is read by obstore, which is not installed.",
+            'Install it: pip install "napari-restore[buckets]".',
+        ) from None
     return obstore
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from napari_restore._json_shapes import LARGEST_FILE, read_json
 from napari_restore._plain_files import read_file
-from napari_restore.errors import BadMask, not_installed_as, option
+from napari_restore.errors import BadMask, option
 from napari_restore.images._system import check_system
 from napari_restore.images.files.references import systems_of_geopackage
 from napari_restore.images.files.xml import parse_xml
@@ -67,13 +67,14 @@ def layers_of(path: Path) -> list[str]:
 
 def _names(data: bytes, path: Path) -> dict[str, int]:
     """Return the numbers of the layers with shapes, by name."""
-    why = f"Reading {path.name} needs pyogrio, which is not installed."
-    hint = (
-        'Install it: pip install "napari-restore[vector]", or convert the file: '
-        f"ogr2ogr -t_srs EPSG:4326 {path.stem}.geojson {path.name}."
-    )
-    with not_installed_as(BadMask(why, hint)):
+    try:
         import pyogrio
+    except ImportError:
+        raise BadMask(
+            f"Reading {path.name} needs pyogrio, which is not installed.",
+            'Install it: pip install "napari-restore[vector]", or convert the file: '
+            f"ogr2ogr -t_srs EPSG:4326 {path.stem}.geojson {path.name}.",
+        ) from None
     try:
         with warnings.catch_warnings():
             # Of a name in memory without its suffix.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import UnreadableImage, not_installed_as
+from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.exif import upright_exif
 from napari_restore.images.files.exif_directories import EXIF_HEADER
 from napari_restore.images.files.xmp import sidecar_xmp, upright_xmp
@@ -89,9 +89,12 @@ def coded_colours(
 
 def _opened(path: Path) -> Any:
     """Return pi-heif's main picture of a file, not decoded yet."""
-    why = f"{path.name} is a HEIF photo, and pi-heif is not installed."
-    hint = 'Install it: pip install "napari-restore[heif]", or save the photo as JPEG.'
-    with not_installed_as(UnreadableImage(why, hint)):
+    try:
         import pi_heif
+    except ImportError as error:
+        raise UnreadableImage(
+            f"{path.name} is a HEIF photo, and pi-heif is not installed.",
+            'Install it: pip install "napari-restore[heif]", or save the photo as JPEG.',
+        ) from error
     # Deeper pictures as 16 bits over the full range.
     return pi_heif.open_heif(path, convert_hdr_to_8bit=False)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import UnreadableImage, not_installed_as
+from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.claims import ARITHMETIC_RATIO, check_bands, check_ratio
 from napari_restore.images.readers._whole import Picture, WholeReader
 from napari_restore.images.values.facts import OpeningNote
@@ -70,10 +70,13 @@ class OpenExrReader(WholeReader):
 
 def _parts(path: Path, *, header_only: bool) -> list[Any]:
     """Return the parts of a file, one at least."""
-    why = f"{path.name} is an OpenEXR picture, and the package OpenEXR is not installed."
-    hint = 'Install it: pip install "napari-restore[exr]", or save the picture as float TIFF.'
-    with not_installed_as(UnreadableImage(why, hint)):
+    try:
         import OpenEXR
+    except ImportError as error:
+        raise UnreadableImage(
+            f"{path.name} is an OpenEXR picture, and the package OpenEXR is not installed.",
+            'Install it: pip install "napari-restore[exr]", or save the picture as float TIFF.',
+        ) from error
     # One array per channel: else RGB of half and A of float would be told apart by shape.
     file = OpenEXR.File(str(path), separate_channels=True, header_only=header_only)
     try:

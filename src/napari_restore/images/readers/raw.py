@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._plain_files import open_file
-from napari_restore.errors import UnreadableImage, not_installed_as
+from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import strip_level
 from napari_restore.images._source import Box
 from napari_restore.images._suffixes import RAW_SUFFIXES
@@ -154,10 +154,13 @@ def picture_in(sizes: Any, stated: Sequence[int] | None) -> tuple[tuple[int, int
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Give rawpy's handle of a file; turn its errors into one sentence."""
-    why = f"{path.name} is a RAW photo, and rawpy is not installed."
-    hint = "Install it: pip install rawpy."
-    with not_installed_as(UnreadableImage(why, hint)):
+    try:
         import rawpy
+    except ImportError as error:
+        raise UnreadableImage(
+            f"{path.name} is a RAW photo, and rawpy is not installed.",
+            "Install it: pip install rawpy.",
+        ) from error
     try:
         # As bytes from Python: LibRaw misreads some names on Windows.
         with open_file(path) as file, rawpy.imread(file) as raw:
