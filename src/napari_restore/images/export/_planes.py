@@ -7,7 +7,6 @@ they are: nothing is decoded again, and memory does not depend on the number of 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -27,17 +26,9 @@ from napari_restore.images.export._tiff_levels import (
     directories_in,
 )
 from napari_restore.images.export.write import check_output, written_beside
-from napari_restore.images.files import tiff
+from napari_restore.images.files import exif_directories, tiff
 from napari_restore.images.files.descriptions import fitting_stack, is_structure
-from napari_restore.images.files.exif_directories import (
-    SIZES,
-    Directory,
-    DirectoryEntry,
-    Field,
-    Flavour,
-    flavour_of,
-    laid_out,
-)
+from napari_restore.images.files.exif_directories import SIZES, Directory, Field, Flavour
 from napari_restore.images.files.handles import DatasetKey, environment, open_dataset
 
 STACKS = (".tif", ".tiff", ".zarr")
@@ -130,7 +121,7 @@ def _join_tiffs(
     total: int,
 ) -> None:
     names, split = planes.order.split(), planes.has_channel_pages(like.bands)
-    pages: list[tuple[tuple[int, ...], list[DirectoryEntry]]] = []
+    pages: list[tuple[tuple[int, ...], list[exif_directories.DirectoryEntry]]] = []
     first = None
     with target.open("w+b") as file:
         for number, path in enumerate(parts):
@@ -138,7 +129,8 @@ def _join_tiffs(
             if first is None:
                 first = summary.pages[0]
                 with path.open("rb") as head:
-                    flavour = Flavour(flavour_of(head).order, total > _CLASSIC_BYTES)
+                    order = exif_directories.flavour_of(head).order
+                flavour = Flavour(order, total > _CLASSIC_BYTES)
                 description = _description(path, like, planes, origin)
                 _write_header(file, flavour)
             if not summary.pages[0].is_like(first):
@@ -158,7 +150,8 @@ def _join_tiffs(
                         number,
                         is_mask,
                     )
-                    entries, values = laid_out(flavour, file.seek(0, os.SEEK_END), kept, {}, 2)
+                    end = file.seek(0, 2)
+                    entries, values = exif_directories.laid_out(flavour, end, kept, {}, 2)
                     file.write(values)
                     pages.append((key, list(entries.values())))
         link = flavour.first
@@ -179,7 +172,7 @@ def _write_header(file: BinaryIO, flavour: Flavour) -> None:
 def _directories(path: Path, base: int, into: Flavour) -> Iterator[tuple[Directory, bool]]:
     """Yield the directories of a file appended at `base`, and whether each is a mask."""
     with path.open("rb") as part:
-        flavour = flavour_of(part)
+        flavour = exif_directories.flavour_of(part)
         for entries, _ in directories_in(part, flavour):
             fields = {entry.tag: _read(part, flavour, entry) for entry in entries}
             for tag in fields.keys() & OFFSETS:
@@ -191,7 +184,7 @@ def _directories(path: Path, base: int, into: Flavour) -> Iterator[tuple[Directo
             yield fields, kind_of is not None and bool(_numbers(kind_of)[0] & tiff.MASK)
 
 
-def _read(file: BinaryIO, flavour: Flavour, entry: DirectoryEntry) -> Field:
+def _read(file: BinaryIO, flavour: Flavour, entry: exif_directories.DirectoryEntry) -> Field:
     size = SIZES[entry.kind] * entry.length
     data = entry.value[:size]
     if size > flavour.room:

@@ -14,12 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images.values.validity import (
-    beside_nodata,
-    default_fill,
-    is_nodata,
-    is_sentinel,
-)
+from napari_restore.images.values import validity
 
 Pixels = npt.NDArray[Any]
 Valid = npt.NDArray[np.bool_]
@@ -73,7 +68,7 @@ def halve(
             rows, halved = np.s_[2 * top : 2 * (top + step)], np.s_[top : top + step]
             result[halved] = _mean_valid(pixels[rows], valid[rows], counts[halved])
     has_pixels = np.ones(result.shape[:2], bool) if counts is None else counts[..., 0] > 0
-    result[~has_pixels] = default_fill(pixels.dtype, nodata) if fill is None else fill
+    result[~has_pixels] = validity.default_fill(pixels.dtype, nodata) if fill is None else fill
     return _off_nodata(result, has_pixels, nodata), has_pixels
 
 
@@ -160,8 +155,8 @@ def _off_nodata(pixels: Pixels, has_pixels: Valid | None, nodata: float | None) 
     """Return `pixels` with valid ones that would be read as `nodata` moved by one step."""
     if nodata is None or not np.isfinite(nodata):
         return pixels
-    hit = is_nodata(pixels, nodata)
-    if not is_sentinel(nodata, pixels.dtype):
+    hit = validity.is_nodata(pixels, nodata)
+    if not validity.is_sentinel(nodata, pixels.dtype):
         hit = np.logical_and.reduce(hit, axis=-1)
     if has_pixels is not None:
         hit &= has_pixels if hit.ndim == 2 else has_pixels[..., None]
@@ -175,7 +170,7 @@ def next_value(dtype: npt.DTypeLike, value: float) -> Any:
     kind = np.dtype(dtype)
     if kind.kind == "b":
         return not value
-    return beside_nodata(value, kind)[1]
+    return validity.beside_nodata(value, kind)[1]
 
 
 def _key(dtype: np.dtype[Any]) -> str:
