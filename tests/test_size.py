@@ -25,11 +25,11 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 1962,
     "commands": 2810,
-    "engine": 13272,
+    "engine": 13289,
     "explain": 6646,
-    "images": 15510,
+    "images": 15354,
     "metrics": 543,
-    "models": 15698,
+    "models": 15787,
     "plugin": 15017,
     "questions": 1074,
     "records": 308,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 114150, 566, 8990
+LINES, FILES, IMPORTS = 114151, 566, 8991
 OPTIONS = {
     "view": 2,
     "models": 5,
