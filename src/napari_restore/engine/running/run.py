@@ -143,8 +143,7 @@ class Run:
                 f"Cancelled after {state.totals.tiles} of {self.plan.layout.tiles} tiles.",
                 "The same command goes on from there.",
             )
-        haze, change = self._notes_on_haze(), self._notes_on_change()
-        for note in (*haze, *change, *self._notes_on_values(record["measured"])):
+        for note in (*self._notes_on_change(), *self._notes_on_values(record["measured"])):
             self.emit(Note(note))
         self.emit(Finished(record))
         return record
@@ -175,7 +174,9 @@ class Run:
             yield self._note_on_black() or (
                 f"{card.title} found nothing to remove: every pixel stayed as it was. {self._advice()}"
             )
-        elif card.task == "dehaze" and limits.seen and 2 * counts.get("seen", 0) < valid:
+            return
+        yield from self._notes_on_haze()
+        if card.task == "dehaze" and limits.seen and 2 * counts.get("seen", 0) < valid:
             yield (
                 f"{card.title} changed little: {counts.get('seen', 0) / valid:.0%} of the pixels by "
                 f"{SEEN_LEVELS} levels of 255 or more. {self._advice()}"
