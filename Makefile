@@ -14,6 +14,9 @@ SIDES ?= 4096 8192
 WORKERS ?= 2
 SHARED := -n $(WORKERS) --dist worksteal --max-worker-restart=0
 
+# The files that have tests with a mark: the others need not be collected.
+marked = $$(grep -rlE 'mark\.$(1)|"$(1)"' tests --include="test_*.py")
+
 # Tests start hundreds of processes, which must not each compile the sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -42,14 +45,14 @@ rules: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/npe2 validate napari-restore
-	$(BIN)/python -m pytest -m static $$(grep -rl mark.static tests --include="test_*.py")
+	$(BIN)/python -m pytest -m static $(call marked,static)
 
 check: lint  ## lint, the slow tests, and under PyQt6 the quick ones of what Qt's bindings do differently
-	$(BIN)/python -m pytest -m "slow and not nightly" $(SHARED)
-	QT_API=pyqt6 $(BIN)/python -m pytest -m "binding and not slow and not nightly" tests/plugin $(SHARED)
+	$(BIN)/python -m pytest -m "slow and not nightly" $(call marked,slow) $(SHARED)
+	QT_API=pyqt6 $(BIN)/python -m pytest -m "binding and not slow and not nightly" $(call marked,binding) $(SHARED)
 
 nightly: $(READY)  ## what looks for a crash by chance, long variants, and all tests of the window under PyQt6
-	$(BIN)/python -m pytest -m nightly $(SHARED)
+	$(BIN)/python -m pytest -m nightly $(call marked,nightly) $(SHARED)
 	QT_API=pyqt6 $(BIN)/python -m pytest tests/plugin $(SHARED)
 
 lab: $(READY)  ## synthetic haze, training and evaluation: install napari-restore-lab, run its tests
