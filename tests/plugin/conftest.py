@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from points import patience
-from shared_window import SharedWindow, shared_window  # noqa: F401
+from shared_window import WINDOW, SharedWindow, shared_window  # noqa: F401
 
 import napari_restore as nr
 from napari_restore import Region
@@ -46,6 +46,9 @@ def pytest_runtest_protocol(
         # What the test has made; the rest is looked at when the module ends.
         gc.collect(1)
         return outcome
+    if nextitem is not None and not nextitem.path.is_relative_to(HERE):
+        # Others may make windows by napari's own fixture.
+        WINDOW.close()
     gc.collect()
     gc.enable()
     return outcome
@@ -208,7 +211,7 @@ def finished_run(panel: Any, qtbot: Any) -> Callable[..., Any]:
 
 @pytest.fixture
 def viewer(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """An empty viewer as plugins get it: of the window that the module's tests share, one after the other.
+    """An empty viewer as plugins get it: of the window that tests share, one after the other.
 
     With the mark `own_window` of a window that is made for the test.
     """

@@ -89,7 +89,7 @@ def names(panel: Any) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tab", ["canvas", "Restore", "Attribution", "Attention"])
-@pytest.mark.ids("nightly", "Attention")
+@pytest.mark.ids("nightly", "Restore", "Attention")
 def test_a_folder_opens_one_by_one_wherever_it_is_dropped(
     panel: Any, canvas: QWidget, photos: Path, qtbot: Any, tab: str, answer: Any
 ) -> None:
@@ -109,6 +109,7 @@ def test_a_folder_opens_one_by_one_wherever_it_is_dropped(
 @pytest.mark.slow
 @pytest.mark.parametrize("as_files", [True, False], ids=["files", "folder"])
 @pytest.mark.parametrize("place", ["canvas", "panel"])
+@pytest.mark.ids("nightly", "canvas-folder", "panel-files")
 def test_a_bracket_is_asked_about(
     panel: Any, canvas: QWidget, tmp_path: Path, qtbot: Any, place: str, as_files: bool, answer: Any
 ) -> None:

@@ -99,6 +99,16 @@ def assert_same(one: Any, other: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("level", [0, 1])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.ids(
+    "nightly",
+    "photo-occlusion-0",
+    "photo-occlusion-1",
+    "photo-integrated gradients-1",
+    "photo-layer activation-0",
+    "scene on a map-occlusion-0",
+    "scene on a map-integrated gradients-0",
+    "scene on a map-layer activation-1",
+)
 def test_an_attribution_goes_back(
     viewer: ViewerModel, path: Path, tmp_path: Path, kind: str, level: int
 ) -> None:

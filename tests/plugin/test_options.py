@@ -112,7 +112,16 @@ def test_no_option_is_forgotten() -> None:
 @pytest.mark.slow
 @pytest.mark.viewer
 @pytest.mark.parametrize("name", CHANGING)
-@pytest.mark.ids("nightly", "exclude", "extent", "residual_dtype", "precision")
+@pytest.mark.ids(
+    "nightly",
+    "exclude",
+    "exclude_values",
+    "exclude_bits",
+    "white",
+    "extent",
+    "residual_dtype",
+    "precision",
+)
 def test_what_is_set_in_the_window_comes_back(name: str, panel: Any, scene: Path) -> None:
     panel.viewer.open(scene, plugin="napari-restore")
     # A method for which it means something: one of passes over the whole, and of other precisions.

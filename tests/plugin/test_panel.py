@@ -145,26 +145,8 @@ def test_cancel_stops_and_is_reported(panel: Any, qtbot: Any, colours: np.ndarra
 
 
 @pytest.mark.slow
-def test_removing_the_source_stops_its_run(
-    panel: Any, qtbot: Any, colours: np.ndarray, points: Any
-):
-    points.hold("tile stored")
-    source = panel.viewer.add_image(np.tile(colours, (4, 4, 1)), name="photo")
-    panel.target.choose(TargetChoice.WHOLE)
-    panel.advanced.tile.setValue(128)
-    outcome = []
-    panel.ended.connect(lambda *arguments: outcome.append(arguments))
-    panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(points.held("tile stored")))
-    panel.viewer.layers.remove(source)
-    points.go("tile stored")
-    qtbot.waitUntil(lambda: bool(outcome))
-    assert outcome[0][0] == "cancelled"
-    assert not panel.bar.button.isEnabled()
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["window", "dock"])
+@pytest.mark.ids("nightly", "window")
 def test_closing_ends_the_run_and_its_process(
     make_napari_viewer: Any, qtbot: Any, sample: Path, how: str, points: Any
 ):

@@ -14,8 +14,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 from PIL import Image
 from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtCore import QEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMainWindow
 from superqt import QCollapsible
@@ -185,28 +184,6 @@ def test_layers_outlive_the_window_of_the_panel(
     viewer.layers.pop()
     state.model = "hot"
     QTest.qWait(100)
-
-
-def test_a_drop_anywhere_on_fuse_adds_its_photos(panel: Any, tmp_path: Path, qtbot: Any):
-    mime = QMimeData()
-    mime.setUrls([QUrl.fromLocalFile(str(two_brackets(tmp_path)))])
-    with_left = (Qt.DropAction.CopyAction, mime, Qt.MouseButton.LeftButton)
-    plain = Qt.KeyboardModifier.NoModifier
-
-    def entered() -> bool:
-        event = QDragEnterEvent(QPoint(9, 9), *with_left, plain)
-        event.setAccepted(False)
-        QApplication.sendEvent(panel, event)
-        return event.isAccepted()
-
-    # Elsewhere it is opened: see test_drops.
-    assert entered()
-    panel.tabs.choose("Fuse")
-    assert entered()
-    with qtbot.waitSignal(panel.fusion.controller.groups_changed):
-        QApplication.sendEvent(panel, QDropEvent(QPointF(9, 9), *with_left, plain))
-    assert panel.fusion.group.count() == 2
-    panel.fusion.clear.click()
 
 
 def test_photos_open_whole_and_maps_in_view(panel: Any, tmp_path: Path, sample: Path):

@@ -1,4 +1,4 @@
-"""One napari window for the tests of a module: to make one, and a canvas, takes a second.
+"""One napari window for many tests, one after the other: to make one, and a canvas, takes a second.
 
 Between two tests it is emptied and set back. What the program keeps for each viewer is forgotten, as if the
 window were a new one. It has no style sheet: tests of looks, of opening and of closing have windows of
@@ -18,6 +18,8 @@ from weakref import WeakKeyDictionary
 import pytest
 
 OWN = "napari_restore.plugin."
+MOST = 60
+"""Tests that have one window: what napari keeps of each is then let go."""
 
 
 class SharedWindow:
@@ -26,12 +28,16 @@ class SharedWindow:
     def __init__(self) -> None:
         self._made = ExitStack()
         self._viewer: Any = None
+        self._tests = 0
 
     def viewer(self) -> Any:
         """Return the empty viewer, of a window that is not shown."""
         from napari._qt.qt_main_window import _QtMainWindow
         from napari.settings import get_settings
 
+        if self._tests >= MOST:
+            self.close()
+        self._tests += 1
         if self._viewer is not None:
             _QtMainWindow._instances.append(self._window)
         else:
@@ -109,6 +115,7 @@ class SharedWindow:
             with patch.object(self._window, "_save_current_window_settings"):
                 self._viewer.close()
             self._viewer = self._window = None
+        self._tests = 0
         self._made.close()
 
 
@@ -119,8 +126,10 @@ def _kept_by_viewer() -> Iterator[WeakKeyDictionary[Any, Any]]:
             yield from (v for v in vars(module).values() if isinstance(v, WeakKeyDictionary))
 
 
-@pytest.fixture(scope="module")
+WINDOW = SharedWindow()
+
+
+@pytest.fixture(scope="session")
 def shared_window() -> Iterator[SharedWindow]:
-    window = SharedWindow()
-    yield window
-    window.close()
+    yield WINDOW
+    WINDOW.close()
