@@ -186,7 +186,9 @@ def test_rerun_refuses_another_image_under_the_old_name(cli, scene, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [("restore",), ("attribute", "--box", 50, 40, 12, 8)])
+@pytest.mark.parametrize(
+    "words", [("restore",), ("attribute", "--box", 50, 40, 12, 8, "--method", "ig", "--steps", 1)]
+)
 def test_rerun_reads_its_record_once_and_refuses_other_weights(
     cli, scene, tmp_path, monkeypatch, words
 ):

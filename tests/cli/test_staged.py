@@ -132,9 +132,8 @@ def test_killed_in_any_phase_it_goes_on(cli, tmp_path, whole, phase, points):
 
 
 @posix
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.ids("nightly", "Encoding", "Decoding")
 def test_ctrl_c_in_any_phase_ends_with_3(cli, tmp_path, whole, phase, points):
     out, scratch = tmp_path / "out.tif", tmp_path / "scratch"
     words = ["restore", whole.source, "-o", out, *MODEL, "--tile-batch", 1, "--scratch", scratch]
@@ -203,11 +202,10 @@ def test_a_disk_too_small_for_residuals(cli, tmp_path, whole, small_disk):
     words += ["--scratch", small_disk.folder, "--residuals"]
     check_refused(cli(*words, "disk"), "12.7 MiB", "disk", "--scratch")
     assert not out.exists() and small_disk.files() == []
-    for tier in ("auto", "recompute"):
-        run = cli(*words, tier, "--overwrite")
-        assert run.code == 0, run.err
-        assert alike(read(out), whole.pixels)
-        assert small_disk.files() == []
+    run = cli(*words, "auto")
+    assert run.code == 0, run.err
+    assert alike(read(out), whole.pixels)
+    assert small_disk.files() == []
 
 
 @pytest.mark.slow

@@ -77,7 +77,17 @@ def scene(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 @pytest.mark.ids(
-    "nightly", "words16-rows.jsonl appended", "words17-t.csv written", "words19-a.npz written"
+    "nightly",
+    "words1-image opens",
+    "words5-plan begins",
+    "words10-plan begins",
+    "words11-tile stored",
+    "words12-f.jpg written",
+    "words14-m.tif written",
+    "words15-image opens",
+    "words16-rows.jsonl appended",
+    "words17-t.csv written",
+    "words19-a.npz written",
 )
 def test_ctrl_c_ends_with_one_sentence(words: tuple[Any, ...], point: str, points: Any) -> None:
     points.hold(point)
