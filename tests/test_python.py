@@ -57,7 +57,7 @@ class Blur(nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
-@pytest.mark.ids("nightly", "uint8")
+@pytest.mark.ids("nightly", "uint8", "uint16", "float64")
 def test_an_array_of_three_bands_is_red_green_blue(dtype: str):
     pixels = same_range(hazy(), dtype)
     # `hot` needs blue and red by name.

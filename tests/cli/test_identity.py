@@ -251,7 +251,9 @@ def test_a_folder_skips_no_file_in_other_colours(cli: Any, tmp_path: Path) -> No
     ],
 )
 @pytest.mark.slow
-@pytest.mark.ids("nightly", "haze-unet-before5-after5", "haze-unet-before1-after1")
+@pytest.mark.ids(
+    "nightly", "haze-unet-before5-after5", "haze-unet-before1-after1", "dcp-before3-after3"
+)
 def test_a_folder_skips_no_file_of_other_options(
     model: str, before: Any, after: Any, cli: Any, pictures: Path, tmp_path: Path
 ) -> None:

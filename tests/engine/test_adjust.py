@@ -114,6 +114,10 @@ def test_neutral_is_the_model_bit_for_bit(result):
     "float32-{'strength': 0.8, 'luminance_only': True, 'protect_shadows': 0.7, 'protect_highlights': 0.4, 'exposure': 0.7}",
     "float64-{'strength': 0.8, 'luminance_only': True, 'protect_shadows': 0.7, 'protect_highlights': 0.4, 'exposure': 0.7}",
 )
+@pytest.mark.ids(
+    "nightly",
+    "float64-{'strength': 0.8, 'luminance_only': True, 'protect_shadows': 0.7, 'protect_highlights': 0.4, 'exposure': 0.7}",
+)
 def test_boxes_and_the_file_agree_with_the_whole(result, options, tmp_path):
     image = result.image
     adjusted = result.with_adjustment(Adjustment(**options))
@@ -275,6 +279,13 @@ def test_luma_counts_from_the_physical_zero():
 
 @pytest.mark.parametrize("options", [*ONE_BY_ONE, EVERYTHING], ids=str)
 @pytest.mark.slow
+@pytest.mark.ids(
+    "nightly",
+    "{'protect_shadows': 0.7}",
+    "{'luminance_only': True}",
+    "{'strength': 0.8}",
+    "{'protect_highlights': 0.4}",
+)
 def test_coarse_levels_are_about_the_means_of_the_fine_one(run, options):
     image = nr.open_image(hazy("uint8", height=300, width=1100), bands=RGB)
     result = run(image, pyramid=True).with_adjustment(Adjustment(**options))

@@ -166,6 +166,7 @@ def test_kept_layers_are_used_again(model: InfDehaze, image: Any, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["0.tokens", "1.tokens", "0.keys-2", "1.json"])
+@pytest.mark.ids("nightly", "1.tokens")
 def test_damaged_layers_are_made_again(
     model: InfDehaze, image: Any, tmp_path: Path, name: str
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_grey_photo_is_red_green_and_blue_alike():
 
 @pytest.mark.parametrize("model", ["atmosphere", "haze-unet"])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "haze-unet")
 def test_a_grey_photo_is_restored_as_its_three_equal_bands(model):
     """The mean of what the model makes of them, on tiles as on the whole."""
     y, x = np.mgrid[:70, :90]

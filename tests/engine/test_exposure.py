@@ -113,6 +113,7 @@ def test_samples_lie_inside_and_a_small_area_is_read_whole():
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "uint8")
 def test_a_run_with_auto_gets_seven_tenths_of_its_light_back(run, dtype):
     image = nr.open_image(hazy(dtype), bands=RGB)
     plain = run(image)

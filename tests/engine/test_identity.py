@@ -337,6 +337,7 @@ def test_where_the_key_stays_the_pixels_do(name, folder):
     ["last.bias[0]", "mean[0]", "hidden[0]", "plain tensor", "array", "gain", "lambda", "hook"],
 )
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "mean[0]", "hidden[0]", "array", "lambda")
 def test_a_changed_module_gives_other_pixels_beside_the_first(name, folder):
     """Both results stay open; the first is what it was."""
     net = Net().eval()

@@ -108,7 +108,7 @@ def hazy_plan(path, scratch, tile, region):
 @pytest.mark.slow
 @pytest.mark.parametrize("region", [None, Region(60, 90, 400, 470)], ids=["whole", "region"])
 @pytest.mark.parametrize(("first", "then"), [(256, 384), (384, 128), (384, 256)])
-@pytest.mark.ids("nightly", "256-384-whole")
+@pytest.mark.ids("nightly", "256-384-whole", "256-384-region", "384-128-whole", "384-256-region")
 def test_counts_of_a_run_resumed_with_another_tile(monkeypatch, tmp_path, region, first, then):
     path = hazy_scene(tmp_path / "hazy.tif")
     write, written = ResultStore.write, []

@@ -150,6 +150,9 @@ class Stretching(nn.Module):
 @pytest.mark.parametrize("size", [(203, 301), (202, 303)])
 @pytest.mark.parametrize("kind", [Striding, Pooling])
 @pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.ids(
+    "nightly", "2-Pooling-size0", "3-Pooling-size0", "3-Striding-size0", "2-Striding-size1"
+)
 def test_sides_that_are_no_multiples(
     kind: type[nn.Module], parts: int, size: tuple[int, int], tmp_path: Path
 ) -> None:

@@ -143,6 +143,7 @@ def test_counts_are_merged_in_the_order_of_tiles(
 @pytest.mark.parametrize("sweep", SWEEPS)
 @pytest.mark.parametrize("tier", ["ram", "disk"])
 @pytest.mark.ids("slow", "disk-Attention", "ram-Attention", "ram-Coarse features")
+@pytest.mark.ids("nightly", "disk-Attention", "ram-Coarse features")
 def test_cancelled_in_any_sweep_goes_on(
     image: Any, tmp_path: Path, tier: str, sweep: str, monkeypatch: Any
 ) -> None:

@@ -33,7 +33,9 @@ def no_halo_fits(monkeypatch: Any) -> None:
 @pytest.mark.parametrize("model", [MODEL, Chain()], ids=["toy", "chain"])
 @pytest.mark.parametrize("tier", ["auto", "disk", "recompute"])
 @pytest.mark.slow
-@pytest.mark.ids("nightly", "auto-chain", "disk-chain", "disk-toy")
+@pytest.mark.ids(
+    "nightly", "auto-chain", "disk-chain", "disk-toy", "recompute-chain", "recompute-toy"
+)
 def test_an_area_is_swept_with_what_is_around_it(
     tmp_path: Path, model: SweptModel, tier: str, request: Any
 ) -> None:

@@ -322,6 +322,11 @@ def test_a_cell_of_a_large_image_is_the_same_at_every_level():
     "nightly",
     "float32-{'temperature': 4200.0, 'tint': -40.0, 'saturation': 35.0, 'highlights': -60.0, 'shadows': 70.0, 'local_contrast': 80.0, 'curve': '0,0:0.25,0.2:0.7,0.8:1,1'}",
     "uint16-{'temperature': 4200.0, 'tint': -40.0, 'saturation': 35.0, 'highlights': -60.0, 'shadows': 70.0, 'local_contrast': 80.0, 'curve': '0,0:0.25,0.2:0.7,0.8:1,1'}",
+    "uint8-{'tint': -40.0}",
+    "uint8-{'temperature': 4200.0}",
+    "uint8-{'shadows': 70.0}",
+    "uint8-{'saturation': 35.0}",
+    "uint8-{'highlights': -60.0}",
 )
 def test_boxes_levels_and_the_file_agree_with_the_whole(result, options, tmp_path):
     image = result.image

@@ -223,7 +223,7 @@ def test_a_context_that_does_not_fit_the_budget_is_held_and_said(
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param({"steps": 9}, id="haze", marks=pytest.mark.slow),
+        pytest.param({"steps": 3}, id="haze", marks=pytest.mark.slow),
         pytest.param({"method": "ig", "baseline": "blur", "steps": 17}, id="ig"),
     ],
 )

@@ -38,13 +38,13 @@ pytest.importorskip("matplotlib")
 @pytest.fixture(scope="module")
 def found() -> Attribution:
     box = nr.Region(40, 60, 56, 84)
-    return nr.attribute(scene(), wrapped(Small()), box, method="ig", device="cpu")
+    return nr.attribute(scene(), wrapped(Small()), box, method="ig", steps=4, device="cpu")
 
 
 @pytest.fixture(scope="module")
 def checked() -> Attribution:
-    box, options = nr.Region(40, 60, 56, 84), {"method": "ig", "check": CHECK, "device": "cpu"}
-    return nr.attribute(scene(), wrapped(Small()), box, **options)
+    box, options = nr.Region(40, 60, 56, 84), {"method": "ig", "steps": 4, "device": "cpu"}
+    return nr.attribute(scene(), wrapped(Small()), box, check=CHECK, **options)
 
 
 @contextmanager

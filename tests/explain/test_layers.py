@@ -115,6 +115,7 @@ def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     "LayerIntegratedGradients-arguments1-stem-1-True",
     "InternalInfluence-arguments7-stem-1-True",
     "LayerConductance-arguments6-stem-1-True",
+    "LayerIntegratedGradients-arguments0-coarse.0-4-False",
 )
 def test_it_is_captum_on_the_whole_image(
     monkeypatch: pytest.MonkeyPatch,

@@ -99,6 +99,7 @@ def test_a_head_that_is_the_same_everywhere_has_no_likeness() -> None:
 
 @pytest.mark.parametrize("name", ["inf-dehaze-small", "hint-small", "andehazeformer-small"])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "inf-dehaze-small", "andehazeformer-small")
 def test_every_family_compares_its_heads(name: str) -> None:
     model = nr.load_model(name, weights="random:0")
     pixels = np.random.default_rng(0).random((72, 100, 3), np.float32)

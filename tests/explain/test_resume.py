@@ -338,6 +338,7 @@ def test_after_a_kill_it_goes_on(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "other1", "other2", "other3", "other5")
 def test_another_question_begins_anew(ask: Problem, other: dict[str, Any]) -> None:
     for question in ({}, other):
         with pytest.raises(Cancelled):

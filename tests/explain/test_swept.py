@@ -348,7 +348,7 @@ def test_what_does_not_fit_is_refused_or_left_out(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow
 @pytest.mark.parametrize("level", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["hint", "andehazeformer"])
-@pytest.mark.ids("nightly", "hint-0.0", "hint-0.5")
+@pytest.mark.ids("nightly", "hint-0.0", "hint-0.5", "andehazeformer-0.5")
 def test_gradients_of_a_uniform_image_are_finite(name: str, level: float, tmp_path: Path) -> None:
     """Nothing correlates, and all tokens are alike."""
     pixels = np.full((*SIZE, 3), level, np.float32)

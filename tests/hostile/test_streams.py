@@ -66,6 +66,7 @@ def test_a_reader_that_leaves_is_no_failure() -> None:
 
 @pytest.mark.parametrize("stream", ["2>&-", "2>/dev/full", "<&- >&- 2>&-"])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "2>&-")
 def test_errors_that_nobody_can_read_keep_their_exit_code(stream: str, tmp_path: Path) -> None:
     assert shell(f"run {stream}", "info", tmp_path / "none.tif").returncode == 2
     assert shell(f"run {stream}", "info").returncode == 2

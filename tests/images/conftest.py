@@ -71,6 +71,20 @@ def make_tiff(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def random_cog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A COG of 1500 × 1100 pixels that hardly compress, to be copied."""
+    import rasterio.shutil
+
+    folder = tmp_path_factory.mktemp("random")
+    size = {"width": 1500, "height": 1100, "count": 3, "dtype": "uint8", "photometric": "RGB"}
+    with rasterio.open(folder / "plain.tif", "w", driver="GTiff", **size) as file:
+        file.write(np.random.default_rng(0).integers(1, 200, (3, 1100, 1500), np.uint8))
+    cog = {"driver": "COG", "compress": "deflate", "blocksize": 256}
+    rasterio.shutil.copy(folder / "plain.tif", folder / "random.tif", **cog)
+    return folder / "random.tif"
+
+
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that fails is asked again soon."""

@@ -27,7 +27,7 @@ def restored(model_id: str, amount: float) -> torch.Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model_id", MODELS)
-@pytest.mark.ids("nightly", "haze-unet", "atmosphere", "atmosphere-aerial")
+@pytest.mark.ids("nightly", "haze-unet", "atmosphere", "atmosphere-aerial", "inf-dehaze-small")
 def test_none_changes_nothing_and_more_changes_more(model_id: str) -> None:
     assert torch.equal(restored(model_id, 0), hazy())
     changes = [float((restored(model_id, a) - hazy()).abs().mean()) for a in (0.6, 1.0, 1.4)]

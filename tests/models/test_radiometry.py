@@ -44,6 +44,7 @@ def gain(
 
 @pytest.mark.parametrize("transmission", [0.8, 0.6, 0.4])
 @pytest.mark.slow
+@pytest.mark.ids("nightly", "0.8", "0.6")
 def test_bit_depth_does_not_matter(scene: np.ndarray, transmission: float) -> None:
     valid = scene.min(axis=2) > 0
     black, white = LANDSAT_ZERO, float(np.percentile(scene[valid], 99.9))

@@ -45,7 +45,7 @@ def test_learned_models_are_recommended(scene: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("model_id", model_ids())
-@pytest.mark.ids("slow", "hint", "inf-dehaze-fast", "inf-dehaze-lite")
+@pytest.mark.ids("nightly", "hint", "inf-dehaze-fast", "inf-dehaze-lite")
 def test_cards_are_for_users(model_id: str) -> None:
     card = card_of(model_id)
     assert card.id == model_id

@@ -109,7 +109,14 @@ def test_shipped_files_belong_to_their_cards(model_id: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in model_ids() if card_of(n).weights_sha256])
-@pytest.mark.ids("nightly", "hint-small-lowlight", "inf-dehaze-small")
+@pytest.mark.ids(
+    "nightly",
+    "hint-small-lowlight",
+    "inf-dehaze-small",
+    "haze-unet",
+    "atmosphere-aerial",
+    "andehazeformer-small",
+)
 def test_a_copy_of_a_shipped_file_is_described_and_computes_the_same(
     name: str, tmp_path: Path
 ) -> None:

@@ -159,7 +159,7 @@ def test_tags_of_bands_are_in_a_cog(tmp_path: Path, data: np.ndarray) -> None:
         *(("float32", "zstd"), ("float64", "lzw")),
     ],
 )
-@pytest.mark.ids("slow", "float64-deflate", "float64-lzw")
+@pytest.mark.ids("nightly", "float64-deflate", "float64-lzw")
 def test_every_compression_is_lossless(
     tmp_path: Path, data: np.ndarray, dtype: str, compress: str
 ) -> None:
@@ -346,7 +346,14 @@ def test_wide_rows_are_written_in_parts(
 @pytest.mark.parametrize("options", [{}, {"cog": True}, {"compress": "none"}])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
 @pytest.mark.ids(
-    "nightly", "int16-options0", "int16-options1", "float32-options0", "float32-options1"
+    "nightly",
+    "int16-options0",
+    "int16-options1",
+    "float32-options0",
+    "float32-options1",
+    "uint8-options0",
+    "uint8-options2",
+    "float32-options2",
 )
 def test_overviews_are_means_of_valid_pixels(
     tmp_path: Path, data: np.ndarray, dtype: str, options: dict[str, Any]

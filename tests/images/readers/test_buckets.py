@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -24,31 +25,13 @@ KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI"
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(random_cog: Path, tmp_path: Path) -> Path:
     """The bucket "scenes", and the same as a container of the account "account"."""
     bucket = tmp_path / "web" / "scenes" / "2026"
     bucket.mkdir(parents=True)
     (tmp_path / "web" / "account").mkdir()
     (tmp_path / "web" / "account" / "scenes").symlink_to(bucket.parent)
-    pixels = np.random.default_rng(0).integers(1, 200, (3, 1100, 1500), np.uint8)
-    with rasterio.open(
-        tmp_path / "plain.tif",
-        "w",
-        driver="GTiff",
-        height=1100,
-        width=1500,
-        count=3,
-        dtype="uint8",
-        photometric="RGB",
-    ) as file:
-        file.write(pixels)
-    rasterio.shutil.copy(
-        tmp_path / "plain.tif",
-        bucket / "a scene.tif",
-        driver="COG",
-        compress="deflate",
-        blocksize=256,
-    )
+    shutil.copy(random_cog, bucket / "a scene.tif")
     return tmp_path / "web"
 
 

@@ -218,6 +218,7 @@ def test_a_server_that_is_slow_is_given_up(odd: Odd, name: str, after: int, how:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["drip", "hang"])
+@pytest.mark.ids("nightly", "drip")
 def test_a_zarr_that_hangs_is_given_up(odd: Odd, how: str) -> None:
     odd.how = getattr(odd, how)
     with pytest.raises(UnreadableImage, match=r"sent \d+ bytes in \d+ seconds|does not answer"):
@@ -247,6 +248,7 @@ def test_the_proxy_answers_nobody_without_its_key(odd: Odd, other: RangeServer) 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="another way to send Ctrl-C")
 @pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.ids("nightly", "1", "2")
 def test_ctrl_c_ends_the_wait_for_a_server(odd: Odd, after: int, own_cache: Path) -> None:
     asked = threading.Event()
 

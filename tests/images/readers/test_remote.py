@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,24 +21,9 @@ from napari_restore.errors import OutsideFolder, SourceChanged, UnreadableImage
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Path:
-    """A COG of 1500 × 1100 pixels that hardly compress."""
-    path, plain = tmp_path / "web" / "scene.tif", tmp_path / "plain.tif"
-    path.parent.mkdir()
-    pixels = np.random.default_rng(0).integers(1, 200, (3, 1100, 1500), np.uint8)
-    with rasterio.open(
-        plain,
-        "w",
-        driver="GTiff",
-        height=1100,
-        width=1500,
-        count=3,
-        dtype="uint8",
-        photometric="RGB",
-    ) as file:
-        file.write(pixels)
-    rasterio.shutil.copy(plain, path, driver="COG", compress="deflate", blocksize=256)
-    return path
+def scene(random_cog: Path, tmp_path: Path) -> Path:
+    (tmp_path / "web").mkdir()
+    return Path(shutil.copy(random_cog, tmp_path / "web" / "scene.tif"))
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_sweeps_are_one_network_on_the_result_of_the_other(series: HintSeries):
 
 @pytest.mark.slow
 def test_tiles_of_a_run_are_the_whole(series: HintSeries, quick_plans: None, tmp_path):
-    x = picture(height=141, width=203) * 0.2
+    x = picture(height=93, width=141) * 0.2
     image = x[0].permute(1, 2, 0).numpy().astype(np.float32)
     result = nr.restore(
         image, series.float(), tile=64, scratch=tmp_path, device="cpu", progress=False

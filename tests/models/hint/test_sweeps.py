@@ -129,7 +129,7 @@ def test_the_published_one_takes_29_sweeps():
 @pytest.mark.parametrize("values", [{}, {"cache_rounding": "none", "cache_start": "none"}])
 @pytest.mark.parametrize("sizes", [{}, {"inter": 0}])
 @pytest.mark.slow
-@pytest.mark.ids("nightly", "sizes0-values1")
+@pytest.mark.ids("nightly", "sizes0-values1", "sizes1-values1")
 def test_its_steps_are_those_sweeps(values: dict, sizes: dict):
     model, x = network(values, **sizes), picture(8, 32, 40)
     valid = torch.ones(1, 1, 32, 40, dtype=torch.bool)

@@ -241,7 +241,16 @@ def measured_bytes(bottleneck: Bottleneck, index: int, height: int, width: int) 
     ],
     ids=["small", "small-sampled", "wide-experts", "wide-keys", "full"],
 )
-@pytest.mark.ids("nightly", "full-(4, 1200)-8")
+@pytest.mark.ids(
+    "nightly",
+    "full-(4, 1200)-8",
+    "small-(40, 60)-8",
+    "full-(40, 60)-8",
+    "small-(4, 1200)-8",
+    "small-sampled-(4, 1200)-8",
+    "small-sampled-(40, 60)-8",
+    "full-(4, 1200)-None",
+)
 def test_peak_bytes_are_known_beforehand(
     config: InfDehazeConfig, shape: tuple[int, int], piece: int | None
 ) -> None:

@@ -209,10 +209,12 @@ class _All(nn.Module):
 
 
 class _Attention(nn.Module):
+    """Among every fourth pixel of each row and column: among all it takes ten seconds."""
+
     def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(2).transpose(1, 2)
+        tokens = x[:, :, ::4, ::4].flatten(2).transpose(1, 2)
         y = (tokens @ tokens.transpose(1, 2)).softmax(-1) @ tokens
-        return y.transpose(1, 2).reshape(x.shape)
+        return y.mean(1)[..., None, None]
 
 
 class _Positioned(nn.Module):
