@@ -55,8 +55,13 @@ def restored(image: Any) -> Any:
     return np.asarray(nr.restore(image, "dcp", progress=False).array)
 
 
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("kind", ["numpy", "float", "zarr", "dask"])
+@pytest.mark.parametrize(
+    ("kind", "view"),
+    [
+        *(("numpy", view) for view in VIEWS),
+        *((kind, view) for kind in ("float", "zarr", "dask") for view in ("itself", "half")),
+    ],
+)
 def test_the_result_is_that_of_the_values_now(kind: str, view: str) -> None:
     array, edited = held(kind)
     image = VIEWS[view](nr.open_image(array))

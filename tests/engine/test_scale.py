@@ -72,9 +72,14 @@ class InCells(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("module", "scale"), [(enlarging(2), 2), (enlarging(4), 4), (shrinking(2), "1/2")]
+    ("module", "scale", "tile"),
+    [
+        (enlarging(2), 2, 256),
+        (enlarging(2), 2, "whole"),
+        (enlarging(4), 4, 256),
+        (shrinking(2), "1/2", 256),
+    ],
 )
-@pytest.mark.parametrize("tile", [256, "whole"])
 def test_edges_are_reflected_on_the_grid_of_the_input(
     module: nn.Module, scale: int | str, tile: int | str, tmp_path: Path
 ) -> None:

@@ -325,8 +325,9 @@ class Without(nn.Module):
         return (255 * y).round() / 255 if self.how == "round" else y
 
 
-@pytest.mark.parametrize("objective", ["change", "mean"])
-@pytest.mark.parametrize("how", ["no_grad", "detach", "round"])
+@pytest.mark.parametrize(
+    ("how", "objective"), [("no_grad", "change"), ("detach", "mean"), ("round", "change")]
+)
 def test_a_model_without_a_gradient_is_refused(how: str, objective: str) -> None:
     pixels = np.random.default_rng(0).random((60, 70, 3), np.float32)
     settings = {"box": Region(20, 20, 40, 40), "objective": objective, "steps": 3}

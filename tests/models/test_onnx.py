@@ -120,11 +120,16 @@ def enlarging(scale: int, shape: Sequence[Any]) -> Any:
     return graph(nodes, {"w1": kernel(1, 8, 3, 5), "w2": kernel(2, 3 * scale**2, 8, 3)}, shape)
 
 
-@pytest.mark.parametrize("card", [False, True], ids=["measured", "card"])
 @pytest.mark.parametrize(
-    "shape", [(1, 3, "h", "w"), (1, 3, 64, 64)], ids=["batch of one", "one size"]
+    ("scale", "shape", "card"),
+    [
+        (2, (1, 3, "h", "w"), False),
+        (3, (1, 3, "h", "w"), True),
+        (2, (1, 3, 64, 64), True),
+        (3, (1, 3, 64, 64), False),
+    ],
+    ids=["batch of one", "batch of one, card", "one size, card", "one size"],
 )
-@pytest.mark.parametrize("scale", [2, 3])
 def test_results_of_another_scale_equal_onnxruntime(tmp_path, scale, shape, card):
     free = saved(tmp_path, enlarging(scale, FREE), "free")
     model = nr.load_model(

@@ -159,6 +159,13 @@ def test_an_attribution_goes_back(
 
 @pytest.mark.parametrize("level", [0, 1])
 @pytest.mark.parametrize("kind", ["window", "channel"])
+@pytest.mark.ids(
+    "nightly",
+    "photo-window-0",
+    "photo-channel-1",
+    "scene on a map-window-1",
+    "scene on a map-channel-0",
+)
 def test_heads_go_back(
     viewer: ViewerModel, path: Path, tmp_path: Path, kind: str, level: int
 ) -> None:

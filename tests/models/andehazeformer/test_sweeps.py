@@ -148,10 +148,15 @@ def hole(height: int, width: int) -> Tensor:
     return valid
 
 
-@pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize(
-    "settings",
-    [{}, {"rho": 1.0}, {"selection": "random", "cache_tokens": 9}, {"cache_tokens": 0}],
+    ("settings", "backwards"),
+    [
+        ({}, False),
+        ({}, True),
+        ({"rho": 1.0}, False),
+        ({"selection": "random", "cache_tokens": 9}, True),
+        ({"cache_tokens": 0}, False),
+    ],
 )
 def test_tile_by_tile_is_the_whole(settings: dict[str, Any], backwards: bool) -> None:
     model, x, valid = network(**settings), pictures(1, 150, 190), hole(150, 190)

@@ -179,6 +179,7 @@ def lab_of(picture: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("hue", range(0, 360, 30))
+@pytest.mark.ids("nightly", "30", "90", "150", "210", "270", "330")
 def test_a_sky_of_any_hue_over_hazy_trees_stays(hue):
     picture = over_trees(hue / 360)
     result = load("atmosphere")(picture).detach()
