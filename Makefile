@@ -24,7 +24,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY := $(VENV)/.ready
 
-.PHONY: demo near test check nightly lab lint types rules coverage docs bench fuzz matrix dist release-check lock
+.PHONY: demo near test check slow nightly lab lint types rules coverage docs bench fuzz matrix dist release-check lock
 
 demo: $(READY)  ## restore the sample in the window; result, record and screenshot go to demo/
 	scripts/with-display $(BIN)/python scripts/demo.py
@@ -47,7 +47,10 @@ rules: $(READY)
 	$(BIN)/npe2 validate napari-restore
 	$(BIN)/python -m pytest -m static $(call marked,static)
 
-check: lint  ## lint, the slow tests, and under PyQt6 the quick ones of what Qt's bindings do differently
+check: $(READY)  ## lint, the slow tests, and under PyQt6 the quick ones of what Qt's bindings do differently
+	$(MAKE) --no-print-directory --jobs 2 types slow
+
+slow: rules # the types are checked beside them, which takes one core for a minute
 	$(BIN)/python -m pytest -m "slow and not nightly" $(call marked,slow) $(SHARED)
 	QT_API=pyqt6 $(BIN)/python -m pytest -m "binding and not slow and not nightly" $(call marked,binding) $(SHARED)
 
