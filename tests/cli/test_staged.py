@@ -30,8 +30,8 @@ PHASES = {
     "Decoding": "tile stored",
 }
 """Phases of a run, and the point that each passes again and again."""
-SIZE = 700, 1100
-TILES = 15
+SIZE = 500, 700
+TILES = 6
 RECORD_BYTES = 4 * (32 * 64 * 64 + 64 * 32 * 32 + 96 * 16 * 16)
 """Residuals of one tile of `inf-dehaze-small` in float32."""
 
@@ -182,7 +182,7 @@ class Disk:
 
 @pytest.fixture
 def small_disk(mount_disk):
-    return Disk(mount_disk("8m"))
+    return Disk(mount_disk("4m"))
 
 
 def check_refused(run: Run, *named: str) -> None:
@@ -200,7 +200,7 @@ def test_a_disk_too_small_for_residuals(cli, tmp_path, whole, small_disk):
     out = tmp_path / "out.tif"
     words = ["restore", whole.source, "-o", out, *MODEL, "--progress", "off"]
     words += ["--scratch", small_disk.folder, "--residuals"]
-    check_refused(cli(*words, "disk"), "12.7 MiB", "disk", "--scratch")
+    check_refused(cli(*words, "disk"), "5.1 MiB", "disk", "--scratch")
     assert not out.exists() and small_disk.files() == []
     run = cli(*words, "auto")
     assert run.code == 0, run.err
@@ -215,7 +215,7 @@ def test_a_disk_that_fills_up(cli, tmp_path, whole, small_disk):
     out = tmp_path / "out.tif"
     words = ["restore", whole.source, "-o", out, *MODEL, "--scratch", small_disk.folder]
     words += ["--residuals", "recompute"]
-    small_disk.grow("1600k")
+    small_disk.grow("640k")
     check_refused(cli(*words, "--progress", "off"), "disk", "pace")
     assert list(tmp_path.iterdir()) == [small_disk.folder]
     small_disk.grow("16m")
@@ -284,7 +284,7 @@ def test_the_plan_knows_its_scope(cli, whole):
 def test_the_plan_in_words_names_tokens_and_tier(cli, whole):
     run = cli("plan", whole.source, *MODEL, "--residuals", "ram")
     assert run.code == 0
-    assert "960 tokens" in run.out and "12.7 MiB in memory" in run.out
+    assert "384 tokens" in run.out and "5.1 MiB in memory" in run.out
     assert all(phase in run.out for phase in ("encode ≈", "bottleneck ≈", "decode ≈"))
 
 

@@ -38,7 +38,7 @@ pytest.importorskip("matplotlib")
 @pytest.fixture(scope="module")
 def found() -> Attribution:
     box = nr.Region(40, 60, 56, 84)
-    return nr.attribute(scene(), wrapped(Small()), box, method="ig", steps=4, device="cpu")
+    return nr.attribute(scene(), wrapped(Small()), box, method="ig", device="cpu")
 
 
 @pytest.fixture(scope="module")
