@@ -86,7 +86,7 @@ def test_a_size_without_sense_is_refused(
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_record_asks_again(asked: Any, tmp_path: Path) -> None:
     out, record = asked
     again = tmp_path / "again.tif"

@@ -185,6 +185,8 @@ def test_tiles_are_what_the_module_makes_of_the_whole(name, restored, any_tiles)
     "ffa-net",
     "hinet",
     "aspp-pooled",
+    "dark",
+    "grey-world",
 )
 def test_what_depends_on_the_whole_is_what_the_module_makes_of_it(name, restored, any_tiles):
     """In sweeps that are found by themselves, else in one pass."""

@@ -156,7 +156,12 @@ class Stretching(nn.Module):
 @pytest.mark.parametrize("kind", [Striding, Pooling])
 @pytest.mark.parametrize("parts", [2, 3])
 @pytest.mark.ids(
-    "nightly", "2-Pooling-size0", "3-Pooling-size0", "3-Striding-size0", "2-Striding-size1"
+    "nightly",
+    "2-Pooling-size0",
+    "3-Pooling-size0",
+    "3-Striding-size0",
+    "2-Striding-size1",
+    "2-Pooling-size1",
 )
 def test_sides_that_are_no_multiples(
     kind: type[nn.Module], parts: int, size: tuple[int, int], tmp_path: Path

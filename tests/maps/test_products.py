@@ -107,6 +107,9 @@ def ndvi(values: dict[str, Array]) -> Array:
     "hls-s30-atmosphere-aerial",
     "s2-l2a-new-20m-atmosphere-aerial",
     "s2-l1c-old-atmosphere-aerial",
+    "l8-l2-stack-hot",
+    "l7-l2-stack-htm",
+    "l5-l2-stack-hot",
 )
 def test_what_shows_no_haze_stays(
     product: Product, model: str, tmp_path: Path, ground: Ground

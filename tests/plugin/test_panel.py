@@ -128,7 +128,7 @@ def test_a_panel_opened_again_has_its_settings(
 @pytest.mark.slow
 def test_cancel_stops_and_is_reported(panel: Any, qtbot: Any, colours: np.ndarray, points: Any):
     points.hold("tile stored")
-    panel.viewer.add_image(np.tile(colours, (4, 4, 1)), name="photo")
+    panel.viewer.add_image(colours, name="photo")
     panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(128)
     outcome = []

@@ -333,7 +333,7 @@ def are_drawn_in_pairs(heads: HeadsView, sites: Any) -> bool:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_cancelled_preparation_goes_on(tab: Any, qtbot: Any) -> None:
     ended: list[Any] = []
     tab.ended.connect(lambda *outcome: ended.append(outcome))

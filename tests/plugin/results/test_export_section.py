@@ -112,7 +112,7 @@ def test_a_result_of_another_size_keeps_its_place(
         np.testing.assert_array_equal(four.read()[: len(expected)], expected)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_copied_command_writes_the_same_bytes_as_the_panel(
     panel: Any,
     section: ExportSection,

@@ -87,9 +87,7 @@ def test_a_row_omits_settings_that_only_another_method_has(panel: Any, two: Any)
 
 
 @pytest.mark.slow
-def test_a_row_chooses_its_result_and_its_name_is_that_of_the_layer(
-    panel: Any, qtbot: Any, two: Any
-):
+def test_a_row_chooses_its_result_and_two_are_shown_in_turn(panel: Any, two: Any):
     results, (first, second) = section(panel), two
     results.list.setCurrentRow(0)
     assert panel.state.current is first
@@ -101,11 +99,8 @@ def test_a_row_chooses_its_result_and_its_name_is_that_of_the_layer(
     second.layer.name = "mehr"
     assert results.rows[second].name.text() == "mehr"
     assert results.other.currentText() == "mehr"
-
-
-@pytest.mark.slow
-def test_one_alone_and_two_in_turn(panel: Any, qtbot: Any, two: Any):
-    results, (first, second) = section(panel), two
+    # One alone, and two in turn.
+    results.list.setCurrentRow(1)
     results.only.click()
     assert (first.layer.visible, second.layer.visible) == (False, True)
     results.toggle.click()

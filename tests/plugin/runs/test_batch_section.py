@@ -147,7 +147,7 @@ def test_failures_are_listed_at_the_end_and_stop_nothing(
 
 @pytest.mark.slow
 def test_cancel_stops_the_rest(panel: Any, batch: Any, qtbot: Any, colours: np.ndarray):
-    layers = [add(panel, np.tile(colours, (4, 4, 1)), name=name) for name in "ab"]
+    layers = [add(panel, np.tile(colours, (2, 2, 1)), name=name) for name in "ab"]
     choose(panel, "dcp")
     panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(128)
@@ -244,7 +244,7 @@ def test_a_layer_removed_in_its_run_stops_no_other(
 ):
     layers = [add(panel, colours[:200, :200], name=name) for name in "abc"]
     removed = layers[place]
-    removed.data = np.tile(colours, (3, 3, 1))
+    removed.data = np.tile(colours, (2, 2, 1))
     choose(panel, "dcp")
     panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(256)
@@ -264,7 +264,7 @@ def test_a_layer_removed_in_its_run_stops_no_other(
 def test_cancel_counts_even_if_the_layer_goes_too(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
-    layers = [add(panel, np.tile(colours, (3, 3, 1)), name=name) for name in "ab"]
+    layers = [add(panel, np.tile(colours, (2, 2, 1)), name=name) for name in "ab"]
     choose(panel, "dcp")
     panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(128)

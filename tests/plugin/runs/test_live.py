@@ -94,7 +94,7 @@ def test_live_follows_the_view_in_one_layer(panel: Any, slicing: bool, qtbot: An
         np.testing.assert_array_equal(shown[..., :3], image.read(region))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_finished_tiles_are_not_computed_again(panel: Any, qtbot: Any, sample: Path):
     viewer = panel.viewer
     viewer.open(sample, plugin="napari-restore")
