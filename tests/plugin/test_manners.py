@@ -238,22 +238,6 @@ def test_labels_lead_to_their_controls(panel: Any):
 
 
 @pytest.mark.slow
-def test_tab_goes_down_the_panel(panel: Any, qtbot: Any):
-    panel.viewer.add_image(np.zeros((64, 64, 3), np.uint8), name="photo")
-    wanted = [panel.image, panel.models.scene, panel.models.combo, panel.models.add_button]
-    wanted += [panel.memory, panel.target.combo, panel.bar.button, panel.bar.live]
-    wanted += [panel.attribution.form.method, panel.attribution.bar.button]
-    place, order = panel.image, []
-    # The panel's own widgets only: napari looks for others that are held too long.
-    while panel.isAncestorOf(place) and place not in order:
-        order.append(place)
-        place = place.nextInFocusChain()
-    del place
-    places = [order.index(control) for control in wanted]
-    assert places == sorted(places)
-
-
-@pytest.mark.slow
 @pytest.mark.own_window
 def test_nothing_is_wider_than_the_panel(panel: Any):
     panel.viewer.add_image(np.zeros((64, 64, 3), np.uint8), name="photo")

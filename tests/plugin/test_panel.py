@@ -74,20 +74,6 @@ def test_a_result_lies_on_its_source_to_the_pixel(panel: Any, sample: Path, fini
     np.testing.assert_array_equal(restored, source)
 
 
-@pytest.mark.nightly
-def test_a_run_of_other_settings_makes_another_layer(
-    panel: Any, colours: np.ndarray, finished_run: Any
-):
-    panel.viewer.add_image(colours, name="photo")
-    choose(panel, "identity")
-    panel.target.choose(TargetChoice.WHOLE)
-    finished_run()
-    choose(panel, "dcp")
-    finished_run()
-    assert len(results(panel)) == 2
-    np.testing.assert_array_equal(results(panel)[0].data[0][..., :3], colours)
-
-
 @pytest.mark.slow
 def test_tiles_that_were_there_already_are_shown_too(
     panel: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch, finished_run: Any

@@ -268,7 +268,6 @@ def test_tab_goes_through_dialogs(
 
 
 @pytest.mark.parametrize("reason", ["OtherFocusReason", "MouseFocusReason"])
-@pytest.mark.ids("nightly", "MouseFocusReason")
 def test_a_note_that_goes_takes_no_focus(
     shown: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
