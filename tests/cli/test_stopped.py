@@ -88,6 +88,7 @@ def scene(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
     "words16-rows.jsonl appended",
     "words17-t.csv written",
     "words19-a.npz written",
+    "words8-plan begins",
 )
 def test_ctrl_c_ends_with_one_sentence(words: tuple[Any, ...], point: str, points: Any) -> None:
     points.hold(point)

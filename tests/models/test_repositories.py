@@ -57,6 +57,7 @@ LONG = (
     "hinet",
     "nafnet",
     "convir",
+    "halving",
     "halving-pooled",
 )
 

@@ -89,7 +89,7 @@ def names(panel: Any) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tab", ["canvas", "Restore", "Attribution", "Attention"])
-@pytest.mark.ids("nightly", "Restore", "Attention")
+@pytest.mark.ids("nightly", "Restore", "Attention", "Attribution")
 def test_a_folder_opens_one_by_one_wherever_it_is_dropped(
     panel: Any, canvas: QWidget, photos: Path, qtbot: Any, tab: str, answer: Any
 ) -> None:

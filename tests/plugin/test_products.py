@@ -78,6 +78,7 @@ def test_an_item_beside_its_files_opens_in_the_window_with_a_note(panel, tmp_pat
 
 @pytest.mark.viewer
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_folder_of_the_bands_of_one_scene_is_one_layer(panel, tmp_path, notes):
     files = made.write_landsat(tmp_path, made.LEVEL1)
     (tmp_path / f"{made.LEVEL1}_MTL.txt").unlink()

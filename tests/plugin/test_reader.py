@@ -52,7 +52,7 @@ def test_a_window_opens_an_address(panel: Any, sample: Path):
 @pytest.mark.viewer
 @pytest.mark.parametrize("suffix", ["tif", "gif", "png", "webp", "mpo", "ome.tif"])
 @pytest.mark.slow
-@pytest.mark.ids("nightly", "gif", "png", "webp", "ome.tif")
+@pytest.mark.ids("nightly", "gif", "png", "webp", "ome.tif", "mpo")
 def test_a_window_tells_of_pictures_that_are_not_read(panel: Any, tmp_path: Path, suffix: str):
     path = tmp_path / f"several.{suffix}"
     pages = np.random.default_rng(0).integers(0, 255, (3, 40, 50), np.uint8)

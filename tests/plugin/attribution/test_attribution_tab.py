@@ -231,6 +231,7 @@ def test_an_overview_is_placed_over_the_image(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_files_are_what_the_command_writes(
     tab: Any,
     finished_attribution: Any,

@@ -68,6 +68,7 @@ def test_an_open_image_takes_a_sensor_as_when_it_is_opened(landsat: Path):
 
 @pytest.mark.slow
 @pytest.mark.viewer
+@pytest.mark.nightly
 def test_the_window_writes_what_the_command_writes(
     panel: Any,
     landsat: Path,

@@ -43,6 +43,7 @@ def rested(panel: Any, qtbot: Any, change: Any) -> None:
 
 
 @pytest.mark.binding
+@pytest.mark.nightly
 def test_live_run_and_command_are_exposed_alike(
     panel: Any, qtbot: Any, photo: Path, tmp_path: Path
 ) -> None:

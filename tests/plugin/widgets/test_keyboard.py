@@ -166,7 +166,7 @@ def opened(part: QCollapsible, panel: QWidget, qtbot: Any) -> None:
 
 
 @pytest.mark.parametrize("tab", ["Restore", "Fuse", "Attribution", "Attention"])
-@pytest.mark.ids("nightly", "Fuse", "Attribution")
+@pytest.mark.ids("nightly", "Fuse", "Attribution", "Attention")
 def test_tab_goes_through_what_is_seen(
     shown: Any, qtbot: Any, finished_run: Callable[..., Any], tmp_path: Path, tab: str
 ) -> None:
