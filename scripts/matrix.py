@@ -67,7 +67,15 @@ def run(end: str, python: str, folder: Path, options: argparse.Namespace) -> Non
         install(end, python, environment, own, options.index)
     results = folder / f"{name}.xml"
     results.unlink(missing_ok=True)
-    command = [own, "-m", "pytest", "-m", "not slow and not static", "-q", f"--junitxml={results}"]
+    command = [
+        own,
+        "-m",
+        "pytest",
+        "-m",
+        "not slow and not static and not nightly",
+        "-q",
+        f"--junitxml={results}",
+    ]
     command += ["-n", options.workers, "--dist", "loadfile", "--max-worker-restart=0"]
     command += options.tests
     subprocess.run([str(part) for part in command], cwd=ROOT)

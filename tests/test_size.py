@@ -25,7 +25,7 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 1962,
     "commands": 2810,
-    "engine": 13289,
+    "engine": 13290,
     "explain": 6646,
     "images": 15354,
     "metrics": 543,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 114151, 566, 8991
+LINES, FILES, IMPORTS = 114153, 566, 8992
 OPTIONS = {
     "view": 2,
     "models": 5,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import get_data
 
 
 def offered(
@@ -14,7 +15,7 @@ def offered(
 
     As `lazy_loader.attach_stub`, but a stub may take names from other parts.
     """
-    stub = ast.parse(Path(file).with_suffix(".pyi").read_text("utf-8"))
+    stub = ast.parse(get_data(module, Path(file).with_suffix(".pyi").name) or b"")
     parts = {
         alias.name: f"{module}.{node.module}" if node.level else str(node.module)
         for node in stub.body

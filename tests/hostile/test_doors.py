@@ -49,7 +49,6 @@ OTHERS = {
     "src/engine/statistics/kept.py": 1,
     "src/explain/attribution/files.py": 1,
     "src/explain/attribution/stored_accumulator.py": 4,
-    "src/extension.py": 1,
     "src/images/cache/lock.py": 1,
     "src/images/export/_photo.py": 1,
     "src/images/export/_planes.py": 5,
