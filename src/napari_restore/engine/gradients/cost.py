@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -13,7 +13,7 @@ from napari_restore.engine.gradients._schedule import differentiable
 from napari_restore.engine.gradients.vjp import vjp, vjp_of_used
 from napari_restore.engine.machine.device import Device
 from napari_restore.engine.machine.device_memory import peak_of
-from napari_restore.engine.planning.costs import SCRATCH_BYTES
+from napari_restore.engine.planning.costs import SCRATCH_BYTES, Bytes
 from napari_restore.engine.planning.measurements import MeasurementCache
 from napari_restore.engine.planning.probe import example_input, example_statistics
 from napari_restore.models import (
@@ -36,15 +36,8 @@ GRID = 32
 
 
 @dataclass(frozen=True)
-class GradientCost:
-    """Bytes at the peak of a forward and backward pass."""
-
-    fixed: float
-    per_pixel: float
-    """Per pixel of the model's input."""
-
-    def bytes(self, pixels: int) -> int:
-        return int(self.fixed + self.per_pixel * pixels)
+class GradientCost(Bytes):
+    """Those of a forward and backward pass, by the pixels of the model's input."""
 
 
 _KNOWN = MeasurementCache(GradientCost, releases=True)
@@ -58,13 +51,19 @@ def gradient_cost(model: RestorationModel, device: Device) -> GradientCost:
 def _measure(model: RestorationModel, device: Device) -> GradientCost:
     step = model.card.multiple_of
     least = -(-max(SIDE, model.card.min_size) // step) * step
-    peaks = []
-    for side in (least, 2 * least):
+
+    def peak(side: int) -> float:
         x = example_input(model, side, side)
         statistics = example_statistics(model, x)
-        peaks.append(peak_of(partial(_gradient, model, x.requires_grad_(True), statistics), device))
-    slope = max(0.0, (peaks[1] - peaks[0]) / (3 * least * least))
-    return GradientCost(max(0.0, peaks[0] - slope * least * least) + SCRATCH_BYTES, slope)
+        return peak_of(partial(_gradient, model, x.requires_grad_(True), statistics), device)
+
+    return _fitted(least, peak(least), peak(2 * least))
+
+
+def _fitted(side: int, peak: float, of_double: float) -> GradientCost:
+    """Return the cost of tiles from the peaks of one, and of one of twice its side."""
+    cost = GradientCost.fitted((side**2, 4 * side**2), (peak, of_double))
+    return replace(cost, fixed_bytes=cost.fixed_bytes + SCRATCH_BYTES)
 
 
 def _gradient(model: RestorationModel, x: Tensor, statistics: Statistics) -> None:
@@ -134,18 +133,13 @@ def swept_gradient_cost(model: SweptModel, device: Device) -> SweptGradientCost:
 
 def _measure_swept(model: SweptModel, device: Device) -> SweptGradientCost:
     if model.tile is not None:
-        sides = [model.tile]
+        peaks = _sweep_peaks(model, model.tile, device)
+        # Tiles have this size alone.
+        costs = {n: GradientCost(SCRATCH_BYTES, peak / model.tile**2) for n, peak in peaks.items()}
     else:
-        least = -(-max(SWEPT_SIDE, model.card.min_size) // model.multiple) * model.multiple
-        sides = [least, 2 * least]
-    measured = [_sweep_peaks(model, side, device) for side in sides]
-    costs = {}
-    for number, peak in measured[0].items():
-        pixels = sides[0] ** 2
-        slope = peak / pixels
-        if len(sides) > 1:
-            slope = max(0.0, (measured[1][number] - peak) / (3 * pixels))
-        costs[number] = GradientCost(max(0.0, peak - slope * pixels) + SCRATCH_BYTES, slope)
+        side = -(-max(SWEPT_SIDE, model.card.min_size) // model.multiple) * model.multiple
+        one, double = (_sweep_peaks(model, each, device) for each in (side, 2 * side))
+        costs = {number: _fitted(side, peak, double[number]) for number, peak in one.items()}
     whole = model.ordered_steps.whole
     return SweptGradientCost(costs, 0 if whole is None else _layer_peak(whole, device, model))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from napari_restore.engine.machine.device import Device, cores
 from napari_restore.engine.machine.device_memory import peak_of
 from napari_restore.engine.machine.failures import clear_frames, is_out_of_memory
 from napari_restore.engine.machine.precision import computing
-from napari_restore.engine.machine.threads import on_new_thread
 from napari_restore.engine.planning.measurements import MeasurementCache
 from napari_restore.engine.planning.probe import (
     example_context,
@@ -75,30 +74,34 @@ SCRATCH_BYTES = 32 * MIB if sys.platform != "darwin" else 16 * MIB
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Bytes at the peak and seconds, by the pixels of a batch of tiles with their halos."""
+class Bytes:
+    """Bytes at the peak, by pixels."""
 
     fixed_bytes: float
     bytes_per_pixel: float
+
+    def bytes(self, pixels: int) -> int:
+        return int(self.fixed_bytes + self.bytes_per_pixel * pixels)
+
+    @classmethod
+    def fitted(cls, pixels: tuple[int, int], peaks: tuple[float, float], *more: float) -> Self:
+        """Return what is fitted linearly to two measurements; `more` are further fields."""
+        slope = max(0.0, (peaks[1] - peaks[0]) / (pixels[1] - pixels[0]))
+        return cls(max(0.0, peaks[0] - slope * pixels[0]), slope, *more)
+
+
+@dataclass(frozen=True)
+class Cost(Bytes):
+    """Bytes at the peak and seconds, by the pixels of a batch of tiles with their halos."""
+
     seconds_alone: float
     """Per pixel, one tile at a time."""
     seconds_together: float
     """Per pixel in the larger of the two measurements."""
 
-    def bytes(self, pixels: int) -> int:
-        return int(self.fixed_bytes + self.bytes_per_pixel * pixels)
-
     def seconds(self, pixels: int, batch: int = 1) -> float:
         """Return the seconds of a tile in a batch of so many."""
         return pixels * (self.seconds_alone if batch == 1 else self.seconds_together)
-
-
-def _fitted(
-    pixels: tuple[int, int], peaks: tuple[float, float], seconds: tuple[float, float]
-) -> Cost:
-    """Return the cost fitted linearly to two measurements; `seconds` are per pixel."""
-    slope = max(0.0, (peaks[1] - peaks[0]) / (pixels[1] - pixels[0]))
-    return Cost(max(0.0, peaks[0] - slope * pixels[0]), slope, *seconds)
 
 
 def _timed(call: Callable[[], T], device: Device, pixels: int) -> tuple[float, float, T]:
@@ -148,9 +151,7 @@ def calibrate(
     return _OF_TILES.of(
         model,
         device,
-        lambda: on_new_thread(
-            lambda: _measured_that_fits(model, device, threads, whole, coarser), "calibrate"
-        ),
+        lambda: _measured_that_fits(model, device, threads, whole, coarser),
         threads,
         *about,
         roughly=roughly,
@@ -205,7 +206,7 @@ def _measured(
         small, large = (side * side for side in sides)
         less = peak_of(calls[0], device)
         most, seconds, _ = _timed(calls[1], device, large)
-    cost = _fitted((small, large), (less, most), (seconds, seconds))
+    cost = Cost.fitted((small, large), (less, most), seconds, seconds)
     if whole is None or not cost.bytes_per_pixel * small > less > 0:
         return cost
     power = math.log(most / less) / math.log(large / small)
@@ -257,9 +258,7 @@ def calibrate_sweeps(model: SweptModel, device: Device, threads: int, precision:
     return _OF_SWEEPS.of(
         model,
         device,
-        lambda: on_new_thread(
-            lambda: _measured_sweeps(model, device, threads, precision), "calibrate"
-        ),
+        lambda: _measured_sweeps(model, device, threads, precision),
         threads,
         precision,
         SIDES_OF_SWEEPS,
@@ -374,7 +373,7 @@ def _parts(
     """Return the costs fitted to two measurements of sweeps, by their number."""
     pixels = sizes[0].pixels, sizes[1].pixels
     return {
-        number: _fitted(pixels, (peak, other[number][0]), (seconds, other[number][1]))
+        number: Cost.fitted(pixels, (peak, other[number][0]), seconds, other[number][1])
         for number, (peak, seconds) in one.items()
     }
 
@@ -439,7 +438,7 @@ def prepare_cost(
     cost = _OF_PREPARING.of(
         model,
         device,
-        lambda: on_new_thread(lambda: _measured_preparing(model, device, shape), "calibrate"),
+        lambda: _measured_preparing(model, device, shape),
         shape,
     )
     host = HOST_BYTES_PER_VALUE * min(cost.pixels, height * width) * image.bands

@@ -21,6 +21,7 @@ from napari_restore._heap import release_freed_memory
 from napari_restore._json_shapes import read_json
 from napari_restore._replacing import replacing
 from napari_restore.engine.machine.device import Device, cores
+from napari_restore.engine.machine.threads import on_new_thread
 from napari_restore.errors import option
 from napari_restore.images import cache_dir
 
@@ -218,7 +219,8 @@ class MeasurementCache(Generic[T]):
     def __init__(self, kind: type[T], *, timed: bool = False, releases: bool = False) -> None:
         """Create an empty cache of values of the dataclass `kind`.
 
-        With `timed` they have seconds, which are not kept on disk where others used the processor.
+        With `timed` they have seconds, measured on a thread of their own, which may set torch's number
+        of threads; they are not kept on disk where others used the processor.
         With `releases`, freed memory is returned to the system.
         """
         self._kind, self._timed, self._releases = kind, timed, releases
@@ -283,7 +285,7 @@ class MeasurementCache(Generic[T]):
         hint = f"Close other programs that use it, or use {option('device', 'cpu')}."
         began, used = time.perf_counter(), time.process_time()
         with out_of_memory_as(no_room, hint), measuring(model, device):
-            value = measure()
+            value = on_new_thread(measure, "calibrate") if self._timed else measure()
         seconds, used = time.perf_counter() - began, time.process_time() - used
         if self._releases:
             release_freed_memory()
