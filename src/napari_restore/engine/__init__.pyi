@@ -1,4 +1,4 @@
-from ._region import CELL as CELL, Region as Region
+from ._region import CELL as CELL, Region as Region, cut as cut
 from .executors._child import Worker as Worker, as_json as as_json, from_json as from_json
 from .executors._child_executor import ChildExecutor as ChildExecutor
 from .executors._dask import DaskExecutor as DaskExecutor, topic_of as topic_of

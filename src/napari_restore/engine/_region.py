@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from napari_restore.questions import Region as Region
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CELL = 128
 """Tile edges are multiples of this many pixels, counted from the image's origin."""
@@ -24,3 +28,30 @@ def smaller(region: Region, level: int) -> Region:
         -(-region.y1 >> level),
         -(-region.x1 >> level),
     )
+
+
+def cut(box: Region, height: int, width: int | None = None) -> Iterator[Region]:
+    """Yield the parts of `box` of this size, row by row from its corner; those at its ends are smaller.
+
+    `width` None: as wide as high.
+    """
+    width = height if width is None else width
+    for y in range(box.y0, box.y1, height):
+        for x in range(box.x0, box.x1, width):
+            yield Region(y, x, y + height, x + width).intersect(box)
+
+
+def cut_on_grid(box: Region, side: int) -> Iterator[Region]:
+    """Yield the parts of `box` in each cell of `side` pixels, counted from the image's origin."""
+    return (part.intersect(box) for part in cut(box.align(side), side))
+
+
+def joined(box: Region, parts: Iterable[tuple[Region, Tensor]]) -> Tensor:
+    """Return (..., h, w) of `box` from that of boxes within it, of which there is at least one."""
+    whole: Tensor | None = None
+    for part, values in parts:
+        if whole is None:
+            whole = values.new_zeros(*values.shape[:-2], *box.shape)
+        whole[(..., *part.within(box))] = values
+    assert whole is not None
+    return whole

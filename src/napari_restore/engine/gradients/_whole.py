@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine.gradients.vjp import vjp
+from napari_restore.engine.planning.tiles import Grid
 from napari_restore.models import Routing, WholeStep
 
 Check = Callable[[], None]
 
 
 class WholeGradient:
-    """A `WholeStep` on `rows` × `columns` tiles of `side` cells, forward and backward.
+    """A `WholeStep` on the tiles of a grid, forward and backward.
 
     With `keep` the inputs of its layers stay, for `back`.
     """
 
-    def __init__(self, step: WholeStep, rows: int, columns: int, side: int) -> None:
-        self.step = step
-        self._rows, self._columns, self._side = rows, columns, side
+    def __init__(self, step: WholeStep, grid: Grid) -> None:
+        self.step, self._grid = step, grid
         self._encoded = torch.empty(0)
         """(H, W, channels): the map that is read."""
         self._between: list[Tensor] = []
@@ -35,8 +35,8 @@ class WholeGradient:
     def put(self, number: int, tokens: Tensor) -> None:
         """Take a tile's cells (C, h, w) of the map that is read."""
         if not self._encoded.numel():
-            shape = (self._rows * self._side, self._columns * self._side, len(tokens))
-            self._encoded = tokens.new_empty(shape)
+            rows, columns = self._grid.map_size(self.step.reads.stride)
+            self._encoded = tokens.new_empty(rows, columns, len(tokens))
         self._encoded[self._cells(number)] = tokens.permute(1, 2, 0)
 
     def relate(self, routing: list[Routing] | None, check: Check, keep: bool) -> None:
@@ -92,18 +92,12 @@ class WholeGradient:
     # -- positions --------------------------------------------------------------------
 
     def _cells(self, number: int) -> tuple[slice, slice]:
-        (row, column), side = divmod(number, self._columns), self._side
-        return slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
+        return self._grid.map_window(number, self.step.reads.stride)
 
     def _window(self, number: int) -> tuple[slice, slice, slice]:
         """Return a tile's cells with the margin, in a map that has it on every side."""
-        (row, column), side = divmod(number, self._columns), self._side
-        margin = 2 * self.step.margin
-        return (
-            slice(None),
-            slice(row * side, (row + 1) * side + margin),
-            slice(column * side, (column + 1) * side + margin),
-        )
+        window = self._grid.map_window(number, self.step.reads.stride, self.step.margin)
+        return slice(None), *window
 
 
 def _back(step: Callable[[Tensor], Tensor], by_outputs: Tensor, by_result: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from napari_restore._heap import keep_freed_memory, release_freed_memory, return_freed_memory
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, cut_on_grid
 from napari_restore.engine.machine.budget import PeakMemory
 from napari_restore.engine.machine.failures import FAILURES, as_failure
 from napari_restore.engine.machine.precision import computing
@@ -243,18 +243,16 @@ def side_maps(source: GradientSource, box: Region) -> dict[str, Tensor]:
 
 def _in_pieces(source: GradientSource, box: Region, compute: Compute) -> dict[str, Tensor]:
     whole: dict[str, Tensor] = {}
-    for y0 in range(box.y0 // EDGE * EDGE, box.y1, EDGE):
-        for x0 in range(box.x0 // EDGE * EDGE, box.x1, EDGE):
-            source.check()
-            core = Region(y0, x0, y0 + EDGE, x0 + EDGE).intersect(box)
-            input_box = source.input_box(core)
-            with torch.no_grad():
-                planes = compute(source.image(input_box), input_box)
-            inner = core.within(input_box)
-            in_box = core.within(box)
-            for name, values in planes.items():
-                spread = values.expand(-1, -1, *input_box.shape)
-                if name not in whole:
-                    whole[name] = spread.new_empty(1, spread.shape[1], *box.shape)
-                whole[name][(..., *in_box)] = spread[(..., *inner)]
+    for core in cut_on_grid(box, EDGE):
+        source.check()
+        input_box = source.input_box(core)
+        with torch.no_grad():
+            planes = compute(source.image(input_box), input_box)
+        inner = core.within(input_box)
+        in_box = core.within(box)
+        for name, values in planes.items():
+            spread = values.expand(-1, -1, *input_box.shape)
+            if name not in whole:
+                whole[name] = spread.new_empty(1, spread.shape[1], *box.shape)
+            whole[name][(..., *in_box)] = spread[(..., *inner)]
     return whole

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, cut, joined
 from napari_restore.engine.gradients.cost import gradient_cost
 from napari_restore.engine.gradients.gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients.vjp import vjp
@@ -61,17 +61,15 @@ class LocalGradients:
                 y = self._output(x, self.box)
             self._graph = x, y
             return y.detach()
-        y = torch.empty(0)
-        for piece in self._pieces:
+
+        def part(piece: Region) -> Tensor:
             self.source.check()
             with torch.no_grad():
-                part = self._output(picture(self.source.input_box(piece)), piece)
-            if len(self._pieces) == 1:
-                return part
-            if not y.numel():
-                y = part.new_empty(1, part.shape[1], *self.box.shape)
-            y[(..., *piece.within(self.box))] = part
-        return y
+                return self._output(picture(self.source.input_box(piece)), piece)
+
+        if len(self._pieces) == 1:
+            return part(self.box)
+        return joined(self.box, ((piece, part(piece)) for piece in self._pieces))
 
     def backward(self, picture: Picture, by_y: Tensor) -> Iterator[tuple[Region, Tensor]]:
         """Yield parts of the gradient with respect to the picture, which add up; with their boxes.
@@ -114,11 +112,7 @@ class LocalGradients:
         if cost.bytes(self.source.input_box(box).pixels) <= plan.memory:
             return [box]
         for edge in EDGES:
-            pieces = [
-                Region(y, x, y + edge, x + edge).intersect(box)
-                for y in range(box.y0, box.y1, edge)
-                for x in range(box.x0, box.x1, edge)
-            ]
+            pieces = list(cut(box, edge))
             needed = cost.bytes(max(self.source.input_box(piece).pixels for piece in pieces))
             if needed <= plan.memory:
                 return pieces

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from napari_restore._heap import freed_memory_returned, release_freed_memory
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, joined
 from napari_restore.engine.gradients._schedule import Schedule, differentiable
 from napari_restore.engine.gradients._sweep_graph import (
     ByInputs,
@@ -269,18 +269,15 @@ class SweptGradients:
     def _restore(self, picture: Picture, passed: Passed) -> Tensor:
         """Run the last sweep on the tiles of the box."""
         last = len(self._steps) - 1
-        y = torch.empty(0)
 
-        def restore(number: int) -> tuple[Tensor, Region]:
+        def restore(number: int) -> tuple[Region, Tensor]:
             inputs = self._inputs(passed, last, number)
             left, _ = self._graphs[last].forward(picture, inputs, None)
-            return self._inside(left[RESTORED], number)
+            cells = self._grid.cells(number)
+            inside = cells.intersect(self.box)
+            return inside, left[RESTORED][(None, ..., *inside.within(cells))]
 
-        for part, core in self._in_threads(restore, passed.schedule.forward[last]):
-            if not y.numel():
-                y = part.new_empty(1, part.shape[0], *self.box.shape)
-            y[(0, ..., *core.within(self.box))] = part
-        return y
+        return joined(self.box, self._in_threads(restore, passed.schedule.forward[last]))
 
     def backward(self, picture: Picture, by_y: Tensor) -> Iterator[tuple[Region, Tensor]]:
         """Yield parts of the gradient with respect to the picture, which add up; with their boxes.
@@ -517,12 +514,6 @@ class SweptGradients:
             one_thread = partial(torch.set_num_threads, 1)
             yield from map_parallel(tiles, one, self._workers, name="gradients", begin=one_thread)
 
-    def _inside(self, core: Tensor, tile: int) -> tuple[Tensor, Region]:
-        """Return the pixels of a tile that lie in the box, and their box."""
-        cells = self._grid.cells(tile)
-        inside = cells.intersect(self.box)
-        return core[(..., *inside.within(cells))], inside
-
     @property
     def _layers(self) -> list[Routing] | None:
         """Routing of a whole step's layers, while it is fixed."""
@@ -530,10 +521,7 @@ class SweptGradients:
 
     def _whole(self) -> WholeGradient | None:
         step = self._steps.whole
-        if step is None:
-            return None
-        side = self._grid.tile // step.reads.stride
-        return WholeGradient(step, self._grid.rows, self._grid.columns, side)
+        return None if step is None else WholeGradient(step, self._grid)
 
     def _shelf(self) -> Shelf:
         return Shelf(self._ram, self.source.plan.store.parent)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine._region import Region, bounding_box
+from napari_restore.engine._region import Region, bounding_box, cut
 from napari_restore.errors import BadMask
 from napari_restore.images import Georeference, Image, Match, rasterise, turns_onto
 
@@ -215,10 +215,7 @@ def feathered(strength: MaskStrength, feather: int, image: Image) -> MaskStrengt
 def pieces_of(box: Region, rows: int = _PIECE_ROWS, pixels: int = PIECE_PIXELS) -> Iterator[Region]:
     """Return `box` cut into pieces of at most `rows` rows and `pixels` pixels."""
     high = max(1, min(rows, box.height))
-    wide = max(1, pixels // high)
-    for y in range(box.y0, box.y1, high):
-        for x in range(box.x0, box.x1, wide):
-            yield Region(y, x, y + high, x + wide).intersect(box)
+    return cut(box, high, max(1, pixels // high))
 
 
 class Codes(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from napari_restore.engine._region import CELL, Region
+from napari_restore.engine._region import CELL, Region, cut_on_grid
 from napari_restore.models import Counts, Shapes, Steps
 
 BAND = 8192
@@ -39,11 +39,9 @@ def cut_into_tiles(
     wanted: dict[tuple[int, int], Region] = {}
     for target in targets:
         box = target.align(step).intersect(whole)
-        for y in range(box.y0 // tile * tile, box.y1, tile):
-            for x in range(box.x0 // tile * tile, box.x1, tile):
-                core = Region(y, x, y + tile, x + tile).intersect(box)
-                earlier = wanted.get((y, x))
-                wanted[y, x] = core if earlier is None else earlier.union(core)
+        for core in cut_on_grid(box, tile):
+            place = core.y0 // tile, core.x0 // tile
+            wanted[place] = core.union(wanted.get(place, core))
     return [core for core in wanted.values() if touches is None or touches(core)]
 
 
@@ -244,6 +242,20 @@ class Grid:
             for first, end, count in zip(low, high, (self.rows, self.columns), strict=True)
         ]
         return lengths[0] * lengths[1]
+
+    def map_size(self, stride: int) -> tuple[int, int]:
+        """Return rows and columns of a map of all tiles, in cells of `stride` pixels."""
+        side = self.tile // stride
+        return self.rows * side, self.columns * side
+
+    def map_window(self, number: int, stride: int, margin: int = 0) -> tuple[slice, slice]:
+        """Return a tile's rows and columns in a map of all tiles that has a margin on every side.
+
+        With as many cells around the tile.
+        """
+        (row, column), side = divmod(number, self.columns), self.tile // stride
+        y, x, around = row * side, column * side, side + 2 * margin
+        return slice(y, y + around), slice(x, x + around)
 
     def touched(self, box: Region) -> Iterable[int]:
         """Return the numbers of the tiles that `box`, within the padding, has a part of."""

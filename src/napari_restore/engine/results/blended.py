@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine._region import CELL, Region, bounding_box, smaller
+from napari_restore.engine._region import CELL, Region, bounding_box, cut_on_grid, smaller
 from napari_restore.engine.ledger.store import ResultStore
 from napari_restore.engine.masks.mask_level import mask_at_level
 from napari_restore.engine.masks.mask_strength import MaskStrength, pieces_of
@@ -461,21 +461,14 @@ class BlendedPixels:
             part = target.intersect(fine)
             if part.is_empty or self.store.is_done(part):
                 continue
-            for cell in cells_of(part):
+            # The store records of each cell whether it is finished.
+            for cell in cut_on_grid(part, CELL):
                 part_slices = smaller(cell, level).within(region)
                 counts = strength is None or strength[part_slices].any()
                 if counts and not self.store.is_done(cell):
                     raise ResourceError(
                         f"The result in {self.store.path} is not complete.", "Run it again."
                     )
-
-
-def cells_of(box: Region) -> Iterator[Region]:
-    """Yield the parts of `box` in each cell of which the store records whether it is finished."""
-    grid = box.align(CELL)
-    for y in range(grid.y0, grid.y1, CELL):
-        for x in range(grid.x0, grid.x1, CELL):
-            yield Region(y, x, y + CELL, x + CELL).intersect(box)
 
 
 Pixels = npt.NDArray[Any]

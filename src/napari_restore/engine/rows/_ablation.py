@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, joined
 from napari_restore.engine.rows._bottleneck import BottleneckRows
 from napari_restore.engine.running.sweep_work import SweepWork
 from napari_restore.errors import Cancelled
@@ -72,48 +72,39 @@ class Ablation:
 
     def _encoded(self, work: SweepWork, whole: WholeStep) -> Tensor:
         """Return the tokens (H, W, C) of all tiles from the changed encoder."""
-        grid, side = work.grid, work.grid.tile // whole.reads.stride
-        tokens = torch.empty(grid.rows * side, grid.columns * side, whole.reads.channels)
+        grid, stride = work.grid, whole.reads.stride
+        tokens = torch.empty(*grid.map_size(stride), whole.reads.channels)
         number = next(n for n, step in enumerate(work.steps) if whole.reads in step.outputs)
         for tile in range(grid.count):
             self._check()
             self._report(tile, grid.count)
             made = work.run_on(number, self._rows.input_of(number, tile))[whole.reads.name][0]
-            row, column = divmod(tile, grid.columns)
-            at = slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
-            tokens[at] = made.permute(1, 2, 0).float().cpu()
+            tokens[grid.map_window(tile, stride)] = made.permute(1, 2, 0).float().cpu()
         return tokens.to(self._rows.plan.device.torch)
 
     def _cut(self, grid: Tensor, tile: int, whole: WholeStep, margin: int) -> Tensor:
         """Return a tile's tokens (C, h, w), with `margin` more on every side."""
-        side = self._rows.grid.tile // whole.writes.stride
-        row, column = divmod(tile, self._rows.grid.columns)
         planes = grid.permute(2, 0, 1)
         padded = whole.with_margin(planes) if margin else planes
-        around = side + 2 * margin
-        rows = slice(row * side, row * side + around)
-        return padded[:, rows, column * side : column * side + around]
+        return padded[:, *self._rows.grid.map_window(tile, whole.writes.stride, margin)]
 
     # -- decoding ----------------------------------------------------------------------
 
     def _decoded(self, work: SweepWork, maps: Mapping[int, Maps]) -> Tensor:
         """Return the region from the tiles' last sweep."""
-        out = None
-        number, grid = len(work.steps) - 1, work.grid
-        for done, tile in enumerate(self._tiles):
-            self._check()
-            self._report(done, len(self._tiles))
-            read = self._rows.input_of(number, tile)
-            read = replace(read, maps={**read.maps, **maps.get(tile, {})})
-            made = work.run_on(number, read)[RESTORED][0].float().cpu()
-            cells = grid.cells(tile)
-            own = made[(slice(None), *cells.within(read.input_box))]
-            part = cells.intersect(self._region)
-            if out is None:
-                out = torch.zeros(len(made), *self._region.shape)
-            out[(slice(None), *part.within(self._region))] = own[(slice(None), *part.within(cells))]
-        assert out is not None
-        return out
+        number = len(work.steps) - 1
+
+        def parts() -> Iterator[tuple[Region, Tensor]]:
+            for done, tile in enumerate(self._tiles):
+                self._check()
+                self._report(done, len(self._tiles))
+                read = self._rows.input_of(number, tile)
+                read = replace(read, maps={**read.maps, **maps.get(tile, {})})
+                made = work.run_on(number, read)[RESTORED][0].float().cpu()
+                part = work.grid.cells(tile).intersect(self._region)
+                yield part, made[(..., *part.within(read.input_box))]
+
+        return joined(self._region, parts())
 
     def _check(self) -> None:
         if self._rows.stop.is_set():

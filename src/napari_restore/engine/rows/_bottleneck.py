@@ -189,9 +189,8 @@ class BottleneckRows:
         self.__dict__.pop("sweeping", None)
 
     def _kept(self) -> KeptLayers:
-        step, grid = self._whole, self.grid
-        side = grid.tile // step.reads.stride
-        shape = grid.rows * side, grid.columns * side, step.reads.channels
+        step = self._whole
+        shape = *self.grid.map_size(step.reads.stride), step.reads.channels
         return KeptLayers(self.plan.store / STAGED, self.plan.key, shape, step.layers)
 
     def _cell(self, pixel: Pixel, site: AttentionSite) -> tuple[int, int]:

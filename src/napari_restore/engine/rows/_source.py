@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from napari_restore._heap import keep_freed_memory, release_freed_memory
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, joined
 from napari_restore.engine.gradients.cost import gradient_cost
 from napari_restore.engine.machine.budget import PeakMemory
 from napari_restore.engine.planning.plan import Plan
@@ -84,19 +84,17 @@ class _ByTile:
     ) -> Tensor:
         """Return a region, (C, h, w) float32: `run` returns a tile with what is around, (1, C, h, w), and where."""
         cores = cut_into_tiles([region], self._size, self.plan.layout.tile, step=self.plan.step)
-        out: Tensor | None = None
-        for done, core in enumerate(cores):
-            if self._stop.is_set():
-                raise Cancelled("Cancelled; nothing was written.", "Run it again.")
-            report(done, len(cores))
-            box, made = run(core)
-            part = core.intersect(region)
-            if out is None:
-                out = torch.zeros(made.shape[1], *region.shape)
-            inner = made[(0, slice(None), *part.within(box))]
-            out[(slice(None), *part.within(region))] = inner.float().cpu()
-        assert out is not None
-        return out
+
+        def parts() -> Iterator[tuple[Region, Tensor]]:
+            for done, core in enumerate(cores):
+                if self._stop.is_set():
+                    raise Cancelled("Cancelled; nothing was written.", "Run it again.")
+                report(done, len(cores))
+                box, made = run(core)
+                part = core.intersect(region)
+                yield part, made[(0, ..., *part.within(box))].float().cpu()
+
+        return joined(region, parts())
 
 
 class LocalRows(_ByTile):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, cut
 from napari_restore.engine.ledger.kept_layers import KeptLayers
 from napari_restore.engine.ledger.shared_slabs import OpenSlab, enter_left
 from napari_restore.engine.ledger.slab import SlabFile, discard_slab
@@ -92,12 +92,7 @@ class Agreement:
     def _compare(self, core: Region, around: Region) -> None:
         """Compare small parts of `core` with what they are in the middle of `around`."""
         halo, step = self.plan.layout.halo, self._step
-        cells = [
-            Region(y, x, y + step, x + step).intersect(core)
-            for y in range(core.y0, core.y1, step)
-            for x in range(core.x0, core.x1, step)
-        ]
-        drawn = sorted(cells, key=lambda cell: hash((*core, *cell)))[:PARTS]
+        drawn = sorted(cut(core, step), key=lambda cell: hash((*core, *cell)))[:PARTS]
         parts = [(one, self._around(one, halo)) for one in drawn]
         parts = [(one, box) for one, box in parts if box != around]
         if not parts:

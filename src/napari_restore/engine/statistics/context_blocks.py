@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, cut
 from napari_restore.engine.masks.mask_strength import MaskStrength
 from napari_restore.engine.statistics.bands import visible_bands
 from napari_restore.images import Image
@@ -63,11 +63,7 @@ class ContextBlocks:
             scope.height, scope.width, image.bands, image.dtype, dark_bands(image)
         )
         side = max(BLOCK_SIDE, self.whole.factor)
-        self.boxes = [
-            Region(y, x, y + side, x + side).intersect(Region(0, 0, *scope.shape))
-            for y in range(0, scope.height, side)
-            for x in range(0, scope.width, side)
-        ]
+        self.boxes = list(cut(Region(0, 0, *scope.shape), side))
         """Counted from the corner of the region."""
         if sampled:
             self.boxes = _spread(image, self.whole.factor)
@@ -76,8 +72,8 @@ class ContextBlocks:
     def count(self, block: Region) -> BlockStatistics | None:
         """Return the statistics of one of `boxes`; may be called from several threads."""
         total = None
-        for y in range(block.y0, block.y1, self._rows):
-            part = self._measure(block.intersect(block._replace(y0=y, y1=y + self._rows)))
+        for rows in cut(block, self._rows, block.width):
+            part = self._measure(rows)
             total = part if total is None else total.plus(part)
         return total
 

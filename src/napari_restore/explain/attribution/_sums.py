@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine import Region
+from napari_restore.engine import Region, cut
 from napari_restore.explain.attribution.quadrature import Quadrature
 
 if TYPE_CHECKING:
@@ -66,10 +66,7 @@ class Summed:
 
     def strips(self) -> Iterator[Region]:
         """Yield the region in strips of `ROWS` rows and at most `COLUMNS` columns."""
-        region = self.region
-        for top in range(region.y0, region.y1, ROWS):
-            for left in range(region.x0, region.x1, COLUMNS):
-                yield Region(top, left, top + ROWS, left + COLUMNS).intersect(region)
+        return cut(self.region, ROWS, COLUMNS)
 
     def magnitude(self) -> npt.NDArray[np.float32]:
         """Return |Σ over bands|, (h, w) float32, of those that are finite."""

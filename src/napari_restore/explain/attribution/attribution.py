@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine import Region, peak_in
+from napari_restore.engine import Region, cut, peak_in
 from napari_restore.errors import BadOutput, option
 from napari_restore.explain.attribution import measures
 from napari_restore.explain.attribution._overview import OverviewShares
@@ -406,9 +406,7 @@ class Attribution:
 
     def _rows(self) -> Iterator[npt.NDArray[np.float32]]:
         rows = max(1, STRIP // (self.region.width * self.total.bands))
-        for top in range(self.region.y0, self.region.y1, rows):
-            bottom = min(top + rows, self.region.y1)
-            yield self.read(Region(top, self.region.x0, bottom, self.region.x1))
+        return map(self.read, cut(self.region, rows, self.region.width))
 
     @property
     def _names(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from napari_restore._replacing import DamagedFile
 from napari_restore.engine import (
     Region,
     create_array,
+    cut,
     lock_exclusive,
     lock_shared,
     remove_unused,
@@ -240,10 +241,7 @@ class StoredSums(Sums):
 
     def _cells(self) -> Iterator[Region]:
         """Yield the chunks in pixels of the arrays."""
-        height, width = self.region.shape
-        for y in range(0, height, CHUNK):
-            for x in range(0, width, CHUNK):
-                yield Region(y, x, min(height, y + CHUNK), min(width, x + CHUNK))
+        return cut(Region(0, 0, *self.region.shape), CHUNK)
 
     def of(self, rule: int) -> Summed:
         assert self._sums[rule] is not None
