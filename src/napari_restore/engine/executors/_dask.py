@@ -283,13 +283,11 @@ class DaskExecutor(Executor):
     # -- tiles -----------------------------------------------------------------------
 
     def opened(self) -> None:
-        assert self.state.store is not None
         self._lease = Lease(self.state.store.path, self._lose)
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         state, store = self.state, self.state.store
-        assert store is not None
         store.lacks_levels = state.plan.pyramid
         for note in self._cluster.check(self._task):
             state.emit(Note(note))
@@ -313,7 +311,6 @@ class DaskExecutor(Executor):
     def map(self, stage: Stage[Any, Any]) -> None:
         """Let workers compute a stage: the next one begins when all its tiles are done."""
         state, store = self.state, self.state.store
-        assert store is not None
         _share(store.path, stage.work)
         edge, tiles = state.plan.layout.tile, stage.tiles
         if stage.restores and edge < CHUNK:
@@ -332,7 +329,6 @@ class DaskExecutor(Executor):
 
     def _enter_tiles(self, lines: list[Line]) -> None:
         state = self.state
-        assert state.store is not None
         for region in state.store.add(lines):
             if state.plan.pyramid and not state.stop.is_set():
                 # Now and not at the end: a window shows them, and the workers compute meanwhile.

@@ -132,6 +132,12 @@ class Plan:
         return self.model
 
     @property
+    def sweeps(self) -> SweptLayout:
+        """`staged` of a run of sweeps."""
+        assert self.staged is not None
+        return self.staged
+
+    @property
     def targets(self) -> tuple[Region, ...]:
         """The boxes to restore."""
         return self.target.region or ()
@@ -284,6 +290,24 @@ class Plan:
         from napari_restore.engine.planning.layout import tile_step
 
         return tile_step(self.model)
+
+    def input_box(self, core: Region) -> Region:
+        """Return what the model is given to restore a tile: it, and its halo.
+
+        Parameters
+        ----------
+        core
+            The tile.
+
+        Returns
+        -------
+        Region
+            The larger box, within the image.
+        """
+        from napari_restore.engine.planning.tiles import box_with_halo
+
+        size = self.image.height, self.image.width
+        return box_with_halo(core, self.layout.halo, size, self.step, self.model.least_box)
 
     @property
     def weight_bytes(self) -> int:

@@ -57,7 +57,6 @@ class BottleneckRows:
                 run.program.kept_layers = kept
                 run.program.run_steps(self.tiles, [], [])
             finally:
-                assert run.state.store is not None
                 run.state.store.close()
 
     @property
@@ -67,10 +66,9 @@ class BottleneckRows:
         return kept.count * kept.layer_bytes + sum(self._decided_bytes())
 
     def _decided_bytes(self) -> list[int]:
-        layout = self.plan.staged
-        assert layout is not None
-        count = self._whole.layers
-        return [self.model.kept_bytes_of_layer(index, layout.tokens) for index in range(count)]
+        tokens = self.plan.sweeps.tokens
+        layers = range(self._whole.layers)
+        return [self.model.kept_bytes_of_layer(index, tokens) for index in layers]
 
     def rows(
         self, pixels: Sequence[Pixel], sites: Sites, tile_of: Pixel
@@ -176,11 +174,11 @@ class BottleneckRows:
     @cached_property
     def sweeping(self) -> SweepWork:
         """The work of sweeps, with the tokens of all tiles, whose journal has a line for each."""
-        tokens, layout = TokenStore.of(self.plan), self.plan.staged
-        assert tokens is not None and layout is not None
+        tokens = TokenStore.of(self.plan)
+        assert tokens is not None
         self._opened.callback(tokens.close)
         # Not that of the run, whose record says how its own maps were rounded.
-        rounding = Rounding(dtype_of(layout.residual_dtype))
+        rounding = Rounding(dtype_of(self.plan.sweeps.residual_dtype))
         return SweepWork(self.model, self.tiles, self._run.state.reader, rounding, {}, tokens)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from napari_restore.engine._region import Region, joined
 from napari_restore.engine.gradients.cost import gradient_cost
 from napari_restore.engine.machine.budget import PeakMemory
 from napari_restore.engine.planning.plan import Plan
-from napari_restore.engine.planning.tiles import box_with_halo, cut_into_tiles
+from napari_restore.engine.planning.tiles import cut_into_tiles
 from napari_restore.engine.rows._ablation import Ablation, Report
 from napari_restore.engine.rows._bottleneck import BottleneckRows
 from napari_restore.engine.rows._cells import Outputs, Pixel, PlacedRow, Sites, at_core, rows_in
@@ -59,11 +59,7 @@ class _ByTile:
         side = self.plan.layout.tile
         top, left = (at // side * side for at in pixel)
         core = Region(top, left, top + side, left + side).intersect(Region(0, 0, *self._size))
-        return core, self._around(core)
-
-    def _around(self, core: Region) -> Region:
-        plan = self.plan
-        return box_with_halo(core, plan.layout.halo, self._size, plan.step, plan.model.least_box)
+        return core, self.plan.input_box(core)
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -107,7 +103,7 @@ class LocalRows(_ByTile):
         model = self.plan.swept
         core = Region(*tile_of, tile_of[0] + 1, tile_of[1] + 1).align(model.multiple)
         core = core.intersect(Region(0, 0, *self._size))
-        box = self._around(core)
+        box = self.plan.input_box(core)
         for y, x in pixels:
             found: dict[str, AttentionRow] = {}
             visit = _visitor(sites, found, model.attention_rows, (y - box.y0, x - box.x0))
@@ -130,7 +126,7 @@ class LocalRows(_ByTile):
         assert model is None, "another has statistics of its own"
 
         def run(core: Region) -> tuple[Region, Tensor]:
-            box = self._around(core)
+            box = self.plan.input_box(core)
             return box, self._run_on(core, box)
 
         return self._in_tiles(region, report, run)

@@ -329,12 +329,9 @@ class Program:
         """
         plan, reader = self._plan, self._state.reader
         compute: Callable[[list[TileInput]], list[TileOutput]] = work.run
-        size = (plan.image.height, plan.image.width)
 
         def read(core: Region) -> TileInput:
-            least = plan.model.least_box
-            box = box_with_halo(core, plan.layout.halo, size, plan.step, least)
-            return reader.read(core, box)
+            return reader.read(core, plan.input_box(core))
 
         is_ours = not isinstance(plan.model, WrappedModel)
         if not (is_ours or plan.computing.is_whole or plan.computing.precision != "float32"):
@@ -445,7 +442,6 @@ class Program:
     def _enter_parts(self) -> None:
         """Note what workers of an earlier run had finished of the sweeps when that run ended."""
         store = self._state.store
-        assert store is not None
         for name, lines in store.parts(STAGED):
             for line in lines:
                 enter_left(self._plan.store / STAGED, line["records"])

@@ -41,10 +41,9 @@ class WholeRun:
 
     def relate(self) -> None:
         """Pass the map through the layers, on the processor if the device is too small."""
-        layout, model = self._plan.staged, self._plan.model
-        assert layout is not None
-        if not layout.bottleneck_on_host and self._fits_device():
+        if not self._plan.sweeps.bottleneck_on_host and self._fits_device():
             return
+        model = self._plan.model
         model.to("cpu")
         try:
             self._layers(Device("cpu", ""))

@@ -229,11 +229,10 @@ class OpenMaps:
         target: list[int],
         open_slab: OpenSlab = SlabFile,
     ) -> None:
-        assert plan.staged is not None
         self._open_slab = open_slab
         self._plan, self._device_memory = plan, device_memory
         self._grid, self._steps, self._target = grid, steps, target
-        self._maps = plan.staged.maps
+        self._maps = plan.sweeps.maps
         self._margins = steps.margins
         self._open_stores: dict[MapStore, ExitStack] = {}
         self.stores: dict[str, MapStore] = {}

@@ -121,17 +121,17 @@ class Run:
                 state.complete_levels()
                 state.check_source()
                 status = "cancelled" if state.stop.is_set() else "done"
-                if status == "done" and state.store is not None:
-                    state.store.finish()
+                if status == "done" and state.opened is not None:
+                    state.opened.finish()
             except Cancelled:
                 status = "cancelled"
             except TilesDiffer:
-                if state.store is not None:
-                    state.store.forget()
+                if state.opened is not None:
+                    state.opened.forget()
                 raise
             finally:
-                if state.store is not None:
-                    state.store.close()
+                if state.opened is not None:
+                    state.opened.close()
                 self.executor.close()
                 release_freed_memory()
         record = self._timed_record(status, time.perf_counter() - began, memory)
@@ -244,14 +244,14 @@ class Run:
         for note in (*self.plan.image.notes, *self.plan.notes):
             self.emit(Note(note))
         work = self.open()
-        self.state.store = self._open_store()
+        store = self.state.opened = self._open_store()
         self.executor.opened()
         # Only now: what this run continues from is in use and stays.
         trim_results()
-        if self.state.store.rebuilt:
+        if store.rebuilt:
             self.emit(Note("The unfinished result was damaged; all tiles are restored again."))
-        if self.state.store.set_aside is not None:
-            self.emit(Note(_about(self.state.store.set_aside)))
+        if store.set_aside is not None:
+            self.emit(Note(_about(store.set_aside)))
         return work
 
     def open(self) -> TileWork:
@@ -395,9 +395,9 @@ class Run:
     def record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
         """Return the record of the run so far; `memory` was measured around it."""
         state = self.state
-        if state.store is not None and self._radiometry is not None:
+        if state.opened is not None and self._radiometry is not None:
             self._limits = Limits.of(self.plan.image, self._radiometry)
-            pixels = FinishedPixels(state.store, state.reader, self.plan.targets, self._limits)
+            pixels = FinishedPixels(state.opened, state.reader, self.plan.targets, self._limits)
             self._counts = pixels.counts()
         measured = self.state.totals.measured(seconds, memory, self.state.device_memory.peak)
         return make_record(

@@ -31,7 +31,8 @@ class RunState:
     def __init__(self, plan: Plan, emit: Emit, stop: threading.Event | None) -> None:
         self.plan, self.emit = plan, emit
         self.stop = threading.Event() if stop is None else stop
-        self.store: ResultStore | None = None
+        self.opened: ResultStore | None = None
+        """The store, from when the run opens it."""
         self.schedule: TileQueue | None = None
         """The order of the tiles to restore."""
         self.totals = Totals()
@@ -47,13 +48,18 @@ class RunState:
         self._levelled: set[Region] = set()
         """Tiles that workers of a cluster have written and whose further levels are made."""
 
+    @property
+    def store(self) -> ResultStore:
+        """The open store."""
+        assert self.opened is not None
+        return self.opened
+
     def check_source(self, when: str = "while it was being restored") -> None:
         """Raise `SourceChanged` if the file, or the array, is no longer what was planned."""
         check_unchanged(self.plan.image, when)
 
     def complete_levels(self) -> None:
         """Make the levels of tiles that workers of a cluster have written without them."""
-        assert self.store is not None
         if not self.store.lacks_levels or self.stop.is_set():
             return
         plan, image = self.plan, self.plan.image
@@ -72,7 +78,6 @@ class RunState:
 
     def make_levels(self, core: Region) -> None:
         """Write a finished tile to the further levels of the store."""
-        assert self.store is not None
         image, count = self.plan.image, self.store.level_count - 1
         pixels, valid = self.store.read(core), image.read_valid(core)
         self.store.write_levels(core, halvings(pixels, valid, count, image.nodata))
@@ -83,7 +88,6 @@ class RunState:
 
         The others are reported as done.
         """
-        assert self.store is not None
         tiles, pending = self.target_tiles(), []
         for tile in tiles:
             if self.store.is_done(tile):
@@ -113,7 +117,6 @@ class RunState:
 
     def write(self, output: TileOutput) -> None:
         """Write a restored tile."""
-        assert self.store is not None
         self.store.write(output.core, output.pixels, output.maps, output.entry, output.levels)
         self.note(output.core)
 

@@ -74,8 +74,7 @@ class SweepWork:
     @property
     def kept_dtype(self) -> str:
         """Floats of maps that name none."""
-        assert self.tile.plan.staged is not None
-        return self.tile.plan.staged.residual_dtype
+        return self.tile.plan.sweeps.residual_dtype
 
     def knowing(self, settled: Statistics) -> SweepWork:
         """Return the work with more statistics, which it takes to the device."""
@@ -345,8 +344,7 @@ class SweepWork:
 
 def grid_of(plan: Plan) -> Grid:
     """Return the tiles of a plan of sweeps."""
-    assert plan.staged is not None
-    return Grid(plan.staged.box, plan.layout.tile, plan.swept.padded_to)
+    return Grid(plan.sweeps.box, plan.layout.tile, plan.swept.padded_to)
 
 
 def empty_tile(core: Region, box: Region, valid: Mask | None = None) -> TileInput:

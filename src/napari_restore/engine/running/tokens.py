@@ -64,13 +64,12 @@ class TokenStore:
     @classmethod
     def of(cls, plan: Plan, open_slab: OpenSlab = SlabFile) -> TokenStore | None:
         """Return the maps that the model of a plan takes as a whole; None if there are none."""
-        step, layout = plan.swept.ordered_steps.whole, plan.staged
-        assert layout is not None
+        step = plan.swept.ordered_steps.whole
         if step is None:
             return None
         side, width = plan.layout.tile // step.reads.stride, step.reads.channels
         folder = plan.store / STAGED
-        return cls(folder, layout, width, side, step.margin, plan.key, open_slab)
+        return cls(folder, plan.sweeps, width, side, step.margin, plan.key, open_slab)
 
     @property
     def is_finished(self) -> bool:
