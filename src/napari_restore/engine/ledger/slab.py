@@ -169,18 +169,10 @@ class SlabFile:
         undefined when None is returned.
         """
         self._check(index)
-        checksums = self._checksums.get(index)
-        if checksums is None:
+        if index not in self._checksums:
             return None
         buffer = np.empty(self.record_bytes, np.uint8) if out is None else out
-        if buffer.shape != (self.record_bytes,) or not buffer.flags.c_contiguous:
-            raise ValueError(f"a record needs {self.record_bytes} contiguous bytes")
-        if self._read(buffer, index * self.record_bytes) and checksums == tuple(
-            _checksum(buffer[low:high]) for low, high in self._parts
-        ):
-            return buffer
-        self._forget(index, checksums)
-        return None
+        return buffer if self._fill(buffer, index, range(len(self._parts))) else None
 
     def get_part(self, index: int, part: int, out: Bytes) -> bool:
         """Read one part of record `index` into the contiguous `out`, of the part's bytes.
@@ -188,23 +180,26 @@ class SlabFile:
         Return False, `out` undefined, if it was never written or is damaged.
         """
         self._check(index)
+        return self._fill(out, index, range(part, part + 1))
+
+    def _fill(self, buffer: Bytes, index: int, parts: range) -> bool:
+        """Read neighbouring parts of a record; return whether they were written, and are whole."""
         checksums = self._checksums.get(index)
         if checksums is None:
             return False
-        low, high = self._parts[part]
-        if out.shape != (high - low,) or not out.flags.c_contiguous:
-            raise ValueError(f"the part needs {high - low} contiguous bytes")
-        if self._read(out, index * self.record_bytes + low) and _checksum(out) == checksums[part]:
+        first, last = self._parts[parts[0]][0], self._parts[parts[-1]][1]
+        if buffer.shape != (last - first,) or not buffer.flags.c_contiguous:
+            raise ValueError(f"{last - first} contiguous bytes are needed")
+        if self._read(buffer, index * self.record_bytes + first) and all(
+            _checksum(buffer[low - first : high - first]) == checksums[part]
+            for part, (low, high) in zip(parts, self._parts[parts.start : parts.stop], strict=True)
+        ):
             return True
-        self._forget(index, checksums)
-        return False
-
-    def _forget(self, index: int, checksums: Checksums) -> None:
-        """Drop a damaged record."""
         with self._writing:
-            # Unless it was only being rewritten at that moment.
+            # It is damaged, unless it was only being rewritten at that moment.
             if self._checksums.get(index) == checksums:
                 del self._checksums[index]
+        return False
 
     def close(self) -> None:
         """Close the file; what was written stays on disk."""

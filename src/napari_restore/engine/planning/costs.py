@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -265,35 +265,25 @@ def calibrate_sweeps(model: SweptModel, device: Device, threads: int, precision:
     )
 
 
-@dataclass(frozen=True)
-class _Size:
-    side: int
-    batch: int
-
-    @property
-    def pixels(self) -> int:
-        return self.batch * self.side**2
-
-
 def _measured_sweeps(model: SweptModel, device: Device, threads: int, precision: str) -> SweepCosts:
     torch.set_num_threads(threads)
     batches = BATCHES_CUDA if device.is_cuda else BATCHES
     if model.tile is not None:
-        sizes = [_Size(model.tile, batch) for batch in batches]
+        sizes = [(model.tile, batch) for batch in batches]
     else:
         step = model.multiple
         sides = [-(-max(side, model.card.min_size) // step) * step for side in SIDES_OF_SWEEPS]
         if sides[0] == sides[1]:
             sides[1] += step
-        sizes = [_Size(side, 1) for side in sides]
+        sizes = [(side, 1) for side in sides]
     with torch.inference_mode(), computing(device, precision), freed_memory_kept():
-        measured = [_Sweeps(model, device, size) for size in sizes]
-        for each in measured:
-            each.run()
-        one, other = measured
+        one, other = (_Sweeps(model, device, *size) for size in sizes)
+        one.run()
+        other.run()
+        pixels = one.pixels, other.pixels
         return SweepCosts(
-            _parts(sizes, one.found, other.found),
-            _parts(sizes, one.first, other.first),
+            _parts(pixels, one.found, other.found),
+            _parts(pixels, one.first, other.first),
             _seconds_per_operation(model, device),
             one.settling,
         )
@@ -302,8 +292,9 @@ def _measured_sweeps(model: SweptModel, device: Device, threads: int, precision:
 class _Sweeps:
     """The sweeps run one after another on one synthetic tile, or a batch of it."""
 
-    def __init__(self, model: SweptModel, device: Device, size: _Size) -> None:
-        self._model, self._device, self.size = model, device, size
+    def __init__(self, model: SweptModel, device: Device, side: int, batch: int) -> None:
+        self._model, self._device, self._side, self._batch = model, device, side, batch
+        self.pixels = batch * side**2
         self.found: dict[int, tuple[float, float]] = {}
         """Bytes at the peak and seconds per pixel, by sweep."""
         self.first: dict[int, tuple[float, float]] = {}
@@ -311,14 +302,14 @@ class _Sweeps:
         self.settling: dict[int, SettlingCost] = {}
 
     def run(self) -> None:
-        model, batch = self._model, self.size.batch
-        x = example_input(model, self.size.side, self.size.side)
+        model, batch = self._model, self._batch
+        x = example_input(model, self._side, self._side)
         statistics = example_statistics(model, x)
         if model.card.placed:
             # A tile of an image as they are: what it counts may follow from its share of that.
-            size = (SIDES_OF_AN_IMAGE * self.size.side,) * 2
+            size = (SIDES_OF_AN_IMAGE * self._side,) * 2
             statistics = placed_at(statistics, [(0, 0)] * batch, 1.0, x, size)
-        tiles = _many(x, batch)
+        tiles = x.expand(batch, *x.shape[1:]).contiguous()
         maps: dict[str, Tensor] = {}
         for number, step in enumerate(model.ordered_steps):
             if isinstance(step, WholeStep):
@@ -338,7 +329,7 @@ class _Sweeps:
         statistics: Statistics,
     ) -> Statistics:
         """Measure one sweep, and add what it leaves to `maps`; returns also what it settles."""
-        counts, pixels = step.counts, self.size.pixels
+        counts, pixels = step.counts, self.pixels
 
         def call(wanted: frozenset[str] | None = None) -> tuple[dict[str, Tensor], Sums]:
             # Copies: a run stacks the pixels and maps of its tiles.
@@ -366,20 +357,15 @@ class _Sweeps:
 
 
 def _parts(
-    sizes: Sequence[_Size],
+    pixels: tuple[int, int],
     one: Mapping[int, tuple[float, float]],
     other: Mapping[int, tuple[float, float]],
 ) -> dict[int, Cost]:
     """Return the costs fitted to two measurements of sweeps, by their number."""
-    pixels = sizes[0].pixels, sizes[1].pixels
     return {
         number: Cost.fitted(pixels, (peak, other[number][0]), seconds, other[number][1])
         for number, (peak, seconds) in one.items()
     }
-
-
-def _many(tensor: Tensor, batch: int) -> Tensor:
-    return tensor.expand(batch, *tensor.shape[1:]).contiguous()
 
 
 def _seconds_per_operation(model: SweptModel, device: Device) -> float:

@@ -68,12 +68,10 @@ def find_context(
     exclude: MaskStrength | None = None,
     region: Region | None = None,
     *,
-    extent: str = "image",
     overview: bool = True,
 ) -> Context | None:
     """Return the context computed earlier, or None; without `overview` that may be missing in it."""
-    key = context_key(image, exclude, region, extent=extent)
-    return find_kept(key, overview=overview)
+    return find_kept(context_key(image, exclude, region), overview=overview)
 
 
 def compute_context(
