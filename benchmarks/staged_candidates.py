@@ -55,7 +55,7 @@ class Watch:
         # Linux: resets the peak resident size.
         Path("/proc/self/clear_refs").write_text("5")
         self._resident = _status("VmRSS")
-        self._memory = PeakMemory(0.01)
+        self._memory = PeakMemory()
 
     def __enter__(self) -> Watch:
         self._memory.__enter__()

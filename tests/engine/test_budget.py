@@ -31,7 +31,7 @@ def test_what_is_no_size(text):
 
 
 def test_peak_memory_sees_a_large_array():
-    with PeakMemory(interval=0.005) as memory:
+    with PeakMemory() as memory:
         # Straight from the system: the heap may hold as much that earlier tests have freed.
         block = np.frombuffer(mmap.mmap(-1, 100 << 20), np.uint8)
         while memory.peak - memory.start < 90 << 20:

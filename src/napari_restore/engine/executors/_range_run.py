@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._confined import room_for
-from napari_restore._heap import keep_freed_memory, release_freed_memory
+from napari_restore._heap import keep_freed_memory
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.executors.ranges import RangeReport, by_chunks
 from napari_restore.engine.ledger.shared_slabs import PartSlabs
@@ -65,9 +65,7 @@ class RangeRun:
         self._step: Step | None = None
         keep_freed_memory()
         with ExitStack() as opened:
-            self._memory = opened.enter_context(
-                PeakMemory(limit=plan.memory, release=release_freed_memory)
-            )
+            self._memory = opened.enter_context(PeakMemory(plan.memory))
             opened.enter_context(chunk_cache.bounded(plan.layout.read_cache_bytes))
             opened.enter_context(room_for(plan.memory))
             self._parts = PartWriter(plan.store, plan.key)

@@ -65,7 +65,7 @@ class GradientSource:
         # … nor what that took beside what follows.
         release_freed_memory()
         keep_freed_memory()
-        self._memory = PeakMemory(limit=plan.memory, release=release_freed_memory)
+        self._memory = PeakMemory(plan.memory)
         self._own_statistics = self.work
         self.size = (plan.image.height, plan.image.width)
         self._radiometry = self.work.radiometry

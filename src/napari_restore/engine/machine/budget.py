@@ -6,11 +6,13 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from napari_restore._confined import SHARE, available_memory
+from napari_restore._heap import release_freed_memory
 from napari_restore.errors import BadParameter
 
 MIB = 1 << 20
@@ -90,21 +92,13 @@ class PeakMemory:
     ends only. Where the kernel keeps no count, the growth of the resident size stands for it in
     between, as the exact figure walks the page tables.
 
-    With `limit`, bytes that may be added, `release` is called when the process comes near it:
-    which returns the gaps in the heap to the system.
+    With `limit`, bytes that may be added, the gaps in the heap are returned to the system when the
+    process comes near it.
     """
 
-    def __init__(
-        self,
-        interval: float = 0.02,
-        *,
-        limit: int | None = None,
-        release: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, limit: float = inf) -> None:
         self.start = self.peak = process_memory()
-        self._interval = interval
         self._limit = limit
-        self._release = release
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="peak-memory", daemon=True)
 
@@ -127,12 +121,11 @@ class PeakMemory:
 
         begun = size()
         quiet_until = 0.0
-        while not self._stop.wait(self._interval):
+        while not self._stop.wait(_INTERVAL):
             now = size()
             self.peak = max(self.peak, self.start + now - begun)
-            near = self._limit is not None and now - begun > NEAR * self._limit
-            if near and self._release is not None and time.monotonic() > quiet_until:
-                self._release()
+            if now - begun > NEAR * self._limit and time.monotonic() > quiet_until:
+                release_freed_memory()
                 quiet_until = time.monotonic() + _PAUSE
 
 
@@ -147,5 +140,7 @@ def peak_in(record: dict[str, Any]) -> Iterator[None]:
 
 NEAR = 0.95
 """Share of the limit from which on gaps in the heap are returned to the system."""
+_INTERVAL = 0.02
+"""Seconds between two samples."""
 _PAUSE = 0.05
-"""Seconds between two such calls: after each, pages must be faulted in again."""
+"""Seconds between two such returns: after each, pages must be faulted in again."""

@@ -268,7 +268,7 @@ class AttentionSource:
         self._restored: tuple[Region, Tensor] | None = None
         """The region restored last for `without_head`, for the next head there."""
         self._began = time.perf_counter()
-        self._memory = PeakMemory(limit=plan.memory, release=release_freed_memory)
+        self._memory = PeakMemory(plan.memory)
 
     @property
     def sites(self) -> tuple[AttentionSite, ...]:

@@ -106,10 +106,9 @@ class Run:
         """
         began, state = time.perf_counter(), self.state
         keep_freed_memory()
-        limit = self.plan.prediction.added_ram_bytes
         with (
             chunk_cache.bounded(self.plan.layout.read_cache_bytes),
-            PeakMemory(limit=limit, release=release_freed_memory) as memory,
+            PeakMemory(self.plan.prediction.added_ram_bytes) as memory,
             room_for(self.plan.memory),
         ):
             try:
