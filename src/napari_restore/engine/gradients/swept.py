@@ -318,7 +318,8 @@ class SweptGradients:
             schedule = Schedule(self._steps, self._grid, self.box, counting=False)
         if self._fixed is not None:
             known |= self._fixed.choices
-        passed = Passed(known, schedule, self._shelf(), self._whole())
+        shelf = Shelf(self._ram, self.source.plan.store.parent)
+        passed = Passed(known, schedule, shelf, self._whole())
         try:
             for number in range(len(self._steps) - 1):
                 if number in self._steps.sweeps:
@@ -522,9 +523,6 @@ class SweptGradients:
     def _whole(self) -> WholeGradient | None:
         step = self._steps.whole
         return None if step is None else WholeGradient(step, self._grid)
-
-    def _shelf(self) -> Shelf:
-        return Shelf(self._ram, self.source.plan.store.parent)
 
 
 def _add(sums: dict[str, Tensor], name: str, by: Tensor) -> None:

@@ -219,14 +219,10 @@ def flags_of_raster(raster: Image, sensor: str | None = None) -> Flags | None:
         known = flags_of(own) or (None if raster.all_bands else flags_of(stem))
         return known or flags_of(None, None if own or not raster.all_bands else sensor)
     known = flags_of(Path(raster.path or raster.name).stem)
-    names = {_plain(each) for each in raster.descriptions if each}
+    names = {each.strip().lower().replace(" ", "_") for each in raster.descriptions if each}
     if known is None and {"cloud", "shadow", "confidence"} <= names:
         known = flags_of("udm2")
     return known if known is not None and known.bands else None
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace(" ", "_")
 
 
 def _chosen(

@@ -43,7 +43,7 @@ class BlendedPixels:
     ) -> None:
         self.plan, self.image = plan, plan.image
         self.store, self.record, self.mask = store, record, mask
-        self._masks: dict[int, MaskStrength] = {} if mask is None else {0: mask}
+        self._masks: dict[int, MaskStrength] = {}
         """By level."""
         self._luma_model: LumaModel | None = None
         self._in_16 = False
@@ -192,10 +192,7 @@ class BlendedPixels:
         numpy.ndarray
             (h, w) bool.
         """
-        region = Region(*box)
-        if self.mask is None:
-            return np.ones(region.shape, bool)
-        return self._mask_strength_of(self.mask, region, level) > 0
+        return self._mask_strength_of(Region(*box), level) > 0
 
     def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
         """Return the bits of `QUALITY` of the pixels that no run restores: nodata and excluded ones.
@@ -331,9 +328,7 @@ class BlendedPixels:
 
     def _reach(self, region: Region, level: int = 0) -> npt.NDArray[np.float32]:
         """Return (h, w) how far tone and colour are changed: as the mask says, not what is excluded."""
-        reach = np.ones(region.shape, np.float32)
-        if self.mask is not None:
-            reach = self._mask_strength_of(self.mask, region, level)
+        reach = self._mask_strength_of(region, level)
         if (excluded := self._excluded_in(region, level)) is not None:
             reach = np.where(excluded, np.float32(0), reach)
         return reach
@@ -366,8 +361,7 @@ class BlendedPixels:
         """Return which pixels (h, w) are finished, or not to be restored."""
         rows = np.arange(region.y0, region.y1) << level
         columns = np.arange(region.x0, region.x1) << level
-        landed = self.store.done_at(rows, columns)
-        return landed if self.mask is None else landed | ~self.reaches(region, level)
+        return self.store.done_at(rows, columns) | ~self.reaches(region, level)
 
     def _tones(self) -> Tones:
         luma_model = self._find_luma_model()
@@ -420,18 +414,15 @@ class BlendedPixels:
 
     def _strength_of(self, region: Region, level: int = 0) -> npt.NDArray[np.float32]:
         """Return (h, w) strength of the mask and the adjustment, whatever the source."""
-        strength = np.full(region.shape, self.adjustment.strength, np.float32)
-        if self.mask is None:
-            return strength
-        return strength * self._mask_strength_of(self.mask, region, level)
+        return np.float32(self.adjustment.strength) * self._mask_strength_of(region, level)
 
-    def _mask_strength_of(
-        self, mask: MaskStrength, region: Region, level: int
-    ) -> npt.NDArray[np.float32]:
-        """Return (h, w) strength of the mask alone."""
+    def _mask_strength_of(self, region: Region, level: int) -> npt.NDArray[np.float32]:
+        """Return (h, w) strength of the mask alone; 1 without one."""
+        if self.mask is None:
+            return np.ones(region.shape, np.float32)
         if level not in self._masks:
             size = (self.image.height, self.image.width)
-            self._masks[level] = mask_at_level(mask, level, size)
+            self._masks[level] = mask_at_level(self.mask, level, size)
         return self._masks[level].read(region)
 
     def _protected(

@@ -70,8 +70,8 @@ class TileReader:
             representative = self._counted(self.image.read_representative, input_box, excluded)
         valid = self._counted(self.image.read_valid, input_box, excluded)
         pixels = self.image.read(input_box)
-        others = self.image.companions
-        companions = () if others is None else tuple(_read(f, input_box) for f in others.images)
+        frames = () if self.image.companions is None else self.image.companions.images
+        companions = tuple(CompanionInput(f.read(input_box), _valid(f, input_box)) for f in frames)
         return TileInput(core, input_box, pixels, valid, excluded, representative, companions)
 
     def valid(self, box: Region) -> Mask | None:
@@ -101,11 +101,6 @@ class TileReader:
         else:
             counted = read(box) if excluded is None else read(box) & ~excluded
         return None if counted is None or counted.all() else counted
-
-
-def _read(frame: Image, box: Region) -> CompanionInput:
-    """Return a companion's pixels of `box`."""
-    return CompanionInput(frame.read(box), _valid(frame, box))
 
 
 def _valid(frame: Image, box: Region) -> Mask | None:
