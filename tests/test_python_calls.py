@@ -17,10 +17,8 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore import api
-from napari_restore.engine import (
-    ResultStore,
-    writer_of,
-)
+from napari_restore.engine import ResultStore
+from napari_restore.engine.ledger.folder import writer_of
 from napari_restore.explain import attribute as explain_attribute
 from napari_restore.images import ExportOptions, SaveOptions
 from napari_restore.questions import Attribute, Machine, Reading, options_of

@@ -11,10 +11,16 @@ import torch
 
 import napari_restore as nr
 from napari_restore import errors
-from napari_restore.engine import Region, compute_context, joint_context, load_context, save_context
+from napari_restore.engine import Region, compute_context, save_context
 from napari_restore.engine.masks.mask_strength import RegionMask
 from napari_restore.engine.statistics import context as context_module, kept as kept_module
-from napari_restore.engine.statistics.context import context_key, find_context, on_threads
+from napari_restore.engine.statistics.context import (
+    context_key,
+    find_context,
+    joint_context,
+    load_context,
+    on_threads,
+)
 from napari_restore.images import cache_entries
 from napari_restore.models import context_of
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, strategies as st
 
 from napari_restore.engine import CELL, Region
+from napari_restore.engine._region import cut, cut_on_grid, joined
 from napari_restore.engine.planning.tiles import (
     BAND,
     Grid,
@@ -57,6 +59,25 @@ def test_a_regions_tiles_are_parts_of_the_whole_images_tiles():
 def test_touches_rules_out_tiles():
     cores = cut_into_tiles([Region(0, 0, 512, 512)], (512, 512), 256, lambda core: core.y0 == 0)
     assert cores == [Region(0, 0, 256, 256), Region(0, 256, 256, 512)]
+
+
+def test_parts_of_a_box_follow_its_corner_or_the_grid_and_join_to_the_whole():
+    box = Region(3, 10, 8, 21)
+    rows = [Region(3, 10, 7, 21), Region(7, 10, 8, 21)]
+    assert list(cut(box, 4, 11)) == rows
+    on_grid = list(cut_on_grid(box, 8))
+    assert on_grid == [Region(3, 10, 8, 16), Region(3, 16, 8, 21)]
+    image = torch.arange(30 * 30.0).view(1, 30, 30)
+    for parts in (rows, on_grid):
+        whole = joined(box, ((part, image[:, *part.slices]) for part in parts))
+        assert torch.equal(whole, image[:, *box.slices])
+
+
+def test_windows_of_tiles_meet_in_a_map_and_reach_into_its_margin():
+    grid = Grid(Region(0, 0, 512, 700), 256, 1)
+    assert grid.map_size(64) == (8, 12)
+    assert grid.map_window(4, 64) == (slice(4, 8), slice(4, 8))
+    assert grid.map_window(4, 64, 2) == (slice(4, 12), slice(4, 12))
 
 
 def test_fed_box_is_grown_by_the_halo_and_cropped_to_the_image():

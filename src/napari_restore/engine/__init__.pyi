@@ -16,7 +16,6 @@ from .ledger.folder import (
     lock_exclusive as lock_exclusive,
     lock_shared as lock_shared,
     remove_unused as remove_unused,
-    writer_of as writer_of,
 )
 from .ledger.store import PartWriter as PartWriter, ResultStore as ResultStore
 from .machine.budget import budget_of as budget_of, peak_in as peak_in
@@ -70,8 +69,6 @@ from .statistics.bands import missing_roles as missing_roles
 from .statistics.context import (
     compute_context as compute_context,
     context_of_images as context_of_images,
-    joint_context as joint_context,
-    load_context as load_context,
     save_context as save_context,
 )
 from .statistics.context_blocks import BlockPart as BlockPart

@@ -161,6 +161,17 @@ def read_arrays(path: Path, key: str) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
+def read_tensors(path: Path, key: str) -> dict[str, Tensor] | None:
+    """Return what `write_arrays` wrote, on the processor; None if it is missing or damaged."""
+    import torch
+
+    try:
+        arrays = read_arrays(path, key)
+    except UNREADABLE:
+        return None
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
 def _digest(arrays: Mapping[str, npt.NDArray[Any]], key: str) -> str:
     """Return a checksum of names, types, shapes and values, keyed by `key`."""
     digest = hashlib.blake2b(key=key.encode(), digest_size=16)

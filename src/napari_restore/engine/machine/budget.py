@@ -7,7 +7,6 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +95,7 @@ class PeakMemory:
     process comes near it.
     """
 
-    def __init__(self, limit: float = inf) -> None:
+    def __init__(self, limit: int | None = None) -> None:
         self.start = self.peak = process_memory()
         self._limit = limit
         self._stop = threading.Event()
@@ -124,7 +123,8 @@ class PeakMemory:
         while not self._stop.wait(_INTERVAL):
             now = size()
             self.peak = max(self.peak, self.start + now - begun)
-            if now - begun > NEAR * self._limit and time.monotonic() > quiet_until:
+            near = self._limit is not None and now - begun > NEAR * self._limit
+            if near and time.monotonic() > quiet_until:
                 release_freed_memory()
                 quiet_until = time.monotonic() + _PAUSE
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore._json_shapes import read_json
 from napari_restore._replacing import replacing
-from napari_restore.engine.ledger.values import UNREADABLE, read_arrays, write_arrays
+from napari_restore.engine.ledger.values import read_tensors, write_arrays
 from napari_restore.engine.machine.device import Device
 from napari_restore.errors import ResourceError
 from napari_restore.images import Image, cache_dir, mark_entry
@@ -36,14 +36,14 @@ _PREPARED = 2
 
 def describe(model: RestorationModel, content: str, settings: Mapping[str, Any]) -> Description:
     """Return the description of a run with `model`, of which `content` is the `content_of`."""
+    return {**_made_by(model, content), **settings}
+
+
+def _made_by(model: RestorationModel, content: str) -> Description:
+    """Return what computes the pixels: this program, and the model."""
     from napari_restore.models import definition_of
 
-    return {
-        "version": _version(),
-        "content": content,
-        "definition": definition_of(model),
-        **settings,
-    }
+    return {"version": _version(), "content": content, "definition": definition_of(model)}
 
 
 def run_key(image: Image, description: Description) -> str:
@@ -72,10 +72,10 @@ def prepared_key(
     """
     import torch
 
-    from napari_restore.models import definition_of
-
+    made_by = _made_by(model, content)
     read = [image.sensor, image.zero_of_names, image.roles, bands, reading.black, reading.white]
-    parts = [_version(), torch.__version__, device.torch.type, content, definition_of(model)]
+    parts = [made_by["version"], torch.__version__, device.torch.type, content]
+    parts.append(made_by["definition"])
     return digest_of([_PREPARED, read, dict(model.card.values), parts])
 
 
@@ -217,14 +217,8 @@ def keep_settled(folder: Path, sweep: str, settled: Statistics, about: dict[str,
 
 def find_settled(folder: Path, sweep: str, counts: Counts) -> dict[str, Tensor] | None:
     """Return what an earlier run settled, on the processor; None if it is missing or damaged."""
-    try:
-        arrays = read_arrays(settled_file(folder, sweep), folder.name)
-    except UNREADABLE:
-        return None
-    import torch
-
-    found = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return found if set(counts.settles) <= set(found) else None
+    found = read_tensors(settled_file(folder, sweep), folder.name)
+    return found if found is not None and set(counts.settles) <= set(found) else None
 
 
 def settled_file(folder: Path, sweep: str) -> Path:

@@ -11,17 +11,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine.ledger.values import UNREADABLE, read_arrays, write_arrays
+from napari_restore.engine.ledger.values import UNREADABLE, read_arrays, read_tensors, write_arrays
 from napari_restore.images import cache_dir, mark_entry, trim_cache
-from napari_restore.models import BINS, Context
-
-if TYPE_CHECKING:
-    from napari_restore.models import Statistics
+from napari_restore.models import BINS, Context, Statistics
 
 CACHE_BYTES = 256 << 20
 """Entries on disk above which the least recently used are removed."""
@@ -128,13 +125,7 @@ def keep_prepared(key: str, name: str, statistics: Statistics) -> None:
 
 def find_prepared(key: str, name: str) -> Statistics | None:
     """Return what `keep_prepared` kept; None if it is missing or damaged."""
-    try:
-        arrays = read_arrays(prepared_path(key, name), key + name)
-    except UNREADABLE:
-        return None
-    import torch
-
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return read_tensors(prepared_path(key, name), key + name)
 
 
 class _Aside:
