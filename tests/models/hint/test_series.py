@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from napari_restore.errors import BadModel
 from napari_restore.images import light_of_srgb
 from napari_restore.models import SweepInput, entry_of, load, run_steps
 from napari_restore.models.hint.model import Hint
+from napari_restore.models.hint.network import Place
 from napari_restore.models.hint.series import HintSeries, exposed, make_series
 
 TINY = {"width": 8, "blocks1": 1, "blocks2": 1, "blocks3": 1, "latent": 1, "refinement": 1}
@@ -92,7 +94,9 @@ def test_rows_of_attention_are_those_of_each_network(series: HintSeries):
     x, pixel = picture(height=40, width=56), (21, 34)
     own: dict[str, torch.Tensor] = {}
     for part, seen in (("denoise", x), ("brighten", series.denoise.whole(x))):
-        network: Hint = getattr(series, part)
+        # As if it were the model.
+        network: Hint = copy.copy(getattr(series, part))
+        network.place = Place()
 
         def keep(step, given: SweepInput, part=part, network=network) -> None:
             names = frozenset(site.name for site in network.attention_sites())
@@ -115,7 +119,7 @@ def test_rows_of_attention_are_those_of_each_network(series: HintSeries):
         torch.testing.assert_close(weights, own[name])
     # Without a head of the second, the first is as it was.
     site = series.brighten.attention_sites()[0].name
-    without = series.without_head(f"brighten.{site}", 1)
+    without = series.without_head(site, 1)
     torch.testing.assert_close(without.denoise.whole(x), series.denoise.whole(x))
     assert not torch.allclose(without(x), series(x))
 

@@ -29,17 +29,18 @@ class Hint(HintNetwork, SweptModel):
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return the blocks with attention, named by stage and number."""
-        found, number = [], 0
+        found, number, place = [], 0, self.place
         for index, (stage, is_first, _) in enumerate(self.blocks(), start=1):
             number = 1 if is_first else number + 1
             title = stage.replace("decoder_level", "decoder ")
             separator = "." if title[-1].isdigit() else " "
+            title = f"{title}{separator}{number}"
             found.append(
                 AttentionSite(
-                    f"{stage}.{number}",
-                    f"{title}{separator}{number}",
+                    place.of(f"{stage}.{number}"),
+                    f"{place.part}, {title}" if place.part else title,
                     "channel",
-                    f"{BLOCK}{index}",
+                    place.of(f"{BLOCK}{index}"),
                     1 << LEVEL_OF[stage],
                     numbered(HEADS),
                 )
@@ -111,10 +112,11 @@ class Hint(HintNetwork, SweptModel):
         self, step: str, given: SweepInput
     ) -> tuple[HierarchicalAttention, LayerStatistics, tuple[Tensor, Tensor, Tensor]]:
         """Return the layer of a sweep, what is known of it, and queries, keys and values of a tile."""
-        number = int(step.removeprefix(BLOCK)) - 1
+        number = int(step.removeprefix(self.place.of(BLOCK))) - 1
         block = list(self.blocks())[number].block
-        known = layer_statistics_of(given.statistics, number)
-        return block.attn, known, block.attn.local(block.norm1(given.maps[f"x{number}"]))
+        known = layer_statistics_of(given.statistics, number, self.place)
+        x = given.maps[self.place.of(f"x{number}")]
+        return block.attn, known, block.attn.local(block.norm1(x))
 
 
 def _of_cell(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from napari_restore.models._card import ModelCard
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel
+from napari_restore.models._steps import RESTORED, Map, SweepInput
 from napari_restore.models.hint.attention import (
     AttentionSums,
     HierarchicalAttention,
@@ -61,6 +62,30 @@ class AttentionStep(NamedTuple):
     block: AttentionBlock
 
 
+class Place(NamedTuple):
+    """What the sweeps of a network are called among those of a model, what they restore, and leave."""
+
+    part: str = ""
+    """What the names of all that is the network's own begin with; empty where it is the model."""
+    image: str = ""
+    """Map that it restores; empty: the image itself."""
+    restored: Map = Map(RESTORED, BANDS)
+
+    def of(self, name: str) -> str:
+        """Return what the model calls the network's `name`."""
+        return f"{self.part}.{name}" if self.part else name
+
+    def titled(self, title: str) -> str:
+        """Return the title of a sweep, which says whose it is."""
+        return f"{title} ({self.part})" if self.part else title
+
+    def seen(self, given: SweepInput) -> Tensor:
+        """Return the pixels that it restores."""
+        pixels = given.maps[self.image] if self.image else given.view
+        assert pixels is not None
+        return pixels
+
+
 class HintNetwork(RestorationModel):
     """HINT: y = x + f(x), where every attention layer judges a pixel by all of the image.
 
@@ -72,6 +97,7 @@ class HintNetwork(RestorationModel):
     """
 
     ends = ("output.weight",)
+    place = Place()
 
     def __init__(self, card: ModelCard, config: HintConfig) -> None:
         super().__init__(card)

@@ -19,18 +19,17 @@ from napari_restore.errors import BadModel
 from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs
 from napari_restore.models._card import ModelCard
 from napari_restore.models._layers import pad_to_multiple
-from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.hint.config import STRIDE, HintConfig, sizes_of_small
 from napari_restore.models.hint.model import Hint
+from napari_restore.models.hint.network import Place
 from napari_restore.models.hint.ways import SMALL
 
 PARTS = ("denoise", "brighten")
 """The networks in their order; what belongs to one is named ``part.name``."""
 BETWEEN, BRIGHT = "between", "bright"
 """Maps of the pixels without noise, and of what the second network returns, (3, H, W) float32."""
-LAST = {PARTS[0]: BETWEEN, PARTS[1]: BRIGHT}
 LIGHT = "light"
 """Counted map: luminance of `BRIGHT` in linear light, and the share of an exposure that a pixel takes."""
 EXPOSURE = f"{PARTS[1]}.exposure"
@@ -58,21 +57,15 @@ class HintSeries(SweptModel):
     def __init__(self, card: ModelCard, configs: Mapping[str, HintConfig]) -> None:
         super().__init__(card)
         self.denoise, self.brighten = (Hint(card, configs[part]) for part in PARTS)
+        self.denoise.place = Place(PARTS[0], restored=Map(BETWEEN, 3, dtype="float32"))
+        self.brighten.place = Place(PARTS[1], BETWEEN, Map(BRIGHT, 3, dtype="float32"))
 
     def steps(self) -> tuple[Sweep, ...]:
-        first, second = (
-            [*steps[:-1], replace(steps[-1], writes=(Map(RESTORED, 3, dtype="float32"),))]
-            for steps in (part.steps() for part in self._parts.values())
-        )
-        return (
-            *(_named(PARTS[0], sweep) for sweep in first),
-            *(_named(PARTS[1], sweep) for sweep in second[:-1]),
-            _counted(_named(PARTS[1], second[-1])),
-            # The last sweep of a model sees the image.
-            Sweep(
-                f"{PARTS[1]}.expose", "Exposing", _exposed, (BETWEEN, BRIGHT), (Map(RESTORED, 3),)
-            ),
-        )
+        *second, last = self.brighten.steps()
+        # The last sweep of a model sees the image.
+        reads, writes = (BETWEEN, BRIGHT), (Map(RESTORED, 3),)
+        expose = Sweep(f"{PARTS[1]}.expose", "Exposing", _exposed, reads, writes)
+        return (*self.denoise.steps(), *second, _counted(last), expose)
 
     def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the restored images (N, 3, H, W), each judged by all of itself."""
@@ -86,123 +79,28 @@ class HintSeries(SweptModel):
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return the blocks with attention, named by network, stage and number."""
-        return tuple(
-            replace(
-                site,
-                name=f"{name}.{site.name}",
-                title=f"{name}, {site.title}",
-                step=f"{name}.{site.step}",
-            )
-            for name, part in self._parts.items()
-            for site in part.attention_sites()
-        )
+        return (*self.denoise.attention_sites(), *self.brighten.attention_sites())
 
     def without_head(self, site: str, head: int) -> HintSeries:
-        name, _, own = site.partition(".")
         model = self._copy_without(site, head)
-        setattr(model, name, self._parts[name].without_head(own, head))
+        setattr(model, site.partition(".")[0], self._part_of(site).without_head(site, head))
         return model
 
     def attention_rows(
         self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
     ) -> dict[str, AttentionRow]:
         """Return the rows of a pixel as `Hint` does."""
-        name, _, own = step.partition(".")
-        found = self._parts[name].attention_rows(
-            own, _own_input(name, given), pixel, _own_names(name, names)
-        )
-        return {f"{name}.{site}": row for site, row in found.items()}
+        return self._part_of(step).attention_rows(step, given, pixel, names)
 
     def attention_outputs(
         self, step: str, given: SweepInput, names: frozenset[str]
     ) -> dict[str, HeadOutputs]:
         """Return what the heads put out as `Hint` does."""
-        name, _, own = step.partition(".")
-        found = self._parts[name].attention_outputs(
-            own, _own_input(name, given), _own_names(name, names)
-        )
-        return {f"{name}.{site}": outputs for site, outputs in found.items()}
+        return self._part_of(step).attention_outputs(step, given, names)
 
-    @property
-    def _parts(self) -> dict[str, Hint]:
-        return {"denoise": self.denoise, "brighten": self.brighten}
-
-
-def _named(part: str, sweep: Sweep) -> Sweep:
-    """Return a sweep of one of the networks as one of the series."""
-    reads = tuple(_of(part, name) for name in sweep.reads)
-    is_second = part == PARTS[1]
-    if is_second and sweep.sees_image:
-        reads = (*reads, BETWEEN)
-
-    def run(given: SweepInput) -> Mapping[str, Tensor]:
-        return {_of(part, name): y for name, y in sweep.run(_own_input(part, given)).items()}
-
-    return Sweep(
-        f"{part}.{sweep.name}",
-        f"{sweep.title} ({part})",
-        run,
-        reads=reads,
-        writes=tuple(replace(each, name=_of(part, each.name)) for each in sweep.writes),
-        halo=sweep.halo,
-        sees_image=sweep.sees_image and not is_second,
-        counts=None if sweep.counts is None else _named_counts(part, sweep.counts),
-    )
-
-
-def _named_counts(part: str, counts: Counts) -> Counts:
-    def count(features: Mapping[str, Tensor], valid: Tensor | None) -> Sums:
-        return counts.count(_own(part, features), valid)
-
-    def settle(sums: Sums, statistics: Statistics) -> Statistics:
-        found = counts.settle(sums, _own(part, statistics))
-        return {f"{part}.{name}": value for name, value in found.items()}
-
-    return Counts(
-        features=tuple(replace(each, name=_of(part, each.name)) for each in counts.features),
-        shapes=counts.shapes,
-        count=count,
-        settles=tuple(f"{part}.{name}" for name in counts.settles),
-        settle=settle,
-        choices=tuple(f"{part}.{name}" for name in counts.choices),
-    )
-
-
-def _of(part: str, name: str) -> str:
-    """Return the name in the series of what a network calls `name`."""
-    if name == RESTORED:
-        return LAST[part]
-    return name if name == BETWEEN else f"{part}.{name}"
-
-
-def _own(part: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what belongs to a network or to none, under the network's names."""
-    others = tuple(f"{each}." for each in PARTS if each != part)
-    return {
-        name.removeprefix(f"{part}."): value
-        for name, value in values.items()
-        if not name.startswith(others)
-    }
-
-
-def _own_names(part: str, names: frozenset[str]) -> frozenset[str]:
-    return frozenset(name.removeprefix(f"{part}.") for name in names if name.startswith(part))
-
-
-def _own_input(part: str, given: SweepInput) -> SweepInput:
-    """Return what a network sees of the input of a sweep: the second sees the first one's pixels."""
-    wanted = given.wanted
-    if wanted is not None:
-        last = LAST[part]
-        own = {RESTORED if name == last else name.removeprefix(f"{part}.") for name in wanted}
-        wanted = frozenset(own)
-    return replace(
-        given,
-        view=given.maps.get(BETWEEN) if part == PARTS[1] else given.view,
-        maps=_own(part, given.maps),
-        statistics=_own(part, given.statistics),
-        wanted=wanted,
-    )
+    def _part_of(self, name: str) -> Hint:
+        """Return the network that a site or step of this name is of."""
+        return self.denoise if name.startswith(f"{PARTS[0]}.") else self.brighten
 
 
 def _counted(sweep: Sweep) -> Sweep:

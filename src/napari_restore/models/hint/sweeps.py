@@ -15,11 +15,11 @@ from torch import Tensor
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
-from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
+from napari_restore.models._steps import Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models.hint.attention import AttentionSums, LayerStatistics
 from napari_restore.models.hint.blocks import cells_valid
 from napari_restore.models.hint.config import LEVEL_OF, STRIDE
-from napari_restore.models.hint.network import AttentionStep, HintNetwork
+from napari_restore.models.hint.network import AttentionStep, HintNetwork, Place
 
 KNOWN = ("order", "correlation", "attention", "scales", "logits", "intra")
 """Fields of `LayerStatistics` that are statistics of the image, numbered by layer."""
@@ -31,9 +31,12 @@ over those of the image."""
 Outputs = Mapping[str, Tensor]
 
 
-def layer_statistics_of(statistics: Statistics, number: int) -> LayerStatistics:
+def layer_statistics_of(
+    statistics: Statistics, number: int, place: Place = HintNetwork.place
+) -> LayerStatistics:
     """Return what is known of a layer, but for its `heads`."""
-    return LayerStatistics(heads=(), **{name: statistics[f"{name}{number}"] for name in KNOWN})
+    found = {name: statistics[place.of(f"{name}{number}")] for name in KNOWN}
+    return LayerStatistics(heads=(), **found)
 
 
 def sweeps_of(model: HintNetwork) -> tuple[Sweep, ...]:
@@ -56,106 +59,107 @@ def refuse_carried(card: ModelCard) -> None:
 
 
 def _encoder(model: HintNetwork, level: int, first: AttentionStep) -> Sweep:
-    stride, width = 1 << level, model.config.width << level
+    stride, width, place = 1 << level, model.config.width << level, model.place
+    name, before = place.of(SKIPS[level]), place.of(SKIPS[level - 1]) if level else place.image
     depth = (model.config.blocks1, model.config.blocks2, model.config.blocks3)[level]
     # A neighbour for every block, and one for the convolution before it, at the scale above.
     reach = depth * stride + max(1, stride // 2)
-    writes, counts = [Map(SKIPS[level], width, stride)], None
+    writes, counts = [Map(name, width, stride)], None
     if level == 2:
         writes.append(_map_of(model, first, 0))
         counts = _counts(model, first, 0)
         reach += stride + STRIDE
 
     def run(given: SweepInput) -> Outputs:
-        previous = given.view if level == 0 else given.maps[SKIPS[level - 1]]
-        assert previous is not None
+        previous = given.maps[before] if level else place.seen(given)
         skip = model.encode(level, _last(previous))
         if level < 2:
-            return {SKIPS[level]: skip}
+            return {name: skip}
         x = model.enter(first.stage, skip, None)
-        return {SKIPS[level]: skip, "x0": x, **_counted(given, first, 0, x)}
+        return {name: skip, place.of("x0"): x, **_counted(model, given, first, 0, x)}
 
     return Sweep(
-        f"encode{level + 1}",
-        "Encoding",
+        place.of(f"encode{level + 1}"),
+        place.titled("Encoding"),
         run,
-        reads=() if level == 0 else (SKIPS[level - 1],),
+        reads=(before,) if before else (),
         writes=tuple(writes),
         halo=_whole(reach),
-        sees_image=level == 0,
+        sees_image=not before,
         counts=counts,
     )
 
 
 def _block(model: HintNetwork, steps: list[AttentionStep], number: int) -> Sweep:
     step, following = steps[number], (steps[number + 1] if number + 1 < len(steps) else None)
-    stride = 1 << LEVEL_OF[step.stage]
-    reads: tuple[str, ...] = (f"x{number}",)
+    stride, place = 1 << LEVEL_OF[step.stage], model.place
+    reads: tuple[str, ...] = (place.of(f"x{number}"),)
     # Two neighbours for the block, one for what makes the next map, one for what is counted.
     reach = 3 * stride
     if following is not None:
         reach = 2 * stride + (1 << LEVEL_OF[following.stage])
         if following.is_first and following.stage.startswith("decoder"):
-            reads = (*reads, SKIPS[LEVEL_OF[following.stage]])
+            reads = (*reads, place.of(SKIPS[LEVEL_OF[following.stage]]))
             reach += stride
+    elif place.image:
+        reads = (*reads, place.image)
 
     def run(given: SweepInput) -> Outputs:
-        x = step.block.attend(
-            _last(given.maps[f"x{number}"]), layer_statistics_of(given.statistics, number)
-        )
+        known = layer_statistics_of(given.statistics, number, place)
+        x = step.block.attend(_last(given.maps[reads[0]]), known)
         if following is None:
-            assert given.view is not None
-            return {RESTORED: model.finish(x, given.view)}
+            return {place.restored.name: model.finish(x, place.seen(given))}
         if following.is_first:
             skip = _last(given.maps[reads[1]]) if len(reads) > 1 else None
             x = model.enter(following.stage, x, skip)
-        return {f"x{number + 1}": x, **_counted(given, following, number + 1, x)}
+        return {written.name: x, **_counted(model, given, following, number + 1, x)}
 
     if following is None:
-        written, counts = Map(RESTORED, 3), None
+        written, counts = place.restored, None
     else:
         written = _map_of(model, following, number + 1)
         counts = _counts(model, following, number + 1)
     return Sweep(
-        f"block{number + 1}",
-        "Restoring" if following is None else f"Block {number + 1} of {len(steps)}",
+        place.of(f"block{number + 1}"),
+        place.titled("Restoring" if following is None else f"Block {number + 1} of {len(steps)}"),
         run,
         reads=reads,
         writes=(written,),
         halo=_whole(reach),
-        sees_image=following is None,
+        sees_image=following is None and not place.image,
         counts=counts,
     )
 
 
 def _map_of(model: HintNetwork, step: AttentionStep, number: int) -> Map:
-    return Map(f"x{number}", model.config.channels(step.stage), 1 << LEVEL_OF[step.stage])
+    name = model.place.of(f"x{number}")
+    return Map(name, model.config.channels(step.stage), 1 << LEVEL_OF[step.stage])
 
 
 def _counts(model: HintNetwork, step: AttentionStep, number: int) -> Counts:
     channels, stride = model.config.channels(step.stage), 1 << LEVEL_OF[step.stage]
+    of, (queries, keys) = model.place.of, _counted_names(model, number)
     names = (*KNOWN, *(["cache"] if model.config.inter else []))
 
     def count(features: Mapping[str, Tensor], valid: Tensor | None) -> Sums:
         weight = None if valid is None else cells_valid(valid, LEVEL_OF[step.stage])
-        q, k = features[f"q{number}"], features[f"k{number}"]
-        return step.block.attn.count(q, k, weight)._asdict()
+        return step.block.attn.count(features[queries], features[keys], weight)._asdict()
 
     def settle(sums: Sums, statistics: Statistics) -> Statistics:
         counts = AttentionSums(**sums)
-        cache = statistics.get(f"cache{number - 1}")
+        cache = statistics.get(of(f"cache{number - 1}"))
         if number == 0:
             cache = model.start_cache(len(counts.cells))
         scale = model.intra_scale(counts, step.stage, statistics.get(SHARE))
-        order = statistics.get(f"order{number}")
+        order = statistics.get(of(f"order{number}"))
         layer_statistics, cache = step.block.attn.settle(counts, cache, scale, order)
         found = {name: getattr(layer_statistics, name) for name in KNOWN}
         if cache is not None:
             found["cache"] = cache
-        return {f"{name}{number}": found[name] for name in names}
+        return {of(f"{name}{number}"): found[name] for name in names}
 
     return Counts(
-        features=(Map(f"q{number}", channels, stride), Map(f"k{number}", channels, stride)),
+        features=(Map(queries, channels, stride), Map(keys, channels, stride)),
         shapes={
             "cells": (),
             "q": (channels,),
@@ -164,18 +168,25 @@ def _counts(model: HintNetwork, step: AttentionStep, number: int) -> Counts:
             "qk": (channels, channels),
         },
         count=count,
-        settles=tuple(f"{name}{number}" for name in names),
+        settles=tuple(of(f"{name}{number}") for name in names),
         settle=settle,
-        choices=(f"order{number}",),
+        choices=(of(f"order{number}"),),
     )
 
 
-def _counted(given: SweepInput, step: AttentionStep, number: int, x: Tensor) -> Outputs:
+def _counted_names(model: HintNetwork, number: int) -> tuple[str, str]:
+    """Return the names of the queries and keys of a block."""
+    return model.place.of(f"q{number}"), model.place.of(f"k{number}")
+
+
+def _counted(
+    model: HintNetwork, given: SweepInput, step: AttentionStep, number: int, x: Tensor
+) -> Outputs:
     """Return the queries and keys of a block's input, where they are counted."""
-    if not given.wants(f"q{number}", f"k{number}"):
+    names = _counted_names(model, number)
+    if not given.wants(*names):
         return {}
-    q, k, _ = step.block.attn.local(step.block.norm1(x))
-    return {f"q{number}": q, f"k{number}": k}
+    return dict(zip(names, step.block.attn.local(step.block.norm1(x)), strict=False))
 
 
 def _whole(reach: int) -> int:
