@@ -24,7 +24,7 @@ from napari_restore.explain.attention.head_maps import (
 )
 from napari_restore.explain.attention.measures import IMPORTANCE, ONE_CELL, importances, measures
 from napari_restore.explain.attention.queries import SAMPLES, Query, checked
-from napari_restore.explain.attention.redundancy import HeadRedundancy, Matrix, Measure
+from napari_restore.explain.attention.redundancy import HeadRedundancy
 from napari_restore.explain.attention.rollout import GRADIENT, PLACED, rolled_out, stage_of
 from napari_restore.images import Image
 from napari_restore.models import AttentionSite, RestorationModel, card_of, model_ids, on_input_grid
@@ -230,30 +230,13 @@ class AttentionSession:
         found = rolled_out(rows, pixel, stage, None)
         return replace(found, numbers=numbers, shows="relevance")
 
-    def redundancy(
-        self,
-        query: Query | Sequence[Query],
-        names: Collection[str] | None = None,
-        *,
-        measure: Measure = "cka",
-    ) -> dict[str, Matrix]:
-        """Return how alike the heads of each site are, (heads, heads) by its name; see `HeadRedundancy`.
+    def with_heads(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return the names of those sites that have heads to compare.
 
-        Over the cells of the tiles around a query or several. In the layers of a bottleneck over cells of
-        all of the image instead: all of them, or `MOST_CELLS` that are drawn once. Sites without several
-        heads are left out. Raises `BadModel` for a model that does not give what its heads put out,
-        `BadParameter` where no site has several.
+        Raises `BadModel` for a model that does not give what its heads put out, `BadParameter` where no
+        site has several.
         """
-        queries = [query] if isinstance(query, Query) else list(query)
-        found = self.compared_heads(queries, self.with_heads(names))
-        return {name: each.matrix(measure) for name, each in found.items()}
-
-    def with_heads(self, names: Collection[str] | None = None) -> tuple[str, ...]:
-        """Return the names of those sites that have heads to compare; None: of all of them.
-
-        Raises `BadModel`, `BadParameter`.
-        """
-        chosen = [site for site in self.sites if names is None or site.name in names]
+        chosen = [site for site in self.sites if site.name in names]
         found = [site for site in chosen if site.kind not in ONE_CELL and len(site.heads) > 1]
         if not found:
             raise BadParameter(
@@ -266,7 +249,11 @@ class AttentionSession:
     def compared_heads(
         self, queries: Sequence[Query], names: Sequence[str]
     ) -> dict[str, HeadRedundancy]:
-        """Return the redundancy of the heads of sites of `with_heads`, around these queries."""
+        """Return the redundancy of the heads of sites of `with_heads`, by its name.
+
+        Over the cells of the tiles around the queries. In the layers of a bottleneck over cells of all of
+        the image instead: all of them, or `MOST_CELLS` that are drawn once.
+        """
         finest = min(site.stride for site in self.sites if site.name in names)
         inside = checked(queries, self.image)
         pixels = [pixel for query in inside for pixel in query.pixels(finest)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,19 +18,8 @@ NEGLIGIBLE = 1e-6
 """Share of the largest |D| along the path below which a difference counts as rounding."""
 Evaluate = Callable[[float, AddAll], Node]
 """Evaluates the node at α and passes its gradient times speed on."""
-
-
-class IntegralProgress(NamedTuple):
-    """Progress of an integral."""
-
-    done: int
-    """Nodes evaluated."""
-    total: int
-    """Nodes of the present rule."""
-    sum: Summed
-    """Partial sum of that rule."""
-    share: float
-    """Sum of the weights of the nodes in it, of 1."""
+OnNode = Callable[[Quadrature, Summed, float], None]
+"""Takes the present rule, its partial sum, and the sum of the weights of the nodes in that, of 1."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +89,7 @@ def integrate(
     evaluate: Evaluate,
     value: Callable[[float], float],
     goal: float,
-    on_node: Callable[[IntegralProgress], None] = lambda progress: None,
+    on_node: OnNode = lambda rule, total, share: None,
 ) -> ComputedMap:
     """Integrate dγ/dα · ∂D/∂γ by the first rule of `accumulator` whose gap and map error are small enough.
 
@@ -119,11 +107,7 @@ def integrate(
                 continue
             accumulator.finish(evaluate(alpha, accumulator.adding(alpha)))
             share = sum(rule.weight_of(node) for node in nodes_by_alpha)
-            on_node(
-                IntegralProgress(
-                    len(nodes_by_alpha), len(rule.nodes), accumulator.pixels.of(number), share
-                )
-            )
+            on_node(rule, accumulator.pixels.of(number), share)
         for end in (0.0, 1.0):
             if end not in ends:
                 ends[end] = nodes_by_alpha[end].value if end in nodes_by_alpha else value(end)

@@ -17,8 +17,8 @@ from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.engine.gradients.gradients import gradients_of
 from napari_restore.engine.gradients.swept import SweptGradients
 from napari_restore.errors import BadModel, BadRegion, BudgetTooSmall, option
-from napari_restore.explain.attribution._integral import ComputedMap, IntegralProgress, integrate
-from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Sums
+from napari_restore.explain.attribution._integral import ComputedMap, integrate
+from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Summed, Sums
 from napari_restore.explain.attribution.attribution import PartialAttribution
 from napari_restore.explain.attribution.baselines import InMemory
 from napari_restore.explain.attribution.context_gradient import ContextGradient
@@ -247,15 +247,15 @@ class AttributionRun:
         if before:
             emit(Note(f"Continues after {before} of {accumulator.planned_points} points."))
 
-        def report(progress: IntegralProgress) -> None:
-            done, total = progress.done, progress.total
+        def report(rule: Quadrature, total: Summed, share: float) -> None:
+            done = len(accumulator.nodes)
             point_seconds = (time.perf_counter() - started) / (done - before)
             # One progress over all rules: it does not begin again with each.
             most = len(accumulator.rules[-1].nodes)
             emit(Progress(done, most, point_seconds * (most - done)))
-            if watch is not None and progress.share > 0 and self.region.pixels <= WATCHED:
-                values = progress.sum.read(self.region).sum(axis=0) / progress.share
-                watch(PartialAttribution(self.region, values.astype(np.float32), done, total))
+            if watch is not None and share > 0 and self.region.pixels <= WATCHED:
+                values = (total.read(self.region).sum(axis=0) / share).astype(np.float32)
+                watch(PartialAttribution(self.region, values, done, len(rule.nodes)))
             self.source.check()
 
         integral = None
