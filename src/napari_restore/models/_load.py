@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from napari_restore._confined import confined, room
@@ -32,7 +31,7 @@ from napari_restore.models._frozen import frozen_copy, is_frozen
 from napari_restore.models._known import known_network
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._onnx import SUFFIXES as ONNX, OnnxFile, OnnxNetwork
-from napari_restore.models._program import TorchProgram, band_counts, batch_size, fixed_shape
+from napari_restore.models._program import TorchProgram, input_shape
 from napari_restore.models._registry import ModelEntry, entry_of, model_ids, structures
 from napari_restore.models._script import (
     argument_names,
@@ -132,12 +131,10 @@ def _of_file(
     suffix = Path(name).suffix.lower()
     if suffix == ".py":
         raise without_factory(Path(name))
-    if suffix == ".pt2" or (suffix in _weights.SUFFIXES and is_script(Path(name))):
-        spec |= {"model": str(Path(name).resolve()), "code": True}
+    is_code = suffix == ".pt2" or (suffix in _weights.SUFFIXES and is_script(Path(name)))
+    if is_code or suffix in ONNX:
+        spec |= {"model": str(Path(name).resolve())} | ({"code": True} if is_code else {})
         return _ready(_from_program(Path(name), card, values, trust), weights, spec)
-    if suffix in ONNX:
-        spec["model"] = str(Path(name).resolve())
-        return _ready(_from_onnx(Path(name), card, values), weights, spec)
     if suffix in _weights.SUFFIXES:
         spec["model"] = str(Path(name).resolve())
         return _from_weights(Path(name), weights, card, values, spec)
@@ -343,75 +340,54 @@ def _with_parameters(
 def _from_program(
     path: Path, card: Card | None, parameters: Mapping[str, Any], trust: bool
 ) -> RestorationModel:
+    """Return the model of an exported program, of TorchScript or of ONNX."""
     if not path.is_file():
         raise BadModel(f"There is no file {path}.", "Check the path.")
-    if not trust:
+    card = _over_beside(card, path)
+    if path.suffix.lower() in ONNX:
+        said = as_card(card or {}, ModelCard(path.stem, path.stem, ""))
+        file = OnnxFile(path)
+        takes_level = said.noise_level is not None and said.noise_as == "argument"
+        network = OnnxNetwork(file, said.output, takes_level=takes_level)
+        module: nn.Module = TorchProgram(network, network.shape, int(takes_level))
+        digest = file.sha256
+    elif not trust:
         # Constants are unpickled without restriction; TorchScript may call any operator.
         raise BadModel(f"{path.name} is a program.", _FOREIGN)
-    import torch.export
-
-    _weights.check_unpacked(path)
-    full_card = _over_beside(card, path)
-    if path.suffix.lower() != ".pt2":
-        return _from_torchscript(path, full_card, parameters)
-    try:
-        program = torch.export.load(path)
-        counts = band_counts(program) if full_card is None else ()
-        module = TorchProgram(program.module(), fixed_shape(program), batch_size(program))
-    except RestoreError:
-        raise
-    except Exception as error:
-        raise BadModel(
-            f"{path.name} is no exported program: {error}", "Export it again."
-        ) from error
-    return _of_program(module, full_card, path, parameters, counts, _weights.sha256_of_file(path))
-
-
-def _from_onnx(path: Path, card: Card | None, parameters: Mapping[str, Any]) -> RestorationModel:
-    if not path.is_file():
-        raise BadModel(f"There is no file {path}.", "Check the path.")
-    full_card = _over_beside(card, path)
-    said = as_card(full_card or {}, ModelCard(path.stem, path.stem, ""))
-    file = OnnxFile(path)
-    takes_level = said.noise_level is not None and said.noise_as == "argument"
-    network = OnnxNetwork(file, said.output, takes_level=takes_level)
-    module = TorchProgram(network, network.fixed, network.shape[0], int(takes_level))
-    return _of_program(module, full_card, path, parameters, network.band_counts, file.sha256)
-
-
-def _of_program(
-    module: TorchProgram,
-    card: Card | None,
-    path: Path,
-    parameters: Mapping[str, Any],
-    counts: Sequence[int],
-    digest: str,
-) -> RestorationModel:
-    """Return the model of the program in the file `path`; one of a single size states its windows."""
+    else:
+        _weights.check_unpacked(path)
+        module, digest = _program_in(path, is_known=card is not None), _weights.sha256_of_file(path)
+    counts = module.band_counts if isinstance(module, TorchProgram) else BAND_COUNTS
     model = _wrapped(module, card, path.stem, parameters, counts)
-    if module.fixed is not None:
+    model.card = replace(model.card, weights_sha256=digest)
+    if isinstance(module, TorchProgram) and module.fixed is not None:
+        # One of a single size states its windows.
         step, halo = model.card.multiple_of, max(model.card.halo, module.margin)
         model.card = replace(model.card, multiple_of=math.lcm(step, module.step), halo=halo)
-    model.card = replace(model.card, weights_sha256=digest)
     return model
 
 
-def _from_torchscript(
-    path: Path, card: Card | None, parameters: Mapping[str, Any]
-) -> RestorationModel:
+def _program_in(path: Path, *, is_known: bool) -> nn.Module:
+    """Return the module in a file of torch; without a card it must take one image."""
+    import torch.export
+
+    is_exported = path.suffix.lower() == ".pt2"
     try:
-        with confined(2 * path.stat().st_size):
-            module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        if not is_exported:
+            with confined(2 * path.stat().st_size):
+                return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        program = torch.export.load(path)
+        shape = input_shape(program)
+        if not is_known and len(shape) != 4:
+            raise BadModel("The program does not take one image (N, C, H, W).", "Export it again.")
+        return TorchProgram(program.module(), shape)
     except (RestoreError, MemoryError):
         raise
     except Exception as error:
+        what = "exported program" if is_exported else "readable TorchScript"
         raise BadModel(
-            f"{path.name} is no readable TorchScript: {_weights.first_line(error)}.",
-            "Export it again.",
+            f"{path.name} is no {what}: {_weights.first_line(error)}.", "Export it again."
         ) from error
-    model = _wrapped(module, card, path.stem, parameters)
-    model.card = replace(model.card, weights_sha256=_weights.sha256_of_file(path))
-    return model
 
 
 def _wrapped(

@@ -307,21 +307,6 @@ class OnnxNetwork(nn.Module):
         """Count, bands, height and width that the file takes; None where they are open."""
         return tuple(n if isinstance(n, int) else None for n in self.file.inputs[0].shape)
 
-    @property
-    def fixed(self) -> tuple[int, int, int, int] | None:
-        """Count, bands, height and width of the images of a file of one size; None for others."""
-        count, *sizes = self.shape
-        bands, height, width = sizes
-        if bands is None or height is None or width is None:
-            return None
-        return count or 1, bands, height, width
-
-    @property
-    def band_counts(self) -> tuple[int, ...]:
-        """The number of bands it takes; the usual ones where that is open."""
-        bands = self.shape[1]
-        return BAND_COUNTS if bands is None else (bands,)
-
     def forward(self, x: Tensor, *others: Tensor) -> Any:
         """Return the outputs; raises `BadModel` where a gradient is asked."""
         if x.requires_grad and torch.is_grad_enabled():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -21,39 +22,12 @@ _STEPS = (32, 16, 8, 4, 2, 1)
 often."""
 
 
-def fixed_shape(program: ExportedProgram) -> tuple[int, int, int, int] | None:
-    """Return (count, bands, height, width) of the images that `program` takes.
-
-    None where any is open. A program of other inputs than one image fails when it is tried.
-    """
-    shape = _input_shape(program)
-    if len(shape) != 4 or not all(isinstance(n, int) for n in shape[1:]):
-        return None
-    return (shape[0] if isinstance(shape[0], int) else 1, *shape[1:])
-
-
-def batch_size(program: ExportedProgram) -> int | None:
-    """Return the number of images that `program` takes at a time; None where it is open."""
-    count = next(iter(_input_shape(program)), None)
-    return count if isinstance(count, int) else None
-
-
-def band_counts(program: ExportedProgram) -> tuple[int, ...]:
-    """Return the number of bands that `program` takes; the usual ones where it leaves them open.
-
-    Raises `BadModel` for a program of anything but one image.
-    """
-    shape = _input_shape(program)
-    if len(shape) != 4:
-        raise BadModel("The program does not take one image (N, C, H, W).", "Export it again.")
-    return (shape[1],) if isinstance(shape[1], int) else BAND_COUNTS
-
-
-def _input_shape(program: ExportedProgram) -> tuple[Any, ...]:
-    """Return the shape of the one input, open sizes as symbols; () where it has none or several."""
+def input_shape(program: ExportedProgram) -> tuple[int | None, ...]:
+    """Return the shape of the one input, None for open sizes; () where it has none or several."""
     names = program.graph_signature.user_inputs
     nodes = [node for node in program.graph.nodes if node.name in names]
-    return tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
+    sizes = nodes[0].meta["val"].shape if len(nodes) == 1 else ()
+    return tuple(n if isinstance(n, int) else None for n in sizes)
 
 
 def windows_along(length: int, side: int, margin: int) -> list[tuple[int, slice]]:
@@ -86,26 +60,26 @@ class TorchProgram(nn.Module):
     """
 
     def __init__(
-        self,
-        program: nn.Module,
-        fixed: tuple[int, int, int, int] | None = None,
-        count: int | None = None,
-        others: int = 0,
+        self, program: nn.Module, shape: Sequence[int | None] = (), others: int = 0
     ) -> None:
-        """Wrap `program`.
+        """Wrap `program`, which takes images of a `shape`, None for open sizes, and so many `others`.
 
-        `fixed` is its (count, bands, height, width), `count` that of its images alone; it takes so
-        many `others` beside them.
+        A program of other inputs than one image fails when it is tried.
         """
         super().__init__()
         self.program, self.others = program, others
-        self.fixed = fixed
-        self.count = count
+        self.count, bands, height, width = shape if len(shape) == 4 else (None,) * 4
+        self.band_counts = BAND_COUNTS if bands is None else (bands,)
+        """The numbers of bands that may be tried."""
+        self.fixed: tuple[int, int, int, int] | None = None
+        """Count, bands, height and width; None where one of the last three is open."""
+        if bands is not None and height is not None and width is not None:
+            self.fixed = self.count or 1, bands, height, width
         self.step = 1
         """Edges of tiles should be multiples of this many pixels."""
         self.margin, self.scale = 0, 1
-        if fixed is not None:
-            self.margin, self.step = self._overlap(fixed)
+        if self.fixed is not None:
+            self.margin, self.step = self._overlap(self.fixed)
 
     def train(self, mode: bool = True) -> TorchProgram:
         """Set the flags only: exported programs have no modes."""

@@ -160,11 +160,7 @@ class OnInputGrid(_OfSource):
     """
 
     def __init__(self, source: WrappedModel) -> None:
-        ratio, card = source.card.ratio, source.card
-        step = math.lcm(card.multiple_of, ratio.denominator)
-        padded = None if card.padded_to is None else math.lcm(card.padded_to, ratio.denominator)
-        card = replace(card, scale=1, multiple_of=step, padded_to=padded)
-        super().__init__(source, card, _Packed(source))
+        super().__init__(source, replace(_in_blocks(source.card), scale=1), _Packed(source))
 
     def shape_for(self, shape: Sequence[int]) -> tuple[int, ...]:
         count, planes, *size = shape
@@ -200,16 +196,21 @@ def resampled(planes: Tensor, ratio: Fraction) -> Tensor:
     return planes[..., rows[:, None], columns]
 
 
+def _in_blocks(card: ModelCard) -> ModelCard:
+    """Return `card` with sizes whose results have whole pixels."""
+    down = card.ratio.denominator
+    padded = None if card.padded_to is None else math.lcm(card.padded_to, down)
+    return replace(card, multiple_of=math.lcm(card.multiple_of, down), padded_to=padded)
+
+
 def _card_on_grid(card: ModelCard) -> ModelCard:
     """Return `card` with sizes in pixels of the result."""
-    ratio = card.ratio
-    step = math.lcm(card.multiple_of, ratio.denominator)
-    padded = None if card.padded_to is None else math.lcm(card.padded_to, ratio.denominator)
+    ratio, card = card.ratio, _in_blocks(card)
     return replace(
         card,
         halo=math.ceil(card.halo * ratio),
-        multiple_of=int(step * ratio),
-        padded_to=None if padded is None else int(padded * ratio),
+        multiple_of=int(card.multiple_of * ratio),
+        padded_to=None if card.padded_to is None else int(card.padded_to * ratio),
         min_size=max(1, math.ceil(card.min_size * ratio)),
         inputs=ratio.denominator**2,
     )

@@ -217,12 +217,20 @@ def laplacian(grey: Tensor) -> Tensor:
     """Return the sum of the four neighbours less four times the pixel; edges reflected."""
     total = -4 * grey
     for axis in (-2, -1):
-        length = grey.shape[axis]
-        total.narrow(axis, 1, length - 1).add_(grey.narrow(axis, 0, length - 1))
-        total.narrow(axis, 0, 1).add_(grey.narrow(axis, min(1, length - 1), 1))
-        total.narrow(axis, 0, length - 1).add_(grey.narrow(axis, 1, length - 1))
-        total.narrow(axis, length - 1, 1).add_(grey.narrow(axis, max(0, length - 2), 1))
+        _add_neighbours(total, grey, axis, after=max(0, grey.shape[axis] - 2))
     return total
+
+
+def _add_neighbours(total: Tensor, x: Tensor, axis: int, after: int) -> None:
+    """Add to each value of `total` those beside it in `x`; `after` is the place of that after the last.
+
+    In this order everywhere, so that a value is the same to the bit.
+    """
+    length = x.shape[axis]
+    total.narrow(axis, 1, length - 1).add_(x.narrow(axis, 0, length - 1))
+    total.narrow(axis, 0, 1).add_(x.narrow(axis, min(1, length - 1), 1))
+    total.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1))
+    total.narrow(axis, length - 1, 1).add_(x.narrow(axis, after, 1))
 
 
 def _squares(x: Tensor) -> Tensor:
@@ -354,11 +362,7 @@ def _doubled(x: Tensor, axis: int) -> Tensor:
             torch.mul(x, factor, out=out.select(axis + 1, number))
             for number, factor in enumerate((6, 4))
         )
-    # In this order everywhere, so that a value is the same to the bit.
-    even.narrow(axis, 1, length - 1).add_(x.narrow(axis, 0, length - 1))
-    even.narrow(axis, 0, 1).add_(x.narrow(axis, min(1, length - 1), 1))
-    even.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1))
-    even.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1))
+    _add_neighbours(even, x, axis, after=length - 1)
     # Four times is exact, as above.
     odd.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1), alpha=4)
     odd.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1), alpha=4)

@@ -80,24 +80,11 @@ PUBLISHED = 48
 """Channels at full scale of all published checkpoints."""
 
 
-def sizes_of_published(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the arguments of `make` for weights of the published width; raises `BadModel`."""
-    sizes = sizes_of(state)
-    if sizes["width"] != PUBLISHED:
-        raise _other(f"{EMBED} has {sizes['width']} channels instead of {PUBLISHED}")
-    return sizes
+def sizes_of(state: Mapping[str, Tensor], *, small: bool) -> dict[str, int]:
+    """Return the arguments of `make` for weights of the published width, or a `small` one.
 
-
-def sizes_of_small(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the arguments of `make` for narrower weights; raises `BadModel`."""
-    sizes = sizes_of(state)
-    if sizes["width"] >= PUBLISHED:
-        raise _other(f"{EMBED} has {sizes['width']} channels, {PUBLISHED - 1} at most")
-    return sizes
-
-
-def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the arguments of `make` for the network of `state`; raises `BadModel`."""
+    Raises `BadModel` for others.
+    """
     for name in (EMBED, TEMPERATURE):
         if name not in state:
             raise _other(f"they lack {name}")
@@ -109,6 +96,9 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     width, inter = embed.shape[0], MODULATOR in state
     if width % 4:
         raise _other(f"{EMBED} has {width} channels, which is no multiple of 4")
+    if width >= PUBLISHED if small else width != PUBLISHED:
+        most = f", {PUBLISHED - 1} at most" if small else f" instead of {PUBLISHED}"
+        raise _other(f"{EMBED} has {width} channels{most}")
     return {
         "width": width,
         **{f"blocks{level}": _depth(state, f"encoder_level{level}") for level in (1, 2, 3)},
@@ -128,4 +118,5 @@ def _depth(state: Mapping[str, Tensor], stage: str) -> int:
     return depth
 
 
+sizes_of_published, sizes_of_small = partial(sizes_of, small=False), partial(sizes_of, small=True)
 _other = partial(other_network, "this HINT")

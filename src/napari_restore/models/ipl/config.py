@@ -86,24 +86,11 @@ PUBLISHED = 192
 """Channels of the features of the published network."""
 
 
-def sizes_of_published(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the arguments of `make` for weights of the published width; raises `BadModel`."""
-    sizes = sizes_of(state)
-    if sizes["dim"] * STRIDE != PUBLISHED:
-        raise _other(f"{UP} has {sizes['dim'] * STRIDE} channels instead of {PUBLISHED}")
-    return sizes
+def sizes_of(state: Mapping[str, Tensor], *, small: bool) -> dict[str, int]:
+    """Return the arguments of `make` for weights of the published width, or a `small` one.
 
-
-def sizes_of_small(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the arguments of `make_small` for narrower weights; raises `BadModel`."""
-    sizes = sizes_of(state)
-    if sizes["dim"] * STRIDE >= PUBLISHED:
-        raise _other(f"{UP} has {sizes['dim'] * STRIDE} channels, {PUBLISHED - 1} at most")
-    return sizes
-
-
-def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the arguments of `make` for the network of `state`; raises `BadModel`."""
+    Raises `BadModel` for others.
+    """
     axes = ("channel", "width", "height")
     last = MIX_WEIGHT if MIX_WEIGHT in state else UP
     for name in (DOWN, last, *(REDUCE.format(axis) for axis in axes)):
@@ -119,8 +106,12 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     outputs = planes * (STRIDE // MIX) ** 2 if mixes else BANDS * STRIDE**2
     if up.ndim != 4 or up.shape[0] != outputs or up.shape[1] % STRIDE:
         raise _other(f"{last} is not that of {BANDS} bands in cells of {STRIDE} pixels")
+    width = up.shape[1]
+    if width >= PUBLISHED if small else width != PUBLISHED:
+        most = f", {PUBLISHED - 1} at most" if small else f" instead of {PUBLISHED}"
+        raise _other(f"{UP} has {width} channels{most}")
     return {
-        "dim": up.shape[1] // STRIDE,
+        "dim": width // STRIDE,
         "blocks": layers_in(state, "cubes"),
         **{f"hidden_{axis}": state[REDUCE.format(axis)].shape[0] for axis in axes},
         "shared": int(layers_in(state, "attention") == 1),
@@ -130,4 +121,5 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     }
 
 
+sizes_of_published, sizes_of_small = partial(sizes_of, small=False), partial(sizes_of, small=True)
 _other = partial(other_network, "this IPL")

@@ -150,6 +150,12 @@ class Graph:
             layout_of(node.shape) if self.spatial[n] else None for n, node in enumerate(self.nodes)
         ]
 
+    def layout(self, number: int) -> SpatialLayout:
+        """Return the layout of a result that is a map."""
+        layout = self.layouts[number]
+        assert layout is not None
+        return layout
+
     def work(self, number: int) -> float:
         """Return what an operation takes per pixel, in floats that are kept and read again."""
         node = self.nodes[number]
@@ -224,7 +230,7 @@ def least_cut(graph: Graph, wanted: Sequence[int], kept: frozenset[int]) -> list
         if number == graph.image:
             flow.add("source", (number, 1), 0.5 * layout.channels if layout else 0.0)
         elif number in kept:
-            assert layout is not None
+            layout = graph.layout(number)
             flow.add("source", (number, 1), 0.5 * layout.channels / layout.stride**2)
         else:
             size = _INFINITE if layout is None else layout.channels / layout.stride**2

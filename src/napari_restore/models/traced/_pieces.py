@@ -75,8 +75,7 @@ class Piece:
 
     def map_of(self, number: int, name: str | None = None) -> Map:
         """Return the map that holds the result of an operation."""
-        layout = self.graph.layouts[number]
-        assert layout is not None
+        layout = self.graph.layout(number)
         return Map(name or map_name(number), layout.channels, layout.stride)
 
     def run(
@@ -278,8 +277,7 @@ def _reach(
     outputs = _poisoned(piece, host, statistics, like, side, frozenset(piece.outputs))
     reach = 0
     for number, value in outputs.items():
-        layout = piece.graph.layouts[number]
-        assert layout is not None
+        layout = piece.graph.layout(number)
         touched = layout.to_map(value, side, side).isnan().any(dim=0)
         for axis in (0, 1):
             cells = touched.any(dim=axis).nonzero().flatten()
@@ -305,8 +303,7 @@ def _poisoned(
     known: dict[int, Tensor] = {}
     inputs = (*piece.reads, piece.graph.image) if piece.sees_image else piece.reads
     for number in inputs:
-        layout = piece.graph.layouts[number]
-        assert layout is not None
+        layout = piece.graph.layout(number)
         cells = torch.rand(layout.channels, *[side // layout.stride] * 2, generator=generator).to(
             like
         )
@@ -355,8 +352,7 @@ def _run_item(
     known: dict[int, Tensor] = {}
     box, like = (0, 0), given.view
     for number in piece.reads:
-        layout, cells = graph.layouts[number], given.maps[map_name(number)][item]
-        assert layout is not None
+        layout, cells = graph.layout(number), given.maps[map_name(number)][item]
         box = (cells.shape[1] * layout.stride, cells.shape[2] * layout.stride)
         known[number], like = layout.from_map(cells), cells
     if given.view is not None:
@@ -367,12 +363,7 @@ def _run_item(
         found = given.statistics[one.statistic]
         known[one.number] = found[item if len(found) > 1 else 0].to(like)
     values = piece.run(host, box, host.size_of(given, item, box), known, like, wanted)
-    made = {}
-    for number, value in values.items():
-        layout = graph.layouts[number]
-        assert layout is not None
-        made[number] = layout.to_map(value, *box)
-    return made
+    return {n: graph.layout(n).to_map(value, *box) for n, value in values.items()}
 
 
 def _together(parts: Iterable[Mapping[str, T]]) -> dict[str, T]:
@@ -386,11 +377,9 @@ def _counts_of(piece: Piece) -> Counts:
     def count(cores: Mapping[str, Tensor], _: Tensor | None) -> Sums:
         counted = []
         for item in range(len(next(iter(cores.values())))):
-            operands = {}
-            for number in features:
-                layout = piece.graph.layouts[number]
-                assert layout is not None
-                operands[number] = layout.from_map(cores[map_name(number)][item])
+            operands = {
+                n: piece.graph.layout(n).from_map(cores[map_name(n)][item]) for n in features
+            }
             counted.append(_together(one.count(operands) for one in reductions))
         return {name: torch.stack([each[name] for each in counted]) for name in counted[0]}
 
