@@ -375,7 +375,7 @@ def _program_in(path: Path, *, is_known: bool) -> nn.Module:
     try:
         if not is_exported:
             with confined(2 * path.stat().st_size):
-                return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+                return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-any-return, no-untyped-call]
         program = torch.export.load(path)
         shape = input_shape(program)
         if not is_known and len(shape) != 4:

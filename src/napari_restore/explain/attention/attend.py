@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +57,26 @@ def attend(
     if settings.ablate:
         _check_ablation(session, names, () if settings.sample else inside)
     compared = session.with_heads(names) if settings.redundancy else ()
-    look = _Look(names, settings, emit, ranks)
+    look = partial(_answers, names=names, emit=emit, ranks=ranks)
+    alike: dict[str, HeadRedundancy] = {}
     other: list[QueryMaps] = []
     with session.source:
         session.prepare()
         asked = _drawn(session, inside, settings, emit) if settings.sample else inside
         emit(Phase("Reading the attention of the queries"))
-        found = list(look.at(session, asked))
-        alike = _compared(session, asked, compared, emit)
+        found = list(look(session, asked, settings))
+        if compared:
+            emit(Phase("Comparing the heads"))
+            heads = session.compared_heads(asked, compared)
+            alike = {name: each for name, each in heads.items() if each.cells}
         if twin is not None:
             emit(Phase("The same network with random weights"))
             quiet = partial(without_notes, emit)
-            other = look.of_twin(
-                AttentionSession(image, twin, emit=quiet, stop=stop, **options), asked
-            )
+            again = AttentionSession(image, twin, emit=quiet, stop=stop, **options)
+            with again.source:
+                again.prepare()
+                answers = look(again, asked, replace(settings, ablate=False))
+                other = [replace(answer, maps={}) for answer in answers]
     record = session.source.finished_record()
     record["attention"] = _described(
         found, other, names, session.sites, settings, model.card.weights_sha256
@@ -87,56 +93,37 @@ def attend(
     return Attention(tuple(found), record, image, picture, tuple(other), matrices)
 
 
-def _compared(
-    session: AttentionSession, queries: Sequence[Query], names: Sequence[str], emit: Emit
-) -> dict[str, HeadRedundancy]:
-    """Return the redundancy of the heads of these layers that has cells."""
-    if not names:
-        return {}
-    emit(Phase("Comparing the heads"))
-    found = session.compared_heads(queries, names)
-    return {name: each for name, each in found.items() if each.cells}
-
-
-@dataclass(frozen=True)
-class _Look:
-    """The sites and settings of a question."""
-
-    names: tuple[str, ...]
-    settings: Attend
-    emit: Emit
-    ranks: AttributionMap | None
-
-    def at(self, session: AttentionSession, queries: Sequence[Query]) -> Iterator[QueryMaps]:
-        """Yield the maps of each query, with the effects of heads that are left out."""
-        for number, query in enumerate(queries):
-            self.emit(Progress(number, len(queries), None))
-            answer = session.look(
-                query,
-                self.names,
-                attended_by=self.settings.attended_by,
-                rollout=self.settings.residual_weight if self.settings.rollout else None,
-            )
-            if self.ranks is not None:
-                answer = self.ranks.with_ranks(answer)
-            yield self._ablated(session, answer) if self.settings.ablate else answer
-
-    def of_twin(self, session: AttentionSession, queries: Sequence[Query]) -> list[QueryMaps]:
-        """Return the numbers of each query, without maps, of a network with random weights."""
-        plain = replace(self, settings=replace(self.settings, ablate=False))
-        with session.source:
-            session.prepare()
-            return [replace(answer, maps={}) for answer in plain.at(session, queries)]
-
-    def _ablated(self, session: AttentionSession, answer: QueryMaps) -> QueryMaps:
+def _answers(
+    session: AttentionSession,
+    queries: Sequence[Query],
+    settings: Attend,
+    names: tuple[str, ...],
+    emit: Emit,
+    ranks: AttributionMap | None,
+) -> Iterator[QueryMaps]:
+    """Yield the maps of each query at the sites of `names`, with the effects of heads that are left out."""
+    # Experts are no heads: what routes to them cannot be left out.
+    left_out = [
+        (site, head)
+        for site in session.sites
+        if settings.ablate and site.name in names and site.kind not in ONE_CELL
+        for head in site.heads
+    ]
+    for number, query in enumerate(queries):
+        emit(Progress(number, len(queries), None))
+        answer = session.look(
+            query,
+            names,
+            attended_by=settings.attended_by,
+            rollout=settings.residual_weight if settings.rollout else None,
+        )
+        if ranks is not None:
+            answer = ranks.with_ranks(answer)
         effects = []
-        for site in session.sites:
-            # Experts are no heads: what routes to them cannot be left out.
-            if site.name in self.names and site.kind not in ONE_CELL:
-                for head in site.heads:
-                    self.emit(Phase(f"Without head {head} of {site.title}"))
-                    effects.append(session.without_head(answer.query, site.name, head))
-        return answer.with_effects(effects)
+        for site, head in left_out:
+            emit(Phase(f"Without head {head} of {site.title}"))
+            effects.append(session.without_head(answer.query, site.name, head))
+        yield answer.with_effects(effects)
 
 
 def _check_places(queries: Sequence[Query], settings: Attend) -> None:
@@ -297,16 +284,12 @@ def sampled(
     Every stratum has random numbers of its own, which follow from `seed` and its number: a pixel that is
     not valid changes no query of another stratum. Strata without one have no query.
     """
-    return tuple(_drawn_in(strata(box, count), seed, is_valid))
-
-
-def _drawn_in(
-    boxes: list[Region], seed: int, is_valid: Callable[[tuple[int, int]], bool]
-) -> Iterator[Query]:
-    for number, box in enumerate(boxes):
+    found: list[Query] = []
+    for number, part in enumerate(strata(box, count)):
         rng = np.random.default_rng((seed, number))
-        for _ in range(DRAWS):
-            pixel = int(rng.integers(box.y0, box.y1)), int(rng.integers(box.x0, box.x1))
-            if is_valid(pixel):
-                yield Query.point(*pixel)
-                break
+        drawn = (
+            (int(rng.integers(part.y0, part.y1)), int(rng.integers(part.x0, part.x1)))
+            for _ in range(DRAWS)
+        )
+        found += [Query.point(*pixel) for pixel in islice(filter(is_valid, drawn), 1)]
+    return tuple(found)

@@ -25,7 +25,7 @@ from napari_restore.explain.attribution.figure import (
 from napari_restore.explain.attribution.figure_file import (
     FigureLook,
     Look,
-    figure_file,
+    drawn_figure,
     input_lines,
 )
 from napari_restore.explain.attribution.measures import largest
@@ -69,7 +69,7 @@ def draw_attention(
     around = (3.5 if _is_narrow(drawn, across) else 2.5) * drawn.points / 72
     heights = [panel * 1.18 * count + around for count in lines]
     text = caption(attention, chosen, query)
-    with figure_file(target, drawn, heights, text, overwrite=overwrite) as parts:
+    with drawn_figure(drawn, heights, text, target, overwrite=overwrite) as (_, parts):
         for part, maps in zip(parts, chosen, strict=False):
             _layer(part, attention, maps, query, drawn, across)
         if alike:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from os import PathLike, fspath
@@ -108,9 +108,10 @@ def attribute(
     # Once, and not for each model that is asked.
     image = image.refreshed()
 
+    where = {**plan_options, "region": request.target.objective_region}
+
     def plan_of(model: RestorationModel) -> Plan:
-        region = request.target.objective_region
-        return make_plan(image, on_input_grid(model), compare=False, region=region, **plan_options)
+        return make_plan(image, on_input_grid(model), compare=False, **where)
 
     plan, stop = plan_of(model), stop or threading.Event()
     check_bracket(image, request)
@@ -127,31 +128,44 @@ def attribute(
         clear = _clear_image(request, source, plan_options, own.baseline)
         return set_up(request, source, objective, clear, open_model, own.segments)
 
-    def in_sweeps(error: BudgetTooSmall) -> Plan:
-        if settings.layer is not None:
-            raise error
-        asked = {**plan_options, "region": request.target.objective_region}
-        return plan_in_sweeps(error, image, on_input_grid(model), Restore.of(asked))
-
-    with _set_up_in_budget(plan, opened, in_sweeps) as (plan, setup):
+    with ExitStack() as stack:
+        try:
+            setup = opened(plan, stack)
+        except BudgetTooSmall as error:
+            if not plan.computing.is_whole or settings.layer is not None:
+                raise
+            # The one pass fits the budget, but not its graph.
+            stack.close()
+            plan = plan_in_sweeps(error, image, on_input_grid(model), Restore.of(where))
+            setup = opened(plan, stack)
+            if setup.context.used != THROUGH:
+                # The map would be another than that of one pass.
+                raise
         computed = compute_map(setup, emit, watch)
         setup.run.check_gradient()
         attribution = attribution_record(setup, computed)
         if settings.check is not None:
             emit(Phase("Checking the map"))
-            curves = _curves.insertion_deletion(setup.problem(emit), computed.total.magnitude())
-            attribution["checks"] = {
-                settings.check: {"baseline": setup.baseline_text, **curves},
-            }
+            attribution["checks"] = {settings.check: _checked(setup, computed, emit)}
     record = _record_of(setup, computed, attribution, own, emit)
 
     computed.total.deliver()
-    overview = _overview(setup.run.through, computed)
     source = setup.run.source
-    picture = partial(_picture, source)
-    is_known = not (plan.staged or image.companions or request.target.output)
-    output = partial(_output, source) if is_known else None
-    return Attribution(computed.total, request.target.box, record, image, picture, overview, output)
+    unknown = plan.staged or image.companions or request.target.output
+    return Attribution(
+        computed.total,
+        request.target.box,
+        record,
+        image,
+        partial(_picture, source),
+        _overview(setup.run.through, computed),
+        None if unknown else partial(_output, source),
+    )
+
+
+def _checked(setup: Setup, computed: ComputedMap, emit: Emit) -> dict[str, Any]:
+    curves = _curves.insertion_deletion(setup.problem(emit), computed.total.magnitude())
+    return {"baseline": setup.baseline_text, **curves}
 
 
 class _Own(NamedTuple):
@@ -204,28 +218,6 @@ class _Own(NamedTuple):
             size = (1, len(plan.bands), *request.target.result_box.shape)
             check_own(self.objective, torch.full(size, 0.5, device=plan.device.torch))
         return self.objective
-
-
-@contextmanager
-def _set_up_in_budget(
-    plan: Plan,
-    opened: Callable[[Plan, ExitStack], Setup],
-    in_sweeps: Callable[[BudgetTooSmall], Plan],
-) -> Iterator[tuple[Plan, Setup]]:
-    """Open a plan; where its one pass fits the budget, but not its graph, the plan in sweeps."""
-    with ExitStack() as stack:
-        try:
-            setup = opened(plan, stack)
-        except BudgetTooSmall as error:
-            if not plan.computing.is_whole:
-                raise
-            stack.close()
-            plan = in_sweeps(error)
-            setup = opened(plan, stack)
-            if setup.context.used != THROUGH:
-                # The map would be another than that of one pass.
-                raise
-        yield plan, setup
 
 
 def _record_of(

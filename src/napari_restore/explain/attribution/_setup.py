@@ -97,16 +97,14 @@ def set_up(
     name = request.settings.layer
     layer = None if name is None else AttributedLayer(run, name)
     parts = None if segments is None else Segments.of(segments, run)
-    if not request.method.path:
-        return Setup(request, run, choice, None, None, clear, layer, parts)
-    room = source.plan.memory - run.needed_bytes
-    inputs = PathInputs(source, run.region, run.image, open_model, run.is_small, room)
-    path, text = path_of(
-        request.method.path, request.baseline, inputs, clear, len(request.rules[0].nodes)
-    )
-    return Setup(
-        request, run, choice, Counted(path, run.image, run.valid), text, clear, layer, parts
-    )
+    path = text = None
+    if request.method.path:
+        room = source.plan.memory - run.needed_bytes
+        inputs = PathInputs(source, run.region, run.image, open_model, run.is_small, room)
+        steps = len(request.rules[0].nodes)
+        found, text = path_of(request.method.path, request.baseline, inputs, clear, steps)
+        path = Counted(found, run.image, run.valid)
+    return Setup(request, run, choice, path, text, clear, layer, parts)
 
 
 def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> ComputedMap:

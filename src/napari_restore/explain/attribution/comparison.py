@@ -23,7 +23,7 @@ from napari_restore.explain.attribution.figure import (
     shown_around,
     values_in,
 )
-from napari_restore.explain.attribution.figure_file import FigureLook, Look, figure_file
+from napari_restore.explain.attribution.figure_file import FigureLook, Look, drawn_figure
 from napari_restore.explain.kinds import Kind
 
 MARGIN = 64
@@ -105,7 +105,7 @@ def draw_maps(
     text = _caption(pieces, chosen)
     side = chosen.width_mm / 25.4 / (1 + len(columns))
     height = len(rows) * side + BAR + 2 * chosen.points / 72
-    with figure_file(Path(path), chosen, [height], text, overwrite=overwrite) as (part,):
+    with drawn_figure(chosen, [height], text, Path(path), overwrite=overwrite) as (_, (part,)):
         _draw(part, pieces, kind, chosen, (rows, columns))
     return text
 

@@ -19,7 +19,6 @@ from napari_restore.explain.attribution.figure_file import (
     Look,
     check_matplotlib,
     drawn_figure,
-    figure_file,
     input_lines,
 )
 from napari_restore.explain.attribution.measures import largest
@@ -56,19 +55,27 @@ def draw(
     Maps of a layer have no contribution area. Curves of a check are drawn where the record has them, and
     no panels are named. `look` is as in `Look`. Raises `BadOutput`, `BadParameter`.
     """
-    target, chosen = Path(path), Look(**look)
-    heights, text = _heights(attribution, chosen), caption(attribution.record)
-    with figure_file(target, chosen, heights, text, overwrite=overwrite) as parts:
-        _fill(parts, attribution, chosen)
+    target = Path(path)
+    _drawn(attribution, Look(**look), target, overwrite=overwrite)
     return target
 
 
 def figure_of(attribution: Attribution, **look: Unpack[FigureLook]) -> Figure:
     """Return what `draw` writes as a matplotlib figure. Raises `BadOutput`, `BadParameter`."""
-    chosen = Look(**look)
-    heights, text = _heights(attribution, chosen), caption(attribution.record)
-    with drawn_figure(chosen, heights, text) as (figure, parts):
-        _fill(parts, attribution, chosen)
+    return _drawn(attribution, Look(**look))
+
+
+def _drawn(
+    attribution: Attribution, look: Look, target: Path | None = None, *, overwrite: bool = False
+) -> Figure:
+    heights, text = _heights(attribution, look), caption(attribution.record)
+    with drawn_figure(look, heights, text, target, overwrite=overwrite) as (figure, parts):
+        above, *below = parts
+        _panels(above, attribution, look)
+        if look.caption:
+            above.suptitle(title(attribution.record), x=0.02, ha="left", fontsize="medium")
+        for part in below:
+            draw_curves(part, attribution.record["attribution"]["checks"][CHECK])
     return figure
 
 
@@ -114,15 +121,6 @@ def _grid(names: Sequence[str], look: Look) -> tuple[int, int]:
     """Return the rows of so many panels, and how many stand side by side."""
     rows = max(1 if len(names) < 4 else 2, -(-len(names) // max(1, int(look.width_mm // PANEL_MM))))
     return rows, -(-len(names) // rows)
-
-
-def _fill(parts: Sequence[Any], attribution: Attribution, look: Look) -> None:
-    above, *below = parts
-    _panels(above, attribution, look)
-    if look.caption:
-        above.suptitle(title(attribution.record), x=0.02, ha="left", fontsize="medium")
-    for part in below:
-        draw_curves(part, attribution.record["attribution"]["checks"][CHECK])
 
 
 def title(record: Mapping[str, Any]) -> str:

@@ -101,13 +101,22 @@ class Look:
 
 @contextmanager
 def drawn_figure(
-    look: Look, heights: Sequence[float], text: str
+    look: Look,
+    heights: Sequence[float],
+    text: str,
+    target: Path | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Iterator[tuple[Figure, list[Any]]]:
     """Give a matplotlib figure and its parts, one below the other; the caption is below them.
 
-    `heights`: of each part, in inches. Raises `BadOutput` without matplotlib.
+    `heights`: of each part, in inches. At the end it is written to `target`, with the caption in its
+    metadata. Raises `BadOutput`, also without matplotlib.
     """
-    check_matplotlib()
+    if target is None:
+        check_matplotlib()
+    else:
+        check_figure(target, overwrite=overwrite)
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -128,23 +137,11 @@ def drawn_figure(
         if look.caption:
             parts.pop().text(0.02, 0.98, wrapped, va="top", family="monospace", fontsize=small)
         yield figure, parts
-
-
-@contextmanager
-def figure_file(
-    target: Path, look: Look, heights: Sequence[float], text: str, *, overwrite: bool
-) -> Iterator[list[Any]]:
-    """Give the parts of a figure, as `drawn_figure`; write it at the end. Raises `BadOutput`.
-
-    `text` becomes its metadata, too.
-    """
-    check_figure(target, overwrite=overwrite)
-    with drawn_figure(look, heights, text) as (figure, parts):
-        yield parts
-        kind = target.suffix.lower()[1:]
-        about = {"Subject" if kind == "pdf" else "Description": text}
-        save = partial(figure.savefig, format=kind, dpi=DPI, metadata=about)
-        write_by(target, save, overwrite=overwrite)
+        if target is not None:
+            kind = target.suffix.lower()[1:]
+            about = {"Subject" if kind == "pdf" else "Description": text}
+            save = partial(figure.savefig, format=kind, dpi=DPI, metadata=about)
+            write_by(target, save, overwrite=overwrite)
 
 
 def check_figure(path: Path, *, overwrite: bool = False) -> None:
