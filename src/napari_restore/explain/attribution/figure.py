@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
+from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution.figure_file import (
     EXPONENT,
     FigureLook,
@@ -30,11 +31,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from napari_restore.explain.attribution.attribution import Attribution
-
 Values = npt.NDArray[Any]
 Size = tuple[int, int]
 Corners = Sequence[Sequence[float]]
+Read = Callable[[Region], npt.NDArray[np.float32]]
 SIGNED, MAGNITUDE = "PuOr", "viridis"
 """Colour maps that remain distinguishable with colour vision deficiency."""
 PANEL_MM = 40
@@ -43,8 +43,33 @@ INSET = 0.34
 """Share of a panel that the inset takes along its longer side."""
 
 
+class Drawable(Protocol):
+    """What is drawn of an attribution; see `Attribution`."""
+
+    @property
+    def box(self) -> Region: ...
+    @property
+    def record(self) -> dict[str, Any]: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def picture(self) -> Read: ...
+    @property
+    def overview(self) -> OverviewShares | None: ...
+    @property
+    def output(self) -> Read | None: ...
+    @property
+    def window(self) -> Region: ...
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def whole(self) -> npt.NDArray[np.uint8] | None: ...
+    def read(self, box: Region) -> npt.NDArray[np.float32]: ...
+    def contribution_area(self) -> npt.NDArray[np.float64]: ...
+
+
 def draw(
-    attribution: Attribution,
+    attribution: Drawable,
     path: str | Path,
     *,
     overwrite: bool = False,
@@ -60,13 +85,13 @@ def draw(
     return target
 
 
-def figure_of(attribution: Attribution, **look: Unpack[FigureLook]) -> Figure:
+def figure_of(attribution: Drawable, **look: Unpack[FigureLook]) -> Figure:
     """Return what `draw` writes as a matplotlib figure. Raises `BadOutput`, `BadParameter`."""
     return _drawn(attribution, Look(**look))
 
 
 def _drawn(
-    attribution: Attribution, look: Look, target: Path | None = None, *, overwrite: bool = False
+    attribution: Drawable, look: Look, target: Path | None = None, *, overwrite: bool = False
 ) -> Figure:
     heights, text = _heights(attribution, look), caption(attribution.record)
     with drawn_figure(look, heights, text, target, overwrite=overwrite) as (figure, parts):
@@ -79,7 +104,7 @@ def _drawn(
     return figure
 
 
-def plot(attribution: Attribution, axes: Axes | None = None) -> Axes:
+def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
     """Draw the map, the sum over bands, with its colour bar into matplotlib axes; new ones by default.
 
     Raises `BadOutput`.
@@ -100,7 +125,7 @@ def plot(attribution: Attribution, axes: Axes | None = None) -> Axes:
     return axes
 
 
-def _heights(attribution: Attribution, look: Look) -> list[float]:
+def _heights(attribution: Drawable, look: Look) -> list[float]:
     """Return the heights in inches of the panels, and of the curves of a check where there are any."""
     width = look.width_mm / 25.4
     rows, across = _grid(look.panels or _usual(attribution), look)
@@ -109,7 +134,7 @@ def _heights(attribution: Attribution, look: Look) -> list[float]:
     return [(0.75 * rows / across + 0.05) * width, *curves]
 
 
-def _usual(attribution: Attribution) -> list[str]:
+def _usual(attribution: Drawable) -> list[str]:
     """Return the panels that are drawn where none are named."""
     last = "area" if attribution.overview is None else "overview"
     has_last = last == "overview" or not attribution.record["attribution"].get("layer")
@@ -182,7 +207,7 @@ def _completeness_text(attribution: Mapping[str, Any]) -> str:
     return f"sum {complete['sum']:.6g}, D(x) - D(x') {shown}{apart}, {trust}"
 
 
-def _panels(figure: Any, attribution: Attribution, look: Look) -> None:
+def _panels(figure: Any, attribution: Drawable, look: Look) -> None:
     """Draw the panels, each with its colour bar."""
     names = look.panels or _usual(attribution)
     for name in {*names} - {*_usual(attribution), "over"}:
@@ -303,7 +328,7 @@ def _axes(figure: Any, names: Sequence[str], look: Look) -> list[Any]:
     return [figure.add_subplot(grid[place]) for place in places]
 
 
-def shown_around(attribution: Attribution, margin: tuple[int, int]) -> tuple[Region, Region]:
+def shown_around(attribution: Drawable, margin: tuple[int, int]) -> tuple[Region, Region]:
     """Return a box around the target with `margin` rows and columns, and its part in the image."""
     box, (height, width), (down, across) = attribution.box, attribution.size, margin
     around = Region(box.y0 - down, box.x0 - across, box.y1 + down, box.x1 + across)
@@ -313,7 +338,7 @@ def shown_around(attribution: Attribution, margin: tuple[int, int]) -> tuple[Reg
 class _Part:
     """What the panels of a figure show of a map, read once."""
 
-    def __init__(self, attribution: Attribution, look: Look) -> None:
+    def __init__(self, attribution: Drawable, look: Look) -> None:
         self.attribution, self.look = attribution, look
         box, window = attribution.box, attribution.window
         self.around = self.shown = window
@@ -347,7 +372,7 @@ def _map(axis: Any, part: _Part) -> Any:
     return axis.imshow(part.values, cmap=colours, norm=part.norm, extent=extent_of(part.shown))
 
 
-def values_in(attribution: Attribution, part: Region) -> npt.NDArray[np.float64]:
+def values_in(attribution: Drawable, part: Region) -> npt.NDArray[np.float64]:
     """Return the sum of the map over its bands in a part of the image, (h, w); outside its window 0."""
     values = np.zeros(part.shape)
     near = part.intersect(attribution.window)
@@ -355,7 +380,7 @@ def values_in(attribution: Attribution, part: Region) -> npt.NDArray[np.float64]
     return values
 
 
-def _unit(attribution: Attribution, total: float) -> str:
+def _unit(attribution: Drawable, total: float) -> str:
     """Return what a value is, and of which sum in all `total` is that of the values drawn."""
     recorded, kind = attribution.record["attribution"], attribution.kind
     whole = recorded["completeness"]["sum"]
@@ -371,7 +396,7 @@ def frame(axis: Any, around: Region) -> None:
     axis.set_ylim(around.y1, around.y0)
 
 
-def outline_of(attribution: Attribution) -> Corners:
+def outline_of(attribution: Drawable) -> Corners:
     """Return the corners (y, x) of the target, in pixels of the image."""
     about = attribution.record["attribution"]
     # Drawn in pixels of the results.
@@ -386,7 +411,7 @@ def corners_of(box: Region) -> Corners:
     return [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
 
 
-def _label(axis: Any, attribution: Attribution) -> None:
+def _label(axis: Any, attribution: Drawable) -> None:
     outline(axis, outline_of(attribution))
     axis.locator_params(nbins=5)
     axis.set_xlabel("x [pixels]")
