@@ -308,7 +308,9 @@ def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
         for number, widget in enumerate(below, 1):
             assert drop(widget, folder) and len(taken) == number, widget
     drop(panel.bar, folder, folder / "notes.txt")
-    qtbot.waitUntil(lambda: tab.controller.bracket is not None and not tab.controller.is_busy)
+    qtbot.waitUntil(
+        lambda: tab.controller.chosen.bracket is not None and not tab.controller.is_busy
+    )
     assert tab.message.text() == (
         "notes.txt is no photo: left out.\n6 photos are 2 brackets; the list below has all. "
         "single.jpg belongs to no bracket and is left out.\n"
@@ -320,9 +322,9 @@ def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
     drop(panel.bar, folder / "notes.txt")
     assert tab.message.text() == "notes.txt is no photo: left out."
     # The layer of a bracket that was removed comes again.
-    panel.viewer.layers.remove(tab.controller.layer)
+    panel.viewer.layers.remove(tab.controller.chosen.layer)
     drop(panel.bar, folder)
-    qtbot.waitUntil(lambda: tab.controller.layer is not None and not tab.controller.is_busy)
+    qtbot.waitUntil(lambda: tab.controller.chosen.layer is not None and not tab.controller.is_busy)
     assert tab.group.count() == 2
 
 

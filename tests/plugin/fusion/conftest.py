@@ -34,7 +34,7 @@ def fused(panel: Any, tab: Any, qtbot: Any) -> Callable[..., Any]:
     """A function that makes a change, and waits until the view is fused of aligned frames."""
 
     def at_rest() -> bool:
-        bracket, live = tab.controller.bracket, panel.runs.live
+        bracket, live = tab.controller.chosen.bracket, panel.runs.live
         is_aligned = bracket is not None and not bracket.is_rough
         return is_aligned and not tab.controller.is_busy and not live.is_busy
 

@@ -134,7 +134,7 @@ def test_frames_are_left_out_and_another_is_the_reference(
     assert [frame.name for frame in variant.result.image.frames] == ["a0", "a1"]
     assert tab.frames.texts[2].text().endswith("not used")
     # What the command tells of the bracket stays in the tab.
-    notes = tab.controller.bracket.image.notes
+    notes = tab.controller.chosen.bracket.image.notes
     assert notes and all(with_labels(note) in tab.message.text() for note in notes)
     assert "in place" in tab.frames.texts[0].text()
     with qtbot.waitSignal(tab.controller.busy_changed, check_params_cb=lambda busy: not busy):

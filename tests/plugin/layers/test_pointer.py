@@ -203,7 +203,9 @@ def add_brackets(panel: Any, folder: Path, qtbot: Any) -> None:
     panel.tabs.choose("Fuse")
     tab = panel.fusion
     tab.add([str(two_brackets(folder))])
-    qtbot.waitUntil(lambda: tab.controller.bracket is not None and not tab.controller.is_busy)
+    qtbot.waitUntil(
+        lambda: tab.controller.chosen.bracket is not None and not tab.controller.is_busy
+    )
     tab.frames.shows[0].click()
     tab.show_weights.click()
     qtbot.waitUntil(lambda: bool(named(panel, "Frame")) and bool(named(panel, "Weight")))

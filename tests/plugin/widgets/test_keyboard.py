@@ -176,7 +176,7 @@ def test_tab_goes_through_what_is_seen(
     shown.tabs.choose(tab)
     if tab == "Fuse":
         shown.fusion.add([str(two_brackets(tmp_path))])
-        qtbot.waitUntil(lambda: shown.fusion.controller.bracket is not None)
+        qtbot.waitUntil(lambda: shown.fusion.controller.chosen.bracket is not None)
     folded = assert_walked(shown)
     assert shown.image in folded and shown.tabs in folded
     for part in parts_of(shown):

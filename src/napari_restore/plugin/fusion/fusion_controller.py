@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,7 +37,7 @@ from napari_restore.plugin.tasks.task import Task, in_background
 if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
+    from napari.layers import Image as ImageLayer, Layer
 
     from napari_restore.images import Image
 
@@ -166,6 +166,19 @@ DEBOUNCE_MS = 250
 """How long ticks must not change before the bracket is made again."""
 
 
+@dataclass(eq=False)
+class ShownGroup:
+    """A group of frames in a viewer, and what has been made of it."""
+
+    group: FrameGroup | None = None
+    """None: none is chosen."""
+    frames: OpenFrames | None = None
+    bracket: OpenBracket | None = None
+    layer: ImageLayer | None = None
+    changed: Any = None
+    """The stamp of its files where they have changed, to be opened again."""
+
+
 class FusionController(QObject):
     """Opens one group of frames at a time, and shows the bracket as a layer to be restored.
 
@@ -191,15 +204,10 @@ class FusionController(QObject):
     def __init__(self, viewer: ViewerModel, state: RestoreState, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self._state = viewer, state
-        self.groups: list[FrameGroup] = []
-        self.chosen: int | None = None
-        self._opened: dict[int, OpenFrames] = {}
-        self._brackets: dict[int, OpenBracket] = {}
-        self._layers: dict[int, ImageLayer] = {}
+        self.groups: list[ShownGroup] = []
+        self.chosen = ShownGroup()
         self._task: BracketTask | None = None
         self._disk: DiskWatch | None = None
-        self._reread: dict[int, Any] = {}
-        """Groups whose files have changed, to be opened again, with the stamp of their files."""
         self._left = self._is_loaded = self._is_due = False
         self._then: Callable[[], object] | None = None
         """What waits for the bracket."""
@@ -221,35 +229,19 @@ class FusionController(QObject):
     # -- what is shown ---------------------------------------------------------------
 
     @property
-    def group(self) -> FrameGroup | None:
-        return None if self.chosen is None else self.groups[self.chosen]
-
-    @property
-    def frames(self) -> OpenFrames | None:
-        """The open frames of the chosen group."""
-        return None if self.chosen is None else self._opened.get(self.chosen)
-
-    @property
-    def bracket(self) -> OpenBracket | None:
-        return None if self.chosen is None else self._brackets.get(self.chosen)
-
-    @property
-    def layer(self) -> ImageLayer | None:
-        return None if self.chosen is None else self._layers.get(self.chosen)
-
-    @property
     def is_busy(self) -> bool:
         return self._task is not None
 
     def defers(self, then: Callable[[], object]) -> bool:
         """Return whether the bracket to restore is being opened or aligned; `then` is called once it is there."""
-        is_shown = self.layer is not None and self.layer is self._state.layer
+        layer = self.chosen.layer
+        is_shown = layer is not None and layer is self._state.layer
         self._then = then if is_shown and self._is_coming else None
         return self._then is not None
 
     @property
     def _is_coming(self) -> bool:
-        is_rough = self.bracket is not None and self.bracket.is_rough
+        is_rough = self.chosen.bracket is not None and self.chosen.bracket.is_rough
         return self.is_busy or self._is_due or (is_rough and self._refine_later.isActive())
 
     def preload(self) -> None:
@@ -287,52 +279,51 @@ class FusionController(QObject):
 
     def choose(self, number: int) -> None:
         """Show a group; opens it the first time."""
-        if number == self.chosen or not 0 <= number < len(self.groups):
+        if not 0 <= number < len(self.groups) or self.groups[number] is self.chosen:
             return
-        self.chosen, self._then = number, None
-        self.groups_changed.emit()
-        self.frames_changed.emit()
-        layer = self._layers.get(number)
-        if layer is None or number in self._reread:
+        self._then = None
+        self._choose(self.groups[number])
+        if self.chosen.layer is None or self.chosen.changed is not None:
             self._open()
         else:
             self._abandon()
-            self._bring_up(layer)
+            self._bring_up(self.chosen.layer)
+
+    def _choose(self, chosen: ShownGroup) -> None:
+        self.chosen = chosen
+        self.groups_changed.emit()
+        self.frames_changed.emit()
 
     def set_used(self, number: int, used: bool) -> None:
         """Fuse a frame or leave it out."""
-        assert self.group is not None
-        self._change(self.group.using(number, used))
+        assert self.chosen.group is not None
+        self._change(self.chosen.group.using(number, used))
 
     def set_reference(self, number: int) -> None:
         """Choose the frame that the result replaces."""
-        assert self.group is not None
-        self._change(replace(self.group.using(number, True), reference=number))
+        assert self.chosen.group is not None
+        self._change(replace(self.chosen.group.using(number, True), reference=number))
 
     def set_align(self, align: bool) -> None:
         """Choose whether frames are brought onto the grid of the reference."""
-        if self.group is not None:
-            self._change(replace(self.group, align=align))
+        if self.chosen.group is not None:
+            self._change(replace(self.chosen.group, align=align))
 
     def forget(self) -> None:
         """Remove all groups; layers stay."""
         self._open_soon.cancel()
         self._is_due, self._then = False, None
         self._abandon()
-        self.groups, self.chosen = [], None
-        self._opened, self._brackets, self._layers = {}, {}, {}
-        self._reread = {}
-        self.groups_changed.emit()
-        self.frames_changed.emit()
+        self.groups = []
+        self._choose(ShownGroup())
 
     def cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
 
     def _change(self, group: FrameGroup) -> None:
-        assert self.chosen is not None
-        if group != self.groups[self.chosen]:
-            self.groups[self.chosen] = group
+        if group != self.chosen.group:
+            self.chosen.group = group
             self.frames_changed.emit()
             self._is_due = True
             self._open_soon()
@@ -345,24 +336,23 @@ class FusionController(QObject):
             return
         if not found:
             return
-        known = [group.sources for group in self.groups]
+        known = {each.group.sources: n for n, each in enumerate(self.groups) if each.group}
         new = [group for group in found if group.sources not in known]
         if not new:
-            self._show_again(known.index(found[0].sources))
+            self._show_again(known[found[0].sources])
             return
         # The note of the first says what was found.
         new[0] = replace(new[0], note=found[0].note)
-        first = len(self.groups)
-        self.groups = [*self.groups, *new]
-        self.choose(first)
+        self.groups += map(ShownGroup, new)
+        self.choose(len(self.groups) - len(new))
 
     def _show_again(self, number: int) -> None:
         """Show a group that the user has added before; its layer may have been removed."""
-        layer = self._layers.get(number)
-        if number != self.chosen:
+        again = self.groups[number]
+        if again is not self.chosen:
             self.choose(number)
-        elif layer is not None:
-            self._bring_up(layer)
+        elif again.layer is not None:
+            self._bring_up(again.layer)
         elif self._task is None:
             self._open()
         self.progressed.emit("What you added is in the list already.", 0, 0)
@@ -379,41 +369,42 @@ class FusionController(QObject):
 
         One that is not chosen is opened once it is.
         """
-        number = next((n for n, own in self._layers.items() if own is layer), None)
-        if number is None or self._left:
+        own = self._of(layer)
+        if own is None or own.group is None or self._left:
             return False
-        if self._reread.get(number) == stamp and number == self.chosen and self.is_busy:
+        if own.changed == stamp and own is self.chosen and self.is_busy:
             return True
-        group = self.groups[number]
-        if not any(hasattr(source, "level_view") for source in group.sources):
+        if not any(hasattr(source, "level_view") for source in own.group.sources):
             # The camera's, of the new files.
-            self.groups[number] = replace(group, exposures=None)
-        self._reread[number] = stamp
-        self._opened.pop(number, None)
-        self._brackets.pop(number, None)
-        if number == self.chosen:
+            own.group = replace(own.group, exposures=None)
+        own.changed, own.frames, own.bracket = stamp, None, None
+        if own is self.chosen:
             self.frames_changed.emit()
             self._open()
         return True
+
+    def _of(self, layer: Layer | None) -> ShownGroup | None:
+        """Return the group whose bracket a layer shows."""
+        return next((x for x in self.groups if layer is not None and x.layer is layer), None)
 
     # -- opening -----------------------------------------------------------------------
 
     def refine(self) -> None:
         """Align the frames of a rough bracket: its draft is shown, or has been waited for."""
-        if self._task is None and self.bracket is not None and self.bracket.is_rough:
+        bracket = self.chosen.bracket
+        if self._task is None and bracket is not None and bracket.is_rough:
             self._open()
 
     def _open(self) -> None:
         self._open_soon.cancel()
         self._is_due = False
         self._abandon()
-        if self.group is None or self.chosen is None:
+        own = self.chosen
+        if own.group is None:
             return
-        number = self.chosen
-        opened, rough = self._opened.get(number), number not in self._brackets
-        task = BracketTask(self.group, opened, rough=rough, again=number in self._reread)
-        self._task = task
-        task.sent.connect(partial(self._on_sent, self.chosen))
+        rough, again = own.bracket is None, own.changed is not None
+        task = self._task = BracketTask(own.group, own.frames, rough=rough, again=again)
+        task.sent.connect(partial(self._on_sent, own))
         task.ended.connect(self._on_ended)
         task.start(self)
         self.busy_changed.emit(True)
@@ -425,17 +416,16 @@ class FusionController(QObject):
             if not self._left:
                 self.busy_changed.emit(False)
 
-    def _on_sent(self, number: int, what: Any) -> None:
+    def _on_sent(self, own: ShownGroup, what: Any) -> None:
         if isinstance(what, OpeningStep):
             self.progressed.emit(*what)
         elif isinstance(what, OpenFrames):
-            self._opened[number] = what
+            own.frames = what
             self.frames_changed.emit()
         elif isinstance(what, OpenBracket):
-            is_first, is_again = number not in self._brackets, number in self._reread
-            self._reread.pop(number, None)
-            self._brackets[number] = what
-            self._show(number, what, again=is_again)
+            is_first, is_again = own.bracket is None, own.changed is not None
+            own.changed, own.bracket = None, what
+            self._show(own, what, again=is_again)
             self.frames_changed.emit()
             if is_first:
                 # A draft comes first: both at once would take twice as long.
@@ -449,24 +439,24 @@ class FusionController(QObject):
         then, self._then = self._then, None
         if status == "failed":
             self.failed.emit(outcome)
-        elif status == "done" and then is not None and self.layer is self._state.layer:
+        elif status == "done" and then is not None and self.chosen.layer is self._state.layer:
             if not self.defers(then):
                 then()
 
     # -- the layer ---------------------------------------------------------------------
 
-    def _show(self, number: int, bracket: OpenBracket, *, again: bool = False) -> None:
+    def _show(self, own: ShownGroup, bracket: OpenBracket, *, again: bool) -> None:
         """Put a bracket behind its layer, or make one where the reference is another frame.
 
         `again` if its files were read again.
         """
-        stamps = dict(self._opened[number].stamps)
-        layer = self._layers.get(number)
+        assert own.frames is not None
+        stamps, layer = dict(own.frames.stamps), own.layer
         known = None if layer is None else layer.metadata.get("napari_restore")
         if again and layer is not None and self._disk is not None:
             if known is not None and known.path == bracket.image.path:
-                self._layers[number] = self._disk.put(layer, bracket.image, stamps)
-                self._brackets[number] = bracket
+                own.layer = self._disk.put(layer, bracket.image, stamps)
+                own.bracket = bracket
                 return
         if layer is not None and known is not None and known.reader is bracket.image.reader:
             layer.metadata["napari_restore"] = bracket.image
@@ -479,7 +469,7 @@ class FusionController(QObject):
         arguments["name"] = f"Bracket {arguments['name']}"
         if stamps:
             arguments["metadata"][STAMPS] = stamps
-        self._layers[number] = self._viewer.add_image(data, **arguments)
+        own.layer = self._viewer.add_image(data, **arguments)
         if layer is not None:
             self._put_away(layer)
 
@@ -501,25 +491,20 @@ class FusionController(QObject):
 
     def _on_layer(self, layer: ImageLayer | None) -> None:
         """Show the frames of the bracket that the user has chosen among the images."""
-        for number, own in self._layers.items():
-            if own is layer and number != self.chosen and not self._left:
-                self._abandon()
-                self.chosen = number
-                self.groups_changed.emit()
-                self.frames_changed.emit()
-                if number in self._reread:
-                    self._open()
+        own = self._of(layer)
+        if own is not None and own is not self.chosen and not self._left:
+            self._abandon()
+            self._choose(own)
+            if own.changed is not None:
+                self._open()
 
     def _on_removed(self, event: Any) -> None:
-        for number, layer in list(self._layers.items()):
-            if layer is event.value:
-                del self._layers[number]
-                self._brackets.pop(number, None)
-                self._reread.pop(number, None)
-                if number == self.chosen:
-                    # What is being opened would bring it back.
-                    self._abandon()
-                self.frames_changed.emit()
+        if (own := self._of(event.value)) is not None:
+            own.layer = own.bracket = own.changed = None
+            if own is self.chosen:
+                # What is being opened would bring it back.
+                self._abandon()
+            self.frames_changed.emit()
 
 
 def _preload() -> None:

@@ -338,7 +338,7 @@ class FusionTab(Section):
     def _on_groups(self) -> None:
         controller = self.controller
         self.group.offer(
-            ((group.title, number) for number, group in enumerate(controller.groups)),
+            ((each.group.title, each) for each in controller.groups if each.group is not None),
             controller.chosen,
         )
         some = bool(controller.groups)
@@ -356,17 +356,17 @@ class FusionTab(Section):
         self._on_busy(controller.is_busy)
 
     def _on_frames(self) -> None:
-        group, opened = self.controller.group, self.controller.frames
+        shown = self.controller.chosen
+        group, opened, bracket = shown.group, shown.frames, shown.bracket
         if group is None:
             self.frames.show_rows([])
             self.shown_frames.clear()
             return
         with signals_blocked(self.align):
             self.align.setChecked(group.align)
-        bracket = self.controller.bracket
         weighed = bracket is not None and self.weights.is_on
         self.frames.show_rows(_rows(group, opened, bracket, weighed=weighed))
-        self.shown_frames.follow(self.controller.layer, opened, bracket)
+        self.shown_frames.follow(shown.layer, opened, bracket)
 
     def _on_show(self, number: int, on: bool) -> None:
         self.shown_frames.show(number, on)
@@ -389,7 +389,7 @@ class FusionTab(Section):
         self.progress.setVisible(busy)
         self.cancel.setVisible(busy)
         if not busy:
-            group, bracket = self.controller.group, self.controller.bracket
+            group, bracket = self.controller.chosen.group, self.controller.chosen.bracket
             note = None if group is None else group.note
             # As the command tells them; those of a run are told when it runs.
             notes = [] if bracket is None else map(with_labels, bracket.image.notes)
