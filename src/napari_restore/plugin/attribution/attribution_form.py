@@ -150,7 +150,6 @@ class AttributionForm(QWidget):
 
     def _build(self) -> None:
         form = self._form = form_layout(self)
-        form.setContentsMargins(0, 0, 0, 0)
         # Across the whole panel, which is narrow.
         form.addRow(flowing(*self.tools.values()))
         form.addRow("Target", self.box)
@@ -169,15 +168,12 @@ class AttributionForm(QWidget):
 
     def _connect(self) -> None:
         self.method.currentIndexChanged.connect(self._on_method)
-        self.segments.currentIndexChanged.connect(self._on_segments)
+        for combo in (self.segments, self.objective, self.context_gradient):
+            combo.currentIndexChanged.connect(self._show_what_fits)
+        self.check.toggled.connect(self._show_what_fits)
         self.baseline.activated.connect(self._on_baseline)
-        self.objective.currentIndexChanged.connect(self._on_objective)
         self.side.valueChanged.connect(self.side_changed)
-        self.context_gradient.currentIndexChanged.connect(self._on_context_gradient)
-        self.check.toggled.connect(self._on_check)
         self._on_method()
-        self._on_objective()
-        self._on_segments()
 
     def _tool(self, name: str) -> QPushButton:
         title, tip = TOOLS[name]
@@ -193,7 +189,7 @@ class AttributionForm(QWidget):
     def show_card(self, card: ModelCard | None) -> None:
         """Offer what a model of this card has; None where there is no card."""
         self._routes = card is not None and bool(card.routing)
-        self._form.setRowVisible(self.routing, self._can_fix_routing)
+        self._show_what_fits()
 
     def show_image(self, image: Image | None) -> None:
         """Offer the levels and bands of an image."""
@@ -215,13 +211,12 @@ class AttributionForm(QWidget):
         self.segments.offer(
             ((title, key) for key, title in titles.items()), self.segments.currentData()
         )
-        self._on_segments()
+        self._show_what_fits()
 
     @property
     def labels(self) -> str | None:
         """The key of the layer of labels that is chosen; None where none is."""
-        chosen: str = self.segments.currentData()
-        return None if chosen in SEGMENTS or not self.segments.isEnabled() else chosen
+        return None if self._segmented in SEGMENTS else self._segmented
 
     def _offer_baselines(self, of_bracket: bool) -> None:
         """Offer those of an image, or of a bracket."""
@@ -273,7 +268,7 @@ class AttributionForm(QWidget):
             routing=self.routing.currentData() or None if self._can_fix_routing else None,
             gap=self.gap.value() / 100,
             layer=(self.layer.text().strip() or None) if self._of_layer else None,
-            segments=f"slic:{self.superpixels.value()}" if self._has_superpixels else None,
+            segments=f"slic:{self.superpixels.value()}" if self._segmented == SUPERPIXELS else None,
             check=CHECK if self.check.isEnabled() and self.check.isChecked() else None,
         )
 
@@ -281,7 +276,7 @@ class AttributionForm(QWidget):
         if self._offered is None:
             return {}
         given = api.arguments_in(self.settings.text())
-        if self.segments.isEnabled() and self.segments.currentData() != PIXELS:
+        if self._segmented != PIXELS:
             return {k: v for k, v in given.items() if k not in self._offered.patch_arguments}
         return given
 
@@ -295,8 +290,10 @@ class AttributionForm(QWidget):
         return self._offered is not None and bool(self._offered.of_layer)
 
     @property
-    def _has_superpixels(self) -> bool:
-        return self.segments.isEnabled() and self.segments.currentData() == SUPERPIXELS
+    def _segmented(self) -> str:
+        """What has a share of its own; of methods of a layer its cells have, and this is `PIXELS`."""
+        chosen: str = self.segments.currentData()
+        return chosen if self.segments.isEnabled() else PIXELS
 
     @property
     def _can_fix_routing(self) -> bool:
@@ -306,33 +303,27 @@ class AttributionForm(QWidget):
     def _on_method(self) -> None:
         method, offered = self.method.currentData(), self._offered
         self.settings.setText("" if offered is None else offered.settings)
-        self._form.setRowVisible(self.settings, offered is not None)
-        self._form.setRowVisible(self.layer, self._of_layer)
-        self._form.setRowVisible(self.routing, self._can_fix_routing)
-        self.segments.setEnabled(not self._of_layer)
-        self._on_segments()
+        self._show_what_fits()
         if method in CLEAR and self.baseline.currentData() != FILE:
             self.baseline.setCurrentIndex(self.baseline.findData(FILE))
         elif method not in CLEAR and not self.clear_image:
             self.baseline.setCurrentIndex(0)
 
-    def _on_check(self) -> None:
-        """Enable the baseline, which a check needs where the method has none."""
+    def _show_what_fits(self) -> None:
+        """Show and enable what method, model and the other settings leave to choose."""
         method, offered = self.method.currentData(), self._offered
+        self._form.setRowVisible(self.settings, offered is not None)
+        self._form.setRowVisible(self.layer, self._of_layer)
+        self._form.setRowVisible(self.routing, self._can_fix_routing)
+        self.segments.setEnabled(not self._of_layer)
+        self.superpixels.setVisible(self._segmented == SUPERPIXELS)
+        self.channel.setVisible(self.objective.currentData() == CHANNEL)
+        self.check.setEnabled(self.context_gradient.currentData() != THROUGH)
         takes = method in WITH_BASELINE or (offered is not None and offered.takes_baseline)
         # Automatic is then occlusion.
-        takes |= not method and self.segments.isEnabled() and self.segments.currentData() != PIXELS
+        takes |= not method and self._segmented != PIXELS
+        # A check needs it where the method has none.
         self.baseline.setEnabled(takes or (offered is not None and self.check.isChecked()))
-
-    def _on_segments(self) -> None:
-        self.superpixels.setVisible(self._has_superpixels)
-        self._on_check()
-
-    def _on_context_gradient(self) -> None:
-        self.check.setEnabled(self.context_gradient.currentData() != THROUGH)
-
-    def _on_objective(self) -> None:
-        self.channel.setVisible(self.objective.currentData() == CHANNEL)
 
     def _on_baseline(self) -> None:
         if self.baseline.currentData() == FILE:

@@ -54,6 +54,13 @@ def column_of(parent: QWidget | None, *parts: QWidget | QLayout) -> QVBoxLayout:
     return layout
 
 
+def page_of(parent: QWidget, *parts: QWidget | QLayout) -> None:
+    """Fill a tab of the panel from its top."""
+    layout = column_of(parent, *parts)
+    layout.setContentsMargins(0, 4, 0, 0)
+    layout.addStretch(1)
+
+
 def row_of(*parts: QWidget | QLayout) -> QHBoxLayout:
     """Return a layout of `parts` beside each other, the first as wide as there is room."""
     layout = QHBoxLayout()
@@ -105,6 +112,8 @@ class _Form(QFormLayout):
 def form_layout(parent: QWidget | None = None) -> QFormLayout:
     """Return rows of a label and a field, one below the other where the panel is narrow."""
     layout = _Form(parent)
+    if parent is not None:
+        layout.setContentsMargins(0, 0, 0, 0)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
     return layout
