@@ -58,7 +58,7 @@ from napari_restore.plugin.widgets.keys import (
     order_tab,
     with_key,
 )
-from napari_restore.plugin.widgets.section import Section
+from napari_restore.plugin.widgets.section import Section, end_all
 
 if TYPE_CHECKING:
     import napari
@@ -173,12 +173,6 @@ class Pages(QTabBar):
         for number in range(self.count()):
             if self.tabText(number) == title:
                 self.setCurrentIndex(number)
-
-    def leave(self) -> None:
-        """Let the pages that are sections leave."""
-        for page in self._pages:
-            if isinstance(page, Section):
-                page.leave()
 
     def _on_changed(self, number: int) -> None:
         for at, page in enumerate(self._pages):
@@ -363,13 +357,13 @@ class RestorePanel(QWidget):
         runs.ended.connect(self._on_ended)
         self._connect_cluster()
         events = self.state.events
-        self._connections = Connections(
-            *((getattr(events, name), self._on_settings) for name in SETTINGS)
+        connections = Connections(
+            self, *((getattr(events, name), self._on_settings) for name in SETTINGS)
         )
         # Planners get a setting before a widget changes others because of it.
         form.follow()
         layers = self.viewer.layers
-        self._connections.add(
+        connections.add(
             (layers.events.inserted, self._on_layers),
             (layers.events.removed, self._on_layers),
             (layers.selection.events.active, self._on_active),
@@ -555,12 +549,9 @@ class RestorePanel(QWidget):
             return
         self._is_closed = True
         self.runs.close()
-        for section in self.sections:
-            section.leave()
-        self.tabs.leave()
-        parts = (self._keys, self._preferences, self.files, self.form)
-        for part in (*parts, self.disk):
+        self.opener.stop()
+        parts: tuple[Any, ...] = (self._keys, self._preferences, self.files, self.disk)
+        for part in (*self.findChildren(Section), *parts):
             part.leave()
         _actions.closed(self.viewer, self)
-        self.plans.close()
-        self._connections.end()
+        end_all(self)

@@ -111,7 +111,6 @@ class SettingsForm(QObject):
         # A half-typed number is not applied.
         self.memory.setKeyboardTracking(False)
         self.advanced = AdvancedForm()
-        self._connections = Connections()
         self._connect()
 
     def add_to(self, layout: QVBoxLayout) -> None:
@@ -157,7 +156,8 @@ class SettingsForm(QObject):
     def follow(self) -> None:
         """Connect the widgets to the state, so that they show what others set."""
         events = self.state.events
-        self._connections.add(
+        Connections(
+            self,
             (events.layer, self.choose_image),
             (events.model, self._show_model),
             (events.parameters, self.parameters.set_values),
@@ -165,15 +165,6 @@ class SettingsForm(QObject):
             (events.options, self._show_feather),
             (events.options, self.bands.show_values),
         )
-
-    def leave(self) -> None:
-        self.opener.stop()
-        self.photos.leave()
-        self.bands.orders.leave()
-        self.airlight.leave()
-        self.drawing.leave()
-        self.exclude.leave()
-        self._connections.end()
 
     # -- the user sets -----------------------------------------------------------
 

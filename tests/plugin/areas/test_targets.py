@@ -27,6 +27,7 @@ from napari_restore.plugin.areas.areas import (
 from napari_restore.plugin.areas.drawing_controller import DrawingController, Tool
 from napari_restore.plugin.state.request import Area, TargetChoice
 from napari_restore.plugin.state.state import RestoreState, image_of
+from napari_restore.plugin.widgets.section import end_all
 
 SIZE = (400, 600)
 WHOLE = Region(0, 0, *SIZE)
@@ -86,7 +87,7 @@ def draw(viewer: ViewerModel, layer: Any, *areas: Any, kind: str = "polygon") ->
     """The layer of the buttons with areas given in data coordinates of `layer`."""
     drawing = DrawingController(viewer, RestoreState(layer=layer))
     drawing.toggle(Tool.POLYGON)
-    drawing.leave()
+    end_all(drawing)
     shapes = viewer.layers["Areas to restore"]
     assert viewer.layers.selection.active is shapes
     shapes.add([np.array(points, float) for points in areas], shape_type=kind)
@@ -272,7 +273,7 @@ def test_a_gradient_is_the_line_drawn(scene):
     weight = weight_of(area, layer)
     assert weight[:, :100].max() == 0 and weight[:, 300:].min() == 1
     np.testing.assert_allclose(weight[200, 100:300], (np.arange(200) + 0.5) / 200, atol=1e-4)
-    drawing.leave()
+    end_all(drawing)
 
 
 def test_no_gradient_is_an_error_and_areas_are_none():

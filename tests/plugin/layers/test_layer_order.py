@@ -24,6 +24,7 @@ from napari_restore.plugin.layers.layer_order import (
 )
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import RestoreState
+from napari_restore.plugin.widgets.section import end_all
 
 pytestmark = pytest.mark.viewer
 
@@ -153,4 +154,4 @@ def test_one_draws_on_when_a_result_comes(tool: Tool, colours: np.ndarray):
     with keeping_active(viewer):
         viewer.layers.remove(results[0])
     assert viewer.layers.selection.active is third
-    drawing.leave()
+    end_all(drawing)

@@ -258,9 +258,8 @@ class AreaController(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._state = state
-        self._watch = LayerWatch(self.changed.emit)
-        self._query = LatestQuery("The mask cannot be made", self)
-        self._query.finished.connect(self._on_mask)
+        self._watch = LayerWatch(self, self.changed.emit)
+        self._query = LatestQuery("The mask cannot be made", self, self._on_mask)
         self._mask: tuple[Any, Area | RestoreError] | None = None
         self._waiting: Callable[[], None] | None = None
 
@@ -295,11 +294,6 @@ class AreaController(QObject):
         """Call `then` once, after the mask that was not ready is there."""
         self._waiting = then
 
-    def leave(self) -> None:
-        self._waiting = None
-        self._watch.follow(None)
-        self._query.discard()
-
     def _drawn_in(self, layer: ImageLayer) -> Layer | None:
         """Return the layer whose changes change the area."""
         target, viewer = self._state.target, self._viewer
@@ -329,11 +323,11 @@ LABELS = ("paint", "labels_update", "set_data")
 class LayerWatch:
     """Calls back for one layer at a time; `version` counts its changes."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, owner: QObject, changed: Callable[[], None]) -> None:
         self.layer: Layer | None = None
         self.version = 0
         self._changed = changed
-        self._connections = Connections()
+        self._connections = Connections(owner)
 
     def follow(self, layer: Layer | None) -> None:
         """Watch `layer` instead of the one before; None watches nothing."""

@@ -100,8 +100,9 @@ class DrawingController(QObject):
         self.layer: Layer | None = None
         """The layer that is drawn in while a tool is in use."""
         self._thin_soon = qdebounced(self._thin, timeout=DEBOUNCE_MS, parent=self)
-        self._of_layer = Connections()
-        self._connections = Connections(
+        self._of_layer = Connections(self)
+        Connections(
+            self,
             (viewer.layers.selection.events.active, self._on_active),
             (viewer.scene.camera.events.zoom, self._on_zoom),
             (state.events.target, self._adopt),
@@ -135,11 +136,6 @@ class DrawingController(QObject):
         for layer in self._viewer.layers:
             if PAINT in layer.metadata:
                 layer.visible = False
-
-    def leave(self) -> None:
-        self._thin_soon.cancel()
-        self._follow(None, None)
-        self._connections.end()
 
     def _begin(self, tool: Tool, source: ImageLayer) -> None:
         self._follow(None, None)

@@ -67,7 +67,6 @@ class ExcludeForm(QWidget):
         self.where = line("class = 'water'", tip, changed)
         lines = QWidget(self)
         self._lines = form_layout(lines)
-        self._lines.setContentsMargins(0, 0, 0, 0)
         self._lines.addRow("Values", self.values)
         self._lines.addRow("Bits", self.bits)
         self._lines.addRow("Attributes", self.where)
@@ -187,21 +186,18 @@ class ExcludeChooser(Section):
         self._is_making = False
         """Whether it has set `exclude_pending` itself."""
         self._update_soon = qdebounced(self._update, timeout=DEBOUNCE_MS, parent=self)
-        self._watch = LayerWatch(self._on_change)
-        self._query = LatestQuery("The mask cannot be made", self)
-        self._query.finished.connect(self._on_mask)
-        self._choices = LatestQuery("The mask cannot be opened", self)
-        self._choices.finished.connect(self._on_choices)
+        self._watch = LayerWatch(self, self._on_change)
+        self._query = LatestQuery("The mask cannot be made", self, self._on_mask)
+        self._choices = LatestQuery("The mask cannot be opened", self, self._on_choices)
         self._own: list[Path] = []
         """The bands of the image itself that may say what to exclude."""
         self.choice.part_chosen.connect(self._on_part)
         self.choice.changed.connect(self._on_choice)
         self.combo.activated.connect(self._on_activated)
-        self.listen(viewer.layers.events.inserted, self._offer)
-        self.listen(viewer.layers.events.removed, self._offer)
-        self.listen(state.events.layer, self._on_layer)
-        self.listen(state.events.options, self._on_options)
-        self.listen(state.events.exclude_pending, self._on_pending)
+        self.listen(self._offer, viewer.layers.events.inserted, viewer.layers.events.removed)
+        self.listen(self._on_layer, state.events.layer)
+        self.listen(self._on_options, state.events.options)
+        self.listen(self._on_pending, state.events.exclude_pending)
         # An earlier panel may have been closed over a mask, or over one being made.
         self._choose_of_state()
 
@@ -226,13 +222,6 @@ class ExcludeChooser(Section):
         if isinstance(self._chosen, Layer):
             mark_excluded(self._chosen, excluded)
             self.marked.emit(self._chosen)
-
-    def leave(self) -> None:
-        super().leave()
-        self._update_soon.cancel()
-        self._watch.follow(None)
-        self._query.discard()
-        self._choices.discard()
 
     def _on_layer(self) -> None:
         """Offer the bands of the image; one of another image is nothing of this one."""

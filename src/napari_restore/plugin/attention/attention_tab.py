@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QLabel, QSpinBox, QVBoxLayout
+from qtpy.QtWidgets import QLabel, QSpinBox
 from superqt.utils import signals_blocked
 
 from napari_restore import Region, api
@@ -29,7 +29,7 @@ from napari_restore.plugin.state.state import RestoreState, image_of, title_of
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import combo_of
-from napari_restore.plugin.widgets.folding import fill, flowing, folded, form_layout, in_a_row
+from napari_restore.plugin.widgets.folding import flowing, folded, form_layout, in_a_row, page_of
 from napari_restore.plugin.widgets.plots import BarChart
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class AttentionTab(TaskTab):
         self.asked = PreparedAttention()
         self.pointer = QueryController(viewer, state, self)
         self.layers = AttentionLayers(viewer)
-        self._answers = LatestQuery("The attention failed", self, follows=True)
+        self._answers = LatestQuery("The attention failed", self, self._on_answer, follows=True)
         self._questions = itertools.count()
         self._all_soon = QTimer(self, singleShot=True, interval=IDLE_MS)
         self.heads = HeadsView(self)
@@ -174,12 +174,9 @@ class AttentionTab(TaskTab):
         form.addRow("Query", in_a_row(self.column, self.row))
         form.addRow("Show", self.direction)
         form.addRow("Scale", self.scale)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 4, 0, 0)
         panels = (self.reference, self.heads, self.matrix_part, self.redundancy_part)
-        fill(layout, self.hint, self.bar, form, self.numbers, self.chart, *panels)
-        layout.addLayout(flowing(*self.head_actions.buttons))
-        layout.addStretch(1)
+        actions = flowing(*self.head_actions.buttons)
+        page_of(self, self.hint, self.bar, form, self.numbers, self.chart, *panels, actions)
 
     def _connect(self) -> None:
         self.pointer.moved.connect(self._on_moved)
@@ -188,12 +185,10 @@ class AttentionTab(TaskTab):
         self.direction.currentIndexChanged.connect(self._on_direction)
         self.column.valueChanged.connect(self._on_typed)
         self.row.valueChanged.connect(self._on_typed)
-        self._answers.finished.connect(self._on_answer)
         self._all_soon.timeout.connect(partial(self._ask, None))
         self.reference.changed.connect(self._on_scale)
         self.head_actions.happened.connect(self.bar.show_message)
-        for name in SETTINGS:
-            self.listen(getattr(self.state.events, name), self._on_settings)
+        self.listen(self._on_settings, *(getattr(self.state.events, name) for name in SETTINGS))
         events = self.viewer.layers.events
         for event in (events.inserted, events.reordered):
             # After napari's own, which make what draws a layer.
@@ -212,7 +207,6 @@ class AttentionTab(TaskTab):
         events = self.viewer.layers.events
         events.inserted.disconnect(self._raise_query)
         events.reordered.disconnect(self._raise_query)
-        self._all_soon.stop()
         self._forget()
         super().leave()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from psygnal import Signal
 from qtpy.QtCore import QObject
-from qtpy.QtWidgets import QLabel, QVBoxLayout
+from qtpy.QtWidgets import QLabel
 
 from napari_restore import Region, api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
@@ -35,7 +35,7 @@ from napari_restore.plugin.runs.run_bar import TaskTab
 from napari_restore.plugin.state.request import Area
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of
 from napari_restore.plugin.tasks.notices import done_text, error_text
-from napari_restore.plugin.widgets.folding import bring_into_view
+from napari_restore.plugin.widgets.folding import bring_into_view, page_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -72,14 +72,8 @@ class TargetController(QObject):
         """Pixels along a side of a box that is clicked."""
         self.tool: str | None = None
         """``rectangle``, ``polygon``, ``click``, or None."""
-        self._of_layer = Connections()
-        self._connections = Connections((viewer.layers.events.removed, self._on_removed))
-
-    def leave(self) -> None:
-        """Disconnect from the viewer; called once."""
-        self.use(None)
-        self._connections.end()
-        self._of_layer.end()
+        self._of_layer = Connections(self)
+        Connections(self, (viewer.layers.events.removed, self._on_removed))
 
     # -- drawing -----------------------------------------------------------------
 
@@ -210,19 +204,15 @@ class AttributionTab(TaskTab):
         self.make_bar()
         self.results = AttributionResultsSection(viewer, state)
         hint = QLabel(HINT, self, wordWrap=True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 4, 0, 0)
-        for widget in (hint, self.form, self.bar, self.results):
-            layout.addWidget(widget)
-        layout.addStretch(1)
+        page_of(self, hint, self.form, self.bar, self.results)
         self.form.tool_requested.connect(self.target.use)
         self.form.side_changed.connect(partial(setattr, self.target, "side"))
         self.target.changed.connect(self.show_target)
         self.results.rerun_requested.connect(self._on_rerun)
-        self.listen(state.events.layer, self._on_layer)
-        self.listen(viewer.layers.events.inserted, self._on_labels)
-        self.listen(viewer.layers.events.removed, self._on_labels)
-        self.listen(state.events.model, self._on_model)
+        layers = viewer.layers.events
+        self.listen(self._on_layer, state.events.layer)
+        self.listen(self._on_labels, layers.inserted, layers.removed)
+        self.listen(self._on_model, state.events.model)
         self._on_layer()
         self._on_labels()
         self._on_model()
@@ -232,7 +222,7 @@ class AttributionTab(TaskTab):
         task, self.task = self.task, None
         if task is not None:
             task.layers.remove()
-        self.target.leave()
+        self.target.use(None)
         super().leave()
 
     def own_layers(self) -> list[Layer]:

@@ -452,7 +452,7 @@ class AttributionResultsSection(Section):
         self.exponent.currentIndexChanged.connect(self._on_view)
         self.side_by_side.clicked.connect(self._on_side_by_side)
         self._comparison.ended.connect(lambda: self.side_by_side.setChecked(False))
-        self.listen(viewer.layers.events.removed, self._on_removed)
+        self.listen(self._on_removed, viewer.layers.events.removed)
         self._offer()
 
     def _build(self) -> None:

@@ -106,10 +106,9 @@ class CompareSection(Section):
         self.figures = FiguresView(viewer, state)
         self.maps = MapsView(viewer, state)
         self._build()
-        self.listen(state.events.variants, self._on_variants)
-        self.listen(state.events.current, self._on_current)
-        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
-            self.listen(event, self._on_layers)
+        self.listen(self._on_variants, state.events.variants)
+        self.listen(self._on_current, state.events.current)
+        self.listen(self._on_layers, viewer.layers.events.inserted, viewer.layers.events.removed)
         self._on_variants()
 
     def _build(self) -> None:

@@ -175,16 +175,10 @@ class FiguresView(Section):
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         column_of(self, QLabel("PSNR / SSIM against", self), self.reference, self.text)
         self.reference.currentIndexChanged.connect(self.update_figures)
-        for event in view_events(viewer):
-            self.listen(event, self.update_figures)
-        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
-            self.listen(event, self.offer)
-        self.listen(state.events.current, self.offer)
+        self.listen(self.update_figures, *view_events(viewer))
+        layers = viewer.layers.events
+        self.listen(self.offer, layers.inserted, layers.removed, state.events.current)
         self.offer()
-
-    def leave(self) -> None:
-        self._query.discard()
-        super().leave()
 
     def offer(self) -> None:
         current = self.state.current

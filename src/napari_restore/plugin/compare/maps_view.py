@@ -304,14 +304,7 @@ class MapLayers(Section):
         self._queries: dict[Key, DebouncedQuery] = {}
         self._variant: Variant | None = None
         """Whose maps are drawn again."""
-        self.listen(viewer.layers.events.removed, self._on_removed)
-
-    def leave(self) -> None:
-        """Disconnect; the layers stay and are drawn no more."""
-        for query in self._queries.values():
-            query.discard()
-        self._shown.clear()
-        super().leave()
+        self.listen(self._on_removed, viewer.layers.events.removed)
 
     def _on_current(self) -> None:
         """Draw the maps of just the current result again when its pixels change."""
@@ -408,9 +401,8 @@ class MapsView(MapLayers):
         buttons = flowing(*self.buttons.values())
         column_of(self, QLabel("Maps", self), buttons, self.legend, self.keep)
         self.keep.toggled.connect(self._on_keep)
-        self.listen(state.events.current, self._on_current)
-        self.listen(state.events.running, self._on_current)
-        self.listen(state.events.options, self._show_keep)
+        self.listen(self._on_current, state.events.current, state.events.running)
+        self.listen(self._show_keep, state.events.options)
         self._on_current()
 
     def _button(self, name: str) -> QPushButton:

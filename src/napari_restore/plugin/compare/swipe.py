@@ -273,7 +273,7 @@ class Swipe:
         self._former_escape = viewer.bind_key("Escape", lambda _: self.end(), overwrite=True)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
         viewer.mouse_move_callbacks.insert(0, self._on_move)
-        self._connections = Connections(*self._events())
+        self._connections = Connections(None, *self._events())
         self._snapshots.request_now(*self._order())
 
     @property

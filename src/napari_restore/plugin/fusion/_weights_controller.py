@@ -58,18 +58,13 @@ class WeightsController(QObject):
         self.is_on = False
         self._query = DebouncedQuery(_weights, self._on_found, DEBOUNCE_MS, "No weights", self)
         events = state.events
-        self._connections = Connections(
+        Connections(
+            self,
             (events.parameters, self.update),
             (events.model, self.update),
             (events.layer, self.update),
             (viewer.layers.events.removed, self._on_removed),
         )
-
-    def leave(self) -> None:
-        """Stop; layers stay."""
-        self.is_on = False
-        self._query.discard()
-        self._connections.end()
 
     def switch(self, on: bool) -> None:
         """Show the weights, or remove their layers."""

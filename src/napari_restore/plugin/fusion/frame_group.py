@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
+from qtpy.QtCore import QObject
 
 from napari_restore import api
 from napari_restore.plugin.layers.layer_order import FRAME, insert_above, keeping_active, take_away
 from napari_restore.plugin.layers.reader import layer_of
+from napari_restore.plugin.state.state import Connections
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,13 +31,13 @@ class FrameLayers:
     removed = Signal(int)
     """The user has removed the layer of a frame."""
 
-    def __init__(self, viewer: ViewerModel) -> None:
+    def __init__(self, viewer: ViewerModel, owner: QObject) -> None:
         self._viewer = viewer
         self._source: ImageLayer | None = None
         self._opened: OpenFrames | None = None
         self._bracket: OpenBracket | None = None
         self._layers: dict[int, ImageLayer] = {}
-        viewer.layers.events.removed.connect(self._on_removed)
+        Connections(owner, (viewer.layers.events.removed, self._on_removed))
 
     @property
     def numbers(self) -> frozenset[int]:
@@ -72,9 +74,6 @@ class FrameLayers:
         for number in list(self._layers):
             self.show(number, False)
             self.removed.emit(number)
-
-    def leave(self) -> None:
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
 
     def _image(self, number: int) -> Image | None:
         """Return a frame on the grid of the bracket, or as it is where it is no part of that."""

@@ -30,7 +30,7 @@ from napari_restore.plugin.layers.layer_order import bring_to_front, is_source
 from napari_restore.plugin.layers.placing import show_whole
 from napari_restore.plugin.layers.reader import STAMPS, layer_of, stamps_of
 from napari_restore.plugin.state.disk_watch import DiskWatch
-from napari_restore.plugin.state.state import RestoreState, image_of
+from napari_restore.plugin.state.state import Connections, RestoreState, image_of
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import Task, in_background
 
@@ -215,16 +215,12 @@ class FusionController(QObject):
         self._open_soon = qdebounced(self._open, timeout=DEBOUNCE_MS, parent=self)
         self._refine_later = QTimer(self, singleShot=True, interval=REFINE_MS)
         self._refine_later.timeout.connect(self.refine)
-        state.events.layer.connect(self._on_layer)
-        viewer.layers.events.removed.connect(self._on_removed)
+        removed = viewer.layers.events.removed
+        Connections(self, (state.events.layer, self._on_layer), (removed, self._on_removed))
 
     def leave(self) -> None:
         self._left = True
-        self._open_soon.cancel()
-        self._refine_later.stop()
         self._abandon()
-        self._state.events.layer.disconnect(self._on_layer)
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
 
     # -- what is shown ---------------------------------------------------------------
 

@@ -38,8 +38,8 @@ from napari_restore.plugin.widgets.combo_box import NarrowComboBox
 from napari_restore.plugin.widgets.folding import (
     add_button,
     bring_into_view,
-    column_of,
     flowing,
+    page_of,
     row_of,
 )
 from napari_restore.plugin.widgets.plots import pixmap_of
@@ -200,7 +200,7 @@ class FusionTab(Section):
         super().__init__(viewer, state)
         self.controller = FusionController(viewer, state, self)
         self.weights = WeightsController(viewer, state, self)
-        self.shown_frames = FrameLayers(viewer)
+        self.shown_frames = FrameLayers(viewer, self)
         self._left_out = ""
         """What of the last drop is no photo."""
         self._build()
@@ -232,7 +232,7 @@ class FusionTab(Section):
         self.message = WrappedLabel("", self)
         self.parameters = ParameterForm(sliders=True)
         self.after = QLabel(AFTER, self, wordWrap=True)
-        layout = column_of(
+        page_of(
             self,
             self.hint,
             flowing(self.add_files, self.add_folder, self.add_layers, self.clear),
@@ -245,8 +245,6 @@ class FusionTab(Section):
             self.parameters,
             self.after,
         )
-        layout.setContentsMargins(0, 4, 0, 0)
-        layout.addStretch(1)
 
     def _connect(self) -> None:
         controller = self.controller
@@ -268,14 +266,12 @@ class FusionTab(Section):
         controller.progressed.connect(self._on_progress)
         controller.busy_changed.connect(self._on_busy)
         controller.failed.connect(self._on_failed)
-        self.listen(self.state.events.model, self._on_model)
-        self.listen(self.state.events.crop, self._on_state_crop)
-        self.listen(self.state.events.parameters, self._on_state_parameters)
+        self.listen(self._on_model, self.state.events.model)
+        self.listen(self._on_state_crop, self.state.events.crop)
+        self.listen(self._on_state_parameters, self.state.events.parameters)
 
     def leave(self) -> None:
         self.controller.leave()
-        self.weights.leave()
-        self.shown_frames.leave()
         super().leave()
 
     def setVisible(self, visible: bool) -> None:

@@ -237,7 +237,6 @@ class AdvancedForm(QWidget):
         self.tile_batch.valueChanged.connect(self._on_changed)
 
     def _arrange(self) -> None:
-        self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.addRow("Device", stacked(self.device, self.reason, self.cluster))
         self._layout.addRow("Scope", self.scope)
         self._layout.addRow("Tile", self.tile)

@@ -135,9 +135,9 @@ class AirlightPicker(Section):
         row.addWidget(self.auto_button)
         row.setContentsMargins(0, 0, 0, 0)
         self.pick_button.toggled.connect(self._on_pick)
-        for signal in (state.events.parameters, state.events.current, state.events.running):
-            self.listen(signal, self.show_value)
-        self.listen(state.events.layer, self.stop)
+        events = state.events
+        self.listen(self.show_value, events.parameters, events.current, events.running)
+        self.listen(self.stop, events.layer)
 
     def show_card(self, card: ModelCard) -> None:
         """Show the view for a model that has an airlight."""

@@ -120,8 +120,7 @@ class OrderChooser(QWidget):
         self.setLayout(flowing(*self.buttons.values()))
         self._image: Image | None = None
         """What the pictures are of."""
-        self._query = LatestQuery("There are no pictures", self)
-        self._query.finished.connect(self._show_pictures)
+        self._query = LatestQuery("There are no pictures", self, self._show_pictures)
 
     def show_orders(self, image: Image, named: Image) -> None:
         """Offer the orders that `image` may have, and show which is that of `named`."""
@@ -134,9 +133,6 @@ class OrderChooser(QWidget):
             self._show_pictures(None, {})
             orders = [order for order in ORDERS if max(order) <= image.bands]
             self._query.submit(id(image), partial(_pictures_of, image, orders))
-
-    def leave(self) -> None:
-        self._query.discard()
 
     def _button(self, order: Order) -> QToolButton:
         button = QToolButton(self)
@@ -202,7 +198,6 @@ class BandRolesForm(QWidget):
         self.others.activated.connect(self._on_values)
         values = QWidget(self)
         rows = form_layout(values)
-        rows.setContentsMargins(0, 0, 0, 0)
         rows.addRow(self.table)
         rows.addRow("Zero", self.zero)
         rows.addRow("White", self.white)
@@ -210,7 +205,6 @@ class BandRolesForm(QWidget):
         tip = "What each band shows, zero and white, and what happens to other bands"
         self.details = folded("Bands", values, tip)
         self._form = form_layout(self)
-        self._form.setContentsMargins(0, 0, 0, 0)
         self._form.addRow(self._prompt)
         self._form.addRow(self.orders)
         self._form.addRow("Sensor", self.sensor)

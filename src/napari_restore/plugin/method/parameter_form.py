@@ -38,11 +38,9 @@ class ParameterForm(QWidget):
         self._card: ModelCard | None = None
         self.rows: dict[str, ValueWidget[Any]] = {}
         self._fields: dict[str, tuple[QFormLayout, QWidget]] = {}
-        self._form, self._more_form = form_layout(), form_layout()
-        for form in (self._form, self._more_form):
-            form.setContentsMargins(0, 0, 0, 0)
         inner = QWidget()
-        inner.setLayout(self._more_form)
+        self._form, self._more_form = form_layout(), form_layout(inner)
+        self._form.setContentsMargins(0, 0, 0, 0)
         self.more = folded(MORE, inner, "Parameters that are seldom changed")
         column_of(self, self._form, self.more)
 

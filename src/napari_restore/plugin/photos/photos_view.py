@@ -224,15 +224,13 @@ class PhotosView(Section):
         self.list.itemSelectionChanged.connect(self._on_selected)
         column_of(self, self.list)
         self.hide()
-        for signal in (viewer.layers.events.inserted, viewer.layers.events.removed):
-            self.listen(signal, self._on_layers)
-        self.listen(state.events.layer, self._on_chosen)
-        self.listen(viewer.events.reset_view, self._on_home)
-        self.listen(viewer.canvas.grid.events.enabled, self._on_grid)
+        self.listen(self._on_layers, viewer.layers.events.inserted, viewer.layers.events.removed)
+        self.listen(self._on_chosen, state.events.layer)
+        self.listen(self._on_home, viewer.events.reset_view)
+        self.listen(self._on_grid, viewer.canvas.grid.events.enabled)
         self._on_layers()
 
     def leave(self) -> None:
-        self._soon.stop()
         self._show_all()
         super().leave()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLayout
-from superqt.utils import qthrottled
+from superqt.utils import qthrottled, signals_blocked
 
 from napari_restore.errors import BadParameter, InputError
 from napari_restore.plugin.tasks.notices import error_text, listed, show_note, show_problem
@@ -53,7 +53,7 @@ class AdjustingSection(Section):
         raise NotImplementedError
 
     def _show(self, adjustment: Adjustment) -> None:
-        """Set the widgets without applying their values."""
+        """Set the widgets; while this is called their values are not applied."""
         raise NotImplementedError
 
     def _enable(self) -> None:
@@ -62,11 +62,11 @@ class AdjustingSection(Section):
 
     def _begin(self) -> None:
         self._on_adjusted()
-        self.listen(self.state.events.current, self._on_current)
-        self.listen(self.state.events.running, self._enable)
-        self.listen(self.state.events.layer, self._on_adjusted)
-        self.listen(self.state.events.variants, self._offer_alike)
-        self.listen(self.viewer.layers.selection.events.changed, self._offer_alike)
+        events, selection = self.state.events, self.viewer.layers.selection.events
+        self.listen(self._on_current, events.current)
+        self.listen(self._enable, events.running)
+        self.listen(self._on_adjusted, events.layer)
+        self.listen(self._offer_alike, events.variants, selection.changed)
         self._on_current()
 
     def _back_row(self) -> QLayout:
@@ -141,10 +141,6 @@ class AdjustingSection(Section):
         if self._variant is not None:
             self._try(self._variant.undo)
 
-    def leave(self) -> None:
-        self._adjust.cancel()
-        super().leave()
-
     def _apply(self) -> None:
         self._set(self.chosen)
 
@@ -174,7 +170,8 @@ class AdjustingSection(Section):
 
     def _on_adjusted(self) -> None:
         variant, own, usual = self._variant, self.adjustment, self._usual
-        self._show(own)
+        with signals_blocked(self._adjust):
+            self._show(own)
         self._said = self.values
         self.undo_button.setEnabled(variant is not None and variant.can_undo)
         is_set = any(getattr(own, name) != getattr(usual, name) for name in self.FIELDS)

@@ -141,11 +141,7 @@ class AdjustSection(AdjustingSection):
     def _show(self, adjustment: Adjustment) -> None:
         """Set the widgets without applying their values."""
         values = adjustment.to_dict()
-        for widget in self._controls:
-            widget.blockSignals(True)
         for name, slider in self.sliders.items():
             slider.setValue(round(100 * values[name]))
         self.keep_colours.setChecked(values["luminance_only"])
         self.exposure.setValue(adjustment.ev)
-        for widget in self._controls:
-            widget.blockSignals(False)

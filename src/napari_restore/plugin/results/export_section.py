@@ -141,8 +141,7 @@ class ExportSection(Section):
         """What the message is about."""
         self._build()
         events = state.events
-        for signal in (events.current, events.variants, events.running, events.layer):
-            self.listen(signal, self._on_current)
+        self.listen(self._on_current, events.current, events.variants, events.running, events.layer)
         self._on_current()
 
     def _build(self) -> None:
@@ -202,7 +201,6 @@ class ExportSection(Section):
         self.subsampling = combo_of(self, SUBSAMPLINGS, tip, letters=10)
         inner = QWidget()
         self.more_form = form_layout(inner)
-        self.more_form.setContentsMargins(0, 0, 0, 0)
         self.more_form.addRow("Colours", self.profile)
         self.more_form.addRow("Longer side", self.longer_side)
         self.more_form.addRow("", self.sharpen)

@@ -12,7 +12,6 @@ from psygnal import Signal
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
-    QApplication,
     QDialog,
     QLineEdit,
     QListWidget,
@@ -36,7 +35,7 @@ from napari_restore.plugin.results.earlier_results_view import (
     store_result,
     variant_of_stored,
 )
-from napari_restore.plugin.results.save_dialog import ask_save_path
+from napari_restore.plugin.results.save_dialog import ask_save_path, to_clipboard
 from napari_restore.plugin.results.variant_text import (
     area_of,
     line_of,
@@ -98,9 +97,7 @@ class RecordView(QDialog):
         return ask_save_path(self, "Save the record", proposed, "JSON")
 
     def _on_copy(self) -> None:
-        clipboard = QApplication.clipboard()
-        if clipboard is not None:
-            clipboard.setText(self.text.toPlainText())
+        to_clipboard(self.text.toPlainText())
 
     def _on_save(self) -> None:
         source = self.record["input"]["path"]
@@ -189,12 +186,12 @@ class ResultsSection(Section):
         self._search_soon = qdebounced(self._search_cache, timeout=SEARCH_MS, parent=self)
         self._build()
         events = state.events
-        self.listen(events.variants, self._on_variants)
-        self.listen(events.current, self._on_current)
-        self.listen(events.running, self._on_running)
-        self.listen(events.layer, self._search_cache)
-        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
-            self.listen(event, self._show_differences)
+        self.listen(self._on_variants, events.variants)
+        self.listen(self._on_current, events.current)
+        self.listen(self._on_running, events.running)
+        self.listen(self._search_cache, events.layer)
+        layers = viewer.layers.events
+        self.listen(self._show_differences, layers.inserted, layers.removed)
         self._on_variants()
 
     def _build(self) -> None:
@@ -444,8 +441,6 @@ class ResultsSection(Section):
 
     def leave(self) -> None:
         self._left = True
-        self._store_soon.cancel()
-        self._search_soon.cancel()
         self._store(again=True)
         self.rows.clear()
         self.earlier.discard()

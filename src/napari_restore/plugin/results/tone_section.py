@@ -158,7 +158,7 @@ class ToneSection(AdjustingSection):
         super().__init__(viewer, state)
         self._watched: Variant | None = None
         """Whose pixels are in the histogram."""
-        self._of_layer = Connections()
+        self._of_layer = Connections(self)
         self._tool: CanvasTool | None = None
         """While grey is picked."""
         self._is_outdated = True
@@ -172,8 +172,7 @@ class ToneSection(AdjustingSection):
             self,
         )
         self._build()
-        for event in view_events(viewer):
-            self.listen(event, self._update_histogram)
+        self.listen(self._update_histogram, *view_events(viewer))
         self._begin()
 
     def _build(self) -> None:
@@ -202,8 +201,6 @@ class ToneSection(AdjustingSection):
         column_of(self, self.about, self.histogram, form)
 
     def leave(self) -> None:
-        self._query.discard()
-        self._of_layer.end()
         self.picker.setChecked(False)
         super().leave()
 
@@ -224,14 +221,10 @@ class ToneSection(AdjustingSection):
 
     def _show(self, adjustment: Adjustment) -> None:
         values = adjustment.to_dict()
-        for widget in (self.temperature, *self.sliders.values()):
-            widget.blockSignals(True)
         self.temperature.setValue(adjustment.temperature)
         for name, slider in self.sliders.items():
             slider.setValue(values[name])
         self.histogram.show_curve(adjustment.curve)
-        for widget in (self.temperature, *self.sliders.values()):
-            widget.blockSignals(False)
 
     def _enable(self) -> None:
         """Enable only what the current result allows, and say why it allows no more."""

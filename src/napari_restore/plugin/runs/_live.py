@@ -26,6 +26,7 @@ from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
 from napari_restore.plugin.runs.draft import Viewport, live_steps
 from napari_restore.plugin.runs.layer_run import RunLayers
+from napari_restore.plugin.state.state import Connections
 from napari_restore.plugin.state.variant import Variant
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Live(QObject):
         self._loaded: Any = None
         """The method that the child process has loaded."""
         self._start_soon = qdebounced(self._start, timeout=DEBOUNCE_MS, parent=self)
-        viewer.layers.events.removed.connect(self._on_removed)
+        Connections(self, (viewer.layers.events.removed, self._on_removed))
 
     @property
     def variant(self) -> Variant | None:
@@ -141,11 +142,9 @@ class Live(QObject):
     def close(self) -> None:
         """Stop for good."""
         self.is_on = False
-        self._free_soon.stop()
         self._left.clear()
         self._layers.stop()
         self._cancel()
-        self.viewer.layers.events.removed.disconnect(self._on_removed)
         self._layers.remove_draft()
         self._layers.variant = None
 

@@ -74,8 +74,7 @@ class LayerQueue(QObject):
         """The request of `_layer`, while another run is under way."""
         self._running: RunRequest | None = None
         """The request of `_layer`, while its run is under way."""
-        self._query = LatestQuery("The area cannot be found", self)
-        self._query.finished.connect(self._on_area)
+        self._query = LatestQuery("The area cannot be found", self, self._on_area)
         self._target, self._strength = state.target, state.strength_layer
         self._crop = state.crop
         # Changes of the settings are for later runs.
@@ -222,11 +221,9 @@ class BatchSection(Section):
         self._into = ""
         """Where the results of `folder` go."""
         self._build()
-        self.listen(viewer.layers.selection.events.changed, self._show_what_fits)
-        self.listen(viewer.layers.events.removed, self._show_what_fits)
-        self.listen(state.events.running, self._show_what_fits)
-        self.listen(state.events.layer, self._show_what_fits)
-        self.listen(state.events.model, self._show_what_fits)
+        layers, events = viewer.layers, state.events
+        self.listen(self._show_what_fits, layers.selection.events.changed, layers.events.removed)
+        self.listen(self._show_what_fits, events.running, events.layer, events.model)
         self._show_what_fits()
 
     def _build(self) -> None:

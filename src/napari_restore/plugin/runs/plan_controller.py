@@ -63,8 +63,7 @@ class PlanController(QObject):
         self._last: tuple[RunRequest, Plan, Any] | None = None
         self._planning: RunRequest | None = None
         """What is planned soon."""
-        self._query = LatestQuery("No plan", self)
-        self._query.finished.connect(self._on_planned)
+        self._query = LatestQuery("No plan", self, self._on_planned)
         self._waiting: tuple[Callable[[], None], Failed] | None = None
         """Called once the mask of excluded pixels is there, or where there is none in the end."""
         # One per object: a decorated method would share one timer among all.
@@ -75,7 +74,8 @@ class PlanController(QObject):
         self._areas.changed.connect(self.update_drawn)
         self._areas.found.connect(self.update)
         views = (*view_events(viewer), viewer.dims.events.ndisplay)
-        self._connections = Connections(
+        Connections(
+            self,
             *((event, self._on_view) for event in views),
             (state.events.exclude_pending, self._on_exclude_pending),
         )
@@ -144,15 +144,6 @@ class PlanController(QObject):
         self._planning = None
         self._tell_soon.stop()
         self._query.discard()
-
-    def close(self) -> None:
-        """Stop the timers and disconnect from the viewer."""
-        self.discard()
-        self._last = self._waiting = None
-        self._plan_soon.cancel()
-        self._update_soon.cancel()
-        self._areas.leave()
-        self._connections.end()
 
     def _request(self) -> RunRequest:
         return replace(self._state.request(), cluster=self._state.cluster)

@@ -81,7 +81,6 @@ class WarmWorker(QObject):
 
     def close(self) -> None:
         self._is_closed = True
-        self._timer.stop()
         self.worker.close()
 
     def _warm(self) -> None:
@@ -185,7 +184,8 @@ class RunController(QObject):
         self.live.noted.connect(self._on_event)
         self.live.failed.connect(self._on_live_failed)
         events = state.events
-        self._connections = Connections(
+        Connections(
+            self,
             *((getattr(events, name), self.live.update) for name in LIVE_SETTINGS),
             (events.options, self._on_options),
             (events.running, self._on_running),
@@ -271,7 +271,6 @@ class RunController(QObject):
             task.abandon()
             self._state.running = False
         self.live.close()
-        self._connections.end()
         self._warm.close()
         self.questions.close()
         self.clusters.close()

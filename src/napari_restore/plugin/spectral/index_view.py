@@ -166,10 +166,9 @@ class IndexView(MapLayers):
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self._build()
-        for event in (state.events.layer, state.events.bands, state.events.sensor):
-            self.listen(event, self._offer)
-        for event in (state.events.current, state.events.running):
-            self.listen(event, self._on_current)
+        events = state.events
+        self.listen(self._offer, events.layer, events.bands, events.sensor)
+        self.listen(self._on_current, events.current, events.running)
         self._offer()
 
     def _build(self) -> None:

@@ -165,18 +165,16 @@ class SpectrumView(Section):
         self.is_held = False
         self._values = lru_cache(1)(api.BandValues.of)
         """What the numbers of an image mean, looked up once for each."""
-        self._query = LatestQuery("The pixel cannot be read", self, follows=True)
-        self._query.finished.connect(self._on_read)
+        self._query = LatestQuery("The pixel cannot be read", self, self._on_read, follows=True)
         column_of(self, QLabel("Spectrum", self), self.plot, self.about)
-        self.listen(viewer.cursor.events.position, self._on_moved)
-        self.listen(state.events.layer, self._on_layer)
-        self.listen(state.events.current, self._on_current)
+        self.listen(self._on_moved, viewer.cursor.events.position)
+        self.listen(self._on_layer, state.events.layer)
+        self.listen(self._on_current, state.events.current)
         viewer.mouse_drag_callbacks.append(self._on_pressed)
 
     def leave(self) -> None:
         if self._on_pressed in self.viewer.mouse_drag_callbacks:
             self.viewer.mouse_drag_callbacks.remove(self._on_pressed)
-        self._query.discard()
         super().leave()
 
     def _on_layer(self) -> None:

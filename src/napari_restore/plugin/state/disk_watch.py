@@ -17,7 +17,14 @@ from napari_restore.errors import RestoreError, escape_controls
 from napari_restore.plugin.layers.display import LIMITS, Display
 from napari_restore.plugin.layers.layer_order import is_source
 from napari_restore.plugin.layers.reader import STAMPS, layer_of
-from napari_restore.plugin.state.state import NAMED, UNNAMED, image_of, named_as, unnamed_image
+from napari_restore.plugin.state.state import (
+    NAMED,
+    UNNAMED,
+    Connections,
+    image_of,
+    named_as,
+    unnamed_image,
+)
 from napari_restore.plugin.tasks.notices import show_note, show_problem
 from napari_restore.plugin.tasks.task import in_background
 
@@ -57,15 +64,12 @@ class DiskWatch(QObject):
         self._watcher.fileChanged.connect(self._look_soon)
         # Many programs write a new file and rename it.
         self._watcher.directoryChanged.connect(self._look_soon)
-        viewer.layers.events.inserted.connect(self._follow)
-        viewer.layers.events.removed.connect(self._follow)
+        layers = viewer.layers.events
+        Connections(self, (layers.inserted, self._follow), (layers.removed, self._follow))
         self._follow()
         self._look_soon()
 
     def leave(self) -> None:
-        self._look_soon.cancel()
-        self._viewer.layers.events.inserted.disconnect(self._follow)
-        self._viewer.layers.events.removed.disconnect(self._follow)
         watched = self._watcher.files() + self._watcher.directories()
         if watched:
             self._watcher.removePaths(watched)

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from psygnal import SignalGroupDescriptor
+from qtpy.QtCore import QObject
 
 import napari_restore as nr
 from napari_restore import api
@@ -150,10 +151,11 @@ Connection = tuple[Any, Callable[..., object]]
 """A signal, of Qt, psygnal or napari, and its slot."""
 
 
-class Connections:
-    """Slots on signals of viewers, layers and states, which live longer than who listens."""
+class Connections(QObject):
+    """Slots of `owner` on signals of viewers, layers and states, which live longer."""
 
-    def __init__(self, *connections: Connection) -> None:
+    def __init__(self, owner: QObject | None = None, *connections: Connection) -> None:
+        super().__init__(owner)
         self._made: list[Connection] = []
         self.add(*connections)
 

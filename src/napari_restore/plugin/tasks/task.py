@@ -294,10 +294,20 @@ class LatestQuery(QObject):
     """The key of a query, and its answer or a `RestoreError`."""
 
     def __init__(
-        self, failure: str, parent: QObject | None = None, *, follows: bool = False
+        self,
+        failure: str,
+        parent: QObject | None = None,
+        then: Callable[[Any, Any], object] | None = None,
+        *,
+        follows: bool = False,
     ) -> None:
-        """Begin without a query; `failure` is the sentence that an unexpected error begins with."""
+        """Begin without a query; `failure` is the sentence that an unexpected error begins with.
+
+        `then` is called as `finished` is emitted.
+        """
         super().__init__(parent)
+        if then is not None:
+            self.finished.connect(then)
         self._failure, self._follows = failure, follows
         self._newest: tuple[Hashable, Compute] | None = None
         """The last query, until it is answered."""
@@ -354,8 +364,7 @@ class DebouncedQuery:
         self._on_result, self._on_failure = on_result, on_failure
         self._numbers = itertools.count()
         self._pending: Compute | None = None
-        self._query = LatestQuery(failure, parent)
-        self._query.finished.connect(self._on_finished)
+        self._query = LatestQuery(failure, parent, self._on_finished)
         # One per object: a decorated method would share one timer among all.
         self._debounced = qdebounced(self._start, timeout=debounce_ms, parent=parent)
 

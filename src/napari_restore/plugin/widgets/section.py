@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QWidget
 
 from napari_restore.plugin.state.state import Connection, Connections, RestoreState
+from napari_restore.plugin.tasks.task import LatestQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
     from napari_restore.plugin.state.variant import Variant
+
+
+def end_all(owner: QObject) -> None:
+    """End what `owner` and its children listen to, and drop what they do later and ask."""
+    for connections in owner.findChildren(Connections):
+        connections.end()
+    # Those of superqt's throttled and debounced calls among them.
+    for timer in owner.findChildren(QTimer):
+        timer.stop()
+    for query in owner.findChildren(LatestQuery):
+        query.discard()
 
 
 class Section(QWidget):
@@ -28,7 +41,7 @@ class Section(QWidget):
         super().__init__()
         self.viewer = viewer
         self.state = state
-        self._connections, self._followed = Connections(), Connections()
+        self._connections, self._followed = Connections(self), Connections(self)
         self._hidden: list[Layer] = []
         """Layers that went when the section was left."""
 
@@ -46,9 +59,9 @@ class Section(QWidget):
         if visible:
             self._hidden.clear()
 
-    def listen(self, signal: Any, slot: Any) -> None:
+    def listen(self, slot: Any, *signals: Any) -> None:
         """Connect `slot` until the section leaves."""
-        self._connections.add((signal, slot))
+        self._connections.add(*((signal, slot) for signal in signals))
 
     def follow(self, *connections: Connection) -> None:
         """Connect these in place of those of the thing followed before, until the section leaves."""
@@ -59,8 +72,5 @@ class Section(QWidget):
         self.follow(*((getattr(variant, name), slots[name]) for name in slots if variant))
 
     def leave(self) -> None:
-        """Disconnect from viewer and state, with the sections inside; called once."""
-        self._connections.end()
-        self._followed.end()
-        for part in self.findChildren(Section):
-            part.leave()
+        """End what goes on after the panel is closed; called once, of sections inside as well."""
+        end_all(self)
