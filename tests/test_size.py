@@ -25,12 +25,12 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 1962,
     "commands": 2810,
-    "engine": 13290,
-    "explain": 6646,
+    "engine": 13185,
+    "explain": 6602,
     "images": 15354,
     "metrics": 543,
-    "models": 15787,
-    "plugin": 15017,
+    "models": 15665,
+    "plugin": 14890,
     "questions": 1074,
     "records": 308,
     "sample": 3,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 114153, 566, 8992
+LINES, FILES, IMPORTS = 113754, 566, 9003
 OPTIONS = {
     "view": 2,
     "models": 5,
