@@ -23,7 +23,7 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 1962,
+    "api": 1970,
     "commands": 2810,
     "engine": 13185,
     "explain": 6602,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 113754, 566, 9003
+LINES, FILES, IMPORTS = 113753, 566, 8992
 OPTIONS = {
     "view": 2,
     "models": 5,

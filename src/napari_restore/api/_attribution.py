@@ -21,11 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain import (
-        Attribution,
-        FigureLook,
-        FigureOptions,
-    )
+    from napari_restore.explain import Attribution, FigureLook, FigureOptions
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
 

@@ -6,8 +6,6 @@ where `valid` (h, w) is true count. Other packages add theirs through the entry-
 ``napari_restore.metrics``.
 """
 
-from __future__ import annotations
-
 from napari_restore.metrics._ciede2000 import ciede2000
 from napari_restore.metrics._comparable import strips
 from napari_restore.metrics._luma import luma, psnr_y, ssim_y

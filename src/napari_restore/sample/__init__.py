@@ -1,7 +1,5 @@
 """The image that ships with the package; CREDIT.txt says what it is."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 __all__ = ["SAMPLE"]

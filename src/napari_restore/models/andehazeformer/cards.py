@@ -1,7 +1,5 @@
 """anDehazeFormer, a normalised transformer with a global cache. Cards only."""
 
-from __future__ import annotations
-
 from napari_restore.models._card import AMOUNT, ModelCard, Parameter
 from napari_restore.models._registry import ModelEntry
 

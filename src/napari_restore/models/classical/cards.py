@@ -1,7 +1,5 @@
 """Methods without weights. Cards only; the methods load when they are used."""
 
-from __future__ import annotations
-
 from napari_restore.models._card import AMOUNT, DEADBAND, ModelCard, Parameter
 from napari_restore.models._registry import ModelEntry
 

@@ -1,7 +1,5 @@
 """A small convolutional network for haze. Card only; the network loads when used."""
 
-from __future__ import annotations
-
 from napari_restore.models._card import AMOUNT, ModelCard
 from napari_restore.models._registry import ModelEntry
 

@@ -1,7 +1,5 @@
 """IPL in two sizes. Cards only; the network loads when used."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from napari_restore.models._card import ModelCard, Parameter
