@@ -30,7 +30,7 @@ CODE = {
     "images": 15354,
     "metrics": 543,
     "models": 15665,
-    "plugin": 14890,
+    "plugin": 14891,
     "questions": 1074,
     "records": 308,
     "sample": 3,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 113753, 566, 8992
+LINES, FILES, IMPORTS = 113754, 566, 8992
 OPTIONS = {
     "view": 2,
     "models": 5,

@@ -218,7 +218,7 @@ class RestorePanel(QWidget):
         self.runs = RunController(self.viewer, self.state, self.plans, self.disk, self)
         self._build()
         self._connect()
-        self._preferences = PreferenceLink(self.state)
+        self._preferences = PreferenceLink(self.state, self)
         # Where a window goes without closing its widgets, preferences must not reach what is gone.
         self.destroyed.connect(self._preferences.leave)
         self.form.show_settings()

@@ -217,7 +217,7 @@ class CompareSection(Section):
         left = current.source if other is None else other.layer
         try:
             if button is self.swipe:
-                self._way = Swipe(self.viewer, current, other, self._column)
+                self._way = Swipe(self.viewer, current, other, self._column, self)
             else:
                 self._way = SideBySide(self.viewer, left, current.layer)
         except RestoreError as error:

@@ -249,8 +249,9 @@ class Swipe:
         variant: Variant,
         left: Compared | None = None,
         column: float | None = None,
+        owner: Any = None,
     ) -> None:
-        """Begin; `left` is what is on the left side, None for the source.
+        """Begin; `left` is what is on the left side, None for the source; `owner` a Qt object.
 
         Raises `BadRegion` when the source is not in view.
         """
@@ -273,7 +274,7 @@ class Swipe:
         self._former_escape = viewer.bind_key("Escape", lambda _: self.end(), overwrite=True)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
         viewer.mouse_move_callbacks.insert(0, self._on_move)
-        self._connections = Connections(None, *self._events())
+        self._connections = Connections(owner, *self._events())
         self._snapshots.request_now(*self._order())
 
     @property

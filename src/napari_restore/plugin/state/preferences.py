@@ -40,9 +40,9 @@ class PreferenceLink:
     live_changed = Signal(bool)
     """Whether to be live, when that preference is changed."""
 
-    def __init__(self, state: RestoreState) -> None:
+    def __init__(self, state: RestoreState, owner: Any = None) -> None:
         self.state = state
-        self._connections = Connections()
+        self._connections = Connections(owner)
         self._group: Any = preferences()
         if self._group is None:
             return
