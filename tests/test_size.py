@@ -29,7 +29,7 @@ CODE = {
     "explain": 6602,
     "images": 15354,
     "metrics": 543,
-    "models": 15665,
+    "models": 15666,
     "plugin": 14891,
     "questions": 1074,
     "records": 308,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 113754, 566, 8992
+LINES, FILES, IMPORTS = 113756, 566, 8993
 OPTIONS = {
     "view": 2,
     "models": 5,

@@ -34,6 +34,7 @@ from napari_restore.models.atmosphere.network import STRIDE, AtmosphereNetwork, 
 from napari_restore.models.atmosphere.restraint import (
     colours_of,
     darkening,
+    depth_by_strips,
     guarded_green,
     keep_white,
     restrained,
@@ -66,9 +67,9 @@ class Atmosphere(RestorationModel):
     pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
     the factor above, ``airlight`` (3,) with the factor ``green`` () in it and ``airlight_all``
     (bands,) in model range, ``hue`` (3,), ``hue_spread`` () and
-    ``unsure`` (), ``exponent`` (), ``display`` (). Those that change no pixel: ``darkening`` (2,) and
-    ``transmission`` () of the restored overview, ``kept`` () the share of cells that keep their hue,
-    ``doubt`` () the weight of the dark channel.
+    ``unsure`` (), ``exponent`` (), ``display`` (). Those that change no pixel: ``darkening`` (2,) of the
+    restored overview, ``transmission`` () the mean of the haze at 550 nm, ``kept`` () the share of cells that keep
+    their hue, ``doubt`` () the weight of the dark channel.
     """
 
     derived = ("maps",)
@@ -104,9 +105,10 @@ class Atmosphere(RestorationModel):
         statistics["presence"] = restrained(thinned, valid, statistics, self.deadband)
         statistics |= colours_of(thinned, valid, statistics, self.deadband)
         statistics["restraint"] = statistics["presence"] / seen.clamp(min=1e-6)
-        restored, through = self.pixelwise(thinned, thinned_maps(statistics), statistics)
+        depths = torch.cat([depth for _, depth in depth_by_strips(thinned, statistics)], 2)
+        statistics["transmission"] = torch.exp(-depths)[valid > 0].mean().nan_to_num(1)
+        restored, _ = self.pixelwise(thinned, thinned_maps(statistics), statistics)
         statistics["darkening"] = darkening(thinned, restored, valid)
-        statistics["transmission"] = through[valid > 0].mean().nan_to_num(1)
         return statistics
 
     def derive(self, statistics: Statistics, context: Context) -> Statistics:
