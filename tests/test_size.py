@@ -29,7 +29,7 @@ CODE = {
     "explain": 6602,
     "images": 15354,
     "metrics": 543,
-    "models": 15666,
+    "models": 15663,
     "plugin": 14891,
     "questions": 1074,
     "records": 308,

@@ -1,4 +1,4 @@
-"""Layers whose sums do not depend on threads or on the size of an image, and padding."""
+"""Layers whose sums do not depend on threads or on the size of an image; padding; light of display values."""
 
 from __future__ import annotations
 
@@ -53,6 +53,16 @@ class Doubling(nn.ConvTranspose2d):
         # (inputs, outputs, 2, 3, 2, 3): parity of the row, its taps; the same of columns.
         taken = padded[:, :, rows][..., rows]
         return taken.permute(1, 2, 4, 0, 3, 5).reshape(-1, self.in_channels, 3, 3)
+
+
+LUMA = (0.2126, 0.7152, 0.0722)
+"""Weights of red, green and blue in luminance (Rec. ITU-R BT.709-6)."""
+
+
+def light_of_display(display: Tensor) -> Tensor:
+    """Return linear light of display values (sRGB, IEC 61966-2-1), both limited to 0 … 1."""
+    shown = display.clamp(0, 1)
+    return torch.where(shown > 0.04045, ((shown + 0.055) / 1.055) ** 2.4, shown / 12.92)
 
 
 def is_exporting() -> bool:

@@ -51,8 +51,8 @@ def halve(
 
     Of any integer, float or bool dtype. Pixels that are not `valid` (h, w) are not part of the means,
     and a block without a valid one becomes `fill`, by default `default_fill`; None: all are, and the
-    validity is None. A mean that falls on `nodata`, so that a valid pixel would be read as nodata later, is moved to the next
-    value.
+    validity is None. A mean that falls on `nodata`, so that a valid pixel would be read as nodata later,
+    is moved to the next value.
     """
     pixels = _even(pixels)
     if valid is None:

@@ -162,8 +162,8 @@ def _said_by(members: Sequence[tuple[ProductFile, ImageBase]], profile: Profile)
     for name, of_member in fields.items():
         every, values = iter(getattr(profile, name)), list[Any]()
         for member, image in members:
-            own, told = list(islice(every, image.bands)), getattr(member, of_member)
-            values += told if len(told) == image.bands else own
+            own, given = list(islice(every, image.bands)), getattr(member, of_member)
+            values += given if len(given) == image.bands else own
         said[name] = tuple(values)
     return said
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from napari_restore.models._layers import is_exporting
+from napari_restore.models._layers import LUMA, is_exporting, light_of_display
 from napari_restore.models.atmosphere.inversion import DARKEST, inverted, optical_depth
 from napari_restore.models.classical.base import soft_gate
 
@@ -309,8 +309,6 @@ def keep_white(x: Tensor, y: Tensor, hue: Tensor | float = 0.0) -> Tensor:
     return torch.lerp(y, in_ratio, clipped)
 
 
-LUMA = (0.2126, 0.7152, 0.0722)
-"""Weights of red, green and blue in luminance (Rec. ITU-R BT.709-6)."""
 LEAST = 1e-4
 """Medians of light are limited to this and 1 less this."""
 
@@ -324,9 +322,7 @@ def darkening(x: Tensor, y: Tensor, valid: Tensor) -> Tensor:
     """
 
     def odds(picture: Tensor) -> Tensor:
-        shown = picture.clamp(0, 1)
-        curved = torch.where(shown > 0.04045, ((shown + 0.055) / 1.055) ** 2.4, shown / 12.92)
-        seen = torch.cat([shown, curved])[..., valid[0, 0] > 0]
+        seen = torch.cat([picture.clamp(0, 1), light_of_display(picture)])[..., valid[0, 0] > 0]
         light = (seen * seen.new_tensor(LUMA)[:, None]).sum(1)
         return light.median(1).values.clamp(LEAST, 1 - LEAST).logit() / math.log(2)
 

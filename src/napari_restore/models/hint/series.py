@@ -18,7 +18,7 @@ from torch import Tensor
 from napari_restore.errors import BadModel
 from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs
 from napari_restore.models._card import ModelCard
-from napari_restore.models._layers import pad_to_multiple
+from napari_restore.models._layers import LUMA, light_of_display, pad_to_multiple
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.hint.config import STRIDE, HintConfig, sizes_of_small
@@ -34,7 +34,9 @@ LIGHT = "light"
 """Counted map: luminance of `BRIGHT` in linear light, and the share of an exposure that a pixel takes."""
 EXPOSURE = f"{PARTS[1]}.exposure"
 """Statistic (N,): EV by which the odds of the light are multiplied."""
-MOST_EV, STEP_EV = 3.0, 0.25
+STEP_EV = 0.25
+EVS = tuple(STEP_EV * number for number in range(13))
+"""The exposures that are compared, 0 to 3."""
 LEAST_LIGHT = 0.04
 """Geometric mean of the luminance below which a picture is exposed more. Chosen by two exposures each of
 four scenes: +2.7 dB; synthetic low light: +0.1 dB."""
@@ -45,8 +47,6 @@ GREY, COLOURED = 1 / 255, 6 / 255
 SURE = 0.002
 """Light at which half of the ratios is of the pixels without noise."""
 DARKEST = 1e-4
-LUMA = (0.2126, 0.7152, 0.0722)
-"""Weights of red, green and blue in luminance (Rec. ITU-R BT.709-6)."""
 
 
 class HintSeries(SweptModel):
@@ -114,7 +114,7 @@ def _counted(sweep: Sweep) -> Sweep:
 
     counts = Counts(
         features=(Map(LIGHT, 2),),
-        shapes={"logs": (len(_evs()),), "pixels": ()},
+        shapes={"logs": (len(EVS),), "pixels": ()},
         count=lambda features, valid: _sums(features[LIGHT], valid),
         settles=(EXPOSURE,),
         settle=lambda sums, _: {EXPOSURE: _settled(sums)},
@@ -127,28 +127,29 @@ def _exposed(given: SweepInput) -> Mapping[str, Tensor]:
     return {RESTORED: exposed(between, bright, given.statistics[EXPOSURE])}
 
 
-def _evs() -> Tensor:
-    return torch.arange(0, MOST_EV + STEP_EV, STEP_EV)
-
-
 def _light_of(between: Tensor, bright: Tensor) -> Tensor:
     """Return `LIGHT` (N, 2, h, w) of pictures (N, 3, h, w) without noise and brightened."""
-    floor = _luminance(_light(between))
-    return torch.cat([_luminance(_light(bright)), floor / (floor + FLOOR)], 1)
+    dark = _luminance(light_of_display(between))
+    return torch.cat([_luminance(light_of_display(bright)), _share(dark)], 1)
 
 
-def _after(light: Tensor, ev: Tensor | float) -> Tensor:
-    """Return the luminance (N, 1, h, w) whose odds are 2 to the share of `ev` times those of `LIGHT`."""
-    own, share = light[:, :1], light[:, 1:]
+def _share(light: Tensor) -> Tensor:
+    """Return the share of an exposure that pixels of this light take."""
+    return light / (light + FLOOR)
+
+
+def _after(own: Tensor, share: Tensor, ev: Tensor | float) -> Tensor:
+    """Return the luminance (N, 1, h, w) whose odds are 2 to the `share` of `ev` times those of `own`."""
     gained = own * 2 ** (share * ev)
     lit: Tensor = gained / (1 - own + gained)
     return lit
 
 
 def _sums(light: Tensor, valid: Tensor | None) -> Sums:
-    """Return sums over `LIGHT` of the logarithm of the luminance, for each exposure of `_evs`."""
+    """Return sums over `LIGHT` of the logarithm of the luminance, for each of `EVS`."""
     counts = torch.ones_like(light[:, :1]) if valid is None else valid.to(light)
-    lit = (_after(light, float(ev)).clamp(min=DARKEST) for ev in _evs())
+    own, share = light[:, :1], light[:, 1:]
+    lit = (_after(own, share, ev).clamp(min=DARKEST) for ev in EVS)
     logs = [(each.log() * counts).double().sum((1, 2, 3)) for each in lit]
     return {"logs": torch.stack(logs, 1), "pixels": counts.double().sum((1, 2, 3))}
 
@@ -168,26 +169,19 @@ def exposed(between: Tensor, bright: Tensor, ev: Tensor) -> Tensor:
 
     Both are display values; what is beyond 0 and 1 in `bright` is added again.
     """
-    seen, shown = _light(between), _light(bright)
-    light = _luminance(seen)
-    own, others = (each / _luminance(each).clamp(min=DARKEST) for each in (shown, seen))
+    seen, shown = light_of_display(between), light_of_display(bright)
+    light, bright_light = _luminance(seen), _luminance(shown)
+    own, others = shown / bright_light.clamp(min=DARKEST), seen / light.clamp(min=DARKEST)
     ratio = torch.lerp(own, others, light / (light + SURE))
     coloured = (between.amax(1, keepdim=True) - GREY) / (COLOURED - GREY)
     ratio = torch.lerp(torch.ones_like(ratio), ratio, coloured.clamp(0, 1))
-    wanted = _after(_light_of(between, bright), ev.to(bright)[:, None, None, None])
+    wanted = _after(bright_light, _share(light), ev.to(bright)[:, None, None, None])
     # A band that would be above white gives the excess to none: the pixel becomes paler.
-    room = (1 / wanted.clamp(min=DARKEST) - 1) / (ratio.amax(1, keepdim=True) - 1).clamp(
-        min=DARKEST
-    )
+    above = ratio.amax(1, keepdim=True) - 1
+    room = (1 / wanted.clamp(min=DARKEST) - 1) / above.clamp(min=DARKEST)
     lit = wanted * (1 + (ratio - 1) * room.clamp(max=1))
     curved = 1.055 * lit.clamp(min=DARKEST) ** (1 / 2.4) - 0.055
     return torch.where(lit > 0.0031308, curved, 12.92 * lit) + bright - bright.clamp(0, 1)
-
-
-def _light(display: Tensor) -> Tensor:
-    """Return linear light of display values (IEC 61966-2-1), within 0 and 1."""
-    shown = display.clamp(0, 1)
-    return torch.where(shown > 0.04045, ((shown + 0.055) / 1.055) ** 2.4, shown / 12.92)
 
 
 def _luminance(light: Tensor) -> Tensor:

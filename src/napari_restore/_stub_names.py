@@ -8,7 +8,7 @@ from pathlib import Path
 from pkgutil import get_data
 
 
-def offered(
+def names_of_stub(
     module: str, file: str
 ) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a module by its stub, whose `file` this is.
