@@ -52,6 +52,24 @@ while len(list(folder.glob(f"kept.{number}.*"))) < int(sys.argv[3]) and time.mon
     time.sleep(0.002)
 """
 
+LEFT = """
+import atexit, sys
+import numpy as np
+import napari_restore as nr
+
+jobs = []
+atexit.register(lambda: print(jobs[0].status))
+jobs.append(nr.start(nr.plan(np.ones((8192, 8192), np.uint8), "identity", tile=64, scratch=sys.argv[1])))
+next(iter(jobs[0]))
+"""
+
+
+@pytest.mark.slow
+def test_a_job_of_a_script_that_ends_is_cancelled(tmp_path: Path) -> None:
+    # A thread inside of PyTorch would abort the process while Python ends.
+    done = subprocess.run([sys.executable, "-c", LEFT, tmp_path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "cancelled\n", "")
+
 
 def test_folders_that_several_make_and_remove(tmp_path: Path, own_cache: Path) -> None:
     began = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,8 +78,17 @@ class Executor:
                 pass
             except BaseException as error:
                 put(error)
+            finally:
+                atexit.unregister(end)
 
-        threading.Thread(target=body, name="job", daemon=True).start()
+        def end() -> None:
+            self.cancel()
+            thread.join()
+
+        thread = threading.Thread(target=body, name="job", daemon=True)
+        # A thread that is inside of a kernel while Python is torn down aborts the process.
+        atexit.register(end)
+        thread.start()
 
     def cancel(self) -> None:
         """End the run within a tile."""
