@@ -38,11 +38,11 @@ SUPPORTED = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "
 class Reader(Source):
     """A source with the metadata of the file it reads.
 
-    One of a file has `PRIORITY` and `supports`: the first supporting reader in order of priority
-    (highest first) opens the file.
+    One of a file has a row in `READERS` of images/readers/registry.py.
     """
 
-    PRIORITY: ClassVar[int] = 0
+    OPTIONS: ClassVar[tuple[str, ...]] = ()
+    """Those of opening a file that its constructor takes."""
     name: str
     profile: Profile
     georeference: Georeference | None = None
@@ -62,8 +62,8 @@ class Reader(Source):
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        """Return whether this reader opens `path`, by its first 4 KiB (empty for a folder)."""
-        return False
+        """Return whether this reader opens `path`, which begins as its row says, by its first 4 KiB."""
+        return True
 
     @property
     def alpha(self) -> int | None:

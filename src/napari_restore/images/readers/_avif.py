@@ -6,7 +6,7 @@ import io
 import struct
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,6 @@ from napari_restore.images.files.xmp import sidecar_xmp
 from napari_restore.images.readers._heif import COLOURS, coded_colours, whole_exif
 from napari_restore.images.readers._whole import Picture, WholeReader
 
-BRANDS = frozenset((b"avif", b"avis"))
-"""Kinds of file (AV1 Image File Format) that AVIF photos name as their own."""
 MOST_PROPERTIES, MOST_BYTES = 0x7FFF, 64
 """Of an item: how many an index can name, and the bytes of one that are read."""
 HIGH, TWELVE = 0x40, 0x20
@@ -35,13 +33,8 @@ class AvifReader(WholeReader):
     uint8, or uint16 over the full range of 10 and 12 bits.
     """
 
-    PRIORITY: ClassVar[int] = 30
     KIND = "an AVIF photo"
     REPAIR = "Check the file, or copy it again."
-
-    @classmethod
-    def supports(cls, path: Path, head: bytes) -> bool:
-        return head[4:8] == b"ftyp" and head[8:12] in BRANDS
 
     def _header(self) -> Picture:
         with _opened(self.path) as photo:

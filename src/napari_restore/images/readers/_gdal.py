@@ -76,7 +76,6 @@ class GdalReader(Reader):
     palette are its numbers.
     """
 
-    PRIORITY: ClassVar[int] = 0
     photo = PhotoTags()
     _sidecars = False
     _page_offset = 0
@@ -86,9 +85,7 @@ class GdalReader(Reader):
     _part = ""
     _head = b""
 
-    @classmethod
-    def supports(cls, path: Path, head: bytes) -> bool:
-        return bool(head)
+    OPTIONS: ClassVar = ("allow_outside", "codes", "plane", "grid")
 
     def __init__(
         self,

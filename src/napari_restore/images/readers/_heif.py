@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,6 @@ from napari_restore.images.values.working_space import (
     settled_colours,
 )
 
-BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1".split())
-"""Kinds of file (ISO/IEC 23008-12) that HEIF photos name as their own."""
 COLOURS = {
     1: ("gray",),
     2: ("gray", "alpha"),
@@ -34,13 +32,8 @@ COLOURS = {
 class HeifReader(WholeReader):
     """A photo (H, W, 1 … 4) uint8, or uint16 of 10 and 12 bits, upright; decoded once, as a whole."""
 
-    PRIORITY: ClassVar[int] = 30
     KIND = "a HEIF photo"
     REPAIR = "Copy it again, update pi-heif, or save the photo as JPEG."
-
-    @classmethod
-    def supports(cls, path: Path, head: bytes) -> bool:
-        return head[4:8] == b"ftyp" and head[8:12] in BRANDS
 
     def _header(self) -> Picture:
         photo = _opened(self.path)

@@ -13,7 +13,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from napari_restore.images._reader import STRIP_BYTES, strip_level
 from napari_restore.images._source import Level, chunk_box
 from napari_restore.images.cache.chunks import chunk_cache
 from napari_restore.images.files.claims import LARGEST_WHOLE
-from napari_restore.images.files.jpeg import END, SIGNATURE, JpegFrame, frame_of
+from napari_restore.images.files.jpeg import END, JpegFrame, frame_of
 from napari_restore.images.levels.row_pyramid import RowPyramid, row_levels
 from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.values.colour import cmyk_to_rgb
@@ -36,12 +36,6 @@ READ_BYTES = 1 << 15
 
 class JpegReader(GdalReader):
     """JPEG and MPO (H, W, 1 or 3) uint8; metadata and masks as GDAL has them."""
-
-    PRIORITY: ClassVar[int] = 10
-
-    @classmethod
-    def supports(cls, path: Path, head: bytes) -> bool:
-        return head.startswith(SIGNATURE)
 
     def _start(self) -> None:
         super()._start()

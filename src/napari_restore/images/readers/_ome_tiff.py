@@ -40,7 +40,7 @@ Array = npt.NDArray[Any]
 class OmeTiffReader(Reader):
     """A plane of the first image of an OME-TIFF."""
 
-    PRIORITY: ClassVar[int] = 20
+    OPTIONS: ClassVar = ("plane",)
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:

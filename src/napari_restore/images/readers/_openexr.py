@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ from napari_restore.images.readers._whole import Picture, WholeReader
 from napari_restore.images.values.facts import OpeningNote
 from napari_restore.images.values.working_space import profile_of_light
 
-MAGIC = b"\x76\x2f\x31\x01"
 COLOURS = {"R": "red", "G": "green", "B": "blue", "A": "alpha", "Y": "gray"}
 
 
@@ -25,12 +24,7 @@ class OpenExrReader(WholeReader):
     name. The data window is the picture. Needs the package OpenEXR (extra ``exr``).
     """
 
-    PRIORITY: ClassVar[int] = 30
     KIND = "an OpenEXR picture"
-
-    @classmethod
-    def supports(cls, path: Path, head: bytes) -> bool:
-        return head.startswith(MAGIC)
 
     def _header(self) -> Picture:
         parts = _parts(self.path, header_only=True)

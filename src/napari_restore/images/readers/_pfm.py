@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,6 @@ _COLOURS = {b"F": ("red", "green", "blue"), b"f": ("gray",)}
 class PfmReader(WholeReader):
     """(H, W, 1 or 3) float32 as stored, the lowest row first in the file (Debevec, "PFM format")."""
 
-    PRIORITY: ClassVar[int] = 40
     KIND = "a portable float map"
 
     @classmethod

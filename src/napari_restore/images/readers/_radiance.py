@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +19,8 @@ from napari_restore.images.values.working_space import profile_of_light
 class RadianceReader(WholeReader):
     """(H, W, 3) float32, decoded as a whole: the format has no tiles. Large ones once."""
 
-    PRIORITY: ClassVar[int] = 40
     KIND = "a Radiance picture"
     REPAIR = "It seems truncated; copy it again."
-
-    @classmethod
-    def supports(cls, path: Path, head: bytes) -> bool:
-        return head.startswith((b"#?RADIANCE", b"#?RGBE"))
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)

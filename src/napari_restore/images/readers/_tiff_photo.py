@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,6 @@ class TiffPhotoReader(GdalReader):
 
     Metadata and coarser levels are as GDAL has them; maps altogether.
     """
-
-    PRIORITY: ClassVar[int] = 5
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:

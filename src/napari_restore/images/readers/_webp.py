@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +16,6 @@ Array = npt.NDArray[Any]
 
 class WebpReader(GdalReader):
     """WebP (H, W, 3 or 4) uint8; an animation is decoded by Pillow, all else by GDAL."""
-
-    PRIORITY: ClassVar[int] = 10
-
-    @classmethod
-    def supports(cls, path: Path, head: bytes) -> bool:
-        return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
 
     def _start(self) -> None:
         super()._start()

@@ -45,7 +45,7 @@ nodata, colour profile …"""
 class OmeZarrReader(Reader):
     """A plane of the first multiscale image of a group, of the only array in it, or of an array."""
 
-    PRIORITY: ClassVar[int] = 30
+    OPTIONS: ClassVar = ("plane",)
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,6 @@ class RawReader(WholeReader):
     made visible. The settings are recorded under the tag "RAW".
     """
 
-    PRIORITY: ClassVar[int] = 10
     KIND = "a RAW photo"
     REPAIR = "Check the file, or develop it to a 16-bit TIFF with another program."
 

@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 
 from napari_restore._addresses import without_queries
 from napari_restore._plain_files import open_file
@@ -18,49 +19,33 @@ from napari_restore.images.files.cancelling import cancellable
 from napari_restore.images.files.claims import check_bands, check_block
 from napari_restore.images.files.references import grid_named
 from napari_restore.images.files.remote import is_address
+from napari_restore.images.files.tiff import TIFF_MAGIC
 from napari_restore.images.levels.row_pyramid import row_levels
-from napari_restore.images.readers._avif import AvifReader
-from napari_restore.images.readers._gdal import GdalReader
-from napari_restore.images.readers._heif import HeifReader
-from napari_restore.images.readers._jpeg import JpegReader
-from napari_restore.images.readers._ome_tiff import OmeTiffReader
-from napari_restore.images.readers._openexr import OpenExrReader
 from napari_restore.images.readers._oriented import OrientedReader
-from napari_restore.images.readers._pfm import PfmReader
-from napari_restore.images.readers._radiance import RadianceReader
 from napari_restore.images.readers._remote import RemoteReader
 from napari_restore.images.readers._remote_zarr import RemoteZarrReader
-from napari_restore.images.readers._tiff_photo import TiffPhotoReader
-from napari_restore.images.readers._webp import WebpReader
-from napari_restore.images.readers.ome_zarr import OmeZarrReader
-from napari_restore.images.readers.raw import RawReader
 from napari_restore.questions import Pathlike
 
 HEAD_BYTES = 4096
 
 
-READERS: tuple[type[Reader], ...] = tuple(
-    sorted(
-        (
-            AvifReader,
-            GdalReader,
-            HeifReader,
-            JpegReader,
-            OmeTiffReader,
-            OmeZarrReader,
-            OpenExrReader,
-            PfmReader,
-            RadianceReader,
-            RawReader,
-            TiffPhotoReader,
-            WebpReader,
-        ),
-        key=lambda reader: -reader.PRIORITY,
-    )
+_TIFF = b"|".join(map(re.escape, TIFF_MAGIC))
+READERS = (
+    (rb"P[Ff]\s", "_pfm:PfmReader"),
+    (rb"#\?(RADIANCE|RGBE)", "_radiance:RadianceReader"),
+    (rb".{4}ftypavi[fs]", "_avif:AvifReader"),
+    (rb".{4}ftyp(he[iv][cxms]|mif[12]|msf1)", "_heif:HeifReader"),
+    (rb"\Z", "ome_zarr:OmeZarrReader"),
+    (rb"v/1\x01", "_openexr:OpenExrReader"),
+    (_TIFF, "_ome_tiff:OmeTiffReader"),
+    (rb"\xff\xd8\xff", "_jpeg:JpegReader"),
+    (rb".", "raw:RawReader"),
+    (rb"RIFF.{4}WEBP", "_webp:WebpReader"),
+    (_TIFF, "_tiff_photo:TiffPhotoReader"),
+    (rb".", "_gdal:GdalReader"),
 )
-"""All readers of files, the most specific first. A new format is one module and one name here."""
-STACKS = (GdalReader, OmeTiffReader, OmeZarrReader)
-"""Those that read any plane of a file; of others it is one picture."""
+"""Patterns of the beginning of a file, which is empty of a folder, and classes: the first that supports a file
+reads it. A new format is one module and one row here."""
 
 
 def reader_of(
@@ -107,17 +92,19 @@ def _reader_of(
     path = _local(text if grid is None else grid["file"])
     head = _head_of(path)
     with cancellable(cancelled):
-        for reader in READERS if grid is None else (GdalReader,):
+        for pattern, name in READERS if grid is None else READERS[-1:]:
+            if not re.match(pattern, head, re.DOTALL):
+                continue
+            reader: type[Reader] = resolve_name(f"napari_restore.images.readers.{name}")
             if reader.supports(path, head):
-                options: dict[str, object] = {}
-                if issubclass(reader, GdalReader):
-                    options |= {"allow_outside": allow_outside, "grid": grid}
-                if issubclass(reader, STACKS):
-                    options["plane"] = plane
-                if codes and reader is GdalReader:
-                    options["codes"] = True
+                options = {
+                    "allow_outside": allow_outside,
+                    "grid": grid,
+                    "codes": codes,
+                    "plane": plane,
+                }
                 try:
-                    opened = reader(path, head, **options)  # type: ignore[call-arg]
+                    opened = reader(path, head, **{each: options[each] for each in reader.OPTIONS})
                     opened.planes.check(opened.name, plane)
                     _check_chunks(opened)
                 except UnreadableImage as error:
