@@ -133,10 +133,8 @@ from napari_restore.models import (
     resolve as resolve,
     sha256_of_file as sha256_of_file,
 )
-from napari_restore.models.atmosphere.cards import THICKEST as THICKEST
-from napari_restore.models.inf_dehaze.cards import (
-    DEEPEST as DEEPEST,
-)
+from napari_restore.models.atmosphere.inversion import THICKEST as THICKEST
+from napari_restore.models.inf_dehaze.head import DEEPEST as DEEPEST
 from napari_restore.questions import (
     FLOATS as FLOATS,
     WHOLE as WHOLE,

@@ -5,17 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from napari_restore._json_shapes import mismatches
 from napari_restore.errors import BadModel, BadParameter, UnknownModel
 from napari_restore.models import (
     ModelCard,
     ModelEntry,
+    _registry,
     card_of,
+    entry_of,
     is_ready,
     load,
     model_ids,
+    resolve,
+    structures,
 )
 
 
@@ -60,6 +68,30 @@ def test_cards_are_for_users(model_id: str) -> None:
     for parameter in card.parameters:
         assert parameter.parse(parameter.default) == parameter.default
         assert parameter.parse(str(parameter.default)) == parameter.default
+
+
+@pytest.mark.parametrize("model_id", [*model_ids(), *structures()])
+def test_cards_in_files_have_the_types_of_their_fields(model_id: str) -> None:
+    entry = entry_of(model_id)
+    assert mismatches(asdict(entry.card), ModelCard, model_id) == []
+    functions = filter(None, (entry.factory, entry.sizes, entry.rename))
+    assert all(callable(resolve(each)) for each in functions)
+    assert all(type(mark) is str for mark in entry.marks)
+
+
+@pytest.mark.parametrize("line", ["halo_ = 3", 'like = "other"', 'parameters = ["none"]'])
+def test_a_card_in_a_file_names_what_there_is(line: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(_registry, "__file__", str(tmp_path / "_registry.py"))
+    (tmp_path / "mine").mkdir()
+    card = '[mine]\ntitle = "Mine"\nsummary = "A model."\nfactory = "here:make"\n'
+    (tmp_path / "mine" / "cards.toml").write_text(card)
+    (entry,) = _registry._read_entries("mine")
+    assert (entry.card.id, entry.factory) == ("mine", "napari_restore.models.mine.here:make")
+    (tmp_path / "mine" / "cards.toml").write_text(card + line)
+    with pytest.raises(
+        (TypeError, KeyError), match=line.split('"')[-2] if '"' in line else "halo_"
+    ):
+        list(_registry._read_entries("mine"))
 
 
 def test_nan_is_in_no_range() -> None:

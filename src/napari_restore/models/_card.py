@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from napari_restore._json_shapes import closed
+from napari_restore._plain_files import parse_toml, read_text
 from napari_restore.errors import BadModel, BadParameter, did_you_mean, option
 
 Scope = Literal["local", "swept"]
@@ -255,18 +258,25 @@ class ModelCard:
                 yield f"{name} of {self.id} has no effect unless {other} is {how}."
 
 
-SIGMA = Parameter(
-    "sigma",
-    15.0,
-    "standard deviation of the noise that is to go, in steps of 8 bits",
-    0.0,
-    255.0,
-)
-"""Of networks that are given the noise level; its default is the card's `noise_level`."""
-_SPARED = "haze share up to which pixels stay as they are"
-DEADBAND = Parameter("deadband", 0.03, _SPARED, 0.0, 0.5, label="haze threshold")
-AMOUNT = Parameter(
-    "amount", 1.0, "how much haze is removed: a factor on its optical depth", 0.0, 2.0
-)
-"""Applied where pixels are restored, never in `prepare`: statistics of the image stay as they
-are, but for how much its result is darkened."""
+def with_fields(card: ModelCard, fields: Mapping[str, Any]) -> ModelCard:
+    """Return `card` with fields as JSON and TOML give them: lists for tuples, tables for parameters."""
+    values = {name: _as_tuple(value) for name, value in fields.items()}
+    if "parameters" in fields:
+        values["parameters"] = tuple(map(_parameter, fields["parameters"]))
+    return replace(card, **values)
+
+
+def _parameter(said: Parameter | Mapping[str, Any]) -> Parameter:
+    if isinstance(said, Parameter):
+        return said
+    return Parameter(**{name: _as_tuple(value) for name, value in said.items()})
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@cache
+def shared_parameters() -> dict[str, dict[str, Any]]:
+    """Return the tables of ``parameters.toml`` by name."""
+    return parse_toml(read_text(Path(__file__).with_name("parameters.toml")))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore._entry_points import offered
+from napari_restore._plain_files import parse_toml, read_text
 from napari_restore.errors import BadModel, UnknownModel, did_you_mean
-from napari_restore.models._card import ModelCard
+from napari_restore.models._card import ModelCard, shared_parameters, with_fields
 
 if TYPE_CHECKING:
     from napari_restore.models._model import RestorationModel
@@ -19,17 +21,15 @@ if TYPE_CHECKING:
 GROUP = "napari_restore.models"
 """Entry-point group in which other packages offer a `ModelEntry`."""
 BUILT_IN = (
-    "napari_restore.models.classical",
-    "napari_restore.models.atmosphere",
-    "napari_restore.models.haze_unet",
-    "napari_restore.models.inf_dehaze",
-    "napari_restore.models.hint",
-    "napari_restore.models.andehazeformer",
-    "napari_restore.models.ipl",
+    "classical",
+    "atmosphere",
+    "haze_unet",
+    "inf_dehaze",
+    "hint",
+    "andehazeformer",
+    "ipl",
 )
-"""Packages with ENTRIES; a new built-in model is one package and one entry here."""
-PUBLISHED = "napari_restore.models.published"
-"""Package with the ENTRIES of networks whose weights the user brings."""
+"""Sub-packages with ``cards.toml``; a new built-in model is one of them and one name here."""
 
 
 @dataclass(frozen=True)
@@ -117,20 +117,45 @@ def resolve(reference: str | Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _read_entries(system: str) -> Iterator[ModelEntry]:
+    """Yield the entries in ``cards.toml`` of a sub-package, whose tables are called as the ids.
+
+    A table has fields of `ModelCard` and of `ModelEntry`, whose functions are named from the sub-package
+    on, and may say ``like``: the id before it whose fields it has, but for its own. A parameter is the
+    name of a table in ``parameters`` or in ``parameters.toml`` of this folder, or such a name with the
+    fields that differ.
+    """
+    tables = parse_toml(read_text(Path(__file__).parent / system / "cards.toml"))
+    parameters = shared_parameters() | tables.pop("parameters", {})
+    whole: dict[str | None, dict[str, Any]] = {None: {}}
+    for key, table in tables.items():
+        whole[key] = whole[table.pop("like", None)] | table
+        fields = dict(whole[key])
+        marks, shipped = tuple(fields.pop("marks", ())), fields.pop("shipped", None)
+        functions = {
+            name: f"{__package__}.{system}.{fields.pop(name)}"
+            for name in ("factory", "sizes", "rename")
+            if name in fields
+        }
+        named = [{"name": p} if isinstance(p, str) else p for p in fields.get("parameters", ())]
+        fields["parameters"] = [parameters[said["name"]] | said for said in named]
+        card = with_fields(ModelCard(key, "", ""), fields)
+        yield ModelEntry(card, marks=marks, shipped=shipped, **functions)
+
+
 @cache
 def _entries() -> dict[str, ModelEntry]:
-    entries: dict[str, ModelEntry] = {}
-    for package in BUILT_IN:
-        for entry in importlib.import_module(package).ENTRIES:
-            entries[entry.card.id] = entry
-    return entries
+    return {entry.card.id: entry for system in BUILT_IN for entry in _read_entries(system)}
 
 
 @cache
 def structures() -> dict[str, ModelEntry]:
     """Return the published networks by id, of which weights are known by names and shapes."""
-    entries = importlib.import_module(PUBLISHED).ENTRIES
-    return {entry.card.id: entry for entry in entries}
+    made = resolve("napari_restore.models.published.structure:made")
+    return {
+        entry.card.id: replace(entry, factory=partial(made, entry.factory, entry.card.title))
+        for entry in _read_entries("published")
+    }
 
 
 @cache

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.errors import BadModel, BadParameter, RestoreError
 from napari_restore.models._adapted import adapted, network_of
 from napari_restore.models._attention import AttentionRow, AttentionSite
-from napari_restore.models._card import SIGMA, ModelCard, Parameter
+from napari_restore.models._card import ModelCard, shared_parameters, with_fields
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics, layers_in
 from napari_restore.models._own_attention import OwnAttention, find_attention
@@ -197,10 +197,7 @@ def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) 
     if isinstance(fields_or_card, ModelCard):
         return fields_or_card
     _check_fields(fields_or_card, "the model card")
-    values = {name: _as_tuple(value) for name, value in fields_or_card.items()}
-    if "parameters" in fields_or_card:
-        values["parameters"] = tuple(map(_parameter, fields_or_card["parameters"]))
-    card = with_level(replace(fallback, **values))
+    card = with_level(with_fields(fallback, fields_or_card))
     check_inputs(card)
     limits = {
         "halo": (0, None),
@@ -225,10 +222,10 @@ def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) 
 
 def with_level(card: ModelCard) -> ModelCard:
     """Return `card` with the parameter `sigma` where its network is told a noise level."""
-    if card.noise_level is None or any(each.name == SIGMA.name for each in card.parameters):
+    if card.noise_level is None or any(each.name == "sigma" for each in card.parameters):
         return card
-    sigma = replace(SIGMA, default=float(card.noise_level))
-    return replace(card, parameters=(sigma, *card.parameters))
+    sigma = shared_parameters()["sigma"] | {"name": "sigma", "default": float(card.noise_level)}
+    return with_fields(card, {"parameters": [sigma, *card.parameters]})
 
 
 def check_inputs(card: ModelCard) -> None:
@@ -293,13 +290,3 @@ def _check_fields(fields_or_card: Mapping[str, Any], name: str) -> None:
     whole = {"id": "", "title": "", "summary": "", **fields_or_card}
     if wrong := mismatches(whole, ModelCard, name):
         raise BadModel(f"{wrong[0]}.", "Check the fields of the model card.")
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _parameter(fields_or_card: Parameter | Mapping[str, Any]) -> Parameter:
-    if isinstance(fields_or_card, Parameter):
-        return fields_or_card
-    return Parameter(**{name: _as_tuple(value) for name, value in fields_or_card.items()})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_restore.models.atmosphere.cards import THICKEST
 from napari_restore.models.atmosphere.cells import Light
+from napari_restore.models.atmosphere.inversion import THICKEST
 from napari_restore.models.atmosphere.spline import BilinearSampler, guided, smooth
 
 

@@ -8,8 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_restore.models.inf_dehaze.cards import DEEPEST
-from napari_restore.models.inf_dehaze.head import AIRLIGHT, DETAIL, FADE, HazeHead, restored, spline
+from napari_restore.models.inf_dehaze.head import (
+    AIRLIGHT,
+    DEEPEST,
+    DETAIL,
+    FADE,
+    HazeHead,
+    restored,
+    spline,
+)
 
 WIDTH, STRIDE = 8, 16
 X = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from napari_restore.models.atmosphere.cards import THICKEST
 from napari_restore.models.classical.base import soft_gate
 
+THICKEST = 2.2
+"""Largest optical depth: gradients grow as 1/t."""
 CURVE = 2.2
 """Exponent of the power that approximates the display curve: a power treats all exposures alike,
 which the curve itself (followed to 0.01) does not."""

@@ -13,7 +13,6 @@ from torch.nn.functional import avg_pool2d, pad
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context, overview_factor
 from napari_restore.models._model import RestorationModel, Statistics, ToModel, one_shot_statistics
-from napari_restore.models.atmosphere.cards import THICKEST
 from napari_restore.models.atmosphere.cells import (
     Cells,
     cells_of,
@@ -27,6 +26,7 @@ from napari_restore.models.atmosphere.inversion import (
     CURVE,
     DARKEST,
     RATIOS,
+    THICKEST,
     inverted,
     optical_depth,
 )

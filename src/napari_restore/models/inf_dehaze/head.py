@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from napari_restore.models.inf_dehaze.cards import DEEPEST
-
+DEEPEST = 2.5
+"""Upper bound of the optical depth: the inversion multiplies errors by exp of it."""
 AIRLIGHT = 0.8
 """Airlight for zero tokens without a context."""
 LEFT = 0.8
