@@ -5,9 +5,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from tests.models.inf_dehaze.test_network import HAZE, network
+from tests.models.inf_dehaze.test_with_context import behind_a_context
+from torch import nn
 
 from napari_restore import metrics
 from napari_restore.errors import BadParameter
+from napari_restore.extension import cut
+from napari_restore.models import randomise
 from napari_restore_lab.loop import (
     SMALL,
     ModelConfig,
@@ -16,6 +21,7 @@ from napari_restore_lab.loop import (
     make_network,
     masked_l1,
     objective_of,
+    small_outputs,
     spectral_l1,
     ssim,
 )
@@ -191,3 +197,33 @@ def test_a_network_that_estimates_the_scattering_learns_it_too(hazed: Hazed):
     found = objective.compute(model, part, False, {"scattering", "depth", "airlight"})
     for value in found.values():
         assert value.item() == pytest.approx(0, abs=1e-6)
+
+
+@torch.inference_mode()
+def test_what_training_makes_small_is_what_the_network_gives():
+    made = network(HAZE)
+    x = torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(0))
+    rows, columns, chosen = slice(2, None, 3), slice(0, None, 3), torch.tensor([10, 1, 5])
+    smooth, depth, airlight, drawn = small_outputs(made, x, rows, columns, chosen)
+    whole = torch.cat([cut(image, 64) for image in made(x)])
+    assert torch.allclose(drawn, whole[chosen], atol=1e-5)
+    # Without the decoder's share the smooth maps are all.
+    nn.init.zeros_(made.decoder.unembed.weight)
+    nn.init.zeros_(made.decoder.unembed.bias)
+    assert torch.allclose(smooth, made(x)[..., rows, columns], atol=1e-5)
+    assert depth.shape == airlight.shape == smooth.shape == (2, 3, 42, 64)
+
+
+def test_training_reaches_all_but_what_is_held():
+    made = behind_a_context().train()
+    randomise(made, 2)
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad_(not name.startswith("atmosphere."))
+    x = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    parts = small_outputs(made, x, slice(0, None, 3), slice(1, None, 3), torch.tensor([2]))
+    sum(part.square().mean() for part in parts).backward()  # type: ignore[union-attr]
+    for name, parameter in made.named_parameters():
+        learned = parameter.grad is not None and bool(parameter.grad.any())
+        # What the softmax is invariant to has no gradient: the bias of all bands.
+        if not name.endswith("weight_net.2.bias") and "experts" not in name:
+            assert learned != name.startswith("atmosphere."), name

@@ -17,7 +17,16 @@ from ._learner import (
     set_up_staged,
 )
 from ._log import NO_PLOT, Log, LogSums
-from ._losses import SMALL, depth_in_display, log_error, masked_l1, objective_of, spectral_l1, ssim
+from ._losses import (
+    SMALL,
+    depth_in_display,
+    log_error,
+    masked_l1,
+    objective_of,
+    small_outputs,
+    spectral_l1,
+    ssim,
+)
 from ._pictures import Pictures, open_pictures
 from ._score import Validator, sentence
 from ._start import train
@@ -56,6 +65,7 @@ __all__ = [
     "open_pictures",
     "sentence",
     "set_up_staged",
+    "small_outputs",
     "spectral_l1",
     "ssim",
     "train",

@@ -242,7 +242,7 @@ def _smooth_and_tiles(
     some = (some if some.any() else ~some).nonzero()[:, 0]
     chosen = some[torch.randperm(len(some))[: -(-len(inside) // 4)]]
     with _precision(batch, bf16):
-        y, depth, airlight, tiles = network.smooth_and_tiles(whole, rows, columns, chosen)
+        y, depth, airlight, tiles = small_outputs(network, whole, rows, columns, chosen)
     smooth = _Part(batch, rows, columns)
     losses = _picture(model, y, smooth, wanted - {"ssim"})
     drawn = _Drawn(_tiles(batch.clear, network.tile)[chosen], inside[chosen])
@@ -258,6 +258,23 @@ def _smooth_and_tiles(
         share = 1 - torch.exp(-smooth.depth)
         losses["airlight"] = (difference * share).where(smooth.valid, 0.0).mean()
     return losses
+
+
+def small_outputs(
+    network: Any, x: Tensor, rows: slice, columns: slice, chosen: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the small outputs of an Inf-Dehaze with the head "haze", of images of whole tiles.
+
+    From the smooth maps of `x` (N, 3, H, W) alone: `rows` and `columns` restored, with optical depth
+    and airlight. And the tiles that are `chosen`, counted row by row and image by image, restored
+    with all.
+    """
+    view = network.view(x)
+    encoded = network.encode_images(view)
+    smooth = network.unveiled(view, encoded.grids, None, rows, columns)
+    residuals = tuple(residual[chosen] for residual in encoded.residuals)
+    parts = (part[chosen] for part in (encoded.tokens, encoded.encoded))
+    return *smooth, network.decode(*parts, residuals, encoded.tiles[chosen])
 
 
 def _scattering(model: RestorationModel, batch: PairBatch, bf16: bool, wanted: Set[str]) -> Losses:

@@ -202,7 +202,7 @@ class InfDehaze(BehindAtmosphere, BottleneckModel):
         out = as_planes(self.decoder(*self._decoder_input(tokens, encoded, residuals))).to(x.dtype)
         if self.head is None:
             return self._veil(x).pixels + out
-        return self._unveiled(x, self._cast(tokens), out)[0]
+        return self.unveiled(x, self._cast(tokens), out)[0]
 
     def auxiliary_loss(self) -> Tensor:
         """Return how unevenly experts were used, a scalar for the loss of training.
@@ -214,28 +214,7 @@ class InfDehaze(BehindAtmosphere, BottleneckModel):
         last, self._balances = self._balances, []
         return torch.stack(last).mean() if last else self.bottleneck.auxiliary_loss()
 
-    def smooth_and_tiles(
-        self, x: Tensor, rows: slice, columns: slice, chosen: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the small outputs of training, of images (N, 3, H, W) of whole tiles.
-
-        Head "haze" only. From the smooth maps alone: `rows` and `columns` restored, with optical
-        depth and airlight. And the tiles that are `chosen`, counted row by row and image by image,
-        restored with all.
-        """
-        x = self.view(x)
-        encoded_images = self.encode_images(x)
-        smooth, depth, airlight = self._unveiled(x, encoded_images.grids, None, rows, columns)
-        kept = tuple(residual[chosen] for residual in encoded_images.residuals)
-        drawn = self.decode(
-            encoded_images.tokens[chosen],
-            encoded_images.encoded[chosen],
-            kept,
-            encoded_images.tiles[chosen],
-        )
-        return smooth, depth, airlight, drawn
-
-    def _unveiled(
+    def unveiled(
         self,
         x: Tensor,
         tokens: Tensor,
