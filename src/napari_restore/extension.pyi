@@ -3,30 +3,13 @@ from napari_restore._format import (
     format_seconds as format_seconds,
     listed as listed,
 )
-from napari_restore._journal import (
-    Journal as Journal,
-)
-from napari_restore._json_shapes import (
-    read_json as read_json,
-)
-from napari_restore._plain_files import (
-    parse_toml as parse_toml,
-    read_text as read_text,
-)
-from napari_restore._points import (
-    reached as reached,
-)
-from napari_restore._replacing import (
-    replacing as replacing,
-)
-from napari_restore.api import (
-    Stop as Stop,
-    cluster_worker as cluster_worker,
-    start as start,
-)
-from napari_restore.api._cluster import (
-    connected as connected,
-)
+from napari_restore._journal import Journal as Journal
+from napari_restore._json_shapes import read_json as read_json
+from napari_restore._plain_files import parse_toml as parse_toml, read_text as read_text
+from napari_restore._points import reached as reached
+from napari_restore._replacing import replacing as replacing
+from napari_restore.api import Stop as Stop, cluster_worker as cluster_worker, start as start
+from napari_restore.api._cluster import connected as connected
 from napari_restore.api._options import (
     ModelOptions as ModelOptions,
     documents_options as documents_options,
@@ -149,7 +132,4 @@ from napari_restore.questions import (
     part_of as part_of,
     without as without,
 )
-from napari_restore.records import (
-    strict_json as strict_json,
-    write_json as write_json,
-)
+from napari_restore.records import strict_json as strict_json, write_json as write_json

@@ -1,3 +1,1 @@
-from ._api import evaluate, haze, scores_text, train
-
-__all__ = ["evaluate", "haze", "scores_text", "train"]
+from ._api import evaluate as evaluate, haze as haze, scores_text as scores_text, train as train
