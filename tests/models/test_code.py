@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from napari_restore.errors import BadModel, InputError
-from napari_restore.models import code_digest, code_files, load
+from napari_restore.models import code_digest, code_files, load, run_script
 
 FILES = {
     "net.py": '''"""A network."""
@@ -263,3 +264,16 @@ def test_all_packages_that_are_missing_are_named(tmp_path: Path) -> None:
     path.write_text("import nowhere_einops\nfrom nowhere_timm.layers import x\nimport torch\n")
     with pytest.raises(BadModel, match=r"nowhere_einops, which is not found, nor nowhere_timm\."):
         load(f"{path}:make", trust=True)
+
+
+def test_a_neighbour_that_has_changed_runs_as_it_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sides_of_mine.py").write_text("SIDE = 3\n")
+    (tmp_path / "measure.py").write_text("from sides_of_mine import SIDE\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.import_module("sides_of_mine").SIDE == 3
+    (tmp_path / "sides_of_mine.py").write_text("SIDE = 5\n")
+    with run_script(tmp_path / "measure.py") as module:
+        assert module.SIDE == 5
+    monkeypatch.delitem(sys.modules, "sides_of_mine", raising=False)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -349,18 +350,14 @@ def _flat(places: Tensor) -> Tensor:
     return places.reshape(-1, places.shape[-1])
 
 
+@cache
 def _is_composed(func: Any) -> bool:
     """Return whether an operation is made of others, which are seen in its place."""
-    name = func.name()
-    if name not in _COMPOSED:
-        is_attention = func.overloadpacket is _aten.scaled_dot_product_attention
-        _COMPOSED[name] = not is_attention and torch._C._dispatch_has_kernel_for_dispatch_key(
-            name, "CompositeImplicitAutograd"
-        )
-    return _COMPOSED[name]
+    return func.overloadpacket is not _aten.scaled_dot_product_attention and bool(
+        torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+    )
 
 
-_COMPOSED: dict[str, bool] = {}
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 _PRODUCTS = {_aten.bmm: 0, _aten.mm: 0, _aten.baddbmm: 1, _aten.addmm: 1}
 """Products of matrices, and where their factors stand."""

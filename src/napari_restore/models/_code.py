@@ -152,7 +152,7 @@ def code_digest(path: Path) -> str:
 def forget_changed(path: Path) -> None:
     """Let what `path` imports be imported anew where a file has changed since that was done.
 
-    Otherwise the code that runs would not be that of the files.
+    Otherwise the code that runs would not be that of the files. One thread at a time calls it.
     """
     files = {file: file_digest(file) for file in code_files(path)}
     changed = {file for file in files if _has_changed(file, files[file])}

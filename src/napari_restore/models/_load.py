@@ -25,7 +25,7 @@ from napari_restore.errors import (
 from napari_restore.models import _weights
 from napari_restore.models._adapted import FIELDS, adapted
 from napari_restore.models._card import ModelCard
-from napari_restore.models._code import code_digest, forget_changed, is_script, missing_modules
+from napari_restore.models._code import code_digest, is_script, missing_modules
 from napari_restore.models._content import module_digest
 from napari_restore.models._frozen import frozen_copy, is_frozen
 from napari_restore.models._known import known_network
@@ -272,7 +272,6 @@ def _from_script(
         raise BadModel(f"There is no file {path}.", "Write FILE.py:factory.")
     if not trust:
         raise BadModel(f"{path.name} is Python code.", _FOREIGN)
-    forget_changed(path)
     name = f"{path.name}:{factory}"
     try:
         # Its weights are drawn, and may be with a seed of its own.

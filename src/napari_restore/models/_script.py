@@ -16,7 +16,7 @@ from typing import Any
 from napari_restore._plain_files import read_text
 from napari_restore.errors import BadModel, BadParameter, did_you_mean, option
 from napari_restore.models._card import Parameter
-from napari_restore.models._code import import_folders, is_installed, package_of
+from napari_restore.models._code import forget_changed, import_folders, is_installed, package_of
 
 USUAL = ("make", "make_model", "build", "create_model", "get_model", "model")
 """Usual names of factories; offered first."""
@@ -64,8 +64,8 @@ _IMPORTING = threading.RLock()
 def run_script(path: Path) -> Iterator[ModuleType]:
     """Run a Python file, and yield its module; within ``with`` it may import its neighbours.
 
-    Those are the files and packages in `import_folders`. They are no module of this process afterwards:
-    files of the same name do not get those of each other.
+    Those are the files and packages in `import_folders`, as they are now. They are no module of this
+    process afterwards: files of the same name do not get those of each other.
     """
     path = path.resolve()
     root, name = package_of(path)
@@ -74,6 +74,7 @@ def run_script(path: Path) -> Iterator[ModuleType]:
     if "." not in name:
         name = f"napari_restore_user_{path.stem}"
     with _IMPORTING:
+        forget_changed(path)
         # A copy: other threads go on importing.
         loaded = list(sys.modules.items())
         tops = _taken(folders, {key.partition(".")[0] for key, _ in loaded})
