@@ -95,12 +95,12 @@ def numbered(heads: int) -> tuple[str, ...]:
     return tuple(str(head) for head in range(1, heads + 1))
 
 
-def places_of(numbers: Tensor, width: int) -> Tensor:
+def positions_of(numbers: Tensor, width: int) -> Tensor:
     """Return rows and columns (…, 2) of cells numbered y · width + x; (−1, −1) of those below 0."""
     import torch
 
-    places = torch.stack([numbers // width, numbers % width], dim=-1)
-    return places.masked_fill_((numbers < 0)[..., None], -1)
+    positions = torch.stack([numbers // width, numbers % width], dim=-1)
+    return positions.masked_fill_((numbers < 0)[..., None], -1)
 
 
 def relative_index(window: int) -> Tensor:

@@ -17,12 +17,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from napari_restore.models._places import (
+from napari_restore.models._positions import (
     Marks,
     followed,
     is_lost,
     of_product,
-    places_of_image,
+    positions_of_image,
     varies,
 )
 
@@ -45,17 +45,17 @@ class AttentionCall:
     """One call of attention: sets of queries and keys, one for each window, item and head."""
 
     queries: Tensor
-    """(sets, queries) places, see `Marks`. Of attention between channels those of its values."""
+    """(sets, queries) positions, see `Marks`. Of attention between channels those of its values."""
     keys: Tensor
-    """(sets, keys) places."""
+    """(sets, keys) positions."""
     weights: Callable[[int, int], Tensor]
     """Returns the weights (keys,) of a query of a set."""
     mixed: Tensor | None = None
-    """Of attention between channels what it puts out, (sets, channels, places)."""
+    """Of attention between channels what it puts out, (sets, channels, positions)."""
     matrix: Tensor | None = None
     """Of attention between channels its weights, (sets, channels, channels)."""
     obstacle: str = ""
-    """Why its places are not known; empty where they are."""
+    """Why its positions are not known; empty where they are."""
     factor: Tensor | None = None
     """The weights as the network multiplied values with them; of `AttentionCalls` with gradients, which
     know them by it."""
@@ -92,7 +92,7 @@ class AttentionCall:
 class AttentionCalls:
     """Within ``with``: every call of attention on this thread is passed to `visit`, with its number.
 
-    Numbers count from 1. The operations are made as always; with each, places of the values of `image`
+    Numbers count from 1. The operations are made as always; with each, positions of the values of `image`
     (N, C, H, W) are moved. A call is a product of values with weights that a softmax made, whatever
     was done to these in between, or `scaled_dot_product_attention`. With `gradients` what was computed
     can be differentiated by the weights of the calls.
@@ -109,9 +109,9 @@ class AttentionCalls:
         self._visit, self._gradients = visit, gradients
         self._width = image.shape[-1]
         self._marks: MutableMapping[Tensor, Marks] = WeakTensorKeyDictionary()
-        self._marks[image] = places_of_image(image)
+        self._marks[image] = positions_of_image(image)
         self._lost: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
-        """Operations behind which places are not known, by what they returned."""
+        """Operations behind which positions are not known, by what they returned."""
         self._modes = ExitStack()
 
     def __enter__(self) -> AttentionCalls:
@@ -180,7 +180,7 @@ class AttentionCalls:
             marks = self._attention(*turned, lost, known)
             marks = _turned(marks)
         if marks is not None:
-            self._marks[out] = Marks(tuple(each.reshape(out.shape) for each in marks.places))
+            self._marks[out] = Marks(tuple(each.reshape(out.shape) for each in marks.positions))
             return
         marks = of_product(one, other, out.shape)
         if marks is not None:
@@ -203,20 +203,20 @@ class AttentionCalls:
 
         Returns the marks of what it puts out; None where it is no attention.
         """
-        if len(marks.places) == 2:
-            places = [_sets(each) for each in marks.places]
-            if varies(places[0], -1):
-                places.reverse()
-            queries, keys = places[0][..., 0], places[1][..., 0, :]
+        if len(marks.positions) == 2:
+            positions = [_sets(each) for each in marks.positions]
+            if varies(positions[0], -1):
+                positions.reverse()
+            queries, keys = positions[0][..., 0], positions[1][..., 0, :]
             self._note(AttentionCall(queries, keys, lambda n, t: weights[n, t], **known))
             return Marks((queries[..., None].expand(made.shape),))
-        if marks.places:
+        if marks.positions:
             return None
         is_square = weights.shape[-1] == weights.shape[-2] > 1
-        if values is not None and len(values.places) == 1 and is_square:
-            places_of = _sets(values.places[0])
-            if varies(places_of, -1) and not varies(places_of, -2):
-                at = places_of[..., 0, :]
+        if values is not None and len(values.positions) == 1 and is_square:
+            own = _sets(values.positions[0])
+            if varies(own, -1) and not varies(own, -2):
+                at = own[..., 0, :]
                 self._note(replace(_of_channels(weights, made, at), **known))
                 return Marks((at[..., None, :].expand(made.shape),))
         if (lost or values is None) and min(weights.shape[1:]) > 1:
@@ -243,8 +243,8 @@ class AttentionCalls:
     ) -> None:
         """Note a call of `scaled_dot_product_attention`, whose rows are computed when asked for."""
         lead = out.shape[:-2]
-        places = [self._known(each) for each in (query, key, value)]
-        one, other, third = (m.places[0] if m and m.places else None for m in places)
+        positions = [self._known(each) for each in (query, key, value)]
+        one, other, third = (m.positions[0] if m and m.positions else None for m in positions)
         if enable_gqa:
             shared = query.shape[-3] // key.shape[-3]
             key = key.repeat_interleave(shared, -3)
@@ -324,11 +324,11 @@ def _turned(marks: Marks | None) -> Any:
     """Return the marks of a turned matrix."""
     if marks is None:
         return None
-    return Marks(tuple(each.mT for each in marks.places), marks.are_shares)
+    return Marks(tuple(each.mT for each in marks.positions), marks.are_shares)
 
 
-def _of_channels(matrix: Tensor, mixed: Tensor, places: Tensor) -> AttentionCall:
-    return AttentionCall(places, places, lambda n, t: matrix[n, t], mixed, matrix)
+def _of_channels(matrix: Tensor, mixed: Tensor, positions: Tensor) -> AttentionCall:
+    return AttentionCall(positions, positions, lambda n, t: matrix[n, t], mixed, matrix)
 
 
 def _behind(operation: str) -> str:
@@ -345,9 +345,9 @@ def _sets(values: Tensor) -> Tensor:
     return values.reshape(-1, *values.shape[-2:])
 
 
-def _flat(places: Tensor) -> Tensor:
-    """Return (sets, tokens) of places (…, tokens)."""
-    return places.reshape(-1, places.shape[-1])
+def _flat(positions: Tensor) -> Tensor:
+    """Return (sets, tokens) of positions (…, tokens)."""
+    return positions.reshape(-1, positions.shape[-1])
 
 
 @cache

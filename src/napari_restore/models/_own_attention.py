@@ -16,7 +16,7 @@ from napari_restore.errors import BadModel
 from napari_restore.models._attention import AttentionKind, AttentionRow, AttentionSite, numbered
 from napari_restore.models._attention_calls import AttentionCall, AttentionCalls
 from napari_restore.models._model import RestorationModel, example_image
-from napari_restore.models._places import row_and_column, stride_of
+from napari_restore.models._positions import row_and_column, stride_of
 from napari_restore.models._undisturbed import undisturbed
 from napari_restore.models._weights import first_line
 
@@ -395,20 +395,20 @@ class _Layer:
         assert call is not None
         if call.mixed is not None and call.matrix is not None:
             return _likeness(call.mixed, call.matrix, at, cells, cell)
-        weights, places, beyond = [], [], []
+        weights, positions, beyond = [], [], []
         for number, token in at.tolist():
             row, own = call.row(number, token), cells[number]
-            # Tokens that the network adds, as to fill its windows, are no places of the image.
+            # Tokens that the network adds, as to fill its windows, have no position in the image.
             added = own[:, 0] < 0
             empty = added | row.excluded
             beyond.append(row.weights[added].sum())
             weights.append(row.weights.masked_fill(empty, 0))
-            places.append(own.masked_fill(empty[:, None], -1))
+            positions.append(own.masked_fill(empty[:, None], -1))
         is_whole = len(self._firsts) == 1 and not any(beyond)
         numbers = {} if is_whole else {"beyond": torch.stack(beyond)}
         if self.importance is not None:
             numbers["importance"] = self.importance
-        return AttentionRow(torch.stack(weights), torch.stack(places), cell, numbers)
+        return AttentionRow(torch.stack(weights), torch.stack(positions), cell, numbers)
 
 
 def _likeness(

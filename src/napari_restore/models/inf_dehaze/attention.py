@@ -14,7 +14,7 @@ from napari_restore.models._attention import (
     HeadOutputs,
     LayerTokens,
     numbered,
-    places_of,
+    positions_of,
 )
 from napari_restore.models.inf_dehaze.blocks import SwinBlock
 from napari_restore.models.inf_dehaze.bottleneck import Bottleneck, BottleneckLayer
@@ -164,7 +164,7 @@ def layer_rows(
     row = row_of(layer.attention, kept, query, layer.norm1)
     found = {}
     if name in names:
-        found[name] = AttentionRow(row[0], places_of(row[1], width), cell)
+        found[name] = AttentionRow(row[0], positions_of(row[1], width), cell)
     experts = f"{name}.{EXPERTS}"
     if experts in names:
         own = kept.tokens(torch.tensor([query]))[0]
@@ -181,7 +181,7 @@ def layer_column(layer: BottleneckLayer, kept: LayerTokens, cell: tuple[int, int
     """Return the weights that cells give to one cell in a layer of the bottleneck."""
     width = kept.shape[1]
     weights, numbers = column_of(layer.attention, kept, cell[0] * width + cell[1], layer.norm1)
-    return AttentionRow(weights, places_of(numbers, width), cell)
+    return AttentionRow(weights, positions_of(numbers, width), cell)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Places in the image that follow the values of a network through its operations on tensors."""
+"""Positions in the image that follow the values of a network through its operations on tensors."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ NOWHERE = 0
 class Marks:
     """What is known of a tensor: where its values lie, and whether they are shares."""
 
-    places: tuple[Tensor, ...]
+    positions: tuple[Tensor, ...]
     """int32 of the tensor's shape, 1 + y · width + x or `NOWHERE`. One of a map. Of scores two: of the
-    token on either side. None of what belongs to no place."""
+    token on either side. None of what belongs to no position."""
     are_shares: bool = False
     """Whether a softmax made it."""
 
@@ -33,33 +33,33 @@ Args: TypeAlias = Sequence[Any]
 Options: TypeAlias = Mapping[str, Any]
 
 
-def places_of_image(x: Tensor) -> Marks:
+def positions_of_image(x: Tensor) -> Marks:
     """Return the marks of an image (N, C, H, W)."""
     height, width = x.shape[-2:]
     numbers = torch.arange(1, height * width + 1, dtype=torch.int32, device=x.device)
     return Marks((numbers.view(height, width).expand(x.shape),))
 
 
-def row_and_column(places: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Return y and x of places, -1 of `NOWHERE`, in an image of this width."""
-    at, none = places.long() - 1, places == NOWHERE
+def row_and_column(positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Return y and x of positions, -1 of `NOWHERE`, in an image of this width."""
+    at, none = positions.long() - 1, positions == NOWHERE
     y, x = at.div(width, rounding_mode="floor"), at % width
     return y.masked_fill(none, -1), x.masked_fill(none, -1)
 
 
-def varies(places: Tensor, dim: int) -> bool:
-    """Return whether places differ along an axis."""
-    if places.shape[dim] < 2 or places.stride(dim) == 0:
+def varies(positions: Tensor, dim: int) -> bool:
+    """Return whether positions differ along an axis."""
+    if positions.shape[dim] < 2 or positions.stride(dim) == 0:
         return False
-    return bool((places != places.narrow(dim, 0, 1)).any())
+    return bool((positions != positions.narrow(dim, 0, 1)).any())
 
 
-def first_along(places: Tensor, dim: int) -> Tensor:
-    """Return the first place in the image along an axis, which stays, with length 1."""
-    if places.shape[dim] < 2 or places.stride(dim) == 0:
-        return places.narrow(dim, 0, 1)
-    last = torch.iinfo(places.dtype).max
-    least = places.masked_fill(places == NOWHERE, last).amin(dim, keepdim=True)
+def first_along(positions: Tensor, dim: int) -> Tensor:
+    """Return the first position in the image along an axis, which stays, with length 1."""
+    if positions.shape[dim] < 2 or positions.stride(dim) == 0:
+        return positions.narrow(dim, 0, 1)
+    last = torch.iinfo(positions.dtype).max
+    least = positions.masked_fill(positions == NOWHERE, last).amin(dim, keepdim=True)
     return least.masked_fill_(least == last, NOWHERE)
 
 
@@ -79,23 +79,23 @@ def followed(
     if not results or not given:
         return []
     shares = any(found.are_shares for _, found in given)
-    count = max(len(found.places) for _, found in given)
+    count = max(len(found.positions) for _, found in given)
     if packet in _MOVING:
         moved = [_moved(packet, args, kwargs, known, number) for number in range(count)]
         return [
-            (each, Marks(tuple(places[number] for places in moved), shares))
+            (each, Marks(tuple(positions[number] for positions in moved), shares))
             for number, each in enumerate(results)
         ]
     if packet in _RESIZING and count == 1:
         return _resized(packet, args, results[0], known, width)
     if packet in _MIXING:
         return []
-    places = _of_whole(given, results[0].shape)
-    return [(results[0], Marks(places, shares))] if places or shares else []
+    positions = _of_whole(given, results[0].shape)
+    return [(results[0], Marks(positions, shares))] if positions or shares else []
 
 
 def is_lost(func: Any, out: Any) -> bool:
-    """Return whether places were lost in an operation, rather than averaged over the image."""
+    """Return whether positions were lost in an operation, rather than averaged over the image."""
     floats = [each for each in _tensors(out) if each.is_floating_point()]
     return bool(floats) and floats[0].dim() > 1 and func.overloadpacket not in _REDUCING
 
@@ -103,10 +103,10 @@ def is_lost(func: Any, out: Any) -> bool:
 def of_product(a: Marks | None, b: Marks | None, shape: torch.Size) -> Marks | None:
     """Return the marks of a product of matrices (…, n, k) and (…, k, m) of this shape.
 
-    Of tokens on either side: scores. Of tokens and weights: each has the first place of those that it
+    Of tokens on either side: scores. Of tokens and weights: each has the first position of those that it
     mixes.
     """
-    p, q = (m.places[0] if m is not None and len(m.places) == 1 else None for m in (a, b))
+    p, q = (m.positions[0] if m is not None and len(m.positions) == 1 else None for m in (a, b))
     if p is not None and q is not None:
         if varies(p, -1) or varies(q, -2):
             return None
@@ -127,11 +127,11 @@ def _tensors(tree: Any) -> Iterable[Tensor]:
 
 
 def _of_whole(given: Iterable[tuple[Tensor, Marks]], shape: torch.Size) -> tuple[Tensor, ...]:
-    """Return the places of the first argument that has as many values as the result, or is repeated."""
+    """Return the positions of the first argument that has as many values as the result, or is repeated."""
     fitting = []
     for _, found in given:
         try:
-            fitting.append(tuple(each.expand(shape) for each in found.places))
+            fitting.append(tuple(each.expand(shape) for each in found.positions))
         except RuntimeError:
             continue
     return max(fitting, key=len, default=())
@@ -140,15 +140,15 @@ def _of_whole(given: Iterable[tuple[Tensor, Marks]], shape: torch.Size) -> tuple
 def _moved(
     packet: Any, args: Args, kwargs: Options, known: Known, number: int
 ) -> tuple[Tensor, ...]:
-    """Return the places of an operation that only moves values, of one side of scores."""
+    """Return the positions of an operation that only moves values, of one side of scores."""
 
     def swapped(each: Any) -> Any:
         if not isinstance(each, Tensor) or not each.is_floating_point():
             return each
         marks = known(each)
-        if marks is None or number >= len(marks.places):
+        if marks is None or number >= len(marks.positions):
             return torch.zeros((), dtype=torch.int32, device=each.device).expand(each.shape)
-        return marks.places[number]
+        return marks.positions[number]
 
     given = tree_map(swapped, list(args))
     made = _MOVING[packet]
@@ -156,13 +156,13 @@ def _moved(
     return (moved,) if isinstance(moved, Tensor) else tuple(moved)
 
 
-def _padded(places: Tensor, pad: Sequence[int], *_: Any) -> Tensor:
-    return functional.pad(places, list(pad), value=NOWHERE)
+def _padded(positions: Tensor, pad: Sequence[int], *_: Any) -> Tensor:
+    return functional.pad(positions, list(pad), value=NOWHERE)
 
 
-def _unfolded(places: Tensor, *args: Any) -> Tensor:
-    found: Tensor = _aten.im2col(places.double(), *args)
-    return found.to(places.dtype)
+def _unfolded(positions: Tensor, *args: Any) -> Tensor:
+    found: Tensor = _aten.im2col(positions.double(), *args)
+    return found.to(positions.dtype)
 
 
 _MOVING: dict[Any, Callable[..., Any] | None] = {
@@ -173,10 +173,10 @@ _MOVING: dict[Any, Callable[..., Any] | None] = {
     **dict.fromkeys((_aten.index, _aten._unsafe_index, _aten.gather, _aten.index_select)),
     **dict.fromkeys((_aten.repeat, _aten.cat, _aten.stack, _aten.split, _aten.unbind)),
     **dict.fromkeys((_aten.split_with_sizes, _aten.pixel_unshuffle, _aten.channel_shuffle)),
-    # Places need not lie in memory as the values do.
+    # Positions need not lie in memory as the values do.
     **dict.fromkeys(
         (_aten.view, _aten._unsafe_view, _aten.reshape, _aten._reshape_alias),
-        lambda places, size, *_: places.reshape(size),
+        lambda positions, size, *_: positions.reshape(size),
     ),
     # A mirrored pixel is none of the image.
     **dict.fromkeys(
@@ -184,7 +184,7 @@ _MOVING: dict[Any, Callable[..., Any] | None] = {
     ),
     _aten.im2col: _unfolded,
 }
-"""Operations that only move values; None: places are moved by the same."""
+"""Operations that only move values; None: positions are moved by the same."""
 _SOFTMAX = {_aten._softmax, _aten._safe_softmax, _aten.softmax}
 _REDUCING = {
     *(_aten.mean, _aten.sum, _aten.amax, _aten.amin, _aten.max, _aten.min, _aten.var),
@@ -219,9 +219,9 @@ def _resized(
 ) -> list[tuple[Tensor, Marks]]:
     """Return the marks of a map (N, C, h, w) made of one of another size, or by convolution."""
     marks = known(args[0])
-    if marks is None or len(marks.places) != 1 or out.dim() != 4 or args[0].dim() != 4:
+    if marks is None or len(marks.positions) != 1 or out.dim() != 4 or args[0].dim() != 4:
         return []
-    places = first_along(marks.places[0], 1)
+    positions = first_along(marks.positions[0], 1)
     strides = _strides(packet, args)
     transposed = packet in _CONVOLUTIONS and args[6]
     if strides is not None and not transposed:
@@ -229,11 +229,13 @@ def _resized(
         for axis in (0, 1):
             middle = dilation[axis] * ((kernel[axis] - 1) // 2) - padding[axis]
             at = torch.arange(out.shape[2 + axis], device=out.device) * stride[axis] + middle
-            places = places.index_select(2 + axis, at.clamp_(0, places.shape[2 + axis] - 1))
+            positions = positions.index_select(
+                2 + axis, at.clamp_(0, positions.shape[2 + axis] - 1)
+            )
     else:
         for axis in (0, 1):
-            places = _scaled(places, axis, out.shape[2 + axis], width)
-    return [(out, Marks((places.expand(out.shape),)))]
+            positions = _scaled(positions, axis, out.shape[2 + axis], width)
+    return [(out, Marks((positions.expand(out.shape),)))]
 
 
 def _strides(packet: Any, args: Args) -> tuple[list[int], list[int], list[int], list[int]] | None:
@@ -255,25 +257,25 @@ def _pair(value: Any) -> list[int]:
     return values * 2 if len(values) == 1 else values
 
 
-def _scaled(places: Tensor, axis: int, length: int, width: int) -> Tensor:
-    """Return places of a map whose rows (axis 0) or columns become `length`, spread evenly."""
-    before = places.shape[2 + axis]
+def _scaled(positions: Tensor, axis: int, length: int, width: int) -> Tensor:
+    """Return positions of a map whose rows (axis 0) or columns become `length`, spread evenly."""
+    before = positions.shape[2 + axis]
     if length == before:
-        return places
-    at = torch.arange(length, device=places.device)
-    found = places.index_select(2 + axis, (at * before) // length)
+        return positions
+    at = torch.arange(length, device=positions.device)
+    found = positions.index_select(2 + axis, (at * before) // length)
     if length % before:
         return found
-    factor, cell = length // before, _side(places, axis, width)
+    factor, cell = length // before, _side(positions, axis, width)
     shape = [1, 1, 1, 1]
     shape[2 + axis] = length
-    further = (at % factor * cell // factor).to(places.dtype).view(shape)
+    further = (at % factor * cell // factor).to(positions.dtype).view(shape)
     return torch.where(found == NOWHERE, found, found + further * (1 if axis else width))
 
 
-def _side(places: Tensor, axis: int, width: int) -> int:
+def _side(positions: Tensor, axis: int, width: int) -> int:
     """Return the pixels between the cells of a map along an axis, mostly."""
-    along = row_and_column(places, width)[axis]
+    along = row_and_column(positions, width)[axis]
     there = along >= 0
     apart = along.diff(dim=2 + axis)
     both = there.narrow(2 + axis, 1, apart.shape[2 + axis]) & there.narrow(
