@@ -8,7 +8,7 @@ names and shapes of the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, relu
 
 from napari_restore.models.published.restormer import (
-    DoubledSides,
-    HalvedSides,
-    RestormerNorm,
+    Restormer,
+    RestormerBlock,
     TransposedAttention,
     common_sizes,
 )
@@ -68,79 +67,27 @@ class RefiningFeedForward(nn.Module):
         return y
 
 
-class ASTBlock(nn.Module):
-    """A block of `heads` of attention; none with 0."""
+class ASTBlock(RestormerBlock):
+    """Sparse attention, none with 0 heads, and the refining feed-forward part."""
 
-    def __init__(self, width: int, heads: int, hidden: int, bias: bool, norm_bias: bool) -> None:
-        super().__init__()
-        self.attends = heads > 0
-        if self.attends:
-            self.norm1 = RestormerNorm(width, norm_bias)
-            self.attn = SparseAttention(width, heads, bias)
-        self.norm2 = RestormerNorm(width, norm_bias)
-        self.ffn = RefiningFeedForward(width, hidden, bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.attends:
-            x = x + self.attn(self.norm1(x))
-        fed: Tensor = self.ffn(self.norm2(x))
-        return x + fed
+    attention = SparseAttention
+    feed_forward = RefiningFeedForward
 
 
-class ASTv2(nn.Module):
-    """Restores (N, bands, H, W) in [0, 1]; sides are multiples of 4.
+class ASTv2(Restormer):
+    """Restores (N, bands, H, W) in [0, 1]; sides are multiples of 4. The encoder has no attention.
 
-    `blocks` and `heads` are those of the three levels, `hidden` the channels of the feed-forward
-    part of each.
+    `sizes` are those of `Restormer`, of three levels.
     """
 
     step = 4
+    block = ASTBlock
+    encoder_attends = False
+    bottom = ("encoder_level3", "decoder_level3")
 
-    def __init__(
-        self,
-        bands: int = 3,
-        width: int = 48,
-        blocks: Sequence[int] = (6, 8, 8),
-        refinement: int = 4,
-        heads: Sequence[int] = (2, 4, 8),
-        hidden: Sequence[int] = (192, 384, 768),
-        bias: bool = False,
-        norm_bias: bool = True,
-    ) -> None:
-        super().__init__()
-        self.bands = bands
-
-        def level(channels: int, count: int, attending: int, inner: int) -> nn.Sequential:
-            made = (ASTBlock(channels, attending, inner, bias, norm_bias) for _ in range(count))
-            return nn.Sequential(*made)
-
-        first, second, third = (width << number for number in range(3))
-        self.patch_embed = nn.ModuleDict(
-            {"proj": nn.Conv2d(bands, first, 3, padding=1, bias=False)}
-        )
-        self.encoder_level1 = level(first, blocks[0], 0, hidden[0])
-        self.down1_2 = HalvedSides(first)
-        self.encoder_level2 = level(second, blocks[1], 0, hidden[1])
-        self.down2_3 = HalvedSides(second)
-        self.encoder_level3 = level(third, blocks[2], 0, hidden[2])
-        self.decoder_level3 = level(third, blocks[2], heads[2], hidden[2])
-        self.up3_2 = DoubledSides(third)
-        self.reduce_chan_level2 = nn.Conv2d(third, second, 1, bias=bias)
-        self.decoder_level2 = level(second, blocks[1], heads[1], hidden[1])
-        self.up2_1 = DoubledSides(second)
-        # Level 1 keeps the channels of both it joins: it is as wide as level 2.
-        self.decoder_level1 = level(second, blocks[0], heads[0], hidden[1])
-        self.refinement = level(second, refinement, heads[0], hidden[1])
-        self.output = nn.Conv2d(second, bands, 3, padding=1, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        first = self.encoder_level1(self.patch_embed["proj"](x))
-        second = self.encoder_level2(self.down1_2(first))
-        y = self.decoder_level3(self.encoder_level3(self.down2_3(second)))
-        y = self.decoder_level2(self.reduce_chan_level2(torch.cat((self.up3_2(y), second), dim=1)))
-        y = self.decoder_level1(torch.cat((self.up2_1(y), first), dim=1))
-        added: Tensor = self.output(self.refinement(y))
-        return added + x
+    def __init__(self, **sizes: Any) -> None:
+        own: dict[str, Any] = {"blocks": (6, 8, 8), "heads": (2, 4, 8), "hidden": (192, 384, 768)}
+        super().__init__(**{**own, **sizes})
 
 
 def sizes_of(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,17 +87,23 @@ class GatedLayers(nn.Module):
 
 
 class RestormerBlock(nn.Module):
-    """Attention and feed-forward part, each added to (N, width, H, W)."""
+    """Attention, none with 0 `heads`, and feed-forward part, each added to (N, width, H, W)."""
+
+    attention: type[TransposedAttention] = TransposedAttention
+    feed_forward: type[nn.Module] = GatedLayers
 
     def __init__(self, width: int, heads: int, hidden: int, bias: bool, norm_bias: bool) -> None:
         super().__init__()
-        self.norm1 = RestormerNorm(width, norm_bias)
-        self.attn = TransposedAttention(width, heads, bias)
+        self.attends = heads > 0
+        if self.attends:
+            self.norm1 = RestormerNorm(width, norm_bias)
+            self.attn = self.attention(width, heads, bias)
         self.norm2 = RestormerNorm(width, norm_bias)
-        self.ffn = GatedLayers(width, hidden, bias)
+        self.ffn = self.feed_forward(width, hidden, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
+        if self.attends:
+            x = x + self.attn(self.norm1(x))
         fed: Tensor = self.ffn(self.norm2(x))
         return x + fed
 
@@ -123,11 +129,14 @@ class DoubledSides(nn.Sequential):
 class Restormer(nn.Module):
     """Restores (N, bands, H, W) in [0, 1]; sides are multiples of 8.
 
-    `blocks` and `heads` are those of the four levels, `hidden` the channels of the feed-forward part
-    of each.
+    `blocks` and `heads` are those of the levels, `hidden` the channels of the feed-forward part of each.
     """
 
     step = 8
+    block = RestormerBlock
+    encoder_attends = True
+    bottom: tuple[str, ...] = ("latent",)
+    """The stacks of blocks on the lowest level."""
 
     def __init__(
         self,
@@ -141,48 +150,48 @@ class Restormer(nn.Module):
         norm_bias: bool = True,
     ) -> None:
         super().__init__()
-        self.bands = bands
-        widths = [width << level for level in range(4)]
+        self.bands, self.lowest = bands, len(blocks)
+        widths = [width << level for level in range(self.lowest)]
 
-        def level(number: int, channels: int, count: int, inner: int) -> nn.Sequential:
-            made = (
-                RestormerBlock(channels, heads[number], inner, bias, norm_bias)
-                for _ in range(count)
-            )
-            return nn.Sequential(*made)
+        def add(name: str, number: int, count: int, wide: int) -> None:
+            """Add blocks with the heads of a level, and the channels of the level `wide`."""
+            attends = self.encoder_attends or not name.startswith("encoder")
+            sizes = widths[wide - 1], heads[number - 1] * attends, hidden[wide - 1]
+            made = (self.block(*sizes, bias, norm_bias) for _ in range(count))
+            self.add_module(name, nn.Sequential(*made))
 
-        first, second, third, fourth = widths
         self.patch_embed = nn.ModuleDict(
-            {"proj": nn.Conv2d(bands, first, 3, padding=1, bias=False)}
+            {"proj": nn.Conv2d(bands, width, 3, padding=1, bias=False)}
         )
-        self.encoder_level1 = level(0, first, blocks[0], hidden[0])
-        self.down1_2 = HalvedSides(first)
-        self.encoder_level2 = level(1, second, blocks[1], hidden[1])
-        self.down2_3 = HalvedSides(second)
-        self.encoder_level3 = level(2, third, blocks[2], hidden[2])
-        self.down3_4 = HalvedSides(third)
-        self.latent = level(3, fourth, blocks[3], hidden[3])
-        self.up4_3 = DoubledSides(fourth)
-        self.reduce_chan_level3 = nn.Conv2d(fourth, third, 1, bias=bias)
-        self.decoder_level3 = level(2, third, blocks[2], hidden[2])
-        self.up3_2 = DoubledSides(third)
-        self.reduce_chan_level2 = nn.Conv2d(third, second, 1, bias=bias)
-        self.decoder_level2 = level(1, second, blocks[1], hidden[1])
-        self.up2_1 = DoubledSides(second)
-        # Level 1 keeps the channels of both it joins: it is as wide as level 2.
-        self.decoder_level1 = level(0, second, blocks[0], hidden[1])
-        self.refinement = level(0, second, refinement, hidden[1])
-        self.output = nn.Conv2d(second, bands, 3, padding=1, bias=bias)
+        for number in range(1, self.lowest):
+            add(f"encoder_level{number}", number, blocks[number - 1], number)
+            self.add_module(f"down{number}_{number + 1}", HalvedSides(widths[number - 1]))
+        for name in self.bottom:
+            add(name, self.lowest, blocks[-1], self.lowest)
+        for number in range(self.lowest - 1, 0, -1):
+            self.add_module(f"up{number + 1}_{number}", DoubledSides(widths[number]))
+            if number > 1:
+                joined = nn.Conv2d(widths[number], widths[number - 1], 1, bias=bias)
+                self.add_module(f"reduce_chan_level{number}", joined)
+            # Level 1 keeps the channels of both it joins: it is as wide as level 2.
+            add(f"decoder_level{number}", number, blocks[number - 1], max(2, number))
+        add("refinement", 1, refinement, 2)
+        self.output = nn.Conv2d(widths[1], bands, 3, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        first = self.encoder_level1(self.patch_embed["proj"](x))
-        second = self.encoder_level2(self.down1_2(first))
-        third = self.encoder_level3(self.down2_3(second))
-        y = self.latent(self.down3_4(third))
-        y = self.reduce_chan_level3(torch.cat((self.up4_3(y), third), dim=1))
-        y = self.reduce_chan_level2(torch.cat((self.up3_2(self.decoder_level3(y)), second), dim=1))
-        y = self.decoder_level1(torch.cat((self.up2_1(self.decoder_level2(y)), first), dim=1))
-        added: Tensor = self.output(self.refinement(y))
+        y, skips = self.patch_embed["proj"](x), []
+        for number in range(1, self.lowest):
+            y = self.get_submodule(f"encoder_level{number}")(y)
+            skips.append(y)
+            y = self.get_submodule(f"down{number}_{number + 1}")(y)
+        for name in self.bottom:
+            y = self.get_submodule(name)(y)
+        for number in range(self.lowest - 1, 0, -1):
+            y = torch.cat((self.get_submodule(f"up{number + 1}_{number}")(y), skips.pop()), dim=1)
+            if number > 1:
+                y = self.get_submodule(f"reduce_chan_level{number}")(y)
+            y = self.get_submodule(f"decoder_level{number}")(y)
+        added: Tensor = self.output(self.get_submodule("refinement")(y))
         return added + x
 
 
