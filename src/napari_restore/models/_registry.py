@@ -120,10 +120,10 @@ def resolve(reference: str | Callable[..., Any]) -> Callable[..., Any]:
 def _read_entries(system: str) -> Iterator[ModelEntry]:
     """Yield the entries in ``cards.toml`` of a sub-package, whose tables are called as the ids.
 
-    A table has fields of `ModelCard` and of `ModelEntry`, whose functions are named from the sub-package
-    on, and may say ``like``: the id before it whose fields it has, but for its own. A parameter is the
-    name of a table in ``parameters`` or in ``parameters.toml`` of this folder, or such a name with the
-    fields that differ.
+    A table has fields of `ModelCard`, and of `ModelEntry`, whose functions are named from the sub-package
+    on. It may say ``like``, an id before it, whose fields it takes where it has none. Parameters are
+    tables, or names of tables in ``parameters`` and in ``parameters.toml`` of this folder; a table of
+    such a name takes the fields of that one in the same way.
     """
     tables = parse_toml(read_text(Path(__file__).parent / system / "cards.toml"))
     parameters = shared_parameters() | tables.pop("parameters", {})
@@ -137,8 +137,10 @@ def _read_entries(system: str) -> Iterator[ModelEntry]:
             for name in ("factory", "sizes", "rename")
             if name in fields
         }
-        named = [{"name": p} if isinstance(p, str) else p for p in fields.get("parameters", ())]
-        fields["parameters"] = [parameters[said["name"]] | said for said in named]
+        fields["parameters"] = [
+            parameters[p] | {"name": p} if isinstance(p, str) else parameters.get(p["name"], {}) | p
+            for p in fields.get("parameters", ())
+        ]
         card = with_fields(ModelCard(key, "", ""), fields)
         yield ModelEntry(card, marks=marks, shipped=shipped, **functions)
 
