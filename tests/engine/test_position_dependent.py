@@ -273,6 +273,20 @@ def test_other_bands_follow_the_models_exponent(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_other_bands_stay_where_the_threshold_spares_the_model_its_own(tmp_path: Path):
+    image = nr.open_image(scene(bands=4), sensor="naip")
+    options = {"maps": True, "other_bands": "correct", "white": 1.0}
+    changed = {}
+    for deadband in (0.03, 0.5):
+        model = nr.load_model("dcp", parameters={"deadband": deadband})
+        result = restore(image, model, tmp_path / str(deadband), **options)
+        t = np.asarray(result.read_map("transmission", Region(0, 0, *scene().shape[:2])))[..., 0]
+        changed[deadband] = pixels_of(result)[..., 3] != scene(bands=4)[..., 3]
+        assert not changed[deadband][1 - t <= deadband].any()
+    assert changed[0.03].sum() > changed[0.5].sum()
+
+
+@pytest.mark.slow
 def test_maps_are_kept_as_the_model_gives_them(whole: np.ndarray, tmp_path: Path):
     result = restore(scene(), placed(), tmp_path, maps=True, tile=64)
     everywhere = Region(0, 0, *scene().shape[:2])

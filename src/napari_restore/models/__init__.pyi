@@ -90,6 +90,7 @@ from ._scaled import (
 )
 from ._script import factories_in as factories_in, run_script as run_script
 from ._spectral import (
+    DEADBAND as DEADBAND,
     HAZE_EXPONENT as HAZE_EXPONENT,
     correct_band as correct_band,
     path_limit as path_limit,

@@ -14,6 +14,8 @@ DARK_PERCENT = 0.1
 """Per cent of a band's valid pixels that are its dark objects …"""
 DARK_LEFT = 0.01
 """… and what is left of them, 1 being white: hardly any ground is darker (Chavez, 1988)."""
+DEADBAND = 0.03
+"""Haze share 1 − t up to which nothing is changed."""
 HAZE_EXPONENT = 1.0
 """Falloff of haze's optical depth with wavelength: 0.5 (thick) to 1.6 (thin)."""
 
@@ -53,7 +55,7 @@ def correct_band(
     wavelength: float,
     *,
     exponent: float = HAZE_EXPONENT,
-    deadband: float = 0.03,
+    deadband: float = DEADBAND,
     limit: float = np.inf,
 ) -> npt.NDArray[np.float32]:
     """Return the band `values` (h, w) in model range without haze.

@@ -25,6 +25,7 @@ from napari_restore.engine.running.tile_reader import Mask, TileInput
 from napari_restore.engine.statistics.bands import corrected_bands
 from napari_restore.images import Radiometry, halve, in_8_bits, in_16_bits
 from napari_restore.models import (
+    DEADBAND,
     HAZE_EXPONENT,
     RestorationModel,
     Statistics,
@@ -334,6 +335,7 @@ class TileWork:
                 reference,
                 float(wavelengths[band] or reference),
                 exponent=exponent,
+                deadband=float(self.model.card.values.get("deadband", DEADBAND)),
                 limit=float(limit[band]),
             )
             - x[..., i]

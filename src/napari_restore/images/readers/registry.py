@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
 from napari_restore._addresses import without_queries
 from napari_restore._plain_files import open_file
@@ -95,7 +96,7 @@ def _reader_of(
         for pattern, name in READERS if grid is None else READERS[-1:]:
             if not re.match(pattern, head, re.DOTALL):
                 continue
-            reader: type[Reader] = resolve_name(f"napari_restore.images.readers.{name}")
+            reader: Any = resolve_name(f"napari_restore.images.readers.{name}")
             if reader.supports(path, head):
                 options = {
                     "allow_outside": allow_outside,

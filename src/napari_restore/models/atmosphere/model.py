@@ -13,6 +13,7 @@ from torch.nn.functional import avg_pool2d, pad
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context, overview_factor
 from napari_restore.models._model import RestorationModel, Statistics, ToModel, one_shot_statistics
+from napari_restore.models._spectral import DEADBAND
 from napari_restore.models.atmosphere.cells import (
     Cells,
     cells_of,
@@ -78,7 +79,7 @@ class Atmosphere(RestorationModel):
         super().__init__(card)
         self.network = AtmosphereNetwork(width, looks)
         self.t0 = float(card.values.get("t0", 0.1))
-        self.deadband = float(card.values.get("deadband", 0.03))
+        self.deadband = float(card.values.get("deadband", DEADBAND))
         self.amount = float(card.values.get("amount", 1.0))
         self.ensemble = int(card.values.get("ensemble", 1))
         self.above = ABOVE_GROUND if card.scenes == ("aerial",) else ABOVE

@@ -17,6 +17,7 @@ from napari_restore.models._model import (
     each_image,
     one_shot_statistics,
 )
+from napari_restore.models._spectral import DEADBAND
 
 
 class ClassicalModel(RestorationModel):
@@ -102,10 +103,6 @@ def monotone(curve: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     rising: npt.NDArray[np.float64] = (above + below) / 2
     rising = rising - rising[0] + curve[0]
     return rising
-
-
-DEADBAND = 0.03
-"""Haze share 1 − t up to which nothing is changed."""
 
 
 def soft_gate(haze: Tensor, deadband: float = DEADBAND) -> Tensor:
