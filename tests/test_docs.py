@@ -65,6 +65,46 @@ def test_every_link_works(capsys: pytest.CaptureFixture[str]) -> None:
     assert script("scripts/check_links.py").main() == 0, capsys.readouterr().out
 
 
+EXAMPLES = {"mine.py"}
+"""Files of a user, in pages."""
+
+
+def named_in_code(page: Path) -> list[tuple[str, str]]:
+    """Return the files that a page names as code, each with what it says stands in them, or ""."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    return re.findall(r"`([\w./-]*\w\.pyi?)`(?: `([^`\n]+)`)?", text)
+
+
+def holds(file: Path, what: str) -> bool:
+    """Whether a file defines each part of a dotted name, or has this line."""
+    text = file.read_text("utf-8")
+    if re.fullmatch(r"[\w.]+", what):
+        return all(re.search(rf"^ *(def|class) {n}\b", text, re.M) for n in what.split("."))
+    return f"{what}\n" in text
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    roots = (ROOT / "src" / "napari_restore", ROOT, ROOT / "lab" / "src" / "napari_restore_lab")
+    pages = [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    decisions, found = DOCS / "decisions", 0
+    for page in pages:
+        # A decision names the files of its day.
+        if page.is_relative_to(decisions) or page.is_relative_to(DOCS / "reference"):
+            continue
+        for name, what in named_in_code(page):
+            file = next((root / name for root in roots if (root / name).is_file()), None)
+            assert file or name in EXAMPLES, f"{page.relative_to(ROOT)}: {name}"
+            assert not what or (file and holds(file, what)), f"{name} has no {what}"
+            found += bool(what)
+    assert found > 20
+
+
+def test_the_glossary_has_few_words() -> None:
+    words = re.findall(r"^\| (\w+) \|", (DOCS / "glossary.md").read_text("utf-8"), re.MULTILINE)[1:]
+    assert 10 < len(words) <= 15
+    assert words == sorted(words)
+
+
 def test_every_page_has_one_place_in_the_navigation() -> None:
     names = {*written(), *made()}
     toc = yaml.safe_load((DOCS / "_toc.yml").read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@
 
 A folder per feature. File names say the role: views (`_section`, `_form`, `_view`, `_bar`,
 `_tab`, `_chooser`, `_dialog`, `_plots`, `_panel`) are the only ones with Qt widgets, controllers
-end in `_controller`, the rest is state and what is computed from it. See docs/architecture.md.
+end in `_controller`, the rest is state and what is computed from it. See docs/extending/tab.md.
 """
 
 import lazy_loader

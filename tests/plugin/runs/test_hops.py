@@ -1,4 +1,4 @@
-"""From a click on Run to a layer: the calls of ours on the way, as docs/architecture.md lists them."""
+"""From a click on Run to a layer: the calls of ours on the way, as docs/extending/tab.md lists them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_restore.plugin.tasks.task import Task
 
 pytestmark = pytest.mark.viewer
 PACKAGE = Path(api.__file__).parents[1]
-PAGE = Path(__file__).parents[3] / "docs" / "architecture.md"
+PAGE = Path(__file__).parents[3] / "docs" / "extending" / "tab.md"
 
 
 def own_calls() -> list[str]:
