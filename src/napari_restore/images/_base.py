@@ -76,13 +76,7 @@ class ImageBase(ABC):
     # -- pixels ------------------------------------------------------------------
     @abstractmethod
     def prepare(self) -> ImageBase:
-        """Stream an untiled file once into the tiled cache; returns self.
-
-        Returns
-        -------
-        ImageBase
-            The image itself.
-        """
+        """Stream an untiled file once into the tiled cache, and return the image itself."""
 
     def read(self, box: Box, level: int = 0) -> Array:
         """Return the pixels of a box.
@@ -290,18 +284,7 @@ class ImageBase(ABC):
     # -- levels ------------------------------------------------------------------
     @abstractmethod
     def level_view(self, number: int) -> ImageBase:
-        """Return a level as an image of its own.
-
-        Parameters
-        ----------
-        number
-            Number of the level.
-
-        Returns
-        -------
-        ImageBase
-            The image itself for 0.
-        """
+        """Return a level as an image of its own, the image itself for 0."""
 
     def level_scale(self, number: int) -> int | None:
         """Return the level-0 pixels along a side of one of a level.

@@ -73,12 +73,8 @@ def _at_one_scale(fused: Array, frames: Sequence[Array], counts: Mask) -> float:
 def similarity(fused: Array, frames: Sequence[Array], shares: Array) -> Array:
     """Return SSIM without its term of means of an image and a mixture of frames, for every window.
 
-    Parameters
-    ----------
-    fused, frames
-        (h, w), 0 to 255.
-    shares
-        (frames, h - 10, w - 10): the factors of the frames' contents in the mixture of a window.
+    Images are (h, w), 0 to 255; `shares` (frames, h - 10, w - 10) has the factors of the frames'
+    contents in the mixture of a window.
     """
     means = [blurred(frame) for frame in frames]
     mean = blurred(fused)
@@ -111,13 +107,7 @@ def shares_of(weights: Array, inner: Array) -> Array:
     """Return the factors (frames, h - 10, w - 10) of frames' contents in the wanted structure.
 
     With x̃ a frame's content without its mean: Σ w x̃ / ‖x̃‖, scaled to the length of the longest x̃.
-
-    Parameters
-    ----------
-    weights
-        (frames, h - 10, w - 10): w, in any unit.
-    inner
-        As `inner_products` returns.
+    `weights` (frames, h - 10, w - 10) has w, in any unit; `inner` is of `inner_products`.
     """
     lengths = lengths_of(inner)
     weights = weights / weights.sum(0) / (lengths + ROUNDING)
