@@ -62,8 +62,8 @@ def room_for(memory: int) -> Iterator[None]:
 def room() -> int:
     """Return the bytes that confined work may add to the process."""
     with _lock:
-        said = max(_rooms, default=0)
-    return said or min(UNSAID, int(SHARE * available_memory()))
+        most = max(_rooms, default=0)
+    return most or min(UNSAID, int(SHARE * available_memory()))
 
 
 @contextlib.contextmanager

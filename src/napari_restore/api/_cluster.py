@@ -84,7 +84,7 @@ ROWS = "Attributing"
 
 
 class TableRun(NamedTuple):
-    """Where rows are computed, and who is told."""
+    """Where rows are computed, and who receives events."""
 
     emit: Callable[[Event], None]
     stop: threading.Event

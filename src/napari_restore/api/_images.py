@@ -87,7 +87,7 @@ def open_image(
 
 
 class SensorBands(NamedTuple):
-    """A sensor whose preset tells something of an image's bands."""
+    """A sensor whose preset says something of an image's bands."""
 
     id: str
     title: str

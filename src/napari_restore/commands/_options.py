@@ -53,8 +53,8 @@ def _add_adjust(group: argparse._ActionsContainer) -> None:
     fields = {each.word: each for each in options_of(Adjustment).values() if each.among}
     group.set_defaults(**{each.name: each.default for each in fields.values()})
     lines = (f"{word}{_value_of(each)}: {each.help}" for word, each in fields.items())
-    said = f"tone and colour of the result; may be repeated. {'. '.join(lines)}"
-    group.add_argument("--adjust", action=_Adjust, const=fields, metavar="NAME=VALUE", help=said)
+    text = f"tone and colour of the result; may be repeated. {'. '.join(lines)}"
+    group.add_argument("--adjust", action=_Adjust, const=fields, metavar="NAME=VALUE", help=text)
 
 
 def _value_of(field: Any) -> str:

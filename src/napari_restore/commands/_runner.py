@@ -201,7 +201,7 @@ class Runner:
         return complete
 
     def _restored(self, planned: Any) -> Any:
-        """Return the result of a plan; keep the last record that it tells of."""
+        """Return the result of a plan; keep the last record that it reports."""
         while True:
             job = api.start(planned, cluster=self._cluster, fresh=self._fresh)
             with self._interrupt.watching(job):

@@ -504,7 +504,7 @@ class DerivedReader(InnerReader):
 
     @abstractmethod
     def digest(self) -> str:
-        """Return what tells these pixels from others that are made of the image."""
+        """Return what distinguishes these pixels from others that are made of the image."""
 
     def fingerprint(self) -> str:
         # Two that are made of one file are two contents.

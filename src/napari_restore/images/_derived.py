@@ -241,10 +241,10 @@ class DerivedImages(ImageBase):
             made.full, made.scale = self.full.resampled(ratio, phases=phases), self.scale
         if phases:
             side = range(ratio.denominator)
-            places = [(row, column) for row in side for column in side]
-            middle = places.index((len(side) // 2, len(side) // 2))
-            others = tuple(self._on_grid(ratio, at) for n, at in enumerate(places) if n != middle)
-            made.companions = Companions(others, middle, (0.0,) * len(places))
+            pixels = [(row, column) for row in side for column in side]
+            middle = pixels.index((len(side) // 2, len(side) // 2))
+            others = tuple(self._on_grid(ratio, at) for n, at in enumerate(pixels) if n != middle)
+            made.companions = Companions(others, middle, (0.0,) * len(pixels))
         self._resampled[ratio, phases] = made
         return made
 
@@ -299,13 +299,13 @@ class DerivedImages(ImageBase):
         return {**self.spec, **asked}
 
     @property
-    def _places(self) -> Sequence[int]:
+    def _positions(self) -> Sequence[int]:
         """The numbers that the bands have in the file."""
         spec = self.spec or {}
-        places: Sequence[int] = spec.get("select", range(sys.maxsize))
+        positions: Sequence[int] = spec.get("select", range(sys.maxsize))
         for view in spec.get("views", ()):
-            places = [places[n] for n in view["select"]] if "select" in view else places
-        return places
+            positions = [positions[n] for n in view["select"]] if "select" in view else positions
+        return positions
 
     def refreshed(self, *, everywhere: bool = True) -> Self:
         """Return the image of an array as that is now; itself where nothing was edited in place.
@@ -521,7 +521,7 @@ class DerivedImages(ImageBase):
         if self.spec is not None:
             # A file's bands are counted before some of them are selected.
             text = self.spec.get("bands")
-            added = [band._replace(number=self._places[band.number]) for band in given]
+            added = [band._replace(number=self._positions[band.number]) for band in given]
             known = parse_bands(text, sys.maxsize) if text is not None else []
             numbers = {band.number for band in added}
             known = [*(band for band in known if band.number not in numbers), *added]

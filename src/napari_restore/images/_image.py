@@ -457,7 +457,7 @@ def _reader_of_product(found: NamedProduct, cancelled: Callable[[], bool] | None
     product = found.read(found.source)
 
     def opened(member: ProductFile) -> Image:
-        place = member.place
+        place = member.location
         if isinstance(place, ZipMember):
             reader: Reader = ZippedReader(place)
         else:

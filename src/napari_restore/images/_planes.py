@@ -43,13 +43,13 @@ class Planes:
     def shape(self) -> tuple[int, ...]:
         return tuple(axis.length for axis in self.axes)
 
-    def places(self, number: int) -> tuple[int, ...]:
+    def indices(self, number: int) -> tuple[int, ...]:
         """Return the index along each axis of plane `number`; the last axis runs fastest."""
-        places = []
+        indices = []
         for length in reversed(self.shape):
-            number, place = divmod(number, length)
-            places.append(place)
-        return tuple(reversed(places))
+            number, index = divmod(number, length)
+            indices.append(index)
+        return tuple(reversed(indices))
 
     def check(self, name: str, number: int) -> None:
         """Raise where the file `name` has no plane `number`, or more planes than a file can have.

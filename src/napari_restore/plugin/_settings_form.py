@@ -65,7 +65,7 @@ class PlaneChooser(QWidget):
         self.setVisible(planes is not None and planes.count > 1)
         if image is None or planes is None or planes.count < 2:
             return
-        places = zip(planes.axes, planes.places(image.plane), strict=True)
+        places = zip(planes.axes, planes.indices(image.plane), strict=True)
         named = ", ".join(f"{axis.name} {place}" for axis, place in places)
         self.text.setText(f"Plane {image.plane} of 0 to {planes.count - 1} ({named})")
         with signals_blocked(self.slider):

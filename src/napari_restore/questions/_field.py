@@ -56,7 +56,7 @@ class Asked:
 
     @property
     def flag(self) -> str:
-        """The flag of the command line; that of what is done unless told says no."""
+        """The flag of the command line; that of what is done by default says no."""
         return f"--{self.among or ('no-' if self.default is True else '') + self.word}"
 
     @property

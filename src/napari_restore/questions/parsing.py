@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from napari_restore.questions._types import WHOLE
 
 CURVE_STEP = 0.0001
-"""Least distance of the points of a tone curve: float32 tells them apart."""
+"""Least distance of the points of a tone curve: float32 distinguishes them."""
 
 
 def assignment(text: str) -> tuple[str, str]:

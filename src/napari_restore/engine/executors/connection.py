@@ -265,7 +265,7 @@ class Cluster:
         """
         from distributed.client import _wait
 
-        # Futures are cancelled when the scheduler is lost: their status tells.
+        # Futures are cancelled when the scheduler is lost: their status says so.
         with contextlib.suppress(TimeoutError, CancelledError):
             # `distributed.wait` itself asks the default client, which this one is not.
             self.client.sync(_wait, list(futures), timeout=seconds, return_when="FIRST_COMPLETED")

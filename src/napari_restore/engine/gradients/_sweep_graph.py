@@ -187,7 +187,7 @@ class SweepGraph:
         return x[..., row[:, None], column]
 
     def _reflected(self, mask: Callable[[Region], Tensor | None], box: Region) -> Tensor | None:
-        """Return what `mask` tells of a box, (1, 1, h, w) bool."""
+        """Return what `mask` says of a box, (1, 1, h, w) bool."""
         needed, _ = reflection(box, self._source.size)
         found = mask(needed)
         return None if found is None else self._taken(found, box)

@@ -33,7 +33,7 @@ KEY = "gradients"
 class Shelf:
     """Room for records: memory first, then files in a folder of its own within `scratch`.
 
-    Where nothing is made, only counted (`scratch` None), it tells what a schedule takes.
+    Where nothing is made, only counted (`scratch` None), it says what a schedule takes.
     """
 
     def __init__(self, ram: int, scratch: Path | None = None) -> None:

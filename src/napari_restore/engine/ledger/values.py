@@ -53,7 +53,7 @@ class Values:
         self._files[part] = [size, crc]
 
     def finish(self, **about: Any) -> None:
-        """Make the parts valid that were put, with what is told `about` them; remove others."""
+        """Make the parts valid that were put, with what `about` says of them; remove others."""
         files, self._files = self._files, {}
         self._description.rewrite({**about, "files": files})
         valid = {self._description.path, *map(self.path, files)}
@@ -61,7 +61,7 @@ class Values:
             path.unlink(missing_ok=True)
 
     def about(self) -> dict[str, Any] | None:
-        """Return what was told to `finish`; None where there are no valid values.
+        """Return what `finish` was given about them; None where there are no valid values.
 
         Compares the sizes of the files, not their content.
         """

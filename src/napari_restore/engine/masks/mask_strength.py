@@ -385,7 +385,7 @@ class MaskGrid:
 
         `box` is of an overview whose pixels have `step` of the image's along a side.
         """
-        rows, columns = self.places(box, step)
+        rows, columns = self.positions(box, step)
         height, width = self.mask_size
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
         values = np.zeros(box.shape, dtype)
@@ -397,7 +397,7 @@ class MaskGrid:
         values[inside] = part[rows - top, columns - left]
         return values
 
-    def places(
+    def positions(
         self, box: Region, step: int = 1
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return (h, w) row and column in the mask, whole numbers, of each pixel's centre.

@@ -235,7 +235,7 @@ def _chosen(
     plain = [match for match in matches if match.band is None]
     if plain and raster.bands > 1 and not _is_grey(raster):
         raise _several_bands(raster, name)
-    places: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for wanted in in_bands:
         assert flags is not None
         order = flags.bands.index(wanted)
@@ -247,8 +247,8 @@ def _chosen(
                 f"{name} has no band {wanted!r}, which {flags.title} should have.",
                 f"Name one of its {raster.bands} bands: {option('exclude', f'{name}:1')}.",
             )
-        places[wanted] = number
-    return [(0 if match.band is None else places[match.band], match) for match in matches]
+        numbers[wanted] = number
+    return [(0 if match.band is None else numbers[match.band], match) for match in matches]
 
 
 def _several_bands(raster: Image, name: str) -> BadMask:

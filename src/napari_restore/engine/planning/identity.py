@@ -134,8 +134,8 @@ def lend(folder: Path, image: Image, settled: Path, model: SweptModel) -> None:
 def lender_of(folder: Path, model: SweptModel) -> Lender | None:
     """Return the image that `folder` names; None if there is none whose statistics are all kept."""
     try:
-        told = read_json(folder / LENDER)
-        lender = Lender(*(str(told[each.name]) for each in fields(Lender)))
+        stored = read_json(folder / LENDER)
+        lender = Lender(*(str(stored[each.name]) for each in fields(Lender)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     # A name alone: it must not lead out of the cache.

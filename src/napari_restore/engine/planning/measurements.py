@@ -87,7 +87,7 @@ def kept(
 ) -> Any:
     """Return the value in `file` if it still `holds`, else measure and write it.
 
-    A file tells what decides pixels only together with the network: what code does that is installed,
+    A file says what decides pixels only together with the network: what code does that is installed,
     or that computes its imports, no digest knows.
     """
     value = read_measurement(file, kind)
@@ -170,7 +170,7 @@ def seconds_measuring() -> float:
 
 @contextlib.contextmanager
 def trying(model: RestorationModel) -> Iterator[None]:
-    """Let `tried_now` tell of `model` in the block."""
+    """Let `tried_now` report `model` in the block."""
     _under_way.append(model.card.title)
     try:
         yield

@@ -589,7 +589,7 @@ def _check_tiles(model: SweptModel, tile: int | None) -> None:
 
 
 def _notes(request: SweptRequest, chosen: Candidate) -> Iterator[str]:
-    """Yield what the user is told of a run of sweeps."""
+    """Yield the notes on a run of sweeps."""
     image, staged = request.image, chosen.staged
     assert staged is not None
     if not (staged.known or staged.box == (0, 0, image.height, image.width)):

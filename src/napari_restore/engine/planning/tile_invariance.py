@@ -139,7 +139,7 @@ def _measure(
             part = expected[(0, ..., *core.slices)]
             tile = output(1, input_box)[core_slices]
             if not torch.equal(tile, part):
-                # Of less precise types, rounding is not told from a dependence.
+                # Of less precise types, rounding is not distinguished from a dependence.
                 most = ROUNDING * float(part.abs().max()) if precision == "float32" else math.inf
                 differs = float((tile - part).abs().max()) > most
                 return TileInvariance.NONE if differs else TileInvariance.FIXED_TILES

@@ -66,7 +66,7 @@ def prepare(
 ) -> Prepared:
     """Return what `plan` needs of its image's `context`; its model moves to the plan's device.
 
-    `context` is told whether the overview is needed. With `keep` the result stays in memory for
+    `context` is given whether the overview is needed. With `keep` the result stays in memory for
     the next run of the same model on the same image. On disk it stays where the overview does not.
     The model prepares inside `around`, which may raise before it begins.
     """

@@ -193,7 +193,7 @@ class TileWork:
     def seen(self, x: torch.Tensor) -> torch.Tensor | None:
         """Return `own` of `x` where colours are converted, which the way back need not do again."""
         colour = self.radiometry.colour
-        needed = colour is not None and colour.places(self.bands) is not None
+        needed = colour is not None and colour.positions(self.bands) is not None
         return self.own(x) if needed else None
 
     def stacked(self, batch: Sequence[TileInput]) -> torch.Tensor:

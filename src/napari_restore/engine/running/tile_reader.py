@@ -75,7 +75,7 @@ class TileReader:
         return TileInput(core, input_box, pixels, valid, excluded, representative, companions)
 
     def valid(self, box: Region) -> Mask | None:
-        """Return `TileInput.valid` of `box` alone; no pixel is read unless it tells validity."""
+        """Return `TileInput.valid` of `box` alone; no pixel is read unless it decides validity."""
         return self._counted(self.image.read_valid, box, self._excluded(box))
 
     def representative(self, box: Region) -> Mask | None:

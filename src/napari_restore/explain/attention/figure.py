@@ -97,7 +97,7 @@ def caption(attention: Attention, chosen: Sequence[HeadMaps], query: int) -> str
 
 
 def _digits(entropies: Sequence[float | None]) -> int:
-    """Return the digits that tell entropies apart, of which many are nearly 1: 2 to 6."""
+    """Return the digits that distinguish entropies, of which many are nearly 1: 2 to 6."""
     known = {value for value in entropies if value is not None}
     apart = (n for n in range(2, 6) if len({round(value, n) for value in known}) == len(known))
     return next(apart, 6)

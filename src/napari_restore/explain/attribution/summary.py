@@ -141,15 +141,15 @@ def _completeness_text(complete: Mapping[str, Any], steps: int) -> str:
         )
     after = f" after {steps} steps" if steps else ""
     limit = "at most" if complete["reached"] else "more than the"
-    told = f"gap {gap:.2%}{after}, {limit} {complete['goal']:.2%} requested"
+    text = f"gap {gap:.2%}{after}, {limit} {complete['goal']:.2%} requested"
     if not (error := map_error_text(complete)):
-        return told
+        return text
     more = (
         ""
         if complete["map_settled"]
         else f", more than the {MAP_GOAL * complete['goal']:.2%} requested"
     )
-    return f"{told}; {error}{more}"
+    return f"{text}; {error}{more}"
 
 
 def map_error_text(complete: Mapping[str, Any]) -> str:

@@ -198,8 +198,8 @@ class RowJournal:
     def known(self, planned: PlannedRow) -> RowResult | None:
         """Return the finished row of this image, model and place; None where there is none."""
         line = self._known.get(planned.order, {"row": {}})
-        row, told = line["row"], {k: v for k, v in planned.row.items() if v is not None}
-        if not row or any(row.get(name) != value for name, value in told.items()):
+        row, stated = line["row"], {k: v for k, v in planned.row.items() if v is not None}
+        if not row or any(row.get(name) != value for name, value in stated.items()):
             return None
         return RowResult(planned.order, row, line["run"], None)
 

@@ -47,11 +47,11 @@ AGREE = 1.5
 STILL = 0.1
 """Pixels that a corner has moved by in a round, below which another one changes nothing."""
 RANKS = 1 << 12
-"""Steps of grey values whose ranks are told from each other."""
+"""Steps of grey values whose ranks are distinguished."""
 WHOLE = 0.25
 """Pixels that a placement may be off by to be taken as a shift by whole pixels."""
 DOUBT = 2.0
-"""Standard errors within which corners tell nothing."""
+"""Standard errors within which corners say nothing."""
 LARGEST_RESIDUAL = 2.0
 UNSURE = 1.0
 """Pixels from which on the likely error of a corner is reported."""
@@ -193,7 +193,7 @@ def _corner_error(fit: _PairFit, reference: Image) -> float:
     """
     if fit.kind is None:
         return 0.0
-    places = []
+    corners = []
     for number in range(len(fit.at)):
         rest = [np.delete(points, number, axis=0) for points in (fit.at, fit.there)]
         if hasattr(fit.kind, "from_estimate"):
@@ -202,10 +202,10 @@ def _corner_error(fit: _PairFit, reference: Image) -> float:
             found = fit.kind()
             found = found if found.estimate(*rest) else None
         if found:
-            places.append(_moved(np.asarray(found.params, np.float64), reference))
-    if len(places) < 2:
+            corners.append(_moved(np.asarray(found.params, np.float64), reference))
+    if len(corners) < 2:
         return float("inf")
-    spread = np.sqrt((len(places) - 1) * np.var(places, axis=0).sum(axis=0))
+    spread = np.sqrt((len(corners) - 1) * np.var(corners, axis=0).sum(axis=0))
     return float(spread.max())
 
 

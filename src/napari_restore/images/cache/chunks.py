@@ -265,24 +265,24 @@ def _put_together(
     out: Array, read: Callable[[Source, int, int, int], Array], source: Source, level: int, box: Box
 ) -> None:
     """Fill `out`, the pixels of `box`, with the result of `read` for every chunk it touches."""
-    places = list(chunks_of(source.levels[level], box))
-    for (_, _, there), chunk in _each_chunk(places, read, source, level):
+    cells = list(chunks_of(source.levels[level], box))
+    for (_, _, there), chunk in _each_chunk(cells, read, source, level):
         part = common_part(box, there)
         out[within(part, box)] = chunk[within(part, there)]
 
 
 def _each_chunk(
-    places: list[tuple[int, int, Box]],
+    cells: list[tuple[int, int, Box]],
     read: Callable[[Source, int, int, int], Array],
     source: Source,
     level: int,
 ) -> Iterator[tuple[tuple[int, int, Box], Array]]:
-    """Yield the chunks at `places` in their order; those of a server are asked for at once."""
-    at_once = min(len(places), source.concurrent_reads)
+    """Yield the chunks at `cells` in their order; those of a server are asked for at once."""
+    at_once = min(len(cells), source.concurrent_reads)
     if at_once <= 1:
-        for place in places:
-            yield place, read(source, level, *place[:2])
+        for cell in cells:
+            yield cell, read(source, level, *cell[:2])
         return
     with ThreadPoolExecutor(at_once, "fetch") as pool:
-        chunks = pool.map(lambda place: read(source, level, *place[:2]), places)
-        yield from zip(places, chunks, strict=True)
+        chunks = pool.map(lambda cell: read(source, level, *cell[:2]), cells)
+        yield from zip(cells, chunks, strict=True)

@@ -236,7 +236,7 @@ class ExportJob:
         corners = [
             (y, x) for y in range(0, self.height, rows) for x in range(0, self.width, columns)
         ]
-        places, inside = self._sample_places(), self.pixels.inside
+        patches, inside = self._patches_of_sample(), self.pixels.inside
         is_widened = self.given_dtype == np.uint8 and self.dtype == np.uint16
         read = (is_widened and self.pixels.read_16) or self.pixels.read
 
@@ -258,7 +258,7 @@ class ExportJob:
                 block = ahead.result()
                 if number + 1 < len(corners):
                     ahead = reader.submit(load, *corners[number + 1])
-                self._sample(block, places)
+                self._sample(block, patches)
                 yield block
                 # GDAL's threads continue after a failed write, block by block.
                 if free_bytes(self.target.parent) < FULL_BYTES:
@@ -338,7 +338,7 @@ class ExportJob:
         place = self.suffix in (".tif", ".tiff") and self.like.georeference is None
         return self.like.profile.bits if kept and place else None
 
-    def _sample_places(self) -> list[tuple[int, int]]:
+    def _patches_of_sample(self) -> list[tuple[int, int]]:
         """Return the top left corners of the patches to compare later.
 
         They are the same for the same size.
@@ -352,11 +352,11 @@ class ExportJob:
         )
         return [(0, 0), (0, right), (bottom, 0), (bottom, right), *inner]
 
-    def _sample(self, block: PixelBlock, places: list[tuple[int, int]]) -> None:
+    def _sample(self, block: PixelBlock, patches: list[tuple[int, int]]) -> None:
         if self.finite and block.pixels.dtype.kind == "f":
             self.finite = bool(np.isfinite(block.pixels).all())
         height, width = block.pixels.shape[:2]
-        for y, x in places:
+        for y, x in patches:
             top, left = max(y, block.y), max(x, block.x)
             bottom = min(y + SAMPLE_SIDE, block.y + height)
             right = min(x + SAMPLE_SIDE, block.x + width)

@@ -142,11 +142,11 @@ def _join_tiffs(
                 for channel, page in enumerate(apart):
                     is_first = not pages
                     kept = _kept(page, is_first=is_first, text=description if is_first else None)
-                    place = dict(
-                        zip((a.name for a in planes.axes), planes.places(number), strict=True)
+                    index = dict(
+                        zip((a.name for a in planes.axes), planes.indices(number), strict=True)
                     )
                     key = (
-                        *(place.get(n, channel if n == "c" else 0) for n in names),
+                        *(index.get(n, channel if n == "c" else 0) for n in names),
                         number,
                         is_mask,
                     )
@@ -177,9 +177,9 @@ def _directories(path: Path, base: int, into: Flavour) -> Iterator[tuple[Directo
             fields = {entry.tag: _read(part, flavour, entry) for entry in entries}
             for tag in fields.keys() & OFFSETS:
                 # 0 means that a block was never written.
-                places = [place + base if place else 0 for place in _numbers(fields[tag])]
+                offsets = [offset + base if offset else 0 for offset in _numbers(fields[tag])]
                 kind, letter = (16, "Q") if into.big else (4, "I")
-                fields[tag] = Field(kind, struct.pack(f"<{len(places)}{letter}", *places))
+                fields[tag] = Field(kind, struct.pack(f"<{len(offsets)}{letter}", *offsets))
             kind_of = fields.get(tiff.NEW_SUBFILE_TYPE)
             yield fields, kind_of is not None and bool(_numbers(kind_of)[0] & tiff.MASK)
 
@@ -188,8 +188,8 @@ def _read(file: BinaryIO, flavour: Flavour, entry: exif_directories.DirectoryEnt
     size = SIZES[entry.kind] * entry.length
     data = entry.value[:size]
     if size > flavour.room:
-        (place,) = struct.unpack(flavour.offset, entry.value)
-        file.seek(place)
+        (offset,) = struct.unpack(flavour.offset, entry.value)
+        file.seek(offset)
         data = file.read(size)
     # What brings bytes into an order brings them back from it.
     return Field(entry.kind, Field(entry.kind, data).ordered(flavour.order))
@@ -262,8 +262,8 @@ def _join_zarrs(parts: Iterator[Path], target: Path, planes: Planes) -> None:
         for level, array in arrays.items():
             for row, column in _grid(array):
                 source = path / level / "c" / "0" / str(row) / str(column)
-                place = map(str, _placed(planes, planes.places(number), 0, array["shape"][0]))
-                into = target.joinpath(level, "c", *place, str(row), str(column))
+                index = map(str, _placed(planes, planes.indices(number), 0, array["shape"][0]))
+                into = target.joinpath(level, "c", *index, str(row), str(column))
                 into.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, into)
 

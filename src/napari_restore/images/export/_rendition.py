@@ -198,10 +198,12 @@ class Rendition(DerivedReader):
         if self._icc is not None:
             space = self.image.working_space
             source = None if space is None else space.icc
-            places = [0, 1, 2] if self._is_flat else self._colours
-            planes = np.stack([wide[..., place] for place in places])
-            for place, plane in zip(places, converted(planes, source, self._icc), strict=True):
-                wide[..., place] = plane
+            positions = [0, 1, 2] if self._is_flat else self._colours
+            planes = np.stack([wide[..., position] for position in positions])
+            for position, plane in zip(
+                positions, converted(planes, source, self._icc), strict=True
+            ):
+                wide[..., position] = plane
         if self.dtype == np.uint16:
             return wide
         return in_8_bits(wide)

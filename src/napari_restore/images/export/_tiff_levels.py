@@ -54,14 +54,14 @@ def append_overviews(path: Path, levels: Iterable[Path]) -> None:
 
 
 def read_directory(
-    file: BinaryIO, flavour: Flavour, place: int
+    file: BinaryIO, flavour: Flavour, offset: int
 ) -> tuple[list[DirectoryEntry], int]:
     """Return a directory's entries, and the position of the link to the next one."""
-    (number,) = unpack_at(file, flavour.number, place)
+    (number,) = unpack_at(file, flavour.number, offset)
     layout = f"{flavour.entry}{flavour.room}s"
     size = struct.calcsize(layout)
     entries = [DirectoryEntry(*struct.unpack(layout, file.read(size))) for _ in range(number)]
-    return entries, place + struct.calcsize(flavour.number) + number * size
+    return entries, offset + struct.calcsize(flavour.number) + number * size
 
 
 def directories_in(
@@ -69,8 +69,8 @@ def directories_in(
 ) -> Iterator[tuple[list[DirectoryEntry], int]]:
     """Yield the entries of all directories of a TIFF that begins at `base`, and where each one's link is."""
     link = base + flavour.first
-    while place := unpack_at(file, flavour.offset, link)[0]:
-        entries, link = read_directory(file, flavour, base + place)
+    while offset := unpack_at(file, flavour.offset, link)[0]:
+        entries, link = read_directory(file, flavour, base + offset)
         yield entries, link
 
 
@@ -94,20 +94,20 @@ def _moved(file: BinaryIO, flavour: Flavour, entry: DirectoryEntry, base: int) -
     size = SIZES[entry.kind] * entry.length
     inside = size <= flavour.room
     if not inside:
-        (place,) = struct.unpack(flavour.offset, entry.value)
-        entry = entry._replace(value=struct.pack(flavour.offset, place + base))
+        (offset,) = struct.unpack(flavour.offset, entry.value)
+        entry = entry._replace(value=struct.pack(flavour.offset, offset + base))
     if entry.tag not in OFFSETS:
         return entry
     layout = f"{flavour.order}{entry.length}{'Q' if entry.kind == 16 else 'I'}"
     if inside:
-        places = struct.unpack(layout, entry.value[:size])
+        offsets = struct.unpack(layout, entry.value[:size])
     else:
-        places = unpack_at(file, layout, place + base)
+        offsets = unpack_at(file, layout, offset + base)
     # 0 means that a block was never written.
-    content = struct.pack(layout, *(p + base if p else 0 for p in places))
+    content = struct.pack(layout, *(p + base if p else 0 for p in offsets))
     if inside:
         return entry._replace(value=content.ljust(flavour.room, b"\0"))
-    file.seek(place + base)
+    file.seek(offset + base)
     file.write(content)
     return entry
 
@@ -137,22 +137,22 @@ def copy_with_fields(
         new.seek(first + shift)
         shutil.copyfileobj(old, new, _COPY)
         entries = {entry.tag: _moved(new, flavour, entry, shift) for entry in present} | added
-        place = following + shift if following else 0
-        _write_directory(new, flavour, first, sorted(entries.values()), place)
+        offset = following + shift if following else 0
+        _write_directory(new, flavour, first, sorted(entries.values()), offset)
         new.seek(after)
         new.write(values)
-        while place:
-            others, link = read_directory(new, flavour, place)
+        while offset:
+            others, link = read_directory(new, flavour, offset)
             (following,) = unpack_at(new, flavour.offset, link)
             others = [_moved(new, flavour, entry, shift) for entry in others]
-            at, place = place, following + shift if following else 0
-            _write_directory(new, flavour, at, others, place)
+            at, offset = offset, following + shift if following else 0
+            _write_directory(new, flavour, at, others, offset)
 
 
 def _write_directory(
-    file: BinaryIO, flavour: Flavour, place: int, entries: list[DirectoryEntry], following: int
+    file: BinaryIO, flavour: Flavour, offset: int, entries: list[DirectoryEntry], following: int
 ) -> None:
-    file.seek(place)
+    file.seek(offset)
     file.write(packed(flavour, entries, following))
 
 
@@ -180,11 +180,11 @@ def append_directory(
 
     It begins at a `multiple` of so many bytes.
     """
-    place = _aligned_end(file, multiple)
-    _write_directory(file, flavour, place, entries, following)
+    offset = _aligned_end(file, multiple)
+    _write_directory(file, flavour, offset, entries, following)
     after = file.tell() - flavour.room
     if not flavour.big and file.tell() > 0xFFFFFFFF:
         raise ValueError("a classic TIFF ends at 4 GiB")
     file.seek(link)
-    file.write(struct.pack(flavour.offset, place))
+    file.write(struct.pack(flavour.offset, offset))
     return after

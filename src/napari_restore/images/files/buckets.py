@@ -1,7 +1,7 @@
 """Where the servers of buckets are, and with which credentials obstore and GDAL ask them.
 
 Both libraries find most credentials themselves. What only one of them knows, as the profiles of AWS,
-other names of a variable, or that there are none, is told to the other here, so that both ask alike.
+other names of a variable, or that there are none, is passed to the other here, so that both ask alike.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ from napari_restore.images.files.exif_directories import (
 from napari_restore.images.files.handles import environment, ignore_missing_georeference
 from napari_restore.images.files.jpeg import END, SIGNATURE, frame_of, next_segment
 from napari_restore.images.files.xmp import ATTACHED, GAIN_MAP, without
-from napari_restore.images.values.facts import settled
+from napari_restore.images.values.facts import resolve
 
 T = TypeVar("T")
 SETTINGS = (0x829A, 0x829D, 0x8827, 0x9003, 0x9204, 0x920A, 0x9291, 0xA402, 0xA434)
@@ -118,8 +118,8 @@ def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
         return PhotoTags()
     tags.orientation = orientation_of(tags.exif)
     turned = _XMP_ORIENTATION.search(tags.xmp or b"")
-    said = [("EXIF", tags.orientation if tags.exif else None), ("XMP", turned and int(turned[1]))]
-    tags.notes += settled(said).disputes("orientation")
+    claims = [("EXIF", tags.orientation if tags.exif else None), ("XMP", turned and int(turned[1]))]
+    tags.notes += resolve(claims).disputes("orientation")
     return tags
 
 
@@ -254,7 +254,7 @@ def jpeg_tags(file: BinaryIO, path: Path) -> PhotoTags:
             tags.comments += (segment,)
     if icc:
         tags.icc = b"".join(icc[number] for number in sorted(icc))
-    dots = settled([("JFIF", tags.resolution), ("EXIF", _exif_resolution(tags.exif))])
+    dots = resolve([("JFIF", tags.resolution), ("EXIF", _exif_resolution(tags.exif))])
     tags.resolution = dots.value
     tags.notes += dots.disputes("resolution", lambda each: f"{each[0]:g} dpi")
     return tags
@@ -398,8 +398,8 @@ def _png_gamma(chunks: Mapping[bytes, bytes]) -> tuple[float, ...]:
     gamma, chroma = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
     if len(gamma) != 4 or b"sRGB" in chunks or not any(gamma):
         return ()
-    places = struct.unpack(">8I", chroma) if len(chroma) == 32 else ()
-    return tuple(value / 100_000 for value in (*struct.unpack(">I", gamma), *places))
+    chromaticities = struct.unpack(">8I", chroma) if len(chroma) == 32 else ()
+    return tuple(value / 100_000 for value in (*struct.unpack(">I", gamma), *chromaticities))
 
 
 def _png_profile(data: bytes) -> bytes | None:

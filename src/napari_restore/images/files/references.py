@@ -152,7 +152,7 @@ def _check_system_beside(path: Path) -> None:
 
 
 class _Neighbours(NamedTuple):
-    """What lies in a folder that drivers open without being told."""
+    """What lies in a folder that drivers open unasked."""
 
     sidecars: dict[str, list[str]]
     """By all that they may belong to; GDAL ignores the case."""

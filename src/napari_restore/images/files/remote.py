@@ -80,7 +80,7 @@ class RemotePath(PurePosixPath):
 
 
 class Answer(NamedTuple):
-    """What a server tells of a file."""
+    """What a server answers about a file."""
 
     head: bytes
     size: int

@@ -43,11 +43,11 @@ class ZipMember(NamedTuple):
         return f"/vsizip/{{{self.archive}}}/{self.name}"
 
 
-Place = Path | ZipMember
+Location = Path | ZipMember
 """Where a file of a product is."""
 
 
-class Places(ABC):
+class Locations(ABC):
     """Where the files are that the metadata of a product names."""
 
     path: Path
@@ -56,7 +56,7 @@ class Places(ABC):
     """The note on files that `nearest` has found."""
 
     @abstractmethod
-    def place(self, name: str) -> Place | str:
+    def locate(self, name: str) -> Location | str:
         """Return the file `name`, a string being an address.
 
         Raises `UnreadableImage` if it lies elsewhere or is missing.
@@ -74,7 +74,7 @@ class Places(ABC):
         )
 
 
-class Tree(Places):
+class Tree(Locations):
     """Files below the top of a product; names are relative to it, with slashes."""
 
     @abstractmethod
@@ -98,7 +98,7 @@ class FolderTree(Tree):
     def __init__(self, folder: Path) -> None:
         self.path, self._real = folder, folder.resolve()
 
-    def place(self, name: str) -> Path:
+    def locate(self, name: str) -> Path:
         path = self.path / self.checked(name)
         if not path.resolve().is_relative_to(self._real):
             raise outside(self.path, name)
@@ -110,7 +110,7 @@ class FolderTree(Tree):
         return os.path.lexists(self.path / name)
 
     def read(self, name: str) -> bytes:
-        return read_metadata(self.place(name))
+        return read_metadata(self.locate(name))
 
 
 class ZipTree(Tree):
@@ -150,7 +150,7 @@ class ZipTree(Tree):
         """Names of all files from the top of the zip."""
         return list(self._members)
 
-    def place(self, name: str) -> ZipMember:
+    def locate(self, name: str) -> ZipMember:
         member = self._member(name)
         return ZipMember(self.path, member.orig_filename, member.file_size)
 

@@ -297,9 +297,9 @@ def _flatgeobuf(path: Path) -> bytes:
     data = _with_magic(b"fgb\x03fgb")(path)
     try:
         crs = _pointed(data, 12 + struct.unpack_from("<I", data, 12)[0], 10)
-        places = [_pointed(data, crs, number) if crs else 0 for number in (0, 5, 4)]
-        sizes = [struct.unpack_from("<I", data, place)[0] if place else 0 for place in places]
-        spans = zip(places, sizes, strict=True)
+        offsets = [_pointed(data, crs, number) if crs else 0 for number in (0, 5, 4)]
+        sizes = [struct.unpack_from("<I", data, offset)[0] if offset else 0 for offset in offsets]
+        spans = zip(offsets, sizes, strict=True)
         authority, code, text = (data[at + 4 : at + 4 + size].decode() for at, size in spans)
     except (struct.error, UnicodeDecodeError) as error:
         raise _not_of_its_kind(path) from error
@@ -311,7 +311,7 @@ def _flatgeobuf(path: Path) -> bytes:
 
 
 def _pointed(data: bytes, table: int, number: int) -> int:
-    """Return the place that a field of a table of FlatBuffers points to, 0 for none."""
+    """Return the offset that a field of a table of FlatBuffers points to, 0 for none."""
     fields = table - struct.unpack_from("<i", data, table)[0]
     known = 4 + 2 * number < struct.unpack_from("<H", data, fields)[0]
     offset = struct.unpack_from("<H", data, fields + 4 + 2 * number)[0] if known else 0

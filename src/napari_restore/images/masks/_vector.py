@@ -26,7 +26,7 @@ Polygon = list[Ring]
 """Outer ring, then holes; points are (x, y) with pixel edges at whole numbers."""
 
 _BETWEEN = 15
-"""Points on a line that tell on which side of the globe it runs."""
+"""Points on a line that show on which side of the globe it runs."""
 _GLOBAL = (
     "Mercator_1SP", "Mercator_2SP", "Equirectangular", "Cylindrical_Equal_Area",
     "Miller_Cylindrical", "Robinson", "Mollweide", "Sinusoidal", "Eckert_IV", "Eckert_VI",
@@ -304,7 +304,7 @@ def _unbroken(ring: Ring) -> Ring:
 def _continued(before: Ring, after: Ring, moved: Callable[[Ring], Ring]) -> Ring:
     """Return the longitudes and latitudes `after`, of the ring `before`, without jumps of 360.
 
-    Where two points are more than 180 degrees apart, points between them tell the way.
+    Where two points are more than 180 degrees apart, points between them show the way.
     """
     turn, ring = 0.0, after[:1]
     steps = zip(itertools.pairwise(before), itertools.pairwise(after), strict=True)

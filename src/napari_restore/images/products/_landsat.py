@@ -53,7 +53,7 @@ def read_landsat(path: Path) -> Product:
         band = Path(tree.checked(file_name)).stem.removeprefix(f"{name}_")
         scale, offset = _scale(numbers, found[1])
         member = ProductFile(
-            file_name, (band,), _side(grid, band), (scale,), (offset,), places=tree
+            file_name, (band,), _side(grid, band), (scale,), (offset,), locations=tree
         )
         if member.is_light or os.path.lexists(path.parent / file_name):
             members.append(member)

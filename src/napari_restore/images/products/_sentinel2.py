@@ -150,11 +150,11 @@ def _members(
     for band, side, name in found:
         scale = scales.get(band, 1.0)
         offset = offsets.get(band, 0.0) * scale
-        yield ProductFile(name, (band,), float(side), (scale,), (offset,), places=tree)
+        yield ProductFile(name, (band,), float(side), (scale,), (offset,), locations=tree)
 
 
 def _sun(tree: Tree, granule: str) -> tuple[float | None, float | None]:
-    """Return mean azimuth and zenith angle of the sun in degrees; None where they are not told."""
+    """Return mean azimuth and zenith angle of the sun in degrees; None where they are not stated."""
     try:
         root = _parsed(tree, f"{granule}/{TILE}")
     except UnreadableImage:

@@ -18,8 +18,8 @@ from napari_restore.errors import OutsideFolder, UnreadableImage, option
 from napari_restore.images.files.remote import RemotePath, fetch, is_address
 from napari_restore.images.files.trees import (
     LONGEST_METADATA,
-    Place,
-    Places,
+    Location,
+    Locations,
     is_plain_name,
     read_metadata,
 )
@@ -62,7 +62,7 @@ def read_stac(path: Path, *, allow_outside: bool = False) -> Product:
     this computer and at addresses, too. Otherwise using such a one raises `OutsideFolder`.
     """
     return _product(
-        path, read_metadata(path), HrefPlaces(path, allow_outside=allow_outside), (path,)
+        path, read_metadata(path), HrefLocations(path, allow_outside=allow_outside), (path,)
     )
 
 
@@ -74,10 +74,10 @@ def read_stac_at(path: Path) -> Product:
             f"{remote} is a STAC item in a bucket.", "Download it, and open the file."
         )
     data = fetch(remote, LONGEST_METADATA).body
-    return _product(path, data, AddressPlaces(remote), ())
+    return _product(path, data, AddressLocations(remote), ())
 
 
-def _product(path: Path, data: bytes, places: Places, metadata: tuple[Path, ...]) -> Product:
+def _product(path: Path, data: bytes, locations: Locations, metadata: tuple[Path, ...]) -> Product:
     try:
         item = parse_json(data)
         if not isinstance(item, dict):
@@ -89,7 +89,7 @@ def _product(path: Path, data: bytes, places: Places, metadata: tuple[Path, ...]
     members: list[ProductFile] = []
     have: set[str] = set()
     for key, asset in _mapping(item.get("assets")).items():
-        member = _member(str(key), _mapping(asset), properties, places, is_applied=is_applied)
+        member = _member(str(key), _mapping(asset), properties, locations, is_applied=is_applied)
         # The same bands may be there in another format.
         if member is not None and have.isdisjoint(member.bands):
             have.update(member.bands)
@@ -118,13 +118,13 @@ def _product(path: Path, data: bytes, places: Places, metadata: tuple[Path, ...]
         None,
         any(word in text for word in ("l2a", "l2sp", "_sr", "-sr")),
         (
-            *places.notes,
+            *locations.notes,
             *["The offset of Sentinel-2 is in the values already, as the item says."] * is_applied,
         ),
     )
 
 
-class HrefPlaces(Places):
+class HrefLocations(Locations):
     """The files that an item names, relative to it, by path or by address."""
 
     def __init__(self, item: Path, *, allow_outside: bool) -> None:
@@ -137,19 +137,19 @@ class HrefPlaces(Places):
         # Where two files elsewhere have one name, the file here is that of the first.
         owner = self._owners.setdefault(own, name)
         try:
-            self.place(name)
+            self.locate(name)
         except UnreadableImage as error:
             # A file elsewhere on this computer is the user's to allow.
             is_there = isinstance(error, OutsideFolder) and not is_address(name)
             with contextlib.suppress(UnreadableImage):
-                if owner == name and not is_there and self.place(own):
+                if owner == name and not is_there and self.locate(own):
                     self._beside[own] = None
                     note = "Files beside it are read, not those it names elsewhere: {}."
                     self.notes = (OpeningNote(note.format(", ".join(self._beside))),)
                     return own
         return name
 
-    def place(self, name: str) -> Place | str:
+    def locate(self, name: str) -> Location | str:
         if is_address(name):
             self._ask(without_queries(name))
             return name
@@ -173,7 +173,7 @@ class HrefPlaces(Places):
             )
 
 
-class AddressPlaces(Places):
+class AddressLocations(Locations):
     """The files that an item at an address names below the folder that it lies in.
 
     Only what the user named may be asked for: other addresses need an item in a file, and consent.
@@ -183,7 +183,7 @@ class AddressPlaces(Places):
         self.path = cast("Path", item)
         self._address = item.address
 
-    def place(self, name: str) -> Place | str:
+    def locate(self, name: str) -> Location | str:
         address = urljoin(self._address, name)
         home = urlsplit(urljoin(self._address, "."))
         parts = urlsplit(address)
@@ -199,7 +199,7 @@ class AddressPlaces(Places):
 
 
 def _member(
-    key: str, asset: Item, properties: Item, places: Places, *, is_applied: bool
+    key: str, asset: Item, properties: Item, locations: Locations, *, is_applied: bool
 ) -> ProductFile | None:
     """Return the file of an asset; None for what is no raster of values."""
     href, kind = str(asset.get("href", "")), str(asset.get("type", ""))
@@ -240,19 +240,19 @@ def _member(
         common = str(_first(band, "common_name", "eo:common_name"))
         colours.append(_COLOURS.get(common, "undefined") if is_light else "undefined")
     return ProductFile(
-        places.nearest(href),
+        locations.nearest(href),
         names,
         _resolution(bands[0], asset, properties),
         tuple(scales),
         tuple(offsets),
         tuple(waves),
         tuple(colours),
-        places,
+        locations,
     )
 
 
 def _resolution(band: Item, asset: Item, properties: Item) -> float | None:
-    """Return the side of a pixel as the item tells it: of the band, the grid, or at the ground."""
+    """Return the side of a pixel as the item states it: of the band, the grid, or at the ground."""
     side = _number(_first(band, "spatial_resolution", "raster:spatial_resolution"))
     grid = _sequence(_first(asset, "proj:transform"))
     candidates = (side, _number(grid[0]) if grid else None, asset.get("gsd"), properties.get("gsd"))

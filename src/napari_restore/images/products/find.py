@@ -30,7 +30,7 @@ _RESOLUTION = re.compile(r"(.+):(\d+(?:\.\d+)?)m")
 
 
 class NamedProduct(NamedTuple):
-    """What a user named: a product, and the resolution of it, if they said so."""
+    """What a user named: a product, and the resolution of it, if they gave one."""
 
     path: Path
     resolution: float | None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images.files.trees import Place, Places
+from napari_restore.images.files.trees import Location, Locations
 from napari_restore.images.values.facts import OpeningNote
 from napari_restore.images.values.roles import auxiliary_role
 
@@ -24,11 +24,11 @@ class ProductFile:
     """One file of a product."""
 
     file: str
-    """Its name in `places`; without one its path or address."""
+    """Its name in `locations`; without one its path or address."""
     bands: tuple[str, ...]
     """Names of its bands."""
     resolution: float | None = None
-    """Side of a pixel in map units, mostly metres; None if it is not told."""
+    """Side of a pixel in map units, mostly metres; None if it is not stated."""
     scales: tuple[float, ...] = ()
     offsets: tuple[float, ...] = ()
     """Reflectance, or what else a band shows, is scale × value + offset."""
@@ -36,12 +36,12 @@ class ProductFile:
     """Nanometres."""
     colours: tuple[str, ...] = ()
     """GDAL's colour interpretations."""
-    places: Places | None = None
+    locations: Locations | None = None
 
     @property
-    def place(self) -> Place | str:
+    def location(self) -> Location | str:
         """Where it is, a string being an address; raises `UnreadableImage` for a missing file."""
-        return self.file if self.places is None else self.places.place(self.file)
+        return self.file if self.locations is None else self.locations.locate(self.file)
 
     @property
     def is_light(self) -> bool:

@@ -134,11 +134,11 @@ def _properties(file: BinaryIO) -> list[tuple[bytes, bytes]]:
     for _ in range(count):
         item, links = struct.unpack_from(named, table, at)
         at += struct.calcsize(named)
-        places = struct.unpack_from(f">{links}{'H' if wide else 'B'}", table, at)
+        associations = struct.unpack_from(f">{links}{'H' if wide else 'B'}", table, at)
         at += links * (1 + wide)
         if item == number:
             # The highest bit says whether a reader must know the property.
-            numbers = [place & (0x7FFF if wide else 0x7F) for place in places]
+            numbers = [each & (0x7FFF if wide else 0x7F) for each in associations]
             return [shared[number - 1] for number in numbers if number]
     return []
 

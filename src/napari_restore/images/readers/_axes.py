@@ -71,8 +71,8 @@ class Axes:
     def read(self, array: Any, box: Box, dtype: np.dtype[Any], plane: int = 0) -> npt.NDArray[Any]:
         """Return a new (h, w, C) array of `box` of a plane."""
         where: list[Any] = [0] * self.count
-        for axis, place in zip(self.fixed, self.planes.places(plane), strict=True):
-            where[axis] = place
+        for axis, index in zip(self.fixed, self.planes.indices(plane), strict=True):
+            where[axis] = index
         where[self.y], where[self.x] = slice(box[0], box[2]), slice(box[1], box[3])
         for axis in self.band:
             where[axis] = slice(None)

@@ -30,7 +30,7 @@ from napari_restore.images.files.descriptions import (
     resolution_in,
 )
 from napari_restore.images.files.exif import PhotoTags, colours_in_exif
-from napari_restore.images.values.facts import settled
+from napari_restore.images.values.facts import resolve
 from napari_restore.images.values.roles import is_named_light
 from napari_restore.images.values.sensors import detect_sensor, is_level2, is_reflectance_product
 from napari_restore.images.values.validity import Nodata, as_dtype
@@ -57,7 +57,7 @@ def nodata_of(dataset: Any, dtype: np.dtype[Any]) -> Nodata:
 def colours_of(dataset: Any) -> list[str]:
     """Return the colour interpretation of all bands.
 
-    GDAL writes the fourth band of 8-bit files as alpha unless told otherwise: of NAIP's, near infrared.
+    GDAL writes the fourth band of 8-bit files as alpha by default: of NAIP's, near infrared.
     """
     names = [colour.name for colour in dataset.colorinterp]
     texts = [text or "" for text in dataset.descriptions]
@@ -167,8 +167,8 @@ def disputes_of(dataset: Any, path: Path, photo: PhotoTags, head: bytes) -> list
         beside = Path(f"{path}.aux.xml")
         if own is not None and beside.is_file() and dataset.nodata is not None:
             inside = float(bytes(own).strip(b"\0 ").decode("ascii", "replace"))
-            said = [(beside.name, float(dataset.nodata)), ("its tags", inside)]
-            notes += settled(said).disputes("nodata", "{:g}".format)
+            claims = [(beside.name, float(dataset.nodata)), ("its tags", inside)]
+            notes += resolve(claims).disputes("nodata", "{:g}".format)
     for suffix in (".tfw", ".tifw", ".wld") if tiff.is_tiff(head) else ():
         with contextlib.suppress(OSError, ValueError):
             beside = path.with_suffix(suffix)

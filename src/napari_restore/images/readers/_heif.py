@@ -44,10 +44,10 @@ class HeifReader(WholeReader):
         info = photo.info
         if len(photo) > 1:
             self.notes.append(f"It contains {len(photo)} pictures: the main one is used.")
-        said = info.get("nclx_profile")
-        said = said if isinstance(said, dict) else {}
+        nclx = info.get("nclx_profile")
+        nclx = nclx if isinstance(nclx, dict) else {}
         primaries, curve = (
-            said.get(name, 2) for name in ("color_primaries", "transfer_characteristics")
+            nclx.get(name, 2) for name in ("color_primaries", "transfer_characteristics")
         )
         icc, notes = coded_colours(info.get("icc_profile"), primaries, curve, len(colours))
         self.notes += notes

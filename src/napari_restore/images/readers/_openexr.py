@@ -71,7 +71,7 @@ def _parts(path: Path, *, header_only: bool) -> list[Any]:
             f"{path.name} is an OpenEXR picture, and the package OpenEXR is not installed.",
             'Install it: pip install "napari-restore[exr]", or save the picture as float TIFF.',
         ) from error
-    # One array per channel: else RGB of half and A of float would be told apart by shape.
+    # One array per channel: else RGB of half and A of float would be distinguished by shape.
     file = OpenEXR.File(str(path), separate_channels=True, header_only=header_only)
     try:
         parts = list(file.parts)

@@ -68,10 +68,10 @@ class RadianceReader(WholeReader):
                 f"Its values were multiplied by {exposure:g} (EXPOSURE), and are read as they are."
             )
         own = _PRIMARIES.search(text)
-        places = [float(each) for each in own[1].split()] if own else _USUAL
-        if self._is_xyz or np.allclose(places, _USUAL, atol=1e-3):
+        chromaticities = [float(each) for each in own[1].split()] if own else _USUAL
+        if self._is_xyz or np.allclose(chromaticities, _USUAL, atol=1e-3):
             return None
-        icc, notes = profile_of_light(places)
+        icc, notes = profile_of_light(chromaticities)
         self.notes += notes
         return icc
 

@@ -58,10 +58,10 @@ class RemoteZarrReader(OmeZarrReader):
         self._open(self._zarr, plane)
 
     def fingerprint(self) -> str:
-        """Return the hex digest of what the server tells; raises `OSError` if it is gone."""
+        """Return the hex digest of what the server answers; raises `OSError` if it is gone."""
         obstore = obstore_for(self._remote)
 
-        def told(key: str) -> str:
+        def stamp(key: str) -> str:
             try:
                 meta = obstore.head(self._store, key)
             except Exception as error:
@@ -74,11 +74,11 @@ class RemoteZarrReader(OmeZarrReader):
 
         keys = list(self._identifying_keys())
         with ThreadPoolExecutor(self.concurrent_reads, "ask") as pool:
-            answers = list(pool.map(told, keys))
+            answers = list(pool.map(stamp, keys))
         if all(answer.endswith(";") for answer in answers):
             raise OSError(f"{self._remote} is gone")
-        told_all = "\n".join([str(self._remote), *answers])
-        return of_plane(hashlib.sha256(told_all.encode()).hexdigest(), self.plane)
+        stamps = "\n".join([str(self._remote), *answers])
+        return of_plane(hashlib.sha256(stamps.encode()).hexdigest(), self.plane)
 
     def _identifying_keys(self) -> Iterator[str]:
         """Yield the metadata of the image and its levels, and chunks spread over the first level."""
@@ -91,9 +91,9 @@ class RemoteZarrReader(OmeZarrReader):
         stored = getattr(first, "shards", None) or first.chunks
         counts = [-(-n // c) for n, c in zip(first.shape, stored, strict=True)]
         spread = [{*range(0, n, max(1, n // 4)), n - 1} for n in counts]
-        places = list(product(*map(sorted, spread)))
-        for place in places[:: -(-len(places) // _ASKED_CHUNKS)]:
-            yield f"{first.path}/{first.metadata.encode_chunk_key(place)}".lstrip("/")
+        indices = list(product(*map(sorted, spread)))
+        for index in indices[:: -(-len(indices) // _ASKED_CHUNKS)]:
+            yield f"{first.path}/{first.metadata.encode_chunk_key(index)}".lstrip("/")
 
     def _no_zarr(self, error: Exception) -> UnreadableImage:
         if is_from_server(error):

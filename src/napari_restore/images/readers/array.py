@@ -141,10 +141,10 @@ class ArrayReader(Reader):
     def fingerprint(self) -> str:
         own = fingerprint_array(self.rows())
         # Of a file they are in its bytes.
-        told = self.profile.nodata, self.alpha
-        if told == (None, None):
+        described = self.profile.nodata, self.alpha
+        if described == (None, None):
             return own
-        return hashlib.sha256(f"{own} {told}".encode()).hexdigest()
+        return hashlib.sha256(f"{own} {described}".encode()).hexdigest()
 
 
 def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:

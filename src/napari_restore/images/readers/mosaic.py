@@ -41,11 +41,11 @@ class MosaicReader(JoinedReader):
         first = images[0]
         super().__init__(images)
         transform = _grid_of(first)
-        places = [_place(first, image, transform) for image in images]
-        top, left = min(p[0] for p in places), min(p[1] for p in places)
+        offsets = [_offset(first, image, transform) for image in images]
+        top, left = min(p[0] for p in offsets), min(p[1] for p in offsets)
         self.members = tuple(
             Member(image, (y - top, x - left, y - top + image.height, x - left + image.width))
-            for image, (y, x) in zip(images, places, strict=True)
+            for image, (y, x) in zip(images, offsets, strict=True)
         )
         height = max(member.box[2] for member in self.members)
         width = max(member.box[3] for member in self.members)
@@ -104,7 +104,7 @@ def _grid_of(image: ImageBase) -> Transform:
     return image.transform
 
 
-def _place(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, int]:
+def _offset(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, int]:
     """Return (row, column) of `image`'s first pixel on the grid of `first`."""
     image_grid = _grid_of(image)
     if image.bands != first.bands or image.dtype != first.dtype:

@@ -291,7 +291,7 @@ def checked_attributes(given: Any, bands: int, name: str) -> tuple[Profile, Geor
     if given is None:
         return Profile(), None
     try:
-        values = _said(given)
+        values = _attributes(given)
         for field in PER_BAND:
             if values.get(field) and len(values[field]) != bands:
                 raise ValueError(f"{field} has {len(values[field])} items for {bands} bands")
@@ -308,15 +308,15 @@ def checked_attributes(given: Any, bands: int, name: str) -> tuple[Profile, Geor
     return Profile(**fields, is_display="icc" in fields and place is None), place
 
 
-def _said(given: Any) -> dict[str, Any]:
+def _attributes(given: Any) -> dict[str, Any]:
     """Return what `OwnAttributes` has of the `given` JSON; raises `ValueError`."""
     from pydantic import ValidationError
 
     try:
-        said = value_of(given, OwnAttributes)
+        attributes = value_of(given, OwnAttributes)
     except ValidationError as error:
         raise ValueError(phrase_of(given, error.errors()[0], OWN_ATTRIBUTES)) from None
-    return {field: value for field, value in said.items() if value is not None}
+    return {field: value for field, value in attributes.items() if value is not None}
 
 
 def _decoded(icc: str) -> bytes:

@@ -63,8 +63,8 @@ class FittedReader(DerivedReader):
 
 def _nearest(start: int, stop: int, step: float, count: int) -> npt.NDArray[np.intp]:
     """Return the pixel of `count` that lies under the centre of each from `start` to `stop`."""
-    places = np.floor((np.arange(start, stop) + 0.5) * step).clip(0, count - 1)
-    whole: npt.NDArray[np.intp] = places.astype(np.intp)
+    indices = np.floor((np.arange(start, stop) + 0.5) * step).clip(0, count - 1)
+    whole: npt.NDArray[np.intp] = indices.astype(np.intp)
     return whole
 
 
@@ -127,7 +127,7 @@ class ProductReader(StackReader):
             bits=None,
             is_reflectance=product.is_reflectance,
             sensor=detect_sensor(product.name, tags),
-            **_said_by(members, self.profile),
+            **_metadata_by(members, self.profile),
         )
         self.may_be_invalid = masks != "none" or self.dtype.kind == "f"
 
@@ -147,25 +147,27 @@ class ProductReader(StackReader):
     def fingerprint(self) -> str:
         # Two resolutions of one zip are two contents.
         profile = self.profile
-        said = (profile.descriptions, profile.scales, profile.offsets, self.levels[0][:2])
-        named = f"{fingerprint_files(self.files())}{said}"
+        described = (profile.descriptions, profile.scales, profile.offsets, self.levels[0][:2])
+        named = f"{fingerprint_files(self.files())}{described}"
         return hashlib.sha256(named.encode()).hexdigest()
 
 
-def _said_by(members: Sequence[tuple[ProductFile, ImageBase]], profile: Profile) -> dict[str, Any]:
-    """Return the items of a profile for each band that the metadata tells."""
+def _metadata_by(
+    members: Sequence[tuple[ProductFile, ImageBase]], profile: Profile
+) -> dict[str, Any]:
+    """Return the items of a profile for each band that the metadata describes."""
     fields = {
         "descriptions": "bands", "scales": "scales", "offsets": "offsets",
         "wavelengths": "wavelengths", "colorinterp": "colours",
     }  # fmt: skip
-    said: dict[str, Any] = {}
+    items: dict[str, Any] = {}
     for name, of_member in fields.items():
         every, values = iter(getattr(profile, name)), list[Any]()
         for member, image in members:
             own, given = list(islice(every, image.bands)), getattr(member, of_member)
             values += given if len(given) == image.bands else own
-        said[name] = tuple(values)
-    return said
+        items[name] = tuple(values)
+    return items
 
 
 def check_count(member: ProductFile, image: ImageBase) -> None:

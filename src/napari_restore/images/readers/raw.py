@@ -20,7 +20,7 @@ from napari_restore.images._suffixes import RAW_SUFFIXES
 from napari_restore.images.files.claims import check_whole_size
 from napari_restore.images.files.raw import dng_crop, raw_tags
 from napari_restore.images.readers._whole import Picture, WholeReader
-from napari_restore.images.values.facts import settled
+from napari_restore.images.values.facts import resolve
 from napari_restore.images.values.working_space import srgb_profile
 
 LEAST = 0.45
@@ -68,7 +68,7 @@ class RawReader(WholeReader):
                 self.notes.append("RAW was developed with the white balance as shot, in sRGB.")
         y0, x0, y1, x1 = self._box
         height, width = y1 - y0, x1 - x0
-        size = settled([("default crop", (height, width)), ("sensor", self._developed)])
+        size = resolve([("default crop", (height, width)), ("sensor", self._developed)])
         self.notes += size.disputes("size", lambda sides: f"{sides[1]} × {sides[0]}")
         if baseline:
             ev = f"{baseline:+.3g}".replace("-", "−")

@@ -77,20 +77,20 @@ class ResampledReader(DerivedReader):
         """Return the part of the view of `level` that `box` lies in, and which of its pixels are taken."""
         y0, x0, y1, x1 = box
         view = self._view(level)
-        rows = self._places(level, y0, y1, self.phase[0], view.height)
-        columns = self._places(level, x0, x1, self.phase[1], view.width)
+        rows = self._indices(level, y0, y1, self.phase[0], view.height)
+        columns = self._indices(level, x0, x1, self.phase[1], view.width)
         source = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
         return source, np.ix_(rows - rows[0], columns - columns[0])
 
-    def _places(
+    def _indices(
         self, level: int, start: int, stop: int, phase: int, length: int
     ) -> npt.NDArray[np.intp]:
         """Return the rows or columns of the view that those of `level` are taken from."""
         up, down = self.ratio.numerator, self.ratio.denominator
         at = np.arange(start, stop)
         if level == 0:
-            places = at * down + phase if down > 1 else at // up
+            indices = at * down + phase if down > 1 else at // up
         else:
             # At their middles.
-            places = (2 * at + 1) * (down << level) // (2 * up << self._numbers[level])
-        return np.minimum(places, length - 1).astype(np.intp)
+            indices = (2 * at + 1) * (down << level) // (2 * up << self._numbers[level])
+        return np.minimum(indices, length - 1).astype(np.intp)

@@ -1,4 +1,4 @@
-"""What several sources say of one thing: the first that says anything is taken, the others are named.
+"""Precedence of sources: the first that states a value is taken, those that disagree are named.
 
 The order of the sources is that in which they are given; what the user says comes first.
 """
@@ -19,7 +19,7 @@ class OpeningNote(str):
 
 @dataclass(frozen=True)
 class Fact(Generic[S, T]):
-    """What is taken, who said it, and who says something else."""
+    """What is taken, of which source, and which sources say something else."""
 
     value: T | None = None
     source: S | None = None
@@ -34,8 +34,8 @@ class Fact(Generic[S, T]):
         return (f"Its {what} is {form(self.value)} by {self.source}, not {others}.",)
 
 
-def settled(sources: Iterable[tuple[S, T | None]]) -> Fact[S, T]:
-    """Return the fact of `sources`, in order; a source without a word (None) is passed over."""
+def resolve(sources: Iterable[tuple[S, T | None]]) -> Fact[S, T]:
+    """Return the value of the first of `sources`; one that states none (None) is passed over."""
     claims = [(source, value) for source, value in sources if value is not None]
     if not claims:
         return Fact()

@@ -50,7 +50,7 @@ def _products() -> tuple[Flags, ...]:
         Flags(
             table["title"],
             table["kind"],
-            {key: _matches(said, table["kind"]) for key, said in table["names"].items()},
+            {key: _matches(entry, table["kind"]) for key, entry in table["names"].items()},
             tuple(table.get("bands", ())),
             table["words"],
             table.get("sensor", ""),
@@ -59,16 +59,16 @@ def _products() -> tuple[Flags, ...]:
     )
 
 
-def _matches(said: Any, kind: str) -> tuple[Match, ...]:
+def _matches(entry: Any, kind: str) -> tuple[Match, ...]:
     """Return what a name of ``flags.toml`` means."""
-    if isinstance(said, list):
-        return tuple(match for each in said for match in _matches(each, kind))
+    if isinstance(entry, list):
+        return tuple(match for each in entry for match in _matches(each, kind))
     if kind == "values":
-        return (Match(said, said),)
+        return (Match(entry, entry),)
     if kind == "bands":
-        band = said if isinstance(said, dict) else {"band": said, "most": 1}
+        band = entry if isinstance(entry, dict) else {"band": entry, "most": 1}
         return (Match(1, band["most"], None, band["band"]),)
-    bits = said if isinstance(said, dict) else {"field": [said, said], "codes": [1]}
+    bits = entry if isinstance(entry, dict) else {"field": [entry, entry], "codes": [1]}
     first, last = bits["field"]
     mask = ((1 << (last - first + 1)) - 1) << first
     return tuple(Match(code << first, code << first, mask) for code in bits["codes"])

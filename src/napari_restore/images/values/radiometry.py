@@ -71,17 +71,17 @@ class Radiometry:
         black, span = self.black[chosen], self.span[chosen]
         if out is None:
             out = np.empty((len(chosen), *values.shape[:-1]), np.float32)
-        places = None if self.colour is None else self.colour.places(chosen)
+        positions = None if self.colour is None else self.colour.positions(chosen)
         # Colours that were converted are divided while they are in the processor's cache.
-        step = len(values) if places is None else _strip_rows(values)
+        step = len(values) if positions is None else _strip_rows(values)
         work = np.float32 if _float32_suffices(values.dtype, black, span) else np.float64
         for top in range(0, len(values), max(1, step)):
             rows = np.s_[top : top + step]
             planes = [values[rows, ..., band] for band in chosen]
-            if self.colour is not None and places is not None:
-                colours = np.stack([planes[place] for place in places])
-                for place, plane in zip(places, self.colour.to_working(colours), strict=True):
-                    planes[place] = plane
+            if self.colour is not None and positions is not None:
+                colours = np.stack([planes[position] for position in positions])
+                for position, plane in zip(positions, self.colour.to_working(colours), strict=True):
+                    planes[position] = plane
             for plane, to, least, units in zip(planes, out[:, rows], black, span, strict=True):
                 # In one pass, unless black is subtracted: numpy converts what is in the cache.
                 if least:
@@ -117,7 +117,7 @@ class Radiometry:
         is rounded to 1/257 of the source's steps. `in_8_bits` of that is what it is without.
         """
         span = self.span[list(bands)]
-        places = None if self.colour is None else self.colour.places(bands)
+        positions = None if self.colour is None else self.colour.positions(bands)
         # In the memory layout of the source, most often band by band.
         result = np.empty_like(source, np.uint16 if in_16 else source.dtype)
         # A strip stays in the processor's cache from the first step to the last.
@@ -128,9 +128,9 @@ class Radiometry:
             if not part.any():
                 result[rows] = in_16_bits(source[rows]) if in_16 else source[rows]
                 continue
-            if places is not None:
+            if positions is not None:
                 known = None if seen is None else seen[rows]
-                part = self._stored_change(source[rows], part, bands, places, known)
+                part = self._stored_change(source[rows], part, bands, positions, known)
             _apply_strip(source[rows], part, span, nodata, result[rows])
         return result
 
@@ -139,7 +139,7 @@ class Radiometry:
         source: npt.NDArray[Any],
         change: npt.NDArray[np.float32],
         bands: Sequence[int],
-        places: list[int],
+        positions: list[int],
         seen: npt.NDArray[np.float32] | None,
     ) -> npt.NDArray[np.float32]:
         """Return `change` with that of red, green and blue in the file's own colours."""
@@ -148,21 +148,21 @@ class Radiometry:
             finite = np.isfinite(change.sum())
         if not finite:
             change = np.where(np.isfinite(change), change, np.float32(0))
-        colours = [bands[place] for place in places]
+        colours = [bands[position] for position in positions]
         units, black = (each[colours].astype(np.float32) for each in (self.span, self.black))
         # Plane by plane in memory.
-        step = np.stack([change[..., place] for place in places])
+        step = np.stack([change[..., position] for position in positions])
         step *= units[:, None, None]
         working = None
         if seen is not None and (np.abs(black) <= MOST_BLACK * self.colour.full).all():
-            working = np.stack([seen[..., place] for place in places])
+            working = np.stack([seen[..., position] for position in positions])
             working *= units[:, None, None]
             working += black[:, None, None]
-        stored = np.stack([source[..., place] for place in places])
+        stored = np.stack([source[..., position] for position in positions])
         found = self.colour.stored_change(stored, step, working)
-        changed = np.empty_like(change) if len(places) == change.shape[2] else change.copy()
-        for plane, place, unit in zip(found, places, units, strict=True):
-            np.divide(plane, unit, out=changed[..., place])
+        changed = np.empty_like(change) if len(positions) == change.shape[2] else change.copy()
+        for plane, position, unit in zip(found, positions, units, strict=True):
+            np.divide(plane, unit, out=changed[..., position])
         return changed
 
 
@@ -212,10 +212,10 @@ def _apply_strip(
     if nodata is not None and (value := _as_value(nodata, dtype)) is not None:
         hit = is_nodata(result, value)
         if hit.any() and (hit := hit & ~is_nodata(source, value)).any():
-            place = np.unravel_index(np.flatnonzero(hit), hit.shape)
-            moved = np.multiply(change[place], units[place[2]], dtype=work)
-            moved += source[place]
-            result[place] = _beside(nodata, moved, source[place], dtype)
+            at = np.unravel_index(np.flatnonzero(hit), hit.shape)
+            moved = np.multiply(change[at], units[at[2]], dtype=work)
+            moved += source[at]
+            result[at] = _beside(nodata, moved, source[at], dtype)
 
 
 def _each_band(

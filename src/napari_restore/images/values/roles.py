@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple, TypeVar
 
 from napari_restore.errors import BadParameter
-from napari_restore.images.values.facts import Fact, OpeningNote, settled
+from napari_restore.images.values.facts import Fact, OpeningNote, resolve
 from napari_restore.images.values.presets import (
     AUXILIARY,
     COLOURS,
@@ -120,7 +120,7 @@ class Dispute(NamedTuple):
     """A role, or a wavelength ("865 nm")."""
     other_by: str
     is_sure: bool
-    """Whether the user said it, or the product has no other bands."""
+    """Whether it is of the user, or the product has no other bands."""
 
 
 @dataclass(frozen=True)
@@ -187,13 +187,13 @@ class Bands:
         """Return the bands with what the user says, in order: one band only has a role of light."""
         roles, waves = list(self.roles), list(self.wavelengths)
         origins: list[Origin | None] = _padded(self.origins, len(roles))
-        said = {band.number: band.role for band in given}
+        of_user = {band.number: band.role for band in given}
         disputes = [
-            each._replace(role=said[each.number], by="user", is_sure=True)
-            if each.number in said
+            each._replace(role=of_user[each.number], by="user", is_sure=True)
+            if each.number in of_user
             else each
             for each in self.disputes
-            if said.get(each.number) != each.other
+            if of_user.get(each.number) != each.other
         ]
         for number, role, wavelength in given:
             earlier, by = self.roles[number], self.origins and self.origins[number]
@@ -260,11 +260,11 @@ def describe_bands(
         ("wavelength", own),
         ("name", [None if a else _wavelength_in(n) for n, a in zip(names, auxiliary, strict=True)]),
     ]
-    waves = [settled((origin, each[n]) for origin, each in centres) for n in range(count)]
+    waves = [resolve((origin, each[n]) for origin, each in centres) for n in range(count)]
     nobody: Sequence[str | None] = [None] * count
     # The only band is grey, but in a sensor file of the user.
     tops = ("alpha",) if sensor is not None and sensor.named_by == "file" else ("alpha", "gray")
-    # A colour that several bands are named after tells them less than their tag.
+    # A colour that several bands are named after says less than their tag.
     named = [role_of_description(name) for name in names]
     is_sure = by_user or _has_fixed_bands(sensor, count)
     first: list[tuple[Origin, Sequence[str | None]]] = [
@@ -275,7 +275,7 @@ def describe_bands(
         ("name", [None if r in COLOURS and named.count(r) > 1 else r for r in named]),
         ("sensor", preset_roles if is_named else nobody),
     ]  # fmt: skip
-    known = [settled((origin, each[n]) for origin, each in first).value for n in range(count)]
+    known = [resolve((origin, each[n]) for origin, each in first).value for n in range(count)]
     # A tag is of all bands at once: many a writer calls any first three red, green and blue.
     is_overruled = any(
         colour in COLOURS and colour != role and (role is not None or colour in known)
@@ -289,7 +289,7 @@ def describe_bands(
         ("wavelength", _roles_of_wavelengths([fact.value for fact in waves])),
         ("sensor", preset_roles),
     ]
-    facts = [settled((origin, each[n]) for origin, each in taken) for n in range(count)]
+    facts = [resolve((origin, each[n]) for origin, each in taken) for n in range(count)]
     found = Bands(
         tuple(fact.value for fact in facts),
         tuple(
@@ -492,7 +492,7 @@ def _preset(
     """Return the preset's bands by the names in the file, else by the usual order of `light`.
 
     The order of a sensor that the user has not named must agree with the `roles` of three bands. The
-    second is whether names tell the bands.
+    second is whether names identify the bands.
     """
     if sensor is None:
         return [None] * len(names), False
@@ -535,7 +535,7 @@ def _has_fixed_bands(sensor: Sensor | None, count: int) -> bool:
 def _wavelengths_of(
     preset: Sequence[SensorBand | None], own: Sequence[float | None], sensor: Sensor | None
 ) -> list[float | None]:
-    """Return the centres of the bands of a sensor that the user names, but those told exactly."""
+    """Return the centres of the bands of a sensor that the user names, but those given exactly."""
     if sensor is None or not sensor.is_given:
         return [None] * len(own)
     is_exact = sensor.named_by != "file"

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import NamedTuple, Self
 
 from napari_restore.errors import BadParameter, option
-from napari_restore.images.values.facts import settled
+from napari_restore.images.values.facts import resolve
 from napari_restore.images.values.presets import NamedBy, Sensor, SensorBand
 from napari_restore.images.values.sensor_file import is_sensor_text, known_sensors, sensor_of_text
 
@@ -83,15 +83,15 @@ def _check_names(sensor: Sensor, file_name: str, bands: Sequence[str | None]) ->
     names = _names(bands)
     own = sorted(name for name in names if _is_own(name))
     fitting = [each.id for each in _candidates(names)] if own else []
-    said = f"Its bands ({', '.join(own[:3])}{', …' if len(own) > 3 else ''}) are"
+    subject = f"Its bands ({', '.join(own[:3])}{', …' if len(own) > 3 else ''}) are"
     if not own and is_level2(file_name):
-        fitting, said = list(LANDSATS), "It is"
+        fitting, subject = list(LANDSATS), "It is"
     if not fitting or sensor.id in fitting:
         return
     known = detect_sensor(file_name, {})
     line = option("sensor", known if known in fitting else fitting[0])
     raise BadParameter(
-        f"{said} named as those of {', '.join(fitting)} are, and not as those of {sensor.id}.",
+        f"{subject} named as those of {', '.join(fitting)} are, and not as those of {sensor.id}.",
         f"Write {line}, or leave {option('sensor')} out: then the names decide.",
     )
 
@@ -246,16 +246,16 @@ def _text(file_name: str, tags: Tags) -> str:
 
 
 def _sentinel(file_name: str, tags: Tags, *, any_name: bool = False) -> Sensor | None:
-    """Return the preset of Sentinel-2 with the zero of the product; None where nothing tells it.
+    """Return the preset of Sentinel-2 with the zero of the product; None where nothing states it.
 
     The baseline decides, else the last date in the name: products are made after their scenes. With
     `any_name` the name need not be one that ESA gives.
     """
-    said = _SentinelTexts.of(file_name, tags)
-    tagged = any(re.search(r"SENTINEL-2|\bS2[ABCD]?_?MSI", value) for value in said.tags.values())
-    if not (said.ours or tagged or any_name):
+    texts = _SentinelTexts.of(file_name, tags)
+    tagged = any(re.search(r"SENTINEL-2|\bS2[ABCD]?_?MSI", value) for value in texts.tags.values())
+    if not (texts.ours or tagged or any_name):
         return None
-    zeros = settled(_zeros_of_sentinel(said, any_name=any_name))
+    zeros = resolve(_zeros_of_sentinel(texts, any_name=any_name))
     if zeros.value is None:
         return None
     return known_sensors()["sentinel2-04.00" if zeros.value else "sentinel2"]
@@ -284,20 +284,20 @@ class _SentinelTexts(NamedTuple):
 
 
 def _zeros_of_sentinel(
-    said: _SentinelTexts, *, any_name: bool = False
+    texts: _SentinelTexts, *, any_name: bool = False
 ) -> Iterator[tuple[str, int | None]]:
     """Yield sources of the zero of Sentinel-2, in order, and what they say."""
-    in_name = re.search(r"_N(\d{2})\d{2}_R\d{3}", said.path)
+    in_name = re.search(r"_N(\d{2})\d{2}_R\d{3}", texts.path)
     yield "processing baseline in its name", in_name and 1000 * (int(in_name[1]) >= 4)
-    in_tags = re.fullmatch(r"N?(\d{2})\.?\d{2}", said.tags.get("PROCESSING_BASELINE", "").strip())
+    in_tags = re.fullmatch(r"N?(\d{2})\.?\d{2}", texts.tags.get("PROCESSING_BASELINE", "").strip())
     yield "processing baseline in its tags", in_tags and 1000 * (int(in_tags[1]) >= 4)
     dates = [
-        int(date) for part in said.ours for date in re.findall(r"(?<!\d)(20\d{6})T\d{6}", part)
+        int(date) for part in texts.ours for date in re.findall(r"(?<!\d)(20\d{6})T\d{6}", part)
     ]
     if any_name:
-        short = re.sub(r"(?<=\d)-(?=\d\d(?!\d))", "", said.path.rpartition("/")[2])
+        short = re.sub(r"(?<=\d)-(?=\d\d(?!\d))", "", texts.path.rpartition("/")[2])
         dates += map(int, re.findall(r"(?<!\d)(20[12]\d(?:0[1-9]|1[0-2])[0-3]\d)(?!\d)", short))
-    made = (said.tags.get(key, "") for key in ("GENERATION_TIME", "PRODUCT_START_TIME"))
+    made = (texts.tags.get(key, "") for key in ("GENERATION_TIME", "PRODUCT_START_TIME"))
     dates += [int("".join(match.groups())) for text in made if (match := _ISO.match(text))]
     yield "its last date", 1000 * (max(dates) >= _OFFSET_SINCE) if dates else None
 
@@ -305,7 +305,7 @@ def _zeros_of_sentinel(
 def disputes_of_product(file_name: str, tags: Tags, given: str | None) -> list[str]:
     """Return notes where name, tags and the user (`given`, an id) say different sensors or zeros."""
     user = None if given is None or is_sensor_text(given) else given.lower().replace(" ", "")
-    sensors = settled(
+    sensors = resolve(
         [("user", user), ("name", detect_sensor(file_name, {})), ("tags", detect_sensor("", tags))]
     )
     own = sensors.value or ""
@@ -314,7 +314,7 @@ def disputes_of_product(file_name: str, tags: Tags, given: str | None) -> list[s
         "sensor", lambda each: known_sensors()[each].title
     )
     if own.startswith("sentinel2") and user is None:
-        zeros = settled(_zeros_of_sentinel(_SentinelTexts.of(file_name, tags)))
+        zeros = resolve(_zeros_of_sentinel(_SentinelTexts.of(file_name, tags)))
         # A scene of before may have been processed again since.
         if zeros.value == 0 or "its last date" not in dict(zeros.others):
             notes += zeros.disputes("zero", "DN {}".format)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from napari_restore.images._display_curve import light_of_srgb
 from napari_restore.images._profile import Profile
 from napari_restore.images.values.depth import in_16_bits
-from napari_restore.images.values.facts import OpeningNote, settled
+from napari_restore.images.values.facts import OpeningNote, resolve
 from napari_restore.images.values.presets import COLOURS
 
 FULL = 65535
@@ -96,7 +96,7 @@ def matrix_profile(icc: bytes) -> MatrixProfile | None:
     try:
         if icc[16:24] != b"RGB XYZ ":
             return None
-        tags = {name: icc[start : start + size] for name, (start, size) in tag_places(icc).items()}
+        tags = {name: icc[start : start + size] for name, (start, size) in tag_spans(icc).items()}
         if not {*_CURVES, *_COLOURS} <= tags.keys() or "A2B0" in tags or "B2A0" in tags:
             return None
         colours = [_fixed(tags[name], 8, 3) for name in _COLOURS]
@@ -124,7 +124,7 @@ def is_linear(icc: bytes | None) -> bool:
     return own is None or bool(np.abs(own.curves - np.linspace(0, 1, FULL + 1)).max() <= TOLERANCE)
 
 
-def tag_places(icc: bytes) -> dict[str, tuple[int, int]]:
+def tag_spans(icc: bytes) -> dict[str, tuple[int, int]]:
     """Return where each tag of an ICC profile begins, and its bytes; raises `struct.error`."""
     (count,) = struct.unpack_from(">I", icc, 128)
     found = [struct.unpack_from(">4sII", icc, 132 + 12 * n) for n in range(min(count, 256))]
@@ -165,7 +165,7 @@ TOLERANCE = 2 / 255
 _OTHER = 12 / 255
 """Profiles that are nowhere further apart are no two opinions: a power of 2.2 for the curve of sRGB."""
 _PHOTO_FORMATS = ("JPEG", "PNG", "WEBP")
-_CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+_SRGB_CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 """x and y of white, red, green and blue of sRGB."""
 _NO_TABLE = 0x0100
 """cmsFLAGS_NOOPTIMIZE. With LittleCMS's table of 33³ colours, three times faster, dark values
@@ -184,7 +184,7 @@ class WorkingSpace:
     full: int
     """Largest value of the image's dtype."""
 
-    def places(self, bands: Sequence[int]) -> list[int] | None:
+    def positions(self, bands: Sequence[int]) -> list[int] | None:
         """Return the positions of red, green and blue among `bands`.
 
         None unless all three exist.
@@ -369,11 +369,11 @@ def srgb_profile(bands: int = 3) -> bytes:
 
 NAMED_PROFILES = ("sRGB", "adobe-rgb", "display-p3")
 """Of colours that a file can be written in, by name."""
-_P3 = (*_CHROMATICITIES[:2], 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
+_P3 = (*_SRGB_CHROMATICITIES[:2], 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
 """x and y of white and primaries of Display P3; its curve is that of sRGB."""
-_PLACES = {
-    1: _CHROMATICITIES,
-    9: (*_CHROMATICITIES[:2], 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
+_CHROMATICITIES_OF = {
+    1: _SRGB_CHROMATICITIES,
+    9: (*_SRGB_CHROMATICITIES[:2], 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
     12: _P3,
 }
 """x and y of white, red, green and blue by the number of primaries in ITU-T H.273."""
@@ -398,19 +398,19 @@ def named_profile(name: str) -> bytes:
     return _with_primaries(_P3, "Display P3")
 
 
-def _with_primaries(places: tuple[float, ...], name: str) -> bytes:
-    """Return the ICC profile of sRGB with other primaries, see `_PLACES`."""
-    other = _of_power(places, 2.2)
-    made, sources = bytearray(srgb_profile()), tag_places(other)
-    tags = tag_places(bytes(made))
+def _with_primaries(chromaticities: tuple[float, ...], name: str) -> bytes:
+    """Return the ICC profile of sRGB with other primaries, see `_CHROMATICITIES_OF`."""
+    other = _of_power(chromaticities, 2.2)
+    made, sources = bytearray(srgb_profile()), tag_spans(other)
+    tags = tag_spans(bytes(made))
     for tag in ("rXYZ", "gXYZ", "bXYZ"):
         (start, size), (source, _) = tags[tag], sources[tag]
         made[start : start + size] = other[source : source + size]
     # One text in UTF-16: its bytes, and where they begin.
     start, text = tags["desc"][0], name.encode("utf-16-be")
-    (place,) = struct.unpack_from(">I", made, start + 24)
+    (begin,) = struct.unpack_from(">I", made, start + 24)
     struct.pack_into(">I", made, start + 20, len(text))
-    made[start + place : start + place + len(text)] = text
+    made[start + begin : start + begin + len(text)] = text
     return bytes(made)
 
 
@@ -420,16 +420,18 @@ def profile_of_code_points(primaries: int, curve: int, bands: int) -> bytes | No
 
     None where the numbers name none: 2 is "unspecified".
     """
-    places, srgb = _PLACES.get(primaries), srgb_profile(1 if bands < 3 else 3)
-    if places is None:
+    chromaticities, srgb = _CHROMATICITIES_OF.get(primaries), srgb_profile(1 if bands < 3 else 3)
+    if chromaticities is None:
         return None
     if exponent := _EXPONENTS.get(curve):
-        return profile_of_gamma((1 / exponent, *places), bands) or srgb
+        return profile_of_gamma((1 / exponent, *chromaticities), bands) or srgb
     if curve not in _LIKE_SRGB:
         return None
     if bands < 3 or primaries == 1:
         return srgb
-    return _with_primaries(places, "Display P3" if places is _P3 else "BT.2020, curve of sRGB")
+    return _with_primaries(
+        chromaticities, "Display P3" if chromaticities is _P3 else "BT.2020, curve of sRGB"
+    )
 
 
 def usable_profile(icc: bytes) -> bool:
@@ -449,27 +451,27 @@ def profile_of_gamma(gamma: tuple[float, ...], bands: int) -> bytes | None:
 
     None where it is that of sRGB, nearly the power of 1/2.2, or makes no sense.
     """
-    exponent, *places = gamma
+    exponent, *chromaticities = gamma
     is_usual = abs(exponent - 1 / 2.2) < 0.01
-    is_srgb = not places or np.allclose(places, _CHROMATICITIES, atol=0.002)
+    is_srgb = not chromaticities or np.allclose(chromaticities, _SRGB_CHROMATICITIES, atol=0.002)
     if not 0.1 < exponent < 10 or (is_usual and (is_srgb or bands < 3)):
         return None
     try:
         if bands < 3:
             curve = np.linspace(0, 1, 1024, dtype=np.float32) ** np.float32(1 / exponent)
             return _made("gray", transferfunction=curve)
-        return _of_power(places or _CHROMATICITIES, 1 / exponent)
-    except (ValueError, RuntimeError):  # no colours can have such places
+        return _of_power(chromaticities or _SRGB_CHROMATICITIES, 1 / exponent)
+    except (ValueError, RuntimeError):  # no colours can have such chromaticities
         return None
 
 
-def profile_of_light(places: Iterable[float]) -> tuple[bytes | None, list[str]]:
+def profile_of_light(chromaticities: Iterable[float]) -> tuple[bytes | None, list[str]]:
     """Return the ICC profile of light by x and y of its red, green, blue and white, and notes.
 
     None for those of sRGB, and for what no colours can have.
     """
     try:
-        xy = [float(each) for each in places]
+        xy = [float(each) for each in chromaticities]
         icc = profile_of_gamma((1.0, *xy[6:], *xy[:6]), 3)
     except ValueError:  # no eight numbers
         icc = None
@@ -480,10 +482,10 @@ def profile_of_light(places: Iterable[float]) -> tuple[bytes | None, list[str]]:
     return icc, ["Its primaries are not those of sRGB: only fusion converts its light to these."]
 
 
-def _of_power(places: Sequence[float], exponent: float) -> bytes:
-    """Return the ICC profile of values whose power is light, of primaries as in `_PLACES`."""
-    white, *primaries = np.reshape(places, (4, 2)).tolist()
-    wanted = [value for place in primaries for value in (*place, 1.0)]
+def _of_power(chromaticities: Sequence[float], exponent: float) -> bytes:
+    """Return the ICC profile of values whose power is light, of primaries as in `_CHROMATICITIES_OF`."""
+    white, *primaries = np.reshape(chromaticities, (4, 2)).tolist()
+    wanted = [value for xy in primaries for value in (*xy, 1.0)]
     return _made("rgb", whitepoint=[*white, 1.0], primaries=wanted, gamma=exponent)
 
 
@@ -524,7 +526,7 @@ def settled_colours(
             notes.append(OpeningNote(text))
         elif icc is not None:
             known.append((source, icc))
-    first = settled(known)
+    first = resolve(known)
     if first.value is None:
         return None, notes
     for source, other in first.others:
