@@ -221,7 +221,7 @@ def test_attention_is_the_one_of_this_process(
     assert session.sites == here.sites
     query = api.attention_query(30, 41)
     for layers in (None, [here.sites[1].name]):
-        found, expected = session.look(query, layers), here.look(query, layers)
+        found, expected = session.attend(query, layers), here.attend(query, layers)
         assert found.query == expected.query and found.measures == expected.measures
         assert list(found.maps) == list(expected.maps)
         for name, maps in expected.maps.items():
@@ -234,7 +234,7 @@ def test_attention_is_the_one_of_this_process(
     # A child that was killed is one sentence; the next question prepares again.
     worker.process.kill()
     worker.process.wait()
-    assert session.look(query).maps.keys() == found_names(here)
+    assert session.attend(query).maps.keys() == found_names(here)
     session.write(query, [here.sites[0].name], tmp_path / "there.npz", draws=False)
     direct = nr.attend(
         about["image"],
@@ -262,7 +262,7 @@ def test_a_look_does_not_wait_for_an_attribution(
     points.wait("Partial sent")
     session = api.AttentionElsewhere(worker, subject(WINDOWS, trust=True))
     session.prepare(lambda event: None, threading.Event())
-    assert session.look(api.attention_query(3, 4)).maps
+    assert session.attend(api.attention_query(3, 4)).maps
     assert not asked.done()
     points.go("Partial sent")
     assert asked.result().map.any()
@@ -286,11 +286,11 @@ def test_an_image_in_memory_is_asked_about_here_and_a_session_is_forgotten(
     session = api.AttentionElsewhere(door, subject(WINDOWS, pixels, trust=True))
     session.prepare(lambda event: None, threading.Event())
     assert kept_sessions() == 1
-    assert session.look(api.attention_query(3, 4)).maps
+    assert session.attend(api.attention_query(3, 4)).maps
     session.close()
     assert kept_sessions() == 0
     # Asked again, it is prepared again.
-    assert session.look(api.attention_query(3, 4)).maps and kept_sessions() == 1
+    assert session.attend(api.attention_query(3, 4)).maps and kept_sessions() == 1
 
 
 def kept_sessions() -> int:
@@ -319,7 +319,7 @@ api.attribution_summary(found.record["attribution"])
 model = {"model": "inf-dehaze-small", "weights": None, "parameters": {}}
 session = api.AttentionElsewhere(worker, {**subject, "model": model})
 session.prepare(print, stop)
-session.look(api.attention_query(3, 4)).maps["decoder.3.1"].map("2")
+session.attend(api.attention_query(3, 4)).maps["decoder.3.1"].map("2")
 worker.close()
 sys.exit("torch" in sys.modules)
 """

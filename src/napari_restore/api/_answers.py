@@ -102,7 +102,7 @@ class Answers:
         """Return where the model computes attention, in a session that is prepared."""
         return self._prepared(task, stop, send).sites
 
-    def look(self, task: Message, stop: Stop, send: Send) -> Any:
+    def ask(self, task: Message, stop: Stop, send: Send) -> Any:
         """Return what the session says: `do` is its method, one of those of `AttentionElsewhere`."""
         session = self._prepared(task, stop, send)
         return getattr(session, task["do"])(*task["with"], **task["named"])
@@ -285,11 +285,11 @@ class AttentionElsewhere:
             beside=True,
         )
 
-    def look(
+    def attend(
         self, query: Query, layers: Sequence[str] | None = None, *, attended_by: bool = False
     ) -> QueryMaps:
         """Return the maps of a query in some layers (None: in all), or of what attends to it."""
-        found: QueryMaps = self._ask("look", query, layers, attended_by=attended_by)
+        found: QueryMaps = self._ask("attend", query, layers, attended_by=attended_by)
         return found
 
     def redundancy(self, query: Query, layers: Sequence[str]) -> dict[str, Any]:
@@ -318,4 +318,4 @@ class AttentionElsewhere:
 
     def _ask(self, do: str, *arguments: Any, **named: Any) -> Any:
         task = {**self._task, "do": do, "with": arguments, "named": named}
-        return self._door.call(f"{ANSWERS}look", task, beside=True)
+        return self._door.call(f"{ANSWERS}ask", task, beside=True)

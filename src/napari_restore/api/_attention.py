@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_restore.explain.attention.attention import Attention
     from napari_restore.explain.attention.queries import Query
     from napari_restore.explain.attention.session import AttentionSession
-    from napari_restore.explain.attribution.figure_file import FigureLook
+    from napari_restore.explain.attribution.figure_file import FigureStyleKeywords
 
 
 @documents_options(AttendOptions, Attend, Reading, Machine)
@@ -48,7 +48,7 @@ def attend(
     emit: Callable[[Event], None] | None = None,
     **options: Unpack[AttendOptions],
 ) -> Attention:
-    """Return what each attention head of `model` looks at for some places.
+    """Return what each attention head of `model` attends to for some queries.
 
     The numbers of heads that are left out (`ablate`) are among the measures, the differences in
     ``.queries[0].effects``. With `sample` the record's ``summary`` has the mean of each head's numbers
@@ -161,20 +161,20 @@ def draw_attention(
     path: Pathlike,
     *,
     overwrite: bool = False,
-    **look: Unpack[FigureLook],
+    **style: Unpack[FigureStyleKeywords],
 ) -> Path:
     """Draw the maps of the first query (.png, .pdf, .svg) with all settings.
 
-    `look` are the options `width_mm`, `limits` and `caption` of `draw_attribution`.
+    `style` are the options `width_mm`, `limits` and `caption` of `draw_attribution`.
     """
     from napari_restore.explain.attention.figure import draw_attention
 
     with engine.peak_in(attention.record):
-        return draw_attention(attention, Path(path), overwrite=overwrite, **look)
+        return draw_attention(attention, Path(path), overwrite=overwrite, **style)
 
 
 def attention_caption(attention: Attention) -> str:
-    """Return the settings that stand below the figure of a look at attention."""
+    """Return the settings that stand below the figure of attention maps."""
     from napari_restore.explain.attention.figure import caption
 
     return caption(attention, [attention.maps(name) for name in attention.layers], 0)
@@ -209,7 +209,7 @@ def repeat_attention(
     allow_outside: bool = False,
     **options: Unpack[MachineKeywords],
 ) -> Attention:
-    """Repeat the look of a record; `options` are those of the machine. See `repeat_attribution`."""
+    """Repeat the attention of a record; `options` are those of the machine. See `repeat_attribution`."""
     from napari_restore.explain.attention.queries import Query
 
     record_file = read_record_file(record)

@@ -43,7 +43,7 @@ class SessionOptions(ReadingKeywords, MachineKeywords, total=False):
 
 
 class AttendOptions(AttendKeywords, SessionOptions, total=False):
-    """Options of `attend` beside image, model and places."""
+    """Options of `attend` beside image, model and queries."""
 
 
 class ImageOptions(TypedDict, total=False):

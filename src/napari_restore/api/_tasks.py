@@ -188,7 +188,7 @@ def command_of(
 ) -> str:
     """Return the `napari-restore` command that writes `output` with the same pixels.
 
-    `what` is a plan or a record (or its `task` and `input`; of an attribution or a look at attention,
+    `what` is a plan or a record (or its `task` and `input`; of an attribution or of attention,
     too), `options` are those of
     `Result.save`. Raises `InputError` for what the command line cannot express: an
     image or model in memory, for instance.

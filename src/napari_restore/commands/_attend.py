@@ -1,4 +1,4 @@
-"""`attend`: what each attention head of a network looks at for some places of an image."""
+"""`attend`: what each attention head of a network attends to for some queries in an image."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def attend(options: Namespace) -> CommandResult:
-    """Show the attention of one model for some places of one image."""
+    """Show the attention of one model for some queries in one image."""
     if not options.paths:
         raise InputError("No image is given.", "Name it: napari-restore attend PATH.")
     queries = _queries(options)
@@ -120,7 +120,7 @@ def attend(options: Namespace) -> CommandResult:
         refuse_input(Path(options.summary), read)
         check_file(Path(options.summary), "summary", "--summary", overwrite=options.overwrite)
 
-    def look(**callbacks: Any) -> Any:
+    def attend(**callbacks: Any) -> Any:
         model = load_model(options)
         api.check_head(model, layers, options.head)
         return api.attend(
@@ -132,11 +132,11 @@ def attend(options: Namespace) -> CommandResult:
             **callbacks,
         )
 
-    return _result(options, item, look)
+    return _result(options, item, attend)
 
 
 def repeat_attend(options: Namespace, record_file: Any) -> CommandResult:
-    """Repeat the look of a `RecordFile` at attention."""
+    """Repeat the attention of a `RecordFile`."""
     item, read = repeated(options, record_file)
     check_outputs(options, item, read, api.check_attention)
     repeat = partial(api.repeat_attention, record_file, **consent_of(options, record_file))
@@ -144,7 +144,7 @@ def repeat_attend(options: Namespace, record_file: Any) -> CommandResult:
 
 
 def _queries(options: Namespace) -> list[Any]:
-    """Return the places that are asked for; raises `InputError` where there are none."""
+    """Return the queries; raises `InputError` where there are none."""
     found: list[Any] = [(y, x) for x, y in options.query]
     if options.box is not None:
         found.append(api.Region.from_xywh(*options.box))
@@ -156,7 +156,7 @@ def _queries(options: Namespace) -> list[Any]:
 
 
 def _check_sample(options: Namespace) -> None:
-    """Raise `InputError` for places beside a sample, and a summary without one."""
+    """Raise `InputError` for queries beside a sample, and a summary without one."""
     if options.sample is None and options.summary is not None:
         raise InputError("--summary is that of a sample.", "Add --sample 256, or leave it out.")
     if options.sample is not None and (options.query or options.queries is not None):
@@ -192,9 +192,9 @@ def _check_raster(options: Namespace, queries: int, layers: str | Sequence[str])
 
 
 def _result(
-    options: Namespace, item: Item, look: Callable[..., Any], head: str | None = None
+    options: Namespace, item: Item, attend: Callable[..., Any], head: str | None = None
 ) -> CommandResult:
-    """Look, write the files of `item`, and return the result; `head` is that of a record."""
+    """Attend, write the files of `item`, and return the result; `head` is that of a record."""
     head = head or getattr(options, "head", ALL)
 
     def save(attention: Any) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def _result(
         return {"head": head}
 
     figure = (api.draw_attention, api.attention_caption)
-    return explained(options, item, look, save, figure, attention_lines)
+    return explained(options, item, attend, save, figure, attention_lines)
 
 
 MISSING = "–"

@@ -33,9 +33,9 @@ from napari_restore.commands._explained import (
     check_outputs,
     explained,
     item_of,
-    look_of,
     repeated,
     show_loading,
+    style_of,
 )
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import interrupt_of
@@ -406,8 +406,8 @@ def _save(
     caption, written = [], [*outputs]
     if pieces and table.status != "cancelled":
         written.append(options.figure)
-        look = {"overwrite": options.overwrite, **look_of(options)}
-        caption = below(options, api.draw_maps(pieces, options.figure, **look))
+        style = {"overwrite": options.overwrite, **style_of(options)}
+        caption = below(options, api.draw_maps(pieces, options.figure, **style))
     data = table.to_dict()
     failed = [row for row in table.rows if row["error"] is not None]
     # One message per row, also with --progress off.

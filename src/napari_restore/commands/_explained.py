@@ -69,7 +69,7 @@ def check_figure(options: Namespace, read: frozenset[object]) -> None:
     figure = getattr(options, "figure", None)
     if figure is not None:
         refuse_input(Path(figure), read)
-        api.check_figure(figure, overwrite=options.overwrite, **look_of(options))
+        api.check_figure(figure, overwrite=options.overwrite, **style_of(options))
 
 
 def show_loading(options: Namespace) -> None:
@@ -77,7 +77,7 @@ def show_loading(options: Namespace) -> None:
     reporter(options.progress)(api.Phase("Loading torch and the network"))
 
 
-def look_of(options: Namespace) -> dict[str, Any]:
+def style_of(options: Namespace) -> dict[str, Any]:
     """Return the options of a figure as keywords; of a command without them none."""
     found = part_of(vars(options), Drawing)
     return {"width_mm" if name == "width" else name: value for name, value in found.items()}
@@ -119,7 +119,7 @@ def explained(
         also, caption = save(found), []
         if getattr(options, "figure", None) is not None:
             draw, caption_of = figure
-            draw(found, options.figure, overwrite=options.overwrite, **look_of(options))
+            draw(found, options.figure, overwrite=options.overwrite, **style_of(options))
             caption = below(options, caption_of(found))
     record = {
         **found.record,

@@ -12,7 +12,12 @@ from .attribution.attribution import (
 from .attribution.baselines import NAMES
 from .attribution.comparison import MapPiece, draw_maps
 from .attribution.figure import draw
-from .attribution.figure_file import FigureLook, FigureOptions, Look, check_figure
+from .attribution.figure_file import (
+    FigureOptions,
+    FigureStyle,
+    FigureStyleKeywords,
+    check_figure,
+)
 from .attribution.methods import METHODS, method_list
 from .attribution.opened_maps import OpenedMap, holds_maps, opened_maps
 from .attribution.summary import AttributionSummary, attribution_summary
@@ -30,10 +35,10 @@ __all__ = [
     "AttributionSummary",
     "AttributionTable",
     "Explainer",
-    "FigureLook",
     "FigureOptions",
+    "FigureStyle",
+    "FigureStyleKeywords",
     "Kind",
-    "Look",
     "MapPiece",
     "MethodInfo",
     "OpenedMap",

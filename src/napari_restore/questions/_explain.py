@@ -1,4 +1,4 @@
-"""What is asked of an attribution, and of a look at attention."""
+"""What is asked of an attribution, and of attention."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Attend:
-    """What is asked about the attention of a network, beside places and layers."""
+    """What is asked about the attention of a network, beside queries and layers."""
 
     attended_by: bool = asked(
         False,

@@ -129,14 +129,14 @@ class AttentionQuery(TypedDict):
 
 @closed
 class RecordedAttentionRequest(AttendKeywords):
-    """Places, layers and settings of a look at attention."""
+    """Queries, layers and settings of attention."""
 
     queries: list[AttentionQuery]
     layers: str | list[str]
 
 
 class AttentionTask(ExplainedTask):
-    """The task that repeats a look at attention."""
+    """The task that repeats attention."""
 
     question: RecordedAttentionRequest
 
@@ -301,7 +301,7 @@ class AttributionRecord(Record):
 
 
 class AttentionRecord(Record):
-    """One look at the attention of a model."""
+    """Attention of a model for some queries."""
 
     attention: dict[str, Any]
     task: NotRequired[AttentionTask | None]  # type: ignore[misc]

@@ -1,1 +1,1 @@
-"""Attention views: what each head of a network looks at for one place of an image."""
+"""Attention views: what each head of a network attends to for one query."""

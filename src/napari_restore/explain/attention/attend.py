@@ -1,4 +1,4 @@
-"""Attention of a model for some places of an image, with the record that repeats it."""
+"""Attention of a model for some queries in an image, with the record that repeats it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def attend(
     `HeadRedundancy`, `sampled` and `rolled_out`. Where they ask for a sample, `queries` are none, or
     the one box it is drawn in.
     """
-    _check_places(queries, settings)
+    _check_queries(queries, settings)
     ranks = _attribution(queries, settings, image)
     twin = random_twin(model) if settings.random_twin else None
     session = AttentionSession(image, model, emit=emit, stop=stop, **options)
@@ -57,14 +57,14 @@ def attend(
     if settings.ablate:
         _check_ablation(session, names, () if settings.sample else inside)
     compared = session.with_heads(names) if settings.redundancy else ()
-    look = partial(_answers, names=names, emit=emit, ranks=ranks)
+    answers_of = partial(_answers, names=names, emit=emit, ranks=ranks)
     alike: dict[str, HeadRedundancy] = {}
     other: list[QueryMaps] = []
     with session.source:
         session.prepare()
         asked = _drawn(session, inside, settings, emit) if settings.sample else inside
         emit(Phase("Reading the attention of the queries"))
-        found = list(look(session, asked, settings))
+        found = list(answers_of(session, asked, settings))
         if compared:
             emit(Phase("Comparing the heads"))
             heads = session.compared_heads(asked, compared)
@@ -75,7 +75,7 @@ def attend(
             again = AttentionSession(image, twin, emit=quiet, stop=stop, **options)
             with again.source:
                 again.prepare()
-                answers = look(again, asked, replace(settings, ablate=False))
+                answers = answers_of(again, asked, replace(settings, ablate=False))
                 other = [replace(answer, maps={}) for answer in answers]
     record = session.source.finished_record()
     record["attention"] = _described(
@@ -111,7 +111,7 @@ def _answers(
     ]
     for number, query in enumerate(queries):
         emit(Progress(number, len(queries), None))
-        answer = session.look(
+        answer = session.attend(
             query,
             names,
             attended_by=settings.attended_by,
@@ -126,8 +126,8 @@ def _answers(
         yield answer.with_effects(effects)
 
 
-def _check_places(queries: Sequence[Query], settings: Attend) -> None:
-    """Raise `BadParameter` for no place, and for places or numbers that a sample does not take."""
+def _check_queries(queries: Sequence[Query], settings: Attend) -> None:
+    """Raise `BadParameter` for no query, and for queries or numbers that a sample does not take."""
     sample = settings.sample
     if sample is None:
         if not queries:

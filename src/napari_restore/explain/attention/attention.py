@@ -1,4 +1,4 @@
-"""A finished look at the attention of a model: its maps, numbers and record, and their files."""
+"""Attention of a model, as it was asked for: its maps, numbers and record, and their files."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ from napari_restore.explain.attribution.figure import (
     outline,
 )
 from napari_restore.explain.attribution.figure_file import (
-    FigureLook,
-    Look,
+    FigureStyle,
+    FigureStyleKeywords,
     drawn_figure,
     input_lines,
 )
@@ -51,13 +51,13 @@ def draw_attention(
     layers: Sequence[str] | None = None,
     query: int = 0,
     overwrite: bool = False,
-    **look: Unpack[FigureLook],
+    **style: Unpack[FigureStyleKeywords],
 ) -> Path:
     """Draw the heads of some layers (None: all) for one query; .png, .pdf or .svg.
 
     Raises `BadOutput`, `BadParameter`.
     """
-    target, drawn = Path(path), Look(**look)
+    target, drawn = Path(path), FigureStyle(**style)
     chosen = [attention.maps(name, query) for name in layers or attention.layers]
     names = {each.site.name: each.site.heads for each in chosen}
     alike = {name: each for name, each in attention.redundancy.items() if name in names}
@@ -103,9 +103,9 @@ def _digits(entropies: Sequence[float | None]) -> int:
     return next(apart, 6)
 
 
-def _is_narrow(look: Look, across: int) -> bool:
+def _is_narrow(style: FigureStyle, across: int) -> bool:
     """Return whether the numbers of a head need two lines."""
-    return look.width_mm / across < NARROW_MM
+    return style.width_mm / across < NARROW_MM
 
 
 def _lines(maps: HeadMaps, across: int) -> int:
@@ -113,7 +113,7 @@ def _lines(maps: HeadMaps, across: int) -> int:
 
 
 def _layer(
-    part: Any, attention: Attention, maps: HeadMaps, query: int, look: Look, across: int
+    part: Any, attention: Attention, maps: HeadMaps, query: int, style: FigureStyle, across: int
 ) -> None:
     """Draw the picture and the heads of one layer."""
     part.suptitle(
@@ -136,10 +136,10 @@ def _layer(
     values = np.stack([each.values for each in heads])
     if is_rollout:
         values[:, *own] = np.nan
-    norm = look.norm(largest(values), is_signed=maps.kind.is_signed)
+    norm = style.norm(largest(values), is_signed=maps.kind.is_signed)
     drawn = None
     measured = attention.queries[query].measures[maps.site.name]
-    between = "\n" if _is_narrow(look, across) else ", "
+    between = "\n" if _is_narrow(style, across) else ", "
     digits = _digits([numbers.get("entropy") for numbers in measured])
     for number, (axis, head, numbers) in enumerate(zip(axes[1:], heads, measured, strict=False)):
         drawn = _head(axis, head, norm, signed=maps.kind.is_signed)

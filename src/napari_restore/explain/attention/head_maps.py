@@ -114,7 +114,7 @@ class HeadMaps:
 
 @dataclass(frozen=True)
 class QueryMaps:
-    """What all heads look at for one query."""
+    """What all heads attend to for one query."""
 
     query: Query
     maps: Mapping[str, HeadMaps] = field(repr=False)
@@ -160,7 +160,7 @@ def head_maps(placed: PlacedRow, size: tuple[int, int]) -> HeadMaps:
     cells = row.cells.numpy().astype(np.int64)
     shifted = np.where(cells >= 0, cells + origin // stride, -1)
     if (shifted == shifted[:1]).all():
-        # Where all heads have the same candidates they share their places: maps of a sample are many.
+        # Where all heads have the same candidates they share their positions: maps of a sample are many.
         shifted = np.broadcast_to(shifted[0].copy(), shifted.shape)
     y, x = (int(at) for at in row.query + origin // own)
     return HeadMaps(

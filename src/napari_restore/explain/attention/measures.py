@@ -15,7 +15,7 @@ RINGS = (8, 32, 128, 512)
 ONE_CELL = ("routing", "gate")
 """Kinds whose weights all belong to the query's own cell, one for each head."""
 WITHOUT_ENTROPY = ("channel", *ONE_CELL)
-"""Kinds whose weights are no shares of places: they have no entropy and no distance."""
+"""Kinds whose weights are no shares of positions: they have no entropy and no distance."""
 
 IMPORTANCE = "importance"
 NUMBERS = (

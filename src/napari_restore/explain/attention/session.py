@@ -120,7 +120,7 @@ class AttentionSession:
         """Compute what rows need of the whole image; nothing where it is in the cache."""
         self.source.prepare()
 
-    def look(
+    def attend(
         self,
         query: Query,
         names: Collection[str] | None = None,

@@ -20,7 +20,7 @@ from napari_restore.explain.attribution._sums import COLUMNS, ROWS, Summed
 from napari_restore.explain.attribution.figure import draw, figure_of, plot
 from napari_restore.explain.attribution.figure_file import (
     SUFFIXES as FIGURES,
-    FigureLook,
+    FigureStyleKeywords,
     check_figure,
 )
 from napari_restore.explain.attribution.files import (
@@ -306,12 +306,12 @@ class Attribution:
         """The whole image, small, (h, w, 3) uint8; None where reading it would take long."""
         return picture_of(self.image)
 
-    def figure(self, **look: Unpack[FigureLook]) -> Figure:
+    def figure(self, **style: Unpack[FigureStyleKeywords]) -> Figure:
         """Return a figure of image, result, map, magnitude and area, with all settings below.
 
         Parameters
         ----------
-        look
+        style
             Options of the figure: `width_mm`; `exponent`, to which the magnitude is raised; `limits`, the least
             and the largest value of the colours; `panels`, some of "image", "result", "map", "over" (the map
             over the grey image), "magnitude", "area" and "overview"; `caption`, whether the settings stand below.
@@ -328,7 +328,7 @@ class Attribution:
         napari_restore.errors.BadParameter
             A width or an exponent out of range.
         """
-        return figure_of(self, **look)
+        return figure_of(self, **style)
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the map, its sum over bands, with a colour bar.

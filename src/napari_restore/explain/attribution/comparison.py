@@ -23,7 +23,11 @@ from napari_restore.explain.attribution.figure import (
     shown_around,
     values_in,
 )
-from napari_restore.explain.attribution.figure_file import FigureLook, Look, drawn_figure
+from napari_restore.explain.attribution.figure_file import (
+    FigureStyle,
+    FigureStyleKeywords,
+    drawn_figure,
+)
 from napari_restore.explain.kinds import Kind
 
 MARGIN = 64
@@ -82,13 +86,13 @@ def draw_maps(
     path: str | Path,
     *,
     overwrite: bool = False,
-    **look: Unpack[FigureLook],
+    **style: Unpack[FigureStyleKeywords],
 ) -> str:
     """Draw maps, a row for each box and a column for each model, on one scale; return the caption.
 
     The first column is the picture. Raises `BadOutput`, and `BadParameter` for maps of different kinds.
     """
-    chosen = Look(**look)
+    chosen = FigureStyle(**style)
     kinds = {piece.kind.value: piece.kind for piece in pieces}
     if len(kinds) != 1:
         raise BadParameter(
@@ -114,11 +118,11 @@ def _draw(
     part: Any,
     pieces: Sequence[MapPiece],
     kind: Kind,
-    look: Look,
+    style: FigureStyle,
     names: tuple[list[str], list[str]],
 ) -> None:
     rows, columns = names
-    norm = look.norm(1.0, is_signed=kind.is_signed)
+    norm = style.norm(1.0, is_signed=kind.is_signed)
     bare: Any = {"xticks": [], "yticks": []}
     grid = part.subplots(len(rows), 1 + len(columns), squeeze=False, subplot_kw=bare)
     drawn = None
@@ -144,7 +148,7 @@ def _draw(
         label=label,
         aspect=40,
         pad=0.02,
-        extend=look.extend,
+        extend=style.extend,
     )
 
 
@@ -156,9 +160,9 @@ def _most(pieces: Sequence[MapPiece]) -> float:
     return max((float(np.quantile(each, 1 - BEYOND)) for each in sizes if each.size), default=1.0)
 
 
-def _caption(pieces: Sequence[MapPiece], look: Look) -> str:
+def _caption(pieces: Sequence[MapPiece], style: FigureStyle) -> str:
     """Return the settings of all maps: what is each one's, then what they share, and the scale."""
-    low, high = look.limits or (0, 0)
+    low, high = style.limits or (0, 0)
     values = np.concatenate([piece.values.ravel() for piece in pieces])
     beyond = np.mean((values < low) | (values > high))
     lines = [piece.caption.splitlines() for piece in pieces]

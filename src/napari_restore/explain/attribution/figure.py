@@ -16,8 +16,8 @@ from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution.figure_file import (
     EXPONENT,
-    FigureLook,
-    Look,
+    FigureStyle,
+    FigureStyleKeywords,
     check_matplotlib,
     drawn_figure,
     input_lines,
@@ -73,31 +73,35 @@ def draw(
     path: str | Path,
     *,
     overwrite: bool = False,
-    **look: Unpack[FigureLook],
+    **style: Unpack[FigureStyleKeywords],
 ) -> Path:
     """Draw picture, map, magnitude of a signed one, and contribution area; the suffix is one of `SUFFIXES`.
 
     Maps of a layer have no contribution area. Curves of a check are drawn where the record has them, and
-    no panels are named. `look` is as in `Look`. Raises `BadOutput`, `BadParameter`.
+    no panels are named. `style` is as in `FigureStyle`. Raises `BadOutput`, `BadParameter`.
     """
     target = Path(path)
-    _drawn(attribution, Look(**look), target, overwrite=overwrite)
+    _drawn(attribution, FigureStyle(**style), target, overwrite=overwrite)
     return target
 
 
-def figure_of(attribution: Drawable, **look: Unpack[FigureLook]) -> Figure:
+def figure_of(attribution: Drawable, **style: Unpack[FigureStyleKeywords]) -> Figure:
     """Return what `draw` writes as a matplotlib figure. Raises `BadOutput`, `BadParameter`."""
-    return _drawn(attribution, Look(**look))
+    return _drawn(attribution, FigureStyle(**style))
 
 
 def _drawn(
-    attribution: Drawable, look: Look, target: Path | None = None, *, overwrite: bool = False
+    attribution: Drawable,
+    style: FigureStyle,
+    target: Path | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Figure:
-    heights, text = _heights(attribution, look), caption(attribution.record)
-    with drawn_figure(look, heights, text, target, overwrite=overwrite) as (figure, parts):
+    heights, text = _heights(attribution, style), caption(attribution.record)
+    with drawn_figure(style, heights, text, target, overwrite=overwrite) as (figure, parts):
         above, *below = parts
-        _panels(above, attribution, look)
-        if look.caption:
+        _panels(above, attribution, style)
+        if style.caption:
             above.suptitle(title(attribution.record), x=0.02, ha="left", fontsize="medium")
         for part in below:
             draw_curves(part, attribution.record["attribution"]["checks"][CHECK])
@@ -117,7 +121,7 @@ def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-    part = _Part(attribution, Look())
+    part = _Part(attribution, FigureStyle())
     axes.figure.colorbar(_map(axes, part), ax=axes, label=_unit(attribution, part.total))
     axes.set_title(title(attribution.record), loc="left", parse_math=False)
     _label(axes, attribution)
@@ -125,12 +129,12 @@ def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
     return axes
 
 
-def _heights(attribution: Drawable, look: Look) -> list[float]:
+def _heights(attribution: Drawable, style: FigureStyle) -> list[float]:
     """Return the heights in inches of the panels, and of the curves of a check where there are any."""
-    width = look.width_mm / 25.4
-    rows, across = _grid(look.panels or _usual(attribution), look)
+    width = style.width_mm / 25.4
+    rows, across = _grid(style.panels or _usual(attribution), style)
     has_curves = is_drawn(attribution.record["attribution"].get("checks", {}).get(CHECK))
-    curves = [0.3 * width + 6 * look.points / 72] * (has_curves and not look.panels)
+    curves = [0.3 * width + 6 * style.points / 72] * (has_curves and not style.panels)
     return [(0.75 * rows / across + 0.05) * width, *curves]
 
 
@@ -142,9 +146,11 @@ def _usual(attribution: Drawable) -> list[str]:
     return names + ["magnitude"] * attribution.kind.is_signed + [last] * has_last
 
 
-def _grid(names: Sequence[str], look: Look) -> tuple[int, int]:
+def _grid(names: Sequence[str], style: FigureStyle) -> tuple[int, int]:
     """Return the rows of so many panels, and how many stand side by side."""
-    rows = max(1 if len(names) < 4 else 2, -(-len(names) // max(1, int(look.width_mm // PANEL_MM))))
+    rows = max(
+        1 if len(names) < 4 else 2, -(-len(names) // max(1, int(style.width_mm // PANEL_MM)))
+    )
     return rows, -(-len(names) // rows)
 
 
@@ -207,16 +213,16 @@ def _completeness_text(attribution: Mapping[str, Any]) -> str:
     return f"sum {complete['sum']:.6g}, D(x) - D(x') {shown}{apart}, {trust}"
 
 
-def _panels(figure: Any, attribution: Drawable, look: Look) -> None:
+def _panels(figure: Any, attribution: Drawable, style: FigureStyle) -> None:
     """Draw the panels, each with its colour bar."""
-    names = look.panels or _usual(attribution)
+    names = style.panels or _usual(attribution)
     for name in {*names} - {*_usual(attribution), "over"}:
         raise BadParameter(f"This map has no panel {name}.", "Leave it out.")
-    part = _Part(attribution, look)
-    for name, axis in zip(names, _axes(figure, names, look), strict=True):
+    part = _Part(attribution, style)
+    for name, axis in zip(names, _axes(figure, names, style), strict=True):
         drawn, label = _panel(axis, name, part)
         if drawn is not None:
-            extend = "neither" if name in ("magnitude", "area") else look.extend
+            extend = "neither" if name in ("magnitude", "area") else style.extend
             beside = axis.inset_axes((1.03, 0, 0.05, 1))
             axis.figure.colorbar(drawn, cax=beside, label=label, extend=extend)
         _label(axis, attribution)
@@ -254,7 +260,7 @@ def _panel(axis: Any, name: str, part: _Part) -> tuple[Any, str]:
         axis.set_title(f"overview, means of blocks: {share:.1%} of all magnitudes")
         return drawn, _unit(attribution, float(overview.values.sum(dtype=float)))
     if name == "magnitude":
-        most, exponent = part.norm.vmax, part.look.exponent
+        most, exponent = part.norm.vmax, part.style.exponent
         power = np.clip(np.abs(part.values) / most, 0, 1) ** exponent
         drawn = axis.imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
         return drawn, f"(|a| / {most:.3g})^{exponent:g}"
@@ -315,9 +321,9 @@ def draw_over(
     return colours
 
 
-def _axes(figure: Any, names: Sequence[str], look: Look) -> list[Any]:
+def _axes(figure: Any, names: Sequence[str], style: FigureStyle) -> list[Any]:
     """Return axes for panels."""
-    rows, across = _grid(names, look)
+    rows, across = _grid(names, style)
     grid = figure.add_gridspec(rows, across)
     places: list[Any] = [(row, column) for row in range(rows) for column in range(across)]
     places = places[: len(names)]
@@ -338,12 +344,12 @@ def shown_around(attribution: Drawable, margin: tuple[int, int]) -> tuple[Region
 class _Part:
     """What the panels of a figure show of a map, read once."""
 
-    def __init__(self, attribution: Drawable, look: Look) -> None:
-        self.attribution, self.look = attribution, look
+    def __init__(self, attribution: Drawable, style: FigureStyle) -> None:
+        self.attribution, self.style = attribution, style
         box, window = attribution.box, attribution.window
         self.around = self.shown = window
         """What panels show, and its part in the image: chosen ones have the target in their middle."""
-        if look.panels is not None:
+        if style.panels is not None:
             down = max(box.y0 - window.y0, window.y1 - box.y1)
             across = max(box.x0 - window.x0, window.x1 - box.x1)
             self.around, self.shown = shown_around(attribution, (down, across))
@@ -363,7 +369,7 @@ class _Part:
         overview = self.attribution.overview
         beside = 0.0 if overview is None else largest(overview.density())
         most = max(largest(self.values), beside)
-        return self.look.norm(most, is_signed=self.attribution.kind.is_signed)
+        return self.style.norm(most, is_signed=self.attribution.kind.is_signed)
 
 
 def _map(axis: Any, part: _Part) -> Any:

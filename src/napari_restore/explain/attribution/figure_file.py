@@ -1,4 +1,4 @@
-"""How figures look, and their files: size, fonts, caption and metadata."""
+"""The style of figures, and their files: size, fonts, caption and metadata."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ PANELS = ("image", "result", "map", "over", "magnitude", "area", "overview")
 """What may be drawn of an attribution; "over" is the map over the grey image."""
 
 
-class FigureLook(TypedDict, total=False):
-    """How a figure looks, as `Look` says."""
+class FigureStyleKeywords(TypedDict, total=False):
+    """Keywords of `FigureStyle`."""
 
     width_mm: float
     exponent: float
@@ -39,15 +39,15 @@ class FigureLook(TypedDict, total=False):
     caption: bool
 
 
-class FigureOptions(FigureLook, total=False):
+class FigureOptions(FigureStyleKeywords, total=False):
     """Options of `draw`."""
 
     overwrite: bool
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a figure looks; raises `BadParameter`."""
+class FigureStyle:
+    """The style of a figure; raises `BadParameter`."""
 
     width_mm: float = WIDTH_MM
     exponent: float = EXPONENT
@@ -101,7 +101,7 @@ class Look:
 
 @contextmanager
 def drawn_figure(
-    look: Look,
+    style: FigureStyle,
     heights: Sequence[float],
     text: str,
     target: Path | None = None,
@@ -121,20 +121,20 @@ def drawn_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width, points = look.width_mm / 25.4, look.points
+    width, points = style.width_mm / 25.4, style.points
     fonts: Any = {"font.size": points, "axes.titlesize": "medium", "axes.titlelocation": "left"}
     # Text as text, so that it can be searched and edited; names of files may have dollars.
     settings: Any = {**fonts, "svg.fonttype": "none", "pdf.fonttype": 42, "text.parse_math": False}
     small = max(LEAST_POINTS, points - 1.5)
     wrapped = _wrapped(text, int(width * 72 * 0.96 / (0.61 * small)))
-    if look.caption:
+    if style.caption:
         heights = [*heights, (wrapped.count("\n") + 2) * 1.25 * small / 72]
     with rc_context(settings):
         figure = Figure(figsize=(width, sum(heights)), layout="constrained")
         FigureCanvasAgg(figure)
         rows: Any = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=list(heights))
         parts = list(rows.ravel())
-        if look.caption:
+        if style.caption:
             parts.pop().text(0.02, 0.98, wrapped, va="top", family="monospace", fontsize=small)
         yield figure, parts
         if target is not None:

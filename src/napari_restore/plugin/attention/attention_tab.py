@@ -331,7 +331,7 @@ class AttentionTab(TaskTab):
         attended_by = self.asked.attended_by
 
         def look() -> tuple[Any, ...]:
-            found = session.look(query, names, attended_by=attended_by)
+            found = session.attend(query, names, attended_by=attended_by)
             pictures = thumbnails_of(found, spread=spread, reference=kept)
             return attended_by, site, spread, kept, found, pictures
 
