@@ -25,7 +25,7 @@ from napari_restore._plain_files import (
 from napari_restore.errors import RestoreError
 from napari_restore.explain.attention.queries import queries_in
 from napari_restore.explain.attribution.files import mapped_array
-from napari_restore.explain.tables._places import read_places
+from napari_restore.explain.tables._targets import read_targets
 from napari_restore.images.export._rendition import icc_of
 from napari_restore.images.values.sensor_file import sensor_text
 
@@ -124,7 +124,7 @@ DOORS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "profile": ("x.icc", lambda path: icc_of(str(path))),
     "sensor": ("x.toml", lambda path: sensor_text(str(path))),
     "queries": ("x.csv", queries_in),
-    "boxes": ("x.csv", read_places),
+    "boxes": ("x.csv", read_targets),
     "segments": ("x.npy", mapped_array),
     "model": ("x.pt", lambda path: api.inspect_model(str(path))),
     "code": ("x.pt", lambda path: api.code_file(str(path))),

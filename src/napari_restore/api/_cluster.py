@@ -124,7 +124,7 @@ def computed_on(
             assert row.error is not None
             yield row.failed(row.error)
             continue
-        place, image = row.place, {"spec": row.image.spec, "fingerprint": row.image.fingerprint}
+        target, image = row.target, {"spec": row.image.spec, "fingerprint": row.image.fingerprint}
         if image["spec"] is None or not row.model.spec:
             raise BadParameter(
                 "Images and models must be files for a cluster.",
@@ -132,7 +132,7 @@ def computed_on(
             )
         if not images or images[-1] != image:
             images.append(image)
-        where = {"box": place.box, "polygon": place.polygon}
+        where = {"box": target.box, "polygon": target.polygon}
         items.append((len(planned), {**image, **where, "model": numbers[id(row.model)]}))
         planned.append(row.without_image())
     if not planned:

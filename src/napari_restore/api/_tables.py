@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         MapPiece,
         PlannedRow,
         RowResult,
-        TargetPlace,
+        TableTarget,
     )
     from napari_restore.images import Image
     from napari_restore.models import Labelled, RestorationModel
@@ -49,7 +49,7 @@ K = TypeVar("K")
 def attribute_table(
     images: Any,
     models: Sequence[str | nn.Module],
-    boxes: Pathlike | Sequence[Region | TargetPlace] | None = None,
+    boxes: Pathlike | Sequence[Region | TableTarget] | None = None,
     *,
     polygon: Sequence[Sequence[float]] | None = None,
     extra: Mapping[str, Any] | None = None,
@@ -110,9 +110,9 @@ def attribute_table(
     """
     from napari_restore.errors import InputError
 
-    places = boxes_of(boxes, polygon)
+    targets = boxes_of(boxes, polygon)
     sources = [] if images is None else images if isinstance(images, list) else [images]
-    groups = explain.group_by_image(sources, places)
+    groups = explain.group_by_image(sources, targets)
     question: dict[str, Any] = {**options}
     loaded = load_models(models, **_taken(question, ModelOptions))
     if not loaded:
@@ -183,7 +183,7 @@ def _table(
 
     def keep(planned: PlannedRow, found: Attribution) -> None:
         if pieces is not None:
-            name = planned.place.name
+            name = planned.target.name
             if planned.images[1] > 1:
                 name = f"{Path(str(planned.row['image'])).stem}, {name}"
             pieces.append(explain.MapPiece.of(found, name, str(planned.row["model"])))
@@ -252,11 +252,11 @@ def _spec_of(source: Any, options: ImageOptions) -> dict[str, Any] | None:
 
 def boxes_of(
     boxes: Pathlike | Sequence[Any] | None, polygon: Sequence[Sequence[float]] | None = None
-) -> list[TargetPlace]:
+) -> list[TableTarget]:
     """Return the attribution targets of `attribute_table`, valid as its `boxes`; raises `InputError`."""
     if boxes is not None and not isinstance(boxes, (str, os.PathLike)):
         boxes = [
-            box if isinstance(box, explain.TargetPlace) else checked_region(box, f"boxes[{number}]")
+            box if isinstance(box, explain.TableTarget) else checked_region(box, f"boxes[{number}]")
             for number, box in enumerate(boxes)
         ]
-    return explain.places_of(boxes, polygon)
+    return explain.targets_of(boxes, polygon)

@@ -352,8 +352,8 @@ def _attribute_table(options: Namespace) -> CommandResult:
     pieces: list[Any] | None = None if options.figure is None else []
     show_loading(options)
     boxes = [api.Region.from_xywh(*options.box)] if options.box is not None else None
-    places = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
-    _check_tables(options, places)
+    targets = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
+    _check_tables(options, targets)
     with interrupt_of(options) as interrupt:
         with interrupt.watching(api.Stop()) as stop:
             images = list(options.paths)
@@ -362,7 +362,7 @@ def _attribute_table(options: Namespace) -> CommandResult:
             table = api.attribute_table(
                 images,
                 options.models,
-                places,
+                targets,
                 **given(options, options_of(Opening).keys() - {"stack"}),
                 **of_models(options, options.models),
                 extra={"command": command_of(options)},
@@ -375,21 +375,21 @@ def _attribute_table(options: Namespace) -> CommandResult:
         return _save(options, table, options.outputs, pieces)
 
 
-def _check_tables(options: Namespace, places: list[Any]) -> None:
+def _check_tables(options: Namespace, targets: list[Any]) -> None:
     """Raise `BadOutput` for outputs that could not be written; called before the computation.
 
     Raises `BadParameter` for statistics shared by several images, which only `restore` computes.
     """
-    named = [options.baseline, options.boxes, *(place.image for place in places)]
+    named = [options.baseline, options.boxes, *(target.image for target in targets)]
     images = _images_of(options)
     if options.context == FIRST and (
-        images > 1 or len({place.image for place in places} - {None}) > 1
+        images > 1 or len({target.image for target in targets} - {None}) > 1
     ):
         raise BadParameter(
             f"--context {options.context} is for images that are restored into a folder.",
             "Name the restore_context.npz in that folder, or leave it out.",
         )
-    rows = len(options.models) * sum(images if place.image is None else 1 for place in places)
+    rows = len(options.models) * sum(images if target.image is None else 1 for target in targets)
     read = read_files(options) | identities(files_among(named))
     check_figure(options, read)
     for output in options.outputs:

@@ -23,7 +23,7 @@ from .attribution.opened_maps import OpenedMap, holds_maps, opened_maps
 from .attribution.summary import AttributionSummary, attribution_summary
 from .attribution.target import polygon_of
 from .kinds import KINDS, Kind, kind_of, kinds_in
-from .tables._places import TargetPlace, places_of
+from .tables._targets import TableTarget, targets_of
 from .tables.rows import PlannedRow, RowResult, RowValues, computed_here, group_by_image, measured
 from .tables.table import AttributionTable, RowJournal, check_table, make_table, table_task_of
 
@@ -49,7 +49,7 @@ __all__ = [
     "RowJournal",
     "RowResult",
     "RowValues",
-    "TargetPlace",
+    "TableTarget",
     "argument_value",
     "arguments_in",
     "attribute",
@@ -72,7 +72,7 @@ __all__ = [
     "opened_maps",
     "overview_path",
     "picture_of",
-    "places_of",
     "polygon_of",
     "table_task_of",
+    "targets_of",
 ]

@@ -15,7 +15,7 @@ from napari_restore.explain.attribution.attribution import Attribution
 from napari_restore.explain.attribution.attribution_run import Emit
 from napari_restore.explain.attribution.measures import RINGS
 from napari_restore.explain.attribution.summary import FAR, far_share
-from napari_restore.explain.tables._places import TargetPlace
+from napari_restore.explain.tables._targets import TableTarget
 from napari_restore.images import Image
 from napari_restore.models import Labelled, RestorationModel
 from napari_restore.questions import CHECK
@@ -42,7 +42,7 @@ class RowResult(NamedTuple):
     """One row and its position in the table."""
 
     order: tuple[int, int]
-    """Number of the place, counted over all images, and of the model."""
+    """Number of the target, counted over all images, and of the model."""
     row: Row
     measures: dict[str, Any]
     """Version, versions and device of the run."""
@@ -57,7 +57,7 @@ class RowValues(NamedTuple):
     """Version, versions and device."""
 
 
-Group = tuple[Any, list[TargetPlace]]
+Group = tuple[Any, list[TableTarget]]
 """An image, in any form that can be opened, and its attribution targets."""
 
 
@@ -74,7 +74,7 @@ class PlannedRow:
     image: Image | None
     """None where it could not be opened."""
     model: RestorationModel
-    place: TargetPlace
+    target: TableTarget
     position: str
     """Model and box in words, for messages."""
     error: RestoreError | None
@@ -108,34 +108,34 @@ def planned_rows(
     models: Sequence[Labelled],
     open_image: Callable[[Any], Image],
 ) -> Iterator[PlannedRow]:
-    """Yield the row of every model and place, image by image and model by model.
+    """Yield the row of every model and target, image by image and model by model.
 
     `groups` are as `group_by_image` returns them, the labels of `models` are unique, and `open_image`
     opens an image when its rows are next.
     """
     before = 0
-    for number, (source, places) in enumerate(groups, 1):
+    for number, (source, targets) in enumerate(groups, 1):
         image, error = _opened(source, open_image)
         # Model by model, as a model's whole-image statistics are reused for its next box.
         for model_number, (label, model) in enumerate(models):
-            for place_number, place in enumerate(places, 1):
-                row = _input_columns(source, image, place) | {
-                    "number": before + place_number,
+            for target_number, target in enumerate(targets, 1):
+                row = _input_columns(source, image, target) | {
+                    "number": before + target_number,
                     "model": label,
                     "weights_sha256": model.card.weights_sha256,
                 }
                 yield PlannedRow(
-                    (before + place_number, model_number),
+                    (before + target_number, model_number),
                     row,
                     source,
                     image,
                     model,
-                    place,
-                    f"{label}, box {place_number} of {len(places)}",
+                    target,
+                    f"{label}, box {target_number} of {len(targets)}",
                     error,
                     (number, len(groups)),
                 )
-        before += len(places)
+        before += len(targets)
 
 
 def computed_here(
@@ -170,8 +170,8 @@ def computed_here(
             made = attribute(
                 planned.image,
                 planned.model,
-                planned.place.box,
-                polygon=planned.place.polygon,
+                planned.target.box,
+                polygon=planned.target.polygon,
                 emit=_prefixed(emit, planned.position),
                 stop=stop,
             )
@@ -186,24 +186,24 @@ def computed_here(
             yield planned.measured(found)
 
 
-def group_by_image(images: Sequence[Any], places: Sequence[TargetPlace]) -> list[Group]:
-    """Return every image with its places in order: all of them, or those that name it.
+def group_by_image(images: Sequence[Any], targets: Sequence[TableTarget]) -> list[Group]:
+    """Return every image with its targets in order: all of them, or those that name it.
 
     Raises `InputError` where images are given twice or not at all.
     """
-    named = dict.fromkeys(place.image for place in places if place.image is not None)
+    named = dict.fromkeys(target.image for target in targets if target.image is not None)
     if len(images) and named:
         raise InputError(
             "The table of boxes names images, but others are given, too.",
             "Leave one of the two out.",
         )
     if named:
-        return [(name, [place for place in places if place.image == name]) for name in named]
+        return [(name, [target for target in targets if target.image == name]) for name in named]
     if not len(images):
         raise InputError(
             "No image is given.", "Name one, or add a column image to the table of boxes."
         )
-    return [(image, list(places)) for image in images]
+    return [(image, list(targets)) for image in images]
 
 
 def _opened(
@@ -223,19 +223,19 @@ def name_of(source: Any) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "an array"
 
 
-def _input_columns(source: Any, image: Image | None, place: TargetPlace) -> Row:
+def _input_columns(source: Any, image: Image | None, target: TableTarget) -> Row:
     """Return a row with the columns of the input; all others are None."""
-    box = place.bounds
+    box = target.bounds
     return {
         **dict.fromkeys(COLUMNS),
         "image": name_of(source if image is None else image),
         "fingerprint": None if image is None else image.fingerprint,
-        "name": place.name,
+        "name": target.name,
         "x": box.x0,
         "y": box.y0,
         "width": box.width,
         "height": box.height,
-        "polygon": None if place.polygon is None else [list(vertex) for vertex in place.polygon],
+        "polygon": None if target.polygon is None else [list(vertex) for vertex in target.polygon],
     }
 
 

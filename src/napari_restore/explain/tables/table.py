@@ -196,7 +196,7 @@ class RowJournal:
             remove_unused(self._path)
 
     def known(self, planned: PlannedRow) -> RowResult | None:
-        """Return the finished row of this image, model and place; None where there is none."""
+        """Return the finished row of this image, model and target; None where there is none."""
         line = self._known.get(planned.order, {"row": {}})
         row, stated = line["row"], {k: v for k, v in planned.row.items() if v is not None}
         if not row or any(row.get(name) != value for name, value in stated.items()):
@@ -233,11 +233,11 @@ def make_table(
 ) -> AttributionTable:
     """Compute the rows until all are done or the run is cancelled, also by Ctrl-C.
 
-    Rows that `journal` has are not computed again. A place that fails has an ``error`` in its row.
+    Rows that `journal` has are not computed again. A target that fails has an ``error`` in its row.
     `question` are the options that the table records, `extra` further fields of its `to_dict`.
-    Raises the first `RestoreError` where every place failed, `Cancelled` before the first map.
+    Raises the first `RestoreError` where every target failed, `Cancelled` before the first map.
     """
-    count = len(models) * sum(len(places) for _, places in groups)
+    count = len(models) * sum(len(targets) for _, targets in groups)
     results: list[RowResult] = []
 
     def left() -> Iterator[PlannedRow]:
@@ -280,7 +280,7 @@ def table_task_of(
     rows: Sequence[Row],
     spec_of: Callable[[Any], Mapping[str, Any] | None],
 ) -> dict[str, Any] | None:
-    """Return images with their places, and models, as JSON; None if some exist only in memory.
+    """Return images with their targets, and models, as JSON; None if some exist only in memory.
 
     `spec_of` returns how an image is opened again.
     """
@@ -289,14 +289,14 @@ def table_task_of(
         return None
     fingerprints = {row["number"]: row["fingerprint"] for row in rows}
     images, number = [], 0
-    for (source, places), spec in zip(groups, specs, strict=True):
+    for (source, targets), spec in zip(groups, specs, strict=True):
         record = {
             "name": name_of(source),
             "spec": spec,
             "fingerprint": fingerprints.get(number + 1),
         }
-        images.append({**record, "places": [place.to_dict() for place in places]})
-        number += len(places)
+        images.append({**record, "places": [target.to_dict() for target in targets]})
+        number += len(targets)
     return {
         "images": images,
         "models": [

@@ -18,7 +18,7 @@ SIDES = ("x", "y", "width", "height")
 
 
 @dataclass(frozen=True)
-class TargetPlace:
+class TableTarget:
     """An attribution target: a box or a polygon of one image, or of every one."""
 
     name: str
@@ -33,7 +33,7 @@ class TargetPlace:
         """The box, or the smallest that contains the polygon."""
         if self.box is not None:
             return self.box
-        assert self.polygon is not None, "a place is a box or a polygon"
+        assert self.polygon is not None, "a target is a box or a polygon"
         return Polygon(self.polygon).box
 
     def to_dict(self) -> dict[str, Any]:
@@ -43,40 +43,40 @@ class TargetPlace:
         return {"name": self.name, "box": box, "polygon": polygon}
 
 
-def places_of(
+def targets_of(
     boxes: str | os.PathLike[str] | Sequence[Any] | None, polygon: Sequence[Sequence[float]] | None
-) -> list[TargetPlace]:
-    """Return the targets of a CSV file, of boxes (y0, x0, y1, x1) or `TargetPlace`s, or of one polygon.
+) -> list[TableTarget]:
+    """Return the targets of a CSV file, of boxes (y0, x0, y1, x1) or `TableTarget`s, or of one polygon.
 
     Raises `InputError`, `BadParameter`.
     """
     if (boxes is None) == (polygon is None):
         raise InputError("A table needs boxes or a polygon.", "Give one of the two.")
     if polygon is not None:
-        return [TargetPlace("1", None, polygon_of(polygon).vertices)]
+        return [TableTarget("1", None, polygon_of(polygon).vertices)]
     if isinstance(boxes, (str, os.PathLike)):
-        return read_places(Path(boxes))
-    places = [
+        return read_targets(Path(boxes))
+    targets = [
         box
-        if isinstance(box, TargetPlace)
-        else TargetPlace(str(number), Region(*(int(v) for v in box)))
+        if isinstance(box, TableTarget)
+        else TableTarget(str(number), Region(*(int(v) for v in box)))
         for number, box in enumerate(boxes or (), 1)
     ]
-    if not places:
+    if not targets:
         raise InputError("No box is given.", "Give at least one.")
-    return places
+    return targets
 
 
-def read_places(path: Path) -> list[TargetPlace]:
+def read_targets(path: Path) -> list[TableTarget]:
     """Read the boxes of a CSV file with the columns `SIDES` and, optionally, name and image.
 
     Image paths are relative to the folder of the table. Raises `InputError` with the line number.
     """
     rows = csv_rows(path, SIDES, "name and image")
-    return [_place(path, line, row, number) for number, (line, row) in enumerate(rows, 1)]
+    return [_target(path, line, row, number) for number, (line, row) in enumerate(rows, 1)]
 
 
-def _place(path: Path, line: int, row: Cells, number: int) -> TargetPlace:
+def _target(path: Path, line: int, row: Cells, number: int) -> TableTarget:
     try:
         x, y, width, height = (int(row[column]) for column in SIDES)
     except ValueError:
@@ -94,4 +94,4 @@ def _place(path: Path, line: int, row: Cells, number: int) -> TargetPlace:
             )
         image = str(file)
     box = Region.from_xywh(x, y, width, height)
-    return TargetPlace(row.get("name") or str(number), box, None, image)
+    return TableTarget(row.get("name") or str(number), box, None, image)
