@@ -25,7 +25,7 @@ FILE = "residuals.slab"
 class ResidualStore:
     """Maps of a model's tiles, written by one sweep, read by later ones.
 
-    `shapes` are the (C, h, w) of one tile's residuals, kept in `dtype`; slot i is the i-th tile
+    `shapes` are the (C, h, w) of one tile's maps, kept in `dtype`; slot i is the i-th tile
     encoded. RAM and device have one slab each, allocated here, of exactly ``slots.ram`` and
     ``slots.device`` tiles; with a CUDA `device` the slab in RAM is pinned. The disk's tiles lie in
     a `SlabFile` at `path` and are found again when the store is opened with the same `key`,
@@ -54,7 +54,7 @@ class ResidualStore:
         self.device = torch.device("cpu") if device is None else device
         self._sizes = [math.prod(shape) for shape in shapes]
         self.record_bytes = sum(self._sizes) * dtype.itemsize
-        """Bytes of one tile's residuals."""
+        """Bytes of one tile's maps."""
         self._transfer = Transfer(self.device)
         self._there: set[int] = set()
         self._slabs_lock, self._writing, self._reading = (threading.Lock() for _ in range(3))
@@ -82,8 +82,8 @@ class ResidualStore:
 
     # -- put and get -------------------------------------------------------------
 
-    def put(self, slot: int, residuals: Sequence[Tensor]) -> None:
-        """Keep `residuals`, (C, h, w) each, of any float dtype, layout and device.
+    def put(self, slot: int, maps: Sequence[Tensor]) -> None:
+        """Keep `maps`, (C, h, w) each, of any float dtype, layout and device.
 
         They may be freed at once, but on CUDA not be overwritten before the next `get`. A slot
         beyond all tiers is ignored. Raises `DiskFull`.
@@ -91,15 +91,15 @@ class ResidualStore:
         tier = self.slots.of(slot)
         if tier is None or (tier != "disk" and tier not in self._slabs):
             return
-        actual = tuple(tuple(tensor.shape) for tensor in residuals)
+        actual = tuple(tuple(tensor.shape) for tensor in maps)
         if actual != self.shapes:
             raise ValueError(f"residuals of {actual} instead of {self.shapes}")
         if tier == "disk":
-            self._put_on_disk(slot, residuals)
+            self._put_on_disk(slot, maps)
             return
         with self._slabs_lock:
             self._there.discard(slot)
-            for target, tensor in zip(self._parts(tier, slot), residuals, strict=True):
+            for target, tensor in zip(self._parts(tier, slot), maps, strict=True):
                 if tier == "device":
                     target.copy_(tensor)
                 else:
@@ -113,7 +113,7 @@ class ResidualStore:
         return slot in self._there
 
     def get(self, slot: int, which: Sequence[int] | None = None) -> tuple[Tensor, ...] | None:
-        """Return the residuals of `slot`, (C, h, w) each, in `dtype` on `device`, the caller's own.
+        """Return the maps of `slot`, (C, h, w) each, in `dtype` on `device`, the caller's own.
 
         Those of the numbers `which`, in that order; None: all. Returns None if they were not kept
         or are damaged: the caller encodes the tile again.
@@ -186,7 +186,7 @@ class ResidualStore:
         return self._split(self._slabs[tier][slot - first])
 
     def _split(self, record: Tensor) -> tuple[Tensor, ...]:
-        """Return views (C, h, w) of the residuals in a record of values."""
+        """Return views (C, h, w) of the maps in a record of values."""
         parts = torch.split(record, self._sizes)
         return tuple(part.view(shape) for part, shape in zip(parts, self.shapes, strict=True))
 
@@ -195,13 +195,13 @@ class ResidualStore:
     def _record(self, slot: int) -> int:
         return slot - self.slots.device - self.slots.ram
 
-    def _put_on_disk(self, slot: int, residuals: Sequence[Tensor]) -> None:
+    def _put_on_disk(self, slot: int, maps: Sequence[Tensor]) -> None:
         assert self._disk is not None
         with self._writing:
             record = self._buffer("out")
             copies = [
                 self._transfer.out(tensor, target)
-                for target, tensor in zip(self._split(record), residuals, strict=True)
+                for target, tensor in zip(self._split(record), maps, strict=True)
             ]
             for copy in copies:
                 copy.wait()

@@ -77,7 +77,7 @@ class Demand:
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes free for residuals on each tier."""
+    """Bytes free for maps on each tier."""
 
     has_device: bool
     device: int
@@ -93,7 +93,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Split:
-    """Assignment of residuals to tiers, and the resulting time of encoding and decoding."""
+    """Assignment of maps to tiers, and the resulting time of encoding and decoding."""
 
     slots: Slots
     recompute: Recompute
@@ -114,9 +114,9 @@ def batch_of(long_side: int) -> int:
 
 
 def split(demand: Demand, room: Room, wanted: str) -> Split:
-    """Return the fastest way to provide the residuals of all tiles for decoding.
+    """Return the fastest way to provide the maps of all tiles for decoding.
 
-    Kept residuals fill the device, then RAM, then the disk, in the order of encoding; tiles that do
+    Kept maps fill the device, then RAM, then the disk, in the order of encoding; tiles that do
     not fit are encoded twice. Copies run beside the computing, so a phase takes the longer of the
     two. The order of use is known beforehand, so this is decided once and nothing is ever evicted.
     `wanted` is one of `TIERS`; a named tier that has too little room raises `BudgetTooSmall` or
@@ -146,7 +146,7 @@ def _of_tier(wanted: str) -> Recompute:
 
 
 def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list[Split]:
-    """Return the ways to keep residuals that are not recomputed.
+    """Return the ways to keep maps that are not recomputed.
 
     One uses memory alone, one the disk as well.
     """

@@ -253,7 +253,7 @@ class _Tiling:
             self.disk_bytes = tiles * (tile_bytes(step.reads.channels, side) + self.token_tile)
 
     def _disk_room(self) -> int:
-        """Return the bytes that residuals may take on the scratch disk beside tokens and result."""
+        """Return the bytes that maps may take on the scratch disk beside tokens and result."""
         folder = self.request.folder
         free = shutil.disk_usage(existing_folder(folder)).free
         if folder.exists():

@@ -1,4 +1,4 @@
-"""Error of storing residuals in fewer bits."""
+"""Error of storing maps in fewer bits."""
 
 from __future__ import annotations
 
