@@ -141,7 +141,7 @@ def speedup(arguments: argparse.Namespace, scratch: str) -> None:
             )
             tiles = plan.layout.tiles
             timed(plan, cluster)
-            # What sweeps have settled would not be counted again.
+            # What sweeps have counted would not be counted again.
             shutil.rmtree(cache_dir() / "settled", ignore_errors=True)
             took, _ = timed(plan, cluster)
             ideal = -(-tiles // count) * arguments.seconds * arguments.sweeps

@@ -109,11 +109,11 @@ class ToySwept(SweptModel):
         )
 
     def _counts(self, index: int) -> Counts:
-        def settle(sums: Sums, statistics: Statistics) -> Statistics:
+        def finalize(sums: Sums, statistics: Statistics) -> Statistics:
             norms = sums["squares"].sqrt().clamp_min(1e-12)
             cosines = sums["products"] / norms[:, 0, :, None] / norms[:, 1, None, :]
             mixed = torch.softmax(4 * cosines, dim=2)
-            # As a cache that layers hand on: what is settled follows from what was before.
+            # As a cache that layers hand on: what is counted follows from what was before.
             earlier = statistics.get("mixed0")
             return {f"mixed{index}": mixed if earlier is None else 0.5 * (mixed + earlier)}
 
@@ -121,8 +121,8 @@ class ToySwept(SweptModel):
             features=(Map("q", COARSE, 4), Map("k", COARSE, 4)),
             shapes={"products": (COARSE, COARSE), "squares": (2, COARSE)},
             count=_gram,
-            settles=(f"mixed{index}",),
-            settle=settle,
+            statistics=(f"mixed{index}",),
+            finalize=finalize,
         )
 
     def _counted(self, given: SweepInput, index: int, x: Tensor) -> Mapping[str, Tensor]:

@@ -291,7 +291,7 @@ def test_damaged_tokens_are_named_and_the_next_run_mends_them(image: Any, tmp_pa
     assert np.abs(restored(image, tmp_path) - one_shot(image)).max() <= TOLERANCE
 
 
-def test_settled_plan_survives_json(image: Any, tmp_path: Path) -> None:
+def test_a_plan_of_counted_sweeps_survives_json(image: Any, tmp_path: Path) -> None:
     from napari_restore.engine import deserialise_plan, serialise_plan
 
     plan = nr.plan(image, MODEL, scratch=tmp_path)

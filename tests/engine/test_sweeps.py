@@ -14,7 +14,7 @@ import torch
 import napari_restore as nr
 from napari_restore.api import Region
 from napari_restore.engine import Phase, Progress
-from napari_restore.engine.planning.identity import all_settled
+from napari_restore.engine.planning.identity import all_counted
 from napari_restore.engine.planning.tiles import TileQueue
 from napari_restore.engine.running.counts import CountStore
 from napari_restore.errors import BadModel, BudgetTooSmall, Cancelled, SourceChanged
@@ -112,9 +112,9 @@ def test_in_double_floats_nothing_but_rounding_differs(
     assert float((last - whole[:, 128:, 256:]).abs().max()) <= 1e-10
 
 
-def settled_of(plan: Any) -> dict[str, torch.Tensor]:
-    assert plan.settled is not None
-    return dict(all_settled(plan.model, plan.settled))
+def counted_of(plan: Any) -> dict[str, torch.Tensor]:
+    assert plan.counted is not None
+    return dict(all_counted(plan.model, plan.counted))
 
 
 def test_counts_are_merged_in_the_order_of_tiles(
@@ -123,20 +123,20 @@ def test_counts_are_merged_in_the_order_of_tiles(
     """So that not even the last bit depends on which tile was first."""
     plan = nr.plan(image, MODEL, scratch=tmp_path / "a", tile=128, workers=1)
     nr.start(plan).result()
-    expected = settled_of(plan)
+    expected = counted_of(plan)
 
     class Backwards(TileQueue):
         def __init__(self, tiles: Any, *rest: Any, backwards: bool = False) -> None:
             super().__init__(tiles, *rest, backwards=not backwards)
 
-    for path in plan.settled.glob("*.npz"):
+    for path in plan.counted.glob("*.npz"):
         path.unlink()
     monkeypatch.setattr("napari_restore.engine.running.threads.TileQueue", Backwards)
     again = nr.plan(image, MODEL, scratch=tmp_path / "b", tile=128, workers=1)
     assert again.staged is not None
     nr.start(again).result()
-    assert again.settled == plan.settled
-    for name, value in settled_of(again).items():
+    assert again.counted == plan.counted
+    for name, value in counted_of(again).items():
         assert torch.equal(value, expected[name])
 
 
@@ -151,7 +151,7 @@ def test_cancelled_in_any_sweep_goes_on(
     options = {"residuals": tier, "tile": 128, "workers": 1, "tile_batch": 1}
     plan = nr.plan(image, MODEL, scratch=tmp_path / "a", **options)
     expected = np.asarray(nr.start(plan).result().array)
-    for path in plan.settled.glob("*.npz"):
+    for path in plan.counted.glob("*.npz"):
         path.unlink()
     options["scratch"] = tmp_path / "b"
     job, now = nr.start(nr.plan(image, MODEL, **options)), ""
@@ -174,7 +174,7 @@ def test_cancelled_in_any_sweep_goes_on(
 def test_another_area_is_restored_by_tiles_with_the_halo_of_all_sweeps(
     image: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """What is settled is kept by image and weights: then the model is local, with a halo."""
+    """What is counted is kept by image and weights: then the model is local, with a halo."""
     whole = restored(image, tmp_path)
 
     def refuse(*arguments: Any) -> Any:
@@ -209,10 +209,10 @@ def test_a_region_alone_is_whole_tiles(image: Any, tmp_path: Path, tile: int | N
     assert np.abs(np.asarray(result.array) - expected).max() <= TOLERANCE
 
 
-def test_damaged_statistics_are_settled_again(image: Any, tmp_path: Path) -> None:
+def test_damaged_statistics_are_counted_again(image: Any, tmp_path: Path) -> None:
     plan = nr.plan(image, MODEL, scratch=tmp_path, tile=128)
     nr.start(plan).result()
-    file = next(iter(plan.settled.glob("*.npz")))
+    file = next(iter(plan.counted.glob("*.npz")))
     file.write_bytes(file.read_bytes()[:-20])
     again = nr.plan(image, MODEL, scratch=tmp_path / "b", tile=128)
     assert again.staged is not None
@@ -256,7 +256,7 @@ def test_maps_take_the_bytes_that_were_planned(image: Any, tmp_path: Path) -> No
         assert record["measured"]["residual_bytes"] == plan.staged.residual_bytes
         assert record["plan"]["residual_tier"] == tier
         assert set(record["measured"]["phase_seconds"]) == {"fine", "coarse", "block", "restore"}
-        for path in plan.settled.glob("*.npz"):
+        for path in plan.counted.glob("*.npz"):
             path.unlink()
 
 
@@ -275,17 +275,17 @@ def test_a_small_budget_keeps_some_maps_and_makes_others_again(image: Any, tmp_p
     assert np.abs(np.asarray(result.array) - one_shot(image)).max() <= TOLERANCE
 
 
-def test_what_settling_takes_of_a_large_image_is_planned(image: Any, tmp_path: Path) -> None:
+def test_what_finalizing_takes_of_a_large_image_is_planned(image: Any, tmp_path: Path) -> None:
     class Growing(ToySwept):
         """Settles with 10 000 bytes a pixel, of which half stay."""
 
         def steps(self) -> tuple[Sweep, ...]:
-            def settle_bytes(size: tuple[int, int]) -> tuple[int, int]:
+            def finalize_bytes(size: tuple[int, int]) -> tuple[int, int]:
                 return 10_000 * size[0] * size[1], 5000 * size[0] * size[1]
 
             first, second, third, last = super().steps()
             assert second.counts is not None
-            counts = replace(second.counts, settle_bytes=settle_bytes)
+            counts = replace(second.counts, finalize_bytes=finalize_bytes)
             return first, replace(second, counts=counts), third, last
 
     options: dict[str, Any] = {"scratch": tmp_path, "tile": 128, "workers": 1}
@@ -371,7 +371,7 @@ def test_side_maps_of_the_last_sweep_are_kept(image: Any, tmp_path: Path) -> Non
 def test_counts_of_one_sweep_at_a_time_are_on_the_disk(
     image: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """As planned: they are settled, and removed, before the next sweep that counts."""
+    """As planned: they are counted, and removed, before the next sweep that counts."""
     put, seen = CountStore.put, []
 
     def watched(self: CountStore, tile: int, counts: Any) -> None:

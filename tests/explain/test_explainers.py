@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Progress
-from napari_restore.engine.planning.identity import all_settled
+from napari_restore.engine.planning.identity import all_counted
 from napari_restore.errors import BadParameter, BudgetTooSmall, Cancelled
 from napari_restore.explain import Explainer, Problem, attribute
 
@@ -146,7 +146,7 @@ def test_a_staged_model_is_asked_in_passes(tmp_path: Path) -> None:
     assert float((ours - expected).norm()) <= 1e-5 * float(expected.norm())
 
 
-def test_what_sweeps_settle_is_held(tmp_path: Path) -> None:
+def test_what_sweeps_count_is_held(tmp_path: Path) -> None:
     """The sweeps run once; then the model is local, and only the halo of the box is computed."""
     box, size = Region(30, 60, 42, 80), (133, 150)
     image, model = nr.open_image(scene(*size)), ToySwept()
@@ -161,7 +161,7 @@ def test_what_sweeps_settle_is_held(tmp_path: Path) -> None:
         device="cpu",
     )
     x = torch.from_numpy(scene(*size)).permute(2, 0, 1)[None]
-    statistics = all_settled(model, nr.plan(image, model).settled)
+    statistics = all_counted(model, nr.plan(image, model).counted)
     leaf = x.requires_grad_(True)
     (expected,) = torch.autograd.grad(model(leaf, statistics)[(..., *box.slices)].mean(), leaf)
     ours = torch.from_numpy(on_image(found, size)).permute(2, 0, 1)[None]

@@ -108,7 +108,9 @@ def gradient_of(gradients: Gradients, by_y: Tensor) -> tuple[Tensor, Tensor]:
 
 def whole_gradient(model: RestorationModel, source: GradientSource, by_y: Tensor) -> Any:
     x = picture_of(source)(Region(0, 0, *source.size)).requires_grad_(True)
-    known = {name: v for name, v in source.statistics.items() if name not in model.settles}
+    known = {
+        name: v for name, v in source.statistics.items() if name not in model.counted_statistics
+    }
     statistics = placed_at(known, [(0, 0)], 1.0, x) if known else None
     valid = source.counted(Region(0, 0, *source.size))
     y = model(x, statistics, valid)[(..., *BOX.slices)]
@@ -239,7 +241,7 @@ def test_a_constant_context_is_the_local_gradient_to_the_bit(tmp_path: Path) -> 
     assert isinstance(through, SweptGradients)
     _, other = gradient_of(through, by_y)
     assert float((other - found).norm()) > 1e-3 * float(found.norm())
-    # With what the image settled, sweeps give the same pixels.
+    # With the statistics of the image, sweeps give the same pixels.
     torch.testing.assert_close(
         through.forward_with_statistics_of_image(source.image), y, rtol=0, atol=1e-5
     )
@@ -257,7 +259,9 @@ def test_both_ways_through_the_image_add_up(tmp_path: Path) -> None:
     _, by_pixels = gradient_of(gradients, by_y)
     by_overview = context.back(1.0, gradients.by_statistics) / context.image
     x = source.image(Region(0, 0, *SIZE)).requires_grad_(True)
-    known = {name: v for name, v in source.statistics.items() if name not in model.settles}
+    known = {
+        name: v for name, v in source.statistics.items() if name not in model.counted_statistics
+    }
     followed = model.follow(x, torch.ones(1, 1, *SIZE), known)
     y = model(x, placed_at(followed, [(0, 0)], 1.0, x))[(..., *BOX.slices)]
     (expected,) = torch.autograd.grad((y * by_y).sum(), x)

@@ -371,8 +371,8 @@ def test_rows_of_sweeps_are_those_of_the_module() -> None:
             "scale": torch.ones((), dtype=torch.float64),
             "image_size": torch.tensor([96, 64]),
         }
-        settled = run_steps(cut.steps(), x, at)[1]
-        (rows,) = cut.tile_attention_rows(x, settled, [pixel], frozenset(expected))
+        counted = run_steps(cut.steps(), x, at)[1]
+        (rows,) = cut.tile_attention_rows(x, counted, [pixel], frozenset(expected))
     for name, row in rows.items():
         assert torch.equal(row.cells, expected[name].cells)
         torch.testing.assert_close(row.weights, expected[name].weights, atol=1e-6, rtol=0)

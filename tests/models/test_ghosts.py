@@ -126,7 +126,7 @@ def test_regions_are_joined_of_cells() -> None:
     assert not regions(states * 0).any()
 
 
-def test_settling_takes_the_bytes_that_plans_count() -> None:
+def test_finalizing_takes_the_bytes_that_plans_count() -> None:
     """Regions are found on a grid of the whole image, for which plans of large ones make room."""
     model = for_frames(load("mertens", parameters={"deghost": 1.0}), 3)
     counts = next(step.counts for step in model.steps() if step.name == "find")
@@ -138,9 +138,9 @@ def test_settling_takes_the_bytes_that_plans_count() -> None:
         "number": torch.tensor([len(listed)]),
         "pairs": torch.zeros(1, 9, 3, OWN_BINS, BINS, dtype=torch.float64),
     }
-    most, left = counts.settle_bytes((300 * 8 - 3, 400 * 8 - 7))
-    assert counts.settle(sums, {})["regions"].nbytes == left == 300 * 400
-    assert 0.8 * most < peak_of(lambda: counts.settle(sums, {}), choose_device("cpu")) <= most
+    most, left = counts.finalize_bytes((300 * 8 - 3, 400 * 8 - 7))
+    assert counts.finalize(sums, {})["regions"].nbytes == left == 300 * 400
+    assert 0.8 * most < peak_of(lambda: counts.finalize(sums, {}), choose_device("cpu")) <= most
 
 
 def test_a_region_that_the_reference_clips_is_taken_from_another_frame() -> None:

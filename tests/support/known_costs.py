@@ -11,8 +11,8 @@ from napari_restore.engine.gradients.cost import ContextCost, GradientCost, Swep
 from napari_restore.engine.planning.costs import (
     SCRATCH_BYTES,
     Cost,
+    FinalizeCost,
     PrepareCost,
-    SettlingCost,
     SweepCosts,
 )
 from napari_restore.engine.planning.measurements import MeasurementCache
@@ -42,9 +42,9 @@ def _of_sweeps(model: Any, circumstances: tuple[Any, ...]) -> SweepCosts:
     steps = model.ordered_steps
     costs = {n: Cost(4e6, float(_of_maps(model, n)), SECONDS, SECONDS) for n in steps.sweeps}
     several = (n for n, each in steps.sweeps.items() if len(each.writes) > 1 and each.is_shallow)
-    settling = {n: SettlingCost(4e6, 1e-3, 1 << 16) for n in steps.counting}
+    finalizing = {n: FinalizeCost(4e6, 1e-3, 1 << 16) for n in steps.counting}
     per_operation = 0.0 if steps.whole is None else 2e-10
-    return SweepCosts(costs, {n: costs[n] for n in several}, per_operation, settling)
+    return SweepCosts(costs, {n: costs[n] for n in several}, per_operation, finalizing)
 
 
 def _of_preparing(model: Any, circumstances: tuple[Any, ...]) -> PrepareCost:

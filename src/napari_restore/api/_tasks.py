@@ -41,7 +41,7 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
             plan.computing,
             tile=WHOLE if plan.computing.is_whole else tile,
             tile_batch=None if layout is None else layout.tile_batch,
-            residual_dtype=None if plan.settled is None else plan.computing.kept_dtype,
+            residual_dtype=None if plan.counted is None else plan.computing.kept_dtype,
         ),
         storing=Storing(maps=list(plan.maps), pyramid=plan.pyramid),
     )

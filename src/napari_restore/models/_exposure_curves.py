@@ -56,7 +56,7 @@ def comparing(
 ) -> Sweep:
     """Return the sweep that counts which values of the frames of a bracket meet.
 
-    It settles ``curves``, which `curves` makes of the pairs; `bins` are those of `pairs_of`.
+    Its statistic is ``curves``, which `curves` makes of the pairs; `bins` are those of `pairs_of`.
     """
 
     def run(given: SweepInput) -> Mapping[str, Tensor]:
@@ -67,8 +67,8 @@ def comparing(
         features=(Map("colours", frames * BANDS, STEP),),
         shapes={"pairs": (frames, BANDS, *bins)},
         count=lambda found, _: {"pairs": pairs_of(found["colours"], reference, *bins)},
-        settles=("curves",),
-        settle=lambda sums, _: {"curves": curves(sums["pairs"])},
+        statistics=("curves",),
+        finalize=lambda sums, _: {"curves": curves(sums["pairs"])},
     )
     return Sweep("compare", "Comparing the frames", run, counts=counts)
 

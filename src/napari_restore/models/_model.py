@@ -136,8 +136,8 @@ class RestorationModel(nn.Module):
         return (count, planes // max(1, self.card.inputs), *size)
 
     @property
-    def settles(self) -> tuple[str, ...]:
-        """Names of all statistics that sweeps settle; none but those of a swept model."""
+    def counted_statistics(self) -> tuple[str, ...]:
+        """Names of all statistics that sweeps count; none but those of a swept model."""
         return ()
 
     def named_layers(self) -> dict[str, nn.Module]:

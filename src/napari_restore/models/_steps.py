@@ -40,7 +40,7 @@ Tick = Callable[[float], None]
 Sums: TypeAlias = Mapping[str, Tensor]
 """What a sweep counts: tensors whose first axis is the tiles (or images) of a batch."""
 Keeps: TypeAlias = Literal["image", "size", "nothing"]
-"""What settled statistics are kept for: later runs of the image, also later images of the same size,
+"""What statistics that sweeps count are kept for: later runs of the image, also later images of the same size,
 whose results are then approximate; or nothing."""
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
@@ -73,7 +73,7 @@ class SweepInput:
     maps: Mapping[str, Tensor]
     """(N, C, h / stride, w / stride) by name, those that it reads."""
     statistics: Statistics
-    """Those of the model's `prepare`, and what earlier sweeps settled."""
+    """Those of the model's `prepare`, and what earlier sweeps counted."""
     wanted: frozenset[str] | None = None
     """Outputs that are needed; None: all. A sweep may return more, but need not."""
     valid: Tensor | None = None
@@ -120,9 +120,9 @@ class Counts:
 
     The second argument are the valid pixels, (N, 1, H, W) bool, None where all are: `cell_weights`
     turns them into weights of cells."""
-    settles: tuple[str, ...]
-    """Names of the statistics that `settle` returns."""
-    settle: Callable[[Sums, Statistics], Statistics]
+    statistics: tuple[str, ...]
+    """Names of the statistics that `finalize` returns."""
+    finalize: Callable[[Sums, Statistics], Statistics]
     """Turns the counts of the whole image into statistics for later sweeps.
 
     Both have the images as first axis: a run has one, one-shot calls as many as they are given."""
@@ -134,11 +134,11 @@ class Counts:
     None: it is that of the merged ones."""
     merged_shapes: Shapes | None = None
     """Shapes of the counts of all tiles where `merge` bounds them; None: as many as the tiles hold."""
-    settle_bytes: Callable[[tuple[int, int]], tuple[int, int]] | None = None
-    """Bytes in RAM of `settle` at its peak beside the counts, and of what it settles, for an image's
+    finalize_bytes: Callable[[tuple[int, int]], tuple[int, int]] | None = None
+    """Bytes in RAM of `finalize` at its peak beside the counts, and of what it returns, for an image's
     height and width; None: what is measured on a small image, as they do not grow."""
     choices: tuple[str, ...] = ()
-    """Those of `settles` that are discrete decisions, without a gradient. `settle` takes them from
+    """Those of `statistics` that are discrete decisions, without a gradient. `finalize` takes them from
     its second argument where they are there: they are then fixed, see `Routing`."""
 
     def merged(self, earlier: Sums, following: Sums) -> Sums:
@@ -193,9 +193,9 @@ class Sweep:
         counted = () if counting is None else counting.features
         return frozenset(each.name for each in (*self.writes, *counted))
 
-    def is_settled(self, statistics: Statistics) -> bool:
-        """Return whether `statistics` hold all that it would settle."""
-        return self.counts is None or all(name in statistics for name in self.counts.settles)
+    def is_counted(self, statistics: Statistics) -> bool:
+        """Return whether `statistics` hold all that it counts."""
+        return self.counts is None or all(name in statistics for name in self.counts.statistics)
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ class Steps(tuple[Step, ...]):
         return {name: number for number, step in enumerate(self) for name in step.inputs}
 
     def reach(self, multiple: int) -> int | None:
-        """Return the halo in pixels, a multiple of `multiple`, that is needed once all is settled.
+        """Return the halo in pixels, a multiple of `multiple`, that is needed once all is counted.
 
         None if a step takes a whole map.
         """

@@ -34,7 +34,7 @@ class SweptModel(RestorationModel):
     The image is first grown at bottom and right by reflection, to whole tiles if the model fixes
     their side, else to its card's `multiple_of`, unless it says otherwise in `pads`. `forward` runs the sweeps on whole images, each as
     one tile; a run of the engine runs the same functions tile by tile. Where `statistics` hold what
-    the sweeps settle, nothing is counted: without a `WholeStep` the model is then local, with the
+    the sweeps count, they count nothing: without a `WholeStep` the model is then local, with the
     halo `reach`.
     """
 
@@ -53,7 +53,7 @@ class SweptModel(RestorationModel):
 
     @property
     def keeps(self) -> Keeps:
-        """What becomes of what the sweeps settle, once they have; see `Keeps`."""
+        """What becomes of the statistics that the sweeps count; see `Keeps`."""
         return "image"
 
     def steps(self) -> tuple[Step, ...]:
@@ -87,9 +87,9 @@ class SweptModel(RestorationModel):
         return self.multiple if self.pads else 1
 
     @property
-    def settles(self) -> tuple[str, ...]:
+    def counted_statistics(self) -> tuple[str, ...]:
         counting = self.ordered_steps.counting.values()
-        return tuple(name for _, counts in counting for name in counts.settles)
+        return tuple(name for _, counts in counting for name in counts.statistics)
 
     @property
     def routes(self) -> bool:
@@ -98,7 +98,7 @@ class SweptModel(RestorationModel):
 
     @property
     def reach(self) -> int | None:
-        """Halo in pixels of the model once all is settled; None if a step takes a whole map."""
+        """Halo in pixels of the model once all is counted; None if a step takes a whole map."""
         return self.ordered_steps.reach(self.multiple)
 
     def attention_rows(
@@ -197,7 +197,7 @@ def run_steps(
 ) -> tuple[dict[str, Tensor], Statistics]:
     """Run `steps` on whole views (N, planes, H, W), each as one tile.
 
-    Returns the outputs of the last one, and `statistics` with all that the steps settled. `visit` is
+    Returns the outputs of the last one, and `statistics` with all that the steps counted. `visit` is
     called with every sweep that is run and its input.
     """
     last = Steps(steps).last_readers
@@ -207,7 +207,7 @@ def run_steps(
             grids = [on_whole_map(step, grid) for grid in maps[step.reads.name]]
             maps[step.writes.name] = torch.stack(grids)
         else:
-            counting = None if step.is_settled(statistics) else step.counts
+            counting = None if step.is_counted(statistics) else step.counts
             if counting is None and not step.writes:
                 # All that it is for is known.
                 continue
@@ -219,8 +219,8 @@ def run_steps(
             outputs = dict(step.run(given))
             if counting is not None:
                 features = {each.name: outputs[each.name] for each in counting.features}
-                settled = counting.settle(counting.count(features, valid), statistics)
-                statistics = {**statistics, **settled}
+                counted = counting.finalize(counting.count(features, valid), statistics)
+                statistics = {**statistics, **counted}
             maps |= {each.name: outputs[each.name] for each in step.writes}
         for name in [name for name in maps if last.get(name, number) <= number]:
             if number < len(steps) - 1:

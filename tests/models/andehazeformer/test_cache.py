@@ -18,10 +18,10 @@ from napari_restore.models.andehazeformer.cache import (
     added_up,
     assigned,
     candidates_of,
+    finalize_cache,
+    finalize_members,
     kept_rows,
     merged_rows,
-    settle_cache,
-    settle_members,
 )
 from napari_restore.models.andehazeformer.sphere import unit
 
@@ -39,7 +39,7 @@ def tile(rows: int = 6, columns: int = 9, seed: int = 0) -> TileTokens:
 
 
 def members_of(whole: TileTokens, keep: int, selection: str = "haze-first") -> Members:
-    return settle_members(candidates_of(whole.ranks), Retention(1.0, keep, selection))
+    return finalize_members(candidates_of(whole.ranks), Retention(1.0, keep, selection))
 
 
 def cut(whole: TileTokens, side: int) -> list[TileTokens]:
@@ -66,7 +66,7 @@ def collected(
         added_up(*merged_rows(part, members, own), count)
         for part, own in zip(parts, joined, strict=True)
     )
-    return settle_cache(kept, Cache.of_rows(merged), heads), joined
+    return finalize_cache(kept, Cache.of_rows(merged), heads), joined
 
 
 def test_tiles_in_any_order_make_the_cache_of_the_whole() -> None:

@@ -12,8 +12,8 @@ from napari_restore.models.andehazeformer.cache import (
     Members,
     Retention,
     candidates_of,
+    finalize_members,
     quotas,
-    settle_members,
 )
 from napari_restore.models.andehazeformer.config import kept_tokens
 
@@ -30,14 +30,14 @@ def ranks(seed: int = 0, levels: int = 0) -> torch.Tensor:
 
 
 def chosen(planes: torch.Tensor, share: float = 0.4, selection: str = "haze-first") -> Members:
-    return settle_members(candidates_of(planes), Retention(share, 1000, selection))
+    return finalize_members(candidates_of(planes), Retention(share, 1000, selection))
 
 
 @pytest.mark.parametrize("levels", [0, 3])
 @pytest.mark.parametrize("keep", [1, 5, 40, 100, 126])
 def test_equals_the_literal_choice(levels: int, keep: int) -> None:
     planes = ranks(1, levels)
-    members = settle_members(candidates_of(planes), Retention(1.0, keep))
+    members = finalize_members(candidates_of(planes), Retention(1.0, keep))
     cells = {
         (y, x): (float(planes[0, y, x]), float(planes[1, y, x]))
         for y in range(ROWS)
@@ -57,7 +57,7 @@ def test_candidates_in_any_order_choose_the_same(selection: str) -> None:
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(candidates.cells), generator=generator)
         shuffled = Candidates(candidates.values[order], candidates.cells[order])
-        found = settle_members(shuffled, Retention(0.4, 1000, selection))
+        found = finalize_members(shuffled, Retention(0.4, 1000, selection))
         assert all(
             torch.equal(torch.as_tensor(a), torch.as_tensor(b))
             for a, b in zip(whole, found, strict=True)
@@ -98,7 +98,9 @@ def test_quotas(beta: float, kept: int) -> None:
 def test_copies_of_a_token_are_kept_last() -> None:
     pattern = ranks(5)
     planes = torch.cat([pattern] * 3, 2)
-    members = settle_members(candidates_of(planes), Retention(1.0, ROWS * COLUMNS, "proportional"))
+    members = finalize_members(
+        candidates_of(planes), Retention(1.0, ROWS * COLUMNS, "proportional")
+    )
     # One of each, and of the copies the leftmost.
     assert len({(y, x % COLUMNS) for y, x in members.cells.tolist()}) == ROWS * COLUMNS
     assert int(members.cells[:, 1].max()) < COLUMNS
@@ -110,7 +112,7 @@ def test_invalid_tokens_are_no_candidates() -> None:
     found = candidates_of(planes)
     assert len(found.cells) == 3 * ROWS
     assert int(found.cells[:, 1].max()) == 2
-    nothing = settle_members(
+    nothing = finalize_members(
         Candidates(torch.zeros(0, 2), torch.zeros(0, 2, dtype=torch.int64)), Retention(0.6, 10)
     )
     assert len(nothing.cells) == 0

@@ -192,7 +192,7 @@ def test_haze_lowers_an_adaptive_share() -> None:
     model = network(retention="adaptive", rho=0.3, eta=0.8)
     ranks = torch.rand(3, 20, 20)
     candidates = candidates_of(ranks)
-    kept = [len(model.settle_members(candidates, torch.tensor(c)).cells) for c in (0.0, 0.5, 1.0)]
+    kept = [len(model.finalize_members(candidates, torch.tensor(c)).cells) for c in (0.0, 0.5, 1.0)]
     assert kept == [400, 240, 120]
 
 

@@ -77,7 +77,7 @@ class Tiled:
                 total = None
                 for at in cores:
                     total = counted[at] if total is None else step.counts.merged(total, counted[at])
-                self.statistics |= step.counts.settle(total, self.statistics)
+                self.statistics |= step.counts.finalize(total, self.statistics)
         return self.maps[RESTORED]
 
     def stored(self, counts: Any, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -166,9 +166,9 @@ def test_tile_by_tile_is_the_whole(settings: dict[str, Any], backwards: bool) ->
     there = valid.expand_as(x)
     assert float((y - model(x, None, valid))[there].abs().max()) < 1e-10
     assert float((y - x)[there].abs().max()) > 1e-3
-    # What is settled makes the model local.
+    # What is counted makes the model local.
     known = {name: each for name, each in tiled.statistics.items() if name != "origin"}
-    assert set(model.settles) <= set(known)
+    assert set(model.counted_statistics) <= set(known)
     top, low = 96, 144
     first = max(0, top - model.reach)
     box = (slice(first, None), slice(0, 96 + model.reach))
@@ -242,7 +242,7 @@ def test_the_engine_restores_what_the_network_gives(
     assert first.staged is not None
     part = np.asarray(nr.start(first).result().array)
     again = nr.plan(image, model, scratch=tmp_path / "b", maps=True, **options)
-    # All is settled: nothing is counted again.
+    # All is counted: nothing is counted again.
     assert not again.sweeps_image
     whole = np.asarray(nr.start(again).result().array)
     x = torch.from_numpy(np.nan_to_num(image)).permute(2, 0, 1)[None]

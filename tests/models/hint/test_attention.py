@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tests.models.hint.test_network import network, picture
-from tests.models.hint.test_sweeps import settled
+from tests.models.hint.test_sweeps import counted
 from torch import Tensor
 from torch.nn import functional
 
@@ -83,7 +83,7 @@ ALL = frozenset(site.name for site in MODEL.attention_sites())
 @pytest.fixture(scope="module")
 def given() -> dict[str, SweepInput]:
     x = picture(3, *SIZE)
-    return inputs(MODEL, x, settled(MODEL, x), BOX)
+    return inputs(MODEL, x, counted(MODEL, x), BOX)
 
 
 def row_at(given: dict[str, SweepInput], number: int) -> tuple[AttentionRow, Any]:
@@ -153,7 +153,7 @@ def test_softmax_and_its_numbers(given: dict[str, SweepInput], number: int) -> N
 
 def test_channels_are_sorted_by_their_mean_correlation() -> None:
     x = picture(3, *SIZE)
-    given = inputs(MODEL, x, settled(MODEL, x))
+    given = inputs(MODEL, x, counted(MODEL, x))
     q, _, _, _ = Seen(layer_of(MODEL, 1)).run(
         next(step for step in MODEL.steps() if step.name == "block2"), given["block2"]
     )
@@ -169,13 +169,13 @@ def test_channels_are_sorted_by_their_mean_correlation() -> None:
 def test_without_the_cache_the_softmax_is_used() -> None:
     model = network(inter=0)
     x = picture(3, 16, 16)
-    statistics = settled(model, x)
+    statistics = counted(model, x)
     given = SweepInput(x, {"x0": torch.randn(1, 64, 2, 2, dtype=torch.float64)}, statistics)
     numbers = model.attention_rows("block1", given, (9, 9), ALL)["latent.1"].numbers
     for head in range(1, 5):
         assert torch.equal(numbers[f"matrix.{head}"], numbers[f"softmax.{head}"])
     without = network(intra=0)
-    given = SweepInput(x, given.maps, settled(without, x))
+    given = SweepInput(x, given.maps, counted(without, x))
     numbers = without.attention_rows("block1", given, (9, 9), ALL)["latent.1"].numbers
     assert float(numbers["modulator"]) == 0
 

@@ -94,7 +94,9 @@ def run(model: Hint, x: Tensor) -> tuple[Tensor, int]:
             q, k, _ = block.attn.local(block.norm1(tile))
             found = block.attn.count(q, k, weight)
             counts = found if counts is None else counts.plus(found)
-        layer_statistics, cache = block.attn.settle(counts, cache, model.intra_scale(counts, stage))
+        layer_statistics, cache = block.attn.finalize(
+            counts, cache, model.intra_scale(counts, stage)
+        )
         last = swept(
             lambda t, block=block, layer_statistics=layer_statistics: block.attend(
                 t, layer_statistics
@@ -141,10 +143,10 @@ def test_its_steps_are_those_sweeps(values: dict, sizes: dict):
 
 
 @pytest.mark.slow
-def test_halos_suffice_and_what_is_settled_makes_it_local():
+def test_halos_suffice_and_what_is_counted_makes_it_local():
     model, x = network({"cache_rounding": "none"}), picture(9, 256, 16)
-    whole, known = model(x), settled(model, x)
-    assert set(known) == set(model.settles)
+    whole, known = model(x), counted(model, x)
+    assert set(known) == set(model.counted_statistics)
     torch.testing.assert_close(model(x, known), whole, rtol=0, atol=1e-9)
     # Rows farther than the reach away change nothing.
     top = 256 - 8 - model.reach
@@ -153,15 +155,15 @@ def test_halos_suffice_and_what_is_settled_makes_it_local():
     torch.testing.assert_close(cut[:, :, -8:], whole[:, :, -8:], rtol=0, atol=1e-9)
 
 
-def settled(model: Hint, x: Tensor) -> dict[str, Tensor]:
-    """What the sweeps settle for an image."""
+def counted(model: Hint, x: Tensor) -> dict[str, Tensor]:
+    """What the sweeps count for an image."""
     maps: dict[str, Tensor] = {}
     known: dict[str, Tensor] = {}
     for step in model.steps():
         outputs = step.run(SweepInput(x, {name: maps[name] for name in step.reads}, known))
         maps |= outputs
         if step.counts is not None:
-            known |= step.counts.settle(step.counts.count(outputs, None), known)
+            known |= step.counts.finalize(step.counts.count(outputs, None), known)
     return known
 
 

@@ -175,7 +175,7 @@ def test_cubes_may_be_forgotten(x: Tensor, expected: Any, tmp_path: Path) -> Non
     assert np.abs(np.asarray(result.array) - expected).max() <= TOLERANCE
     assert not list(tmp_path.rglob("*.npz"))
     plan = nr.plan(image, forgetful, region=area, tile=256, scratch=tmp_path / "b")
-    assert plan.staged is not None and plan.settled.parent == plan.store / "staged"
+    assert plan.staged is not None and plan.counted.parent == plan.store / "staged"
 
 
 @pytest.mark.parametrize("tile", [256, None])

@@ -232,7 +232,7 @@ class DaskExecutor(Executor):
     """Lets the workers of a cluster compute a plan's tiles; `task` is the plan as they read it.
 
     Workers get ranges of tiles, read the image and write to the store themselves, and return
-    entries of its journals. This process computes what all tiles share, what counts settle and the
+    entries of its journals. This process computes what all tiles share, the statistics of what is counted, and the
     step that takes a map as a whole, and keeps the journals. What was finished when this process
     ends is known to the next. With `own`, the cluster is left when the run ends.
     """

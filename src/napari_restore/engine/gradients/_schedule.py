@@ -112,4 +112,4 @@ class Schedule:
 
 def differentiable(counts: Counts) -> bool:
     """Return whether anything that follows from `counts` has a gradient."""
-    return any(name not in counts.choices for name in counts.settles)
+    return any(name not in counts.choices for name in counts.statistics)

@@ -207,7 +207,7 @@ class SweepGraph:
         return outputs[one.name][..., y, x]
 
 
-def through_settle(
+def through_finalize(
     counts: Counts,
     sums: Maps,
     known: Statistics,
@@ -222,7 +222,7 @@ def through_settle(
     sums = {name: each.detach().requires_grad_(True) for name, each in sums.items()}
     choices = {name: after[name] for name in counts.choices}
     with torch.enable_grad():
-        again = counts.settle(sums, {**statistics, **choices})
+        again = counts.finalize(sums, {**statistics, **choices})
     names = [name for name in by_after if again[name].requires_grad]
     inputs = [*sums.values(), *leaves.values()]
     found = vjp_of_used([again[n] for n in names], [by_after[n] for n in names], inputs)

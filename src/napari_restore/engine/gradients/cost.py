@@ -166,7 +166,7 @@ def _sweep_peaks(model: SweptModel, side: int, device: Device) -> dict[int, floa
             left = {one.name: outputs[one.name] for one in step.writes}
             if step.counts is not None:
                 sums = step.counts.count(outputs, None)
-                statistics |= step.counts.settle(sums, placed)
+                statistics |= step.counts.finalize(sums, placed)
         maps |= left
         # What is read, and its gradient as it is kept; the gradient of what is written.
         passed = 2 * sum(one.nbytes for one in read.values())

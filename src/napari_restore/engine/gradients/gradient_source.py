@@ -23,7 +23,7 @@ from napari_restore.engine.machine.precision import computing
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.tiles import box_with_halo
 from napari_restore.engine.running.events import Event
-from napari_restore.engine.running.run import Run, settled
+from napari_restore.engine.running.run import Run, count_first
 from napari_restore.errors import Cancelled
 from napari_restore.models import Statistics
 
@@ -46,7 +46,7 @@ class GradientSource:
     """The pixels of a plan's image in model range, and its model with the statistics of the image.
 
     Statistics are computed from the image itself and stay constant, whatever picture the model is
-    given, unless `show` replaces them; so does what sweeps of the model settle from it. Within ``with`` time and memory are measured, for
+    given, unless `show` replaces them; so does what sweeps of the model count from it. Within ``with`` time and memory are measured, for
     `finished_record`. Raises `Cancelled` when `stop` is set while the image is read.
     """
 
@@ -58,7 +58,7 @@ class GradientSource:
         whole = Region(0, 0, plan.image.height, plan.image.width)
         self.swept_box = plan.seen if plan.model.is_swept else whole
         """Pixels that the sweeps of the model see; those of the image for a local one."""
-        self.plan, self.stop = settled(plan, emit, stop), stop
+        self.plan, self.stop = count_first(plan, emit, stop), stop
         self._run: Run = Run(self.plan, emit, stop, keep=True)
         self.work = self._run.open()
         """`TileWork` with the statistics of the image; `show` replaces them."""

@@ -19,10 +19,10 @@ def gradients_of(
 ) -> Gradients:
     """Return the gradients of the output in `box`, by the scope of the source plan's model.
 
-    With `through` they go through what sweeps settle, which otherwise is a constant of the image.
+    With `through` they go through what sweeps count, which otherwise is a constant of the image.
     `beside` returns the bytes of the budget that are used elsewhere, given the region of the
     gradients; tiles are worked on side by side only if they fit what is left.
     """
-    if source.plan.staged is not None or (through and source.plan.model.settles):
+    if source.plan.staged is not None or (through and source.plan.model.counted_statistics):
         return SweptGradients(source, box, beside)
     return LocalGradients(source, box)

@@ -24,7 +24,7 @@ from napari_restore.engine.gradients._sweep_graph import (
     ByOutputs,
     SweepGraph,
     TileInputs,
-    through_settle,
+    through_finalize,
 )
 from napari_restore.engine.gradients._whole import WholeGradient
 from napari_restore.engine.gradients.cost import SweptGradientCost, swept_gradient_cost
@@ -169,7 +169,7 @@ class Passed:
         self.statistics, self.schedule = dict(statistics), schedule
         self.shelf, self.whole = shelf, whole
         self.before: dict[int, tuple[str, ...]] = {}
-        """Names of the statistics known before each sweep settled any."""
+        """Names of the statistics known before each sweep."""
         self.sums: dict[int, Sums] = {}
         self.maps: dict[str, KeptMap] = {}
         self.by_maps: dict[tuple[str, int], SpilledGradient] = {}
@@ -194,7 +194,7 @@ class SweptGradients:
     """∂D/∂x of a scalar D that depends on a box of the output of a model that is swept.
 
     All tiles contribute to it. A picture costs its sweeps, the last of them on the tiles of the box
-    alone; its gradient costs as much again and the backward passes. What sweeps settle follows from
+    alone; its gradient costs as much again and the backward passes. What sweeps count follows from
     each picture, and the gradient goes through it.
     """
 
@@ -256,7 +256,7 @@ class SweptGradients:
         return y
 
     def forward_with_statistics_of_image(self, picture: Picture) -> Tensor:
-        """Return what `forward` does, but with the statistics that sweeps settled from the image.
+        """Return what `forward` does, but with the statistics that sweeps counted from the image.
 
         Only tiles near the box are computed.
         """
@@ -312,7 +312,7 @@ class SweptGradients:
         """
         known, schedule = dict(self.source.work.statistics), self._schedule
         if counting:
-            for name in self.model.settles:
+            for name in self.model.counted_statistics:
                 known.pop(name, None)
         else:
             schedule = Schedule(self._steps, self._grid, self.box, counting=False)
@@ -335,9 +335,9 @@ class SweptGradients:
         return passed
 
     def _sweep_one(self, picture: Picture, passed: Passed, number: int, step: Sweep) -> None:
-        """Run a sweep on its tiles: keep its maps, settle what it counts."""
+        """Run a sweep on its tiles: keep its maps, and finalize its counts."""
         counts, schedule = step.counts, passed.schedule
-        if counts is not None and all(name in passed.statistics for name in counts.settles):
+        if counts is not None and all(name in passed.statistics for name in counts.statistics):
             counts = None
         tiles = schedule.forward[number]
         self._open_maps(passed, number)
@@ -362,7 +362,7 @@ class SweptGradients:
         release_freed_memory()
         if counts is not None:
             assert total is not None
-            self._settle(passed, number, counts, total)
+            self._finalize(passed, number, counts, total)
 
     def _open_maps(self, passed: Passed, number: int) -> None:
         device = self.source.plan.device
@@ -372,12 +372,12 @@ class SweptGradients:
                     kept.map, kept.tiles, kept.margin, self._grid, passed.shelf, device
                 )
 
-    def _settle(self, passed: Passed, number: int, counts: Counts, total: Sums) -> None:
+    def _finalize(self, passed: Passed, number: int, counts: Counts, total: Sums) -> None:
         known = passed.statistics
         with torch.no_grad(), self.source.computing():
-            found = counts.settle(total, known)
+            found = counts.finalize(total, known)
         passed.before[number], passed.sums[number] = tuple(known), total
-        for name in counts.settles:
+        for name in counts.statistics:
             value = found[name].detach()
             if name in counts.choices:
                 if self._fixed is not None:
@@ -412,7 +412,7 @@ class SweptGradients:
             return
         by_sums = None
         if number in passed.sums and step.counts is not None and differentiable(step.counts):
-            by_sums = self._through_settle(passed, number, step.counts, by_statistics)
+            by_sums = self._through_finalize(passed, number, step.counts, by_statistics)
         tiles, spills = passed.schedule.backward[number], passed.schedule.spills(number)
         for name, spill in spills.items():
             passed.by_maps[name, number] = SpilledGradient(
@@ -447,17 +447,17 @@ class SweptGradients:
         for key in [key for key in passed.by_maps if key[0] in written]:
             passed.by_maps.pop(key).close()
 
-    def _through_settle(
+    def _through_finalize(
         self, passed: Passed, number: int, counts: Counts, by_statistics: dict[str, Tensor]
     ) -> Sums | None:
         """Return ∂D/∂ of a sweep's sums; that of the statistics before is added."""
         known = {name: passed.statistics[name] for name in passed.before[number]}
         by_after = {}
-        for name in counts.settles:
+        for name in counts.statistics:
             if name in by_statistics:
                 by_after[name] = by_statistics.pop(name).to(passed.statistics[name])
         with self.source.computing():
-            by_sums, by_known = through_settle(
+            by_sums, by_known = through_finalize(
                 counts, passed.sums[number], known, passed.statistics, by_after
             )
         for name, by in by_known.items():

@@ -21,9 +21,9 @@ from napari_restore.engine.planning._stages import stages_of
 from napari_restore.engine.planning.costs import PrepareCost, prepare_cost
 from napari_restore.engine.planning.decided import SweptLayout, TileInvariance
 from napari_restore.engine.planning.identity import (
-    SETTLED,
+    COUNTED,
     describe,
-    is_all_settled,
+    is_all_counted,
     kept_counts,
     names_key,
     run_key,
@@ -168,10 +168,10 @@ def _planned(image: Image, model: RestorationModel, wanted: Restore) -> Plan:
         description |= {"settled": counts.borrowed}
     key = run_key(source.image, description)
     store = store_path(key, options, stored)
-    settled, reach = counts.folder, None
+    counted, reach = counts.folder, None
     if isinstance(model, SweptModel):
-        settled = settled or store / STAGED / SETTLED
-        if is_all_settled(model, settled, store / STAGED):
+        counted = counted or store / STAGED / COUNTED
+        if is_all_counted(model, counted, store / STAGED):
             # What remains depends on a halo only.
             reach = model.reach
     request = LayoutRequest(
@@ -219,7 +219,7 @@ def _planned(image: Image, model: RestorationModel, wanted: Restore) -> Plan:
         needs_context=context.needed,
         needs_context_pass=request.context,
         staged=_with_seconds(choice.staged, prediction.seconds),
-        settled=settled,
+        counted=counted,
         lends=counts.lends,
         notes=(*notes, *choice.notes),
         content=content,

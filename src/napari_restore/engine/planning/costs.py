@@ -218,12 +218,12 @@ def _measured(
 
 
 @dataclass(frozen=True)
-class SettlingCost:
-    """What is settled once for all tiles, however many they are."""
+class FinalizeCost:
+    """Costs of turning the counts of all tiles into statistics, once."""
 
     peak_bytes: float = 0.0
     seconds: float = 0.0
-    settled_bytes: int = 0
+    statistics_bytes: int = 0
     """Of the statistics that stay."""
 
 
@@ -236,18 +236,18 @@ class SweepCosts:
     """Of sweeps that leave several maps of a tile's own pixels: the first map alone."""
     seconds_per_operation: float = 0.0
     """Seconds of a whole step per multiplication."""
-    settling: Mapping[int, SettlingCost] = field(default_factory=dict)
+    finalizing: Mapping[int, FinalizeCost] = field(default_factory=dict)
     """Of sweeps that count."""
 
     @property
-    def settling_bytes(self) -> int:
-        """Most bytes while a sweep settles, beside what earlier ones settled."""
-        return int(max((each.peak_bytes for each in self.settling.values()), default=0))
+    def finalizing_bytes(self) -> int:
+        """Most bytes while counts become statistics, beside those of earlier sweeps."""
+        return int(max((each.peak_bytes for each in self.finalizing.values()), default=0))
 
     @property
-    def settled_bytes(self) -> int:
-        """Bytes of all that is settled."""
-        return sum(each.settled_bytes for each in self.settling.values())
+    def statistics_bytes(self) -> int:
+        """Bytes of all statistics that sweeps count."""
+        return sum(each.statistics_bytes for each in self.finalizing.values())
 
 
 _OF_SWEEPS = MeasurementCache(SweepCosts, timed=True)
@@ -285,7 +285,7 @@ def _measured_sweeps(model: SweptModel, device: Device, threads: int, precision:
             _parts(pixels, one.found, other.found),
             _parts(pixels, one.first, other.first),
             _seconds_per_operation(model, device),
-            one.settling,
+            one.finalizing,
         )
 
 
@@ -299,7 +299,7 @@ class _Sweeps:
         """Bytes at the peak and seconds per pixel, by sweep."""
         self.first: dict[int, tuple[float, float]] = {}
         """The same of the first map alone."""
-        self.settling: dict[int, SettlingCost] = {}
+        self.finalizing: dict[int, FinalizeCost] = {}
 
     def run(self) -> None:
         model, batch = self._model, self._batch
@@ -328,7 +328,7 @@ class _Sweeps:
         maps: dict[str, Tensor],
         statistics: Statistics,
     ) -> Statistics:
-        """Measure one sweep, and add what it leaves to `maps`; returns also what it settles."""
+        """Measure one sweep, and add what it leaves to `maps`; returns also its statistics."""
         counts, pixels = step.counts, self.pixels
 
         def call(wanted: frozenset[str] | None = None) -> tuple[dict[str, Tensor], Sums]:
@@ -349,11 +349,11 @@ class _Sweeps:
         maps |= {each.name: outputs[each.name] for each in step.writes}
         if counts is None:
             return statistics
-        settle = partial(counts.settle, sums, statistics)
-        peak, seconds, settled = _timed(settle, self._device, 1)
-        size = sum(value.nbytes for value in settled.values())
-        self.settling[number] = SettlingCost(peak, seconds, size)
-        return {**statistics, **settled}
+        finalize = partial(counts.finalize, sums, statistics)
+        peak, seconds, counted = _timed(finalize, self._device, 1)
+        size = sum(value.nbytes for value in counted.values())
+        self.finalizing[number] = FinalizeCost(peak, seconds, size)
+        return {**statistics, **counted}
 
 
 def _parts(

@@ -1,4 +1,4 @@
-"""What a run is of, and what sweeps settled for it, kept by image and weights for later runs."""
+"""What a run is of, and what sweeps counted for it, kept by image and weights for later runs."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ def digest_of(parts: Any) -> str:
 
 
 LENDER = "lender.json"
-SETTLED = "settled"
+COUNTED = "settled"
 """Folder beside the maps of a run whose statistics are kept for it alone."""
 UNFINISHED = "unfinished"
 """File beside the maps of a run that has not ended: the next one goes on from them."""
 
 
 def _root() -> Path:
-    """Return the folder of what sweeps settled: by image, and by size the image to take it from."""
+    """Return the folder of what sweeps counted: by image, and by size the image to take it from."""
     return cache_dir() / "settled"
 
 
@@ -113,7 +113,7 @@ class Lender:
     """The image whose statistics others of its size take."""
 
     settled: str
-    """Name of the folder of what was settled."""
+    """Name of the folder of what was counted; its key in the file."""
     image: str
     """Its name, for users."""
     fingerprint: str
@@ -123,10 +123,10 @@ class Lender:
         return _root() / self.settled
 
 
-def lend(folder: Path, image: Image, settled: Path, model: SweptModel) -> None:
-    """Let later images of the size of `image` take what was settled from it."""
+def lend(folder: Path, image: Image, counted: Path, model: SweptModel) -> None:
+    """Let later images of the size of `image` take what was counted from it."""
     mark_entry(folder, {"image": image.name, "model": model.card.id})
-    lender = Lender(settled.name, image.name, image.frames_fingerprint)
+    lender = Lender(counted.name, image.name, image.frames_fingerprint)
     with replacing(folder / LENDER) as part:
         part.write_text(json.dumps(asdict(lender)), "utf-8")
 
@@ -141,7 +141,7 @@ def lender_of(folder: Path, model: SweptModel) -> Lender | None:
     # A name alone: it must not lead out of the cache.
     if Path(lender.settled).name != lender.settled:
         return None
-    known = (find_settled(lender.folder, sweep.name, counts) for sweep, counts in _counting(model))
+    known = (find_counted(lender.folder, sweep.name, counts) for sweep, counts in _counting(model))
     return lender if all(each is not None for each in known) else None
 
 
@@ -164,7 +164,7 @@ def kept_counts(
 
     if not isinstance(model, SweptModel) or model.keeps == "nothing":
         return KeptCounts()
-    # A halo changes nothing of what is settled.
+    # A halo changes nothing of what is counted.
     relevant = {name: value for name, value in description.items() if name != "halo"}
     own = _root() / run_key(image, relevant)
     if model.keeps == "image":
@@ -180,24 +180,24 @@ def kept_counts(
     return KeptCounts(lender.folder, None, lender.fingerprint)
 
 
-def is_all_settled(model: SweptModel, folder: Path, maps: Path) -> bool:
+def is_all_counted(model: SweptModel, folder: Path, maps: Path) -> bool:
     """Return whether nothing is left to count, and no run is to be gone on from in `maps`."""
     return not (maps / UNFINISHED).exists() and all(
-        find_settled(folder, sweep.name, counts) is not None for sweep, counts in _counting(model)
+        find_counted(folder, sweep.name, counts) is not None for sweep, counts in _counting(model)
     )
 
 
-def all_settled(model: SweptModel, folder: Path) -> Statistics:
-    """Return all that the sweeps of `model` settled, on the processor."""
+def all_counted(model: SweptModel, folder: Path) -> Statistics:
+    """Return all that the sweeps of `model` counted, on the processor."""
     found: dict[str, Tensor] = {}
     for sweep, counts in _counting(model):
-        settled = find_settled(folder, sweep.name, counts)
-        if settled is None:
+        counted = find_counted(folder, sweep.name, counts)
+        if counted is None:
             raise ResourceError(
                 f"What {model.card.id} knew of the image is no longer in the cache.",
                 "Run the same command again.",
             )
-        found |= settled
+        found |= counted
     return found
 
 
@@ -205,22 +205,22 @@ def _counting(model: SweptModel) -> list[tuple[Sweep, Counts]]:
     return list(model.ordered_steps.counting.values())
 
 
-def keep_settled(folder: Path, sweep: str, settled: Statistics, about: dict[str, Any]) -> None:
-    """Keep what a sweep settled for later runs with the same image and weights.
+def keep_counted(folder: Path, sweep: str, counted: Statistics, about: dict[str, Any]) -> None:
+    """Keep what a sweep counted for later runs with the same image and weights.
 
     `about` describes the entry of the cache.
     """
     mark_entry(folder, about)
-    arrays = {name: value.cpu().numpy() for name, value in settled.items()}
-    write_arrays(settled_file(folder, sweep), arrays, folder.name)
+    arrays = {name: value.cpu().numpy() for name, value in counted.items()}
+    write_arrays(counted_file(folder, sweep), arrays, folder.name)
 
 
-def find_settled(folder: Path, sweep: str, counts: Counts) -> dict[str, Tensor] | None:
-    """Return what an earlier run settled, on the processor; None if it is missing or damaged."""
-    found = read_tensors(settled_file(folder, sweep), folder.name)
-    return found if found is not None and set(counts.settles) <= set(found) else None
+def find_counted(folder: Path, sweep: str, counts: Counts) -> dict[str, Tensor] | None:
+    """Return what an earlier run counted, on the processor; None if it is missing or damaged."""
+    found = read_tensors(counted_file(folder, sweep), folder.name)
+    return found if found is not None and set(counts.statistics) <= set(found) else None
 
 
-def settled_file(folder: Path, sweep: str) -> Path:
-    """Return the file of what a sweep settled."""
+def counted_file(folder: Path, sweep: str) -> Path:
+    """Return the file of what a sweep counted."""
     return folder / f"{sweep}.npz"

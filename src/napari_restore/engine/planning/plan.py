@@ -88,8 +88,8 @@ class Plan:
     """Whether statistics that the run needs are not in the cache yet."""
     staged: SweptLayout | None = None
     """Grid, tiers and phases of a run of sweeps; None: every tile by itself."""
-    settled: Path | None = None
-    """Folder of what a swept model's sweeps settled for this image, or for the one it borrows from."""
+    counted: Path | None = None
+    """Folder of what a swept model's sweeps counted for this image, or for the one it borrows from."""
     lends: Path | None = None
     """Folder that is to name this image, whose statistics others of its size then take."""
     notes: tuple[str, ...] = ()

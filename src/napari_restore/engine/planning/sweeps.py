@@ -62,7 +62,7 @@ MOST_SHARED = 1024
 LEAST_GAIN = 0.9
 """Tiles in parallel must be faster than one at a time by this factor to be worth their memory."""
 LISTED = 4
-"""Bytes in memory per byte of lists that are settled: read one by one, joined, sorted by place."""
+"""Bytes in memory per byte of lists that are counted: read one by one, joined, sorted by place."""
 DISK_SHARE = 0.9
 """Share of the free scratch disk that maps may take."""
 CUDA_SCRATCH_BYTES = 64 * MIB
@@ -224,8 +224,10 @@ class _Tiling:
         each = max((count_bytes(counts, self.grid) for counts in counted), default=0)
         self.disk_bytes += self.grid.count * each
         self.listed = max((self._merged(counts) for counts in counted), default=0)
-        self.settling = max((self._settle_bytes(each)[0] for each in counted), default=0)
-        self.settled = sum(self._settle_bytes(each)[1] for _, each in self.steps.counting.values())
+        self.finalizing = max((self._finalize_bytes(each)[0] for each in counted), default=0)
+        self.statistics_bytes = sum(
+            self._finalize_bytes(each)[1] for _, each in self.steps.counting.values()
+        )
         self.weights = weight_bytes(model) if request.resources.device.is_accelerator else 0
         self.disk_room = cache(self._disk_room)
 
@@ -236,9 +238,11 @@ class _Tiling:
             return one + bytes_of(counts.merged_shapes)
         return LISTED * self.grid.count * one if callable(counts.shapes) else 0
 
-    def _settle_bytes(self, counts: Counts) -> tuple[int, int]:
-        """Return the bytes that grow with the image: of settling, and of what is settled."""
-        return (0, 0) if counts.settle_bytes is None else counts.settle_bytes(self.grid.box.shape)
+    def _finalize_bytes(self, counts: Counts) -> tuple[int, int]:
+        """Return the bytes that grow with the image: of finalizing counts, and of the statistics."""
+        return (
+            (0, 0) if counts.finalize_bytes is None else counts.finalize_bytes(self.grid.box.shape)
+        )
 
     def _add_whole(self, step: WholeStep) -> None:
         tiles, side = self.grid.count, self.tile // step.reads.stride
@@ -327,8 +331,8 @@ class _SweepSetup:
             return replace(self, again=self.again | again).candidate()
         request, tiling, steps = self.request, self.tiling, self.steps
         step_seconds[0] += self._context[2] + request.prepare.seconds
-        for number, settling in self.cost.settling.items():
-            step_seconds[number] += 0.0 if request.known else settling.seconds
+        for number, finalizing in self.cost.finalizing.items():
+            step_seconds[number] += 0.0 if request.known else finalizing.seconds
         if steps.whole is not None:
             whole_seconds = tiling.operations * self.cost.seconds_per_operation
             step_seconds[steps.index(steps.whole)] = whole_seconds
@@ -389,25 +393,25 @@ class _SweepSetup:
         if not self.on_device:
             return 0
         whole = 0 if self._whole_on_host else self.tiling.whole_bytes
-        settling = 0 if self.request.known else self.cost.settling_bytes + self.tiling.listed
+        finalizing = 0 if self.request.known else self.cost.finalizing_bytes + self.tiling.listed
         scratch = CUDA_SCRATCH_BYTES if self.request.resources.device.is_cuda else 0
         tiles = self.workers * (scratch + max(map(self._tiles_on_device, self.cost.sweeps)))
-        settled = self.cost.settled_bytes + self.tiling.settled
-        return self.tiling.weights + settled + max(tiles, whole, settling)
+        kept = self.cost.statistics_bytes + self.tiling.statistics_bytes
+        return self.tiling.weights + kept + max(tiles, whole, finalizing)
 
     @cached_property
     def _ram(self) -> int:
         prepare, on_device = self.request.prepare, self.on_device
         whole = 0 if on_device and not self._whole_on_host else self.tiling.whole_bytes
-        settling = self.tiling.listed + self.tiling.settling
+        finalizing = self.tiling.listed + self.tiling.finalizing
         if not (on_device or self.request.known):
-            settling += self.cost.settling_bytes
+            finalizing += self.cost.finalizing_bytes
         swell = 1.0 if on_device else fragmentation(self.tiling.grid.count)
         tiles = int(swell * max(map(self._tiles_on_host, self.cost.sweeps)))
         context_bytes, block_bytes, _ = self._context
         standing = context_bytes + prepare.statistics_bytes + self._cache
-        standing += self.cost.settled_bytes + self.tiling.settled
-        return standing + max(tiles, block_bytes, prepare.peak_bytes, whole, settling)
+        standing += self.cost.statistics_bytes + self.tiling.statistics_bytes
+        return standing + max(tiles, block_bytes, prepare.peak_bytes, whole, finalizing)
 
     @cached_property
     def _room(self) -> Room:

@@ -24,7 +24,7 @@ from napari_restore.engine.rows._ablation import Ablation, Report
 from napari_restore.engine.rows._bottleneck import BottleneckRows
 from napari_restore.engine.rows._cells import Outputs, Pixel, PlacedRow, Sites, at_core, rows_in
 from napari_restore.engine.running.events import Emit, Note
-from napari_restore.engine.running.run import Run, settled
+from napari_restore.engine.running.run import Run, count_first
 from napari_restore.engine.running.tile_reader import TileInput
 from napari_restore.errors import BadModel, BadParameter, BudgetTooSmall, Cancelled, option
 from napari_restore.models import (
@@ -300,7 +300,7 @@ class AttentionSource:
         is_swept = self.plan.model.is_swept
         whole = is_swept and self.plan.swept.reach is None
         if not whole:
-            self.plan = settled(self.plan, self._emit, self.stop)
+            self.plan = count_first(self.plan, self._emit, self.stop)
         self._run = Run(self.plan, self._emit, self.stop, keep=True, wait=whole)
         self._run.state.check_source()
         by_tile = not is_swept or isinstance(self.plan.model, CutModel)

@@ -22,10 +22,10 @@ from napari_restore.engine.ledger.store_files import STAGED
 from napari_restore.engine.machine.failures import FAILURES, as_failure
 from napari_restore.engine.machine.threads import on_new_thread
 from napari_restore.engine.planning.identity import (
-    SETTLED,
+    COUNTED,
     UNFINISHED,
-    find_settled,
-    keep_settled,
+    find_counted,
+    keep_counted,
     lend,
 )
 from napari_restore.engine.planning.layout import tile_step
@@ -116,9 +116,9 @@ class Agreement:
 
 
 class StepsDone:
-    """Statistics that sweeps settled, and counts of those that have not yet.
+    """Statistics that sweeps counted, and counts of those that have not yet.
 
-    `settled` are those of earlier runs, by sweep.
+    `counted` are those of earlier runs, by sweep.
     """
 
     def __init__(
@@ -126,34 +126,34 @@ class StepsDone:
         folder: Path,
         steps: Steps,
         grid: Grid,
-        settled: Mapping[str, Statistics],
+        counted: Mapping[str, Statistics],
         open_slab: OpenSlab = SlabFile,
     ) -> None:
         self._open_slab = open_slab
         self._folder, self._steps, self._grid = folder, steps, grid
-        self._settled = dict(settled)
+        self._counted = dict(counted)
         self._counts: dict[int, CountStore] = {}
 
     @property
-    def settled(self) -> Statistics:
-        """All statistics that are settled so far."""
-        return {name: value for each in self._settled.values() for name, value in each.items()}
+    def counted(self) -> Statistics:
+        """All statistics that are counted so far."""
+        return {name: value for each in self._counted.values() for name, value in each.items()}
 
-    def must_settle(self, number: int) -> bool:
-        """Return whether a step counts what is not settled yet."""
-        return number in self._steps.counting and self._steps[number].name not in self._settled
+    def must_count(self, number: int) -> bool:
+        """Return whether a step counts what no run has counted yet."""
+        return number in self._steps.counting and self._steps[number].name not in self._counted
 
-    def settle(self, number: int, statistics: Statistics) -> None:
-        """Note what a sweep settled, and drop its counts."""
-        self._settled[self._steps[number].name] = statistics
+    def finish(self, number: int, statistics: Statistics) -> None:
+        """Note the statistics of a sweep, and drop its counts."""
+        self._counted[self._steps[number].name] = statistics
         self._counts.pop(number).remove()
 
     def counts(self, number: int, key: str) -> CountStore | None:
         """Return the counts of a sweep by tile, those of an earlier run included.
 
-        None if it counts nothing, or all is settled.
+        None if it counts nothing, or all is counted.
         """
-        if not self.must_settle(number):
+        if not self.must_count(number):
             return None
         if number not in self._counts:
             step, counts = self._steps.counting[number]
@@ -171,7 +171,7 @@ class StepsDone:
 
         A file of counts takes its place on the disk when it is opened: that waits until its sweep.
         """
-        if not self.must_settle(number):
+        if not self.must_count(number):
             return set()
         everything = set(range(self._grid.count))
         if number not in self._counts and not self._count_file(number).exists():
@@ -242,7 +242,7 @@ class Program:
     """The steps of a plan's model, opened by a run; a model without sweeps has one, with its halo.
 
     Maps lie beside the result until their last reader is done. Finished work is never repeated:
-    tiles of a sweep whose maps and counts are on disk, what the counts settled, layers of a whole
+    tiles of a sweep whose maps and counts are on disk, statistics of what was counted, layers of a whole
     step that took long, restored tiles. Maps that were in the memory of a run that ended are
     recomputed.
     """
@@ -284,17 +284,17 @@ class Program:
         if not state.stop.is_set():
             for path in folder.glob("*.slab"):
                 discard_slab(path)
-            shutil.rmtree(folder / SETTLED, ignore_errors=True)
+            shutil.rmtree(folder / COUNTED, ignore_errors=True)
             (folder / UNFINISHED).unlink(missing_ok=True)
 
     def run_steps(self, tile: TileWork, tiles: list[Region], pending: list[Region]) -> Statistics:
-        """Run all sweeps that are not done yet; return the statistics with all that is settled."""
+        """Run all sweeps that are not done yet; return the statistics with all that is counted."""
         state, plan, steps = self._state, self._plan, self.steps
         with ExitStack() as stack:
-            work, done, maps = self._opened(tile, tiles, self._settled_before(), stack)
+            work, done, maps = self._opened(tile, tiles, self._counted_before(), stack)
             self._maps = maps
             kept = maps.open_earlier()
-            work, tokens = work.knowing(done.settled), work.tokens
+            work, tokens = work.knowing(done.counted), work.tokens
             numbers = [self._grid.number(core) for core in pending]
             relate = tokens is not None and not self._is_related(tokens)
             todo = done.todo(numbers, kept, maps.stores, tokens, plan.key, relate=relate)
@@ -309,12 +309,12 @@ class Program:
                     if pending:
                         with self._timed(step.name):
                             self._executor.map(self._last_stage(work, pending, len(tiles)))
-                elif todo[number] or done.must_settle(number):
+                elif todo[number] or done.must_count(number):
                     maps.open_for(number)
                     work = self._sweep(work, number, done, todo[number])
                 maps.free_after(number)
-        if plan.lends is not None and plan.settled is not None:
-            lend(plan.lends, plan.image, plan.settled, work.model)
+        if plan.lends is not None and plan.counted is not None:
+            lend(plan.lends, plan.image, plan.counted, work.model)
         return work.tile.statistics
 
     # -- stages ------------------------------------------------------------------------
@@ -421,7 +421,7 @@ class Program:
         return self._sweep_stage(work, number, counts, [], lambda: None)
 
     def _opened(
-        self, tile: TileWork, tiles: list[Region], settled: dict[str, Statistics], stack: ExitStack
+        self, tile: TileWork, tiles: list[Region], counted: dict[str, Statistics], stack: ExitStack
     ) -> tuple[SweepWork, StepsDone, OpenMaps]:
         """Return the work, what is done, and the maps to restore `tiles` from, none of them open."""
         plan, state, grid = self._plan, self._state, self._grid
@@ -429,7 +429,7 @@ class Program:
         tokens = TokenStore.of(plan, open_slab)
         if tokens is not None:
             stack.enter_context(closing(tokens))
-        done = StepsDone(plan.store / STAGED, self.steps, grid, settled, open_slab)
+        done = StepsDone(plan.store / STAGED, self.steps, grid, counted, open_slab)
         stack.callback(done.close)
         # In the order of sweeping: that is how maps are assigned to the tiers.
         target = [grid.number(core) for core in in_order(tiles)]
@@ -447,14 +447,14 @@ class Program:
                 enter_left(self._plan.store / STAGED, line["records"])
             store.remove_part(name, STAGED)
 
-    def _settled_before(self) -> dict[str, Statistics]:
-        """Return what earlier runs settled, by sweep."""
-        assert self._plan.settled is not None
+    def _counted_before(self) -> dict[str, Statistics]:
+        """Return what earlier runs counted, by sweep."""
+        assert self._plan.counted is not None
         found: dict[str, Statistics] = {}
         for step, counts in self.steps.counting.values():
-            known = find_settled(self._plan.settled, step.name, counts)
+            known = find_counted(self._plan.counted, step.name, counts)
             if known is None:
-                # What later ones settled follows from this one.
+                # What later ones counted follows from this one.
                 break
             found[step.name] = known
         return found
@@ -471,12 +471,12 @@ class Program:
             WholeRun(self._state, step, tokens, self.kept_layers).relate()
 
     def _sweep(self, work: SweepWork, number: int, done: StepsDone, wanted: set[int]) -> SweepWork:
-        """Run a sweep that leaves maps or counts; return the work with what it settled."""
+        """Run a sweep that leaves maps or counts; return the work with what it counted."""
         state, step, grid = self._state, self.steps.sweeps[number], self._grid
         counts = done.counts(number, self._plan.key)
         state.emit(Phase(self._title(number)))
         already, total = grid.count - len(wanted), grid.count
-        if work.tokens is None and not done.must_settle(number):
+        if work.tokens is None and not done.must_count(number):
             already, total = 0, len(wanted)
         count = state.counter_of(already, total)
 
@@ -491,29 +491,29 @@ class Program:
             raise Cancelled(f"Cancelled in the phase {step.title}.")
         if counts is None:
             return work
-        assert step.counts is not None and self._plan.settled is not None
-        settled = self._settle(work, step.counts, counts)
+        assert step.counts is not None and self._plan.counted is not None
+        counted = self._finalize(work, step.counts, counts)
         about = {"image": self._plan.image.name, "model": work.model.card.id}
-        keep_settled(self._plan.settled, step.name, settled, about)
-        done.settle(number, settled)
-        return work.knowing(settled)
+        keep_counted(self._plan.counted, step.name, counted, about)
+        done.finish(number, counted)
+        return work.knowing(counted)
 
-    def _settle(self, work: SweepWork, counts: Counts, store: CountStore) -> Statistics:
+    def _finalize(self, work: SweepWork, counts: Counts, store: CountStore) -> Statistics:
         """Return what follows from the counts of all tiles, on the processor."""
         merged = {name: self._plan.device.take(one) for name, one in store.merged().items()}
 
-        def settle() -> Statistics:
+        def finalize() -> Statistics:
             # Sums are divided among threads: what all pixels follow from must not depend on these.
             torch.set_num_threads(1)
             # No precision is set: it is not rounded.
             with torch.inference_mode():
-                return counts.settle(merged, work.tile.statistics)
+                return counts.finalize(merged, work.tile.statistics)
 
         try:
-            settled = on_new_thread(settle, "settle")
+            counted = on_new_thread(finalize, "finalize")
         except FAILURES as error:
             raise as_failure(work.model, error) from error
-        return {name: settled[name].detach().cpu().clone() for name in counts.settles}
+        return {name: counted[name].detach().cpu().clone() for name in counts.statistics}
 
     # -- reporting ---------------------------------------------------------------------
 

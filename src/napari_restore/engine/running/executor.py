@@ -37,7 +37,7 @@ class Stage(Generic[In, Out]):
     title: str
     """The phase, for users."""
     work: TileWork
-    """What all tiles share, with all that the steps before have settled."""
+    """What all tiles share, with all that the steps before have counted."""
     tiles: Sequence[Region]
     read: Callable[[Region], In]
     """Returns the input of a tile, for its core."""

@@ -24,7 +24,7 @@ from napari_restore.engine.machine.budget import PeakMemory
 from napari_restore.engine.machine.threads import on_new_thread
 from napari_restore.engine.masks.mask_strength import MaskStrength, pieces_of
 from napari_restore.engine.masks.open_mask import open_exclude
-from napari_restore.engine.planning.identity import all_settled
+from napari_restore.engine.planning.identity import all_counted
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.probe import example_input, example_statistics
 from napari_restore.engine.results.blended import exposure_for
@@ -231,7 +231,7 @@ class Run:
             f"was. {option('black')} sets another value."
         )
 
-    def settle(self) -> Statistics:
+    def count(self) -> Statistics:
         """Run the sweeps that count, if any is missing; return all statistics, nothing restored."""
         with chunk_cache.bounded(self.plan.layout.read_cache_bytes):
             return self.program.run_steps(self.open(), [], [])
@@ -263,7 +263,7 @@ class Run:
         if self.state.stop.is_set():
             raise Cancelled("Cancelled before the first tile.")
         self._radiometry = prepared.radiometry
-        return self.work(self._with_settled(prepared))
+        return self.work(self._with_counted(prepared))
 
     def open_reader(self) -> MaskStrength | None:
         """Open what reads tiles; return the mask of what is excluded."""
@@ -362,13 +362,13 @@ class Run:
             sampled=not plan.model.card.placed,
         )
 
-    def _with_settled(self, prepared: Prepared) -> Prepared:
-        """Return `prepared` with all that sweeps settled, where there is nothing left to settle."""
+    def _with_counted(self, prepared: Prepared) -> Prepared:
+        """Return `prepared` with all that sweeps counted, where there is nothing left to count."""
         plan = self.plan
-        if plan.staged or plan.settled is None:
+        if plan.staged or plan.counted is None:
             return prepared
-        settled = all_settled(plan.swept, plan.settled)
-        return replace(prepared, statistics={**prepared.statistics, **settled})
+        counted = all_counted(plan.swept, plan.counted)
+        return replace(prepared, statistics={**prepared.statistics, **counted})
 
     def work(self, prepared: Prepared) -> TileWork:
         """Return what all tiles share."""
@@ -429,14 +429,14 @@ def _about(aside: SetAside) -> str:
 
 def begun_anew(plan: Plan) -> Plan:
     """Return `plan` without finished tiles: in an empty folder, another one where its own is in use."""
-    store, settled = free_path(plan.store), plan.settled
-    if settled is not None and settled.is_relative_to(plan.store):
-        settled = store / settled.relative_to(plan.store)
-    return replace(plan, store=store, settled=settled)
+    store, counted = free_path(plan.store), plan.counted
+    if counted is not None and counted.is_relative_to(plan.store):
+        counted = store / counted.relative_to(plan.store)
+    return replace(plan, store=store, counted=counted)
 
 
-def settled(plan: Plan, emit: Emit, stop: threading.Event | None = None) -> Plan:
-    """Return `plan` with nothing left to settle: its model then depends on a halo only.
+def count_first(plan: Plan, emit: Emit, stop: threading.Event | None = None) -> Plan:
+    """Return `plan` with nothing left to count: its model then depends on a halo only.
 
     The sweeps that count are run first. A plan is returned as it is if its model is local, or takes
     a map as a whole.
@@ -447,7 +447,7 @@ def settled(plan: Plan, emit: Emit, stop: threading.Event | None = None) -> Plan
     parent.mkdir(parents=True, exist_ok=True)
     # A folder of its own: another run may be writing to that of the plan.
     with tempfile.TemporaryDirectory(prefix="settling.", dir=parent) as folder:
-        Run(replace(plan, store=Path(folder)), emit, stop).settle()
+        Run(replace(plan, store=Path(folder)), emit, stop).count()
     return replace(plan, staged=None, layout=replace(plan.layout, halo=reach))
 
 

@@ -76,9 +76,9 @@ class SweepWork:
         """Floats of maps that name none."""
         return self.tile.plan.sweeps.residual_dtype
 
-    def knowing(self, settled: Statistics) -> SweepWork:
+    def knowing(self, counted: Statistics) -> SweepWork:
         """Return the work with more statistics, which it takes to the device."""
-        here = {name: self.tile.device.take(value) for name, value in settled.items()}
+        here = {name: self.tile.device.take(value) for name, value in counted.items()}
         return replace(self, tile=replace(self.tile, statistics={**self.tile.statistics, **here}))
 
     @cached_property

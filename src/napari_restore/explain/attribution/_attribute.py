@@ -390,7 +390,7 @@ def attribution_record(setup: Setup, integral: ComputedMap) -> dict[str, Any]:
             "goal": integral.goal,
             "reached": integral.is_complete,
             "map_error": integral.map_error,
-            "map_settled": integral.is_settled,
+            "map_settled": integral.is_converged,
             "recomputed_difference": _finite(integral.recomputed_difference),
         },
         "diffusion_index": index,

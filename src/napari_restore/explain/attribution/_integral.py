@@ -77,7 +77,7 @@ class ComputedMap:
         return None if self.gap is None or self.goal is None else self.gap <= self.goal
 
     @property
-    def is_settled(self) -> bool | None:
+    def is_converged(self) -> bool | None:
         """Whether the error of the map is at most `MAP_GOAL` goals; None where it is not known."""
         if self.map_error is None or self.goal is None:
             return None
@@ -125,7 +125,7 @@ def integrate(
         )
         # Without a difference there is no gap that a finer rule could reduce.
         if integral.is_complete is None or (
-            integral.is_complete and integral.is_settled is not False
+            integral.is_complete and integral.is_converged is not False
         ):
             break
         if number + 1 < len(accumulator.rules):

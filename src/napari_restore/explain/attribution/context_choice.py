@@ -75,7 +75,10 @@ def choose_context(
     the choice is the same on every machine. Raises `BadParameter` where ``through`` is requested and
     not possible.
     """
-    requested, counted = request.settings.context_gradient, bool(source.plan.model.settles)
+    requested, counted = (
+        request.settings.context_gradient,
+        bool(source.plan.model.counted_statistics),
+    )
 
     def opened() -> tuple[ContextGradient | None, float]:
         """Return the context, and the seconds that going through it adds."""

@@ -74,7 +74,7 @@ def candidates_of(ranks: Tensor) -> Candidates:
     return Candidates(ranks[:2, cells[:, 0], cells[:, 1]].T.float(), cells)
 
 
-def settle_members(candidates: Candidates, retention: Retention) -> Members:
+def finalize_members(candidates: Candidates, retention: Retention) -> Members:
     """Return the members of an image's caches.
 
     Bins are quantiles of transmission; equal values are in one bin. A bin gets a quota by
@@ -191,7 +191,7 @@ class TileTokens(NamedTuple):
     values: Tensor
     """(h, w, C)."""
     ranks: Tensor
-    """(3, h, w): transmission, contrast, valid share, as `settle_members` got them."""
+    """(3, h, w): transmission, contrast, valid share, as `finalize_members` got them."""
     origin: tuple[int, int] = (0, 0)
     """Row and column of the first one in the image's grid of candidates."""
 
@@ -250,7 +250,7 @@ def assigned(tile: TileTokens, members: Members, kept_keys: Tensor) -> Tensor:
     return numbers.where(numbers >= 0, joined)
 
 
-def settle_cache(kept: Cache, merged: Cache, heads: int) -> Cache:
+def finalize_cache(kept: Cache, merged: Cache, heads: int) -> Cache:
     """Return the cache from all kept tokens, and the sums over those that they take in, float64.
 
     Keys become the sum, of unit length in every head unless `heads` is 0 (then the mean); values

@@ -30,10 +30,10 @@ from napari_restore.models.andehazeformer.cache import (
     added_up,
     assigned,
     candidates_of,
+    finalize_cache,
+    finalize_members,
     kept_rows,
     merged_rows,
-    settle_cache,
-    settle_members,
 )
 from napari_restore.models.andehazeformer.config import BANDS, PLANES, AnDehazeConfig
 from napari_restore.models.andehazeformer.guided import GuidedModel, maps_in
@@ -108,10 +108,10 @@ class AnDehazeNetwork(GuidedModel):
         out: Tensor = self.embedding(view[:, :PLANES].to(self.embedding.patch.weight.dtype))
         return out
 
-    def settle_members(self, candidates: Candidates, strength: Tensor) -> Members:
+    def finalize_members(self, candidates: Candidates, strength: Tensor) -> Members:
         """Return the members of an image's caches; `strength` () is its c_a."""
         kept = max(self.rho, 1 - self.eta * float(strength)) if self.is_adaptive else self.rho
-        return settle_members(candidates, Retention(kept, self.cache_tokens, self.selection))
+        return finalize_members(candidates, Retention(kept, self.cache_tokens, self.selection))
 
     def tile_tokens(
         self, layer: int, tokens: Tensor, guide: Guide, share: Tensor, ranks: Tensor
@@ -123,9 +123,9 @@ class AnDehazeNetwork(GuidedModel):
         keys, values = self.global_block(layer).candidates(tokens, guide, share, self.config.pool)
         return [TileTokens(*one) for one in zip(keys, values, ranks, strict=True)]
 
-    def settle_cache(self, kept: Cache, merged: Cache) -> Cache:
+    def finalize_cache(self, kept: Cache, merged: Cache) -> Cache:
         """Return the cache of a layer from the sums over all cores."""
-        return settle_cache(kept, merged, self.config.heads if self.config.normalised else 0)
+        return finalize_cache(kept, merged, self.config.heads if self.config.normalised else 0)
 
     def reconstruct(self, tokens: Tensor, view: Tensor) -> Tensor:
         """Return restored pixels (N, 3, H, W) from the last tokens and the view."""
@@ -145,9 +145,13 @@ class AnDehazeNetwork(GuidedModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if statistics is None and self.training:
             return self._observed(x, valid)
-        if statistics is None or len(x) == 1 or all(name in statistics for name in self.settles):
+        if (
+            statistics is None
+            or len(x) == 1
+            or all(name in statistics for name in self.counted_statistics)
+        ):
             return super().forward_with_maps(x, statistics, valid)
-        # What sweeps settle has no axis of images.
+        # What sweeps count has no axis of images.
         found, origins = [], torch.split(statistics["origin"], 1)
         for (one, known), origin in zip(each_image(x, valid), origins, strict=True):
             found.append(super().forward_with_maps(one, {**statistics, "origin": origin}, known))
@@ -178,7 +182,7 @@ class AnDehazeNetwork(GuidedModel):
         tokens = self.window(0, self.tokens(view), guide, share, (0, 0))
         strengths = guide.strength.expand(len(view))
         members = [
-            self.settle_members(candidates_of(one), strength)
+            self.finalize_members(candidates_of(one), strength)
             for one, strength in zip(ranks, strengths, strict=True)
         ]
         for layer in range(self.config.pairs):
@@ -195,7 +199,7 @@ class AnDehazeNetwork(GuidedModel):
         kept = Cache.of_rows(added_up(*kept_rows(tile, members), count))
         joined = assigned(tile, members, kept.key)
         merged = added_up(*merged_rows(tile, members, joined), count)
-        key, value, weight = self.settle_cache(kept, Cache.of_rows(merged))
+        key, value, weight = self.finalize_cache(kept, Cache.of_rows(merged))
         # Weights are of valid pixels. With a gradient of its mask, torch attends by another kernel.
         return Cache(key.to(tile.keys), value.to(tile.values), weight.detach())
 

@@ -32,7 +32,7 @@ from napari_restore.models.andehazeformer.guided import maps_in
 from napari_restore.models.andehazeformer.network import AnDehazeNetwork
 
 Outputs = Mapping[str, Tensor]
-Settle = Callable[[Sums, Statistics], Statistics]
+Finalize = Callable[[Sums, Statistics], Statistics]
 CHOICE = ("members", "edges", "evicted")
 """Statistics: (K, 3) row, column and bin of the kept tokens, (bins − 1,) and (), see `Members`."""
 CANDIDATE = 5
@@ -69,11 +69,11 @@ def _embed(model: AnDehazeNetwork) -> Sweep:
             outputs["candidates"] = torch.cat([ranks.double(), torch.stack(cells)], 1)
         return outputs
 
-    def settle(sums: Sums, statistics: Statistics) -> Statistics:
+    def finalize(sums: Sums, statistics: Statistics) -> Statistics:
         rows = sums["candidates"][0, : int(sums[NUMBER][0])]
         rows = rows[rows[:, 2] > 0]
         candidates = Candidates(rows[:, :2].float(), rows[:, 3:].long())
-        members = model.settle_members(candidates, statistics["strength"])
+        members = model.finalize_members(candidates, statistics["strength"])
         table = torch.cat([members.cells, members.bins[:, None]], 1)
         return dict(
             zip(CHOICE, (table, members.edges, table.new_tensor(members.evicted)), strict=True)
@@ -83,8 +83,8 @@ def _embed(model: AnDehazeNetwork) -> Sweep:
         features=(Map("candidates", CANDIDATE, size),),
         shapes=lambda tile, _: {"candidates": ((tile // size) ** 2, CANDIDATE), NUMBER: ()},
         count=partial(listed, "candidates"),
-        settles=CHOICE,
-        settle=settle,
+        statistics=CHOICE,
+        finalize=finalize,
         merge=partial(joined, "candidates"),
         choices=CHOICE,
     )
@@ -133,10 +133,10 @@ def _merge(model: AnDehazeNetwork, layer: int) -> Sweep:
             found.append(merged_rows(tile, members, into))
         return _features(found)
 
-    def settle(sums: Sums, statistics: Statistics) -> Statistics:
+    def finalize(sums: Sums, statistics: Statistics) -> Statistics:
         kept = Cache.of_rows(statistics[f"kept{layer}"])
         merged = Cache.of_rows(sums["tokens"][0, : len(kept.weight)])
-        cache = model.settle_cache(kept, merged)
+        cache = model.finalize_cache(kept, merged)
         return {f"cache{layer}": torch.cat([cache.key, cache.value, cache.weight[:, None]], 1)}
 
     return Sweep(
@@ -145,7 +145,7 @@ def _merge(model: AnDehazeNetwork, layer: int) -> Sweep:
         run,
         reads=(f"tokens{layer}", "share", "ranks"),
         sees_image=False,
-        counts=_counts(model, f"cache{layer}", settle),
+        counts=_counts(model, f"cache{layer}", finalize),
     )
 
 
@@ -215,14 +215,14 @@ def _kept_features(
 def _kept_counts(model: AnDehazeNetwork, layer: int) -> Counts:
     """Return counts that collect the kept tokens of a layer."""
 
-    def settle(sums: Sums, statistics: Statistics) -> Statistics:
+    def finalize(sums: Sums, statistics: Statistics) -> Statistics:
         # Each comes from one tile: sums of the others are 0.
         return {f"kept{layer}": sums["tokens"][0, : len(statistics["members"])]}
 
-    return _counts(model, f"kept{layer}", settle)
+    return _counts(model, f"kept{layer}", finalize)
 
 
-def _counts(model: AnDehazeNetwork, name: str, settle: Settle) -> Counts:
+def _counts(model: AnDehazeNetwork, name: str, finalize: Finalize) -> Counts:
     """Return counts that add up the feature ``token`` by the number ``into`` of a kept token."""
     most, channels, size = model.cache_tokens, _channels(model), model.config.footprint
 
@@ -235,8 +235,8 @@ def _counts(model: AnDehazeNetwork, name: str, settle: Settle) -> Counts:
         features=(Map("token", channels, size), Map("into", 1, size)),
         shapes={"tokens": (most, channels)},
         count=count,
-        settles=(name,),
-        settle=settle,
+        statistics=(name,),
+        finalize=finalize,
     )
 
 
@@ -255,7 +255,7 @@ def _channels(model: AnDehazeNetwork) -> int:
 
 
 def members_of(statistics: Statistics) -> Members:
-    """Return the kept tokens that the first sweep has settled."""
+    """Return the kept tokens that the first sweep has counted."""
     table, edges, evicted = (statistics[name] for name in CHOICE)
     return Members(table[:, :2], table[:, 2], edges, int(evicted))
 

@@ -61,7 +61,7 @@ PREFERRED = 0.2
 """Share of a region that another frame must have unclipped beside the reference's to be taken."""
 STEPS, PACKED = 8, 16
 """Steps of that share in a cell, and how many of them a number holds."""
-SETTLING_BYTES = 32
+FINALIZE_BYTES = 32
 """Bytes of each cell while regions are found (measured: 28)."""
 COLUMNS = 1 << 20
 """Most cells in a row of an image."""
@@ -84,7 +84,7 @@ def curves(pairs: Tensor) -> Tensor:
 def finding(frames: int, reference: int, chosen: int | None) -> Sweep:
     """Return the sweep that finds what moved, given ``curves`` of the reference.
 
-    It settles `REGIONS` (N, h, w) uint8, the frame of each cell, counted from 1, or 0 where nothing
+    Its statistics are `REGIONS` (N, h, w) uint8, the frame of each cell, counted from 1, or 0 where nothing
     moved; and `RELATIONS`, the medians of all frames for a value of the first one, then of the next
     one, of what did not move. `chosen` is the frame of all that moves; None: by exposure.
     """
@@ -115,8 +115,8 @@ def finding(frames: int, reference: int, chosen: int | None) -> Sweep:
         pairs = earlier["pairs"] + following["pairs"]
         return {**joined(MOVING, earlier, following), "pairs": pairs}
 
-    def settle(sums: Sums, _: Statistics) -> Statistics:
-        found = _settled(sums, frames, reference, chosen)
+    def finalize(sums: Sums, _: Statistics) -> Statistics:
+        found = _finalized(sums, frames, reference, chosen)
         return {REGIONS: found, RELATIONS: curves(sums["pairs"])[:, 0]}
 
     counts = Counts(
@@ -127,10 +127,10 @@ def finding(frames: int, reference: int, chosen: int | None) -> Sweep:
             NUMBER: (),
         },
         count=count,
-        settles=(REGIONS, RELATIONS),
-        settle=settle,
+        statistics=(REGIONS, RELATIONS),
+        finalize=finalize,
         merge=merged,
-        settle_bytes=_settle_bytes,
+        finalize_bytes=_finalize_bytes,
         choices=(REGIONS, RELATIONS),
     )
     return Sweep("find", "Finding what moved", run, halo=HALO, counts=counts)
@@ -184,7 +184,7 @@ def without_ghosts(
     frames
         (N, F, 3, h, w), 0 to 1.
     statistics
-        What `finding` settled of the whole image.
+        What `finding` counted of the whole image.
     origins
         First pixel (y, x) of each item in its image; multiples of `CELL`.
     reference
@@ -259,13 +259,13 @@ def _listed(features: Tensor) -> Sums:
     return {MOVING: torch.where(used[..., None], rows, 0.0), NUMBER: number.double()}
 
 
-def _settle_bytes(size: tuple[int, int]) -> tuple[int, int]:
+def _finalize_bytes(size: tuple[int, int]) -> tuple[int, int]:
     """Return the bytes of finding regions, and of their grid, of an image of height and width."""
     cells = -(-size[0] // CELL) * -(-size[1] // CELL)
-    return SETTLING_BYTES * cells, cells
+    return FINALIZE_BYTES * cells, cells
 
 
-def _settled(sums: Sums, frames: int, reference: int, chosen: int | None) -> Tensor:
+def _finalized(sums: Sums, frames: int, reference: int, chosen: int | None) -> Tensor:
     """Return the regions (N, h, w) uint8 of the listed cells of each image."""
     each = []
     for rows, number in zip(sums[MOVING], sums[NUMBER], strict=True):

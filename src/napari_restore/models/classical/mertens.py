@@ -64,11 +64,11 @@ class Mertens(SweptModel):
             features=(cells,),
             shapes=lambda tile, _: {"cells": ((tile // CELL) ** 2, channels), NUMBER: ()},
             count=partial(listed, "cells"),
-            settles=("coarse", "levels"),
-            settle=self._settle,
+            statistics=("coarse", "levels"),
+            finalize=self._finalize,
             merge=partial(joined, "cells"),
             of_tile=partial(rows_of_tile, "cells"),
-            settle_bytes=_settle_bytes,
+            finalize_bytes=_finalize_bytes,
         )
         writes = (Map(RESTORED, BANDS), *([Map(GHOSTS, 1)] if self.deghosts else []))
         sweeps = (
@@ -177,13 +177,13 @@ class Mertens(SweptModel):
         places = [_places(y, x, height, width, both) for y, x in given.origins]
         return {"cells": torch.cat([torch.stack(places), both.flatten(1, 2)], dim=1)}
 
-    def _settle(self, sums: Sums, _: Statistics) -> Statistics:
+    def _finalize(self, sums: Sums, _: Statistics) -> Statistics:
         """Return the blend of all levels from `LEVEL` up (N, 3, h, w), and the number of levels (N,)."""
         coarse, levels = zip(*(self._upper(cells) for cells in _used(sums)), strict=True)
         return {"coarse": torch.stack(coarse), "levels": torch.tensor(levels)}
 
     def _upper(self, cells: Tensor) -> tuple[Tensor, int]:
-        """Return what `_settle` does for the listed cells (R, channels) of one image."""
+        """Return what `_finalize` does for the listed cells (R, channels) of one image."""
         rows, columns = cells[:, 0].long(), cells[:, 1].long()
         grid = cells.new_zeros(int(rows.max()) + 1, int(columns.max()) + 1, cells.shape[1] - PLACE)
         grid[rows, columns] = cells[:, PLACE:]
@@ -259,7 +259,7 @@ def _places(y: int, x: int, height: int, width: int, like: Tensor) -> Tensor:
     return torch.cat([cells, torch.minimum((cells + 1) * CELL, end)]).to(like.dtype)
 
 
-def _settle_bytes(size: tuple[int, int]) -> tuple[int, int]:
+def _finalize_bytes(size: tuple[int, int]) -> tuple[int, int]:
     """Return no bytes beside those of the list, and those of the coarse blend, as `Counts` asks."""
     cells = -(-size[0] // CELL) * -(-size[1] // CELL)
     return 0, 4 * BANDS * cells

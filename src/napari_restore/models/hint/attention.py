@@ -1,7 +1,7 @@
 """Hierarchical multi-head attention between channels, as functions that tiles can share.
 
 An attention layer judges a pixel by sums over all pixels. So a layer has four parts: `local` maps a
-tile with a halo of one cell; `count` adds up its cells; `settle` turns the sums of the whole image
+tile with a halo of one cell; `count` adds up its cells; `finalize` turns the sums of the whole image
 into attention; `attend` uses it on tiles again.
 """
 
@@ -127,7 +127,7 @@ class HierarchicalAttention(nn.Module):
             )
             return reduce(AttentionSums.plus, bands)._replace(cells=cells)
 
-    def settle(
+    def finalize(
         self,
         counts: AttentionSums,
         cache: Tensor | None,

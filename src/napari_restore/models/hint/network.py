@@ -31,7 +31,7 @@ BANDS = 3
 
 
 class AttentionBlock(nn.Module):
-    """x + Attn(LN1(x)), then x + FFN(LN2(x)), as `count`, `settle` and `attend`; see `attention`."""
+    """x + Attn(LN1(x)), then x + FFN(LN2(x)), as `count`, `finalize` and `attend`; see `attention`."""
 
     def __init__(self, channels: int, config: HintConfig) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class HintNetwork(RestorationModel):
     """HINT: y = x + f(x), where every attention layer judges a pixel by all of the image.
 
     `whole` is made of parts that tiles can share: `encode` by scale, then for every step of
-    `blocks` `enter` where a stage begins, `count`, `settle` and `attend` of its block, and `finish`.
+    `blocks` `enter` where a stage begins, `count`, `finalize` and `attend` of its block, and `finish`.
     Boxes of tiles are multiples of 8 pixels from the image's origin; zeros are padded at the
     image's own edges only, where the tile ends with the image. Images of a batch know nothing of
     each other. Source: Zhou et al., ICCV 2025.
@@ -214,7 +214,7 @@ class HintNetwork(RestorationModel):
             q, k, v = block.attn.local(block.norm1(last))
             counts = block.attn.count(q, k, weights[LEVEL_OF[stage]])
             scale = self.intra_scale(counts, stage)
-            layer_statistics, cache = block.attn.settle(counts, cache, scale)
+            layer_statistics, cache = block.attn.finalize(counts, cache, scale)
             last = block.rest(last, q, k, v, layer_statistics)
         self.keep_cache(cache)
         return self.finish(last, whole)[..., :height, :width]

@@ -74,7 +74,7 @@ class HintSeries(SweptModel):
         between = self.denoise.whole(pad_to_multiple(x, STRIDE), counted)
         bright = self.brighten.whole(between, counted)
         light = _light_of(between, bright)
-        exposure = _settled(_sums(light, counted))
+        exposure = _finalized(_sums(light, counted))
         return exposed(between, bright, exposure)[..., :height, :width]
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
@@ -116,8 +116,8 @@ def _counted(sweep: Sweep) -> Sweep:
         features=(Map(LIGHT, 2),),
         shapes={"logs": (len(EVS),), "pixels": ()},
         count=lambda features, valid: _sums(features[LIGHT], valid),
-        settles=(EXPOSURE,),
-        settle=lambda sums, _: {EXPOSURE: _settled(sums)},
+        statistics=(EXPOSURE,),
+        finalize=lambda sums, _: {EXPOSURE: _finalized(sums)},
     )
     return replace(sweep, run=run, counts=counts)
 
@@ -154,7 +154,7 @@ def _sums(light: Tensor, valid: Tensor | None) -> Sums:
     return {"logs": torch.stack(logs, 1), "pixels": counts.double().sum((1, 2, 3))}
 
 
-def _settled(sums: Sums) -> Tensor:
+def _finalized(sums: Sums) -> Tensor:
     """Return the least exposure (N,) in EV that brings the mean light to `LEAST_LIGHT`."""
     means = sums["logs"] / sums["pixels"][:, None].clamp(min=1)
     wanted = math.log(LEAST_LIGHT)

@@ -145,14 +145,14 @@ def _counts(model: HintNetwork, step: AttentionStep, number: int) -> Counts:
         weight = None if valid is None else cells_valid(valid, LEVEL_OF[step.stage])
         return step.block.attn.count(features[queries], features[keys], weight)._asdict()
 
-    def settle(sums: Sums, statistics: Statistics) -> Statistics:
+    def finalize(sums: Sums, statistics: Statistics) -> Statistics:
         counts = AttentionSums(**sums)
         cache = statistics.get(of(f"cache{number - 1}"))
         if number == 0:
             cache = model.start_cache(len(counts.cells))
         scale = model.intra_scale(counts, step.stage, statistics.get(SHARE))
         order = statistics.get(of(f"order{number}"))
-        layer_statistics, cache = step.block.attn.settle(counts, cache, scale, order)
+        layer_statistics, cache = step.block.attn.finalize(counts, cache, scale, order)
         found = {name: getattr(layer_statistics, name) for name in KNOWN}
         if cache is not None:
             found["cache"] = cache
@@ -168,8 +168,8 @@ def _counts(model: HintNetwork, step: AttentionStep, number: int) -> Counts:
             "qk": (channels, channels),
         },
         count=count,
-        settles=tuple(of(f"{name}{number}") for name in names),
-        settle=settle,
+        statistics=tuple(of(f"{name}{number}") for name in names),
+        finalize=finalize,
         choices=(of(f"order{number}"),),
     )
 

@@ -129,7 +129,7 @@ class Ipl(IplNetwork, SweptModel):
                 return kept
             return {**kept, "features": out, "place": sampling.as_map(places, out)}
 
-        def settle(sums: Sums, _: Statistics) -> Statistics:
+        def finalize(sums: Sums, _: Statistics) -> Statistics:
             samples = sampling.cube_of(sums, channels)
             cube = self.relate(block, samples.to(self.down.weight.dtype))
             return _rounded(names, cube) if len(names) > 1 else {names[0]: cube}
@@ -138,8 +138,8 @@ class Ipl(IplNetwork, SweptModel):
             features=(Map("features", channels, STRIDE), Map("place", sampling.PLACE, STRIDE)),
             shapes=partial(sampling.shapes, channels),
             count=partial(sampling.count, channels),
-            settles=names,
-            settle=settle,
+            statistics=names,
+            finalize=finalize,
             merge=partial(sampling.merge, channels),
             of_tile=sampling.of_tile,
             merged_shapes=sampling.merged_shapes(channels),

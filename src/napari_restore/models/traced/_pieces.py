@@ -56,7 +56,7 @@ class Piece:
     order: tuple[int, ...]
     reads: tuple[int, ...]
     """Maps, by operation."""
-    settled: tuple[Reduction, ...]
+    counted: tuple[Reduction, ...]
     """Reductions that earlier sweeps counted."""
     writes: tuple[int, ...]
     counts: tuple[Reduction, ...]
@@ -89,7 +89,7 @@ class Piece:
     ) -> dict[int, Tensor]:
         """Return the results of `wanted` for a box of `image`, both height and width in pixels.
 
-        `known` are the image, the maps and the settled statistics, by operation, as the operations
+        `known` are the image, the maps and the counted statistics, by operation, as the operations
         take them.
         """
         of_box = host.nodes_for(_rest(box, self.period))
@@ -206,7 +206,7 @@ def _piece(graph: Graph, level: int, kept: frozenset[int]) -> Piece:
     targets = {*writes, *(each for one in counts for each in one.features)}
     order: set[int] = set()
     reads: set[int] = set()
-    settled: set[int] = set()
+    counted: set[int] = set()
     waiting, sees_image = list(targets), False
     while waiting:
         number = waiting.pop()
@@ -215,7 +215,7 @@ def _piece(graph: Graph, level: int, kept: frozenset[int]) -> Piece:
         if number == graph.image:
             sees_image = True
         elif number in graph.reductions:
-            settled.add(number)
+            counted.add(number)
         elif number in kept and graph.level[number] < level:
             reads.add(number)
         else:
@@ -227,7 +227,7 @@ def _piece(graph: Graph, level: int, kept: frozenset[int]) -> Piece:
         graph,
         tuple(sorted(order)),
         tuple(sorted(reads)),
-        tuple(graph.reductions[number] for number in sorted(settled)),
+        tuple(graph.reductions[number] for number in sorted(counted)),
         writes,
         counts,
         sees_image,
@@ -310,7 +310,7 @@ def _poisoned(
         inside = slice(low // layout.stride, (low + piece.period) // layout.stride)
         cells[:, inside, inside] = torch.nan
         known[number] = layout.from_map(cells)
-    for one in piece.settled:
+    for one in piece.counted:
         known[one.number] = statistics[one.statistic][0].to(like)
     return piece.run(host, (side, side), (side, side), known, like, wanted)
 
@@ -359,7 +359,7 @@ def _run_item(
         known[graph.image] = given.view[item : item + 1]
         box, like = tuple(given.view.shape[2:]), given.view  # type: ignore[assignment]
     assert like is not None
-    for one in piece.settled:
+    for one in piece.counted:
         found = given.statistics[one.statistic]
         known[one.number] = found[item if len(found) > 1 else 0].to(like)
     values = piece.run(host, box, host.size_of(given, item, box), known, like, wanted)
@@ -383,8 +383,8 @@ def _counts_of(piece: Piece) -> Counts:
             counted.append(_together(one.count(operands) for one in reductions))
         return {name: torch.stack([each[name] for each in counted]) for name in counted[0]}
 
-    def settle(sums: Sums, _: Statistics) -> Statistics:
-        return {one.statistic: one.settle(sums) for one in reductions}
+    def finalize(sums: Sums, _: Statistics) -> Statistics:
+        return {one.statistic: one.finalize(sums) for one in reductions}
 
     def merge(earlier: Sums, following: Sums) -> Sums:
         return _together(one.merge(earlier, following) for one in reductions)
@@ -396,8 +396,8 @@ def _counts_of(piece: Piece) -> Counts:
         features=tuple(piece.map_of(number) for number in features),
         shapes=_together(one.shapes for one in reductions),
         count=count,
-        settles=tuple(one.statistic for one in reductions),
-        settle=settle,
+        statistics=tuple(one.statistic for one in reductions),
+        finalize=finalize,
         merge=merge,
         of_tile=of_tile,
     )

@@ -92,7 +92,7 @@ class Reduction:
         cells = prod(x.shape[dim] for dim in dims)
         return counts | {self._key("cells"): x.new_tensor(cells, dtype=torch.float64)}
 
-    def settle(self, sums: Sums) -> Tensor:
+    def finalize(self, sums: Sums) -> Tensor:
         """Return its result (images, *shape) float64 for whole images."""
         op = self.node.op
         if op in _EXTREMES:

@@ -79,7 +79,7 @@ def in_tiles(model: SweptModel, x: Tensor, tile: int) -> Tensor:
                 counted = step.counts.count(cut, None)
                 merged = counted if merged is None else step.counts.merged(merged, counted)
         if step.counts is not None and merged is not None:
-            known |= step.counts.settle(merged, known)
+            known |= step.counts.finalize(merged, known)
     return maps[RESTORED][..., : size[0], : size[1]]
 
 
@@ -384,7 +384,7 @@ class CutModel(SweptModel):
     ) -> list[dict[str, AttentionRow]]:
         """Return the rows of pixels of a tile, on which all sweeps are run; raises `BadModel`.
 
-        `statistics` hold what they settle, and where the tile lies.
+        `statistics` hold what they count, and where the tile lies.
         """
         known = statistics or {}
 
