@@ -99,10 +99,16 @@ def test_every_file_that_a_page_names_is_there() -> None:
     assert found > 20
 
 
-def test_the_glossary_has_few_words() -> None:
+def test_the_glossary_has_few_words_which_modules_and_pages_lead_to() -> None:
     words = re.findall(r"^\| (\w+) \|", (DOCS / "glossary.md").read_text("utf-8"), re.MULTILINE)[1:]
     assert 10 < len(words) <= 15
     assert words == sorted(words)
+    texts = [path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py")]
+    lines = [line for text in texts for line in text.split("\n") if "docs/glossary.md" in line]
+    assert len(lines) > 5
+    assert {word for line in lines for word in re.findall(r'"(\w+)"', line)} <= set(words)
+    pages = [page for page in DOCS.rglob("*.md") if "glossary.md)" in page.read_text("utf-8")]
+    assert len(pages) > 10
 
 
 def test_every_page_has_one_place_in_the_navigation() -> None:

@@ -1,4 +1,7 @@
-"""Images that are made of an open one: placed, exposed, with other bands, a level, frames of a bracket."""
+"""Images that are made of an open one: placed, exposed, with other bands, a level, frames of a bracket.
+
+"companion" and "light" are words of docs/glossary.md.
+"""
 
 from __future__ import annotations
 

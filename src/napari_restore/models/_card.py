@@ -1,4 +1,7 @@
-"""Description of a model for engine and user."""
+"""Description of a model for engine and user, its model card.
+
+"card" and "scope" are words of docs/glossary.md.
+"""
 
 from __future__ import annotations
 

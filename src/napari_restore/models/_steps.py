@@ -1,4 +1,7 @@
-"""Steps of models that see the whole image: sweeps over tiles, what they leave, read and count."""
+"""Steps of models that see the whole image: sweeps over tiles, what they leave, read and count.
+
+"sweep", "map" and "routing" are words of docs/glossary.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is asked of an image, once: options are fields of questions, and all else follows from them."""
+"""What is asked of an image, once: options are fields of questions, and all else follows from them.
+
+"question" is a word of docs/glossary.md.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""Layout of a run of sweeps: its grid, a static split of its maps over the budgets, and its network."""
+"""Layout of a run of sweeps: its grid, a static split of its maps over the budgets, and its network.
+
+"map" and "tier" are words of docs/glossary.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tiles of a run: their boxes, their order, the grid of a run of sweeps, and bytes kept by tile."""
+"""Tiles of a run: their boxes, their order, the grid of a run of sweeps, and bytes kept by tile.
+
+"core" is a word of docs/glossary.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Computation of a whole image's `Context` in one pass, and files of it."""
+"""Computation of a whole image's `Context` in one pass, and files of it.
+
+"context" is a word of docs/glossary.md.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Determined in this order: the user's option, a sensor that the user names, a pro
 descriptions, colour interpretation, wavelengths. Where two disagree a note says so; where neither is the
 user's, models of these colours refuse. A role that none of them gives stays unknown: a silent 1, 2, 3 would
 take blue for red in many a satellite file. A band that is named as classes, bits, angles and the like is
-auxiliary: no method, statistic or validity takes it for light.
+auxiliary: no method, statistic or validity takes it for light. "auxiliary" is a word of docs/glossary.md.
 """
 
 from __future__ import annotations
