@@ -133,7 +133,7 @@ def attention_session(
     emit: Callable[[Event], None] | None = None,
     **options: Unpack[SessionOptions],
 ) -> AttentionSession:
-    """Return a session that is prepared once, then asked place by place; see `AttentionSession`.
+    """Return a session that is prepared once, then asked query by query; see `AttentionSession`.
 
     `emit` is called with events; `options` are those of `attend`.
     """

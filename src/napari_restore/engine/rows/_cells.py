@@ -1,4 +1,4 @@
-"""Rows of attention at their place in the image, and cells at which outputs of heads are compared."""
+"""Rows of attention at their position in the image, and cells at which outputs of heads are compared."""
 
 from __future__ import annotations
 

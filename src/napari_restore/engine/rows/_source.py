@@ -144,14 +144,14 @@ class LocalRows(_ByTile):
 
 
 def _visitor(
-    sites: Sites, found: dict[str, T], ask: Callable[..., Mapping[str, T]], *place: Pixel
+    sites: Sites, found: dict[str, T], ask: Callable[..., Mapping[str, T]], *pixels: Pixel
 ) -> Visit:
     """Return what is called with each sweep, and adds to `found` what `ask` gives for its sites."""
 
     def visit(step: Sweep, given: SweepInput) -> None:
         names = frozenset(name for name, site in sites.items() if site.step == step.name)
         if names:
-            found.update(ask(step.name, given, *place, names))
+            found.update(ask(step.name, given, *pixels, names))
 
     return visit
 

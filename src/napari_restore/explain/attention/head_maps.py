@@ -1,4 +1,4 @@
-"""Weights of one query in all heads of a site, as small maps at their place in the image."""
+"""Weights of one query in all heads of a site, as small maps at their position in the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An image and a model that are prepared once, and then asked for attention place by place."""
+"""An image and a model that are prepared once, and then asked for attention query by query."""
 
 from __future__ import annotations
 
