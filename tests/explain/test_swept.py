@@ -108,9 +108,7 @@ def gradient_of(gradients: Gradients, by_y: Tensor) -> tuple[Tensor, Tensor]:
 
 def whole_gradient(model: RestorationModel, source: GradientSource, by_y: Tensor) -> Any:
     x = picture_of(source)(Region(0, 0, *source.size)).requires_grad_(True)
-    known = {
-        name: v for name, v in source.statistics.items() if name not in model.counted_statistics
-    }
+    known = {name: v for name, v in source.statistics.items() if name not in model.counted}
     statistics = placed_at(known, [(0, 0)], 1.0, x) if known else None
     valid = source.counted(Region(0, 0, *source.size))
     y = model(x, statistics, valid)[(..., *BOX.slices)]
@@ -259,9 +257,7 @@ def test_both_ways_through_the_image_add_up(tmp_path: Path) -> None:
     _, by_pixels = gradient_of(gradients, by_y)
     by_overview = context.back(1.0, gradients.by_statistics) / context.image
     x = source.image(Region(0, 0, *SIZE)).requires_grad_(True)
-    known = {
-        name: v for name, v in source.statistics.items() if name not in model.counted_statistics
-    }
+    known = {name: v for name, v in source.statistics.items() if name not in model.counted}
     followed = model.follow(x, torch.ones(1, 1, *SIZE), known)
     y = model(x, placed_at(followed, [(0, 0)], 1.0, x))[(..., *BOX.slices)]
     (expected,) = torch.autograd.grad((y * by_y).sum(), x)

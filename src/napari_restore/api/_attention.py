@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_restore.explain.attention.attention import Attention
     from napari_restore.explain.attention.queries import Query
     from napari_restore.explain.attention.session import AttentionSession
-    from napari_restore.explain.attribution.figure_file import FigureStyleKeywords
+    from napari_restore.explain.attribution.figure_file import StyleOptions
 
 
 @documents_options(AttendOptions, Attend, Reading, Machine)
@@ -161,7 +161,7 @@ def draw_attention(
     path: Pathlike,
     *,
     overwrite: bool = False,
-    **style: Unpack[FigureStyleKeywords],
+    **style: Unpack[StyleOptions],
 ) -> Path:
     """Draw the maps of the first query (.png, .pdf, .svg) with all settings.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain import Attribution, FigureOptions, FigureStyleKeywords
+    from napari_restore.explain import Attribution, FigureOptions, StyleOptions
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
 
@@ -198,9 +198,7 @@ def check_map(path: Pathlike, *, overwrite: bool = False, segments: bool = False
     explain.check_map(Path(path), overwrite=overwrite, segments=segments)
 
 
-def check_figure(
-    path: Pathlike, *, overwrite: bool = False, **style: Unpack[FigureStyleKeywords]
-) -> None:
+def check_figure(path: Pathlike, *, overwrite: bool = False, **style: Unpack[StyleOptions]) -> None:
     """Raise `BadOutput` for a file that `draw_attribution` could not write, `BadParameter` for a `style`."""
     explain.FigureStyle(**style)
     explain.check_figure(Path(path), overwrite=overwrite)

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_restore import engine
@@ -134,7 +135,8 @@ def computed_on(
             images.append(image)
         where = {"box": target.box, "polygon": target.polygon}
         items.append((len(planned), {**image, **where, "model": numbers[id(row.model)]}))
-        planned.append(row.without_image())
+        # Workers open the image.
+        planned.append(replace(row, image=None))
     if not planned:
         return
     with connected(run.cluster) as connection:

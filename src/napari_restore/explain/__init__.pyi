@@ -15,7 +15,7 @@ from .attribution.figure import draw
 from .attribution.figure_file import (
     FigureOptions,
     FigureStyle,
-    FigureStyleKeywords,
+    StyleOptions,
     check_figure,
 )
 from .attribution.methods import METHODS, method_list
@@ -37,7 +37,6 @@ __all__ = [
     "Explainer",
     "FigureOptions",
     "FigureStyle",
-    "FigureStyleKeywords",
     "Kind",
     "MapPiece",
     "MethodInfo",
@@ -49,6 +48,7 @@ __all__ = [
     "RowJournal",
     "RowResult",
     "RowValues",
+    "StyleOptions",
     "TableTarget",
     "argument_value",
     "arguments_in",

@@ -136,7 +136,7 @@ class RestorationModel(nn.Module):
         return (count, planes // max(1, self.card.inputs), *size)
 
     @property
-    def counted_statistics(self) -> tuple[str, ...]:
+    def counted(self) -> tuple[str, ...]:
         """Names of all statistics that sweeps count; none but those of a swept model."""
         return ()
 

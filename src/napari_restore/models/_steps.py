@@ -137,9 +137,9 @@ class Counts:
     None: it is that of the merged ones."""
     merged_shapes: Shapes | None = None
     """Shapes of the counts of all tiles where `merge` bounds them; None: as many as the tiles hold."""
-    finalize_bytes: Callable[[tuple[int, int]], tuple[int, int]] | None = None
+    finalize_bytes: Callable[[tuple[int, int]], tuple[int, int]] = lambda _: (0, 0)
     """Bytes in RAM of `finalize` at its peak beside the counts, and of what it returns, for an image's
-    height and width; None: what is measured on a small image, as they do not grow."""
+    height and width, beside what is measured on a small image; 0 where they do not grow."""
     choices: tuple[str, ...] = ()
     """Those of `statistics` that are discrete decisions, without a gradient. `finalize` takes them from
     its second argument where they are there: they are then fixed, see `Routing`."""

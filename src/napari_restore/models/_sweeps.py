@@ -87,7 +87,7 @@ class SweptModel(RestorationModel):
         return self.multiple if self.pads else 1
 
     @property
-    def counted_statistics(self) -> tuple[str, ...]:
+    def counted(self) -> tuple[str, ...]:
         counting = self.ordered_steps.counting.values()
         return tuple(name for _, counts in counting for name in counts.statistics)
 

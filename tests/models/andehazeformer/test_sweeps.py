@@ -168,7 +168,7 @@ def test_tile_by_tile_is_the_whole(settings: dict[str, Any], backwards: bool) ->
     assert float((y - x)[there].abs().max()) > 1e-3
     # What is counted makes the model local.
     known = {name: each for name, each in tiled.statistics.items() if name != "origin"}
-    assert set(model.counted_statistics) <= set(known)
+    assert set(model.counted) <= set(known)
     top, low = 96, 144
     first = max(0, top - model.reach)
     box = (slice(first, None), slice(0, 96 + model.reach))

@@ -62,7 +62,7 @@ def test_statistics_are_those_of_the_overview(intra_size: int, small_overviews: 
     model = model_of(intra_size=intra_size)
     x, small = pair_of(3, 40, 64)
     of_x, of_small = (one_shot_statistics(model, image) for image in (x, small))
-    assert set(network().counted_statistics) <= set(of_x)
+    assert set(network().counted) <= set(of_x)
     for name in ("order0", "attention0"):
         torch.testing.assert_close(of_x[name], of_small[name])
     # The image has four times the pixels: so its norms are twice those of the overview.

@@ -146,7 +146,7 @@ def test_its_steps_are_those_sweeps(values: dict, sizes: dict):
 def test_halos_suffice_and_what_is_counted_makes_it_local():
     model, x = network({"cache_rounding": "none"}), picture(9, 256, 16)
     whole, known = model(x), counted(model, x)
-    assert set(known) == set(model.counted_statistics)
+    assert set(known) == set(model.counted)
     torch.testing.assert_close(model(x, known), whole, rtol=0, atol=1e-9)
     # Rows farther than the reach away change nothing.
     top = 256 - 8 - model.reach

@@ -23,6 +23,6 @@ def gradients_of(
     `beside` returns the bytes of the budget that are used elsewhere, given the region of the
     gradients; tiles are worked on side by side only if they fit what is left.
     """
-    if source.plan.staged is not None or (through and source.plan.model.counted_statistics):
+    if source.plan.staged is not None or (through and source.plan.model.counted):
         return SweptGradients(source, box, beside)
     return LocalGradients(source, box)

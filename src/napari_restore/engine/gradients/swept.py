@@ -312,7 +312,7 @@ class SweptGradients:
         """
         known, schedule = dict(self.source.work.statistics), self._schedule
         if counting:
-            for name in self.model.counted_statistics:
+            for name in self.model.counted:
                 known.pop(name, None)
         else:
             schedule = Schedule(self._steps, self._grid, self.box, counting=False)

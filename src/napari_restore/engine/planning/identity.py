@@ -20,9 +20,7 @@ from napari_restore.images import Image, cache_dir, mark_entry
 from napari_restore.questions import Reading
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from napari_restore.models import Counts, RestorationModel, Statistics, Sweep, SweptModel
+    from napari_restore.models import RestorationModel, Statistics, SweptModel
 
 Description = dict[str, Any]
 """Everything but the image that may change a value, JSON-able: the model, and the settings.
@@ -141,8 +139,7 @@ def lender_of(folder: Path, model: SweptModel) -> Lender | None:
     # A name alone: it must not lead out of the cache.
     if Path(lender.settled).name != lender.settled:
         return None
-    known = (find_counted(lender.folder, sweep.name, counts) for sweep, counts in _counting(model))
-    return lender if all(each is not None for each in known) else None
+    return lender if _has_all(model, lender.folder) else None
 
 
 @dataclass(frozen=True)
@@ -182,27 +179,22 @@ def kept_counts(
 
 def is_all_counted(model: SweptModel, folder: Path, maps: Path) -> bool:
     """Return whether nothing is left to count, and no run is to be gone on from in `maps`."""
-    return not (maps / UNFINISHED).exists() and all(
-        find_counted(folder, sweep.name, counts) is not None for sweep, counts in _counting(model)
-    )
+    return not (maps / UNFINISHED).exists() and _has_all(model, folder)
 
 
 def all_counted(model: SweptModel, folder: Path) -> Statistics:
     """Return all that the sweeps of `model` counted, on the processor."""
-    found: dict[str, Tensor] = {}
-    for sweep, counts in _counting(model):
-        counted = find_counted(folder, sweep.name, counts)
-        if counted is None:
-            raise ResourceError(
-                f"What {model.card.id} knew of the image is no longer in the cache.",
-                "Run the same command again.",
-            )
-        found |= counted
-    return found
+    found = find_counted(model, folder)
+    if len(found) < len(model.ordered_steps.counting):
+        raise ResourceError(
+            f"What {model.card.id} knew of the image is no longer in the cache.",
+            "Run the same command again.",
+        )
+    return {name: value for each in found.values() for name, value in each.items()}
 
 
-def _counting(model: SweptModel) -> list[tuple[Sweep, Counts]]:
-    return list(model.ordered_steps.counting.values())
+def _has_all(model: SweptModel, folder: Path) -> bool:
+    return len(find_counted(model, folder)) == len(model.ordered_steps.counting)
 
 
 def keep_counted(folder: Path, sweep: str, counted: Statistics, about: dict[str, Any]) -> None:
@@ -215,10 +207,16 @@ def keep_counted(folder: Path, sweep: str, counted: Statistics, about: dict[str,
     write_arrays(counted_file(folder, sweep), arrays, folder.name)
 
 
-def find_counted(folder: Path, sweep: str, counts: Counts) -> dict[str, Tensor] | None:
-    """Return what an earlier run counted, on the processor; None if it is missing or damaged."""
-    found = read_tensors(counted_file(folder, sweep), folder.name)
-    return found if found is not None and set(counts.statistics) <= set(found) else None
+def find_counted(model: SweptModel, folder: Path) -> dict[str, Statistics]:
+    """Return what earlier runs counted, by sweep, on the processor; without what is damaged."""
+    found: dict[str, Statistics] = {}
+    for sweep, counts in model.ordered_steps.counting.values():
+        known = read_tensors(counted_file(folder, sweep.name), folder.name)
+        if known is None or not set(counts.statistics) <= set(known):
+            # What later ones counted follows from this one.
+            break
+        found[sweep.name] = known
+    return found
 
 
 def counted_file(folder: Path, sweep: str) -> Path:

@@ -127,14 +127,15 @@ def split(demand: Demand, room: Room, wanted: str) -> Split:
     """
     if wanted not in TIERS:
         raise BadParameter(f"There is no tier {wanted!r}.", f"Choose among {', '.join(TIERS)}.")
+    first: tuple[Recompute, ...] = () if demand.first_seconds is None else ("first",)
+    tried: dict[str, tuple[Recompute, ...]] = {
+        "auto": ("none", *first),
+        "recompute": (),
+        "recompute-first": first or ("none",),
+    }
     ways: list[Split] = []
-    if wanted != "recompute":
-        several: tuple[Recompute, ...] = ("none", "first")
-        for recompute in several if wanted == "auto" else (_of_tier(wanted),):
-            if demand.first_seconds is not None:
-                ways += _kept(demand, room, wanted, recompute)
-            elif recompute == "none" or wanted != "auto":
-                ways += _kept(demand, room, wanted, "none")
+    for recompute in tried.get(wanted, ("none",)):
+        ways += _kept(demand, room, wanted, recompute)
     if wanted in ("auto", "recompute"):
         seconds = demand.decode_seconds + demand.again_seconds
         nothing = Slots(0, 0, 0)
@@ -142,10 +143,6 @@ def split(demand: Demand, room: Room, wanted: str) -> Split:
             Split(nothing, "all", 0, demand.tiles * demand.encode_seconds, demand.tiles * seconds)
         )
     return min(ways, key=lambda way: way.encode_seconds + way.decode_seconds)
-
-
-def _of_tier(wanted: str) -> Recompute:
-    return "first" if wanted == "recompute-first" else "none"
 
 
 def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list[Split]:

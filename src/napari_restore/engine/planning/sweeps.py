@@ -219,15 +219,15 @@ class _Tiling:
         self.related = False
         if self.steps.whole is not None:
             self._add_whole(self.steps.whole)
-        counted = [] if request.known else [each for _, each in self.steps.counting.values()]
+        counting = [each for _, each in self.steps.counting.values()]
+        counted = [] if request.known else counting
         # Of one sweep at a time.
         each = max((count_bytes(counts, self.grid) for counts in counted), default=0)
         self.disk_bytes += self.grid.count * each
         self.listed = max((self._merged(counts) for counts in counted), default=0)
-        self.finalizing = max((self._finalize_bytes(each)[0] for each in counted), default=0)
-        self.statistics_bytes = sum(
-            self._finalize_bytes(each)[1] for _, each in self.steps.counting.values()
-        )
+        size = self.grid.box.shape
+        self.finalizing = max((each.finalize_bytes(size)[0] for each in counted), default=0)
+        self.statistics_bytes = sum(each.finalize_bytes(size)[1] for each in counting)
         self.weights = weight_bytes(model) if request.resources.device.is_accelerator else 0
         self.disk_room = cache(self._disk_room)
 
@@ -237,12 +237,6 @@ class _Tiling:
         if counts.merged_shapes is not None:
             return one + bytes_of(counts.merged_shapes)
         return LISTED * self.grid.count * one if callable(counts.shapes) else 0
-
-    def _finalize_bytes(self, counts: Counts) -> tuple[int, int]:
-        """Return the bytes that grow with the image: of finalizing counts, and of the statistics."""
-        return (
-            (0, 0) if counts.finalize_bytes is None else counts.finalize_bytes(self.grid.box.shape)
-        )
 
     def _add_whole(self, step: WholeStep) -> None:
         tiles, side = self.grid.count, self.tile // step.reads.stride

@@ -291,7 +291,9 @@ class Program:
         """Run all sweeps that are not done yet; return the statistics with all that is counted."""
         state, plan, steps = self._state, self._plan, self.steps
         with ExitStack() as stack:
-            work, done, maps = self._opened(tile, tiles, self._counted_before(), stack)
+            assert plan.counted is not None
+            before = find_counted(plan.swept, plan.counted)
+            work, done, maps = self._opened(tile, tiles, before, stack)
             self._maps = maps
             kept = maps.open_earlier()
             work, tokens = work.knowing(done.counted), work.tokens
@@ -446,18 +448,6 @@ class Program:
             for line in lines:
                 enter_left(self._plan.store / STAGED, line["records"])
             store.remove_part(name, STAGED)
-
-    def _counted_before(self) -> dict[str, Statistics]:
-        """Return what earlier runs counted, by sweep."""
-        assert self._plan.counted is not None
-        found: dict[str, Statistics] = {}
-        for step, counts in self.steps.counting.values():
-            known = find_counted(self._plan.counted, step.name, counts)
-            if known is None:
-                # What later ones counted follows from this one.
-                break
-            found[step.name] = known
-        return found
 
     def _is_related(self, tokens: TokenStore) -> bool:
         """Return whether nothing of the whole step is missing."""

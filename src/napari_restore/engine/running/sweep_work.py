@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.ledger.values import bytes_of
 from napari_restore.engine.machine.precision import dtype_of
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.tiles import Grid
@@ -144,7 +145,7 @@ class SweepWork:
             store.put(swept.number, kept)
         for name in self.steps.whole_maps.intersection(swept.maps):
             assert self.tokens is not None
-            self.tokens.put_encoded(swept.number, swept.maps[name].float())
+            self.tokens.encoded.put(swept.number, bytes_of(swept.maps[name].float()))
         if counts is not None and swept.counts is not None and not counts.has(swept.number):
             counts.put(swept.number, swept.counts)
 

@@ -78,10 +78,6 @@ class TokenStore:
 
     # -- tiles -----------------------------------------------------------------------
 
-    def put_encoded(self, tile: int, tokens: Tensor) -> None:
-        """Write (C, side, side) of the `tile`-th tile, row by row."""
-        self.encoded.put(tile, bytes_of(tokens))
-
     def tile(self, tile: int) -> tuple[Tensor, Tensor]:
         """Return (C, side + 2 · margin, …) from the bottleneck, and (C, side, side) as encoded."""
         return self._get(self._finished, tile, self._margin), self._get(self.encoded, tile)

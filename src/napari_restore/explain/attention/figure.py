@@ -24,7 +24,7 @@ from napari_restore.explain.attribution.figure import (
 )
 from napari_restore.explain.attribution.figure_file import (
     FigureStyle,
-    FigureStyleKeywords,
+    StyleOptions,
     drawn_figure,
     input_lines,
 )
@@ -51,7 +51,7 @@ def draw_attention(
     layers: Sequence[str] | None = None,
     query: int = 0,
     overwrite: bool = False,
-    **style: Unpack[FigureStyleKeywords],
+    **style: Unpack[StyleOptions],
 ) -> Path:
     """Draw the heads of some layers (None: all) for one query; .png, .pdf or .svg.
 

@@ -20,7 +20,7 @@ from napari_restore.explain.attribution._sums import COLUMNS, ROWS, Summed
 from napari_restore.explain.attribution.figure import draw, figure_of, plot
 from napari_restore.explain.attribution.figure_file import (
     SUFFIXES as FIGURES,
-    FigureStyleKeywords,
+    StyleOptions,
     check_figure,
 )
 from napari_restore.explain.attribution.files import (
@@ -306,7 +306,7 @@ class Attribution:
         """The whole image, small, (h, w, 3) uint8; None where reading it would take long."""
         return picture_of(self.image)
 
-    def figure(self, **style: Unpack[FigureStyleKeywords]) -> Figure:
+    def figure(self, **style: Unpack[StyleOptions]) -> Figure:
         """Return a figure of image, result, map, magnitude and area, with all settings below.
 
         Parameters

@@ -270,9 +270,7 @@ class AttributionRun:
                 report,
             )
             through_context = self.through_context(path, integral.ends[0])
-            if self.source.plan.model.counted_statistics and isinstance(
-                self.gradients, SweptGradients
-            ):
+            if self.source.plan.model.counted and isinstance(self.gradients, SweptGradients):
                 through_context = self._through_counts(path, self.gradients, integral.ends[0])
             elif self.through is not None and integral.overview is not None:
                 shares = integral.overview.read(self.through.region)

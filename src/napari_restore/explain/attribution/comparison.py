@@ -25,7 +25,7 @@ from napari_restore.explain.attribution.figure import (
 )
 from napari_restore.explain.attribution.figure_file import (
     FigureStyle,
-    FigureStyleKeywords,
+    StyleOptions,
     drawn_figure,
 )
 from napari_restore.explain.kinds import Kind
@@ -86,7 +86,7 @@ def draw_maps(
     path: str | Path,
     *,
     overwrite: bool = False,
-    **style: Unpack[FigureStyleKeywords],
+    **style: Unpack[StyleOptions],
 ) -> str:
     """Draw maps, a row for each box and a column for each model, on one scale; return the caption.
 

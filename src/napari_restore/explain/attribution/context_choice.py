@@ -75,10 +75,7 @@ def choose_context(
     the choice is the same on every machine. Raises `BadParameter` where ``through`` is requested and
     not possible.
     """
-    requested, counted = (
-        request.settings.context_gradient,
-        bool(source.plan.model.counted_statistics),
-    )
+    requested, counted = request.settings.context_gradient, bool(source.plan.model.counted)
 
     def opened() -> tuple[ContextGradient | None, float]:
         """Return the context, and the seconds that going through it adds."""

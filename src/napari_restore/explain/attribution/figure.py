@@ -17,7 +17,7 @@ from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution.figure_file import (
     EXPONENT,
     FigureStyle,
-    FigureStyleKeywords,
+    StyleOptions,
     check_matplotlib,
     drawn_figure,
     input_lines,
@@ -73,7 +73,7 @@ def draw(
     path: str | Path,
     *,
     overwrite: bool = False,
-    **style: Unpack[FigureStyleKeywords],
+    **style: Unpack[StyleOptions],
 ) -> Path:
     """Draw picture, map, magnitude of a signed one, and contribution area; the suffix is one of `SUFFIXES`.
 
@@ -85,17 +85,13 @@ def draw(
     return target
 
 
-def figure_of(attribution: Drawable, **style: Unpack[FigureStyleKeywords]) -> Figure:
+def figure_of(attribution: Drawable, **style: Unpack[StyleOptions]) -> Figure:
     """Return what `draw` writes as a matplotlib figure. Raises `BadOutput`, `BadParameter`."""
-    return _drawn(attribution, FigureStyle(**style))
+    return _drawn(attribution, FigureStyle(**style), None)
 
 
 def _drawn(
-    attribution: Drawable,
-    style: FigureStyle,
-    target: Path | None = None,
-    *,
-    overwrite: bool = False,
+    attribution: Drawable, style: FigureStyle, target: Path | None, *, overwrite: bool = False
 ) -> Figure:
     heights, text = _heights(attribution, style), caption(attribution.record)
     with drawn_figure(style, heights, text, target, overwrite=overwrite) as (figure, parts):
@@ -148,9 +144,8 @@ def _usual(attribution: Drawable) -> list[str]:
 
 def _grid(names: Sequence[str], style: FigureStyle) -> tuple[int, int]:
     """Return the rows of so many panels, and how many stand side by side."""
-    rows = max(
-        1 if len(names) < 4 else 2, -(-len(names) // max(1, int(style.width_mm // PANEL_MM)))
-    )
+    most = max(1, int(style.width_mm // PANEL_MM))
+    rows = max(1 if len(names) < 4 else 2, -(-len(names) // most))
     return rows, -(-len(names) // rows)
 
 

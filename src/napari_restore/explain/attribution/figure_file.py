@@ -29,7 +29,7 @@ PANELS = ("image", "result", "map", "over", "magnitude", "area", "overview")
 """What may be drawn of an attribution; "over" is the map over the grey image."""
 
 
-class FigureStyleKeywords(TypedDict, total=False):
+class StyleOptions(TypedDict, total=False):
     """Keywords of `FigureStyle`."""
 
     width_mm: float
@@ -39,7 +39,7 @@ class FigureStyleKeywords(TypedDict, total=False):
     caption: bool
 
 
-class FigureOptions(FigureStyleKeywords, total=False):
+class FigureOptions(StyleOptions, total=False):
     """Options of `draw`."""
 
     overwrite: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,10 +81,6 @@ class PlannedRow:
     """What kept the image from being opened."""
     images: tuple[int, int]
     """Number of the image, and how many there are."""
-
-    def without_image(self) -> PlannedRow:
-        """Return the row for a client whose workers open the image."""
-        return replace(self, image=None)
 
     def note(self, text: str) -> Note:
         """Return a note on the row."""

@@ -199,11 +199,9 @@ class Rendition(DerivedReader):
             space = self.image.working_space
             source = None if space is None else space.icc
             positions = [0, 1, 2] if self._is_flat else self._colours
-            planes = np.stack([wide[..., position] for position in positions])
-            for position, plane in zip(
-                positions, converted(planes, source, self._icc), strict=True
-            ):
-                wide[..., position] = plane
+            planes = np.stack([wide[..., at] for at in positions])
+            for at, plane in zip(positions, converted(planes, source, self._icc), strict=True):
+                wide[..., at] = plane
         if self.dtype == np.uint16:
             return wide
         return in_8_bits(wide)

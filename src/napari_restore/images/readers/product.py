@@ -127,7 +127,7 @@ class ProductReader(StackReader):
             bits=None,
             is_reflectance=product.is_reflectance,
             sensor=detect_sensor(product.name, tags),
-            **_metadata_by(members, self.profile),
+            **_stated(members, self.profile),
         )
         self.may_be_invalid = masks != "none" or self.dtype.kind == "f"
 
@@ -152,9 +152,7 @@ class ProductReader(StackReader):
         return hashlib.sha256(named.encode()).hexdigest()
 
 
-def _metadata_by(
-    members: Sequence[tuple[ProductFile, ImageBase]], profile: Profile
-) -> dict[str, Any]:
+def _stated(members: Sequence[tuple[ProductFile, ImageBase]], profile: Profile) -> dict[str, Any]:
     """Return the items of a profile for each band that the metadata describes."""
     fields = {
         "descriptions": "bands", "scales": "scales", "offsets": "offsets",

@@ -429,9 +429,8 @@ def profile_of_code_points(primaries: int, curve: int, bands: int) -> bytes | No
         return None
     if bands < 3 or primaries == 1:
         return srgb
-    return _with_primaries(
-        chromaticities, "Display P3" if chromaticities is _P3 else "BT.2020, curve of sRGB"
-    )
+    name = "Display P3" if chromaticities is _P3 else "BT.2020, curve of sRGB"
+    return _with_primaries(chromaticities, name)
 
 
 def usable_profile(icc: bytes) -> bool:

@@ -145,11 +145,7 @@ class AnDehazeNetwork(GuidedModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if statistics is None and self.training:
             return self._observed(x, valid)
-        if (
-            statistics is None
-            or len(x) == 1
-            or all(name in statistics for name in self.counted_statistics)
-        ):
+        if statistics is None or len(x) == 1 or all(name in statistics for name in self.counted):
             return super().forward_with_maps(x, statistics, valid)
         # What sweeps count has no axis of images.
         found, origins = [], torch.split(statistics["origin"], 1)
