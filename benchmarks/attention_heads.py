@@ -129,7 +129,7 @@ def look(image: Any, model: Any, layers: list[str] | None) -> dict[str, dict[str
     with session.source:
         session.prepare()
         for query in queries(image.height, image.width):
-            found = session.look(query, names)
+            found = session.attend(query, names)
             for name, maps in found.maps.items():
                 for head, measured in enumerate(found.measures[name]):
                     numbers[name].append(of_head(maps, head, measured))

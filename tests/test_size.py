@@ -25,9 +25,9 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 1970,
     "commands": 2810,
-    "engine": 13185,
-    "explain": 6602,
-    "images": 15354,
+    "engine": 13181,
+    "explain": 6601,
+    "images": 15318,
     "metrics": 543,
     "models": 14675,
     "plugin": 14891,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 112643, 559, 8981
+LINES, FILES, IMPORTS = 112617, 559, 8979
 OPTIONS = {
     "view": 2,
     "models": 5,

@@ -152,10 +152,7 @@ from ._restoring import (
     start as start,
     warm as warm,
 )
-from ._tables import (
-    attribute_table as attribute_table,
-    boxes_of as boxes_of,
-)
+from ._tables import attribute_table as attribute_table, boxes_of as boxes_of
 from ._tasks import (
     command_of as command_of,
     folder_command as folder_command,

@@ -12,12 +12,7 @@ from .attribution.attribution import (
 from .attribution.baselines import NAMES
 from .attribution.comparison import MapPiece, draw_maps
 from .attribution.figure import draw
-from .attribution.figure_file import (
-    FigureOptions,
-    FigureStyle,
-    StyleOptions,
-    check_figure,
-)
+from .attribution.figure_file import FigureOptions, FigureStyle, StyleOptions, check_figure
 from .attribution.methods import METHODS, method_list
 from .attribution.opened_maps import OpenedMap, holds_maps, opened_maps
 from .attribution.summary import AttributionSummary, attribution_summary

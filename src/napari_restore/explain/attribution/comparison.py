@@ -23,11 +23,7 @@ from napari_restore.explain.attribution.figure import (
     shown_around,
     values_in,
 )
-from napari_restore.explain.attribution.figure_file import (
-    FigureStyle,
-    StyleOptions,
-    drawn_figure,
-)
+from napari_restore.explain.attribution.figure_file import FigureStyle, StyleOptions, drawn_figure
 from napari_restore.explain.kinds import Kind
 
 MARGIN = 64
