@@ -25,8 +25,8 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 1970,
     "commands": 2810,
-    "engine": 13181,
-    "explain": 6601,
+    "engine": 13182,
+    "explain": 6599,
     "images": 15318,
     "metrics": 543,
     "models": 14675,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 112617, 559, 8979
+LINES, FILES, IMPORTS = 112613, 559, 8978
 OPTIONS = {
     "view": 2,
     "models": 5,

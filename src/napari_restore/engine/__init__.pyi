@@ -50,6 +50,7 @@ from .results._kept_results import (
 from .results.result import Result as Result, digest as digest
 from .running._job import Job as Job
 from .running.events import (
+    Emit as Emit,
     Event as Event,
     Finished as Finished,
     ImageStarted as ImageStarted,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_restore.engine import Note, Phase, Progress, Region
+from napari_restore.engine import Emit, Note, Phase, Progress, Region
 from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.explain.attention.ablation import ablated_region
 from napari_restore.explain.attention.attention import Attention
@@ -23,7 +23,7 @@ from napari_restore.explain.attention.measures import ONE_CELL, summary_of
 from napari_restore.explain.attention.queries import Query, checked
 from napari_restore.explain.attention.redundancy import HeadRedundancy
 from napari_restore.explain.attention.rollout import GRADIENT, stage_of
-from napari_restore.explain.attention.session import ALL, AttentionSession, Emit, without_notes
+from napari_restore.explain.attention.session import ALL, AttentionSession, without_notes
 from napari_restore.images import Image
 from napari_restore.models import RANDOM_WEIGHTS, AttentionSite, RestorationModel, random_twin
 from napari_restore.questions import Attend

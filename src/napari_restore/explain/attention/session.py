@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from napari_restore.engine import Event, Note, Progress, Region, make_plan
+from napari_restore.engine import Emit, Event, Note, Progress, Region, make_plan
 from napari_restore.engine.rows import AttentionSource, PlacedRow, Report
 from napari_restore.errors import BadModel, BadParameter, Cancelled, did_you_mean
 from napari_restore.explain.attention.ablation import HeadEffect, ablated_region
@@ -30,7 +30,6 @@ from napari_restore.images import Image
 from napari_restore.models import AttentionSite, RestorationModel, card_of, model_ids, on_input_grid
 from napari_restore.questions import Machine, Reading, refuse_others
 
-Emit = Callable[[Event], None]
 ALL = "all"
 COLUMNS = ("sparse", "full")
 """Kinds for which a bottleneck knows what attends to a cell."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from napari_restore._heap import return_freed_memory
-from napari_restore.engine import Note, Phase, Plan, Region, make_plan, plan_in_sweeps
+from napari_restore.engine import Emit, Note, Phase, Plan, Region, make_plan, plan_in_sweeps
 from napari_restore.engine.gradients.gradient_source import GradientSource, restored
 from napari_restore.engine.gradients.layer import layer_of
 from napari_restore.errors import BadParameter, BudgetTooSmall, Message, option
@@ -33,7 +33,7 @@ from napari_restore.explain.attribution._request import (
 )
 from napari_restore.explain.attribution._setup import Setup, compute_map, set_up
 from napari_restore.explain.attribution.attribution import Attribution, window_of
-from napari_restore.explain.attribution.attribution_run import Emit, Watch
+from napari_restore.explain.attribution.attribution_run import Watch
 from napari_restore.explain.attribution.baselines import NAMES
 from napari_restore.explain.attribution.context_choice import ContextChoice, share_of
 from napari_restore.explain.attribution.context_gradient import ContextGradient

@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from napari_restore._format import format_seconds
-from napari_restore.engine import Note, Progress, Region
+from napari_restore.engine import Emit, Note, Progress, Region
 from napari_restore.errors import BadParameter, RestoreError, did_you_mean, option
 from napari_restore.explain.attribution._integral import ComputedMap
 from napari_restore.explain.attribution._layer import NEAREST, AttributedLayer
 from napari_restore.explain.attribution._segments import Segments
 from napari_restore.explain.attribution._sums import Sums
-from napari_restore.explain.attribution.attribution_run import AttributionRun, Emit
+from napari_restore.explain.attribution.attribution_run import AttributionRun
 from napari_restore.explain.attribution.baselines import InMemory
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from napari_restore._heap import release_freed_memory
-from napari_restore.engine import Note, Phase
+from napari_restore.engine import Emit, Note, Phase
 from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.errors import BudgetTooSmall, DiskFull
 from napari_restore.explain.attribution._integral import ComputedMap
@@ -17,12 +17,7 @@ from napari_restore.explain.attribution._problem import Explainer, Problem, run_
 from napari_restore.explain.attribution._request import CheckedAttribution
 from napari_restore.explain.attribution._segments import Segments
 from napari_restore.explain.attribution._sums import Sums
-from napari_restore.explain.attribution.attribution_run import (
-    AttributionRun,
-    Emit,
-    UnboundedEnd,
-    Watch,
-)
+from napari_restore.explain.attribution.attribution_run import AttributionRun, UnboundedEnd, Watch
 from napari_restore.explain.attribution.baselines import OpenModel, PathInputs, path_of
 from napari_restore.explain.attribution.context_choice import ContextChoice, choose_context
 from napari_restore.explain.attribution.context_gradient import ContextGradient

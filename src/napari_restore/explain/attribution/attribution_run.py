@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_restore.engine import Event, Note, Progress, Region
+from napari_restore.engine import Emit, Note, Progress, Region
 from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.engine.gradients.gradients import gradients_of
 from napari_restore.engine.gradients.swept import SweptGradients
@@ -28,7 +28,6 @@ from napari_restore.explain.attribution.quadrature import Quadrature
 from napari_restore.explain.attribution.stored_accumulator import StoredAccumulator
 from napari_restore.explain.attribution.target import AttributionTarget
 
-Emit = Callable[[Event], None]
 WATCHED = 1 << 22
 """Most pixels of a map whose partial states are reported to `watch`."""
 SMALL = 1 << 24

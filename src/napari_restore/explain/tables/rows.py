@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_restore.engine import Event, ImageStarted, Note, Phase
+from napari_restore.engine import Emit, Event, ImageStarted, Note, Phase
 from napari_restore.errors import Cancelled, InputError, RestoreError
 from napari_restore.explain.attribution.attribution import Attribution
-from napari_restore.explain.attribution.attribution_run import Emit
 from napari_restore.explain.attribution.measures import RINGS
 from napari_restore.explain.attribution.summary import FAR, far_share
 from napari_restore.explain.tables._targets import TableTarget

@@ -17,9 +17,8 @@ from napari_restore._format import columns
 from napari_restore._journal import Journal
 from napari_restore._json_shapes import read_json
 from napari_restore._plain_files import read_text
-from napari_restore.engine import Note, lock_exclusive, remove_unused
+from napari_restore.engine import Emit, Note, lock_exclusive, remove_unused
 from napari_restore.errors import BadOutput, Cancelled, DiskFull, RestoreError, is_disk_full, option
-from napari_restore.explain.attribution.attribution_run import Emit
 from napari_restore.explain.attribution.files import csv_text, write_file
 from napari_restore.explain.attribution.summary import FAR
 from napari_restore.explain.tables.rows import (
