@@ -108,8 +108,6 @@ class SettingsForm(QObject):
         self.memory = number_box(
             panel, (0, 4096), tip, step=0.5, decimals=2, suffix=" GiB", zero="automatic"
         )
-        # A half-typed number is not applied.
-        self.memory.setKeyboardTracking(False)
         self.advanced = AdvancedForm()
         self._connect()
 

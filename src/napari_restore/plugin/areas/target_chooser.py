@@ -406,7 +406,6 @@ class TargetChooser(QWidget):
         tip = "Pixels over which the effect fades inside the edge"
         self.feather = number_box(self, (0, FEATHER_LIMIT), tip, step=8, suffix=" px")
         self.feather.setPrefix("Feather ")
-        self.feather.setKeyboardTracking(False)
         self.hint = QLabel(self, wordWrap=True)
         self.pixels = QLabel(self, wordWrap=True)
         tools = flowing(*self.tools.values(), self.feather)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QWidget
 from superqt.utils import signals_blocked
 
+from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, number_box
@@ -20,12 +22,13 @@ from napari_restore.plugin.widgets.folding import (
     form_layout,
     stacked,
 )
+from napari_restore.plugin.widgets.option_editors import OptionEditors
+from napari_restore.questions import Computing, Machine, Reading, Restore
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan
     from napari_restore.models import ModelCard
     from napari_restore.plugin.state.request import ConnectedCluster, Workers
-    from napari_restore.questions import Restore
 
 
 class ClusterForm(QWidget):
@@ -139,7 +142,6 @@ def _counted(number: int, what: str) -> str:
 
 
 FROM_FILE = "from a file"
-DEVICES = ("auto", "cpu", "cuda", "mps")
 SCOPES = {
     "local": "local: a pixel depends on its surroundings only",
     "counted": "local: a pixel depends on its surroundings, and on statistics of the whole image",
@@ -172,96 +174,57 @@ class AdvancedForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        tip = "Where the model runs; auto takes a GPU where there is one"
-        self.device = NarrowComboBox(self, tip=tip)
-        self.device.addItems(DEVICES)
+        self._devices: tuple[str, ...] = ()
+        """Beside the processor; found once torch is loaded."""
+        self._layout = form = form_layout(self)
+        self._editors = OptionEditors(Reading, Computing, Machine, changed=self._on_changed)
+        add = partial(self._editors.add, form)
         self.reason = QLabel(self, wordWrap=True)
         self.reason.setToolTip("The device of the plan, and why")
+        self.reason.hide()
         self.cluster = ClusterForm(self)
-        self.scope = QLabel(self, wordWrap=True)
-        self.scope.setToolTip("How much of the image a restored pixel follows from")
-        tip = "Edge of a tile; the memory budget chooses it. The result is the same"
-        self.tile = number_box(self, (0, 8192), tip, step=128, suffix=" px", zero="automatic")
+        self.device = NarrowComboBox(self)
+        add("Device", "device", self.device, stacked(self.device, self.reason, self.cluster))
+        self.scope = self._add_text("Scope", "How much of the image a restored pixel follows from")
+        self.tile = number_box(self, (0, 8192), step=128, suffix=" px", zero="automatic")
+        add("Tile", "tile", self.tile)
         self.whole = QCheckBox("the whole image", self)
         self.whole.setToolTip(
             "In one pass, for a network of your own that depends on all of it; must fit the budget"
         )
-        tip = "Tiles given to the model at once; helps networks on a GPU"
-        self.tile_batch = number_box(self, (0, 256), tip, suffix=" tiles", zero="automatic")
-        for box in (self.tile, self.tile_batch):
-            # A half-typed number is not applied.
-            box.setKeyboardTracking(False)
-        self.precision = combo_of(
-            self,
-            PRECISIONS,
-            "Automatic computes 8-bit images in bfloat16 where the processor has it and the "
-            "method bears it: quicker, with differences of a step",
-            letters=8,
-        )
-        self.extent = combo_of(
-            self,
-            EXTENTS,
-            "A global model looks at the whole image once, whatever is restored. "
-            "Looking at the area only is quicker, and a draft",
-            letters=8,
-        )
-        self.residuals = combo_of(
-            self,
-            RESIDUALS,
-            "Where the first half of the network (encoder) leaves what the second (decoder) needs: "
-            "automatic is the quickest within the budgets. The result is the same",
-            letters=8,
-        )
-        tip = "Precision of the numbers of residuals; half of the bits, half of the memory"
-        kept = {None: "as the model"} | {name: name for name in PRECISIONS if name != "auto"}
-        self.residual_dtype = combo_of(self, kept, tip, letters=8)
-        self.context = NarrowComboBox(
-            self, 8, "Statistics from a context file, which makes several images alike"
-        )
-        self._offer_context(None)
-        self.grid = QLabel(self, wordWrap=True)
-        self.grid.setToolTip(
-            "Parts of the image (tokens) or passes over it, bytes of residuals, and the time of each pass"
-        )
-        self._layout = form_layout(self)
-        self._arrange()
-        self.reason.hide()
-        self._show_global(False)
-        for box in (
-            self.device, self.precision, self.extent, self.residuals, self.residual_dtype,
-        ):  # fmt: skip
-            box.currentIndexChanged.connect(self._on_changed)
-        self.context.activated.connect(self._on_context)
-        self.tile.valueChanged.connect(self._on_changed)
         self.whole.toggled.connect(self._on_changed)
-        self.tile_batch.valueChanged.connect(self._on_changed)
+        form.addRow("", self.whole)
+        self.tile_batch = number_box(self, (0, 256), suffix=" tiles", zero="automatic")
+        add("Tile batch", "tile_batch", self.tile_batch)
+        self.precision = add("Precision", "precision", combo_of(self, PRECISIONS, letters=8))
+        self.extent = add("Extent", "extent", combo_of(self, EXTENTS, letters=8))
+        self.context = NarrowComboBox(self, 8)
+        add("Statistics", "context", self.context)
+        self.context.activated.connect(self._on_context)
+        self.residuals = add("Residuals", "residuals", combo_of(self, RESIDUALS, letters=8))
+        kept = {None: "as the model"} | {name: name for name in PRECISIONS if name != "auto"}
+        self.residual_dtype = combo_of(self, kept, letters=8)
+        add("Residual precision", "residual_dtype", self.residual_dtype)
+        self.grid = self._add_text(
+            "Passes",
+            "Parts of the image (tokens) or passes over it, bytes of residuals, and the time of each pass",
+        )
+        self.show_options(Restore())
+        self._show_global(False)
 
-    def _arrange(self) -> None:
-        self._layout.addRow("Device", stacked(self.device, self.reason, self.cluster))
-        self._layout.addRow("Scope", self.scope)
-        self._layout.addRow("Tile", self.tile)
-        self._layout.addRow("", self.whole)
-        self._layout.addRow("Tile batch", self.tile_batch)
-        self._layout.addRow("Precision", self.precision)
-        self._layout.addRow("Extent", self.extent)
-        self._layout.addRow("Statistics", self.context)
-        self._layout.addRow("Residuals", self.residuals)
-        self._layout.addRow("Residual precision", self.residual_dtype)
-        self._layout.addRow("Passes", self.grid)
+    def _add_text(self, title: str, tip: str) -> QLabel:
+        text = QLabel(self, wordWrap=True)
+        text.setToolTip(tip)
+        self._layout.addRow(title, text)
+        return text
 
     def show_options(self, options: Restore) -> None:
         """Show `options`, without a signal."""
-        computing = options.computing
-        with signals_blocked(self):
-            self.device.setCurrentText(options.machine.device)
-            self.tile.setValue(computing.side or 0)
-            self.whole.setChecked(computing.is_whole)
-            self.tile_batch.setValue(computing.tile_batch or 0)
-            self.precision.choose(computing.precision)
-            self.extent.choose(options.reading.extent)
-            self.residuals.choose(computing.residuals)
-            self.residual_dtype.choose(computing.residual_dtype)
-            self._offer_context(options.reading.context)
+        self._offer_devices(options.machine.device)
+        self._offer_context(options.reading.context)
+        self._editors.show({**options.keywords(), "tile": options.computing.side})
+        with signals_blocked(self.whole):
+            self.whole.setChecked(options.computing.is_whole)
 
     def show_card(self, card: ModelCard, cell: int = 0) -> None:
         """Show the scope of `card`, which judges haze on cells of that side, and the settings it has."""
@@ -272,6 +235,8 @@ class AdvancedForm(QWidget):
 
     def show_plan(self, plan: Plan) -> None:
         """Show the device that `plan` uses, and why; of a staged model also where residuals go."""
+        self._devices = api.accelerators()
+        self._offer_devices(self.device.currentData())
         # Parameters may change the scope.
         self.show_card(plan.model.card, plan.haze_cell)
         self.reason.setText(f"{plan.device.name}: {plan.device.reason}")
@@ -286,8 +251,10 @@ class AdvancedForm(QWidget):
         for row in (self.extent, self.residuals, self.residual_dtype, self.grid):
             self._layout.setRowVisible(row, is_global)
 
-    def _tile(self) -> int | str | None:
-        return "whole" if self.whole.isChecked() else self.tile.value() or None
+    def _offer_devices(self, chosen: str) -> None:
+        """Offer what this machine has, as far as that is known, and what is chosen."""
+        names = dict.fromkeys(("auto", "cpu", *self._devices, chosen))
+        self.device.offer(((name, name) for name in names), chosen)
 
     def _offer_context(self, path: str | None) -> None:
         """Offer the image's own statistics, those of the file `path`, and to choose another."""
@@ -302,15 +269,9 @@ class AdvancedForm(QWidget):
         self._on_changed()
 
     def _on_changed(self) -> None:
-        self.changed.emit(
-            {
-                "device": self.device.currentText(),
-                "tile": None if self.tile.isHidden() else self._tile(),
-                "tile_batch": self.tile_batch.value() or None,
-                "precision": self.precision.currentData(),
-                "extent": self.extent.currentData(),
-                "residuals": self.residuals.currentData(),
-                "residual_dtype": self.residual_dtype.currentData(),
-                "context": self.context.currentData(),
-            }
-        )
+        values = self._editors.values()
+        if values["context"] == FROM_FILE:
+            # Its file is asked for first.
+            return
+        tile = "whole" if self.whole.isChecked() else values["tile"]
+        self.changed.emit({**values, "tile": None if self.tile.isHidden() else tile})

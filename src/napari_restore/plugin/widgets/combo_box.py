@@ -109,7 +109,7 @@ def line_edit(
 def number_box(
     parent: QWidget,
     limits: tuple[float, float],
-    tip: str,
+    tip: str = "",
     value: float = 0,
     *,
     step: float = 1,
@@ -119,9 +119,10 @@ def number_box(
 ) -> Any:
     """Return a field for a number, of Qt's class for whole ones unless it has `decimals`.
 
-    `zero` is shown in place of the least number.
+    `zero` is shown in place of the least number. A half-typed number is not applied.
     """
     box: Any = QDoubleSpinBox(parent, decimals=decimals) if decimals else QSpinBox(parent)
+    box.setKeyboardTracking(False)
     box.setRange(*limits)
     box.setValue(value)
     box.setSingleStep(step)
