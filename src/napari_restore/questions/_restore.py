@@ -486,7 +486,7 @@ class Format:
     """The full range of photos is rescaled to it, and light shown by its `DisplayCurve`."""
     quality: int | None = asked(
         None,
-        "of JPEG and WebP, 1 to 100",
+        "of JPEG and WebP, 1 to 100 (default 95)",
         changes="file",
         parse=parsing.natural,
         metavar="Q",

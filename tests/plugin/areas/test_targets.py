@@ -28,6 +28,7 @@ from napari_restore.plugin.areas.drawing_controller import DrawingController, To
 from napari_restore.plugin.state.request import Area, TargetChoice
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.widgets.section import end_all
+from napari_restore.questions import Restore
 
 SIZE = (400, 600)
 WHOLE = Region(0, 0, *SIZE)
@@ -94,8 +95,13 @@ def draw(viewer: ViewerModel, layer: Any, *areas: Any, kind: str = "polygon") ->
     return shapes
 
 
+def settings(target: TargetChoice, *, feather: int = 0, **fields: Any) -> RestoreState:
+    options = Restore().replacing(feather=feather)
+    return RestoreState(target=target, options=options, **fields)
+
+
 def found(target: TargetChoice, viewer: ViewerModel, layer: Any, **options: Any) -> Area:
-    return area_of(target, viewer, layer, image_of(layer), **options)()
+    return area_of(settings(target, **options), viewer, layer, image_of(layer))()
 
 
 def weight_of(area: Area, layer: Any, feather: int = 0) -> np.ndarray:
@@ -118,7 +124,7 @@ def test_a_bracket_is_cut_to_what_all_frames_show_where_nothing_is_drawn():
     image = frames[0].with_companions([moved], 0, (0, 1))
 
     def of(target: TargetChoice, **options: Any) -> tuple[Region, ...]:
-        return area_of(target, viewer, layer, image, **options)().targets
+        return area_of(settings(target, **options), viewer, layer, image)().targets
 
     cut = Region(6, 0, 400, 596)
     assert of(TargetChoice.WHOLE) == (cut,)
@@ -338,7 +344,7 @@ def test_grey_values_are_a_strength_from_0_to_1(values, top):
     layer = viewer.add_image(np.zeros((*SIZE, 3), np.uint8), rgb=True)
     ramp = np.linspace(0, 1, SIZE[1])[None].repeat(SIZE[0], 0)
     grey = viewer.add_image((ramp * top).astype(values), name="strength")
-    area = found(TargetChoice.PAINTED, viewer, layer, strength=grey)
+    area = found(TargetChoice.PAINTED, viewer, layer, strength_layer=grey)
     assert area.soft
     np.testing.assert_allclose(weight_of(area, layer), ramp, atol=1 / 254)
 
@@ -366,11 +372,11 @@ def test_a_strength_that_lies_in_a_file_is_that_file(tmp_path: Path):
         for data, arguments, _ in (layer_of(georeferenced(tmp_path, turn)) for turn in (0, 30))
     ]
     source, other = layers
-    own = found(TargetChoice.PAINTED, viewer, source, strength=other)
+    own = found(TargetChoice.PAINTED, viewer, source, strength_layer=other)
     assert own.mask == str(other.metadata["napari_restore"].path)
     # One that was moved in the window is not where its file says.
     other.translate = (50, 0)
-    moved = found(TargetChoice.PAINTED, viewer, source, strength=other)
+    moved = found(TargetChoice.PAINTED, viewer, source, strength_layer=other)
     assert moved.mask != own.mask
     assert not np.array_equal(weight_of(moved, source), weight_of(own, source))
 
@@ -403,7 +409,7 @@ def test_a_strength_of_another_system_is_no_file_of_the_images(tmp_path: Path):
         for data, arguments, _ in map(layer_of, (image, nr.open_image(other)))
     )
     strength.affine = source.affine
-    area = found(TargetChoice.PAINTED, viewer, source, strength=strength)
+    area = found(TargetChoice.PAINTED, viewer, source, strength_layer=strength)
     assert area.mask != str(other)
     assert weight_of(area, source).all()
 

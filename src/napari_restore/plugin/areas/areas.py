@@ -268,15 +268,7 @@ class AreaController(QObject):
         state, viewer = self._state, self._viewer
         image = image_of(layer)
         self._watch.follow(self._drawn_in(layer))
-        make = area_of(
-            state.target,
-            viewer,
-            layer,
-            image,
-            feather=state.options.target.feather,
-            strength=self._watch.layer,
-            crop=state.crop,
-        )
+        make = area_of(state, viewer, layer, image)
         if state.target is not TargetChoice.PAINTED:
             self._query.discard()
             self._waiting = None
@@ -378,30 +370,22 @@ STRAIGHT = 1e-3
 
 
 def area_of(
-    target: TargetChoice,
-    viewer: ViewerModel,
-    layer: Layer,
-    image: Image,
-    *,
-    feather: int = 0,
-    strength: Layer | None = None,
-    crop: bool = True,
+    settings: RestoreState, viewer: ViewerModel, layer: Layer, image: Image
 ) -> Callable[[], Area]:
-    """Return a function that computes the area of `target` in `layer`, which shows `image`.
+    """Return a function that computes the area of the target in `layer`, which shows `image`.
 
     The viewer is read at once. The function may have to read and write a large mask, and is
-    called on another thread where `target` is painted.
-    `strength` is the layer it is painted in. `crop` cuts off what some frame of a bracket does not
-    show, where nothing is drawn. Both raise `RestoreError`.
+    called on another thread where the target is painted. Both raise `RestoreError`.
     """
+    target = settings.target
     if target is TargetChoice.PAINTED:
-        return painted_area(viewer, strength, layer, image)
+        return painted_area(viewer, settings.strength_layer, layer, image)
     if target is TargetChoice.DRAWN:
-        area = _drawn_area(viewer, layer, image, feather)
+        area = _drawn_area(viewer, layer, image, settings.options.target.feather)
     elif target is TargetChoice.GRADIENT:
         area = _gradient_area(viewer, layer, image)
     else:
-        area = Area((_plain_region(target, viewer, layer, image, crop),))
+        area = Area((_plain_region(target, viewer, layer, image, settings.crop),))
     return lambda: area
 
 

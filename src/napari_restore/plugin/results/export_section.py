@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,6 +34,7 @@ from napari_restore.plugin.widgets.folding import (
     row_of,
 )
 from napari_restore.plugin.widgets.keys import with_key
+from napari_restore.plugin.widgets.option_editors import OptionEditors
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.plugin.widgets.settled_button import SettledPresses
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
@@ -154,14 +156,7 @@ class ExportSection(Section):
         self.format = NarrowComboBox(self, 12, "The type of the file")
         self._formats: tuple[ExportFormat, ...] = FORMATS
         self.format.offer((form.title, form) for form in FORMATS)
-        tip = "How the file is made smaller; only JPEG changes values"
-        self.compress = combo_of(self, COMPRESSIONS, tip, letters=12)
-        tip = f"1 … 100; more is better and larger, {Format.USUAL_QUALITY} is usual"
-        self.quality = number_box(self, (1, 100), tip, Format.USUAL_QUALITY)
-        tip = "Rescales the values of photos; those of maps keep their meaning"
-        self.bit_depth = combo_of(self, DEPTHS, tip, letters=12)
-        self.clip = combo_of(self, EXTENTS, "How much of the image the file has", letters=12)
-        self._build_more()
+        self._build_options()
         tip = with_key("Save what is shown: this result with its look, mask and feather", "export")
         self.export = add_button(self, "Export …", tip, self._on_export)
         tip = "Every finished result into one folder, as it is shown and with the options above"
@@ -180,42 +175,33 @@ class ExportSection(Section):
         self._show_saving(False)
         self.format.currentIndexChanged.connect(self._on_format)
         self.whole.clicked.connect(self._on_whole)
-        for combo in (self.compress, self.bit_depth, self.clip, self.profile, self.subsampling):
-            combo.currentIndexChanged.connect(self._on_option)
-        for box in (self.quality, self.longer_side):
-            box.valueChanged.connect(self._on_option)
-        self.sharpen.toggled.connect(self._on_option)
         self._show_options()
 
-    def _build_more(self) -> None:
-        """Make what is for photos, folded away."""
-        tip = "Converts the colours for another screen or printer"
-        self.profile = combo_of(self, PROFILES, tip, letters=10)
-        tip, none = "Makes a larger photo smaller; a smaller one stays as it is", "as in the photo"
-        self.longer_side = number_box(
-            self, (0, LARGEST_SIDE), tip, step=256, suffix=" pixels", zero=none
-        )
-        self.sharpen = QCheckBox("Sharpen for a screen", self)
-        self.sharpen.setToolTip("Edges a little crisper, as a smaller picture needs them")
-        tip = f"Of the colours: usual is 4:4:4 from a quality of {Format.USUAL_QUALITY} on, else 4:2:0"
-        self.subsampling = combo_of(self, SUBSAMPLINGS, tip, letters=10)
-        inner = QWidget()
-        self.more_form = form_layout(inner)
-        self.more_form.addRow("Colours", self.profile)
-        self.more_form.addRow("Longer side", self.longer_side)
-        self.more_form.addRow("", self.sharpen)
-        self.more_form.addRow("Subsampling", self.subsampling)
-        self.more = folded(
-            MORE, inner, "Colour profile, size, sharpening and subsampling of the file"
-        )
-
-    def _arrange(self) -> None:
+    def _build_options(self) -> None:
+        """Make the editors of the options; what is for photos is folded away."""
+        self._editors = OptionEditors(Format, changed=self._on_option)
         self.form = form_layout()
         self.form.addRow("Format", self.format)
-        self.form.addRow("Compression", self.compress)
-        self.form.addRow("Quality", self.quality)
-        self.form.addRow("Bit depth", self.bit_depth)
-        self.form.addRow("Extent", self.clip)
+        add, combo = partial(self._editors.add, self.form), partial(combo_of, self)
+        self.compress = add("Compression", "compress", combo(COMPRESSIONS, letters=12))
+        self.quality = number_box(self, (1, 100), value=Format.USUAL_QUALITY)
+        add("Quality", "quality", self.quality)
+        self.bit_depth = add("Bit depth", "bit_depth", combo(DEPTHS, letters=12))
+        self.clip = add("Extent", "clip", combo(EXTENTS, letters=12))
+        inner = QWidget()
+        self.more_form = form_layout(inner)
+        add = partial(self._editors.add, self.more_form)
+        self.profile = add("Colours", "profile", combo(PROFILES, letters=10))
+        self.longer_side = number_box(
+            self, (0, LARGEST_SIDE), step=256, suffix=" pixels", zero="as in the photo"
+        )
+        add("Longer side", "resize", self.longer_side)
+        self.sharpen = add("", "sharpen", QCheckBox("Sharpen for a screen", self))
+        self.subsampling = add("Subsampling", "subsampling", combo(SUBSAMPLINGS, letters=10))
+        tip = "Colour profile, size, sharpening and subsampling of the file"
+        self.more = folded(MORE, inner, tip)
+
+    def _arrange(self) -> None:
         # What a result is comes below: Export stays where it is when another one is shown.
         column_of(
             self,
@@ -241,20 +227,10 @@ class ExportSection(Section):
         Others are the format's defaults.
         """
         form: ExportFormat = self.format.currentData()
-        quality = self.quality.value()
-        chosen = {
-            "compress": self.compress.currentData(),
-            "quality": None if quality == Format.USUAL_QUALITY else quality,
-            "bit_depth": self.bit_depth.currentData(),
-            "profile": self.profile.currentData(),
-            "resize": self.longer_side.value(),
-            "sharpen": self.sharpen.isChecked(),
-            "subsampling": self.subsampling.currentData(),
-            "clip": self.clip.currentData(),
-        }
-        set_here = {
-            name: each for name, each in chosen.items() if each and self._has(name, variant)
-        }
+        chosen = self._editors.values()
+        if chosen["quality"] == Format.USUAL_QUALITY:
+            del chosen["quality"]
+        set_here = {k: v for k, v in chosen.items() if v and self._has(k, variant)}
         return {**form.always, **set_here}
 
     def _has(self, name: str, variant: Variant | None = None) -> bool:
@@ -369,10 +345,8 @@ class ExportSection(Section):
         variant = self.state.current
         if variant is None:
             return
-        request = variant.request
-        find = area_of_target(
-            TargetChoice.WHOLE, self.viewer, variant.source, request.image, crop=self.state.crop
-        )
+        request, settings = variant.request, replace(self.state, target=TargetChoice.WHOLE)
+        find = area_of_target(settings, self.viewer, variant.source, request.image)
         request = replace(request, area=find())
         self.run_requested.emit(request, variant.source, variant.title, TargetChoice.WHOLE.value)
 

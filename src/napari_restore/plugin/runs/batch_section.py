@@ -21,7 +21,6 @@ from napari_restore.plugin.state.state import (
     RestoreState,
     image_of,
     named_as,
-    named_image,
     title_of,
 )
 from napari_restore.plugin.tasks.notices import error_text, listed, show_problem, with_labels
@@ -75,10 +74,8 @@ class LayerQueue(QObject):
         self._running: RunRequest | None = None
         """The request of `_layer`, while its run is under way."""
         self._query = LatestQuery("The area cannot be found", self, self._on_area)
-        self._target, self._strength = state.target, state.strength_layer
-        self._crop = state.crop
         # Changes of the settings are for later runs.
-        self._settings: RunRequest | None = None
+        self._settings = replace(state)
         runs.ended.connect(self._on_run_ended)
 
     def stop(self) -> None:
@@ -99,20 +96,10 @@ class LayerQueue(QObject):
             number = self._done + len(self._failures) + 1
             self.message.emit(f"{number} of {self._count}: {self._name}")
             try:
-                if self._settings is None:
-                    self._settings = self._state.request()
                 if self._is_removed:
                     raise self._removed
-                feather = self._settings.options.target.feather
-                find = area_of(
-                    self._target,
-                    self._viewer,
-                    self._layer,
-                    image_of(self._layer),
-                    feather=feather,
-                    strength=self._strength,
-                    crop=self._crop,
-                )
+                image = image_of(self._layer)
+                find = area_of(self._settings, self._viewer, self._layer, image)
             except RestoreError as error:
                 self._failures.append((self._name, error_text(error)))
             else:
@@ -131,19 +118,14 @@ class LayerQueue(QObject):
 
     def _on_area(self, _: Any, area: Any) -> None:
         layer = self._layer
-        assert layer is not None and self._settings is not None
+        assert layer is not None
         if isinstance(area, RestoreError):
             self._fail(area)
             return
         # Bands and sensor are named for each layer by itself.
-        bands, sensor = named_as(layer)
-        self._next = replace(
-            self._settings,
-            image=named_image(layer, bands, sensor),
-            bands=bands,
-            sensor=sensor,
-            area=area,
-        )
+        settings = self._settings
+        settings.layer, (settings.bands, settings.sensor) = layer, named_as(layer)
+        self._next = settings.request(area)
         self._run_next()
 
     def _run_next(self) -> None:
@@ -156,7 +138,7 @@ class LayerQueue(QObject):
             return
         assert self._layer is not None
         title = title_of(request.model)
-        run = self._runs.start(request, self._layer, title, self._target.value)
+        run = self._runs.start(request, self._layer, title, self._settings.target.value)
         # Its own request: that may name the cluster that is connected by now.
         self._running = None if run is None else run.request
 
