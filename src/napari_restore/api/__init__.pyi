@@ -4,7 +4,6 @@ from napari_restore.engine import (
     Phase as Phase,
     Progress as Progress,
     TileDone as TileDone,
-    accelerators as accelerators,
     forget_result as forget_result,
     keep_result as keep_result,
     kept_name as kept_name,

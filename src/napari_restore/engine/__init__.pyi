@@ -19,7 +19,7 @@ from .ledger.folder import (
 )
 from .ledger.store import PartWriter as PartWriter, ResultStore as ResultStore
 from .machine.budget import budget_of as budget_of, peak_in as peak_in
-from .machine.device import accelerators as accelerators, choose_device as choose_device
+from .machine.device import choose_device as choose_device
 from .machine.failures import clear_frames as clear_frames, is_out_of_memory as is_out_of_memory
 from .machine.threads import Threads as Threads
 from .masks.mask_strength import MaskGrid as MaskGrid, pieces_of as pieces_of

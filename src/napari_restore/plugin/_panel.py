@@ -551,7 +551,8 @@ class RestorePanel(QWidget):
         self.runs.close()
         self.opener.stop()
         parts: tuple[Any, ...] = (self._keys, self._preferences, self.files, self.disk)
+        # First: what goes now concerns no other part.
+        end_all(self)
         for part in (*self.findChildren(Section), *parts):
             part.leave()
         _actions.closed(self.viewer, self)
-        end_all(self)

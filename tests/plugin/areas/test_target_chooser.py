@@ -18,6 +18,7 @@ from napari_restore.plugin.areas.drawing_controller import Tool
 from napari_restore.plugin.areas.target_chooser import ExcludeChooser
 from napari_restore.plugin.results.earlier_results_view import apply_settings
 from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.widgets.section import end_all
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)
@@ -356,7 +357,7 @@ def test_a_reopened_panel_shows_what_is_excluded(panel: Any, qtbot: Any, colours
     assert (
         panel.state.options.reading.exclude == mask and again.combo.currentText() == Path(mask).name
     )
-    again.leave()
+    end_all(again)
     panel.state.set_options(exclude=None)
     assert again.combo.currentText() == Path(mask).name
 

@@ -395,12 +395,12 @@ def test_one_layer_shows_map_magnitude_and_area(tab: Any, finished_attribution: 
 @pytest.mark.nightly
 def test_the_report_is_a_table(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
-    rows = dict(report(finished_attribution().record))
+    rows = dict(report(finished_attribution()))
     assert tab.results.measures.text() == table_of(list(rows.items()))
     assert tab.results.measures.text().count("<tr>") == len(rows)
     assert rows["Complete"].startswith("yes: gap ")
     assert rows["Box"] == "change of 64 × 48 px at x 120, y 100"
-    assert "has no gradients" in rows["Context"] and "not known" in rows["Context"]
+    assert "has no gradients" in rows["Context"] and "is unknown" in rows["Context"]
     assert all(len(value) < 100 for value in rows.values())
     # Without a gradient there is nothing to follow.
     assert tab.results.through_context.isHidden()
@@ -416,7 +416,7 @@ def test_one_click_goes_through_the_context(
     tab.form.gap.setValue(100)  # Few points will do.
     held = finished_attribution().record
     older = tab.results.current.layers
-    assert "came through it and is NOT in this map" in tab.results.measures.text()
+    assert "came through it and is not in this map" in tab.results.measures.text()
     share = held["attribution"]["context"]["share"]
     assert f"{share:.0%} of the change" in tab.results.measures.text()
     reported: list[Any] = []
@@ -427,7 +427,7 @@ def test_one_click_goes_through_the_context(
     through = tab.results.current
     assert through.attribution.record["attribution"]["context"]["used"] == "through"
     assert through.attribution.box == BOX and tab.results.through_context.isHidden()
-    assert "in the map: " in tab.results.measures.text()
+    assert "gradient through the context" in tab.results.measures.text()
     names = [layer.name for layer in through.layers.all]
     assert names == ["2 atmosphere · haze · overview", "2 atmosphere · haze · map"]
     assert all(layer.visible for layer in through.layers.all) and not older.visible

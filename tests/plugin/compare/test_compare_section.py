@@ -19,6 +19,7 @@ from napari_restore.plugin.compare.compare_section import CompareSection
 from napari_restore.plugin.compare.swipe import Swipe
 from napari_restore.plugin.layers.reader import layer_of
 from napari_restore.plugin.tasks.task import DebouncedQuery
+from napari_restore.plugin.widgets.section import end_all
 from napari_restore.questions import Adjustment
 
 from .conftest import show
@@ -31,6 +32,7 @@ def section(viewer: Any, state: Any, qtbot: Any) -> Any:
     section = CompareSection(viewer, state)
     qtbot.addWidget(section)
     yield section
+    end_all(section)
     section.leave()
 
 
@@ -277,6 +279,7 @@ def test_leaving_lets_go_of_everything(
     section.figures.reference.setCurrentIndex(section.figures.reference.findData(truth))
     section.swipe.click()
     qtbot.waitUntil(lambda: "Swipe: left side" in names(viewer))
+    end_all(section)
     section.leave()
     assert list(viewer.layers) == layers
     assert dict(viewer.keymap) == keys

@@ -21,6 +21,7 @@ from napari_restore.plugin.compare.figures_view import (
     references_for,
 )
 from napari_restore.plugin.layers.placing import data_to_world, resampled
+from napari_restore.plugin.widgets.section import end_all
 
 from .conftest import show
 
@@ -184,4 +185,4 @@ def test_results_of_another_size_are_compared_in_their_pixels(
     for measured, compared in ((found.source, nearest), (found.result, after)):
         own = compared if compared.dtype == np.uint8 else compared / 257
         assert measured == pytest.approx((psnr(own, clear, 255), ssim(own, clear, 255)), rel=1e-3)
-    view.leave()
+    end_all(view)

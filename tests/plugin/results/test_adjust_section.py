@@ -17,6 +17,7 @@ from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.plugin.results.adjust_section import AdjustSection
 from napari_restore.plugin.runs.layer_run import LayerRun
 from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.widgets.section import end_all
 from napari_restore.questions import Adjustment
 
 RGB = {"red": 1, "green": 2, "blue": 3}
@@ -342,5 +343,5 @@ def test_it_needs_a_result_and_explains_why_colours_cannot_be_kept(
 @pytest.mark.viewer
 def test_it_lets_go_when_the_panel_closes(panel: Any, look: AdjustSection, variant: Any):
     before = len(variant.adjusted)
-    look.leave()
+    end_all(look)
     assert len(variant.adjusted) == before - 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from napari_restore._confined import confined
@@ -87,15 +86,6 @@ class Device:
 SIMULATED = "simulated:"
 """``simulated:6GiB`` computes on the processor as on a card with so much memory: its
 tensors are counted, and one too many is out of memory. Shows what a card would do."""
-
-
-@cache
-def accelerators() -> tuple[str, ...]:
-    """Return the devices that are found here beside the processor."""
-    import torch
-
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    return tuple(name for name, is_found in found.items() if is_found)
 
 
 def choose_device(wanted: str = "auto") -> Device:

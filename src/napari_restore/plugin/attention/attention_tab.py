@@ -208,7 +208,6 @@ class AttentionTab(TaskTab):
         events.inserted.disconnect(self._raise_query)
         events.reordered.disconnect(self._raise_query)
         self._forget()
-        super().leave()
 
     def setVisible(self, visible: bool) -> None:
         """Show or hide the tab with its layers: clicks are queries only while it is seen."""

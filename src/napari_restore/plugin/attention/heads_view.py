@@ -297,9 +297,8 @@ class HeadsView(QWidget):
         painter.end()
 
     def mousePressEvent(self, event: Any) -> None:
-        at = event.position() if hasattr(event, "position") else event.localPos()
         for cell in self.cells():
-            if cell.box.contains(at):
+            if cell.box.contains(event.position()):
                 with_ctrl = event.modifiers() & Qt.KeyboardModifier.ControlModifier
                 heads = [cell.head]
                 if with_ctrl and cell.site == self.site:

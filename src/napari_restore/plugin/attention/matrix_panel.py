@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QToolTip, QWidget
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention.heads_view import HeadsView, coloured
-from napari_restore.plugin.tasks.task import in_background
+from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import combo_of
 from napari_restore.plugin.widgets.folding import add_button, column_of
 from napari_restore.plugin.widgets.plots import BLUE, GREY, begin
@@ -46,7 +46,7 @@ class PointerText(QWidget):
 
     def mouseMoveEvent(self, event: Any) -> None:
         """Show the text beside the pointer."""
-        at = event.position() if hasattr(event, "position") else event.localPos()
+        at = event.position()
         QToolTip.showText(self.mapToGlobal(at.toPoint()), self.text_at(at), self)
 
 
@@ -259,8 +259,7 @@ class RedundancyPanel(QWidget):
     ) -> None:
         super().__init__(parent)
         self._asked, self._heads = asked, heads
-        self._number = 0
-        self._is_busy = False
+        self._query = LatestQuery("The heads cannot be compared", self, self._on_found)
         self.button = add_button(
             self,
             "Compare the heads",
@@ -277,11 +276,10 @@ class RedundancyPanel(QWidget):
     def allow(self, allowed: bool) -> None:
         """Enable the button; without it what was shown goes, too, and what is under way."""
         if not allowed:
-            self._number += 1
-            self._is_busy = False
+            self._query.discard()
             self._say("")
             self.map.show_matrix(NOTHING, (), ())
-        self.button.setEnabled(allowed and not self._is_busy)
+        self.button.setEnabled(allowed and self._query.is_idle)
 
     def _say(self, text: str) -> None:
         self.caption.setText(text)
@@ -291,18 +289,13 @@ class RedundancyPanel(QWidget):
         session, query, site = self._asked.session, self._asked.query, self._heads.site
         if session is None or query is None or site is None:
             return
-        self._number += 1
-        self._is_busy = True
         self.button.setEnabled(False)
         self._say("Comparing …")
         compute = partial(session.redundancy, query.query, [site])
-        about = self._number, site, query.query.label
-        in_background(compute, self._on_found, *about)
+        self._query.submit((site, query.query.label), compute)
 
-    def _on_found(self, number: int, site: str, label: str, found: Any) -> None:
-        if number != self._number or self._asked.session is None:
-            return
-        self._is_busy = False
+    def _on_found(self, about: tuple[str, str], found: Any) -> None:
+        site, label = about
         self.button.setEnabled(True)
         if isinstance(found, RestoreError):
             # Not each layer has several heads.

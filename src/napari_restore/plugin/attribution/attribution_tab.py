@@ -223,7 +223,6 @@ class AttributionTab(TaskTab):
         if task is not None:
             task.layers.remove()
         self.target.use(None)
-        super().leave()
 
     def own_layers(self) -> list[Layer]:
         """Return the targets and the maps."""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.explain import Attribution, AttributionSummary, Kind
+    from napari_restore.explain import Attribution
     from napari_restore.plugin.attribution.attribution_task import AttributionResult
 
 
@@ -59,9 +59,9 @@ def leaves_out_context(record: Mapping[str, Any]) -> bool:
     return attribution["path"] is not None and api.attribution_summary(attribution).omits_context
 
 
-def report(record: Mapping[str, Any], kind: Kind) -> list[Row]:
+def report(found: Attribution) -> list[Row]:
     """Return how complete a map is, what it omits, how spread it is, and what it is of."""
-    attribution, model = record["attribution"], record["model"]
+    attribution, model = found.record["attribution"], found.record["model"]
     complete = attribution["completeness"]
     summary = api.attribution_summary(attribution)
     word = {True: "yes: ", False: "NO: ", None: ""}[summary.is_complete]
@@ -74,65 +74,24 @@ def report(record: Mapping[str, Any], kind: Kind) -> list[Row]:
     if frames := attribution.get("frames"):
         shares = (f"{Path(each['path'] or 'array').name} {each['sum']:+.4f}" for each in frames)
         rows.append(("Shares of the frames", ", ".join(shares)))
-    rows += _parts(attribution)
     if complete["recomputed_difference"] is not None:
         free = f"{complete['recomputed_difference']:.4g}"
         rows.append(("Routing", f"{attribution['routing']}; recomputed, the difference is {free}"))
-    if attribution["context"]["used"] != "none":
-        rows.append(("Context", _context(attribution["context"], summary)))
-    rows += [("Box", _target(attribution)), ("Method", _method(attribution))]
-    rows.append(("Shows", kind.about))
+    known_by = {"Of": summary.parts, "Context": summary.context, "Box": _target(attribution)}
+    known_by |= {"Method": _method(attribution), "Shows": found.kind.about}
     near = attribution["window"]["diffusion_index"]
     if near is not None:
-        spread, window = summary.spread, attribution["window"]["region"]
-        if tuple(window) != tuple(attribution["region"]):
-            spread += f"; within 512 px of the box index {near:.2f}"
-        rows += [
-            ("Spread", spread),
-            (f"Beyond {summary.far} px", f"{summary.far_share:.1%} of all magnitudes"),
-        ]
+        window = tuple(attribution["window"]["region"])
+        is_whole = window == tuple(attribution["region"])
+        beside = "" if is_whole else f"; within 512 px of the box index {near:.2f}"
+        known_by["Spread"] = summary.spread + beside
+        known_by[f"Beyond {summary.far} px"] = f"{summary.far_share:.1%} of all magnitudes"
     if (attribution["identity_share"] or 0) >= MIN_SHARE:
-        rows.append(("Input unchanged", f"{attribution['identity_share']:.0%} of the map"))
-    checked = attribution.get("checks", {}).get(CHECK)
-    if checked is not None and checked["insertion"]["area"] is None:
-        rows.append(("Check", "undefined: image and baseline hardly differ in the box"))
-    elif checked is not None:
-        rows.append(("Check", f"from {checked['baseline']}"))
+        known_by["Input unchanged"] = f"{attribution['identity_share']:.0%} of the map"
     weights = model["weights_sha256"]
-    rows.append(
-        ("Model", f"{title_of(model['id'])}{f', weights {weights[:12]}' if weights else ''}")
-    )
-    return rows
-
-
-SHOWN_SEGMENTS = 5
-"""Largest shares that are shown."""
-
-
-def _parts(attribution: Mapping[str, Any]) -> list[Row]:
-    """Return the layer or the segments that have shares in place of pixels."""
-    rows, layer, segments = [], attribution.get("layer"), attribution.get("segments")
-    if layer is not None:
-        cells = f"{layer['channels']} channels, cells of {layer['stride']} px"
-        rows.append(("Layer", f"{layer['name']} ({layer['kind']}): {cells}"))
-    if segments is not None:
-        ordered = sorted(segments["rows"], key=lambda row: -abs(row["share"]))[:SHOWN_SEGMENTS]
-        largest = ", ".join(f"{row['label']}: {row['share']:+.3g}" for row in ordered)
-        rows.append((f"{segments['count']} segments", f"largest shares {largest}"))
-    return rows
-
-
-def _context(context: Mapping[str, Any], summary: AttributionSummary) -> str:
-    share = summary.context_share
-    part = "its share is not known" if share is None else f"{share:.0%} of the change"
-    if context["used"] == THROUGH:
-        return f"in the map: {part} came through it" if share is not None else "in the map"
-    reason = context["reason"]
-    if share is None:
-        return f"constant ({reason}); {part}"
-    if not summary.omits_context:
-        return f"constant ({reason}); nothing came through it"
-    return f"constant ({reason}): {part} came through it and is NOT in this map"
+    known_by["Check"] = "; ".join(summary.checks)
+    known_by["Model"] = title_of(model["id"]) + (f", weights {weights[:12]}" if weights else "")
+    return [*rows, *((name, text) for name, text in known_by.items() if text)]
 
 
 def _target(attribution: Mapping[str, Any]) -> str:
@@ -467,7 +426,6 @@ class AttributionResultsSection(Section):
     def leave(self) -> None:
         """Disconnect; the layers stay."""
         self._comparison.end()
-        super().leave()
 
     # -- choosing -------------------------------------------------------------------
 
@@ -521,7 +479,7 @@ class AttributionResultsSection(Section):
             self.view.offer(views, self.view.currentData())
             record = current.attribution.record
             attribution = record["attribution"]
-            self.measures.setText(table_of(report(record, current.attribution.kind)))
+            self.measures.setText(table_of(report(current.attribution)))
             self.through_context.setVisible(leaves_out_context(record))
             self.path.show_nodes(attribution["nodes"])
             self.rings.show_groups(rings_of(attribution))

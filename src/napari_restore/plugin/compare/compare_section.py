@@ -143,7 +143,6 @@ class CompareSection(Section):
         self._end()
         self._blink.close()
         self._contrast.close()
-        super().leave()
 
     # -- the current result -----------------------------------------------------------
 

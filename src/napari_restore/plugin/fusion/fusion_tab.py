@@ -272,7 +272,6 @@ class FusionTab(Section):
 
     def leave(self) -> None:
         self.controller.leave()
-        super().leave()
 
     def setVisible(self, visible: bool) -> None:
         """Show or hide the tab; what a draft needs is loaded when it is shown."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,6 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QWidget
 from superqt.utils import signals_blocked
 
-from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, number_box
@@ -141,6 +140,15 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+@cache
+def _accelerators() -> tuple[str, ...]:
+    """Return the devices that are found here beside the processor, as a plan has loaded torch."""
+    import torch
+
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return tuple(name for name, is_found in found.items() if is_found)
+
+
 FROM_FILE = "from a file"
 SCOPES = {
     "local": "local: a pixel depends on its surroundings only",
@@ -235,7 +243,7 @@ class AdvancedForm(QWidget):
 
     def show_plan(self, plan: Plan) -> None:
         """Show the device that `plan` uses, and why; of a staged model also where residuals go."""
-        self._devices = api.accelerators()
+        self._devices = _accelerators()
         self._offer_devices(self.device.currentData())
         # Parameters may change the scope.
         self.show_card(plan.model.card, plan.haze_cell)

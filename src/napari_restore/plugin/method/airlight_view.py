@@ -18,7 +18,7 @@ from napari_restore.plugin.layers.layer_order import keeping_active, take_away
 from napari_restore.plugin.layers.placing import axes_of, bounding_region, in_data, plane_of
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import show_problem
-from napari_restore.plugin.tasks.task import in_background
+from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.folding import add_button
 from napari_restore.plugin.widgets.section import Section
 
@@ -118,7 +118,7 @@ class AirlightPicker(Section):
         super().__init__(viewer, state)
         self._card: ModelCard | None = None
         self._picking: _Picking | None = None
-        self._picks = 0
+        self._query = LatestQuery("The colour cannot be found", self, self._on_value)
         self.swatch = QFrame(self)
         self.swatch.setFixedSize(18, 18)
         self.swatch.setFrameShape(QFrame.Shape.Box)
@@ -165,8 +165,6 @@ class AirlightPicker(Section):
 
     def leave(self) -> None:
         self.stop()
-        self._picks += 1
-        super().leave()
 
     def stop(self) -> None:
         self.pick_button.setChecked(False)
@@ -196,13 +194,10 @@ class AirlightPicker(Section):
         image = self.state.named_image(layer)
         level = min(level, len(image.level_shapes) - 1)
         self.values.setText("Looking …")
-        self._picks += 1
         place = _in_level(box, image.level_shapes, level)
-        in_background(partial(_value_of, image, card, place, level), self._on_value, self._picks)
+        self._query.submit((id(image), place), partial(_value_of, image, card, place, level))
 
-    def _on_value(self, number: int, value: str | RestoreError) -> None:
-        if number != self._picks:
-            return
+    def _on_value(self, _: Any, value: str | RestoreError) -> None:
         self.show_value()
         if isinstance(value, RestoreError):
             show_problem(value)

@@ -27,7 +27,7 @@ from napari_restore.plugin.method.model_chooser import TASKS, ModelChoice
 from napari_restore.plugin.tasks.notices import show_note, show_problem, with_labels
 from napari_restore.plugin.tasks.task import Task
 from napari_restore.plugin.widgets.combo_box import combo_of
-from napari_restore.plugin.widgets.folding import fill
+from napari_restore.plugin.widgets.folding import fill, form_layout
 
 if TYPE_CHECKING:
     from napari_restore.engine import Event
@@ -220,7 +220,7 @@ class ProposalDialog(QDialog):
         tip = "What the weights were trained for, which their file does not tell"
         self.task = combo_of(self, tasks, tip)
         self._asks_task = bool(found.card) and not found.known and found.model.card.task == "other"
-        form = QFormLayout()
+        form = form_layout()
         form.addRow("Title", self._title)
         form.addRow("Task", self.task)
         form.setRowVisible(self.task, self._asks_task)

@@ -232,7 +232,6 @@ class PhotosView(Section):
 
     def leave(self) -> None:
         self._show_all()
-        super().leave()
 
     # -- the list ------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from napari_restore.plugin.state.request import Area, RunRequest, TargetChoice
 from napari_restore.plugin.state.state import NAMED_ROLES, NAMED_SENSOR, RestoreState
 from napari_restore.plugin.state.variant import Variant
 from napari_restore.plugin.tasks.notices import show_problem
-from napari_restore.plugin.tasks.task import in_background
+from napari_restore.plugin.tasks.task import LatestQuery, in_background
 from napari_restore.plugin.widgets.folding import add_button, column_of, row_of
 from napari_restore.questions import Computing, Reading, Restore, part_of
 
@@ -174,7 +174,7 @@ class EarlierResults(QWidget):
         self.rows: list[EarlierRow] = []
         self._image: Image | None = None
         self._known: Callable[[KeptResult], bool] = lambda kept: False
-        self._searches = 0
+        self._query = LatestQuery(FAILURE, self, self._on_found)
         self.dialog: TrustDialog | None = None
         self.title = QLabel("From earlier", self)
         self.title.setToolTip("Results of this image that are kept in the cache")
@@ -188,19 +188,16 @@ class EarlierResults(QWidget):
             self._show([])
             self.found.emit([])
         self._image, self._known = image, known
-        self._searches = number = self._searches + 1
-        if image is None or image.spec is None:
-            return
-        in_background(partial(api.kept_results, image), self._on_found, number, failure=FAILURE)
+        self._query.discard()
+        if image is not None and image.spec is not None:
+            self._query.submit(object(), partial(api.kept_results, image))
 
     def discard(self) -> None:
         """Drop the results of searches under way."""
-        self._searches += 1
+        self._query.discard()
         self._image = None
 
-    def _on_found(self, number: int, result: list[KeptResult] | RestoreError) -> None:
-        if number != self._searches:
-            return
+    def _on_found(self, _: Any, result: list[KeptResult] | RestoreError) -> None:
         # That an image cannot be read is reported elsewhere.
         kept = [] if isinstance(result, RestoreError) else result
         kept = [one for one in kept if not self._known(one)]

@@ -534,7 +534,6 @@ class ExportSection(Section):
             self._all = None
             self._variant.saving = False
             self.saving = self._variant = None
-        super().leave()
 
 
 def _usual_suffix(path: str | Path) -> str:

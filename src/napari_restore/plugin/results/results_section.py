@@ -444,4 +444,3 @@ class ResultsSection(Section):
         self._store(again=True)
         self.rows.clear()
         self.earlier.discard()
-        super().leave()

@@ -202,7 +202,6 @@ class ToneSection(AdjustingSection):
 
     def leave(self) -> None:
         self.picker.setChecked(False)
-        super().leave()
 
     # -- settings ------------------------------------------------------------------
 

@@ -33,14 +33,13 @@ class ClusterController(QObject):
     def __init__(self, state: RestoreState, parent: QObject) -> None:
         super().__init__(parent)
         self._state = state
-        self._held = _Held()
         self._attempt: _Connecting | None = None
         self._is_looking = False
         self._timer = QTimer(self)
         self._timer.setInterval(LOOK_MS)
         self._timer.timeout.connect(self.look)
         # Closing the window destroys its widgets without closing them.
-        parent.destroyed.connect(self._held.release)
+        parent.destroyed.connect(partial(_close_of, state))
 
     def connect_to(self, name: str) -> None:
         """Connect to the cluster `name`, as `napari_restore.connect` takes it."""
@@ -68,7 +67,7 @@ class ClusterController(QObject):
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.abandon()
-        self._held.release()
+        _close_of(self._state)
         self._state.cluster = None
 
     def _on_answer(self, status: str, answer: Any) -> None:
@@ -77,7 +76,6 @@ class ClusterController(QObject):
             self.disconnected.emit(answer)
             return
         cluster, workers = answer
-        self._held.cluster = cluster.cluster
         self._state.cluster = cluster
         self.connected.emit(cluster, workers)
         self._timer.start()
@@ -96,18 +94,6 @@ class ClusterController(QObject):
                     "Connect again, or run on this machine.",
                 )
             )
-
-
-class _Held:
-    """The connection of a viewer; outlives its widgets."""
-
-    def __init__(self) -> None:
-        self.cluster: Cluster | None = None
-
-    def release(self) -> None:
-        cluster, self.cluster = self.cluster, None
-        if cluster is not None:
-            _close(cluster)
 
 
 class _Connecting(Task):
@@ -129,6 +115,11 @@ class _Connecting(Task):
         """Close a connection that was made as it was given up."""
         if self._is_abandoned and self.outcome[0] == "done":
             _close(self.outcome[1][0].cluster)
+
+
+def _close_of(state: RestoreState) -> None:
+    if state.cluster is not None:
+        _close(state.cluster.cluster)
 
 
 def _close(cluster: Cluster) -> None:

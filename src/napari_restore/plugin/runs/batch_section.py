@@ -358,7 +358,6 @@ class BatchSection(Section):
             bring_into_view(self.message)
 
     def leave(self) -> None:
-        super().leave()
         if self.queue is not None:
             self.queue.stop()
         self.queue = self.folder = None

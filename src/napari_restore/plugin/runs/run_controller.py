@@ -45,49 +45,6 @@ WARM_MS = 400
 """The child process is started so long after there is something to restore."""
 
 
-class WarmWorker(QObject):
-    """Keeps a child process warm; all runs of the panel go to `worker`, one after another."""
-
-    def __init__(self, state: RestoreState, parent: QObject) -> None:
-        super().__init__(parent)
-        self.worker = api.new_worker()
-        self._state = state
-        self._warmed: tuple[Any, ...] | None = None
-        self._is_closed = False
-        self._timer = QTimer(self, singleShot=True)
-        self._timer.timeout.connect(self._warm)
-        # Closing the window destroys its widgets without closing them.
-        parent.destroyed.connect(self.worker.close)
-
-    def start_soon(self, *, expects_image: bool = False) -> None:
-        """Start the child, unless it is alive or there is nothing to restore and none expected."""
-        if (expects_image or self._state.layer is not None) and self.worker.process is None:
-            self._timer.start(WARM_MS)
-
-    def is_new(self, plan: Plan) -> bool:
-        """Return whether the child has not loaded image and model of `plan`; asked once for each.
-
-        And once more when the image's levels are made: drafts take theirs from them.
-        """
-        image = plan.image
-        loaded = (image, plan.model, image.is_built(len(image.level_shapes) - 1))
-        before, self._warmed = self._warmed, loaded
-        return before is None or any(a is not b for a, b in zip(before, loaded, strict=True))
-
-    def load(self, plan: Plan) -> None:
-        """Let the child load what `plan` needs, unless a run has it."""
-        if not (self._is_closed or self._state.running):
-            api.warm(self.worker, plan)
-
-    def close(self) -> None:
-        self._is_closed = True
-        self.worker.close()
-
-    def _warm(self) -> None:
-        if not self._state.running:
-            api.warm(self.worker)
-
-
 class FolderRun(Task):
     """Restores a folder in `worker`, as `napari-restore` with `arguments` does.
 
@@ -167,7 +124,14 @@ class RunController(QObject):
         """What is under way and has the memory."""
         self._viewer, self._state, self.plans, self._owner = viewer, state, plans, owner
         self._disk = disk
-        self._warm = WarmWorker(state, owner)
+        self.worker = api.new_worker()
+        """The child process to which all runs of the panel go, one after another; kept warm."""
+        # Closing the window destroys its widgets without closing them.
+        owner.destroyed.connect(self.worker.close)
+        self._loaded: tuple[Any, ...] | None = None
+        """Image and model that the child has been asked to load, and whether the levels were made."""
+        self._warm_soon = QTimer(self, singleShot=True, interval=WARM_MS)
+        self._warm_soon.timeout.connect(self._warm)
         self.questions = api.new_worker()
         """The child process of what is asked beside a run, which must not wait for its end."""
         owner.destroyed.connect(self.questions.close)
@@ -189,21 +153,18 @@ class RunController(QObject):
             *((getattr(events, name), self.live.update) for name in LIVE_SETTINGS),
             (events.options, self._on_options),
             (events.running, self._on_running),
-            (events.layer, self._warm.start_soon),
+            (events.layer, self._start_worker),
             *((event, self.live.update) for event in view_events(viewer)),
             (viewer.layers.events.inserted, self._show_draft),
             (viewer.layers.events.removed, self._show_draft),
             (plans.plan_ready, self._on_plan_ready),
         )
-        self._warm.start_soon()
+        self._start_worker()
 
     def expect_image(self) -> None:
         """Start the child process for an image that is not there yet."""
-        self._warm.start_soon(expects_image=True)
-
-    @property
-    def worker(self) -> Worker:
-        return self._warm.worker
+        if self.worker.process is None:
+            self._warm_soon.start()
 
     @property
     def running(self) -> LayerRun | None:
@@ -271,7 +232,7 @@ class RunController(QObject):
             task.abandon()
             self._state.running = False
         self.live.close()
-        self._warm.close()
+        self.worker.close()
         self.questions.close()
         self.clusters.close()
 
@@ -445,7 +406,7 @@ class RunController(QObject):
         self._show_draft()
         if not running:
             # The child may have ended to make room.
-            self._warm.start_soon()
+            self._start_worker()
 
     def _show_draft(self) -> None:
         """Report whether true pixels will replace a draft."""
@@ -462,12 +423,32 @@ class RunController(QObject):
 
     # -- the child process -----------------------------------------------------------
 
+    def _start_worker(self) -> None:
+        """Start the child soon, unless it is alive or there is nothing to restore."""
+        if self._state.layer is not None:
+            self.expect_image()
+
+    def _warm(self, plan: Plan | None = None) -> None:
+        """Start the child, and let it load what `plan` needs, unless a run has it."""
+        if not (self._is_closed or self._state.running):
+            api.warm(self.worker, plan)
+
+    def _is_new(self, plan: Plan) -> bool:
+        """Return whether the child has not loaded image and model of `plan`; asked once for each.
+
+        And once more when the image's levels are made: drafts take theirs from them.
+        """
+        image = plan.image
+        loaded = (image, plan.model, image.is_built(len(image.level_shapes) - 1))
+        before, self._loaded = self._loaded, loaded
+        return before is None or any(a is not b for a, b in zip(before, loaded, strict=True))
+
     def _on_plan_ready(self, plan: Plan) -> None:
         """Let the child load what the plan needs, and what a draft of the view needs."""
-        if self._state.running or self.live.is_on or not self._warm.is_new(plan):
+        if self._state.running or self.live.is_on or not self._is_new(plan):
             return
         if self._state.cluster is None:
-            self._warm.load(plan)
+            self._warm(plan)
         live_request = self._live_request()
         if live_request is not None and plan.needs_context_pass:
             request, viewport, *_ = live_request
@@ -475,5 +456,5 @@ class RunController(QObject):
             in_background(partial(first_step, request, viewport, plan), self._on_first_step)
 
     def _on_first_step(self, step: RunStep | None) -> None:
-        if step is not None and not (self._is_closed or self.live.is_on):
-            self._warm.load(step.plan)
+        if step is not None and not self.live.is_on:
+            self._warm(step.plan)

@@ -175,7 +175,6 @@ class SpectrumView(Section):
     def leave(self) -> None:
         if self._on_pressed in self.viewer.mouse_drag_callbacks:
             self.viewer.mouse_drag_callbacks.remove(self._on_pressed)
-        super().leave()
 
     def _on_layer(self) -> None:
         """Show nothing of the image before."""

@@ -322,6 +322,11 @@ class LatestQuery(QObject):
         if not self._is_busy:
             self._start()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is asked that will be answered."""
+        return self._newest is None
+
     def discard(self) -> None:
         """Drop the query that waits and the answer that is being computed."""
         self._newest = None

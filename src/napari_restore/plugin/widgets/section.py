@@ -72,5 +72,4 @@ class Section(QWidget):
         self.follow(*((getattr(variant, name), slots[name]) for name in slots if variant))
 
     def leave(self) -> None:
-        """End what goes on after the panel is closed; called once, of sections inside as well."""
-        end_all(self)
+        """End what `end_all` does not; called once after it, of sections inside as well."""
