@@ -21,11 +21,11 @@ from napari.settings import get_settings
 from PIL import Image
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication, QScrollArea
-from superqt import QCollapsible
 
 from napari_restore import Region
 from napari_restore.plugin.areas.drawing_controller import Tool
 from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.widgets.folding import FoldedPart
 from napari_restore.sample import SAMPLE
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -87,11 +87,11 @@ class Stage:
 
     def unfold(self, *titles: str) -> None:
         """Open the parts of the panel named so, close the others."""
-        for part in self.panel.findChildren(QCollapsible):
+        for part in self.panel.findChildren(FoldedPart):
             if part.text() in titles:
-                part.expand(animate=False)
+                part.open()
             else:
-                part.collapse(animate=False)
+                part.open(False)
         self.settle(200)
 
     def section(self, title: str) -> Any:

@@ -18,10 +18,10 @@ from qtpy.QtWidgets import (
     QStyle,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_restore.plugin import NARROWEST
 from napari_restore.plugin.attribution.attribution_tab import AttributionTab
+from napari_restore.plugin.widgets.folding import FoldedPart
 
 pytestmark = [pytest.mark.viewer, pytest.mark.own_window, pytest.mark.binding]
 SCREEN = 800
@@ -46,8 +46,8 @@ def test_everything_fits_beside_the_layer_controls(panel: Any, qtbot: Any, finis
     panel.viewer.add_image(pixels[0], name="scene")
     panel.models.choose("dcp")
     finished_run()
-    for part in panel.findChildren(QCollapsible):
-        part.expand(animate=False)
+    for part in panel.findChildren(FoldedPart):
+        part.open()
     panel.attribution.results.setVisible(True)
     scroll = panel.findChild(QScrollArea)
     bar = panel.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
@@ -75,9 +75,9 @@ def test_what_is_unfolded_is_as_high_as_its_wrapped_rows(panel: Any, qtbot: Any,
     wrapped = 0
     for section in panel.sections:
         part = section
-        while not isinstance(part, QCollapsible):
+        while not isinstance(part, FoldedPart):
             part = part.parentWidget()
-        part.expand(animate=False)
+        part.open()
 
         def needed(section: QWidget = section) -> int:
             layout = section.layout()
@@ -98,10 +98,10 @@ def test_a_part_opened_by_a_click_comes_into_view(panel: Any, qtbot: Any):
     scroll = panel.findChild(QScrollArea)
     for section in panel.sections:
         part = section
-        while not isinstance(part, QCollapsible):
+        while not isinstance(part, FoldedPart):
             part = part.parentWidget()
         folded_height = part.height()
-        part.toggleButton().click()
+        part.heading.click()
 
         def in_sight(part: QWidget = part, folded_height: int = folded_height) -> bool:
             top = part.mapTo(scroll.viewport(), QPoint(0, 0)).y()
@@ -130,17 +130,17 @@ def every_text_fits(panel: Any, qtbot: Any) -> None:
     for number in range(panel.tabs.count()):
         panel.tabs.setCurrentIndex(number)
         look()
-        for part in panel.findChildren(QCollapsible):
-            if part.isVisible() and not part.isExpanded():
+        for part in panel.findChildren(FoldedPart):
+            if part.isVisible() and not part.is_open:
                 opened = [part]
-                part.expand(animate=False)
-                for inner in part.findChildren(QCollapsible):
-                    if inner.isVisible() and not inner.isExpanded():
-                        inner.expand(animate=False)
+                part.open()
+                for inner in part.findChildren(FoldedPart):
+                    if inner.isVisible() and not inner.is_open:
+                        inner.open()
                         opened.append(inner)
                 look()
                 for each in reversed(opened):
-                    each.collapse(animate=False)
+                    each.open(False)
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QApplication
-from superqt import QCollapsible
 
 import napari_restore as nr
 from napari_restore import Region
@@ -21,6 +20,7 @@ from napari_restore.plugin.results.export_section import ExportSection
 from napari_restore.plugin.runs import layer_run
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import NAMED_ROLES
+from napari_restore.plugin.widgets.folding import FoldedPart
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer
@@ -373,8 +373,8 @@ def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, q
     window = panel.window()
     window.resize(800, 500)
     window.show()
-    for part in panel.findChildren(QCollapsible):
-        part.expand(animate=False)
+    for part in panel.findChildren(FoldedPart):
+        part.open()
     button = panel.bar.button
 
     def is_in_sight() -> bool:
@@ -397,11 +397,15 @@ def test_headings_and_tabs_are_drawn_in_the_theme(panel: Any, qtbot: Any):
     for theme in ("dark", "light", "dark"):
         panel.viewer.theme = theme
         QApplication.processEvents()
-        for part in panel.findChildren(QCollapsible):
-            button = part.toggleButton()
-            image = button.icon().pixmap(button.iconSize()).toImage()
+        for part in panel.findChildren(FoldedPart):
+            button = part.heading
+            # Those of other tabs have no size yet.
+            button.resize(button.sizeHint())
+            image = button.grab().toImage()
             places = [(x, y) for x in range(image.width()) for y in range(image.height())]
-            arrow = max((image.pixelColor(x, y) for x, y in places), key=lambda c: c.alpha())
+            ground = image.pixelColor(0, 0).lightness()
+            lights = [image.pixelColor(x, y).lightness() for x, y in places]
+            arrow = max(lights, key=lambda light: abs(light - ground))
             text = button.palette().color(QPalette.ColorRole.ButtonText)
-            assert abs(arrow.lightness() - text.lightness()) < 60, (theme, part.text())
+            assert abs(arrow - text.lightness()) < 60, (theme, part.text())
             assert (text.lightness() > 128) == (theme == "dark")

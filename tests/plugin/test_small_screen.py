@@ -19,12 +19,12 @@ from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMessageBox, QScrollArea, QWidget
-from superqt import QCollapsible
 from tests.images.brackets.photos import shoot, two_brackets
 
 from napari_restore.plugin.compare.compare_section import CompareSection
 from napari_restore.plugin.results.export_section import ExportSection
 from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.widgets.folding import FoldedPart
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 IS_DOUBLE = os.environ.get("QT_SCALE_FACTOR") == "2"
@@ -79,10 +79,10 @@ def click(widget: QWidget, at: QPoint | None = None) -> None:
 def unfolded(panel: Any, section: QWidget, qtbot: Any) -> None:
     """Open a section, and wait until it has been scrolled into view."""
     part: Any = section
-    while not isinstance(part, QCollapsible):
+    while not isinstance(part, FoldedPart):
         part = part.parentWidget()
     viewport = panel.findChild(QScrollArea).viewport()
-    part.toggleButton().click()
+    part.heading.click()
 
     def in_sight() -> bool:
         top = part.mapTo(viewport, QPoint(0, 0)).y()

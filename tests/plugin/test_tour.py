@@ -17,13 +17,13 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMainWindow
-from superqt import QCollapsible
 from tests.images.brackets.photos import two_brackets
 
 from napari_restore import Region
 from napari_restore.plugin import RestorePanel
 from napari_restore.plugin.compare.compare_section import CompareSection
 from napari_restore.plugin.results.export_section import ExportSection
+from napari_restore.plugin.widgets.folding import FoldedPart
 
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
 
@@ -77,8 +77,8 @@ def test_every_part_opens(panel: Any, nothing_told: None, finished_run: Any, qtb
         shown(panel)
     viewer.scene.camera.zoom *= 8
     finished_run()
-    for part in panel.findChildren(QCollapsible):
-        part.expand(animate=False)
+    for part in panel.findChildren(FoldedPart):
+        part.open()
         shown(panel)
     compare = section(panel, CompareSection)
     for button in (compare.swipe, compare.sides):

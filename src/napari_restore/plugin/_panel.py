@@ -50,7 +50,7 @@ from napari_restore.plugin.state.preferences import PreferenceLink
 from napari_restore.plugin.state.state import Connections, image_of, state_of, unwrapped
 from napari_restore.plugin.state.variant import VARIANT, Variant
 from napari_restore.plugin.tasks.main_thread import patch_superqt
-from napari_restore.plugin.widgets.folding import folded, one_at_a_time
+from napari_restore.plugin.widgets.folding import FoldedPart, one_at_a_time
 from napari_restore.plugin.widgets.keys import (
     KeyBindings,
     follow_focus,
@@ -246,7 +246,7 @@ class RestorePanel(QWidget):
         scroll = QScrollArea(self)
         restore = self._restore_page(inner, scroll)
         self.bar = RunBar(inner, pinned=True)
-        self.bar.results.clicked.connect(lambda: self._results_part.expand(animate=False))
+        self.bar.results.clicked.connect(lambda: self._results_part.open())
         self.bar.button.setToolTip(
             f"{with_key('Restore what is set', 'run')}; {with_key('cancel', 'cancel')}"
         )
@@ -311,7 +311,7 @@ class RestorePanel(QWidget):
             export,
             BatchSection(viewer, state, self.runs),
         ]
-        parts = [folded(section.TITLE, section, section.TIP) for section in self.sections]
+        parts = [FoldedPart(section.TITLE, section, section.TIP) for section in self.sections]
         for part in parts:
             layout.addWidget(part)
         adjust.heading_changed.connect(parts[0].setText)

@@ -12,7 +12,6 @@ from superqt import QLabeledSlider
 from superqt.utils import signals_blocked
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.areas.areas import chosen_strength, strength_layers
 from napari_restore.plugin.areas.drawing_controller import DrawingController, Tool
 from napari_restore.plugin.areas.target_chooser import ExcludeChooser, TargetChooser
 from napari_restore.plugin.layers.layer_order import bring_to_front, is_source
@@ -28,13 +27,13 @@ from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of, named_as
 from napari_restore.plugin.tasks.notices import close_notes, error_text
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, number_box
-from napari_restore.plugin.widgets.folding import column_of, folded, form_layout, stacked
+from napari_restore.plugin.widgets.folding import FoldedPart, column_of, form_layout, stacked
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.images import Image
-    from napari_restore.questions import Restore, RestoreKeywords
+    from napari_restore.questions import RestoreKeywords
 
 
 class PlaneChooser(QWidget):
@@ -102,7 +101,7 @@ class SettingsForm(QObject):
         self.models = ModelChooser(panel)
         self.parameters = ParameterForm()
         self.airlight = AirlightPicker(viewer, state)
-        self.target = TargetChooser(panel)
+        self.target = TargetChooser(viewer, state)
         self.exclude = ExcludeChooser(viewer, state)
         tip = "What a run may take beyond what napari uses already"
         self.memory = number_box(
@@ -123,9 +122,9 @@ class SettingsForm(QObject):
         form.addRow("Memory", self.memory)
         layout.addLayout(form)
         of_method = stacked(self.parameters, self.airlight)
-        self.method_part = folded("Method settings", of_method, METHOD_TIP)
+        self.method_part = FoldedPart("Method settings", of_method, METHOD_TIP)
         layout.addWidget(self.method_part)
-        layout.addWidget(folded("Advanced", self.advanced, ADVANCED_TIP))
+        layout.addWidget(FoldedPart("Advanced", self.advanced, ADVANCED_TIP))
 
     def add_area_to(self, layout: QVBoxLayout) -> None:
         form = form_layout()
@@ -138,18 +137,15 @@ class SettingsForm(QObject):
         self.models.changed.connect(self._on_model)
         self.bands.changed.connect(self._on_bands)
         self.bands.named_bands.connect(self._on_named)
-        self.bands.values_changed.connect(self._on_advanced)
+        self.bands.values_changed.connect(self._on_options)
         self.parameters.changed.connect(self._set("parameters"))
         self.airlight.picked.connect(partial(self.parameters.set_value, "airlight"))
-        self.target.changed.connect(self._on_target)
-        self.target.feather_changed.connect(self._on_feather)
-        self.target.strength_changed.connect(self._set("strength_layer"))
         self.target.draw_requested.connect(self.drawing.toggle)
         self.drawing.changed.connect(self._on_tool)
         self.exclude.draw_requested.connect(self.drawing.toggle)
         self.exclude.marked.connect(self.drawing.follow_purpose)
         self.memory.valueChanged.connect(self._set("memory_gib"))
-        self.advanced.changed.connect(self._on_advanced)
+        self.advanced.changed.connect(self._on_options)
 
     def follow(self) -> None:
         """Connect the widgets to the state, so that they show what others set."""
@@ -159,8 +155,6 @@ class SettingsForm(QObject):
             (events.layer, self.choose_image),
             (events.model, self._show_model),
             (events.parameters, self.parameters.set_values),
-            (events.target, self.target.choose),
-            (events.options, self._show_feather),
             (events.options, self.bands.show_values),
         )
 
@@ -169,18 +163,11 @@ class SettingsForm(QObject):
     def _set(self, field: str) -> Callable[[Any], None]:
         return partial(setattr, self.state, field)
 
-    def _on_target(self, target: TargetChoice) -> None:
-        self.drawing.end()
-        self.state.target = target
-
     def _on_tool(self, tool: Tool | None) -> None:
         self.target.show_tool(tool)
         self.exclude.show_drawing(tool, self.drawing.layer)
 
-    def _on_feather(self, pixels: int) -> None:
-        self.state.set_options(feather=pixels)
-
-    def _on_advanced(self, options: RestoreKeywords) -> None:
+    def _on_options(self, options: RestoreKeywords) -> None:
         self.state.set_options(**options)
 
     def _on_model(self, _: str) -> None:
@@ -285,8 +272,6 @@ class SettingsForm(QObject):
 
     def show_earlier(self, before: RestoreState) -> None:
         """Show the settings of an earlier panel of this viewer."""
-        self.target.choose(self.state.target)
-        self._show_feather(self.state.options)
         if before.model and self.state.layer is before.layer:
             self.models.choose(before.weights or before.model)
             if self.state.model == before.model:
@@ -306,18 +291,7 @@ class SettingsForm(QObject):
         names = [(layer.name, layer) for layer in offered] or [("Open an image first", None)]
         self.image.offer(names, chosen or names[-1][1])
         self._on_image()
-        self._offer_strengths()
-
-    def _offer_strengths(self) -> None:
-        layer, state = self.state.layer, self.state
-        offered = strength_layers(self.viewer, layer)
-        chosen = None
-        if layer is not None:
-            chosen = chosen_strength(self.viewer, state.strength_layer, layer)
-        self.target.offer_strength(offered, chosen)
-
-    def _show_feather(self, options: Restore) -> None:
-        self.target.feather.setValue(options.target.feather)
+        self.target.offer_strengths()
 
     def _show_model(self, model: str) -> None:
         self.models.choose(self.state.weights or model)

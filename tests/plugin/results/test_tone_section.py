@@ -24,6 +24,7 @@ from napari_restore.plugin.results.adjust_section import AdjustSection
 from napari_restore.plugin.results.tone_section import ToneSection
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import RestoreState
+from napari_restore.plugin.widgets.folding import FoldedPart
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.binding
@@ -177,9 +178,9 @@ def tone(panel: Any) -> ToneSection:
 
 def unfold(section: Any) -> None:
     part = section
-    while not hasattr(part, "expand"):
+    while not isinstance(part, FoldedPart):
         part = part.parentWidget()
-    part.expand(animate=False)
+    part.open()
 
 
 @pytest.fixture

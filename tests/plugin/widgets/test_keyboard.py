@@ -29,11 +29,12 @@ from qtpy.QtWidgets import (
     QSlider,
     QWidget,
 )
-from superqt import QCollapsible, QLabeledSlider
+from superqt import QLabeledSlider
 from tests.images.brackets.photos import two_brackets
 
 from napari_restore.plugin.method.model_files_dialog import ProposalDialog, TrustDialog
 from napari_restore.plugin.results.results_section import RecordView
+from napari_restore.plugin.widgets.folding import FoldedPart
 from napari_restore.plugin.widgets.keys import FRAME
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding, pytest.mark.slow]
@@ -148,13 +149,13 @@ def shown(panel: Any, colours: np.ndarray, qtbot: Any) -> Any:
     return panel
 
 
-def parts_of(panel: QWidget) -> list[QCollapsible]:
-    return [each for each in panel.findChildren(QCollapsible) if each.isVisible()]
+def parts_of(panel: QWidget) -> list[FoldedPart]:
+    return [each for each in panel.findChildren(FoldedPart) if each.isVisible()]
 
 
-def opened(part: QCollapsible, panel: QWidget, qtbot: Any) -> None:
+def opened(part: FoldedPart, panel: QWidget, qtbot: Any) -> None:
     """Unfold a part, and wait until no pass of the layouts moves anything."""
-    part.toggleButton().click()
+    part.heading.click()
     direct, passes = Qt.FindChildOption.FindDirectChildrenOnly, list[list[QRect]]()
 
     def at_rest() -> bool:
@@ -180,12 +181,12 @@ def test_tab_goes_through_what_is_seen(
     folded = assert_walked(shown)
     assert shown.image in folded and shown.tabs in folded
     for part in parts_of(shown):
-        inside = part.content().findChildren(QWidget)
+        inside = part.content.findChildren(QWidget)
         assert not any(each in folded for each in inside)
         opened(part, shown, qtbot)
         chain = assert_walked(shown)
-        assert any(each in chain for each in inside) or not controls(part.content())
-        part.toggleButton().click()
+        assert any(each in chain for each in inside) or not controls(part.content)
+        part.heading.click()
 
 
 def test_what_the_bands_are_is_chosen_by_keyboard(shown: Any, qtbot: Any, tmp_path: Path) -> None:

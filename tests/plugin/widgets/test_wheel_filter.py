@@ -20,9 +20,9 @@ from qtpy.QtWidgets import (
     QTabBar,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_restore.plugin.attribution.attribution_tab import AttributionTab
+from napari_restore.plugin.widgets.folding import FoldedPart
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 
@@ -74,10 +74,10 @@ def open_panel(panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     pixels = np.random.default_rng(0).integers(0, 4000, (6, 64, 64), np.uint16)
     panel.viewer.add_image(pixels[0], name="scene")
     panel.models.choose("dcp")
-    parts = panel.findChildren(QCollapsible)
+    parts = panel.findChildren(FoldedPart)
     # Of some only one is open: the one with sliders.
     for part in sorted(parts, key=lambda part: part.text() == "Adjust"):
-        part.expand(animate=False)
+        part.open()
     (scroll,) = panel.findChildren(QScrollArea)
     qtbot.waitUntil(lambda: scroll.verticalScrollBar().maximum() > 0)
     return panel

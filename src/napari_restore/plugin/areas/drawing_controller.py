@@ -105,7 +105,7 @@ class DrawingController(QObject):
             self,
             (viewer.layers.selection.events.active, self._on_active),
             (viewer.scene.camera.events.zoom, self._on_zoom),
-            (state.events.target, self._adopt),
+            (state.events.target, self._on_target),
         )
 
     def follow_purpose(self, layer: Layer) -> None:
@@ -179,6 +179,10 @@ class DrawingController(QObject):
             layer.bind_key("Escape", _finish, overwrite=True)
         self._state.strength_layer = layer
         return layer
+
+    def _on_target(self) -> None:
+        self.end()
+        self._adopt()
 
     # -- what ends it ------------------------------------------------------------
 

@@ -17,11 +17,13 @@ from napari_restore.errors import BadRegion, RestoreError
 from napari_restore.plugin.areas.areas import (
     GRADIENT,
     LayerWatch,
+    chosen_strength,
     corners_in_pixels,
     is_strength,
     mark_excluded,
     mask_of_layer,
     outlines,
+    strength_layers,
 )
 from napari_restore.plugin.areas.drawing_controller import Tool
 from napari_restore.plugin.state.request import Area, TargetChoice
@@ -382,20 +384,14 @@ TIPS = {
 }
 
 
-class TargetChooser(QWidget):
+class TargetChooser(Section):
     """The targets, the tools to draw with, and which pixels are restored now."""
 
-    changed = Signal(object)
-    """The chosen `TargetChoice`."""
     draw_requested = Signal(object)
     """The button of a `Tool` was pressed."""
-    feather_changed = Signal(int)
-    """Pixels."""
-    strength_changed = Signal(object)
-    """The layer to take the strength from."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
         titles = {target: target.value.capitalize() for target in TargetChoice}
         self.combo = combo_of(self, titles, "What of the image is restored")
         for number, target in enumerate(TargetChoice):
@@ -410,10 +406,14 @@ class TargetChooser(QWidget):
         self.pixels = QLabel(self, wordWrap=True)
         tools = flowing(*self.tools.values(), self.feather)
         column_of(self, self.combo, self.strength, tools, self.hint, self.pixels)
+        self.show_tool(None)
+        self.choose(state.target)
+        self._on_options(state.options)
         self.combo.currentIndexChanged.connect(self._on_chosen)
         self.strength.currentIndexChanged.connect(self._on_strength)
-        self.feather.valueChanged.connect(self.feather_changed)
-        self.show_tool(None)
+        self.feather.valueChanged.connect(lambda pixels: state.set_options(feather=pixels))
+        self.listen(self.choose, state.events.target)
+        self.listen(self._on_options, state.events.options)
         self._show_what_fits()
 
     def target(self) -> TargetChoice:
@@ -442,8 +442,13 @@ class TargetChooser(QWidget):
         self.hint.setText(f"{tool.hint} Esc ends drawing." if own and tool is not None else "")
         self.hint.setVisible(own)
 
-    def offer_strength(self, layers: Iterable[Any], chosen: Any) -> None:
-        self.strength.offer(((layer.name, layer) for layer in layers), chosen)
+    def offer_strengths(self) -> None:
+        """Offer the layers that the strength of a painted target may be taken from."""
+        layer = self.state.layer
+        offered, chosen = strength_layers(self.viewer, layer), None
+        if layer is not None:
+            chosen = chosen_strength(self.viewer, self.state.strength_layer, layer)
+        self.strength.offer(((each.name, each) for each in offered), chosen)
         self._show_what_fits()
 
     def _button(self, tool: Tool) -> QPushButton:
@@ -453,10 +458,13 @@ class TargetChooser(QWidget):
 
     def _on_chosen(self) -> None:
         self._show_what_fits()
-        self.changed.emit(self.target())
+        self.state.target = self.target()
 
     def _on_strength(self) -> None:
-        self.strength_changed.emit(self.strength.currentData())
+        self.state.strength_layer = self.strength.currentData()
+
+    def _on_options(self, options: Restore) -> None:
+        self.feather.setValue(options.target.feather)
 
     def _show_what_fits(self) -> None:
         target = self.target()

@@ -66,13 +66,11 @@ def picture_of(attribution: Attribution) -> MapArrays:
     region = attribution.region
     is_of_layer = attribution.record["attribution"].get("layer") is not None
     area = None if is_of_layer else attribution.contribution_area()
-    overview = attribution.overview
-    beside = overview, attribution.kind
-    most = 0.0 if overview is None else _most(overview.density())
+    beside = attribution.window, area, attribution.overview, attribution.kind
+    most = colour_limit(attribution.limit)
     if region.pixels <= LARGEST:
         values = attribution.read(region).sum(axis=2)
-        most, window = colour_limit(max(most, _most(values))), attribution.window
-        return MapArrays(region, [values], most, window, area, *beside, _frames(attribution))
+        return MapArrays(region, [values], most, *beside, _frames(attribution))
     step = -(-max(region.shape) // REDUCED)
     # From strips, so that the map is never whole in memory. The largest of each block by its
     # magnitude: in a mean, single pixels would vanish.
@@ -80,11 +78,9 @@ def picture_of(attribution: Attribution) -> MapArrays:
     for top in range(region.y0, region.y1, step * max(1, 512 // step)):
         stop = min(region.y1, top + step * max(1, 512 // step))
         strip = attribution.read(Region(top, region.x0, stop, region.x1)).sum(axis=2)
-        most = max(most, _most(strip))
         parts.append(largest_of_blocks(strip, step))
     levels = [attribution.map.sum(axis=2), np.concatenate(parts)]
-    most = colour_limit(most)
-    return MapArrays(region, levels, most, attribution.window, area, *beside)
+    return MapArrays(region, levels, most, *beside)
 
 
 def _frames(attribution: Attribution) -> tuple[FrameMap, ...]:

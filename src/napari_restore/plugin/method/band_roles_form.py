@@ -37,7 +37,7 @@ from napari_restore.plugin.state.state import (
 from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, line_edit
-from napari_restore.plugin.widgets.folding import flowing, folded, form_layout
+from napari_restore.plugin.widgets.folding import FoldedPart, flowing, form_layout
 from napari_restore.plugin.widgets.plots import pixmap_of
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class BandRolesForm(QWidget):
         rows.addRow("White", self.white)
         rows.addRow("Other bands", self.others)
         tip = "What each band shows, zero and white, and what happens to other bands"
-        self.details = folded("Bands", values, tip)
+        self.details = FoldedPart("Bands", values, tip)
         self._form = form_layout(self)
         self._form.addRow(self._prompt)
         self._form.addRow(self.orders)
@@ -298,7 +298,7 @@ class BandRolesForm(QWidget):
         self.sensor.offer([*choices, ("From a file …", FROM_FILE)], sensor)
         self._fill(named)
         if roles:
-            self.details.expand(animate=False)
+            self.details.open()
         self._show_sets()
 
     def _fill(self, image: Image) -> None:

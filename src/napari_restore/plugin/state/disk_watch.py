@@ -80,10 +80,8 @@ class DiskWatch(QObject):
             stamp = _stamps_now(layer)
             if self._opening.get(layer) != stamp:
                 self._opening[layer] = stamp
-                if self.reopen(layer, stamp):
-                    continue
-                work = partial(_opened, unnamed_image(layer), named_as(layer))
-                in_background(work, self._on_opened, weakref.ref(layer), stamp)
+                if not self.reopen(layer, stamp):
+                    self._open(layer, stamp)
         self._follow()
 
     def bring_up_to_date(self, layer: Layer | None) -> None:
@@ -105,20 +103,13 @@ class DiskWatch(QObject):
 
     def show_plane(self, layer: ImageLayer, number: int) -> None:
         """Put plane `number` of the file of `layer` behind it, opened on another thread."""
-        self._opening[layer] = number
-        work = partial(_opened, unnamed_image(layer), named_as(layer), number)
-        in_background(work, self._on_plane, weakref.ref(layer), number)
+        self._open(layer, number, number)
 
-    def _on_plane(self, known: weakref.ref[ImageLayer], number: int, found: Found) -> None:
-        layer = known()
-        if layer is None or layer not in self._viewer.layers or self._opening.get(layer) != number:
-            return
-        del self._opening[layer]
-        if isinstance(found, RestoreError):
-            show_problem(found)
-            self.reread.emit(layer)
-        else:
-            self.reread.emit(self._replace(layer, *found))
+    def _open(self, layer: ImageLayer, stamp: Any, plane: int | None = None) -> None:
+        """Open the file of a layer again, or another plane of it, on another thread."""
+        self._opening[layer] = stamp
+        work = partial(_opened, unnamed_image(layer), named_as(layer), plane)
+        in_background(work, self._on_opened, weakref.ref(layer), stamp)
 
     def _follow(self) -> None:
         """Watch the files of all layers, and their folders; a file that was replaced anew."""
@@ -146,16 +137,21 @@ class DiskWatch(QObject):
         layer = known()
         if layer is None or layer not in self._viewer.layers or self._opening.get(layer) != stamp:
             return
+        # The number of another plane is no stamp.
+        is_plane = isinstance(stamp, int)
+        if is_plane:
+            del self._opening[layer]
         if isinstance(found, RestoreError):
             show_problem(found)
-            return
-        plain, shown = found
-        old = image_of(layer)
-        layer = self._replace(layer, plain, shown)
-        layer.metadata[STAMPS] = stamp
-        old.close()
-        show_note(f"{escape_controls(shown.name)} has changed on disk and is read again.")
-        self.reread.emit(layer)
+        else:
+            old, (plain, shown) = image_of(layer), found
+            layer = self._replace(layer, plain, shown)
+            if not is_plane:
+                layer.metadata[STAMPS] = stamp
+                old.close()
+                show_note(f"{escape_controls(shown.name)} has changed on disk and is read again.")
+        if is_plane or not isinstance(found, RestoreError):
+            self.reread.emit(layer)
 
     def put(self, layer: ImageLayer, image: Image, stamps: Any) -> ImageLayer:
         """Put the bracket of frames that were read again behind its layer; see `_replace`."""

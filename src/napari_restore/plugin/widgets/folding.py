@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from qtpy.QtCore import QEvent, QObject, QPoint, QRect, QSize, QTimer
+from qtpy.QtCore import QPoint, QRect, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractScrollArea,
     QBoxLayout,
@@ -12,15 +12,13 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLayout,
     QPushButton,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible, QFlowLayout
+from superqt import QFlowLayout
 
 EXPANDED, COLLAPSED = "▾", "▸"
-SPARE = 10
-"""Pixels that superqt adds to the height of what is unfolded."""
+HEADING = "text-align: left; border: none; outline: none;"
 TURN_MS, TURNS = 50, 6
 """A layout is taken to be final after so many turns of the event loop without a change, at least so many
 milliseconds apart: between two of them all passes that are due are done, however late they come."""
@@ -130,81 +128,54 @@ def flowing(*widgets: QWidget) -> QFlowLayout:
     return layout
 
 
-class _Content(QWidget):
-    """What is folded, whose size hint is as high as its width demands.
+class FoldedPart(QWidget):
+    """A heading, and below it what is hidden until the heading is pressed."""
 
-    superqt limits the height to the hint, which by default is that of the preferred width:
-    in a narrow panel wrapped rows would be cut off.
-    """
+    toggled = Signal(bool)
+    """Whether it is open now."""
 
-    def __init__(self, parent: QWidget) -> None:
-        super().__init__(parent)
-        self._column = QVBoxLayout(self)
-        self._column.setContentsMargins(6, 4, 0, 4)
-        self.setMaximumHeight(0)
-        # What is no pixel high is visible for Qt: Tab would go through it.
-        self.hide()
+    def __init__(self, title: str, content: QWidget, tip: str) -> None:
+        """Fold `content` away; `tip` is the heading's tooltip."""
+        super().__init__()
+        self.heading = add_button(self, "", tip, checkable=True)
+        self.heading.setStyleSheet(HEADING)
+        self.content = QWidget(self)
+        self.content.setAccessibleName(title)
+        column_of(self.content, content).setContentsMargins(6, 4, 0, 4)
+        column_of(self, self.heading, self.content).setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.content.hide()
+        self.setText(title)
+        self.heading.toggled.connect(self._on_toggled)
 
-    def sizeHint(self) -> QSize:
-        """Return the layout's hint at the present width."""
-        hint = super().sizeHint()
-        if self._column.hasHeightForWidth():
-            hint.setHeight(max(hint.height(), self._column.heightForWidth(self.width())))
-        return hint
+    def setText(self, title: str) -> None:
+        """Set the heading, with an arrow before it."""
+        self._title = title
+        self.heading.setText(f"{EXPANDED if self.is_open else COLLAPSED} {title}")
+        self.heading.setAccessibleName(title)
 
-    def event(self, event: QEvent) -> bool:
-        """Grow with what is inside: superqt looks only when that has another size, for which there may be no room."""
-        if event.type() == QEvent.Type.LayoutRequest and self.maximumHeight():
-            self.setMaximumHeight(self.sizeHint().height() + SPARE)
-        return super().event(event)
+    def text(self) -> str:
+        return self._title
 
+    @property
+    def is_open(self) -> bool:
+        return self.heading.isChecked()
 
-class _Folded(QCollapsible):
-    """A heading whose arrow has the colour of its text, in every theme."""
+    def open(self, is_open: bool = True) -> None:
+        """Open it, or close it, as the heading does."""
+        self.heading.setChecked(is_open)
 
-    def __init__(self, title: str) -> None:
-        super().__init__(title, expandedIcon=EXPANDED, collapsedIcon=COLLAPSED)
-        # An animation ends after it was scrolled into view, as high as it was at its beginning.
-        self.setDuration(0)
-        self.toggleButton().installEventFilter(self)
-        self.toggled.connect(lambda is_open: self.content().setVisible(is_open))
-
-    def eventFilter(self, a0: QObject, a1: QEvent) -> bool:
-        """Draw the arrow again with the theme: superqt draws it once, before there is one."""
-        if a0 is self.toggleButton():
-            if a1.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
-                self.setExpandedIcon(EXPANDED)
-                self.setCollapsedIcon(COLLAPSED)
-            return False
-        return bool(super().eventFilter(a0, a1))
+    def _on_toggled(self, is_open: bool) -> None:
+        self.setText(self._title)
+        self.content.setVisible(is_open)
+        self.toggled.emit(is_open)
 
 
-def folded(title: str, content: QWidget, tip: str) -> QCollapsible:
-    """Return a widget under a heading that opens and closes it; `tip` is the heading's tooltip."""
-    part = _Folded(title)
-    part.toggleButton().setToolTip(tip)
-    before = part.content()
-    part.setContent(_Content(part))
-    part.content().setAccessibleName(title)
-    # After `setContent`: superqt follows the size of what `addWidget` adds.
-    part.addWidget(content)
-    if (layout := part.layout()) is not None:
-        layout.removeWidget(before)
-        # superqt's margins are for a widget that stands alone; this one is a row of the panel.
-        layout.setContentsMargins(0, 0, 0, 0)
-    before.deleteLater()
-    # superqt keeps it from being higher than its hint, which knows nothing of wrapped rows.
-    part.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
-    return part
-
-
-def one_at_a_time(parts: Sequence[QCollapsible]) -> None:
+def one_at_a_time(parts: Sequence[FoldedPart]) -> None:
     """Close the other `parts` when one is opened, and bring it into view."""
 
-    def opened(part: QCollapsible) -> None:
+    def opened(part: FoldedPart) -> None:
         for other in parts:
-            if other is not part and other.isExpanded():
-                other.collapse(animate=False)
+            other.open(other is part)
         bring_into_view(part)
 
     for part in parts:
