@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,10 +10,10 @@ import numpy.typing as npt
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
 
 from napari_restore import Region
-from napari_restore.api import read_again
 from napari_restore.plugin.compare.compared_layers import FAILURE
 from napari_restore.plugin.layers.layer_order import keeping_active, place_above, take_away
 from napari_restore.plugin.layers.placing import over, plane_of
+from napari_restore.plugin.layers.result_layer import Box, LevelOfCells
 from napari_restore.plugin.layers.status import VALUE
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import DebouncedQuery
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_restore.engine import Result
     from napari_restore.errors import RestoreError
     from napari_restore.plugin.state.state import RestoreState
     from napari_restore.plugin.state.variant import Variant
@@ -33,7 +35,6 @@ Pixels = npt.NDArray[Any]
 MAPS = ("change", "transmission", "ghosts", "quality")
 MODEL_MAPS = {"transmission": "viridis", "ghosts": "magma"}
 """Maps that a model may leave, 0 to 1, with their colormaps."""
-CHUNK = 512
 KEPT_SIDE = 2048
 """Maps that the run kept have one level on disk: the others of at most this side lie in memory."""
 STRIP = 256
@@ -57,33 +58,23 @@ class SideMap:
     def __init__(self, variant: Variant, name: str) -> None:
         self.variant, self.below = variant, variant.layer
         self.name = name
-        box = variant.shown.box
-        shapes = variant.layer.level_shapes if variant.layer.multiscale else [box.shape]
-        self._steps = [2**level for level in range(len(shapes))]
-        self._sizes = [(-(-box.height // step), -(-box.width // step)) for step in self._steps]
-        self._box = box
-        self._is_kept = name in variant.shown.result.store.map_names and variant.result is not None
-        self.dtype = np.dtype(np.uint8 if name == "quality" else np.float32)
-        self._make = self._of_store if self._is_kept else self._of_pixels
-        last = len(self._steps) - 1
-        small = [n for n, size in enumerate(self._sizes) if max(size) <= KEPT_SIDE and n > 0]
-        self._in_memory = range(small[0] if self._is_kept and small else last, last + 1)
+        self.is_kept = name in variant.shown.result.store.map_names and variant.result is not None
+        """Whether the run has stored it, at one level."""
+        count = len(variant.layer.level_shapes) if variant.layer.multiscale else 1
+        self._levels = [MapLevel(self, level) for level in range(count)]
+        small = [n for n, x in enumerate(self._levels) if max(x.shape) <= KEPT_SIDE and n > 0]
+        self._in_memory = range(small[0] if self.is_kept and small else count - 1, count)
         self._coarse: list[Pixels] = []
         self.limit = 1.0
         """The largest change there is, near enough."""
 
     def build(self) -> SideMap:
         """Make the coarse levels, which napari 0.9 needs in memory; not in the GUI thread."""
-        first = self._in_memory[0]
-        height, width = self._sizes[first]
-        step = self._steps[first]
-        finest = np.zeros((height, width), self.dtype)
-        for y in range(0, height, STRIP):
-            stop = min(height, y + STRIP)
-            finest[y:stop] = self._part(y, 0, stop, width, step)
-        made = [finest]
-        for size in self._sizes[first + 1 :]:
-            made.append(np.ascontiguousarray(made[-1][::2, ::2][: size[0], : size[1]]))
+        first = self._levels[self._in_memory[0]]
+        made = [np.concatenate(list(first.strips()))]
+        for level in self._levels[self._in_memory[0] + 1 :]:
+            rows, columns = level.shape
+            made.append(np.ascontiguousarray(made[-1][::2, ::2][:rows, :columns]))
         if self._coarse:
             for kept, new in zip(self._coarse, made, strict=True):
                 kept[:] = new
@@ -97,9 +88,8 @@ class SideMap:
         from napari.layers import Image, Labels
         from napari.utils.colormaps import DirectLabelColormap
 
-        finer = range(self._in_memory[0])
-        levels = [_Level(self, self._steps[n], self._sizes[n]) for n in finer]
-        arrays = [*(read_again(level, CHUNK) for level in levels), *self._coarse]
+        finer = self._levels[: self._in_memory[0]]
+        arrays = [*(level.lazy() for level in finer), *self._coarse]
         arguments: dict[str, Any] = {
             "name": f"{self.name.capitalize()}: {self.variant.name}",
             "multiscale": len(arrays) > 1,
@@ -122,87 +112,64 @@ class SideMap:
         limits = (-self.limit, self.limit)
         return Image(data, colormap="PiYG", contrast_limits=limits, **arguments)
 
-    # -- pixels ------------------------------------------------------------------
-
-    def _of_pixels(self, region: Region, step: int) -> Pixels:
-        """Compute from source and result, in the image's own values."""
-        result = self.variant.shown.result
-        level = self._steps.index(step)
-        _, height, width = result.store.array(str(level)).shape
-        corner = region.y0 // step, region.x0 // step
-        shape = -(-region.height // step), -(-region.width // step)
-        inside = Region(*corner, corner[0] + shape[0], corner[1] + shape[1])
-        inside = inside.intersect(Region(0, 0, height, width))
-        nothing = 0 if self.name == "quality" else np.nan
-        made = np.full(shape, nothing, self.dtype)
-        if inside.is_empty:
-            return made
-        done = self.variant.shown.finished(
-            np.arange(inside.y0, inside.y1) * step, np.arange(inside.x0, inside.x1) * step
-        )
-        if done.any():
-            after = result.read_landed(inside, level)
-            # At strength 0 a result is its source, made smaller in the same way.
-            before = result.with_adjustment(NOTHING).read_landed(inside, level)
-            values = self._compared(before, after, inside, level)
-            if self.name == "quality":
-                left_out = categories(result.left_out(inside, level))
-                values = np.where(left_out > 0, left_out, values)
-            done &= result.reaches(inside, level)
-            made[: inside.height, : inside.width] = np.where(done, values, nothing)
-        return made
-
-    def _compared(self, before: Pixels, after: Pixels, inside: Region, level: int) -> Pixels:
-        """Return the map (h, w) of the pixels (h, w, C) of `inside`, in pixels of `level`."""
+    def compared(self, before: Pixels, after: Pixels, box: Box, level: int) -> Pixels:
+        """Return the map (h, w) of the pixels (h, w, C) of a box of `level`."""
         if self.name == "quality":
-            return categories_of_change(before, after)
+            left_out = categories(self.variant.shown.result.left_out(box, level))
+            return np.where(left_out > 0, left_out, categories_of_change(before, after))
         with np.errstate(invalid="ignore"):
             change: Pixels = (after.astype(np.float64) - before).mean(2)
         return change
 
-    def _of_store(self, region: Region, step: int) -> Pixels:
-        """Read the map the run has stored, at its one level."""
-        result = self.variant.shown.result
-        inside = region.intersect(result.region)
-        rows = np.arange(region.y0 + step // 2, region.y1, step)
-        columns = np.arange(region.x0 + step // 2, region.x1, step)
-        nothing = 0 if self.name == "quality" else np.nan
-        made = np.full((len(rows), len(columns)), nothing, self.dtype)
-        if inside.is_empty:
-            return made
-        values = result.read_map(self.name, inside)[..., 0]
-        if self.name == "quality":
-            values = np.where(result.reaches(inside), categories(values), 0)
-        own_y = (rows >= inside.y0) & (rows < inside.y1)
-        own_x = (columns >= inside.x0) & (columns < inside.x1)
-        picked = np.ix_(rows[own_y] - inside.y0, columns[own_x] - inside.x0)
-        made[np.ix_(own_y, own_x)] = values[picked]
-        return made
 
-    def _part(self, y0: int, x0: int, y1: int, x1: int, step: int) -> Pixels:
-        """Return rows and columns of the level at 1 : `step`."""
-        box = self._box
-        region = Region(y0 * step, x0 * step, y1 * step, x1 * step).shift(box.y0, box.x0)
-        made: Pixels = self._make(region, step)
-        return made
-
-
-class _Level:
+class MapLevel(LevelOfCells):
     """One level of a map as an array that can be cut."""
 
-    ndim = 2
+    def __init__(self, made: SideMap, level: int) -> None:
+        shown, self._map = made.variant.shown, made
+        is_quality = made.name == "quality"
+        self.dtype = np.dtype(np.uint8 if is_quality else np.float32)
+        self.nothing = 0 if is_quality else np.nan
+        super().__init__(shown.result, shown.done, shown.box, level)
 
-    def __init__(self, made: SideMap, step: int, shape: tuple[int, int]) -> None:
-        self._map = made
-        self._step = step
-        self.shape = shape
-        self.dtype = made.dtype
+    @property
+    def result(self) -> Result:  # type: ignore[override]
+        """The result as it is adjusted now."""
+        return self._map.variant.shown.result
 
-    def __getitem__(self, where: tuple[slice, slice]) -> Pixels:
-        (y0, y1, _), (x0, x1, _) = (
-            part.indices(size) for part, size in zip(where, self.shape, strict=True)
-        )
-        return self._map._part(y0, x0, y1, x1, self._step)
+    def strips(self) -> Iterator[Pixels]:
+        """Yield some rows after the others."""
+        rows, columns = self.shape
+        for y in range(0, rows, STRIP):
+            yield self[y : min(rows, y + STRIP), 0:columns]
+
+    def _read(self, result: Result, box: Box, done: npt.NDArray[np.bool_]) -> Pixels:
+        made = np.full(done.shape, self.nothing, self.dtype)
+        if self._map.is_kept:
+            return self._of_store(result, box, done, made)
+        # Compute from source and result, in the image's own values.
+        after = result.read_landed(box, self._level)
+        # At strength 0 a result is its source, made smaller in the same way.
+        before = result.with_adjustment(NOTHING).read_landed(box, self._level)
+        np.copyto(made, self._map.compared(before, after, box, self._level), "same_kind", done)
+        return made
+
+    def _of_store(
+        self, result: Result, box: Box, done: npt.NDArray[np.bool_], made: Pixels
+    ) -> Pixels:
+        """Read the map the run has stored, at its one level: of a coarser one one pixel of several."""
+        step = 1 << self._level
+        inside = Region(*(edge * step for edge in box)).intersect(result.region)
+        rows, columns = (np.arange(a, b) * step + step // 2 for a, b in (box[::2], box[1::2]))
+        own_y = (rows >= inside.y0) & (rows < inside.y1)
+        own_x = (columns >= inside.x0) & (columns < inside.x1)
+        values = result.read_map(self._map.name, inside)[..., 0]
+        values = values[np.ix_(rows[own_y] - inside.y0, columns[own_x] - inside.x0)]
+        places = np.ix_(own_y, own_x)
+        if self._map.name == "quality":
+            values = np.where(done[places], categories(values), 0)
+        made[places] = values
+        return made
 
 
 class Category(NamedTuple):

@@ -78,7 +78,7 @@ class ResultLayer:
         """The source's coarsest level, while its levels are made for this."""
         self.region = result.region
         self._display = Display.of_layer(source)
-        self._done = FinishedCells(result.region, (result.image.height, result.image.width))
+        self.done = FinishedCells(result.region, (result.image.height, result.image.width))
         steps = _steps(self.region, SMALLEST if scale == 1 else SMALLEST_OF_LEVEL)
         box = self.region.align(1 << steps).intersect(
             Region(0, 0, result.image.height, result.image.width)
@@ -88,7 +88,7 @@ class ResultLayer:
         # The source's own bands: the user may have named this image's roles otherwise.
         shown = source.metadata.get("napari_restore", result.image)
         bands = shown_bands(source, shown) if source.rgb else ()
-        self._levels = [GrowingLevel(result, self._done, bands, box, k) for k in range(steps + 1)]
+        self._levels = [GrowingLevel(result, self.done, bands, box, k) for k in range(steps + 1)]
         self._ratio = result.image.resampling / scale
         self._place = self._place_over(source)
         coarsest = self._levels[-1]
@@ -151,7 +151,7 @@ class ResultLayer:
 
     def mark(self, region: Region) -> None:
         """Mark a tile as finished; `ResultLayer` shows it at the next `refresh`."""
-        self._done.mark(region)
+        self.done.mark(region)
         self._unfilled.append(region)
 
     def begin(self, region: Region) -> None:
@@ -173,20 +173,14 @@ class ResultLayer:
     def mark_all(self, regions: Iterable[Region]) -> None:
         """Mark the finished tiles of an earlier store."""
         for region in regions:
-            self._done.mark(region)
+            self.done.mark(region)
         self._unfilled.clear()
         self._coarsest[:] = self._levels[-1][:, :, :]
 
     def covers(self, region: Region) -> bool:
         """Return whether all of `region` that this shows is finished."""
         part = region.intersect(self.region)
-        return part.is_empty or self._done.contains(part)
-
-    def finished(
-        self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
-    ) -> npt.NDArray[np.bool_]:
-        """Return whether the level-0 pixels at the crossings of `rows` and `columns` are finished."""
-        return self._done.at(rows, columns)
+        return part.is_empty or self.done.contains(part)
 
     def refresh(self) -> None:
         """Draw again what is in view, within limits that show it."""
@@ -347,33 +341,75 @@ class FinishedCells:
         )
 
 
-class GrowingLevel:
-    """One level of `result` as an array (y, x, band) that can be sliced while tiles still come.
+Box = tuple[int, int, int, int]
+
+
+class LevelOfCells:
+    """One level of what a result shows, or of a map of it, as an array that can be sliced while tiles come.
+
+    A subclass reads the pixels of `result`, or shows nothing while that is None.
+    """
+
+    dtype: np.dtype[Any]
+    nothing: float
+    """The value of what is not finished."""
+    bands: tuple[int, ...] = ()
+    """The number of bands; none of a map."""
+
+    def __init__(self, result: Result, done: FinishedCells, box: Region, level: int) -> None:
+        self._done, self._level = done, level
+        _, height, width = result.store.array(str(level)).shape
+        step = 1 << level
+        self._y, self._x = box.y0 // step, box.x0 // step
+        rows = min(height, -(-box.y1 // step)) - self._y
+        columns = min(width, -(-box.x1 // step)) - self._x
+        self.shape = (rows, columns, *self.bands)
+        self.ndim = len(self.shape)
+
+    result: Result | None
+
+    def _read(self, result: Result, box: Box, done: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+        """Return the values of a box of the level, and nothing where it is not `done`."""
+        raise NotImplementedError
+
+    def __getitem__(self, where: tuple[slice, ...]) -> npt.NDArray[Any]:
+        (y0, y1, _), (x0, x1, _), *bands = (
+            part.indices(size) for part, size in zip(where, self.shape, strict=True)
+        )
+        y0, y1, x0, x1 = y0 + self._y, y1 + self._y, x0 + self._x, x1 + self._x
+        done = self._done.at(np.arange(y0, y1) << self._level, np.arange(x0, x1) << self._level)
+        result, box = self.result, (y0, x0, y1, x1)
+        if result is None or not done.any():
+            shown = np.full((y1 - y0, x1 - x0, *self.bands), self.nothing, self.dtype)
+        else:
+            # Clear beside the areas: an earlier result below stays visible.
+            shown = self._read(result, box, done & result.reaches(box, self._level))
+        return shown[..., slice(*bands[0])] if bands else shown
+
+    def lazy(self) -> Any:
+        """Return a dask array that reads in the store's own chunks each time it is computed."""
+        rows, columns = _cuts(self._y, self.shape[0]), _cuts(self._x, self.shape[1])
+        return read_again(self, (rows, columns, *self.bands))
+
+
+class GrowingLevel(LevelOfCells):
+    """One level of `result` as an array (y, x, band).
 
     The bands `colour`, if there are any, get an alpha band; other values become floats,
     which represent them exactly (up to 24 bits, or 53), so that NaN can stand where nothing
     is finished.
     """
 
-    ndim = 3
-
     def __init__(
         self, result: Result, done: FinishedCells, colour: tuple[int, ...], box: Region, level: int
     ) -> None:
         self.result: Result | None = None
         """What is shown; None until there is one that can be read fast enough."""
-        self._done = done
-        self._level = level
-        self._colour = colour
-        bands, height, width = result.store.array(str(level)).shape
-        step = 1 << level
-        self._y, self._x = box.y0 // step, box.x0 // step
-        rows = min(height, -(-box.y1 // step)) - self._y
-        columns = min(width, -(-box.x1 // step)) - self._x
-        own = shown_dtype(result.image)
+        self._colour, own = colour, shown_dtype(result.image)
         self.dtype = own if colour else _float_for(own)
-        self.shape = (rows, columns, 4 if colour else bands)
-        self.nothing: float = 0 if colour else np.nan
+        self.nothing = 0 if colour else np.nan
+        self.bands = (4 if colour else result.image.bands,)
+        super().__init__(result, done, box, level)
 
     def set_result(self, result: Result) -> bool:
         """Show `result` from now on, unless the window would have to wait for its pixels."""
@@ -386,22 +422,7 @@ class GrowingLevel:
         """Show these from now on."""
         self._colour = bands
 
-    def __getitem__(self, where: tuple[slice, slice, slice]) -> npt.NDArray[Any]:
-        (y0, y1, _), (x0, x1, _), (b0, b1, _) = (
-            part.indices(size) for part, size in zip(where, self.shape, strict=True)
-        )
-        y0, y1, x0, x1 = y0 + self._y, y1 + self._y, x0 + self._x, x1 + self._x
-        done = self._done.at(np.arange(y0, y1) << self._level, np.arange(x0, x1) << self._level)
-        result = self.result
-        if result is None or not done.any():
-            return np.full((y1 - y0, x1 - x0, b1 - b0), self.nothing, self.dtype)
-        box = y0, x0, y1, x1
-        # Clear beside the areas: an earlier result below stays visible.
-        return self._read(result, box, done & result.reaches(box, self._level))[..., b0:b1]
-
-    def _read(
-        self, result: Result, box: tuple[int, int, int, int], done: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[Any]:
+    def _read(self, result: Result, box: Box, done: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
         pixels = result.read_landed(box, self._level)
         if not self._colour:
             shown = on_screen(pixels, result.image)
@@ -418,11 +439,6 @@ class GrowingLevel:
             slice(max(0, region.y0 // step - self._y), max(0, -(-region.y1 // step) - self._y)),
             slice(max(0, region.x0 // step - self._x), max(0, -(-region.x1 // step) - self._x)),
         )
-
-    def lazy(self) -> Any:
-        """Return a dask array that reads in the store's own chunks each time it is computed."""
-        rows, columns, bands = self.shape
-        return read_again(self, (_cuts(self._y, rows), _cuts(self._x, columns), bands))
 
 
 def _steps(region: Region, smallest: int) -> int:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer, Layer
 
-    from napari_restore import Region
     from napari_restore.images import Image
+    from napari_restore.plugin.layers.result_layer import Box
     from napari_restore.plugin.state.state import RestoreState
     from napari_restore.plugin.state.variant import Variant
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 AFTER, DIFFERENCE = "after", "difference"
 COUNTED = 2**22
 """Pixels of the level on which the share of changed pixels is counted, at most."""
-STRIP = 512
 NODATA = next(each.bit for each in CATEGORIES if each.name == "nodata")
 PERCENTILES = (2, 98)
 Limits = tuple[float, float]
@@ -74,25 +73,20 @@ class IndexMap(SideMap):
             made.contrast_limits = limits_of(self._coarse[-1])
         return made
 
-    def _compared(
-        self, before: npt.NDArray[Any], after: npt.NDArray[Any], inside: Region, level: int
+    def compared(
+        self, before: npt.NDArray[Any], after: npt.NDArray[Any], box: Box, level: int
     ) -> npt.NDArray[Any]:
-        result = self.variant.shown.result
-        valid = (result.left_out(inside, level) & NODATA) == 0
+        valid = (self.variant.shown.result.left_out(box, level) & NODATA) == 0
         values = self.math.compute(after, valid)
         if self.part == DIFFERENCE:
             values = values - self.math.compute(before, valid)
         return values
 
     def _count(self) -> None:
-        fitting = [n for n, size in enumerate(self._sizes) if size[0] * size[1] <= COUNTED]
-        number = fitting[0] if fitting else len(self._sizes) - 1
-        height, width = self._sizes[number]
-        self.step = self._steps[number]
-        parts = [np.empty(0, np.float32)]
-        for y in range(0, height, STRIP):
-            values = self._part(y, 0, min(height, y + STRIP), width, self.step)
-            parts.append(np.abs(values[np.isfinite(values)]))
+        fitting = [n for n, each in enumerate(self._levels) if math.prod(each.shape) <= COUNTED]
+        number = fitting[0] if fitting else len(self._levels) - 1
+        self.step = 1 << number
+        parts = [np.abs(part[np.isfinite(part)]) for part in self._levels[number].strips()]
         self.changes = np.concatenate(parts)
 
 

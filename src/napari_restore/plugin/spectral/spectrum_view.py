@@ -72,7 +72,7 @@ def spectrum_at(
         # Of a result of another scale the pixel at its middle, where that is in it.
         y, x = (int((2 * at + 1) * result.image.resampling / 2) for at in (row, column))
         is_inside = y < result.image.height and x < result.image.width
-        if is_inside and variant.shown.finished(np.array([y]), np.array([x]))[0, 0]:
+        if is_inside and variant.shown.done.at(np.array([y]), np.array([x]))[0, 0]:
             pixel = result.read_landed((y, x, y + 1, x + 1))
             after = _converted(values, pixel, bands, valid)
     return PixelSpectrum(
