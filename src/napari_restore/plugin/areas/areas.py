@@ -103,40 +103,29 @@ def painted_area(
 
     Call what comes back on another thread: it reads all of them. Both raise `RestoreError`.
     """
-    from napari.layers import Labels
-
     chosen = chosen_strength(viewer, strength, layer)
     if chosen is None:
         raise BadRegion("Nothing is painted yet.", "Press Brush and paint over the image.")
-    soft = not isinstance(chosen, Labels)
-    make = mask_of_layer(chosen, layer, image)
-
-    def area() -> Area:
-        mask, region, pixels = make()
-        return Area((region,), mask, soft, pixels)
-
-    return area
+    return area_of_layer(chosen, layer, image)
 
 
-def mask_of_layer(
-    strength: Layer, layer: Layer, image: Image
-) -> Callable[[], tuple[str, Region, int | None]]:
+def area_of_layer(strength: Layer, layer: Layer, image: Image) -> Callable[[], Area]:
     """Return a function that writes the values of `strength` as a mask of `image`, shown by `layer`.
 
-    It gives the mask's path, the box it lies in, and how many pixels it reaches where
-    that is known. A file that the engine places as the window does is taken as it is.
+    A file that the engine places as the window does is taken as it is.
     """
+    import dask.array as da
     from napari.layers import Labels
 
     matrix = np.linalg.inv(plane_of(layer)) @ plane_of(strength)
     whole = Region(0, 0, image.height, image.width)
-    file = None if isinstance(strength, Labels) else _file_of(strength, image, matrix)
-    if file is not None:
-        return lambda: (file, whole, None)
-    values = strength.data[0] if strength.multiscale else strength.data
     labels = isinstance(strength, Labels)
+    file = None if labels else _file_of(strength, image, matrix)
+    if file is not None:
+        return lambda: Area((whole,), file, True)
+    values = strength.data[0] if strength.multiscale else strength.data
 
-    def make() -> tuple[str, Region, int | None]:
+    def area() -> Area:
         nonlocal values
         region, pixels = whole, None
         if np.prod(values.shape) <= AT_ONCE:
@@ -144,24 +133,11 @@ def mask_of_layer(
             values = (strengths > 0).astype(np.uint8) if labels else strengths
             region, pixels = _reach(values, matrix, whole)
         elif labels:
-            values = Positive(values)
-        return str(api.mask_of_array(image, values, _place(matrix))), region, pixels
+            values = (da.asarray(values, name=False) > 0).astype(np.uint8)
+        mask = str(api.mask_of_array(image, values, _place(matrix)))
+        return Area((region,), mask, not labels, pixels)
 
-    return make
-
-
-class Positive:
-    """1 where an array (h, w) is above 0; read as it is sliced."""
-
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, values: Any) -> None:
-        self._values = values
-        self.shape = values.shape
-
-    def __getitem__(self, where: Any) -> npt.NDArray[np.uint8]:
-        positive: npt.NDArray[np.uint8] = (np.asarray(self._values[where]) > 0).astype(np.uint8)
-        return positive
+    return area
 
 
 def segments_of_layer(labels: Labels, layer: Layer, image: Image) -> Callable[[], str]:

@@ -17,11 +17,11 @@ from napari_restore.errors import BadRegion, RestoreError
 from napari_restore.plugin.areas.areas import (
     GRADIENT,
     LayerWatch,
+    area_of_layer,
     chosen_strength,
     corners_in_pixels,
     is_strength,
     mark_excluded,
-    mask_of_layer,
     outlines,
     strength_layers,
 )
@@ -323,7 +323,7 @@ class ExcludeChooser(Section):
             if isinstance(chosen, Shapes):
                 self._set_drawn(image, outlines(self.viewer, chosen, layer))
             else:
-                make = mask_of_layer(chosen, layer, image)
+                make = area_of_layer(chosen, layer, image)
                 self._set_pending()
                 self._query.submit((id(layer), id(chosen), self._watch.version), make)
         except RestoreError as error:
@@ -341,7 +341,7 @@ class ExcludeChooser(Section):
         if isinstance(result, RestoreError):
             self._fail(result)
         else:
-            self._set(result[0])
+            self._set(result.mask)
 
     def _fail(self, error: RestoreError) -> None:
         self._set(None, BadRegion(f"Nothing is excluded: {error.message.marked}", error.hint))
