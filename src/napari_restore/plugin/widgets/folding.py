@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from qtpy.QtCore import QPoint, QRect, Qt, QTimer, Signal
+from qtpy.QtCore import QPoint, QRect, QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractScrollArea,
     QBoxLayout,
@@ -142,7 +142,7 @@ class FoldedPart(QWidget):
         self.content = QWidget(self)
         self.content.setAccessibleName(title)
         column_of(self.content, content).setContentsMargins(6, 4, 0, 4)
-        column_of(self, self.heading, self.content).setAlignment(Qt.AlignmentFlag.AlignTop)
+        column_of(self, self.heading, self.content)
         self.content.hide()
         self.setText(title)
         self.heading.toggled.connect(self._on_toggled)
