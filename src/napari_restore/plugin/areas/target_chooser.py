@@ -132,9 +132,7 @@ class ExcludeForm(QWidget):
         old = self._boxes
         self._boxes = QWidget(self)
         column_of(self._boxes, flowing(*self.names.values()))
-        layout = self.layout()
-        assert layout is not None
-        layout.replaceWidget(old, self._boxes)
+        self.layout().replaceWidget(old, self._boxes)
         old.setParent(None)
         old.deleteLater()
         self._boxes.setVisible(bool(self.names))

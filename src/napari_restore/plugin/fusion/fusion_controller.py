@@ -208,7 +208,7 @@ class FusionController(QObject):
         self.chosen = ShownGroup()
         self._task: BracketTask | None = None
         self._disk: DiskWatch | None = None
-        self._left = self._is_loaded = self._is_due = False
+        self._is_closed = self._is_loaded = self._is_due = False
         self._then: Callable[[], object] | None = None
         """What waits for the bracket."""
         # One per object: a decorated method would share one timer among all.
@@ -219,7 +219,7 @@ class FusionController(QObject):
         Connections(self, (state.events.layer, self._on_layer), (removed, self._on_removed))
 
     def leave(self) -> None:
-        self._left = True
+        self._is_closed = True
         self._abandon()
 
     # -- what is shown ---------------------------------------------------------------
@@ -325,7 +325,7 @@ class FusionController(QObject):
             self._open_soon()
 
     def _on_groups(self, found: list[FrameGroup] | RestoreError) -> None:
-        if self._left:
+        if self._is_closed:
             return
         if isinstance(found, RestoreError):
             self.failed.emit(found)
@@ -366,7 +366,7 @@ class FusionController(QObject):
         One that is not chosen is opened once it is.
         """
         own = self._of(layer)
-        if own is None or own.group is None or self._left:
+        if own is None or own.group is None or self._is_closed:
             return False
         if own.changed == stamp and own is self.chosen and self.is_busy:
             return True
@@ -409,7 +409,7 @@ class FusionController(QObject):
         task, self._task = self._task, None
         if task is not None:
             task.abandon()
-            if not self._left:
+            if not self._is_closed:
                 self.busy_changed.emit(False)
 
     def _on_sent(self, own: ShownGroup, what: Any) -> None:
@@ -488,7 +488,7 @@ class FusionController(QObject):
     def _on_layer(self, layer: ImageLayer | None) -> None:
         """Show the frames of the bracket that the user has chosen among the images."""
         own = self._of(layer)
-        if own is not None and own is not self.chosen and not self._left:
+        if own is not None and own is not self.chosen and not self._is_closed:
             self._abandon()
             self._choose(own)
             if own.changed is not None:

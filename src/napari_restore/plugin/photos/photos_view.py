@@ -211,9 +211,7 @@ class PhotosView(Section):
         self.list.setGridSize(QSize(SIDE + MARGIN // 2, SIDE + MARGIN // 2))
         self.list.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setFixedHeight(SIDE + MARGIN)
-        bar = self.list.horizontalScrollBar()
-        assert bar is not None
-        bar.rangeChanged.connect(self._make_room)
+        self.list.horizontalScrollBar().rangeChanged.connect(self._make_room)
         # As narrow as the panel may be.
         self.list.setMinimumWidth(1)
         self.list.setAccessibleName("Photos")
@@ -237,9 +235,7 @@ class PhotosView(Section):
 
     def _make_room(self, _: int, most: int) -> None:
         """Grow by the scroll bar where there are more photos than have room."""
-        bar = self.list.horizontalScrollBar()
-        assert bar is not None
-        height = bar.sizeHint().height() if most else 0
+        height = self.list.horizontalScrollBar().sizeHint().height() if most else 0
         self.list.setFixedHeight(SIDE + MARGIN + height)
 
     def _on_layers(self, _: Any = None) -> None:

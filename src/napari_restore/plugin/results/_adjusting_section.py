@@ -43,7 +43,7 @@ class AdjustingSection(Section):
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self._variant: Variant | None = None
-        self._said: dict[str, Any] = {}
+        self._shown_values: dict[str, Any] = {}
         """What the widgets say of the adjustment that they show; sliders round it."""
         self._adjust = qthrottled(self._apply, timeout=ADJUST_MS, parent=self)
 
@@ -117,10 +117,8 @@ class AdjustingSection(Section):
     @property
     def chosen(self) -> Adjustment:
         """The adjustment with what has been set; what has not been touched keeps all its digits."""
-        said = self.values
-        return replace(
-            self.adjustment, **{name: said[name] for name in said if said[name] != self._said[name]}
-        )
+        changed = {k: v for k, v in self.values.items() if v != self._shown_values[k]}
+        return replace(self.adjustment, **changed)
 
     def _refusal(self, **values: Any) -> BadParameter | None:
         """Return why the image of the current result cannot be adjusted so; None where it can."""
@@ -172,7 +170,7 @@ class AdjustingSection(Section):
         variant, own, usual = self._variant, self.adjustment, self._usual
         with signals_blocked(self._adjust):
             self._show(own)
-        self._said = self.values
+        self._shown_values = self.values
         self.undo_button.setEnabled(variant is not None and variant.can_undo)
         is_set = any(getattr(own, name) != getattr(usual, name) for name in self.FIELDS)
         self.reset_button.setEnabled(is_set)

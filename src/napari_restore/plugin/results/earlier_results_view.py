@@ -173,7 +173,7 @@ class EarlierResults(QWidget):
         super().__init__(parent)
         self.rows: list[EarlierRow] = []
         self._image: Image | None = None
-        self._known: Callable[[KeptResult], bool] = lambda kept: False
+        self._is_listed: Callable[[KeptResult], bool] = lambda kept: False
         self._query = LatestQuery(FAILURE, self, self._on_found)
         self.dialog: TrustDialog | None = None
         self.title = QLabel("From earlier", self)
@@ -187,7 +187,7 @@ class EarlierResults(QWidget):
         if image is not self._image:
             self._show([])
             self.found.emit([])
-        self._image, self._known = image, known
+        self._image, self._is_listed = image, known
         self._query.discard()
         if image is not None and image.spec is not None:
             self._query.submit(object(), partial(api.kept_results, image))
@@ -200,7 +200,7 @@ class EarlierResults(QWidget):
     def _on_found(self, _: Any, result: list[KeptResult] | RestoreError) -> None:
         # That an image cannot be read is reported elsewhere.
         kept = [] if isinstance(result, RestoreError) else result
-        kept = [one for one in kept if not self._known(one)]
+        kept = [one for one in kept if not self._is_listed(one)]
         self._show(kept)
         self.found.emit(kept)
 

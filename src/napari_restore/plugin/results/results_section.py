@@ -12,6 +12,7 @@ from psygnal import Signal
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
+    QApplication,
     QDialog,
     QLineEdit,
     QListWidget,
@@ -35,7 +36,7 @@ from napari_restore.plugin.results.earlier_results_view import (
     store_result,
     variant_of_stored,
 )
-from napari_restore.plugin.results.save_dialog import ask_save_path, to_clipboard
+from napari_restore.plugin.results.save_dialog import ask_save_path
 from napari_restore.plugin.results.variant_text import (
     area_of,
     line_of,
@@ -97,7 +98,7 @@ class RecordView(QDialog):
         return ask_save_path(self, "Save the record", proposed, "JSON")
 
     def _on_copy(self) -> None:
-        to_clipboard(self.text.toPlainText())
+        QApplication.clipboard().setText(self.text.toPlainText())
 
     def _on_save(self) -> None:
         source = self.record["input"]["path"]
@@ -181,7 +182,6 @@ class ResultsSection(Section):
         self.rows: dict[Variant, VariantRow] = {}
         self._stored: dict[Variant, bool] = {}
         """Results that are listed in their store, and whether they were finished then."""
-        self._left = False
         self._store_soon = qdebounced(self._store_changed, timeout=STORE_MS, parent=self)
         self._search_soon = qdebounced(self._search_cache, timeout=SEARCH_MS, parent=self)
         self._build()
@@ -398,8 +398,6 @@ class ResultsSection(Section):
         in_background(partial(api.forget_result, store, name), self._on_freed)
 
     def _on_freed(self, result: bool | RestoreError) -> None:
-        if self._left:
-            return
         if isinstance(result, RestoreError):
             show_problem(result)
             result = False
@@ -440,7 +438,6 @@ class ResultsSection(Section):
             self._request_run(replace(variant.request, options=options), layer, kept.method)
 
     def leave(self) -> None:
-        self._left = True
         self._store(again=True)
         self.rows.clear()
         self.earlier.discard()

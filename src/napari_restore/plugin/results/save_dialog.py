@@ -27,13 +27,6 @@ SECONDS_BETWEEN_REPORTS = 0.1
 Report = Callable[[int, int], None]
 
 
-def to_clipboard(text: str) -> None:
-    """Put a text on the clipboard."""
-    clipboard = QApplication.clipboard()
-    if clipboard is not None:
-        clipboard.setText(text)
-
-
 def copy_command(command: Callable[[], str], output: Callable[[], Path]) -> tuple[str, str]:
     """Put what `command` returns on the clipboard; return a sentence about it, and the command.
 
@@ -45,7 +38,7 @@ def copy_command(command: Callable[[], str], output: Callable[[], Path]) -> tupl
     except RestoreError as error:
         show_problem(error)
         return error_text(error), ""
-    to_clipboard(line)
+    QApplication.clipboard().setText(line)
     there = f" {path.name} exists, and the command says how to replace it." if path.exists() else ""
     return f"Copied: paste it into a terminal.{there}", line
 

@@ -147,45 +147,46 @@ def value_text(value: Any) -> str:
 def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return a record as lines of (name, value), the most useful first."""
     model, plan, measured = record["model"], record["plan"], record["measured"]
-    rows = [("Method", title_of(model["id"]))]
-    if model["parameters"]:
-        card = next((each for each in api.models() if each.id == model["id"]), None)
-        asked = () if card is None else card.parameters
-        rows.append(("Settings", _pairs(_titled(model["parameters"], asked))))
-    if model.get("weights_sha256"):
-        rows.append(("Weights (sha256)", model["weights_sha256"][:16] + " …"))
-    rows.append(("Image", f"{record['input']['path'] or 'in memory'}"))
-    height, width = record["input"]["size"]
-    rows.append(("Size", f"{width} × {height}, {record['input']['bands']} bands, "
-                         f"{record['input']['dtype']}"))  # fmt: skip
-    rows += [("Area", _box(target)) for target in record["targets"][:4]]
-    if len(record["targets"]) > 4:
-        rows.append(("", f"and {len(record['targets']) - 4} more"))
-    neutral = Adjustment().to_dict()
-    adjustment = record.get("adjustment") or {}
-    if adjusted := {k: v for k, v in adjustment.items() if v != neutral.get(k)}:
-        rows.append(("Adjust", _pairs(adjusted)))
-    rows += [(name, text) for name, text in _context_rows(record.get("context") or {})]
-    rows.append(("Time", _times(measured["seconds"], plan["predicted_seconds"])))
-    rows.append(("Speed", f"{measured['megapixels_per_second']:.1f} megapixels per second"))
-    rows.append(("Memory at its peak", _bytes(measured["peak_ram_bytes"],
-                                              plan["predicted_peak_ram_bytes"])))  # fmt: skip
-    if measured["peak_device_bytes"]:
-        rows.append(("Device memory", _bytes(measured["peak_device_bytes"],
-                                             plan["predicted_peak_device_bytes"])))  # fmt: skip
-    rows.append(("Tiles", f"{measured['tiles_done']} made, {measured['tiles_resumed']} kept from "
-                          f"before; {plan['tile']} pixels wide, {plan['halo']} around"))  # fmt: skip
-    rows += [
-        (f"Pixels {name.replace('_', ' ')}", f"{share:.2%}")
-        for name, share in (measured.get("quality_shares") or {}).items()
-        if share is not None
+    read, targets = record["input"], record["targets"]
+    card = next((each for each in api.models() if each.id == model["id"]), None)
+    asked = () if card is None else card.parameters
+    weights, (height, width) = model.get("weights_sha256"), read["size"]
+    neutral, adjustment = Adjustment().to_dict(), record.get("adjustment") or {}
+    adjusted = {k: v for k, v in adjustment.items() if v != neutral.get(k)}
+    shares = measured.get("quality_shares") or {}
+    memory = _bytes(measured["peak_ram_bytes"], plan["predicted_peak_ram_bytes"])
+    on_device, predicted = measured["peak_device_bytes"], plan["predicted_peak_device_bytes"]
+    made, kept = measured["tiles_done"], measured["tiles_resumed"]
+    tiles = (
+        f"{made} made, {kept} kept from before; {plan['tile']} pixels wide, {plan['halo']} around"
+    )
+    written = record.get("output")
+    rows = [
+        ("Method", title_of(model["id"])),
+        ("Settings", _pairs(_titled(model["parameters"], asked))),
+        ("Weights (sha256)", f"{weights[:16]} …" if weights else ""),
+        ("Image", read["path"] or "in memory"),
+        ("Size", f"{width} × {height}, {read['bands']} bands, {read['dtype']}"),
+        *(("Area", _box(target)) for target in targets[:4]),
+        ("", f"and {len(targets) - 4} more" if targets[4:] else ""),
+        ("Adjust", _pairs(adjusted)),
+        *_context_rows(record.get("context") or {}),
+        ("Time", _times(measured["seconds"], plan["predicted_seconds"])),
+        ("Speed", f"{measured['megapixels_per_second']:.1f} megapixels per second"),
+        ("Memory at its peak", memory),
+        ("Device memory", _bytes(on_device, predicted) if on_device else ""),
+        ("Tiles", tiles),
+        *(
+            (f"Pixels {k.replace('_', ' ')}", f"{v:.2%}")
+            for k, v in shares.items()
+            if v is not None
+        ),
+        ("Device", record["device"]),
+        ("Written to", str(written["path"]) if written else ""),
+        ("Program", f"napari-restore {record['version']}"),
+        *(("Note", note) for note in record.get("notes") or plan.get("notes") or ()),
     ]
-    rows.append(("Device", record["device"]))
-    if output := record.get("output"):
-        rows.append(("Written to", str(output["path"])))
-    rows.append(("Program", f"napari-restore {record['version']}"))
-    rows += [("Note", note) for note in record.get("notes") or plan.get("notes") or ()]
-    return rows
+    return [(name, text) for name, text in rows if text]
 
 
 def _context_rows(context: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -193,9 +193,7 @@ class IndexView(MapLayers):
         form.addRow("Warn above", self.threshold)
         column_of(self, form, flowing(*self.buttons.values()), self.warning, self.about)
         self.expression.activated.connect(self._on_current)
-        edit = self.expression.lineEdit()
-        assert edit is not None
-        edit.editingFinished.connect(self._on_current)
+        self.expression.lineEdit().editingFinished.connect(self._on_current)
         self.threshold.valueChanged.connect(self._warn)
 
     # -- the image and the current result ------------------------------------------

@@ -56,14 +56,16 @@ class NarrowComboBox(QComboBox):
         """Return the chosen text as far as there is room for it."""
         option = QStyleOptionComboBox()
         self.initStyleOption(option)
-        style = self.style()
-        assert style is not None
-        room = style.subControlRect(
-            QStyle.ComplexControl.CC_ComboBox,
-            option,
-            QStyle.SubControl.SC_ComboBoxEditField,
-            self,
-        ).width()
+        room = (
+            self.style()
+            .subControlRect(
+                QStyle.ComplexControl.CC_ComboBox,
+                option,
+                QStyle.SubControl.SC_ComboBoxEditField,
+                self,
+            )
+            .width()
+        )
         elide = Qt.TextElideMode.ElideRight
         return self.fontMetrics().elidedText(self.currentText(), elide, room)
 
