@@ -38,14 +38,16 @@ from napari_restore.plugin.widgets.folding import (
     form_layout,
     row_of,
 )
+from napari_restore.plugin.widgets.option_editors import OptionEditors
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
+from napari_restore.questions import Reading
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.engine import MaskChoices
-    from napari_restore.questions import Reading, Restore, RestoreKeywords
+    from napari_restore.questions import Restore, RestoreKeywords
 
 
 CHOOSE = "Choose a band or layer …"
@@ -62,31 +64,25 @@ class ExcludeForm(QWidget):
         tip = "The band, or layer, of the file to exclude by"
         self.part = NarrowComboBox(self, tip=tip, name="Band or layer to exclude by")
         self.product = QLabel(self, wordWrap=True)
-        line, changed = partial(line_edit, self), self.changed.emit
-        self.values = line("3,8,9 or 50..100", "Leaves out pixels of these values", changed)
-        self.bits = line("3,4 (from 0)", "Leaves out pixels with one of these bits", changed)
-        tip = "Only features with these attributes are left out"
-        self.where = line("class = 'water'", tip, changed)
         lines = QWidget(self)
         self._lines = form_layout(lines)
-        self._lines.addRow("Values", self.values)
-        self._lines.addRow("Bits", self.bits)
-        self._lines.addRow("Attributes", self.where)
+        self._editors = OptionEditors(Reading, changed=self.changed.emit)
+        add, line = partial(self._editors.add, self._lines), partial(line_edit, self)
+        self.values = add("Values", "exclude_values", line("3,8,9 or 50..100"))
+        self.bits = add("Bits", "exclude_bits", line("3,4 (from 0)"))
+        self.where = add("Attributes", "exclude_where", line("class = 'water'"))
         self.names: dict[str, QCheckBox] = {}
         self._boxes = QWidget(self)
-        column_of(self, self.part, self.product, self._boxes, lines)
+        self._column = column_of(self, self.part, self.product, self._boxes, lines)
         self.part.activated.connect(self._on_part)
         self.show_mask(None, None)
 
     def options(self) -> RestoreKeywords:
         """Return the options of `Reading` that say what of the mask is meant."""
+        values: Any = self._editors.values()
         bits = [name for name, box in self.names.items() if box.isChecked()]
-        bits += [self.bits.text().strip()] if self.bits.text().strip() else []
-        return {
-            "exclude_values": self.values.text().strip() or None,
-            "exclude_bits": ",".join(bits) or None,
-            "exclude_where": self.where.text().strip() or None,
-        }
+        bits += filter(None, [values["exclude_bits"]])
+        return {**values, "exclude_bits": ",".join(bits) or None}
 
     def show_mask(
         self, choices: MaskChoices | None, reading: Reading | None, part: str | None = None
@@ -114,14 +110,8 @@ class ExcludeForm(QWidget):
         for name, box in self.names.items():
             with signals_blocked(box):
                 box.setChecked(name in bits)
-        texts = (
-            (self.bits, ",".join(item for item in bits if item not in self.names)),
-            (self.values, (reading.exclude_values if reading is not None else None) or ""),
-            (self.where, (reading.exclude_where if reading is not None else None) or ""),
-        )
-        for line, text in texts:
-            with signals_blocked(line):
-                line.setText(text)
+        others = ",".join(item for item in bits if item not in self.names)
+        self._editors.show({**vars(reading or Reading()), "exclude_bits": others})
 
     def _offer_names(self, names: Iterable[str]) -> None:
         if list(names) == list(self.names):
@@ -132,7 +122,7 @@ class ExcludeForm(QWidget):
         old = self._boxes
         self._boxes = QWidget(self)
         column_of(self._boxes, flowing(*self.names.values()))
-        self.layout().replaceWidget(old, self._boxes)
+        self._column.replaceWidget(old, self._boxes)
         old.setParent(None)
         old.deleteLater()
         self._boxes.setVisible(bool(self.names))

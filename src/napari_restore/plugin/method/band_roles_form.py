@@ -6,12 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QDoubleValidator, QIcon
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
     QFileDialog,
     QHeaderView,
     QLabel,
-    QLineEdit,
     QTableWidget,
     QTableWidgetItem,
     QToolButton,
@@ -36,9 +35,16 @@ from napari_restore.plugin.state.state import (
 )
 from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.tasks.task import LatestQuery
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, line_edit
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of
 from napari_restore.plugin.widgets.folding import FoldedPart, flowing, form_layout
+from napari_restore.plugin.widgets.option_editors import (
+    OptionEditors,
+    number_in,
+    number_line,
+    value_of,
+)
 from napari_restore.plugin.widgets.plots import pixmap_of
+from napari_restore.questions import Reading
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -190,18 +196,14 @@ class BandRolesForm(QWidget):
         self.sets.setToolTip("What names, the sensor and the settings below say of the values")
         self.table = QTableWidget(0, len(COLUMNS), self)
         self._prepare_table()
-        tip = "Value of no light in the file; empty: as names, scale and offset say"
-        self.zero = self._add_value(tip)
-        self.white = self._add_value("Value of full light in the file; empty: by the image")
-        tip = "Bands of light that the method does not see"
-        self.others = combo_of(self, OTHERS, tip, letters=8)
-        self.others.activated.connect(self._on_values)
         values = QWidget(self)
         rows = form_layout(values)
         rows.addRow(self.table)
-        rows.addRow("Zero", self.zero)
-        rows.addRow("White", self.white)
-        rows.addRow("Other bands", self.others)
+        self._editors = OptionEditors(Reading, changed=self._on_values)
+        self.zero = self._editors.add(rows, "Zero", "black", number_line(self, "automatic"))
+        self.white = self._editors.add(rows, "White", "white", number_line(self, "automatic"))
+        self.others = combo_of(self, OTHERS, letters=8)
+        self._editors.add(rows, "Other bands", "other_bands", self.others)
         tip = "What each band shows, zero and white, and what happens to other bands"
         self.details = FoldedPart("Bands", values, tip)
         self._form = form_layout(self)
@@ -226,11 +228,6 @@ class BandRolesForm(QWidget):
         self.table.setColumnWidth(1, self.fontMetrics().horizontalAdvance("rededge") + 44)
         self.table.itemChanged.connect(self._on_wavelength)
 
-    def _add_value(self, tip: str) -> QLineEdit:
-        edit = line_edit(self, "automatic", tip, self._on_values)
-        edit.setValidator(QDoubleValidator(edit))
-        return edit
-
     def show_missing(self, layer: ImageLayer | None, card: ModelCard | None) -> None:
         """Show what names tell, and ask for the roles that `card` needs and the image lacks."""
         self._layer, self._card = layer, card
@@ -249,12 +246,7 @@ class BandRolesForm(QWidget):
 
     def show_values(self, options: Restore) -> None:
         """Show zero, white and other bands of `options`, without a signal."""
-        reading = options.reading
-        for edit, value in ((self.zero, reading.black), (self.white, reading.white)):
-            text = "" if value is None else f"{value:.10g}"
-            if _number(edit.text()) != value:
-                edit.setText(text)
-        self.others.choose(reading.other_bands)
+        self._editors.show(vars(options.reading))
         self._show_sets()
 
     def problem(self) -> UnknownBands | None:
@@ -334,7 +326,7 @@ class BandRolesForm(QWidget):
         if self._layer is None or not self._shown or self._shown[0] is None:
             return
         named = named_image(self._layer, *named_as(self._layer))
-        black, white = _number(self.zero.text()), _number(self.white.text())
+        black, white = value_of(self.zero), value_of(self.white)
         try:
             told = api.info(named, black=black, white=white)
         except RestoreError as error:
@@ -360,9 +352,7 @@ class BandRolesForm(QWidget):
         )
 
     def _on_values(self) -> None:
-        black, white = _number(self.zero.text()), _number(self.white.text())
-        others = self.others.currentData()
-        self.values_changed.emit({"black": black, "white": white, "other_bands": others})
+        self.values_changed.emit(self._editors.values())
         self._show_sets()
 
     def _on_sensor(self) -> None:
@@ -398,7 +388,7 @@ class BandRolesForm(QWidget):
             return
         band = item.row()
         role = self.role_of(band + 1).currentData()
-        wave = _number(item.text())
+        wave = number_in(item.text())
         self._name(f"{role}={band + 1}" + ("" if wave is None or wave <= 0 else f"@{wave:.10g}"))
 
     def _name(self, given: str) -> None:
@@ -416,14 +406,6 @@ class BandRolesForm(QWidget):
         self._build(image, roles)  # type: ignore[arg-type]
         self.changed.emit(bands, sensor)
         self.named_bands.emit()
-
-
-def _number(text: str) -> float | None:
-    """Return the number in a field; None where it is empty or none."""
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _is_picture(image: Image) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox
+from qtpy.QtWidgets import QComboBox, QLineEdit
 from superqt.utils import signals_blocked
 
 from napari_restore import api
@@ -167,7 +167,8 @@ class IndexView(MapLayers):
 
     def _build(self) -> None:
         self.expression = QComboBox(self)
-        self.expression.setEditable(True)
+        edit = QLineEdit(self)
+        self.expression.setLineEdit(edit)
         self.expression.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.expression.setMinimumContentsLength(8)
         self.expression.setSizeAdjustPolicy(
@@ -193,7 +194,7 @@ class IndexView(MapLayers):
         form.addRow("Warn above", self.threshold)
         column_of(self, form, flowing(*self.buttons.values()), self.warning, self.about)
         self.expression.activated.connect(self._on_current)
-        self.expression.lineEdit().editingFinished.connect(self._on_current)
+        edit.editingFinished.connect(self._on_current)
         self.threshold.valueChanged.connect(self._warn)
 
     # -- the image and the current result ------------------------------------------

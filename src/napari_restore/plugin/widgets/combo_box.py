@@ -98,7 +98,7 @@ def combo_of(
 
 
 def line_edit(
-    parent: QWidget, empty: str, tip: str, slot: Callable[[], object] | None = None
+    parent: QWidget, empty: str, tip: str = "", slot: Callable[[], object] | None = None
 ) -> QLineEdit:
     """Return a line of text that says `empty` where there is none; `slot` is called when it is changed."""
     line = QLineEdit(parent, placeholderText=empty)

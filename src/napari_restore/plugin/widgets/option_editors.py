@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from qtpy.QtGui import QDoubleValidator
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLineEdit, QWidget
 from superqt.utils import signals_blocked
 
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.combo_box import NarrowComboBox, line_edit
 from napari_restore.questions import options_of
 
 W = TypeVar("W", bound=QWidget)
@@ -43,6 +44,21 @@ class OptionEditors:
                 show_value(editor, values[name])
 
 
+def number_line(parent: QWidget, empty: str) -> QLineEdit:
+    """Return a line for any number, which says `empty` where there is none."""
+    line = line_edit(parent, empty)
+    line.setValidator(QDoubleValidator(line))
+    return line
+
+
+def number_in(text: str) -> float | None:
+    """Return the number that a text is; None where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def changed_of(editor: Any) -> Any:
     """Return the signal of an editor for another value."""
     if isinstance(editor, QLineEdit):
@@ -57,7 +73,8 @@ def value_of(editor: Any) -> Any:
     if isinstance(editor, QComboBox):
         return editor.currentData()
     if isinstance(editor, QLineEdit):
-        return editor.text().strip() or None
+        text = editor.text().strip()
+        return number_in(text) if editor.validator() else text or None
     if isinstance(editor, QCheckBox):
         return editor.isChecked()
     is_found = editor.specialValueText() and editor.value() == editor.minimum()
@@ -69,7 +86,10 @@ def show_value(editor: Any, value: Any) -> None:
     if isinstance(editor, NarrowComboBox):
         editor.choose(value)
     elif isinstance(editor, QLineEdit):
-        editor.setText(value or "")
+        text = f"{value:.10g}" if isinstance(value, (int, float)) else value or ""
+        # As it was written, where that is the same.
+        if value_of(editor) != value:
+            editor.setText(text)
     elif isinstance(editor, QCheckBox):
         editor.setChecked(bool(value))
     else:
