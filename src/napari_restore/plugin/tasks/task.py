@@ -183,25 +183,14 @@ def in_background(
     Closing the window does not ask about it. Python ends when the answer is computed, which is
     then dropped.
     """
-    _Query(compute, on_answer, about, failure, hint).start()
+    query = _Query(lambda _: compute(), failure=failure, hint=hint)
+    query.on_answer = partial(while_alive(on_answer), *about)
+    query.start()
 
 
 class _Query(Task):
-    def __init__(
-        self,
-        compute: Callable[[], Any],
-        on_answer: Callable[..., object],
-        about: tuple[Any, ...],
-        failure: str,
-        hint: str,
-    ) -> None:
-        super().__init__(failure=failure, hint=hint)
-        self._compute, self._about = compute, about
-        self._on_answer = while_alive(on_answer)
-        self._error: BaseException | None = None
-
-    def work(self) -> Any:
-        return self._compute()
+    on_answer: Callable[[Any], object]
+    _error: BaseException | None = None
 
     def _submit(self, number: int) -> None:
         _pool.submit(_run, number)
@@ -217,7 +206,7 @@ class _Query(Task):
             raise self._error
         if self._error is not None:
             raise RuntimeError(f"The computation was ended: {self._error!r}")
-        self._on_answer(*self._about, self.outcome[1])
+        self.on_answer(self.outcome[1])
 
 
 class _ShownWorker(FunctionWorker):
@@ -349,7 +338,7 @@ class LatestQuery(QObject):
             self.finished.emit(key, answer)
 
 
-class DebouncedQuery:
+class DebouncedQuery(LatestQuery):
     """Calls `compute` on another thread and `on_result` with its result in the GUI thread.
 
     Of requests that come within `debounce_ms` of each other, or while the thread is busy,
@@ -365,13 +354,11 @@ class DebouncedQuery:
         parent: QObject | None = None,
         on_failure: Callable[[RestoreError], object] = show_problem,
     ) -> None:
-        self._compute = compute
-        self._on_result, self._on_failure = on_result, on_failure
-        self._numbers = itertools.count()
+        super().__init__(failure, parent, self._on_finished)
+        self._compute, self._on_result, self._on_failure = compute, on_result, on_failure
         self._pending: Compute | None = None
-        self._query = LatestQuery(failure, parent, self._on_finished)
         # One per object: a decorated method would share one timer among all.
-        self._debounced = qdebounced(self._start, timeout=debounce_ms, parent=parent)
+        self._debounced = qdebounced(self._submit, timeout=debounce_ms, parent=self)
 
     def request(self, *arguments: Any) -> None:
         """Request `compute(*arguments)` once no other request follows."""
@@ -380,22 +367,22 @@ class DebouncedQuery:
 
     def request_now(self, *arguments: Any) -> None:
         """Request `compute(*arguments)` at once."""
+        self.request(*arguments)
         self._debounced.cancel()
-        self._pending = partial(self._compute, *arguments)
-        self._start()
+        self._submit()
 
     def discard(self) -> None:
         """Stop the timer and drop the result that is being computed."""
         self._debounced.cancel()
         self._pending = None
-        self._query.discard()
+        super().discard()
 
-    def _start(self) -> None:
+    def _submit(self) -> None:
         compute, self._pending = self._pending, None
         if compute is not None:
-            self._query.submit(next(self._numbers), compute)
+            self.submit(object(), compute)
 
-    def _on_finished(self, _: int, result: Any) -> None:
+    def _on_finished(self, _: object, result: Any) -> None:
         if isinstance(result, RestoreError):
             self._on_failure(result)
         else:
