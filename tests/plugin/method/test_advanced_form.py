@@ -12,6 +12,7 @@ from tests.models.hint.test_network import network as hint
 
 import napari_restore as nr
 from napari_restore.models import card_of
+from napari_restore.plugin.method import advanced_form
 from napari_restore.plugin.method.advanced_form import AdvancedForm
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.questions import Restore
@@ -66,6 +67,22 @@ def test_a_tile_of_another_model_is_no_wish_for_a_global_one(form: AdvancedForm)
         "residual_dtype": None,
         "context": None,
     }
+
+
+def test_devices_are_those_that_are_found_and_the_one_that_is_set(
+    form: AdvancedForm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offered() -> list[str]:
+        return [form.device.itemText(number) for number in range(form.device.count())]
+
+    assert offered() == ["auto", "cpu"]
+    form.show_options(Restore().replacing(device="cuda:1"))
+    assert offered() == ["auto", "cpu", "cuda:1"] and form.device.currentText() == "cuda:1"
+    monkeypatch.setattr(advanced_form, "_accelerators", lambda: ("mps",))
+    image = nr.open_image(np.zeros((32, 48, 3), np.uint8), bands="red=1,green=2,blue=3")
+    form.show_options(Restore())
+    form.show_plan(nr.plan(image, nr.load_model("identity"), device="cpu"))
+    assert offered() == ["auto", "cpu", "mps"] and form.device.currentText() == "auto"
 
 
 def test_it_shows_where_residuals_are_stored(form: AdvancedForm) -> None:
