@@ -25,7 +25,7 @@ from qtpy.QtWidgets import QApplication, QScrollArea
 from napari_restore import Region
 from napari_restore.plugin.areas.drawing_controller import Tool
 from napari_restore.plugin.state.request import TargetChoice
-from napari_restore.plugin.widgets.folding import FoldedPart
+from napari_restore.plugin.widgets.folding import Folded
 from napari_restore.sample import SAMPLE
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -87,7 +87,7 @@ class Stage:
 
     def unfold(self, *titles: str) -> None:
         """Open the parts of the panel named so, close the others."""
-        for part in self.panel.findChildren(FoldedPart):
+        for part in self.panel.findChildren(Folded):
             if part.text() in titles:
                 part.open()
             else:

@@ -9,19 +9,11 @@ import numpy as np
 import pytest
 from cut_text import cut_texts
 from qtpy.QtCore import QPoint
-from qtpy.QtWidgets import (
-    QApplication,
-    QLabel,
-    QLineEdit,
-    QScrollArea,
-    QSpinBox,
-    QStyle,
-    QWidget,
-)
+from qtpy.QtWidgets import QApplication, QLabel, QLineEdit, QScrollArea, QSpinBox, QStyle, QWidget
 
 from napari_restore.plugin import NARROWEST
 from napari_restore.plugin.attribution.attribution_tab import AttributionTab
-from napari_restore.plugin.widgets.folding import FoldedPart
+from napari_restore.plugin.widgets.folding import Folded
 
 pytestmark = [pytest.mark.viewer, pytest.mark.own_window, pytest.mark.binding]
 SCREEN = 800
@@ -46,7 +38,7 @@ def test_everything_fits_beside_the_layer_controls(panel: Any, qtbot: Any, finis
     panel.viewer.add_image(pixels[0], name="scene")
     panel.models.choose("dcp")
     finished_run()
-    for part in panel.findChildren(FoldedPart):
+    for part in panel.findChildren(Folded):
         part.open()
     panel.attribution.results.setVisible(True)
     scroll = panel.findChild(QScrollArea)
@@ -75,7 +67,7 @@ def test_what_is_unfolded_is_as_high_as_its_wrapped_rows(panel: Any, qtbot: Any,
     wrapped = 0
     for section in panel.sections:
         part = section
-        while not isinstance(part, FoldedPart):
+        while not isinstance(part, Folded):
             part = part.parentWidget()
         part.open()
 
@@ -98,7 +90,7 @@ def test_a_part_opened_by_a_click_comes_into_view(panel: Any, qtbot: Any):
     scroll = panel.findChild(QScrollArea)
     for section in panel.sections:
         part = section
-        while not isinstance(part, FoldedPart):
+        while not isinstance(part, Folded):
             part = part.parentWidget()
         folded_height = part.height()
         part.heading.click()
@@ -130,11 +122,11 @@ def every_text_fits(panel: Any, qtbot: Any) -> None:
     for number in range(panel.tabs.count()):
         panel.tabs.setCurrentIndex(number)
         look()
-        for part in panel.findChildren(FoldedPart):
+        for part in panel.findChildren(Folded):
             if part.isVisible() and not part.is_open:
                 opened = [part]
                 part.open()
-                for inner in part.findChildren(FoldedPart):
+                for inner in part.findChildren(Folded):
                     if inner.isVisible() and not inner.is_open:
                         inner.open()
                         opened.append(inner)

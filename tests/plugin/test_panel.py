@@ -20,7 +20,7 @@ from napari_restore.plugin.results.export_section import ExportSection
 from napari_restore.plugin.runs import layer_run
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import NAMED_ROLES
-from napari_restore.plugin.widgets.folding import FoldedPart
+from napari_restore.plugin.widgets.folding import Folded
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer
@@ -373,7 +373,7 @@ def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, q
     window = panel.window()
     window.resize(800, 500)
     window.show()
-    for part in panel.findChildren(FoldedPart):
+    for part in panel.findChildren(Folded):
         part.open()
     button = panel.bar.button
 
@@ -397,7 +397,7 @@ def test_headings_and_tabs_are_drawn_in_the_theme(panel: Any, qtbot: Any):
     for theme in ("dark", "light", "dark"):
         panel.viewer.theme = theme
         QApplication.processEvents()
-        for part in panel.findChildren(FoldedPart):
+        for part in panel.findChildren(Folded):
             button = part.heading
             text = button.palette().color(QPalette.ColorRole.ButtonText)
             assert (text.lightness() > 128) == (theme == "dark")

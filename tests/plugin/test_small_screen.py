@@ -24,7 +24,7 @@ from tests.images.brackets.photos import shoot, two_brackets
 from napari_restore.plugin.compare.compare_section import CompareSection
 from napari_restore.plugin.results.export_section import ExportSection
 from napari_restore.plugin.state.request import TargetChoice
-from napari_restore.plugin.widgets.folding import FoldedPart
+from napari_restore.plugin.widgets.folding import Folded
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 IS_DOUBLE = os.environ.get("QT_SCALE_FACTOR") == "2"
@@ -79,7 +79,7 @@ def click(widget: QWidget, at: QPoint | None = None) -> None:
 def unfolded(panel: Any, section: QWidget, qtbot: Any) -> None:
     """Open a section, and wait until it has been scrolled into view."""
     part: Any = section
-    while not isinstance(part, FoldedPart):
+    while not isinstance(part, Folded):
         part = part.parentWidget()
     viewport = panel.findChild(QScrollArea).viewport()
     part.heading.click()

@@ -23,7 +23,7 @@ from napari_restore import Region
 from napari_restore.plugin import RestorePanel
 from napari_restore.plugin.compare.compare_section import CompareSection
 from napari_restore.plugin.results.export_section import ExportSection
-from napari_restore.plugin.widgets.folding import FoldedPart
+from napari_restore.plugin.widgets.folding import Folded
 
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
 
@@ -77,7 +77,7 @@ def test_every_part_opens(panel: Any, nothing_told: None, finished_run: Any, qtb
         shown(panel)
     viewer.scene.camera.zoom *= 8
     finished_run()
-    for part in panel.findChildren(FoldedPart):
+    for part in panel.findChildren(Folded):
         part.open()
         shown(panel)
     compare = section(panel, CompareSection)

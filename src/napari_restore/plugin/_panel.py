@@ -50,7 +50,7 @@ from napari_restore.plugin.state.preferences import PreferenceLink
 from napari_restore.plugin.state.state import Connections, image_of, state_of, unwrapped
 from napari_restore.plugin.state.variant import VARIANT, Variant
 from napari_restore.plugin.tasks.main_thread import patch_superqt
-from napari_restore.plugin.widgets.folding import FoldedPart, one_at_a_time
+from napari_restore.plugin.widgets.folding import Folded, one_at_a_time
 from napari_restore.plugin.widgets.keys import (
     KeyBindings,
     follow_focus,
@@ -311,7 +311,7 @@ class RestorePanel(QWidget):
             export,
             BatchSection(viewer, state, self.runs),
         ]
-        parts = [FoldedPart(section.TITLE, section, section.TIP) for section in self.sections]
+        parts = [Folded(section.TITLE, section, section.TIP) for section in self.sections]
         for part in parts:
             layout.addWidget(part)
         adjust.heading_changed.connect(parts[0].setText)

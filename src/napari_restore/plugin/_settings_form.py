@@ -27,7 +27,7 @@ from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of, named_as
 from napari_restore.plugin.tasks.notices import close_notes, error_text
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, number_box
-from napari_restore.plugin.widgets.folding import FoldedPart, column_of, form_layout, stacked
+from napari_restore.plugin.widgets.folding import Folded, column_of, form_layout, stacked
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -122,9 +122,9 @@ class SettingsForm(QObject):
         form.addRow("Memory", self.memory)
         layout.addLayout(form)
         of_method = stacked(self.parameters, self.airlight)
-        self.method_part = FoldedPart("Method settings", of_method, METHOD_TIP)
+        self.method_part = Folded("Method settings", of_method, METHOD_TIP)
         layout.addWidget(self.method_part)
-        layout.addWidget(FoldedPart("Advanced", self.advanced, ADVANCED_TIP))
+        layout.addWidget(Folded("Advanced", self.advanced, ADVANCED_TIP))
 
     def add_area_to(self, layout: QVBoxLayout) -> None:
         form = form_layout()

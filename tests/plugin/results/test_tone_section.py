@@ -24,7 +24,7 @@ from napari_restore.plugin.results.adjust_section import AdjustSection
 from napari_restore.plugin.results.tone_section import ToneSection
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import RestoreState
-from napari_restore.plugin.widgets.folding import FoldedPart
+from napari_restore.plugin.widgets.folding import Folded
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.binding
@@ -178,7 +178,7 @@ def tone(panel: Any) -> ToneSection:
 
 def unfold(section: Any) -> None:
     part = section
-    while not isinstance(part, FoldedPart):
+    while not isinstance(part, Folded):
         part = part.parentWidget()
     part.open()
 

@@ -34,7 +34,7 @@ from tests.images.brackets.photos import two_brackets
 
 from napari_restore.plugin.method.model_files_dialog import ProposalDialog, TrustDialog
 from napari_restore.plugin.results.results_section import RecordView
-from napari_restore.plugin.widgets.folding import FoldedPart
+from napari_restore.plugin.widgets.folding import Folded
 from napari_restore.plugin.widgets.keys import FRAME
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding, pytest.mark.slow]
@@ -149,11 +149,11 @@ def shown(panel: Any, colours: np.ndarray, qtbot: Any) -> Any:
     return panel
 
 
-def parts_of(panel: QWidget) -> list[FoldedPart]:
-    return [each for each in panel.findChildren(FoldedPart) if each.isVisible()]
+def parts_of(panel: QWidget) -> list[Folded]:
+    return [each for each in panel.findChildren(Folded) if each.isVisible()]
 
 
-def opened(part: FoldedPart, panel: QWidget, qtbot: Any) -> None:
+def opened(part: Folded, panel: QWidget, qtbot: Any) -> None:
     """Unfold a part, and wait until no pass of the layouts moves anything."""
     part.heading.click()
     direct, passes = Qt.FindChildOption.FindDirectChildrenOnly, list[list[QRect]]()

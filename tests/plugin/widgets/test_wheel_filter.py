@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore.plugin.attribution.attribution_tab import AttributionTab
-from napari_restore.plugin.widgets.folding import FoldedPart
+from napari_restore.plugin.widgets.folding import Folded
 
 pytestmark = [pytest.mark.viewer, pytest.mark.binding]
 
@@ -74,7 +74,7 @@ def open_panel(panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     pixels = np.random.default_rng(0).integers(0, 4000, (6, 64, 64), np.uint16)
     panel.viewer.add_image(pixels[0], name="scene")
     panel.models.choose("dcp")
-    parts = panel.findChildren(FoldedPart)
+    parts = panel.findChildren(Folded)
     # Of some only one is open: the one with sliders.
     for part in sorted(parts, key=lambda part: part.text() == "Adjust"):
         part.open()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Image as ImageLayer, Labels, Layer, Shapes
+from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtCore import QObject, Signal
 
 from napari_restore import Region, api
@@ -24,8 +26,6 @@ from napari_restore.plugin.tasks.task import LatestQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer, Labels, Layer, Shapes
-    from napari.utils.colormaps import DirectLabelColormap
 
     from napari_restore.images import Image
 
@@ -46,8 +46,6 @@ SAME = 1e-4
 
 def new_paint_layer(layer: Layer, size: tuple[int, int]) -> Labels:
     """Return an empty layer to paint in, over all of a layer whose image has `size` (h, w)."""
-    from napari.layers import Labels
-
     step = max(1, -(-max(size) // PAINT_SIDE))
     coarse = np.array([[step, 0, (step - 1) / 2], [0, step, (step - 1) / 2], [0, 0, 1]])
     matrix = plane_of(layer) @ coarse
@@ -64,8 +62,6 @@ def new_paint_layer(layer: Layer, size: tuple[int, int]) -> Labels:
 
 
 def _paint(colour: str) -> DirectLabelColormap:
-    from napari.utils.colormaps import DirectLabelColormap
-
     return DirectLabelColormap(color_dict={0: "transparent", None: colour})
 
 
@@ -77,8 +73,6 @@ def strength_layers(viewer: ViewerModel, layer: Layer | None) -> list[Layer]:
 
 def chosen_strength(viewer: ViewerModel, chosen: Layer | None, layer: Layer) -> Layer | None:
     """Return `chosen` while it is in the viewer, else the topmost layer of labels."""
-    from napari.layers import Labels
-
     offered = strength_layers(viewer, layer)
     if chosen in offered:
         return chosen
@@ -87,13 +81,11 @@ def chosen_strength(viewer: ViewerModel, chosen: Layer | None, layer: Layer) -> 
 
 def is_strength(layer: Layer) -> bool:
     """Return whether a layer is a plane of labels or grey values, and no result."""
-    from napari.layers import Image, Labels
-
     if "napari_restore_source" in layer.metadata:
         return False
     if isinstance(layer, Labels):
         return bool(layer.ndim == 2)
-    return isinstance(layer, Image) and layer.ndim == 2 and not layer.rgb
+    return isinstance(layer, ImageLayer) and layer.ndim == 2 and not layer.rgb
 
 
 def painted_area(
@@ -115,7 +107,6 @@ def area_of_layer(strength: Layer, layer: Layer, image: Image) -> Callable[[], A
     A file that the engine places as the window does is taken as it is.
     """
     import dask.array as da
-    from napari.layers import Labels
 
     matrix = np.linalg.inv(plane_of(layer)) @ plane_of(strength)
     whole = Region(0, 0, image.height, image.width)
@@ -312,8 +303,6 @@ class LayerWatch:
 
 
 def _events_of(layer: Layer) -> list[Any]:
-    from napari.layers import Labels, Shapes
-
     names: tuple[str, ...] = EVERY
     extra: list[Any] = []
     if isinstance(layer, Shapes):
@@ -456,8 +445,6 @@ def gradient_layer(viewer: ViewerModel) -> Shapes | None:
 
 
 def _shapes(viewer: ViewerModel, fits: Callable[[Layer], bool]) -> Shapes | None:
-    from napari.layers import Shapes
-
     active = viewer.layers.selection.active
     found = [x for x in reversed(viewer.layers) if isinstance(x, Shapes) and fits(x)]
     return active if active in found else next(iter(found), None)

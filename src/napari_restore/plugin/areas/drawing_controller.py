@@ -6,6 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Image as ImageLayer, Layer, Shapes, Vectors
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
@@ -28,7 +29,6 @@ from napari_restore.plugin.state.state import Connections, RestoreState, image_o
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer, Layer, Shapes
 
 
 EDGE = 2
@@ -251,8 +251,6 @@ class DrawingController(QObject):
 
     def _thin(self) -> None:
         """Set the width of edges, which is the same on the screen at every zoom."""
-        from napari.layers import Vectors
-
         for layer in self._viewer.layers:
             if THIN in layer.metadata:
                 width = in_layer(EDGE, self._viewer, plane_of(layer))

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Image as ImageLayer, Points
 from qtpy.QtCore import QObject, Signal
 
 from napari_restore.plugin.attention.layers import in_one_go
@@ -15,7 +16,6 @@ from napari_restore.plugin.layers.placing import data_to_world, in_data, in_laye
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer, Points
 
     from napari_restore.plugin.state.state import RestoreState
 
@@ -97,7 +97,6 @@ class QueryController(QObject):
         """Add the layer of the cross, still empty: adding it takes longer than a click should wait."""
         if self.points is not None and self.points in self._viewer.layers:
             return
-        from napari.layers import Points
 
         self.points = Points(
             np.zeros((0, 2)),

@@ -29,13 +29,7 @@ from napari_restore.plugin.state.state import RestoreState, image_of, title_of
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import combo_of
-from napari_restore.plugin.widgets.folding import (
-    FoldedPart,
-    flowing,
-    form_layout,
-    in_a_row,
-    page_of,
-)
+from napari_restore.plugin.widgets.folding import Folded, flowing, form_layout, in_a_row, page_of
 from napari_restore.plugin.widgets.plots import BarChart
 
 if TYPE_CHECKING:
@@ -168,12 +162,12 @@ class AttentionTab(TaskTab):
         self.chart = BarChart(self)
         self.reference = ReferenceBar(self.state, self.asked, self)
         self.matrix = MatrixPanel(self)
-        self.matrix_part = FoldedPart(
+        self.matrix_part = Folded(
             "Matrix of channels", self.matrix, "Which channels of the head listen to each other"
         )
         self.matrix_part.hide()
         self.redundancy = RedundancyPanel(self.asked, self.heads, self)
-        self.redundancy_part = FoldedPart(
+        self.redundancy_part = Folded(
             "Redundancy of heads", self.redundancy, "How alike the outputs of the heads are"
         )
         form = form_layout()

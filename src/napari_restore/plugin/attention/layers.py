@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Image as ImageLayer, Layer, Vectors
 
 from napari_restore import Region
 from napari_restore.plugin.areas.areas import THIN
@@ -34,7 +35,6 @@ from napari_restore.plugin.layers.placing import (
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer, Layer, Vectors
 
     from napari_restore.explain import Kind
     from napari_restore.explain.attention.ablation import HeadEffect
@@ -166,8 +166,6 @@ class AttentionLayers:
 
     def add_effect(self, source: ImageLayer, effect: HeadEffect, title: str) -> ImageLayer:
         """Add what the result lacks without a head: mean over its bands, without minus with."""
-        from napari.layers import Image as ImageLayer
-
         values = effect.difference.mean(axis=2)
         most = colour_limit(float(np.abs(values).max()))
         matrix = shifted(plane_of(source), *effect.region[:2])
@@ -241,7 +239,6 @@ class AttentionLayers:
         limits: tuple[float, float] | None,
         kind: Kind | None,
     ) -> ImageLayer:
-        from napari.layers import Image as ImageLayer
 
         shown: dict[str, Any] = {"rgb": True}
         if limits is not None:

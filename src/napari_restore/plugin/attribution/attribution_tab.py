@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+from napari.layers import Image as ImageLayer, Labels, Layer, Shapes
 from psygnal import Signal
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QLabel
@@ -39,7 +40,6 @@ from napari_restore.plugin.widgets.folding import bring_into_view, page_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer, Labels, Layer, Shapes
 
     from napari_restore.plugin.runs.run_controller import RunController
 
@@ -251,8 +251,6 @@ class AttributionTab(TaskTab):
 
     def _labels(self) -> dict[str, Labels]:
         """Return the layers of labels, the topmost first, by their ids."""
-        from napari.layers import Labels
-
         found = [x for x in reversed(self.viewer.layers) if isinstance(x, Labels) and x.ndim == 2]
         return {str(layer.unique_id): layer for layer in found}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Image as ImageLayer, Layer
 
 from napari_restore import Region
 from napari_restore.plugin.areas.areas import TARGETS_OF
@@ -17,7 +18,6 @@ from napari_restore.plugin.layers.placing import Matrix, over, plane_of, resampl
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer, Layer
 
     from napari_restore.explain import Attribution, Kind, OverviewShares, PartialAttribution
 
@@ -239,7 +239,6 @@ class AttributionLayers:
         limits: tuple[float, float],
         matrix: npt.NDArray[np.float64],
     ) -> ImageLayer:
-        from napari.layers import Image as ImageLayer
 
         about = "" if self._picture is None else self._picture.kind.about
         layer = ImageLayer(

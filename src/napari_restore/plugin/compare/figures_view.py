@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from napari.layers import Image as ImageLayer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
@@ -23,7 +24,6 @@ from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
 
     from napari_restore.plugin.state.variant import Variant
 
@@ -113,8 +113,6 @@ def references_for(
     They have `ratio` times as many pixels along a side as `source`. Where that is not 1, images that
     lie on no map have their place, too, where they begin as `source` does.
     """
-    from napari.layers import Image as ImageLayer
-
     *bands, height, width = _shape(source)
     shape = (*bands, int(height * ratio), int(width * ratio))
     own = data_to_world(source)

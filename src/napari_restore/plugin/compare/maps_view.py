@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
 
 from napari_restore import Region
@@ -23,7 +24,6 @@ from napari_restore.questions import Adjustment
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Layer
 
     from napari_restore.engine import Result
     from napari_restore.errors import RestoreError
@@ -85,7 +85,6 @@ class SideMap:
         return self
 
     def layer(self) -> Layer:
-        from napari.layers import Image, Labels
         from napari.utils.colormaps import DirectLabelColormap
 
         finer = self._levels[: self._in_memory[0]]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Image as ImageLayer
 from psygnal import Signal
 from superqt.utils import qthrottled
 
@@ -37,7 +38,6 @@ from napari_restore.plugin.tasks.task import DebouncedQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
 
     from napari_restore.plugin.state.variant import Variant
 
@@ -86,8 +86,6 @@ class Curtain:
     """
 
     def __init__(self, source: ImageLayer, snapshot: Snapshot, column: float) -> None:
-        from napari.layers import Image as ImageLayer
-
         self._placed = plane_of(source)
         self._column = column
         self._until = 0
@@ -168,8 +166,6 @@ class SwipeLine:
     """
 
     def __init__(self, source: ImageLayer, column: float, rows: tuple[int, int], zoom: float):
-        from napari.layers import Image as ImageLayer
-
         self._placed = plane_of(source)
         self.layer = ImageLayer(
             drawing(1),

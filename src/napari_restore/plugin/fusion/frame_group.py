@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari.layers import Image as ImageLayer
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
 
     from napari_restore.images import Image
 
@@ -60,7 +60,6 @@ class FrameLayers:
         image, source = self._image(number), self._source
         if image is None or source is None or number in self._layers:
             return
-        from napari.layers import Image as ImageLayer
 
         data, arguments, _ = layer_of(image, self._viewer)
         arguments["name"] = f"Frame: {arguments['name']}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Image as ImageLayer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel
 
@@ -24,7 +25,6 @@ from napari_restore.plugin.widgets.section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
 
     from napari_restore import Region
     from napari_restore.models import ModelCard
@@ -50,8 +50,6 @@ class RubberBand:
 
     def show(self, box: Region) -> None:
         """Put it around the level-0 pixels of `box`."""
-        from napari.layers import Image as ImageLayer
-
         matrix = plane_of(self._source)
         zoom = float(self._viewer.scene.camera.zoom)
         sides = np.array(box.shape)

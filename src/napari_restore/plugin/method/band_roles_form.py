@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from napari.layers import Image as ImageLayer
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
@@ -36,19 +37,13 @@ from napari_restore.plugin.state.state import (
 from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of
-from napari_restore.plugin.widgets.folding import FoldedPart, flowing, form_layout
-from napari_restore.plugin.widgets.option_editors import (
-    OptionEditors,
-    number_in,
-    number_line,
-    value_of,
-)
+from napari_restore.plugin.widgets.folding import Folded, flowing, form_layout
+from napari_restore.plugin.widgets.option_editors import OptionEditors, number_in, number_line
 from napari_restore.plugin.widgets.plots import pixmap_of
 from napari_restore.questions import Reading
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer
 
     from napari_restore.api import SensorBands
     from napari_restore.images import Image
@@ -65,8 +60,6 @@ def add_in_colour(viewer: ViewerModel, layer: ImageLayer, named: Image) -> Image
     It lies above `layer` and what was made of it, for napari cannot turn a layer into one in
     colour. None where not all three are named, or `layer` shows them already.
     """
-    from napari.layers import Image as ImageLayer
-
     shown = image_of(layer)
     found = colour_bands(named)
     if not found or (layer.rgb and colour_bands(shown) == found):
@@ -205,7 +198,7 @@ class BandRolesForm(QWidget):
         self.others = combo_of(self, OTHERS, letters=8)
         self._editors.add(rows, "Other bands", "other_bands", self.others)
         tip = "What each band shows, zero and white, and what happens to other bands"
-        self.details = FoldedPart("Bands", values, tip)
+        self.details = Folded("Bands", values, tip)
         self._form = form_layout(self)
         self._form.addRow(self._prompt)
         self._form.addRow(self.orders)
@@ -326,9 +319,9 @@ class BandRolesForm(QWidget):
         if self._layer is None or not self._shown or self._shown[0] is None:
             return
         named = named_image(self._layer, *named_as(self._layer))
-        black, white = value_of(self.zero), value_of(self.white)
+        values = self._editors.values()
         try:
-            told = api.info(named, black=black, white=white)
+            told = api.info(named, black=values["black"], white=values["white"])
         except RestoreError as error:
             self.sets.setText(error_text(error))
             return

@@ -10,7 +10,7 @@ from magicgui.widgets import FloatSlider, Slider, create_widget
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
-from napari_restore.plugin.widgets.folding import FoldedPart, column_of, form_layout, in_a_row
+from napari_restore.plugin.widgets.folding import Folded, column_of, form_layout, in_a_row
 
 if TYPE_CHECKING:
     from magicgui.widgets.bases import ValueWidget
@@ -41,7 +41,7 @@ class ParameterForm(QWidget):
         inner = QWidget()
         self._form, self._more_form = form_layout(), form_layout(inner)
         self._form.setContentsMargins(0, 0, 0, 0)
-        self.more = FoldedPart(MORE, inner, "Parameters that are seldom changed")
+        self.more = Folded(MORE, inner, "Parameters that are seldom changed")
         column_of(self, self._form, self.more)
 
     def show_card(self, card: ModelCard) -> None:

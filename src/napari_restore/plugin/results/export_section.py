@@ -25,7 +25,7 @@ from napari_restore.plugin.tasks.notices import error_text, listed, show_problem
 from napari_restore.plugin.tasks.waiting_dialog import ask
 from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, number_box
 from napari_restore.plugin.widgets.folding import (
-    FoldedPart,
+    Folded,
     add_button,
     bring_into_view,
     column_of,
@@ -199,7 +199,7 @@ class ExportSection(Section):
         self.sharpen = add("", "sharpen", QCheckBox("Sharpen for a screen", self))
         self.subsampling = add("Subsampling", "subsampling", combo(SUBSAMPLINGS, letters=10))
         tip = "Colour profile, size, sharpening and subsampling of the file"
-        self.more = FoldedPart(MORE, inner, tip)
+        self.more = Folded(MORE, inner, tip)
 
     def _arrange(self) -> None:
         # What a result is comes below: Export stays where it is when another one is shown.

@@ -17,12 +17,7 @@ from napari_restore.errors import BadOutput, Message, RestoreError, UnreadableIm
 from napari_restore.plugin.areas.areas import area_of
 from napari_restore.plugin.layers.layer_order import is_source
 from napari_restore.plugin.runs.run_controller import FolderRun
-from napari_restore.plugin.state.state import (
-    RestoreState,
-    image_of,
-    named_as,
-    title_of,
-)
+from napari_restore.plugin.state.state import RestoreState, image_of, named_as, title_of
 from napari_restore.plugin.tasks.notices import error_text, listed, show_problem, with_labels
 from napari_restore.plugin.tasks.task import LatestQuery
 from napari_restore.plugin.widgets.folding import add_button, bring_into_view, column_of, row_of

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Image as ImageLayer, Layer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QLineEdit
 from superqt.utils import signals_blocked
@@ -23,7 +24,6 @@ from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image as ImageLayer, Layer
 
     from napari_restore.images import Image
     from napari_restore.plugin.layers.result_layer import Box
@@ -129,8 +129,6 @@ class SourceMap:
         return self
 
     def layer(self) -> Layer:
-        from napari.layers import Image as ImageLayer
-
         levels, name = self._levels, f"{self.math.name} {BEFORE}"
         return ImageLayer(
             levels if len(levels) > 1 else levels[0],

@@ -128,7 +128,7 @@ def flowing(*widgets: QWidget) -> QFlowLayout:
     return layout
 
 
-class FoldedPart(QWidget):
+class Folded(QWidget):
     """A heading, and below it what is hidden until the heading is pressed."""
 
     toggled = Signal(bool)
@@ -170,10 +170,10 @@ class FoldedPart(QWidget):
         self.toggled.emit(is_open)
 
 
-def one_at_a_time(parts: Sequence[FoldedPart]) -> None:
+def one_at_a_time(parts: Sequence[Folded]) -> None:
     """Close the other `parts` when one is opened, and bring it into view."""
 
-    def opened(part: FoldedPart) -> None:
+    def opened(part: Folded) -> None:
         for other in parts:
             other.open(other is part)
         bring_into_view(part)
