@@ -211,7 +211,7 @@ class RestorePanel(QWidget):
         """Whether there has been an image yet."""
         self._reported: Variant | None = None
         """The result that the bar's message is about."""
-        self.files = ModelFiles(self, self.state)
+        self.files = ModelFiles(self)
         self.form = SettingsForm(self.viewer, self.state, self)
         self.plans = PlanController(self.viewer, self.state, self.form.bands.problem, self)
         self.disk = DiskWatch(self.viewer, self)

@@ -26,13 +26,12 @@ from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin.method.model_chooser import TASKS, ModelChoice
 from napari_restore.plugin.tasks.notices import show_note, show_problem, with_labels
 from napari_restore.plugin.tasks.task import Task
-from napari_restore.plugin.widgets.combo_box import combo_of
+from napari_restore.plugin.widgets.combo_box import combo_of, line_edit
 from napari_restore.plugin.widgets.folding import fill, form_layout
 
 if TYPE_CHECKING:
     from napari_restore.engine import Event
     from napari_restore.models import Proposal
-    from napari_restore.plugin.state.state import RestoreState
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".dtmodel")
 CODE = (".pt2", ".py")
@@ -52,9 +51,9 @@ class ModelFiles(QObject):
     added = Signal(object)
     """The `ModelChoice` that the user confirmed."""
 
-    def __init__(self, panel: QWidget, state: RestoreState) -> None:
+    def __init__(self, panel: QWidget) -> None:
         super().__init__(panel)
-        self._panel, self._state = panel, state
+        self._panel = panel
         self._inspecting: Task | None = None
         self.dialog: QDialog | None = None
         """The question that is open."""
@@ -206,6 +205,14 @@ def _inspected(source: str, trust: bool, task: Task) -> Proposal:
     return api.inspect_model(source, trust=trust, emit=task.send)
 
 
+RANGES = {None: "0 to 1", (-1.0, 1.0): "−1 to 1", (0.0, 255.0): "0 to 255"}
+ORDERS = {
+    None: "As in the image",
+    ("red", "green", "blue"): "Red, green, blue",
+    ("blue", "green", "red"): "Blue, green, red",
+}
+
+
 class ProposalDialog(QDialog):
     """Shows what a file was found to be; the title can be changed, and an unknown task chosen."""
 
@@ -224,9 +231,7 @@ class ProposalDialog(QDialog):
         form.addRow("Title", self._title)
         form.addRow("Task", self.task)
         form.setRowVisible(self.task, self._asks_task)
-        self.inputs = InputsRows(self)
-        if found.questions:
-            self.inputs.add_rows(form)
+        self._add_inputs(form, bool(found.questions))
         for name, text in description_of(found).items():
             label = QLabel(text, self, wordWrap=True)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -243,55 +248,29 @@ class ProposalDialog(QDialog):
         self.buttons.addButton("Add", QDialogButtonBox.ButtonRole.AcceptRole).setDefault(True)
         _arrange(self, form, about, self.buttons)
 
+    def _add_inputs(self, form: QFormLayout, asks: bool) -> None:
+        """Ask what the author of a network alone knows: its range of values, and the order of its bands."""
+        self.values = combo_of(self, RANGES, "What the network takes for black and white")
+        self.order = combo_of(self, ORDERS, "The order in which the network takes its bands")
+        tip = "What is {} before the network, one number or one for each band"
+        self.mean = line_edit(self, "none", tip.format("subtracted"))
+        self.std = line_edit(self, "none", tip.format("divided by"))
+        rows = {"Value range": self.values, "Order of bands": self.order}
+        for name, widget in (rows | {"Mean": self.mean, "Deviation": self.std}).items():
+            form.addRow(name, widget)
+            form.setRowVisible(widget, asks)
+
     def fields(self) -> dict[str, Any]:
         """Return the fields of the card that the user has chosen."""
-        title = self._title.text().strip() or self._title.placeholderText() or "Model"
-        task = {"task": self.task.currentData()} if self._asks_task else {}
-        return {"title": title, **task, **self.inputs.fields()}
-
-
-RANGES = {None: "0 to 1", (-1.0, 1.0): "−1 to 1", (0.0, 255.0): "0 to 255"}
-ORDERS = {
-    None: "As in the image",
-    ("red", "green", "blue"): "Red, green, blue",
-    ("blue", "green", "red"): "Blue, green, red",
-}
-
-
-class InputsRows:
-    """Asks what the author of a network alone knows: its range of values, and the order of its bands."""
-
-    def __init__(self, parent: QWidget) -> None:
-        self.values = combo_of(parent, RANGES, "What the network takes for black and white")
-        self.order = combo_of(parent, ORDERS, "The order in which the network takes its bands")
-        self.mean, self.std = QLineEdit(parent), QLineEdit(parent)
-        for each in (self.values, self.order, self.mean, self.std):
-            each.hide()
-        for line, what in ((self.mean, "subtracted"), (self.std, "divided by")):
-            line.setPlaceholderText("none")
-            line.setToolTip(f"What is {what} before the network, one number or one for each band")
-
-    def add_rows(self, form: QFormLayout) -> None:
-        """Add the rows Values, Order of bands, Mean and Deviation."""
-        rows = {
-            "Value range": self.values,
-            "Order of bands": self.order,
-            "Mean": self.mean,
-            "Deviation": self.std,
-        }
-        for name, widget in rows.items():
-            widget.show()
-            form.addRow(name, widget)
-
-    def fields(self) -> dict[str, Any]:
-        """Return the fields of the card that differ from what was found."""
         chosen = {
             "value_range": self.values.currentData(),
             "roles": self.order.currentData(),
             "mean": _numbers(self.mean.text()),
             "std": _numbers(self.std.text()),
         }
-        return {name: tuple(value) for name, value in chosen.items() if value}
+        task = {"task": self.task.currentData()} if self._asks_task else {}
+        inputs = {name: tuple(value) for name, value in chosen.items() if value}
+        return {"title": self._title.text().strip() or "Model", **task, **inputs}
 
 
 def _numbers(text: str) -> tuple[float, ...]:
