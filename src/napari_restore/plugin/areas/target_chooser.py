@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.engine import MaskChoices
-    from napari_restore.questions import Restore, RestoreKeywords
+    from napari_restore.questions import Restore
 
 
 CHOOSE = "Choose a band or layer …"
@@ -77,9 +77,9 @@ class ExcludeForm(QWidget):
         self.part.activated.connect(self._on_part)
         self.show_mask(None, None)
 
-    def options(self) -> RestoreKeywords:
+    def options(self) -> dict[str, Any]:
         """Return the options of `Reading` that say what of the mask is meant."""
-        values: Any = self._editors.values()
+        values = self._editors.values()
         bits = [name for name, box in self.names.items() if box.isChecked()]
         bits += filter(None, [values["exclude_bits"]])
         return {**values, "exclude_bits": ",".join(bits) or None}

@@ -74,7 +74,7 @@ def value_of(editor: Any) -> Any:
         return editor.currentData()
     if isinstance(editor, QLineEdit):
         text = editor.text().strip()
-        return number_in(text) if editor.validator() else text or None
+        return text or None if editor.validator() is None else number_in(text)
     if isinstance(editor, QCheckBox):
         return editor.isChecked()
     is_found = editor.specialValueText() and editor.value() == editor.minimum()
