@@ -401,7 +401,8 @@ def test_the_report_is_a_table(tab: Any, finished_attribution: Any) -> None:
     assert rows["Complete"].startswith("yes: gap ")
     assert rows["Box"] == "change of 64 × 48 px at x 120, y 100"
     assert "has no gradients" in rows["Context"] and "is unknown" in rows["Context"]
-    assert all(len(value) < 100 for value in rows.values())
+    # What its kind means is a sentence of its own.
+    assert all(len(value) < 100 for name, value in rows.items() if name != "Shows")
     # Without a gradient there is nothing to follow.
     assert tab.results.through_context.isHidden()
 
