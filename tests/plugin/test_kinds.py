@@ -94,7 +94,7 @@ def doors_of_attribution(found: Attribution, viewer: Any, folder: Path) -> Doors
         tag = file.tags()["NAPARI_RESTORE"]
     return {
         "figure": words(found.figure()),
-        "window": plain(table_of(report(found.record, found.kind))),
+        "window": plain(table_of(report(found))),
         "layer": layers.map.metadata["about"],
         "HTML": plain(found._repr_html_()),
         "record": " ".join(

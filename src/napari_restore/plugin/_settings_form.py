@@ -26,7 +26,7 @@ from napari_restore.plugin.state.preferences import hint_at_async
 from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of, named_as
 from napari_restore.plugin.tasks.notices import close_notes, error_text
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox, number_box
+from napari_restore.plugin.widgets.editors import NarrowComboBox, number_box
 from napari_restore.plugin.widgets.folding import Folded, column_of, form_layout, stacked
 
 if TYPE_CHECKING:

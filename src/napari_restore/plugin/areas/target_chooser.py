@@ -30,7 +30,13 @@ from napari_restore.plugin.state.request import Area, TargetChoice
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text, with_labels
 from napari_restore.plugin.tasks.task import LatestQuery
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, line_edit, number_box
+from napari_restore.plugin.widgets.editors import (
+    NarrowComboBox,
+    OptionRows,
+    combo_of,
+    line_edit,
+    number_box,
+)
 from napari_restore.plugin.widgets.folding import (
     add_button,
     column_of,
@@ -38,7 +44,6 @@ from napari_restore.plugin.widgets.folding import (
     form_layout,
     row_of,
 )
-from napari_restore.plugin.widgets.option_editors import OptionEditors
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
 from napari_restore.questions import Reading
@@ -66,7 +71,7 @@ class ExcludeForm(QWidget):
         self.product = QLabel(self, wordWrap=True)
         lines = QWidget(self)
         self._lines = form_layout(lines)
-        self._editors = OptionEditors(Reading, changed=self.changed.emit)
+        self._editors = OptionRows(Reading, changed=self.changed.emit)
         add, line = partial(self._editors.add, self._lines), partial(line_edit, self)
         self.values = add("Values", "exclude_values", line("3,8,9 or 50..100"))
         self.bits = add("Bits", "exclude_bits", line("3,4 (from 0)"))

@@ -16,7 +16,7 @@ from napari_restore.plugin.results.save_dialog import FileSaver, copy_command
 from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import in_background
-from napari_restore.plugin.widgets.combo_box import combo_of
+from napari_restore.plugin.widgets.editors import combo_of
 from napari_restore.plugin.widgets.folding import add_button, column_of, in_a_row
 
 if TYPE_CHECKING:

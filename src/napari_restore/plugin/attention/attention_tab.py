@@ -28,7 +28,7 @@ from napari_restore.plugin.state.request import Area, RunRequest
 from napari_restore.plugin.state.state import RestoreState, image_of, title_of
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
-from napari_restore.plugin.widgets.combo_box import combo_of
+from napari_restore.plugin.widgets.editors import combo_of
 from napari_restore.plugin.widgets.folding import Folded, flowing, form_layout, in_a_row, page_of
 from napari_restore.plugin.widgets.plots import BarChart
 

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QToolTip, QWidget
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention.heads_view import HeadsView, coloured
 from napari_restore.plugin.tasks.task import LatestQuery
-from napari_restore.plugin.widgets.combo_box import combo_of
+from napari_restore.plugin.widgets.editors import combo_of
 from napari_restore.plugin.widgets.folding import add_button, column_of
 from napari_restore.plugin.widgets.plots import BLUE, GREY, begin
 

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QPushButton, QSpinBox
 from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks.task import in_background
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, line_edit, number_box
+from napari_restore.plugin.widgets.editors import NarrowComboBox, combo_of, line_edit, number_box
 from napari_restore.plugin.widgets.folding import add_button, flowing, form_layout, in_a_row
 from napari_restore.questions import AUTO, CHECK, STOP, THROUGH, Attribute
 

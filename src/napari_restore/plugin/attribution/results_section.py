@@ -27,7 +27,7 @@ from napari_restore.plugin.state.state import RestoreState, title_of
 from napari_restore.plugin.tasks.notices import show_note, show_problem
 from napari_restore.plugin.tasks.task import in_background
 from napari_restore.plugin.widgets import plots
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of
+from napari_restore.plugin.widgets.editors import NarrowComboBox, combo_of
 from napari_restore.plugin.widgets.folding import (
     add_button,
     column_of,

@@ -16,7 +16,7 @@ from napari_restore.plugin.compare.maps_view import MapsView
 from napari_restore.plugin.compare.swipe import Swipe
 from napari_restore.plugin.layers.layer_order import FRAME, SOURCE, with_results
 from napari_restore.plugin.tasks.notices import show_problem
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.editors import NarrowComboBox
 from napari_restore.plugin.widgets.folding import add_button, column_of, form_layout, row_of
 from napari_restore.plugin.widgets.keys import KEYS, with_key
 from napari_restore.plugin.widgets.section import Section

@@ -18,7 +18,7 @@ from napari_restore.plugin.layers.placing import data_to_world, resampled, visib
 from napari_restore.plugin.state.state import RestoreState, view_events
 from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.tasks.task import DebouncedQuery
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.editors import NarrowComboBox
 from napari_restore.plugin.widgets.folding import column_of
 from napari_restore.plugin.widgets.section import Section
 

@@ -34,7 +34,7 @@ from napari_restore.plugin.fusion.frame_group import (
 from napari_restore.plugin.fusion.fusion_controller import FusionController
 from napari_restore.plugin.method.parameter_form import ParameterForm
 from napari_restore.plugin.tasks.notices import error_text, show_problem, with_labels
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.editors import NarrowComboBox
 from napari_restore.plugin.widgets.folding import (
     add_button,
     bring_into_view,

@@ -13,7 +13,7 @@ from superqt.utils import signals_blocked
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks.notices import error_text
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, number_box
+from napari_restore.plugin.widgets.editors import NarrowComboBox, OptionRows, combo_of, number_box
 from napari_restore.plugin.widgets.folding import (
     add_button,
     column_of,
@@ -21,7 +21,6 @@ from napari_restore.plugin.widgets.folding import (
     form_layout,
     stacked,
 )
-from napari_restore.plugin.widgets.option_editors import OptionEditors
 from napari_restore.questions import Computing, Machine, Reading, Restore
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ class AdvancedForm(QWidget):
         self._devices: tuple[str, ...] = ()
         """Beside the processor; found once torch is loaded."""
         self._layout = form = form_layout(self)
-        self._editors = OptionEditors(Reading, Computing, Machine, changed=self._on_changed)
+        self._editors = OptionRows(Reading, Computing, Machine, changed=self._on_changed)
         add = partial(self._editors.add, form)
         self.reason = QLabel(self, wordWrap=True)
         self.reason.setToolTip("The device of the plan, and why")

@@ -36,9 +36,14 @@ from napari_restore.plugin.state.state import (
 )
 from napari_restore.plugin.tasks.notices import error_text
 from napari_restore.plugin.tasks.task import LatestQuery
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of
+from napari_restore.plugin.widgets.editors import (
+    NarrowComboBox,
+    OptionRows,
+    combo_of,
+    number_in,
+    number_line,
+)
 from napari_restore.plugin.widgets.folding import Folded, flowing, form_layout
-from napari_restore.plugin.widgets.option_editors import OptionEditors, number_in, number_line
 from napari_restore.plugin.widgets.plots import pixmap_of
 from napari_restore.questions import Reading
 
@@ -192,7 +197,7 @@ class BandRolesForm(QWidget):
         values = QWidget(self)
         rows = form_layout(values)
         rows.addRow(self.table)
-        self._editors = OptionEditors(Reading, changed=self._on_values)
+        self._editors = OptionRows(Reading, changed=self._on_values)
         self.zero = self._editors.add(rows, "Zero", "black", number_line(self, "automatic"))
         self.white = self._editors.add(rows, "White", "white", number_line(self, "automatic"))
         self.others = combo_of(self, OTHERS, letters=8)

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 from napari_restore import api
 from napari_restore.errors import UnknownBands, escape_controls
 from napari_restore.plugin.tasks.notices import error_text
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.editors import NarrowComboBox
 from napari_restore.plugin.widgets.folding import add_button, column_of, row_of
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin.method.model_chooser import TASKS, ModelChoice
 from napari_restore.plugin.tasks.notices import show_note, show_problem, with_labels
 from napari_restore.plugin.tasks.task import Task
-from napari_restore.plugin.widgets.combo_box import combo_of, line_edit
+from napari_restore.plugin.widgets.editors import combo_of, line_edit
 from napari_restore.plugin.widgets.folding import fill, form_layout
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from napari_restore.plugin.state.request import TargetChoice
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text, listed, show_problem
 from napari_restore.plugin.tasks.waiting_dialog import ask
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox, combo_of, number_box
+from napari_restore.plugin.widgets.editors import NarrowComboBox, OptionRows, combo_of, number_box
 from napari_restore.plugin.widgets.folding import (
     Folded,
     add_button,
@@ -34,7 +34,6 @@ from napari_restore.plugin.widgets.folding import (
     row_of,
 )
 from napari_restore.plugin.widgets.keys import with_key
-from napari_restore.plugin.widgets.option_editors import OptionEditors
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.plugin.widgets.settled_button import SettledPresses
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
@@ -179,7 +178,7 @@ class ExportSection(Section):
 
     def _build_options(self) -> None:
         """Make the editors of the options; what is for photos is folded away."""
-        self._editors = OptionEditors(Format, changed=self._on_option)
+        self._editors = OptionRows(Format, changed=self._on_option)
         self.form = form_layout()
         self.form.addRow("Format", self.format)
         add, combo = partial(self._editors.add, self.form), partial(combo_of, self)

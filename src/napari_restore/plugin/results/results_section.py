@@ -47,7 +47,7 @@ from napari_restore.plugin.results.variant_text import (
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import show_note, show_problem
 from napari_restore.plugin.tasks.task import in_background
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.editors import NarrowComboBox
 from napari_restore.plugin.widgets.folding import add_button, column_of, flowing, row_of
 from napari_restore.plugin.widgets.section import Section
 from napari_restore.records import strict_json, write_record

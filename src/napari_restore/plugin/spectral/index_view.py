@@ -18,7 +18,7 @@ from napari_restore.plugin.compare.maps_view import CATEGORIES, Key, MapLayers, 
 from napari_restore.plugin.layers.placing import over, plane_of
 from napari_restore.plugin.layers.status import VALUE
 from napari_restore.plugin.tasks.notices import error_text
-from napari_restore.plugin.widgets.combo_box import number_box
+from napari_restore.plugin.widgets.editors import number_box
 from napari_restore.plugin.widgets.folding import add_button, column_of, flowing, form_layout
 from napari_restore.plugin.widgets.wrapped_label import WrappedLabel
 

@@ -12,7 +12,7 @@ from napari_restore.plugin.layers.layer_order import place_above
 from napari_restore.plugin.layers.reader import layer_of, show_bands
 from napari_restore.plugin.spectral.index_view import IndexView
 from napari_restore.plugin.spectral.spectrum_view import SpectrumView
-from napari_restore.plugin.widgets.combo_box import NarrowComboBox
+from napari_restore.plugin.widgets.editors import NarrowComboBox
 from napari_restore.plugin.widgets.folding import column_of, form_layout
 from napari_restore.plugin.widgets.section import Section
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from qtpy.QtWidgets import QAbstractSpinBox, QDoubleSpinBox, QSpinBox, QWidget
 
-from napari_restore.plugin.widgets.combo_box import number_box
+from napari_restore.plugin.widgets.editors import number_box
 
 pytestmark = pytest.mark.binding
 

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from qtpy.QtWidgets import QCheckBox, QLineEdit, QWidget
 
-from napari_restore.plugin.widgets.combo_box import combo_of, number_box
-from napari_restore.plugin.widgets.folding import form_layout
-from napari_restore.plugin.widgets.option_editors import (
-    OptionEditors,
+from napari_restore.plugin.widgets.editors import (
+    OptionRows,
+    combo_of,
+    number_box,
     number_line,
     show_value,
     value_of,
 )
+from napari_restore.plugin.widgets.folding import form_layout
 from napari_restore.questions import Format, Reading, options_of
 
 
@@ -46,7 +47,7 @@ def test_an_editor_returns_what_it_shows(parent: QWidget, make: Any, values: Any
 
 def test_options_have_the_help_of_their_fields_and_are_shown_silently(parent: QWidget) -> None:
     changes: list[dict[str, Any]] = []
-    editors = OptionEditors(Format, Reading, changed=lambda: changes.append(editors.values()))
+    editors = OptionRows(Format, Reading, changed=lambda: changes.append(editors.values()))
     form = form_layout(parent)
     sharpen = editors.add(form, "", "sharpen", QCheckBox("Sharpen", parent))
     black = editors.add(form, "Zero", "black", number_line(parent, "automatic"))
