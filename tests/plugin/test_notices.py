@@ -29,7 +29,7 @@ MANIFEST = Path(napari_restore.__file__).with_name("napari.yaml")
 
 def texts_of(panel: Any) -> set[str]:
     widgets = [*panel.findChildren(QLabel), *panel.findChildren(QAbstractButton)]
-    return {widget.text().strip(" …") for widget in widgets}
+    return {widget.text().strip(" …▸▾") for widget in widgets}
 
 
 @pytest.mark.slow
