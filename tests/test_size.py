@@ -30,7 +30,7 @@ CODE = {
     "images": 15318,
     "metrics": 543,
     "models": 14675,
-    "plugin": 14891,
+    "plugin": 14613,
     "questions": 1074,
     "records": 308,
     "sample": 3,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 112613, 559, 8978
+LINES, FILES, IMPORTS = 112305, 559, 8973
 OPTIONS = {
     "view": 2,
     "models": 5,
