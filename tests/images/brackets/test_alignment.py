@@ -82,6 +82,13 @@ def test_a_shift_by_whole_pixels_copies_them() -> None:
     assert not valid[:, 333:].any()
 
 
+def test_a_placement_that_is_dropped_at_once_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As where other threads place many frames meanwhile.
+    monkeypatch.setattr(alignment, "KEPT", 0)
+    reference, other = (open_image(view(shift(x, 0), 1.0)) for x in (0, -7))
+    assert place(reference, other) == place(reference, other) is not None
+
+
 def test_a_turn_and_perspective_are_found() -> None:
     angle = np.deg2rad(0.8)
     turned = np.array([[np.cos(angle), -np.sin(angle), 4.3], [np.sin(angle), np.cos(angle), -6.6]])

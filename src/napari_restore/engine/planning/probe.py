@@ -95,19 +95,17 @@ def probe(
     known = _SEEN.setdefault(model, {})
     content = content_of(model) if content is None else content
     key = model.card.halo, content
-    if key in known and known[key].limit and 2 * known[key].limit < budget_of(memory):
-        del known[key]
-    if key not in known:
+    result = known.get(key)
+    if result is None or (result.limit and 2 * result.limit < budget_of(memory)):
         has_weights = bool([*model.parameters(), *model.buffers()])
         kind = None if has_weights else kind_of(model)
-        if kind in _KINDS:
-            known[key] = _KINDS[kind]
-        else:
+        result = _KINDS.get(kind)
+        if result is None:
             with undisturbed(model.weighted), trying(model):
-                known[key] = _probe_in_room(model, budget_of(memory), content, progress)
+                result = _probe_in_room(model, budget_of(memory), content, progress)
             if kind is not None:
-                _KINDS[kind] = known[key]
-    result = known[key]
+                _KINDS[kind] = result
+        known[key] = result
     if model.measured and model.card.halo != result.halo:
         # The card claims nothing else: it states what was measured from now on.
         known[result.halo, content] = result

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -123,19 +124,22 @@ def compute_context(
 
 
 _rough: OrderedDict[str, Context] = OrderedDict()
+_ROUGH_LOCK = threading.Lock()
 
 
 def _recent_rough(key: str) -> Context | None:
     """Return the context of a draft that is still in memory, or None."""
-    if key in _rough:
-        _rough.move_to_end(key)
-    return _rough.get(key)
+    with _ROUGH_LOCK:
+        if key in _rough:
+            _rough.move_to_end(key)
+        return _rough.get(key)
 
 
 def _keep_rough(key: str, context: Context) -> Context:
-    _rough[key] = context
-    while sum(map(_bytes_of, _rough.values())) > ROUGH_BYTES:
-        _rough.popitem(last=False)
+    with _ROUGH_LOCK:
+        _rough[key] = context
+        while sum(map(_bytes_of, _rough.values())) > ROUGH_BYTES:
+            _rough.popitem(last=False)
     return context
 
 

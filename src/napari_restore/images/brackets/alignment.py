@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -92,11 +93,13 @@ def place(
     both. Raises `BadParameter` without scikit-image.
     """
     key = (reference.fingerprint, frame.fingerprint, None if start is None else tuple(start))
-    if key not in _placed:
-        _placed[key] = _place(reference, frame, start, crops or crops_of(reference))
-        while len(_placed) > KEPT:
-            _placed.popitem(last=False)
-    return _placed[key]
+    # Another thread may drop it at any time.
+    with suppress(KeyError):
+        return _placed[key]
+    found = _placed[key] = _place(reference, frame, start, crops or crops_of(reference))
+    while len(_placed) > KEPT:
+        _placed.popitem(last=False)
+    return found
 
 
 def place_roughly(reference: Image, frame: Image) -> Placement:

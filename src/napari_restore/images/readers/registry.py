@@ -94,26 +94,24 @@ def _reader_of(
     head = _head_of(path)
     with cancellable(cancelled):
         for pattern, name in READERS if grid is None else READERS[-1:]:
-            if not re.match(pattern, head, re.DOTALL):
+            if re.match(pattern, head, re.DOTALL) is None:
                 continue
             reader: Any = resolve_name(f"napari_restore.images.readers.{name}")
-            if reader.supports(path, head):
-                options = {
-                    "allow_outside": allow_outside,
-                    "grid": grid,
-                    "codes": codes,
-                    "plane": plane,
-                }
-                try:
-                    opened = reader(path, head, **{each: options[each] for each in reader.OPTIONS})
-                    opened.planes.check(opened.name, plane)
-                    _check_chunks(opened)
-                except UnreadableImage as error:
-                    plain = _plainer(error, path, head, grid)
-                    if plain is error:
-                        raise
-                    raise plain from error
-                return _upright(opened)
+            if not reader.supports(path, head):
+                continue
+            asked = {"allow_outside": allow_outside, "grid": grid, "codes": codes, "plane": plane}
+            try:
+                opened: Reader = reader(
+                    path, head, **{each: asked[each] for each in reader.OPTIONS}
+                )
+                opened.planes.check(opened.name, plane)
+                _check_chunks(opened)
+            except UnreadableImage as error:
+                plain = _plainer(error, path, head, grid)
+                if plain is error:
+                    raise
+                raise plain from error
+            return _upright(opened)
     raise UnreadableImage(
         f"{path.name} is a folder, but no OME-Zarr image.", "Name one of the images in it."
     )
