@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+import napari_restore as nr
 from napari_restore import Region
 from napari_restore.plugin.compare.maps_view import (
     CATEGORIES,
@@ -180,6 +181,28 @@ def test_quality_of_pixels_shows_nodata_and_exclusion(make_variant: Any, tmp_pat
     labels = level(SideMap(variant, "quality").build().layer(), 0)
     assert (labels[:120, :90] == LABELS["nodata"]).all()
     assert (labels[130:] == LABELS["unchanged"]).all()
+
+
+@pytest.mark.slow
+def test_quality_of_pixels_is_that_which_a_run_keeps(make_variant: Any, tmp_path: Any):
+    import rasterio
+
+    # Nodata is 0, so that black pixels are written as 1.
+    rng = np.random.default_rng(1)
+    pixels = (rng.integers(0, 130, (300, 320, 3)) + 60).astype(np.uint8)
+    pixels[:120, :90] = 0
+    path = tmp_path / "hazy.tif"
+    made = {"driver": "GTiff", "width": 320, "height": 300, "count": 3, "dtype": "uint8"}
+    with rasterio.open(path, "w", **made, nodata=0, photometric="RGB") as file:
+        file.write(pixels.transpose(2, 0, 1))
+    model = nr.load_model("dcp", parameters={"amount": 2.0})
+    found, kept = (
+        level(SideMap(variant, "quality").build().layer(), 0)
+        for variant in (make_variant(ViewerModel(), path, model, maps=m) for m in (False, True))
+    )
+    assert (kept == LABELS["clipped_low"]).sum() > 1000
+    reliable = kept != LABELS["low_transmission"]
+    np.testing.assert_array_equal(found[reliable], kept[reliable])
 
 
 @pytest.mark.parametrize("kept", [False, True])

@@ -18,7 +18,7 @@ from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.source import check_unchanged
 from napari_restore.engine.results._tone import LocalMeans, Means, Tones, balance_of_grey
 from napari_restore.engine.results.luma import LumaModel, blend
-from napari_restore.engine.results.quality import QUALITY
+from napari_restore.engine.results.quality import QUALITY, Limits, change_bits, value_bits
 from napari_restore.engine.results.source_levels import is_affordable, read_source, size_at
 from napari_restore.errors import BadParameter, ResourceError
 from napari_restore.images import in_16_bits, light_of_srgb, srgb_of_light
@@ -194,11 +194,19 @@ class BlendedPixels:
         """
         return self._mask_strength_of(Region(*box), level) > 0
 
-    def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
-        """Return the bits of `QUALITY` of the pixels that no run restores: nodata and excluded ones.
+    def quality_of(
+        self,
+        source: npt.NDArray[Any],
+        written: npt.NDArray[Any],
+        box: tuple[int, int, int, int],
+        level: int = 0,
+    ) -> npt.NDArray[np.uint8]:
+        """Return the bits of `QUALITY` that follow from pixels before and after, nodata and exclusion.
 
         Parameters
         ----------
+        source, written
+            (h, w, C) in the image's dtype.
         box
             (y0, x0, y1, x1), in pixels of `level`.
         level
@@ -207,10 +215,11 @@ class BlendedPixels:
         Returns
         -------
         numpy.ndarray
-            (h, w) uint8, 0 where pixels count.
+            (h, w) uint8.
         """
         region = Region(*box)
-        bits = np.zeros(region.shape, np.uint8)
+        limits = Limits.of(self.image, self._find_luma_model().radiometry)
+        bits = change_bits(value_bits(source, written, limits))
         _, valid = read_source(self.image, region, level)
         if valid is not None:
             bits[~valid] = QUALITY["unchanged"] | QUALITY["nodata"]

@@ -22,13 +22,7 @@ from napari_restore.engine.masks.mask_strength import MaskStrength, RegionMask, 
 from napari_restore.engine.masks.open_mask import open_mask
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.results.blended import BlendedPixels
-from napari_restore.engine.results.quality import (
-    ABOUT_CHANGE,
-    QUALITY,
-    Limits,
-    change_bits,
-    value_bits,
-)
+from napari_restore.engine.results.quality import ABOUT_CHANGE, QUALITY
 from napari_restore.errors import ResourceError
 from napari_restore.images import (
     ExportOptions,
@@ -395,12 +389,8 @@ class Result(BlendedPixels):
         quality: npt.NDArray[np.uint8] = self.store.read(region, "map_quality")
         if self.is_plain:
             return quality
-        still = (quality & (QUALITY["excluded"] | QUALITY["nodata"])) > 0
         source = self.image.read(region)
-        limits = Limits.of(self.image, self._find_luma_model().radiometry)
-        bits = change_bits(value_bits(source, self.read(region), limits))[..., None]
-        # A NaN differs from itself.
-        bits[still] = QUALITY["unchanged"]
+        bits = self.quality_of(source, self.read(region), region)[..., None]
         quality = (quality & ~np.uint8(ABOUT_CHANGE)) | bits
         reach = self._reach(region) if self.adjustment.has_tone else self.strength(source, region)
         quality[reach == 0] = QUALITY["unchanged"]

@@ -315,15 +315,12 @@ class TileWork:
     ) -> npt.NDArray[np.float32]:
         """Return the change of the bands that the model does not take, from its transmission."""
         x = self.radiometry.to_model_tile(source, self.others)
-        reference, wavelengths = (
-            self.model.card.transmission_wavelength,
-            self.plan.image.wavelengths,
-        )
+        reference = self.model.card.transmission_wavelength
+        wavelengths = self.plan.image.wavelengths
         if reference is None:
             known = [w for w in (wavelengths[b] for b in self.bands) if w is not None]
             reference = sum(known) / len(known)
-        estimated = self.statistics.get("exponent")
-        exponent = HAZE_EXPONENT if estimated is None else float(estimated)
+        exponent = float(self.statistics.get("exponent", HAZE_EXPONENT))
         airlight, limit = (
             self.statistics[name].cpu().numpy() for name in ("airlight_all", "path_limit")
         )

@@ -114,8 +114,7 @@ class SideMap:
     def compared(self, before: Pixels, after: Pixels, box: Box, level: int) -> Pixels:
         """Return the map (h, w) of the pixels (h, w, C) of a box of `level`."""
         if self.name == "quality":
-            left_out = categories(self.variant.shown.result.left_out(box, level))
-            return np.where(left_out > 0, left_out, categories_of_change(before, after))
+            return categories(self.variant.shown.result.quality_of(before, after, box, level))
         with np.errstate(invalid="ignore"):
             change: Pixels = (after.astype(np.float64) - before).mean(2)
         return change
@@ -200,17 +199,6 @@ def categories(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     for category in CATEGORIES:
         labels[(bits & category.bit) > 0] = category.label
     return labels
-
-
-def categories_of_change(before: Pixels, after: Pixels) -> npt.NDArray[np.uint8]:
-    """Return the labels (h, w) that follow from the pixels (h, w, C) alone."""
-    changed = after != before
-    bits = np.where(changed.any(2), 0, 1).astype(np.uint8)
-    if after.dtype.kind in "iu":
-        limits = np.iinfo(after.dtype)
-        for limit, bit in ((limits.min, 2), (limits.max, 4)):
-            bits[(changed & (after == limit)).any(2)] |= bit
-    return categories(bits)
 
 
 def legend(record: dict[str, Any]) -> str:

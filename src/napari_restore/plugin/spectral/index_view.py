@@ -76,7 +76,7 @@ class IndexMap(SideMap):
     def compared(
         self, before: npt.NDArray[Any], after: npt.NDArray[Any], box: Box, level: int
     ) -> npt.NDArray[Any]:
-        valid = (self.variant.shown.result.left_out(box, level) & NODATA) == 0
+        valid = (self.variant.shown.result.quality_of(before, after, box, level) & NODATA) == 0
         values = self.math.compute(after, valid)
         if self.part == DIFFERENCE:
             values = values - self.math.compute(before, valid)
