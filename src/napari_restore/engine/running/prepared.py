@@ -77,9 +77,10 @@ def prepare(
     if keep:
         extent = plan.reading.extent
         key = context_key(plan.image, exclude, plan.described, extent=extent) + _which(plan)
-    if key in known:
-        known.move_to_end(key)
-        return known[key]
+    # As the newest; another run may drop it meanwhile.
+    if (found := known.pop(key, None)) is not None:
+        known[key] = found
+        return found
     bands = plan.bands
     earlier, place = None, _place(plan, exclude)
     if plan.needs_context and place is not None:
@@ -151,7 +152,7 @@ def _shrink(newest: Prepared) -> None:
             if total <= KEPT_BYTES:
                 return
             if each is not newest:
-                del known[key]
+                known.pop(key, None)
                 total -= each.bytes
 
 
