@@ -36,10 +36,7 @@ SUPPORTED = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "
 
 
 class Reader(Source):
-    """A source with the metadata of the file it reads.
-
-    One of a file has a row in `READERS` of images/readers/registry.py.
-    """
+    """A source with the metadata of the file it reads, known by its row in images/readers/registry.py."""
 
     OPTIONS: ClassVar[tuple[str, ...]] = ()
     """Those of opening a file that its constructor takes."""
