@@ -244,3 +244,20 @@ def test_an_array_that_is_edited_afterwards_stays_restored(restore: Run) -> None
     pixels[:] = 0
     assert result.adjustment.ev > 0
     np.testing.assert_array_equal(np.asarray(result), before)
+
+
+@pytest.mark.parametrize(
+    ("bands", "is_photo"),
+    [("red=1,green=2,blue=3,unknown=4", True), ("red=1,green=2,blue=3,nir=4@860", False)],
+)
+def test_bands_that_the_model_does_not_see_are_copied_exactly(
+    restore: Run, bands: str, is_photo: bool
+) -> None:
+    seen = hazy()
+    more = np.dstack([seen, seen[..., 0]])
+    image = nr.open_image(more, bands=bands)
+    assert image.is_photo == is_photo
+    result = restore(image, other_bands="copy")
+    assert any("are copied" in note for note in result.plan.notes)
+    assert (result.adjustment.ev > 0) == is_photo
+    assert np.array_equal(read(result)[..., 3], more[..., 3])

@@ -466,7 +466,8 @@ class ImageBase(ABC):
             or self.profile.sensor is not None
         ):
             return False
-        is_colour = {"red", "green", "blue"} <= set(self.roles)
+        lights = {self.roles[band] for band in self.data_bands}
+        is_colour = lights - {None} == {"red", "green", "blue"}
         return is_colour or (self.is_display and len(self.data_bands) == 1)
 
     @property

@@ -286,7 +286,8 @@ class BlendedPixels:
 
     def _exposed(self, restored: npt.NDArray[Any], ev: float) -> npt.NDArray[Any]:
         luma_model = self._find_luma_model()
-        return expose(restored, ev, luma_model, self.image.data_bands, self.image.nodata)
+        bands = (self.image.is_photo and luma_model.colours) or self.image.data_bands
+        return expose(restored, ev, luma_model, bands, self.image.nodata)
 
     def is_affordable(self, level: int) -> bool:
         """Return whether reading `level` reads a bounded number of pixels for each.
