@@ -126,7 +126,7 @@ class Adjustment:
     protect_highlights: float = _protection("brightest")
     exposure: float | Literal["auto"] | None = _adjusted(
         None,
-        "brighten the result by EV, or by two fifths of what the restoration darkened it (auto; "
+        "brighten the result by EV, or by most of what the restoration darkened it (auto; "
         "default for photos by atmosphere and the networks behind it, for all else 0)",
         parse=parsing.number_or("auto"),
         metavar="EV|auto",

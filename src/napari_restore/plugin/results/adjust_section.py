@@ -43,7 +43,7 @@ EXPOSURE = (
     "Brightens the result in linear light, or darkens it; black and white stay. "
     "0 leaves it as the method made it. A photo that a method freed of fog has some from the start"
 )
-AUTO = "Give two fifths of the light back that the method took away"
+AUTO = "Give most of the light back that the method took away"
 UNFINISHED = "Measured once the run has finished."
 
 
