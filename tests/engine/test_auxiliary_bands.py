@@ -126,7 +126,7 @@ def test_a_band_without_a_wavelength_leaves_the_others_to_be_corrected(tmp_path:
     plan = nr.plan(image, "dcp")
     assert plan.reading.other_bands == "correct"
     assert corrected_bands(image, plan.bands) == (3,)
-    assert any("Bands 4 are corrected" in note and "5 are copied" in note for note in plan.notes)
+    assert any("Bands 4 are corrected" in note and "5 are not" in note for note in plan.notes)
     out = np.asarray(nr.restore(image, "dcp", progress=False, scratch=tmp_path))
     source = image.read((0, 0, 60, 70))
     np.testing.assert_array_equal(out[..., 4], source[..., 4])

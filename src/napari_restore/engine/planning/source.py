@@ -150,14 +150,14 @@ def _remarks(source: RunSource, card: ModelCard) -> list[str]:
     others = other_bands(image, bands)
     if others and source.other_bands == "copy":
         notes.append(
-            "Bands the model does not see are copied; indices such as NDVI change meaning."
+            "Bands the model does not see are not corrected; indices such as NDVI change meaning."
         )
     if source.other_bands == "correct":
         corrected = corrected_bands(image, bands)
         if left := [band for band in others if band not in corrected]:
             notes.append(
                 f"Bands {named_bands(image, corrected)} are corrected by their wavelengths; "
-                f"{named_bands(image, left)} are copied, as they show heat or no wavelength is known."
+                f"{named_bands(image, left)} are not, as they show heat or no wavelength is known."
             )
     exact = [b for b, kind in enumerate(image.described.kinds) if kind == "auxiliary"]
     if exact := [b for b in exact if image.roles[b] != "alpha" and b not in image.data_bands]:
