@@ -71,6 +71,7 @@ from ._onnx import network_in as network_in, sloped as sloped
 from ._own_attention import OwnAttention as OwnAttention
 from ._program import TorchProgram as TorchProgram, windows_along as windows_along
 from ._propose import Proposal as Proposal, propose as propose, write_card as write_card
+from ._reach import Reach as Reach
 from ._registry import (
     ModelEntry as ModelEntry,
     card_of as card_of,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from napari_restore.errors import BadModel
 from napari_restore.models._layers import reflected
 from napari_restore.models._onnx import network_in, sloped
+from napari_restore.models._reach import Reach
 from napari_restore.models._unfit import BAND_COUNTS, misfit, scale_between
 
 if TYPE_CHECKING:
@@ -155,11 +156,8 @@ class TorchProgram(nn.Module):
         _, _, height, width = fixed
         weight = next(iter((*self.program.parameters(), *self.program.buffers())), torch.empty(0))
         noise = torch.rand(fixed, generator=torch.Generator().manual_seed(0)).to(weight.device)
-        low, left = height // 2, width // 2
         # A window's middle of this size contains every phase of the usual steps.
-        high, right = min(height, low + _STEPS[0]), min(width, left + _STEPS[0])
-        down, across = slice(low, high), slice(left, right)
-        middle = (..., down, across)
+        middle = [(side // 2, min(side, side // 2 + _STEPS[0])) for side in (height, width)]
 
         def made(x: Tensor) -> Tensor:
             # The level that a card names, if it takes one.
@@ -170,44 +168,19 @@ class TorchProgram(nn.Module):
         # What returns no image is refused later.
         with torch.no_grad(), suppress(RuntimeError, TypeError, IndexError, AttributeError):
             self.scale = max(1, made(noise).shape[2] // height)
-        inside = (..., _times(down, self.scale), _times(across, self.scale))
-
-        def beyond(touched: Tensor) -> int:
-            # In pixels of the image.
-            rows, columns = touched.flatten(0, 1).any(0).nonzero().T * height // touched.shape[2]
-            if not len(rows):
-                return 0
-            far = (low - rows.min(), rows.max() - high + 1, left - columns.min())
-            return max(0, int(max(*far, columns.max() - right + 1)))
-
+        reach = Reach(made, noise, *middle)
         if network_in(self) is not None:
             # Without gradients, what the middle changes: a slope shows what saturates.
-            moved = noise.clone()
-            moved[middle] = 1 - noise[middle]
-            with torch.no_grad(), sloped(0.25):
-                return beyond((made(moved) - made(noise)).abs() > 1e-6)
-        x = noise.clone().requires_grad_(True)
+            with sloped(0.25):
+                return reach.of_change()
         try:
-            with torch.enable_grad():
-                block = made(x.clone())[inside]
-                weights = torch.rand(block.shape, generator=torch.Generator().manual_seed(1))
-                (outputs,) = torch.autograd.grad((block * weights.to(block)).sum(), x)
-            measured = beyond(outputs != 0)
+            measured = reach.of_gradient()
         except (RuntimeError, TypeError, IndexError):
+            measured = None
+        if measured is None:
             # Without gradients this cannot be measured; a quarter is what tiling tools usually use.
             return min(height, width) // 4
-        poisoned = noise.clone()
-        poisoned[middle] = torch.nan
-        with torch.no_grad():
-            spread = beyond(made(poisoned).isnan())
-            if spread <= measured or spread < max(low, left):
-                return max(spread, measured)
-            changed = 1 - noise
-            rows, columns = (
-                slice(max(0, first - measured), last + measured)
-                for first, last in ((low, high), (left, right))
-            )
-            near = (..., rows, columns)
-            changed[near] = noise[near]
-            same = torch.allclose(made(changed)[inside], made(noise.clone())[inside], atol=1e-5)
-        return measured if same else spread
+        spread = reach.of_nan()
+        if spread <= measured or spread < max(height // 2, width // 2):
+            return max(spread, measured)
+        return measured if reach.is_within(measured, 1e-5) else spread

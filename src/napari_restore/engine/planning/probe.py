@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,6 +22,7 @@ from napari_restore.models import (
     Context,
     ModelCard,
     OnOutputGrid,
+    Reach,
     RestorationModel,
     Statistics,
     content_of,
@@ -290,18 +292,18 @@ def _probe(model: RestorationModel) -> Probe:
         _check_output(model, x, example_statistics(model, x))
         return Probe(card.halo)
     step = card.multiple_of
-    reach = max(card.halo, step)
-    side = -(-max(2 * reach + 5 * step, card.min_size, _LEAST_SIDE) // step) * step
+    side = -(-max(2 * max(card.halo, step) + 5 * step, card.min_size, _LEAST_SIDE) // step) * step
     x = example_input(model, side, side)
     statistics = example_statistics(model, x)
     _check_output(model, x, statistics)
     for _ in range(3):
-        measured = _gradient_reach(model, x, statistics, step)
-        spread = _nan_reach(model, x, statistics, step)
+        low = side // 2 // step * step
+        reach = Reach(partial(model, statistics=statistics), x, *[(low, low + step)] * 2)
+        measured, spread = reach.of_gradient() or 0, reach.of_nan()
         if spread > max(measured, card.halo):
             # Running sums carry a NaN to the far edge without depending on it.
             margin = -(-max(measured, card.halo) // step) * step
-            measured = margin if _unmoved(model, x, statistics, step, margin) else spread
+            measured = margin if reach.is_within(margin) else spread
         if measured < side // 2 - step:
             break
         # The dependence reached the edge of the probe: try a wider one.
@@ -346,56 +348,3 @@ def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) ->
     if not torch.isfinite(y).all():
         raise BadModel(f"Model {card.id} returns NaN or infinity.", "Check its weights.")
     return y
-
-
-def _nan_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step: int) -> int:
-    """Return how far a NaN in one aligned block spreads; everywhere if it breaks the model."""
-    low = x.shape[-1] // 2 // step * step
-    poisoned = x.clone()
-    poisoned[..., low : low + step, low : low + step] = float("nan")
-    try:
-        with torch.inference_mode():
-            y = model(poisoned, statistics)
-    except (RuntimeError, IndexError, ValueError):
-        # A table look-up, for instance, takes no NaN.
-        return x.shape[-1]
-    return _reach(torch.isnan(y).any(dim=1)[0], low, low + step)
-
-
-def _gradient_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step: int) -> int:
-    """Return how far the gradient of one aligned output block reaches beyond it."""
-    low = x.shape[-1] // 2 // step * step
-    leaf = x.clone().requires_grad_(True)
-    with torch.enable_grad():
-        y = model(leaf, statistics)
-        if not y.requires_grad:
-            return 0
-        block = y[..., low : low + step, low : low + step]
-        (gradient,) = torch.autograd.grad((block * torch.rand_like(block)).sum(), leaf)
-    return _reach((gradient != 0).any(dim=1)[0], low, low + step)
-
-
-def _unmoved(
-    model: RestorationModel, x: Tensor, statistics: Statistics, step: int, margin: int
-) -> bool:
-    """Return whether an output block is unchanged when everything beyond `margin` of it changes."""
-    low = x.shape[-1] // 2 // step * step
-    near = slice(low - margin, low + step + margin)
-    changed = 1 - x
-    changed[..., near, near] = x[..., near, near]
-    block = (..., slice(low, low + step), slice(low, low + step))
-    with torch.inference_mode():
-        return torch.allclose(
-            model(x, statistics)[block], model(changed, statistics)[block], atol=1e-6
-        )
-
-
-def _reach(touched: Tensor, low: int, high: int) -> int:
-    """Return the largest distance of a touched pixel from the block [low, high)²."""
-    if not touched.any():
-        return 0
-    rows = touched.any(dim=1).nonzero().flatten()
-    columns = touched.any(dim=0).nonzero().flatten()
-    first = int(min(rows[0], columns[0]))
-    last = int(max(rows[-1], columns[-1]))
-    return max(0, low - first, last - (high - 1))

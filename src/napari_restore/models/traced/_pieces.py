@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._model import Statistics
+from napari_restore.models._reach import beyond
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models.traced._graph import Graph, least_cut
 from napari_restore.models.traced._reductions import Reduction
@@ -277,17 +278,9 @@ def _reach(
     outputs = _poisoned(piece, host, statistics, like, side, frozenset(piece.outputs))
     reach = 0
     for number, value in outputs.items():
-        layout = piece.graph.layout(number)
-        touched = layout.to_map(value, side, side).isnan().any(dim=0)
-        for axis in (0, 1):
-            cells = touched.any(dim=axis).nonzero().flatten()
-            if not len(cells):
-                continue
-            first, last = int(cells[0]) * layout.stride, (int(cells[-1]) + 1) * layout.stride
-            if first == 0 or last == side:
-                return None
-            reach = max(reach, low - first, last - high)
-    return reach
+        touched = piece.graph.layout(number).to_map(value, side, side).isnan()
+        reach = max(reach, beyond(touched, (low, high), (low, high), side))
+    return None if reach == low else reach
 
 
 def _poisoned(
