@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients.kept import Shelf, Spill, map_bytes
-from napari_restore.engine.planning.tiles import Grid
-from napari_restore.models import Counts, Map, Steps, Sweep
+from napari_restore.engine.planning.tiles import Grid, tiles_needed
+from napari_restore.models import Counts, Map, Steps
 
 
 @dataclass(frozen=True)
@@ -35,39 +35,22 @@ class Schedule:
     def __init__(self, steps: Steps, grid: Grid, box: Region, counting: bool = True) -> None:
         self.steps, self.grid = steps, grid
         self.whole = steps.whole_maps
-        everywhere = set(range(grid.count))
-        last = len(steps) - 1
-        self.forward: dict[int, tuple[int, ...]] = {}
-        """Tiles by sweep."""
-        self.backward: dict[int, tuple[int, ...]] = {}
-        """Tiles by sweep that a gradient can reach."""
-        forward: dict[int, set[int]] = {}
-        backward: dict[int, set[int]] = {}
-        of_box = {n for n in everywhere if not grid.whole(n).intersect(box).is_empty}
-        for number, step in reversed(steps.sweeps.items()):
-            if number == last:
-                forward[number] = backward[number] = of_box
-                continue
-            forward[number] = self._read_of(step, forward)
-            backward[number] = self._read_of(step, backward)
-            if self.whole.intersection(each.name for each in step.writes):
-                forward[number] = backward[number] = everywhere
-            if counting and step.counts is not None:
-                forward[number] = everywhere
-                if differentiable(step.counts):
-                    backward[number] = everywhere
+        of_box = [n for n in range(grid.count) if not grid.whole(n).intersect(box).is_empty]
+        everywhere = {
+            number
+            for number, step in steps.sweeps.items()
+            if self.whole.intersection(each.name for each in step.writes)
+        }
+        counted = {n: counts for n, (_, counts) in steps.counting.items() if counting}
+        forward, self._read = tiles_needed(steps, grid, of_box, {*everywhere, *counted})
+        everywhere.update(n for n, counts in counted.items() if differentiable(counts))
+        backward, _ = tiles_needed(steps, grid, of_box, everywhere)
         self.forward = {number: tuple(sorted(tiles)) for number, tiles in forward.items()}
+        """Tiles by sweep."""
         self.backward = {number: tuple(sorted(tiles)) for number, tiles in backward.items()}
+        """Tiles by sweep that a gradient can reach."""
         self.kept = {each.map.name: each for each in self._kept()}
         """By map."""
-
-    def _read_of(self, writer: Sweep, tiles: dict[int, set[int]]) -> set[int]:
-        """Return the tiles of a sweep's maps that later sweeps on `tiles` read."""
-        found: set[int] = set()
-        for one in writer.writes:
-            for reader in self.steps.readers(one.name):
-                found.update(self.grid.reached(tiles[reader], self.steps[reader].halo))
-        return found
 
     def _kept(self) -> list[TileKept]:
         kept = []
@@ -76,12 +59,7 @@ class Schedule:
                 readers = self.steps.readers(one.name)
                 if not readers or one.name in self.whole:
                     continue
-                tiles = {
-                    tile
-                    for reader in readers
-                    for tile in self.grid.reached(self.forward[reader], self.steps[reader].halo)
-                }
-                place = tuple(sorted(tiles))
+                place = tuple(sorted(self._read[one.name]))
                 margin = self.steps.margins[one.name]
                 kept.append(TileKept(one, place, margin, number, readers[0], readers[-1]))
         return kept

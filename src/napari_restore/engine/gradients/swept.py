@@ -337,7 +337,7 @@ class SweptGradients:
     def _sweep_one(self, picture: Picture, passed: Passed, number: int, step: Sweep) -> None:
         """Run a sweep on its tiles: keep its maps, and finalize its counts."""
         counts, schedule = step.counts, passed.schedule
-        if counts is not None and all(name in passed.statistics for name in counts.statistics):
+        if step.is_counted(passed.statistics):
             counts = None
         tiles = schedule.forward[number]
         self._open_maps(passed, number)

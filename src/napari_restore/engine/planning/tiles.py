@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -348,14 +348,21 @@ def _united(some: list[Region], others: list[Region]) -> list[Region]:
     return [one.union(other) for one, other in zip(some, others, strict=True)]
 
 
-def tiles_read(steps: Steps, grid: Grid, target: Sequence[int]) -> dict[str, list[int]]:
-    """Return by map the tiles that are read of it to restore those of `target`, which come first."""
+def tiles_needed(
+    steps: Steps, grid: Grid, target: Sequence[int], everywhere: Collection[int] = ()
+) -> tuple[dict[int, list[int]], dict[str, list[int]]]:
+    """Return the tiles that each sweep works on to restore `target`, and those read of each map.
+
+    Those of the target come first. Sweeps of the numbers `everywhere` work on all tiles.
+    """
+    worked: dict[int, list[int]] = {}
     read: dict[str, list[int]] = {}
     last = len(steps) - 1
     for number, step in reversed(steps.sweeps.items()):
         written = [read.get(each.name, []) for each in step.writes]
         own = target if number == last else [tile for tiles in written for tile in tiles]
-        near = [*own, *grid.reached(dict.fromkeys(own), step.halo)]
+        worked[number] = list(dict.fromkeys(range(grid.count) if number in everywhere else own))
+        near = [*worked[number], *grid.reached(worked[number], step.halo)]
         for name in step.reads:
             read[name] = list(dict.fromkeys([*read.get(name, []), *near]))
-    return read
+    return worked, read

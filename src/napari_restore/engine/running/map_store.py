@@ -24,7 +24,7 @@ from napari_restore.engine.machine.device_memory import DeviceMemory
 from napari_restore.engine.machine.precision import dtype_of
 from napari_restore.engine.planning.decided import StoredMaps
 from napari_restore.engine.planning.plan import Plan
-from napari_restore.engine.planning.tiles import Grid, TileQueue, tiles_read
+from napari_restore.engine.planning.tiles import Grid, TileQueue, tiles_needed
 from napari_restore.models import Map, Steps
 
 
@@ -328,7 +328,7 @@ class OpenMaps:
     @cached_property
     def _tiles_read(self) -> dict[str, list[int]]:
         """Tiles that are read of each map to restore the target."""
-        return tiles_read(self._steps, self._grid, self._target)
+        return tiles_needed(self._steps, self._grid, self._target)[1]
 
     def _close(self, store: MapStore) -> None:
         for name in store.names:

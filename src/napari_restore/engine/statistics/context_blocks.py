@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,14 @@ from napari_restore.engine._region import Region, cut
 from napari_restore.engine.masks.mask_strength import MaskStrength
 from napari_restore.engine.statistics.bands import visible_bands
 from napari_restore.images import Image
-from napari_restore.models import BINS, BLOCK, BlockStatistics, ContextPass, overview_factor
+from napari_restore.models import (
+    BINS,
+    BLOCK,
+    BlockStatistics,
+    Context,
+    ContextPass,
+    overview_factor,
+)
 
 BLOCK_SIDE = 2048
 """Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
@@ -33,14 +41,30 @@ class BlockPart:
 
     overview: npt.NDArray[np.float32]
     """(h, w, C), the block in the overview."""
-    bins: npt.NDArray[np.intp] | None
-    """Numbers of the n bins that are not empty; None where no pixel is valid."""
-    histograms: npt.NDArray[np.int64]
-    """(C, n)."""
-    dark_counts: npt.NDArray[np.int64]
-    """(n,)."""
-    dark_sums: npt.NDArray[np.float64]
-    """(n, C)."""
+    counts: dict[str, npt.NDArray[Any]] | None
+    """See `used_bins`; None where no pixel is valid."""
+
+
+def used_bins(counts: BlockStatistics | Context) -> dict[str, npt.NDArray[Any]]:
+    """Return the counts of the n bins that are not empty, by name, and their numbers as ``"bins"``."""
+    used = np.flatnonzero(counts.histograms.any(axis=0) | (counts.dark_counts > 0))
+    return {
+        "bins": used.astype(np.int32),
+        "histograms": counts.histograms[:, used],
+        "dark_counts": counts.dark_counts[used],
+        "dark_sums": counts.dark_sums[used],
+    }
+
+
+def all_bins(arrays: Mapping[str, npt.NDArray[Any]]) -> BlockStatistics:
+    """Return the counts of which `used_bins` gave the arrays."""
+    bins, bands = arrays["bins"], len(arrays["histograms"])
+    counts = BlockStatistics(
+        np.zeros((bands, BINS), np.int64), np.zeros(BINS, np.int64), np.zeros((BINS, bands))
+    )
+    counts.histograms[:, bins] = arrays["histograms"]
+    counts.dark_counts[bins], counts.dark_sums[bins] = arrays["dark_counts"], arrays["dark_sums"]
+    return counts
 
 
 class ContextBlocks:
@@ -79,31 +103,14 @@ class ContextBlocks:
 
     def part(self, block: Region) -> BlockPart:
         """Return the statistics of one of `boxes` for `take` in another process."""
-        statistics = self.count(block)
+        counts = self.count(block)
         overview = self.whole.overview_of(block.y0, block.x0, block.shape)
-        if statistics is None:
-            empty = np.zeros((0, overview.shape[2]))
-            counts = empty[:, 0].astype(np.int64)
-            return BlockPart(overview, None, empty.T.astype(np.int64), counts, empty)
-        used = statistics.histograms.any(axis=0) | (statistics.dark_counts > 0)
-        return BlockPart(
-            overview,
-            np.flatnonzero(used),
-            statistics.histograms[:, used],
-            statistics.dark_counts[used],
-            statistics.dark_sums[used],
-        )
+        return BlockPart(overview, None if counts is None else used_bins(counts))
 
     def take(self, block: Region, part: BlockPart) -> BlockStatistics | None:
         """Write the overview of a `part` of this image; return its statistics, as `count` does."""
         self.whole.overview_of(block.y0, block.x0, block.shape)[:] = part.overview
-        if part.bins is None:
-            return None
-        histograms = np.zeros((part.histograms.shape[0], BINS), np.int64)
-        dark_counts, dark_sums = np.zeros(BINS, np.int64), np.zeros((BINS, len(histograms)))
-        histograms[:, part.bins] = part.histograms
-        dark_counts[part.bins], dark_sums[part.bins] = part.dark_counts, part.dark_sums
-        return BlockStatistics(histograms, dark_counts, dark_sums)
+        return None if part.counts is None else all_bins(part.counts)
 
     def _measure(self, block: Region) -> BlockStatistics | None:
         image, box = self._image, block.shift(self._scope.y0, self._scope.x0)

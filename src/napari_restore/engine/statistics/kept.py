@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine.ledger.values import UNREADABLE, read_arrays, read_tensors, write_arrays
+from napari_restore.engine.statistics.context_blocks import all_bins, used_bins
 from napari_restore.images import cache_dir, mark_entry, trim_cache
-from napari_restore.models import BINS, Context, Statistics
+from napari_restore.models import Context, Statistics
 
 CACHE_BYTES = 256 << 20
 """Entries on disk above which the least recently used are removed."""
@@ -182,37 +183,26 @@ _aside = _Aside()
 
 def counts_of(context: Context) -> Arrays:
     """Return everything of a context but its overview; most bins are empty, and left out."""
-    used = np.flatnonzero(context.histograms.any(axis=0) | (context.dark_counts > 0))
     return {
         "scalars": np.array([context.height, context.width, context.factor]),
         "dtype": np.array(context.dtype),
         "dark_bands": np.array(context.dark_bands),
-        "bins": used.astype(np.int32),
-        "histograms": context.histograms[:, used],
-        "dark_counts": context.dark_counts[used],
-        "dark_sums": context.dark_sums[used],
+        **used_bins(context),
     }
 
 
 def with_counts(arrays: Mapping[str, npt.NDArray[Any]], overview: Overview | None) -> Context:
     """Return the context of `counts_of` and an overview; None: it has no pixels."""
     height, width, factor = (int(v) for v in arrays["scalars"])
-    bins = arrays["bins"]
-    bands = arrays["histograms"].shape[0]
-    histograms = np.zeros((bands, BINS), np.int64)
-    histograms[:, bins] = arrays["histograms"]
-    dark_counts, dark_sums = np.zeros(BINS, np.int64), np.zeros((BINS, bands))
-    dark_counts[bins], dark_sums[bins] = arrays["dark_counts"], arrays["dark_sums"]
+    counts = all_bins(arrays)
     return Context(
         height,
         width,
         str(arrays["dtype"]),
         tuple(int(b) for b in arrays["dark_bands"]),
         factor,
-        np.empty((0, 0, bands), np.float32) if overview is None else overview,
-        histograms,
-        dark_counts,
-        dark_sums,
+        np.empty((0, 0, len(counts.histograms)), np.float32) if overview is None else overview,
+        **vars(counts),
     )
 
 
