@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +24,7 @@ from napari_restore.models import (
     SweepInput,
     SweptModel,
     WholeStep,
-    placed_at,
+    run_steps,
 )
 
 SIDE = 128
@@ -147,38 +148,27 @@ def _measure_swept(model: SweptModel, device: Device) -> SweptGradientCost:
 def _sweep_peaks(model: SweptModel, side: int, device: Device) -> dict[int, float]:
     """Return the peak bytes of each sweep on a synthetic tile, as `SweepGraph` runs them."""
     x = example_input(model, side, side)
-    statistics = dict(example_statistics(model, x))
-    maps: dict[str, Tensor] = {}
-    peaks = {}
-    for number, step in enumerate(model.ordered_steps):
-        if isinstance(step, WholeStep):
-            grid = torch.stack([step.with_margin(one) for one in maps[step.reads.name]])
-            maps[step.writes.name] = grid
-            continue
-        placed = statistics
-        if model.card.placed:
-            placed = dict(placed_at(statistics, [(0, 0)], 1.0, x))
-        read = {name: maps[name] for name in step.reads}
-        peak = peak_of(partial(_back_through, model, step, x, read, placed), device)
-        with torch.no_grad():
-            view = model.view(x, placed) if step.sees_image else None
-            outputs = dict(step.run(SweepInput(view, read, placed)))
-            left = {one.name: outputs[one.name] for one in step.writes}
-            if step.counts is not None:
-                sums = step.counts.count(outputs, None)
-                statistics |= step.counts.finalize(sums, placed)
-        maps |= left
+    peaks: dict[str, float] = {}
+
+    def measure(step: Sweep, given: SweepInput) -> None:
+        peak = peak_of(partial(_back_through, model, step, x, given), device)
         # What is read, and its gradient as it is kept; the gradient of what is written.
-        passed = 2 * sum(one.nbytes for one in read.values())
-        peaks[number] = peak + passed + sum(one.nbytes for one in left.values())
-    return peaks
+        passed = 2 * sum(one.nbytes for one in given.maps.values())
+        left = sum(math.prod(each.shape(side)) for each in step.writes)
+        peaks[step.name] = peak + passed + x.element_size() * left
+
+    with torch.no_grad():
+        statistics = example_statistics(model, x)
+        # As if a whole step had left all as it was: its cost is measured elsewhere.
+        steps = (replace(s, layers=0) if isinstance(s, WholeStep) else s for s in model.steps())
+        run_steps(tuple(steps), model.view(x, statistics), statistics, visit=measure)
+    return {number: peaks[step.name] for number, step in model.ordered_steps.sweeps.items()}
 
 
-def _back_through(
-    model: SweptModel, step: Sweep, x: Tensor, maps: Mapping[str, Tensor], statistics: Statistics
-) -> None:
+def _back_through(model: SweptModel, step: Sweep, x: Tensor, given: SweepInput) -> None:
     """Run a sweep with its graph, and back through it, then through the view."""
-    leaves = {name: one.detach().requires_grad_(True) for name, one in maps.items()}
+    statistics = given.statistics
+    leaves = {name: one.detach().requires_grad_(True) for name, one in given.maps.items()}
     view = None
     if step.sees_image:
         with torch.no_grad():
