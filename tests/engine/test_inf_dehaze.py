@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import napari_restore as nr
-from napari_restore.engine.ledger.store_files import STAGED
 from napari_restore.engine.running.tokens import TokenStore
 from napari_restore.models import Routing, card_of, cut, load, randomise, stitch
 from napari_restore.models.inf_dehaze.config import SMALL
@@ -92,9 +91,9 @@ def test_no_token_goes_another_way(model: InfDehaze, pixels: Any, tmp_path: Path
     image = nr.open_image(pixels, bands=ROLES)
     plan = nr.plan(image, model, scratch=tmp_path, tile_batch=4)
     nr.start(plan).result()
-    side = model.tile // model.stride
     assert plan.staged is not None
-    store = TokenStore(plan.store / STAGED, plan.staged, model.width, side, model.margin, plan.key)
+    store = TokenStore.of(plan)
+    assert store is not None
     streamed, _ = store.load(torch.device("cpu"), lambda: None)
     store.close()
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None]

@@ -71,9 +71,10 @@ def test_a_small_card_spills_to_ram(tmp_path: Path) -> None:
     """What the device has no room for goes to RAM, and the grid to the processor."""
     image = image_of(512, 1024)
     options: dict[str, Any] = {"device": "simulated:64MiB", "tile_batch": 1}
-    whole = nr.plan(image, MODEL, scratch=tmp_path, **options).staged
+    plan = nr.plan(image, MODEL, scratch=tmp_path, **options)
+    whole = plan.sweeps
     assert whole.residual_bytes["device"] > 0 == whole.residual_bytes["ram"]
-    needed = whole.device_bytes - whole.residual_bytes["device"]
+    needed = plan.prediction.peak_device_bytes - whole.residual_bytes["device"]
     record = sum(each.record_bytes for each in whole.maps)
     options["device_memory"] = needed + 3 * record
     result = nr.restore(image, MODEL, scratch=tmp_path, **options)

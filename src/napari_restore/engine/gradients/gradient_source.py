@@ -186,7 +186,7 @@ class GradientSource:
 
     def output(self, x: Tensor, input_box: Region) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the model's output and maps of a picture `x` of `input_box`, as in a run."""
-        model = self.work.model
+        model = self.plan.model
         with self.computing():
             statistics = self.work.statistics_at([input_box], x)
             return model.forward_with_maps(x, statistics, self.known(input_box))
@@ -195,7 +195,7 @@ class GradientSource:
         """Return the maps that `output` returns, for less where the model can."""
         with self.computing():
             statistics = self.work.statistics_at([input_box], x)
-            return self.work.model.side_maps(x, statistics, self.known(input_box))
+            return self.plan.model.side_maps(x, statistics, self.known(input_box))
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -203,7 +203,7 @@ class GradientSource:
 
         Failures are raised as those of a tile.
         """
-        model = self.work.model
+        model = self.plan.model
         trained = [p for p in model.parameters() if p.requires_grad]
         for parameter in trained:
             parameter.requires_grad_(False)

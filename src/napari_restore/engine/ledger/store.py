@@ -89,7 +89,10 @@ class ResultStore:
             raise
         if unlock is not None:
             self._journal.mend()
-            self._take_parts()
+            # What workers of an earlier run had finished when that run ended.
+            for name, lines in self.parts():
+                self.add(lines)
+                self.remove_part(name)
 
     # -- opening -----------------------------------------------------------------
 
@@ -384,12 +387,6 @@ class ResultStore:
     def _append(self, line: dict[str, Any]) -> None:
         with disk_full_named(self.path):
             self._journal.append(line)
-
-    def _take_parts(self) -> None:
-        """Add what workers of an earlier run had finished when that run ended."""
-        for name, lines in self.parts():
-            self.add(lines)
-            self.remove_part(name)
 
     def _put(self, name: str, box: Region, pixels: npt.NDArray[Any]) -> None:
         write_chunks(self._arrays[name], self.pixels / name, box, pixels)

@@ -18,7 +18,7 @@ from napari_restore.engine.machine.budget import budget_of, parse_size, process_
 from napari_restore.engine.machine.device import Device, choose_device
 from napari_restore.engine.machine.precision import AUTO, check_precision, chosen_precision
 from napari_restore.engine.planning._stages import stages_of
-from napari_restore.engine.planning.costs import PrepareCost, prepare_cost
+from napari_restore.engine.planning.costs import prepare_cost
 from napari_restore.engine.planning.decided import SweptLayout, TileInvariance
 from napari_restore.engine.planning.identity import (
     COUNTED,
@@ -189,7 +189,14 @@ def _planned(image: Image, model: RestorationModel, wanted: Restore) -> Plan:
         shared=options.storing.shared,
         in_16=stored.in_16,
         watched=stored.centre_first,
-        prepare=_preparation(model, source.image, device, extent, context),
+        prepare=prepare_cost(
+            model,
+            source.image,
+            device,
+            extent=extent,
+            region=context.region,
+            kept=context.prepared,
+        ),
     )
     # As the user named it, for the note that a run of the same names was of something else.
     named = [asdict(wanted.reading), *(value for _, value in _pixel_options(wanted.computing))]
@@ -396,14 +403,6 @@ def _tried(
     on_device = _device_budget(device, machine.device_memory, memory)
     resources = Resources(device, memory, on_device, machine.workers)
     return _Tried(resources, halo, invariance, whole)
-
-
-def _preparation(
-    model: RestorationModel, image: Image, device: Device, extent: str, context: ContextUse
-) -> PrepareCost:
-    """Return what the model's preparation takes; no time where its result is kept on disk."""
-    cost = prepare_cost(model, image, device, extent=extent, region=context.region)
-    return replace(cost, seconds=0.0) if context.prepared else cost
 
 
 def _settings(

@@ -410,12 +410,13 @@ def prepare_cost(
     *,
     extent: str = "image",
     region: Region | None = None,
+    kept: bool = False,
 ) -> PrepareCost:
     """Return the cost for `image`; nothing for models whose statistics are a few numbers.
 
-    `extent` and `region` are those of the context, see `compute_context`. Measured once per kind of
-    model on a synthetic overview of the final size (rounded up): the cost of a larger one does not
-    follow from a smaller one, as a network may reduce it.
+    `extent` and `region` are those of the context, see `compute_context`. What is `kept` on disk
+    takes no time. Measured once per kind of model on a synthetic overview of the final size (rounded
+    up): the cost of a larger one does not follow from a smaller one, as a network may reduce it.
     """
     if not model.card.placed:
         return PrepareCost()
@@ -428,7 +429,8 @@ def prepare_cost(
         shape,
     )
     host = HOST_BYTES_PER_VALUE * min(cost.pixels, height * width) * image.bands
-    return replace(cost, peak_bytes=cost.peak_bytes + host)
+    seconds = 0.0 if kept else cost.seconds
+    return replace(cost, peak_bytes=cost.peak_bytes + host, seconds=seconds)
 
 
 def _overview_shape(image: Image, extent: str, region: Region | None) -> _Shape:

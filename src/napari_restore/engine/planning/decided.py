@@ -120,15 +120,10 @@ class SweptLayout:
     """Tiles of the grid."""
     tokens: int
     """Cells of the map that is taken as a whole; 0: there is none."""
-    decoded: int
-    """Tiles that are restored."""
     maps: tuple[StoredMaps, ...]
-    precision: str
     residual_dtype: str
     bottleneck_on_host: bool
     """Whether the whole map does not fit the device, so that its step runs on the processor."""
-    ram_bytes: int
-    device_bytes: int
     disk_bytes: int
     phase_seconds: dict[str, float]
     """Predicted seconds by the names of the steps, in their order."""

@@ -34,14 +34,10 @@ _PREPARED = 2
 
 def describe(model: RestorationModel, content: str, settings: Mapping[str, Any]) -> Description:
     """Return the description of a run with `model`, of which `content` is the `content_of`."""
-    return {**_made_by(model, content), **settings}
-
-
-def _made_by(model: RestorationModel, content: str) -> Description:
-    """Return what computes the pixels: this program, and the model."""
     from napari_restore.models import definition_of
 
-    return {"version": _version(), "content": content, "definition": definition_of(model)}
+    made_by = {"version": _version(), "content": content, "definition": definition_of(model)}
+    return {**made_by, **settings}
 
 
 def run_key(image: Image, description: Description) -> str:
@@ -70,10 +66,10 @@ def prepared_key(
     """
     import torch
 
-    made_by = _made_by(model, content)
+    from napari_restore.models import definition_of
+
     read = [image.sensor, image.zero_of_names, image.roles, bands, reading.black, reading.white]
-    parts = [made_by["version"], torch.__version__, device.torch.type, content]
-    parts.append(made_by["definition"])
+    parts = [_version(), torch.__version__, device.torch.type, content, definition_of(model)]
     return digest_of([_PREPARED, read, dict(model.card.values), parts])
 
 

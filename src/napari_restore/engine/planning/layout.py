@@ -254,9 +254,13 @@ def _setups(request: LayoutRequest) -> list[_TileSetup]:
         step = tile = -(-FIXED_TILE // step) * step
         batch = 1
     unit = step if invariance is TileInvariance.FIXED_TILES else math.lcm(step, request.tile_unit)
-    # Without a halo, whole chunks matter more.
-    dividing = _dividing(request.image) if request.halo else set()
-    wanted = (*_EDGES, *dividing) if tile is None else (tile,)
+    wanted: tuple[int, ...] = _EDGES if tile is None else (tile,)
+    if tile is None and request.halo:
+        # Sides that divide one of the image equally: no halo is for a narrow rest. Without a halo,
+        # whole chunks matter more.
+        sides = (request.image.height, request.image.width)
+        parts = (-(-side // n) for side in sides for n in range(2, MOST_ACROSS + 1))
+        wanted += tuple(side for side in parts if LEAST_QUICK_TILE < side <= max(_EDGES))
     edges = sorted({-(-edge // unit) * unit for edge in wanted})
     workers = 1 if request.resources.device.is_accelerator else request.resources.workers
     return [
@@ -266,25 +270,17 @@ def _setups(request: LayoutRequest) -> list[_TileSetup]:
     ]
 
 
-def _dividing(image: Image) -> set[int]:
-    """Return sides of tiles that divide a side of the image equally: no halo is for a narrow rest."""
-    sides = {
-        -(-side // n) for side in (image.height, image.width) for n in range(2, MOST_ACROSS + 1)
-    }
-    return {side for side in sides if LEAST_QUICK_TILE < side <= max(_EDGES)}
-
-
 def _prompt(request: LayoutRequest, candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return the candidates whose tiles are soon done."""
     most = TILE_SECONDS if request.watched else UNWATCHED_TILE_SECONDS
-
-    def is_prompt(layout: Layout) -> bool:
-        side = layout.tile + 2 * request.halo
-        seconds = request.cost(layout.threads).seconds(side**2)
-        seconds += side**2 * request.frames * request.pixel_bytes * IO_SECONDS_PER_BYTE
-        return layout.tile <= LEAST_QUICK_TILE or seconds <= most
-
-    return [each for each in candidates if is_prompt(each.layout)]
+    prompt = []
+    for each in candidates:
+        pixels = (each.layout.tile + 2 * request.halo) ** 2
+        seconds = request.cost(each.layout.threads).seconds(pixels)
+        seconds += pixels * request.frames * request.pixel_bytes * IO_SECONDS_PER_BYTE
+        if each.layout.tile <= LEAST_QUICK_TILE or seconds <= most:
+            prompt.append(each)
+    return prompt
 
 
 def _mebibytes(needed: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -18,6 +18,7 @@ from napari_restore.images import Image, Radiometry, facts_of, html_of, resolve_
 from napari_restore.questions import Adjustment, Computing, Reading, Target
 
 if TYPE_CHECKING:
+    from napari_restore.engine.planning.tiles import Grid
     from napari_restore.models import Context, RestorationModel, SweptModel
 
 
@@ -136,6 +137,13 @@ class Plan:
         """`staged` of a run of sweeps."""
         assert self.staged is not None
         return self.staged
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The tiles of a run of sweeps."""
+        from napari_restore.engine.planning.tiles import Grid
+
+        return Grid(self.sweeps.box, self.layout.tile, self.swept.padded_to)
 
     @property
     def targets(self) -> tuple[Region, ...]:
@@ -308,13 +316,6 @@ class Plan:
 
         size = self.image.height, self.image.width
         return box_with_halo(core, self.layout.halo, size, self.step, self.model.least_box)
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of the model's weights on the device."""
-        from napari_restore.engine.planning.layout import weight_bytes
-
-        return weight_bytes(self.model)
 
     def summary(self) -> str:
         """Return tiles, memory and time in one line for the user.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -215,10 +216,12 @@ def _probe_in_room(
 
 
 def _new_probe(model: RestorationModel, memory: int, progress: Report | None) -> Probe:
-    if is_unknown(model):
+    # Programs of one size are cut into windows that they have measured.
+    fixed = getattr(getattr(model, "network", None), "fixed", None)
+    if model.measured and fixed is None:
         return _measured(model, memory, progress)
     if network_in(model) is not None:
-        return _without_gradients(model, memory, progress)
+        return _without_gradients(model, fixed, memory, progress)
     return _probe(model)
 
 
@@ -230,13 +233,6 @@ def _answer(model: RestorationModel) -> float:
     y = _check_output(model, x, example_statistics(model, x))
     weights = torch.rand(y.shape, generator=torch.Generator().manual_seed(1))
     return float((y.cpu().double().abs() * weights).mean())
-
-
-def is_unknown(model: RestorationModel) -> bool:
-    """Return whether nothing but the model itself says how it can be cut into tiles."""
-    # Programs of one size are cut into windows that they have measured.
-    fixed = getattr(getattr(model, "network", None), "fixed", None)
-    return model.measured and fixed is None
 
 
 def _measured(model: RestorationModel, memory: int, progress: Report | None = None) -> Probe:
@@ -254,14 +250,15 @@ def _measured(model: RestorationModel, memory: int, progress: Report | None = No
 
 
 def _without_gradients(
-    model: RestorationModel, memory: int, progress: Report | None = None
+    model: RestorationModel, fixed: Sequence[int] | None, memory: int, progress: Report | None
 ) -> Probe:
-    """Return the probe of a model with a card that has no gradients: it is measured as without one."""
-    card, fixed = model.card, getattr(getattr(model, "network", None), "fixed", None)
-    step = card.multiple_of
+    """Return the probe of a model with a card that has no gradients: it is measured as without one.
+
+    `fixed` is the one size (N, C, H, W) that it takes, if it takes one.
+    """
+    card, step = model.card, model.card.multiple_of
     claimed = -(-card.halo // step) * step
     if fixed is not None:
-        # Its windows were measured when it was loaded.
         x = example_input(model, *fixed[2:])
         _check_output(model, x, {})
         return Probe(claimed, step=step)

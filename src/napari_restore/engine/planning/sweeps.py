@@ -336,13 +336,9 @@ class _SweepSetup:
             rows=tiling.grid.rows,
             columns=tiling.grid.columns,
             tokens=tiling.tokens,
-            decoded=tiling.decoded,
             maps=tuple(maps),
-            precision=request.computing.precision,
             residual_dtype=request.computing.kept_dtype,
             bottleneck_on_host=self._whole_on_host,
-            ram_bytes=self._ram + kept["ram"],
-            device_bytes=int(self._device_gaps * (self._device + kept["device"])),
             disk_bytes=tiling.disk_bytes + kept["disk"],
             phase_seconds=dict(zip((step.name for step in steps), step_seconds, strict=True)),
             whole=None if steps.whole is None else steps.whole.name,
@@ -359,7 +355,13 @@ class _SweepSetup:
             halo_overhead=tiling.halo_overhead,
             invariance=request.invariance,
         )
-        return Candidate(layout, staged.ram_bytes, staged.device_bytes, staged.seconds, staged)
+        return Candidate(
+            layout,
+            self._ram + kept["ram"],
+            int(self._device_gaps * (self._device + kept["device"])),
+            staged.seconds,
+            staged,
+        )
 
     # -- memory without maps -----------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Ablation:
 
     def __init__(self, rows: BottleneckRows, region: Region, report: Report) -> None:
         self._rows, self._report = rows, report
-        grid = rows.grid
+        grid = rows.plan.grid
         self._tiles = list(grid.touched(region.intersect(grid.padded)))
         self._region = region
 
@@ -72,7 +72,7 @@ class Ablation:
 
     def _encoded(self, work: SweepWork, whole: WholeStep) -> Tensor:
         """Return the tokens (H, W, C) of all tiles from the changed encoder."""
-        grid, stride = work.grid, whole.reads.stride
+        grid, stride = self._rows.plan.grid, whole.reads.stride
         tokens = torch.empty(*grid.map_size(stride), whole.reads.channels)
         number = next(n for n, step in enumerate(work.steps) if whole.reads in step.outputs)
         for tile in range(grid.count):
@@ -86,7 +86,7 @@ class Ablation:
         """Return a tile's tokens (C, h, w), with `margin` more on every side."""
         planes = grid.permute(2, 0, 1)
         padded = whole.with_margin(planes) if margin else planes
-        return padded[:, *self._rows.grid.map_window(tile, whole.writes.stride, margin)]
+        return padded[:, *self._rows.plan.grid.map_window(tile, whole.writes.stride, margin)]
 
     # -- decoding ----------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class Ablation:
                 read = self._rows.input_of(number, tile)
                 read = replace(read, maps={**read.maps, **maps.get(tile, {})})
                 made = work.run_on(number, read)[RESTORED][0].float().cpu()
-                part = work.grid.cells(tile).intersect(self._region)
+                part = self._rows.plan.grid.cells(tile).intersect(self._region)
                 yield part, made[(..., *part.within(read.input_box))]
 
         return joined(self._region, parts())

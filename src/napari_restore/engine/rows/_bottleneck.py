@@ -14,7 +14,6 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.ledger.kept_layers import KeptLayers
 from napari_restore.engine.ledger.store_files import STAGED
 from napari_restore.engine.machine.precision import dtype_of
-from napari_restore.engine.planning.tiles import Grid
 from napari_restore.engine.rows._cells import (
     Outputs,
     Pixel,
@@ -29,10 +28,10 @@ from napari_restore.engine.rows._cells import (
 from napari_restore.engine.running.events import Note
 from napari_restore.engine.running.rounding import Rounding
 from napari_restore.engine.running.run import Run
-from napari_restore.engine.running.sweep_work import SweepWork, SweptInput, grid_of
+from napari_restore.engine.running.sweep_work import SweepWork, SweptInput
 from napari_restore.engine.running.tokens import TokenStore
 from napari_restore.images import chunk_cache
-from napari_restore.models import AttentionSite, Sweep, SweepInput, SweptModel, WholeStep
+from napari_restore.models import AttentionSite, Sweep, SweepInput, WholeStep
 
 
 class BottleneckRows:
@@ -68,14 +67,14 @@ class BottleneckRows:
     def _decided_bytes(self) -> list[int]:
         tokens = self.plan.sweeps.tokens
         layers = range(self._whole.layers)
-        return [self.model.kept_bytes_of_layer(index, tokens) for index in layers]
+        return [self.plan.swept.kept_bytes_of_layer(index, tokens) for index in layers]
 
     def rows(
         self, pixels: Sequence[Pixel], sites: Sites, tile_of: Pixel
     ) -> Iterator[list[PlacedRow]]:
         """Yield the rows of each of `pixels` in these sites, in the tile of the pixel `tile_of`."""
         whole, (y, x) = self._whole, tile_of
-        tile = self.grid.number(Region(y, x, y + 1, x + 1))
+        tile = self.plan.grid.number(Region(y, x, y + 1, x + 1))
         for pixel in pixels:
             found: list[PlacedRow] = []
             for index in range(whole.layers):
@@ -92,8 +91,8 @@ class BottleneckRows:
         kept = self._kept().layer(site.layer)
         cell = self._cell(pixel, site)
         with torch.inference_mode():
-            row = self.model.layer_column(site.layer, kept, cell)
-        return placed(site, row, (self.grid.box.y0, self.grid.box.x0), kept.shape[:2])
+            row = self.plan.swept.layer_column(site.layer, kept, cell)
+        return placed(site, row, (self.plan.grid.box.y0, self.plan.grid.box.x0), kept.shape[:2])
 
     def outputs(self, pixels: Sequence[Pixel], sites: Sites) -> Iterator[list[Outputs]]:
         """Yield what the heads of these sites put out in the tiles of level-0 pixels (y, x).
@@ -103,15 +102,15 @@ class BottleneckRows:
         for name, site in sites.items():
             if site.layer is not None:
                 yield self._layer_outputs(site.layer, name, site)
-        tiles = {self.grid.number(Region(y, x, y + 1, x + 1)) for y, x in pixels}
+        tiles = {self.plan.grid.number(Region(y, x, y + 1, x + 1)) for y, x in pixels}
         for tile in sorted(tiles):
-            core = self.grid.core(tile)
+            core = self.plan.grid.core(tile)
             valid = self._run.state.reader.valid(core)
             for number, step, named in self._asked(sites):
-                box = self.grid.around(self.grid.cells(tile), step.halo)
+                box = self.plan.grid.around(self.plan.grid.cells(tile), step.halo)
                 with self.tiles.computing():
                     given = self._given(number, tile)
-                    found = self.model.attention_outputs(step.name, given, frozenset(named))
+                    found = self.plan.swept.attention_outputs(step.name, given, frozenset(named))
                 yield at_core(found, named, core, box, valid)
 
     # -- parts -------------------------------------------------------------------
@@ -125,31 +124,33 @@ class BottleneckRows:
     def _layer_outputs(self, index: int, name: str, site: AttentionSite) -> list[Outputs]:
         kept = self._kept().layer(index)
         width = kept.shape[1]
-        own = (-(-side // site.stride) for side in self.grid.box.shape)
+        own = (-(-side // site.stride) for side in self.plan.grid.box.shape)
         rows, columns = (torch.arange(count) for count in own)
         # Cells beyond the image are padding.
         cells = drawn_cells((rows[:, None] * width + columns).flatten())
         with torch.inference_mode():
-            found = self.model.layer_outputs(index, kept, cells, frozenset([name]))
+            found = self.plan.swept.layer_outputs(index, kept, cells, frozenset([name]))
         return [(site, on_processor(outputs)) for outputs in found.values()]
 
     def _layer_rows(self, index: int, pixel: Pixel, sites: Sites) -> Iterator[PlacedRow]:
         kept = self._kept().layer(index)
         cell = self._cell(pixel, next(iter(sites.values())))
         with torch.inference_mode():
-            rows = self.model.layer_rows(index, kept, cell, frozenset(sites))
+            rows = self.plan.swept.layer_rows(index, kept, cell, frozenset(sites))
         for name, row in rows.items():
-            yield placed(sites[name], row, (self.grid.box.y0, self.grid.box.x0), kept.shape[:2])
+            yield placed(
+                sites[name], row, (self.plan.grid.box.y0, self.plan.grid.box.x0), kept.shape[:2]
+            )
 
     def _tile_rows(
         self, number: int, step: Sweep, pixel: Pixel, tile: int, sites: Sites
     ) -> list[PlacedRow]:
         """Return the rows of a pixel in the `tile`-th tile."""
-        box = self.grid.around(self.grid.cells(tile), step.halo)
+        box = self.plan.grid.around(self.plan.grid.cells(tile), step.halo)
         within = pixel[0] - box.y0, pixel[1] - box.x0
         with self.tiles.computing():
             given = self._given(number, tile)
-            rows = self.model.attention_rows(step.name, given, within, frozenset(sites))
+            rows = self.plan.swept.attention_rows(step.name, given, within, frozenset(sites))
         return rows_in(box, rows, sites)
 
     def _given(self, number: int, tile: int) -> SweepInput:
@@ -163,7 +164,7 @@ class BottleneckRows:
 
     def input_of(self, number: int, tile: int) -> SweptInput:
         """Return the pixels and the kept maps that sweep `number` reads of a tile."""
-        return self.sweeping.read(number, self.grid.core(tile))
+        return self.sweeping.read(number, self.plan.grid.core(tile))
 
     def kept_input(self, layer: int) -> Tensor:
         """Return a copy of the input (H, W, C) of a layer of the bottleneck, on the device."""
@@ -179,7 +180,7 @@ class BottleneckRows:
         self._opened.callback(tokens.close)
         # Not that of the run, whose record says how its own maps were rounded.
         rounding = Rounding(dtype_of(self.plan.sweeps.residual_dtype))
-        return SweepWork(self.model, self.tiles, self._run.state.reader, rounding, {}, tokens)
+        return SweepWork(self.plan.swept, self.tiles, self._run.state.reader, rounding, {}, tokens)
 
     def close(self) -> None:
         """Close the files; rows open them again."""
@@ -188,23 +189,15 @@ class BottleneckRows:
 
     def _kept(self) -> KeptLayers:
         step = self._whole
-        shape = *self.grid.map_size(step.reads.stride), step.reads.channels
+        shape = *self.plan.grid.map_size(step.reads.stride), step.reads.channels
         return KeptLayers(self.plan.store / STAGED, self.plan.key, shape, step.layers)
 
     def _cell(self, pixel: Pixel, site: AttentionSite) -> tuple[int, int]:
-        box = self.grid.box
+        box = self.plan.grid.box
         return (pixel[0] - box.y0) // site.stride, (pixel[1] - box.x0) // site.stride
-
-    @property
-    def model(self) -> SweptModel:
-        return self.plan.swept
 
     @cached_property
     def _whole(self) -> WholeStep:
         whole = self._run.program.steps.whole
         assert whole is not None
         return whole
-
-    @cached_property
-    def grid(self) -> Grid:
-        return grid_of(self.plan)

@@ -72,7 +72,7 @@ class _ByTile:
         """Compute on the pixels of a tile, (1, C, h, w), with its statistics."""
         tile = self._reader.read(core, box)
         with self.tiles.computing():
-            planes = self.tiles.device.take(self.tiles.stacked([tile]))
+            planes = self.plan.device.take(self.tiles.stacked([tile]))
             yield tile, planes, self.tiles.statistics_at([box], planes)
 
     def _in_tiles(

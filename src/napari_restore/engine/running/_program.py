@@ -38,7 +38,7 @@ from napari_restore.engine.running.events import Phase
 from napari_restore.engine.running.executor import Executor, In, Stage
 from napari_restore.engine.running.map_store import MapStore, OpenMaps, in_order
 from napari_restore.engine.running.state import RunState
-from napari_restore.engine.running.sweep_work import SweepWork, Swept, grid_of
+from napari_restore.engine.running.sweep_work import SweepWork, Swept
 from napari_restore.engine.running.tile import TileOutput, TileWork
 from napari_restore.engine.running.tile_reader import TileInput
 from napari_restore.engine.running.tokens import TokenStore
@@ -97,9 +97,9 @@ class Agreement:
         parts = [(one, box) for one, box in parts if box != around]
         if not parts:
             return
-        (whole,) = self.work.run([self.read(core, around)], raw=True)
+        whole = self.work.changes([self.read(core, around)])[0][0]
         for one, box in parts:
-            (made,) = self.work.run([self.read(one, box)], raw=True)
+            made = self.work.changes([self.read(one, box)])[0][0]
             wanted = whole[(..., *one.within(around))]
             difference = (made[(..., *one.within(box))] - wanted).abs().nan_to_num()
             most = float(difference.max())
@@ -264,10 +264,6 @@ class Program:
         """Return whether a step is the last one."""
         return self._plan.staged is None or number == len(self.steps) - 1
 
-    @cached_property
-    def _grid(self) -> Grid:
-        return grid_of(self._plan)
-
     def restore(self, work: TileWork, tiles: list[Region], pending: list[Region]) -> None:
         """Restore the tiles that are `pending` of all `tiles`."""
         state = self._state
@@ -297,7 +293,7 @@ class Program:
             self._maps = maps
             kept = maps.open_earlier()
             work, tokens = work.knowing(done.counted), work.tokens
-            numbers = [self._grid.number(core) for core in pending]
+            numbers = [self._plan.grid.number(core) for core in pending]
             relate = tokens is not None and not self._is_related(tokens)
             todo = done.todo(numbers, kept, maps.stores, tokens, plan.key, relate=relate)
             for number, step in enumerate(steps):
@@ -426,16 +422,16 @@ class Program:
         self, tile: TileWork, tiles: list[Region], counted: dict[str, Statistics], stack: ExitStack
     ) -> tuple[SweepWork, StepsDone, OpenMaps]:
         """Return the work, what is done, and the maps to restore `tiles` from, none of them open."""
-        plan, state, grid = self._plan, self._state, self._grid
+        plan, state = self._plan, self._state
         open_slab = self._executor.open_slab
         tokens = TokenStore.of(plan, open_slab)
         if tokens is not None:
             stack.enter_context(closing(tokens))
-        done = StepsDone(plan.store / STAGED, self.steps, grid, counted, open_slab)
+        done = StepsDone(plan.store / STAGED, self.steps, plan.grid, counted, open_slab)
         stack.callback(done.close)
         # In the order of sweeping: that is how maps are assigned to the tiers.
-        target = [grid.number(core) for core in in_order(tiles)]
-        maps = OpenMaps(plan, state.device_memory, grid, self.steps, target, open_slab)
+        target = [plan.grid.number(core) for core in in_order(tiles)]
+        maps = OpenMaps(plan, state.device_memory, target, open_slab)
         stack.callback(maps.close)
         assert state.rounding is not None
         work = SweepWork(plan.swept, tile, state.reader, state.rounding, maps.stores, tokens)
@@ -462,7 +458,7 @@ class Program:
 
     def _sweep(self, work: SweepWork, number: int, done: StepsDone, wanted: set[int]) -> SweepWork:
         """Run a sweep that leaves maps or counts; return the work with what it counted."""
-        state, step, grid = self._state, self.steps.sweeps[number], self._grid
+        state, step, grid = self._state, self.steps.sweeps[number], self._plan.grid
         counts = done.counts(number, self._plan.key)
         state.emit(Phase(self._title(number)))
         already, total = grid.count - len(wanted), grid.count

@@ -25,7 +25,7 @@ from napari_restore.engine.machine.precision import dtype_of
 from napari_restore.engine.planning.decided import StoredMaps
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.tiles import Grid, TileQueue, tiles_needed
-from napari_restore.models import Map, Steps
+from napari_restore.models import Map
 
 
 @dataclass(frozen=True)
@@ -224,16 +224,13 @@ class OpenMaps:
         self,
         plan: Plan,
         device_memory: DeviceMemory,
-        grid: Grid,
-        steps: Steps,
         target: list[int],
         open_slab: OpenSlab = SlabFile,
     ) -> None:
         self._open_slab = open_slab
         self._plan, self._device_memory = plan, device_memory
-        self._grid, self._steps, self._target = grid, steps, target
+        self._grid, self._steps, self._target = plan.grid, plan.swept.ordered_steps, target
         self._maps = plan.sweeps.maps
-        self._margins = steps.margins
         self._open_stores: dict[MapStore, ExitStack] = {}
         self.stores: dict[str, MapStore] = {}
         """By map."""
@@ -315,7 +312,8 @@ class OpenMaps:
         named = json.dumps([self._plan.key, [list(self._grid.core(tile)) for tile in order]])
         key = hashlib.sha256(named.encode()).hexdigest()
         folder, dtype = self._plan.store / STAGED, dtype_of(maps.dtype)
-        return MapLocation(folder, maps.file, tuple(chosen), self._margins, self._grid, dtype, key)
+        margins = self._steps.margins
+        return MapLocation(folder, maps.file, tuple(chosen), margins, self._grid, dtype, key)
 
     def _order(self, maps: StoredMaps) -> list[int]:
         """Return the tiles whose maps are read, in the order in which they are assigned."""

@@ -133,7 +133,10 @@ class Run:
                     state.opened.close()
                 self.executor.close()
                 release_freed_memory()
-        record = self._timed_record(status, time.perf_counter() - began, memory)
+        seconds = time.perf_counter() - began - state.totals.waited
+        record = self.record(status, seconds, memory)
+        stages = {"read": self._read_seconds, "restore": seconds - self._read_seconds}
+        record["measured"]["stages"] = stages
         if status == "cancelled":
             if self.executor.lost is not None:
                 raise self.executor.lost
@@ -263,7 +266,11 @@ class Run:
         if self.state.stop.is_set():
             raise Cancelled("Cancelled before the first tile.")
         self._radiometry = prepared.radiometry
-        return self.work(self._with_counted(prepared))
+        if plan.counted is not None and not plan.staged:
+            # Nothing is left to count.
+            counted = all_counted(plan.swept, plan.counted)
+            prepared = replace(prepared, statistics={**prepared.statistics, **counted})
+        return self.work(prepared)
 
     def open_reader(self) -> MaskStrength | None:
         """Open what reads tiles; return the mask of what is excluded."""
@@ -362,14 +369,6 @@ class Run:
             sampled=not plan.model.card.placed,
         )
 
-    def _with_counted(self, prepared: Prepared) -> Prepared:
-        """Return `prepared` with all that sweeps counted, where there is nothing left to count."""
-        plan = self.plan
-        if plan.staged or plan.counted is None:
-            return prepared
-        counted = all_counted(plan.swept, plan.counted)
-        return replace(prepared, statistics={**prepared.statistics, **counted})
-
     def work(self, prepared: Prepared) -> TileWork:
         """Return what all tiles share."""
         plan, statistics = self.plan, prepared.statistics
@@ -382,14 +381,6 @@ class Run:
         return TileWork(plan, on_device, prepared.radiometry, prepared.fill, memory)
 
     # -- reporting -------------------------------------------------------------------
-
-    def _timed_record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
-        """Return the record with the seconds of the stages; the run has lasted `seconds`."""
-        seconds -= self.state.totals.waited
-        record = self.record(status, seconds, memory)
-        stages = {"read": self._read_seconds, "restore": seconds - self._read_seconds}
-        record["measured"]["stages"] = stages
-        return record
 
     def record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
         """Return the record of the run so far; `memory` was measured around it."""

@@ -12,6 +12,7 @@ from napari_restore.engine.ledger.store import ResultStore
 from napari_restore.engine.machine.device_memory import DeviceMemory
 from napari_restore.engine.machine.precision import dtype_of
 from napari_restore.engine.masks.open_mask import open_mask
+from napari_restore.engine.planning.layout import weight_bytes
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.source import check_unchanged
 from napari_restore.engine.planning.tiles import TileQueue, cut_into_tiles
@@ -36,7 +37,7 @@ class RunState:
         self.schedule: TileQueue | None = None
         """The order of the tiles to restore."""
         self.totals = Totals()
-        self.device_memory = DeviceMemory(plan.device, plan.weight_bytes)
+        self.device_memory = DeviceMemory(plan.device, weight_bytes(plan.model))
         self.rounding: Rounding | None = None
         """Rounding of the maps of sweeps; None for a model without."""
         if plan.staged is not None:

@@ -14,8 +14,6 @@ from torch import Tensor
 from napari_restore.engine._region import Region
 from napari_restore.engine.ledger.values import bytes_of
 from napari_restore.engine.machine.precision import dtype_of
-from napari_restore.engine.planning.plan import Plan
-from napari_restore.engine.planning.tiles import Grid
 from napari_restore.engine.running.counts import CountStore
 from napari_restore.engine.running.map_store import MapStore
 from napari_restore.engine.running.rounding import Rounding
@@ -68,10 +66,6 @@ class SweepWork:
     tokens: TokenStore | None = None
     """The maps that a step takes as a whole."""
 
-    @cached_property
-    def grid(self) -> Grid:
-        return grid_of(self.tile.plan)
-
     @property
     def kept_dtype(self) -> str:
         """Floats of maps that name none."""
@@ -79,7 +73,7 @@ class SweepWork:
 
     def knowing(self, counted: Statistics) -> SweepWork:
         """Return the work with more statistics, which it takes to the device."""
-        here = {name: self.tile.device.take(value) for name, value in counted.items()}
+        here = {name: self.tile.plan.device.take(value) for name, value in counted.items()}
         return replace(self, tile=replace(self.tile, statistics={**self.tile.statistics, **here}))
 
     @cached_property
@@ -121,7 +115,7 @@ class SweepWork:
 
     def read(self, number: int, core: Region) -> SweptInput:
         """Return a tile with the pixels and the kept maps that sweep `number` reads of it."""
-        step, grid = self.steps.sweeps[number], self.grid
+        step, grid = self.steps.sweeps[number], self.tile.plan.grid
         tile = grid.number(core)
         # A model that fixes its tiles is given whole ones.
         box = grid.around(grid.cells(tile), step.halo)
@@ -198,7 +192,7 @@ class SweepWork:
         self, step: Sweep, batch: Sequence[SweptInput], wanted: frozenset[str]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the pixels (N, C, h, w) of a batch, empty if unseen, and the sweep's outputs."""
-        device = self.tile.device
+        device = self.tile.plan.device
         if step.sees_image:
             x = device.take(self.tile.stacked(batch))
         else:
@@ -213,7 +207,7 @@ class SweepWork:
     def given(self, number: int, tile: SweptInput) -> SweepInput:
         """Return what sweep `number` sees of one tile; within `tile.computing`."""
         step = self.steps.sweeps[number]
-        x = self.tile.device.take(self.tile.stacked([tile]))
+        x = self.tile.plan.device.take(self.tile.stacked([tile]))
         return self._given(step, [tile], x, None)
 
     def _given(
@@ -233,13 +227,13 @@ class SweepWork:
     def _known(self, batch: Sequence[SweptInput]) -> Tensor | None:
         """Return the pixels of a batch (N, 1, h, w) that count, for a model that asks for them."""
         valid = self.tile.known(batch)
-        return None if valid is None else self.tile.device.take(valid)
+        return None if valid is None else self.tile.plan.device.take(valid)
 
     def _cores(
         self, maps: Sequence[Map], outputs: Mapping[str, Tensor], tile: SweptInput, item: int
     ) -> dict[str, Tensor]:
         """Return (C, h, w) of the tile's own cells."""
-        inside = self.grid.cells(tile.number).within(tile.input_box)
+        inside = self.tile.plan.grid.cells(tile.number).within(tile.input_box)
         return {
             each.name: outputs[each.name][item][(slice(None), *cell_slices(inside, each))]
             for each in maps
@@ -250,9 +244,9 @@ class SweepWork:
         mask = tile.valid if tile.representative is None else tile.representative
         if mask is None:
             return None
-        rows, columns = self.grid.cells(tile.number).within(tile.input_box)
+        rows, columns = self.tile.plan.grid.cells(tile.number).within(tile.input_box)
         own = np.ascontiguousarray(mask[rows, columns])
-        return self.tile.device.take(torch.from_numpy(own)[None, None])
+        return self.tile.plan.device.take(torch.from_numpy(own)[None, None])
 
     # -- maps ------------------------------------------------------------------------
 
@@ -301,7 +295,7 @@ class SweepWork:
     def _made(self, number: int, names: Sequence[str], box: Region) -> dict[str, Tensor]:
         """Return maps (C, h, w) in `box`, computed from maps that are kept, or again from theirs."""
         step = self.steps.sweeps[number]
-        grown = self.grid.around(self.grid.blocks(box, step.block), step.halo)
+        grown = self.tile.plan.grid.around(self.tile.plan.grid.blocks(box, step.block), step.halo)
         maps: dict[str, Tensor] = {}
         for before, writer in self.steps.sweeps.items():
             if before >= number:
@@ -334,18 +328,13 @@ class SweepWork:
 
         Rounded alike whether they were kept or not: the result must not depend on the tier.
         """
-        device = self.tile.device.torch
+        device = self.tile.plan.device.torch
         if one.dtype is not None:
             return torch.stack([tile.to(device, dtype_of(one.dtype)) for tile in tiles])
         stored = dtype_of(self.kept_dtype)
         return torch.stack([tile.to(device).to(stored) for tile in tiles]).to(
             dtype_of(self.tile.plan.computing.precision)
         )
-
-
-def grid_of(plan: Plan) -> Grid:
-    """Return the tiles of a plan of sweeps."""
-    return Grid(plan.sweeps.box, plan.layout.tile, plan.swept.padded_to)
 
 
 def empty_tile(core: Region, box: Region, valid: Mask | None = None) -> TileInput:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ import torch
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.ledger.store_files import result_levels
-from napari_restore.engine.machine.device import Device
 from napari_restore.engine.machine.device_memory import DeviceMemory
 from napari_restore.engine.machine.failures import FAILURES, as_failure
 from napari_restore.engine.machine.precision import computing
@@ -27,7 +26,6 @@ from napari_restore.images import Radiometry, halve, in_8_bits, in_16_bits
 from napari_restore.models import (
     DEADBAND,
     HAZE_EXPONENT,
-    RestorationModel,
     Statistics,
     correct_band,
     placed_at,
@@ -64,18 +62,6 @@ class TileWork:
     """(len(bands),) model-range value put where pixels are invalid."""
     memory: DeviceMemory
 
-    @property
-    def model(self) -> RestorationModel:
-        return self.plan.model
-
-    @property
-    def device(self) -> Device:
-        return self.plan.device
-
-    @property
-    def bands(self) -> tuple[int, ...]:
-        return self.plan.bands
-
     @cached_property
     def others(self) -> tuple[int, ...]:
         """Bands that the model does not take, to be corrected."""
@@ -94,35 +80,30 @@ class TileWork:
         others = self.plan.image.companions
         return 0 if others is None else others.reference
 
-    @overload
-    def run(self, batch: list[TileInput]) -> list[TileOutput]: ...
+    def run(self, batch: list[TileInput]) -> list[TileOutput]:
+        """Restore tiles of equal input shape in one call of the model."""
+        return self.outputs(batch, *self.changes(batch))
 
-    @overload
-    def run(self, batch: list[TileInput], *, raw: Literal[True]) -> list[torch.Tensor]: ...
+    def changes(
+        self, batch: list[TileInput]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor | None]:
+        """Return what the model adds to the input boxes of tiles of equal shape, (N, c, h, w).
 
-    def run(self, batch: list[TileInput], *, raw: bool = False) -> Sequence[Any]:
-        """Restore tiles of equal input shape in one call of the model.
-
-        `raw` gives what it adds to each input box, (c, h, w) in model range, instead.
+        In model range; with it the model's maps, and what `seen` gives.
         """
         x, valid = self.stacked(batch), self.known(batch)
-        wants_maps = bool(self.plan.maps or self.others) and bool(self.model.card.maps)
+        wants_maps = bool(self.plan.maps or self.others) and bool(self.plan.model.card.maps)
         with self.computing():
-            x = self.device.take(x)
-            valid = None if valid is None else self.device.take(valid)
+            x = self.plan.device.take(x)
+            valid = None if valid is None else self.plan.device.take(valid)
             statistics = self.statistics_at([tile.input_box for tile in batch], x)
             if wants_maps:
-                y, maps = self.model.forward_with_maps(x, statistics, valid)
+                y, maps = self.plan.model.forward_with_maps(x, statistics, valid)
             else:
-                y, maps = self.model(x, statistics, valid), {}
+                y, maps = self.plan.model(x, statistics, valid), {}
             change = y.float() - self.own(x)
-        if raw:
-            return list(change)
         maps = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
-        seen = self.seen(x)
-        # They need not lie beside the outputs.
-        del x, y, valid, statistics
-        return self.outputs(batch, change, maps, seen)
+        return change, maps, self.seen(x)
 
     def outputs(
         self,
@@ -157,12 +138,12 @@ class TileWork:
         try:
             with (
                 torch.inference_mode(),
-                computing(self.device, self.plan.computing.precision),
+                computing(self.plan.device, self.plan.computing.precision),
                 self.memory.watched(),
             ):
                 yield
         except FAILURES as error:
-            raise as_failure(self.model, error) from error
+            raise as_failure(self.plan.model, error) from error
 
     def to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
         """Return (planes, h, w) of `input_box` in model range, filled where invalid.
@@ -177,9 +158,9 @@ class TileWork:
                 for radiometry, each in zip(others, tile.companions, strict=True)
             ]
             frames.insert(self.reference, (self.radiometry, tile.pixels, tile.valid))
-        result = np.empty((len(frames), len(self.bands), *tile.pixels.shape[:2]), np.float32)
+        result = np.empty((len(frames), len(self.plan.bands), *tile.pixels.shape[:2]), np.float32)
         for planes, (radiometry, pixels, valid) in zip(result, frames, strict=True):
-            x = radiometry.to_model_tile(pixels, self.bands, out=planes)
+            x = radiometry.to_model_tile(pixels, self.plan.bands, out=planes)
             if valid is not None:
                 # The value of an invalid pixel must not reach its neighbours.
                 x[~valid] = self.fill
@@ -187,13 +168,13 @@ class TileWork:
 
     def own(self, x: torch.Tensor) -> torch.Tensor:
         """Return the planes of the image itself among those of `x` (N, planes, h, w)."""
-        bands = len(self.bands)
+        bands = len(self.plan.bands)
         return x[:, self.reference * bands : (self.reference + 1) * bands]
 
     def seen(self, x: torch.Tensor) -> torch.Tensor | None:
         """Return `own` of `x` where colours are converted, which the way back need not do again."""
         colour = self.radiometry.colour
-        needed = colour is not None and colour.positions(self.bands) is not None
+        needed = colour is not None and colour.positions(self.plan.bands) is not None
         return self.own(x) if needed else None
 
     def stacked(self, batch: Sequence[TileInput]) -> torch.Tensor:
@@ -217,7 +198,7 @@ class TileWork:
 
         None where the model takes none, or all pixels count.
         """
-        if not self.model.card.uses_validity:
+        if not self.plan.model.card.uses_validity:
             return None
         return _together([*companions[: self.reference], own, *companions[self.reference :]])
 
@@ -229,7 +210,7 @@ class TileWork:
         if self.plan.image.resampling < 1:
             sizes = [self.plan.on_given(box).shape for box in input_box]
             return {**self.statistics, "sizes": torch.tensor(sizes)}
-        if not self.model.card.placed:
+        if not self.plan.model.card.placed:
             return self.statistics
         placed = self.plan.placed
         origins = [(region.y0 - placed.y0, region.x0 - placed.x0) for region in input_box]
@@ -257,13 +238,13 @@ class TileWork:
         if not finite:
             failed = np.logical_not(np.isfinite(change).all(axis=2))
             change = np.where(failed[..., None], 0, change)
-        bands = self.bands
+        bands = self.plan.bands
         if len(set(bands)) < len(bands):
             # The one band of a grey photo, in place of each that the model takes.
             bands, change = bands[:1], change.mean(axis=2, keepdims=True)
         if self.others:
             change = np.concatenate([change, self._other_changes(source, maps)], axis=2)
-            bands = self.bands + self.others
+            bands = self.plan.bands + self.others
         kept = self._applied(source, change, bands, seen)
         if valid is not None:
             kept = np.where(valid[..., None], kept, self._as_kept(source))
@@ -315,10 +296,10 @@ class TileWork:
     ) -> npt.NDArray[np.float32]:
         """Return the change of the bands that the model does not take, from its transmission."""
         x = self.radiometry.to_model_tile(source, self.others)
-        reference = self.model.card.transmission_wavelength
+        reference = self.plan.model.card.transmission_wavelength
         wavelengths = self.plan.image.wavelengths
         if reference is None:
-            known = [w for w in (wavelengths[b] for b in self.bands) if w is not None]
+            known = [w for w in (wavelengths[b] for b in self.plan.bands) if w is not None]
             reference = sum(known) / len(known)
         exponent = float(self.statistics.get("exponent", HAZE_EXPONENT))
         airlight, limit = (
@@ -332,7 +313,7 @@ class TileWork:
                 reference,
                 float(wavelengths[band] or reference),
                 exponent=exponent,
-                deadband=float(self.model.card.values.get("deadband", DEADBAND)),
+                deadband=float(self.plan.model.card.values.get("deadband", DEADBAND)),
                 limit=float(limit[band]),
             )
             - x[..., i]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,11 +13,11 @@ from napari_restore.engine.ledger.shared_slabs import OpenSlab
 from napari_restore.engine.ledger.slab import SlabFile
 from napari_restore.engine.ledger.store_files import STAGED
 from napari_restore.engine.ledger.values import Values, bytes_of, rows_into, rows_of
-from napari_restore.engine.planning.decided import SweptLayout
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.sweeps import TOKENS
 from napari_restore.engine.planning.tiles import tile_bytes
 from napari_restore.errors import ResourceError, is_disk_full
+from napari_restore.models import WholeStep
 
 CHECKPOINT_SECONDS = 20.0
 """A layer's result is kept when this much work would be lost with it."""
@@ -32,30 +31,22 @@ class TokenStore:
     Kept beside the result, so that another target of the same image is only decoded.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        layout: SweptLayout,
-        width: int,
-        side: int,
-        margin: int,
-        key: str,
-        open_slab: OpenSlab = SlabFile,
-    ) -> None:
-        """Store tokens of `width` channels, `side` along each side of a tile.
+    def __init__(self, plan: Plan, step: WholeStep, open_slab: OpenSlab = SlabFile) -> None:
+        """Open the tokens of a plan; the bottleneck's have its margin around every tile."""
+        self._folder, self._step, self._grid = plan.store / STAGED, step, plan.grid
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._side, self._width = plan.layout.tile // step.reads.stride, step.reads.channels
+        self.shape = *self._grid.map_size(step.reads.stride), self._width
+        self._checkpoint = Values(self._folder, "layer", f"{plan.key} {list(self.shape)}")
 
-        The bottleneck's are kept with `margin` more around every tile.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        self.shape = layout.rows * side, layout.columns * side, width
-        self._layout, self._side, self._margin, self._width = layout, side, margin, width
-        self._folder = folder
-        self._checkpoint = Values(folder, "layer", f"{key} {list(self.shape)}")
-        count = layout.rows * layout.columns
-        record, finished = (tile_bytes(width, side, around) for around in (0, margin))
-        self.encoded = open_slab(folder / "encoded", record, count, key=key, what="tokens")
+        def opened(name: str, margin: int) -> SlabFile:
+            record = tile_bytes(self._width, self._side, margin)
+            path, count = self._folder / name, self._grid.count
+            return open_slab(path, record, count, key=plan.key, what="tokens")
+
+        self.encoded = opened("encoded", 0)
         try:
-            self._finished = open_slab(folder / TOKENS, finished, count, key=key, what="tokens")
+            self._finished = opened(TOKENS, step.margin)
         except BaseException:
             self.encoded.close()
             raise
@@ -65,11 +56,7 @@ class TokenStore:
     def of(cls, plan: Plan, open_slab: OpenSlab = SlabFile) -> TokenStore | None:
         """Return the maps that the model of a plan takes as a whole; None if there are none."""
         step = plan.swept.ordered_steps.whole
-        if step is None:
-            return None
-        side, width = plan.layout.tile // step.reads.stride, step.reads.channels
-        folder = plan.store / STAGED
-        return cls(folder, plan.sweeps, width, side, step.margin, plan.key, open_slab)
+        return None if step is None else cls(plan, step, open_slab)
 
     @property
     def is_finished(self) -> bool:
@@ -80,7 +67,7 @@ class TokenStore:
 
     def tile(self, tile: int) -> tuple[Tensor, Tensor]:
         """Return (C, side + 2 · margin, …) from the bottleneck, and (C, side, side) as encoded."""
-        return self._get(self._finished, tile, self._margin), self._get(self.encoded, tile)
+        return self._get(self._finished, tile, self._step.margin), self._get(self.encoded, tile)
 
     def _get(self, slab: SlabFile, tile: int, margin: int = 0) -> Tensor:
         content = slab.get(tile)
@@ -114,9 +101,10 @@ class TokenStore:
     def encoded_grid(self, device: torch.device, tick: Callable[[], None]) -> Tensor:
         """Return the encoder's tokens (H, W, C) on `device`."""
         grid = torch.empty(self.shape, device=device)
-        for tile in range(self._layout.rows * self._layout.columns):
+        for tile in range(self._grid.count):
             tick()
-            self._place(grid, tile)[:] = self._get(self.encoded, tile).permute(1, 2, 0).to(device)
+            window = self._grid.map_window(tile, self._step.reads.stride)
+            grid[window] = self._get(self.encoded, tile).permute(1, 2, 0).to(device)
         return grid
 
     def checkpoint(self, grid: Tensor, layer: int, tick: Callable[[], None]) -> None:
@@ -135,27 +123,21 @@ class TokenStore:
 
     def finish(self, grid: Tensor, tick: Callable[[], None]) -> None:
         """Cut the bottleneck's result into tiles and write it."""
-        for tile in range(self._layout.rows * self._layout.columns):
+        for tile in range(self._grid.count):
             tick()
             self._finished.put(tile, bytes_of(self._around(grid, tile)))
         self._checkpoint.remove()
 
-    def _place(self, grid: Tensor, tile: int) -> Tensor:
-        """Return the (side, side, C) of `grid` that belongs to a tile."""
-        row, column = divmod(tile, self._layout.columns)
-        side = self._side
-        return grid[row * side : (row + 1) * side, column * side : (column + 1) * side]
-
     def _around(self, grid: Tensor, tile: int) -> Tensor:
         """Return a tile's tokens and those around, (C, side + 2 · margin, …)."""
-        row, column = divmod(tile, self._layout.columns)
-        cut, beyond = [], []
-        for at, length in zip((row, column), grid.shape, strict=False):
-            first, last = at * self._side - self._margin, (at + 1) * self._side + self._margin
+        cut, beyond, margin = [], [], self._step.margin
+        window = self._grid.map_window(tile, self._step.reads.stride)
+        for part, length in zip(window, grid.shape, strict=False):
+            first, last = part.start - margin, part.stop + margin
             cut.append(slice(max(first, 0), last))
             beyond.append((max(-first, 0), max(last - length, 0)))
-        window = grid[tuple(cut)].permute(2, 0, 1)
-        return nn.functional.pad(window[None], (*beyond[1], *beyond[0]), mode="replicate")[0]
+        tokens = grid[tuple(cut)].permute(2, 0, 1)
+        return nn.functional.pad(tokens[None], (*beyond[1], *beyond[0]), mode="replicate")[0]
 
     # -- the end ---------------------------------------------------------------------
 
