@@ -155,7 +155,7 @@ def test_what_a_killed_client_left_is_not_computed_again(
     dispatcher = "napari_restore.engine.executors._dask.Dispatcher"
 
     def killed(self: Any, report: Any, stage: Any) -> None:
-        if stage.step["number"] == 3:
+        if stage.number == 3:
             raise KeyError("killed")
         self._enter(report.lines, stage)
 

@@ -6,9 +6,7 @@ import contextlib
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from napari_restore._format import format_size
@@ -19,11 +17,10 @@ from napari_restore.engine.ledger.folder import Lease
 from napari_restore.engine.ledger.shared_slabs import KeptSlabs
 from napari_restore.engine.ledger.store_files import CHUNK, SHARED, STAGED
 from napari_restore.engine.planning.plan import Plan
-from napari_restore.engine.running.events import Emit, Note
+from napari_restore.engine.running.events import Note
 from napari_restore.engine.running.executor import Executor, Stage
 from napari_restore.engine.running.prepared import Prepared, write_prepared
 from napari_restore.engine.running.state import RunState
-from napari_restore.engine.running.tile import TileWork
 from napari_restore.engine.statistics.context import Counter
 from napari_restore.engine.statistics.context_blocks import ContextBlocks
 from napari_restore.errors import BadParameter, Cancelled, ResourceError, option
@@ -34,25 +31,6 @@ AHEAD = 2
 Line = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Handout:
-    """Tiles that all have to be computed before the run goes on."""
-
-    title: str
-    """The phase, for users."""
-    tiles: Sequence[Region]
-    edge: int
-    """Side of a tile in pixels."""
-    step: Mapping[str, Any]
-    """Of the program: its ``number``, and whether it is ``counting``."""
-    read_part: Callable[[str], list[Line]]
-    """Returns the lines of a part of the store, by its name."""
-    enter: Callable[[list[Line]], None]
-    """Enters lines of workers into the journals of the run."""
-    finished: Callable[[Region], None]
-    """Called once for every tile that a worker has finished."""
-
-
 class Dispatcher:
     """Hands out the ranges of one run, stage by stage.
 
@@ -61,13 +39,13 @@ class Dispatcher:
     """
 
     def __init__(
-        self, cluster: Cluster, task: Mapping[str, Any], emit: Emit, stop: threading.Event
+        self, cluster: Cluster, task: Mapping[str, Any], state: RunState, slabs: KeptSlabs
     ) -> None:
-        self._cluster, self._task, self._stop = cluster, task, stop
+        self._cluster, self._task, self._state, self._slabs = cluster, task, state, slabs
         self.run_id = uuid.uuid4().hex[:12]
         self._number = 0
         self._is_dispatching = False
-        self._wait = Waiting(cluster, emit, stop)
+        self._wait = Waiting(cluster, state.emit, state.stop)
         self._left_over: set[Region] = set()
         """First tiles of ranges at which several workers were lost."""
         self._seen: set[Region] = set()
@@ -82,14 +60,17 @@ class Dispatcher:
         self.view: Region | None = None
         """Tiles that it touches are handed out first; it may change during the run."""
 
-    def run(self, stage: Handout) -> None:
+    def run(self, stage: Stage[Any, Any]) -> None:
         """Return when all tiles of `stage` are done, or what was begun before a cancel."""
+        edge, tiles = self._state.plan.layout.tile, stage.tiles
+        if stage.restores and edge < CHUNK:
+            tiles = in_whole_chunks(tiles, self._state.target_tiles(), edge)
         self._seen.clear()
         self._left_over.clear()
         self._is_dispatching = True
         try:
             with self._tile_messages(stage):
-                self._give_out(stage, Ranges(stage.tiles, stage.edge))
+                self._give_out(stage, Ranges(tiles, edge))
         finally:
             self._is_dispatching = False
 
@@ -107,18 +88,20 @@ class Dispatcher:
         read, written = format_size(self.read_bytes), format_size(self.written_bytes)
         return f"{rate}, {read} read, {written} written"
 
-    def _give_out(self, stage: Handout, ranges: Ranges) -> None:
+    def _give_out(self, stage: Stage[Any, Any], ranges: Ranges) -> None:
         """Give ranges to workers until all are done; after a cancel, wait for what they began."""
         running: dict[Any, tuple[str, list[Region]]] = {}
         stopped = False
         try:
-            while running or (len(ranges) and not self._stop.is_set()):
-                if self._stop.is_set() and not stopped:
+            while running or (len(ranges) and not self._state.stop.is_set()):
+                if self._state.stop.is_set() and not stopped:
                     stopped = True
                     self._cluster.stop(self.run_id)
                 workers = self._wait.workers(stage.title)
                 ranges.look_at(self.view)
-                while len(ranges) and not self._stop.is_set() and len(running) < AHEAD * workers:
+                while (
+                    len(ranges) and not self._state.stop.is_set() and len(running) < AHEAD * workers
+                ):
                     name, tiles = self._new_part(), ranges.pop(workers)
                     running[self._submit(name, tiles, stage)] = name, tiles
                 for future in self._wait.ended(running):
@@ -133,17 +116,17 @@ class Dispatcher:
                         ranges.measured(report.computed, report.seconds)
                         self._take(report, stage)
         except BaseException:
-            self._stop.set()
+            self._state.stop.set()
             raise
 
     def _left_of(
-        self, name: str, tiles: list[Region], stage: Handout, error: WorkersLost
+        self, name: str, tiles: list[Region], stage: Stage[Any, Any], error: WorkersLost
     ) -> list[Region]:
         """Return the tiles of a range that several lost workers have left over.
 
         Raises `error` where its first tile was left over before: it may be what ends them.
         """
-        lines = stage.read_part(name)
+        lines = self._state.store.part(name, "" if stage.restores else STAGED)
         self._enter(lines, stage)
         finished = {Region(*line["region"]) for line in lines}
         left = [tile for tile in tiles if tile not in finished]
@@ -158,26 +141,26 @@ class Dispatcher:
         self.parts.append(name)
         return name
 
-    def _submit(self, name: str, tiles: list[Region], stage: Handout) -> Any:
+    def _submit(self, name: str, tiles: list[Region], stage: Stage[Any, Any]) -> Any:
         return self._cluster.client.submit(
             self._cluster.work.run,
             self._task,
             self.run_id,
             name,
             [list(tile) for tile in tiles],
-            stage.step,
+            {"number": stage.number, "counting": stage.counts},
             key=f"napari-restore-{name}",
             pure=False,
         )
 
     def _report_of(self, future: Any, tiles: list[Region]) -> RangeReport | None:
         """Return the report of a range; None where a cancel was first."""
-        if self._stop.is_set() and future.status in ("cancelled", "lost"):
+        if self._state.stop.is_set() and future.status in ("cancelled", "lost"):
             return None
         report: RangeReport = self._cluster.result(future, f"the tile {tuple(tiles[0])}")
         return report
 
-    def _take(self, report: RangeReport, stage: Handout) -> None:
+    def _take(self, report: RangeReport, stage: Stage[Any, Any]) -> None:
         self._enter(report.lines, stage)
         self.backoffs += report.backoffs
         self.read_bytes += report.read_bytes
@@ -188,26 +171,32 @@ class Dispatcher:
         error, largest = report.rounding
         self.rounding = max(self.rounding[0], error), max(self.rounding[1], largest)
 
-    def _enter(self, lines: list[Line], stage: Handout) -> None:
-        stage.enter(lines)
+    def _enter(self, lines: list[Line], stage: Stage[Any, Any]) -> None:
+        if stage.restores:
+            for region in self._state.store.add(lines):
+                if self._state.plan.pyramid and not self._state.stop.is_set():
+                    # Now and not at the end: a window shows them, and the workers compute meanwhile.
+                    self._state.make_levels(region)
+                self._state.note(region)
         for line in lines:
+            if not stage.restores:
+                self._slabs.enter(line["records"])
             self._see(Region(*line["region"]), stage)
 
-    def _see(self, tile: Region, stage: Handout) -> None:
+    def _see(self, tile: Region, stage: Stage[Any, Any]) -> None:
         with self._seeing:
             if tile in self._seen:
                 return
             self._seen.add(tile)
-        stage.finished(tile)
+        stage.report()
 
     @contextlib.contextmanager
-    def _tile_messages(self, stage: Handout) -> Iterator[None]:
+    def _tile_messages(self, stage: Stage[Any, Any]) -> Iterator[None]:
         """Show tiles as workers finish them, before their ranges are done."""
-        number = stage.step["number"]
 
         def show(event: tuple[float, dict[str, Any]]) -> None:
             # Messages of the stage before may come late.
-            if event[1]["step"] == number:
+            if event[1]["step"] == stage.number:
                 self._see(Region(*event[1]["region"]), stage)
 
         client, topic = self._cluster.client, topic_of(self.run_id)
@@ -249,7 +238,7 @@ class DaskExecutor(Executor):
     def begin(self, state: RunState) -> None:
         _check(state.plan)
         super().begin(state)
-        self.dispatcher = Dispatcher(self._cluster, self._task, state.emit, state.stop)
+        self.dispatcher = Dispatcher(self._cluster, self._task, state, self._slabs)
         state.detail = self.dispatcher.detail
 
     # -- statistics of the whole image -----------------------------------------------
@@ -310,34 +299,12 @@ class DaskExecutor(Executor):
 
     def map(self, stage: Stage[Any, Any]) -> None:
         """Let workers compute a stage: the next one begins when all its tiles are done."""
-        state, store = self.state, self.state.store
-        _share(store.path, stage.work)
-        edge, tiles = state.plan.layout.tile, stage.tiles
-        if stage.restores and edge < CHUNK:
-            tiles = in_whole_chunks(tiles, state.target_tiles(), edge)
-        self.dispatcher.run(
-            Handout(
-                stage.title,
-                tiles,
-                edge,
-                {"number": stage.number, "counting": stage.counts},
-                lambda name: store.part(name, "" if stage.restores else STAGED),
-                self._enter_tiles if stage.restores else self._enter_records,
-                lambda tile: stage.report(),
-            )
-        )
-
-    def _enter_tiles(self, lines: list[Line]) -> None:
-        state = self.state
-        for region in state.store.add(lines):
-            if state.plan.pyramid and not state.stop.is_set():
-                # Now and not at the end: a window shows them, and the workers compute meanwhile.
-                state.make_levels(region)
-            state.note(region)
-
-    def _enter_records(self, lines: list[Line]) -> None:
-        for line in lines:
-            self._slabs.enter(line["records"])
+        # What all tiles share, for the workers.
+        work = stage.work
+        statistics = {name: value.detach().cpu() for name, value in work.statistics.items()}
+        shared = Prepared(statistics, work.fill, work.radiometry)
+        write_prepared(self.state.store.path / SHARED, shared)
+        self.dispatcher.run(stage)
 
     def close(self) -> None:
         if self._lease is not None:
@@ -357,12 +324,6 @@ class DaskExecutor(Executor):
     def measured(self) -> dict[str, Any]:
         added = self.dispatcher.added_bytes.items()
         return {"workers": {name: {"added_ram_bytes": size} for name, size in added}}
-
-
-def _share(store: Path, work: TileWork) -> None:
-    """Write what all tiles share for the workers."""
-    statistics = {name: value.detach().cpu() for name, value in work.statistics.items()}
-    write_prepared(store / SHARED, Prepared(statistics, work.fill, work.radiometry))
 
 
 def _check(plan: Plan) -> None:

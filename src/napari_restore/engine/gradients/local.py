@@ -56,19 +56,14 @@ class LocalGradients:
         """
         self._graph = None
         if keep and len(self._pieces) == 1:
-            with torch.enable_grad():
-                x = picture(self.source.input_box(self.box)).detach().requires_grad_(True)
-                y = self._output(x, self.box)
-            self._graph = x, y
-            return y.detach()
+            self._graph = self._with_graph(picture, self.box)
+            return self._graph[1].detach()
 
         def part(piece: Region) -> Tensor:
             self.source.check()
             with torch.no_grad():
                 return self._output(picture(self.source.input_box(piece)), piece)
 
-        if len(self._pieces) == 1:
-            return part(self.box)
         return joined(self.box, ((piece, part(piece)) for piece in self._pieces))
 
     def backward(self, picture: Picture, by_y: Tensor) -> Iterator[tuple[Region, Tensor]]:
@@ -77,19 +72,18 @@ class LocalGradients:
         `by_y` is ∂D/∂y in the box.
         """
         self.by_statistics = {}
-        if self._graph is not None:
-            (x, y), self._graph = self._graph, None
-            yield self.source.input_box(self.box), self._gradient(x, y, by_y)
-            return
         for piece in self._pieces:
             self.source.check()
-            with torch.enable_grad():
-                x = picture(self.source.input_box(piece)).detach().requires_grad_(True)
-                y = self._output(x, piece)
-            yield (
-                self.source.input_box(piece),
-                self._gradient(x, y, by_y[(..., *piece.within(self.box))]),
-            )
+            x, y = self._graph or self._with_graph(picture, piece)
+            self._graph = None
+            by_piece = by_y[(..., *piece.within(self.box))]
+            yield self.source.input_box(piece), self._gradient(x, y, by_piece)
+
+    def _with_graph(self, picture: Picture, piece: Region) -> tuple[Tensor, Tensor]:
+        """Return the pixels that a piece depends on, and its output with their graph."""
+        with torch.enable_grad():
+            x = picture(self.source.input_box(piece)).detach().requires_grad_(True)
+            return x, self._output(x, piece)
 
     def _gradient(self, x: Tensor, y: Tensor, by_y: Tensor) -> Tensor:
         if not y.requires_grad:

@@ -130,6 +130,7 @@ class _Trial:
         self.limit, self.began, self.reported = SECONDS, time.thread_time(), 0
         self.costs: dict[torch.dtype, tuple[float, float]] = {}
         """Seconds and bytes per pixel of the last call."""
+        self._bars: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
     def found(self) -> Dependence:
         """Return the result."""
@@ -416,10 +417,6 @@ class _Trial:
             x = self.bar(axis, -(-length // multiple) * multiple, odd).to(kind)
             self._bars[key] = x, self(x)
         return self._bars[key]
-
-    @cached_property
-    def _bars(self) -> dict[tuple[object, ...], tuple[Tensor, Tensor]]:
-        return {}
 
 
 def _with_noise(x: Tensor, axis: int, low: int, high: int) -> Tensor:
