@@ -315,7 +315,7 @@ def test_copies_on_the_host_are_done_at_once_and_share_nothing():
     transfer = Transfer(torch.device("cpu"))
     source = torch.arange(6.0).view(2, 3).T
     target = torch.zeros(3, 2, dtype=torch.float16)
-    transfer.out(source, target).wait()
+    transfer.out(source, target)()
     assert torch.equal(target, source.half())
     (copy,) = transfer.into([target])
     target.zero_()

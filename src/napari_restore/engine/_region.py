@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from napari_restore.questions import Region as Region
@@ -22,12 +23,7 @@ def bounding_box(regions: Sequence[Region]) -> Region:
 
 def smaller(region: Region, level: int) -> Region:
     """Return `region` in pixels of `level`, expanded to whole ones."""
-    return Region(
-        region.y0 >> level,
-        region.x0 >> level,
-        -(-region.y1 >> level),
-        -(-region.x1 >> level),
-    )
+    return region.scale(Fraction(1, 1 << level))
 
 
 def cut(box: Region, height: int, width: int | None = None) -> Iterator[Region]:

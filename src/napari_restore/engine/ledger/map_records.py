@@ -203,8 +203,8 @@ class ResidualStore:
                 self._transfer.out(tensor, target)
                 for target, tensor in zip(self._split(record), maps, strict=True)
             ]
-            for copy in copies:
-                copy.wait()
+            for wait in copies:
+                wait()
             self._disk.put(self._record(slot), _as_bytes(record))
 
     def _get_from_disk(self, slot: int, which: Sequence[int] | None) -> tuple[Tensor, ...] | None:
@@ -268,18 +268,6 @@ _IN_FLIGHT = 4
 """Copies to the host that may be pending: each keeps its source on the device until it is done."""
 
 
-class Pending:
-    """A pending copy."""
-
-    def __init__(self, event: torch.cuda.Event | None = None) -> None:
-        self._event = event
-
-    def wait(self) -> None:
-        """Wait until the copy is done."""
-        if self._event is not None:
-            self._event.synchronize()
-
-
 class Transfer:
     """Copies to and from `device` on a stream of their own.
 
@@ -294,21 +282,22 @@ class Transfer:
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._under_way: deque[Pending] = deque()
+        self._under_way: deque[Callable[[], object]] = deque()
+        """What waits for a copy to the host, by copy."""
         self._lock = threading.Lock()
 
-    def out(self, source: Tensor, target: Tensor) -> Pending:
+    def out(self, source: Tensor, target: Tensor) -> Callable[[], object]:
         """Copy `source` to the host tensor `target` of the same shape, in `target`'s dtype.
 
-        `source` may be freed at once, but not be overwritten before ``wait()``; nor may `target` be
-        read before.
+        Returns what waits until that is done. `source` may be freed at once, but not be overwritten
+        before; nor may `target` be read before.
         """
         if self._stream is None or not source.is_cuda:
             target.copy_(source)
-            return Pending()
+            return _nothing
         with self._lock:
             while len(self._under_way) >= _IN_FLIGHT:
-                self._under_way.popleft().wait()
+                self._under_way.popleft()()
             self._stream.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self._stream):
                 # Converted here, so that only the stored bytes cross the bus and the temporary
@@ -319,9 +308,8 @@ class Transfer:
                 done.record(self._stream)
             # The allocator must not reuse the source's memory before the copy is done.
             source.record_stream(self._stream)
-            pending = Pending(done)
-            self._under_way.append(pending)
-        return pending
+            self._under_way.append(done.synchronize)
+        return done.synchronize
 
     def into(self, sources: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return copies of the host tensors `sources` on the device, complete on return.
@@ -348,7 +336,7 @@ class Transfer:
         """Wait until every copy begun by `out` is done."""
         with self._lock:
             while self._under_way:
-                self._under_way.popleft().wait()
+                self._under_way.popleft()()
 
 
 def pinned(host: Tensor) -> Callable[[], None]:
@@ -375,4 +363,4 @@ def pinned(host: Tensor) -> Callable[[], None]:
 
 
 def _nothing() -> None:
-    """Do nothing: there is nothing to unlock."""
+    """Do nothing: there is nothing to unlock, or to wait for."""

@@ -215,7 +215,7 @@ def lay_out(request: LayoutRequest) -> Candidate:
             raise _whole_too_large(request, memory, least)
         raise BudgetTooSmall(
             f"The budget of {format_size(memory)} is too small for one tile.",
-            f"Use {option('memory', _mebibytes(least))} or more, or a smaller {option('tile')}.",
+            f"Use {option('memory', mebibytes(least))} or more, or a smaller {option('tile')}.",
         )
     best = quickest(_prompt(request, fitting) or fitting)
     layout = best.layout
@@ -283,7 +283,7 @@ def _prompt(request: LayoutRequest, candidates: Sequence[Candidate]) -> list[Can
     return prompt
 
 
-def _mebibytes(needed: int) -> str:
+def mebibytes(needed: int) -> str:
     """Return a budget with some room above `needed` bytes."""
     return f"{math.ceil(needed * 1.05 / MIB)}MiB"
 
@@ -293,7 +293,7 @@ def block_too_large(image: Image, memory: int, needed: int) -> BudgetTooSmall:
     return BudgetTooSmall(
         f"{image.name} must be decoded in blocks of {format_size(image.block_bytes)}, for which "
         f"the budget of {format_size(memory)} is too small.",
-        f"Use {option('memory', _mebibytes(needed))} or more, or save the image with tiles "
+        f"Use {option('memory', mebibytes(needed))} or more, or save the image with tiles "
         "of 512 × 512, for example with gdal_translate -co TILED=YES.",
     )
 
@@ -306,7 +306,7 @@ def _whole_too_large(request: LayoutRequest, memory: int, needed: int) -> Budget
     return BudgetTooSmall(
         f"{request.model.card.id} depends on the whole image: {image.width} × {image.height} pixels "
         f"in one pass do not fit the budget of {format_size(memory)}.",
-        f"Use {option('memory', _mebibytes(needed))} or more, or an image of about "
+        f"Use {option('memory', mebibytes(needed))} or more, or an image of about "
         f"{width} × {height} pixels.",
     )
 

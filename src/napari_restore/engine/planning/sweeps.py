@@ -25,6 +25,7 @@ from napari_restore.engine.planning.layout import (
     Candidate,
     LayoutRequest,
     fragmentation,
+    mebibytes,
     quickest,
     weight_bytes,
 )
@@ -149,7 +150,7 @@ def lay_out_sweeps(request: SweptRequest) -> Candidate:
         f"The budget is too small for this model's {least.staged.tokens} tokens and one tile."
         if least.staged.tokens
         else "The budget is too small for one tile of this model.",
-        f"Use {option(budget, f'{math.ceil(needed * 1.05 / 2**20)}MiB')} or more, "
+        f"Use {option(budget, mebibytes(needed))} or more, "
         f"or restore a region with {option('extent', 'region')}.",
     )
 
@@ -244,7 +245,9 @@ class _Tiling:
         # Of the step's output, which is the larger.
         self.token_tile = tile_bytes(step.writes.channels, side, step.margin)
         cells = self.grid.rows * side, self.grid.columns * side
-        self.related = is_related(self.request.folder, tiles, self.request.key)
+        # Whether the bottleneck's complete result is there.
+        path = self.request.folder / TOKENS
+        self.related = key_of(path) == self.request.key and written(path) == tiles
         if not self.related:
             self.whole_bytes = step.peak_bytes(*cells)
             self.operations = sum(step.operations(n, *cells) for n in range(step.layers))
@@ -504,14 +507,11 @@ class _SweepSetup:
             if not (tiling.related and number < len(steps) - 1):
                 spent[number] = tiling.tiles_of(number) * (each + self._reading(number))
         placed: list[StoredMaps] = []
-        lost: dict[str, float] = {}
         again: dict[str, float] = {}
         for group in tiling.groups:
             tiles, writer = tiling.tiles_read(group), steps.sweeps[group.first]
             seconds_again = of_sweep[group.first] * group.readers
-            seconds_again += sum(
-                lost.get(name, 0.0) * again.get(name, 0.0) for name in writer.reads
-            )
+            seconds_again += sum(again.get(name, 0.0) for name in writer.reads)
             divided = len(group.maps) > 1 and group.first in self.cost.first
             demand = Demand(
                 tiles,
@@ -542,8 +542,7 @@ class _SweepSetup:
                 _keep_longer(placed, steps, writer.reads, group.last)
             placed.append(stored)
             share = 1.0 - chosen.slots.total / tiles if tiles else 0.0
-            lost |= dict.fromkeys(names, share)
-            again |= dict.fromkeys(names, seconds_again)
+            again |= dict.fromkeys(names, share * seconds_again)
             if not tiling.related:
                 spent[group.first] += chosen.encode_seconds - tiles * demand.encode_seconds
             spent[group.last] += chosen.decode_seconds - tiles * demand.decode_seconds
@@ -564,12 +563,6 @@ def existing_folder(folder: Path) -> Path:
     while not folder.is_dir():
         folder = folder.parent
     return folder
-
-
-def is_related(folder: Path, tiles: int, key: str) -> bool:
-    """Return whether the bottleneck's complete result for so many tiles lies in `folder`."""
-    path = folder / TOKENS
-    return key_of(path) == key and written(path) == tiles
 
 
 def _check_tiles(model: SweptModel, tile: int | None) -> None:
