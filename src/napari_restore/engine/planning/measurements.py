@@ -224,8 +224,7 @@ class MeasurementCache(Generic[T]):
         With `releases`, freed memory is returned to the system.
         """
         self._kind, self._timed, self._releases = kind, timed, releases
-        self._by_model: WeakKeyDictionary[RestorationModel, dict[Hashable, T]] = WeakKeyDictionary()
-        self._by_kind: dict[Hashable, T] = {}
+        self._known: dict[Hashable, T] = {}
         """By kind or name of a model, device and circumstances."""
         self._measuring = threading.RLock()
 
@@ -241,24 +240,19 @@ class MeasurementCache(Generic[T]):
 
         With `roughly`, a value of a model of the same name will do.
         """
-        measured, kind = self._by_model.setdefault(model, {}), _kind(model)
-        key = (device.name, *circumstances)
+        kind, key = _kind(model), (device.name, *circumstances)
         # Own networks of one name may have nothing else in common.
-        names: list[Hashable] = [kind] if model in _OWN else [kind, model.card.id]
-        if key in measured:
-            return measured[key]
-        # One after another: beside each other they would time each other, and what one has measured
-        # the next need not. A crash in torch was seen while three measured for the first time.
-        with self._measuring:
-            for name in names if roughly else names[:1]:
-                if key not in measured and (name, *key) in self._by_kind:
-                    measured[key] = self._by_kind[name, *key]
-            if key not in measured:
-                found = self._read_or_measured(model, device, measure, (kind, circumstances))
-                measured[key] = found
-                for name in names:
-                    self._by_kind[name, *key] = found
-        return measured[key]
+        name = kind if model in _OWN else model.card.id
+        if (kind, *key) not in self._known:
+            # One after another: beside each other they would time each other, and what one has
+            # measured the next need not. A crash in torch was seen while three measured for the first time.
+            with self._measuring:
+                if roughly and (name, *key) in self._known:
+                    self._known.setdefault((kind, *key), self._known[name, *key])
+                if (kind, *key) not in self._known:
+                    found = self._read_or_measured(model, device, measure, (kind, circumstances))
+                    self._known[kind, *key] = self._known[name, *key] = found
+        return self._known[kind, *key]
 
     def _read_or_measured(
         self,
