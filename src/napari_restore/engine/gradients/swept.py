@@ -240,13 +240,16 @@ class SweptGradients:
             self._fixed = Fixed([Routing() for _ in range(0 if whole is None else whole.layers)])
             self._sweep(picture, keep=False).close()
 
-    def forward(self, picture: Picture, keep: bool = False) -> Tensor:
+    def forward(self, picture: Picture, keep: bool = False, counting: bool = True) -> Tensor:
         """Return the model's output of `picture` in the box, (1, C, h, w) in model range.
 
-        With `keep`, the next call is `backward` for the same picture.
+        With `keep`, the next call is `backward` for the same picture. Without `counting` the statistics
+        are those that sweeps counted from the image, and only tiles near the box are computed.
         """
-        self._forget()
-        passed = self._sweep(picture, keep)
+        if self._passed is not None:
+            self._passed.close()
+            self._passed = None
+        passed = self._sweep(picture, keep, counting)
         try:
             y = self._restore(picture, passed)
             self._passed = passed if keep else None
@@ -254,17 +257,6 @@ class SweptGradients:
             if self._passed is None:
                 passed.close()
         return y
-
-    def forward_with_statistics_of_image(self, picture: Picture) -> Tensor:
-        """Return what `forward` does, but with the statistics that sweeps counted from the image.
-
-        Only tiles near the box are computed.
-        """
-        passed = self._sweep(picture, keep=False, counting=False)
-        try:
-            return self._restore(picture, passed)
-        finally:
-            passed.close()
 
     def _restore(self, picture: Picture, passed: Passed) -> Tensor:
         """Run the last sweep on the tiles of the box."""
@@ -298,11 +290,6 @@ class SweptGradients:
         self.by_statistics = {name: by.to(known[name]) for name, by in by_statistics.items()}
         release_freed_memory()
 
-    def _forget(self) -> None:
-        if self._passed is not None:
-            self._passed.close()
-            self._passed = None
-
     # -- forward ----------------------------------------------------------------------
 
     def _sweep(self, picture: Picture, keep: bool, counting: bool = True) -> Passed:
@@ -319,13 +306,16 @@ class SweptGradients:
         if self._fixed is not None:
             known |= self._fixed.choices
         shelf = Shelf(self._ram, self.source.plan.store.parent)
-        passed = Passed(known, schedule, shelf, self._whole())
+        step = self._steps.whole
+        whole = None if step is None else WholeGradient(step, self._grid)
+        passed = Passed(known, schedule, shelf, whole)
         try:
             for number in range(len(self._steps) - 1):
                 if number in self._steps.sweeps:
                     self._sweep_one(picture, passed, number, self._steps.sweeps[number])
-                else:
-                    self._relate(passed, keep)
+                elif whole is not None:
+                    with torch.no_grad(), self.source.computing():
+                        whole.relate(self._layers, self.source.check, keep)
                 for name, kept in schedule.kept.items():
                     if not keep and kept.last == number:
                         passed.maps.pop(name).close()
@@ -385,11 +375,6 @@ class SweptGradients:
             elif value.is_floating_point():
                 value = value.requires_grad_(True)
             known[name] = value
-
-    def _relate(self, passed: Passed, keep: bool) -> None:
-        assert passed.whole is not None
-        with torch.no_grad(), self.source.computing():
-            passed.whole.relate(self._layers, self.source.check, keep)
 
     # -- backward ---------------------------------------------------------------------
 
@@ -519,10 +504,6 @@ class SweptGradients:
     def _layers(self) -> list[Routing] | None:
         """Routing of a whole step's layers, while it is fixed."""
         return None if self._fixed is None or not self._fixed.layers else self._fixed.layers
-
-    def _whole(self) -> WholeGradient | None:
-        step = self._steps.whole
-        return None if step is None else WholeGradient(step, self._grid)
 
 
 def _add(sums: dict[str, Tensor], name: str, by: Tensor) -> None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -292,7 +293,7 @@ class AttributionRun:
         It is D(x′) with what is known of x, minus D(x′), which is `start`.
         """
         self.source.show(None)
-        return self._value(_picture(path, 0.0), gradients.forward_with_statistics_of_image) - start
+        return self._value(_picture(path, 0.0), partial(gradients.forward, counting=False)) - start
 
     def through_context(self, path: Path, start: float | None = None) -> float | None:
         """Return the part of D(x) − D(x′) that came through a context where the gradient stops.
