@@ -150,19 +150,12 @@ class Worker:
         """Let the child stop within a tile and end; one that does not is killed."""
         with self._lock:
             self._closed = True
-            child = self._detach()
-        if child is not None:
+            child, self._child = self._child, None
+        if child is not None and child.poll() is None:
+            assert child.stdin is not None
+            with contextlib.suppress(OSError):
+                child.stdin.close()
             threading.Thread(target=_wait_or_kill, args=(child,), daemon=True).start()
-
-    def _detach(self) -> subprocess.Popen[str] | None:
-        """Ask the child to end; None if there is none."""
-        child, self._child = self._child, None
-        if child is None or child.poll() is not None:
-            return None
-        assert child.stdin is not None
-        with contextlib.suppress(OSError):
-            child.stdin.close()
-        return child
 
     def _start(self) -> subprocess.Popen[str]:
         child = self._child = start_child(self._module)

@@ -251,12 +251,14 @@ class DaskExecutor(Executor):
     def _count_on_workers(self, blocks: ContextBlocks) -> Iterator[BlockStatistics | None]:
         """Yield the statistics of all blocks, in their order."""
         waiting: deque[tuple[list[Region], Any]] = deque()
-        left = deque(blocks.boxes)
+        left, client = deque(blocks.boxes), self._cluster.client
         while left or waiting:
             workers = len(self._cluster.threads())
             while left and len(waiting) < AHEAD * workers:
                 part = [left.popleft() for _ in range(min(len(left), BLOCKS))]
-                waiting.append((part, self._submit_count(part)))
+                named = [list(box) for box in part]
+                future = client.submit(self._cluster.work.count, self._task, named, pure=False)
+                waiting.append((part, future))
             boxes, future = waiting.popleft()
             while not self._cluster.ended([future], POLL):
                 if self.state.stop.is_set():
@@ -264,10 +266,6 @@ class DaskExecutor(Executor):
             counted = self._cluster.result(future, "the statistics of the image")
             for box, one in zip(boxes, counted, strict=True):
                 yield blocks.take(box, one)
-
-    def _submit_count(self, boxes: list[Region]) -> Any:
-        named = [list(box) for box in boxes]
-        return self._cluster.client.submit(self._cluster.work.count, self._task, named, pure=False)
 
     # -- tiles -----------------------------------------------------------------------
 

@@ -176,7 +176,11 @@ def holder_of(path: Path) -> Holder | None:
     if first is None:
         return None
     if first.host == platform.node():
-        return first if _is_other(first.process) else None
+        import psutil
+
+        # This process may have written it in an earlier run.
+        is_other = first.process != os.getpid() and psutil.pid_exists(first.process)
+        return first if is_other else None
     began = time.monotonic()
     while time.monotonic() - began < STALE_SECONDS:
         time.sleep(RENEW_SECONDS / 10)
@@ -186,13 +190,6 @@ def holder_of(path: Path) -> Holder | None:
         if now != first:
             return now
     return None
-
-
-def _is_other(process: int) -> bool:
-    """Return whether another process of this machine with this number is alive."""
-    import psutil
-
-    return process != os.getpid() and bool(psutil.pid_exists(process))
 
 
 def _read(path: Path) -> Holder | None:

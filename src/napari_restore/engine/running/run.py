@@ -18,7 +18,7 @@ import torch
 from napari_restore._confined import room_for
 from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine.ledger.folder import StoreBusy, writer_of
-from napari_restore.engine.ledger.store import ResultStore, SetAside, free_path
+from napari_restore.engine.ledger.store import ResultStore, free_path
 from napari_restore.engine.ledger.store_files import result_levels
 from napari_restore.engine.machine.budget import PeakMemory
 from napari_restore.engine.machine.threads import on_new_thread
@@ -252,8 +252,14 @@ class Run:
         trim_results()
         if store.rebuilt:
             self.emit(Note("The unfinished result was damaged; all tiles are restored again."))
-        if store.set_aside is not None:
-            self.emit(Note(_about(store.set_aside)))
+        if (aside := store.set_aside) is not None:
+            changed = "The image" if aside.of_image else "The model, its code or what it is given"
+            self.emit(
+                Note(
+                    f"{changed} has changed since an unfinished run: its tiles are not used, and stay "
+                    f"in {aside.path}."
+                )
+            )
         return work
 
     def open(self) -> TileWork:
@@ -408,14 +414,6 @@ def trim_results() -> None:
     if time.monotonic() - _trimmed >= TRIM_SECONDS:
         _trimmed = time.monotonic()
         trim_cache(KEPT_RESULTS, ("results",))
-
-
-def _about(aside: SetAside) -> str:
-    """Return the note on an unfinished run that this one does not go on from."""
-    what = "The image has" if aside.of_image else "The model, its code or what it is given has"
-    return (
-        f"{what} changed since an unfinished run: its tiles are not used, and stay in {aside.path}."
-    )
 
 
 def begun_anew(plan: Plan) -> Plan:

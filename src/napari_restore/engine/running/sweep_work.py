@@ -126,7 +126,9 @@ class SweepWork:
         maps: dict[str, Tensor] = {}
         whole = self.steps.whole_maps.intersection(step.reads)
         if whole:
-            maps |= self._from_tokens(tile)
+            assert self.tokens is not None and self.steps.whole is not None
+            between = self.steps.whole
+            maps[between.writes.name], maps[between.reads.name] = self.tokens.tile(tile)
         maps |= self.stored([name for name in step.reads if name not in whole], box)
         return SweptInput(**vars(read), number=tile, maps=maps)
 
@@ -150,13 +152,6 @@ class SweepWork:
         )
 
     # -- reading ---------------------------------------------------------------------
-
-    def _from_tokens(self, tile: int) -> dict[str, Tensor]:
-        assert self.tokens is not None
-        step = self.steps.whole
-        assert step is not None
-        related, encoded = self.tokens.tile(tile)
-        return {step.writes.name: related, step.reads.name: encoded}
 
     def _pixels(self, core: Region, box: Region) -> TileInput:
         """Return the pixels of `box`, reflected where it reaches beyond the image."""
