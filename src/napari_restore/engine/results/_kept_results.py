@@ -11,6 +11,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,8 @@ def keep_result(
     `title` is its name in the window, `method` the model's title. Returns the `name` of the
     `KeptResult`; nothing is written where there is no store (any more).
     """
-    name = name_of(task)
+    options = task["options"]
+    name = _name_of(options["region"], options["mask"], options["feather"])
     note = {
         "title": title,
         "method": method,
@@ -95,17 +97,8 @@ def keep_result(
     return name
 
 
-def name_of(task: Mapping[str, Any]) -> str:
-    """Return the name of a task's area.
-
-    A store contains the results of one image with one method.
-    """
-    options = task["options"]
-    return _name_of(options["region"], options["mask"], options["feather"])
-
-
 def kept_name(plan: Plan) -> str:
-    """Return the same name as `name_of` for a plan."""
+    """Return the name of a result of a plan in its store, which has those of one image with one method."""
     return _name_of(plan.targets, plan.target.mask, plan.target.feather)
 
 
@@ -129,39 +122,31 @@ def kept_results(fingerprint: str) -> list[KeptResult]:
 
 
 def _of_store(path: Path) -> list[KeptResult]:
+    results: list[KeptResult] = []
     with _SEARCHING:
-        return _entries_of(path)
-
-
-def _entries_of(path: Path) -> list[KeptResult]:
-    notes = sorted(path.glob(PATTERN))
-    if not notes:
-        return []
-    store = ResultStore.attach(path)
-    try:
-        results = []
-        for note in notes:
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                entry = read_json(note)
-                if wrong := mismatches(entry, _StoredNote, note.name):
-                    raise ValueError(wrong[0])
-                record = entry["record"]
-                results.append(
-                    KeptResult(
-                        path,
-                        note.name.removeprefix("result-").removesuffix(".json"),
-                        entry["title"],
-                        entry["method"],
-                        entry["task"],
-                        record,
-                        record is not None and record["status"] == "done",
-                        _finished(store, entry["task"]["options"]["region"]),
-                        note.stat().st_mtime,
+        if not (notes := sorted(path.glob(PATTERN))):
+            return results
+        with closing(ResultStore.attach(path)) as store:
+            for note in notes:
+                with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                    entry = read_json(note)
+                    if wrong := mismatches(entry, _StoredNote, note.name):
+                        raise ValueError(wrong[0])
+                    record = entry["record"]
+                    results.append(
+                        KeptResult(
+                            path,
+                            note.name.removeprefix("result-").removesuffix(".json"),
+                            entry["title"],
+                            entry["method"],
+                            entry["task"],
+                            record,
+                            record is not None and record["status"] == "done",
+                            _finished(store, entry["task"]["options"]["region"]),
+                            note.stat().st_mtime,
+                        )
                     )
-                )
-        return results
-    finally:
-        store.close()
+    return results
 
 
 def _finished(store: ResultStore, boxes: list[list[int]]) -> float:
