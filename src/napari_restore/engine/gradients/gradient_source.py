@@ -21,7 +21,6 @@ from napari_restore.engine.machine.budget import PeakMemory
 from napari_restore.engine.machine.failures import FAILURES, as_failure
 from napari_restore.engine.machine.precision import computing
 from napari_restore.engine.planning.plan import Plan
-from napari_restore.engine.planning.tiles import box_with_halo
 from napari_restore.engine.running.events import Event
 from napari_restore.engine.running.run import Run, count_first
 from napari_restore.errors import Cancelled
@@ -181,8 +180,7 @@ class GradientSource:
         """
         step = self.plan.model.card.multiple_of
         core = box.align(step).intersect(Region(0, 0, *self.size))
-        least = self.plan.model.least_box
-        return box_with_halo(core, self.plan.layout.halo, self.size, step, least)
+        return self.plan.input_box(core, step=step)
 
     def output(self, x: Tensor, input_box: Region) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the model's output and maps of a picture `x` of `input_box`, as in a run."""

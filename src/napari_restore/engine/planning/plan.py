@@ -299,13 +299,17 @@ class Plan:
 
         return tile_step(self.model)
 
-    def input_box(self, core: Region) -> Region:
+    def input_box(self, core: Region, halo: int | None = None, step: int | None = None) -> Region:
         """Return what the model is given to restore a tile: it, and its halo.
 
         Parameters
         ----------
         core
             The tile.
+        halo
+            Pixels around it; None: those of the plan.
+        step
+            Multiple of pixels at which a box begins; None: that of the plan's tiles.
 
         Returns
         -------
@@ -314,8 +318,9 @@ class Plan:
         """
         from napari_restore.engine.planning.tiles import box_with_halo
 
+        halo = self.layout.halo if halo is None else halo
         size = self.image.height, self.image.width
-        return box_with_halo(core, self.layout.halo, size, self.step, self.model.least_box)
+        return box_with_halo(core, halo, size, step or self.step, self.model.least_box)
 
     def summary(self) -> str:
         """Return tiles, memory and time in one line for the user.

@@ -31,7 +31,7 @@ from napari_restore.engine.planning.identity import (
 from napari_restore.engine.planning.layout import tile_step
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.tile_invariance import ROUNDING
-from napari_restore.engine.planning.tiles import Grid, box_with_halo
+from napari_restore.engine.planning.tiles import Grid
 from napari_restore.engine.running._whole_run import WholeRun
 from napari_restore.engine.running.counts import CountStore
 from napari_restore.engine.running.events import Phase
@@ -58,7 +58,6 @@ class Agreement:
     What a measurement on made-up images has missed is seen on the image itself.
     """
 
-    plan: Plan
     work: TileWork
     read: Callable[[Region, Region], TileInput]
     """Reads a core with its input box."""
@@ -69,10 +68,11 @@ class Agreement:
         Raises `TilesDiffer`.
         """
         if len(cores) > 1:
-            core = cores[len(cores) // 2]
+            core, plan = cores[len(cores) // 2], self.work.plan
+            step = tile_step(plan.model)
             # Where there is no room for more, tiles are smaller too.
             with contextlib.suppress(OutOfMemory):
-                self._compare(core, self._around(core, self.plan.layout.halo + self._step))
+                self._compare(core, plan.input_box(core, plan.layout.halo + step, step))
 
     def run(self, batch: list[TileInput]) -> list[TileOutput]:
         """Restore tiles as `TileWork.run`, and compare some. Raises `TilesDiffer`."""
@@ -81,19 +81,11 @@ class Agreement:
                 self._compare(tile.core, tile.input_box)
         return self.work.run(batch)
 
-    def _around(self, core: Region, margin: int) -> Region:
-        size = self.plan.image.height, self.plan.image.width
-        return box_with_halo(core, margin, size, self._step)
-
-    @property
-    def _step(self) -> int:
-        return tile_step(self.plan.model)
-
     def _compare(self, core: Region, around: Region) -> None:
         """Compare small parts of `core` with what they are in the middle of `around`."""
-        halo, step = self.plan.layout.halo, self._step
+        plan, step = self.work.plan, tile_step(self.work.plan.model)
         drawn = sorted(cut(core, step), key=lambda cell: hash((*core, *cell)))[:PARTS]
-        parts = [(one, self._around(one, halo)) for one in drawn]
+        parts = [(one, plan.input_box(one, step=step)) for one in drawn]
         parts = [(one, box) for one, box in parts if box != around]
         if not parts:
             return
@@ -104,11 +96,11 @@ class Agreement:
             difference = (made[(..., *one.within(box))] - wanted).abs().nan_to_num()
             most = float(difference.max())
             if most > ROUNDING * max(1.0, float(torch.nan_to_num(wanted).abs().max())):
-                model = self.plan.model
+                model = plan.model
                 whose = "measured" if model.measured else "of its card"
                 raise TilesDiffer(
                     f"Tiles of {model.card.id} differ by up to {most:.1g} of the range from the same "
-                    f"pixels in a larger part of {self.plan.image.name}: a halo of {halo} pixels and "
+                    f"pixels in a larger part of {plan.image.name}: a halo of {plan.layout.halo} pixels and "
                     f"steps of {model.card.multiple_of}, {whose}, are too small here, and no tile was "
                     "kept.",
                     f"Use {option('tile', 'whole')}, or give it a card with a larger halo.",
@@ -333,7 +325,7 @@ class Program:
 
         is_ours = not isinstance(plan.model, WrappedModel)
         if not (is_ours or plan.computing.is_whole or plan.computing.precision != "float32"):
-            agreement = Agreement(plan, work, reader.read)
+            agreement = Agreement(work, reader.read)
             agreement.check_first(pending)
             compute = agreement.run
         return self._restoring(0, RESTORING, work, pending, total, read, compute)
