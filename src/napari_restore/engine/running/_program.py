@@ -31,7 +31,6 @@ from napari_restore.engine.planning.identity import (
 from napari_restore.engine.planning.layout import tile_step
 from napari_restore.engine.planning.plan import Plan
 from napari_restore.engine.planning.tile_invariance import ROUNDING
-from napari_restore.engine.planning.tiles import Grid
 from napari_restore.engine.running._whole_run import WholeRun
 from napari_restore.engine.running.counts import CountStore
 from napari_restore.engine.running.events import Phase
@@ -114,15 +113,10 @@ class StepsDone:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        steps: Steps,
-        grid: Grid,
-        counted: Mapping[str, Statistics],
-        open_slab: OpenSlab = SlabFile,
+        self, plan: Plan, counted: Mapping[str, Statistics], open_slab: OpenSlab = SlabFile
     ) -> None:
-        self._open_slab = open_slab
-        self._folder, self._steps, self._grid = folder, steps, grid
+        self._plan, self._open_slab = plan, open_slab
+        self._steps, self._grid = plan.swept.ordered_steps, plan.grid
         self._counted = dict(counted)
         self._counts: dict[int, CountStore] = {}
 
@@ -140,7 +134,7 @@ class StepsDone:
         self._counted[self._steps[number].name] = statistics
         self._counts.pop(number).remove()
 
-    def counts(self, number: int, key: str) -> CountStore | None:
+    def counts(self, number: int) -> CountStore | None:
         """Return the counts of a sweep by tile, those of an earlier run included.
 
         None if it counts nothing, or all is counted.
@@ -149,16 +143,16 @@ class StepsDone:
             return None
         if number not in self._counts:
             step, counts = self._steps.counting[number]
-            full_key = f"{key} {self._grid.tile} {step.name}"
+            key = f"{self._plan.key} {self._grid.tile} {step.name}"
             self._counts[number] = CountStore(
-                self._count_file(number), counts, self._grid, full_key, self._open_slab
+                self._count_file(number), counts, self._grid, key, self._open_slab
             )
         return self._counts[number]
 
     def _count_file(self, number: int) -> Path:
-        return self._folder / f"counts.{number}.slab"
+        return self._plan.store / STAGED / f"counts.{number}.slab"
 
-    def _uncounted(self, number: int, key: str) -> set[int]:
+    def _uncounted(self, number: int) -> set[int]:
         """Return the tiles that a sweep has not counted yet.
 
         A file of counts takes its place on the disk when it is opened: that waits until its sweep.
@@ -168,7 +162,7 @@ class StepsDone:
         everything = set(range(self._grid.count))
         if number not in self._counts and not self._count_file(number).exists():
             return everything
-        counts = self.counts(number, key)
+        counts = self.counts(number)
         assert counts is not None
         return {tile for tile in everything if not counts.has(tile)}
 
@@ -183,7 +177,6 @@ class StepsDone:
         kept: Mapping[str, set[int]],
         stores: Mapping[str, MapStore],
         tokens: TokenStore | None,
-        key: str,
         *,
         relate: bool,
     ) -> list[set[int]]:
@@ -203,7 +196,7 @@ class StepsDone:
                 continue
             step = self._steps.sweeps[number]
             tiles = set(pending) if number == len(self._steps) - 1 else set()
-            tiles |= self._uncounted(number, key)
+            tiles |= self._uncounted(number)
             feeds_whole = any(each.name in whole for each in step.writes)
             if feeds_whole and relate:
                 assert tokens is not None
@@ -225,9 +218,6 @@ class StepsDone:
             for name in step.reads:
                 needed.setdefault(name, set()).update(self._grid.reached(tiles, step.halo))
         return todo
-
-
-RESTORING = "Restoring"
 
 
 class Program:
@@ -287,7 +277,7 @@ class Program:
             work, tokens = work.knowing(done.counted), work.tokens
             numbers = [self._plan.grid.number(core) for core in pending]
             relate = tokens is not None and not self._is_related(tokens)
-            todo = done.todo(numbers, kept, maps.stores, tokens, plan.key, relate=relate)
+            todo = done.todo(numbers, kept, maps.stores, tokens, relate=relate)
             for number, step in enumerate(steps):
                 state.check_source()
                 state.ahead = plan.seconds_after(number)
@@ -328,36 +318,30 @@ class Program:
             agreement = Agreement(work, reader.read)
             agreement.check_first(pending)
             compute = agreement.run
-        return self._restoring(0, RESTORING, work, pending, total, read, compute)
+        return self._restoring(0, work, pending, total, read, compute)
 
     def _last_stage(
         self, work: SweepWork, pending: list[Region], total: int
     ) -> Stage[Any, TileOutput]:
         """Return the stage of the last sweep."""
         number = len(self.steps) - 1
-        read, title = partial(work.read, number), self._title(number)
-        # The last to be written come first: they are still in the system's cache.
-        return self._restoring(
-            number, title, work.tile, pending, total, read, work.restore, backwards=True
-        )
+        read = partial(work.read, number)
+        return self._restoring(number, work.tile, pending, total, read, work.restore)
 
     def _restoring(
         self,
         number: int,
-        title: str,
         work: TileWork,
         pending: list[Region],
         total: int,
         read: Callable[[Region], In],
         compute: Callable[[list[In]], list[TileOutput]],
-        *,
-        backwards: bool = False,
     ) -> Stage[In, TileOutput]:
         state = self._state
-        state.emit(Phase(title))
+        state.emit(Phase(self._title(number)))
         return Stage(
             number,
-            title,
+            self._title(number),
             work,
             pending,
             read,
@@ -365,7 +349,8 @@ class Program:
             state.write,
             state.counter_of(state.totals.resumed, total),
             restores=True,
-            backwards=backwards,
+            # The last to be written by a sweep come first: they are still in the system's cache.
+            backwards=self._plan.staged is not None,
         )
 
     def _sweep_stage(
@@ -390,6 +375,8 @@ class Program:
         )
 
     def _title(self, number: int) -> str:
+        if self._plan.staged is None:
+            return "Restoring"
         return f"{self.steps[number].title} ({number + 1} of {len(self.steps)})"
 
     # -- opening -----------------------------------------------------------------------
@@ -407,7 +394,7 @@ class Program:
         maps.open_earlier()
         if self.restores(number):
             return self._last_stage(work, [], 0)
-        counts = done.counts(number, self._plan.key) if counting else None
+        counts = done.counts(number) if counting else None
         return self._sweep_stage(work, number, counts, [], lambda: None)
 
     def _opened(
@@ -419,7 +406,7 @@ class Program:
         tokens = TokenStore.of(plan, open_slab)
         if tokens is not None:
             stack.enter_context(closing(tokens))
-        done = StepsDone(plan.store / STAGED, self.steps, plan.grid, counted, open_slab)
+        done = StepsDone(plan, counted, open_slab)
         stack.callback(done.close)
         # In the order of sweeping: that is how maps are assigned to the tiers.
         target = [plan.grid.number(core) for core in in_order(tiles)]
@@ -451,7 +438,7 @@ class Program:
     def _sweep(self, work: SweepWork, number: int, done: StepsDone, wanted: set[int]) -> SweepWork:
         """Run a sweep that leaves maps or counts; return the work with what it counted."""
         state, step, grid = self._state, self.steps.sweeps[number], self._plan.grid
-        counts = done.counts(number, self._plan.key)
+        counts = done.counts(number)
         state.emit(Phase(self._title(number)))
         already, total = grid.count - len(wanted), grid.count
         if work.tokens is None and not done.must_count(number):
