@@ -296,7 +296,6 @@ class Result(BlendedPixels):
         height, width, _ = self.store.shape
         return (
             self.is_plain
-            and self.like is self.image
             and self.region == Region(0, 0, height, width)
             and self.store.level_count == len(result_levels(self.image)) + 1
             and not self.store.map_names
