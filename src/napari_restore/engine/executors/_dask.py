@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from napari_restore._format import format_size
 from napari_restore.engine._region import Region
-from napari_restore.engine.executors.connection import POLL, Cluster, Waiting, WorkersLost
+from napari_restore.engine.executors.connection import POLL, Cluster, Handout, WorkersLost
 from napari_restore.engine.executors.ranges import RangeReport, Ranges, in_whole_chunks
 from napari_restore.engine.ledger.folder import Lease
 from napari_restore.engine.ledger.shared_slabs import KeptSlabs
@@ -42,12 +41,10 @@ class Dispatcher:
         self, cluster: Cluster, task: Mapping[str, Any], state: RunState, slabs: KeptSlabs
     ) -> None:
         self._cluster, self._task, self._state, self._slabs = cluster, task, state, slabs
-        self.run_id = uuid.uuid4().hex[:12]
-        self._number = 0
         self._is_dispatching = False
-        self._wait = Waiting(cluster, state.emit, state.stop)
-        self._left_over: set[Region] = set()
-        """First tiles of ranges at which several workers were lost."""
+        self._handed: Handout[tuple[str, list[Region]]] = Handout(cluster, state.emit, state.stop)
+        """Names of parts of the store, and the tiles that they are to have."""
+        self.run_id = self._handed.run_id
         self._seen: set[Region] = set()
         self._seeing = threading.Lock()
         self.parts: list[str] = []
@@ -66,7 +63,6 @@ class Dispatcher:
         if stage.restores and edge < CHUNK:
             tiles = in_whole_chunks(tiles, self._state.target_tiles(), edge)
         self._seen.clear()
-        self._left_over.clear()
         self._is_dispatching = True
         try:
             with self._tile_messages(stage):
@@ -90,33 +86,23 @@ class Dispatcher:
 
     def _give_out(self, stage: Stage[Any, Any], ranges: Ranges) -> None:
         """Give ranges to workers until all are done; after a cancel, wait for what they began."""
-        running: dict[Any, tuple[str, list[Region]]] = {}
-        stopped = False
+        handed, stop = self._handed, self._state.stop
         try:
-            while running or (len(ranges) and not self._state.stop.is_set()):
-                if self._state.stop.is_set() and not stopped:
-                    stopped = True
-                    self._cluster.stop(self.run_id)
-                workers = self._wait.workers(stage.title)
+            while handed.running or (len(ranges) and not stop.is_set()):
+                workers = handed.workers(stage.title)
                 ranges.look_at(self.view)
-                while (
-                    len(ranges) and not self._state.stop.is_set() and len(running) < AHEAD * workers
+                while len(ranges) and not stop.is_set() and len(handed.running) < AHEAD * workers:
+                    self._give(ranges.pop(workers), stage)
+                for (name, tiles), found in handed.ended(
+                    lambda given: f"the tile {tuple(given[1][0])}"
                 ):
-                    name, tiles = self._new_part(), ranges.pop(workers)
-                    running[self._submit(name, tiles, stage)] = name, tiles
-                for future in self._wait.ended(running):
-                    name, tiles = running.pop(future)
-                    try:
-                        report = self._report_of(future, tiles)
-                    except WorkersLost as error:
-                        ranges.put_back(self._left_of(name, tiles, stage, error))
-                        continue
-                    future.release()
-                    if report is not None:
-                        ranges.measured(report.computed, report.seconds)
-                        self._take(report, stage)
+                    if isinstance(found, WorkersLost):
+                        ranges.put_back(self._left_of(name, tiles, stage, found))
+                    else:
+                        ranges.measured(found.computed, found.seconds)
+                        self._take(found, stage)
         except BaseException:
-            self._state.stop.set()
+            stop.set()
             raise
 
     def _left_of(
@@ -124,41 +110,23 @@ class Dispatcher:
     ) -> list[Region]:
         """Return the tiles of a range that several lost workers have left over.
 
-        Raises `error` where its first tile was left over before: it may be what ends them.
+        Raises `error` where its first tile was left over before.
         """
         lines = self._state.store.part(name, "" if stage.restores else STAGED)
         self._enter(lines, stage)
         finished = {Region(*line["region"]) for line in lines}
         left = [tile for tile in tiles if tile not in finished]
-        if left and left[0] in self._left_over:
-            raise error
-        self._left_over.update(left[:1])
+        if left:
+            self._handed.leave_over((stage.number, left[0]), error)
         return left
 
-    def _new_part(self) -> str:
-        name = f"{self.run_id}-{self._number}.jsonl"
-        self._number += 1
+    def _give(self, tiles: list[Region], stage: Stage[Any, Any]) -> None:
+        name = f"{self.run_id}-{len(self.parts)}.jsonl"
         self.parts.append(name)
-        return name
-
-    def _submit(self, name: str, tiles: list[Region], stage: Stage[Any, Any]) -> Any:
-        return self._cluster.client.submit(
-            self._cluster.work.run,
-            self._task,
-            self.run_id,
-            name,
-            [list(tile) for tile in tiles],
-            {"number": stage.number, "counting": stage.counts},
-            key=f"napari-restore-{name}",
-            pure=False,
-        )
-
-    def _report_of(self, future: Any, tiles: list[Region]) -> RangeReport | None:
-        """Return the report of a range; None where a cancel was first."""
-        if self._state.stop.is_set() and future.status in ("cancelled", "lost"):
-            return None
-        report: RangeReport = self._cluster.result(future, f"the tile {tuple(tiles[0])}")
-        return report
+        boxes = [list(tile) for tile in tiles]
+        step = {"number": stage.number, "counting": stage.counts}
+        work = self._cluster.work.run
+        self._handed.give((name, tiles), work, self._task, self.run_id, name, boxes, step)
 
     def _take(self, report: RangeReport, stage: Stage[Any, Any]) -> None:
         self._enter(report.lines, stage)

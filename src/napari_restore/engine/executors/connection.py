@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import platform
 import threading
+import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from napari_restore._json_shapes import read_json
 from napari_restore.engine.machine.budget import default_memory
@@ -22,6 +24,7 @@ from napari_restore.engine.running.events import Emit, Phase
 from napari_restore.errors import BadParameter, ResourceError, RestoreError, option
 from napari_restore.images import cache_environment
 
+T = TypeVar("T")
 LOCAL = "local:"
 ENCRYPTED = "tls://"
 """Both ends show certificates; all others of dask's protocols take work from whoever reaches them."""
@@ -456,12 +459,17 @@ POLL = 0.2
 """Seconds after which a run looks for a cancel, new workers and lost ones."""
 
 
-class Waiting:
-    """The waits of a run that gives work to `cluster`; none outlasts `POLL`."""
+class Handout(Generic[T]):
+    """Work of a run that the workers of `cluster` have; no wait for it outlasts `POLL`."""
 
     def __init__(self, cluster: Cluster, emit: Emit, stop: threading.Event) -> None:
         self._cluster, self._emit, self._stop = cluster, emit, stop
-        self._is_waiting = False
+        self.run_id = uuid.uuid4().hex[:12]
+        self.running: dict[Any, T] = {}
+        """What is given out, by its future."""
+        self._is_waiting = self._is_stopped = False
+        self._numbers = itertools.count()
+        self._left_over: set[Hashable] = set()
 
     def workers(self, phase: str) -> int:
         """Return the number of workers.
@@ -474,10 +482,38 @@ class Waiting:
             self._emit(Phase("Waiting for workers" if self._is_waiting else phase))
         return count
 
-    def ended(self, running: Mapping[Any, Any]) -> list[Any]:
-        """Return those of the futures `running` that have ended."""
-        if not running:
+    def give(self, item: T, function: Callable[..., Any], *arguments: Any) -> None:
+        """Let a worker call `function`."""
+        key = f"napari-restore-{self.run_id}-{next(self._numbers)}"
+        self.running[self._cluster.client.submit(function, *arguments, key=key, pure=False)] = item
+
+    def ended(self, what: Callable[[T], str]) -> Iterator[tuple[T, Any]]:
+        """Yield what has ended with its result, or with `WorkersLost`; `what` says what an item is.
+
+        After a cancel workers end what they have, and what was not finished comes no more.
+        """
+        if self._stop.is_set() and not self._is_stopped:
+            self._is_stopped = True
+            self._cluster.stop(self.run_id)
+        if not self.running:
             # No workers at the moment: some may come.
             self._stop.wait(POLL)
-            return []
-        return self._cluster.ended(running, POLL)
+            return
+        for future in self._cluster.ended(self.running, POLL):
+            item = self.running.pop(future)
+            try:
+                found = self._cluster.result(future, what(item))
+                future.release()
+            except WorkersLost as error:
+                found = error
+            except Exception:
+                if self._is_stopped:
+                    continue
+                raise
+            yield item, found
+
+    def leave_over(self, first: Hashable, error: WorkersLost) -> None:
+        """Note what lost workers have left over; raise `error` the second time: it may be what ends them."""
+        if first in self._left_over:
+            raise error
+        self._left_over.add(first)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from itertools import islice
 from threading import Event as Stop
 from typing import Any
 
-from napari_restore.engine.executors.connection import Cluster, Waiting, WorkersLost
+from napari_restore.engine.executors.connection import Cluster, Handout, WorkersLost
 from napari_restore.engine.running.events import Emit, Note, Phase, Progress
 from napari_restore.errors import Cancelled
 
@@ -46,15 +45,9 @@ class ItemRun:
     ) -> None:
         self._cluster, self._remote, self._task = cluster, remote, task
         self._phase, self._emit, self._stop = phase, emit, stop
-        self._run_id = uuid.uuid4().hex[:12]
         self._source: Iterator[Item] = iter(())
         self._waiting: deque[Item] = deque()
-        self._running: dict[Any, Item] = {}
-        """Items by their futures."""
-        self._is_stopped = False
-        self._wait = Waiting(cluster, emit, stop)
-        self._left_over: set[int] = set()
-        """Items at which several workers were lost."""
+        self._handed: Handout[Item] = Handout(cluster, emit, stop)
 
     def check(self, seen: Mapping[str, Any]) -> None:
         """Raise what keeps a worker from the task; `seen` is what it must see."""
@@ -69,24 +62,26 @@ class ItemRun:
         The next item is taken when a worker is free. After a cancel it yields what has ended, and
         raises `Cancelled` when all workers are free.
         """
-        self._source = iter(items)
+        self._source, handed = iter(items), self._handed
         began, done = time.monotonic(), 0
         self._emit(Phase(self._phase))
         self._emit(Progress(0, total))
         try:
-            while self._running or self._is_left():
-                self._give_out()
-                for future in self._wait.ended(self._running):
-                    item = self._running.pop(future)
-                    found = self._result_of(future, item)
-                    if found is None:
+            while handed.running or self._is_left():
+                while self._is_left() and len(handed.running) < handed.workers(self._phase):
+                    item = self._waiting.popleft()
+                    handed.give(item, self._remote.compute, self._task, handed.run_id, item[1])
+                for item, found in handed.ended(lambda item: f"the item {item[0] + 1}"):
+                    if isinstance(found, WorkersLost):
+                        handed.leave_over(item[0], found)
+                        self._waiting.append(item)
                         continue
                     done += 1
                     seconds = (time.monotonic() - began) / done * (total - done)
                     self._emit(Progress(done, total, seconds))
-                    yield found
+                    yield item[0], found
         finally:
-            self._cluster.stop(self._run_id)
+            self._cluster.stop(handed.run_id)
         if done < total:
             raise Cancelled("The run was cancelled; what is finished is kept.")
 
@@ -97,40 +92,3 @@ class ItemRun:
         if not self._waiting:
             self._waiting.extend(islice(self._source, 1))
         return bool(self._waiting)
-
-    def _give_out(self) -> None:
-        """Give each free worker an item; after a cancel, end those that are computed."""
-        if self._stop.is_set() and not self._is_stopped:
-            self._is_stopped = True
-            self._cluster.stop(self._run_id)
-        while self._is_left() and len(self._running) < self._wait.workers(self._phase):
-            item = self._waiting.popleft()
-            self._running[self._submit(item)] = item
-
-    def _result_of(self, future: Any, item: Item) -> tuple[int, Any] | None:
-        """Return number and result of an item; None where a cancel was first, or it waits again."""
-        try:
-            found = self._cluster.result(future, f"the item {item[0] + 1}")
-        except WorkersLost:
-            # Once more, but not twice: the item may be what ends them.
-            if item[0] in self._left_over:
-                raise
-            self._left_over.add(item[0])
-            self._waiting.append(item)
-            return None
-        except Exception:
-            if self._is_stopped:
-                return None
-            raise
-        future.release()
-        return item[0], found
-
-    def _submit(self, item: Item) -> Any:
-        return self._cluster.client.submit(
-            self._remote.compute,
-            self._task,
-            self._run_id,
-            item[1],
-            key=f"napari-restore-{self._run_id}-{item[0]}-{item[0] in self._left_over}",
-            pure=False,
-        )
