@@ -244,7 +244,7 @@ class _Tiling:
         self.tokens = tiles * side * side
         # Of the step's output, which is the larger.
         self.token_tile = tile_bytes(step.writes.channels, side, step.margin)
-        cells = self.grid.rows * side, self.grid.columns * side
+        cells = self.grid.map_size(step.reads.stride)
         # Whether the bottleneck's complete result is there.
         path = self.request.folder / TOKENS
         self.related = key_of(path) == self.request.key and written(path) == tiles

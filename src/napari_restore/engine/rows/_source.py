@@ -75,10 +75,10 @@ class _ByTile:
             planes = self.plan.device.take(self.tiles.stacked([tile]))
             yield tile, planes, self.tiles.statistics_at([box], planes)
 
-    def _in_tiles(
-        self, region: Region, report: Report, run: Callable[[Region], tuple[Region, Tensor]]
+    def restored(
+        self, region: Region, report: Report, model: RestorationModel | None = None
     ) -> Tensor:
-        """Return a region, (C, h, w) float32: `run` returns a tile with what is around, (1, C, h, w), and where."""
+        """Return a region as the network restores it, or the copy `model`, (C, h, w) float32 in model range."""
         cores = cut_into_tiles([region], self._size, self.plan.layout.tile, step=self.plan.step)
 
         def parts() -> Iterator[tuple[Region, Tensor]]:
@@ -86,11 +86,15 @@ class _ByTile:
                 if self._stop.is_set():
                     raise Cancelled("Cancelled; nothing was written.", "Run it again.")
                 report(done, len(cores))
-                box, made = run(core)
+                box, made = self._restored(core, model)
                 part = core.intersect(region)
                 yield part, made[(0, ..., *part.within(box))].float().cpu()
 
         return joined(region, parts())
+
+    def _restored(self, core: Region, model: RestorationModel | None) -> tuple[Region, Tensor]:
+        """Return a box around a part of a tile, and its restored pixels (1, C, h, w)."""
+        raise NotImplementedError
 
 
 class LocalRows(_ByTile):
@@ -119,17 +123,10 @@ class LocalRows(_ByTile):
             self._run_on(core, box, _visitor(sites, found, ask))
             yield at_core(found, sites, core, box, self._reader.valid(core))
 
-    def restored(
-        self, region: Region, report: Report, model: RestorationModel | None = None
-    ) -> Tensor:
-        """Return a region as the network restores it, (C, h, w) float32 in model range."""
+    def _restored(self, core: Region, model: RestorationModel | None) -> tuple[Region, Tensor]:
         assert model is None, "another has statistics of its own"
-
-        def run(core: Region) -> tuple[Region, Tensor]:
-            box = self.plan.input_box(core)
-            return box, self._run_on(core, box)
-
-        return self._in_tiles(region, report, run)
+        box = self.plan.input_box(core)
+        return box, self._run_on(core, box)
 
     def _run_on(self, core: Region, box: Region, visit: Visit | None = None) -> Tensor:
         """Run the sweeps on `box`; return its pixels (1, C, h, w), with padding."""
@@ -170,17 +167,10 @@ class TileRows(_ByTile):
             run.emit(Note(note))
         super().__init__(run)
 
-    def restored(
-        self, region: Region, report: Report, model: RestorationModel | None = None
-    ) -> Tensor:
-        """Return a region as the network restores it, or the copy `model`, (C, h, w) float32 in model range."""
-
-        def run(core: Region) -> tuple[Region, Tensor]:
-            core, box = self._tile((core.y0, core.x0))
-            with self._computing(core, box) as (_, planes, statistics):
-                return box, (model or self.plan.model)(planes, statistics)
-
-        return self._in_tiles(region, report, run)
+    def _restored(self, core: Region, model: RestorationModel | None) -> tuple[Region, Tensor]:
+        core, box = self._tile((core.y0, core.x0))
+        with self._computing(core, box) as (_, planes, statistics):
+            return box, (model or self.plan.model)(planes, statistics)
 
     def rows(
         self, pixels: Sequence[Pixel], sites: Sites, tile_of: Pixel
