@@ -93,7 +93,7 @@ def point(options: argparse.Namespace) -> dict[str, Any]:
     from napari_restore._heap import release_freed_memory
     from napari_restore.engine import make_plan
     from napari_restore.engine.gradients.gradient_source import GradientSource
-    from napari_restore.engine.gradients.gradients import gradients_of
+    from napari_restore.engine.gradients.swept import gradients_of
     from napari_restore.engine.machine.budget import PeakMemory
 
     pixels, side = noisy(options.photo, options.side), options.side

@@ -17,8 +17,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import make_plan
 from napari_restore.engine.gradients.gradient_source import GradientSource
-from napari_restore.engine.gradients.gradients import gradients_of
-from napari_restore.engine.gradients.swept import SweptGradients
+from napari_restore.engine.gradients.swept import SweptGradients, gradients_of
 from napari_restore.errors import BadParameter
 from napari_restore.explain import attribute
 from napari_restore.explain.attribution.objectives import derivative, objective_of

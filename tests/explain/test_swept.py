@@ -21,10 +21,9 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import make_plan
 from napari_restore.engine.gradients.gradient_source import GradientSource
-from napari_restore.engine.gradients.gradients import Gradients, gradients_of
 from napari_restore.engine.gradients.kept import Shelf, check_disk
 from napari_restore.engine.gradients.local import LocalGradients
-from napari_restore.engine.gradients.swept import SweptGradients
+from napari_restore.engine.gradients.swept import Gradients, SweptGradients, gradients_of
 from napari_restore.engine.ledger.slab import Slots
 from napari_restore.errors import BudgetTooSmall, DiskFull
 from napari_restore.explain.attribution.context_gradient import ContextGradient

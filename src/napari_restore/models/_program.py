@@ -46,11 +46,6 @@ def windows_along(length: int, side: int, margin: int) -> list[tuple[int, slice]
     return windows
 
 
-def _times(part: slice, scale: int) -> slice:
-    """Return where a slice of pixels is in an image that is `scale` times as large."""
-    return slice(scale * part.start, scale * part.stop)
-
-
 class TorchProgram(nn.Module):
     """The module of an exported program; (N, C, H, W) → that, or N times as large; the first of several.
 
@@ -110,17 +105,12 @@ class TorchProgram(nn.Module):
         scale, left_over = divmod(made.shape[2], height)
         if left_over or not scale:
             raise misfit("The program", made, (len(made), *x.shape[1:2], height, width))
+        down, across = (
+            [slice(scale * part.start, scale * part.stop) for _, part in along]
+            for along in (rows, columns)
+        )
         each = iter(torch.split(made, len(x)))
-        lines = [
-            torch.cat(
-                [
-                    next(each)[..., _times(down, scale), _times(along, scale)]
-                    for _, along in columns
-                ],
-                dim=3,
-            )
-            for _, down in rows
-        ]
+        lines = [torch.cat([next(each)[..., y, x] for x in across], dim=3) for y in down]
         return torch.cat(lines, dim=2)[..., : scale * size[0], : scale * size[1]]
 
     def _run_padded(self, windows: Tensor, count: int, others: tuple[Tensor, ...]) -> Tensor:
@@ -173,10 +163,9 @@ class TorchProgram(nn.Module):
             # Without gradients, what the middle changes: a slope shows what saturates.
             with sloped(0.25):
                 return reach.of_change()
-        try:
+        measured = None
+        with suppress(RuntimeError, TypeError, IndexError, AttributeError):
             measured = reach.of_gradient()
-        except (RuntimeError, TypeError, IndexError):
-            measured = None
         if measured is None:
             # Without gradients this cannot be measured; a quarter is what tiling tools usually use.
             return min(height, width) // 4

@@ -16,16 +16,13 @@ def beyond(touched: Tensor, rows: Span, columns: Span, side: int) -> int:
 
     It covers the image, whose height is `side` pixels, in cells of any size.
     """
-    there = touched.flatten(0, -3).any(0)
-    found = there.nonzero().T
-    if not found.numel():
+    there = touched.flatten(0, -3).any(0).cpu()
+    found = there.nonzero()
+    if not len(found):
         return 0
-    far = 0
-    for at, (low, high) in zip(found, (rows, columns), strict=True):
-        first = int(at.min()) * side // len(there)
-        last = -(-(int(at.max()) + 1) * side // len(there))
-        far = max(far, low - first, last - high)
-    return far
+    first, last = found.amin(0) * side // len(there), -(-(found.amax(0) + 1) * side // len(there))
+    low, high = torch.tensor([rows, columns]).T
+    return max(0, int(torch.maximum(low - first, last - high).max()))
 
 
 class Reach:

@@ -299,11 +299,6 @@ class Steps(tuple[Step, ...]):
                 margins[name] = max(margins.get(name, 0), sweep.halo)
         return margins
 
-    @cached_property
-    def last_readers(self) -> dict[str, int]:
-        """The number of the last step that reads a map, by map."""
-        return {name: number for number, step in enumerate(self) for name in step.inputs}
-
     def reach(self, multiple: int) -> int | None:
         """Return the halo in pixels, a multiple of `multiple`, that is needed once all is counted.
 

@@ -200,7 +200,7 @@ def run_steps(
     Returns the outputs of the last one, and `statistics` with all that the steps counted. `visit` is
     called with every sweep that is run and its input.
     """
-    last = Steps(steps).last_readers
+    last = {name: number for number, step in enumerate(steps) for name in step.inputs}
     maps: dict[str, Tensor] = {}
     for number, step in enumerate(steps):
         if isinstance(step, WholeStep):
@@ -222,9 +222,8 @@ def run_steps(
                 counted = counting.finalize(counting.count(features, valid), statistics)
                 statistics = {**statistics, **counted}
             maps |= {each.name: outputs[each.name] for each in step.writes}
-        for name in [name for name in maps if last.get(name, number) <= number]:
-            if number < len(steps) - 1:
-                del maps[name]
+        if number < len(steps) - 1:
+            maps = {name: one for name, one in maps.items() if last.get(name, number) > number}
     return {each.name: maps[each.name] for each in steps[-1].outputs}, statistics
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import platform
 import threading
@@ -468,7 +467,6 @@ class Handout(Generic[T]):
         self.running: dict[Any, T] = {}
         """What is given out, by its future."""
         self._is_waiting = self._is_stopped = False
-        self._numbers = itertools.count()
         self._left_over: set[Hashable] = set()
 
     def workers(self, phase: str) -> int:
@@ -484,7 +482,7 @@ class Handout(Generic[T]):
 
     def give(self, item: T, function: Callable[..., Any], *arguments: Any) -> None:
         """Let a worker call `function`."""
-        key = f"napari-restore-{self.run_id}-{next(self._numbers)}"
+        key = f"napari-restore-{uuid.uuid4().hex}"
         self.running[self._cluster.client.submit(function, *arguments, key=key, pure=False)] = item
 
     def ended(self, what: Callable[[T], str]) -> Iterator[tuple[T, Any]]:

@@ -36,6 +36,7 @@ from napari_restore.engine.gradients.kept import (
     check_disk,
     free_disk,
 )
+from napari_restore.engine.gradients.local import LocalGradients
 from napari_restore.engine.machine.device import cores
 from napari_restore.engine.machine.threads import map_parallel
 from napari_restore.engine.planning.costs import SCRATCH_BYTES
@@ -504,6 +505,27 @@ class SweptGradients:
     def _layers(self) -> list[Routing] | None:
         """Routing of a whole step's layers, while it is fixed."""
         return None if self._fixed is None or not self._fixed.layers else self._fixed.layers
+
+
+Gradients = LocalGradients | SweptGradients
+
+
+def gradients_of(
+    source: GradientSource,
+    box: Region,
+    beside: Beside = lambda region: 0,
+    *,
+    through: bool = False,
+) -> Gradients:
+    """Return the gradients of the output in `box`, by the scope of the source plan's model.
+
+    With `through` they go through what sweeps count, which otherwise is a constant of the image.
+    `beside` returns the bytes of the budget that are used elsewhere, given the region of the
+    gradients; tiles are worked on side by side only if they fit what is left.
+    """
+    if source.plan.staged is not None or (through and source.plan.model.counted):
+        return SweptGradients(source, box, beside)
+    return LocalGradients(source, box)
 
 
 def _add(sums: dict[str, Tensor], name: str, by: Tensor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -250,7 +249,7 @@ def _measured(model: RestorationModel, memory: int, progress: Report | None = No
 
 
 def _without_gradients(
-    model: RestorationModel, fixed: Sequence[int] | None, memory: int, progress: Report | None
+    model: RestorationModel, fixed: tuple[int, ...] | None, memory: int, progress: Report | None
 ) -> Probe:
     """Return the probe of a model with a card that has no gradients: it is measured as without one.
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,7 +125,7 @@ def _of_store(path: Path) -> list[KeptResult]:
     with _SEARCHING:
         if not (notes := sorted(path.glob(PATTERN))):
             return results
-        with closing(ResultStore.attach(path)) as store:
+        with contextlib.closing(ResultStore.attach(path)) as store:
             for note in notes:
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                     entry = read_json(note)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +11,9 @@ import numpy.typing as npt
 from napari_restore.engine._region import Region, cut
 from napari_restore.engine.masks.mask_strength import MaskStrength
 from napari_restore.engine.statistics.bands import visible_bands
+from napari_restore.engine.statistics.kept import all_bins, used_bins
 from napari_restore.images import Image
-from napari_restore.models import (
-    BINS,
-    BLOCK,
-    BlockStatistics,
-    Context,
-    ContextPass,
-    overview_factor,
-)
+from napari_restore.models import BINS, BLOCK, BlockStatistics, ContextPass, overview_factor
 
 BLOCK_SIDE = 2048
 """Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
@@ -43,28 +36,6 @@ class BlockPart:
     """(h, w, C), the block in the overview."""
     counts: dict[str, npt.NDArray[Any]] | None
     """See `used_bins`; None where no pixel is valid."""
-
-
-def used_bins(counts: BlockStatistics | Context) -> dict[str, npt.NDArray[Any]]:
-    """Return the counts of the n bins that are not empty, by name, and their numbers as ``"bins"``."""
-    used = np.flatnonzero(counts.histograms.any(axis=0) | (counts.dark_counts > 0))
-    return {
-        "bins": used.astype(np.int32),
-        "histograms": counts.histograms[:, used],
-        "dark_counts": counts.dark_counts[used],
-        "dark_sums": counts.dark_sums[used],
-    }
-
-
-def all_bins(arrays: Mapping[str, npt.NDArray[Any]]) -> BlockStatistics:
-    """Return the counts of which `used_bins` gave the arrays."""
-    bins, bands = arrays["bins"], len(arrays["histograms"])
-    counts = BlockStatistics(
-        np.zeros((bands, BINS), np.int64), np.zeros(BINS, np.int64), np.zeros((BINS, bands))
-    )
-    counts.histograms[:, bins] = arrays["histograms"]
-    counts.dark_counts[bins], counts.dark_sums[bins] = arrays["dark_counts"], arrays["dark_sums"]
-    return counts
 
 
 class ContextBlocks:

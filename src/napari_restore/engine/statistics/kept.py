@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine.ledger.values import UNREADABLE, read_arrays, read_tensors, write_arrays
-from napari_restore.engine.statistics.context_blocks import all_bins, used_bins
 from napari_restore.images import cache_dir, mark_entry, trim_cache
-from napari_restore.models import Context, Statistics
+from napari_restore.models import BINS, BlockStatistics, Context, Statistics
 
 CACHE_BYTES = 256 << 20
 """Entries on disk above which the least recently used are removed."""
@@ -179,6 +178,28 @@ class _Aside:
 _aside = _Aside()
 
 # -- arrays of a context -------------------------------------------------------------
+
+
+def used_bins(counts: BlockStatistics | Context) -> dict[str, npt.NDArray[Any]]:
+    """Return the counts of the n bins that are not empty, by name, and their numbers as ``"bins"``."""
+    used = np.flatnonzero(counts.histograms.any(axis=0) | (counts.dark_counts > 0))
+    return {
+        "bins": used.astype(np.int32),
+        "histograms": counts.histograms[:, used],
+        "dark_counts": counts.dark_counts[used],
+        "dark_sums": counts.dark_sums[used],
+    }
+
+
+def all_bins(arrays: Mapping[str, npt.NDArray[Any]]) -> BlockStatistics:
+    """Return the counts of which `used_bins` gave the arrays."""
+    bins, bands = arrays["bins"], len(arrays["histograms"])
+    counts = BlockStatistics(
+        np.zeros((bands, BINS), np.int64), np.zeros(BINS, np.int64), np.zeros((BINS, bands))
+    )
+    counts.histograms[:, bins] = arrays["histograms"]
+    counts.dark_counts[bins], counts.dark_sums[bins] = arrays["dark_counts"], arrays["dark_sums"]
+    return counts
 
 
 def counts_of(context: Context) -> Arrays:

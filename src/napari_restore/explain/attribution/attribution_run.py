@@ -15,8 +15,7 @@ from torch import Tensor
 
 from napari_restore.engine import Emit, Note, Progress, Region
 from napari_restore.engine.gradients.gradient_source import GradientSource
-from napari_restore.engine.gradients.gradients import gradients_of
-from napari_restore.engine.gradients.swept import SweptGradients
+from napari_restore.engine.gradients.swept import SweptGradients, gradients_of
 from napari_restore.errors import BadModel, BadRegion, BudgetTooSmall, option
 from napari_restore.explain.attribution._integral import ComputedMap, integrate
 from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Summed, Sums

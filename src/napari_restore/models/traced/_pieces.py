@@ -247,8 +247,12 @@ def halo_of(piece: Piece, host: Host, statistics: Statistics, like: Tensor) -> i
     """
     blocks = 2 * max(2, -(-24 // piece.period)) + 1
     while blocks * piece.period <= MOST_SIDE:
-        reach = _reach(piece, host, statistics, like, blocks)
-        if reach is not None:
+        side, low = blocks * piece.period, blocks // 2 * piece.period
+        block = low, low + piece.period
+        outputs = _poisoned(piece, host, statistics, like, side, frozenset(piece.outputs))
+        maps = (piece.graph.layout(n).to_map(value, side, side) for n, value in outputs.items())
+        reach = max((beyond(each.isnan(), block, block, side) for each in maps), default=0)
+        if reach < low:
             return -(-reach // piece.period) * piece.period
         blocks = 4 * (blocks // 2) + 1
     raise Uncut(
@@ -269,20 +273,6 @@ def _farthest(piece: Piece, host: Host, statistics: Statistics, like: Tensor) ->
     return "what it computes"
 
 
-def _reach(
-    piece: Piece, host: Host, statistics: Statistics, like: Tensor, blocks: int
-) -> int | None:
-    """Return how far a NaN in the block in the middle of so many reaches; None: to the edge."""
-    side, low = blocks * piece.period, blocks // 2 * piece.period
-    high = low + piece.period
-    outputs = _poisoned(piece, host, statistics, like, side, frozenset(piece.outputs))
-    reach = 0
-    for number, value in outputs.items():
-        touched = piece.graph.layout(number).to_map(value, side, side).isnan()
-        reach = max(reach, beyond(touched, (low, high), (low, high), side))
-    return None if reach == low else reach
-
-
 def _poisoned(
     piece: Piece,
     host: Host,
@@ -297,9 +287,8 @@ def _poisoned(
     inputs = (*piece.reads, piece.graph.image) if piece.sees_image else piece.reads
     for number in inputs:
         layout = piece.graph.layout(number)
-        cells = torch.rand(layout.channels, *[side // layout.stride] * 2, generator=generator).to(
-            like
-        )
+        shape = layout.channels, *[side // layout.stride] * 2
+        cells = torch.rand(shape, generator=generator).to(like)
         inside = slice(low // layout.stride, (low + piece.period) // layout.stride)
         cells[:, inside, inside] = torch.nan
         known[number] = layout.from_map(cells)
