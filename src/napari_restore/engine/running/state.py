@@ -111,10 +111,11 @@ class RunState:
 
     def ordered(self, tiles: Sequence[Region], *, backwards: bool) -> TileQueue:
         """Return the order of tiles to restore, which the user may change during the run."""
-        plan = self.plan
-        centre = _middle(plan.region) if plan.centre_first else None
-        self.schedule = TileQueue(tiles, centre, backwards=backwards)
-        return self.schedule
+        schedule = TileQueue(tiles, backwards=backwards)
+        if self.plan.centre_first:
+            schedule.prioritise(self.plan.region)
+        self.schedule = schedule
+        return schedule
 
     def write(self, output: TileOutput) -> None:
         """Write a restored tile."""
@@ -144,7 +145,3 @@ class RunState:
             self.emit(Progress(done, total, left, detail))
 
         return report
-
-
-def _middle(region: Region) -> tuple[float, float]:
-    return (region.y0 + region.y1) / 2, (region.x0 + region.x1) / 2
