@@ -85,7 +85,8 @@ class SweepInput:
     routing: Routing | None = None
     """Of a single tile: its discrete decisions, made once and then fixed; None: made each time."""
     remembered: dict[Any, Any] = field(default_factory=dict, compare=False)
-    """What a model keeps of this input from one question about its attention to the next."""
+    """What a model keeps of this input from one question about its attention to the next; of whole images,
+    also from one sweep to the next, which else would compute it again."""
 
     @property
     def origins(self) -> list[tuple[int, int]]:

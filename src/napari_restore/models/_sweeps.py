@@ -202,6 +202,7 @@ def run_steps(
     """
     last = {name: number for number, step in enumerate(steps) for name in step.inputs}
     maps: dict[str, Tensor] = {}
+    remembered: dict[Hashable, object] = {}
     for number, step in enumerate(steps):
         if isinstance(step, WholeStep):
             grids = [on_whole_map(step, grid) for grid in maps[step.reads.name]]
@@ -213,7 +214,7 @@ def run_steps(
                 continue
             read = {name: maps[name] for name in step.reads}
             wanted = step.wanted(counting)
-            given = SweepInput(view, read, statistics, wanted, valid)
+            given = SweepInput(view, read, statistics, wanted, valid, None, remembered)
             if visit is not None:
                 visit(step, given)
             outputs = dict(step.run(given))

@@ -33,7 +33,9 @@ def series() -> HintSeries:
 
 def in_a_row(series: HintSeries, x: torch.Tensor) -> torch.Tensor:
     between = series.denoise.whole(x)
-    bright = series.brighten.whole(between)
+    brighten = copy.copy(series.brighten)
+    brighten.place = Place()
+    bright = brighten(between)
     return exposed(between, bright, exposure_of(between, bright))
 
 

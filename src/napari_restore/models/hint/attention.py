@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 from itertools import accumulate
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -52,16 +52,19 @@ class LayerStatistics(NamedTuple):
     """(N, C) int64: the channels, most correlated first; slots of the output are in this order."""
     correlation: Tensor
     """(N, C) float64: how much the queries of each correlate with those of all channels, in `order`."""
-    heads: tuple[Tensor, ...]
-    """Attention (N, c, c) of each head between its channels, modulated by the cache."""
     attention: Tensor
-    """(N, C, C): the same as one matrix, from channels as they are to slots in `order`."""
+    """(N, C, C): attention of each head between its channels, modulated by the cache, as one matrix from
+    channels as they are to slots in `order`."""
     scales: Tensor
     """(N, 2, C): factors of queries and keys in the intra-layer cache."""
     logits: Tensor
     """(N, C, C): what the softmax of each head is of, arranged like `attention`; 0 between heads."""
     intra: Tensor
     """(N,): what the inverse norms were multiplied by in `scales`."""
+
+
+Local: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Queries, keys and values (N, C, h, w)."""
 
 
 class HierarchicalAttention(nn.Module):
@@ -98,7 +101,7 @@ class HierarchicalAttention(nn.Module):
         ends = list(accumulate(self.sizes))
         return tuple(slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True))
 
-    def local(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def local(self, x: Tensor) -> Local:
         """Return queries, keys and values (N, C, h, w) of a normed map; it needs a halo of 1."""
         q, k, v = self.qkv_dwconv(self.qkv(x)).chunk(3, dim=1)
         return q, k, v
@@ -169,7 +172,6 @@ class HierarchicalAttention(nn.Module):
         layer_statistics = LayerStatistics(
             order,
             mean,
-            tuple(heads),
             _as_one(heads, order, self.sizes),
             (inverse * intra[:, None, None]).to(dtype),
             _as_one(logits, order, self.sizes),

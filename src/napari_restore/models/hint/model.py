@@ -14,7 +14,7 @@ from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.hint.attention import HierarchicalAttention, LayerStatistics
 from napari_restore.models.hint.config import HEADS, LEVEL_OF
 from napari_restore.models.hint.network import HintNetwork
-from napari_restore.models.hint.sweeps import layer_statistics_of, sweeps_of
+from napari_restore.models.hint.sweeps import layer_statistics_of, restored_at_once, sweeps_of
 
 BLOCK = "block"
 
@@ -26,6 +26,9 @@ class Hint(HintNetwork, SweptModel):
 
     def steps(self) -> tuple[Sweep, ...]:
         return sweeps_of(self)
+
+    def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        return restored_at_once(self, x, valid)
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return the blocks with attention, named by stage and number."""
@@ -116,7 +119,7 @@ class Hint(HintNetwork, SweptModel):
         block = list(self.blocks())[number].block
         known = layer_statistics_of(given.statistics, number, self.place)
         x = given.maps[self.place.of(f"x{number}")]
-        return block.attn, known, block.attn.local(block.norm1(x))
+        return block.attn, known, block.local(x)
 
 
 def _of_cell(

@@ -10,21 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.models._card import ModelCard
-from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._steps import RESTORED, Map, SweepInput
 from napari_restore.models.hint.attention import (
     AttentionSums,
     HierarchicalAttention,
     LayerStatistics,
+    Local,
 )
-from napari_restore.models.hint.blocks import (
-    ChannelNorm,
-    FeedForwardBlock,
-    cells_valid,
-    feed_forward,
-)
-from napari_restore.models.hint.config import LEVEL_OF, LEVELS, STAGES, STRIDE, HintConfig
+from napari_restore.models.hint.blocks import ChannelNorm, FeedForwardBlock, feed_forward
+from napari_restore.models.hint.config import LEVEL_OF, LEVELS, STAGES, HintConfig
 from napari_restore.models.published.restormer import DoubledSides, HalvedSides
 
 BANDS = 3
@@ -40,15 +35,15 @@ class AttentionBlock(nn.Module):
         self.norm2 = ChannelNorm(channels)
         self.ffn = feed_forward(channels)
 
-    def attend(self, x: Tensor, layer_statistics: LayerStatistics) -> Tensor:
-        """Return the block's output; it needs a halo of 2."""
-        return self.rest(x, *self.attn.local(self.norm1(x)), layer_statistics)
+    def local(self, x: Tensor) -> Local:
+        """Return queries, keys and values (N, C, h, w) of the block's input; it needs a halo of 1."""
+        return self.attn.local(self.norm1(x))
 
-    def rest(
-        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, layer_statistics: LayerStatistics
+    def attend(
+        self, x: Tensor, layer_statistics: LayerStatistics, local: Local | None = None
     ) -> Tensor:
-        """Return the block's output from its input, and the queries, keys and values of that."""
-        x = x + self.attn.attend(q, k, v, layer_statistics)
+        """Return the block's output; it needs a halo of 2. `local` is what `local` returns, if known."""
+        x = x + self.attn.attend(*(local or self.local(x)), layer_statistics)
         out: Tensor = x + self.ffn(self.norm2(x))
         return out
 
@@ -89,7 +84,7 @@ class Place(NamedTuple):
 class HintNetwork(RestorationModel):
     """HINT: y = x + f(x), where every attention layer judges a pixel by all of the image.
 
-    `whole` is made of parts that tiles can share: `encode` by scale, then for every step of
+    Its parts are those that tiles can share: `encode` by scale, then for every step of
     `blocks` `enter` where a stage begins, `count`, `finalize` and `attend` of its block, and `finish`.
     Boxes of tiles are multiples of 8 pixels from the image's origin; zeros are padded at the
     image's own edges only, where the tile ends with the image. Images of a batch know nothing of
@@ -175,7 +170,7 @@ class HintNetwork(RestorationModel):
         )
 
     def keep_cache(self, cache: Tensor | None) -> None:
-        """Keep the cache after the last layer for the next image, if so asked: its mean."""
+        """Keep the cache after a layer for the next image, if so asked: its mean. The last one stays."""
         if self._value("cache_start", "zeros") == "carry" and cache is not None:
             self._carried = cache.detach().mean(0, keepdim=True)
 
@@ -192,32 +187,6 @@ class HintNetwork(RestorationModel):
             return None if share is None else share.sqrt()
         pixels = counts.cells * (1 << 2 * LEVEL_OF[stage])
         return pixels.sqrt() / int(side)
-
-    def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return the restored images (N, 3, H, W), each judged by all of itself."""
-        height, width = x.shape[2:]
-        # In channels-last order, in which pixels are rows of matrices.
-        whole = pad_to_multiple(x, STRIDE).contiguous(memory_format=torch.channels_last)
-        weights: list[Tensor | None] = [None] * LEVELS
-        if valid is not None and not bool(valid.all()):
-            # Any finite value may stand there, and neighbours see it.
-            whole_valid = pad_to_multiple(valid.to(x.dtype), STRIDE)
-            weights = [cells_valid(whole_valid, level) for level in range(LEVELS)]
-        maps = [self.encode(0, whole)]
-        for level in range(1, LEVELS - 1):
-            maps.append(self.encode(level, maps[-1]))
-        last, cache = maps[-1], self.start_cache(len(x))
-        for stage, is_first, block in self.blocks():
-            if is_first:
-                skip = maps.pop() if stage.startswith("decoder") else None
-                last = self.enter(stage, last, skip)
-            q, k, v = block.attn.local(block.norm1(last))
-            counts = block.attn.count(q, k, weights[LEVEL_OF[stage]])
-            scale = self.intra_scale(counts, stage)
-            layer_statistics, cache = block.attn.finalize(counts, cache, scale)
-            last = block.rest(last, q, k, v, layer_statistics)
-        self.keep_cache(cache)
-        return self.finish(last, whole)[..., :height, :width]
 
     def _value(self, name: str, default: Any) -> Any:
         return self.card.values.get(name, default)

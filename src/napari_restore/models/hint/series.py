@@ -18,10 +18,10 @@ from torch import Tensor
 from napari_restore.errors import BadModel
 from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs
 from napari_restore.models._card import ModelCard
-from napari_restore.models._layers import LUMA, light_of_display, pad_to_multiple
+from napari_restore.models._layers import LUMA, light_of_display
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models._sweeps import SweptModel
-from napari_restore.models.hint.config import STRIDE, HintConfig, sizes_of_small
+from napari_restore.models.hint.config import HintConfig, sizes_of_small
 from napari_restore.models.hint.model import Hint
 from napari_restore.models.hint.network import Place
 from napari_restore.models.hint.ways import SMALL
@@ -66,16 +66,6 @@ class HintSeries(SweptModel):
         reads, writes = (BETWEEN, BRIGHT), (Map(RESTORED, 3),)
         expose = Sweep(f"{PARTS[1]}.expose", "Exposing", _exposed, reads, writes)
         return (*self.denoise.steps(), *second, _counted(last), expose)
-
-    def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return the restored images (N, 3, H, W), each judged by all of itself."""
-        height, width = x.shape[2:]
-        counted = None if valid is None else pad_to_multiple(valid, STRIDE)
-        between = self.denoise.whole(pad_to_multiple(x, STRIDE), counted)
-        bright = self.brighten.whole(between, counted)
-        light = _light_of(between, bright)
-        exposure = _finalized(_sums(light, counted))
-        return exposed(between, bright, exposure)[..., :height, :width]
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return the blocks with attention, named by network, stage and number."""

@@ -14,14 +14,16 @@ from torch import Tensor
 
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
+from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import Counts, Map, Sums, Sweep, SweepInput
+from napari_restore.models._sweeps import run_steps
 from napari_restore.models.hint.attention import AttentionSums, LayerStatistics
 from napari_restore.models.hint.blocks import cells_valid
 from napari_restore.models.hint.config import LEVEL_OF, STRIDE
 from napari_restore.models.hint.network import AttentionStep, HintNetwork, Place
 
-KNOWN = ("order", "correlation", "attention", "scales", "logits", "intra")
+KNOWN = LayerStatistics._fields
 """Fields of `LayerStatistics` that are statistics of the image, numbered by layer."""
 SKIPS = ("encoder1", "encoder2", "encoder3")
 """Maps of the encoder, fine to coarse."""
@@ -34,19 +36,30 @@ Outputs = Mapping[str, Tensor]
 def layer_statistics_of(
     statistics: Statistics, number: int, place: Place = HintNetwork.place
 ) -> LayerStatistics:
-    """Return what is known of a layer, but for its `heads`."""
-    found = {name: statistics[place.of(f"{name}{number}")] for name in KNOWN}
-    return LayerStatistics(heads=(), **found)
+    """Return what is known of a layer."""
+    return LayerStatistics(*(statistics[place.of(f"{name}{number}")] for name in KNOWN))
 
 
 def sweeps_of(model: HintNetwork) -> tuple[Sweep, ...]:
     """Return the sweeps of a network. Raises `BadParameter` where it remembers other images."""
     refuse_carried(model.card)
+    return _sweeps_of(model)
+
+
+def _sweeps_of(model: HintNetwork) -> tuple[Sweep, ...]:
     steps = list(model.blocks())
     return (
         *(_encoder(model, level, steps[0]) for level in range(3)),
         *(_block(model, steps, number) for number in range(len(steps))),
     )
+
+
+def restored_at_once(model: HintNetwork, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return images (N, 3, H, W) restored at once, each judged by all of itself."""
+    height, width = x.shape[2:]
+    counted = None if valid is None else pad_to_multiple(valid, STRIDE)
+    outputs, _ = run_steps(_sweeps_of(model), pad_to_multiple(x, STRIDE), {}, counted)
+    return outputs[model.place.restored.name][..., :height, :width]
 
 
 def refuse_carried(card: ModelCard) -> None:
@@ -106,7 +119,8 @@ def _block(model: HintNetwork, steps: list[AttentionStep], number: int) -> Sweep
 
     def run(given: SweepInput) -> Outputs:
         known = layer_statistics_of(given.statistics, number, place)
-        x = step.block.attend(_last(given.maps[reads[0]]), known)
+        x = _last(given.maps[reads[0]])
+        x = step.block.attend(x, known, given.remembered.pop(reads[0], None))
         if following is None:
             return {place.restored.name: model.finish(x, place.seen(given))}
         if following.is_first:
@@ -153,9 +167,8 @@ def _counts(model: HintNetwork, step: AttentionStep, number: int) -> Counts:
         scale = model.intra_scale(counts, step.stage, statistics.get(SHARE))
         order = statistics.get(of(f"order{number}"))
         layer_statistics, cache = step.block.attn.finalize(counts, cache, scale, order)
-        found = {name: getattr(layer_statistics, name) for name in KNOWN}
-        if cache is not None:
-            found["cache"] = cache
+        model.keep_cache(cache)
+        found = {**layer_statistics._asdict(), "cache": cache}
         return {of(f"{name}{number}"): found[name] for name in names}
 
     return Counts(
@@ -186,7 +199,8 @@ def _counted(
     names = _counted_names(model, number)
     if not given.wants(*names):
         return {}
-    return dict(zip(names, step.block.attn.local(step.block.norm1(x)), strict=False))
+    local = given.remembered[model.place.of(f"x{number}")] = step.block.local(x)
+    return dict(zip(names, local, strict=False))
 
 
 def _whole(reach: int) -> int:

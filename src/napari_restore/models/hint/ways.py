@@ -21,7 +21,7 @@ from napari_restore.models.atmosphere.small import small_overview
 from napari_restore.models.hint.config import STRIDE, HintConfig
 from napari_restore.models.hint.model import Hint
 from napari_restore.models.hint.network import HintNetwork
-from napari_restore.models.hint.sweeps import SHARE, refuse_carried, sweeps_of
+from napari_restore.models.hint.sweeps import SHARE, refuse_carried, restored_at_once, sweeps_of
 
 SIZE = "size"
 """Statistic (2,) int64: height and width of the image in pixels of the context."""
@@ -94,10 +94,10 @@ class HintByCrops(HintNetwork):
 
     def _restored(self, crop: Tensor, valid: Tensor | None) -> Tensor:
         if not crop.requires_grad:
-            return self.whole(crop, valid)
+            return restored_at_once(self, crop, valid)
         # The graphs of all crops together would be many times that of the box.
         restored: Tensor = checkpoint(
-            self.whole, crop, valid, use_reentrant=False, preserve_rng_state=False
+            restored_at_once, self, crop, valid, use_reentrant=False, preserve_rng_state=False
         )
         return restored
 
@@ -163,7 +163,7 @@ class HintByOverview(HintNetwork):
             return self._restored(x, statistics), {}
         if self.training:
             # A crop is its own overview.
-            return self.whole(x, valid), {}
+            return restored_at_once(self, x, valid), {}
         each = [
             self._restored(one, one_shot_statistics(self, one, own))
             for one, own in each_image(x, valid)

@@ -275,7 +275,7 @@ class InfDehaze(BehindAtmosphere, BottleneckModel):
 
     def _block_inputs(self, step: str, given: SweepInput) -> dict[nn.Module, Tensor]:
         """Return the input (H, W, C) of every block of the encoder or the decoder for one tile."""
-        inputs: dict[nn.Module, Tensor] = given.remembered
+        inputs: dict[nn.Module, Tensor] = given.remembered.setdefault(step, {})
         if not inputs:
             self._visit_blocks(step, given, lambda block, x: inputs.update({block: x[0]}))
         return inputs
