@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import psygnal
 from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from superqt import QLabeledSlider
@@ -84,7 +85,7 @@ class SettingsForm(QObject):
     After `follow` the widgets, which are `panel`'s, show what others set there.
     """
 
-    image_shown = Signal(bool)
+    image_shown = psygnal.Signal(bool)
     """The form shows an image, the same or another; true if it can be restored."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, panel: QWidget) -> None:

@@ -83,8 +83,10 @@ def test_a_folder_that_cannot_be_written_is_reported(
 def test_run_again_requests_a_run_and_closes(record: dict[str, Any], qtbot: Any):
     view = RecordView(record, "a")
     view.show()
-    asked = []
+    asked, gone = [], []
     view.run_again.connect(lambda: asked.append(True))
-    with qtbot.waitSignal(view.destroyed):
-        view.again.click()
+    # Not by `waitSignal`, which disconnects while it goes: PySide refuses that.
+    view.destroyed.connect(lambda: gone.append(True))
+    view.again.click()
+    qtbot.waitUntil(lambda: bool(gone))
     assert asked == [True]

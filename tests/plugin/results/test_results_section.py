@@ -278,11 +278,11 @@ def test_the_record_is_whole_and_its_run_shows_it_again(
     results.record.click()
     (view,) = results.findChildren(RecordView)
     assert view.record == record
-    outcome = []
+    outcome, gone = [], []
     panel.ended.connect(lambda *arguments: outcome.append(arguments))
-    with qtbot.waitSignal(view.destroyed):
-        view.again.click()
-    qtbot.waitUntil(lambda: bool(outcome))
+    view.destroyed.connect(lambda: gone.append(True))
+    view.again.click()
+    qtbot.waitUntil(lambda: bool(gone and outcome))
     assert outcome[0][0] == "done"
     assert panel.state.current is first
     assert panel.state.variants == (first,)

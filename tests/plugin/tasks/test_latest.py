@@ -15,17 +15,20 @@ from napari_restore.plugin.tasks.task import LatestQuery
 pytestmark = pytest.mark.binding
 
 
-def result_of(query: LatestQuery, qtbot: Any, compute: Any) -> Any:
-    with qtbot.waitSignal(query.finished) as finished:
-        query.submit(1, compute)
-    return finished.args[1]
+def result_of(failure: str, qtbot: Any, compute: Any) -> Any:
+    answered: list[Any] = []
+    query = LatestQuery(failure, None, lambda *answer: answered.append(answer))
+    query.submit(1, compute)
+    qtbot.waitUntil(lambda: bool(answered))
+    ((_, answer),) = answered
+    return answer
 
 
 def test_what_failed_is_named(qtbot: Any, caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> None:
         raise ValueError("no finite value")
 
-    error = result_of(LatestQuery("The area cannot be found"), qtbot, fail)
+    error = result_of("The area cannot be found", qtbot, fail)
     expected = "The area cannot be found: no finite value. This is a bug; please report it."
     assert str(error) == expected
     assert "no finite value" in caplog.text
@@ -35,14 +38,13 @@ def test_without_torch_the_sentence_says_where_it_may_be(
     qtbot: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    query = LatestQuery("No plan")
-    error = result_of(query, qtbot, lambda: importlib.import_module("torch"))
+    error = result_of("No plan", qtbot, lambda: importlib.import_module("torch"))
     assert str(error) == (
         "torch cannot be imported: it is not installed. Install it again in the environment of napari."
     )
     assert not caplog.text
     # A module that we lack by mistake is a bug, as ever.
-    other = result_of(query, qtbot, lambda: importlib.import_module("no_such_module"))
+    other = result_of("No plan", qtbot, lambda: importlib.import_module("no_such_module"))
     assert "This is a bug" in str(other) and "no_such_module" in caplog.text
 
 
@@ -55,8 +57,7 @@ def test_a_torch_that_fails_on_import_is_no_bug_of_ours(
         patch.syspath_prepend(tmp_path)
         for name in [name for name in sys.modules if name.partition(".")[0] == "torch"]:
             patch.delitem(sys.modules, name)
-        query = LatestQuery("No plan")
-        error = result_of(query, qtbot, lambda: importlib.import_module("torch"))
+        error = result_of("No plan", qtbot, lambda: importlib.import_module("torch"))
     assert str(error).startswith("torch cannot be imported: [Errno 126] no c10.dll. Install")
     assert not caplog.text
 
@@ -65,14 +66,14 @@ def test_an_error_of_the_user_is_passed_on(qtbot: Any) -> None:
     def refuse() -> None:
         raise BadRegion("Nothing is drawn.", "Draw an area.")
 
-    error = result_of(LatestQuery("The area cannot be found"), qtbot, refuse)
+    error = result_of("The area cannot be found", qtbot, refuse)
     assert isinstance(error, BadRegion) and str(error) == "Nothing is drawn. Draw an area."
 
 
 def test_of_queries_that_wait_the_newest_is_next(qtbot: Any) -> None:
-    query, asked = LatestQuery("No answer"), []
+    asked: list[int] = []
     answered: list[Any] = []
-    query.finished.connect(lambda *answer: answered.append(answer))
+    query = LatestQuery("No answer", None, lambda *answer: answered.append(answer))
     for number in range(4):
         query.submit(number, lambda number=number: asked.append(number) or -number)
     qtbot.waitUntil(lambda: bool(answered))
@@ -81,9 +82,8 @@ def test_of_queries_that_wait_the_newest_is_next(qtbot: Any) -> None:
 
 
 def test_what_is_dragged_is_followed(qtbot: Any) -> None:
-    query = LatestQuery("No answer", follows=True)
     answered: list[Any] = []
-    query.finished.connect(lambda *answer: answered.append(answer))
+    query = LatestQuery("No answer", None, lambda *answer: answered.append(answer), follows=True)
     for number in range(4):
         query.submit(number, lambda number=number: -number)
     qtbot.waitUntil(lambda: len(answered) == 2)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import psygnal
 from napari.layers import Image as ImageLayer, Labels, Layer, Shapes
 from napari.utils.colormaps import DirectLabelColormap
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject
 
 from napari_restore import Region, api
 from napari_restore.errors import BadRegion, RestoreError
@@ -216,9 +217,9 @@ class AreaController(QObject):
     is found at once.
     """
 
-    found = Signal()
+    found = psygnal.Signal()
     """A mask that was not ready has been written, or cannot be."""
-    changed = Signal()
+    changed = psygnal.Signal()
     """What was drawn or painted has changed."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, parent: QObject) -> None:

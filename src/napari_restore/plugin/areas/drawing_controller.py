@@ -6,8 +6,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psygnal
 from napari.layers import Image as ImageLayer, Layer, Shapes, Vectors
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject
 from superqt.utils import qdebounced
 
 from napari_restore.plugin.areas.areas import (
@@ -87,7 +88,7 @@ class DrawingController(QObject):
     Escape, the same button again, another mode or another layer ends it.
     """
 
-    changed = Signal(object)
+    changed = psygnal.Signal(object)
     """The `Tool` in use, or None."""
 
     def __init__(

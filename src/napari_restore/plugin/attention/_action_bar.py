@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psygnal
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
@@ -93,7 +94,7 @@ class ReferenceBar(QWidget):
 class HeadActions(QObject):
     """Buttons that act on the heads chosen in a view."""
 
-    happened = Signal(str)
+    happened = psygnal.Signal(str)
     """What is under way or came of it, as a sentence."""
 
     def __init__(

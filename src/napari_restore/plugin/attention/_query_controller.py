@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psygnal
 from napari.layers import Image as ImageLayer, Points
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject
 
 from napari_restore.plugin.attention.layers import in_one_go
 from napari_restore.plugin.layers.layer_order import keeping_active
@@ -37,7 +38,7 @@ class QueryController(QObject):
     then the arrow keys, which are that layer's, move it by a cell, with Shift by a window.
     """
 
-    moved = Signal(int, int)
+    moved = psygnal.Signal(int, int)
     """The query is at row y, column x of the image."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, parent: QObject) -> None:

@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+import psygnal
 from napari.layers import Image as ImageLayer, Labels, Layer, Shapes
-from psygnal import Signal
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QLabel
 
@@ -61,7 +61,7 @@ class TargetController(QObject):
     That is the one selected, or else the last, of the topmost layer of targets.
     """
 
-    changed = Signal()
+    changed = psygnal.Signal()
     """The target has changed, or the tool."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, parent: QObject) -> None:

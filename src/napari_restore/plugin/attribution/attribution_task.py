@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
+import psygnal
 
 from napari_restore import Region, api
 from napari_restore.engine import Event
@@ -59,7 +59,7 @@ class AttributionTask(Task):
     shown is removed.
     """
 
-    appeared = Signal()
+    appeared = psygnal.Signal()
     """The first part of the map is about to be on the canvas."""
 
     def __init__(

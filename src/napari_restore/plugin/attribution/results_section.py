@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from psygnal import Signal
-from qtpy.QtCore import QRectF, Qt
+import psygnal
+from qtpy.QtCore import QRectF, Qt, Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_restore import Region, api
@@ -258,7 +258,7 @@ FONT_SIZE = 8
 class MapComparison:
     """Shows the maps of two attributions over their images under one camera, until `end`."""
 
-    ended = Signal()
+    ended = psygnal.Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer

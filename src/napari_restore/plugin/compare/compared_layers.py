@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from psygnal import Signal
+import psygnal
 
 from napari_restore import Region
 from napari_restore.plugin.layers.display import display_properties
@@ -73,7 +73,7 @@ class SideBySide:
     lower layer is on the left. Pan and zoom move both. What filled the window fills its halves.
     """
 
-    ended = Signal()
+    ended = psygnal.Signal()
 
     def __init__(self, viewer: ViewerModel, left: Layer, right: Layer) -> None:
         self.viewer = viewer

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import psygnal
 from napari.layers import Image as ImageLayer
-from psygnal import Signal
 from superqt.utils import qthrottled
 
 from napari_restore import Region
@@ -236,7 +236,7 @@ class Swipe:
     where it lies askew on the map. "Left" means smaller columns.
     """
 
-    ended = Signal()
+    ended = psygnal.Signal()
     """It is over: by `end`, by Escape, or because a layer it needs has gone."""
 
     def __init__(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
+import psygnal
 from qtpy.QtCore import QObject
 
 from napari_restore import api
@@ -48,7 +48,7 @@ class Weights:
 class WeightsController(QObject):
     """Shows weights, one layer per frame, and computes them again when the settings change."""
 
-    changed = Signal()
+    changed = psygnal.Signal()
     """The weights are shown, or no more."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, parent: QObject) -> None:

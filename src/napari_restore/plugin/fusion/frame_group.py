@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psygnal
 from napari.layers import Image as ImageLayer
-from psygnal import Signal
 from qtpy.QtCore import QObject
 
 from napari_restore import api
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class FrameLayers:
     """Shows frames of the present bracket as they lie on its grid, until they are hidden again."""
 
-    removed = Signal(int)
+    removed = psygnal.Signal(int)
     """The user has removed the layer of a frame."""
 
     def __init__(self, viewer: ViewerModel, owner: QObject) -> None:

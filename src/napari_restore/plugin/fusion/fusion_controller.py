@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from psygnal import Signal
+import psygnal
 from qtpy.QtCore import QObject, QTimer
 from superqt.utils import qdebounced
 
@@ -186,19 +186,19 @@ class FusionController(QObject):
     image behind it is another one.
     """
 
-    groups_changed = Signal()
+    groups_changed = psygnal.Signal()
     """There are other groups, or another one is chosen."""
-    frames_changed = Signal()
+    frames_changed = psygnal.Signal()
     """The frames of the chosen group are open, or its settings or its bracket have changed."""
-    progressed = Signal(str, int, int)
+    progressed = psygnal.Signal(str, int, int)
     """What is done, how many frames are done, and of how many."""
-    busy_changed = Signal(bool)
+    busy_changed = psygnal.Signal(bool)
     """Whether a bracket is being opened."""
-    failed = Signal(object)
+    failed = psygnal.Signal(object)
     """The `RestoreError` for which a bracket is not opened."""
-    preloading = Signal()
+    preloading = psygnal.Signal()
     """Frames are expected."""
-    opened = Signal()
+    opened = psygnal.Signal()
     """A group is shown for the first time."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, parent: QObject) -> None:

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
+import psygnal
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QDialog,
@@ -46,9 +47,9 @@ class ModelFiles(QObject):
     before the user has seen what it is. Files are inspected on another thread.
     """
 
-    message = Signal(str)
+    message = psygnal.Signal(str)
     """What is being done, "" when it is over."""
-    added = Signal(object)
+    added = psygnal.Signal(object)
     """The `ModelChoice` that the user confirmed."""
 
     def __init__(self, panel: QWidget) -> None:

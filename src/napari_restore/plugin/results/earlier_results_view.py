@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
@@ -166,7 +166,7 @@ class EarlierResults(QWidget):
     """The `KeptResult` to show, or to go on with, and its `Result`."""
     delete_requested = Signal(object)
     """The `KeptResult` whose Delete was clicked."""
-    found = Signal(list)
+    found = Signal(object)
     """The results that a search has found."""
 
     def __init__(self, parent: QWidget | None = None) -> None:

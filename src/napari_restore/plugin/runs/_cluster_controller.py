@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
+import psygnal
 from qtpy.QtCore import QObject, QTimer
 
 from napari_restore.errors import Cancelled, ResourceError, RestoreError
@@ -23,11 +23,11 @@ LOOK_MS = 3000
 class ClusterController(QObject):
     """Writes `state.cluster`; connecting, counting workers and leaving happen on other threads."""
 
-    connecting = Signal(str)
+    connecting = psygnal.Signal(str)
     """A connection to the cluster of this name is being made."""
-    connected = Signal(object, object)
+    connected = psygnal.Signal(object, object)
     """There is a connection, or its workers were counted: `ConnectedCluster` and `Workers`."""
-    disconnected = Signal(object)
+    disconnected = psygnal.Signal(object)
     """There is no connection any more; the `RestoreError` that says why, or None after a wish."""
 
     def __init__(self, state: RestoreState, parent: QObject) -> None:

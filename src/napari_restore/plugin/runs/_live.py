@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QObject, QTimer, Signal
+import psygnal
+from qtpy.QtCore import QObject, QTimer
 from superqt.utils import qdebounced
 
 from napari_restore import Region
@@ -54,17 +55,17 @@ class Live(QObject):
     view, or None.
     """
 
-    shown = Signal(object)
+    shown = psygnal.Signal(object)
     """A new `Variant` in the place of the one before."""
-    message = Signal(str)
+    message = psygnal.Signal(str)
     """One sentence on what happens; empty when the view is restored."""
-    noted = Signal(object, object)
+    noted = psygnal.Signal(object, object)
     """A `RunStep` and the `Note` on its image."""
-    failed = Signal(object)
+    failed = psygnal.Signal(object)
     """A `RestoreError`; nothing is tried again before something changes."""
-    updated = Signal()
+    updated = psygnal.Signal()
     """The view is restored."""
-    stopped = Signal()
+    stopped = psygnal.Signal()
     """The user has removed what it showed: it no longer follows the view."""
 
     def __init__(

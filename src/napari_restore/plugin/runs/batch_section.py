@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
+import psygnal
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QProgressBar
 
@@ -42,9 +42,9 @@ class LayerQueue(QObject):
     While another run is under way, the next layer waits for its end.
     """
 
-    message = Signal(str)
+    message = psygnal.Signal(str)
     """Which layer is restored now."""
-    ended = Signal(str, list)
+    ended = psygnal.Signal(str, list)
     """Once: how many were restored, and each `Failure`."""
 
     def __init__(

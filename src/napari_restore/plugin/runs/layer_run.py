@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import psygnal
 from napari.utils import cancelable_progress
-from psygnal import Signal
 from superqt.utils import qthrottled
 
 from napari_restore.engine import Event, Finished, Progress, Stopped, TileDone
@@ -246,13 +246,13 @@ class LayerRun(RunSequence):
     """
 
     patience_ms = 6000
-    planned = Signal(object)
+    planned = psygnal.Signal(object)
     """The `Plan` of the true pixels."""
-    happened = Signal(object, object)
+    happened = psygnal.Signal(object, object)
     """`RunStep` and every `Event` of its job."""
-    taking = Signal(object)
+    taking = psygnal.Signal(object)
     """A former `Variant`, whose place the result takes now."""
-    shown = Signal(object)
+    shown = psygnal.Signal(object)
     """The `Variant`, when its first tile has made its layer."""
 
     def __init__(

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+import psygnal
+from qtpy.QtCore import QObject, QTimer
 from superqt.utils import qdebounced
 
 from napari_restore.api import stamp_of, tried_now
@@ -37,13 +38,13 @@ class PlanController(QObject):
     `problem_of_bands` returns why the roles of the bands are not known, or None.
     """
 
-    area_changed = Signal(object, object)
+    area_changed = psygnal.Signal(object, object)
     """The `Area` of the target and None, or None and the `RestoreError` that says why."""
-    line_changed = Signal(str)
+    line_changed = psygnal.Signal(str)
     """What is shown until `planned`: that a plan is made, why there is none, or ""."""
-    planned = Signal(str)
+    planned = psygnal.Signal(str)
     """The plan in one line, or the sentence that says why there is none."""
-    plan_ready = Signal(object)
+    plan_ready = psygnal.Signal(object)
     """The `Plan`, just before its line."""
 
     def __init__(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from psygnal import Signal
+import psygnal
 from qtpy.QtCore import QObject, QTimer
 
 from napari_restore import api
@@ -52,9 +52,9 @@ class FolderRun(Task):
     """
 
     patience_ms = 6000
-    image_started = Signal(str, int, int)
+    image_started = psygnal.Signal(str, int, int)
     """Name, number and count of the images."""
-    progressed = Signal(int, int)
+    progressed = psygnal.Signal(int, int)
     """Steps done and steps of the present image."""
 
     def __init__(self, arguments: Sequence[str], worker: Worker) -> None:
@@ -96,19 +96,19 @@ class RunController(QObject):
     destruction ends everything.
     """
 
-    starting = Signal()
+    starting = psygnal.Signal()
     """A run of what is set is about to start."""
-    started = Signal()
+    started = psygnal.Signal()
     """A run has started."""
-    planned = Signal(object)
+    planned = psygnal.Signal(object)
     """The `Plan` of the run under way."""
-    progressed = Signal(int, int, object)
+    progressed = psygnal.Signal(int, int, object)
     """Steps done, steps in all and seconds left, or None, of the run's present phase."""
-    message = Signal(str)
+    message = psygnal.Signal(str)
     """One sentence on what the run does or has done, or why there is no live result."""
-    draft_message = Signal(str)
+    draft_message = psygnal.Signal(str)
     """What becomes of the draft that the viewer shows; "" while it shows none."""
-    ended = Signal(str, object, object)
+    ended = psygnal.Signal(str, object, object)
     """A run ended: as `LayerRun.ended`, and its `RunRequest`."""
 
     def __init__(

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QFileSystemWatcher, QObject, Signal
+import psygnal
+from qtpy.QtCore import QFileSystemWatcher, QObject
 from superqt.utils import qdebounced
 
 import napari_restore as nr
@@ -48,7 +49,7 @@ class DiskWatch(QObject):
     `reopen`.
     """
 
-    reread = Signal(object)
+    reread = psygnal.Signal(object)
     """The layer whose image is another one now."""
 
     def __init__(self, viewer: ViewerModel, parent: QObject) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import psygnal
 from napari.settings import get_plugin_settings, get_settings
-from psygnal import Signal
 
 from napari_restore.api import use_cache_folder
 from napari_restore.plugin.state.state import Connections, RestoreState
@@ -37,7 +37,7 @@ class PreferenceLink:
     What the user sets in the panel stays until that preference changes.
     """
 
-    live_changed = Signal(bool)
+    live_changed = psygnal.Signal(bool)
     """Whether to be live, when that preference is changed."""
 
     def __init__(self, state: RestoreState, owner: Any = None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
+import psygnal
 
 from napari_restore import api
 from napari_restore.errors import BadParameter
@@ -46,9 +46,9 @@ class Variant:
     _changed: frozenset[str] = frozenset()
     """The fields that the last change was of: more changes of these are the same step."""
 
-    adjusted = Signal()
+    adjusted = psygnal.Signal()
     """It is shown and would be written otherwise."""
-    completed = Signal()
+    completed = psygnal.Signal()
     """It can be saved, and measured: `result` is there, or another one."""
 
     @property

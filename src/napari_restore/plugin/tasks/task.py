@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Self
 
+import psygnal
 from napari.qt.threading import FunctionWorker, create_worker
-from psygnal import Signal
 from qtpy.compat import isalive
-from qtpy.QtCore import QObject, QTimer, Signal as QtSignal
+from qtpy.QtCore import QObject, QTimer
 from superqt.utils import qdebounced
 
 from napari_restore.errors import Cancelled, ResourceError, RestoreError, why_no_torch
@@ -39,9 +39,9 @@ class Task:
     destroys widgets without closing them.
     """
 
-    sent = Signal(object)
+    sent = psygnal.Signal(object)
     """What the work has sent."""
-    ended = Signal(str, object)
+    ended = psygnal.Signal(str, object)
     """Once: "done", "cancelled" or "failed", with the result, None or the `RestoreError`."""
 
     is_daemon = False
@@ -279,24 +279,20 @@ class LatestQuery(QObject):
     is followed: each answer is given.
     """
 
-    finished = QtSignal(object, object)
-    """The key of a query, and its answer or a `RestoreError`."""
-
     def __init__(
         self,
         failure: str,
-        parent: QObject | None = None,
-        then: Callable[[Any, Any], object] | None = None,
+        parent: QObject | None,
+        then: Callable[[Any, Any], object],
         *,
         follows: bool = False,
     ) -> None:
         """Begin without a query; `failure` is the sentence that an unexpected error begins with.
 
-        `then` is called as `finished` is emitted.
+        `then` takes the key of a query, and its answer or a `RestoreError`.
         """
         super().__init__(parent)
-        if then is not None:
-            self.finished.connect(then)
+        self._then = while_alive(then)
         self._failure, self._follows = failure, follows
         self._newest: tuple[Hashable, Compute] | None = None
         """The last query, until it is answered."""
@@ -335,7 +331,7 @@ class LatestQuery(QObject):
         elif self._newest is not None:
             self._start()
         if is_newest or (self._follows and discarded == self._discarded):
-            self.finished.emit(key, answer)
+            self._then(key, answer)
 
 
 class DebouncedQuery(LatestQuery):
