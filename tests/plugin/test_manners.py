@@ -115,7 +115,7 @@ def test_two_viewers_do_not_mix(make_napari_viewer: Any, qtbot: Any):
     first.models.choose("identity")
     first.memory.setValue(2)
     first.target.choose(TargetChoice.VISIBLE)
-    assert second.state.model == "atmosphere"
+    assert second.state.method.model == "atmosphere"
     assert second.state.memory_gib == 0
     assert second.state.target is TargetChoice.WHOLE
     outcome = []

@@ -18,8 +18,8 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.plugin.results.export_section import ExportSection
 from napari_restore.plugin.runs import layer_run
-from napari_restore.plugin.state.request import TargetChoice
-from napari_restore.plugin.state.state import NAMED_ROLES
+from napari_restore.plugin.state.request import NamedBands, TargetChoice
+from napari_restore.plugin.state.state import NAMED_AS
 from napari_restore.plugin.widgets.folding import Folded
 from napari_restore.questions import Adjustment
 
@@ -187,7 +187,7 @@ def test_a_bug_does_not_pass_for_a_cancel(
 
 @pytest.mark.slow
 def test_a_model_that_needs_other_bands_reports_the_next_step(panel: Any, finished_run: Any):
-    infrared = {NAMED_ROLES: "nir=1"}
+    infrared = {NAMED_AS: NamedBands("nir=1")}
     panel.viewer.add_image(np.ones((300, 300), np.uint8), name="infrared", metadata=infrared)
     choose(panel, "hot")
     error = finished_run("failed")

@@ -14,7 +14,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.api import stamp_of
 from napari_restore.errors import UnreadableImage
-from napari_restore.plugin.state.request import Area, NotReady
+from napari_restore.plugin.state.request import Area, Exclusion, NamedBands, NotReady
 from napari_restore.plugin.state.state import RestoreState, image_of, named_image
 
 
@@ -30,9 +30,9 @@ def test_an_array_put_in_the_place_of_another_is_another_image():
 
 def test_named_bands_follow_the_array():
     layer = ImageLayer(np.zeros((40, 50, 3), np.uint8), name="photo")
-    assert named_image(layer, "red=3,green=2,blue=1", None).roles == ("blue", "green", "red")
+    assert named_image(layer, NamedBands("red=3,green=2,blue=1")).roles == ("blue", "green", "red")
     layer.data = np.full((40, 50, 3), 7, np.uint8)
-    named = named_image(layer, "red=3,green=2,blue=1", None)
+    named = named_image(layer, NamedBands("red=3,green=2,blue=1"))
     assert (named.read((0, 0, 40, 50)) == 7).all()
 
 
@@ -48,7 +48,7 @@ def test_named_bands_decide_what_is_valid_as_on_the_command_line(tmp_path: Path)
     layer = ImageLayer(
         np.zeros((40, 50, 3), np.uint8), metadata={"napari_restore": nr.open_image(path)}
     )
-    named = RestoreState(layer=layer, bands=bands).named_image(layer)
+    named = RestoreState(layer=layer, named=NamedBands(bands)).named_image(layer)
     whole = (0, 0, 40, 50)
     expected = nr.open_image(path, bands=bands).read_valid(whole)
     assert not expected[:, :10].any() and expected[:, 10:].all()
@@ -69,11 +69,11 @@ def test_a_changed_file_or_card_has_another_stamp(tmp_path: Path):
 def test_there_is_no_request_while_the_excluded_pixels_are_unknown():
     layer = ImageLayer(np.zeros((40, 50, 3), np.uint8), name="photo")
     area = Area((Region(0, 0, 40, 50),))
-    state = RestoreState(layer=layer, area=area, exclude_pending=True)
+    state = RestoreState(layer=layer, area=area, exclusion=Exclusion(pending=True))
     state.set_options(exclude="before.tif")
     with pytest.raises(NotReady, match="excluded"):
         state.request()
-    state.exclude_pending = False
+    state.exclusion = Exclusion()
     assert state.request().options.reading.exclude == "before.tif"
 
 

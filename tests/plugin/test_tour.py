@@ -23,6 +23,7 @@ from napari_restore import Region
 from napari_restore.plugin import RestorePanel
 from napari_restore.plugin.compare.compare_section import CompareSection
 from napari_restore.plugin.results.export_section import ExportSection
+from napari_restore.plugin.state.request import ChosenMethod
 from napari_restore.plugin.widgets.folding import Folded
 
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
@@ -182,7 +183,7 @@ def test_layers_outlive_the_window_of_the_panel(
     viewer.add_image(image)
     viewer.scene.camera.zoom *= 2
     viewer.layers.pop()
-    state.model = "hot"
+    state.method = ChosenMethod("hot")
     QTest.qWait(100)
 
 

@@ -180,9 +180,7 @@ class Pages(QTabBar):
 
 NARROWEST, USUAL = 210, 328
 """Widths in pixels: what napari 0.9 leaves on a screen 800 wide (1600 at 200 %), and the usual one."""
-SETTINGS = tuple(
-    "layer bands sensor model weights parameters target strength_layer crop options exclude_pending".split()
-)
+SETTINGS = tuple("layer named method target strength_layer crop options exclusion".split())
 """Fields of the state that a result depends on."""
 
 

@@ -24,7 +24,7 @@ from napari_restore.plugin.method.model_chooser import ModelChooser, offered_mod
 from napari_restore.plugin.method.parameter_form import ParameterForm
 from napari_restore.plugin.photos.photos_view import Opener, PhotosView
 from napari_restore.plugin.state.preferences import hint_at_async
-from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.request import ChosenMethod, TargetChoice
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of, named_as
 from napari_restore.plugin.tasks.notices import close_notes, error_text
 from napari_restore.plugin.widgets.editors import NarrowComboBox, number_box
@@ -136,7 +136,7 @@ class SettingsForm(QObject):
         self.image.currentIndexChanged.connect(self._on_image)
         self.image.activated.connect(self._on_chosen)
         self.models.changed.connect(self._on_model)
-        self.bands.changed.connect(self._on_bands)
+        self.bands.changed.connect(self._set("named"))
         self.bands.named_bands.connect(self._on_named)
         self.bands.values_changed.connect(self._on_options)
         self.parameters.changed.connect(self._set("parameters"))
@@ -154,8 +154,7 @@ class SettingsForm(QObject):
         Connections(
             self,
             (events.layer, self.choose_image),
-            (events.model, self._show_model),
-            (events.parameters, self.parameters.set_values),
+            (events.method, self._show_method),
             (events.options, self.bands.show_values),
         )
 
@@ -179,13 +178,9 @@ class SettingsForm(QObject):
         self.airlight.show_card(choice.card)
         self.advanced.show_card(choice.card)
         self.bands.show_missing(self.state.layer, choice.card)
-        self.state.card = choice.card
-        self.state.weights, self.state.trust = choice.weights, choice.trust
-        self.state.parameters = self.parameters.values()
-        self.state.model = choice.model
-
-    def _on_bands(self, bands: str | None, sensor: str | None) -> None:
-        self.state.bands, self.state.sensor = bands, sensor
+        self.state.method = ChosenMethod(
+            choice.model, choice.card, choice.weights, choice.trust, self.parameters.values()
+        )
 
     def _on_named(self) -> None:
         """Show the image in the colours the user has named, in the place of its layer."""
@@ -245,12 +240,11 @@ class SettingsForm(QObject):
         """Set the layer with what belongs to it, of which nobody hears before: it fits no other."""
         state, events = self.state, self.state.events
         with (
-            events.bands.paused(),
-            events.sensor.paused(),
+            events.named.paused(),
             events.options.paused(),
             events.target.paused(),
         ):
-            state.bands, state.sensor = named_as(layer)
+            state.named = named_as(layer)
             state.set_options(black=None, white=None, other_bands=None, context=None)
             self.advanced.show_options(state.options)
             self._offer_area(image)
@@ -273,10 +267,11 @@ class SettingsForm(QObject):
 
     def show_earlier(self, before: RestoreState) -> None:
         """Show the settings of an earlier panel of this viewer."""
-        if before.model and self.state.layer is before.layer:
-            self.models.choose(before.weights or before.model)
-            if self.state.model == before.model:
-                self.state.parameters = before.parameters
+        method = before.method
+        if method.model and self.state.layer is before.layer:
+            self.models.choose(method.weights or method.model)
+            if self.state.method.model == method.model:
+                self.state.parameters = method.parameters
 
     def choose_image(self, layer: Any) -> bool:
         """Choose a layer as a click would; False where it is not offered."""
@@ -294,8 +289,10 @@ class SettingsForm(QObject):
         self._on_image()
         self.target.offer_strengths()
 
-    def _show_model(self, model: str) -> None:
-        self.models.choose(self.state.weights or model)
+    def _show_method(self, method: ChosenMethod) -> None:
+        # Not that of the state now: where layers go because of it, the form has set its own again.
+        self.models.choose(method.weights or method.model)
+        self.parameters.set_values(method.parameters)
 
 
 def describe(image: Image) -> str:

@@ -17,7 +17,7 @@ from napari_restore.plugin.areas.areas import EXCLUDED
 from napari_restore.plugin.areas.drawing_controller import Tool
 from napari_restore.plugin.areas.target_chooser import ExcludeChooser
 from napari_restore.plugin.results.earlier_results_view import apply_settings
-from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.request import Exclusion, TargetChoice
 from napari_restore.plugin.widgets.section import end_all
 
 pytestmark = pytest.mark.viewer
@@ -337,12 +337,12 @@ def test_a_run_waits_for_what_is_left_out(panel: Any, colours: np.ndarray, finis
     marked[:300] = 1
     labels = panel.viewer.add_labels(marked, name="border")
     panel.exclude.choose(labels)
-    assert panel.state.options.reading.exclude is None and panel.state.exclude_pending
+    assert panel.state.options.reading.exclude is None and panel.state.exclusion.pending
     assert "excluded" in panel.bar.plan_line.text()
     first = finished_run().request.options.reading.exclude
     assert str(first).endswith(".tif")
     labels.data_setitem((np.array([400]), np.array([500])), 1)
-    assert panel.state.options.reading.exclude == first and panel.state.exclude_pending
+    assert panel.state.options.reading.exclude == first and panel.state.exclusion.pending
     assert finished_run().request.options.reading.exclude not in (None, first)
 
 
@@ -380,7 +380,7 @@ def test_settings_of_a_result_say_what_is_left_out(
     apply_settings(state, masked, viewer.layers)
     assert state.options.reading.exclude == mask and combo.currentText() == Path(mask).name
     clouds.data = [box(Region(10, 10, 90, 50))]
-    assert not state.exclude_pending
+    assert not state.exclusion.pending
     panel.exclude.choose(None)
     assert state.options.reading.exclude is None
 
@@ -401,9 +401,9 @@ def test_settings_of_a_result_overtake_the_mask_being_made(
     before = state.options.reading.exclude
     labels = viewer.add_labels(np.ones((200, 300), np.uint8), name="border")
     panel.exclude.choose(labels)
-    assert state.exclude_pending and state.options.reading.exclude == before
+    assert state.exclusion.pending and state.options.reading.exclude == before
     apply_settings(state, variant, viewer.layers)
-    assert not state.exclude_pending
+    assert not state.exclusion.pending
     qtbot.waitUntil(lambda: not panel.exclude._query._is_busy)
     assert state.options.reading.exclude is None and panel.exclude.combo.currentText() == "Nothing"
 
@@ -424,14 +424,14 @@ def test_a_run_does_not_start_without_what_is_excluded(
     notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
     panel.exclude.choose(labels)
     panel.bar.button.click()
-    assert panel.runs.running is None and panel.state.exclude_pending
-    qtbot.waitUntil(lambda: not panel.state.exclude_pending)
+    assert panel.runs.running is None and panel.state.exclusion.pending
+    qtbot.waitUntil(lambda: not panel.state.exclusion.pending)
     assert panel.runs.running is None and not panel.state.running
     assert len(shown) == 1 and shown[0].startswith("Nothing is excluded: ")
     assert panel.exclude.message.text() == shown[0]
     # The next mask starts nothing that was dropped.
     panel.exclude.choose(None)
-    assert panel.runs.running is None and panel.state.exclude_problem is None
+    assert panel.runs.running is None and panel.state.exclusion.problem is None
 
 
 @pytest.mark.slow
@@ -460,7 +460,7 @@ def test_closing_the_panel_drops_the_run_that_waits(panel: Any, qtbot: Any, colo
     panel.bar.button.click()
     assert panel.runs.running is None
     panel.close()
-    panel.state.exclude_pending = False
+    panel.state.exclusion = Exclusion()
     assert panel.runs.running is None
 
 

@@ -24,7 +24,7 @@ from napari_restore.explain.attention.session import AttentionSession
 from napari_restore.plugin.attention._query_controller import CROSS
 from napari_restore.plugin.attention.heads_view import SIDE, HeadsView
 from napari_restore.plugin.layers.placing import plane_of
-from napari_restore.plugin.state.request import Area
+from napari_restore.plugin.state.request import Area, ChosenMethod
 
 pytestmark = pytest.mark.viewer
 SIZE = (300, 400)
@@ -124,7 +124,7 @@ def test_a_click_becomes_heads_over_the_image(prepared: Any, panel: Any, qtbot: 
     tab.heads.choose("decoder.3.1", ["2", "3"])
     assert tab.layers.map.rgb
     # Settings make another question.
-    tab.state.model = "dcp"
+    tab.state.method = ChosenMethod("dcp")
     assert tab.session is None and not tab.head_actions.pin.isEnabled()
     assert [layer.name for layer in tab.viewer.layers] == ["town"]
     assert not tab.chart.groups and tab.chart.isHidden()
@@ -257,7 +257,7 @@ def test_keys_move_the_query_and_an_answer_is_kept_beside_others(
     )
     assert tab.numbers.text().startswith("decoder 3.1, head 2 · x 200")
     # Another network for the same image: the reference stays, and says what it lacks.
-    tab.state.model = "dcp"
+    tab.state.method = ChosenMethod("dcp")
     assert tab.asked.kept is not None and tab.session is None
     tab.reference.explain("elsewhere.1", ["1"])
     assert "has no layer elsewhere.1" in tab.reference.caption.text()

@@ -27,7 +27,7 @@ def test_a_network_from_a_file_is_prepared_and_asked(
     panel.models.add(ModelChoice(load(name, trust=True).card, name, trust=True))
     panel.tabs.choose("Attention")
     tab, ended = panel.attention, []
-    assert not tab.state.card.attention
+    assert not tab.state.method.card.attention
     assert tab.bar.button.isEnabled()
     tab.ended.connect(lambda *outcome: ended.append(outcome))
     tab.bar.button.click()

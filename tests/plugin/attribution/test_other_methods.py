@@ -52,7 +52,7 @@ def test_routing_is_offered_where_the_model_routes(tab: Any, form: Any, panel: A
     asked: list[Any] = []
     assert form.routing.isHidden() and form._routing_title.isHidden()
     panel.models.choose("inf-dehaze-small")
-    assert panel.state.model == "inf-dehaze-small"
+    assert panel.state.method.model == "inf-dehaze-small"
     assert not form.routing.isHidden() and not form._routing_title.isHidden()
     asked.append(tab.request().question["routing"])
     form.routing.setCurrentIndex(form.routing.findData("recomputed"))

@@ -36,7 +36,7 @@ def test_a_folder_is_fused_live_and_exported(
         "b0.jpg … b2.jpg · 3 frames",
     ]
     assert panel.state.layer.name == "Bracket a1"
-    assert panel.state.model == "mertens"
+    assert panel.state.method.model == "mertens"
     assert panel.bar.live.isChecked() and panel.bar.isVisibleTo(panel)
     texts = [tab.frames.texts[n].text().splitlines()[:2] for n in range(3)]
     assert texts == [["a0.jpg", "−2.0 EV"], ["a1.jpg", "0 EV"], ["a2.jpg", "+2.0 EV"]]
@@ -149,7 +149,7 @@ def test_frames_are_left_out_and_another_is_the_reference(
     assert "Bracket a1" not in [each.name for each in panel.viewer.layers if each.visible]
     assert [panel.models.combo.itemData(n) for n in range(2)] == ["mertens", "radiance"]
     panel.viewer.add_image(np.full((40, 50, 3), 90, np.uint8), name="photo")
-    assert panel.state.model != "mertens"
+    assert panel.state.method.model != "mertens"
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import napari_restore as nr
 from napari_restore.models import card_of
 from napari_restore.plugin.method import advanced_form
 from napari_restore.plugin.method.advanced_form import AdvancedForm
-from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.request import ChosenMethod, TargetChoice
 from napari_restore.questions import Restore
 
 
@@ -124,8 +124,7 @@ def test_a_global_model_in_the_window(
 
     Image.fromarray(np.dstack([y % 251, x % 241, (y + x) % 239]).astype(np.uint8)).save(scene)
     panel.viewer.open(scene, plugin="napari-restore")
-    panel.state.weights, panel.state.trust = None, False
-    panel.state.model = str(weights)
+    panel.state.method = ChosenMethod(str(weights))
     panel.state.target = TargetChoice.WHOLE
     first = finished_run()
     assert first.record["measured"]["tiles_encoded"] == 9

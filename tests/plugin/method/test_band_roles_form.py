@@ -143,13 +143,13 @@ def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, fini
     assert "which bands are red" in str(panel.bands.problem())
     # A band shows one light only.
     choose_role(panel, 1, "red")
-    assert panel.state.bands == "red=1"
+    assert panel.state.named.bands == "red=1"
     choose_role(panel, 3, "blue")
-    assert panel.state.bands == "red=1,blue=3" and panel.bands.problem() is None
+    assert panel.state.named.bands == "red=1,blue=3" and panel.bands.problem() is None
     assert "the image does not tell" not in said(panel)
     # Two bands are swapped by choosing one of them.
     choose_role(panel, 1, "blue")
-    assert panel.state.bands == "red=3,blue=1"
+    assert panel.state.named.bands == "red=3,blue=1"
     request = panel.state.request()
     assert request.image.roles == ("blue", None, "red", "nir")
     assert request.plan().bands[:2] == (0, 2)
@@ -172,12 +172,12 @@ def test_roles_belong_to_their_layer(panel: Any, scene: Path):
     assert not panel.bands.isVisibleTo(panel)
     panel.viewer.layers.selection.active = panel.viewer.layers[0]
     choose_role(panel, 2, "blue")
-    assert panel.state.bands == "blue=2"
+    assert panel.state.named.bands == "blue=2"
     panel.viewer.layers.selection.active = panel.viewer.layers["photo"]
-    assert panel.state.bands is None
+    assert panel.state.named.bands is None
     assert not panel.bands.isVisibleTo(panel)
     panel.viewer.layers.selection.active = panel.viewer.layers[0]
-    assert panel.state.bands == "blue=2"
+    assert panel.state.named.bands == "blue=2"
     assert panel.bands.role_of(2).currentData() == "blue"
 
 
@@ -360,12 +360,12 @@ def test_bands_named_for_one_image_are_asked_of_no_other(panel: Any, tmp_path: P
             box = panel.bands.role_of(4)
             box.setCurrentIndex(box.findText("nir"))
             box.activated.emit(box.currentIndex())
-            assert panel.state.bands == "nir=4"
+            assert panel.state.named.bands == "nir=4"
     four, three = panel.viewer.layers
-    assert panel.state.layer is three and panel.state.bands is None
+    assert panel.state.layer is three and panel.state.named.bands is None
     for layer in (four, three):
         panel.form.choose_image(layer)
         panel.image.activated.emit(panel.image.currentIndex())
         assert panel.state.layer is layer
     panel.viewer.layers.remove(three)
-    assert panel.state.layer is four and panel.state.bands == "nir=4"
+    assert panel.state.layer is four and panel.state.named.bands == "nir=4"

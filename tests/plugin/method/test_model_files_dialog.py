@@ -99,7 +99,7 @@ def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
         "model": "haze-unet",
         "title": "My haze",
     }
-    assert panel.state.model == str(weights)
+    assert panel.state.method.model == str(weights)
     assert panel.models.combo.currentText().endswith("My haze")
     panel.target.choose(TargetChoice.WHOLE)
     record = finished_run().record
@@ -124,7 +124,7 @@ def test_weights_that_serve_several_tasks_are_asked_for_theirs(
         "task": "derain",
     }
     assert nr.load_model(path).card.task == "derain"
-    assert panel.state.model == str(path)
+    assert panel.state.method.model == str(path)
     assert panel.models.task.currentText() == "Remove rain"
 
 
@@ -159,7 +159,7 @@ def test_what_an_own_network_takes_is_asked_for(panel: Any, qtbot: Any, tmp_path
     assert card["roles"] == ["blue", "green", "red"]
     assert card["mean"] == [0.5, 0.4, 0.3]
     assert "std" not in card
-    assert panel.state.model == f"{path}:make"
+    assert panel.state.method.model == f"{path}:make"
     assert nr.load_model(f"{path}:make", trust=True).card.value_range == (-1, 1)
 
 
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_written_still_allows_known_networks(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", refuse)
         press(dialog, "Add")
-    assert (panel.state.model, panel.state.weights) == ("haze-unet", str(weights))
+    assert (panel.state.method.model, panel.state.method.weights) == ("haze-unet", str(weights))
     assert "cannot be written beside" in shown[-1]
     assert panel.state.request().load().card.id == "haze-unet"
 
@@ -199,12 +199,12 @@ def test_python_runs_only_after_a_yes(panel: Any, qtbot: Any, tmp_path: Path):
     dialog = asked(panel, qtbot, ProposalDialog)
     assert ran.exists()
     press(dialog, "Add")
-    assert panel.state.model == f"{path}:make"
-    assert panel.state.trust
+    assert panel.state.method.model == f"{path}:make"
+    assert panel.state.method.trust
     panel.viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")
     assert panel.state.request().load()(torch.ones(1, 3, 8, 8)).mean() == 0.5
     panel.models.choose("identity")
-    assert not panel.state.trust
+    assert not panel.state.method.trust
 
 
 @pytest.mark.slow
@@ -294,7 +294,7 @@ def test_a_dropped_program_is_measured_confirmed_and_run(
     press(asked(panel, qtbot, TrustDialog), "Run it")
     press(asked(panel, qtbot, ProposalDialog), "Add")
     assert json.loads(path.with_suffix(".json").read_text())["bands"] == 3
-    assert panel.state.model == str(path) and panel.state.trust
+    assert panel.state.method.model == str(path) and panel.state.method.trust
     panel.target.choose(TargetChoice.WHOLE)
     result = finished_run().result
     assert result.record["status"] == "done"

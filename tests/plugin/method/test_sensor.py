@@ -117,7 +117,11 @@ def test_a_sensor_goes_with_its_layer_and_into_every_request(panel: Any, tmp_pat
     choose_sensor(panel, "Landsat 5 TM")
     choose_sensor(panel, "Landsat 8 OLI/TIRS")
     request = panel.state.request()
-    assert (request.sensor, request.bands, request.image.sensor) == ("landsat8", None, "landsat8")
+    assert (request.named.sensor, request.named.bands, request.image.sensor) == (
+        "landsat8",
+        None,
+        "landsat8",
+    )
     task = task_of(request.plan())
     assert task is not None and task["image"]["sensor"] == "landsat8"
     arguments = folder_arguments(panel.state, str(tmp_path), str(tmp_path / "out"))
@@ -131,18 +135,18 @@ def test_a_sensor_goes_with_its_layer_and_into_every_request(panel: Any, tmp_pat
     choose_role(panel, 7, "red")
     request = panel.state.request()
     # They change places.
-    assert (request.bands, request.sensor) == ("swir=4,red=7", "landsat8")
+    assert (request.named.bands, request.named.sensor) == ("swir=4,red=7", "landsat8")
     assert request.image.roles[6] == "red" and request.image.sensor == "landsat8"
     # The other layer has none, nor values that the settings of an earlier result have set.
     panel.state.set_options(black=7000.0, other_bands="copy")
     assert panel.state.request().options.reading.black == 7000
     panel.viewer.layers.selection.active = panel.viewer.layers[0]
-    assert (panel.state.bands, panel.state.sensor) == (None, None)
+    assert (panel.state.named.bands, panel.state.named.sensor) == (None, None)
     assert panel.bands.sensor.currentIndex() == 0
     reading = panel.state.request().options.reading
     assert (reading.black, reading.other_bands) == (None, None)
     panel.viewer.layers.selection.active = panel.viewer.layers[-1]
-    assert (panel.state.bands, panel.state.sensor) == ("swir=4,red=7", "landsat8")
+    assert (panel.state.named.bands, panel.state.named.sensor) == ("swir=4,red=7", "landsat8")
     # And it can be taken back, also where the image is shown in the colours that it named.
     choose_sensor(panel, "choose …")
     assert panel.state.request().image.sensor is None
@@ -152,7 +156,7 @@ def test_a_sensor_goes_with_its_layer_and_into_every_request(panel: Any, tmp_pat
     assert panel.state.layer.rgb and panel.state.request().image.sensor == "landsat8"
     choose_sensor(panel, "not named")
     request = panel.state.request()
-    assert (request.bands, request.sensor, request.image.sensor) == (None, None, None)
+    assert (request.named.bands, request.named.sensor, request.image.sensor) == (None, None, None)
 
 
 def test_a_kept_result_is_resumed_with_the_values_it_was_begun_with(landsat: Path):
@@ -165,7 +169,7 @@ def test_a_kept_result_is_resumed_with_the_values_it_was_begun_with(landsat: Pat
         task = task_of(plan)
 
     request = request_of_stored(Kept, image)  # type: ignore[arg-type]
-    assert (request.sensor, request.bands) == ("landsat8", None)
+    assert (request.named.sensor, request.named.bands) == ("landsat8", None)
     assert request.plan(device="cpu").key == plan.key
 
 

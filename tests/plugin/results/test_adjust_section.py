@@ -16,7 +16,7 @@ from napari_restore.plugin.layers.reader import layer_of
 from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.plugin.results.adjust_section import AdjustSection
 from napari_restore.plugin.runs.layer_run import LayerRun
-from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.request import ChosenMethod, TargetChoice
 from napari_restore.plugin.widgets.section import end_all
 from napari_restore.questions import Adjustment
 
@@ -171,7 +171,7 @@ def variant(panel: Any, haze: np.ndarray, finished_run: Any) -> Any:
     """A finished result in the panel, of dark channel prior on the whole of `haze`."""
     panel.viewer.add_image(haze, name="photo")
     panel.target.choose(TargetChoice.WHOLE)
-    panel.state.model = "dcp"
+    panel.state.method = ChosenMethod("dcp")
     return finished_run()
 
 
@@ -231,7 +231,7 @@ def test_each_result_keeps_its_own_adjustment(
 ):
     look.sliders["protect_shadows"].setValue(30)
     qtbot.waitUntil(lambda: variant.adjustment.protect_shadows == 0.3)
-    panel.state.model = "identity"
+    panel.state.method = ChosenMethod("identity")
     second = finished_run()
     assert second is not variant
     # It begins as the one before was left.
@@ -329,7 +329,7 @@ def test_it_needs_a_result_and_explains_why_colours_cannot_be_kept(
     pixels = np.random.default_rng(1).integers(1, 250, (60, 80), np.uint8)
     panel.viewer.add_image(pixels, name="grey")
     panel.target.choose(TargetChoice.WHOLE)
-    panel.state.model = "identity"
+    panel.state.method = ChosenMethod("identity")
     variant = finished_run()
     assert look.sliders["strength"].isEnabled()
     assert not look.keep_colours.isEnabled()

@@ -68,7 +68,7 @@ def test_the_window_writes_what_the_command_writes(
     if product.sensor is not None:
         panel.bands.sensor.choose(product.sensor)
         panel.bands.sensor.activated.emit(panel.bands.sensor.currentIndex())
-        assert panel.state.sensor == product.sensor
+        assert panel.state.named.sensor == product.sensor
     panel.target.choose(TargetChoice.WHOLE)
     variant = finished_run()
     export = next(section for section in panel.sections if isinstance(section, ExportSection))

@@ -29,7 +29,7 @@ def section(panel: Any) -> ResultsSection:
 
 def choose(panel: Any, model: str) -> None:
     panel.models.choose(model)
-    assert panel.state.model == model
+    assert panel.state.method.model == model
 
 
 def earlier_of(panel: Any, qtbot: Any) -> list[Any]:

@@ -51,7 +51,7 @@ def test_without_its_image_a_result_is_still_there_to_save_and_delete(
     results.findChild(RecordView).again.click()
     panel.models.choose("dcp")
     results.use.click()
-    assert (panel.state.model, panel.state.layer) == ("identity", other)
+    assert (panel.state.method.model, panel.state.layer) == ("identity", other)
     # Its pixels are, as before.
     export = section(panel, "Export")
     path = tmp_path / "out.tif"

@@ -22,7 +22,7 @@ from napari_restore.errors import BadParameter
 from napari_restore.plugin.results._histogram_view import BINS, Histogram, HistogramView
 from napari_restore.plugin.results.adjust_section import AdjustSection
 from napari_restore.plugin.results.tone_section import ToneSection
-from napari_restore.plugin.state.request import TargetChoice
+from napari_restore.plugin.state.request import ChosenMethod, TargetChoice
 from napari_restore.plugin.state.state import RestoreState
 from napari_restore.plugin.widgets.folding import Folded
 from napari_restore.questions import Adjustment
@@ -199,7 +199,7 @@ def variant(panel: Any, photo: Path, finished_run: Any) -> Any:
     """A finished result of `identity` on the whole photo."""
     panel.viewer.open(photo, plugin="napari-restore")
     panel.target.choose(TargetChoice.WHOLE)
-    panel.state.model = "identity"
+    panel.state.method = ChosenMethod("identity")
     return finished_run()
 
 
@@ -331,7 +331,7 @@ def test_it_says_why_it_can_do_nothing(
     grey = np.random.default_rng(1).integers(1, 250, (60, 80), np.uint8)
     panel.viewer.add_image(grey, name="grey")
     panel.target.choose(TargetChoice.WHOLE)
-    panel.state.model = "identity"
+    panel.state.method = ChosenMethod("identity")
     variant = finished_run()
     assert "red, green and blue" in tone.about.text()
     assert tone.sliders["shadows"].isEnabled() and not tone.sliders["saturation"].isEnabled()

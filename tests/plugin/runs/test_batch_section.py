@@ -12,8 +12,8 @@ from napari.utils.notifications import notification_manager
 from napari_restore import Region
 from napari_restore.plugin.areas.drawing_controller import Tool
 from napari_restore.plugin.runs.batch_section import BatchSection, folder_arguments
-from napari_restore.plugin.state.request import TargetChoice
-from napari_restore.plugin.state.state import NAMED_ROLES
+from napari_restore.plugin.state.request import NamedBands, TargetChoice
+from napari_restore.plugin.state.state import NAMED_AS
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)
@@ -129,7 +129,7 @@ def test_failures_are_listed_at_the_end_and_stop_nothing(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
     infrared = add(panel, colours[:200, :200, 0], name="infrared")
-    infrared.metadata[NAMED_ROLES] = "nir=1"
+    infrared.metadata[NAMED_AS] = NamedBands("nir=1")
     photo = add(panel, colours[:200, :200], name="photo")
     choose(panel, "hot")
     panel.target.choose(TargetChoice.WHOLE)
@@ -226,8 +226,8 @@ def test_layers_do_not_start_without_what_is_excluded(
     panel.exclude.choose(panel.viewer.add_labels(np.zeros((300, 300), np.uint8), name="empty"))
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
-    assert panel.state.exclude_pending
-    qtbot.waitUntil(lambda: not panel.state.exclude_pending)
+    assert panel.state.exclusion.pending
+    qtbot.waitUntil(lambda: not panel.state.exclusion.pending)
     assert batch.queue is None and not panel.state.running
     assert batch.message.text().startswith("Nothing is excluded: ")
     panel.exclude.choose(None)

@@ -15,8 +15,8 @@ from napari_restore.engine import TileDone
 from napari_restore.errors import BudgetTooSmall
 from napari_restore.plugin.runs import draft as _draft
 from napari_restore.plugin.runs.layer_run import drafts_in
-from napari_restore.plugin.state.request import TargetChoice
-from napari_restore.plugin.state.state import NAMED_ROLES
+from napari_restore.plugin.state.request import NamedBands, TargetChoice
+from napari_restore.plugin.state.state import NAMED_AS
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer
@@ -218,7 +218,7 @@ def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: P
 
 @pytest.mark.slow
 def test_an_error_is_shown_once_and_live_continues(panel: Any, qtbot: Any):
-    infrared = {NAMED_ROLES: "nir=1"}
+    infrared = {NAMED_AS: NamedBands("nir=1")}
     panel.viewer.add_image(np.ones((300, 300), np.uint8), name="infrared", metadata=infrared)
     choose(panel, "hot")
     with qtbot.waitSignal(panel.runs.live.failed) as message:

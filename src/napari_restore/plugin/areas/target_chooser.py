@@ -26,7 +26,7 @@ from napari_restore.plugin.areas.areas import (
     strength_layers,
 )
 from napari_restore.plugin.areas.drawing_controller import Tool
-from napari_restore.plugin.state.request import Area, TargetChoice
+from napari_restore.plugin.state.request import Area, Exclusion, TargetChoice
 from napari_restore.plugin.state.state import RestoreState, image_of
 from napari_restore.plugin.tasks.notices import error_text, with_labels
 from napari_restore.plugin.tasks.task import LatestQuery
@@ -150,7 +150,7 @@ MASKING = ("class", "label", "mask", "quality", "probability")
 class ExcludeChooser(Section):
     """Nothing, the shapes or labels of a layer, or a mask file; writes option `exclude`.
 
-    From a change of the layer until its mask is made, `state.exclude_pending` is set.
+    From a change of the layer until its mask is made, `state.exclusion` is pending.
     A mask that others set there is chosen as a file.
     """
 
@@ -179,7 +179,7 @@ class ExcludeChooser(Section):
         self._set_mask: str | None = None
         """The mask it has set itself."""
         self._is_making = False
-        """Whether it has set `exclude_pending` itself."""
+        """Whether a mask is pending that it makes itself."""
         self._update_soon = qdebounced(self._update, timeout=DEBOUNCE_MS, parent=self)
         self._watch = LayerWatch(self, self._on_change)
         self._query = LatestQuery("The mask cannot be made", self, self._on_mask)
@@ -192,7 +192,7 @@ class ExcludeChooser(Section):
         self.listen(self._offer, viewer.layers.events.inserted, viewer.layers.events.removed)
         self.listen(self._on_layer, state.events.layer)
         self.listen(self._on_options, state.events.options)
-        self.listen(self._on_pending, state.events.exclude_pending)
+        self.listen(self._on_exclusion, state.events.exclusion)
         # An earlier panel may have been closed over a mask, or over one being made.
         self._choose_of_state()
 
@@ -286,9 +286,9 @@ class ExcludeChooser(Section):
         elif self.choice.isVisibleTo(self):
             self.choice.show_chosen(options.reading)
 
-    def _on_pending(self, pending: bool) -> None:
+    def _on_exclusion(self, exclusion: Exclusion) -> None:
         # The mask that others have set may be the one before.
-        if self._is_making and not pending:
+        if self._is_making and not exclusion.pending:
             self._choose_of_state()
 
     def _choose_of_state(self) -> None:
@@ -301,8 +301,7 @@ class ExcludeChooser(Section):
 
     def _set_pending(self) -> None:
         self._is_making = True
-        self.state.exclude_problem = None
-        self.state.exclude_pending = True
+        self.state.exclusion = Exclusion(pending=True)
 
     def _update(self) -> None:
         chosen, layer = self._chosen, self.state.layer
@@ -343,7 +342,6 @@ class ExcludeChooser(Section):
         self.message.setText("" if problem is None else error_text(problem))
         self.message.setVisible(problem is not None)
         self._set_mask, self._is_making = mask, False
-        self.state.exclude_problem = problem
         before = self.state.options.reading.exclude
         if mask == before:
             self.state.set_options(exclude=mask)
@@ -352,7 +350,7 @@ class ExcludeChooser(Section):
             self.state.set_options(
                 exclude=mask, exclude_values=None, exclude_bits=None, exclude_where=None
             )
-        self.state.exclude_pending = False
+        self.state.exclusion = Exclusion(problem=problem)
         self._ask_choices()
 
 

@@ -102,7 +102,7 @@ def _distances(rings: Iterable[str]) -> list[str]:
 
 
 HINT = "What each head of the network computed for a pixel. Prepare once, then click the image."
-SETTINGS = tuple("layer bands sensor model weights trust parameters options".split())
+SETTINGS = tuple("layer named method options".split())
 """Fields of the state that belong to the prepared network and image."""
 IDLE_MS = 250
 """Pause in dragging after which all layers are computed, not the chosen one alone."""
@@ -231,7 +231,7 @@ class AttentionTab(TaskTab):
         if self.task is None:
             self.bar.show_message("")
         self.heads.show_sites(())
-        card = next((card for card in api.models() if card.id == self.state.model), None)
+        card = next((card for card in api.models() if card.id == self.state.method.model), None)
         has_attention = card is None or bool(card.attention)
         self.bar.allow(self.state.layer is not None and has_attention)
         self.hint.setText(HINT if has_attention else self._others())
@@ -241,7 +241,7 @@ class AttentionTab(TaskTab):
         image = None if self.state.layer is None else image_of(self.state.layer)
         able = ", ".join(card.title for card in offered_models(image) if card.attention)
         others = f"Choose a network that has: {able}." if able else "No network for it has."
-        return f"{title_of(self.state.model)} has no attention. {others}"
+        return f"{title_of(self.state.method.model)} has no attention. {others}"
 
     def _show_ready(self) -> None:
         """Enable what needs a prepared image, or an answer."""

@@ -212,7 +212,7 @@ class AttributionTab(TaskTab):
         layers = viewer.layers.events
         self.listen(self._on_layer, state.events.layer)
         self.listen(self._on_labels, layers.inserted, layers.removed)
-        self.listen(self._on_model, state.events.model)
+        self.listen(self._on_model, state.events.method)
         self._on_layer()
         self._on_labels()
         self._on_model()
@@ -258,7 +258,7 @@ class AttributionTab(TaskTab):
         self.form.show_labels({key: layer.name for key, layer in self._labels().items()})
 
     def _on_model(self) -> None:
-        cards = (card for card in api.models() if card.id == self.state.model)
+        cards = (card for card in api.models() if card.id == self.state.method.model)
         self.form.show_card(next(cards, None))
 
     def show_target(self) -> None:

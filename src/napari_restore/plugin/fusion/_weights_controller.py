@@ -60,8 +60,7 @@ class WeightsController(QObject):
         events = state.events
         Connections(
             self,
-            (events.parameters, self.update),
-            (events.model, self.update),
+            (events.method, self.update),
             (events.layer, self.update),
             (viewer.layers.events.removed, self._on_removed),
         )

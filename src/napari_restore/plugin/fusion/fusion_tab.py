@@ -208,7 +208,7 @@ class FusionTab(Section):
         self.setAcceptDrops(True)
         self._on_groups()
         self._on_frames()
-        self._on_model()
+        self._on_method()
         self._on_busy(False)
         self.crop.setChecked(state.crop)
 
@@ -266,9 +266,8 @@ class FusionTab(Section):
         controller.progressed.connect(self._on_progress)
         controller.busy_changed.connect(self._on_busy)
         controller.failed.connect(self._on_failed)
-        self.listen(self._on_model, self.state.events.model)
+        self.listen(self._on_method, self.state.events.method)
         self.listen(self._on_state_crop, self.state.events.crop)
-        self.listen(self._on_state_parameters, self.state.events.parameters)
 
     def leave(self) -> None:
         self.controller.leave()
@@ -400,17 +399,13 @@ class FusionTab(Section):
 
     # -- the method --------------------------------------------------------------------
 
-    def _on_model(self) -> None:
-        card = self.state.card
+    def _on_method(self) -> None:
+        card = self.state.method.card
         fuses = card is not None and card.inputs != 1
         self.parameters.setVisible(fuses)
         if card is not None and fuses:
             self.parameters.show_card(card)
             self.parameters.set_values(self.state.parameters)
-
-    def _on_state_parameters(self, values: dict[str, Any]) -> None:
-        if self.parameters.isVisibleTo(self):
-            self.parameters.set_values(values)
 
 
 def _rows(

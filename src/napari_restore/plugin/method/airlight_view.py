@@ -134,7 +134,7 @@ class AirlightPicker(Section):
         row.setContentsMargins(0, 0, 0, 0)
         self.pick_button.toggled.connect(self._on_pick)
         events = state.events
-        self.listen(self.show_value, events.parameters, events.current, events.running)
+        self.listen(self.show_value, events.method, events.current, events.running)
         self.listen(self.stop, events.layer)
 
     def show_card(self, card: ModelCard) -> None:

@@ -25,9 +25,9 @@ from napari_restore.plugin.areas.areas import PAINT, TARGETS_OF
 from napari_restore.plugin.layers.display import colour_bands
 from napari_restore.plugin.layers.layer_order import SOURCE, place_above
 from napari_restore.plugin.layers.reader import layer_of
+from napari_restore.plugin.state.request import NamedBands
 from napari_restore.plugin.state.state import (
-    NAMED_ROLES,
-    NAMED_SENSOR,
+    NAMED_AS,
     UNNAMED,
     image_of,
     named_as,
@@ -173,8 +173,8 @@ class BandRolesForm(QWidget):
 
     named_bands = Signal()
     """The user has named the bands; emitted after `changed`."""
-    changed = Signal(object, object)
-    """The roles of the layer's bands, as ``"red=3,green=2"``, and its sensor, or None."""
+    changed = Signal(object)
+    """The `NamedBands` of the layer."""
     values_changed = Signal(dict)
     """The `RestoreKeywords` of zero, white and other bands."""
 
@@ -182,7 +182,8 @@ class BandRolesForm(QWidget):
         super().__init__(parent)
         self._layer: ImageLayer | None = None
         self._card: ModelCard | None = None
-        self._shown: tuple[object, ...] = ()
+        self._shown: tuple[Image | None, tuple[str, ...], NamedBands] = (None, (), NamedBands())
+        """The image, the roles that are asked for, and what is said of its bands."""
         self._sensors: dict[str, SensorBands] = {}
         """By id, those to choose from."""
         self._prompt = QLabel(self, wordWrap=True)
@@ -231,16 +232,16 @@ class BandRolesForm(QWidget):
         self._layer, self._card = layer, card
         image: Image | None = None
         roles: tuple[str, ...] = ()
-        bands, sensor = (None, None) if layer is None else named_as(layer)
+        named = NamedBands() if layer is None else named_as(layer)
         if layer is not None and card is not None:
             image, roles = unnamed_image(layer), _missing_roles(unnamed_image(layer), card)
         if (image, roles) != self._shown[:2]:
             self._sensors = {} if image is None else _sensors(image, roles)
-        if (image, roles, bands, sensor) != self._shown:
-            self._shown = image, roles, bands, sensor
-            self._build(image, roles)
+        if (image, roles, named) != self._shown:
+            self._shown = image, roles, named
+            self._build()
         self.setVisible(image is not None and bool(roles or not _is_picture(image)))
-        self.changed.emit(bands, sensor)
+        self.changed.emit(named)
 
     def show_values(self, options: Restore) -> None:
         """Show zero, white and other bands of `options`, without a signal."""
@@ -251,7 +252,7 @@ class BandRolesForm(QWidget):
         """Return the error of a run while roles are missing; None otherwise."""
         if self._layer is None or self._card is None or not self._shown[1]:
             return None
-        missing = _missing_roles(named_image(self._layer, *named_as(self._layer)), self._card)
+        missing = _missing_roles(named_image(self._layer, named_as(self._layer)), self._card)
         if not missing:
             return None
         return UnknownBands(
@@ -264,10 +265,11 @@ class BandRolesForm(QWidget):
         assert isinstance(box, NarrowComboBox)
         return box
 
-    def _build(self, image: Image | None, roles: tuple[str, ...]) -> None:
+    def _build(self) -> None:
+        image, roles, said = self._shown
         if image is None or self._card is None or self._layer is None:
             return
-        named = named_image(self._layer, *named_as(self._layer))
+        named = named_image(self._layer, named_as(self._layer))
         missing = _missing_roles(named, self._card)
         if missing:
             self._prompt.setText(
@@ -278,7 +280,7 @@ class BandRolesForm(QWidget):
         self._form.setRowVisible(self.orders, is_free)
         if is_free:
             self.orders.show_orders(image, named)
-        preset, (_, sensor) = image.preset, named_as(self._layer)
+        preset, sensor = image.preset, said.sensor
         none = "choose …" if roles or preset is not None else "not named"
         if preset is not None and not _is_unordered(image):
             none = f"{preset.title} – from the {preset.named_by}"
@@ -321,9 +323,9 @@ class BandRolesForm(QWidget):
 
     def _show_sets(self) -> None:
         """Show what the values mean by the names, the sensor and the settings."""
-        if self._layer is None or not self._shown or self._shown[0] is None:
+        if self._layer is None or self._shown[0] is None:
             return
-        named = named_image(self._layer, *named_as(self._layer))
+        named = named_image(self._layer, named_as(self._layer))
         values = self._editors.values()
         try:
             told = api.info(named, black=values["black"], white=values["white"])
@@ -361,20 +363,20 @@ class BandRolesForm(QWidget):
                 self, "A sensor file", "", "Sensor files (*.toml)"
             )
             try:
-                chosen = api.sensor_text(path) if path else named_as(self._layer)[1]
-                named_image(self._layer, None, chosen)
+                chosen = api.sensor_text(path) if path else named_as(self._layer).sensor
+                named_image(self._layer, NamedBands(sensor=chosen))
             except RestoreError as error:
                 self.sets.setText(error_text(error))
-                self.sensor.choose(named_as(self._layer)[1])
+                self.sensor.choose(named_as(self._layer).sensor)
                 return
         # It names all of them anew.
-        self._store(None, chosen)
+        self._store(NamedBands(sensor=chosen))
 
     def _on_role(self, band: int, _: int) -> None:
         """Give a band the role chosen; one that has it changes places: no two show one light."""
         assert self._layer is not None
         role = self.role_of(band + 1).currentData()
-        roles = named_image(self._layer, *named_as(self._layer)).roles
+        roles = named_image(self._layer, named_as(self._layer)).roles
         given = f"{role}={band + 1}"
         if role in api.LIGHT and role in roles:
             before = roles[band] if roles[band] in api.LIGHT else api.UNKNOWN
@@ -393,16 +395,14 @@ class BandRolesForm(QWidget):
         """Add what the user says of some bands to what he has said."""
         assert self._layer is not None
         bands, sensor = named_as(self._layer)
-        self._store(api.merged_bands(bands, given), sensor)
+        self._store(NamedBands(api.merged_bands(bands, given), sensor))
 
-    def _store(self, bands: str | None, sensor: str | None) -> None:
+    def _store(self, named: NamedBands) -> None:
         assert self._layer is not None
-        self._layer.metadata[NAMED_ROLES] = bands
-        self._layer.metadata[NAMED_SENSOR] = sensor
-        image, roles = self._shown[:2]
-        self._shown = image, roles, bands, sensor
-        self._build(image, roles)  # type: ignore[arg-type]
-        self.changed.emit(bands, sensor)
+        self._layer.metadata[NAMED_AS] = named
+        self._shown = *self._shown[:2], named
+        self._build()
+        self.changed.emit(named)
         self.named_bands.emit()
 
 

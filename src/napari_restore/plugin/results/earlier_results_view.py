@@ -18,8 +18,15 @@ from napari_restore.plugin.layers.layer_order import LIVE, insert_above
 from napari_restore.plugin.layers.result_layer import ResultLayer
 from napari_restore.plugin.method.model_files_dialog import TrustDialog
 from napari_restore.plugin.results.variant_text import is_whole, target_of_mask
-from napari_restore.plugin.state.request import Area, RunRequest, TargetChoice
-from napari_restore.plugin.state.state import NAMED_ROLES, NAMED_SENSOR, RestoreState
+from napari_restore.plugin.state.request import (
+    Area,
+    ChosenMethod,
+    Exclusion,
+    NamedBands,
+    RunRequest,
+    TargetChoice,
+)
+from napari_restore.plugin.state.state import NAMED_AS, RestoreState
 from napari_restore.plugin.state.variant import Variant
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import LatestQuery, in_background
@@ -82,7 +89,6 @@ def variant_of_stored(
 def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) -> RunRequest:
     """Return the request of a kept result; `trust` is the user's consent of today."""
     model, options = kept.task["model"], kept.task["options"]
-    bands, sensor = names_of_stored(kept)
     return RunRequest(
         image=image,
         model=model["model"],
@@ -98,45 +104,42 @@ def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) ->
             maps=bool(options["maps"]),
             pyramid=True,
         ),
-        bands=bands,
-        sensor=sensor,
+        named=names_of_stored(kept),
     )
 
 
-def names_of_stored(kept: KeptResult) -> tuple[str | None, str | None]:
-    """Return the roles and the sensor that the user had given the image's bands."""
+def names_of_stored(kept: KeptResult) -> NamedBands:
+    """Return what the user had said of the image's bands."""
     spec = kept.task["image"]
     roles = spec.get("bands")
     if isinstance(roles, dict):
         roles = ",".join(f"{role}={number}" for role, number in roles.items())
-    return None if roles is None else str(roles), spec.get("sensor")
+    return NamedBands(None if roles is None else str(roles), spec.get("sensor"))
 
 
 def apply_settings(state: RestoreState, variant: Variant, layers: LayerList) -> None:
     """Set the state as it was for a result; the panel's widgets follow the state.
 
     The view stays: of the area only its kind comes back. Where its source is no longer
-    among the `layers`, the settings are for the image that is chosen. The model goes
-    first, for its parameters are those of its card.
+    among the `layers`, the settings are for the image that is chosen.
     """
     request = variant.request
     known: dict[str, Any] = {}
     if variant.source in layers:
         # The form takes them from there, whenever it shows this layer.
-        variant.source.metadata[NAMED_ROLES] = request.bands
-        variant.source.metadata[NAMED_SENSOR] = request.sensor
-        known |= {"layer": variant.source, "bands": request.bands, "sensor": request.sensor}
-    known |= {
-        "weights": request.weights,
-        "trust": request.trust,
-        "model": request.model,
-        "parameters": dict(request.parameters),
-    }
+        variant.source.metadata[NAMED_AS] = request.named
+        known |= {"layer": variant.source, "named": request.named}
+    known["method"] = ChosenMethod(
+        request.model,
+        weights=request.weights,
+        trust=request.trust,
+        parameters=dict(request.parameters),
+    )
     target = target_of(variant)
     if target is not None:
         known["target"] = target
     # Last: a run that waits for a mask starts with all of these.
-    known |= {"options": request.options, "exclude_pending": False}
+    known |= {"options": request.options, "exclusion": Exclusion()}
     for name, value in known.items():
         setattr(state, name, value)
 

@@ -119,7 +119,7 @@ class LayerQueue(QObject):
             return
         # Bands and sensor are named for each layer by itself.
         settings = self._settings
-        settings.layer, (settings.bands, settings.sensor) = layer, named_as(layer)
+        settings.layer, settings.named = layer, named_as(layer)
         self._next = settings.request(area)
         self._run_next()
 
@@ -200,7 +200,7 @@ class BatchSection(Section):
         self._build()
         layers, events = viewer.layers, state.events
         self.listen(self._show_what_fits, layers.selection.events.changed, layers.events.removed)
-        self.listen(self._show_what_fits, events.running, events.layer, events.model)
+        self.listen(self._show_what_fits, events.running, events.layer, events.method)
         self._show_what_fits()
 
     def _build(self) -> None:
@@ -420,22 +420,24 @@ def planes_arguments(state: RestoreState, output: str) -> list[str]:
 
 def fuses(state: RestoreState) -> bool:
     """Return whether the method that is set takes the frames of brackets."""
-    return state.card is not None and state.card.inputs != 1
+    card = state.method.card
+    return card is not None and card.inputs != 1
 
 
 def _command(
     state: RestoreState, source: Path, output: Path, planes: str | None = None
 ) -> list[str]:
+    method = state.method
     model = {
-        "model": state.model,
-        "weights": state.weights,
-        "parameters": state.parameters,
-        "code": state.trust,
+        "model": method.model,
+        "weights": method.weights,
+        "parameters": method.parameters,
+        "code": method.trust,
     }
     adjustment = {} if state.current is None else asdict(state.current.look)
     options = state.options.replacing(**adjustment)
     # Its images are read as the one that the panel shows.
-    named: dict[str, Any] = {"bands": state.bands, "sensor": state.sensor, "planes": planes}
+    named: dict[str, Any] = {**state.named._asdict(), "planes": planes}
     if not fuses(state):
         return api.folder_command(source, output, model, **named, **options.keywords())
     whole = [] if state.crop else ["--no-crop"]

@@ -14,7 +14,7 @@ from superqt.utils import qdebounced
 from napari_restore.api import stamp_of, tried_now
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas.areas import AreaController
-from napari_restore.plugin.state.request import Area, RunRequest, TargetChoice
+from napari_restore.plugin.state.request import Area, Exclusion, RunRequest, TargetChoice
 from napari_restore.plugin.state.state import Connections, RestoreState, view_events
 from napari_restore.plugin.tasks.notices import error_text, show_problem
 from napari_restore.plugin.tasks.task import LatestQuery
@@ -78,7 +78,7 @@ class PlanController(QObject):
         Connections(
             self,
             *((event, self._on_view) for event in views),
-            (state.events.exclude_pending, self._on_exclude_pending),
+            (state.events.exclusion, self._on_exclusion),
         )
 
     def update(self) -> None:
@@ -149,17 +149,17 @@ class PlanController(QObject):
     def _request(self) -> RunRequest:
         return replace(self._state.request(), cluster=self._state.cluster)
 
-    def _on_exclude_pending(self, pending: bool) -> None:
+    def _on_exclusion(self, exclusion: Exclusion) -> None:
         waiting = self._waiting
-        if pending or waiting is None:
+        if exclusion.pending or waiting is None:
             return
         self._waiting = None
         then, failed = waiting
-        if self._state.exclude_problem is None:
+        if exclusion.problem is None:
             then()
         else:
             # The user wanted these pixels left alone.
-            failed(self._state.exclude_problem)
+            failed(exclusion.problem)
 
     def _on_view(self) -> None:
         if self._state.target is TargetChoice.VISIBLE:

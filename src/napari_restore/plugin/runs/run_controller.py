@@ -84,7 +84,7 @@ class FolderRun(Task):
 
 
 BUSY = "A run is going on. Wait for its end, or press Cancel."
-LIVE_SETTINGS = tuple("layer bands sensor model weights trust parameters exclude_pending".split())
+LIVE_SETTINGS = tuple("layer named method exclusion".split())
 """Settings that make another live result."""
 T = TypeVar("T", bound=Task)
 
@@ -193,7 +193,7 @@ class RunController(QObject):
             assert self._state.layer is not None
             self.starting.emit()
             where = self._state.target.value
-            self._begin(self._new_run(request, self._state.layer, self._state.title, where))
+            self._begin(self._new_run(request, self._state.layer, self._state.method.title, where))
 
     def run(self) -> None:
         """Run what is set, unless a run is under way."""
@@ -383,7 +383,7 @@ class RunController(QObject):
             request = self._state.request(Area((viewport.region,)))
         except RestoreError:
             return None
-        return request, viewport, layer, self._state.title, self._whole_results(layer)
+        return request, viewport, layer, self._state.method.title, self._whole_results(layer)
 
     def _viewport(self, layer: ImageLayer) -> Viewport | None:
         try:

@@ -159,7 +159,7 @@ class IndexView(MapLayers):
         super().__init__(viewer, state)
         self._build()
         events = state.events
-        self.listen(self._offer, events.layer, events.bands, events.sensor)
+        self.listen(self._offer, events.layer, events.named)
         self.listen(self._on_current, events.current, events.running)
         self._offer()
 

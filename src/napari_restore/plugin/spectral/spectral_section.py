@@ -43,7 +43,7 @@ class SpectralSection(Section):
         form.addRow("Show", self.combination)
         column_of(self, form, self.hint, self.index, self.spectrum)
         self.combination.activated.connect(self._on_chosen)
-        self.listen(self._offer, state.events.layer, state.events.bands, state.events.sensor)
+        self.listen(self._offer, state.events.layer, state.events.named)
         self._offer()
 
     def _offer(self) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer, Layer
 
     from napari_restore.images import Image
+    from napari_restore.plugin.state.request import NamedBands
 
     Opened = tuple[Image, Image]
     Found = Opened | RestoreError
@@ -192,7 +193,7 @@ def _stamps_now(layer: ImageLayer) -> dict[str, Any]:
     return {name: stamp_of(name) for name in layer.metadata[STAMPS]}
 
 
-def _opened(plain: Image, named: tuple[str | None, str | None], plane: int | None = None) -> Opened:
+def _opened(plain: Image, named: NamedBands, plane: int | None = None) -> Opened:
     """Return an image opened again, and the same with the roles and the sensor of the user.
 
     Or another plane of its file.
@@ -200,5 +201,4 @@ def _opened(plain: Image, named: tuple[str | None, str | None], plane: int | Non
     assert plain.spec is not None
     spec = plain.spec if plane is None else {**plain.spec, "plane": plane}
     again = type(plain).from_spec(spec)
-    bands, sensor = named
-    return again, nr.open_image(again, bands=bands, sensor=sensor)
+    return again, nr.open_image(again, **named._asdict())

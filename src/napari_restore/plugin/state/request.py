@@ -6,17 +6,17 @@ import threading
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.api import stamp_of
-from napari_restore.errors import BadRegion
+from napari_restore.errors import BadRegion, RestoreError
 
 if TYPE_CHECKING:
     from napari_restore.engine import Cluster, Plan
     from napari_restore.images import Image
-    from napari_restore.models import RestorationModel
+    from napari_restore.models import ModelCard, RestorationModel
     from napari_restore.questions import Restore, RestoreKeywords
 
 
@@ -114,6 +114,44 @@ def workers_of(cluster: Cluster) -> Workers:
     return Workers(len(threads), sum(threads.values()), cluster.is_lost)
 
 
+@dataclass(frozen=True)
+class ChosenMethod:
+    """A model as it is set, with its parameters."""
+
+    model: str = ""
+    """A model's id, or the path of a model file."""
+    card: ModelCard | None = None
+    """None until the panel has found it."""
+    weights: str | None = None
+    """The weights file the user gave."""
+    trust: bool = False
+    """Whether the user has allowed the code in the file `model` to run."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Those that differ from the card's defaults, by name."""
+
+    @property
+    def title(self) -> str:
+        return self.model if self.card is None else self.card.title
+
+
+class NamedBands(NamedTuple):
+    """What the user has said of the bands of a layer."""
+
+    bands: str | None = None
+    """Their roles, as ``"red=3,green=2,blue=1"``."""
+    sensor: str | None = None
+    """The id of their sensor: its zero, wavelengths and roles."""
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Whether a new mask of excluded pixels is being made: until then the one before counts."""
+
+    pending: bool = False
+    problem: RestoreError | None = None
+    """Why there is no mask of what was chosen."""
+
+
 _LOADING = threading.Lock()
 
 
@@ -126,8 +164,7 @@ class RunRequest:
     parameters: tuple[tuple[str, Any], ...]
     area: Area
     options: Restore
-    bands: str | None = None
-    sensor: str | None = None
+    named: NamedBands = field(default_factory=NamedBands)
     weights: str | None = None
     trust: bool = False
     cluster: ConnectedCluster | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
@@ -16,7 +16,10 @@ from napari_restore import api
 from napari_restore.errors import BadRegion, RestoreError, UnreadableImage
 from napari_restore.plugin.state.request import (
     Area,
+    ChosenMethod,
     ConnectedCluster,
+    Exclusion,
+    NamedBands,
     NotReady,
     RunRequest,
     TargetChoice,
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer, Layer
 
     from napari_restore.images import Image
-    from napari_restore.models import ModelCard
     from napari_restore.plugin.state.variant import Variant
     from napari_restore.questions import RestoreKeywords
 
@@ -45,20 +47,9 @@ class RestoreState:
 
     layer: ImageLayer | None = None
     """The layer to restore."""
-    bands: str | None = None
-    """The roles that the user gave the layer's bands, as ``"red=3,green=2,blue=1"``."""
-    sensor: str | None = None
-    """The id of the sensor that the user named for the layer: its zero, wavelengths and roles."""
-    card: ModelCard | None = None
-    """The card of `model`; set before it."""
-    model: str = ""
-    """A model's id, or the path of a model file."""
-    weights: str | None = None
-    """The weights file the user gave for `model`."""
-    trust: bool = False
-    """Whether the user has allowed the code in the file `model` to run."""
-    parameters: dict[str, Any] = field(default_factory=dict)
-    """Those that differ from the card's defaults, by name."""
+    named: NamedBands = field(default_factory=NamedBands)
+    """What the user has said of the layer's bands."""
+    method: ChosenMethod = field(default_factory=ChosenMethod)
     target: TargetChoice = TargetChoice.VISIBLE
     usual_target: TargetChoice = TargetChoice.VISIBLE
     """What `target` is for the layer until the user chooses another."""
@@ -72,10 +63,8 @@ class RestoreState:
     """The layer whose values are the strength of a painted target; None: the topmost labels."""
     crop: bool = True
     """Whether to cut off what some frame of a bracket does not show, where nothing is drawn."""
-    exclude_pending: bool = False
-    """Whether a new mask of excluded pixels is being made: `options` have the one before."""
-    exclude_problem: RestoreError | None = None
-    """Why there is no mask of what was chosen; set before `exclude_pending` ends."""
+    exclusion: Exclusion = field(default_factory=Exclusion)
+    """Of the mask in `options`."""
     running: bool = False
     """Whether a run, a folder or an attribution is under way: one at a time has the memory."""
     variants: tuple[Variant, ...] = ()
@@ -97,13 +86,18 @@ class RestoreState:
         self.set_options(memory=int(gib * 2**30) or None)
 
     @property
-    def title(self) -> str:
-        return self.model if self.card is None else self.card.title
+    def parameters(self) -> dict[str, Any]:
+        """Those of the method."""
+        return self.method.parameters
+
+    @parameters.setter
+    def parameters(self, parameters: dict[str, Any]) -> None:
+        self.method = replace(self.method, parameters=parameters)
 
     @property
     def not_ready(self) -> NotReady | None:
-        """The error of a request while `exclude_pending`; None otherwise."""
-        if not self.exclude_pending:
+        """The error of a request while a mask of excluded pixels is made; None otherwise."""
+        if not self.exclusion.pending:
             return None
         return NotReady("The mask of excluded pixels is being made.", "It takes a moment.")
 
@@ -117,7 +111,7 @@ class RestoreState:
 
     def named_image(self, layer: ImageLayer) -> Image:
         """Return the image of `layer` with the roles and the sensor that are set."""
-        return named_image(layer, self.bands, self.sensor)
+        return named_image(layer, self.named)
 
     def request(self, area: Area | None = None) -> RunRequest:
         """Return all that a plan needs; raises `RestoreError` where something is missing.
@@ -134,14 +128,14 @@ class RestoreState:
             )
         if area is None:
             raise BadRegion("There is nothing to restore in view.", "Pan back to the image.")
+        method = self.method
         return RunRequest(
             image=self.named_image(self.layer),
-            bands=self.bands,
-            sensor=self.sensor,
-            model=self.model,
-            weights=self.weights,
-            trust=self.trust,
-            parameters=tuple(sorted(self.parameters.items())),
+            named=self.named,
+            model=method.model,
+            weights=method.weights,
+            trust=method.trust,
+            parameters=tuple(sorted(method.parameters.items())),
             area=area,
             options=self.options,
         )
@@ -189,8 +183,8 @@ UNNAMED = "napari_restore_unnamed"
 """In a layer's metadata: its image without the roles and the sensor that the user gave."""
 NAMED = "napari_restore_named"
 """In a layer's metadata: its image with them, and what they were."""
-NAMED_ROLES, NAMED_SENSOR = "napari_restore_bands", "napari_restore_sensor"
-"""In a layer's metadata: the roles and the sensor that the user gave its bands."""
+NAMED_AS = "napari_restore_named_as"
+"""In a layer's metadata: the `NamedBands`."""
 
 
 def unnamed_image(layer: ImageLayer) -> Image:
@@ -199,20 +193,19 @@ def unnamed_image(layer: ImageLayer) -> Image:
     return image_of(layer) if known is None else known
 
 
-def named_as(layer: ImageLayer) -> tuple[str | None, str | None]:
-    """Return the roles and the sensor that the user gave the bands of a layer."""
-    return layer.metadata.get(NAMED_ROLES), layer.metadata.get(NAMED_SENSOR)
+def named_as(layer: ImageLayer) -> NamedBands:
+    """Return what the user has said of the bands of a layer."""
+    return NamedBands(*layer.metadata.get(NAMED_AS, ()))
 
 
-def named_image(layer: ImageLayer, bands: str | None, sensor: str | None) -> Image:
+def named_image(layer: ImageLayer, said: NamedBands) -> Image:
     """Return the image of a layer with what the user named, and nothing that was named before."""
     # In an entry of its own: what the layer shows stays as it is.
     shown, plain = image_of(layer), unnamed_image(layer)
-    key = bands, sensor, plain
-    *of, named = layer.metadata.get(NAMED, (None, None, None, None))
-    if tuple(of) != key:
-        named = nr.open_image(plain, bands=bands, sensor=sensor)
-        layer.metadata[NAMED] = *key, named
+    *of, named = layer.metadata.get(NAMED, (None, None, None))
+    if of != [said, plain]:
+        named = nr.open_image(plain, **said._asdict())
+        layer.metadata[NAMED] = said, plain, named
     named.take_levels(shown)
     return named
 
