@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ from napari_restore.commands import main
 from napari_restore.errors import Cancelled
 from napari_restore.explain import KINDS, OverviewShares, PartialAttribution
 from napari_restore.plugin.attribution.attribution_form import (
+    ALWAYS,
     BASELINES,
     BRACKET_BASELINES,
     METHODS,
     OBJECTIVES,
     WITH_BASELINE,
+    applicable,
 )
 from napari_restore.plugin.attribution.results_section import report
 from napari_restore.plugin.layers.placing import plane_of
@@ -489,9 +492,32 @@ def test_what_the_form_offers_there_is() -> None:
     from napari_restore.explain.attribution.objectives import objective_of
     from napari_restore.models import load
 
-    for method in set(METHODS) - {""}:
+    for method in set(METHODS) - {None}:
         takes = method_of(method, load("dcp").card).takes_baseline
         assert takes == (method in WITH_BASELINE), method
     assert {*BASELINES, *BRACKET_BASELINES} == set(explain.NAMES)
-    for name in set(OBJECTIVES) - {"", "channel"}:
+    for name in set(OBJECTIVES) - {None, "channel"}:
         assert objective_of(name, 3).name == name
+
+
+@pytest.mark.parametrize(
+    ("given", "offered", "routes", "more"),
+    [
+        ({}, None, False, {"segments", "check"}),
+        ({}, None, True, {"segments", "check", "routing"}),
+        ({"method": "ig"}, None, False, {"segments", "check", "baseline"}),
+        # Automatic is occlusion for parts; what else is set stays.
+        ({"segments": "slic"}, None, False, {"segments", "check", "baseline"}),
+        ({"segments": "slic", "method": "haze"}, None, False, {"segments", "check"}),
+        ({"context_gradient": "through"}, None, False, {"segments"}),
+        ({}, {}, True, {"arguments", "segments", "check"}),
+        ({"check": True}, {}, False, {"arguments", "segments", "check", "baseline"}),
+        ({}, {"takes_baseline": True}, False, {"arguments", "segments", "check", "baseline"}),
+        ({"segments": "slic"}, {"of_layer": True}, False, {"arguments", "layer", "check"}),
+    ],
+)
+def test_options_apply_by_method_and_model(given: Any, offered: Any, routes: Any, more: Any):
+    values = dict.fromkeys(("method", "segments", "context_gradient", "check")) | given
+    usual = {"of_layer": False, "takes_baseline": False}
+    explainer = None if offered is None else SimpleNamespace(**(usual | offered))
+    assert applicable(values, explainer, routes) == ALWAYS | more

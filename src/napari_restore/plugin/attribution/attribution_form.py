@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
@@ -11,7 +12,13 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QPushButton, QSpinBox
 from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks.task import in_background
-from napari_restore.plugin.widgets.editors import NarrowComboBox, combo_of, line_edit, number_box
+from napari_restore.plugin.widgets.editors import (
+    NarrowComboBox,
+    OptionRows,
+    combo_of,
+    line_edit,
+    number_box,
+)
 from napari_restore.plugin.widgets.folding import add_button, flowing, form_layout, in_a_row
 from napari_restore.questions import AUTO, CHECK, STOP, THROUGH, Attribute
 
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
     from napari_restore.models import ModelCard
 
 METHODS = {
-    "": "Automatic",
+    None: "Automatic",
     "haze": "Haze path: along thinner haze",
     "ig": "Integrated gradients: from a baseline",
     "lam": "LAM: from a blur",
@@ -50,7 +57,7 @@ FILE, CHANNEL = "file", "channel"
 NO_FILE = "a clear image …"
 """Title of the choice of a file, until one is chosen."""
 OBJECTIVES = {
-    "": "Automatic",
+    None: "Automatic",
     "change": "Change: output − input",
     "mean": "Mean of the output",
     "sum": "Sum of the output",
@@ -64,17 +71,66 @@ CONTEXT_GRADIENTS = {
     THROUGH: "Gradient goes through",
 }
 ROUTINGS = {
-    "": "Fixed, as for the image",
+    None: "Fixed, as for the image",
     "recomputed": "Recomputed at every point",
 }
-PIXELS, SUPERPIXELS = "", "slic"
-SEGMENTS = {PIXELS: "Pixels", SUPERPIXELS: "Superpixels, about"}
+SUPERPIXELS = "slic"
+SEGMENTS = {None: "Pixels", SUPERPIXELS: "Superpixels, about"}
 """What has a share of its own, beside the layers of labels."""
 TOOLS = {
     "rectangle": ("Box", "Drag a box over the target; Escape leaves it"),
     "click": ("Click", "Click the image: a box is put there, as large as said below"),
     "polygon": ("Polygon", "Click the corners; a double click closes it"),
 }
+
+
+TIPS = {
+    "method": "Automatic: along thinner haze for methods that remove haze, else integrated gradients, "
+    "of a bracket those of its mean from zeros. "
+    'Those of captum are offered where it is installed: pip install "napari-restore[captum]"',
+    "arguments": "name=value name=value: settings of the method, with spaces between",
+    "layer": "A layer of the network by its name in PyTorch; a wrong name is answered by those there are",
+    "segments": "What has a share: each pixel, each superpixel (SLIC), or each label of a Labels layer, whose 0 "
+    "has none. Automatic then ablates one after the other: as many passes as there are segments",
+    "objective": "The number that is made of the box. Automatic: the one that belongs to the method, "
+    "mostly the change",
+    "context_gradient": "What the model draws from the whole image, such as the airlight: a constant, or a "
+    "function of the pixels, which networks that map the image allow. Automatic: a function where that is "
+    "predicted to add less than ten seconds",
+    "routing": "Which experts and tokens the network chooses. Fixed, the network is smooth along the path "
+    "and the map complete",
+    "gap": "Points are added until the shares make up what the model did so well",
+    "check": "Whether the map ranks pixels better than chance and than distance from the box: 192 "
+    "more pictures. It takes the context as a constant",
+}
+ALWAYS = frozenset({"method", "objective", "context_gradient", "gap"})
+"""Options that every method has."""
+
+
+def applicable(
+    values: Mapping[str, Any], offered: MethodInfo | None, routes: bool
+) -> frozenset[str]:
+    """Return the options that apply to what a form is set to.
+
+    `offered` is the explainer of a method that goes along no path, `routes` whether the model
+    chooses experts or tokens, which is fixed along a path.
+    """
+    method, of_layer = values["method"], offered is not None and bool(offered.of_layer)
+    # Of a layer its cells have shares.
+    in_parts = not of_layer and values["segments"] is not None
+    takes_baseline = method in WITH_BASELINE if offered is None else offered.takes_baseline
+    applies = {
+        "arguments": offered is not None,
+        "routing": offered is None and routes,
+        "layer": of_layer,
+        "segments": not of_layer,
+        "check": values["context_gradient"] != THROUGH,
+        # Automatic is occlusion for parts. A check needs one where the method has none.
+        "baseline": takes_baseline
+        or (method is None and in_parts)
+        or (offered is not None and values["check"]),
+    }
+    return ALWAYS | {name for name, is_so in applies.items() if is_so}
 
 
 class AttributionForm(QWidget):
@@ -89,64 +145,15 @@ class AttributionForm(QWidget):
         self.tools = {name: self._tool(name) for name in TOOLS}
         self.side = number_box(self, (1, 4096), "Side of a box that is clicked", 128, suffix=" px")
         self.box = QLabel(self, wordWrap=True)
-        self.method = combo_of(
-            self,
-            METHODS,
-            "Automatic: along thinner haze for methods that remove haze, else integrated gradients, "
-            "of a bracket those of its mean from zeros. "
-            'Those of captum are offered where it is installed: pip install "napari-restore[captum]"',
-        )
-        self._offers: dict[str, Any] | None = None
-        tip = "name=value name=value: settings of the method, with spaces between"
-        self.settings = line_edit(self, "", tip)
-        self._add_parts()
-        self.baseline = combo_of(self, {**BASELINES, FILE: NO_FILE})
         self.clear_image = ""
-        self.objective = combo_of(
-            self,
-            OBJECTIVES,
-            "The number that is made of the box. Automatic: the one that belongs to the method, "
-            "mostly the change",
-        )
-        self.channel = QSpinBox(self)
-        self.context_gradient = combo_of(
-            self,
-            CONTEXT_GRADIENTS,
-            "What the model draws from the whole image, such as the airlight: a constant, or a "
-            "function of the pixels, which networks that map the image allow. Automatic: a function where that is "
-            "predicted to add less than ten seconds",
-        )
+        self._offers: dict[str, MethodInfo] | None = None
         self._routes = False
-        self.routing = combo_of(
-            self,
-            ROUTINGS,
-            "Which experts and tokens the network chooses. Fixed, the network is smooth along the path "
-            "and the map complete",
-        )
-        tip = "The true pixels, or an overview, which is attributed faster. The map says which"
-        self.level = NarrowComboBox(self, tip=tip)
-        tip = "Points are added until the shares make up what the model did so well"
-        self.gap = number_box(self, (0.01, 100), tip, 1, decimals=2, suffix=" %")
-        self.check = QCheckBox("Insertion and deletion", self)
-        self.check.setToolTip(
-            "Whether the map ranks pixels better than chance and than distance from the box: 192 "
-            "more pictures. It takes the context as a constant"
-        )
+        self._rows = OptionRows(Attribute, changed=self._show_what_fits, tips=TIPS)
         self._build()
-        self._connect()
-
-    def _add_parts(self) -> None:
-        """Add what has shares in place of pixels."""
-        tip = "A layer of the network by its name in PyTorch; a wrong name is answered by those there are"
-        self.layer = line_edit(self, "its dotted name, such as encoder.2", tip)
-        self.segments = combo_of(
-            self,
-            SEGMENTS,
-            "What has a share: each pixel, each superpixel (SLIC), or each label of a Labels layer, whose 0 "
-            "has none. Automatic then ablates one after the other: as many passes as there are segments",
-        )
-        tip = "How many superpixels the pixels are cut into that the box depends on"
-        self.superpixels = number_box(self, (2, 5000), tip, 60)
+        self.method.currentIndexChanged.connect(self._on_method)
+        self.baseline.activated.connect(self._on_baseline)
+        self.side.valueChanged.connect(self.side_changed)
+        self._on_method()
 
     def _build(self) -> None:
         form = self._form = form_layout(self)
@@ -154,26 +161,27 @@ class AttributionForm(QWidget):
         form.addRow(flowing(*self.tools.values()))
         form.addRow("Target", self.box)
         form.addRow("Clicked box", self.side)
-        form.addRow("Method", self.method)
-        form.addRow("Settings", self.settings)
-        form.addRow("Layer", self.layer)
-        form.addRow("Attribute to", in_a_row(self.segments, self.superpixels))
-        form.addRow("Baseline", self.baseline)
-        form.addRow("Objective", in_a_row(self.objective, self.channel))
-        form.addRow("Context", self.context_gradient)
-        form.addRow("Routing", self.routing)
+        add, combo = partial(self._rows.add, form), partial(combo_of, self)
+        self.method = add("Method", "method", combo(METHODS))
+        self.settings = add("Settings", "arguments", line_edit(self, ""))
+        empty = "its dotted name, such as encoder.2"
+        self.layer = add("Layer", "layer", line_edit(self, empty))
+        tip = "How many superpixels the pixels are cut into that the box depends on"
+        self.segments, self.superpixels = combo(SEGMENTS), number_box(self, (2, 5000), tip, 60)
+        of_segments = in_a_row(self.segments, self.superpixels)
+        add("Attribute to", "segments", self.segments, of_segments)
+        self.baseline = add("Baseline", "baseline", combo({**BASELINES, FILE: NO_FILE}))
+        self.objective, self.channel = combo(OBJECTIVES), QSpinBox(self)
+        of_objective = in_a_row(self.objective, self.channel)
+        add("Objective", "objective", self.objective, of_objective)
+        self.context_gradient = add("Context", "context_gradient", combo(CONTEXT_GRADIENTS))
+        self.routing = add("Routing", "routing", combo(ROUTINGS))
+        tip = "The true pixels, or an overview, which is attributed faster. The map says which"
+        self.level = NarrowComboBox(self, tip=tip)
         form.addRow("Level", self.level)
-        form.addRow("Largest gap", self.gap)
-        form.addRow("Check", self.check)
-
-    def _connect(self) -> None:
-        self.method.currentIndexChanged.connect(self._on_method)
-        for combo in (self.segments, self.objective, self.context_gradient):
-            combo.currentIndexChanged.connect(self._show_what_fits)
-        self.check.toggled.connect(self._show_what_fits)
-        self.baseline.activated.connect(self._on_baseline)
-        self.side.valueChanged.connect(self.side_changed)
-        self._on_method()
+        gap = number_box(self, (0.01, 100), value=1, decimals=2, suffix=" %")
+        self.gap = add("Largest gap", "gap", gap)
+        self.check = add("Check", "check", QCheckBox("Insertion and deletion", self))
 
     def _tool(self, name: str) -> QPushButton:
         title, tip = TOOLS[name]
@@ -207,10 +215,8 @@ class AttributionForm(QWidget):
 
     def show_labels(self, layers: dict[str, str]) -> None:
         """Offer layers of labels, names by their keys, as segments."""
-        titles = {**SEGMENTS, **layers}
-        self.segments.offer(
-            ((title, key) for key, title in titles.items()), self.segments.currentData()
-        )
+        titles = [*SEGMENTS.items(), *layers.items()]
+        self.segments.offer(((title, key) for key, title in titles), self.segments.currentData())
         self._show_what_fits()
 
     @property
@@ -252,53 +258,39 @@ class AttributionForm(QWidget):
 
     def method_settings(self) -> Attribute:
         """Return the settings of the method; raises `BadParameter` for arguments that are none."""
-        method, objective = self.method.currentData(), self.objective.currentData()
-        baseline = None
-        if self.baseline.isEnabled():
-            chosen = self.baseline.currentData()
-            baseline = self.clear_image if chosen == FILE else chosen
-        if objective == CHANNEL:
-            objective = f"{CHANNEL}:{self.channel.value()}"
-        return Attribute(
-            method=method or None,
-            arguments=self._arguments(),
-            objective=objective or None,
-            baseline=baseline,
-            context_gradient=self.context_gradient.currentData(),
-            routing=self.routing.currentData() or None if self._can_fix_routing else None,
-            gap=self.gap.value() / 100,
-            layer=(self.layer.text().strip() or None) if self._of_layer else None,
-            segments=f"slic:{self.superpixels.value()}" if self._segmented == SUPERPIXELS else None,
-            check=CHECK if self.check.isEnabled() and self.check.isChecked() else None,
-        )
+        values = self._rows.values()
+        if values["baseline"] == FILE:
+            values["baseline"] = self.clear_image
+        if values["objective"] == CHANNEL:
+            values["objective"] = f"{CHANNEL}:{self.channel.value()}"
+        by_slic = values["segments"] == SUPERPIXELS
+        values["arguments"] = self._arguments()
+        values["segments"] = f"{SUPERPIXELS}:{self.superpixels.value()}" if by_slic else None
+        values["gap"] /= 100
+        values["check"] = CHECK if values["check"] else None
+        return Attribute(**{name: values[name] for name in self._applicable})
 
     def _arguments(self) -> dict[str, Any]:
         if self._offered is None:
             return {}
         given = api.arguments_in(self.settings.text())
-        if self._segmented != PIXELS:
+        if self._segmented is not None:
             return {k: v for k, v in given.items() if k not in self._offered.patch_arguments}
         return given
 
     @property
-    def _offered(self) -> Any:
+    def _offered(self) -> MethodInfo | None:
         """The explainer of a method that goes along no path; else None."""
         return (self._offers or {}).get(self.method.currentData())
 
     @property
-    def _of_layer(self) -> bool:
-        return self._offered is not None and bool(self._offered.of_layer)
+    def _applicable(self) -> frozenset[str]:
+        return applicable(self._rows.values(), self._offered, self._routes)
 
     @property
-    def _segmented(self) -> str:
-        """What has a share of its own; of methods of a layer its cells have, and this is `PIXELS`."""
-        chosen: str = self.segments.currentData()
-        return chosen if self.segments.isEnabled() else PIXELS
-
-    @property
-    def _can_fix_routing(self) -> bool:
-        """Whether the model routes and the method goes along a path."""
-        return self._routes and self._offered is None
+    def _segmented(self) -> str | None:
+        """What has a share of its own; None for pixels."""
+        return self.segments.currentData() if "segments" in self._applicable else None
 
     def _on_method(self) -> None:
         method, offered = self.method.currentData(), self._offered
@@ -311,19 +303,13 @@ class AttributionForm(QWidget):
 
     def _show_what_fits(self) -> None:
         """Show and enable what method, model and the other settings leave to choose."""
-        method, offered = self.method.currentData(), self._offered
-        self._form.setRowVisible(self.settings, offered is not None)
-        self._form.setRowVisible(self.layer, self._of_layer)
-        self._form.setRowVisible(self.routing, self._can_fix_routing)
-        self.segments.setEnabled(not self._of_layer)
+        applies = self._applicable
+        for row in ("arguments", "layer", "routing"):
+            self._form.setRowVisible(self._rows.widgets[row], row in applies)
+        for name in ("segments", "check", "baseline"):
+            self._rows.widgets[name].setEnabled(name in applies)
         self.superpixels.setVisible(self._segmented == SUPERPIXELS)
         self.channel.setVisible(self.objective.currentData() == CHANNEL)
-        self.check.setEnabled(self.context_gradient.currentData() != THROUGH)
-        takes = method in WITH_BASELINE or (offered is not None and offered.takes_baseline)
-        # Automatic is then occlusion.
-        takes |= not method and self._segmented != PIXELS
-        # A check needs it where the method has none.
-        self.baseline.setEnabled(takes or (offered is not None and self.check.isChecked()))
 
     def _on_baseline(self) -> None:
         if self.baseline.currentData() == FILE:

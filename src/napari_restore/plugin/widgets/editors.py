@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from qtpy.QtCore import QEvent, Qt
@@ -145,9 +146,17 @@ W = TypeVar("W", bound=QWidget)
 class OptionRows:
     """Adds rows to forms in which options are edited; each is explained by the help of its field."""
 
-    def __init__(self, *questions: type, changed: Callable[[], object]) -> None:
-        """Begin without editors; `changed` is called when the user changes one."""
-        self._asked, self._changed = options_of(*questions), changed
+    def __init__(
+        self,
+        *questions: type,
+        changed: Callable[[], object],
+        tips: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Begin without editors; `changed` is called when the user changes one.
+
+        Options have `tips` in place of the help of their fields, where that is about the command.
+        """
+        self._asked, self._changed, self._tips = options_of(*questions), changed, tips
         self.widgets: dict[str, QWidget] = {}
         """The editors, by the names of their options."""
 
@@ -155,7 +164,7 @@ class OptionRows:
         self, form: QFormLayout, title: str, name: str, editor: W, row: QWidget | None = None
     ) -> W:
         """Add a row for an option to a form; `row` is what the editor lies in with others."""
-        editor.setToolTip(self._asked[name].text)
+        editor.setToolTip(self._tips.get(name) or self._asked[name].text)
         self.widgets[name] = editor
         form.addRow(title, editor if row is None else row)
         changed_of(editor).connect(self._changed)
