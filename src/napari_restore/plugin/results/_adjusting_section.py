@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLayout
-from superqt.utils import qthrottled, signals_blocked
+from superqt.utils import qthrottled
 
 from napari_restore.errors import BadParameter, InputError
 from napari_restore.plugin.tasks.notices import error_text, listed, show_note, show_problem
+from napari_restore.plugin.widgets.editors import OptionRows
 from napari_restore.plugin.widgets.folding import add_button, flowing
 from napari_restore.plugin.widgets.keys import with_key
 from napari_restore.plugin.widgets.section import Section
@@ -32,11 +33,13 @@ NOTHING = "There is no result yet. Run first; changing its look then runs nothin
 class AdjustingSection(Section):
     """Sets some fields of the adjustment of the state's current result, at once.
 
-    A subclass builds its widgets, calls `_begin`, and has `values`, `_show` and `_enable`.
+    A subclass adds its rows, calls `_begin`, and has `_enable`.
     """
 
     FIELDS: ClassVar[tuple[str, ...]] = ()
     """The fields of an `Adjustment` that it sets."""
+    TIPS: ClassVar[Mapping[str, str]] = {}
+    """The tooltips of their rows."""
     heading_changed = Signal(str)
     """The heading, with whether these are set."""
 
@@ -46,15 +49,16 @@ class AdjustingSection(Section):
         self._shown_values: dict[str, Any] = {}
         """What the widgets say of the adjustment that they show; sliders round it."""
         self._adjust = qthrottled(self._apply, timeout=ADJUST_MS, parent=self)
+        self._rows = OptionRows(Adjustment, changed=self._adjust, tips=self.TIPS)
 
     @property
     def values(self) -> dict[str, Any]:
         """What the widgets say of `FIELDS`."""
-        raise NotImplementedError
+        return self._rows.values()
 
     def _show(self, adjustment: Adjustment) -> None:
-        """Set the widgets; while this is called their values are not applied."""
-        raise NotImplementedError
+        """Set the widgets without applying their values."""
+        self._rows.show(adjustment.to_dict())
 
     def _enable(self) -> None:
         """Enable only what the current result allows."""
@@ -168,8 +172,7 @@ class AdjustingSection(Section):
 
     def _on_adjusted(self) -> None:
         variant, own, usual = self._variant, self.adjustment, self._usual
-        with signals_blocked(self._adjust):
-            self._show(own)
+        self._show(own)
         self._shown_values = self.values
         self.undo_button.setEnabled(variant is not None and variant.can_undo)
         is_set = any(getattr(own, name) != getattr(usual, name) for name in self.FIELDS)

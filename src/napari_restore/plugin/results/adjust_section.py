@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QLabel, QWidget
@@ -21,27 +22,15 @@ if TYPE_CHECKING:
     from napari_restore.plugin.state.state import RestoreState
     from napari_restore.plugin.state.variant import Variant
 
-SLIDERS = (
-    ("strength", "Strength", "How much of the method's change is applied; beyond 100 % more"),
-    (
-        "protect_shadows",
-        "Protect shadows",
-        "How much of the change the darkest third of the tones is spared",
-    ),
-    (
-        "protect_highlights",
-        "Protect highlights",
-        "How much of the change the brightest third is spared, for instance clouds and lamps",
-    ),
-)
-"""Field of an `Adjustment`, label, what it does."""
+SLIDERS = {
+    "strength": "Strength",
+    "protect_shadows": "Protect shadows",
+    "protect_highlights": "Protect highlights",
+}
+"""Labels of the fields that are set in percent."""
 KEEP_COLOURS = (
     "The method changes only how light or dark each place is; its tint stays that of the photo. "
     "For methods that leave a cast, or colours too vivid."
-)
-EXPOSURE = (
-    "Brightens the result in linear light, or darkens it; black and white stay. "
-    "0 leaves it as the method made it. A photo that a method freed of fog has some from the start"
 )
 AUTO = "Give most of the light back that the method took away"
 UNFINISHED = "Measured once the run has finished."
@@ -52,7 +41,15 @@ class AdjustSection(AdjustingSection):
 
     TITLE = "Adjust"
     TIP = "How strong the result is, and how light, at once"
-    FIELDS = (*(name for name, *_ in SLIDERS), "luminance_only", "exposure")
+    FIELDS = (*SLIDERS, "luminance_only", "exposure")
+    TIPS: ClassVar[Mapping[str, str]] = {
+        "strength": "How much of the method's change is applied; beyond 100 % more (%)",
+        "protect_shadows": "How much of the change the darkest third of the tones is spared (%)",
+        "protect_highlights": "How much of the change the brightest third is spared, for instance clouds and "
+        "lamps (%)",
+        "exposure": "Brightens the result in linear light, or darkens it; black and white stay. 0 leaves it as "
+        "the method made it. A photo that a method freed of fog has some from the start (EV)",
+    }
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
@@ -64,19 +61,16 @@ class AdjustSection(AdjustingSection):
         form = form_layout()
         self.sliders: dict[str, QLabeledSlider] = {}
         asked = options_of(Adjustment)
-        for name, label, help_text in SLIDERS:
+        for name, label in SLIDERS.items():
             slider = QLabeledSlider(Qt.Orientation.Horizontal, self)
             least, most = asked[name].limits or (0, 1)
             slider.setRange(round(100 * least), round(100 * most))
             slider.setPageStep(10)
-            slider.setToolTip(f"{help_text} (%)")
-            slider.valueChanged.connect(self._adjust)
-            self.sliders[name] = slider
-            form.addRow(f"{label} (%)", slider)
-        form.addRow("Exposure (EV)", self._exposure_row())
-        self.keep_colours = QCheckBox("Keep the colours", self)
-        self.keep_colours.toggled.connect(self._adjust)
-        form.addRow("", self.keep_colours)
+            self.sliders[name] = self._rows.add(form, f"{label} (%)", name, slider)
+        row = self._exposure_row()
+        self._rows.add(form, "Exposure (EV)", "exposure", self.exposure, row)
+        keep_colours = QCheckBox("Keep the colours", self)
+        self.keep_colours = self._rows.add(form, "", "luminance_only", keep_colours)
         self.about_colours = QLabel(KEEP_COLOURS, self, wordWrap=True)
         form.addRow(self.about_colours)
         form.addRow("", self._back_row())
@@ -87,25 +81,16 @@ class AdjustSection(AdjustingSection):
         self.exposure.setRange(-Adjustment.MOST_EV, Adjustment.MOST_EV)
         self.exposure.setDecimals(2)
         self.exposure.setSingleStep(0.1)  # type: ignore[arg-type]
-        self.exposure.setToolTip(f"{EXPOSURE} (EV)")
-        self.exposure.valueChanged.connect(self._adjust)
         self.auto_button = add_button(self, "Auto", slot=self.measure_exposure)
         self.auto_button.setAccessibleName("Measure the exposure")
         return in_a_row(self.exposure, self.auto_button)
 
     @property
-    def _controls(self) -> tuple[QWidget, ...]:
-        return (*self.sliders.values(), self.exposure, self.keep_colours)
-
-    @property
     def values(self) -> dict[str, Any]:
         """What the widgets say of `FIELDS`."""
-        shares = {name: slider.value() / 100 for name, slider in self.sliders.items()}
-        return {
-            **shares,
-            "luminance_only": self.keep_colours.isChecked(),
-            "exposure": round(self.exposure.value(), 2),
-        }
+        values = super().values
+        shares = {name: values[name] / 100 for name in SLIDERS}
+        return {**values, **shares, "exposure": round(values["exposure"], 2)}
 
     def measure_exposure(self) -> None:
         """Set the exposure to what gives the result its source's light, measured in a thread."""
@@ -127,7 +112,7 @@ class AdjustSection(AdjustingSection):
         variant = self._variant
         self.about.setText("" if variant else NOTHING)
         self.about.setVisible(variant is None)
-        for widget in self._controls:
+        for widget in self._rows.widgets.values():
             widget.setEnabled(variant is not None)
         finished = variant is not None and variant.result is not None
         self.auto_button.setEnabled(finished)
@@ -141,7 +126,5 @@ class AdjustSection(AdjustingSection):
     def _show(self, adjustment: Adjustment) -> None:
         """Set the widgets without applying their values."""
         values = adjustment.to_dict()
-        for name, slider in self.sliders.items():
-            slider.setValue(round(100 * values[name]))
-        self.keep_colours.setChecked(values["luminance_only"])
-        self.exposure.setValue(adjustment.ev)
+        percents = {name: round(100 * values[name]) for name in SLIDERS}
+        self._rows.show({**values, **percents, "exposure": adjustment.ev})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,17 +30,13 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
     from napari_restore.plugin.state.variant import Variant
 
-COLOUR_SLIDERS = (
-    ("tint", "Tint", "Towards magenta, or to the left towards green"),
-    ("saturation", "Saturation", "Colourfulness; -100 is grey"),
-)
-TONE_SLIDERS = (
-    ("highlights", "Highlights", "Brightens the bright tones; to the left it darkens them"),
-    ("shadows", "Shadows", "Brightens the dark tones; to the left it darkens them"),
-    ("local_contrast", "Local contrast", "Contrast of detail with its surroundings"),
-)
-"""Field of an `Adjustment`, label, what it does."""
-TEMPERATURE = "Colour temperature of the light that is to be white: to the right warmer"
+COLOUR_SLIDERS = {"tint": "Tint", "saturation": "Saturation"}
+TONE_SLIDERS = {
+    "highlights": "Highlights",
+    "shadows": "Shadows",
+    "local_contrast": "Local contrast",
+}
+"""Labels of fields of an `Adjustment`."""
 GREY = "Click in the picture on something that should be grey, to set temperature and tint; Escape leaves it"
 BACK = "Double click sets it back"
 SPOT = 5
@@ -74,12 +71,16 @@ class NumberSlider(QWidget):
         self.slider.valueChanged.connect(self._on_slider)
         self.box.valueChanged.connect(self._on_box)
 
-    def name(self, label: str, tip: str, unit: str = "number") -> None:
-        """Set what a screen reader says, and the tooltip."""
+    def name(self, label: str, unit: str = "number") -> None:
+        """Set what a screen reader says."""
         self.slider.setAccessibleName(label)
         self.box.setAccessibleName(f"{label} as a {unit}")
-        for each in (self, self.slider, self.box):
-            each.setToolTip(tip)
+
+    def setToolTip(self, tip: str) -> None:
+        """Set that of its parts, with how it is set back."""
+        super().setToolTip(f"{tip}. {BACK}")
+        for each in (self.slider, self.box):
+            each.setToolTip(self.toolTip())
 
     def value(self) -> float:
         return float(self.box.value())
@@ -153,6 +154,14 @@ class ToneSection(AdjustingSection):
     TITLE = "Tone and colour"
     TIP = "White balance, colourfulness, highlights, shadows and curve of the result, at once"
     FIELDS = TONE
+    TIPS: ClassVar[Mapping[str, str]] = {
+        "temperature": "Colour temperature of the light that is to be white: to the right warmer",
+        "tint": "Towards magenta, or to the left towards green",
+        "saturation": "Colourfulness; -100 is grey",
+        "highlights": "Brightens the bright tones; to the left it darkens them",
+        "shadows": "Brightens the dark tones; to the left it darkens them",
+        "local_contrast": "Contrast of detail with its surroundings",
+    }
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
@@ -180,19 +189,15 @@ class ToneSection(AdjustingSection):
         self.histogram.curve_changed.connect(self._adjust)
         self.histogram.painted.connect(self._on_painted)
         form = form_layout()
-        self.temperature = KelvinSlider(self)
-        self.temperature.name("Temperature", f"{TEMPERATURE}. {BACK}", "number of kelvin")
-        self.temperature.valueChanged.connect(self._adjust)
-        form.addRow("Temperature", self.temperature)
+        self.temperature = self._rows.add(form, "Temperature", "temperature", KelvinSlider(self))
+        self.temperature.name("Temperature", "number of kelvin")
         self.sliders: dict[str, NumberSlider] = {}
         asked = options_of(Adjustment)
-        for name, label, help_text in (*COLOUR_SLIDERS, *TONE_SLIDERS):
+        for name, label in (COLOUR_SLIDERS | TONE_SLIDERS).items():
             least, most = asked[name].limits or (0, 1)
             slider = NumberSlider(least, most, self)
-            slider.name(label, f"{help_text}. {BACK}")
-            slider.valueChanged.connect(self._adjust)
-            self.sliders[name] = slider
-            form.addRow(label, slider)
+            self.sliders[name] = self._rows.add(form, label, name, slider)
+            slider.name(label)
             if name == "tint":
                 self.picker = add_button(self, "Pick grey", GREY, checkable=True)
                 self.picker.toggled.connect(self._on_picker)
@@ -207,22 +212,15 @@ class ToneSection(AdjustingSection):
 
     @property
     def _coloured(self) -> tuple[QWidget, ...]:
-        return (self.temperature, self.picker, *(self.sliders[name] for name, *_ in COLOUR_SLIDERS))
+        return (self.temperature, self.picker, *(self.sliders[name] for name in COLOUR_SLIDERS))
 
     @property
     def values(self) -> dict[str, Any]:
         """What the widgets say of `FIELDS`."""
-        return {
-            "temperature": self.temperature.value(),
-            **{name: slider.value() for name, slider in self.sliders.items()},
-            "curve": self.histogram.curve,
-        }
+        return {**super().values, "curve": self.histogram.curve}
 
     def _show(self, adjustment: Adjustment) -> None:
-        values = adjustment.to_dict()
-        self.temperature.setValue(adjustment.temperature)
-        for name, slider in self.sliders.items():
-            slider.setValue(values[name])
+        super()._show(adjustment)
         self.histogram.show_curve(adjustment.curve)
 
     def _enable(self) -> None:

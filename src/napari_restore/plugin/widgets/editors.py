@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QDoubleValidator
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
@@ -214,8 +215,8 @@ def value_of(editor: Any) -> Any:
         return text or None if editor.validator() is None else number_in(text)
     if isinstance(editor, QCheckBox):
         return editor.isChecked()
-    is_found = editor.specialValueText() and editor.value() == editor.minimum()
-    return None if is_found else editor.value()
+    is_found = isinstance(editor, QAbstractSpinBox) and editor.specialValueText()
+    return None if is_found and editor.value() == editor.minimum() else editor.value()
 
 
 def show_value(editor: Any, value: Any) -> None:
