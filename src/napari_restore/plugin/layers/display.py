@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,15 +38,23 @@ SHOWN_BANDS = "napari_restore_shown_bands"
 chose; None: the image's own."""
 
 
-class Display(Enum):
+@dataclass(frozen=True)
+class Display:
     """The axes of a layer made from pixels (y, x, band)."""
 
-    COLOUR = "colour"
+    COLOUR: ClassVar[Display]
     """(y, x, rgb or rgba), shown in colour."""
-    GREY = "grey"
+    GREY: ClassVar[Display]
     """(y, x): the one band."""
-    BANDS = "bands"
+    BANDS: ClassVar[Display]
     """(band, y, x): a slider steps through the bands."""
+
+    ndim: int = 2
+    """Dimensions of the layer; colour is none."""
+    is_colour: bool = False
+    bands: tuple[int, ...] | None = None
+    """In colour the numbers of what is shown red, green and blue, and of alpha if there is one, where
+    the user chose them; None: the image's own."""
 
     @classmethod
     def of_image(cls, image: Image) -> Display:
@@ -58,19 +65,16 @@ class Display(Enum):
 
     @classmethod
     def of_layer(cls, layer: ImageLayer) -> Display:
-        """Return how an existing layer shows its pixels."""
+        """Return how an existing layer shows its pixels, with the bands that the user chose."""
         if layer.rgb:
-            return cls.COLOUR
+            return replace(cls.COLOUR, bands=layer.metadata.get(SHOWN_BANDS))
         return cls.GREY if layer.ndim == 2 else cls.BANDS
 
-    @property
-    def is_colour(self) -> bool:
-        return self is Display.COLOUR
-
-    @property
-    def ndim(self) -> int:
-        """Dimensions of the layer; colour is none."""
-        return 3 if self is Display.BANDS else 2
+    @classmethod
+    def of_bands(cls, image: Image, bands: tuple[int, ...]) -> Display:
+        """Return red, green and blue, whichever bands they are, with the alpha of the image."""
+        alpha = [number for number, role in enumerate(image.roles) if role == "alpha"]
+        return replace(cls.COLOUR, bands=(*bands, *alpha[:1]))
 
     def shown(self, pixels: Any, image: Image) -> Any:
         """Return pixels (y, x, band), numpy or dask, of `image` as the layer shows them.
@@ -81,43 +85,19 @@ class Display(Enum):
         no other. The image itself, and with it what is restored and saved, keeps its
         own values.
         """
-        if self is Display.COLOUR:
-            return colours(pixels, image, colour_bands(image))
+        if self.is_colour:
+            return colours(pixels, image, self.bands or colour_bands(image))
         return self.arrange(on_screen(pixels, image))
 
     def arrange(self, pixels: Any) -> Any:
         """Return pixels (y, x, band), numpy or dask, in the layer's order of axes."""
-        if self is Display.GREY:
-            return pixels[..., 0]
-        if self is Display.BANDS:
+        if self.ndim == 3:
             return pixels.transpose(2, 0, 1)
-        return pixels
+        return pixels if self.is_colour else pixels[..., 0]
 
 
-@dataclass(frozen=True)
-class Composite:
-    """Three bands of an image in colour, whichever they are; used as a `Display`."""
-
-    bands: tuple[int, ...]
-    """Numbers of what is shown red, green and blue, and of alpha if there is one."""
-    is_colour = True
-    ndim = 2
-
-    @classmethod
-    def of(cls, image: Image, bands: tuple[int, ...]) -> Composite:
-        """Return red, green and blue with the alpha of the image."""
-        roles = list(image.roles)
-        return cls((*bands, roles.index("alpha")) if "alpha" in roles else bands)
-
-    def shown(self, pixels: Any, image: Image) -> Any:
-        """Return pixels (y, x, rgb or rgba), numpy or dask; see `Display.shown`."""
-        return colours(pixels, image, self.bands)
-
-
-def display_of(layer: ImageLayer) -> Display | Composite:
-    """Return how an existing layer shows its pixels, with the bands that the user chose."""
-    chosen = layer.metadata.get(SHOWN_BANDS) if layer.rgb else None
-    return Composite(chosen) if chosen else Display.of_layer(layer)
+Display.COLOUR, Display.GREY = Display(is_colour=True), Display()
+Display.BANDS = Display(3)
 
 
 def shown_bands(layer: ImageLayer, image: Image) -> tuple[int, ...]:
@@ -177,7 +157,7 @@ def _by_chunks(function: Any, pixels: Any, dtype: np.dtype[Any], **options: Any)
     return pixels.map_blocks(function, dtype=dtype, meta=np.empty((0, 0, 0), dtype), **options)
 
 
-def contrast_limits(image: Image, display: Display | Composite) -> tuple[float, float]:
+def contrast_limits(image: Image, display: Display) -> tuple[float, float]:
     """Return (low, high) from the coarsest level, or, while that is not made, from a part of another.
 
     Bytes of colour are shown as they are, and so are 16-bit photos that use their range.
@@ -192,7 +172,7 @@ def contrast_limits(image: Image, display: Display | Composite) -> tuple[float, 
     return found
 
 
-def _percentiles(image: Image, display: Display | Composite) -> tuple[float, float]:
+def _percentiles(image: Image, display: Display) -> tuple[float, float]:
     level = len(image.level_shapes) - 1
     whole = (0, 0, *image.level_shapes[level])
     # Only what is there: the window must not wait for the others.
@@ -211,10 +191,10 @@ def _percentiles(image: Image, display: Display | Composite) -> tuple[float, flo
     return limits_of(pixels, image.read_valid(box, level))
 
 
-def _bright(pixels: Any, image: Image, display: Display | Composite) -> Any:
+def _bright(pixels: Any, image: Image, display: Display) -> Any:
     """Return the bands of pixels (h, w, C) that contrast is judged on."""
     if display.is_colour:
-        bands = display.bands if isinstance(display, Composite) else colour_bands(image)
+        bands = display.bands or colour_bands(image)
         return pixels[..., list(bands[:3])]
     return without_alpha(pixels, image)
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import Cancelled
-from napari_restore.plugin.layers.display import Composite, Display
+from napari_restore.plugin.layers.display import Display
 from napari_restore.plugin.tasks.main_thread import is_over
 from napari_restore.plugin.tasks.notices import show_problem
 from napari_restore.plugin.tasks.task import Task
@@ -43,7 +43,7 @@ class Growth(Task):
     def __init__(
         self,
         image: Image,
-        display: Display | Composite,
+        display: Display,
         coarsest: npt.NDArray[Any],
         on_chunk: Callable[[bool], object],
     ) -> None:

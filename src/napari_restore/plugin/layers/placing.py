@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.layers.display import Composite, Display
+from napari_restore.plugin.layers.display import Display
 from napari_restore.plugin.layers.layer_order import SOURCE
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Placing:
     """What users are told."""
 
 
-def placing_of(viewer: ViewerModel | None, image: Image, display: Display | Composite) -> Placing:
+def placing_of(viewer: ViewerModel | None, image: Image, display: Display) -> Placing:
     """Return where a layer of `image` goes in a window.
 
     The map of the first placed image is the window's. One in another coordinate system is drawn on
@@ -230,7 +230,7 @@ def _ours(viewer: ViewerModel | None) -> list[Layer]:
     return [layer for layer in layers if "napari_restore" in layer.metadata]
 
 
-def _beside(viewer: ViewerModel | None, display: Display | Composite) -> dict[str, Any]:
+def _beside(viewer: ViewerModel | None, display: Display) -> dict[str, Any]:
     """Return the place of an image at the corner of the other layers, with their size of a pixel."""
     assert viewer is not None
     extent = viewer.layers.extent

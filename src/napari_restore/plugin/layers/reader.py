@@ -22,11 +22,9 @@ from napari_restore.plugin.layers.display import (
     BAR,
     LIMITS,
     SHOWN_BANDS,
-    Composite,
     Display,
     colour_limit,
     contrast_limits,
-    display_of,
     draw_thumbnails_in,
     head_colours,
     signed_colours,
@@ -248,17 +246,16 @@ def layer_of(
     `metadata["napari_restore"]` is the image. With a viewer the canvas is
     turned so that it is upright, and missing levels appear as they are made.
     """
-    display: Display | Composite
     display = Display.BANDS if band_by_band else Display.of_image(image)
     if bands is not None:
-        display = Composite.of(image, bands)
+        display = Display.of_bands(image, bands)
     placing = placing_of(viewer, image, display)
     arguments: dict[str, Any] = {
         "name": escape_controls(image.name),
         "metadata": {
             **placing.metadata,
             "napari_restore": image,
-            SHOWN_BANDS: display.bands if isinstance(display, Composite) else None,
+            SHOWN_BANDS: display.bands,
         },
         "multiscale": len(image.level_shapes) > 1,
         # Decoded chunks are kept by the image itself; napari's cache would keep
@@ -313,7 +310,7 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
         if shown and (finished or not image.source.random_access):
             found = contrast_limits(image, display)
         for layer in shown:
-            same = display_of(layer) == display
+            same = Display.of_layer(layer) == display
             if found != guessed and same and tuple(layer.contrast_limits) == guessed:
                 layer.contrast_limits = found
                 layer.metadata[LIMITS] = found
@@ -335,7 +332,7 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
 
 def show_bands(layer: ImageLayer, image: Image, bands: tuple[int, ...], viewer: Any) -> None:
     """Show three bands of `image` as red, green and blue in its layer, which is one in colour."""
-    display = Composite.of(image, bands)
+    display = Display.of_bands(image, bands)
     limits = contrast_limits(image, display)
     levels = _levels(image, display, viewer, limits)
     layer.metadata[SHOWN_BANDS] = display.bands
@@ -394,7 +391,7 @@ def _update(seen: weakref.ref[ViewerModel], _: Any = None) -> None:
         return
     for layer in reversed(viewer.layers):
         image = layer.metadata.get("napari_restore")
-        if image is not None and Display.of_layer(layer) is Display.BANDS:
+        if image is not None and Display.of_layer(layer) == Display.BANDS:
             number = min(viewer.dims.current_step[0], image.bands - 1)
             viewer.dims.set_axis_label(0, _title(image, number))
             return

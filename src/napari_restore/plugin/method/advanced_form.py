@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import cache, partial
 from html import escape
 from pathlib import Path
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
     from napari_restore.engine import Plan
     from napari_restore.models import ModelCard
     from napari_restore.plugin.state.request import ConnectedCluster, Workers
+
+
+class Link(Enum):
+    """The connection to a cluster, by what a button then does."""
+
+    NONE = "Connect"
+    BEING_MADE = "Cancel"
+    MADE = "Disconnect"
 
 
 class ClusterForm(QWidget):
@@ -67,20 +76,20 @@ class ClusterForm(QWidget):
         column_of(self._folded, self.name, buttons, self.line)
         column_of(self, self.button, self._folded)
         self._folded.hide()
-        self._is_running = self._is_connected = self._is_connecting = False
+        self._is_running, self._link = False, Link.NONE
         self.button.toggled.connect(self._folded.setVisible)
         self.file.clicked.connect(self._on_file)
         self.name.returnPressed.connect(self._on_return)
         self._show("")
 
     def show_connecting(self, name: str) -> None:
-        self._is_connecting = True
+        self._link = Link.BEING_MADE
         self.name.setText(name)
         self._show("Connecting …")
 
     def show_connected(self, cluster: ConnectedCluster, workers: Workers) -> None:
         """Show the workers of a cluster at the moment, and where dask shows them."""
-        self._is_connecting, self._is_connected = False, True
+        self._link = Link.MADE
         self.name.setText(cluster.name)
         text = (
             f"Connected: {_counted(workers.count, 'worker')}, {_counted(workers.threads, 'thread')}"
@@ -91,7 +100,7 @@ class ClusterForm(QWidget):
         self._show(text)
 
     def show_disconnected(self, error: RestoreError | None) -> None:
-        self._is_connecting = self._is_connected = False
+        self._link = Link.NONE
         # Names are no markup.
         self._show("" if error is None else escape(error_text(error)))
 
@@ -100,18 +109,16 @@ class ClusterForm(QWidget):
         self._show(self.line.text())
 
     def _show(self, text: str) -> None:
-        idle = not (self._is_connecting or self._is_connected)
-        self.connection.setText(
-            "Connect" if idle else "Cancel" if self._is_connecting else "Disconnect"
-        )
-        self.connection.setEnabled(not (self._is_connected and self._is_running))
+        idle, is_made = self._link is Link.NONE, self._link is Link.MADE
+        self.connection.setText(self._link.value)
+        self.connection.setEnabled(not (is_made and self._is_running))
         self.name.setReadOnly(not idle)
         self.file.setEnabled(idle)
         if self.line.text() != text:
             # A link that is pressed must not be made anew.
             self.line.setText(text)
         self.line.setVisible(bool(text))
-        if self._is_connected:
+        if is_made:
             self.button.setChecked(True)
 
     def _on_file(self) -> None:
@@ -122,16 +129,16 @@ class ClusterForm(QWidget):
             self.name.setText(path)
 
     def _on_connection(self) -> None:
-        if self._is_connecting or self._is_connected:
-            self.disconnect_requested.emit()
-        else:
+        if self._link is Link.NONE:
             self._on_return()
+        else:
+            self.disconnect_requested.emit()
 
     def _on_return(self) -> None:
         name = self.name.text().strip()
         if not name:
             self._show("Name a cluster first: local:2, tls://HOST:PORT or the file of a scheduler.")
-        elif not (self._is_connecting or self._is_connected):
+        elif self._link is Link.NONE:
             self.connect_requested.emit(name)
 
 

@@ -165,7 +165,7 @@ class DiskWatch(QObject):
 
     def _replace(self, layer: ImageLayer, plain: Image, shown: Image) -> ImageLayer:
         """Put another image behind `layer`; returns it, or the one in its place where it cannot."""
-        by_band = Display.of_layer(layer) is Display.BANDS
+        by_band = Display.of_layer(layer) == Display.BANDS
         data, arguments, _ = layer_of(shown, self._viewer, band_by_band=by_band)
         metadata = {**layer.metadata, **arguments.pop("metadata")}
         metadata.pop(NAMED, None)
