@@ -21,7 +21,7 @@ from qtpy.QtWidgets import QApplication
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.explain.attention.session import AttentionSession
-from napari_restore.plugin.attention._query_controller import CROSS
+from napari_restore.plugin.attention.attention_tab import CROSS
 from napari_restore.plugin.attention.heads_view import SIDE, HeadsView
 from napari_restore.plugin.layers.placing import plane_of
 from napari_restore.plugin.state.request import Area, ChosenMethod

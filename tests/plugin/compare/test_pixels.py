@@ -12,14 +12,14 @@ from tests.support.scaling_networks import enlarging, shrinking
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.metrics import psnr, ssim
-from napari_restore.plugin.compare.compared_layers import Compared, LayerPixels, within
-from napari_restore.plugin.compare.figures_view import (
+from napari_restore.plugin.compare.compare_section import (
     MAX_PIXELS,
     FiguresView,
     data_range_of,
     figures,
     references_for,
 )
+from napari_restore.plugin.compare.compared_layers import Compared, LayerPixels, within
 from napari_restore.plugin.layers.placing import data_to_world, resampled
 from napari_restore.plugin.widgets.section import end_all
 

@@ -22,7 +22,7 @@ import napari_restore as nr
 from napari_restore import Region, plugin
 from napari_restore.plugin._actions import show_bands
 from napari_restore.plugin.areas.drawing_controller import Tool
-from napari_restore.plugin.attention._query_controller import QueryController
+from napari_restore.plugin.attention.attention_tab import QueryController
 from napari_restore.plugin.attention.layers import AttentionLayers
 from napari_restore.plugin.attribution.layers import AttributionLayers, picture_of
 from napari_restore.plugin.attribution.results_section import MapComparison

@@ -35,7 +35,7 @@ from napari_restore.plugin.layers.placing import bounding_region, in_data
 from napari_restore.plugin.runs.run_bar import TaskTab
 from napari_restore.plugin.state.request import Area
 from napari_restore.plugin.state.state import Connections, RestoreState, image_of
-from napari_restore.plugin.tasks.notices import done_text, error_text
+from napari_restore.plugin.tasks.notices import box_text, done_text, error_text
 from napari_restore.plugin.widgets.folding import bring_into_view, page_of
 
 if TYPE_CHECKING:
@@ -265,11 +265,9 @@ class AttributionTab(TaskTab):
         """Show the target's size and place, or why there is none."""
         self.form.show_tool(self.target.tool)
         try:
-            y0, x0, y1, x1 = self.target.target().box
+            self.form.box.setText(box_text(self.target.target().box))
         except RestoreError as error:
             self.form.box.setText(error_text(error))
-        else:
-            self.form.box.setText(f"{x1 - x0} × {y1 - y0} pixels at x {x0}, y {y0}")
 
     def request(self) -> AttributionRequest:
         """Return what the form is set to; raises `RestoreError` where something is missing."""

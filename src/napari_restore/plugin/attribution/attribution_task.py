@@ -12,6 +12,7 @@ import psygnal
 from napari_restore import Region, api
 from napari_restore.engine import Event
 from napari_restore.plugin.attribution.layers import AttributionLayers, MapArrays, picture_of
+from napari_restore.plugin.tasks.notices import place_text
 from napari_restore.plugin.tasks.task import Task
 from napari_restore.questions import Attribute
 
@@ -141,8 +142,7 @@ class AttributionResult:
     @property
     def title(self) -> str:
         """Number, model, method, and width × height at x, y of the box."""
-        y0, x0, y1, x1 = self.attribution.box
-        return f"{self.layers.name} · {x1 - x0} × {y1 - y0} at {x0}, {y0}"
+        return f"{self.layers.name} · {place_text(self.attribution.box)}"
 
     @property
     def scale(self) -> int:

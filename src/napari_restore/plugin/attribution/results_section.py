@@ -24,7 +24,7 @@ from napari_restore.plugin.layers.placing import axes_of, plane_of, resampled, s
 from napari_restore.plugin.results.save_dialog import FileSaver, copy_command
 from napari_restore.plugin.results.variant_text import table_of
 from napari_restore.plugin.state.state import RestoreState, title_of
-from napari_restore.plugin.tasks.notices import show_note, show_problem
+from napari_restore.plugin.tasks.notices import box_text, show_note, show_problem
 from napari_restore.plugin.tasks.task import in_background
 from napari_restore.plugin.widgets import plots
 from napari_restore.plugin.widgets.editors import NarrowComboBox, combo_of
@@ -95,11 +95,10 @@ def report(found: Attribution) -> list[Row]:
 
 
 def _target(attribution: Mapping[str, Any]) -> str:
-    y0, x0, y1, x1 = attribution["box"]
     scale = attribution["scale"]
     pixels = "px" if scale == 1 else f"px of the overview 1:{scale}"
     within = "a polygon in " if attribution["polygon"] else ""
-    return f"{attribution['objective']} of {within}{x1 - x0} × {y1 - y0} {pixels} at x {x0}, y {y0}"
+    return f"{attribution['objective']} of {within}{box_text(Region(*attribution['box']), pixels)}"
 
 
 def _method(attribution: Mapping[str, Any]) -> str:
@@ -367,7 +366,7 @@ class AttributionResultsSection(Section):
         super().__init__(viewer, state)
         self.all: list[AttributionResult] = []
         self._comparison = MapComparison(viewer)
-        self._hidden: list[AttributionResult] = []
+        self._set_aside: list[AttributionResult] = []
         """Those that are hidden while another one is computed."""
         self._files = FileSaver(self, "attribution")
         self.which = NarrowComboBox(self)
@@ -447,15 +446,15 @@ class AttributionResultsSection(Section):
     def hide_layers(self) -> None:
         """Hide what is on the canvas: another attribution comes there."""
         self.end_comparison()
-        self._hidden = [result for result in self.all if result.layers.visible]
-        for result in self._hidden:
+        self._set_aside = [result for result in self.all if result.layers.visible]
+        for result in self._set_aside:
             result.layers.visible = False
 
     def show_layers(self) -> None:
         """Undo `hide_layers`: the attribution was not finished."""
-        for result in self._hidden:
+        for result in self._set_aside:
             result.layers.visible = True
-        self._hidden = []
+        self._set_aside = []
 
     def _offer(self) -> None:
         """Choose the newest."""
@@ -473,7 +472,7 @@ class AttributionResultsSection(Section):
             self._comparison.end()
             for result in self.all:
                 result.layers.visible = result is current
-            self._hidden = []
+            self._set_aside = []
             # The chosen view stays where it can.
             views = ((VIEWS[view], view) for view in current.layers.views)
             self.view.offer(views, self.view.currentData())

@@ -252,7 +252,7 @@ class BandRolesForm(QWidget):
         """Return the error of a run while roles are missing; None otherwise."""
         if self._layer is None or self._card is None or not self._shown[1]:
             return None
-        missing = _missing_roles(named_image(self._layer, named_as(self._layer)), self._card)
+        missing = _missing_roles(named_image(self._layer), self._card)
         if not missing:
             return None
         return UnknownBands(
@@ -269,7 +269,7 @@ class BandRolesForm(QWidget):
         image, roles, said = self._shown
         if image is None or self._card is None or self._layer is None:
             return
-        named = named_image(self._layer, named_as(self._layer))
+        named = named_image(self._layer)
         missing = _missing_roles(named, self._card)
         if missing:
             self._prompt.setText(
@@ -325,7 +325,7 @@ class BandRolesForm(QWidget):
         """Show what the values mean by the names, the sensor and the settings."""
         if self._layer is None or self._shown[0] is None:
             return
-        named = named_image(self._layer, named_as(self._layer))
+        named = named_image(self._layer)
         values = self._editors.values()
         try:
             told = api.info(named, black=values["black"], white=values["white"])
@@ -376,7 +376,7 @@ class BandRolesForm(QWidget):
         """Give a band the role chosen; one that has it changes places: no two show one light."""
         assert self._layer is not None
         role = self.role_of(band + 1).currentData()
-        roles = named_image(self._layer, named_as(self._layer)).roles
+        roles = named_image(self._layer).roles
         given = f"{role}={band + 1}"
         if role in api.LIGHT and role in roles:
             before = roles[band] if roles[band] in api.LIGHT else api.UNKNOWN

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from napari_restore import Region, api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.plugin.layers.display import answered_bands
-from napari_restore.plugin.state.request import RunRequest, TargetChoice
+from napari_restore.plugin.state.request import Area, RunRequest, TargetChoice
 from napari_restore.plugin.state.state import title_of
-from napari_restore.plugin.tasks.notices import done_text
+from napari_restore.plugin.tasks.notices import done_text, place_text
 from napari_restore.questions import TONE, Adjustment
 
 if TYPE_CHECKING:
@@ -81,9 +81,8 @@ def area_of(source: Plan | RunRequest) -> str:
         return target_of_mask(mask).value
     if is_whole(source):
         return "whole image"
-    y0, x0, y1, x1 = zip(*targets, strict=True)
     several = f"{len(targets)} boxes in " if len(targets) > 1 else ""
-    return f"{several}{max(x1) - min(x0)} × {max(y1) - min(y0)} at {min(x0)}, {min(y0)}"
+    return several + place_text(Area(targets).region)
 
 
 def is_whole(source: Plan | RunRequest) -> bool:
@@ -217,9 +216,8 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _box(target: Mapping[str, Any]) -> str:
-    y0, x0, y1, x1 = target["region"]
     mask = f", within {target['mask']}" if target.get("mask") else ""
-    return f"{x1 - x0} × {y1 - y0} at {x0}, {y0}{mask}"
+    return place_text(Region(*target["region"])) + mask
 
 
 def _times(measured: float, predicted: float | None) -> str:

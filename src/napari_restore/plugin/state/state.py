@@ -198,8 +198,12 @@ def named_as(layer: ImageLayer) -> NamedBands:
     return NamedBands(*layer.metadata.get(NAMED_AS, ()))
 
 
-def named_image(layer: ImageLayer, said: NamedBands) -> Image:
-    """Return the image of a layer with what the user named, and nothing that was named before."""
+def named_image(layer: ImageLayer, said: NamedBands | None = None) -> Image:
+    """Return the image of a layer with what the user has `said`, and nothing that was named before.
+
+    That is by default what is known of the layer.
+    """
+    said = named_as(layer) if said is None else said
     # In an entry of its own: what the layer shows stays as it is.
     shown, plain = image_of(layer), unnamed_image(layer)
     *of, named = layer.metadata.get(NAMED, (None, None, None))

@@ -9,6 +9,7 @@ from typing import Any
 from qtpy.compat import isalive
 from qtpy.QtCore import QRect, Qt
 
+from napari_restore import Region
 from napari_restore._format import format_seconds
 from napari_restore.errors import Message, Option, RestoreError, escape_controls
 from napari_restore.plugin.tasks.main_thread import on_main_thread
@@ -86,6 +87,16 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{name}={each}" for name, each in value.items())
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def place_text(box: Region) -> str:
+    """Return ``"640 × 480 at 100, 20"``: width and height of a box, and its column and row."""
+    return f"{box.width} × {box.height} at {box.x0}, {box.y0}"
+
+
+def box_text(box: Region, pixels: str = "pixels") -> str:
+    """Return ``"640 × 480 pixels at x 100, y 20"``."""
+    return f"{box.width} × {box.height} {pixels} at x {box.x0}, y {box.y0}"
 
 
 def done_text(seconds: float, **parts: float) -> str:
