@@ -177,11 +177,13 @@ def documented() -> dict[str, Any]:
         for name, value in vars(errors).items()
         if getattr(value, "__module__", None) == errors.__name__ and not name.startswith("_")
     }
+    inside = script("docs/_ext/reference.py").INSIDE
     members = {
         f"{name}.{member}": value
         for name, kind in found.items()
         if isinstance(kind, type)
         for member, value in owned(kind).items()
+        if member not in inside.get(name, ())
         if callable(value)
         or isinstance(value, (property, cached_property, classmethod, staticmethod))
     }
@@ -212,6 +214,15 @@ def test_the_reference_has_members_and_errors() -> None:
     )
     assert {"errors.BadMask", "errors.RestoreError.sentence", "errors.option"} < set(documented())
     assert len(FUNCTIONS) > 120
+
+
+def test_no_page_leaves_out_a_member_that_is_none() -> None:
+    reference = script("docs/_ext/reference.py")
+    for name, members in reference.INSIDE.items():
+        module, _, _ = reference.classes()[name].rpartition(".")
+        kind = getattr(importlib.import_module(module), name)
+        assert set(members) <= set(owned(kind))
+        assert all(f"{name}.{member}" not in documented() for member in members)
 
 
 def begins_well(name: str) -> bool:

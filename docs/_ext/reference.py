@@ -40,6 +40,14 @@ CLASSES = (
     "api.BandMathChange",
 )
 """What public functions take and return, below `napari_restore`."""
+INSIDE = {
+    "Image": (
+        "as_light balanced cells chunk_bytes fetch_ahead from_spec has_landed is_built level_scale placed "
+        "read_band_valid read_landed read_representative read_valid_landed refreshed take_levels uncached "
+        "viewed with_companions"
+    ).split(),
+}
+"""Members of these classes that only the program itself calls: they are on no page."""
 INHERITED = "   :inherited-members: Module, tuple\n"
 """Shows members of our own base classes, less those of torch and Python."""
 
@@ -115,9 +123,11 @@ For those who call the program from Python: every public name, from its docstrin
     for name in functions:
         yield f"python/{name}.rst", f"{heading(name)}\n.. autofunction:: napari_restore.{name}\n"
     for name, path in classes().items():
+        # What conf.py leaves out of every page, as an option replaces the one there.
+        hidden = ", ".join(["__init__", "__new__", *INSIDE.get(name, ())])
         yield (
             f"python/{name}.rst",
-            f"{heading(name)}\n.. autoclass:: {path}\n   :members:\n{INHERITED}",
+            f"{heading(name)}\n.. autoclass:: {path}\n   :members:\n   :exclude-members: {hidden}\n{INHERITED}",
         )
     yield (
         "python/errors.rst",

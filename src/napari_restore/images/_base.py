@@ -100,13 +100,7 @@ class ImageBase(ABC):
         return self.read_landed(box, level)
 
     def fetch_ahead(self, box: Box) -> None:
-        """Read a box, and what a pass to the right needs next, from a server in large requests.
-
-        Parameters
-        ----------
-        box
-            (y0, x0, y1, x1), in pixels of level 0.
-        """
+        """Read a box of level 0, and what a pass to the right needs next, from a server in large requests."""
         fetch_runs(self.source, 0, box, ahead=True)
 
     def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
@@ -135,20 +129,7 @@ class ImageBase(ABC):
         return self.read_valid_landed(box, level)
 
     def read_landed(self, box: Box, level: int = 0) -> Array:
-        """Return the pixels of `read` without waiting.
-
-        Parameters
-        ----------
-        box
-            (y0, x0, y1, x1), in pixels of `level`, inside of it.
-        level
-            Number of the level.
-
-        Returns
-        -------
-        numpy.ndarray
-            A new array (h, w, C), 0 where pixels are not in the cache yet.
-        """
+        """Return the pixels of `read` without waiting: 0 where they are not in the cache yet."""
         y0, x0, y1, x1 = box = self._checked(box, level)
         source = self._landed_source_of(level)
         if source is None:
@@ -156,20 +137,7 @@ class ImageBase(ABC):
         return read_window(source, level, box)
 
     def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """Return the validity of `read_valid` without waiting.
-
-        Parameters
-        ----------
-        box
-            (y0, x0, y1, x1), in pixels of `level`, inside of it.
-        level
-            Number of the level.
-
-        Returns
-        -------
-        numpy.ndarray
-            A new array (h, w) of bool, False where pixels are not in the cache yet.
-        """
+        """Return the validity of `read_valid` without waiting: False where pixels are not in the cache yet."""
         y0, x0, y1, x1 = box = self._checked(box, level)
         source = self._landed_source_of(level)
         if source is None:
@@ -181,20 +149,7 @@ class ImageBase(ABC):
         return valid
 
     def has_landed(self, box: Box, level: int) -> bool:
-        """Return whether the pixels of a box are available, in the file or the cache.
-
-        Parameters
-        ----------
-        box
-            (y0, x0, y1, x1), in pixels of `level`, inside of it.
-        level
-            Number of the level.
-
-        Returns
-        -------
-        bool
-            False where something of it must be decoded or built first.
-        """
+        """Return whether no pixel of a box must be decoded or built before it is read."""
         source = self._source_of(level)
         return source is not None and all(
             source.is_built(level, row, column)
@@ -202,18 +157,7 @@ class ImageBase(ABC):
         )
 
     def is_built(self, level: int) -> bool:
-        """Return whether all of a level can be read.
-
-        Parameters
-        ----------
-        level
-            Number of the level.
-
-        Returns
-        -------
-        bool
-            False where some of it must be built first.
-        """
+        """Return whether all of a level can be read without building some of it."""
         source = self._source_of(level)
         return source is not None and (source is self.source or source.cached)
 
@@ -238,35 +182,14 @@ class ImageBase(ABC):
         """Return the source of what is decoded so far of `level`."""
 
     def read_band_valid(self, box: Box) -> npt.NDArray[np.bool_]:
-        """Return which values of a box their own bands call valid.
-
-        Parameters
-        ----------
-        box
-            (y0, x0, y1, x1), in pixels of level 0.
-
-        Returns
-        -------
-        numpy.ndarray
-            A new array (h, w, C) of bool.
-        """
+        """Return which values (h, w, C) of a box of level 0 their own bands call valid."""
         return self.reader.band_valid_in(0, box, self.read(box))
 
     def read_representative(self, box: Box) -> npt.NDArray[np.bool_]:
-        """Return which valid pixels of a box statistics can rely on.
+        """Return which valid pixels (h, w) of a box of level 0 statistics can rely on.
 
         Along nodata, values are mixed with it or missing in some bands: such pixels are valid and
         restored, but a dark channel would take them for the scene. See `clear_of_edges`.
-
-        Parameters
-        ----------
-        box
-            (y0, x0, y1, x1), in pixels of level 0.
-
-        Returns
-        -------
-        numpy.ndarray
-            A new array (h, w) of bool.
         """
         y0, x0, y1, x1 = box
         if not self.may_be_invalid:
@@ -287,18 +210,7 @@ class ImageBase(ABC):
         """Return a level as an image of its own, the image itself for 0."""
 
     def level_scale(self, number: int) -> int | None:
-        """Return the level-0 pixels along a side of one of a level.
-
-        Parameters
-        ----------
-        number
-            Number of the level.
-
-        Returns
-        -------
-        int or None
-            A power of two; None where the level has no such size.
-        """
+        """Return the level-0 pixels along a side of one of a level, a power of two; None where it is none."""
         height, width = self.level_shapes[number]
         ratio = max(self.height / height, self.width / width)
         scale = 1 << max(0, math.ceil(math.log2(ratio)))
@@ -345,22 +257,10 @@ class ImageBase(ABC):
         return level.chunk_height, level.chunk_width
 
     def chunk_bytes(self, size: tuple[int, int], more: int) -> int:
-        """Return the bytes of the chunks that a box touches, and of some more.
+        """Return the bytes of the chunks that a box of `size` (height, width) touches, and of `more`.
 
         Of this image and of those that its pixels are made of, with validity: each has chunks in
         the cache.
-
-        Parameters
-        ----------
-        size
-            (height, width) of the box.
-        more
-            Number of further chunks.
-
-        Returns
-        -------
-        int
-            Bytes.
         """
         rows, columns = self.chunk
         down, across = -(-size[0] // rows) + 1, -(-min(size[1], self.width) // columns) + 1

@@ -151,47 +151,18 @@ class DerivedImages(ImageBase):
         residuals: Sequence[float | None] = (),
         corners: Sequence[float | None] = (),
     ) -> Self:
-        """Return this image as a frame of a bracket, with its own `spec`.
+        """Return this image as a frame of a bracket on its grid, with its own `spec`; see `Companions`.
 
-        Pixels, levels and caches are those of this image; all frames lie on its grid.
-
-        Parameters
-        ----------
-        images
-            The other frames, dark to bright.
-        reference
-            Place of this image among all frames, counted from 0.
-        exposures
-            EV of all frames relative to this one.
-        residuals
-            Pixels that each of `images` is off by after alignment.
-        corners
-            Pixels that each may be off by at a corner, where that is more than a little.
-
-        Returns
-        -------
-        Image
-            The bracket.
+        Pixels, levels and caches are those of this image.
         """
         evs = tuple(map(float, exposures))
         off = tuple(residuals), tuple(corners)
         return self._among(Companions(tuple(images), reference, evs, *off))
 
     def placed(self, matrix: Sequence[float], size: tuple[int, int]) -> Self:
-        """Return these pixels on another grid, with their own `spec`; see `RegisteredReader`.
+        """Return these pixels on a grid of `size` (height, width), with their own `spec`.
 
-        Parameters
-        ----------
-        matrix
-            Nine numbers, row by row: they map (x, y, 1) of pixel centres of the grid to those of
-            this image.
-        size
-            (height, width) of the grid.
-
-        Returns
-        -------
-        Image
-            The resampled image.
+        Nine numbers map (x, y, 1) of its pixel centres to those of this image; see `RegisteredReader`.
         """
         array = np.array(matrix, np.float64).reshape(3, 3)
         asked = {"placement": list(map(float, matrix)), "grid": list(map(int, size))}
@@ -313,17 +284,8 @@ class DerivedImages(ImageBase):
     def refreshed(self, *, everywhere: bool = True) -> Self:
         """Return the image of an array as that is now; itself where nothing was edited in place.
 
-        All values are compared. Files are themselves: a run checks them.
-
-        Parameters
-        ----------
-        everywhere
-            Whether arrays are compared whose values must be read or computed, too.
-
-        Returns
-        -------
-        Image
-            Without levels and values that were read before.
+        All values are compared; without `everywhere` only those of arrays in memory. Files are
+        themselves: a run checks them.
         """
         others = self._companions(lambda frame: frame.refreshed(everywhere=everywhere))
         before = () if self.companions is None else self.companions.images
@@ -334,13 +296,7 @@ class DerivedImages(ImageBase):
         return self.uncached()._among(others)
 
     def uncached(self) -> Self:
-        """Return the same image without levels and values that were read before.
-
-        Returns
-        -------
-        Image
-            One of its own, also where nothing has changed.
-        """
+        """Return the same image, one of its own, without levels and values that were read before."""
         fresh = self._copy()
         fresh.reader = fresh.source = self.reader.uncached()
         fresh.pyramid = None
@@ -355,20 +311,7 @@ class DerivedImages(ImageBase):
     def balanced(self, balance: Sequence[float]) -> Self:
         """Return this RAW photo developed with another white balance, with its own `spec`.
 
-        Parameters
-        ----------
-        balance
-            Factors of red, green, blue and the second green, as in `RawReader.balance`.
-
-        Returns
-        -------
-        Image
-            The photo.
-
-        Raises
-        ------
-        napari_restore.errors.BadParameter
-            For an image that is no RAW photo.
+        The factors are those of `RawReader.balance`. Raises `BadParameter` for an image that is no RAW photo.
         """
         spec = None if self.spec is None else {**self.spec, "balance": list(map(float, balance))}
         if not isinstance(self.reader, RawReader):
@@ -383,13 +326,8 @@ class DerivedImages(ImageBase):
     def as_light(self) -> Self:
         """Return the frames of a bracket as linear light (float32), 1 being white of this one.
 
-        Brought to one exposure, all show the same; see `LightReader`. Has its own `spec`. Raises
-        `BadParameter` for exposures that no light has.
-
-        Returns
-        -------
-        Image
-            The bracket, or the image itself where it is light already or no bracket.
+        Brought to one exposure, all show the same; see `LightReader`. Has its own `spec`; itself where it
+        is light already or no bracket. Raises `BadParameter` for exposures that no light has.
         """
         others = self.companions
         if others is None or self.profile.light is not None:
@@ -481,11 +419,6 @@ class DerivedImages(ImageBase):
         """Share the levels that another image of the same pixels has made since.
 
         Not where other bands decide which pixels are valid.
-
-        Parameters
-        ----------
-        other
-            An image that was made of this one, or this one of it.
         """
         if self.data_bands == other.data_bands:
             self.source, self.pyramid = other.source, other.pyramid
@@ -538,20 +471,10 @@ class DerivedImages(ImageBase):
         return named._among(self._companions(lambda frame: frame.with_roles(bands)))
 
     def cells(self, stride: int) -> Self:
-        """Return an image without values whose pixels are cells of this one.
+        """Return an image of one band of NaN (float32) whose pixels are cells of `stride` pixels of this one.
 
         Its size and georeference are what maps of cells are written with. Those of an image without a
         place lie where QGIS lays such an image: x is its column, y its row, negative.
-
-        Parameters
-        ----------
-        stride
-            Side of a cell in pixels.
-
-        Returns
-        -------
-        Image
-            One band of NaN, float32.
         """
         shape = -(-self.height // stride), -(-self.width // stride), 1
         reader = ArrayReader(np.broadcast_to(np.float32(np.nan), shape))

@@ -123,18 +123,7 @@ class Image(DerivedImages):
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Image:
-        """Return the image that a `spec` describes, perhaps in another process.
-
-        Parameters
-        ----------
-        spec
-            The `spec` of an image.
-
-        Returns
-        -------
-        Image
-            The same pixels, opened again.
-        """
+        """Return the image that a `spec` describes, perhaps in another process."""
         arguments = dict(spec)
         others, light = arguments.pop("companions", None), arguments.pop("light", None)
         listed = arguments.pop("views", ())
@@ -152,18 +141,7 @@ class Image(DerivedImages):
         return bracket.as_light() if light else bracket
 
     def viewed(self, asked: Mapping[str, Any]) -> Image:
-        """Return the view of this image that a part of a `spec` describes, see `VIEWS`.
-
-        Parameters
-        ----------
-        asked
-            What is asked, by name.
-
-        Returns
-        -------
-        Image
-            That of `with_bands`, `balanced`, `exposed`, `placed`, `level_view` and `resampled`, in this order.
-        """
+        """Return the view of this image that a part of a `spec` describes, in the order of `VIEWS`."""
         image = self
         if (select := asked.get("select")) is not None:
             image = image.with_bands(select)
