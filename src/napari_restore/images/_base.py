@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from napari_restore._addresses import is_remote
 from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import InnerReader, Reader
+from napari_restore.images._reader import InnerReader, Reader, extended
 from napari_restore.images._source import Box, Level, Source, chunks_of, common_part, within
 from napari_restore.images.cache.chunks import (
     chunk_cache,
@@ -409,8 +408,7 @@ class DerivedReader(InnerReader):
 
     def fingerprint(self) -> str:
         # Two that are made of one file are two contents.
-        named = f"{self.inner.fingerprint()}{self.digest()}"
-        return hashlib.sha256(named.encode()).hexdigest()
+        return extended(self.inner.fingerprint(), self.digest())
 
     def close(self) -> None:
         self.image.close()

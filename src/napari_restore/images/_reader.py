@@ -181,7 +181,12 @@ class InnerReader(Reader):
 
 def of_plane(fingerprint: str, plane: int) -> str:
     """Return the fingerprint of a plane of a file; the first one has that of the file."""
-    return fingerprint if plane == 0 else sha256(f"{fingerprint} {plane}".encode()).hexdigest()
+    return extended(fingerprint, f" {plane}" if plane else "")
+
+
+def extended(fingerprint: str, more: str) -> str:
+    """Return the fingerprint of what `more` distinguishes from others of a file; that of the file for ""."""
+    return sha256(f"{fingerprint}{more}".encode()).hexdigest() if more else fingerprint
 
 
 def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:

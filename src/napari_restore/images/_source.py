@@ -13,6 +13,10 @@ Box = tuple[int, int, int, int]
 """Half-open box (y0, x0, y1, x1) of pixels of one level."""
 
 
+CHUNK = 512
+"""Side of chunks where no file decides it."""
+
+
 class Level(NamedTuple):
     """Size of one pyramid level and of its chunks."""
 
@@ -20,6 +24,11 @@ class Level(NamedTuple):
     width: int
     chunk_height: int
     chunk_width: int
+
+    @classmethod
+    def cut(cls, height: int, width: int, rows: int = CHUNK, columns: int = CHUNK) -> Level:
+        """Return a level in chunks of so many rows and columns, which are no larger than the level."""
+        return cls(height, width, min(rows, height), min(columns, width))
 
 
 def chunk_box(level: Level, row: int, column: int) -> Box:

@@ -155,11 +155,8 @@ chunk_cache = ChunkCache()
 
 def read_chunk(source: Source, level: int, row: int, column: int) -> Array:
     """Return one decoded chunk (h, w, C) through the cache; do not write into it."""
-    if not _keeps(source, level, row, column):
-        return source.read_chunk(level, row, column)
-    return chunk_cache.get(
-        source, ("pixels", level, row, column), lambda: source.read_chunk(level, row, column)
-    )
+    cell = level, row, column
+    return _kept(source, "pixels", cell, lambda: source.read_chunk(*cell))
 
 
 def read_valid_chunk(source: Source, level: int, row: int, column: int) -> npt.NDArray[np.bool_]:
@@ -168,14 +165,16 @@ def read_valid_chunk(source: Source, level: int, row: int, column: int) -> npt.N
     def decode() -> Array:
         return source.read_valid_chunk(level, row, column, read_chunk(source, level, row, column))
 
-    if not _keeps(source, level, row, column):
+    return _kept(source, "valid", (level, row, column), decode)
+
+
+def _kept(
+    source: Source, kind: str, cell: tuple[int, int, int], decode: Callable[[], Array]
+) -> Array:
+    """Return what `decode` makes of a chunk, kept where that costs something and it is built."""
+    if not (source.cached and source.is_built(*cell)):
         return decode()
-    return chunk_cache.get(source, ("valid", level, row, column), decode)
-
-
-def _keeps(source: Source, level: int, row: int, column: int) -> bool:
-    """Return whether a chunk may be cached: it costs something, and is not one not built yet."""
-    return source.cached and source.is_built(level, row, column)
+    return chunk_cache.get(source, (kind, *cell), decode)
 
 
 def read_window(source: Source, level: int, box: Box) -> Array:
@@ -264,25 +263,17 @@ def _fetching_of(source: Source) -> threading.Lock:
 def _put_together(
     out: Array, read: Callable[[Source, int, int, int], Array], source: Source, level: int, box: Box
 ) -> None:
-    """Fill `out`, the pixels of `box`, with the result of `read` for every chunk it touches."""
+    """Fill `out`, the pixels of `box`, with the result of `read` for every chunk it touches.
+
+    Those of a server are asked for at once.
+    """
     cells = list(chunks_of(source.levels[level], box))
-    for (_, _, there), chunk in _each_chunk(cells, read, source, level):
-        part = common_part(box, there)
-        out[within(part, box)] = chunk[within(part, there)]
-
-
-def _each_chunk(
-    cells: list[tuple[int, int, Box]],
-    read: Callable[[Source, int, int, int], Array],
-    source: Source,
-    level: int,
-) -> Iterator[tuple[tuple[int, int, Box], Array]]:
-    """Yield the chunks at `cells` in their order; those of a server are asked for at once."""
     at_once = min(len(cells), source.concurrent_reads)
-    if at_once <= 1:
-        for cell in cells:
-            yield cell, read(source, level, *cell[:2])
-        return
-    with ThreadPoolExecutor(at_once, "fetch") as pool:
-        chunks = pool.map(lambda cell: read(source, level, *cell[:2]), cells)
-        yield from zip(cells, chunks, strict=True)
+    with contextlib.ExitStack() as stack:
+        each: Any = map
+        if at_once > 1:
+            each = stack.enter_context(ThreadPoolExecutor(at_once, "fetch")).map
+        chunks = each(lambda cell: read(source, level, *cell[:2]), cells)
+        for (_, _, there), chunk in zip(cells, chunks, strict=True):
+            part = common_part(box, there)
+            out[within(part, box)] = chunk[within(part, there)]

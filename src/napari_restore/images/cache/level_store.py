@@ -80,13 +80,23 @@ class LevelStore:
             if valid is not None:
                 self._write("valid", level, row, column, valid[..., None])
 
-    def read(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """Return one chunk (h, w, C), cropped to the level. Raises `DamagedStore`."""
-        return self._read("pixels", level, row, column)
+    def read(self, kind: str, number: int, row: int, column: int) -> npt.NDArray[Any]:
+        """Return the "pixels" (h, w, C) or "valid" (h, w, 1) of a chunk, cropped to the level.
 
-    def read_valid(self, level: int, row: int, column: int) -> npt.NDArray[np.bool_]:
-        """Return which pixels of one chunk are valid, (h, w). Raises `DamagedStore`."""
-        return self._read("valid", level, row, column)[..., 0]
+        Raises `DamagedStore`.
+        """
+        shape, dtype = self._chunk_shape(kind, number), self._dtype_of[kind]
+        file = self._chunk_file(kind, number, row, column)
+        try:
+            content = read_checked(file)
+        except (OSError, DamagedFile) as error:
+            raise DamagedStore(f"{file} is missing or was altered") from error
+        if content.size != math.prod(shape) * dtype.itemsize:
+            raise DamagedStore(f"{file} has another size")
+        height, width = chunk_shape(self.levels[number], row, column)
+        chunk = content.view(dtype).reshape(shape)[:height, :width]
+        # A copy where it is cropped, so that the rest does not stay in memory unused.
+        return np.ascontiguousarray(chunk, dtype.newbyteorder("="))
 
     def _write(
         self, kind: str, number: int, row: int, column: int, values: npt.NDArray[Any]
@@ -105,13 +115,6 @@ class LevelStore:
                     chunk.reshape(-1).view(np.uint8),
                 )
 
-    def _read(self, kind: str, number: int, row: int, column: int) -> npt.NDArray[Any]:
-        shape, dtype = self._chunk_shape(kind, number), self._dtype_of[kind]
-        chunk = _read_chunk(self._chunk_file(kind, number, row, column), shape, dtype)
-        height, width = chunk_shape(self.levels[number], row, column)
-        # A copy where it is cropped, so that the rest does not stay in memory unused.
-        return np.ascontiguousarray(chunk[:height, :width], dtype.newbyteorder("="))
-
     def _chunk_shape(self, kind: str, number: int) -> tuple[int, int, int]:
         level = self.levels[number]
         return level.chunk_height, level.chunk_width, self._depth_of[kind]
@@ -124,24 +127,9 @@ class LevelStore:
         for kind in self._kinds:
             item = self._dtype_of[kind].itemsize
             for number in range(self.first, len(self.levels)):
-                level = self.levels[number]
                 size = math.prod(self._chunk_shape(kind, number)) * item + CHECKSUM_BYTES
-                for row, column in chunk_grid(level):
-                    try:
-                        file_size = self._chunk_file(kind, number, row, column).stat().st_size
-                    except OSError:
-                        return False
-                    if file_size != size:
+                for cell in chunk_grid(self.levels[number]):
+                    file = self._chunk_file(kind, number, *cell)
+                    if not file.is_file() or file.stat().st_size != size:
                         return False
         return True
-
-
-def _read_chunk(file: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return a chunk as it was written. Raises `DamagedStore`."""
-    try:
-        content = read_checked(file)
-    except (OSError, DamagedFile) as error:
-        raise DamagedStore(f"{file} is missing or was altered") from error
-    if content.size != math.prod(shape) * dtype.itemsize:
-        raise DamagedStore(f"{file} has another size")
-    return content.view(dtype).reshape(shape)

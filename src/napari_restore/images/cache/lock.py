@@ -34,6 +34,8 @@ class LockedFile:
 
     def __init__(self, path: Path, handle: int) -> None:
         self.path = path
+        self.users = 0
+        """Of the folder that it marks."""
         self._handle: int | None = handle
         status = os.fstat(handle)
         self._inode = status.st_dev, status.st_ino
@@ -179,15 +181,8 @@ else:
 PATTERN = "in-use.*"
 
 
-class _Mark:
-    """Mark of this process in one folder, shared by all its users in the process."""
-
-    def __init__(self, locked: LockedFile) -> None:
-        self.locked = locked
-        self.users = 0
-
-
-_MARKS: dict[Path, _Mark] = {}
+_MARKS: dict[Path, LockedFile] = {}
+"""Mark of this process in each folder, shared by all its users in the process."""
 _LOCK = threading.RLock()
 
 
@@ -203,7 +198,7 @@ def mark_use(path: Path) -> Callable[[], None]:
             name = f"in-use.{os.getpid()}-{uuid.uuid4().hex[:8]}"
             locked = lock_file(path / name)
             assert locked is not None, "nobody else knows the name"
-            _MARKS[path] = _Mark(locked)
+            _MARKS[path] = locked
         mark = _MARKS[path]
         mark.users += 1
     ended = False
@@ -217,7 +212,7 @@ def mark_use(path: Path) -> Callable[[], None]:
             mark.users -= 1
             if mark.users == 0:
                 _MARKS.pop(path, None)
-                mark.locked.release()
+                mark.release()
 
     return end
 

@@ -20,9 +20,11 @@ from napari_restore.errors import Cancelled, UnreadableImage
 from napari_restore.images._base import ImageBase
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import (
+    CHUNK,
     Box,
     Level,
     Source,
+    chunk_box,
     chunk_grid,
     chunk_shape,
     chunks_of,
@@ -43,7 +45,6 @@ from napari_restore.images.values.validity import default_fill
 
 FORMAT = 4
 """Raised when what lies in the cache changes; part of every description."""
-CHUNK = 512
 ENOUGH = 2048
 """Files whose smallest level is no longer than this on its long side need no further levels."""
 
@@ -62,7 +63,7 @@ def planned_levels(reader: Reader) -> tuple[Level, ...]:
     if reader.random_access and max(smallest.height, smallest.width) <= ENOUGH:
         return stored
     sizes = level_sizes(smallest.height, smallest.width)[1:]
-    return (*stored, *(Level(h, w, min(h, CHUNK), min(w, CHUNK)) for h, w in sizes))
+    return (*stored, *(Level.cut(h, w) for h, w in sizes))
 
 
 def build_pyramid(
@@ -193,7 +194,7 @@ class CachedSource(Source):
         """Return a chunk; zeros while it is not there. A damaged one is made again."""
         if level < self.first:
             return self.base.read_chunk(level, row, column)
-        return self._from_store("read", level, row, column, (self.bands,), self.dtype)
+        return self._from_store("pixels", level, row, column)
 
     def read_valid_chunk(
         self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
@@ -201,14 +202,13 @@ class CachedSource(Source):
         """Return a chunk's validity; all invalid while it is not there, if anything may be."""
         if level < self.first:
             return self.base.read_valid_chunk(level, row, column, pixels)
-        return self._from_store("read_valid", level, row, column, (), np.dtype(bool))
+        return self._from_store("valid", level, row, column)[..., 0]
 
-    def _from_store(
-        self, method: str, level: int, row: int, column: int, tail: tuple[int, ...], dtype: Any
-    ) -> npt.NDArray[Any]:
+    def _from_store(self, kind: str, level: int, row: int, column: int) -> npt.NDArray[Any]:
         if not self.is_built(level, row, column):
-            return np.zeros((*chunk_shape(self.levels[level], row, column), *tail), dtype)
-        read = partial(getattr(self._shared.store, method), level, row, column)
+            depth, dtype = (self.bands, self.dtype) if kind == "pixels" else (1, np.dtype(bool))
+            return np.zeros((*chunk_shape(self.levels[level], row, column), depth), dtype)
+        read = partial(self._shared.store.read, kind, level, row, column)
         try:
             chunk: npt.NDArray[Any] = read()
         except DamagedStore:
@@ -269,6 +269,8 @@ class PyramidSource(CachedSource):
             for step, (height, width) in enumerate(sizes, 1)
         ]
         self.levels = (*base.levels, *added)
+        self.grid = Level(top.height, top.width, self.block, self.block)
+        """The smallest level of `base`, cut into super-blocks."""
 
     @cached_property
     def _shared(self) -> _Built:
@@ -277,8 +279,7 @@ class PyramidSource(CachedSource):
     @property
     def blocks(self) -> list[tuple[int, int]]:
         """(row, column) of all super-blocks."""
-        top = self.levels[self.first - 1]
-        return chunk_grid(Level(top.height, top.width, self.block, self.block))
+        return chunk_grid(self.grid)
 
     @property
     def complete(self) -> bool:
@@ -304,7 +305,9 @@ class PyramidSource(CachedSource):
         built = self._shared
         with built.building:
             todo = [block for block in self.blocks if not built.done[block]]
-            todo.sort(key=self._distance_from(centre))
+            height, width = self.levels[0][:2]
+            middle = (height / 2, width / 2) if centre is None else centre
+            todo.sort(key=lambda block: self._distance(block, middle))
             done, total = built.done.size - len(todo), built.done.size
             for block in self._run(todo, workers, cancelled):
                 done += 1
@@ -314,10 +317,9 @@ class PyramidSource(CachedSource):
 
     def box_of(self, block: tuple[int, int]) -> Box:
         """Return the level-0 box of a super-block."""
-        first, top = self.levels[0], self.levels[self.first - 1]
+        first, top = self.levels[0], self.grid
         fy, fx = first.height / top.height, first.width / top.width
-        y0, x0 = block[0] * self.block, block[1] * self.block
-        y1, x1 = min(y0 + self.block, top.height), min(x0 + self.block, top.width)
+        y0, x0, y1, x1 = chunk_box(top, *block)
         return round(y0 * fy), round(x0 * fx), round(y1 * fy), round(x1 * fx)
 
     @property
@@ -337,17 +339,9 @@ class PyramidSource(CachedSource):
         chunk = self.levels[level].chunk_height
         return row * chunk // side, column * chunk // side
 
-    def _distance_from(
-        self, centre: tuple[float, float] | None
-    ) -> Callable[[tuple[int, int]], float]:
-        first = self.levels[0]
-        y, x = centre if centre is not None else (first.height / 2, first.width / 2)
-
-        def distance(block: tuple[int, int]) -> float:
-            y0, x0, y1, x1 = self.box_of(block)
-            return math.hypot((y0 + y1) / 2 - y, (x0 + x1) / 2 - x)
-
-        return distance
+    def _distance(self, block: tuple[int, int], point: tuple[float, float]) -> float:
+        y0, x0, y1, x1 = self.box_of(block)
+        return math.dist(((y0 + y1) / 2, (x0 + x1) / 2), point)
 
     def _run(
         self,
@@ -397,13 +391,10 @@ class PyramidSource(CachedSource):
 
         Raises `Cancelled` between two chunks once it is `stopped`.
         """
-        number = self.first - 1
-        top = self.levels[number]
-        y0, x0 = block[0] * self.block, block[1] * self.block
-        box = y0, x0, min(y0 + self.block, top.height), min(x0 + self.block, top.width)
-        pixels = np.empty((box[2] - y0, box[3] - x0, self.bands), self.dtype)
+        number, box = self.first - 1, chunk_box(self.grid, *block)
+        pixels = np.empty((*chunk_shape(self.grid, *block), self.bands), self.dtype)
         valid = np.empty(pixels.shape[:2], bool) if self.may_be_invalid else None
-        for row, column, there in chunks_of(top, box):
+        for row, column, there in chunks_of(self.levels[number], box):
             if stopped is not None and stopped.is_set():
                 raise Cancelled(CANCELLED)
             chunk = self.base.read_chunk(number, row, column)

@@ -24,8 +24,6 @@ SMALLEST = 512
 STRIP_BYTES = 1 << 18
 """Rows are summed in strips of about this size, so that sums stay in cache."""
 
-_WIDE = {"b1": "u2", "u1": "u2", "i1": "i2", "u2": "u4", "i2": "i4", "u4": "u8", "i4": "i8"}
-
 
 def half(size: int) -> int:
     """Return the size of the next level; an odd pixel at the end counts."""
@@ -62,7 +60,7 @@ def halve(
         result = _mean(pixels)
         counts = None
     else:
-        counts = _sum4(valid[..., None].view(np.uint8), np.dtype(np.uint8))
+        counts = _sum4(valid[..., None].view(np.uint8))
         result = np.empty_like(pixels, shape=(*counts.shape[:2], pixels.shape[2]))
         for top, step in _strips(pixels):
             rows, halved = np.s_[2 * top : 2 * (top + step)], np.s_[top : top + step]
@@ -81,8 +79,10 @@ def _even(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array
 
 
-def _sum4(pixels: Pixels, wide: np.dtype[Any]) -> Pixels:
-    """Return sums over 2 × 2 blocks in dtype `wide`."""
+def _sum4(pixels: Pixels) -> Pixels:
+    """Return sums over 2 × 2 blocks, of floats in float64, of integers in twice as many bits."""
+    dtype = pixels.dtype
+    wide = np.dtype("f8" if dtype.kind == "f" else f"{dtype.kind}{2 * dtype.itemsize}")
     rows = np.add(pixels[0::2], pixels[1::2], dtype=wide)
     shape = (rows.shape[0], rows.shape[1] // 2, rows.shape[2])
     sums = np.empty_like(rows, wide, shape=shape)
@@ -107,48 +107,32 @@ def _mean(pixels: Pixels) -> Pixels:
     for top, step in _strips(pixels):
         strip = pixels[2 * top : 2 * (top + step)]
         target = result[top : top + step]
-        if dtype.kind in "fc":
+        if dtype == np.float64:
             # Scaling by a power of two is exact and keeps the sum from overflowing.
-            wide = np.dtype("c16" if dtype.kind == "c" else "f8")
-            quarter = strip * wide.type(0.25) if dtype.itemsize == wide.itemsize else strip
-            sums = _sum4(quarter, wide)
-            if dtype.itemsize < wide.itemsize:
-                sums *= 0.25
-            target[...] = sums
-        elif _key(dtype) in _WIDE:
-            sums = _sum4(strip, np.dtype(_WIDE[_key(dtype)]))
+            sums = _sum4(strip * 0.25)
+        elif dtype.kind == "f":
+            sums = _sum4(strip)
+            sums *= 0.25
+        else:
+            sums = _sum4(strip)
             sums += sums.dtype.type(2)
             sums >>= sums.dtype.type(2)
-            target[...] = sums
-        else:
-            four = dtype.type(4)
-            rest = _sum4(strip % four, dtype)
-            target[...] = _sum4(strip // four, dtype) + (rest + dtype.type(2)) // four
+        target[...] = sums
     return result
 
 
-def _mean_valid(pixels: Pixels, valid: Valid, counts: npt.NDArray[np.uint8]) -> Pixels:
+def _mean_valid(pixels: Pixels, valid: Valid, counts: npt.NDArray[np.uint16]) -> Pixels:
     """Return means over the valid pixels of 2 × 2 blocks; `counts` (h/2, w/2, 1) of them."""
     dtype = pixels.dtype
     filled = np.where(valid[..., None], pixels, dtype.type(0))
     divisors = np.maximum(counts, 1)
-    if dtype.kind in "fc":
-        wide = np.dtype("c16" if dtype.kind == "c" else "f8")
+    if dtype == np.float64:
         share = np.repeat(np.repeat(1.0 / divisors, 2, axis=0), 2, axis=1)
-        if dtype.itemsize == wide.itemsize:
-            return _sum4(filled * share, wide)
-        mean: Pixels = (_sum4(filled, wide) / divisors).astype(dtype)
-        return mean
-    if _key(dtype) in _WIDE:
-        wide = np.dtype(_WIDE[_key(dtype)])
-        n = divisors.astype(wide)
-        mean = ((2 * _sum4(filled, wide) + n) // (2 * n)).astype(dtype)
-        return mean
-    n = divisors.astype(dtype)
-    each = np.repeat(np.repeat(n, 2, axis=0), 2, axis=1)
-    rest = _sum4(filled % each, dtype)
-    mean = _sum4(filled // each, dtype) + (2 * rest + n) // (2 * n)
-    return mean
+        return _sum4(filled * share)
+    sums = _sum4(filled)
+    n = divisors.astype(sums.dtype)
+    mean: Pixels = sums / n if dtype.kind == "f" else (2 * sums + n) // (2 * n)
+    return mean.astype(dtype)
 
 
 def _off_nodata(pixels: Pixels, has_pixels: Valid | None, nodata: float | None) -> Pixels:
@@ -161,17 +145,6 @@ def _off_nodata(pixels: Pixels, has_pixels: Valid | None, nodata: float | None) 
     if has_pixels is not None:
         hit &= has_pixels if hit.ndim == 2 else has_pixels[..., None]
     if hit.any():
-        pixels[hit] = next_value(pixels.dtype, nodata)
+        # Upwards, unless it is at the top.
+        pixels[hit] = validity.beside_nodata(nodata, pixels.dtype)[1]
     return pixels
-
-
-def next_value(dtype: npt.DTypeLike, value: float) -> Any:
-    """Return the value of `dtype` next to the nodata `value`, upwards unless at the top."""
-    kind = np.dtype(dtype)
-    if kind.kind == "b":
-        return not value
-    return validity.beside_nodata(value, kind)[1]
-
-
-def _key(dtype: np.dtype[Any]) -> str:
-    return f"{dtype.kind}{dtype.itemsize}"

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images._source import Level
+from napari_restore.images._source import CHUNK, Level
 from napari_restore.images.levels.reduce import halve, level_sizes
 
-CHUNK = 512
 BAND_BYTES = 48 << 20
 """Approximate bytes of a band of rows."""
 LEAST_ROWS = 16

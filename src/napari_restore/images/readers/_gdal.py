@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import math
 import re
@@ -25,6 +24,7 @@ from napari_restore.images._reader import (
     Reader,
     block_level,
     check_dtype,
+    extended,
     first_of,
     strip_level,
 )
@@ -50,6 +50,7 @@ from napari_restore.images.files.tiff import truncated
 from napari_restore.images.files.xmp import sidecar_xmp
 from napari_restore.images.readers import _gdal_description as description
 from napari_restore.images.values.colour import cmyk_to_rgb, palette_table, straightened
+from napari_restore.images.values.validity import as_dtype
 from napari_restore.images.values.working_space import FOR_HDR
 
 Array = npt.NDArray[Any]
@@ -84,6 +85,11 @@ class GdalReader(Reader):
     _codes = False
     _part = ""
     _head = b""
+    _table: Array | None = None
+    _spread: Array | None = None
+    _white: int | None = None
+    _transparent: Array | None = None
+    _rows: Any = None
 
     OPTIONS: ClassVar = ("allow_outside", "codes", "plane", "grid")
 
@@ -121,7 +127,7 @@ class GdalReader(Reader):
 
     def _open(self, check: Callable[[Any], None]) -> None:
         """Take what the file says of itself, after a `check` of the files that it names."""
-        self._start()
+        self._rows_lock = threading.Lock()
         with (
             gdal_errors(self.path),
             self._environment(),
@@ -144,17 +150,9 @@ class GdalReader(Reader):
             # The first directory may be a smaller version of the picture.
             self._page_offset = pages[plane].offset
 
-    def _start(self) -> None:
-        self._table: Array | None = None
-        self._spread: Array | None = None
-        self._white: int | None = None
-        self._transparent: Array | None = None
-        self._rows: Any = None
-        self._rows_lock = threading.Lock()
-
     def _environment(self, **options: Any) -> Any:
         """Return the settings of GDAL under which the file is read."""
-        return environment(**options)
+        return environment(**self._key(None).options, **options)
 
     def _key(self, overview: int | None) -> DatasetKey:
         grid = str(self.path) if self._part else ""
@@ -174,7 +172,7 @@ class GdalReader(Reader):
                 else "Name another file.",
             )
         self._describe_types(dataset)
-        self._nodata = description.nodata_of(dataset, self.dtype)
+        self._nodata = tuple(as_dtype(value, self.dtype) for value in dataset.nodatavals)
         names = description.colours_of(dataset)[: self._stored_bands]
         self._kind = description.mask_kind(dataset, self._nodata, names)
         self._band_masks = description.has_band_masks(dataset)
@@ -234,14 +232,15 @@ class GdalReader(Reader):
     def _describe_bands(self, dataset: Any, names: list[str]) -> list[str]:
         """Return the colour interpretations `names` after expansion, and note what is expanded."""
         self._cmyk = names[:4] == ["cyan", "magenta", "yellow", "black"]
-        if self._stored_bands == 1 and description.is_bitmap(dataset):
-            self.bands, names = 1, ["gray"]
-        elif self._stored_bands == 1 and names[0] == "palette" and self._codes:
+        is_palette = self._stored_bands == 1 and names[0] == "palette"
+        if (self._stored_bands == 1 and description.is_bitmap(dataset)) or (
+            is_palette and self._codes
+        ):
             self.bands, names = 1, ["gray"]
         elif description.is_white_zero(dataset) and not self._codes:
             self.bands, names = self._stored_bands, ["gray", *names[1:]]
             self._take_white_zero(dataset)
-        elif self._stored_bands == 1 and names[0] == "palette":
+        elif is_palette:
             self._expand_palette(dataset)
             names = {1: ["gray"], 3: ["red", "green", "blue"]}.get(
                 self.bands, ["red", "green", "blue", "alpha"]
@@ -286,7 +285,7 @@ class GdalReader(Reader):
         # What the cache has of the colours is none of the numbers.
         own = super().fingerprint()
         more = f" {self._part}" * bool(self._part) + " codes" * self._codes
-        return hashlib.sha256(f"{own}{more}".encode()).hexdigest() if more else own
+        return extended(own, more)
 
     def _take_alpha(self, transparent: tuple[int, ...]) -> None:
         """Make the one colour that stands for transparent pixels an alpha band."""
@@ -332,10 +331,7 @@ class GdalReader(Reader):
                         levels.append(block_level(height, width, smaller.block_shapes[0]))
                         self._overviews.append(number)
         # Chunks are no larger than the level itself.
-        self.levels = tuple(
-            Level(height, width, min(rows, height), min(columns, width))
-            for height, width, rows, columns in levels
-        )
+        self.levels = tuple(Level.cut(*level) for level in levels)
 
     # -- pixels ------------------------------------------------------------------
     def read_chunk(self, level: int, row: int, column: int) -> Array:

@@ -33,7 +33,7 @@ from napari_restore.images.files.exif import PhotoTags, colours_in_exif
 from napari_restore.images.values.facts import resolve
 from napari_restore.images.values.roles import is_named_light
 from napari_restore.images.values.sensors import detect_sensor, is_level2, is_reflectance_product
-from napari_restore.images.values.validity import Nodata, as_dtype
+from napari_restore.images.values.validity import Nodata
 from napari_restore.images.values.working_space import (
     HDR_CURVES,
     PROFILE,
@@ -47,11 +47,6 @@ from napari_restore.images.values.working_space import (
 PHOTO_DRIVERS = ("JPEG", "PNG", "WEBP", "GTiff")
 GIF = ("GIF", "BIGGIF")
 _STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE")
-
-
-def nodata_of(dataset: Any, dtype: np.dtype[Any]) -> Nodata:
-    """Return the nodata values that a pixel of `dtype` can have, as that dtype rounds them."""
-    return tuple(as_dtype(value, dtype) for value in dataset.nodatavals)
 
 
 def colours_of(dataset: Any) -> list[str]:

@@ -37,9 +37,7 @@ READ_BYTES = 1 << 15
 class JpegReader(GdalReader):
     """JPEG and MPO (H, W, 1 or 3) uint8; metadata and masks as GDAL has them."""
 
-    def _start(self) -> None:
-        super()._start()
-        self._frame: JpegFrame | None = None
+    _frame: JpegFrame | None = None
 
     def _describe_levels(self, dataset: Any) -> None:
         frame = frame_of(self.path)
@@ -54,7 +52,7 @@ class JpegReader(GdalReader):
         if self.random_access and self._kind == "none":
             # Not GDAL's smaller versions: they are of its own decoder, or of a thumbnail.
             levels = row_levels(frame.height, frame.width, self.bands, STRIP_BYTES)
-            self.levels = tuple(Level(h, w, min(rows, h), w) for h, w, rows, _ in levels)
+            self.levels = tuple(Level.cut(h, w, rows, w) for h, w, rows, _ in levels)
         elif not (self.random_access or frame.in_rows):
             self.block_bytes = _whole_bytes(frame)
 

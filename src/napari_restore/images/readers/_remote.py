@@ -10,9 +10,9 @@ from typing import Any, cast
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader, first_of
 from napari_restore.images._source import chunk_box
-from napari_restore.images.files.handles import environment, handles, open_dataset
+from napari_restore.images.files.handles import handles, open_dataset
 from napari_restore.images.files.objects import ask
-from napari_restore.images.files.remote import RemotePath, interruptible, options_for
+from napari_restore.images.files.remote import RemotePath, interruptible
 from napari_restore.images.files.tiff import TIFF_MAGIC
 from napari_restore.images.readers._gdal import GdalReader, gdal_errors, numbers
 from napari_restore.images.readers._gdal_description import tags_of
@@ -82,6 +82,3 @@ class RemoteReader(GdalReader):
                 f"{self.path} takes pixels from another file.",
                 "Download both first and open the copy.",
             )
-
-    def _environment(self, **options: Any) -> Any:
-        return environment(**options_for(self._path), **options)

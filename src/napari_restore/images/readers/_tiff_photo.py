@@ -26,16 +26,14 @@ class TiffPhotoReader(GdalReader):
     Metadata and coarser levels are as GDAL has them; maps altogether.
     """
 
+    _page: Any = None
+    _lab = False
+
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
         tags = tags_in(path, head)
         coding, colours = tags.get(COMPRESSION), tags.get(PHOTOMETRIC)
         return colours == (CIELAB,) or (coding, colours) == ((JPEG,), (YCBCR,))
-
-    def _start(self) -> None:
-        super()._start()
-        self._page: Any = None
-        self._lab = False
 
     def _describe(self, dataset: Any) -> None:
         super()._describe(dataset)

@@ -17,9 +17,7 @@ Array = npt.NDArray[Any]
 class WebpReader(GdalReader):
     """WebP (H, W, 3 or 4) uint8; an animation is decoded by Pillow, all else by GDAL."""
 
-    def _start(self) -> None:
-        super()._start()
-        self._frame: Array | None = None
+    _frame: Array | None = None
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         if self.photo.pictures < 2:

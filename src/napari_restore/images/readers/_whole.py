@@ -17,7 +17,6 @@ from napari_restore.images._reader import Reader
 from napari_restore.images._source import Level, chunk_box
 from napari_restore.images.files.claims import check_whole_size
 
-CHUNK = 512
 Read = TypeVar("Read")
 
 
@@ -53,7 +52,7 @@ class WholeReader(Reader):
         self.bands, self.dtype = len(colours), np.dtype(dtype)
         self.block_bytes = height * width * self.bands * self.dtype.itemsize
         check_whole_size(path.name, self.block_bytes)
-        self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
+        self.levels = (Level.cut(height, width),)
         self.may_be_invalid = "alpha" in colours
         masks: Any = "alpha" if self.may_be_invalid else "none"
         self.profile = Profile(colorinterp=colours, masks=masks, **about)

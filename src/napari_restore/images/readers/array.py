@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -17,15 +16,14 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._georeference import Georeference, Transform, units_of
 from napari_restore.images._profile import Masks, Profile
-from napari_restore.images._reader import Reader, check_dtype
-from napari_restore.images._source import Level, chunk_box
+from napari_restore.images._reader import Reader, check_dtype, extended
+from napari_restore.images._source import CHUNK, Level, chunk_box
 from napari_restore.images._system import checked_system, system_of
 from napari_restore.images.files.fingerprint import fingerprint_array
 from napari_restore.images.values.validity import as_dtype
 
 Array = npt.NDArray[Any]
 
-CHUNK = 512
 LARGEST_CHUNK_PIXELS = 4096 * 4096
 RANGE_BYTES = 256 * 2**20
 """Float arrays in memory up to this size are searched for their range."""
@@ -61,8 +59,8 @@ class ArrayReader(Reader):
         if any(b[0] > a[0] or b[1] > a[1] for a, b in itertools.pairwise(shapes)):
             raise UnreadableImage("The levels do not shrink.", "Give the largest first.")
         stored = np.dtype(first.dtype)
-        self._is_bool = stored.kind == "b"
-        self.dtype = check_dtype(np.uint8 if self._is_bool else stored, "The array")
+        is_bool = stored.kind == "b"
+        self.dtype = check_dtype(np.uint8 if is_bool else stored, "The array")
         self.levels = tuple(
             Level(h, w, *_chunk(level, h, w))
             for level, (h, w, _) in zip(self._arrays, shapes, strict=True)
@@ -73,7 +71,7 @@ class ArrayReader(Reader):
         self.profile = Profile(
             driver="array",
             nodata=nodata,
-            bits=1 if self._is_bool else None,
+            bits=1 if is_bool else None,
             masks="alpha" if "alpha" in colours else "none" if nodata is None else "nodata",
             descriptions=_band_names(first, self.bands),
             colorinterp=colours,
@@ -117,8 +115,6 @@ class ArrayReader(Reader):
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
         part = self._filled(self._arrays[level][y0:y1, x0:x1])
-        if self._is_bool:
-            part = part.astype(np.uint8)
         pixels: Array = part.astype(self.dtype, copy=False)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         # Slices of an array of the user must not be made read-only or pinned.
@@ -139,12 +135,10 @@ class ArrayReader(Reader):
         return ()
 
     def fingerprint(self) -> str:
-        own = fingerprint_array(self.rows())
         # Of a file they are in its bytes.
         described = self.profile.nodata, self.alpha
-        if described == (None, None):
-            return own
-        return hashlib.sha256(f"{own} {described}".encode()).hexdigest()
+        more = "" if described == (None, None) else f" {described}"
+        return extended(fingerprint_array(self.rows()), more)
 
 
 def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:

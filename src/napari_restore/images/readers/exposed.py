@@ -12,13 +12,12 @@ import numpy.typing as npt
 from napari_restore.images._base import ImageBase
 from napari_restore.images._display_curve import DisplayCurve, light_of_srgb, srgb_of_light
 from napari_restore.images._profile import Profile
-from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images._source import CHUNK, Box, Level, chunk_box
 from napari_restore.images.levels.level_view import LevelsReader
 from napari_restore.images.values.presets import COLOURS
 from napari_restore.images.values.working_space import light_matrix
 
 Array = npt.NDArray[Any]
-CHUNK = 512
 FULL = 65535
 
 

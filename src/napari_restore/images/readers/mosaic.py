@@ -18,7 +18,6 @@ from napari_restore.images.values.validity import as_dtype
 
 Array = npt.NDArray[Any]
 
-CHUNK = 512
 ALIGNED = 1e-3
 """Largest misalignment of grids, as a part of a pixel."""
 
@@ -51,7 +50,7 @@ class MosaicReader(JoinedReader):
         width = max(member.box[3] for member in self.members)
         self.name = f"mosaic of {len(images)}"
         self.bands = first.bands
-        self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
+        self.levels = (Level.cut(height, width),)
         assert first.georeference is not None
         self.georeference = first.georeference.shifted(left, top)
         self.notes = [f"{i.name}: {note}" for i in images for note in i.reader.notes]

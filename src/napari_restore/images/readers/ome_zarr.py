@@ -23,7 +23,6 @@ from napari_restore.images._georeference import (
     Transform,
     units_of,
 )
-from napari_restore.images._planes import Planes
 from napari_restore.images._profile import NO_GRID, PER_BAND, Masks, PhysicalGrid, Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype, first_of
 from napari_restore.images._source import chunk_box
@@ -67,7 +66,10 @@ class OmeZarrReader(Reader):
         except Exception as error:  # zarr raises many kinds
             raise self._no_zarr(error) from error
         self._arrays, self._axes = arrays, axes
-        self.planes = _measured(axes.planes, attributes)
+        measured = _placed_axes(attributes).items()
+        self.planes = axes.planes.measured(
+            {name: (step, unit) for name, (step, _, unit) in measured}
+        )
         self.planes.check(self.name, plane)
         self.plane = plane
         self.notes += first_of(_pictures_in(attributes))
@@ -194,15 +196,11 @@ def _profile(
 
 def _grid(attributes: Mapping[str, Any]) -> PhysicalGrid | None:
     """Return the size and place of level 0 as the multiscale image has them."""
-    try:
-        multiscale = attributes["multiscales"][0]
-        scale, shift = _placed(multiscale)
-        names = [axis["name"] for axis in multiscale["axes"]]
-        y, x = names.index("y"), names.index("x")
-        unit = unit_named(multiscale["axes"][x].get("unit")) or ""
-        grid = PhysicalGrid((scale[y], scale[x]), unit, (shift[y], shift[x]))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+    axes = _placed_axes(attributes)
+    if not {"y", "x"} <= axes.keys():
         return None
+    (down, top, _), (across, left, unit) = axes["y"], axes["x"]
+    grid = PhysicalGrid((down, across), unit_named(unit) or "", (top, left))
     return grid if min(grid.size) > 0 and grid != NO_GRID else None
 
 
@@ -227,18 +225,16 @@ def _placed(multiscale: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     return scale, shift
 
 
-def _measured(planes: Planes, attributes: Mapping[str, Any]) -> Planes:
-    """Return planes with the distances of their axes in the multiscale image."""
+def _placed_axes(attributes: Mapping[str, Any]) -> dict[str, tuple[float, float, str]]:
+    """Return step, origin and unit of the axes of level 0 by name; none where the image has no scale."""
     try:
         multiscale = attributes["multiscales"][0]
-        scale, _ = _placed(multiscale)
-        known = {
-            str(axis["name"]).lower(): (step, str(axis.get("unit") or ""))
-            for axis, step in zip(multiscale["axes"], scale, strict=True)
+        return {
+            str(axis["name"]).lower(): (step, origin, str(axis.get("unit") or ""))
+            for axis, step, origin in zip(multiscale["axes"], *_placed(multiscale), strict=True)
         }
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        return planes
-    return planes.measured(known)
+        return {}
 
 
 def _channel_colours(attributes: Mapping[str, Any], bands: int) -> tuple[str | None, ...]:

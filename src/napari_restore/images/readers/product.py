@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._base import DerivedReader, ImageBase
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import Reader
+from napari_restore.images._reader import Reader, extended
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.files.fingerprint import fingerprint_files
 from napari_restore.images.products.product import Product, ProductFile
@@ -148,8 +147,7 @@ class ProductReader(StackReader):
         # Two resolutions of one zip are two contents.
         profile = self.profile
         described = (profile.descriptions, profile.scales, profile.offsets, self.levels[0][:2])
-        named = f"{fingerprint_files(self.files())}{described}"
-        return hashlib.sha256(named.encode()).hexdigest()
+        return extended(fingerprint_files(self.files()), f"{described}")
 
 
 def _stated(members: Sequence[tuple[ProductFile, ImageBase]], profile: Profile) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from napari_restore._plain_files import open_file
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._reader import strip_level
+from napari_restore.images._reader import extended, strip_level
 from napari_restore.images._source import Box
 from napari_restore.images._suffixes import RAW_SUFFIXES
 from napari_restore.images.files.claims import check_whole_size
@@ -99,7 +98,7 @@ class RawReader(WholeReader):
         other = "" if self._is_as_shot else f" {self.balance!r}"
         if self._box != (0, 0, *self._developed):
             other += f" {self._box}"
-        return hashlib.sha256(f"{own}{other}".encode()).hexdigest() if other else own
+        return extended(own, other)
 
     def _decode(self) -> npt.NDArray[np.uint16]:
         with _opened(self.path) as raw:

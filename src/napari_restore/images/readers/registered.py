@@ -36,12 +36,9 @@ class RegisteredReader(LevelsReader):
         super().__init__(image)
         self.matrix = matrix
         self._matrices = [scaled_matrix(matrix, 1 << number) for number in range(len(self._views))]
-        sizes = [
-            (-(-size[0] >> number), -(-size[1] >> number)) for number in range(len(self._views))
-        ]
         self.levels = tuple(
-            Level(height, width, min(view.chunk[0], height), min(view.chunk[1], width))
-            for (height, width), view in zip(sizes, self._views, strict=True)
+            Level.cut(-(-size[0] >> number), -(-size[1] >> number), *view.chunk)
+            for number, view in enumerate(self._views)
         )
         self.may_be_invalid |= not np.array_equal(matrix, np.eye(3))
 

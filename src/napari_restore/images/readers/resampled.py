@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.images._base import DerivedReader, ImageBase
-from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images._source import CHUNK, Box, Level, chunk_box
 from napari_restore.images.levels.level_view import halved_views, scaled
 
 Array = npt.NDArray[Any]
-CHUNK = 512
 
 
 class ResampledReader(DerivedReader):
@@ -47,7 +46,7 @@ class ResampledReader(DerivedReader):
                 break
             self._numbers.append(max(0, len(self._numbers) + shift))
         sizes = [(-(-height >> k), -(-width >> k)) for k in range(len(self._numbers))]
-        self.levels = tuple(Level(h, w, min(CHUNK, h), min(CHUNK, w)) for h, w in sizes)
+        self.levels = tuple(Level.cut(h, w) for h, w in sizes)
         # What has no tiles is decoded as a whole, and cached as that.
         whole = image.chunk[0] * image.chunk[1] * image.bands * image.dtype.itemsize
         self.block_bytes = max(image.block_bytes, whole if max(image.chunk) > CHUNK else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import InnerReader, Reader
+from napari_restore.images._reader import InnerReader, Reader, extended
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.cache.chunks import read_valid_window, read_window
 from napari_restore.images.values.presets import COLOURS
@@ -69,8 +68,7 @@ class SelectedReader(InnerReader):
 
     def fingerprint(self) -> str:
         # Two selections of one file are two contents.
-        named = f"{self.inner.fingerprint()}{list(self.numbers)}"
-        return hashlib.sha256(named.encode()).hexdigest()
+        return extended(self.inner.fingerprint(), f"{list(self.numbers)}")
 
     def close(self) -> None:
         super().close()

@@ -82,7 +82,7 @@ def default_fill(dtype: np.dtype[Any], nodata: float | None) -> float:
     """Return the value of pixels where nothing is valid: nodata, else NaN for floats, else 0."""
     if nodata is not None:
         return nodata
-    return float("nan") if dtype.kind in "fc" else 0
+    return float("nan") if dtype.kind == "f" else 0
 
 
 def valid_by_values(
