@@ -129,7 +129,7 @@ class BandMath:
         """What layers are called by."""
         self.formula = text if known is None else INDICES[known]
         self._tree = _parsed(self.formula)
-        names = [_name_of(node) for node in ast.walk(self._tree) if _is_band(node)]
+        names = _names_in(self._tree)
         self.bands = {name: band_of(image, name) for name in dict.fromkeys(names)}
         """Number of the band, from 0, by its name in the expression."""
         if not names:
@@ -204,6 +204,10 @@ def _is_band(node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and node.id not in _FUNCTIONS
 
 
+def _names_in(tree: ast.expr) -> list[str]:
+    return [_name_of(node) for node in ast.walk(tree) if _is_band(node)]
+
+
 def _name_of(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else str(node.value)  # type: ignore[attr-defined]
 
@@ -236,7 +240,8 @@ def band_of(image: ImageBase, name: str) -> int:
     for known in (labels, shorts, list(image.roles)):
         if wanted and wanted in known:
             return known.index(wanted)
-    found = _counted(wanted, shorts) if re.fullmatch(_NUMBERED, wanted) else _of_role(image, wanted)
+    match = re.fullmatch(_NUMBERED, wanted)
+    found = _of_role(image, wanted) if match is None else _counted(match[1], shorts)
     if found is None:
         raise BadParameter(
             f"{image.name} has no band {name[:80]!r}.", f"Its bands are {_listed(image)}."
@@ -247,17 +252,15 @@ def band_of(image: ImageBase, name: str) -> int:
 _NUMBERED = r"b(?:and[ _]?)?0*(\d+a?)"
 
 
-def _counted(wanted: str, labels: Sequence[str]) -> int | None:
-    """Return the band that is counted as `wanted`, "b4"."""
-    match = re.fullmatch(_NUMBERED, wanted)
-    assert match is not None
+def _counted(number: str, labels: Sequence[str]) -> int | None:
+    """Return the band that is counted as `number`, "4" of "b4"."""
     counted = [re.search(rf"(?:^|_){_NUMBERED}$", text) for text in labels]
-    for number, found in enumerate(counted):
-        if found is not None and found[1] == match[1]:
-            return number
+    for band, found in enumerate(counted):
+        if found is not None and found[1] == number:
+            return band
     # "b4" is not the fourth of bands that are called B2, B3, B4.
-    is_free = not any(counted) and match[1].isdigit()
-    return int(match[1]) - 1 if is_free and 1 <= int(match[1]) <= len(labels) else None
+    is_free = not any(counted) and number.isdigit()
+    return int(number) - 1 if is_free and 1 <= int(number) <= len(labels) else None
 
 
 def _of_role(image: ImageBase, wanted: str) -> int | None:
@@ -301,27 +304,20 @@ COMBINATIONS: Mapping[str, tuple[str, str, str]] = {
 """What red, green and blue of the screen show, by the usual names."""
 
 
-def combinations(image: ImageBase) -> dict[str, tuple[int, int, int]]:
+def combinations(image: ImageBase) -> dict[str, tuple[int, ...]]:
     """Return the band numbers, from 0, of the combinations whose bands the image has."""
-    found = {}
-    for title, names in COMBINATIONS.items():
-        try:
-            red, green, blue = (band_of(image, name) for name in names)
-        except BadParameter:
-            continue
-        found[title] = red, green, blue
-    return found
+    found = {title: _bands_named(image, names) for title, names in COMBINATIONS.items()}
+    return {title: bands for title, bands in found.items() if bands}
 
 
 def indices(image: ImageBase) -> list[str]:
     """Return the names of the indices whose bands the image has."""
-    found = []
-    for name, text in INDICES.items():
-        try:
-            for node in ast.walk(_parsed(text)):
-                if _is_band(node):
-                    band_of(image, _name_of(node))
-        except BadParameter:
-            continue
-        found.append(name)
-    return found
+    return [name for name, text in INDICES.items() if _bands_named(image, _names_in(_parsed(text)))]
+
+
+def _bands_named(image: ImageBase, names: Sequence[str]) -> tuple[int, ...]:
+    """Return the bands that names mean; none where the image lacks one of them."""
+    try:
+        return tuple(band_of(image, name) for name in names)
+    except BadParameter:
+        return ()

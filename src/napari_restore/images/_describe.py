@@ -61,9 +61,7 @@ def describe(
         "crs": image.crs,
         "crs_name": None if image.crs is None else crs_name(image.crs),
         "transform": None if image.transform is None else list(image.transform),
-        "pixel_size": None
-        if place is None or not place.is_placed
-        else list(place.pixel_size or ()),
+        "pixel_size": place and place.pixel_size and list(place.pixel_size),
         "bounds": None if place is None else _bounds(place, image.height, image.width),
         "units": "pixel" if place is None else place.units,
         "area_or_point": None if place is None else place.area_or_point,

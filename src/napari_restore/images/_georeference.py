@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,22 +75,29 @@ class Georeference:
             a, b, c, d, e, f = transform
             transform = (a, b, a * x0 + b * y0 + c, d, e, d * x0 + e * y0 + f)
         gcps = tuple(replace(p, row=p.row - y0, column=p.column - x0) for p in self.gcps)
-        return replace(self, transform=transform, gcps=gcps, rpcs=_shifted_rpcs(self.rpcs, x0, y0))
+        moves = {"LINE_OFF": lambda number: number - y0, "SAMP_OFF": lambda number: number - x0}
+        return replace(self, transform=transform, gcps=gcps, rpcs=self._moved_rpcs(moves))
 
     def scaled_rpcs(self, up: int, down: int) -> Mapping[str, Any] | None:
         """Return the `rpcs` of an image whose pixels are `up` / `down` times as large.
 
         They count from the middle of the first pixel.
         """
-        if self.rpcs is None:
-            return None
-        moved = dict(self.rpcs)
-        for axis in ("LINE", "SAMP"):
-            for name, middle in ((f"{axis}_OFF", 0.5), (f"{axis}_SCALE", 0.0)):
-                if name in moved:
-                    number = float(str(moved[name]).split()[0])
-                    moved[name] = repr((number + middle) * down / up - middle)
-        return moved
+
+        def about(middle: float) -> Callable[[float], float]:
+            return lambda number: (number + middle) * down / up - middle
+
+        offsets = dict.fromkeys(("LINE_OFF", "SAMP_OFF"), about(0.5))
+        return self._moved_rpcs(offsets | dict.fromkeys(("LINE_SCALE", "SAMP_SCALE"), about(0.0)))
+
+    def _moved_rpcs(
+        self, moves: Mapping[str, Callable[[float], float]]
+    ) -> Mapping[str, Any] | None:
+        """Return `rpcs` with the numbers of these names changed."""
+        return self.rpcs and {
+            name: repr(moves[name](float(str(text).split()[0]))) if name in moves else text
+            for name, text in self.rpcs.items()
+        }
 
     def to_napari_affine(self) -> npt.NDArray[np.float64]:
         """Return the 3 × 3 matrix from napari's data (row, column, 1) to world (y, x, 1).
@@ -220,17 +227,6 @@ def turns_onto(
     turns = (360.0 * number for number in range(first, last + 1))
     fitting = tuple(t for t in turns if min(high + t, east) - max(low + t, west) > LEAST)
     return fitting or (0.0,)
-
-
-def _shifted_rpcs(rpcs: Mapping[str, Any] | None, x0: int, y0: int) -> Mapping[str, Any] | None:
-    if rpcs is None:
-        return None
-    moved = dict(rpcs)
-    for name, offset in (("LINE_OFF", y0), ("SAMP_OFF", x0)):
-        if name in moved:
-            number = float(str(moved[name]).split()[0]) - offset
-            moved[name] = repr(number)
-    return moved
 
 
 def units_of(crs: Any) -> str:

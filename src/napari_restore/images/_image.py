@@ -403,7 +403,7 @@ def _reader_of(
             product = _reader_of_product(found, cancelled)
             product.planes.check(product.name, plane or 0)
             return product
-    if hint := hint_of_bands(path):
+    if os.path.isdir(path) and (hint := hint_of_bands(path)):
         raise UnreadableImage(f"{Path(path).name} is a folder with the bands of one scene.", hint)
     return reader_of(path, allow_outside=allow_outside, cancelled=cancelled, plane=plane)
 

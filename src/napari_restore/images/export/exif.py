@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Mapping
@@ -141,7 +142,7 @@ def splice_jpeg(
         for code, content in segments:
             new.write(struct.pack(">BBH", 0xFF, code, len(content) + 2) + content)
         new.write(marker)
-        _copy_rest(old, new)
+        shutil.copyfileobj(old, new, _COPY)
 
 
 def png_chunks(profile: Profile) -> list[tuple[bytes, bytes]]:
@@ -185,7 +186,7 @@ def splice_png(source: Path, target: Path, chunks: list[tuple[bytes, bytes]]) ->
             if head[4:] not in kinds:
                 new.write(head + body)
         new.write(head)
-        _copy_rest(old, new)
+        shutil.copyfileobj(old, new, _COPY)
 
 
 def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
@@ -248,8 +249,3 @@ def _camera_part(exif: bytes | None) -> tuple[Directory, dict[int, Directory]]:
         # Its offsets would lead nowhere.
         others.get(CAMERA_SETTINGS, {}).pop(tag, None)
     return {tag: main[tag] for tag in CAMERA_TAGS if tag in main}, others
-
-
-def _copy_rest(old: BinaryIO, new: BinaryIO) -> None:
-    while part := old.read(_COPY):
-        new.write(part)

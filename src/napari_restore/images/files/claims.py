@@ -6,6 +6,7 @@ file is damaged or malicious, which libtiff and GDAL assume as well.
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -67,11 +68,9 @@ def check_ratio(name: str, claimed: int, available: int, ratio: int, what: str) 
 
 def check_block(name: str, what: str, shape: tuple[int, ...], itemsize: int) -> None:
     """Raise `UnreadableImage` if a block (tile, strip or chunk) is too large to decode."""
-    total = itemsize
-    for length in shape:
-        total *= max(1, int(length))
+    total = itemsize * math.prod(max(1, int(length)) for length in shape)
     if total > LARGEST_BLOCK:
-        sizes = " × ".join(str(length) for length in shape)
+        sizes = " × ".join(map(str, shape))
         raise UnreadableImage(
             f"{name} has a {what} of {sizes}, {total / 2**30:.1f} GiB when decoded, "
             f"and it can only be decoded as one.",

@@ -47,28 +47,21 @@ def named_product(given: Pathlike, *, allow_outside: bool = False) -> NamedProdu
     """
     text = os.fspath(given)
     match = None if os.path.lexists(text) else _RESOLUTION.fullmatch(text)
+    whole, side = (match[1], float(match[2])) if match else (text, None)
     if "\0" in text:
         return None
     if is_address(text):
-        return _at_address(text) if allow_outside else None
-    path = Path(match[1] if match else text).expanduser().absolute()
+        # A STAC item; other names at an address are those of images.
+        if not allow_outside or not urlsplit(whole).path.lower().endswith(".json"):
+            return None
+        named, source = (cast("Path", RemotePath.of(each)) for each in (text, whole))
+        return NamedProduct(named, side, read_stac_at, source)
+    path = Path(whole).expanduser().absolute()
     found = _reader_of(path, allow_outside=allow_outside)
     if found is None:
         return None
-    read, source = found
     named = path.with_name(f"{path.name}:{match[2]}m") if match else path
-    return NamedProduct(named, float(match[2]) if match else None, read, source)
-
-
-def _at_address(text: str) -> NamedProduct | None:
-    """Return the STAC item at an address; None where it is named as something else."""
-    match = _RESOLUTION.fullmatch(text)
-    address = match[1] if match else text
-    if not urlsplit(address).path.lower().endswith(".json"):
-        return None
-    named, source = RemotePath.of(text), RemotePath.of(address)
-    side = float(match[2]) if match else None
-    return NamedProduct(cast("Path", named), side, read_stac_at, cast("Path", source))
+    return NamedProduct(named, side, *found)
 
 
 def is_product(given: Pathlike) -> bool:
