@@ -193,6 +193,25 @@ def test_a_redirect_elsewhere_is_refused_at_any_request(
     assert other.requests == 0
 
 
+@pytest.mark.parametrize("after", [0, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exception_from_proxies_is_none_from_ours(
+    odd: Odd, other: RangeServer, name: str, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of hosts in NO_PROXY the user's proxies are not asked; a redirect still leads nowhere else."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    box = nr.Region(0, 0, 9, 9)
+    here = nr.open_image(f"{odd.address}/{name}").read(box)
+    odd.how = odd.redirect(f"{other.address}/{name}")
+    odd.requests, odd.after = 0, after
+    with contextlib.suppress(UnreadableImage):
+        there = nr.open_image(f"{odd.address}/{name}").read(box)
+        np.testing.assert_array_equal(there, here)
+    assert odd.requests > 0
+    assert other.requests == 0
+
+
 @pytest.mark.parametrize("goal", ["ftp://127.0.0.1:{port}/x.tif", "file:///etc/passwd"])
 def test_other_schemes_are_not_followed(odd: Odd, goal: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:

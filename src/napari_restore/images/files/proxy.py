@@ -16,8 +16,9 @@ import socketserver
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import ProxyHandler, Request, getproxies, proxy_bypass
 
 from napari_restore._addresses import without_queries
 
@@ -68,6 +69,16 @@ def proxy_for(address: str, patience: float) -> str:
     own = _clients.setdefault(server, Client(name, server, patience))
     own.patience = patience
     return f"http://client:{own.key}@127.0.0.1:{_listener().server_address[1]}"
+
+
+class OurProxy(ProxyHandler):
+    """Asks for every address by `proxy_for`, also those that NO_PROXY names: it is for the proxies of users."""
+
+    def proxy_open(self, req: Request, proxy: str, type: str) -> Any:
+        login, _, place = proxy.removeprefix("http://").partition("@")
+        req.add_header("Proxy-Authorization", f"Basic {_login(login)}")
+        req.set_proxy(place, "http")
+        return self.parent.open(req, timeout=req.timeout) if type == "ftp" else None
 
 
 def reason_of(address: str, since: float | None = None) -> str:

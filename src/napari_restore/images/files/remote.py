@@ -10,14 +10,14 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
-from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener, getproxies
+from urllib.request import HTTPRedirectHandler, Request, build_opener, getproxies
 
 from napari_restore._addresses import without_queries
 from napari_restore._confined import awaited
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files.buckets import FOLDERS, access_to
 from napari_restore.images.files.cancelling import check_cancelled
-from napari_restore.images.files.proxy import LEAST, proxy_for, reason_of
+from napari_restore.images.files.proxy import LEAST, OurProxy, proxy_for, reason_of
 
 T = TypeVar("T")
 HEAD_BYTES = 16384
@@ -154,7 +154,7 @@ def no_answer(path: RemotePath, why: str) -> UnreadableImage:
 
 
 def _ask(address: str, most: int, span: str) -> Reply:
-    proxy = ProxyHandler(dict.fromkeys(("http", "https", "ftp"), proxy_for(address, PATIENCE)))
+    proxy = OurProxy(dict.fromkeys(("http", "https", "ftp"), proxy_for(address, PATIENCE)))
     # Only https and http: `is_address`.
     request = Request(address, headers={"Range": f"bytes={span}"} if span else {})  # noqa: S310
     with build_opener(proxy, _Redirects).open(request, timeout=2 * PATIENCE) as answer:
