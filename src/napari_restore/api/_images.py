@@ -198,7 +198,7 @@ def notes_on_output(path: Pathlike, image: Image) -> list[str]:
     if images.is_flattened(Path(path), image):
         notes.append("JPEG has no alpha: what is transparent is flattened on white.")
     elif "alpha" in image.roles:
-        notes.append("The alpha band is kept as it is.")
+        notes.append("The alpha band is kept.")
     if Path(path).suffix.lower() == ".webp" and image.bands == 1:
         profile = "" if image.profile.icc is None else ", without its profile of grey"
         notes.append(f"WebP has no grey: three equal bands are written{profile}.")

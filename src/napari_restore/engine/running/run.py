@@ -174,7 +174,7 @@ class Run:
         if card.needs_context and valid == counts["unchanged"]:
             # A model that judges the image, and leaves a clear one alone.
             yield self._note_on_black() or (
-                f"{card.title} found nothing to remove: every pixel stayed as it was. {self._advice()}"
+                f"{card.title} found nothing to remove and left every pixel as it was. {self._advice()}"
             )
             return
         yield from self._notes_on_haze()
@@ -230,8 +230,8 @@ class Run:
             if (plan.image.read(box)[..., bands] > black).any():
                 return None
         return (
-            f"No value is above {max(black):g}, which is taken for no light: every pixel stayed as it "
-            f"was. {option('black')} sets another value."
+            f"No value is above {max(black):g}, which is taken for no light, so nothing was "
+            f"removed. {option('black')} sets another value."
         )
 
     def count(self) -> Statistics:
