@@ -347,11 +347,6 @@ class ImageBase(ABC):
         return auxiliary_role(name or (self.name if is_known else None))
 
     @property
-    def zero_of_names(self) -> float | None:
-        """The zero of `preset`, which depends on more than the pixels; None without one."""
-        return None if self.preset is None else self.preset.black
-
-    @property
     def is_display(self) -> bool:
         """Whether values are for a screen, as photos' are, rather than linear light, as a sensor's."""
         return self.dtype == np.uint8 or self.profile.is_display

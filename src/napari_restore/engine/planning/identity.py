@@ -68,7 +68,9 @@ def prepared_key(
 
     from napari_restore.models import definition_of
 
-    read = [image.sensor, image.zero_of_names, image.roles, bands, reading.black, reading.white]
+    # The zero that names give depends on more than the pixels.
+    zero = None if image.preset is None else image.preset.black
+    read = [image.sensor, zero, image.roles, bands, reading.black, reading.white]
     parts = [_version(), torch.__version__, device.torch.type, content, definition_of(model)]
     return digest_of([_PREPARED, read, dict(model.card.values), parts])
 

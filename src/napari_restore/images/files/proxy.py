@@ -16,7 +16,6 @@ import socketserver
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import ProxyHandler, Request, getproxies, proxy_bypass
 
@@ -74,7 +73,7 @@ def proxy_for(address: str, patience: float) -> str:
 class OurProxy(ProxyHandler):
     """Asks for every address by `proxy_for`, also those that NO_PROXY names: it is for the proxies of users."""
 
-    def proxy_open(self, req: Request, proxy: str, type: str) -> Any:
+    def proxy_open(self, req: Request, proxy: str, type: str) -> object:
         login, _, place = proxy.removeprefix("http://").partition("@")
         req.add_header("Proxy-Authorization", f"Basic {_login(login)}")
         req.set_proxy(place, "http")

@@ -113,12 +113,8 @@ def ask_server(path: RemotePath) -> Answer:
     if reply.status != 206:
         raise whole_files_only(path)
     total = reply.headers.get("Content-Range", "").rpartition("/")[2]
-    return Answer(reply.body, int(total) if total.isdecimal() else 0, tag_in(reply.headers))
-
-
-def tag_in(headers: Mapping[str, str]) -> str:
-    """Return the ETag of an answer, or the time of the last change."""
-    return headers.get("ETag") or headers.get("Last-Modified") or ""
+    tag = reply.headers.get("ETag") or reply.headers.get("Last-Modified") or ""
+    return Answer(reply.body, int(total) if total.isdecimal() else 0, tag)
 
 
 def fetch(path: RemotePath, most: int, span: str = "") -> Reply:

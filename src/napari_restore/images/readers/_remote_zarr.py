@@ -39,11 +39,6 @@ class RemoteZarrReader(OmeZarrReader):
 
     concurrent_reads = 16
 
-    @classmethod
-    def is_named_by(cls, address: str) -> bool:
-        """Return whether an address looks like that of a zarr, or of a part of one."""
-        return any(part.lower().endswith(".zarr") for part in RemotePath.of(address).parts)
-
     def __init__(self, address: str, *, plane: int = 0) -> None:
         remote = RemotePath.of(address)
         Reader.__init__(self, cast("Path", remote))

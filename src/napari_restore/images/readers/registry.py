@@ -19,7 +19,7 @@ from napari_restore.images._suffixes import VECTOR_SUFFIXES
 from napari_restore.images.files.cancelling import cancellable
 from napari_restore.images.files.claims import check_bands, check_block
 from napari_restore.images.files.references import grid_named
-from napari_restore.images.files.remote import is_address
+from napari_restore.images.files.remote import RemotePath, is_address
 from napari_restore.images.files.tiff import TIFF_MAGIC
 from napari_restore.images.levels.row_pyramid import row_levels
 from napari_restore.images.readers._oriented import OrientedReader
@@ -85,7 +85,9 @@ def _reader_of(
                 f"If you trust it, allow it with {option('allow_outside', True)}.",
             )
         with cancellable(cancelled):
-            kind = RemoteZarrReader if RemoteZarrReader.is_named_by(text) else RemoteReader
+            # A part of a zarr counts as well.
+            is_zarr = any(part.lower().endswith(".zarr") for part in RemotePath.of(text).parts)
+            kind = RemoteZarrReader if is_zarr else RemoteReader
             remote: Reader = kind(text, plane=plane)
             _check_chunks(remote)
             return _upright(remote)
