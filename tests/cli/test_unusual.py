@@ -62,7 +62,7 @@ def test_nothing_valid_is_copied(cli, tmp_path):
     run = cli("restore", source, "-o", out, "--model", "dcp", "--record", record)
     assert run.code == 0, run.err
     assert not read(out).any()
-    assert notes_of(run, record) == ["No pixel is valid: everything was copied unchanged."]
+    assert notes_of(run, record) == ["No pixel is valid: nothing was restored."]
 
 
 def test_nan_stays_and_never_spreads(cli, tmp_path):

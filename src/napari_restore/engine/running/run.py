@@ -154,7 +154,7 @@ class Run:
         """Yield notes after the run: nothing valid, NaN and infinity."""
         invalid = (measured.get("quality_shares") or {}).get("nodata") or 0
         if invalid == 1:
-            yield "No pixel is valid: everything was copied unchanged."
+            yield "No pixel is valid: nothing was restored."
         image = self.plan.image
         # With another nodata value, a mask or alpha the share includes pixels other than NaN.
         undeclared = image.nodata is None or math.isnan(image.nodata)
@@ -173,9 +173,7 @@ class Run:
             return
         if card.needs_context and valid == counts["unchanged"]:
             # A model that judges the image, and leaves a clear one alone.
-            yield self._note_on_black() or (
-                f"{card.title} found nothing to remove and left every pixel as it was. {self._advice()}"
-            )
+            yield self._note_on_black() or f"{card.title} found nothing to remove. {self._advice()}"
             return
         yield from self._notes_on_haze()
         if card.task == "dehaze" and limits.seen and 2 * counts.get("seen", 0) < valid:
