@@ -214,7 +214,10 @@ def fetch_runs(source: Source, level: int, box: Box, *, ahead: bool = False) -> 
     if not _missing_runs(source, level, box, most, ahead=ahead):
         return
     # Neighbouring boxes, read on several threads, must not ask for the same chunks.
-    with _fetching_of(source):
+    with _making_locks:
+        # One of each source: a server that stalls holds up no other image.
+        lock = _fetching.setdefault(source, threading.Lock())
+    with lock:
         runs = _missing_runs(source, level, box, most, ahead=ahead)
         if not runs or size * sum(len(run) for _, run in runs) > chunk_cache.limit // 2:
             return
@@ -252,12 +255,6 @@ def _missing_runs(
 
 _fetching: weakref.WeakKeyDictionary[Source, threading.Lock] = weakref.WeakKeyDictionary()
 _making_locks = threading.Lock()
-
-
-def _fetching_of(source: Source) -> threading.Lock:
-    """Return the lock of a source: a server that stalls holds up no other image."""
-    with _making_locks:
-        return _fetching.setdefault(source, threading.Lock())
 
 
 def _put_together(
