@@ -303,6 +303,23 @@ def mask_file(mask: str) -> str | None:
     return None if images.is_inline(mask) else images.parts_of(mask)[0] or None
 
 
+def mask_of_polygons(image: Any, polygons: Sequence[Any]) -> Path:
+    """Write polygons for the option `mask` of what `open_image` opens, as `images.mask_of_polygons` does."""
+    return images.mask_of_polygons(open_image(image), polygons)
+
+
+def mask_of_line(image: Any, start: tuple[float, float], end: tuple[float, float]) -> Path:
+    """Write a gradient for `mask` of what `open_image` opens, as `images.mask_of_line` does."""
+    return images.mask_of_line(open_image(image), start, end)
+
+
+def mask_of_array(
+    image: Any, strengths: Any, place: tuple[float, float, float, float, float, float]
+) -> Path:
+    """Write an array for `mask` of what `open_image` opens, as `images.mask_of_array` does."""
+    return images.mask_of_array(open_image(image), strengths, place)
+
+
 def mask_choices(image: Any, mask: str) -> MaskChoices:
     """Return what there is to choose of a mask for ``exclude``: bands, names of classes and bits.
 

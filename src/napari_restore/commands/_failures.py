@@ -20,6 +20,11 @@ TORCH_BYTES = 1 << 30
 """Address space of PyTorch with its threads, measured on two cores."""
 
 
+def _is_bad_name(error: BaseException) -> bool:
+    """Return whether a library refused a file name that is not UTF-8."""
+    return isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed"
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     """Return whether a library without MemoryError ran out of memory or address space."""
     if isinstance(error, ImportError):
@@ -36,7 +41,7 @@ def as_restore_error(error: BaseException) -> RestoreError:
         return Cancelled(
             "Stopped.", "What is finished is kept; the same command continues from there."
         )
-    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+    if _is_bad_name(error):
         return InputError("The name of a file is not UTF-8.", "Rename it first.")
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return _out_of_memory()
