@@ -23,7 +23,7 @@ PACKAGE = ROOT / "src" / "napari_restore"
 LAB = ROOT / "lab" / "src"
 
 CODE = {
-    "api": 1962,
+    "api": 1970,
     "commands": 2806,
     "engine": 12890,
     "explain": 6599,
@@ -39,10 +39,10 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 111517, 555, 8965
+LINES, FILES, IMPORTS = 111535, 555, 8966
 OPTIONS = {
     "view": 2,
-    "models": 14655,
+    "models": 5,
     "inspect": 7,
     "info": 9,
     "plan": 49,

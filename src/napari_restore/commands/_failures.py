@@ -16,13 +16,10 @@ from napari_restore.errors import (
     why_no_torch,
 )
 
+STOPPED = ("Stopped.", "Run the same command again: what it has kept is not computed again.")
+"""Message and next step of whatever Ctrl-C ends; not all commands keep something."""
 TORCH_BYTES = 1 << 30
 """Address space of PyTorch with its threads, measured on two cores."""
-
-
-def _is_bad_name(error: BaseException) -> bool:
-    """Return whether a library refused a file name that is not UTF-8."""
-    return isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -38,10 +35,8 @@ def as_restore_error(error: BaseException) -> RestoreError:
     if isinstance(error, RestoreError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Cancelled(
-            "Stopped.", "What is finished is kept; the same command continues from there."
-        )
-    if _is_bad_name(error):
+        return Cancelled(*STOPPED)
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
         return InputError("The name of a file is not UTF-8.", "Rename it first.")
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return _out_of_memory()

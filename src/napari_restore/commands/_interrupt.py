@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 from napari_restore._heap import collect_as_usual
 from napari_restore._points import reached
+from napari_restore.commands._failures import STOPPED
 from napari_restore.errors import Cancelled
 
 PATIENCE = 0.3
@@ -80,7 +81,7 @@ class Interrupt:
     def check(self) -> None:
         """Raise `Cancelled` after a SIGINT; to be called between steps."""
         if self.requested:
-            raise Cancelled("Stopped.", "The same command continues from the finished tiles.")
+            raise Cancelled(*STOPPED)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

@@ -283,7 +283,13 @@ def build_parser(*, at_once: bool = True) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    _add_questions(parser)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument(
+        "--print-completion",
+        action=_Completion,
+        choices=("bash", "zsh"),
+        help="print the script by which this shell completes commands, options and models, and exit",
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     for name, (summary, _) in COMMANDS.items():
         own = commands.add_parser(
@@ -298,16 +304,6 @@ def build_parser(*, at_once: bool = True) -> Parser:
         if at_once:
             own.complete()
     return parser
-
-
-def _add_questions(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    parser.add_argument(
-        "--print-completion",
-        action=_Completion,
-        choices=("bash", "zsh"),
-        help="print the script by which this shell completes commands, options and models, and exit",
-    )
 
 
 LAB = "napari-restore-lab"
