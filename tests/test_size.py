@@ -25,7 +25,7 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 1970,
     "commands": 2806,
-    "engine": 12890,
+    "engine": 12894,
     "explain": 6599,
     "images": 15214,
     "metrics": 543,
@@ -39,7 +39,7 @@ CODE = {
 }
 """Lines of code of each folder, "" of the files beside them: without blanks, comments, docstrings, imports.
 "lab" is beside the program, and in no other figure."""
-LINES, FILES, IMPORTS = 111535, 555, 8966
+LINES, FILES, IMPORTS = 111540, 555, 8966
 OPTIONS = {
     "view": 2,
     "models": 5,

@@ -88,9 +88,9 @@ class Agreement:
         parts = [(one, box) for one, box in parts if box != around]
         if not parts:
             return
-        whole = self.work.changes([self.read(core, around)])[0][0]
+        whole = self.work.run([self.read(core, around)], raw=True)[0]
         for one, box in parts:
-            made = self.work.changes([self.read(one, box)])[0][0]
+            made = self.work.run([self.read(one, box)], raw=True)[0]
             wanted = whole[(..., *one.within(around))]
             difference = (made[(..., *one.within(box))] - wanted).abs().nan_to_num()
             most = float(difference.max())

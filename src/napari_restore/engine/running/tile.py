@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -80,16 +80,16 @@ class TileWork:
         others = self.plan.image.companions
         return 0 if others is None else others.reference
 
-    def run(self, batch: list[TileInput]) -> list[TileOutput]:
-        """Restore tiles of equal input shape in one call of the model."""
-        return self.outputs(batch, *self.changes(batch))
+    @overload
+    def run(self, batch: list[TileInput]) -> list[TileOutput]: ...
 
-    def changes(
-        self, batch: list[TileInput]
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor | None]:
-        """Return what the model adds to the input boxes of tiles of equal shape, (N, c, h, w).
+    @overload
+    def run(self, batch: list[TileInput], *, raw: Literal[True]) -> list[torch.Tensor]: ...
 
-        In model range; with it the model's maps, and what `seen` gives.
+    def run(self, batch: list[TileInput], *, raw: bool = False) -> Sequence[Any]:
+        """Restore tiles of equal input shape in one call of the model.
+
+        `raw` gives what it adds to each input box, (c, h, w) in model range, instead.
         """
         x, valid = self.stacked(batch), self.known(batch)
         wants_maps = bool(self.plan.maps or self.others) and bool(self.plan.model.card.maps)
@@ -102,8 +102,13 @@ class TileWork:
             else:
                 y, maps = self.plan.model(x, statistics, valid), {}
             change = y.float() - self.own(x)
+        if raw:
+            return list(change)
         maps = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
-        return change, maps, self.seen(x)
+        seen = self.seen(x)
+        # They need not lie beside the outputs.
+        del x, y, valid, statistics
+        return self.outputs(batch, change, maps, seen)
 
     def outputs(
         self,
