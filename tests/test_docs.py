@@ -243,13 +243,15 @@ def is_complete(name: str) -> bool:
     value = documented()[name]
     _, found = sections(name)
     named = [
-        each.strip(" *")
+        each.strip()
         for line in re.findall(r"^\S.*$", found.get("Parameters", ""), re.MULTILINE)
         for each in line.split(",")
     ]
     function = getattr(value, "__func__", value)
     signature = inspect.signature(function)
-    if named != [each for each in signature.parameters if each not in ("self", "cls")]:
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    parameters = [stars.get(p.kind, "") + p.name for p in signature.parameters.values()]
+    if named != [each for each in parameters if each not in ("self", "cls")]:
         return False
     if isinstance(value, type) or signature.return_annotation == "None":
         return True

@@ -311,7 +311,7 @@ class Attribution:
 
         Parameters
         ----------
-        style
+        **style
             Options of the figure: `width_mm`; `exponent`, to which the magnitude is raised; `limits`, the least
             and the largest value of the colours; `panels`, some of "image", "result", "map", "over" (the map
             over the grey image), "magnitude", "area" and "overview"; `caption`, whether the settings stand below.
