@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import subprocess
 import sys
 import threading
@@ -251,6 +252,23 @@ def test_attention_is_the_one_of_this_process(
 
 def found_names(session: AttentionSession) -> set[str]:
     return {site.name for site in session.sites}
+
+
+def test_a_session_answers_all_that_is_asked_of_it_by_name(subject: Any) -> None:
+    tasks: list[Any] = []
+
+    class Door:
+        def call(self, function: str, task: Any, **_: Any) -> None:
+            tasks.append(task)
+
+    session, query = api.AttentionElsewhere(Door(), subject()), api.attention_query(30, 41)
+    session.attend(query, ["window"], attended_by=True)
+    session.redundancy(query, ["window"])
+    session.without_head(query, "window", "1")
+    assert {task["do"] for task in tasks} == {"attend", "redundancy", "without_head"}
+    for task in tasks:
+        asked = inspect.signature(getattr(AttentionSession, task["do"]))
+        asked.bind(None, *task["with"], **task["named"])
 
 
 @pytest.mark.nightly

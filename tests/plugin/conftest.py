@@ -224,9 +224,10 @@ def viewer(request: pytest.FixtureRequest) -> Iterator[Any]:
     shared = request.getfixturevalue("shared_window")
     failed = request.session.testsfailed
     yield PublicOnlyProxy(shared.viewer())
-    shared.set_back()
     if request.session.testsfailed > failed:
         shared.close()
+    else:
+        shared.set_back()
 
 
 @pytest.fixture

@@ -82,6 +82,8 @@ class SharedWindow:
         QtViewer._instances.discard(viewer.window._qt_viewer)
         self._window = viewer.window._qt_window
         self._layout, self._size = self._window.saveState(), self._window.size()
+        self._canvas = viewer.window._qt_viewer.canvas.native
+        self._canvas_size = self._canvas.size()
         return viewer
 
     def set_back(self) -> None:
@@ -104,6 +106,8 @@ class SharedWindow:
         window.hide()
         window.restoreState(self._layout)
         window.resize(self._size)
+        # A picture of the panel lays out the window: beside the panel the canvas had no width.
+        self._canvas.resize(self._canvas_size)
         # Tests without a window find none.
         _QtMainWindow._instances.remove(window)
         for kept in _kept_by_viewer():
@@ -111,10 +115,10 @@ class SharedWindow:
 
     def close(self) -> None:
         """Close the window; the next test makes another one."""
-        if self._viewer is not None:
+        viewer, self._viewer = self._viewer, None
+        if viewer is not None:
             with patch.object(self._window, "_save_current_window_settings"):
-                self._viewer.close()
-            self._viewer = self._window = None
+                viewer.close()
         self._tests = 0
         self._made.close()
 

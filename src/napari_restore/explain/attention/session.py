@@ -24,7 +24,7 @@ from napari_restore.explain.attention.head_maps import (
 )
 from napari_restore.explain.attention.measures import IMPORTANCE, ONE_CELL, importances, measures
 from napari_restore.explain.attention.queries import SAMPLES, Query, checked
-from napari_restore.explain.attention.redundancy import HeadRedundancy
+from napari_restore.explain.attention.redundancy import HeadRedundancy, Matrix
 from napari_restore.explain.attention.rollout import GRADIENT, PLACED, rolled_out, stage_of
 from napari_restore.images import Image
 from napari_restore.models import AttentionSite, RestorationModel, card_of, model_ids, on_input_grid
@@ -244,6 +244,11 @@ class AttentionSession:
             )
         self.source.check_outputs()
         return tuple(site.name for site in found)
+
+    def redundancy(self, query: Query, names: Collection[str]) -> dict[str, Matrix]:
+        """Return how alike the heads of sites are around a query, (heads, heads) by the site's name."""
+        found = self.compared_heads([query], self.with_heads(names))
+        return {name: each.matrix() for name, each in found.items()}
 
     def compared_heads(
         self, queries: Sequence[Query], names: Sequence[str]
