@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from scaling_networks import shrinking
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -115,6 +116,12 @@ def test_squares_only() -> None:
 def test_what_fails_on_a_small_image_is_tried_on_a_larger_one() -> None:
     card = load(Reflecting()).card
     assert (card.bands, card.multiple_of, card.min_size) == (3, 32, 256)
+
+
+@pytest.mark.parametrize("stride", [3, 5, 7])
+def test_a_multiple_that_is_no_power_of_2_is_not_taken_for_a_least_size(stride: int) -> None:
+    card = load(shrinking(stride)).card
+    assert (card.multiple_of, card.min_size, card.ratio.denominator) == (stride, 1, stride)
 
 
 def test_with_a_card_too() -> None:

@@ -204,8 +204,11 @@ def _hint(module: Callable[..., Any]) -> str:
 
 STEPS = (*range(1, 11), 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 """Multiples that sizes are tried in: of halvings, and of windows."""
-TRIAL_SIDE, LARGER = 128, (256, 512)
-"""Side in pixels of the images that are tried, and those where the module fails on such."""
+TRIAL_SIDE = 128
+"""Side in pixels of the smallest images that are tried."""
+LARGER = ((128, 144, 160, 112), (256, 288, 320, 224), (512, 576, 640, 448))
+"""Sides for one of which a module gives an image, unless it takes larger ones only: multiples of a power of 2,
+and of 3, 5 and 7."""
 BAND_COUNTS = (3, 1, 4)
 """Band counts tried in this order where a module does not define its own."""
 
@@ -216,18 +219,19 @@ def possible_sizes(
     """Return card fields ``bands``, ``multiple_of`` and ``scale`` that `module` takes, least strict first.
 
     It is called with (1, bands, height, width) float32 of 0.5, and takes them if it gives images of that
-    scale back for a square and another one. A ``scale`` of 1 is left out. Where it takes none of
+    scale back for a square and two others. A ``scale`` of 1 is left out. Where it takes none of
     `TRIAL_SIDE` but larger ones, there is ``min_size``.
     """
     for bands in counts:
-        larger = (side for side in (TRIAL_SIDE, *LARGER) if _scale_at(module, bands, side))
+        larger = (each[0] for each in LARGER if any(_scale_at(module, bands, n) for n in each))
         least = next(larger, TRIAL_SIDE)
         for step in steps:
             # Odd multiples, which are none of a larger step.
             first = -(-least // step) | 1
-            side, longer = first * step, (first + 2) * step
-            ratio, other = (_scale_at(module, bands, side, each) for each in (side, longer))
-            if ratio is None or ratio != other:
+            side, longer = first * step, ((first + n) * step for n in (2, 4))
+            ratio = _scale_at(module, bands, side)
+            # A stride of 3 rounds: by three sides every remainder is tried.
+            if ratio is None or any(_scale_at(module, bands, side, n) != ratio for n in longer):
                 continue
             found: dict[str, int | str] = {"bands": bands, "multiple_of": step}
             if ratio != 1:
