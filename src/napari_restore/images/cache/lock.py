@@ -50,10 +50,16 @@ class LockedFile:
                 return
             _LOCKED_HERE.discard(self._inode)
         # Removed while it is locked, so that no process locks a file that is about to be removed.
-        # Where an open file cannot be removed it stays behind unlocked, which is as good.
-        with contextlib.suppress(OSError):
+        # Windows removes none that is open: then afterwards, unless another process has opened it.
+        is_refused = False
+        try:
             self.path.unlink()
+        except OSError as error:
+            is_refused = isinstance(error, PermissionError)
         os.close(handle)
+        if is_refused:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
 
 
 def lock_file(path: Path) -> LockedFile | None:
