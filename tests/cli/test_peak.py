@@ -31,8 +31,8 @@ def hungry():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("module", "name"), [(attribution, "write_image"), (explain, "draw")])
-@pytest.mark.ids("nightly", "napari_restore.explain.attribution.attribution-write_image")
+@pytest.mark.parametrize(("module", "name"), [(attribution, "write_map"), (explain, "draw")])
+@pytest.mark.ids("nightly", "napari_restore.explain.attribution.attribution-write_map")
 def test_a_map_and_its_figure(module, name, hungry, cli, scene, tmp_path, monkeypatch):
     hungry(monkeypatch, module, name)
     words = ["attribute", scene, "--model", "dcp", "--box", 20, 20, 8, 8, "--method", "ig"]

@@ -78,7 +78,8 @@ def test_streamed_equals_one_shot(
     model: InfDehaze, pixels: Any, whole: Any, tmp_path: Path, tier: str, batch: int
 ) -> None:
     image = nr.open_image(pixels, bands=ROLES)
-    result = nr.restore(image, model, scratch=tmp_path, residuals=tier, tile_batch=batch)
+    given = {"scratch": tmp_path, "residuals": tier, "tile_batch": batch, "exposure": 0}
+    result = nr.restore(image, model, **given)
     spread = float(whole.max() - whole.min())
     assert np.abs(whole - pixels).max() > 0.05
     assert np.abs(np.asarray(result.array) - whole).max() <= 1e-5 * spread

@@ -183,7 +183,13 @@ def _renamed(name: str) -> Any:
 @pytest.mark.nightly
 def test_a_figure_holds_its_settings(found: Attention, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    words = ("scene.tif, 62 x 41", "model      toy", "x 52–55, y 36–39", "a.1 (window)", "not why")
+    words = (
+        "scene.tif, 62 x 41",
+        "model      toy",
+        "x 52–55, y 36–39",
+        "layers     a.1",
+        "not why",
+    )
     svg = draw_attention(found, tmp_path / "a.svg").read_text(encoding="utf-8")
     description = re.search(r"<dc:description>(.*?)</dc:description>", svg, re.DOTALL)
     assert description is not None

@@ -236,7 +236,9 @@ def test_attention_is_the_one_of_this_process(
     worker.process.kill()
     worker.process.wait()
     assert session.attend(query).maps.keys() == found_names(here)
-    session.write(query, [here.sites[0].name], tmp_path / "there.npz", draws=False)
+    session.write(
+        query, [here.sites[0].name], tmp_path / "there.npz", draws=False, attended_by=False
+    )
     direct = nr.attend(
         about["image"],
         nr.load_model(WINDOWS, trust=True),

@@ -20,6 +20,7 @@ from torch import Tensor
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import make_plan
+from napari_restore.engine.gradients import swept
 from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.engine.gradients.kept import Shelf, check_disk
 from napari_restore.engine.gradients.local import LocalGradients
@@ -188,11 +189,11 @@ def test_predicted_maps_are_those_kept(tmp_path: Path, monkeypatch: pytest.Monke
     gradients = SweptGradients(source, BOX, tile=32)
     shelves: list[Shelf] = []
 
-    def shelf() -> Shelf:
-        shelves.append(Shelf(gradients._ram, tmp_path))
+    def shelf(ram: int, folder: Path) -> Shelf:
+        shelves.append(Shelf(ram, folder))
         return shelves[-1]
 
-    monkeypatch.setattr(gradients, "_shelf", shelf)
+    monkeypatch.setattr(swept, "Shelf", shelf)
     for ram in (1 << 30, 400_000, 0):
         gradients._ram = ram
         gradient_of(gradients, torch.ones(1, 3, *BOX.shape))
