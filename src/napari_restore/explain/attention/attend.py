@@ -67,8 +67,7 @@ def attend(
         found = list(answers_of(session, asked, settings))
         if compared:
             emit(Phase("Comparing the heads"))
-            heads = session.compared_heads(asked, compared)
-            alike = {name: each for name, each in heads.items() if each.cells}
+            alike = session.compared_heads(asked, compared)
         if twin is not None:
             emit(Phase("The same network with random weights"))
             quiet = partial(without_notes, emit)

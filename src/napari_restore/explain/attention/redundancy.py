@@ -80,8 +80,6 @@ class HeadRedundancy:
 
     def matrix(self, measure: Measure = "cka") -> Matrix:
         """Return a measure of all pairs of heads: (heads, heads), NaN where a head is constant."""
-        if self._sums is None:
-            raise ValueError("no cells were added")
         made = {"cka": self._cka, "correlation": self._correlation, "overlap": self._overlap}
         return made[measure]()
 

@@ -266,7 +266,7 @@ class AttentionSession:
             self._check_stop()
             for site, outputs in part:
                 found[site.name].add(outputs)
-        return found
+        return {name: each for name, each in found.items() if each.cells}
 
     def without_head(self, query: Query, name: str, head: str) -> HeadEffect:
         """Return what one head of a site does to the result around a query.

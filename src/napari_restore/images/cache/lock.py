@@ -50,16 +50,13 @@ class LockedFile:
                 return
             _LOCKED_HERE.discard(self._inode)
         # Removed while it is locked, so that no process locks a file that is about to be removed.
-        # Windows removes none that is open: then afterwards, unless another process has opened it.
-        is_refused = False
-        try:
+        # Windows removes none that is open, be it by another process: there it is closed before.
+        if sys.platform == "win32":
+            os.close(handle)
+        with contextlib.suppress(OSError):
             self.path.unlink()
-        except OSError as error:
-            is_refused = isinstance(error, PermissionError)
-        os.close(handle)
-        if is_refused:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
+        if sys.platform != "win32":
+            os.close(handle)
 
 
 def lock_file(path: Path) -> LockedFile | None:

@@ -96,10 +96,7 @@ class DarkChannelPrior(ClassicalModel):
         dark = widen_minimum(dark, self.patch)
         # Cells without a valid pixel near by are infinite here and have weight 0 below.
         rough = (1.0 - self.omega * dark.clamp(0.0, 1.0)).to(torch.float64)
-        # Where there is none at all, nothing is taken for haze.
-        fit = guided_coefficients(
-            brightness, rough, count.expand_as(rough), self.window, self.eps, unknown=1.0
-        )
+        fit = guided_coefficients(brightness, rough, count.expand_as(rough), self.window, self.eps)
         return apply_coefficients(fit.to(x.device), guide, CELL).clamp_(self.t0, 1.0)
 
 

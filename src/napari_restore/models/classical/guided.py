@@ -42,17 +42,12 @@ def box_mean(x: Tensor, weight: Tensor, radius: int) -> Tensor:
 
 
 def guided_coefficients(
-    guide: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    radius: int,
-    eps: float,
-    unknown: float = 0.0,
+    guide: Tensor, target: Tensor, weight: Tensor, radius: int, eps: float
 ) -> Tensor:
     """Return smoothed slope and offset, (N, 2, h, w) float32: target ≈ slope · guide + offset.
 
     `guide`, `target` and `weight` are (N, 1, h, w); cells with weight 0 count for
-    nothing, and where no other lies in the window, the filtered image is `unknown`.
+    nothing, and where no other lies in the window, the filtered image is 1.
     `eps` is in squared units of the guide.
     """
     guide, target = _rounded(guide, STATISTICS_STEP), _rounded(target, STATISTICS_STEP)
@@ -64,7 +59,8 @@ def guided_coefficients(
     offset = mean_target - slope * mean_guide
     pair = _rounded(torch.cat([slope, offset], 1), COEFFICIENT_STEP)
     pair = _divide(box_sum(pair * weight, radius), covered)
-    nothing = pair.new_tensor([0.0, unknown])[None, :, None, None]
+    # Of a transmission: nothing is taken for haze there.
+    nothing = pair.new_tensor([0.0, 1.0])[None, :, None, None]
     return torch.where(covered > 0, pair, nothing).to(torch.float32)
 
 
