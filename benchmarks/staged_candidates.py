@@ -145,7 +145,6 @@ def engine(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import napari_restore as nr
-    from napari_restore.engine.ledger.store_files import STAGED
     from napari_restore.engine.running.tokens import TokenStore
 
     model = load(options.model)
@@ -158,9 +157,8 @@ def engine(options: argparse.Namespace) -> dict[str, Any]:
         result = nr.start(plan, fresh=True).result()
         watch.stop()
     if options.keep:
-        side = model.tile // model.stride
-        folder = plan.store / STAGED
-        tokens = TokenStore(folder, plan.staged, model.width, side, model.margin, plan.key)
+        tokens = TokenStore.of(plan)
+        assert tokens is not None
         first, _ = tokens.load(torch.device("cpu"), lambda: None)
         tokens.close()
         save(options, np.asarray(result.array), first)

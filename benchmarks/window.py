@@ -343,13 +343,14 @@ def swipe(window: Window) -> None:
     window.finish()
     section = next(s for s in window.panel.sections if isinstance(s, CompareSection))
     section.swipe.click()
-    window.wait(lambda: section._swipe is not None and section._swipe.is_ready)
+    swipe: Any = section._way
+    window.wait(lambda: swipe.is_ready)
     window.rest(1.0)
     times = []
     for number in range(60):
         window.rest(0.1)
         began = time.perf_counter()
-        section._swipe.move_to(width / 2 + 600 * np.sin(number / 3))
+        swipe.move_to(width / 2 + 600 * np.sin(number / 3))
         window.wait(lambda: window.drawn > began)  # noqa: B023
         times.append(window.drawn - began)
     report(
