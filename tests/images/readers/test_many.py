@@ -11,7 +11,7 @@ import pytest
 from rasterio.transform import Affine
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images import open_image
+from napari_restore.images import Pixels, open_image, write_image
 
 MakeTiff = Callable[..., Path]
 Noise = Callable[..., np.ndarray]
@@ -79,6 +79,35 @@ def test_mosaic_with_gap_overlap_and_nodata(make_tiff: MakeTiff) -> None:
     assert (pixels[0, 3], valid[0, 3]) == (9, False)
     assert (pixels[0, 5], valid[0, 5]) == (9, False)
     assert valid.sum() == 16 + 16 - 3 - 1
+
+
+@pytest.mark.parametrize(
+    ("marks", "column", "masks"),
+    [
+        ((None, None), 4, "none"),
+        ((None, None), 3, "none"),  # they overlap, and leave no gap
+        ((None, None), 6, "mask"),
+        ((None, 0), 4, "mask"),
+        ((0, None), 4, "mask"),
+        ((9, 0), 4, "mask"),
+        ((0, 0), 6, "nodata"),
+    ],
+)
+def test_the_file_of_a_mosaic_says_what_is_invalid(
+    make_tiff: MakeTiff, tmp_path: Path, marks: Any, column: int, masks: str
+) -> None:
+    pixels = np.full((4, 4, 1), 9, np.uint8)
+    pixels[1, 2] = 0
+    paths = [
+        make_tiff(pixels, f"{at}.tif", transform=placed(column * at, 0), nodata=mark)
+        for at, mark in enumerate(marks)
+    ]
+    image = open_image(paths)
+    box = (0, 0, 4, column + 4)
+    written = open_image(write_image(tmp_path / "joined.tif", Pixels(box, image.read), like=image))
+    assert written.profile.masks == image.profile.masks == masks
+    np.testing.assert_array_equal(written.read(box), image.read(box))
+    np.testing.assert_array_equal(written.read_valid(box), image.read_valid(box))
 
 
 @pytest.mark.parametrize(

@@ -56,16 +56,18 @@ class MosaicReader(JoinedReader):
         self.notes = [f"{i.name}: {note}" for i in images for note in i.reader.notes]
         self.profile = replace(first.profile)
         self._fill = as_dtype(first.nodata, self.dtype) or 0
-        covered = sum((b[2] - b[0]) * (b[3] - b[1]) for _, b in self.members)
         for a, b in _pairs(self.members):
             if _overlap(a.box, b.box) == b.box and not a.image.may_be_invalid:
                 raise UnreadableImage(
                     f"{b.image.name} lies on {a.image.name}: of files that join the first counts.",
                     "Leave one out, or restore them into a folder one by one.",
                 )
-        apart = not any(_overlap(a.box, b.box) for a, b in _pairs(self.members))
-        gapless = apart and covered == height * width
+        gapless = _is_covered([box for _, box in self.members])
         self.may_be_invalid = not gapless or any(image.may_be_invalid for image in images)
+        marks = {(image.profile.masks, str(image.nodata)) for image in images}
+        if len(marks) > 1 or (first.profile.masks == "none" and not gapless):
+            # What marks pixels of the first file marks neither gaps nor those of the others.
+            self.profile = replace(first.profile, masks="mask", nodata=None)
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         return self._assembled(chunk_box(self.levels[level], row, column))[0]
@@ -138,6 +140,16 @@ def _offset(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, i
 def _overlap(a: Box, b: Box) -> Box | None:
     box = common_part(a, b)
     return box if box[0] < box[2] and box[1] < box[3] else None
+
+
+def _is_covered(boxes: Sequence[Box]) -> bool:
+    """Return whether every pixel of the smallest box around `boxes` lies in one of them."""
+    rows, columns = ({edge for box in boxes for edge in box[axis::2]} for axis in (0, 1))
+    y, x = sorted(rows), sorted(columns)
+    cells = np.zeros((len(y) - 1, len(x) - 1), bool)
+    for y0, x0, y1, x1 in boxes:
+        cells[y.index(y0) : y.index(y1), x.index(x0) : x.index(x1)] = True
+    return bool(cells.all())
 
 
 def _pairs(members: Sequence[Member]) -> list[tuple[Member, Member]]:
