@@ -28,6 +28,7 @@ def scene(bands: int = 3) -> np.ndarray:
     return np.stack([0.3 + 0.6 * x, 0.9 - 0.5 * y, 0.4 + 0.4 * x * y], axis=2)[..., :bands]
 
 
+PLACE = from_origin(500000, 5000000, 10, 10)
 GREY = (scene(1)[..., 0] * 255).astype(np.uint8)
 
 
@@ -181,7 +182,7 @@ def test_a_tiff_whose_zero_is_white_starts_at_black(tmp_path: Path, kind: str) -
     if kind in ("12 bit", "placed"):
         options: dict[str, Any] = {"NBITS": 12} if bits == 12 else {"nodata": 2**bits - 1}
         if kind == "placed":
-            options |= {"crs": "EPSG:32633", "transform": from_origin(500000, 5000000, 10, 10)}
+            options |= {"crs": "EPSG:32633", "transform": PLACE}
             hidden[:5, :7] = True
         size = {"height": 48, "width": 64, "count": 1, "dtype": "uint16"}
         with rasterio.open(
@@ -210,15 +211,22 @@ def test_a_tiff_whose_zero_is_white_starts_at_black(tmp_path: Path, kind: str) -
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 @pytest.mark.parametrize("compress", ["NONE", "DEFLATE"])
-def test_few_bits_whose_zero_is_white(tmp_path: Path, bits: int, compress: str) -> None:
+@pytest.mark.parametrize("place", [{}, {"crs": "EPSG:32633", "transform": PLACE}])
+def test_few_bits_whose_zero_is_white(
+    tmp_path: Path, bits: int, compress: str, place: dict[str, Any]
+) -> None:
+    """Of a map the values stay below `2**bits`. The palette is GDAL's own, and not told of."""
     path = tmp_path / "a.tif"
     grey = np.rint(scene()[..., 0] * (2**bits - 1)).astype(np.uint8)
     size = {"height": 48, "width": 64, "count": 1, "dtype": "uint8"}
-    with rasterio.open(
-        path, "w", driver="GTiff", photometric="MINISWHITE", NBITS=bits, compress=compress, **size
-    ) as file:
+    creation = {"photometric": "MINISWHITE", "NBITS": bits, "compress": compress}
+    with rasterio.open(path, "w", driver="GTiff", **creation, **size, **place) as file:
         file.write(grey, 1)
-    np.testing.assert_array_equal(pixels_of(path), pillow(path, "L"))
+    white = (2**bits - 1 - grey)[..., None] if place else pillow(path, "L")
+    np.testing.assert_array_equal(pixels_of(path), white)
+    image = open_image(path)
+    assert not image.reader.shows_classes
+    assert [note[:22] for note in image.notes] == ["Its value 0 is white ("]
 
 
 def test_a_mask_beside_a_palette_counts(tmp_path: Path) -> None:

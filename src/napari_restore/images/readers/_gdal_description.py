@@ -207,14 +207,14 @@ def is_bitmap(dataset: Any) -> bool:
 
 
 def is_white_zero(dataset: Any) -> bool:
-    """Return whether 0 is white and the largest value black, in more than a bit (TIFF 6.0: WhiteIsZero).
+    """Return whether 0 is white and the largest value black (TIFF 6.0: WhiteIsZero).
 
-    GDAL gives the stored values, and a palette of 8 bits; that of a single bit is all it needs.
+    GDAL gives the stored values, and a palette of its own that the file does not have.
     """
-    return (
-        "MINISWHITE" in tags_of(dataset, ns="IMAGE_STRUCTURE")
-        and str(dataset.dtypes[0]) in ("uint8", "uint16", "uint32")
-        and bits_of(dataset) != 1
+    return "MINISWHITE" in tags_of(dataset, ns="IMAGE_STRUCTURE") and str(dataset.dtypes[0]) in (
+        "uint8",
+        "uint16",
+        "uint32",
     )
 
 
