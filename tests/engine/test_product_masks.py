@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
+from rasterio.io import MemoryFile
+from rasterio.shutil import copy
 from rasterio.transform import from_origin
 
 import napari_restore as nr
@@ -116,6 +118,22 @@ def test_numbers(write: Write, image: nr.Image) -> None:
     np.testing.assert_array_equal(covered(image, exclude=bits, exclude_bits=[4]), area(SHADOW))
     with pytest.raises(BadMask, match=r"'cloud' is in bits\.tif is not known"):
         covered(image, exclude=bits, exclude_bits="cloud")
+
+
+@pytest.mark.parametrize("name", ["classes.tif", "classes.png", "classes.pgm"])
+def test_numbers_of_few_bits(image: nr.Image, tmp_path: Path, name: str) -> None:
+    """A picture is spread over 8 bits, classes are not."""
+    pixels = flags("uint8", 4, 9, 3)
+    (tmp_path / name).write_bytes(b"P5\n60 40\n9\n" + pixels.tobytes())
+    if name != "classes.pgm":
+        about = {"count": 1, "height": SIZE[0], "width": SIZE[1], "dtype": "uint8"}
+        with MemoryFile() as file:
+            with file.open(driver="GTiff", NBITS=4, **about) as new:
+                new.write(pixels, 1)
+            copy(file.name, tmp_path / name, NBITS=4)
+    path, scene = str(tmp_path / name), nr.open_image(image.read((0, 0, *SIZE)))
+    np.testing.assert_array_equal(covered(scene, exclude=path, exclude_values=9), area(CLOUD))
+    np.testing.assert_array_equal(covered(scene, exclude=path, exclude_bits=[1]), area(SHADOW))
 
 
 def test_a_value_of_nodata_counts(write: Write, image: nr.Image) -> None:

@@ -74,7 +74,7 @@ class GdalReader(Reader):
 
     Palettes are expanded to grey, RGB or RGBA and CMYK becomes RGB, each with a
     note. Pixels are as the file stores them, before any EXIF orientation. With `codes` those of a
-    palette are its numbers.
+    palette are its numbers, and those of few bits stay.
     """
 
     photo = PhotoTags()
@@ -304,7 +304,9 @@ class GdalReader(Reader):
             self._to_full_range(largest)
 
     def _to_full_range(self, largest: int) -> None:
-        """Spread the values 0 … `largest` of a picture over those of its type."""
+        """Spread the values 0 … `largest` of a picture over those of its type; codes stay."""
+        if self._codes:
+            return
         full = int(np.iinfo(self.dtype).max)
         steps = np.arange(full + 1).clip(0, largest) * full / largest
         self._spread = np.rint(steps).astype(self.dtype)
