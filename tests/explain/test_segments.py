@@ -205,6 +205,17 @@ def test_nodata_of_a_raster_is_no_segment(tmp_path: Path) -> None:
     assert ask(Small(), path).segments == ask(Small(), expected).segments
 
 
+@pytest.mark.parametrize("creation", [{"NBITS": 6}, {"photometric": "palette"}])
+def test_numbers_of_a_raster_are_no_grey_values(tmp_path: Path, creation: dict[str, Any]) -> None:
+    path, labels = tmp_path / "segments.tif", np.clip(blocks(), 0, 63)
+    shape = {"height": 128, "width": 160, "driver": "GTiff", "dtype": "uint8"}
+    with rasterio.open(path, "w", count=1, **shape, **creation) as file:
+        file.write(labels.astype(np.uint8), 1)
+        if "NBITS" not in creation:
+            file.write_colormap(1, {n: (4 * n, 255 - n, 9, 255) for n in range(64)})
+    assert ask(Small(), path).segments == ask(Small(), labels).segments
+
+
 def placed(path: Path, values: Any, corner: tuple[float, float], step: float, crs: str) -> Path:
     """A GeoTIFF of `values` whose first corner lies at `corner`, (x, y)."""
     bands = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)

@@ -15,7 +15,7 @@ from napari_restore.engine import MaskGrid, Region, pieces_of
 from napari_restore.errors import BadParameter, BudgetTooSmall, option
 from napari_restore.explain.attribution._sums import Summed
 from napari_restore.explain.attribution.files import SEGMENT_COLUMNS, mapped_array
-from napari_restore.images import Image, open_image
+from napari_restore.images import Image, open_codes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -174,7 +174,7 @@ def _read(path: str | PathLike[str], image: Image, region: Region) -> Labels:
     file = Path(path)
     if file.suffix.lower() == ".npy":
         return _part(mapped_array(file), image, region, file.name)
-    raster = open_image(path)
+    raster = open_codes(path)
     if raster.bands != 1:
         raise BadParameter(
             f"{file.name} has {raster.bands} bands, and segments one.", "Give a raster of one band."
