@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.transform import Affine
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images import Pixels, open_image, write_image
+from napari_restore.images import Image, Pixels, open_image, write_image
+from napari_restore.images.readers.mosaic import MosaicReader
 
 MakeTiff = Callable[..., Path]
 Noise = Callable[..., np.ndarray]
@@ -108,6 +110,22 @@ def test_the_file_of_a_mosaic_says_what_is_invalid(
     assert written.profile.masks == image.profile.masks == masks
     np.testing.assert_array_equal(written.read(box), image.read(box))
     np.testing.assert_array_equal(written.read_valid(box), image.read_valid(box))
+
+
+def test_a_mosaic_keeps_the_masks_of_bands(make_tiff: MakeTiff, tmp_path: Path) -> None:
+    pixels = np.full((4, 4, 2), 9, np.uint8)
+    pixels[1, :, 0] = 0
+    paths = []
+    for at, band in [(at, band) for at in (0, 1) for band in (0, 1)]:
+        name, mark = f"{at}{band}.tif", None if band else 0
+        paths.append(make_tiff(pixels[..., [band]], name, transform=placed(5 * at, 0), nodata=mark))
+    stacks = [open_image(paths[:2], stack=True), open_image(paths[2:], stack=True)]
+    joined = Image(MosaicReader(stacks))
+    write_image(tmp_path / "joined.tif", Pixels((0, 0, 4, 9), joined.read), like=joined)
+    expected = np.ones((4, 9, 2), bool)
+    expected[:, 4], expected[1, :, 0] = False, False
+    with rasterio.open(tmp_path / "joined.tif") as file:
+        np.testing.assert_array_equal(file.read_masks().transpose(1, 2, 0) > 0, expected)
 
 
 @pytest.mark.parametrize(

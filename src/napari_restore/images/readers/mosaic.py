@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from napari_restore.images.readers.stack import JoinedReader
 from napari_restore.images.values.validity import as_dtype
 
 Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+Within = tuple[slice, slice]
 
 ALIGNED = 1e-3
 """Largest misalignment of grids, as a part of a pixel."""
@@ -67,32 +69,49 @@ class MosaicReader(JoinedReader):
         marks = {(image.profile.masks, str(image.nodata)) for image in images}
         if len(marks) > 1 or (first.profile.masks == "none" and not gapless):
             # What marks pixels of the first file marks neither gaps nor those of the others.
-            self.profile = replace(first.profile, masks="mask", nodata=None)
+            per_band = any(masks == "bands" for masks, _ in marks)
+            self.profile = replace(
+                first.profile, masks="bands" if per_band else "mask", nodata=None
+            )
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
-        return self._assembled(chunk_box(self.levels[level], row, column))[0]
+        box = chunk_box(self.levels[level], row, column)
+        pixels = self._filled(box, self._fill, self.dtype)
+        for image, inside, target, taken, _ in self._parts(box):
+            pixels[target][taken] = image.read(inside)[taken]
+        return pixels
 
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
-        return self._assembled(box)[1]
+        valid: npt.NDArray[np.bool_] = self._filled(box, False, bool)[..., 0]
+        for _, _, target, _, good in self._parts(box):
+            valid[target] |= good
+        return valid
 
-    def _assembled(self, box: Box) -> tuple[Array, npt.NDArray[np.bool_]]:
-        y0, x0, y1, x1 = box
-        pixels = np.full((y1 - y0, x1 - x0, self.bands), self._fill, self.dtype)
-        valid = np.zeros(pixels.shape[:2], bool)
-        # The last first, so that the first file overwrites the others.
+    def band_valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        valid = self._filled(box, False, bool)
+        for image, inside, target, taken, _ in self._parts(box):
+            valid[target][taken] = image.read_band_valid(inside)[taken]
+        return valid
+
+    def _filled(self, box: Box, value: Any, dtype: npt.DTypeLike) -> Array:
+        return np.full((box[2] - box[0], box[3] - box[1], self.bands), value, dtype)
+
+    def _parts(self, box: Box) -> Iterator[tuple[ImageBase, Box, Within, Mask, Mask]]:
+        """Yield the files in `box`: an image, the part of it, where that lies, what is taken, is valid.
+
+        The last first, so that the first file overwrites the others.
+        """
+        valid = self._filled(box, False, bool)[..., 0]
         for image, placed in reversed(self.members):
             common = _overlap(box, placed)
             if common is None:
                 continue
             top, left, bottom, right = common
             inside = (top - placed[0], left - placed[1], bottom - placed[0], right - placed[1])
-            target = within(common, box)
-            part, good = image.read(inside), image.read_valid(inside)
+            target, good = within(common, box), image.read_valid(inside)
             # Its invalid values are kept only where no other file is valid.
-            taken = good | ~valid[target]
-            pixels[target][taken] = part[taken]
+            yield image, inside, target, good | ~valid[target], good
             valid[target] |= good
-        return pixels, valid
 
 
 def _grid_of(image: ImageBase) -> Transform:
