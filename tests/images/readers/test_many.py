@@ -128,6 +128,38 @@ def test_a_mosaic_keeps_the_masks_of_bands(make_tiff: MakeTiff, tmp_path: Path) 
         np.testing.assert_array_equal(file.read_masks().transpose(1, 2, 0) > 0, expected)
 
 
+SENTINEL = {
+    baseline: f"S2A_MSIL2A_20220301T013701_{baseline}_R031_T54SUE_20220301T040452.tif"
+    for baseline in ("N0301", "N0400")
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "descriptions", "scales", "cause"),
+    [
+        ("ab", ("red", "blue"), (1, 1), "colours"),
+        ("ab", ("red", "red"), (1, 2), "scales"),
+        (tuple(SENTINEL.values()), ("B4", "B4"), (1, 1), "zeros"),
+        ("ab", ("red", None), (1, 1), None),
+    ],
+)
+def test_what_files_of_a_mosaic_say_of_their_bands(
+    make_tiff: MakeTiff, names: Any, descriptions: Any, scales: Any, cause: str | None
+) -> None:
+    """The joined image is described as the first file, which must be true of the others."""
+    paths = []
+    for at, name in enumerate(names):
+        paths.append(make_tiff(np.ones((4, 4, 2), np.uint16), name, transform=placed(4 * at, 0)))
+        with rasterio.open(paths[-1], "r+") as file:
+            file.set_band_description(1, descriptions[at] or "")
+            file.scales = [scales[at]] * 2
+    if cause is None:
+        assert open_image(paths).roles[0] == "red"
+        return
+    with pytest.raises(UnreadableImage, match=f"have other {cause} than"):
+        open_image(paths)
+
+
 @pytest.mark.parametrize(
     ("options", "cause"),
     [

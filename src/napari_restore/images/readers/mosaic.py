@@ -133,6 +133,14 @@ def _offset(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, i
             f"{first.name} {first.bands} of {first.dtype}.",
             "Join files of one kind.",
         )
+    ours, theirs = _facts(first), _facts(image)
+    for what in ours:
+        pairs = zip(ours[what], theirs[what], strict=False)
+        if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            raise UnreadableImage(
+                f"The bands of {image.name} have other {what} than those of {first.name}.",
+                "Join files of one kind.",
+            )
     if image.crs != first.crs:
         raise UnreadableImage(
             f"{image.name} has another coordinate system than {first.name}.",
@@ -154,6 +162,13 @@ def _offset(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, i
             "Resample it to one grid first.",
         )
     return round(row), round(column)
+
+
+def _facts(image: ImageBase) -> dict[str, Sequence[Any]]:
+    """Return what the joined image has of the first file alone, for each band where it is known."""
+    scales, offsets = image.profile.scales, image.profile.offsets
+    zero = image.preset and image.preset.black
+    return {"colours": image.roles, "scales": scales, "offsets": offsets, "zeros": [zero]}
 
 
 def _overlap(a: Box, b: Box) -> Box | None:
