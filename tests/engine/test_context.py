@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import napari_restore as nr
-from napari_restore import errors
+from napari_restore import api, errors
 from napari_restore.engine import Region, compute_context, save_context
 from napari_restore.engine.masks.mask_strength import RegionMask
 from napari_restore.engine.statistics import context as context_module, kept as kept_module
@@ -264,6 +264,23 @@ def test_images_of_another_kind_share_no_statistics(other, tmp_path):
         load_context(path, changed)
     with pytest.raises(errors.InputError):
         nr.plan(changed, nr.load_model("dcp"), context=path)
+
+
+def test_images_of_another_order_of_colours_share_no_statistics(tmp_path):
+    _, pixels = image("uint8", 64, 80)
+    opened, turned = (nr.open_image(pixels, bands=bands) for bands in ("1,2,3", "3,2,1"))
+    unnamed = nr.open_image(np.dstack([pixels, pixels])[..., :5])
+    path = api.save_context([opened], tmp_path / "statistics.npz")
+    assert load_context(path, opened).roles == ("red", "green", "blue")
+    with pytest.raises(errors.InputError, match="kind"):
+        load_context(path, turned)
+    with pytest.raises(errors.InputError, match="no statistics in common"):
+        api.save_context([opened, turned], path)
+    # A file of an earlier version says nothing of colours, nor do bands without a role.
+    save_context(path, compute_context(opened))
+    assert load_context(path, turned).roles == ()
+    path = api.save_context([unnamed], path)
+    assert load_context(path, unnamed).roles == ("",) * 5
 
 
 @pytest.mark.parametrize("content", [b"", b"no context", None, "half"])

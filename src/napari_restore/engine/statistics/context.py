@@ -204,7 +204,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
             joint, overviews = context, [context.overview]
             longest = max(context.overview.shape[:2])
             continue
-        if _kind(context) != _kind(joint):
+        if _differ(_kind(context), _kind(joint)):
             raise InputError(
                 f"One image has {_description(_kind(joint))}, another {_description(_kind(context))}: "
                 "they have no statistics in common.",
@@ -239,15 +239,16 @@ def context_of_images(images: Iterable[Image], reading: Reading) -> Context:
 
     def of_one(image: Image) -> Context:
         weight = open_exclude(reading, image)
-        return find_context(image, weight) or compute_context(image, exclude=weight)
+        found = find_context(image, weight) or compute_context(image, exclude=weight)
+        return replace(found, roles=_roles(image))
 
     return joint_context(of_one(image) for image in images)
 
 
 def check_context(context: Context, image: Image) -> None:
     """Raise `InputError` if `context` does not describe images like `image`."""
-    image_kind = (str(image.dtype), image.bands, dark_bands(image))
-    if _kind(context) != image_kind:
+    image_kind = (str(image.dtype), image.bands, dark_bands(image), _roles(image))
+    if _differ(_kind(context), image_kind):
         raise InputError(
             f"The context is of {_description(_kind(context))}, {image.name} has {_description(image_kind)}.",
             "Make a context of images of its kind.",
@@ -255,16 +256,29 @@ def check_context(context: Context, image: Image) -> None:
 
 
 Overview = npt.NDArray[np.float32]
-_Kind = tuple[str, int, tuple[int, ...]]
+_Kind = tuple[str, int, tuple[int, ...], tuple[str, ...]]
+
+
+def _roles(image: Image) -> tuple[str, ...]:
+    return tuple(role or "" for role in image.roles)
 
 
 def _kind(context: Context) -> _Kind:
-    return np.dtype(context.dtype).name, context.bands, tuple(context.dark_bands)
+    dtype, dark = np.dtype(context.dtype).name, tuple(context.dark_bands)
+    return dtype, context.bands, dark, context.roles
+
+
+def _differ(one: _Kind, other: _Kind) -> bool:
+    """Return whether images of two kinds share no statistics; a band of no known role may be any."""
+    roles = zip(one[3], other[3], strict=False)
+    return one[:3] != other[:3] or any(a != b for a, b in roles if a and b)
 
 
 def _description(kind: _Kind) -> str:
-    dtype, bands, dark = kind
-    return f"{bands} bands of {dtype} (dark channel from {', '.join(str(b + 1) for b in dark)})"
+    dtype, bands, dark, roles = kind
+    names = f"{', '.join(role or '?' for role in roles)}; " if any(roles) else ""
+    dark_names = ", ".join(str(b + 1) for b in dark)
+    return f"{bands} bands of {dtype} ({names}dark channel from {dark_names})"
 
 
 def _thinned(overview: Overview, side: int) -> Overview:
@@ -310,10 +324,13 @@ def save_context(path: Path, context: Context) -> None:
     Uncompressed: a file from elsewhere must not reach the decompressor.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_arrays(path, counts_of(context) | {"overview": context.overview}, "")
+    more = {"overview": context.overview, "roles": np.array(context.roles, "U")}
+    write_arrays(path, counts_of(context) | more, "")
 
 
 def read_context(path: Path) -> Context:
     """Return what `save_context` wrote; raise one of `UNREADABLE`."""
     arrays = read_arrays(path, "")
-    return with_counts(arrays, arrays["overview"])
+    # Files of earlier versions have no roles.
+    roles = tuple(map(str, arrays.get("roles", ())))
+    return replace(with_counts(arrays, arrays["overview"]), roles=roles)
