@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from napari_restore.errors import UnreadableImage
@@ -139,6 +140,7 @@ SENTINEL = {
     [
         ("ab", ("red", "blue"), (1, 1), "colours"),
         ("ab", ("red", "red"), (1, 2), "scales"),
+        ("ab", (None, "alpha"), (1, 1), "alpha"),
         (tuple(SENTINEL.values()), ("B4", "B4"), (1, 1), "zeros"),
         ("ab", ("red", None), (1, 1), None),
     ],
@@ -152,6 +154,8 @@ def test_what_files_of_a_mosaic_say_of_their_bands(
         paths.append(make_tiff(np.ones((4, 4, 2), np.uint16), name, transform=placed(4 * at, 0)))
         with rasterio.open(paths[-1], "r+") as file:
             file.set_band_description(1, descriptions[at] or "")
+            if descriptions[at] == "alpha":
+                file.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
             file.scales = [scales[at]] * 2
     if cause is None:
         assert open_image(paths).roles[0] == "red"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -58,7 +59,7 @@ class MosaicReader(JoinedReader):
         self.notes = [f"{i.name}: {note}" for i in images for note in i.reader.notes]
         self.profile = replace(first.profile)
         self._fill = as_dtype(first.nodata, self.dtype) or 0
-        for a, b in _pairs(self.members):
+        for a, b in itertools.combinations(self.members, 2):
             if _overlap(a.box, b.box) == b.box and not a.image.may_be_invalid:
                 raise UnreadableImage(
                     f"{b.image.name} lies on {a.image.name}: of files that join the first counts.",
@@ -167,8 +168,9 @@ def _offset(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, i
 def _facts(image: ImageBase) -> dict[str, Sequence[Any]]:
     """Return what the joined image has of the first file alone, for each band where it is known."""
     scales, offsets = image.profile.scales, image.profile.offsets
-    zero = image.preset and image.preset.black
-    return {"colours": image.roles, "scales": scales, "offsets": offsets, "zeros": [zero]}
+    zero, alpha = image.preset and image.preset.black, str(image.reader.alpha)
+    facts: dict[str, Sequence[Any]] = {"colours": image.roles, "scales": scales, "offsets": offsets}
+    return facts | {"zeros": [zero], "alpha": [alpha]}
 
 
 def _overlap(a: Box, b: Box) -> Box | None:
@@ -184,7 +186,3 @@ def _is_covered(boxes: Sequence[Box]) -> bool:
     for y0, x0, y1, x1 in boxes:
         cells[y.index(y0) : y.index(y1), x.index(x0) : x.index(x1)] = True
     return bool(cells.all())
-
-
-def _pairs(members: Sequence[Member]) -> list[tuple[Member, Member]]:
-    return [(a, b) for i, a in enumerate(members) for b in members[i + 1 :]]
