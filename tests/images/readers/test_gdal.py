@@ -321,3 +321,32 @@ def test_spec_opens_the_same_image_again(make_tiff: MakeTiff, noise: Noise) -> N
         assert again.roles == ("blue", "green", "red")
         assert again.fingerprint == image.fingerprint
         assert again.transform == (1, 2, 3, 4, 5, 6)
+
+
+def declare(path: Path, what: str) -> None:
+    """Change what lies beside `path`: its mask, its nodata, its header, or statistics of its values."""
+    beside = path.with_name(path.name + ".aux.xml")
+    if what == "mask":
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
+            file.write_mask(np.arange(80, dtype=np.uint8).reshape(8, 10))
+    elif what == "header":
+        header = path.with_suffix(".hdr")
+        header.write_text(header.read_text().replace("interleave = bsq", "interleave = bil"))
+    else:
+        number = "<NoDataValue>3</NoDataValue>" if what == "nodata" else ""
+        statistics = '<Metadata><MDI key="STATISTICS_MAXIMUM">9</MDI></Metadata>'
+        band = f'<PAMRasterBand band="1">{number}{statistics}</PAMRasterBand>'
+        beside.write_text(f"<PAMDataset>{band}</PAMDataset>")
+
+
+@pytest.mark.parametrize("what", ["mask", "nodata", "header", "statistics"])
+def test_what_lies_beside_and_changes_pixels_is_part_of_the_content(
+    make_tiff: Callable[..., Path], what: str
+) -> None:
+    """Statistics, levels and finished tiles are kept by the content."""
+    pixels = np.arange(160, dtype=np.uint8).reshape(8, 10, 2)
+    kind = {"driver": "ENVI", "name": "a.dat"} if what == "header" else {}
+    path = make_tiff(pixels, **kind)
+    before = open_image(path).fingerprint
+    declare(path, what)
+    assert (open_image(path).fingerprint == before) == (what == "statistics")

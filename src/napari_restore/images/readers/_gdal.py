@@ -204,10 +204,11 @@ class GdalReader(Reader):
         if self.profile.premultiplied:
             self.notes.append("Its colours are multiplied by alpha: they were divided by it.")
         self.may_be_invalid = self._kind != "none" or self.dtype.kind == "f"
+        beside = map(Path, dataset.files[1:])
+        is_vrt = dataset.driver == "VRT"
         self._files = (
-            tuple(Path(f) for f in dataset.files)
-            if dataset.driver == "VRT"
-            else (Path(self._path),)
+            Path(self._path),
+            *(file for file in beside if is_vrt or description.says_which_are_valid(file)),
         )
 
     def _take_sidecar(self) -> None:

@@ -30,6 +30,7 @@ from napari_restore.images.files.descriptions import (
     resolution_in,
 )
 from napari_restore.images.files.exif import PhotoTags, colours_in_exif
+from napari_restore.images.files.xml import LONGEST
 from napari_restore.images.values.facts import resolve
 from napari_restore.images.values.roles import is_named_light
 from napari_restore.images.values.sensors import detect_sensor, is_level2, is_reflectance_product
@@ -194,6 +195,14 @@ def largest_of_pnm(head: bytes) -> int | None:
 def bands_of(dataset: Any) -> int:
     """Return the number of bands; of an animated GIF, whose frames GDAL takes for bands, 1."""
     return 1 if dataset.driver in GIF else int(dataset.count)
+
+
+def says_which_are_valid(beside: Path) -> bool:
+    """Return whether a file `beside` an image tells its nodata, or, as a header does, all of its pixels."""
+    if beside.name.lower().endswith(".aux.xml"):
+        # Programs that show the image write statistics into it, too.
+        return b"<NoDataValue" in read_file(beside, LONGEST)
+    return beside.suffix.lower() in (".msk", ".hdr")
 
 
 def is_bitmap(dataset: Any) -> bool:
