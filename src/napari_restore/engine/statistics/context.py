@@ -277,8 +277,8 @@ def _differ(one: _Kind, other: _Kind) -> bool:
 def _description(kind: _Kind) -> str:
     dtype, bands, dark, roles = kind
     names = f"{', '.join(role or '?' for role in roles)}; " if any(roles) else ""
-    dark_names = ", ".join(str(b + 1) for b in dark)
-    return f"{bands} bands of {dtype} ({names}dark channel from {dark_names})"
+    numbers = ", ".join(str(b + 1) for b in dark)
+    return f"{bands} bands of {dtype} ({names}dark channel from {numbers})"
 
 
 def _thinned(overview: Overview, side: int) -> Overview:
@@ -305,7 +305,10 @@ def load_context(path: Path, image: Image | None = None) -> Context:
     kind.
     """
     try:
-        context = read_context(path)
+        arrays = read_arrays(path, "")
+        # Files of earlier versions have no roles.
+        roles = tuple(map(str, arrays.get("roles", ())))
+        context = replace(with_counts(arrays, arrays["overview"]), roles=roles)
     except FileNotFoundError as error:
         raise InputError(f"There is no context file {path}.", "Check the name.") from error
     except UNREADABLE as error:
@@ -326,11 +329,3 @@ def save_context(path: Path, context: Context) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     more = {"overview": context.overview, "roles": np.array(context.roles, "U")}
     write_arrays(path, counts_of(context) | more, "")
-
-
-def read_context(path: Path) -> Context:
-    """Return what `save_context` wrote; raise one of `UNREADABLE`."""
-    arrays = read_arrays(path, "")
-    # Files of earlier versions have no roles.
-    roles = tuple(map(str, arrays.get("roles", ())))
-    return replace(with_counts(arrays, arrays["overview"]), roles=roles)

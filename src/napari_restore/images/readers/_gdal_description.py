@@ -220,11 +220,8 @@ def is_white_zero(dataset: Any) -> bool:
 
     GDAL gives the stored values, and a palette of its own that the file does not have.
     """
-    return "MINISWHITE" in tags_of(dataset, ns="IMAGE_STRUCTURE") and str(dataset.dtypes[0]) in (
-        "uint8",
-        "uint16",
-        "uint32",
-    )
+    is_unsigned = str(dataset.dtypes[0]).startswith("uint")
+    return is_unsigned and "MINISWHITE" in tags_of(dataset, ns="IMAGE_STRUCTURE")
 
 
 def was_cmyk(dataset: Any) -> bool:

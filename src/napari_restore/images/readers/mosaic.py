@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,23 +13,15 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage, option
 from napari_restore.images._base import ImageBase
 from napari_restore.images._georeference import Transform
+from napari_restore.images._profile import Masks
 from napari_restore.images._source import Box, Level, chunk_box, common_part, within
 from napari_restore.images.readers.stack import JoinedReader
 from napari_restore.images.values.validity import as_dtype
 
 Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
-Within = tuple[slice, slice]
 
 ALIGNED = 1e-3
 """Largest misalignment of grids, as a part of a pixel."""
-
-
-class Member(NamedTuple):
-    """One file of a mosaic and the box of the mosaic it fills."""
-
-    image: ImageBase
-    box: Box
 
 
 class MosaicReader(JoinedReader):
@@ -44,13 +36,13 @@ class MosaicReader(JoinedReader):
         super().__init__(images)
         transform = _grid_of(first)
         offsets = [_offset(first, image, transform) for image in images]
-        top, left = min(p[0] for p in offsets), min(p[1] for p in offsets)
-        self.members = tuple(
-            Member(image, (y - top, x - left, y - top + image.height, x - left + image.width))
+        top, left = map(min, zip(*offsets, strict=True))
+        boxes = [
+            (y - top, x - left, y - top + image.height, x - left + image.width)
             for image, (y, x) in zip(images, offsets, strict=True)
-        )
-        height = max(member.box[2] for member in self.members)
-        width = max(member.box[3] for member in self.members)
+        ]
+        self.members = list(zip(images, boxes, strict=True))
+        height, width = max(box[2] for box in boxes), max(box[3] for box in boxes)
         self.name = f"mosaic of {len(images)}"
         self.bands = first.bands
         self.levels = (Level.cut(height, width),)
@@ -58,61 +50,52 @@ class MosaicReader(JoinedReader):
         self.georeference = first.georeference.shifted(left, top)
         self.notes = [f"{i.name}: {note}" for i in images for note in i.reader.notes]
         self.profile = replace(first.profile)
-        self._fill = as_dtype(first.nodata, self.dtype) or 0
-        for a, b in itertools.combinations(self.members, 2):
-            if _overlap(a.box, b.box) == b.box and not a.image.may_be_invalid:
+        self._fill = self.dtype.type(as_dtype(first.nodata, self.dtype) or 0)
+        for (above, upper), (below, lower) in itertools.combinations(self.members, 2):
+            if _overlap(upper, lower) == lower and not above.may_be_invalid:
                 raise UnreadableImage(
-                    f"{b.image.name} lies on {a.image.name}: of files that join the first counts.",
+                    f"{below.name} lies on {above.name}: of files that join the first counts.",
                     "Leave one out, or restore them into a folder one by one.",
                 )
-        gapless = _is_covered([box for _, box in self.members])
+        gapless = _is_covered(boxes)
         self.may_be_invalid = not gapless or any(image.may_be_invalid for image in images)
         marks = {(image.profile.masks, str(image.nodata)) for image in images}
         if len(marks) > 1 or (first.profile.masks == "none" and not gapless):
             # What marks pixels of the first file marks neither gaps nor those of the others.
-            per_band = any(masks == "bands" for masks, _ in marks)
-            self.profile = replace(
-                first.profile, masks="bands" if per_band else "mask", nodata=None
-            )
+            kind: Masks = "bands" if "bands" in dict(marks) else "mask"
+            self.profile = replace(first.profile, masks=kind, nodata=None)
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         box = chunk_box(self.levels[level], row, column)
-        pixels = self._filled(box, self._fill, self.dtype)
-        for image, inside, target, taken, _ in self._parts(box):
-            pixels[target][taken] = image.read(inside)[taken]
-        return pixels
+        return self._assembled(box, self._fill, lambda image, part: image.read(part))[0]
 
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
-        valid: npt.NDArray[np.bool_] = self._filled(box, False, bool)[..., 0]
-        for _, _, target, _, good in self._parts(box):
-            valid[target] |= good
-        return valid
+        return self._assembled(box, self._fill, lambda image, part: image.read(part))[1]
 
     def band_valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
-        valid = self._filled(box, False, bool)
-        for image, inside, target, taken, _ in self._parts(box):
-            valid[target][taken] = image.read_band_valid(inside)[taken]
-        return valid
+        return self._assembled(box, False, lambda image, part: image.read_band_valid(part))[0]
 
-    def _filled(self, box: Box, value: Any, dtype: npt.DTypeLike) -> Array:
-        return np.full((box[2] - box[0], box[3] - box[1], self.bands), value, dtype)
-
-    def _parts(self, box: Box) -> Iterator[tuple[ImageBase, Box, Within, Mask, Mask]]:
-        """Yield the files in `box`: an image, the part of it, where that lies, what is taken, is valid.
-
-        The last first, so that the first file overwrites the others.
-        """
-        valid = self._filled(box, False, bool)[..., 0]
+    def _assembled(
+        self, box: Box, fill: Any, read: Callable[[ImageBase, Box], Array]
+    ) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """Return what `read` returns of the files in `box`, `fill` beside them, and what is valid."""
+        y0, x0, y1, x1 = box
+        found = np.full((y1 - y0, x1 - x0, self.bands), fill)
+        valid = np.zeros(found.shape[:2], bool)
+        # The last first, so that the first file overwrites the others.
         for image, placed in reversed(self.members):
             common = _overlap(box, placed)
             if common is None:
                 continue
             top, left, bottom, right = common
             inside = (top - placed[0], left - placed[1], bottom - placed[0], right - placed[1])
-            target, good = within(common, box), image.read_valid(inside)
+            target = within(common, box)
+            part, good = read(image, inside), image.read_valid(inside)
             # Its invalid values are kept only where no other file is valid.
-            yield image, inside, target, good | ~valid[target], good
+            taken = good | ~valid[target]
+            found[target][taken] = part[taken]
             valid[target] |= good
+        return found, valid
 
 
 def _grid_of(image: ImageBase) -> Transform:
@@ -169,8 +152,8 @@ def _facts(image: ImageBase) -> dict[str, Sequence[Any]]:
     """Return what the joined image has of the first file alone, for each band where it is known."""
     scales, offsets = image.profile.scales, image.profile.offsets
     zero, alpha = image.preset and image.preset.black, str(image.reader.alpha)
-    facts: dict[str, Sequence[Any]] = {"colours": image.roles, "scales": scales, "offsets": offsets}
-    return facts | {"zeros": [zero], "alpha": [alpha]}
+    names = ("colours", "scales", "offsets", "zeros", "alpha")
+    return dict(zip(names, (image.roles, scales, offsets, [zero], [alpha]), strict=True))
 
 
 def _overlap(a: Box, b: Box) -> Box | None:
