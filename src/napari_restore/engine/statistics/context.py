@@ -245,16 +245,6 @@ def context_of_images(images: Iterable[Image], reading: Reading) -> Context:
     return joint_context(of_one(image) for image in images)
 
 
-def check_context(context: Context, image: Image) -> None:
-    """Raise `InputError` if `context` does not describe images like `image`."""
-    image_kind = (str(image.dtype), image.bands, dark_bands(image), _roles(image))
-    if _differ(_kind(context), image_kind):
-        raise InputError(
-            f"The context is of {_description(_kind(context))}, {image.name} has {_description(image_kind)}.",
-            "Make a context of images of its kind.",
-        )
-
-
 Overview = npt.NDArray[np.float32]
 _Kind = tuple[str, int, tuple[int, ...], tuple[str, ...]]
 
@@ -317,7 +307,12 @@ def load_context(path: Path, image: Image | None = None) -> Context:
             f"Make it again with {option('save_context()')}, or leave it out.",
         ) from error
     if image is not None:
-        check_context(context, image)
+        kind = (str(image.dtype), image.bands, dark_bands(image), _roles(image))
+        if _differ(_kind(context), kind):
+            raise InputError(
+                f"The context is of {_description(_kind(context))}, {image.name} has {_description(kind)}.",
+                "Make a context of images of its kind.",
+            )
     return context
 
 

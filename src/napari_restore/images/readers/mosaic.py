@@ -117,9 +117,8 @@ def _offset(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, i
             f"{first.name} {first.bands} of {first.dtype}.",
             "Join files of one kind.",
         )
-    ours, theirs = _facts(first), _facts(image)
-    for what in ours:
-        pairs = zip(ours[what], theirs[what], strict=False)
+    for what, own in _facts(first).items():
+        pairs = zip(own, _facts(image)[what], strict=False)
         if any(None not in pair and pair[0] != pair[1] for pair in pairs):
             raise UnreadableImage(
                 f"The bands of {image.name} have other {what} than those of {first.name}.",
@@ -133,18 +132,15 @@ def _offset(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, i
     size = max(abs(v) for v in (grid[0], grid[1], grid[3], grid[4]))
     longest = max(image.height, image.width)
     steps = [abs(image_grid[i] - grid[i]) for i in (0, 1, 3, 4)]
-    if max(steps) * longest > ALIGNED * size:
-        raise UnreadableImage(
-            f"{image.name} has another pixel size or rotation than {first.name}.",
-            "Resample it to one grid first.",
-        )
     assert first.georeference is not None
     column, row = first.georeference.to_pixel(image_grid[2], image_grid[5])
-    if max(abs(column - round(column)), abs(row - round(row))) > 100 * ALIGNED:
-        raise UnreadableImage(
-            f"{image.name} lies between the pixels of {first.name}.",
-            "Resample it to one grid first.",
-        )
+    how = None
+    if max(steps) * longest > ALIGNED * size:
+        how = "has another pixel size or rotation than"
+    elif max(abs(column - round(column)), abs(row - round(row))) > 100 * ALIGNED:
+        how = "lies between the pixels of"
+    if how is not None:
+        raise UnreadableImage(f"{image.name} {how} {first.name}.", "Resample it to one grid first.")
     return round(row), round(column)
 
 
@@ -163,8 +159,7 @@ def _overlap(a: Box, b: Box) -> Box | None:
 
 def _is_covered(boxes: Sequence[Box]) -> bool:
     """Return whether every pixel of the smallest box around `boxes` lies in one of them."""
-    rows, columns = ({edge for box in boxes for edge in box[axis::2]} for axis in (0, 1))
-    y, x = sorted(rows), sorted(columns)
+    y, x = (sorted({edge for box in boxes for edge in box[axis::2]}) for axis in (0, 1))
     cells = np.zeros((len(y) - 1, len(x) - 1), bool)
     for y0, x0, y1, x1 in boxes:
         cells[y.index(y0) : y.index(y1), x.index(x0) : x.index(x1)] = True
