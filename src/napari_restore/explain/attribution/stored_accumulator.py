@@ -10,9 +10,8 @@ import shutil
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from itertools import product
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,19 +65,17 @@ class PointFile:
 
     def add(self, part: npt.NDArray[Any], y: slice, x: slice) -> None:
         """Add a part (bands, h, w)."""
+        height, width = self._shape
+        values = self._box(y, x) + part
+        # Not by the mapped pages: where the disk is full, those end the process.
         with self.path.open("r+b") as file:
-            for band, row in product(range(self._bands), range(y.start, y.stop)):
-                values = self._row(file, band, row, x) + part[band, row - y.start]
-                self._seek(file, band, row, x)
-                file.write(values.astype("<f4", copy=False).tobytes())
+            for band, row in np.ndindex(values.shape[:2]):
+                file.seek(4 * ((band * height + y.start + row) * width + x.start))
+                file.write(values[band, row].astype("<f4", copy=False).tobytes())
 
     def read(self, y: slice, x: slice) -> npt.NDArray[np.float64]:
         """Return a box, (bands, h, w)."""
-        box = np.empty((self._bands, y.stop - y.start, x.stop - x.start))
-        with self.path.open("rb") as file:
-            for band, row in product(range(self._bands), range(y.start, y.stop)):
-                box[band, row - y.start] = self._row(file, band, row, x)
-        return box
+        return self._box(y, x).astype(np.float64)
 
     def check(self, number: int) -> None:
         """Raise `DamagedFile` unless this is the `number`-th point, `OSError` where there is none."""
@@ -93,16 +90,9 @@ class PointFile:
         with self.path.open("r+b") as file:
             os.fsync(file.fileno())
 
-    def _row(self, file: IO[bytes], band: int, row: int, x: slice) -> npt.NDArray[np.float32]:
-        self._seek(file, band, row, x)
-        found = file.read(4 * (x.stop - x.start))
-        if len(found) < 4 * (x.stop - x.start):
-            raise DamagedFile(self.path)
-        return np.frombuffer(found, "<f4")
-
-    def _seek(self, file: IO[bytes], band: int, row: int, x: slice) -> None:
-        height, width = self._shape
-        file.seek(4 * ((band * height + row) * width + x.start))
+    def _box(self, y: slice, x: slice) -> npt.NDArray[np.float32]:
+        """Map a box of the file; raises `ValueError` where that is too short."""
+        return np.memmap(self.path, "<f4", "r", 0, (self._bands, *self._shape))[:, y, x]
 
 
 class PointSum:
