@@ -12,8 +12,6 @@ from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, 
 from napari_restore.explain.attribution.quadrature import Quadrature
 from napari_restore.explain.attribution.summary import MAP_GOAL
 
-JUMP = 3**-0.5
-"""Error of a map as a share of its last change, where the gradients of its pixels jump along the path."""
 NEGLIGIBLE = 1e-6
 """Share of the largest |D| along the path below which a difference counts as rounding."""
 Evaluate = Callable[[float, AddAll], Node]
@@ -89,7 +87,7 @@ def integrate(
     evaluate: Evaluate,
     value: Callable[[float], float],
     goal: float,
-    on_node: OnNode = lambda rule, total, share: None,
+    on_node: OnNode,
 ) -> ComputedMap:
     """Integrate dγ/dα · ∂D/∂γ by the first rule of `accumulator` whose gap and map error are small enough.
 
@@ -121,7 +119,7 @@ def integrate(
             total,
             (ends[0.0], ends[1.0]),
             goal,
-            map_error=map_error(accumulator, rule),
+            map_error=accumulator.map_error(rule),
         )
         # Without a difference there is no gap that a finer rule could reduce.
         if integral.is_complete is None or (
@@ -131,14 +129,3 @@ def integrate(
         if number + 1 < len(accumulator.rules):
             accumulator.drop()
     return integral
-
-
-def map_error(accumulator: Accumulator, rule: Quadrature) -> float | None:
-    """Return about how far the map by `rule` is from the integral, as a share of its length.
-
-    From its change since the rule of half the points. Gradients of networks jump along a path, at another
-    place for every pixel: then the error of a rule is on average 1/√3 of that change. Of smooth gradients
-    it is less.
-    """
-    change = accumulator.change(rule)
-    return None if change is None else JUMP * change

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,26 +15,22 @@ from napari_restore.explain.attribution.quadrature import Quadrature
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from napari_restore.explain.attribution.stored_accumulator import SharedLease
+
 Floats = npt.NDArray[np.float64]
 ROWS, COLUMNS = 512, 2048
 """Rows and columns of the map that are read together."""
+JUMP = 3**-0.5
+"""Error of a map as a share of its last change, where the gradients of its pixels jump along the path."""
 BINS = 4096
 """Numbers that a point keeps of its map: norms of weighted sums of points are known to 2 % by them."""
-
-
-class FolderLease(Protocol):
-    """Keeps a folder on disk for as long as it is referenced."""
-
-    path: Path
-
-    def deliver(self, is_delivered: bool) -> None: ...
 
 
 class Summed:
     """A finished sum over `region`, (bands, h, w) float64, read box by box."""
 
     def __init__(
-        self, region: Region, bands: int, values: Any, lease: FolderLease | None = None
+        self, region: Region, bands: int, values: Any, lease: SharedLease | None = None
     ) -> None:
         """Wrap `values`, which may have more planes than bands."""
         self.region, self.bands = region, bands
@@ -151,6 +147,7 @@ class Accumulator:
     def __init__(self, rules: Sequence[Quadrature], pixels: Sums, overview: Sums | None) -> None:
         """Start without points; `overview` is for gradients through the context."""
         self.rules, self.pixels, self.overview = rules, pixels, overview
+        self.sums = [pixels] if overview is None else [pixels, overview]
         self.nodes: dict[float, Node] = {}
         """Nodes by α, in the order of evaluation."""
         self.sketches: dict[float, Floats] = {}
@@ -161,34 +158,29 @@ class Accumulator:
     def adding(self, alpha: float) -> AddAll:
         """Return functions that add the parts of a new point."""
         weights = self.weights(alpha)
-        sketch = self.sketches[alpha] = np.zeros(BINS)
+        self.sketches[alpha] = np.zeros(BINS)
 
         def add(box: Region, part: Tensor) -> None:
-            nonlocal sketch
             self.pixels.add(weights, box, part)
-            sketch += sketched(self.pixels.region, box, part)
+            self.sketches[alpha] += sketched(self.pixels.region, box, part)
 
-        def add_overview(box: Region, part: Tensor) -> None:
-            assert self.overview is not None
-            self.overview.add(weights, box, part)
-
-        return add, add_overview
+        # Without an overview nothing is added to it.
+        return add, partial(self.sums[-1].add, weights)
 
     def weights(self, alpha: float) -> list[float]:
-        """Return the weights of a point in every rule, 0 in dropped ones."""
-        return [
-            rule.weight_of(alpha) if number >= self.first else 0.0
-            for number, rule in enumerate(self.rules)
-        ]
+        """Return the weights of a point in every rule."""
+        return [rule.weight_of(alpha) for rule in self.rules]
 
     def finish(self, node: Node) -> None:
         """Record a point whose parts were all added."""
         self.nodes[node.alpha] = node
 
-    def change(self, rule: Quadrature) -> float | None:
-        """Return the length of the map by `rule` minus that by half of its nodes, as a share of its own.
+    def map_error(self, rule: Quadrature) -> float | None:
+        """Return about how far the map by `rule` is from the integral, as a share of its length.
 
-        None where the rule has no half, and of a map of zeros. Rules whose nodes were all evaluated.
+        From its change since the rule of half the points. Gradients of networks jump along a path, at another
+        place for every pixel: then the error of a rule is on average 1/√3 of that change. Of smooth gradients
+        it is less. None where the rule has no half, and of a map of zeros. All nodes of the rule were evaluated.
         """
         half = rule.halved()
         if half is None:
@@ -197,13 +189,12 @@ class Accumulator:
         own = sum(weight * self.sketches[alpha] for alpha, weight in weights.items())
         less = sum(half.weight_of(alpha) * self.sketches[alpha] for alpha in weights)
         length = float(np.linalg.norm(own))
-        return float(np.linalg.norm(own - less)) / length if length else None
+        return JUMP * (float(np.linalg.norm(own - less)) / length) if length else None
 
     def drop(self) -> None:
         """Drop the present rule and proceed to the next finer one."""
-        self.pixels.drop(self.first)
-        if self.overview is not None:
-            self.overview.drop(self.first)
+        for sums in self.sums:
+            sums.drop(self.first)
         self.first += 1
 
     @property

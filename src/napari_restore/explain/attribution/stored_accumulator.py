@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import os
 import shutil
 import weakref
@@ -29,6 +27,7 @@ from napari_restore.engine import (
 )
 from napari_restore.engine.machine.device import cores
 from napari_restore.engine.machine.threads import map_parallel
+from napari_restore.engine.planning.identity import digest_of
 from napari_restore.errors import DiskFull, InputError, disk_full_as, is_disk_full, option
 from napari_restore.explain.attribution._sums import Accumulator, AddAll, Floats, Node, Summed, Sums
 from napari_restore.explain.attribution.quadrature import Quadrature
@@ -307,6 +306,7 @@ class StoredAccumulator(Accumulator):
 
     pixels: StoredSums
     overview: StoredSums | None
+    sums: list[StoredSums]  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -319,7 +319,7 @@ class StoredAccumulator(Accumulator):
     ) -> None:
         """Open or create the folder; `settings` are JSON-able and determine all points and their positions."""
         self.rules = rules
-        key = _key([FORMAT, *settings, [[rule.name, len(rule.nodes)] for rule in rules]])
+        key = digest_of([FORMAT, *settings, [[rule.name, len(rule.nodes)] for rule in rules]])
         self.path = parent / f"attribution-{key}"
         self._journal = Journal(self.path / POINTS, {"key": key})
         with disk_full_error(parent):
@@ -417,25 +417,21 @@ class StoredAccumulator(Accumulator):
         for name in self._regions:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
-    @property
-    def _stored(self) -> list[StoredSums]:
-        return [self.pixels] if self.overview is None else [self.pixels, self.overview]
-
     def adding(self, alpha: float) -> AddAll:
-        for sums in self._stored:
+        for sums in self.sums:
             sums.begin(len(self.nodes) + 1)
         return super().adding(alpha)
 
     def finish(self, node: Node) -> None:
         super().finish(node)
-        for sums in self._stored:
+        for sums in self.sums:
             sums.sync()
         sketch = base64.b64encode(self.sketches[node.alpha].astype("<f8").tobytes()).decode()
         self._append({"node": list(node), "sketch": sketch})
         self._commit()
 
     def _commit(self) -> None:
-        for sums in self._stored:
+        for sums in self.sums:
             sums.commit([self.weights(alpha) for alpha in self.nodes])
 
     def drop(self) -> None:
@@ -448,7 +444,7 @@ class StoredAccumulator(Accumulator):
         self._append({"dropped": dropped})
         # This process has two locks, for writing and reading; more are readers of that very sum.
         if users_of(self.path) <= 2:
-            for sums in self._stored:
+            for sums in self.sums:
                 sums.remove(dropped)
         if not dropped:
             self._commit()
@@ -456,7 +452,7 @@ class StoredAccumulator(Accumulator):
     def _check_kept(self) -> None:
         """Raise `InputError` where a point that the finer rules need is gone or damaged."""
         try:
-            for sums in self._stored:
+            for sums in self.sums:
                 sums.check_kept(self._kept)
         except (OSError, ValueError) as error:
             raise InputError(
@@ -473,10 +469,6 @@ class StoredAccumulator(Accumulator):
         self._close()
         if not done:
             self._shared_lease.leave()
-
-
-def _key(parts: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _size(path: Path, without: str) -> int:
