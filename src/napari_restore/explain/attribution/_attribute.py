@@ -24,7 +24,7 @@ from napari_restore.errors import BadParameter, BudgetTooSmall, Message, option
 from napari_restore.explain.attribution import curves as _curves, measures
 from napari_restore.explain.attribution._integral import ComputedMap
 from napari_restore.explain.attribution._overview import OverviewShares
-from napari_restore.explain.attribution._problem import version_of
+from napari_restore.explain.attribution._problem import Problem, version_of
 from napari_restore.explain.attribution._request import (
     CheckedAttribution,
     check_bracket,
@@ -164,7 +164,7 @@ def attribute(
 
 
 def _checked(setup: Setup, computed: ComputedMap, emit: Emit) -> dict[str, Any]:
-    curves = _curves.insertion_deletion(setup.problem(emit), computed.total.magnitude())
+    curves = _curves.insertion_deletion(Problem(setup, emit), computed.total.magnitude())
     return {"baseline": setup.baseline_text, **curves}
 
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -24,10 +25,12 @@ from napari_restore.engine import Emit, Note, Progress, Region
 from napari_restore.errors import BadParameter, RestoreError, did_you_mean, option
 from napari_restore.explain.attribution._integral import ComputedMap
 from napari_restore.explain.attribution._layer import NEAREST, AttributedLayer
-from napari_restore.explain.attribution._segments import Segments
-from napari_restore.explain.attribution._sums import Sums
-from napari_restore.explain.attribution.attribution_run import AttributionRun
+from napari_restore.explain.attribution._sums import Summed
 from napari_restore.explain.attribution.baselines import InMemory
+
+if TYPE_CHECKING:
+    from napari_restore.explain.attribution._request import CheckedAttribution
+    from napari_restore.explain.attribution._setup import Setup
 
 
 class Problem:
@@ -50,23 +53,15 @@ class Problem:
     """(1, 1, h, w) int64 which segment a pixel is in, from 1; 0: in none, where the baseline is the
     image. None: every pixel may have a share of its own."""
 
-    def __init__(
-        self,
-        run: AttributionRun,
-        baseline: Tensor | None,
-        emit: Emit,
-        layer: AttributedLayer | None = None,
-        segments: Segments | None = None,
-    ) -> None:
-        self.region, self.box = run.region, run.box
-        self._layer = layer
+    def __init__(self, setup: Setup, emit: Emit) -> None:
+        self._run, self._layer, self._emit = setup.run, setup.layer, emit
         self._maps: list[tuple[Tensor, Tensor]] = []
-        self.image = run.image(self.region)
-        self.valid = run.valid(self.region)
-        self.segments = None if segments is None else segments.tensor(self.image)
-        if baseline is not None and self.segments is not None:
-            baseline = baseline.where(self.segments > 0, self.image)
-        self._attribution_run, self._baseline, self._emit = run, baseline, emit
+        self.region, self.box = self._run.region, self._run.box
+        self.image, self.valid = self._run.image(self.region), self._run.valid(self.region)
+        self._baseline = None if setup.path is None else setup.path.at(0.0, self.region)[0]
+        self.segments = None if setup.segments is None else setup.segments.tensor(self.image)
+        if self._baseline is not None and self.segments is not None:
+            self._baseline = self._baseline.where(self.segments > 0, self.image)
         self._began = time.perf_counter()
         self._done = self._total = 0
 
@@ -97,15 +92,20 @@ class Problem:
             values.append(value)
         return torch.stack(values)
 
-    def ends(self, of_layer: bool) -> list[float]:
-        """Return D of baseline and image; with `of_layer` both see the image beside the layer."""
+    def ends(self) -> list[float]:
+        """Return D of baseline and image; of a layer both see the image beside it."""
         ends = torch.cat([self.baseline, self.image])
-        if not of_layer:
+        if not self.is_of_layer:
             return [float(value) for value in self.objective(ends)]
         beside = self.image.expand(2, -1, -1, -1)
         return [float(value) for value in self.layer_objective(beside, self.layer_map(ends))]
 
     # -- a layer ---------------------------------------------------------------------------
+
+    @property
+    def is_of_layer(self) -> bool:
+        """Whether shares are of the cells of a layer, and not of the pixels."""
+        return self._layer is not None
 
     @property
     def layer(self) -> AttributedLayer:
@@ -142,7 +142,7 @@ class Problem:
     def _evaluate_layer(
         self, x: Tensor, cells: Tensor, needs_gradient: bool
     ) -> tuple[float, Tensor | None]:
-        self._attribution_run.source.check()
+        self._run.source.check()
         result = self.layer.value(x, cells, needs_gradient)
         self._report()
         return result
@@ -155,17 +155,17 @@ class Problem:
 
     def _evaluate(self, x: Tensor, needs_gradient: bool) -> tuple[float, Tensor | None]:
         """Return D of (1, C, h, w), and its gradient if needed; emit `Progress`."""
-        self._attribution_run.source.check()
+        self._run.source.check()
         path = ConstantPath(InMemory(self.region, x))
         if not needs_gradient:
-            result: tuple[float, Tensor | None] = self._attribution_run.value(path, 0.0), None
+            result: tuple[float, Tensor | None] = self._run.value(path, 0.0), None
         else:
             gradient = torch.zeros_like(x)
 
             def add(box: Region, part: Tensor) -> None:
                 gradient[(..., *box.within(self.region))] += part
 
-            result = self._attribution_run.node(path, 0.0, (add, add)).value, gradient
+            result = self._run.node(path, 0.0, (add, add)).value, gradient
         self._report()
         return result
 
@@ -277,17 +277,12 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
-def run_explainer(
-    explainer: Explainer,
-    name: str,
-    problem: Problem,
-    arguments: Mapping[str, Any],
-    sums: Sums,
-    goal: float,
-) -> ComputedMap:
-    """Return the map of `explainer`, known to the user as `name`; raises `BadParameter` if invalid."""
+def run_explainer(request: CheckedAttribution, problem: Problem) -> ComputedMap:
+    """Return the map of a method that is not a path integral; raises `BadParameter` if invalid."""
+    explainer, name = request.method.explainer, request.method.name
+    assert explainer is not None
     try:
-        shares: Any = explainer.function(problem, **arguments)
+        shares: Any = explainer.function(problem, **request.arguments)
     except RestoreError:
         raise
     except Exception as error:
@@ -298,30 +293,31 @@ def run_explainer(
             f"Method {name} failed: {cause}.",
             f"Check its {option('arguments')} values against its documentation.",
         ) from error
-    shares, total = _in_pixels(explainer, name, problem, arguments, shares)
+    shares, total = _in_pixels(problem, name, shares, request.arguments)
     if lost := int((~shares.isfinite()).sum()):
         raise BadParameter(
             f"{lost} of {shares.numel()} values of the map of method {name} are not finite.",
             f"Choose other {option('arguments')} values, or another {option('baseline')}.",
         )
-    sums.add([1.0], problem.region, shares)
-    made, done = sums.of(0), problem.evaluations
+    # Zeros have no sign, as in a sum.
+    values = shares[0].numpy(force=True).astype(np.float64) + 0.0
+    made, done = Summed(problem.region, len(values), values), problem.evaluations
     if not explainer.is_complete:
         return ComputedMap(made, None, None, (), None, (math.nan, math.nan), None, done)
     with torch.no_grad():
-        start, end = problem.ends(explainer.of_layer)
-    return ComputedMap(made, None, None, (), total, (start, end), goal, done)
+        start, end = problem.ends()
+    return ComputedMap(made, None, None, (), total, (start, end), request.settings.gap, done)
 
 
 def _in_pixels(
-    explainer: Explainer, name: str, problem: Problem, arguments: Mapping[str, Any], shares: Any
+    problem: Problem, name: str, shares: Any, arguments: Mapping[str, Any]
 ) -> tuple[Tensor, float]:
     """Return what a method gave as (1, C or 1, h, w), 0 where pixels do not count, and its sum.
 
     Raises `BadParameter` for a map of another shape.
     """
     expected = tuple(problem.image.shape)
-    if explainer.of_layer:
+    if problem.is_of_layer:
         cells = problem.layer_map(problem.image).shape[2:]
         expected = (1, *getattr(shares, "shape", expected)[1:2], *cells)
     if not isinstance(shares, Tensor) or shares.shape != expected:
@@ -332,7 +328,7 @@ def _in_pixels(
         )
     shares = shares.detach().to(problem.image.device)
     counts = 1 if problem.valid is None else problem.valid
-    if not explainer.of_layer:
+    if not problem.is_of_layer:
         shares = shares * counts
         return shares, float(shares.sum(dtype=torch.float64))
     # A pixel has the value of its cell: the cells add up.

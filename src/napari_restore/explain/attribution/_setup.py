@@ -13,10 +13,9 @@ from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.errors import BudgetTooSmall, DiskFull
 from napari_restore.explain.attribution._integral import ComputedMap
 from napari_restore.explain.attribution._layer import AttributedLayer
-from napari_restore.explain.attribution._problem import Explainer, Problem, run_explainer
+from napari_restore.explain.attribution._problem import Problem, run_explainer
 from napari_restore.explain.attribution._request import CheckedAttribution
 from napari_restore.explain.attribution._segments import Segments
-from napari_restore.explain.attribution._sums import Sums
 from napari_restore.explain.attribution.attribution_run import AttributionRun, UnboundedEnd, Watch
 from napari_restore.explain.attribution.baselines import OpenModel, PathInputs, path_of
 from napari_restore.explain.attribution.context_choice import ContextChoice, choose_context
@@ -45,16 +44,6 @@ class Setup:
     segments: Segments | None
     """The segments that get one share each."""
 
-    @property
-    def bands(self) -> int:
-        """Planes of the map: those of the image, one for a layer."""
-        return self.run.planes if self.layer is None else 1
-
-    def problem(self, emit: Emit) -> Problem:
-        """Return the image and the objective, for methods that evaluate images of their own."""
-        start = None if self.path is None else self.path.at(0.0, self.run.region)[0]
-        return Problem(self.run, start, emit, self.layer, self.segments)
-
 
 def set_up(
     request: CheckedAttribution,
@@ -73,22 +62,14 @@ def set_up(
         source,
         partial(ContextGradient, source, request.method.path, request.baseline, clear, open_model),
     )
-    new_run = partial(
-        AttributionRun,
-        source,
-        request.target,
-        objective,
-        rules=len(request.rules),
-        value_bytes=request.value_bytes,
-        fixed_routing=request.fixed_routing,
-    )
+    new_run = partial(AttributionRun, source, request, objective)
     try:
-        run = new_run(context=context, through=choice.used == THROUGH)
+        run = new_run(context, through=choice.used == THROUGH)
     except (BudgetTooSmall, DiskFull):
         if request.settings.context_gradient != AUTO or choice.used != THROUGH:
             raise
         choice = choice.stopped_for("going through it does not fit the memory budget")
-        run = new_run(context=None, through=False)
+        run = new_run(None, through=False)
     name = request.settings.layer
     layer = None if name is None else AttributedLayer(run, name)
     parts = None if segments is None else Segments.of(segments, run)
@@ -106,11 +87,10 @@ def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> ComputedMap:
     """Compute the map of a method; events go to `emit`, partial maps of a path to `watch`."""
     if setup.segments is not None and (note := setup.segments.note(setup.run.box)):
         emit(Note(note))
-    explainer = setup.request.method.explainer
     try:
-        if explainer is None:
+        if setup.request.method.explainer is None:
             return _integrate(setup, emit, watch)
-        return _explain(setup, explainer, emit)
+        return _explain(setup, emit)
     finally:
         # What follows has other sizes.
         release_freed_memory()
@@ -139,18 +119,11 @@ def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> ComputedMap:
         return along([fejer(len(rule.nodes) - 2) for rule in request.rules])
 
 
-def _explain(setup: Setup, explainer: Explainer, emit: Emit) -> ComputedMap:
+def _explain(setup: Setup, emit: Emit) -> ComputedMap:
     """Run a method that is not a path integral."""
-    run, request, path = setup.run, setup.request, setup.path
+    run, path = setup.run, setup.path
     emit(Phase("Running the method"))
-    computed = run_explainer(
-        explainer,
-        request.method.name,
-        setup.problem(emit),
-        request.arguments,
-        Sums(run.region, setup.bands, 1),
-        request.settings.gap,
-    )
+    computed = run_explainer(setup.request, Problem(setup, emit))
     if path is None or run.context is None:
         return computed
     end, start = run.value(path, 1.0), run.value(path, 0.0)

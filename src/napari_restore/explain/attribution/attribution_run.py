@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from napari_restore.explain.attribution.paths import Path, Planes, Valid
 from napari_restore.explain.attribution.quadrature import Quadrature
 from napari_restore.explain.attribution.stored_accumulator import StoredAccumulator
 from napari_restore.explain.attribution.target import AttributionTarget
+
+if TYPE_CHECKING:
+    from napari_restore.explain.attribution._request import CheckedAttribution
 
 WATCHED = 1 << 22
 """Most pixels of a map whose partial states are reported to `watch`."""
@@ -57,22 +60,18 @@ class AttributionRun:
     def __init__(
         self,
         source: GradientSource,
-        target: AttributionTarget,
+        request: CheckedAttribution,
         objective: Objective,
-        *,
-        rules: int,
-        value_bytes: int | None,
-        fixed_routing: bool,
         context: ContextGradient | None,
+        *,
         through: bool,
     ) -> None:
         """Compute the receptive field and check the memory budget; raises `BudgetTooSmall`, `BadRegion`.
 
-        `rules` is the number of quadrature rules. `value_bytes` are extra bytes per value, for methods
-        that need the whole map in memory whatever its size. With `fixed_routing` the routing of the
-        whole path is that of its end. The gradient goes `through` the `context`, which else measures
-        what a map omits, and through what sweeps count.
+        The gradient goes `through` the `context`, which else measures what a map omits, and through
+        what sweeps count.
         """
+        target, rules, value_bytes = request.target, len(request.rules), request.value_bytes
         self.source, self.box, self.objective = source, target.box, objective
         self.context, self.through = context, context if through else None
         self.objective_region, self.polygon = target.objective_region, target.polygon
@@ -91,7 +90,7 @@ class AttributionRun:
             return taken + overview
 
         self.gradients = gradients_of(source, self.objective_region, beside, through=through)
-        self.fixed_routing = fixed_routing and self.gradients.routes
+        self.fixed_routing = request.fixed_routing and self.gradients.routes
         self.region = self.gradients.region
         self.is_small = is_small(self.region)
         # Measures are computed after the gradients are freed.
