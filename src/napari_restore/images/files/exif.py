@@ -150,11 +150,13 @@ def colours_in_exif(exif: bytes | None) -> list[tuple[str, str]]:
     """Return what an EXIF block says of colours: its source, and "sRGB" or "adobe-rgb" (DCF 2.0)."""
 
     def read(parsed: Any) -> list[tuple[str, str]]:
-        space = parsed.get_ifd(CAMERA_SETTINGS).get(COLOUR_SPACE)
+        settings = parsed.get_ifd(CAMERA_SETTINGS)
         # 2 is of no standard, but cameras write it.
-        named = {1: "sRGB", 2: "adobe-rgb"}.get(int(space or 0))
+        named = {1: "sRGB", 2: "adobe-rgb"}.get(int(settings.get(COLOUR_SPACE) or 0))
         found = [("EXIF colour space", named)] if named else []
-        is_adobe = "R03" in str(parsed.get_ifd(INTEROPERABILITY).get(1))
+        # Pillow before 12 fails on a directory that is not there.
+        has_one = INTEROPERABILITY in settings
+        is_adobe = has_one and "R03" in str(parsed.get_ifd(INTEROPERABILITY).get(1))
         return [*found, ("EXIF interoperability", "adobe-rgb")] if is_adobe else found
 
     return _read_exif(exif, read, [])
