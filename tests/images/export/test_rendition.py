@@ -100,14 +100,17 @@ def test_resized_as_pillow_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert shown(write(image, tmp_path / "d.png", resize=500)).shape == (90, 140, 3)
 
 
-def test_colours_of_transparent_pixels_do_not_bleed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"resize": 20}, {"sharpen": True}])
+def test_colours_of_transparent_pixels_do_not_bleed(tmp_path: Path, change: Any) -> None:
     pixels = np.full((60, 80, 4), 200, np.uint8)
     pixels[:, :40] = (0, 255, 0, 0)
     pixels[:, 40:, 3] = 255
-    out = shown(write(photo(tmp_path / "a.png", pixels), tmp_path / "b.png", resize=20))
-    assert out.shape == (15, 20, 4)
+    out = shown(write(photo(tmp_path / "a.png", pixels), tmp_path / "b.png", **change))
+    assert out.shape == ((15, 20, 4) if "resize" in change else pixels.shape)
     seen = out[out[..., 3] > 20]
     assert np.abs(seen[:, :3].astype(int) - 200).max() <= 2
+    if "sharpen" in change:
+        np.testing.assert_array_equal(out, pixels)
 
 
 def test_sharpened_edges_are_steeper_and_plain_parts_unchanged(

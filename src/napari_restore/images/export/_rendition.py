@@ -190,7 +190,7 @@ class Rendition(DerivedReader):
         if reach:
             colours = list(range(values.shape[2])) if self._is_flat else self._colours
             beside = ((y0 - top, bottom - y1), (x0 - left, right - x1))
-            values = _sharpened(values, colours, reach, beside)
+            values = _sharpened(values, colours, beside, None if self._is_flat else self._alpha)
         return self._as_written(values)
 
     def _as_written(self, values: Floats) -> npt.NDArray[Any]:
@@ -277,29 +277,33 @@ def _lanczos(
 def _sharpened(
     values: Floats,
     colours: list[int],
-    reach: int,
     beside: tuple[tuple[int, int], tuple[int, int]],
+    alpha: int | None,
 ) -> Floats:
     """Return values (h, w, C) with their detail of brightness added once more, without `beside`.
 
     `beside` are the rows above and below, columns left and right that are there for their
-    neighbours; others, beyond an edge, are those of the edge.
+    neighbours; others, beyond an edge, are those of the edge. Colours of transparent pixels do not
+    count, and stay.
     """
     weights = _LUMA if len(colours) == 3 else (1.0,)
     shares = [values[..., n] * np.float32(w) for n, w in zip(colours, weights, strict=True)]
     luma = np.sum(shares, axis=0)
-    missing = [(reach - before, reach - after) for before, after in beside]
-    wide = np.pad(luma, missing, mode="edge")
-    height, width = len(wide) - 2 * reach, wide.shape[1] - 2 * reach
-    rows = np.zeros((height, wide.shape[1]), np.float32)
-    for at, share in enumerate(_KERNEL):
-        rows += np.float32(share) * wide[at : at + height]
-    blurred = np.zeros((height, width), np.float32)
-    for at, share in enumerate(_KERNEL):
-        blurred += np.float32(share) * rows[:, at : at + width]
-    detail = wide[reach : reach + height, reach : reach + width] - blurred
+    opacity = np.ones_like(luma) if alpha is None else values[..., alpha]
+    missing = [(REACH - before, REACH - after) for before, after in beside]
+    wide, solid = (np.pad(plane, missing, mode="edge") for plane in (luma, opacity))
+    inside = (slice(REACH, -REACH), slice(REACH, -REACH))
+    detail = wide[inside] * _blurred(solid) - _blurred(wide * solid)
+    detail[solid[inside] == 0] = 0
     (top, bottom), (left, right) = beside
     inner = values[top : len(values) - bottom, left : values.shape[1] - right].copy()
     for number in colours:
         inner[..., number] += np.float32(AMOUNT) * detail
     return inner
+
+
+def _blurred(wide: Floats) -> Any:
+    height, width = (length - 2 * REACH for length in wide.shape)
+    kernel = list(enumerate(map(np.float32, _KERNEL)))
+    rows: Any = sum(share * wide[at : at + height] for at, share in kernel)
+    return sum(share * rows[:, at : at + width] for at, share in kernel)
