@@ -79,6 +79,17 @@ def test_nan_stays_and_never_spreads(cli, tmp_path):
     assert notes_of(run, record) == ["Pixels with NaN or infinity are kept as they are."]
 
 
+def test_transparent_floats_are_not_told_as_nan(cli, tmp_path):
+    alpha = np.ones((1, 160, 200), "float32")
+    alpha[:, 40:50, 60:70] = 0
+    pixels = np.concatenate([hazy().astype("float32") / 255, alpha])
+    source = write_tiff(tmp_path / "s.tif", pixels, photometric="RGB", alpha="YES")
+    record = tmp_path / "r.json"
+    run = cli("restore", source, "-o", tmp_path / "o.tif", "--model", "dcp", "--record", record)
+    assert run.code == 0, run.err
+    assert not [note for note in notes_of(run, record) if "NaN" in note]
+
+
 def test_nan_as_nodata_is_told_in_strict_json(cli, tmp_path):
     pixels = hazy().astype("float32") / 255
     source = write_tiff(tmp_path / "s.tif", pixels, nodata=np.nan)

@@ -158,7 +158,7 @@ class Run:
         image = self.plan.image
         # With another nodata value, a mask or alpha the share includes pixels other than NaN.
         undeclared = image.nodata is None or math.isnan(image.nodata)
-        unmasked = image.profile.masks not in ("mask", "bands")
+        unmasked = image.profile.masks not in ("mask", "bands", "alpha")
         if 0 < invalid and image.dtype.kind == "f" and undeclared and unmasked:
             yield "Pixels with NaN or infinity are kept as they are."
         if count := measured.get("not_finite_pixels"):
