@@ -84,6 +84,12 @@ def test_several_bands(write: Write, image: nr.Image) -> None:
     path = write(np.dstack([codes("uint8", 1), codes("uint8", 0, 1)]))
     with pytest.raises(BadMask, match=r"m\.tif has 2 bands.*exclude=\"m\.tif:1\""):
         open_exclude(path, image)
+    with pytest.raises(BadMask, match=r"m\.tif has 2 bands.*mask=\"m\.tif:1\""):
+        open_mask(path, image)
+    everything = nr.Region(0, 0, *SIZE)
+    np.testing.assert_array_equal(
+        open_mask(f"{path}:2", image).read(everything), codes("uint8", 0, 1)
+    )
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,10 @@ def open_mask(mask: str | Path, image: Image, feather: int = 0) -> MaskStrength:
     """
     if image.original is not None:
         return on_grid_of(image, open_mask(mask, image.original, feather))
-    return feathered(_open(os.fspath(mask), image, _Choice()), feather, image)
+    strength = _open(os.fspath(mask), image, _Choice())
+    if isinstance(strength, RasterMask):
+        _one_band(strength.raster, _name_of(os.fspath(mask), image), "mask")
+    return feathered(strength, feather, image)
 
 
 def open_exclude(reading: Reading, image: Image) -> MaskStrength | None:
@@ -251,25 +254,31 @@ def _chosen(
     return [(0 if match.band is None else numbers[match.band], match) for match in matches]
 
 
-def _several_bands(raster: Image, name: str) -> BadMask:
+def _several_bands(raster: Image, name: str, use: str = "exclude") -> BadMask:
     flags = flags_of_raster(raster)
-    line = option("exclude", f"{name}:1")
-    if flags is not None:
+    line = option(use, f"{name}:1")
+    if flags is not None and use == "exclude":
         line += f", or {option('exclude_bits', 'cloud,shadow')} of {flags.title}"
     return BadMask(
-        f"{name} has {raster.bands} bands, and which of them to exclude by is not known.",
+        f"{name} has {raster.bands} bands, and which of them to {use} by is not known.",
         f"Name one: {line}.",
     )
 
 
+def _one_band(raster: Image, name: str, use: str = "exclude") -> Image:
+    """Return a mask of one band, or of equal ones; raises `BadMask` for others, called `name`."""
+    if min(raster.bands, len(raster.data_bands)) <= 1 or _is_grey(raster):
+        return raster
+    coded = None if raster.path is None else _opened(raster.path, codes=True)
+    if coded is None or coded.bands > 1:
+        raise _several_bands(raster, name, use)
+    # Its palette shows classes as colours.
+    return coded
+
+
 def _check_codes(raster: Image, name: str) -> None:
     """Raise `BadMask` for a raster, called `name`, whose values are no yes or no."""
-    if raster.bands > 1 and len(raster.data_bands) > 1 and not _is_grey(raster):
-        coded = None if raster.path is None else _opened(raster.path, codes=True)
-        if coded is None or coded.bands > 1:
-            raise _several_bands(raster, name)
-        # Its palette shows classes as colours.
-        raster = coded
+    raster = _one_band(raster, name)
     if raster.dtype.kind not in "iu":
         return
     codes = codes_of(raster)
