@@ -67,8 +67,8 @@ class Context:
     """(BINS,) valid pixels in blocks whose dark channel falls in the bin."""
     dark_sums: npt.NDArray[np.float64]
     """(BINS, C) sums of those pixels' values."""
-    roles: tuple[str, ...] = ()
-    """Roles of the bands of images that share it, "" where one is not known; () of one image's own."""
+    roles: tuple[str | None, ...] = ()
+    """Roles of the bands of images that share it, where they are known; () of one image's own."""
 
     @property
     def bands(self) -> int:

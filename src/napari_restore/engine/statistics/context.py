@@ -240,17 +240,13 @@ def context_of_images(images: Iterable[Image], reading: Reading) -> Context:
     def of_one(image: Image) -> Context:
         weight = open_exclude(reading, image)
         found = find_context(image, weight) or compute_context(image, exclude=weight)
-        return replace(found, roles=_roles(image))
+        return replace(found, roles=image.roles)
 
     return joint_context(of_one(image) for image in images)
 
 
 Overview = npt.NDArray[np.float32]
-_Kind = tuple[str, int, tuple[int, ...], tuple[str, ...]]
-
-
-def _roles(image: Image) -> tuple[str, ...]:
-    return tuple(role or "" for role in image.roles)
+_Kind = tuple[str, int, tuple[int, ...], tuple[str | None, ...]]
 
 
 def _kind(context: Context) -> _Kind:
@@ -307,7 +303,7 @@ def load_context(path: Path, image: Image | None = None) -> Context:
             f"Make it again with {option('save_context()')}, or leave it out.",
         ) from error
     if image is not None:
-        kind = (str(image.dtype), image.bands, dark_bands(image), _roles(image))
+        kind = (str(image.dtype), image.bands, dark_bands(image), image.roles)
         if _differ(_kind(context), kind):
             raise InputError(
                 f"The context is of {_description(_kind(context))}, {image.name} has {_description(kind)}.",
@@ -322,5 +318,5 @@ def save_context(path: Path, context: Context) -> None:
     Uncompressed: a file from elsewhere must not reach the decompressor.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    more = {"overview": context.overview, "roles": np.array(context.roles, "U")}
-    write_arrays(path, counts_of(context) | more, "")
+    roles = np.array([role or "" for role in context.roles], "U")
+    write_arrays(path, counts_of(context) | {"overview": context.overview, "roles": roles}, "")

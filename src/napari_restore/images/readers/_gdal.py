@@ -204,12 +204,10 @@ class GdalReader(Reader):
         if self.profile.premultiplied:
             self.notes.append("Its colours are multiplied by alpha: they were divided by it.")
         self.may_be_invalid = self._kind != "none" or self.dtype.kind == "f"
-        beside = map(Path, dataset.files[1:])
-        is_vrt = dataset.driver == "VRT"
-        self._files = (
-            Path(self._path),
-            *(file for file in beside if is_vrt or description.says_which_are_valid(file)),
-        )
+        beside = [Path(file) for file in dataset.files[1:]]
+        if dataset.driver != "VRT":
+            beside = list(filter(description.says_which_are_valid, beside))
+        self._files = (Path(self._path), *beside)
 
     def _take_sidecar(self) -> None:
         packet = sidecar_xmp(self.path)
@@ -243,9 +241,7 @@ class GdalReader(Reader):
             self._take_white_zero(dataset)
         elif is_palette:
             self._expand_palette(dataset)
-            names = {1: ["gray"], 3: ["red", "green", "blue"]}.get(
-                self.bands, ["red", "green", "blue", "alpha"]
-            )
+            names = ["gray"] if self.bands == 1 else ["red", "green", "blue", "alpha"][: self.bands]
         elif self._cmyk:
             self.bands = self._stored_bands - 1
             names = ["red", "green", "blue", *names[4:]]
@@ -305,9 +301,7 @@ class GdalReader(Reader):
             self._to_full_range(largest)
 
     def _to_full_range(self, largest: int) -> None:
-        """Spread the values 0 … `largest` of a picture over those of its type; codes stay."""
-        if self._codes:
-            return
+        """Spread the values 0 … `largest` of a picture over those of its type."""
         full = int(np.iinfo(self.dtype).max)
         steps = np.arange(full + 1).clip(0, largest) * full / largest
         self._spread = np.rint(steps).astype(self.dtype)
@@ -372,7 +366,7 @@ class GdalReader(Reader):
         if self._white is not None:
             shown = shown.copy()
             shown[..., 0] = self._white - shown[..., 0]
-        if self._spread is not None:
+        if self._spread is not None and not self._codes:
             shown = self._spread[shown]
         if self.profile.premultiplied and self.alpha is not None:
             shown = straightened(shown, self.alpha)
