@@ -175,14 +175,17 @@ class _Own(NamedTuple):
     baseline: Image | None
     segments: Any
     """As the user gave them."""
+    is_in_files: bool
+    """Whether a rerun can have them again."""
 
     @classmethod
     def of(cls, options: Mapping[str, Any], *, trust: bool) -> Self:
         """Return those among options; raises `BadParameter`."""
-        start = options.get("baseline")
-        array = None if start is None or isinstance(start, str | PathLike) else open_image(start)
+        start, named = options.get("baseline"), str | PathLike | None
+        array = None if isinstance(start, named) else open_image(start)
         objective = own_objective(options.get("objective"), trust=trust)
-        return cls(objective, array, options.get("segments"))
+        own = (start, options.get("objective"), segments := options.get("segments"))
+        return cls(objective, array, segments, all(isinstance(each, named) for each in own))
 
     @property
     def names(self) -> dict[str, str]:
@@ -191,19 +194,9 @@ class _Own(NamedTuple):
         if self.objective is not None:
             names["objective"] = self.objective.path or self.objective.name
         if self.segments is not None:
-            names["segments"] = fspath(self.segments) if self._has_segments_file else "array"
+            is_named = isinstance(self.segments, str | PathLike)
+            names["segments"] = fspath(self.segments) if is_named else "array"
         return names
-
-    @property
-    def _has_segments_file(self) -> bool:
-        return isinstance(self.segments, str | PathLike)
-
-    @property
-    def is_in_files(self) -> bool:
-        """Whether a rerun can have them again."""
-        in_memory = self.objective is not None and self.objective.path is None
-        segments = self.segments is None or self._has_segments_file
-        return self.baseline is None and segments and not in_memory
 
     def checked(self, request: CheckedAttribution, plan: Plan) -> Objective | None:
         """Return the objective, tried on a grey box, and try the layer's name; raises `BadParameter`."""
@@ -247,13 +240,15 @@ def _record_of(
 
 
 def _picture(source: GradientSource, part: Region) -> npt.NDArray[np.float32]:
-    planes = source.image(part)[0, source.own]
-    pixels: npt.NDArray[np.float32] = planes.permute(1, 2, 0).numpy(force=True)
-    return pixels
+    return _pixels(source.image(part)[:, source.own])
 
 
 def _output(source: GradientSource, part: Region) -> npt.NDArray[np.float32]:
-    pixels: npt.NDArray[np.float32] = restored(source, part)[0].permute(1, 2, 0).numpy(force=True)
+    return _pixels(restored(source, part))
+
+
+def _pixels(planes: torch.Tensor) -> npt.NDArray[np.float32]:
+    pixels: npt.NDArray[np.float32] = planes[0].permute(1, 2, 0).numpy(force=True)
     return pixels
 
 
@@ -342,6 +337,7 @@ def attribution_record(setup: Setup, integral: ComputedMap) -> dict[str, Any]:
     """Return the record's `attribution`."""
     request, run, path = setup.request, setup.run, setup.path
     method, explainer, output = request.method, request.method.explainer, request.target.output
+    path = path if explainer is None else None
     mass = integral.total.magnitude()
     rings = measures.rings(mass, run.region, run.box)
     window = window_of(run.box, run.region)
@@ -366,7 +362,7 @@ def attribution_record(setup: Setup, integral: ComputedMap) -> dict[str, Any]:
     record: dict[str, Any] = {
         "method": method.name,
         "source": method.source,
-        "path": None if path is None or explainer is not None else path.name,
+        "path": None if path is None else path.name,
         "arguments": dict(request.arguments),
         "baseline": setup.baseline_text if explainer is None or explainer.takes_baseline else None,
         "objective": run.objective.name,
@@ -397,9 +393,7 @@ def attribution_record(setup: Setup, integral: ComputedMap) -> dict[str, Any]:
         "window": {"region": list(window), "diffusion_index": near},
         "area_95": area,
         "rings": rings,
-        "identity_share": run.identity(path, integral)
-        if path is not None and explainer is None
-        else None,
+        "identity_share": None if path is None else run.identity(path, integral),
         "request": request.to_dict(
             clear_image=clear is not None,
             context_gradient=_rerun_context_gradient(setup),

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Summed
-from napari_restore.explain.attribution.quadrature import Quadrature
+from napari_restore.explain.attribution._sums import Node, Summed
 from napari_restore.explain.attribution.summary import MAP_GOAL
 
 NEGLIGIBLE = 1e-6
 """Share of the largest |D| along the path below which a difference counts as rounding."""
-Evaluate = Callable[[float, AddAll], Node]
-"""Evaluates the node at α and passes its gradient times speed on."""
-OnNode = Callable[[Quadrature, Summed, float], None]
-"""Takes the present rule, its partial sum, and the sum of the weights of the nodes in that, of 1."""
 
 
 @dataclass(frozen=True)
@@ -81,51 +73,7 @@ class ComputedMap:
             return None
         return self.map_error <= MAP_GOAL * self.goal
 
-
-def integrate(
-    accumulator: Accumulator,
-    evaluate: Evaluate,
-    value: Callable[[float], float],
-    goal: float,
-    on_node: OnNode,
-) -> ComputedMap:
-    """Integrate dγ/dα · ∂D/∂γ by the first rule of `accumulator` whose gap and map error are small enough.
-
-    The accumulator contains the points of an earlier run, and receives every new one; its last rule
-    is accepted whatever its gap. `evaluate` returns a node and passes on its gradient times speed,
-    `value` is D(γ(α)) alone, for ends that are no nodes. `on_node` is called after every node.
-    """
-    nodes_by_alpha = accumulator.nodes
-    ends: dict[float, float] = {}
-    for number, rule in enumerate(accumulator.rules):
-        if number < accumulator.first:
-            continue
-        for alpha in map(float, rule.nodes):
-            if alpha in nodes_by_alpha:
-                continue
-            accumulator.finish(evaluate(alpha, accumulator.adding(alpha)))
-            share = sum(rule.weight_of(node) for node in nodes_by_alpha)
-            on_node(rule, accumulator.pixels.of(number), share)
-        for end in (0.0, 1.0):
-            if end not in ends:
-                ends[end] = nodes_by_alpha[end].value if end in nodes_by_alpha else value(end)
-        nodes = tuple(nodes_by_alpha[float(alpha)] for alpha in rule.nodes)
-        total = float(np.dot(rule.weights, [node.slope for node in nodes]))
-        integral = ComputedMap(
-            accumulator.pixels.of(number),
-            None if accumulator.overview is None else accumulator.overview.of(number),
-            rule.name,
-            nodes,
-            total,
-            (ends[0.0], ends[1.0]),
-            goal,
-            map_error=accumulator.map_error(rule),
-        )
-        # Without a difference there is no gap that a finer rule could reduce.
-        if integral.is_complete is None or (
-            integral.is_complete and integral.is_converged is not False
-        ):
-            break
-        if number + 1 < len(accumulator.rules):
-            accumulator.drop()
-    return integral
+    @property
+    def is_fine_enough(self) -> bool:
+        """Whether no finer rule is needed: without a difference there is no gap that it could reduce."""
+        return self.is_complete is None or (self.is_complete and self.is_converged is not False)

@@ -12,7 +12,7 @@ from napari_restore.engine import Region
 from napari_restore.engine.gradients.gradient_source import Picture
 from napari_restore.engine.gradients.layer import LayerGradients
 from napari_restore.engine.gradients.swept import SweptGradients
-from napari_restore.errors import BadModel, BadParameter, BudgetTooSmall, option
+from napari_restore.errors import BadModel, BadParameter, option
 from napari_restore.explain.attribution.attribution_run import AttributionRun
 from napari_restore.explain.attribution.objectives import derivative
 
@@ -44,12 +44,8 @@ class AttributedLayer:
         self._gradients = LayerGradients(source, run.objective_region, name)
         self.name, self.stride = name, self._gradients.stride
         most = max(run.needed_bytes, self._gradients.bytes) + 4 * MAPS * self._gradients.values
-        if most > plan.memory:
-            raise BudgetTooSmall(
-                f"The maps of layer {name}, of {self._gradients.channels} channels, do not fit the budget.",
-                f"Use {option('memory', f'{-(-most // 2**20)}MiB')} or more, or a smaller box.",
-            )
-        run.needed_bytes = most
+        what = f"The maps of layer {name}, of {self._gradients.channels} channels,"
+        run.need(most, f"{what} do", "a smaller box")
 
     def map_of(self, image: Tensor) -> Tensor:
         """Return the layer's map (1, K, rows, columns) of (1, C, h, w) over the region of the run.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import MaskGrid, Region, pieces_of
-from napari_restore.errors import BadParameter, BudgetTooSmall, option
+from napari_restore.errors import BadParameter, option
 from napari_restore.explain.attribution._sums import Summed
 from napari_restore.explain.attribution.files import SEGMENT_COLUMNS, mapped_array
 from napari_restore.images import Image, open_codes
@@ -144,13 +144,11 @@ def _superpixels(name: str, run: AttributionRun) -> Labels:
             "Superpixels are made by scikit-image, which is not installed.",
             'Run pip install "napari-restore[fuse]", or give a raster of segments.',
         )
-    needed = run.needed_bytes + SLIC_BYTES * run.region.pixels
-    if needed > run.source.plan.memory:
-        raise BudgetTooSmall(
-            f"Superpixels of {run.region.width} × {run.region.height} pixels do not fit the budget.",
-            f"Use {option('memory', f'{-(-needed // 2**20)}MiB')} or more, or give a raster of segments.",
-        )
-    run.needed_bytes = needed
+    run.need(
+        run.needed_bytes + SLIC_BYTES * run.region.pixels,
+        f"Superpixels of {run.region.width} × {run.region.height} pixels do",
+        "give a raster of segments",
+    )
     from skimage.segmentation import slic
 
     picture = run.image(run.region)[0, run.own].permute(1, 2, 0).numpy(force=True)

@@ -111,7 +111,7 @@ def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> ComputedMap:
     def along(rules: Sequence[Quadrature]) -> ComputedMap:
         assert setup.path is not None
         accumulator = run.accumulator(rules, settings)
-        return run.along(setup.path, accumulator, request.settings.gap, emit, watch)
+        return run.along(setup.path, accumulator, emit, watch)
 
     try:
         return along(request.rules)

@@ -17,7 +17,7 @@ from napari_restore.engine import Emit, Note, Progress, Region
 from napari_restore.engine.gradients.gradient_source import GradientSource
 from napari_restore.engine.gradients.swept import SweptGradients, gradients_of
 from napari_restore.errors import BadModel, BadRegion, BudgetTooSmall, option
-from napari_restore.explain.attribution._integral import ComputedMap, integrate
+from napari_restore.explain.attribution._integral import ComputedMap
 from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Summed, Sums
 from napari_restore.explain.attribution.attribution import PartialAttribution
 from napari_restore.explain.attribution.baselines import InMemory
@@ -48,6 +48,8 @@ OPENING_BYTES = 48
 
 
 Watch = Callable[[PartialAttribution], None]
+OnNode = Callable[[Quadrature, Summed, float], None]
+"""Takes the present rule, its partial sum, and the sum of the weights of the nodes in that, of 1."""
 
 
 class UnboundedEnd(Exception):
@@ -71,6 +73,7 @@ class AttributionRun:
         The gradient goes `through` the `context`, which else measures what a map omits, and through
         what sweeps count.
         """
+        self.request = request
         target, rules, value_bytes = request.target, len(request.rules), request.value_bytes
         self.source, self.box, self.objective = source, target.box, objective
         self.context, self.through = context, context if through else None
@@ -95,8 +98,11 @@ class AttributionRun:
         self.is_small = is_small(self.region)
         # Measures are computed after the gradients are freed.
         most = max(self.gradients.bytes, at_overview, MEASURE_BYTES * self.region.pixels)
-        self.needed_bytes = most + beside(self.region)
-        self._check_memory()
+        self.need(
+            most + beside(self.region),
+            f"The map of {self.region.width} × {self.region.height} pixels that the box depends on does",
+            option("extent", "region"),
+        )
         self.image: Planes = source.image
         self.valid: Valid = source.valid
         if self.is_small:
@@ -109,15 +115,14 @@ class AttributionRun:
         self._varies = self._reaches = False
         """Whether the output, of the first point, depends on the image, and any gradient of it came there."""
 
-    def _check_memory(self) -> None:
-        """Raise `BudgetTooSmall` where gradients, sums and measures do not fit the budget."""
-        if self.needed_bytes > self.source.plan.memory:
+    def need(self, needed: int, what_does: str, instead: str) -> None:
+        """Set the bytes that are needed in all; raise `BudgetTooSmall` where they do not fit the budget."""
+        if needed > self.source.plan.memory:
             raise BudgetTooSmall(
-                f"The map of {self.region.width} × {self.region.height} pixels that the box "
-                "depends on does not fit the budget.",
-                f"Use {option('memory', f'{-(-self.needed_bytes // 2**20)}MiB')} or more, "
-                f"or {option('extent', 'region')}.",
+                f"{what_does} not fit the budget.",
+                f"Use {option('memory', f'{-(-needed // 2**20)}MiB')} or more, or {instead}.",
             )
+        self.needed_bytes = needed
 
     def accumulator(self, rules: Sequence[Quadrature], settings: Sequence[Any]) -> Accumulator:
         """Return an empty accumulator in memory or, for a large map, the one on disk for these settings."""
@@ -227,21 +232,13 @@ class AttributionRun:
         return float(part.where(part.isfinite(), 0).sum(dtype=torch.float64))
 
     def along(
-        self, path: Path, accumulator: Accumulator, gap: float, emit: Emit, watch: Watch | None
+        self, path: Path, accumulator: Accumulator, emit: Emit, watch: Watch | None
     ) -> ComputedMap:
         """Integrate along `path`, continuing from the points in `accumulator`.
 
         Raises `UnboundedEnd` where nested rules have a node at an end with a gradient that is not finite.
         """
         started, before = time.perf_counter(), len(accumulator.nodes)
-        is_nested = len(accumulator.rules) > 1
-
-        def evaluate(alpha: float, add: AddAll) -> Node:
-            node = self.node(path, alpha, add)
-            if is_nested and alpha in (0.0, 1.0) and not self.is_bounded:
-                raise UnboundedEnd
-            return node
-
         if before:
             emit(Note(f"Continues after {before} of {accumulator.planned_points} points."))
 
@@ -260,13 +257,7 @@ class AttributionRun:
         try:
             if self.fixed_routing:
                 self._fix_routing(path)
-            integral = integrate(
-                accumulator,
-                evaluate,
-                lambda alpha: self.value(path, alpha),
-                gap,
-                report,
-            )
+            integral = self._integrated(path, accumulator, report)
             through_context = self.through_context(path, integral.ends[0])
             if self.source.plan.model.counted and isinstance(self.gradients, SweptGradients):
                 through_context = self._through_counts(path, self.gradients, integral.ends[0])
@@ -284,6 +275,45 @@ class AttributionRun:
             accumulator.close(integral is not None)
             self.gradients.fix_routing(None)
             self.source.show(None)
+
+    def _integrated(self, path: Path, accumulator: Accumulator, report: OnNode) -> ComputedMap:
+        """Integrate dγ/dα · ∂D/∂γ by the first rule whose gap and map error are small enough.
+
+        The last rule is accepted whatever its gap. `report` is called after every node.
+        """
+        nodes_by_alpha, ends = accumulator.nodes, dict[float, float]()
+        is_nested = len(accumulator.rules) > 1
+        for number, rule in list(enumerate(accumulator.rules))[accumulator.first :]:
+            for alpha in map(float, rule.nodes):
+                if alpha in nodes_by_alpha:
+                    continue
+                node = self.node(path, alpha, accumulator.adding(alpha))
+                if is_nested and alpha in (0.0, 1.0) and not self.is_bounded:
+                    raise UnboundedEnd
+                accumulator.finish(node)
+                share = sum(rule.weight_of(node) for node in nodes_by_alpha)
+                report(rule, accumulator.pixels.of(number), share)
+            for end in (0.0, 1.0):
+                if end in nodes_by_alpha:
+                    ends[end] = nodes_by_alpha[end].value
+                elif end not in ends:
+                    ends[end] = self.value(path, end)
+            nodes = tuple(nodes_by_alpha[float(alpha)] for alpha in rule.nodes)
+            integral = ComputedMap(
+                accumulator.pixels.of(number),
+                None if accumulator.overview is None else accumulator.overview.of(number),
+                rule.name,
+                nodes,
+                float(np.dot(rule.weights, [node.slope for node in nodes])),
+                (ends[0.0], ends[1.0]),
+                self.request.settings.gap,
+                map_error=accumulator.map_error(rule),
+            )
+            if integral.is_fine_enough:
+                break
+            if number + 1 < len(accumulator.rules):
+                accumulator.drop()
+        return integral
 
     def _through_counts(self, path: Path, gradients: SweptGradients, start: float) -> float:
         """Return the part of D(x) − D(x′) that came through all that is known of the whole image.
