@@ -221,7 +221,7 @@ def _record_of(
     emit: Emit,
 ) -> dict[str, Any]:
     """Return the record of a finished run; send what is to be noted of its map."""
-    explainer, digest = setup.request.method.explainer, setup.run.objective.digest
+    explainer, digest = setup.run.request.method.explainer, setup.run.objective.digest
     record = setup.run.source.finished_record(setup.run.needed_bytes)
     if explainer is not None and explainer.package:
         record["versions"][explainer.package] = version_of(explainer.package)
@@ -335,7 +335,7 @@ def _clear_image(
 
 def attribution_record(setup: Setup, integral: ComputedMap) -> dict[str, Any]:
     """Return the record's `attribution`."""
-    request, run, path = setup.request, setup.run, setup.path
+    run, path, request = setup.run, setup.path, setup.run.request
     method, explainer, output = request.method, request.method.explainer, request.target.output
     path = path if explainer is None else None
     mass = integral.total.magnitude()

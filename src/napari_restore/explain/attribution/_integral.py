@@ -1,4 +1,4 @@
-"""Path integrals of gradients, refined until the completeness gap is small."""
+"""A computed map, and how complete it is."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,7 +21,7 @@ from napari_restore.explain.attribution.context_choice import ContextChoice, cho
 from napari_restore.explain.attribution.context_gradient import ContextGradient
 from napari_restore.explain.attribution.objectives import Objective
 from napari_restore.explain.attribution.paths import Counted
-from napari_restore.explain.attribution.quadrature import Quadrature, fejer
+from napari_restore.explain.attribution.quadrature import fejer
 from napari_restore.questions import AUTO, STOP, THROUGH
 
 
@@ -30,7 +29,6 @@ from napari_restore.questions import AUTO, STOP, THROUGH
 class Setup:
     """A request with its run and path, before the map is computed."""
 
-    request: CheckedAttribution
     run: AttributionRun
     context: ContextChoice
     path: Counted | None
@@ -80,7 +78,7 @@ def set_up(
         steps = len(request.rules[0].nodes)
         found, text = path_of(request.method.path, request.baseline, inputs, clear, steps)
         path = Counted(found, run.image, run.valid)
-    return Setup(request, run, choice, path, text, clear, layer, parts)
+    return Setup(run, choice, path, text, clear, layer, parts)
 
 
 def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> ComputedMap:
@@ -88,7 +86,7 @@ def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> ComputedMap:
     if setup.segments is not None and (note := setup.segments.note(setup.run.box)):
         emit(Note(note))
     try:
-        if setup.request.method.explainer is None:
+        if setup.run.request.method.explainer is None:
             return _integrate(setup, emit, watch)
         return _explain(setup, emit)
     finally:
@@ -98,7 +96,7 @@ def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> ComputedMap:
 
 def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> ComputedMap:
     """Integrate along the path; points of an interrupted run are reused."""
-    run, request = setup.run, setup.request
+    run, request = setup.run, setup.run.request
     most, goal = len(request.rules[-1].nodes), request.settings.gap
     until = "" if request.points else f" to {most} points, or to a gap of {goal:.2g}"
     emit(Phase(f"Following the path{until}"))
@@ -108,11 +106,8 @@ def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> ComputedMap:
     if (output := request.target.output) is not None:
         settings.append(list(output.box))
 
-    def along(rules: Sequence[Quadrature]) -> ComputedMap:
-        assert setup.path is not None
-        accumulator = run.accumulator(rules, settings)
-        return run.along(setup.path, accumulator, emit, watch)
-
+    assert setup.path is not None
+    along = partial(run.along, setup.path, settings, emit, watch)
     try:
         return along(request.rules)
     except UnboundedEnd:
@@ -123,7 +118,7 @@ def _explain(setup: Setup, emit: Emit) -> ComputedMap:
     """Run a method that is not a path integral."""
     run, path = setup.run, setup.path
     emit(Phase("Running the method"))
-    computed = run_explainer(setup.request, Problem(setup, emit))
+    computed = run_explainer(run.request, Problem(setup, emit))
     if path is None or run.context is None:
         return computed
     end, start = run.value(path, 1.0), run.value(path, 0.0)

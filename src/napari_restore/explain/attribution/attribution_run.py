@@ -124,7 +124,7 @@ class AttributionRun:
             )
         self.needed_bytes = needed
 
-    def accumulator(self, rules: Sequence[Quadrature], settings: Sequence[Any]) -> Accumulator:
+    def _accumulator(self, rules: Sequence[Quadrature], settings: Sequence[Any]) -> Accumulator:
         """Return an empty accumulator in memory or, for a large map, the one on disk for these settings."""
         overview = None if self.through is None else self.through.region
         if not self.is_small:
@@ -232,12 +232,19 @@ class AttributionRun:
         return float(part.where(part.isfinite(), 0).sum(dtype=torch.float64))
 
     def along(
-        self, path: Path, accumulator: Accumulator, emit: Emit, watch: Watch | None
+        self,
+        path: Path,
+        settings: Sequence[Any],
+        emit: Emit,
+        watch: Watch | None,
+        rules: Sequence[Quadrature],
     ) -> ComputedMap:
-        """Integrate along `path`, continuing from the points in `accumulator`.
+        """Integrate along `path` by `rules`, continuing from the points of an interrupted run.
 
-        Raises `UnboundedEnd` where nested rules have a node at an end with a gradient that is not finite.
+        `settings` are what distinguishes the path from others. Raises `UnboundedEnd` where nested rules
+        have a node at an end with a gradient that is not finite.
         """
+        accumulator = self._accumulator(rules, settings)
         started, before = time.perf_counter(), len(accumulator.nodes)
         if before:
             emit(Note(f"Continues after {before} of {accumulator.planned_points} points."))

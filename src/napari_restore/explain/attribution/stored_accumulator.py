@@ -142,13 +142,9 @@ class StoredSums(Sums):
         with disk_full_error(path):
             group: Any = zarr.open_group(str(path), mode="a", zarr_format=3)
             shape = (bands + 1, *region.shape)
-            self._sums = [
-                None
-                if rule < first
-                else group[str(rule)]
-                if str(rule) in group
-                else create_array(group, str(rule), shape, CHUNK, "<f8")
-                for rule in range(rules)
+            self._sums = [None] * first + [
+                group[name] if name in group else create_array(group, name, shape, CHUNK, "<f8")
+                for name in map(str, range(first, rules))
             ]
 
     @staticmethod
