@@ -265,13 +265,7 @@ class AttributionRun:
             if self.fixed_routing:
                 self._fix_routing(path)
             integral = self._integrated(path, accumulator, report)
-            through_context = self.through_context(path, integral.ends[0])
-            if self.source.plan.model.counted and isinstance(self.gradients, SweptGradients):
-                through_context = self._through_counts(path, self.gradients, integral.ends[0])
-            elif self.through is not None and integral.overview is not None:
-                shares = integral.overview.read(self.through.region)
-                through_context = float(shares.sum(dtype=np.float64))
-            integral = replace(integral, through_context=through_context)
+            integral = replace(integral, through_context=self._through_known(path, integral))
             if self.fixed_routing:
                 self.gradients.fix_routing(None)
                 integral = replace(
@@ -322,15 +316,18 @@ class AttributionRun:
                 accumulator.drop()
         return integral
 
-    def _through_counts(self, path: Path, gradients: SweptGradients, start: float) -> float:
-        """Return the part of D(x) − D(x′) that came through all that is known of the whole image.
+    def _through_known(self, path: Path, integral: ComputedMap) -> float | None:
+        """Return the part of D(x) − D(x′) that came through all that is known of the whole image."""
+        if self.source.plan.model.counted and isinstance(self.gradients, SweptGradients):
+            # D(x′) with what is known of x, minus D(x′).
+            self.source.show(None)
+            forward = partial(self.gradients.forward, counting=False)
+            return self._value(_picture(path, 0.0), forward) - integral.ends[0]
+        if self.through is not None and integral.overview is not None:
+            return float(integral.overview.read(self.through.region).sum(dtype=np.float64))
+        return self.through_context(path, integral.ends[0])
 
-        It is D(x′) with what is known of x, minus D(x′), which is `start`.
-        """
-        self.source.show(None)
-        return self._value(_picture(path, 0.0), partial(gradients.forward, counting=False)) - start
-
-    def through_context(self, path: Path, start: float | None = None) -> float | None:
+    def through_context(self, path: Path, start: float) -> float | None:
         """Return the part of D(x) − D(x′) that came through a context where the gradient stops.
 
         It is D(x′) with the context of the image, `start`, minus D(x′) with its own context; None
@@ -338,8 +335,6 @@ class AttributionRun:
         """
         if self.context is None:
             return None
-        if start is None:
-            start = self.value(path, 0.0)
         self.context.show(0.0)
         try:
             return start - self.value(path, 0.0)
