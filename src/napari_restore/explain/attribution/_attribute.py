@@ -24,7 +24,7 @@ from napari_restore.errors import BadParameter, BudgetTooSmall, Message, option
 from napari_restore.explain.attribution import curves as _curves, measures
 from napari_restore.explain.attribution._integral import ComputedMap
 from napari_restore.explain.attribution._overview import OverviewShares
-from napari_restore.explain.attribution._problem import Problem, version_of
+from napari_restore.explain.attribution._problem import version_of
 from napari_restore.explain.attribution._request import (
     CheckedAttribution,
     check_bracket,
@@ -164,7 +164,7 @@ def attribute(
 
 
 def _checked(setup: Setup, computed: ComputedMap, emit: Emit) -> dict[str, Any]:
-    curves = _curves.insertion_deletion(Problem(setup, emit), computed.total.magnitude())
+    curves = _curves.insertion_deletion(setup.problem(emit), computed.total.magnitude())
     return {"baseline": setup.baseline_text, **curves}
 
 
@@ -221,7 +221,7 @@ def _record_of(
     emit: Emit,
 ) -> dict[str, Any]:
     """Return the record of a finished run; send what is to be noted of its map."""
-    explainer, digest = setup.run.request.method.explainer, setup.run.objective.digest
+    explainer, digest = setup.request.method.explainer, setup.run.objective.digest
     record = setup.run.source.finished_record(setup.run.needed_bytes)
     if explainer is not None and explainer.package:
         record["versions"][explainer.package] = version_of(explainer.package)
@@ -335,7 +335,7 @@ def _clear_image(
 
 def attribution_record(setup: Setup, integral: ComputedMap) -> dict[str, Any]:
     """Return the record's `attribution`."""
-    run, path, request = setup.run, setup.path, setup.run.request
+    run, path, request = setup.run, setup.path, setup.request
     method, explainer, output = request.method, request.method.explainer, request.target.output
     path = path if explainer is None else None
     mass = integral.total.magnitude()

@@ -7,30 +7,24 @@ pixels, statistics of the whole image, memory – is as for paths.
 from __future__ import annotations
 
 import inspect
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from napari_restore._format import format_seconds
 from napari_restore.engine import Emit, Note, Progress, Region
-from napari_restore.errors import BadParameter, RestoreError, did_you_mean, option
-from napari_restore.explain.attribution._integral import ComputedMap
-from napari_restore.explain.attribution._layer import NEAREST, AttributedLayer
-from napari_restore.explain.attribution._sums import Summed
+from napari_restore.errors import BadParameter, did_you_mean, option
+from napari_restore.explain.attribution._layer import AttributedLayer
+from napari_restore.explain.attribution._segments import Segments
+from napari_restore.explain.attribution.attribution_run import AttributionRun
 from napari_restore.explain.attribution.baselines import InMemory
-
-if TYPE_CHECKING:
-    from napari_restore.explain.attribution._request import CheckedAttribution
-    from napari_restore.explain.attribution._setup import Setup
 
 
 class Problem:
@@ -53,15 +47,22 @@ class Problem:
     """(1, 1, h, w) int64 which segment a pixel is in, from 1; 0: in none, where the baseline is the
     image. None: every pixel may have a share of its own."""
 
-    def __init__(self, setup: Setup, emit: Emit) -> None:
-        self._run, self._layer, self._emit = setup.run, setup.layer, emit
+    def __init__(
+        self,
+        run: AttributionRun,
+        baseline: Tensor | None,
+        emit: Emit,
+        layer: AttributedLayer | None,
+        segments: Segments | None,
+    ) -> None:
+        self._run, self._layer, self._emit = run, layer, emit
         self._maps: list[tuple[Tensor, Tensor]] = []
-        self.region, self.box = self._run.region, self._run.box
-        self.image, self.valid = self._run.image(self.region), self._run.valid(self.region)
-        self._baseline = None if setup.path is None else setup.path.at(0.0, self.region)[0]
-        self.segments = None if setup.segments is None else setup.segments.tensor(self.image)
-        if self._baseline is not None and self.segments is not None:
-            self._baseline = self._baseline.where(self.segments > 0, self.image)
+        self.region, self.box = run.region, run.box
+        self.image, self.valid = run.image(self.region), run.valid(self.region)
+        self.segments = None if segments is None else segments.tensor(self.image)
+        if baseline is not None and self.segments is not None:
+            baseline = baseline.where(self.segments > 0, self.image)
+        self._baseline = baseline
         self._began = time.perf_counter()
         self._done = self._total = 0
 
@@ -275,65 +276,6 @@ class Explainer:
 def _tuples(value: Any) -> Any:
     """Convert lists to tuples, recursively."""
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
-
-
-def run_explainer(request: CheckedAttribution, problem: Problem) -> ComputedMap:
-    """Return the map of a method that is not a path integral; raises `BadParameter` if invalid."""
-    explainer, name = request.method.explainer, request.method.name
-    assert explainer is not None
-    try:
-        shares: Any = explainer.function(problem, **request.arguments)
-    except RestoreError:
-        raise
-    except Exception as error:
-        if not explainer.package:
-            raise
-        cause = f"{type(error).__name__}: {error}".rstrip(": .")
-        raise BadParameter(
-            f"Method {name} failed: {cause}.",
-            f"Check its {option('arguments')} values against its documentation.",
-        ) from error
-    shares, total = _in_pixels(problem, name, shares, request.arguments)
-    if lost := int((~shares.isfinite()).sum()):
-        raise BadParameter(
-            f"{lost} of {shares.numel()} values of the map of method {name} are not finite.",
-            f"Choose other {option('arguments')} values, or another {option('baseline')}.",
-        )
-    # Zeros have no sign, as in a sum.
-    values = shares[0].numpy(force=True).astype(np.float64) + 0.0
-    made, done = Summed(problem.region, len(values), values), problem.evaluations
-    if not explainer.is_complete:
-        return ComputedMap(made, None, None, (), None, (math.nan, math.nan), None, done)
-    with torch.no_grad():
-        start, end = problem.ends()
-    return ComputedMap(made, None, None, (), total, (start, end), request.settings.gap, done)
-
-
-def _in_pixels(
-    problem: Problem, name: str, shares: Any, arguments: Mapping[str, Any]
-) -> tuple[Tensor, float]:
-    """Return what a method gave as (1, C or 1, h, w), 0 where pixels do not count, and its sum.
-
-    Raises `BadParameter` for a map of another shape.
-    """
-    expected = tuple(problem.image.shape)
-    if problem.is_of_layer:
-        cells = problem.layer_map(problem.image).shape[2:]
-        expected = (1, *getattr(shares, "shape", expected)[1:2], *cells)
-    if not isinstance(shares, Tensor) or shares.shape != expected:
-        shape = tuple(shares.shape) if isinstance(shares, Tensor) else type(shares).__name__
-        raise BadParameter(
-            f"Method {name} gave no map of the image: {shape}.",
-            f"It must give a tensor of {expected}.",
-        )
-    shares = shares.detach().to(problem.image.device)
-    counts = 1 if problem.valid is None else problem.valid
-    if not problem.is_of_layer:
-        shares = shares * counts
-        return shares, float(shares.sum(dtype=torch.float64))
-    # A pixel has the value of its cell: the cells add up.
-    total = float(shares.sum(dtype=torch.float64))
-    return problem.layer.upsampled(shares, arguments.get("interpolation", NEAREST)) * counts, total
 
 
 def version_of(package: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,6 @@ from napari_restore.explain.attribution.quadrature import Quadrature
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_restore.explain.attribution.stored_accumulator import SharedLease
-
 Floats = npt.NDArray[np.float64]
 ROWS, COLUMNS = 512, 2048
 """Rows and columns of the map that are read together."""
@@ -26,11 +25,19 @@ BINS = 4096
 """Numbers that a point keeps of its map: norms of weighted sums of points are known to 2 % by them."""
 
 
+class FolderLease(Protocol):
+    """Keeps a folder on disk for as long as it is referenced."""
+
+    path: Path
+
+    def deliver(self, is_delivered: bool) -> None: ...
+
+
 class Summed:
     """A finished sum over `region`, (bands, h, w) float64, read box by box."""
 
     def __init__(
-        self, region: Region, bands: int, values: Any, lease: SharedLease | None = None
+        self, region: Region, bands: int, values: Any, lease: FolderLease | None = None
     ) -> None:
         """Wrap `values`, which may have more planes than bands."""
         self.region, self.bands = region, bands

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +27,6 @@ from napari_restore.explain.attribution.paths import Path, Planes, Valid
 from napari_restore.explain.attribution.quadrature import Quadrature
 from napari_restore.explain.attribution.stored_accumulator import StoredAccumulator
 from napari_restore.explain.attribution.target import AttributionTarget
-
-if TYPE_CHECKING:
-    from napari_restore.explain.attribution._request import CheckedAttribution
 
 WATCHED = 1 << 22
 """Most pixels of a map whose partial states are reported to `watch`."""
@@ -62,19 +59,22 @@ class AttributionRun:
     def __init__(
         self,
         source: GradientSource,
-        request: CheckedAttribution,
+        target: AttributionTarget,
         objective: Objective,
-        context: ContextGradient | None,
         *,
+        rules: int,
+        value_bytes: int | None,
+        fixed_routing: bool,
+        context: ContextGradient | None,
         through: bool,
     ) -> None:
         """Compute the receptive field and check the memory budget; raises `BudgetTooSmall`, `BadRegion`.
 
-        The gradient goes `through` the `context`, which else measures what a map omits, and through
-        what sweeps count.
+        `rules` is the number of quadrature rules. `value_bytes` are extra bytes per value, for methods
+        that need the whole map in memory whatever its size. With `fixed_routing` the routing of the
+        whole path is that of its end. The gradient goes `through` the `context`, which else measures
+        what a map omits, and through what sweeps count.
         """
-        self.request = request
-        target, rules, value_bytes = request.target, len(request.rules), request.value_bytes
         self.source, self.box, self.objective = source, target.box, objective
         self.context, self.through = context, context if through else None
         self.objective_region, self.polygon = target.objective_region, target.polygon
@@ -93,7 +93,7 @@ class AttributionRun:
             return taken + overview
 
         self.gradients = gradients_of(source, self.objective_region, beside, through=through)
-        self.fixed_routing = request.fixed_routing and self.gradients.routes
+        self.fixed_routing = fixed_routing and self.gradients.routes
         self.region = self.gradients.region
         self.is_small = is_small(self.region)
         # Measures are computed after the gradients are freed.
@@ -235,6 +235,7 @@ class AttributionRun:
         self,
         path: Path,
         settings: Sequence[Any],
+        gap: float,
         emit: Emit,
         watch: Watch | None,
         rules: Sequence[Quadrature],
@@ -264,7 +265,7 @@ class AttributionRun:
         try:
             if self.fixed_routing:
                 self._fix_routing(path)
-            integral = self._integrated(path, accumulator, report)
+            integral = self._integrated(path, accumulator, gap, report)
             integral = replace(integral, through_context=self._through_known(path, integral))
             if self.fixed_routing:
                 self.gradients.fix_routing(None)
@@ -277,7 +278,9 @@ class AttributionRun:
             self.gradients.fix_routing(None)
             self.source.show(None)
 
-    def _integrated(self, path: Path, accumulator: Accumulator, report: OnNode) -> ComputedMap:
+    def _integrated(
+        self, path: Path, accumulator: Accumulator, goal: float, report: OnNode
+    ) -> ComputedMap:
         """Integrate dγ/dα · ∂D/∂γ by the first rule whose gap and map error are small enough.
 
         The last rule is accepted whatever its gap. `report` is called after every node.
@@ -307,7 +310,7 @@ class AttributionRun:
                 nodes,
                 float(np.dot(rule.weights, [node.slope for node in nodes])),
                 (ends[0.0], ends[1.0]),
-                self.request.settings.gap,
+                goal,
                 map_error=accumulator.map_error(rule),
             )
             if integral.is_fine_enough:
