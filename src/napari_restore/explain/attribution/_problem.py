@@ -1,4 +1,4 @@
-"""Methods that are not path integrals: their input, their description, and their run.
+"""Methods that are not path integrals: their input and their description.
 
 A method evaluates D, with its gradient, for images of its own. Everything else – bands, range, valid
 pixels, statistics of the whole image, memory – is as for paths.

@@ -1,4 +1,4 @@
-"""Sets up the run of a request, and computes its map."""
+"""Sets up the run of a request, and computes its map by a path or by another method."""
 
 from __future__ import annotations
 
