@@ -236,7 +236,7 @@ def _others(root: Path) -> Iterator[Seed]:
         doors = ("mask", "exclude") if name == "polygons" else ("mask",)
         yield Seed(name, {**picture, **_files(root, mask)}, (f"input/{mask.name}",), doors)
     yield from _vectors(root, work, polygon, picture)
-    for name in ("plain.tif", "deep.png"):
+    for name in ("big.tif", "deep.png"):
         yield Seed(
             f"mask {name}",
             {**picture, **_files(root, work / name)},

@@ -260,7 +260,7 @@ def test_files_are_what_the_command_writes(
         button.click()
         qtbot.waitUntil(path.exists)
         # The window hears of it later, on its own thread.
-        qtbot.waitUntil(lambda: str(tmp_path / "m.tif") in copied())
+        qtbot.waitUntil(lambda: found.record["output"] and str(tmp_path / "m.tif") in copied())
     with rasterio.open(tmp_path / "m.tif") as raster:
         np.testing.assert_allclose(raster.read(1), found.map.sum(axis=2), rtol=1e-5, atol=1e-12)
     record = json.loads((tmp_path / "r.json").read_text())
