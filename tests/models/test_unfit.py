@@ -124,6 +124,17 @@ def test_a_multiple_that_is_no_power_of_2_is_not_taken_for_a_least_size(stride: 
     assert (card.multiple_of, card.min_size, card.ratio.denominator) == (stride, 1, stride)
 
 
+@pytest.mark.parametrize("least", [100, 130, 150, 160, 200, 257])
+def test_a_least_size_is_found(least: int) -> None:
+    def padded(x: Tensor) -> Tensor:
+        return nn.functional.pad(x, [least - 1] * 4, "reflect")[
+            ..., least - 1 : 1 - least, least - 1 : 1 - least
+        ]
+
+    card = load(Returning(padded)).card
+    assert (card.multiple_of, card.min_size) == (1, least if least > 128 else 1)
+
+
 def test_with_a_card_too() -> None:
     x = torch.rand(1, 3, 20, 30)
     model = load(Returning(lambda x: {"out": x}), card={"bands": 3})

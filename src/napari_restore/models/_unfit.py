@@ -205,10 +205,10 @@ def _hint(module: Callable[..., Any]) -> str:
 STEPS = (*range(1, 11), 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 """Multiples that sizes are tried in: of halvings, and of windows."""
 TRIAL_SIDE = 128
-"""Side in pixels of the smallest images that are tried."""
-LARGER = ((128, 144, 160, 112), (256, 288, 320, 224), (512, 576, 640, 448))
+"""Side in pixels from which multiples are tried."""
+LARGER = ((128, 96, 80, 112), (256, 192, 160, 224), (512, 384, 320, 448))
 """Sides for one of which a module gives an image, unless it takes larger ones only: multiples of a power of 2,
-and of 3, 5 and 7."""
+and of 3, 5 and 7, none above the first."""
 BAND_COUNTS = (3, 1, 4)
 """Band counts tried in this order where a module does not define its own."""
 
