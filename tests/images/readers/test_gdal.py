@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import tifffile
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
@@ -324,7 +325,7 @@ def test_spec_opens_the_same_image_again(make_tiff: MakeTiff, noise: Noise) -> N
 
 
 def declare(path: Path, what: str) -> None:
-    """Change what lies beside `path`: its mask, its nodata, its header, or statistics of its values."""
+    """Change what lies beside `path`: its mask, nodata, colours, header, or statistics of its values."""
     beside = path.with_name(path.name + ".aux.xml")
     if what == "mask":
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
@@ -333,20 +334,48 @@ def declare(path: Path, what: str) -> None:
         header = path.with_suffix(".hdr")
         header.write_text(header.read_text().replace("interleave = bsq", "interleave = bil"))
     else:
-        number = "<NoDataValue>3</NoDataValue>" if what == "nodata" else ""
+        texts = {
+            "nodata": "<NoDataValue>3</NoDataValue>",
+            "alpha": "<ColorInterp>Alpha</ColorInterp>",
+        }
         statistics = '<Metadata><MDI key="STATISTICS_MAXIMUM">9</MDI></Metadata>'
-        band = f'<PAMRasterBand band="1">{number}{statistics}</PAMRasterBand>'
-        beside.write_text(f"<PAMDataset>{band}</PAMDataset>")
+        text = "".join(texts.get(word, statistics) for word in what.split())
+        beside.write_text(
+            f'<PAMDataset><PAMRasterBand band="2">{text}</PAMRasterBand></PAMDataset>'
+        )
 
 
-@pytest.mark.parametrize("what", ["mask", "nodata", "header", "statistics"])
+def of_two_bands(make_tiff: Callable[..., Path], kind: str) -> tuple[Path, Path]:
+    """Return an image, and the file beside which `declare` writes: of a VRT its source."""
+    pixels = np.arange(160, dtype=np.uint8).reshape(8, 10, 2)
+    path = make_tiff(pixels, **({"driver": "ENVI", "name": "a.dat"} if kind == "ENVI" else {}))
+    if kind != "VRT":
+        return path, path
+    mosaic = path.with_suffix(".vrt")
+    rasterio.shutil.copy(path, mosaic, driver="VRT")
+    return mosaic, path
+
+
+@pytest.mark.parametrize("kind", ["GTiff", "VRT"])
+@pytest.mark.parametrize("what", ["mask", "nodata", "alpha", "header", "statistics"])
 def test_what_lies_beside_and_changes_pixels_is_part_of_the_content(
-    make_tiff: Callable[..., Path], what: str
+    make_tiff: Callable[..., Path], what: str, kind: str
 ) -> None:
     """Statistics, levels and finished tiles are kept by the content."""
-    pixels = np.arange(160, dtype=np.uint8).reshape(8, 10, 2)
-    kind = {"driver": "ENVI", "name": "a.dat"} if what == "header" else {}
-    path = make_tiff(pixels, **kind)
-    before = open_image(path).fingerprint
-    declare(path, what)
-    assert (open_image(path).fingerprint == before) == (what == "statistics")
+    image, beside = of_two_bands(make_tiff, "ENVI" if what == "header" else kind)
+    before = open_image(image).fingerprint
+    declare(beside, what)
+    assert (open_image(image).fingerprint == before) == (what == "statistics")
+
+
+def test_statistics_that_a_viewer_adds_do_not_change_the_content(
+    make_tiff: Callable[..., Path],
+) -> None:
+    """A program that shows the image while it is restored writes them."""
+    path, _ = of_two_bands(make_tiff, "GTiff")
+    declare(path, "nodata")
+    opened = open_image(path)
+    before = opened.fingerprint
+    declare(path, "nodata statistics")
+    assert opened.reader.fingerprint() == before
+    assert open_image(path).fingerprint == before

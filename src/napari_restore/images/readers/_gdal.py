@@ -204,10 +204,9 @@ class GdalReader(Reader):
         if self.profile.premultiplied:
             self.notes.append("Its colours are multiplied by alpha: they were divided by it.")
         self.may_be_invalid = self._kind != "none" or self.dtype.kind == "f"
-        beside = [Path(file) for file in dataset.files[1:]]
-        if dataset.driver != "VRT":
-            beside = list(filter(description.says_which_are_valid, beside))
-        self._files = (Path(self._path), *beside)
+        beside = description.files_beside(dataset)
+        self._auxiliary = [f for f in beside if f.name.lower().endswith(description.AUXILIARY)]
+        self._files = (Path(self._path), *(f for f in beside if f not in self._auxiliary))
 
     def _take_sidecar(self) -> None:
         packet = sidecar_xmp(self.path)
@@ -282,7 +281,7 @@ class GdalReader(Reader):
         # What the cache has of the colours is none of the numbers.
         own = super().fingerprint()
         more = f" {self._part}" * bool(self._part) + " codes" * self._codes
-        return extended(own, more)
+        return extended(own, more + "".join(map(description.meaning_of_bands, self._auxiliary)))
 
     def _take_alpha(self, transparent: tuple[int, ...]) -> None:
         """Make the one colour that stands for transparent pixels an alpha band."""

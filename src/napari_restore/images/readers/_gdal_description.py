@@ -30,7 +30,7 @@ from napari_restore.images.files.descriptions import (
     resolution_in,
 )
 from napari_restore.images.files.exif import PhotoTags, colours_in_exif
-from napari_restore.images.files.xml import LONGEST
+from napari_restore.images.files.xml import LONGEST, parse_xml
 from napari_restore.images.values.facts import resolve
 from napari_restore.images.values.roles import is_named_light
 from napari_restore.images.values.sensors import detect_sensor, is_level2, is_reflectance_product
@@ -47,6 +47,8 @@ from napari_restore.images.values.working_space import (
 
 PHOTO_DRIVERS = ("JPEG", "PNG", "WEBP", "GTiff")
 GIF = ("GIF", "BIGGIF")
+AUXILIARY = ".aux.xml"
+_MEANING = ("NoDataValue", "ColorInterp", "Scale", "Offset")
 _STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE")
 
 
@@ -197,12 +199,29 @@ def bands_of(dataset: Any) -> int:
     return 1 if dataset.driver in GIF else int(dataset.count)
 
 
-def says_which_are_valid(beside: Path) -> bool:
-    """Return whether a file `beside` an image tells its nodata, or, as a header does, all of its pixels."""
-    if beside.name.lower().endswith(".aux.xml"):
-        # Programs that show the image write statistics into it, too.
-        return b"<NoDataValue" in read_file(beside, LONGEST)
-    return beside.suffix.lower() in (".msk", ".hdr")
+def files_beside(dataset: Any) -> list[Path]:
+    """Return the files beside the pixels of `dataset` that say what these are, those of a VRT's sources too."""
+    listed = [Path(file) for file in dataset.files]
+    if dataset.driver == "VRT":
+        # GDAL lists the sources, and not what lies beside them.
+        named = [Path(f"{file}{suffix}") for file in listed for suffix in (".msk", AUXILIARY)]
+        listed += [file for file in named if file not in listed and file.is_file()]
+        return listed[1:]
+    return [file for file in listed[1:] if file.name.lower().endswith((".msk", ".hdr", AUXILIARY))]
+
+
+def meaning_of_bands(auxiliary: Path) -> str:
+    """Return what an ``.aux.xml`` says of the values of bands; "" for others, or where it is damaged.
+
+    Programs that show the image write statistics into it, too.
+    """
+    try:
+        root = parse_xml(read_file(auxiliary, LONGEST))
+    except ValueError:
+        return ""
+    bands = [(band.get("band"), each) for band in root.iter("PAMRasterBand") for each in band]
+    said = [(band, each.tag, each.text) for band, each in bands if each.tag in _MEANING]
+    return str(sorted(map(str, said))) if said else ""
 
 
 def is_bitmap(dataset: Any) -> bool:
