@@ -281,6 +281,11 @@ def test_images_of_another_order_of_colours_share_no_statistics(tmp_path):
     assert load_context(path, turned).roles == ()
     path = api.save_context([unnamed], path)
     assert load_context(path, unnamed).roles == ("",) * 5
+    five = np.dstack([pixels, pixels[..., :2]])
+    more = [nr.open_image(five, bands=BANDS + end) for end in ("", ",nir=4", ",swir=4")]
+    assert load_context(api.save_context(more[:2], path), more[1]).roles[3] == "nir"
+    with pytest.raises(errors.InputError, match="no statistics in common"):
+        api.save_context(more, path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no context", None, "half"])

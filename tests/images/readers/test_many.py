@@ -113,6 +113,28 @@ def test_the_file_of_a_mosaic_says_what_is_invalid(
     np.testing.assert_array_equal(written.read_valid(box), image.read_valid(box))
 
 
+def test_a_gap_between_files_with_alpha_and_nodata_is_transparent(
+    make_tiff: MakeTiff, tmp_path: Path
+) -> None:
+    pixels = np.full((4, 4, 4), 200, np.uint8)
+    paths = [
+        make_tiff(
+            pixels,
+            f"{at}.tif",
+            transform=placed(6 * at, 0),
+            nodata=7,
+            photometric="RGB",
+            alpha="YES",
+        )
+        for at in (0, 1)
+    ]
+    image, box = open_image(paths), (0, 0, 4, 10)
+    write_image(tmp_path / "joined.tif", Pixels(box, image.read), like=image)
+    with rasterio.open(tmp_path / "joined.tif") as file:
+        assert set(file.read(4)[:, 4:6].flat) == {0}
+        assert set(file.read(1)[:, 4:6].flat) == {7}
+
+
 def test_a_mosaic_keeps_the_masks_of_bands(make_tiff: MakeTiff, tmp_path: Path) -> None:
     pixels = np.full((4, 4, 2), 9, np.uint8)
     pixels[1, :, 0] = 0

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
             histograms=joint.histograms + context.histograms,
             dark_counts=joint.dark_counts + context.dark_counts,
             dark_sums=joint.dark_sums + context.dark_sums,
+            roles=tuple(a or b for a, b in zip_longest(joint.roles, context.roles)),
         )
     if joint is None:
         raise ValueError("no context to join")

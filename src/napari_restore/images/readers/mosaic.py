@@ -28,7 +28,7 @@ class MosaicReader(JoinedReader):
     """Files of one coordinate system and pixel size, side by side.
 
     Where files overlap, the first one that is valid counts. Pixels that no file covers are nodata
-    (0 without one) and not valid.
+    (0 without one, and in alpha) and not valid.
     """
 
     def __init__(self, images: Sequence[ImageBase]) -> None:
@@ -50,7 +50,9 @@ class MosaicReader(JoinedReader):
         self.georeference = first.georeference.shifted(left, top)
         self.notes = [f"{i.name}: {note}" for i in images for note in i.reader.notes]
         self.profile = replace(first.profile)
-        self._fill = self.dtype.type(as_dtype(first.nodata, self.dtype) or 0)
+        self._fill = np.full(self.bands, as_dtype(first.nodata, self.dtype) or 0, self.dtype)
+        if self.alpha is not None:
+            self._fill[self.alpha] = 0
         for (above, upper), (below, lower) in itertools.combinations(self.members, 2):
             if _overlap(upper, lower) == lower and not above.may_be_invalid:
                 raise UnreadableImage(
