@@ -41,13 +41,20 @@ def image() -> nr.Image:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    def write(pixels: npt.NDArray[Any], name: str = "m.tif", description: str | None = None) -> str:
+    def write(
+        pixels: npt.NDArray[Any],
+        name: str = "m.tif",
+        description: str | None = None,
+        colours: dict[int, tuple[int, int, int]] | None = None,
+    ) -> str:
         bands = np.atleast_3d(pixels).transpose(2, 0, 1)
         path = tmp_path / name
         shape = {"count": len(bands), "height": SIZE[0], "width": SIZE[1], "dtype": bands.dtype}
         with rasterio.open(path, "w", driver="GTiff", **shape) as new:
             new.write(bands)
             new.set_band_description(1, description or "")
+            if colours is not None:
+                new.write_colormap(1, colours)
         return str(path)
 
     return write
@@ -72,8 +79,9 @@ def codes(dtype: str, *values: int) -> npt.NDArray[Any]:
         codes("uint8", 1, 2),
         codes("float32", 1) / 2,
         np.dstack([codes("uint8", 255)] * 3),  # painted in grey
+        np.dstack([np.where(codes("uint8", 1) == 1, np.float32(1), np.float32("nan"))] * 3),
     ],
-    ids=["one", "255", "soft", "bit", "labels", "two", "float", "grey"],
+    ids=["one", "255", "soft", "bit", "labels", "two", "float", "grey", "NaN"],
 )
 def test_masks(write: Write, image: nr.Image, pixels: npt.NDArray[Any]) -> None:
     covered = open_exclude(write(pixels), image).read(nr.Region(0, 0, *SIZE)) > 0
@@ -90,6 +98,24 @@ def test_several_bands(write: Write, image: nr.Image) -> None:
     np.testing.assert_array_equal(
         open_mask(f"{path}:2", image).read(everything), codes("uint8", 0, 1)
     )
+    # On what a view shows, too.
+    view = nr.open_image([np.full((*SIZE, 3), 90, np.uint8), np.full((30, 40, 3), 90, np.uint8)])
+    with pytest.raises(BadMask, match=r"m\.tif has 2 bands"):
+        open_mask(path, view.level_view(1))
+
+
+@pytest.mark.parametrize("largest", [1, 4])
+def test_a_mask_of_colours_is_its_numbers(write: Write, image: nr.Image, largest: int) -> None:
+    """A green class has no red, in which the colour would be looked for."""
+    pixels = codes("uint8", 1, largest)
+    colours = {0: (0, 0, 0), 1: (0, 200, 0), 4: (90, 90, 200)}
+    path, everything = write(pixels, colours=colours), nr.Region(0, 0, *SIZE)
+    np.testing.assert_array_equal(open_exclude(path, image).read(everything) > 0, pixels > 0)
+    if largest > 1:
+        with pytest.raises(BadMask, match="numbers up to 4 as colours"):
+            open_mask(path, image)
+    else:
+        np.testing.assert_array_equal(open_mask(path, image).read(everything), pixels)
 
 
 @pytest.mark.parametrize(

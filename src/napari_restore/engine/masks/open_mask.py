@@ -62,6 +62,7 @@ class _Choice:
     values: str | None = None
     bits: str | None = None
     where: str | None = None
+    use: str = "exclude"
 
     @property
     def of_raster(self) -> bool:
@@ -80,10 +81,7 @@ def open_mask(mask: str | Path, image: Image, feather: int = 0) -> MaskStrength:
     """
     if image.original is not None:
         return on_grid_of(image, open_mask(mask, image.original, feather))
-    strength = _open(os.fspath(mask), image, _Choice())
-    if isinstance(strength, RasterMask):
-        _one_band(strength.raster, _name_of(os.fspath(mask), image), "mask")
-    return feathered(strength, feather, image)
+    return feathered(_open(os.fspath(mask), image, _Choice(use="mask")), feather, image)
 
 
 def open_exclude(reading: Reading, image: Image) -> MaskStrength | None:
@@ -103,10 +101,7 @@ def open_exclude(reading: Reading, image: Image) -> MaskStrength | None:
                 f"Name it by {option('exclude', 'FILE:BAND')}.",
             )
         return None
-    strength = _open(reading.exclude, image, choice)
-    if isinstance(strength, RasterMask) and not choice.of_raster:
-        _check_codes(strength.raster, _name_of(reading.exclude, image))
-    return strength
+    return _open(reading.exclude, image, choice)
 
 
 def note_of_share(mask: MaskStrength, exclude: str, image: Image) -> str | None:
@@ -159,6 +154,8 @@ def _open(mask: str, image: Image, choice: _Choice) -> MaskStrength:
         name = f"{name}:{part}"
     if choice.of_raster:
         chosen = _chosen(opened, name, choice, image.sensor)
+    else:
+        opened = _checked(opened, _name_of(mask, image), choice.use)
     return RasterMask(opened, image, chosen)
 
 
@@ -237,7 +234,7 @@ def _chosen(
     in_bands = needed_bands(matches)
     plain = [match for match in matches if match.band is None]
     if plain and raster.bands > 1 and not _is_grey(raster):
-        raise _several_bands(raster, name)
+        raise _several_bands(raster, name, "exclude")
     numbers: dict[str, int] = {}
     for wanted in in_bands:
         assert flags is not None
@@ -254,7 +251,7 @@ def _chosen(
     return [(0 if match.band is None else numbers[match.band], match) for match in matches]
 
 
-def _several_bands(raster: Image, name: str, use: str = "exclude") -> BadMask:
+def _several_bands(raster: Image, name: str, use: str) -> BadMask:
     flags = flags_of_raster(raster)
     line = option(use, f"{name}:1")
     if flags is not None and use == "exclude":
@@ -265,25 +262,29 @@ def _several_bands(raster: Image, name: str, use: str = "exclude") -> BadMask:
     )
 
 
-def _one_band(raster: Image, name: str, use: str = "exclude") -> Image:
-    """Return a mask of one band, or of equal ones; raises `BadMask` for others, called `name`."""
+def _one_band(raster: Image, name: str, use: str) -> Image:
+    """Return a mask of one band, or of equal ones, or a palette's numbers; raises `BadMask` for others."""
     if min(raster.bands, len(raster.data_bands)) <= 1 or _is_grey(raster):
         return raster
     coded = None if raster.path is None else _opened(raster.path, codes=True)
     if coded is None or coded.bands > 1:
         raise _several_bands(raster, name, use)
-    # Its palette shows classes as colours.
+    if use == "mask" and (largest := codes_of(coded).largest) > 1:
+        raise BadMask(
+            f"{name} shows numbers up to {largest} as colours, and how strong each is is not known.",
+            "Save a mask without a palette, 0 where nothing is restored and 255 where all is.",
+        )
     return coded
 
 
-def _check_codes(raster: Image, name: str) -> None:
-    """Raise `BadMask` for a raster, called `name`, whose values are no yes or no."""
-    raster = _one_band(raster, name)
-    if raster.dtype.kind not in "iu":
-        return
+def _checked(raster: Image, name: str, use: str) -> Image:
+    """Return the one band of a raster; raises `BadMask` where values to exclude by are no yes or no."""
+    raster = _one_band(raster, name, use)
+    if use == "mask" or raster.dtype.kind not in "iu":
+        return raster
     codes = codes_of(raster)
     if codes.least == codes.largest or codes.largest == np.iinfo(raster.dtype).max:
-        return
+        return raster
     flags = flags_of_raster(raster)
     role = auxiliary_role(raster.descriptions[0]) or auxiliary_role(
         Path(raster.path or raster.name).stem
@@ -303,18 +304,28 @@ def _check_codes(raster: Image, name: str) -> None:
             "exclude is not known.",
             f"Name the bits, {line}, or the values, {option('exclude_values', '3,8,9')}.",
         )
+    return raster
+
+
+_grey: dict[str, bool] = {}
+"""By fingerprint; the window plans again and again."""
 
 
 def _is_grey(raster: Image) -> bool:
     """Return whether all bands are equal, as in a painted picture."""
-    boxes = pieces_of(Region(0, 0, raster.height, raster.width))
-    bands = list(raster.data_bands)
-    pixels = (raster.read(box)[..., bands] for box in boxes)
-    return all(bool((part == part[..., :1]).all()) for part in pixels)
+    key = raster.fingerprint
+    if key not in _grey:
+        boxes = pieces_of(Region(0, 0, raster.height, raster.width))
+        pixels = (raster.read(box)[..., list(raster.data_bands)] for box in boxes)
+        _grey[key] = all(
+            np.array_equal(part, np.broadcast_to(part[..., :1], part.shape), equal_nan=True)
+            for part in pixels
+        )
+    return _grey[key]
 
 
 _shares: dict[str, float] = {}
-"""By the mask's digest and the image's size; the window plans again and again."""
+"""By the mask's digest and the image's size."""
 
 
 def _share(mask: MaskStrength, image: Image) -> float:
