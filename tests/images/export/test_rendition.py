@@ -113,6 +113,21 @@ def test_colours_of_transparent_pixels_do_not_bleed(tmp_path: Path, change: Any)
         np.testing.assert_array_equal(out, pixels)
 
 
+@pytest.mark.parametrize("opacity", [60, 128])
+def test_half_transparent_pictures_are_sharpened_as_opaque_ones(
+    tmp_path: Path, opacity: int
+) -> None:
+    colours = []
+    for name, value in (("opaque", 255), ("half", opacity)):
+        pixels = np.dstack([scene(), np.full(scene().shape[:2], value, np.uint8)])
+        out = shown(
+            write(photo(tmp_path / f"{name}.png", pixels), tmp_path / "o.png", sharpen=True)
+        )
+        colours.append(out[..., :3].astype(int))
+    assert np.abs(colours[0] - scene()).max() > 3
+    assert np.abs(colours[0] - colours[1]).max() <= 1
+
+
 def test_sharpened_edges_are_steeper_and_plain_parts_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

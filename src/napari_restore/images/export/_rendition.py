@@ -293,7 +293,10 @@ def _sharpened(
     missing = [(REACH - before, REACH - after) for before, after in beside]
     wide, solid = (np.pad(plane, missing, mode="edge") for plane in (luma, opacity))
     inside = (slice(REACH, -REACH), slice(REACH, -REACH))
-    detail = wide[inside] * _blurred(solid) - _blurred(wide * solid)
+    near = _blurred(solid)
+    detail = wide[inside] * near - _blurred(wide * solid)
+    # The mean around a pixel is that of the opaque part, also where all is half transparent.
+    np.divide(detail, near, out=detail, where=near > 0)
     detail[solid[inside] == 0] = 0
     (top, bottom), (left, right) = beside
     inner = values[top : len(values) - bottom, left : values.shape[1] - right].copy()
