@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._addresses import is_remote
+from napari_restore.errors import UnreadableImage
 from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import InnerReader, Reader, extended
@@ -371,8 +372,16 @@ class ImageBase(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest that identifies the content; independent of name and time."""
-        return self.reader.fingerprint()
+        """Hex digest that identifies the content; independent of name and time.
+
+        Raises `UnreadableImage` if a file is gone.
+        """
+        try:
+            return self.reader.fingerprint()
+        except OSError as error:
+            raise UnreadableImage(
+                f"{self.name} can no longer be read: {error.strerror or error}.", "Open it again."
+            ) from error
 
     @property
     @abstractmethod

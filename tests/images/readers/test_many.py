@@ -279,3 +279,11 @@ def test_fingerprints_follow_content_not_names(make_tiff: MakeTiff, noise: Noise
     assert open_image(make_tiff(pixels, "c.tif")).fingerprint != open_image(first).fingerprint
     assert open_image(pixels).fingerprint == open_image(pixels.copy()).fingerprint
     assert open_image(pixels).fingerprint != open_image(pixels[:, :10]).fingerprint
+
+
+def test_a_file_that_is_gone_before_its_first_use_is_named(make_tiff: MakeTiff) -> None:
+    path = make_tiff(np.ones((8, 8, 1), np.uint8), "gone.tif")
+    image = open_image(path)
+    path.unlink()
+    with pytest.raises(UnreadableImage, match="gone can no longer be read: No such file"):
+        _ = image.fingerprint
