@@ -114,7 +114,7 @@ def _spread_text(attribution: Mapping[str, Any]) -> str:
     if index is None:
         return "no magnitudes in the map"
     pixels = f"{attribution['area_95']} of {(y1 - y0) * (x1 - x0)} pixels"
-    found = f"diffusion index {index:.2f}, 95 % of the magnitudes in {pixels}"
+    found = f"diffusion index {index:.2f}, just below 95 % of the magnitudes in {pixels}"
     held = f"of the {1 - beside:.1%} of all magnitudes that the map holds, not the overview: "
     return held + found if beside else found
 
