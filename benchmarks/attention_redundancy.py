@@ -56,8 +56,9 @@ def main() -> None:
             with session.source:
                 session.prepare()
                 asked = list(queries(image.height, image.width))
-                for layer, matrix in session.redundancy(asked).items():
-                    alike[layer].append(of_pairs(matrix))
+                names = session.with_heads([site.name for site in session.sites])
+                for layer, found in session.compared_heads(asked, names).items():
+                    alike[layer].append(of_pairs(found.matrix()))
                 centre = Query.point(image.height // 2, image.width // 2)
                 for layer in options.ablate:
                     without[layer].append(of_heads(session, centre, layer))
