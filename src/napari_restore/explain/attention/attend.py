@@ -256,10 +256,9 @@ DRAWS = 64
 
 
 def strata(box: Region, count: int) -> list[Region]:
-    """Return at most `count` boxes that divide `box`, nearly square and of nearly the same area.
-
-    Rows of them, each as high as its share of the boxes. There are fewer where some would have no pixel.
-    """
+    """Return at most `count` boxes that divide `box`, nearly square and of nearly the same area."""
+    # Rows of them, each as high as its share of the boxes. There are fewer where some would have no
+    # pixel.
     rows = round(math.sqrt(count * box.height / box.width))
     rows = min(max(rows, 1), count)
     in_row = [count // rows + (row < count % rows) for row in range(rows)]
@@ -278,13 +277,11 @@ def strata(box: Region, count: int) -> list[Region]:
 def sampled(
     box: Region, count: int, seed: int, is_valid: Callable[[tuple[int, int]], bool]
 ) -> tuple[Query, ...]:
-    """Return a query in each of `count` strata of `box`: the first of `DRAWS` pixels that is valid.
-
-    Every stratum has random numbers of its own, which follow from `seed` and its number: a pixel that is
-    not valid changes no query of another stratum. Strata without one have no query.
-    """
+    """Return a query in each of `count` strata of `box`: the first of `DRAWS` pixels that is valid, or none."""
     found: list[Query] = []
     for number, part in enumerate(strata(box, count)):
+        # Every stratum has random numbers of its own: a pixel that is not valid changes no query of
+        # another.
         rng = np.random.default_rng((seed, number))
         drawn = (
             (int(rng.integers(part.y0, part.y1)), int(rng.integers(part.x0, part.x1)))

@@ -124,12 +124,10 @@ class _Site:
 
 
 def rank_correlation(weights: Floats, sums: Floats) -> float | None:
-    """Return Spearman's rank correlation of two arrays (n,), equal values with their mean rank.
-
-    None where either has equal values only, or there are fewer than `LEAST`.
-    """
+    """Return Spearman's rank correlation of two arrays (n,), None where one is constant or n < `LEAST`."""
     if len(weights) < LEAST or _is_equal(weights) or _is_equal(sums):
         return None
+    # Equal values have their mean rank.
     one, other = (_ranks(values) for values in (weights, sums))
     return float(np.corrcoef(one, other)[0, 1])
 

@@ -169,11 +169,7 @@ class AttentionSession:
             raise Cancelled("Cancelled; nothing was written.", "Run it again.")
 
     def _column(self, pixel: tuple[int, int], site: AttentionSite) -> HeadMaps:
-        """Return the weights that other cells give to that of a pixel.
-
-        Outside of a bottleneck from the rows of all cells that look at the same cells: those of its window.
-        Raises `BadParameter` where windows overlap.
-        """
+        """Return the weights that other cells give to that of a pixel; raises `BadParameter` where windows overlap."""
         if (self.source.keeps_steps and site.kind in COLUMNS) or site.kind not in PLACED:
             return self._maps(self.source.column(pixel, site.name))
         if site.key_stride is not None:
@@ -181,6 +177,8 @@ class AttentionSession:
                 f"What attends to a pixel is not known in {site.name}: its keys are cells of another size.",
                 "Ask what the pixel attends to.",
             )
+        # Outside of a bottleneck from the rows of all cells that look at the same cells: those of
+        # its window.
         (own,) = self.source.rows_in_tile([pixel], site.name, pixel)
         maps, side = self._maps(own), site.stride
         asked = np.array([maps.query.y0, maps.query.x0]) // side
@@ -230,11 +228,7 @@ class AttentionSession:
         return replace(found, numbers=numbers, shows="relevance")
 
     def with_heads(self, names: Collection[str]) -> tuple[str, ...]:
-        """Return the names of those sites that have heads to compare.
-
-        Raises `BadModel` for a model that does not give what its heads put out, `BadParameter` where no
-        site has several.
-        """
+        """Return the names of those sites that have heads to compare; raises `BadModel`, `BadParameter` without any."""
         chosen = [site for site in self.sites if site.name in names]
         found = [site for site in chosen if site.kind not in ONE_CELL and len(site.heads) > 1]
         if not found:
@@ -253,15 +247,13 @@ class AttentionSession:
     def compared_heads(
         self, queries: Sequence[Query], names: Sequence[str]
     ) -> dict[str, HeadRedundancy]:
-        """Return the redundancy of the heads of sites of `with_heads`, by its name.
-
-        Over the cells of the tiles around the queries. In the layers of a bottleneck over cells of all of
-        the image instead: all of them, or `MOST_CELLS` that are drawn once.
-        """
+        """Return the redundancy of the heads of sites of `with_heads`, by its name."""
         finest = min(site.stride for site in self.sites if site.name in names)
         inside = checked(queries, self.image)
         pixels = [pixel for query in inside for pixel in query.pixels(finest)]
         found = {name: HeadRedundancy() for name in names}
+        # Over the cells of the tiles around the queries; in the layers of a bottleneck over those
+        # of all of the image, or `MOST_CELLS` that are drawn once.
         for part in self.source.outputs(pixels, names):
             self._check_stop()
             for site, outputs in part:
@@ -271,9 +263,8 @@ class AttentionSession:
     def without_head(self, query: Query, name: str, head: str) -> HeadEffect:
         """Return what one head of a site does to the result around a query.
 
-        Exactly: the network is run without it from its step on, or on the whole image where it
-        judges every pixel by that. Raises `BadParameter` for a head or a
-        network that cannot be left out, `BadRegion` for a box that is too large.
+        Raises `BadParameter` for a head or a network that cannot be left out, `BadRegion` for a box that
+        is too large.
         """
         (query,) = checked([query], self.image)
         site = next(site for site in self.sites if site.name == name)

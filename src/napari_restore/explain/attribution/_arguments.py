@@ -27,10 +27,7 @@ class MethodInfo:
 
 
 def arguments_in(text: str) -> dict[str, Any]:
-    """Parse ``name=value name=value``, separated by spaces.
-
-    Raises `BadParameter` for any other form.
-    """
+    """Parse ``name=value name=value``, separated by spaces; raises `BadParameter` for any other form."""
     arguments = {}
     for word in re.split(r"\s+(?=\w+=)", text.strip()) if text.strip() else ():
         name, _, value = word.partition("=")

@@ -48,10 +48,8 @@ class AttributedLayer:
         run.need(most, f"{what} do", "a smaller box")
 
     def map_of(self, image: Tensor) -> Tensor:
-        """Return the layer's map (1, K, rows, columns) of (1, C, h, w) over the region of the run.
-
-        Around it lies the image itself.
-        """
+        """Return the layer's map (1, K, rows, columns) of (1, C, h, w) over the region of the run."""
+        # Around the region lies the image itself.
         return self._gradients.map_of(self._picture(image))
 
     def value(

@@ -23,11 +23,9 @@ class OverviewShares:
     """Position (y, x) of the first overview pixel in the image."""
 
     def blocks(self) -> tuple[npt.NDArray[np.float64], int]:
-        """Return sums over bands and square blocks, (h, w) with h, w ≤ `BLOCKS`, and a block's side.
-
-        The side is in pixels of the image. Single pixels would be too small to be visible.
-        """
+        """Return sums over bands and square blocks, (h, w) with h, w ≤ `BLOCKS`, and a block's side in pixels."""
         height, width = self.values.shape[:2]
+        # Single pixels would be too small to be visible.
         side = -(-max(height, width) // BLOCKS)
         rows, columns = np.arange(0, height, side), np.arange(0, width, side)
         signed = self.values.sum(axis=2, dtype=np.float64)
@@ -37,12 +35,10 @@ class OverviewShares:
         return sums, side * self.step
 
     def density(self) -> npt.NDArray[np.float32]:
-        """Return the mean share of a pixel of the image in each of `blocks`, on the overview's own grid.
-
-        (h, w), the sum over bands. It is on one scale with a map of the pixels, as sums of blocks are not.
-        """
+        """Return the mean share of a pixel of the image in each of `blocks`, (h, w), on the overview's own grid."""
         sums, side = self.blocks()
         rows, columns = (np.arange(n) * self.step // side for n in self.values.shape[:2])
         # The last blocks end with the image.
         pixels = np.bincount(rows)[:, None] * np.bincount(columns) * self.step**2
+        # It is on one scale with a map of the pixels, as sums of blocks are not.
         return (sums / pixels).astype(np.float32)[np.ix_(rows, columns)]

@@ -82,10 +82,7 @@ class Problem:
         self._total = evaluations
 
     def objective(self, images: Tensor) -> Tensor:
-        """Return D of (N, C, h, w) images in model range, (N,), with first-order gradients.
-
-        Raises `Cancelled` between images when the run is cancelled.
-        """
+        """Return D of (N, C, h, w) images in model range, (N,), with first-order gradients; raises `Cancelled`."""
         values = []
         for number in range(len(images)):
             x = self._counted(images[number : number + 1])
@@ -238,10 +235,7 @@ class Explainer:
     """Its parameters, where they differ from the function's signature."""
 
     def arguments(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments with defaults filled in; raises `BadParameter` for unknown or missing ones.
-
-        `name` is the method's name for messages. Lists become tuples, as JSON has no tuples.
-        """
+        """Return the arguments with defaults filled in; raises `BadParameter` for unknown or missing ones."""
         parameters = self.all_parameters()
         for key in arguments:
             if key not in parameters:

@@ -67,11 +67,9 @@ class CheckedAttribution:
         return self.method.explainer.bytes(self.arguments) + (check or 0)
 
     def to_dict(self, *, clear_image: bool, context_gradient: str) -> dict[str, Any]:
-        """Return the request as JSON, for a rerun.
-
-        `clear_image` is whether the baseline is a file. `context_gradient` is the setting that was
-        used: a rerun must not depend on the memory budget.
-        """
+        """Return the request as JSON, for a rerun; `clear_image` is whether the baseline is a file."""
+        # The `context_gradient` is that which was used: a rerun must not depend on the memory
+        # budget.
         polygon, method = self.target.polygon, self.method
         baseline = str(Path(self.baseline).resolve()) if clear_image else self.baseline
         steps = method.steps if method.explainer is None else None
@@ -176,11 +174,9 @@ def target_of(
     objective: str,
     model: RestorationModel,
 ) -> AttributionTarget:
-    """Return the target within results of `model`, which may have another size than the image.
-
-    Raises `BadParameter`, `BadRegion`.
-    """
+    """Return the target within results of `model`, of their size; raises `BadParameter`, `BadRegion`."""
     shape = None if polygon is None else polygon_of(polygon)
+    # Results may have another size than the image.
     full, ratio, grid = (image.height, image.width), model.card.ratio, on_output_grid(model)
     size = grid.size_of(full) if isinstance(grid, OnOutputGrid) else full
     whole = Region(0, 0, *size)

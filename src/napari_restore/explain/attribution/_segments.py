@@ -101,10 +101,7 @@ class Segments:
         return torch.from_numpy(self.numbers)[None, None].to(like.device)
 
     def to_dict(self, total: Summed, evaluations: int | None) -> dict[str, Any]:
-        """Return the table of the map's sums over each segment, as the record has it.
-
-        `evaluations` is how often D was computed, None of a path.
-        """
+        """Return the table of the map's sums over each segment; `evaluations` of D, None of a path."""
         flat, size = self.numbers, self.count + 1
         shares = np.zeros(size)
         for strip in total.strips():

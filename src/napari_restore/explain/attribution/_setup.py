@@ -185,10 +185,7 @@ def run_explainer(request: CheckedAttribution, problem: Problem) -> ComputedMap:
 def _in_pixels(
     problem: Problem, name: str, shares: Any, arguments: Mapping[str, Any]
 ) -> tuple[Tensor, float]:
-    """Return what a method gave as (1, C or 1, h, w), 0 where pixels do not count, and its sum.
-
-    Raises `BadParameter` for a map of another shape.
-    """
+    """Return a method's map (1, C or 1, h, w), 0 where pixels do not count, and its sum; raises `BadParameter`."""
     expected = tuple(problem.image.shape)
     if problem.is_of_layer:
         cells = problem.layer_map(problem.image).shape[2:]

@@ -84,12 +84,10 @@ class Summed:
 
 
 class Sums:
-    """Σ weight · gradient · speed over `region`, in float64, one sum per rule.
+    """Σ weight · gradient · speed over `region`, in float64, one sum per rule."""
 
-    Nested rules share nodes with different weights, and a node is evaluated once: hence one sum
-    for each rule that may still be needed.
-    """
-
+    # Nested rules share nodes with different weights, and a node is evaluated once: hence one sum
+    # for each rule that may still be needed.
     def __init__(self, region: Region, bands: int, rules: int) -> None:
         self.region, self.bands = region, bands
         self._sums: list[Any] = [np.zeros((bands, *region.shape)) for _ in range(rules)]
@@ -123,13 +121,11 @@ class Node(NamedTuple):
 
 
 def sketched(region: Region, box: Region, part: Tensor) -> Floats:
-    """Return a sketch (BINS,) of a part (1, C, h, w) in `box` of a map over `region`, summed over bands.
-
-    Each pixel is added to one of the numbers, with a sign: both look random, and are always the same. The
-    length of a sum of sketches is on average that of the map's sum (Charikar et al. 2002), and it is
-    that itself of a map of at most `BINS` pixels. Values that are not finite count as 0.
-    """
+    """Return a sketch (BINS,) of a part (1, C, h, w) in `box` of a map over `region`, summed over bands."""
     values = np.nan_to_num(part[0].sum(0).numpy(force=True).astype(np.float64), posinf=0, neginf=0)
+    # Each pixel is added to one of the numbers, with a sign: both look random, and are always the
+    # same. The length of a sum of sketches is on average that of the map's sum (Charikar et al.
+    # 2002), and it is that itself of a map of at most `BINS` pixels.
     y, x = (np.arange(at.start, at.stop, dtype=np.uint64) for at in box.within(region))
     numbers = y[:, None] * np.uint64(region.width) + x
     if region.pixels > BINS:
@@ -183,12 +179,10 @@ class Accumulator:
         self.nodes[node.alpha] = node
 
     def map_error(self, rule: Quadrature) -> float | None:
-        """Return about how far the map by `rule` is from the integral, as a share of its length.
-
-        From its change since the rule of half the points. Gradients of networks jump along a path, at another
-        place for every pixel: then the error of a rule is on average 1/√3 of that change. Of smooth gradients
-        it is less. None where the rule has no half, and of a map of zeros. All nodes of the rule were evaluated.
-        """
+        """Return about how far the map by `rule` is from the integral, as a share of its length; None where unknown."""
+        # From its change since the rule of half the points. Gradients of networks jump along a
+        # path, at another place for every pixel: then the error of a rule is on average 1/√3 of
+        # that change. Of smooth gradients it is less.
         half = rule.halved()
         if half is None:
             return None

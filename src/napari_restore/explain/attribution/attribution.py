@@ -133,10 +133,7 @@ class Attribution:
         return html_of(title, rows, picture, below=below)
 
     def _thumbnail(self) -> tuple[npt.NDArray[np.uint8], float]:
-        """Return the sum over bands over `window` above a bar of its colours, and the largest magnitude.
-
-        White none, purple for D, orange against it.
-        """
+        """Return the sum over bands over `window` above a bar of its colours, and the largest magnitude."""
         step = max(1, -(-max(self.window.shape) // THUMBNAIL))
         signed = np.nan_to_num(
             self.read(self.window).sum(axis=2)[::step, ::step], posinf=0, neginf=0
@@ -144,6 +141,7 @@ class Attribution:
         most = float(np.abs(signed).max(initial=0)) or 1.0
         bar = np.linspace(-1 if self.kind.is_signed else 0, 1, signed.shape[1])
         parts = signed / most, np.zeros((BAR, bar.size)), np.tile(bar, (BAR, 1))
+        # White is none, purple for D, orange against it.
         share = np.concatenate(parts)[..., None]
         ends = np.where(share > 0, np.array(FOR), np.array(AGAINST))
         return np.asarray(255 + np.abs(share) * (ends - 255), np.uint8), most
@@ -485,10 +483,7 @@ class Attribution:
 
 
 def check_map(path: Path, *, overwrite: bool = False, segments: bool = False) -> None:
-    """Raise `BadOutput` for a file that `Attribution.save` could not write; called before the computation.
-
-    `segments` is whether the map has a table of segments.
-    """
+    """Raise `BadOutput` for a file that `Attribution.save` could not write, a table without `segments` among them."""
     if path.suffix.lower() == SEGMENTS and not segments:
         raise BadOutput(
             f"{path.name} is a table, and this is one map without segments.",

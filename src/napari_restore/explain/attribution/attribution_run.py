@@ -175,10 +175,7 @@ class AttributionRun:
             return float(self.objective(y, x, self.counts))
 
     def node(self, path: Path, alpha: float, add: AddAll) -> Node:
-        """Return D and dD/dα at α; pass gradient times speed to `add`, box by box.
-
-        Shares that are not finite are left out of dD/dα.
-        """
+        """Return D and dD/dα at α; pass gradient times speed to `add`, box by box."""
         to_pixels, to_overview = add
         self.is_bounded, picture = True, _picture(path, alpha)
         if self.through is not None:
@@ -186,6 +183,7 @@ class AttributionRun:
         y = self.gradients.forward(picture, keep=True)
         x = picture(self.objective_region)
         value, by_y, by_own = derivative(self.objective, y, x[:, self.own], self.counts)
+        # Shares that are not finite are left out of dD/dα.
         slope = 0.0
 
         def add_part(box: Region, gradient: Tensor) -> float:
@@ -281,10 +279,8 @@ class AttributionRun:
     def _integrated(
         self, path: Path, accumulator: Accumulator, goal: float, report: OnNode
     ) -> ComputedMap:
-        """Integrate dγ/dα · ∂D/∂γ by the first rule whose gap and map error are small enough.
-
-        The last rule is accepted whatever its gap. `report` is called after every node.
-        """
+        """Integrate dγ/dα · ∂D/∂γ by the first rule whose gap and map error are small enough; `report` each node."""
+        # The last rule is accepted whatever its gap.
         nodes_by_alpha, ends = accumulator.nodes, dict[float, float]()
         is_nested = len(accumulator.rules) > 1
         for number, rule in list(enumerate(accumulator.rules))[accumulator.first :]:
@@ -331,13 +327,11 @@ class AttributionRun:
         return self.through_context(path, integral.ends[0])
 
     def through_context(self, path: Path, start: float) -> float | None:
-        """Return the part of D(x) − D(x′) that came through a context where the gradient stops.
-
-        It is D(x′) with the context of the image, `start`, minus D(x′) with its own context; None
-        if unknown. The remainder, D(x) minus `start`, came through the pixels.
-        """
+        """Return the part of D(x) − D(x′) that came through a context where the gradient stops; None if unknown."""
         if self.context is None:
             return None
+        # It is D(x′) with the context of the image, `start`, minus D(x′) with its own context. The
+        # remainder, D(x) minus `start`, came through the pixels.
         self.context.show(0.0)
         try:
             return start - self.value(path, 0.0)
@@ -351,15 +345,13 @@ class AttributionRun:
         self.gradients.fix_routing(_picture(path, 1.0))
 
     def identity(self, path: Path, integral: ComputedMap) -> float | None:
-        """Return the share of the map that is input passed unchanged; None for nonlinear objectives.
-
-        For objectives linear in the output the map of the identity model is known.
-        """
+        """Return the share of the map that is input passed unchanged; None for nonlinear objectives."""
         if not self.objective.is_linear:
             return None
         y = self.image(self.objective_region)[:, self.own]
         _, by_y, by_x = derivative(self.objective, y, y, self.counts)
         end, start = (path.at(at, self.objective_region)[0][:, self.own] for at in (1.0, 0.0))
+        # For objectives linear in the output the map of the identity model is known.
         identity_map = ((by_y + by_x) * (end - start))[0].numpy(force=True).astype(np.float64)
         mass = remaining = 0.0
         for strip in integral.total.strips():

@@ -56,12 +56,10 @@ class InMemory:
 
 
 class Recent:
-    """Reader that keeps the boxes read last, up to `limit` bytes.
+    """Reader that keeps the boxes read last, up to `limit` bytes; threads may share it."""
 
-    A point of a path reads a tile several times: for the forward pass, for the backward pass, and
-    for the speed at which the gradient counts. Threads may share it.
-    """
-
+    # A point of a path reads a tile several times: for the forward pass, for the backward pass, and
+    # for the speed at which the gradient counts.
     def __init__(self, planes: Planes, limit: int) -> None:
         self._planes, self._limit = planes, limit
         self._kept: OrderedDict[Region, Tensor] = OrderedDict()
@@ -159,12 +157,10 @@ def haze_source_of(target: GradientSource, open_model: OpenModel) -> GradientSou
 
 
 def order_of(other_source: GradientSource, target: GradientSource) -> list[int]:
-    """Return the channels of another model, or of another image, that match those of `target`.
-
-    Bands of another image are matched by role, else by number. Raises `BadParameter`.
-    """
+    """Return the channels of another model or image that match those of `target`; raises `BadParameter`."""
     image, other = target.plan.image, other_source.plan.image
     bands = list(target.plan.bands)
+    # Bands of another image are matched by role, else by number.
     if other is not image:
         roles = [image.roles[band] for band in bands]
         if all(role is not None and role in other.roles for role in roles):
@@ -225,10 +221,7 @@ def _zeros_like(x: Tensor) -> Tensor:
 
 
 def blurred(image: Planes, box: Region, sigma: float, size: tuple[int, int]) -> Tensor:
-    """Return a box of an image of `size` convolved with a Gaussian, truncated at 3 `sigma`.
-
-    (1, C, h, w); `sigma` is in pixels.
-    """
+    """Return a box (1, C, h, w) of an image of `size` convolved with a Gaussian, truncated at 3 `sigma` pixels."""
     reach = max(1, int(3 * sigma))
     x = around(image, box, reach, size)
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)

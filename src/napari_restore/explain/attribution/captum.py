@@ -154,14 +154,13 @@ def runnable_names() -> list[str]:
 
 
 def _run(attributor: Any, problem: Problem, *, seed: int, **arguments: Any) -> Tensor:
-    """Return the map of an attributor class, (1, C, h, w).
-
-    `feature_mask` is the side of squares; the share of a square is divided evenly over its values.
-    """
+    """Return the map of an attributor class, (1, C, h, w)."""
     from captum.attr import GradientAttribution
 
     for name in WINDOW_ARGUMENTS & arguments.keys():
         arguments[name] = _window(problem, name, arguments[name])
+    # `feature_mask` is the side of squares; the share of a square is divided evenly over its
+    # values.
     squares = None
     parameters = inspect.signature(attributor.attribute).parameters
     if SQUARES in parameters:
@@ -192,15 +191,14 @@ def _run(attributor: Any, problem: Problem, *, seed: int, **arguments: Any) -> T
 def _run_layer(
     attributor: Any, problem: Problem, *, seed: int, interpolation: str, **arguments: Any
 ) -> Tensor:
-    """Return what an attributor class of a layer gives, (1, any, rows, columns).
-
-    It hooks a module that stands for the layer between the two halves of D: pixels to map, map to D.
-    """
+    """Return what an attributor class of a layer gives, (1, any, rows, columns)."""
     if interpolation not in INTERPOLATIONS:
         raise BadParameter(
             f"There is no interpolation {interpolation!r} of a layer's map.",
             f"Choose {', '.join(INTERPOLATIONS)}.",
         )
+    # It hooks a module that stands for the layer between the two halves of D: pixels to map, map to
+    # D.
     layer = nn.Identity()
 
     def objective(images: Tensor) -> Tensor:
@@ -215,10 +213,7 @@ def _run_layer(
 
 
 def _window(problem: Problem, name: str, value: Any) -> Any:
-    """Return bands, rows and columns of a window or stride; a single number means all bands.
-
-    Raises `BadParameter` where it does not fit the image.
-    """
+    """Return bands, rows and columns of a window or stride, all bands for one number; raises `BadParameter`."""
     whole = tuple(problem.image.shape[1:])
     sides = (whole[0], value, value) if isinstance(value, int) else value
     if sides is None:
@@ -265,16 +260,14 @@ def _squares(problem: Problem, side: Any) -> Tensor:
 def _evaluations(
     problem: Problem, arguments: Mapping[str, Any], features: int, samples_all: bool
 ) -> int:
-    """Estimate the number of evaluations, for the progress only.
-
-    With `samples_all` every sample takes one evaluation per feature.
-    """
+    """Estimate the number of evaluations, for the progress only."""
     if "sliding_window_shapes" in arguments:
         window, steps = arguments["sliding_window_shapes"], arguments.get("strides") or 1
         steps = steps if isinstance(steps, tuple) else (steps,) * len(window)
         sides = zip(problem.image.shape[1:], window, steps, strict=False)
         return 1 + math.prod(1 - int(wide - side) // int(step) for side, wide, step in sides)
     samples = int(arguments.get("n_steps") or arguments.get("n_samples") or 0)
+    # With `samples_all` every sample takes one evaluation per feature.
     if not samples or samples_all:
         return 1 + max(1, samples) * features
     return samples

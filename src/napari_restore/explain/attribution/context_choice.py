@@ -68,13 +68,10 @@ def swept_seconds(source: GradientSource, points: int | None) -> float:
 def choose_context(
     request: CheckedAttribution, source: GradientSource, open_context: Callable[[], ContextGradient]
 ) -> tuple[ContextChoice, ContextGradient | None]:
-    """Decide before the path is integrated; return the choice, and the context where there is one.
-
-    The context is returned also where the gradient stops, to measure what such a map omits; but not
-    for a model whose sweeps count, where that would take all sweeps. Nothing here is timed, so that
-    the choice is the same on every machine. Raises `BadParameter` where ``through`` is requested and
-    not possible.
-    """
+    """Return the choice before the path is integrated, and the context; raises `BadParameter`."""
+    # The context is returned also where the gradient stops, to measure what such a map omits; but
+    # not for a model whose sweeps count, where that would take all sweeps. Nothing here is timed,
+    # so that the choice is the same on every machine.
     requested, counted = request.settings.context_gradient, bool(source.plan.model.counted)
 
     def opened() -> tuple[ContextGradient | None, float]:
@@ -115,15 +112,13 @@ def choose_context(
 
 
 def _why_unknown(request: CheckedAttribution, counted: bool) -> str | None:
-    """Return why the context along the path is unknown or constant; None where it changes.
-
-    What sweeps have `counted` changes with the pixels, whatever the overview does.
-    """
+    """Return why the context along the path is unknown or constant; None where it changes."""
     method = request.method
     if not method.path:
         return f"{method.name} has no baseline whose context could be taken"
     if method.path == "dam-released":
         return f"{method.name} is no path integral"
+    # What sweeps have `counted` changes with the pixels, whatever the overview does.
     if method.path in OVERVIEW_UNCHANGED and not counted:
         return "the path leaves the overview as it is"
     if request.has_context_file:
@@ -152,10 +147,8 @@ def _tiles(source: GradientSource) -> int:
 
 
 def share_of(through: float | None, rest: float) -> float | None:
-    """Return the share of a change that came through the context, 0 … 1; None where unknown.
-
-    `through` is the part of the context and `rest` that of the pixels; they may have opposite signs.
-    """
+    """Return the share of a change that came `through` the context, not by the `rest`, 0 … 1; None if unknown."""
     if through is None or not abs(through) + abs(rest):
         return None
+    # The two may have opposite signs.
     return abs(through) / (abs(through) + abs(rest))

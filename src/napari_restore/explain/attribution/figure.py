@@ -105,10 +105,7 @@ def _drawn(
 
 
 def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
-    """Draw the map, the sum over bands, with its colour bar into matplotlib axes; new ones by default.
-
-    Raises `BadOutput`.
-    """
+    """Draw the map, the sum over bands, with its colour bar into matplotlib axes; raises `BadOutput`."""
     check_matplotlib()
     if axes is None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

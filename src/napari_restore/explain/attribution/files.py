@@ -111,10 +111,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def csv_rows(path: str | Path, needed: Sequence[str], others: str) -> list[tuple[int, Cells]]:
-    """Return the rows of a CSV file with the numbers of their lines; `others` says which columns it may have.
-
-    Raises `InputError` for what is none, has no row, or lacks one of the `needed` columns.
-    """
+    """Return the rows of a CSV file with `needed` columns, perhaps `others`, and their lines; raises `InputError`."""
     try:
         text = read_text(path)
         delimiter = max(",;\t", key=text.partition("\n")[0].count)

@@ -28,10 +28,7 @@ def largest(values: Floats) -> float:
 
 
 def diffusion_index(mass: Floats) -> float | None:
-    """Return 100 · (1 − Gini) of (h, w) magnitudes: 100 if all are equal, near 0 for one pixel (LAM).
-
-    None for a map of zeros.
-    """
+    """Return 100 · (1 − Gini) of (h, w) magnitudes: 100 if all are equal, near 0 for one pixel (LAM); None of zeros."""
     return _index(np.sort(mass, axis=None))
 
 

@@ -193,13 +193,11 @@ def default_method(settings: Attribute) -> str | None:
 
 
 def method_of(name: str | None, card: ModelCard) -> Method:
-    """Return the method of a name, or the default of a model's task; raises `BadParameter`.
-
-    The default is ``haze`` for dehazing models, and ``ig`` from a blurred image for others. Of brackets
-    ``ig`` attributes the mean, from zero: with fixed weights of frames these are its shares.
-    """
+    """Return the method of a name, or the default of a model's task; raises `BadParameter`."""
     if name is None:
         name = "haze" if card.task == "dehaze" else "ig"
+    # Of brackets `ig` attributes the mean, from zero: with fixed weights of frames these are its
+    # shares.
     if name == "ig" and card.inputs != 1:
         return replace(METHODS[name], objective="mean", baseline="zero")
     if name in METHODS:
@@ -342,13 +340,11 @@ EXAMPLES = {"sliding_window_shapes": str(captum.SQUARE), "strides": str(captum.S
 
 
 def method_list() -> list[MethodInfo]:
-    """Return the methods that are not path integrals; those of captum where it is installed.
-
-    The import of captum takes about a second.
-    """
+    """Return the methods that are not path integrals; those of captum where it is installed."""
     explainers = [(name, explainer_of(name)) for name in explainer_ids()]
     methods = [_info_of(name, explainer) for name, explainer in explainers if explainer is not None]
     if importlib.util.find_spec("captum") is not None:
+        # Describing those imports captum, which takes about a second.
         methods += [
             _info_of(captum.PREFIX + name, captum.described(name))
             for name in captum.runnable_names()

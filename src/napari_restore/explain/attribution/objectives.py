@@ -107,10 +107,7 @@ def of_results(objective: Objective, target: AttributionTarget) -> Objective:
 
 
 def counts_in_box(target: AttributionTarget, counts: Tensor) -> Tensor:
-    """Return which pixels of the target's box count, on the grid of the results.
-
-    `counts` (1, 1, h, w) are those of the image in the objective's region.
-    """
+    """Return which pixels of the target's box count, (1, 1, h, w) on the results' grid, by those of the image."""
     height, width = target.result_box.shape
     if target.output is not None:
         counts = _of_results(target, target.output)[1](counts)
@@ -140,14 +137,12 @@ OwnObjective = Callable[[Tensor], Tensor]
 
 
 def own_objective(given: object, *, trust: bool) -> Objective | None:
-    """Return the objective that a function or ``FILE.py:function`` is; None for a name.
-
-    Code in a file runs only with `trust`. Raises `BadParameter`.
-    """
+    """Return the objective that a function or ``FILE.py:function`` is; None for a name. Raises `BadParameter`."""
     if given is None or (isinstance(given, str) and not _script_of(given)):
         return None
     if isinstance(given, str):
         script, name = _script_of(given), given.rpartition(":")[2]
+        # Code in a file runs only with `trust`.
         file = File(script).resolve()
         function = _function_in(file, name, trust=trust)
         digest = hashlib.sha256(read_file(file, 1 << 24)).hexdigest()

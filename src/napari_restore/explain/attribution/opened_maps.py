@@ -107,10 +107,7 @@ def pixels_of(values: npt.NDArray[np.float32], region: Region, names: Sequence[s
 
 
 def opened_maps(source: Image | Path) -> tuple[OpenedMap, ...]:
-    """Return the maps of an opened raster, or of a file of arrays (.npz); none of a file of others.
-
-    At most `MAPS` of them. Raises `UnreadableImage` for arrays that were saved and cannot be read.
-    """
+    """Return at most `MAPS` maps of an opened raster, or of a file of arrays (.npz); raises `UnreadableImage`."""
     return _of_raster(source) if isinstance(source, Image) else _of_arrays(source)
 
 

@@ -57,12 +57,10 @@ class Straight:
 
 @dataclass(frozen=True)
 class HazePath:
-    """γ(α) = A + (x − A) t^(α − 1): haze of transmission t is added, up to x exactly.
+    """γ(α) = A + (x − A) t^(α − 1): haze of transmission t is added, up to x exactly; γ(0) has none."""
 
-    γ(0) is the scene without haze; between them lies the scene under thinner haze by Koschmieder's
-    model, so the path stays within the distribution of the network's inputs.
-    """
-
+    # The path stays within the distribution of the network's inputs: scenes under thinner haze, by
+    # Koschmieder's model.
     image: Planes
     haze: HazeReader
     name: str = "haze"
@@ -97,11 +95,9 @@ class Blur:
 
 @dataclass(frozen=True)
 class SteppedBlur:
-    """LAM's path in `steps` images, with backward differences as the speed.
+    """LAM's path in `steps` images, with backward differences as the speed."""
 
-    The public code of LAM sums m (γ(α) − γ(α − 1/m)) at α = 1/m … 1.
-    """
-
+    # The public code of LAM sums m (γ(α) − γ(α − 1/m)) at α = 1/m … 1.
     blur: Blur
     steps: int
     name: str = "blur, stepped"
@@ -114,12 +110,9 @@ class SteppedBlur:
 
 @dataclass(frozen=True)
 class ReleasedDam:
-    """The straight path with the speed of the public code of DAM: 2x − x′.
+    """The straight path with the speed of the public code of DAM: 2x − x′, to reproduce published figures."""
 
-    This is not dγ/dα, which is x − x′: the maps do not sum to D(x) − D(x′). It serves to reproduce
-    published figures.
-    """
-
+    # This is not dγ/dα, which is x − x′: the maps do not sum to D(x) − D(x′).
     straight: Straight
     name: str = "straight, with the speed 2x − x′: NOT a path integral"
 
@@ -157,10 +150,8 @@ def around(image: Planes, box: Region, reach: int, size: tuple[int, int]) -> Ten
 
 
 def gaussian(sigma: float, side: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a normalised Gaussian (side, side) and its derivative by σ in pixels.
-
-    Computed in float64; `EPSILON` keeps σ = 0 finite, where the kernel is one pixel.
-    """
+    """Return a normalised Gaussian (side, side) and its derivative by σ in pixels, by float64."""
+    # `EPSILON` keeps σ = 0 finite, where the kernel is one pixel.
     sigma = sigma + EPSILON
     at = torch.arange(side, dtype=torch.float64) - side // 2
     square = at[:, None] ** 2 + at**2

@@ -42,16 +42,14 @@ class Quadrature:
 
 
 def clenshaw_curtis(count: int) -> Quadrature:
-    """Return the rule of `count` (odd) Chebyshev points, including both ends.
-
-    Its nodes are every second one of the next finer rule, so refining reuses all of them; smooth
-    functions are integrated about as accurately as by Gauss's rule (Trefethen, SIAM Review 2008).
-    """
+    """Return the rule of `count` (odd) Chebyshev points, including both ends (Trefethen, SIAM Review 2008)."""
     if count < 3 or count % 2 == 0:
         raise BadParameter(
             f"Clenshaw-Curtis quadrature has no rule of {count} nodes.",
             "Use an odd number from 3 on.",
         )
+    # Its nodes are every second one of the next finer rule, so refining reuses all of them; smooth
+    # functions are integrated about as accurately as by Gauss's rule.
     intervals = count - 1
     angles = np.pi * np.arange(count) / intervals
     weights = np.ones(count)
@@ -65,12 +63,10 @@ def clenshaw_curtis(count: int) -> Quadrature:
 
 
 def fejer(count: int) -> Quadrature:
-    """Return the rule of the `count` (odd) inner nodes of `clenshaw_curtis(count + 2)`: Fejér's second.
-
-    For gradients that are unbounded at an end, as that of a root at black.
-    """
+    """Return the rule of the `count` (odd) inner nodes of `clenshaw_curtis(count + 2)`: Fejér's second."""
     if count < 1 or count % 2 == 0:
         raise BadParameter(f"Fejer quadrature has no rule of {count} nodes.", "Use an odd number.")
+    # For gradients that are unbounded at an end, as that of a root at black.
     intervals = count + 1
     angles = np.pi * np.arange(1, intervals) / intervals
     odd = np.arange(1, intervals, 2)

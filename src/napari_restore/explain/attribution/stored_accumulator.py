@@ -46,12 +46,10 @@ POINT = "point"
 
 
 class PointFile:
-    """One point: (bands, height, width) float32, little-endian, in C order; then its number.
+    """One point: (bands, height, width) float32, little-endian, in C order; then its number."""
 
-    Parts of neighbouring tiles overlap, and each is added in place: of a chunked array every part
-    would write whole chunks again, some fifteen times the size of the point.
-    """
-
+    # Parts of neighbouring tiles overlap, and each is added in place: of a chunked array every part
+    # would write whole chunks again, some fifteen times the size of the point.
     def __init__(self, path: Path, bands: int, shape: tuple[int, int]) -> None:
         self.path, self._bands, self._shape = path, bands, shape
 
@@ -110,15 +108,13 @@ class PointSum:
 
 
 class StoredSums(Sums):
-    """As `Sums`, in a folder; a point is committed when it is complete, and exactly once.
+    """As `Sums`, in a folder; a point is committed when it is complete, and exactly once."""
 
-    The parts of a point are collected in a file of their own. Where rules are nested, those of the
-    first are kept as they are until it is complete: it mostly suffices, and sums of the others would
-    be rewritten for nothing with each of its points. Each chunk of a sum has one more
-    plane with the number of points in it, and is replaced atomically: after an interruption the
-    next process sees which chunks lack points.
-    """
-
+    # The parts of a point are collected in a file of their own. Where rules are nested, those of
+    # the first are kept as they are until it is complete: it mostly suffices, and sums of the
+    # others would be rewritten for nothing with each of its points. Each chunk of a sum has one
+    # more plane with the number of points in it, and is replaced atomically: after an interruption
+    # the next process sees which chunks lack points.
     def __init__(
         self,
         region: Region,
@@ -293,13 +289,11 @@ def opened_sum(parts: Mapping[str, Any]) -> Summed:
 
 
 class StoredAccumulator(Accumulator):
-    """An accumulator on disk, which a later process with the same settings continues.
+    """An accumulator on disk, which a later process with the same settings continues; raises `StoreBusy`."""
 
-    A point counts once it is in the journal; only then is it committed to the sums, and a commit
-    that was interrupted is completed by the next process. Within the cache the folder is a cache
-    entry. Raises `StoreBusy` while another process writes to it.
-    """
-
+    # A point counts once it is in the journal; only then is it committed to the sums, and a commit
+    # that was interrupted is completed by the next process. Within the cache the folder is a cache
+    # entry.
     pixels: StoredSums
     overview: StoredSums | None
     sums: list[StoredSums]  # type: ignore[assignment]

@@ -46,10 +46,7 @@ class TableTarget:
 def targets_of(
     boxes: str | os.PathLike[str] | Sequence[Any] | None, polygon: Sequence[Sequence[float]] | None
 ) -> list[TableTarget]:
-    """Return the targets of a CSV file, of boxes (y0, x0, y1, x1) or `TableTarget`s, or of one polygon.
-
-    Raises `InputError`, `BadParameter`.
-    """
+    """Return the targets of a CSV file, of boxes, or of one polygon; raises `InputError`, `BadParameter`."""
     if (boxes is None) == (polygon is None):
         raise InputError("A table needs boxes or a polygon.", "Give one of the two.")
     if polygon is not None:
@@ -68,10 +65,8 @@ def targets_of(
 
 
 def read_targets(path: Path) -> list[TableTarget]:
-    """Read the boxes of a CSV file with the columns `SIDES` and, optionally, name and image.
-
-    Image paths are relative to the folder of the table. Raises `InputError` with the line number.
-    """
+    """Read the boxes of a CSV file, columns `SIDES` and perhaps name and image; raises `InputError` with the line."""
+    # Paths of images are relative to the folder of the table.
     rows = csv_rows(path, SIDES, "name and image")
     return [_target(path, line, row, number) for number, (line, row) in enumerate(rows, 1)]
 

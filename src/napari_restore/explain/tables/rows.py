@@ -103,11 +103,7 @@ def planned_rows(
     models: Sequence[Labelled],
     open_image: Callable[[Any], Image],
 ) -> Iterator[PlannedRow]:
-    """Yield the row of every model and target, image by image and model by model.
-
-    `groups` are as `group_by_image` returns them, the labels of `models` are unique, and `open_image`
-    opens an image when its rows are next.
-    """
+    """Yield the row of every model, with unique labels, and target, image by image and model by model."""
     before = 0
     for number, (source, targets) in enumerate(groups, 1):
         image, error = _opened(source, open_image)
@@ -182,10 +178,7 @@ def computed_here(
 
 
 def group_by_image(images: Sequence[Any], targets: Sequence[TableTarget]) -> list[Group]:
-    """Return every image with its targets in order: all of them, or those that name it.
-
-    Raises `InputError` where images are given twice or not at all.
-    """
+    """Return every image with its targets in order: all of them, or those that name it; raises `InputError`."""
     named = dict.fromkeys(target.image for target in targets if target.image is not None)
     if len(images) and named:
         raise InputError(

@@ -112,15 +112,13 @@ class AttributionTable:
 
 
 def check_table(path: Path, *, overwrite: bool = False, rows: int = 0) -> None:
-    """Raise `BadOutput` for a table that could not be written; called before the computation.
-
-    Where one exists, it says how many of `rows` it has, 0 if unknown: it may be of a run that was stopped.
-    """
+    """Raise `BadOutput` for a table that could not be written; says how many of `rows` one has that exists."""
     if path.suffix.lower() not in SUFFIXES:
         raise BadOutput(
             f"{path.name} is not a table, the output of several boxes or models.",
             f"Its name must end in {', '.join(SUFFIXES)}.",
         )
+    # It may be of a run that was stopped.
     found = _rows_in(path) if rows and not overwrite else None
     if found is not None:
         raise BadOutput(
@@ -142,12 +140,9 @@ def _rows_in(path: Path) -> int | None:
 
 
 class RowJournal:
-    """The finished rows of a table, in a folder beside unfinished results, for a later call.
+    """Finished rows of a table, without errors, in a locked folder; raises `StoreBusy`, `DiskFull`."""
 
-    Use it as a context manager: it locks the folder, reads what is there, and removes it when
-    `is_complete`. Rows with an error are not kept. Raises `StoreBusy` while another process computes the same table, `DiskFull`.
-    """
-
+    # It is a context manager that removes the folder when the table `is_complete`.
     def __init__(
         self, task: Mapping[str, Any] | None, scratch: str | os.PathLike[str] | None
     ) -> None:
