@@ -27,10 +27,7 @@ def smaller(region: Region, level: int) -> Region:
 
 
 def cut(box: Region, height: int, width: int | None = None) -> Iterator[Region]:
-    """Yield the parts of `box` of this size, row by row from its corner; those at its ends are smaller.
-
-    `width` None: as wide as high.
-    """
+    """Yield the parts of `box` of this size, square without a width, row by row; those at its ends are smaller."""
     width = height if width is None else width
     for y in range(box.y0, box.y1, height):
         for x in range(box.x0, box.x1, width):

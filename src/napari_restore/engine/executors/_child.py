@@ -39,14 +39,12 @@ Listener = Callable[[dict[str, Any]], None]
 
 
 class Worker:
-    """A child process that runs plans one after another and keeps what it has loaded.
+    """A child process that runs plans one after another and keeps what it has loaded; thread safe."""
 
-    Libraries, opened images, models and whole-image statistics stay in it, so that the
-    next run begins at once. It has its own OpenMP and allocator settings and a lower
-    priority. It is started at its first use, ends with `close` or with this process,
-    and one that died is replaced by the next task. Thread safe.
-    """
-
+    # Libraries, opened images, models and whole-image statistics stay in it, so that the next run
+    # begins at once. It has its own OpenMP and allocator settings and a lower priority. It is
+    # started at its first use, ends with `close` or with this process, and one that died is
+    # replaced by the next task.
     def __init__(self, module: str, types: Callable[[], Types]) -> None:
         """Run `module` in the child, as ``python -m module``; `types` returns those of answers."""
         self._module, self._types = module, types
@@ -216,10 +214,9 @@ def error_of(event: Mapping[str, Any]) -> errors.RestoreError:
 
 
 def as_json(message: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a question, event or answer as JSON: its arrays are written to one file in `folder`.
-
-    Dataclasses, named tuples and tuples stay what they are: a record is the same in both processes.
-    """
+    """Return a question, event or answer as JSON: its arrays are written to one file in `folder`."""
+    # Dataclasses, named tuples and tuples stay what they are: a record is the same in both
+    # processes.
     found: dict[str, Any] = {}
 
     def taken(value: Any) -> Any:

@@ -12,13 +12,11 @@ from napari_restore.engine.running.executor import Executor, Make, Put
 
 
 class ChildExecutor(Executor):
-    """Lets a child process run a plan, so that the window's process stays responsive.
+    """Lets a child process run a plan, so that the window's process stays responsive."""
 
-    `task` names image and model as ``module:function``, which runs it, opens them, and holds the
-    serialised plan; events come back as they happen. With `own`, the worker ends with the run. A crash of the child
-    or its running out of memory ends only the run, whose finished tiles are kept.
-    """
-
+    # `task` names image and model as ``module:function``, which runs it, opens them, and holds the
+    # serialised plan; events come back as they happen. A crash of the child or its running out of
+    # memory ends only the run, whose finished tiles are kept.
     def __init__(
         self, function: str, task: dict[str, Any], worker: Worker, *, own: bool = False
     ) -> None:

@@ -31,12 +31,10 @@ Line = dict[str, Any]
 
 
 class Dispatcher:
-    """Hands out the ranges of one run, stage by stage.
+    """Hands out the ranges of one run, stage by stage."""
 
-    A range is a list of boxes; no pixel travels. One whose worker is lost is given to another,
-    which goes on where that one stopped.
-    """
-
+    # A range is a list of boxes; no pixel travels. One whose worker is lost is given to another,
+    # which goes on where that one stopped.
     def __init__(
         self, cluster: Cluster, task: Mapping[str, Any], state: RunState, slabs: KeptSlabs
     ) -> None:
@@ -108,13 +106,11 @@ class Dispatcher:
     def _left_of(
         self, name: str, tiles: list[Region], stage: Stage[Any, Any], error: WorkersLost
     ) -> list[Region]:
-        """Return the tiles of a range that several lost workers have left over.
-
-        Raises `error` where its first tile was left over before.
-        """
+        """Return the tiles of a range that several lost workers have left over; raises `error` the second time."""
         lines = self._state.store.part(name, "" if stage.restores else STAGED)
         self._enter(lines, stage)
         finished = {Region(*line["region"]) for line in lines}
+        # A first tile that was left over before is what ends the workers.
         left = [tile for tile in tiles if tile not in finished]
         if left:
             self._handed.leave_over((stage.number, left[0]), error)
@@ -186,14 +182,12 @@ BLOCKS = 4
 
 
 class DaskExecutor(Executor):
-    """Lets the workers of a cluster compute a plan's tiles; `task` is the plan as they read it.
+    """Lets the workers of a cluster compute a plan's tiles; `task` is the plan as they read it."""
 
-    Workers get ranges of tiles, read the image and write to the store themselves, and return
-    entries of its journals. This process computes what all tiles share, the statistics of what is counted, and the
-    step that takes a map as a whole, and keeps the journals. What was finished when this process
-    ends is known to the next. With `own`, the cluster is left when the run ends.
-    """
-
+    # Workers get ranges of tiles, read the image and write to the store themselves, and return
+    # entries of its journals. This process computes what all tiles share, the statistics of what is
+    # counted, and the step that takes a map as a whole, and keeps the journals. What was finished
+    # when this process ends is known to the next.
     def __init__(self, task: Mapping[str, Any], cluster: Cluster, *, own: bool = False) -> None:
         self._task, self._cluster, self._own = task, cluster, own
         self._lease: Lease | None = None

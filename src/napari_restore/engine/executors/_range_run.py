@@ -45,14 +45,11 @@ def count_parts(plan: Plan, boxes: list[Region], threads: int) -> list[BlockPart
 
 
 class RangeRun:
-    """A plan in a worker: all that its tiles share is loaded once, by the first range.
+    """A plan in a worker of so many threads: all that its tiles share is loaded once, by the first range."""
 
-    `threads` is the number of threads that the worker may use. Tiles are computed as in a run on
-    one machine and written to the store of the plan, which all workers see. Maps and counts are
-    written into files that another process has made and keeps the journals of; maps of the steps
-    before are read from them.
-    """
-
+    # Tiles are computed as in a run on one machine and written to the store of the plan, which all
+    # workers see. Maps and counts are written into files that another process has made and keeps
+    # the journals of; maps of the steps before are read from them.
     def __init__(self, plan: Plan, threads: int) -> None:
         workers = max(1, min(plan.layout.workers, threads))
         # Other processes compute on the other cores.
@@ -87,10 +84,7 @@ class RangeRun:
         done: Callable[[Region], None],
         step: Step,
     ) -> RangeReport:
-        """Compute what of `tiles` the part `name` has not yet; report all that it has.
-
-        `done` is called after each tile. Ends within a tile when `stop` is set.
-        """
+        """Compute what of `tiles` the part `name` has not yet, until `stop` is set; report all that it has."""
         began, traffic = time.perf_counter(), _traffic()
         self._run.state.stop = stop
         totals, rounding = self._run.state.totals, self._run.state.rounding

@@ -402,11 +402,9 @@ def versions() -> dict[str, str]:
 
 
 def _local(distributed: Any, address: str) -> Any:
-    """Return N processes on this machine, which share its cores and serve this process alone.
-
-    A worker runs what it is sent. So both ends show certificates that are made for the run, and nothing
-    listens but on 127.0.0.1; no page is served.
-    """
+    """Return N processes on this machine, which share its cores and serve this process alone."""
+    # A worker runs what it is sent. So both ends show certificates that are made for the run, and
+    # nothing listens but on 127.0.0.1; no page is served.
     text = address.removeprefix(LOCAL)
     count = int(text) if text.isdecimal() else 0
     if count < 1:
@@ -470,10 +468,7 @@ class Handout(Generic[T]):
         self._left_over: set[Hashable] = set()
 
     def workers(self, phase: str) -> int:
-        """Return the number of workers.
-
-        Announces when there are none, and with `phase`, the work in progress, when some are back.
-        """
+        """Return the number of workers; announces when there are none, and when some are back."""
         count = self._cluster.worker_count()
         if (count == 0) != self._is_waiting:
             self._is_waiting = count == 0

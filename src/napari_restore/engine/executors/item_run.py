@@ -29,11 +29,9 @@ class Remote:
 
 
 class ItemRun:
-    """Items of one task on a cluster; what a lost worker had is computed by another one.
+    """Items of one task on a cluster; what a lost worker had is computed by another one."""
 
-    A worker has one item at a time, as items may take minutes. `phase` names the work in progress.
-    """
-
+    # A worker has one item at a time, as items may take minutes.
     def __init__(
         self,
         cluster: Cluster,
@@ -57,11 +55,8 @@ class ItemRun:
             self._emit(Note(f"dask shows the cluster at {dashboard}"))
 
     def results(self, items: Iterable[Item], total: int) -> Iterator[tuple[int, Any]]:
-        """Yield number and result of each of `total` items as soon as it is there, in any order.
-
-        The next item is taken when a worker is free. After a cancel it yields what has ended, and
-        raises `Cancelled` when all workers are free.
-        """
+        """Yield number and result of each of `total` items as soon as it is there; raises `Cancelled` at the end."""
+        # The next item is taken when a worker is free.
         self._source, handed = iter(items), self._handed
         began, done = time.monotonic(), 0
         self._emit(Phase(self._phase))

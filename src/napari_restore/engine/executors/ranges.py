@@ -59,11 +59,9 @@ def in_whole_chunks(chosen: Iterable[Region], tiles: Iterable[Region], edge: int
 
 
 class Ranges:
-    """Tiles in neighbourhoods, handed out in ranges of a size that follows the time they take.
+    """Tiles in neighbourhoods, handed out in ranges of a size that follows the time they take."""
 
-    Tiles of `edge` pixels that share a chunk of the result are never in two ranges.
-    """
-
+    # Tiles of `edge` pixels that share a chunk of the result are never in two ranges.
     def __init__(self, tiles: Sequence[Region], edge: int) -> None:
         self._side = BLOCK * max(edge, CHUNK)
         self._view: Region | None = None

@@ -27,11 +27,9 @@ class TileKept:
 
 
 class Schedule:
-    """Work of the sweeps of `steps` on a grid, for an output in `box` and its gradient.
+    """Work of the sweeps of `steps` on a grid, for an output in `box` and its gradient."""
 
-    Without `counting` all that sweeps count is known: what is far from the box is left out.
-    """
-
+    # Without `counting` all that sweeps count is known: what is far from the box is left out.
     def __init__(self, steps: Steps, grid: Grid, box: Region, counting: bool = True) -> None:
         self.steps, self.grid = steps, grid
         self.whole = steps.whole_maps

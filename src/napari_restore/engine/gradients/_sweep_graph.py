@@ -155,10 +155,8 @@ class SweepGraph:
     def _through_view(
         self, picture: Picture, box: Region, by_view: Tensor, statistics: Statistics
     ) -> tuple[tuple[Region, Tensor], dict[str, Tensor]]:
-        """Return ∂D/∂ of the picture's pixels with their box, and of statistics.
-
-        After the sweep's graph: that of the view need not lie beside it.
-        """
+        """Return ∂D/∂ of the picture's pixels with their box, and of statistics."""
+        # After the sweep's graph: that of the view need not lie beside it.
         needed, _ = reflection(box, self._source.size)
         known, leaves = with_leaves(statistics)
         x = picture(needed).detach().requires_grad_(True)
@@ -214,12 +212,10 @@ def through_finalize(
     after: Statistics,
     by_after: Statistics,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return ∂D/∂ of the sums over all tiles, and of the statistics `known` before.
-
-    `after` are the statistics that followed, whose choices are taken as they were.
-    """
+    """Return ∂D/∂ of the sums over all tiles, and of the statistics `known` before."""
     statistics, leaves = with_leaves(known)
     sums = {name: each.detach().requires_grad_(True) for name, each in sums.items()}
+    # The choices of the statistics that followed are taken as they were.
     choices = {name: after[name] for name in counts.choices}
     with torch.enable_grad():
         again = counts.finalize(sums, {**statistics, **choices})

@@ -101,10 +101,7 @@ class WholeGradient:
 
 
 def _back(step: Callable[[Tensor], Tensor], by_outputs: Tensor, by_result: Tensor) -> Tensor:
-    """Return ∂D/∂ of the input of `step`, from that of its result.
-
-    `step` may write into its input.
-    """
+    """Return ∂D/∂ of the input of `step`, which may write into it, from that of its result."""
     leaf = by_outputs.detach().requires_grad_(True)
     with torch.enable_grad():
         # A leaf may not be written to.

@@ -103,10 +103,8 @@ _CONTEXT = MeasurementCache(ContextCost, releases=True)
 def context_pass_cost(
     model: RestorationModel, overview: Tensor, valid: Tensor, statistics: Statistics, device: Device
 ) -> ContextCost:
-    """Measure `model.follow` once on an overview (1, C, h, w); cached by its size.
-
-    The model may reduce its input, so that a smaller overview would not show the cost.
-    """
+    """Measure `model.follow` once on an overview (1, C, h, w); cached by its size."""
+    # The model may reduce its input, so that a smaller overview would not show the cost.
 
     def forward() -> None:
         with torch.no_grad():

@@ -42,13 +42,11 @@ class ReducedImage(NamedTuple):
 
 
 class GradientSource:
-    """The pixels of a plan's image in model range, and its model with the statistics of the image.
+    """The pixels of a plan's image in model range, and its model with the statistics of the image."""
 
-    Statistics are computed from the image itself and stay constant, whatever picture the model is
-    given, unless `show` replaces them; so does what sweeps of the model count from it. Within ``with`` time and memory are measured, for
-    `finished_record`. Raises `Cancelled` when `stop` is set while the image is read.
-    """
-
+    # Statistics are computed from the image itself and stay constant, whatever picture the model is
+    # given, unless `show` replaces them; so does what sweeps of the model count from it. Within
+    # `with` time and memory are measured, for `finished_record`.
     def __init__(self, plan: Plan, emit: Callable[[Event], None], stop: threading.Event) -> None:
         return_freed_memory()
         # What planning left in the heap must not lie beside the pass over the image …
@@ -149,10 +147,8 @@ class GradientSource:
         return self.valid(box) if known is None else known
 
     def image(self, box: Region) -> Tensor:
-        """Return the source's pixels of a box within the image, (1, C, h, w) in model range.
-
-        Of a bracket those of all frames, dark to bright. They are filled where pixels do not count.
-        """
+        """Return the source's pixels of a box, (1, C, h, w) in model range, of a bracket those of all frames."""
+        # They are filled where pixels do not count.
         values = self.work.to_model(self._run.state.reader.read(box, box))
         return self.plan.device.take(torch.from_numpy(values)[None])
 
@@ -174,10 +170,7 @@ class GradientSource:
         return own.repeat(1, x.shape[1] // own.shape[1], 1, 1)
 
     def input_box(self, box: Region) -> Region:
-        """Return the input box of a local model for `box`.
-
-        It adds the halo to the cells of the model's steps.
-        """
+        """Return the input box of a local model for `box`: with the halo, around the cells of the model's steps."""
         step = self.plan.model.card.multiple_of
         core = box.align(step).intersect(Region(0, 0, *self.size))
         return self.plan.input_box(core, step=step)
@@ -197,10 +190,7 @@ class GradientSource:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Compute gradients with respect to pixels only, in float32.
-
-        Failures are raised as those of a tile.
-        """
+        """Compute gradients with respect to pixels only, in float32; failures are raised as those of a tile."""
         model = self.plan.model
         trained = [p for p in model.parameters() if p.requires_grad]
         for parameter in trained:

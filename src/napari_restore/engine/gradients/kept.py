@@ -31,10 +31,7 @@ KEY = "gradients"
 
 
 class Shelf:
-    """Room for records: memory first, then files in a folder of its own within `scratch`.
-
-    Where nothing is made, only counted (`scratch` None), it says what a schedule takes.
-    """
+    """Room for records: memory first, then files in a folder of its own within `scratch`; None only counts."""
 
     def __init__(self, ram: int, scratch: Path | None = None) -> None:
         self._ram = ram
@@ -174,12 +171,10 @@ class Spill:
 
 
 class SpilledGradient:
-    """∂D/∂ of a map by one reader: what each of the reader's tiles adds to its box.
+    """∂D/∂ of a map by one reader: what each of the reader's tiles adds to its box."""
 
-    Tiles write only records of their own, whatever their order; they are added when they are read,
-    in the order of the tiles.
-    """
-
+    # Tiles write only records of their own, whatever their order; they are added when they are
+    # read, in the order of the tiles.
     def __init__(
         self, spill: Spill, tiles: Sequence[int], grid: Grid, shelf: Shelf, device: Device
     ) -> None:

@@ -65,12 +65,10 @@ class LayerGradients(LocalGradients):
         return self.channels * rows * columns
 
     def map_of(self, picture: Picture) -> Tensor:
-        """Return the layer's map of `picture` over `region`, as a pass over the whole image gives it.
-
-        `picture` is read beyond `region`, too. At the ends of the image the map has the cells with
-        which the network pads it.
-        """
+        """Return the layer's map of `picture` over `region`, as a pass over the whole image gives it."""
         placed: list[tuple[int, int, Tensor]] = []
+        # The picture is read beyond the region, too. At the ends of the image the map has the cells
+        # with which the network pads it.
         for part in self._parts:
             self.source.check()
             box = self.source.input_box(part)
@@ -132,10 +130,8 @@ class LayerGradients(LocalGradients):
 
     @contextmanager
     def _watched(self, change: Any) -> Iterator[None]:
-        """Pass the layer's output through `change` for one call of the model.
-
-        Raises `BadParameter` for a layer that has no map, or is not called exactly once.
-        """
+        """Pass the layer's output through `change` for one call of the model; raises `BadParameter`."""
+        # A layer may have no map, or not be called exactly once.
         calls, problem = 0, ""
 
         def hook(_: Any, __: Any, output: Any) -> Any:

@@ -21,12 +21,10 @@ EDGES = (2048, 1024, 512, 256, 128)
 
 
 class LocalGradients:
-    """∂D/∂x of a scalar D that depends on a box of the output.
+    """∂D/∂x of a scalar D that depends on a box of the output."""
 
-    A box that fits the budget is computed once, with its graph; a larger one is computed piece by
-    piece, and each piece again for its gradient, which is exact: gradients add up.
-    """
-
+    # A box that fits the budget is computed once, with its graph; a larger one is computed piece by
+    # piece, and each piece again for its gradient, which is exact: gradients add up.
     routes = False
     """Whether discrete decisions may follow from the picture."""
 
@@ -50,10 +48,7 @@ class LocalGradients:
         """Do nothing, as `SweptGradients` would: a local model has no `Routing`."""
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
-        """Return the model's output of `picture` in the box, (1, C, h, w) in model range.
-
-        With `keep`, the next call is `backward` for the same picture.
-        """
+        """Return the model's output of `picture` in the box, (1, C, h, w) in model range; `keep` for `backward`."""
         self._graph = None
         if keep and len(self._pieces) == 1:
             self._graph = self._with_graph(picture, self.box)
@@ -67,10 +62,7 @@ class LocalGradients:
         return joined(self.box, ((piece, part(piece)) for piece in self._pieces))
 
     def backward(self, picture: Picture, by_y: Tensor) -> Iterator[tuple[Region, Tensor]]:
-        """Yield parts of the gradient with respect to the picture, which add up; with their boxes.
-
-        `by_y` is ∂D/∂y in the box.
-        """
+        """Yield parts of the gradient by the picture, which add up, with their boxes, from ∂D/∂y in the box."""
         self.by_statistics = {}
         for piece in self._pieces:
             self.source.check()

@@ -74,11 +74,9 @@ class Division:
 def divide(
     source: GradientSource, box: Region, cost: SweptGradientCost, room: int, tile: int | None
 ) -> Division:
-    """Divide `room` bytes for a gradient of `box`; `tile` None: tiles by the room.
-
-    What needs more than the room is divided as sparingly as possible. Raises `DiskFull`.
-    """
+    """Divide `room` bytes for a gradient of `box`; `tile` None: tiles by the room. Raises `DiskFull`."""
     plan, model = source.plan, source.plan.swept
+    # What needs more than the room is divided as sparingly as possible.
     sides = [tile] if tile else [-(-side // model.multiple) * model.multiple for side in TILES]
     # Not the number of the layout, which restores the box alone: often that is one tile. Tiles are
     # worked on by one thread each; a device has one queue for all.
@@ -120,10 +118,8 @@ def divide(
 
 
 def computing_bytes(model: SweptModel, cost: SweptGradientCost, workers: int, grid: Grid) -> int:
-    """Return the peak without maps, with so many tiles at once.
-
-    What is kept of a whole step, and either one of its layers or tiles with their graphs.
-    """
+    """Return the peak without maps, with so many tiles at once."""
+    # What is kept of a whole step, and either one of its layers or tiles with their graphs.
     state, layer, tiles = 0, 0.0, 0
     for number, step in enumerate(model.ordered_steps):
         if isinstance(step, WholeStep):
@@ -192,13 +188,11 @@ Beside = Callable[[Region], int]
 
 
 class SweptGradients:
-    """∂D/∂x of a scalar D that depends on a box of the output of a model that is swept.
+    """∂D/∂x of a scalar D that depends on a box of the output of a model that is swept."""
 
-    All tiles contribute to it. A picture costs its sweeps, the last of them on the tiles of the box
-    alone; its gradient costs as much again and the backward passes. What sweeps count follows from
-    each picture, and the gradient goes through it.
-    """
-
+    # All tiles contribute to it. A picture costs its sweeps, the last of them on the tiles of the
+    # box alone; its gradient costs as much again and the backward passes. What sweeps count follows
+    # from each picture, and the gradient goes through it.
     def __init__(
         self,
         source: GradientSource,
@@ -206,10 +200,7 @@ class SweptGradients:
         beside: Beside = lambda region: 0,
         tile: int | None = None,
     ) -> None:
-        """Divide the budget; `tile` is the side of tiles, None: by the budget.
-
-        Raises `DiskFull`.
-        """
+        """Divide the budget; `tile` is the side of tiles, None: by the budget. Raises `DiskFull`."""
         plan, model = source.plan, source.plan.swept
         self.source, self.box, self.model = source, box, model
         self.routes = model.routes
@@ -231,10 +222,7 @@ class SweptGradients:
         }
 
     def fix_routing(self, picture: Picture | None) -> None:
-        """Fix the model's discrete decisions to those of `picture`, whatever input follows.
-
-        None: they are made for every picture. See `Routing`.
-        """
+        """Fix the model's discrete decisions to those of `picture`; None: to those of each. See `Routing`."""
         self._fixed = None
         if picture is not None and self.routes:
             whole = self._steps.whole
@@ -273,10 +261,7 @@ class SweptGradients:
         return joined(self.box, self._in_threads(restore, passed.schedule.forward[last]))
 
     def backward(self, picture: Picture, by_y: Tensor) -> Iterator[tuple[Region, Tensor]]:
-        """Yield parts of the gradient with respect to the picture, which add up; with their boxes.
-
-        `by_y` is ∂D/∂y in the box.
-        """
+        """Yield parts of the gradient by the picture, which add up, with their boxes, from ∂D/∂y in the box."""
         self.by_statistics = {}
         passed, self._passed = self._passed, None
         if passed is None:
@@ -294,11 +279,9 @@ class SweptGradients:
     # -- forward ----------------------------------------------------------------------
 
     def _sweep(self, picture: Picture, keep: bool, counting: bool = True) -> Passed:
-        """Run all steps but the last; without `keep` a map is freed after its last reader.
-
-        Without `counting` the statistics are those of the image.
-        """
+        """Run all steps but the last; without `keep` a map is freed after its last reader."""
         known, schedule = dict(self.source.work.statistics), self._schedule
+        # Without `counting` the statistics are those of the image.
         if counting:
             for name in self.model.counted:
                 known.pop(name, None)
@@ -487,10 +470,8 @@ class SweptGradients:
         return TileInputs(tile, maps, passed.statistics, routing)
 
     def _in_threads(self, work: Callable[[int], R], tiles: Iterable[int]) -> Iterator[R]:
-        """Yield `work` of every tile in their order, several of them at once.
-
-        Each on one torch thread: sums divided among threads depend on how many there are.
-        """
+        """Yield `work` of every tile in their order, several of them at once."""
+        # Each on one torch thread: sums divided among threads depend on how many there are.
 
         def one(tile: int) -> R:
             self.source.check()

@@ -13,20 +13,14 @@ from torch.autograd.function import once_differentiable
 def vjp(
     outputs: Sequence[Tensor], by_outputs: Sequence[Tensor], inputs: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """Return ∂D/∂ of each of `inputs`, of its shape; zeros for those that no output depends on.
-
-    `by_outputs` are ∂D/∂ of `outputs`, of their shapes. The graph of `outputs` is freed.
-    """
+    """Return ∂D/∂ of each of `inputs`, zeros without one, from those of `outputs`, whose graph is freed."""
     return torch.autograd.grad(_end(outputs, by_outputs), list(inputs), materialize_grads=True)
 
 
 def vjp_of_used(
     outputs: Sequence[Tensor], by_outputs: Sequence[Tensor], inputs: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """Return what `vjp` does, but None for inputs that no output depends on.
-
-    Outputs that depend on none of them are left out.
-    """
+    """Return what `vjp` does, but None for inputs that no output depends on."""
     used = [n for n, output in enumerate(outputs) if output.requires_grad]
     if not used:
         return [None] * len(inputs)

@@ -13,10 +13,8 @@ from napari_restore.engine._region import Region
 
 
 def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, dtype: str) -> Any:
-    """Return an array (c, y, x) in `group` whose chunks `write_chunks` can write.
-
-    Light compression, and a checksum: half a chunk must not pass for pixels.
-    """
+    """Return an array (c, y, x) in `group` whose chunks `write_chunks` can write."""
+    # Light compression, and a checksum: half a chunk must not pass for pixels.
     from zarr.codecs import BloscCodec, Crc32cCodec
 
     bands, height, width = shape
@@ -34,11 +32,9 @@ def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, 
 
 
 def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]) -> None:
-    """Write `pixels` (h, w, C) to `box` of `array`, whose chunks lie in `folder`.
-
-    Every chunk is written atomically. One that `box` covers in part keeps its other pixels; raises
-    `DamagedFile`. No two threads may write the same chunk.
-    """
+    """Write `pixels` (h, w, C) to `box` of `array`, whose chunks lie in `folder`; raises `DamagedFile`."""
+    # Every chunk is written atomically, and one that `box` covers in part keeps its other pixels.
+    # No two threads may write the same chunk.
     from numcodecs import blosc
 
     _, height, width = array.shape

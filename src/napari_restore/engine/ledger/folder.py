@@ -123,12 +123,10 @@ class Holder:
 
 
 class Lease:
-    """The lease on the store at `path`, from now until `release`.
+    """The lease on the store at `path`, from now until `release`; ask `holder_of` before."""
 
-    `lost` is called where another machine has taken it, for instance because this one was
-    suspended for a while. Ask `holder_of` before.
-    """
-
+    # `lost` is called where another machine has taken it, for instance because this one was
+    # suspended for a while.
     def __init__(self, path: Path, lost: Callable[[], None]) -> None:
         self._file, self._lost = path / LEASE, lost
         self._own = Holder(uuid.uuid4().hex, platform.node(), os.getpid(), 0)
@@ -168,10 +166,8 @@ class Lease:
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Return who holds the lease on the store at `path`; None where nobody does.
-
-    Waits until it is renewed, which another machine does every `RENEW_SECONDS`, or stale.
-    """
+    """Return who holds the lease on the store at `path`; None where nobody does."""
+    # It is stale, or another machine renews it, which takes up to `RENEW_SECONDS`.
     first = _read(path / LEASE)
     if first is None:
         return None

@@ -24,12 +24,10 @@ TOKENS = "tokens"
 
 
 class KeptLayers:
-    """Inputs of the layers of a run's whole step, and what the layers decided.
+    """Inputs of the layers of a run's whole step, and what the layers decided."""
 
-    Written layer by layer, as `Values` each. A killed run goes on from the last complete one. What is
-    damaged, or of another key, counts as missing.
-    """
-
+    # Written layer by layer, as `Values` each. A killed run goes on from the last complete one.
+    # What is damaged, or of another key, counts as missing.
     def __init__(self, folder: Path, key: str, shape: tuple[int, int, int], layers: int) -> None:
         """Open the layers of a grid of `shape` (H, W, C) tokens."""
         self._folder, self.shape, self.count = folder / LAYERS, shape, layers
@@ -112,10 +110,7 @@ class KeptLayers:
         return KeptLayer(values.path(TOKENS), self.shape, decided)
 
     def verify(self) -> bool:
-        """Return whether all layers are as they were written; drop those that are not.
-
-        Reads all of them.
-        """
+        """Read all layers; return whether they are as they were written, and drop those that are not."""
         for layer, values in enumerate(self._layers[: self._complete]):
             if not values.verify():
                 self._complete = layer

@@ -241,10 +241,8 @@ class ResidualStore:
 def earlier_slots(
     folder: Path, shapes: tuple[Shape, ...], dtype: torch.dtype, *, key: str, file: str = FILE
 ) -> Slots | None:
-    """Return the split of the store that an earlier run with this `key` left in `folder`.
-
-    What lies on disk is found again only by a store with the same split.
-    """
+    """Return the split of the store that an earlier run with this `key` left in `folder`."""
+    # What lies on disk is found again only by a store with the same split.
     actual = (key_of(folder / file) or "").rpartition(" ")
     try:
         slots = Slots(*map(int, actual[2].split("+")))
@@ -340,14 +338,12 @@ class Transfer:
 
 
 def pinned(host: Tensor) -> Callable[[], None]:
-    """Lock the memory of `host` for copies of CUDA; return the function that unlocks it.
-
-    PyTorch's own pinned allocations are rounded up to a power of two, up to twice the planned
-    memory; locking an ordinary one keeps its exact size. Where the system refuses, copies are right
-    but do not overlap. Keep `host` until unlocked.
-    """
+    """Lock the memory of `host` for copies of CUDA; return the function that unlocks it. Keep `host` until then."""
     if host.nbytes == 0:
         return _nothing
+    # PyTorch's own pinned allocations are rounded up to a power of two, up to twice the planned
+    # memory; locking an ordinary one keeps its exact size. Where the system refuses, copies are
+    # right but do not overlap.
     runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     address = host.data_ptr()
     if int(runtime.cudaHostRegister(address, host.nbytes, 0)) != 0:

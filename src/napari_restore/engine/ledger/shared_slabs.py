@@ -16,10 +16,7 @@ Entries: TypeAlias = Mapping[str, Sequence[Any]]
 
 
 class PartSlab(SlabFile):
-    """A slab file of another process, which keeps its journal; `taken` are entries for it.
-
-    Raises `ResourceError` where there is no such file: it is never made here.
-    """
+    """A slab file of another process, which keeps its journal; `taken` are entries for it. Raises `ResourceError`."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.taken: list[Mapping[str, Any]] = []

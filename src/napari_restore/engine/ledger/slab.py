@@ -133,11 +133,9 @@ class SlabFile:
     # -- records -----------------------------------------------------------------
 
     def put(self, index: int, record: memoryview | npt.NDArray[Any]) -> None:
-        """Write record `index`, over an earlier one; `record` has `record_bytes` bytes.
-
-        Raises `DiskFull`: some file systems allocate space only when it is written.
-        """
+        """Write record `index`, of `record_bytes`, over an earlier one; raises `DiskFull`."""
         self._check(index)
+        # Some file systems allocate space only when it is written.
         content = np.ascontiguousarray(np.asarray(record)).reshape(-1).view(np.uint8)
         if content.nbytes != self.record_bytes:
             raise ValueError(f"a record has {self.record_bytes} bytes, not {content.nbytes}")
@@ -175,10 +173,7 @@ class SlabFile:
         return buffer if self._fill(buffer, index, range(len(self._parts))) else None
 
     def get_part(self, index: int, part: int, out: Bytes) -> bool:
-        """Read one part of record `index` into the contiguous `out`, of the part's bytes.
-
-        Return False, `out` undefined, if it was never written or is damaged.
-        """
+        """Read one part of record `index` into `out`; False if it was never written or is damaged."""
         self._check(index)
         return self._fill(out, index, range(part, part + 1))
 
@@ -213,10 +208,7 @@ class SlabFile:
     # -- opening -----------------------------------------------------------------
 
     def _take_over(self, header: dict[str, Any]) -> bool:
-        """Read the journal of an earlier file that `header` describes.
-
-        Returns False if there is none.
-        """
+        """Read the journal of an earlier file that `header` describes; False if there is none."""
         self._mend()
         entries = self._journal.read_known()
         if not entries or HEADER not in entries[0]:
@@ -231,10 +223,8 @@ class SlabFile:
         self._journal.mend()
 
     def _make(self, header: dict[str, Any]) -> None:
-        """Preallocate the file.
-
-        Its journal is written last, so where it exists the file is complete.
-        """
+        """Preallocate the file."""
+        # Its journal is written last, so where it exists the file is complete.
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._journal.clear()
         self.path.unlink(missing_ok=True)
@@ -335,10 +325,7 @@ def key_of(path: Path) -> str | None:
 
 
 def written(path: Path) -> int:
-    """Return how many records of the slab file `path` are written.
-
-    0 where there is no such file.
-    """
+    """Return how many records of the slab file `path` are written; 0 where there is no such file."""
     header = _header_of(path)
     return 0 if header is None else len(_records_in(_open_journal(path, header).read_known()))
 

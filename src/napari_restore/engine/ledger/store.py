@@ -98,10 +98,7 @@ class ResultStore:
 
     @classmethod
     def attach(cls, path: Path) -> ResultStore:
-        """Return the store at `path` for reading, while another process may be writing to it.
-
-        Changes nothing on disk; raises `FileNotFoundError` when there is none yet.
-        """
+        """Return the store at `path` for reading, while another may write to it; raises `FileNotFoundError`."""
         header = read_header(path)
         if header is None:
             raise FileNotFoundError(errno.ENOENT, "there is no result store", str(path))
@@ -227,20 +224,15 @@ class ResultStore:
         return tuple(self.header["maps"])
 
     def read(self, box: tuple[int, int, int, int], name: str = "0") -> npt.NDArray[Any]:
-        """Return pixels (h, w, C) of `box` of a level or map; zeros where nothing was finished.
-
-        They lie band by band in memory, as they are stored. Those that are kept in 16 bits are given
-        in the store's dtype.
-        """
+        """Return pixels (h, w, C) of `box` of a level or map in the store's dtype; zeros where none are finished."""
+        # They lie band by band in memory, as they are stored.
         pixels = self._stored(box, name)
         return in_8_bits(pixels) if name == "0" and self._in_16 else pixels
 
     def read_16(self, box: tuple[int, int, int, int]) -> npt.NDArray[np.uint16]:
-        """Return pixels (h, w, C) of `box` of the finest level of a store of uint8, in 16 bits.
-
-        Where it keeps 8 they are exact multiples of 257.
-        """
+        """Return pixels (h, w, C) of `box` of the finest level of a store of uint8, in 16 bits."""
         pixels = self._stored(box, "0")
+        # Where it keeps 8 they are exact multiples of 257.
         return pixels if self._in_16 else in_16_bits(pixels)
 
     @property
@@ -476,13 +468,10 @@ def _still_in_use() -> ResourceError:
 
 
 class PartWriter:
-    """Writes whole chunks of the store at `path`, and names its tiles in journals of its own.
+    """Writes whole chunks of the store at `path`, and names its tiles in own journals; raises `ResourceError`."""
 
-    The store belongs to another process, which adds the lines of those journals to its own: nobody
-    else writes the same chunks or the same file. Raises `ResourceError` where there is no such
-    store on this machine.
-    """
-
+    # The store belongs to another process, which adds the lines of those journals to its own:
+    # nobody else writes the same chunks or the same file.
     def __init__(self, path: Path, key: str) -> None:
         if path.exists():
             check_private(path)
@@ -496,10 +485,7 @@ class PartWriter:
         self._arrays = open_arrays(path / PIXELS, header)
 
     def part(self, name: str, within: str = "") -> Part:
-        """Return the part `name`, continued where an earlier process has begun it.
-
-        Of the result, or of the folder `within`.
-        """
+        """Return the part `name` of the result, or of the folder `within`, continued where one was begun."""
         parts = self._path / within / PARTS
         parts.mkdir(exist_ok=True)
         return Part(self._path, self._arrays, tile_journal(parts / name, self._header))

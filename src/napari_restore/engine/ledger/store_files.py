@@ -68,10 +68,8 @@ def arrays_of(header: dict[str, Any]) -> dict[str, tuple[tuple[int, int], int, s
 
 
 def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
-    """Return the sizes of the result's further pyramid levels, down to a long side ≤ 512.
-
-    No more than seven: a tile begins on a whole pixel of those, whatever its size.
-    """
+    """Return the sizes of the result's further pyramid levels, down to a long side ≤ 512."""
+    # No more than seven: a tile begins on a whole pixel of those, whatever its size.
     return tuple(level_sizes(image.height, image.width)[1:8])
 
 

@@ -26,11 +26,9 @@ _READ = 1 << 24
 
 
 class Values:
-    """Files NAME.PART of a folder, valid once NAME.json, written last, describes them.
+    """Files NAME.PART of a folder, valid once NAME.json, written last, describes them."""
 
-    What is missing, torn, or of a run with another key counts as missing. One process writes.
-    """
-
+    # What is missing, torn, or of a run with another key counts as missing. One process writes.
     def __init__(self, folder: Path, name: str, key: str) -> None:
         self._folder, self._name = folder, name
         self._description = Journal(folder / f"{name}.json", {"key": key})
@@ -61,12 +59,10 @@ class Values:
             path.unlink(missing_ok=True)
 
     def about(self) -> dict[str, Any] | None:
-        """Return what `finish` was given about them; None where there are no valid values.
-
-        Compares the sizes of the files, not their content.
-        """
+        """Return what `finish` was given about them; None where there are no valid values."""
         try:
             (found,) = self._description.read()
+            # The sizes of the files are compared, not their content.
             sizes = {part: size for part, (size, _) in found["files"].items()}
             if any(self.path(part).stat().st_size != size for part, size in sizes.items()):
                 return None

@@ -43,20 +43,15 @@ def budget_of(memory: int | str | float | None) -> int:
 
 
 def default_memory() -> int:
-    """Return the budget when the user sets none: 60 % of the RAM now available.
-
-    Where the address space is limited (``ulimit -v``), no more than 60 % of what is left of it.
-    """
+    """Return the budget when the user sets none: 60 % of the RAM, or address space (``ulimit -v``), now available."""
     return int(SHARE * available_memory())
 
 
 def process_memory(children: bool = True) -> int:
-    """Return the bytes that only this process (and its children) use, summed.
-
-    On Linux memory without a file, which the kernel has counted; elsewhere the unique set size.
-    """
+    """Return the bytes that only this process (and its children) use, summed."""
     import psutil
 
+    # On Linux memory without a file, which the kernel has counted; elsewhere the unique set size.
     process = psutil.Process()
     others = process.children(recursive=True) if children else []
     return sum(map(_own_memory, [process, *others]))

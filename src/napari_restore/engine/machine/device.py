@@ -89,10 +89,7 @@ tensors are counted, and one too many is out of memory. Shows what a card would 
 
 
 def choose_device(wanted: str = "auto") -> Device:
-    """Return the device named `wanted`.
-
-    Names are ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``simulated:6GiB``.
-    """
+    """Return the device named ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or ``simulated:6GiB``."""
     import torch
 
     if wanted.startswith(SIMULATED):

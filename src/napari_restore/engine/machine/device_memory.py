@@ -15,12 +15,10 @@ from napari_restore.engine.machine.device import Device
 
 
 class DeviceMemory:
-    """Device memory of one run: measured on CUDA, counted on a simulated device.
+    """Device memory of one run: measured on CUDA, counted on a simulated device."""
 
-    Every thread that computes does so within `watched()`. A simulated device raises
-    `torch.OutOfMemoryError` where a real card of its size would.
-    """
-
+    # Every thread that computes does so within `watched()`. A simulated device raises
+    # `torch.OutOfMemoryError` where a real card of its size would.
     def __init__(self, device: Device, initial: int = 0) -> None:
         self._device = device
         self._count = TensorCount(device.capacity, initial)
@@ -64,13 +62,10 @@ def peak_of(call: Callable[[], object], device: Device) -> float:
 
 
 class TensorCount:
-    """Sum of the storages that operations create, in any number of threads.
+    """Sum of the storages that operations create, in any number of threads, and of `initial` bytes."""
 
-    Resident memory would be the direct measure, but a window, a reader or the allocator's own
-    reserves move it; this counts only what tensors allocate. `initial` bytes are counted from the
-    start, for instance those of weights.
-    """
-
+    # Resident memory would be the direct measure, but a window, a reader or the allocator's own
+    # reserves move it; this counts only what tensors allocate.
     def __init__(self, limit: int | None = None, initial: int = 0) -> None:
         self.alive = self.peak = initial
         self._limit = limit

@@ -53,10 +53,8 @@ def out_of_memory_as(message: str, hint: str) -> Iterator[None]:
 
 
 def clear_frames(error: BaseException) -> None:
-    """Free the tensors in the stack frames of `error`, which its traceback keeps alive.
-
-    Otherwise the memory that ran out is still in use while a smaller batch is tried.
-    """
+    """Free the tensors in the stack frames of `error`, which its traceback keeps alive."""
+    # Otherwise the memory that ran out is still in use while a smaller batch is tried.
     cause: BaseException | None = error
     while cause is not None:
         traceback.clear_frames(cause.__traceback__)

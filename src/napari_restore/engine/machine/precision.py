@@ -39,13 +39,11 @@ def check_precision(wanted: str, card: ModelCard) -> None:
 
 
 def chosen_precision(wanted: str, card: ModelCard, dtype: npt.DTypeLike, device: Device) -> str:
-    """Return the precision that `wanted` stands for: a name of `PRECISIONS`.
-
-    `AUTO` is bfloat16 for an image of 8 bits on a processor with bfloat16, if the card says that it
-    changes 99.9 % of the values by at most `STEPS`.
-    """
+    """Return the precision that `wanted` stands for: a name of `PRECISIONS`."""
     if wanted != AUTO:
         return wanted
+    # `AUTO` is bfloat16 for an image of 8 bits on a processor with bfloat16, if the card says that
+    # it changes 99.9 % of the values by at most `STEPS`.
     error = card.bfloat16_error
     is_close = error is not None and error <= STEPS and np.dtype(dtype) == np.uint8
     return "bfloat16" if is_close and _has_bfloat16(device) else "float32"
@@ -89,12 +87,10 @@ def _switches(exact: bool) -> list[Switch]:
 
 @contextlib.contextmanager
 def _without_tf32() -> Iterator[None]:
-    """Compute in float32 what cuDNN and cuBLAS may compute in TF32, which has 10 bits of mantissa.
-
-    cuDNN does so unless it is asked not to. The switches are those of the process: the first thread
-    to enter sets them, the last to leave sets them back.
-    """
+    """Compute in float32 what cuDNN and cuBLAS may compute in TF32, which has 10 bits of mantissa."""
     global _inside
+    # cuDNN does so unless it is asked not to. The switches are those of the process: the first
+    # thread to enter sets them, the last to leave sets them back.
     with _lock:
         if not _inside:
             _before[:] = _switches(exact=False)

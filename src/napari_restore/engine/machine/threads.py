@@ -18,11 +18,9 @@ R = TypeVar("R")
 
 
 def on_new_thread(body: Callable[[], T], name: str, stop: threading.Event | None = None) -> T:
-    """Run `body` on a new thread and return its result; its errors are raised here.
-
-    For calls that set torch's number of threads, which belongs to the thread that sets it.
-    Where the wait is interrupted (Ctrl-C), `stop` is set and `body` ends before that is raised.
-    """
+    """Run `body` on a new thread and return its result; its errors are raised here."""
+    # For calls that set torch's number of threads, which belongs to the thread that sets it. Where
+    # the wait is interrupted (Ctrl-C), `stop` is set and `body` ends before that is raised.
     results: list[T] = []
     errors: list[BaseException] = []
     stop = stop or threading.Event()

@@ -22,12 +22,10 @@ KEPT_BOXES = 64
 
 
 def mask_at_level(mask: MaskStrength, level: int, size: tuple[int, int]) -> MaskStrength:
-    """Return `mask` on the grid of `level`; `size` is (height, width) of level 0.
-
-    Shapes are scaled, rasters sampled at the centre of every pixel.
-    """
+    """Return `mask` on the grid of `level`; `size` is (height, width) of level 0."""
     if level == 0:
         return mask
+    # Shapes are scaled, rasters sampled at the centre of every pixel.
     step = 1 << level
     height, width = (-(-length // step) for length in size)
     if isinstance(mask, RegionMask):
@@ -50,11 +48,9 @@ def mask_at_level(mask: MaskStrength, level: int, size: tuple[int, int]) -> Mask
 
 
 class ResampledMask:
-    """Another mask, sampled at the centre of every pixel of a level.
+    """Another mask, sampled at the centre of every pixel of a level."""
 
-    The latest boxes are cached: a display reads the same ones again and again.
-    """
-
+    # The latest boxes are cached: a display reads the same ones again and again.
     def __init__(self, mask: MaskStrength, level: int, size: tuple[int, int]) -> None:
         self._mask, self._level, self._size = mask, level, size
         self.digest = f"{mask.digest}/{level}"

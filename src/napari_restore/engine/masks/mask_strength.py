@@ -166,12 +166,10 @@ class Within:
 
 
 class Feathered:
-    """Another mask whose edges fade over `width` pixels on the inside.
+    """Another mask whose edges fade over `width` pixels on the inside."""
 
-    The fade is a twice repeated box mean, so a box's values need `width` further pixels around it;
-    exact sums make them independent of how the image is cut.
-    """
-
+    # The fade is a twice repeated box mean, so a box's values need `width` further pixels around
+    # it; exact sums make them independent of how the image is cut.
     def __init__(self, mask: MaskStrength, width: int, size: tuple[int, int]) -> None:
         self.mask, self.width, self._size = mask, width, size
         self.digest = f"{mask.digest}-{width}"
@@ -314,15 +312,13 @@ class MaskGrid:
 
     @classmethod
     def between(cls, mask: Image, image: Image) -> MaskGrid | None:
-        """Return None if the mask's pixels are the image's, or the mask has no georeference at all.
-
-        Where the image has no georeference, a mask of another size without a coordinate system is
-        taken in the image's pixels, as polygons are then.
-        """
+        """Return None if the mask's pixels are the image's, or the mask has no georeference at all."""
         image_reference, mask_reference = image.georeference, mask.georeference
         same_size = (mask.height, mask.width) == (image.height, image.width)
         if mask_reference is None or mask_reference.transform is None:
             return None
+        # Where the image has no georeference, a mask of another size without a coordinate system is
+        # taken in the image's pixels, as polygons are then.
         if image_reference is None or image_reference.transform is None:
             if same_size or mask_reference.crs_wkt is not None:
                 return None

@@ -105,13 +105,11 @@ def open_exclude(reading: Reading, image: Image) -> MaskStrength | None:
 
 
 def note_of_share(mask: MaskStrength, exclude: str, image: Image) -> str | None:
-    """Return the note for a mask that leaves out more than `MOST` of the image, or None.
-
-    Most of these are of what to keep.
-    """
+    """Return the note for a mask that leaves out more than `MOST` of the image, or None."""
     share = _share(mask, image)
     if share <= MOST:
         return None
+    # Most of these are of what to keep.
     name = "The mask to exclude" if is_inline(exclude) else _name_of(exclude, image)
     return (
         f"{name} leaves out {100 * share:.3g} % of the image: if it shows what to keep, "

@@ -120,10 +120,7 @@ def _planned_or_instead(image: Image, model: RestorationModel, wanted: Restore) 
 def plan_in_sweeps(
     error: ResourceError, image: Image, model: RestorationModel, wanted: Restore
 ) -> Plan:
-    """Return the plan in sweeps of a model that does not fit in one pass, as `error` says.
-
-    Raises `error`, with what cannot be cut where there is anything.
-    """
+    """Return the plan in sweeps of a model that does not fit in one pass, as `error` says, which else is raised."""
     try:
         return _plan_in_sweeps(image, model, wanted)
     except Uncut as why:
@@ -287,10 +284,7 @@ def _fetched_whole(image: Image, context: ContextUse) -> list[str]:
 
 
 def _checked(options: Restore, image: Image, model: RestorationModel, device: Device) -> Restore:
-    """Return `options` with the extent and precision that are meant.
-
-    Raises for what no image would allow.
-    """
+    """Return `options` with the extent and precision that are meant; raises for what no image would allow."""
     card, reading = model.card, options.reading
     computing, extent = options.computing, reading.extent
     if computing.is_whole and not model.takes_whole:
@@ -413,10 +407,9 @@ def _settings(
     context: ContextUse,
     box: Region | None,
 ) -> dict[str, Any]:
-    """Return all settings that change a pixel, as they are meant; `box` is what a swept model sees.
-
-    What is set to what it would be anyway, or has no effect on this image, is as if it was not set.
-    """
+    """Return all settings that change a pixel, as they are meant; `box` is what a swept model sees."""
+    # What is set to what it would be anyway, or has no effect on this image, is as if it was not
+    # set.
     image, reading, computing = source.image, options.reading, options.computing
     others = other_bands(image, source.bands)
     # Infinity stands for the percentile that the context says.
@@ -462,15 +455,13 @@ def _pixel_options(group: Any) -> Iterator[tuple[str, Any]]:
 def _quickest(
     request: LayoutRequest, box: Region | None, store: Path, key: str, reach: int | None
 ) -> Candidate:
-    """Return the layout of the run, for the scope of its model.
-
-    `box` is what a swept model sees. Where `reach` is given, nothing is left to count: tiles with
-    that halo will do, or sweeps of the target and around it, each with its own smaller halo. The
-    two give the same pixels where the box is all of the image, at whose edges both reflect, and
-    where no map is rounded; else sweeps, so that the result does not follow the faster one.
-    """
+    """Return the layout of the run, for the scope of its model; `box` is what a swept model sees."""
     if box is None:
         return lay_out(request)
+    # Where `reach` is given, nothing is left to count: tiles with that halo will do, or sweeps of
+    # the target and around it, each with its own smaller halo. The two give the same pixels where
+    # the box is all of the image, at whose edges both reflect, and where no map is rounded; else
+    # sweeps, so that the result does not follow the faster one.
     swept = SweptRequest(**vars(request), box=box, folder=store / STAGED, key=key, reach=reach)
     image = Region(0, 0, request.image.height, request.image.width)
     sees_all = box.intersect(image) == image
@@ -523,10 +514,7 @@ def _fixed_tiles_note(card: ModelCard, tile: int | None) -> str:
 
 
 def _device_budget(device: Device, wanted: str | int | None, memory: int) -> int:
-    """Return the bytes the run may take on an accelerator.
-
-    This is the requested size, else 85 % of the free memory.
-    """
+    """Return the bytes the run may take on an accelerator: the requested size, else 85 % of the free memory."""
     free = device.free_bytes()
     if wanted is not None:
         return parse_size(wanted) if free is None else min(parse_size(wanted), free)

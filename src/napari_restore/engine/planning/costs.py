@@ -105,11 +105,9 @@ class Cost(Bytes):
 
 
 def _timed(call: Callable[[], T], device: Device, pixels: int) -> tuple[float, float, T]:
-    """Return the peak bytes of a call, the seconds per pixel and the result of another.
-
-    On the processor these are seconds of each of its threads: what other programs take meanwhile
-    must not change the tiles.
-    """
+    """Return the peak bytes of a call, the seconds per pixel and the result of another."""
+    # On the processor these are seconds of each of its threads: what other programs take meanwhile
+    # must not change the tiles.
     peak = peak_of(call, device)
     if device.is_accelerator:
         began = time.perf_counter()

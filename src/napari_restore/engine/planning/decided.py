@@ -18,11 +18,9 @@ MOST_PHASES = 6
 
 
 class TileInvariance(StrEnum):
-    """Degree to which the bits of a pixel are independent of tile and threads.
+    """Degree to which the bits of a pixel are independent of tile and threads."""
 
-    Convolution libraries choose kernels by shape and threads.
-    """
-
+    # Convolution libraries choose kernels by shape and threads.
     FULL = "any tiles, any threads"
     ONE_THREAD = "any tiles, one thread each"
     """Sums are divided among threads: each tile is computed on one."""

@@ -235,13 +235,10 @@ class _Trial:
         return ((y - other).abs() > most) | (y.isnan() != other.isnan())
 
     def bar(self, axis: int, length: int, odd: bool = False) -> Tensor:
-        """Return (1, C, h, w) of this `length` along `axis`, rounded up to what the module takes.
-
-        It has noise of all sizes in [0.05, 0.95], dark to bright. `odd` sides are multiples of
-        nothing else.
-        """
+        """Return (1, C, h, w) noise of all sizes in [0.05, 0.95], `length` along `axis`, rounded up to the step."""
         k = self.multiple
         sides = [-(-max(side, self.least) // k) * k for side in (self.across, length)]
+        # Sides that are `odd` are multiples of nothing else.
         if odd:
             sides = [side + more * k for side, more in zip(sides, (3, 5), strict=True)]
         width, height = sides if axis == 2 else sides[::-1]
@@ -258,10 +255,7 @@ class _Trial:
     # -- measurements ------------------------------------------------------------
 
     def _reach(self, length: int, step: int = 1) -> int | None:
-        """Return how far other values at an end are seen; None: farther than this `length` shows.
-
-        They begin or end at a multiple of `step`.
-        """
+        """Return how far other values at an end, from a multiple of `step`, are seen; None: beyond this `length`."""
         worst = 0
         for axis in (2, 3):
             x = self.bar(axis, length)
@@ -281,10 +275,7 @@ class _Trial:
         return worst
 
     def _reach_of_plain(self, reach: int, step: int) -> int | None:
-        """Return how far black or white around is seen, at least `reach`; None: everywhere.
-
-        It begins or ends at a multiple of `step`.
-        """
+        """Return how far black or white around, from a multiple of `step`, is seen, ≥ `reach`; None: everywhere."""
         kept = -(-(reach + _FEWEST) // step) * step
         for axis, ends in ((2, (True, False)), (3, (False, True))):
             length = -(-max(_LENGTHS[0], 3 * kept) // step) * step

@@ -60,10 +60,8 @@ def prepared_key(
     bands: tuple[int, ...],
     device: Device,
 ) -> str:
-    """Return a key of what `model` prepares from given statistics of the image.
-
-    The same pixels may be read with other black and white values. Devices round differently.
-    """
+    """Return a key of what `model` prepares from given statistics of the image."""
+    # The same pixels may be read with other black and white values. Devices round differently.
     import torch
 
     from napari_restore.models import definition_of
@@ -196,10 +194,7 @@ def _has_all(model: SweptModel, folder: Path) -> bool:
 
 
 def keep_counted(folder: Path, sweep: str, counted: Statistics, about: dict[str, Any]) -> None:
-    """Keep what a sweep counted for later runs with the same image and weights.
-
-    `about` describes the entry of the cache.
-    """
+    """Keep what a sweep counted for later runs with the same image and weights, in a cache entry of `about`."""
     mark_entry(folder, about)
     arrays = {name: value.cpu().numpy() for name, value in counted.items()}
     write_arrays(counted_file(folder, sweep), arrays, folder.name)

@@ -175,10 +175,8 @@ class LayoutRequest:
         return sum(frame.chunk_bytes(size, 2 * workers) for frame in self.image.frames)
 
     def context_cost(self, workers: int) -> tuple[int, int, float]:
-        """Return bytes kept, peak bytes of a block and seconds of a pass over the whole image.
-
-        Of statistics that are read from the disk only what is kept; zeros where none are needed.
-        """
+        """Return bytes kept, peak bytes of a block and seconds of a pass over the whole image."""
+        # Of statistics that are read from the disk only what is kept; zeros where none are needed.
         known = bool(self.prepare.peak_bytes) and not self.context
         if not (self.context or known):
             return 0, 0, 0.0
@@ -195,10 +193,7 @@ class LayoutRequest:
 
 
 def lay_out(request: LayoutRequest) -> Candidate:
-    """Return the fastest tile size and number of workers whose peak fits the memory.
-
-    Raises `BudgetTooSmall` naming the smallest budget that would do.
-    """
+    """Return the fastest tiles and workers whose peak fits the memory; raises `BudgetTooSmall` with what would do."""
     resources, image = request.resources, request.image
     on_device = resources.device.is_accelerator
     memory = resources.device_memory if on_device else resources.memory
@@ -330,10 +325,7 @@ def tile_step(model: RestorationModel) -> int:
 def box_seen(
     model: SweptModel, target: Region, image: Image, computing: Computing, extent: str
 ) -> Region:
-    """Return the box that a model of sweeps sees: the whole image, or whole tiles around `target`.
-
-    Of a region, those of the `tile` that is asked for.
-    """
+    """Return the box that a model of sweeps sees: the whole image, or whole tiles around `target`."""
     whole = Region(0, 0, image.height, image.width)
     if extent == "image":
         return whole

@@ -106,10 +106,8 @@ class Split:
 
 
 def batch_of(long_side: int) -> int:
-    """Return the tiles at once by the image's long side in pixels, as in Inf-Dehaze's supplement.
-
-    It names 1 below 1024, 4 up to 4096 and 16 above 8192; 8 lies between.
-    """
+    """Return the tiles at once by the image's long side in pixels, as in Inf-Dehaze's supplement."""
+    # It names 1 below 1024, 4 up to 4096 and 16 above 8192; 8 lies between.
     for limit, batch in ((1024, 1), (4097, 4), (8192, 8)):
         if long_side < limit:
             return batch
@@ -146,10 +144,7 @@ def split(demand: Demand, room: Room, wanted: str) -> Split:
 
 
 def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list[Split]:
-    """Return the ways to keep maps that are not recomputed.
-
-    One uses memory alone, one the disk as well.
-    """
+    """Return the ways to keep maps that are not recomputed: in memory alone, and on the disk as well."""
     record = sum(demand.stage_bytes[1:] if recompute == "first" else demand.stage_bytes)
     tiles = demand.tiles
     if record == 0:
@@ -220,14 +215,12 @@ class NetworkBytes:
 
 
 def network_bytes(layout: SweptLayout, model: SweptModel, tile: int) -> NetworkBytes:
-    """Return the bytes that workers share in a run with tiles of `tile` pixels.
-
-    A reader takes its halo as well. The process that merges counts, and takes a map as a whole,
-    reads them once.
-    """
+    """Return the bytes that workers share in a run with tiles of `tile` pixels."""
     grid = Grid(layout.box, tile, model.padded_to)
     slots = {name: each for each in layout.maps for name in each.names}
     steps = model.ordered_steps
+    # A reader takes its halo as well. The process that merges counts, and takes a map as a whole,
+    # reads them once.
     written = sum(each.bytes["disk"] for each in layout.maps)
     read = 0.0
     for step in steps.sweeps.values():

@@ -36,11 +36,10 @@ LONGEST = 30 * 24 * 3600.0
 def measurement_file(
     name: str, model: RestorationModel | None, device: Device, circumstances: Hashable
 ) -> Path:
-    """Return the file of the measurement `name` of `model`, or of `circumstances` alone, on this machine.
-
-    Its name is a hash of what determines kernels, memory and speed: the layers of the model, the
-    processor, the libraries and this program. What a network computes by is among the circumstances.
-    """
+    """Return the file of a measurement of `model`, or of `circumstances` alone, on this machine."""
+    # Its name is a hash of what determines kernels, memory and speed: the layers of the model, the
+    # processor, the libraries and this program. What a network computes by is among the
+    # circumstances.
     import torch
 
     instructions = os.environ.get("ONEDNN_MAX_CPU_ISA", ""), os.environ.get("DNNL_MAX_CPU_ISA", "")
@@ -85,11 +84,9 @@ def _seal(file: Path, content: Mapping[str, Any]) -> str:
 def kept(
     file: Path, name: str, kind: Any, measure: Callable[[], Any], holds: Callable[[Any], bool]
 ) -> Any:
-    """Return the value in `file` if it still `holds`, else measure and write it.
-
-    A file says what decides pixels only together with the network: what code does that is installed,
-    or that computes its imports, no digest knows.
-    """
+    """Return the value in `file` if it still `holds`, else measure and write it."""
+    # A file says what decides pixels only together with the network: what code does that is
+    # installed, or that computes its imports, no digest knows.
     value = read_measurement(file, kind)
     if value is None or not holds(value):
         value = measure()
@@ -107,11 +104,8 @@ def kept_sizes(
 
 
 def _value_of(content: Any, kind: Any) -> Any:
-    """Return the value of type `kind` that was written as `content`; raises `ValueError`.
-
-    `kind` is a number, an enumeration, a dataclass or a dictionary of such. By hand: importing
-    pydantic takes a tenth of the time in which a small photo is restored.
-    """
+    """Return the value of type `kind` that was written as `content`; raises `ValueError`."""
+    # By hand: importing pydantic takes a tenth of the time in which a small photo is restored.
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         # Defaults stand for what was not measured.
@@ -188,13 +182,11 @@ _OWN: WeakKeyDictionary[RestorationModel, str] = WeakKeyDictionary()
 
 
 def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
-    """Return a key shared by models that differ in numbers only; None if there is no such key.
-
-    Whole numbers are sizes and counts, which change a model's reach and cost; so do side maps.
-    """
+    """Return a key shared by models that differ in numbers only; None if there is no such key."""
     spec, card = model.spec, model.card
     if not spec or ".py:" in str(spec.get("model", "")):
         return None
+    # Whole numbers are sizes and counts, which change a model's reach and cost; so do side maps.
     sizes = tuple((n, v) for n, v in sorted(card.values.items()) if not isinstance(v, float))
     shape = (card.halo, card.bands, card.inputs, card.multiple_of, card.maps)
     return card.id, card.weights_sha256, shape, sizes
@@ -211,18 +203,12 @@ def _kind(model: RestorationModel) -> Hashable:
 
 
 class MeasurementCache(Generic[T]):
-    """Cache of one measurement, by model, device and circumstances.
-
-    Models of one kind (`kind_of`) share it, also those of later processes.
-    """
+    """Cache of one measurement, by model, device and circumstances, which models of one `kind_of` share."""
 
     def __init__(self, kind: type[T], *, timed: bool = False, releases: bool = False) -> None:
-        """Create an empty cache of values of the dataclass `kind`.
-
-        With `timed` they have seconds, measured on a thread of their own, which may set torch's number
-        of threads; they are not kept on disk where others used the processor.
-        With `releases`, freed memory is returned to the system.
-        """
+        """Create an empty cache of values of the dataclass `kind`; `releases` returns freed memory to the system."""
+        # Those that are `timed` are measured on a thread of their own, which may set torch's number
+        # of threads; they are not kept on disk where others used the processor.
         self._kind, self._timed, self._releases = kind, timed, releases
         self._known: dict[Hashable, T] = {}
         """By kind or name of a model, device and circumstances."""
@@ -236,10 +222,7 @@ class MeasurementCache(Generic[T]):
         *circumstances: Hashable,
         roughly: bool = False,
     ) -> T:
-        """Return the cached value, or call `measure`; raise `OutOfMemory` where it does not fit.
-
-        With `roughly`, a value of a model of the same name will do.
-        """
+        """Return the cached value, `roughly` of a model of this name, or call `measure`; raises `OutOfMemory`."""
         kind, key = _kind(model), (device.name, *circumstances)
         # Own networks of one name may have nothing else in common.
         name = kind if model in _OWN else model.card.id

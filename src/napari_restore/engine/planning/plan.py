@@ -425,13 +425,11 @@ def deserialise_plan(
     image: Image,
     model: RestorationModel,
 ) -> Plan:
-    """Return the plan that `serialise_plan` described, for the same image and model.
-
-    The card of `model` states what was measured for the plan.
-    """
+    """Return the plan that `serialise_plan` described, for the same image and model."""
     from napari_restore.engine.planning.source import for_image
 
     values = {name: value_of(data[name], kind) for name, kind in _kinds().items()}
+    # The card of the model then states what was measured for the plan.
     used = _as_planned(model, data["sizes"], values["content"] if data["cut"] else None)
     image = image.resampled(used.card.ratio, phases=True)
     return Plan(image=image, model=for_image(used, image), **values)

@@ -169,11 +169,9 @@ def example_context(x: Tensor) -> Context:
 
 
 def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
-    """Return (1, C, height, width) noise in [0.1, 0.9] with the model's bands, on its device.
-
-    Raises `BadModel` where what the card claims would take more than `LARGEST_INPUT`.
-    """
+    """Return (1, C, height, width) noise in [0.1, 0.9] with the model's bands, on its device; raises `BadModel`."""
     bands = model.card.planes_tried
+    # What the card claims may take more than `LARGEST_INPUT`.
     if bands * height * width * 4 > LARGEST_INPUT:
         raise BadModel(
             f"Model {model.card.id} would have to be tried on {bands} bands of {width} × {height}.",
@@ -190,10 +188,7 @@ def largest_side(model: RestorationModel) -> int:
 def _probe_in_room(
     model: RestorationModel, memory: int, content: str, progress: Report | None
 ) -> Probe:
-    """Return the probe of an earlier process, or a new one.
-
-    Raises `OutOfMemory` where what the card claims does not fit.
-    """
+    """Return the probe of an earlier process, or a new one; raises `OutOfMemory` by what the card claims."""
 
     def measure() -> Probe:
         return replace(_new_probe(model, memory, progress), answer=_answer(model))
@@ -251,12 +246,10 @@ def _measured(model: RestorationModel, memory: int, progress: Report | None = No
 def _without_gradients(
     model: RestorationModel, fixed: tuple[int, ...] | None, memory: int, progress: Report | None
 ) -> Probe:
-    """Return the probe of a model with a card that has no gradients: it is measured as without one.
-
-    `fixed` is the one size (N, C, H, W) that it takes, if it takes one.
-    """
+    """Return the probe of a model with a card that has no gradients: it is measured as without one."""
     card, step = model.card, model.card.multiple_of
     claimed = -(-card.halo // step) * step
+    # It may take one size (N, C, H, W) only.
     if fixed is not None:
         x = example_input(model, *fixed[2:])
         _check_output(model, x, {})

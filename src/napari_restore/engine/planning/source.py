@@ -75,10 +75,7 @@ def check_unchanged(image: Image, when: str) -> None:
 def source_of(
     image: Image, model: RestorationModel, options: Restore, notes: list[str]
 ) -> RunSource:
-    """Return what a plan with these options reads of `image`; adds to `notes`.
-
-    Raises `BadRegion`, `UnknownBands` and `BadParameter`.
-    """
+    """Return what a plan reads of `image`, and add to `notes`; raises `BadRegion`, `UnknownBands`, `BadParameter`."""
     card = model.card
     if image.shows_classes:
         raise BadParameter(
@@ -181,10 +178,7 @@ def _remarks(source: RunSource, card: ModelCard) -> list[str]:
 def _targets(
     image: Image, regions: tuple[Region, ...] | None, notes: list[str]
 ) -> tuple[Region, ...]:
-    """Return the regions clipped to the image.
-
-    Raises `BadRegion` for an empty one or one outside.
-    """
+    """Return the regions clipped to the image; raises `BadRegion` for an empty one or one outside."""
     whole = Region(0, 0, image.height, image.width)
     if regions is None:
         return (whole,)
@@ -361,11 +355,8 @@ def _needs_context(image: Image, model: RestorationModel, reading: Reading, excl
 
 
 def for_image(model: RestorationModel, image: Image) -> RestorationModel:
-    """Return `model` for the frames of `image`, a bracket or a single image.
-
-    One of another scale than 1 is on the grid of its results. Raises `BadParameter` where it takes
-    another number of frames.
-    """
+    """Return `model` for the frames of `image`; raises `BadParameter` where it takes another number of them."""
+    # One of another scale than 1 is on the grid of its results.
     if model.card.ratio != 1 and image.given.companions is None:
         return on_output_grid(model)
     others = image.companions

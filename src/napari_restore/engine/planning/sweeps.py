@@ -99,21 +99,16 @@ class SweptRequest(LayoutRequest):
         return calibrate_sweeps(self.model, device, threads, self.computing.precision)
 
     def around(self, tile: int) -> SweptRequest:
-        """Return the request for tiles of one size: of an area only what its pixels depend on.
-
-        Whole tiles are restored, so `reach` counts from their edges.
-        """
+        """Return the request for tiles of one size: of an area only what its pixels depend on."""
         if self.reach is None:
             return self
+        # Whole tiles are restored, so `reach` counts from their edges.
         restored = bounding_box(self.targets).align(tile)
         return replace(self, box=restored.expand(self.reach).align(tile).intersect(self.box))
 
 
 def lay_out_sweeps(request: SweptRequest) -> Candidate:
-    """Return the fastest run within the budgets.
-
-    Raises `BudgetTooSmall` naming the smallest budget that would do.
-    """
+    """Return the fastest run within the budgets; raises `BudgetTooSmall` naming the smallest that would do."""
     _check_tiles(request.model, request.computing.side)
     choices: list[Candidate] = []
     errors: list[ResourceError] = []
@@ -425,10 +420,7 @@ class _SweepSetup:
         )
 
     def _computed(self, number: int, around: int = 0) -> int:
-        """Return the bytes of computing a batch, or maps that are made again for it.
-
-        `around` are the pixels around a tile that these are needed for.
-        """
+        """Return the bytes of computing a batch, or maps that are made again `around` a tile of it, in pixels."""
         sweep = self.steps.sweeps[number]
         around = -(-around // sweep.block) * sweep.block
         own, around = around == 0, around + sweep.halo
@@ -495,11 +487,9 @@ class _SweepSetup:
         return self.tiling.pixels(number) * pixel if self.steps[number].sees_image else 0.0
 
     def _stored_maps(self) -> tuple[list[StoredMaps], list[float]]:
-        """Return where the maps lie, and the seconds of each step.
-
-        Maps take their places in the order in which they are written, each until its last reader is
-        done. What finds no room is made again from the maps before it, which stay as long.
-        """
+        """Return where the maps lie, and the seconds of each step."""
+        # Maps take their places in the order in which they are written, each until its last reader
+        # is done. What finds no room is made again from the maps before it, which stay as long.
         request, tiling, steps = self.request, self.tiling, self.steps
         of_sweep = {number: self._seconds(number) for number in self.cost.sweeps}
         spent = [0.0] * len(steps)

@@ -90,11 +90,9 @@ def tile_sizes(
     step: int = CELL,
     least: int = MIN_INPUT_SIDE,
 ) -> TileSizes:
-    """Return the sizes of `cut_into_tiles` without making a list of a hundred thousand tiles.
-
-    Overlapping targets are counted twice, so this is an upper bound then.
-    """
+    """Return the sizes of `cut_into_tiles` without making a list of a hundred thousand tiles."""
     count = cores = pixels = largest = 0
+    # Overlapping targets are counted twice, so this is an upper bound then.
     for target in targets:
         box = target.align(step).intersect(Region(0, 0, *size))
         cores += box.pixels
@@ -175,11 +173,9 @@ model, since layer by layer is added to it."""
 
 @dataclass(frozen=True)
 class Grid:
-    """Tiles of `tile` pixels from the corner of `box`, numbered row by row.
+    """Tiles of `tile` pixels from the corner of `box`, numbered row by row."""
 
-    The model sees `box` grown at bottom and right to multiples of `multiple`, by reflection.
-    """
-
+    # The model sees `box` grown at bottom and right to multiples of `multiple`, by reflection.
     box: Region
     """Level-0 pixels that the model sees."""
     tile: int
@@ -252,10 +248,7 @@ class Grid:
         return self.rows * side, self.columns * side
 
     def map_window(self, number: int, stride: int, margin: int = 0) -> tuple[slice, slice]:
-        """Return a tile's rows and columns in a map of all tiles that has a margin on every side.
-
-        With as many cells around the tile.
-        """
+        """Return a tile's rows and columns, and a `margin` of cells, in a map of all tiles that has that margin."""
         (row, column), side = divmod(number, self.columns), self.tile // stride
         y, x, around = row * side, column * side, side + 2 * margin
         return slice(y, y + around), slice(x, x + around)
@@ -302,12 +295,10 @@ def tile_bytes(width: int, side: int, margin: int = 0) -> int:
 
 
 class Surroundings:
-    """Boxes of whole tiles that sweeps need of each other to restore the `targets`, for a plan.
+    """Boxes of whole tiles that sweeps need of each other to restore the `targets`, for a plan."""
 
-    A sweep works on the tiles whose maps later sweeps read, with their halos; so the boxes grow
-    from the last sweep to the first.
-    """
-
+    # A sweep works on the tiles whose maps later sweeps read, with their halos; so the boxes grow
+    # from the last sweep to the first.
     def __init__(self, steps: Steps, grid: Grid, targets: Sequence[Region]) -> None:
         self._grid = grid
         self._of_map: dict[str, list[Region]] = {}
@@ -351,13 +342,11 @@ def _united(some: list[Region], others: list[Region]) -> list[Region]:
 def tiles_needed(
     steps: Steps, grid: Grid, target: Sequence[int], everywhere: Collection[int] = ()
 ) -> tuple[dict[int, list[int]], dict[str, list[int]]]:
-    """Return the tiles that each sweep works on to restore `target`, and those read of each map.
-
-    Those of the target come first. Sweeps of the numbers `everywhere` work on all tiles.
-    """
+    """Return the tiles that each sweep works on to restore `target`, its own first, and those read of each map."""
     worked: dict[int, list[int]] = {}
     read: dict[str, list[int]] = {}
     last = len(steps) - 1
+    # Sweeps of the numbers `everywhere` work on all tiles.
     for number, step in reversed(steps.sweeps.items()):
         written = [read.get(each.name, []) for each in step.writes]
         own = target if number == last else [tile for tiles in written for tile in tiles]

@@ -107,10 +107,7 @@ def _name_of(boxes: Sequence[Sequence[int]], mask: str | None, feather: int) -> 
 
 
 def kept_results(fingerprint: str) -> list[KeptResult]:
-    """Return the results of the image with that fingerprint, newest first.
-
-    Reads many small files.
-    """
+    """Return the results of the image with that fingerprint, newest first; reads many small files."""
     results: list[KeptResult] = []
     for header in (cache_dir() / "results").glob("*.zarr/header.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -160,10 +157,7 @@ def unlist_result(store: Path, name: str) -> None:
 
 
 def forget_result(store: Path, name: str) -> bool:
-    """Remove the entry `name`, and the store with its last entry.
-
-    Return whether the store was removed. Raises `ResourceError` while somebody uses the store.
-    """
+    """Remove the entry `name`; return whether the store went with its last one. Raises `ResourceError` in use."""
     with _SEARCHING:
         if any(note.stem != f"result-{name}" for note in store.glob(PATTERN)):
             unlist_result(store, name)

@@ -106,10 +106,7 @@ def white_of(kelvin: float, tint: float) -> npt.NDArray[Any]:
 
 
 def balance_matrix(kelvin: float, tint: float) -> npt.NDArray[Any]:
-    """Return (3, 3) that makes linear red, green and blue under this light those under 6500 K.
-
-    The adaptation of Bradford, a linear one.
-    """
+    """Return (3, 3) that makes linear red, green and blue under this light those under 6500 K, by Bradford."""
     cones = _BRADFORD @ _XYZ_OF_RGB
     gains = (_BRADFORD @ white_of(NEUTRAL_KELVIN, 0)) / (_BRADFORD @ white_of(kelvin, tint))
     matrix: npt.NDArray[Any] = np.linalg.inv(cones) @ np.diag(gains) @ cones
@@ -206,11 +203,9 @@ class Tones:
         )
 
     def _curved(self, tone: Plane) -> Plane:
-        """Return tones after highlights, shadows and curve.
-
-        Shadows add p v (1 - v)³ to a tone v, highlights the same from white; black and white stay.
-        Beyond them tones move as these do.
-        """
+        """Return tones after highlights, shadows and curve."""
+        # Shadows add p v (1 - v)³ to a tone v, highlights the same from white; black and white
+        # stay. Beyond them tones move as these do.
         inside = np.clip(tone, 0, 1)
         up = self.adjustment.shadows / 100
         down = -self.adjustment.highlights / 100
@@ -261,10 +256,8 @@ class Tones:
 
 
 def _times(matrix: Any, planes: list[Plane]) -> list[Plane]:
-    """Return the product of a (3, 3) matrix and three planes.
-
-    Element by element: a matrix product rounds differently for boxes of another shape.
-    """
+    """Return the product of a (3, 3) matrix and three planes."""
+    # Element by element: a matrix product rounds differently for boxes of another shape.
     kind = planes[0].dtype.type
     return [
         sum((kind(row[at]) * planes[at] for at in (1, 2)), kind(row[0]) * planes[0])
@@ -304,14 +297,11 @@ class LocalMeans:
         pieces: list[Region],
         read: Callable[[Region], tuple[Plane, npt.NDArray[np.bool_]]],
     ) -> Callable[[Region], Means]:
-        """Return what gives, for a part of `region`, the `Means` of its tones.
-
-        `read` returns tones of a box and which pixels of it count; `pieces` are the parts of
-        ``around(region)`` in which it is read.
-        """
+        """Return what gives, for a part of `region`, the `Means` of its tones, by reading `around` it in `pieces`."""
         grid = self._cells_of(self.around(region))
         sums = np.zeros((3, *grid.shape))
         for piece in pieces:
+            # The tones of a box are read with which pixels of it count.
             tones, counts = read(piece)
             counts &= np.isfinite(tones)
             steps = np.where(counts, np.rint(np.clip(tones, 0, 1) * STEPS), 0).astype(np.int64)

@@ -29,10 +29,7 @@ RANGE_PIXELS = 2**20
 
 
 class BlendedPixels:
-    """Reads the pixels of a run by the adjustment of `plan` and a mask.
-
-    `record` is that of the run; an empty one before it exists. `mask` None: all pixels are meant.
-    """
+    """Reads the pixels of a run by the adjustment of `plan` and a mask; `record` is empty before there is one."""
 
     def __init__(
         self,
@@ -269,10 +266,7 @@ class BlendedPixels:
         return bounding_box(parts) if parts else Region(0, 0, 0, 0)
 
     def _excluded_in(self, region: Region, level: int = 0) -> npt.NDArray[np.bool_] | None:
-        """Return (h, w) which pixels of `region`, in pixels of `level`, the user excluded.
-
-        None where no mask excludes any.
-        """
+        """Return (h, w) which pixels of `region`, in pixels of `level`, the user excluded; None: none."""
         excluded = self._open_exclusion()
         if excluded is None:
             return None
@@ -453,10 +447,8 @@ class BlendedPixels:
     def _check_finished(
         self, region: Region, level: int, strength: npt.NDArray[np.float32] | None = None
     ) -> None:
-        """Raise `ResourceError` if a pixel that counts is not finished in the store.
-
-        Where `strength`, of `region` in pixels of `level`, is 0 nothing had to be computed.
-        """
+        """Raise `ResourceError` if a pixel that counts is not finished in the store."""
+        # Where `strength`, of `region` in pixels of `level`, is 0 nothing had to be computed.
         fine = Region(*(edge << level for edge in region))
         for target in self.plan.targets:
             part = target.intersect(fine)
@@ -514,10 +506,7 @@ def light_luma(pixels: Pixels, luma_model: LumaModel) -> Pixels:
 
 
 def exposure_between(source: Pixels, restored: Pixels) -> float:
-    """Return `exposure_for` the change of the median light from `source` to `restored`.
-
-    Both are 1-D luminances in linear light.
-    """
+    """Return `exposure_for` the change of the median light, 1-D luminances, from `source` to `restored`."""
     if not source.size:
         return 0.0
     light = np.clip([np.median(source), np.median(restored)], MIN_LIGHT, 1 - MIN_LIGHT)
@@ -531,10 +520,8 @@ washed out, without any dark and muddy; judged blind on 32 pictures it was taken
 
 
 def exposure_for(darkening: float) -> float:
-    """Return the exposure in EV, to 1/100, for a result that is so many EV darker than its source.
-
-    0 … `Adjustment.MOST_EV`: a result that is brighter, as of low light, was meant to be.
-    """
+    """Return the exposure in EV, to 1/100, for a result that is so many EV darker than its source."""
+    # 0 … `Adjustment.MOST_EV`: a result that is brighter, as of low light, was meant to be.
     return round(float(np.clip(KEPT * darkening, 0, Adjustment.MOST_EV)), 2)
 
 

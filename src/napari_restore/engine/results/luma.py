@@ -49,10 +49,7 @@ class LumaModel:
 
     @classmethod
     def of_run(cls, plan: Plan, record: Mapping[str, Any]) -> LumaModel:
-        """Return the luma with the black and white of the run.
-
-        They are those of its `record`, or of its `plan` before that exists.
-        """
+        """Return the luma with the black and white of the run's `record`, or of its `plan` before that exists."""
         measured = record.get("input", {})
         if measured.get("white") is not None:
             black = np.array(measured["black"], np.float64)

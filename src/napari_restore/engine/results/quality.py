@@ -44,11 +44,10 @@ class Limits:
 
     @classmethod
     def of(cls, image: Image, radiometry: Radiometry) -> Limits:
-        """Return the limits of `image` with the black and white of a run.
-
-        Integers are black or white at the ends of their range as well. Nothing is written as nodata
-        (`Radiometry.apply_change`), so that the value beside it counts where it lies at a limit.
-        """
+        """Return the limits of `image` with the black and white of a run."""
+        # Integers are black or white at the ends of their range as well. Nothing is written as
+        # nodata (`Radiometry.apply_change`), so that the value beside it counts where it lies at a
+        # limit.
         zeros, white, is_photo = radiometry.black.tolist(), radiometry.white, image.is_photo
         seen = SEEN_LEVELS * (white - min(zeros)) / 255
         if image.dtype.kind == "f":
@@ -119,10 +118,8 @@ def _without(box: Region, other: Region) -> list[Region]:
 def value_bits(
     source: npt.NDArray[Any], written: npt.NDArray[Any], limits: Limits
 ) -> npt.NDArray[np.uint8]:
-    """Return (C, h, w) bits of values before and after, (h, w, C): `ABOUT_CHANGE` and `SEEN`.
-
-    Clipped is what is black or white now and was not before.
-    """
+    """Return (C, h, w) bits of values before and after, (h, w, C): `ABOUT_CHANGE` and `SEEN`."""
+    # Clipped is what is black or white now and was not before.
     bits = np.empty((source.shape[2], *source.shape[:2]), np.uint8)
     for band, plane in enumerate(bits):
         # Whole rows of one band are compared many times faster than every third value.
@@ -153,10 +150,7 @@ def change_bits(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def count_values(bits: npt.NDArray[np.uint8]) -> dict[str, int]:
-    """Return the counts of `value_bits` (C, …): pixels with a change that shows, and clipped ones by band.
-
-    The names of these are those of `clipped_in`; what is 0 is left out.
-    """
+    """Return the counts of `value_bits` (C, …): pixels with a change that shows, and `clipped_in` each band."""
     found = {"seen": int(np.count_nonzero(np.bitwise_or.reduce(bits, axis=0) & SEEN))}
     for name in ("clipped_low", "clipped_high"):
         for band, plane in enumerate(bits):

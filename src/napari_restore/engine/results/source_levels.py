@@ -19,10 +19,8 @@ AFFORDABLE = 16
 
 
 def nearest_level(image: Image, level: int) -> int:
-    """Return the coarsest level of `image` that can be read and halved to `level` of a result.
-
-    A file's own overviews may have other sizes than halving gives: they do not count.
-    """
+    """Return the coarsest level of `image` that can be read and halved to `level` of a result."""
+    # A file's own overviews may have other sizes than halving gives: they do not count.
     return max(
         number
         for number in range(len(image.level_shapes))
@@ -33,11 +31,9 @@ def nearest_level(image: Image, level: int) -> int:
 
 
 def is_affordable(image: Image, level: int) -> bool:
-    """Return whether `read_source` reads a bounded number of pixels per pixel of `level`.
-
-    Else it reads so many that a window must not wait for it: `image` then lacks levels, which
-    `build_pyramid` makes.
-    """
+    """Return whether `read_source` reads a bounded number of pixels per pixel of `level`."""
+    # Else it reads so many that a window must not wait for it: the image then lacks levels, which
+    # `build_pyramid` makes.
     return image.source.random_access and _costs_little(image, level, _read_level(image, level))
 
 
@@ -69,10 +65,7 @@ def read_source(
 
 
 def _read_level(image: Image, level: int) -> int:
-    """Return the level of `image` that is read for `level`.
-
-    It is an exact one unless that is too fine.
-    """
+    """Return the level of `image` that is read for `level`: an exact one unless that is too fine."""
     exact = nearest_level(image, level)
     if _costs_little(image, level, exact):
         return exact
@@ -125,10 +118,7 @@ def _picked(
 
 
 def _middles(start: int, stop: int, level: int, whole: int, length: int) -> npt.NDArray[np.intp]:
-    """Return the indices of the centres of pixels of `level` along one axis.
-
-    The axis has `whole` pixels at level 0, and `length` in the array.
-    """
+    """Return the indices, of `length`, of the centres of pixels of `level` along an axis of `whole` pixels."""
     middles = (np.arange(start, stop) << level) + ((1 << level) >> 1)
     values: npt.NDArray[np.intp] = np.minimum(middles, whole - 1) * length // whole
     return values

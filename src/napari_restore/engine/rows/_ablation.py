@@ -21,11 +21,9 @@ Maps = dict[str, Tensor]
 
 
 class Ablation:
-    """Restores a region with a changed copy of the network, from what a run of the network kept.
+    """Restores a region with a changed copy of the network, from what a run of the network kept."""
 
-    The copy differs from one step on: what lies before is read, not computed again.
-    """
-
+    # The copy differs from one step on: what lies before is read, not computed again.
     def __init__(self, rows: BottleneckRows, region: Region, report: Report) -> None:
         self._rows, self._report = rows, report
         grid = rows.plan.grid
@@ -35,10 +33,7 @@ class Ablation:
     def result(
         self, changed: SweptModel | None = None, site: AttentionSite | None = None
     ) -> Tensor:
-        """Return the restored region, (C, h, w) float32 in model range.
-
-        Without `changed` by the network itself; else with that copy, which differs in `site` only.
-        """
+        """Return the restored region, (C, h, w) float32 in model range, by a copy `changed` in `site`, if given."""
         rows = self._rows
         work = rows.sweeping if changed is None else replace(rows.sweeping, model=changed)
         with rows.tiles.computing():

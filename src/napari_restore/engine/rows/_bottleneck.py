@@ -35,13 +35,10 @@ from napari_restore.models import AttentionSite, Sweep, SweepInput, WholeStep
 
 
 class BottleneckRows:
-    """Keeps the input of every layer once; a row then needs its own tile and a few tokens.
+    """Keeps the input of every layer once; a row then needs its own tile and a few tokens."""
 
-    Runs what is missing up to the last layer. What an earlier run of the image has done is used: of
-    a finished one only the layers are run again. Raises `Cancelled`, `DiskFull`; another one goes
-    on from there.
-    """
-
+    # Runs what is missing up to the last layer. What an earlier run of the image has done is used:
+    # of a finished one only the layers are run again.
     def __init__(self, run: Run) -> None:
         self._run, self.plan, self.stop = run, run.plan, run.state.stop
         self._opened = ExitStack()
@@ -95,10 +92,8 @@ class BottleneckRows:
         return placed(site, row, (self.plan.grid.box.y0, self.plan.grid.box.x0), kept.shape[:2])
 
     def outputs(self, pixels: Sequence[Pixel], sites: Sites) -> Iterator[list[Outputs]]:
-        """Yield what the heads of these sites put out in the tiles of level-0 pixels (y, x).
-
-        In the layers of the bottleneck at cells anywhere in the image, see `drawn_cells`.
-        """
+        """Yield what the heads of these sites put out in the tiles of level-0 pixels (y, x)."""
+        # In the layers of the bottleneck at cells anywhere in the image, see `drawn_cells`.
         for name, site in sites.items():
             if site.layer is not None:
                 yield self._layer_outputs(site.layer, name, site)

@@ -67,10 +67,7 @@ def at_core(
     box: Region,
     valid: Mask | None,
 ) -> list[Outputs]:
-    """Return the outputs at the cells of `core`, of maps that cover `box`.
-
-    Those cells that have a pixel in `core` which is `valid` (h, w); None: all of them are.
-    """
+    """Return the outputs at the cells that have a `valid` pixel (h, w) in `core`, of maps that cover `box`."""
     taken = []
     for name, outputs in found.items():
         rows, columns = _cells(core, box, sites[name].stride, valid)

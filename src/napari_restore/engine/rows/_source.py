@@ -154,12 +154,10 @@ def _visitor(
 
 
 class TileRows(_ByTile):
-    """Runs a model without sweeps on the tile of the pixel, the same as in a run of the plan.
+    """Runs a model without sweeps on the tile of the pixel, as in a run of the plan; raises `BadModel`."""
 
-    Grids of windows begin at the corner of a tile with its halo, at which one of the image begins
-    too. Raises `BadModel` where cells do not join.
-    """
-
+    # Grids of windows begin at the corner of a tile with its halo, at which one of the image begins
+    # too.
     def __init__(self, run: Run) -> None:
         for site in run.plan.model.attention_sites():
             _check_grid(run.plan, site)
@@ -244,12 +242,9 @@ def _within(
 
 
 class AttentionSource:
-    """Rows of a model's attention, for an image that is prepared once.
+    """Rows of a model's attention, for an image that is prepared once, which may go on after a `stop`."""
 
-    Within ``with`` time and memory are measured, for `finished_record`. `prepare` may be cancelled by
-    `stop`; it goes on from there when called again.
-    """
-
+    # Within `with` time and memory are measured, for `finished_record`.
     def __init__(self, plan: Plan, emit: Emit, stop: threading.Event) -> None:
         self.plan, self.stop = plan, stop
         self._emit = emit
@@ -281,10 +276,7 @@ class AttentionSource:
             self._rows.close()
 
     def prepare(self) -> None:
-        """Compute what rows need of the whole image, and keep it in the cache.
-
-        Raises `Cancelled`, `DiskFull`, `SourceChanged`.
-        """
+        """Compute what rows need of the whole image, and keep it; raises `Cancelled`, `DiskFull`, `SourceChanged`."""
         if self._rows is not None:
             return
         is_swept = self.plan.model.is_swept
@@ -308,10 +300,8 @@ class AttentionSource:
     def rows_in_tile(
         self, pixels: Sequence[Pixel], name: str, tile_of: Pixel
     ) -> Iterator[PlacedRow]:
-        """Yield the row of each of several pixels (y, x) in a site, all in the tile of the pixel `tile_of`.
-
-        In a halo a pixel is in several tiles. A model without sweeps runs once.
-        """
+        """Yield the row of each of several pixels (y, x) in a site, all in the tile of the pixel `tile_of`."""
+        # In a halo a pixel is in several tiles. A model without sweeps runs once.
         assert self._rows is not None, "prepare first"
         for (row,) in self._rows.rows(pixels, {name: self._sites[name]}, tile_of):
             yield row
@@ -350,10 +340,7 @@ class AttentionSource:
             )
 
     def outputs(self, pixels: Sequence[Pixel], names: Collection[str]) -> Iterator[list[Outputs]]:
-        """Yield what the heads of the sites `names` put out in the tiles of level-0 pixels (y, x).
-
-        Part by part; a tile of several pixels comes once. Raises `BadModel`.
-        """
+        """Yield what the heads of the sites `names` put out in the tiles of pixels (y, x), once; raises `BadModel`."""
         assert self._rows is not None, "prepare first"
         self.check_outputs()
         assert not isinstance(self._rows, TileRows)
@@ -389,11 +376,7 @@ class AttentionSource:
     def restored(
         self, region: Region, report: Report, model: RestorationModel | None = None
     ) -> Tensor:
-        """Return a region as the network restores it, (C, h, w) in model range.
-
-        For a network without steps that are kept; `report` is called with the tiles done, and all. By
-        `model`, a copy without some heads, where each tile is judged alone (`is_by_tile`).
-        """
+        """Return a region as the network, or `model`, a copy without heads, restores it, (C, h, w) in model range."""
         assert isinstance(self._rows, LocalRows | TileRows)
         if model is not None:
             return self._rows.restored(region, report, model)
@@ -409,13 +392,12 @@ class AttentionSource:
         return valid is None or bool(valid[0, 0])
 
     def picture(self, box: Region, longest: int) -> tuple[npt.NDArray[np.float32], Region]:
-        """Return the image in `box`, (h, w, bands) in model range, and the pixels that it covers.
-
-        From the finest level at which its longer side has at most `longest` pixels, if there is one.
-        """
+        """Return the image in `box`, (h, w, bands) in model range, and the pixels that it covers."""
         assert self._rows is not None, "prepare first"
         image = self.plan.image
         box = box.intersect(Region(0, 0, image.height, image.width))
+        # From the finest level at which its longer side has at most `longest` pixels, if there is
+        # one.
         level, scale = 0, 1
         for number, (height, width) in enumerate(image.level_shapes):
             level, scale = number, max(1, round(image.height / height), round(image.width / width))

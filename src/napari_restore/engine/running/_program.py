@@ -52,20 +52,15 @@ PARTS = 3
 
 @dataclass(frozen=True)
 class Agreement:
-    """Compares parts of tiles, each with the halo of the plan, with the same part of more.
+    """Compares parts of tiles, each with the halo of the plan, with the same part of more."""
 
-    What a measurement on made-up images has missed is seen on the image itself.
-    """
-
+    # What a measurement on made-up images has missed is seen on the image itself.
     work: TileWork
     read: Callable[[Region, Region], TileInput]
     """Reads a core with its input box."""
 
     def check_first(self, cores: list[Region]) -> None:
-        """Compare parts of one of the tiles with as much around them as a tile may have.
-
-        Raises `TilesDiffer`.
-        """
+        """Compare parts of one of the tiles with as much around them as a tile may have; raises `TilesDiffer`."""
         if len(cores) > 1:
             core, plan = cores[len(cores) // 2], self.work.plan
             step = tile_step(plan.model)
@@ -107,10 +102,7 @@ class Agreement:
 
 
 class StepsDone:
-    """Statistics that sweeps counted, and counts of those that have not yet.
-
-    `counted` are those of earlier runs, by sweep.
-    """
+    """Statistics that sweeps counted, those of earlier runs among them, and counts of those that have not yet."""
 
     def __init__(
         self, plan: Plan, counted: Mapping[str, Statistics], open_slab: OpenSlab = SlabFile
@@ -135,10 +127,7 @@ class StepsDone:
         self._counts.pop(number).remove()
 
     def counts(self, number: int) -> CountStore | None:
-        """Return the counts of a sweep by tile, those of an earlier run included.
-
-        None if it counts nothing, or all is counted.
-        """
+        """Return the counts of a sweep by tile, of earlier runs, too; None if it counts nothing, or all is counted."""
         if not self.must_count(number):
             return None
         if number not in self._counts:
@@ -153,12 +142,11 @@ class StepsDone:
         return self._plan.store / STAGED / f"counts.{number}.slab"
 
     def _uncounted(self, number: int) -> set[int]:
-        """Return the tiles that a sweep has not counted yet.
-
-        A file of counts takes its place on the disk when it is opened: that waits until its sweep.
-        """
+        """Return the tiles that a sweep has not counted yet."""
         if not self.must_count(number):
             return set()
+        # A file of counts takes its place on the disk when it is opened: that waits until its
+        # sweep.
         everything = set(range(self._grid.count))
         if number not in self._counts and not self._count_file(number).exists():
             return everything
@@ -221,14 +209,12 @@ class StepsDone:
 
 
 class Program:
-    """The steps of a plan's model, opened by a run; a model without sweeps has one, with its halo.
+    """The steps of a plan's model, opened by a run; a model without sweeps has one, with its halo."""
 
-    Maps lie beside the result until their last reader is done. Finished work is never repeated:
-    tiles of a sweep whose maps and counts are on disk, statistics of what was counted, layers of a whole
-    step that took long, restored tiles. Maps that were in the memory of a run that ended are
-    recomputed.
-    """
-
+    # Maps lie beside the result until their last reader is done. Finished work is never repeated:
+    # tiles of a sweep whose maps and counts are on disk, statistics of what was counted, layers of
+    # a whole step that took long, restored tiles. Maps that were in the memory of a run that ended
+    # are recomputed.
     def __init__(self, state: RunState, executor: Executor) -> None:
         self._state, self._executor, self._plan = state, executor, state.plan
         self._seconds: dict[str, float] = {}
@@ -302,12 +288,10 @@ class Program:
     def _tiles_stage(
         self, work: TileWork, pending: list[Region], total: int
     ) -> Stage[TileInput, TileOutput]:
-        """Return the only stage of a model without sweeps: every tile by itself, in any order.
-
-        Of a user's module some tiles are compared with more of the image: its card may have been
-        proposed by a measurement. Raises `TilesDiffer`.
-        """
+        """Return the only stage of a model without sweeps: every tile by itself, in any order."""
         plan, reader = self._plan, self._state.reader
+        # Of a user's module some tiles are compared with more of the image: its card may have been
+        # proposed by a measurement.
         compute: Callable[[list[TileInput]], list[TileOutput]] = work.run
 
         def read(core: Region) -> TileInput:
@@ -384,10 +368,7 @@ class Program:
     def open_stage(
         self, tile: TileWork, number: int, stack: ExitStack, *, counting: bool
     ) -> Stage[Any, Any]:
-        """Return the stage of a step, without tiles, as far as the steps before it are done.
-
-        For a process that did not run these; `stack` closes what is opened.
-        """
+        """Return the stage of a step, without tiles, for a process that did not run those before; `stack` closes it."""
         if self._plan.staged is None:
             return self._tiles_stage(tile, [], 0)
         work, done, maps = self._opened(tile, self._state.target_tiles(), {}, stack)

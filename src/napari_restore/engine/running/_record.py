@@ -64,13 +64,11 @@ def make_record(
     statistics: Mapping[str, Any],
     measured: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the parts of a record that the engine knows; `output` and `command` are still empty.
-
-    `radiometry` and `statistics` are those of the image, None and empty if it was not read.
-    """
+    """Return the parts of a record that the engine knows; `output` and `command` are still empty."""
     image, card = plan.image.given, plan.model.card
     given = plan.given_targets
     context = dict(statistics)
+    # Radiometry and statistics of the image are None and empty if it was not read.
     ranges: dict[str, Any] = {"black": None, "white": None}
     if radiometry is not None:
         black, white = radiometry.black, radiometry.white

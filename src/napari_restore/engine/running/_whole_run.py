@@ -28,10 +28,7 @@ from napari_restore.models import Routing, WholeStep
 
 
 class WholeRun:
-    """Passes the tokens of a run through its whole step.
-
-    With `kept`, the input of every layer is left there, with what the layer decided.
-    """
+    """Passes the tokens of a run through its whole step; `kept` takes the input and choices of every layer."""
 
     def __init__(
         self, state: RunState, step: WholeStep, tokens: TokenStore, kept: KeptLayers | None

@@ -17,12 +17,10 @@ from napari_restore.models import Counts, Sums
 
 
 class CountStore:
-    """The counts of each tile, kept until all tiles are counted.
+    """The counts of each tile, kept until all tiles are counted."""
 
-    Kept one by one, so that a killed run counts no tile twice; merged in the order of the tiles, so
-    that the sums do not depend on the order of the work.
-    """
-
+    # Kept one by one, so that a killed run counts no tile twice; merged in the order of the tiles,
+    # so that the sums do not depend on the order of the work.
     def __init__(
         self,
         path: Path,

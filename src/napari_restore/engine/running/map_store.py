@@ -94,10 +94,7 @@ class MapLocation:
 
 
 class MapStore:
-    """Maps of one sweep with the same last reader, on the tiers of `slots`.
-
-    `order` are the numbers of the tiles that are needed: the first `slots.total` of them are kept.
-    """
+    """Maps of one sweep with the same last reader: of the first `slots.total` tiles of `order`."""
 
     def __init__(
         self,
@@ -150,10 +147,7 @@ class MapStore:
             self._records.put(self._slots[number], record)
 
     def get(self, names: Sequence[str], box: Region) -> dict[str, Tensor] | None:
-        """Return the maps (C, h, w) in a box of level-0 pixels within the padding.
-
-        None if a part of it was not kept or is damaged. The tensors are the caller's own.
-        """
+        """Return the caller's own maps (C, h, w) in a box of level-0 pixels; None if a part is missing or damaged."""
         numbers = list(self._grid.touched(box))
         chosen = [parts for parts in self._parts if parts.map.name in names]
         if len(numbers) == 1 and box == self._grid.whole(numbers[0]):
@@ -260,11 +254,9 @@ class OpenMaps:
                 self._open(maps, disk_only=False)
 
     def free_after(self, number: int) -> None:
-        """Free the maps that no step after `number` reads; what lies on disk is deleted.
-
-        Not after the last step: what is on disk then stays for a run that was cancelled.
-        """
+        """Free the maps that no step after `number` reads; what lies on disk is deleted."""
         if number == len(self._steps) - 1:
+            # Not after the last step: what is on disk then stays for a run that was cancelled.
             return
         for maps in self._maps:
             if maps.last <= number:

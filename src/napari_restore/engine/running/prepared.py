@@ -118,10 +118,8 @@ def _statistics(
     around: Around,
     earlier: Statistics | None,
 ) -> Statistics:
-    """Return the statistics of the whole image from the model: tensors may be its own.
-
-    An `earlier` run may have kept those from which the others are derived.
-    """
+    """Return the statistics of the whole image from the model: tensors may be its own."""
+    # An `earlier` run may have kept those from which the others are derived.
 
     def body() -> Statistics:
         torch.set_num_threads(cores())

@@ -23,10 +23,7 @@ class Rounding:
 
     @property
     def relative(self) -> float:
-        """Largest |rounded - value| relative to the largest |value| that was rounded.
-
-        0.0 where the dtype represents every value exactly, infinite where one was beyond its range.
-        """
+        """Largest |rounded - value| relative to the largest |value|; 0.0 if exact, infinite beyond the dtype."""
         error, largest = float(self._error), float(self._largest)
         return error / largest if error else 0.0
 

@@ -100,10 +100,7 @@ class Run:
         """Until the first tile."""
 
     def run(self) -> dict[str, Any]:
-        """Run to the end; return the record, which is also the last event.
-
-        Emits `Stopped` and raises `Cancelled` when stopped before the end.
-        """
+        """Run to the end; return the record, the last event. Emits `Stopped` and raises `Cancelled` when stopped."""
         began, state = time.perf_counter(), self.state
         keep_freed_memory()
         with (
@@ -342,10 +339,7 @@ class Run:
             yield
 
     def context(self, overview: bool = True) -> Context:
-        """Return the statistics of the whole image, as cached or read now.
-
-        Without `overview` it may be missing.
-        """
+        """Return the statistics of the whole image, as cached or read now, perhaps without the `overview`."""
         plan, exclude = self.plan, self._uncounted
         if plan.reading.context is not None:
             return load_context(Path(plan.reading.context), plan.image)
@@ -423,11 +417,9 @@ def begun_anew(plan: Plan) -> Plan:
 
 
 def count_first(plan: Plan, emit: Emit, stop: threading.Event | None = None) -> Plan:
-    """Return `plan` with nothing left to count: its model then depends on a halo only.
-
-    The sweeps that count are run first. A plan is returned as it is if its model is local, or takes
-    a map as a whole.
-    """
+    """Return `plan` with nothing left to count: its model then depends on a halo only."""
+    # The sweeps that count are run first. A plan is returned as it is if its model is local, or
+    # takes a map as a whole.
     if plan.staged is None or (reach := plan.swept.reach) is None:
         return plan
     parent = plan.store.parent

@@ -85,10 +85,7 @@ class RunState:
         self._levelled.add(core)
 
     def tiles(self) -> tuple[list[Region], list[Region]]:
-        """Return all tiles of the target, and those still to be restored.
-
-        The others are reported as done.
-        """
+        """Return all tiles of the target, and those still to be restored; the others are reported as done."""
         tiles, pending = self.target_tiles(), []
         for tile in tiles:
             if self.store.is_done(tile):

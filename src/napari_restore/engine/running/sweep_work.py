@@ -319,13 +319,11 @@ class SweepWork:
         return found
 
     def _as_computed(self, one: Map, tiles: Sequence[Tensor]) -> Tensor:
-        """Return tiles of a map (N, C, h, w) on the device, in the floats that are computed in.
-
-        Rounded alike whether they were kept or not: the result must not depend on the tier.
-        """
+        """Return tiles of a map (N, C, h, w) on the device, in the floats that are computed in."""
         device = self.tile.plan.device.torch
         if one.dtype is not None:
             return torch.stack([tile.to(device, dtype_of(one.dtype)) for tile in tiles])
+        # Rounded alike whether they were kept or not: the result must not depend on the tier.
         stored = dtype_of(self.kept_dtype)
         return torch.stack([tile.to(device).to(stored) for tile in tiles]).to(
             dtype_of(self.tile.plan.computing.precision)
@@ -345,11 +343,9 @@ def cell_slices(inside: tuple[slice, slice], one: Map) -> tuple[slice, ...]:
 def reflection(
     box: Region, size: tuple[int, int]
 ) -> tuple[Region, tuple[npt.NDArray[np.intp], ...]]:
-    """Return the box of an image of `size` to read for `box`, and its rows and columns to take.
-
-    Beyond bottom and right the image is reflected, as `pad_to_multiple` does it to the whole, so
-    that a tile at the edge is padded from its neighbours where it is thin.
-    """
+    """Return the box of an image of `size` to read for `box`, and its rows and columns to take."""
+    # Beyond bottom and right the image is reflected, as `pad_to_multiple` does it to the whole, so
+    # that a tile at the edge is padded from its neighbours where it is thin.
     rows, columns = (
         reflected(limit, high, torch.device("cpu"))[low:high].numpy()
         for low, high, limit in ((box.y0, box.y1, size[0]), (box.x0, box.x1, size[1]))

@@ -28,10 +28,8 @@ class ThreadExecutor(Executor):
     """One reader, the plan's number of computing threads, and the caller as the only writer."""
 
     def map(self, stage: Stage[Any, Any]) -> None:
-        """Work through a stage, tile by tile; the caller's thread keeps the outputs.
-
-        The first error of any thread stops all of them and is raised here.
-        """
+        """Work through a stage, tile by tile; the first error of any thread stops all of them and is raised here."""
+        # The caller's thread keeps the outputs.
         pipeline = Pipeline(self.state, stage)
         threads, running = pipeline.started(), self.state.plan.layout.workers
         try:
@@ -56,12 +54,10 @@ class ThreadExecutor(Executor):
 
 
 class Pipeline(Generic[In, Out]):
-    """The threads of a stage.
+    """The threads of a stage."""
 
-    Queues between them are short, so memory is workers + queued tiles whatever the image's size.
-    Every wait ends when the run is stopped.
-    """
-
+    # Queues between them are short, so memory is workers + queued tiles whatever the image's size.
+    # Every wait ends when the run is stopped.
     def __init__(self, state: RunState, stage: Stage[In, Out]) -> None:
         self.plan, self.stop, self.totals = state.plan, state.stop, state.totals
         self.stage, self.read, self.compute = stage, stage.read, stage.compute

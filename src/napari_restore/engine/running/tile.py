@@ -87,10 +87,7 @@ class TileWork:
     def run(self, batch: list[TileInput], *, raw: Literal[True]) -> list[torch.Tensor]: ...
 
     def run(self, batch: list[TileInput], *, raw: bool = False) -> Sequence[Any]:
-        """Restore tiles of equal input shape in one call of the model.
-
-        `raw` gives what it adds to each input box, (c, h, w) in model range, instead.
-        """
+        """Restore tiles of equal input shape in one call; `raw`: what it adds to each, (c, h, w) in model range."""
         x, valid = self.stacked(batch), self.known(batch)
         wants_maps = bool(self.plan.maps or self.others) and bool(self.plan.model.card.maps)
         with self.computing():
@@ -117,10 +114,7 @@ class TileWork:
         maps: Mapping[str, torch.Tensor],
         seen: torch.Tensor | None,
     ) -> list[TileOutput]:
-        """Return the outputs of tiles from the change of their input boxes, (N, c, h, w), and maps.
-
-        `seen` is what `seen` gave for them.
-        """
+        """Return the outputs of tiles from the change of their input boxes, (N, c, h, w), maps, and what was `seen`."""
         restored = []
         for i, tile in enumerate(batch):
             rows, columns = tile.inner
@@ -199,19 +193,15 @@ class TileWork:
         return None if mask is None else torch.from_numpy(mask)
 
     def frames_known(self, own: Mask | None, companions: Sequence[Mask | None]) -> Mask | None:
-        """Return the masks (frames, h, w) of the image, `own`, and its companions, dark to bright.
-
-        None where the model takes none, or all pixels count.
-        """
+        """Return the masks (frames, h, w) of the image and its companions, dark to bright; None: all pixels count."""
         if not self.plan.model.card.uses_validity:
             return None
         return _together([*companions[: self.reference], own, *companions[self.reference :]])
 
     def statistics_at(self, input_box: list[Region], x: torch.Tensor) -> Statistics:
-        """Return the statistics for one call; a position-dependent model gets the origin of `x`.
-
-        A model of scale 1/N gets the sizes of the parts of the image, which lack pixels at its end.
-        """
+        """Return the statistics for one call; a position-dependent model gets the origin of `x`."""
+        # A model of scale 1/N gets the sizes of the parts of the image, which lack pixels at its
+        # end.
         if self.plan.image.resampling < 1:
             sizes = [self.plan.on_given(box).shape for box in input_box]
             return {**self.statistics, "sizes": torch.tensor(sizes)}
@@ -229,10 +219,7 @@ class TileWork:
         maps: dict[str, npt.NDArray[np.float32]],
         seen: npt.NDArray[np.float32] | None = None,
     ) -> TileOutput:
-        """Return the tile's output from the core's change and maps, (h, w, c) in model range.
-
-        `seen` is the core as the model took it, if that is at hand.
-        """
+        """Return the tile's output from the core's change and maps, and `seen`, (h, w, c) in model range."""
         source = tile.pixels[tile.inner]
         valid = None if tile.valid is None else tile.valid[tile.inner]
         failed = None

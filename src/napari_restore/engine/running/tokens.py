@@ -24,13 +24,11 @@ CHECKPOINT_SECONDS = 20.0
 
 
 class TokenStore:
-    """Tokens on disk, tile by tile, so that encoding and decoding read only what they work on.
+    """Tokens on disk, tile by tile, all float32, so that encoding and decoding read only what they work on."""
 
-    Encoded tokens are written as they come; layers of the bottleneck leave a checkpoint; its result
-    is complete or absent. A killed run continues from whichever is the latest. All are float32.
-    Kept beside the result, so that another target of the same image is only decoded.
-    """
-
+    # Encoded tokens are written as they come; layers of the bottleneck leave a checkpoint; its
+    # result is complete or absent. A killed run continues from whichever is the latest. Kept beside
+    # the result, so that another target of the same image is only decoded.
     def __init__(self, plan: Plan, step: WholeStep, open_slab: OpenSlab = SlabFile) -> None:
         """Open the tokens of a plan; the bottleneck's have its margin around every tile."""
         self._folder, self._step, self._grid = plan.store / STAGED, step, plan.grid
@@ -85,11 +83,8 @@ class TokenStore:
     # -- the grid --------------------------------------------------------------------
 
     def load(self, device: torch.device, tick: Callable[[], None]) -> tuple[Tensor, int]:
-        """Return the grid (H, W, C) on `device`, and the layer it is to go through next.
-
-        -1 is before the first: positions are not added yet. `tick` is called regularly, and may
-        raise.
-        """
+        """Return the grid (H, W, C) on `device`, and the layer it is to go through next, -1 before positions."""
+        # `tick` is called regularly, and may raise.
         grid = torch.empty(self.shape, device=device)
         about = self._checkpoint.about()
         # One that is missing or damaged: the layers are run again.

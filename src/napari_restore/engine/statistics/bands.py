@@ -80,13 +80,11 @@ def _is_of_colours(card: ModelCard) -> bool:
 
 
 def missing_roles(image: Image, card: ModelCard) -> tuple[str, ...]:
-    """Return the roles that must be given before the model can run on `image`; empty if none.
-
-    Raises `UnknownBands` where naming cannot help: no band is left whose light is unknown.
-    """
+    """Return the roles that must be given before the model can run on `image`; raises `UnknownBands`."""
     try:
         model_bands(image, card)
     except UnknownBands:
+        # Naming cannot help where no band is left whose light is unknown.
         needed = card.roles or VISIBLE
         missing = tuple(role for role in needed if role not in image.roles)
         if card.bands not in (None, len(needed)) or not missing:
@@ -107,12 +105,10 @@ def other_bands(image: Image, bands: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def corrected_bands(image: Image, bands: tuple[int, ...]) -> tuple[int, ...]:
-    """Return those of `other_bands` whose wavelength is known: haze of them can be corrected.
-
-    Not those of heat, which haze hardly scatters, and whose values are no reflectance.
-    """
+    """Return those of `other_bands` whose wavelength is known: haze of them can be corrected."""
     if any(image.wavelengths[b] is None for b in bands):
         return ()
+    # Not those of heat, which haze hardly scatters, and whose values are no reflectance.
     others = (b for b in other_bands(image, bands) if not _is_thermal(image, b))
     return tuple(b for b in others if image.wavelengths[b] is not None)
 
@@ -136,15 +132,13 @@ def without_others(image: Image, bands: tuple[int, ...]) -> Image:
 def choose_other_bands(
     image: Image, card: ModelCard, bands: tuple[int, ...], wanted: OtherBands | None
 ) -> OtherBands:
-    """Return `correct` where the physics can be carried over, else `copy`.
-
-    Correcting scales the optical depth by wavelength, so those of the model's bands must be known and
-    the model must say its transmission; see `corrected_bands`. Raises `BadParameter` for any other value.
-    """
+    """Return `correct` where the physics can be carried over, else `copy`; raises `BadParameter` for others."""
     if wanted not in (None, *OTHER_BANDS):
         raise BadParameter(
             f"Other bands cannot be treated by {wanted!r}.", "Choose correct, copy or drop."
         )
+    # Correcting scales the optical depth by wavelength, so those of the model's bands must be known
+    # and the model must say its transmission; see `corrected_bands`.
     others = other_bands(image, bands)
     possible = bool(corrected_bands(image, bands)) and "transmission" in card.maps
     if wanted == "correct" and others and not possible:

@@ -57,10 +57,8 @@ def context_key(
     *,
     extent: str = "image",
 ) -> str:
-    """Return the cache key of the context of this image, these bands and this exclude mask.
-
-    The statistics of a level are those of its whole image.
-    """
+    """Return the cache key of the context of this image, or region, these bands and this exclude mask."""
+    # The statistics of a level are those of its whole image.
     image = image.full or image
     parts = [_VERSION, image.fingerprint, dark_bands(image), image.data_bands]
     parts += [exclude.digest if exclude else None, list(region) if region else None]
@@ -155,10 +153,8 @@ def rough_extent(image: Image) -> str:
 
 
 def overview_level(image: Image) -> int | None:
-    """Return the finest level of at most half of `OVERVIEW_PIXELS` pixels that is readable at once.
-
-    None where such levels are not made yet, or are no power of two smaller.
-    """
+    """Return the finest level of ≤ `OVERVIEW_PIXELS` / 2 pixels that is readable at once; None without one."""
+    # Such levels may not be made yet, or be no power of two smaller.
     for number, shape in enumerate(image.level_shapes):
         small = math.prod(shape) <= OVERVIEW_PIXELS // 2
         if small and image.level_scale(number) is not None and image.is_built(number):
@@ -234,10 +230,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
 
 
 def context_of_images(images: Iterable[Image], reading: Reading) -> Context:
-    """Return the statistics of `images` taken as one, computed where they are not known yet.
-
-    What `reading` excludes does not count.
-    """
+    """Return the joint statistics of `images` without what `reading` excludes, computed where not known yet."""
 
     def of_one(image: Image) -> Context:
         weight = open_exclude(reading, image)
@@ -315,10 +308,8 @@ def load_context(path: Path, image: Image | None = None) -> Context:
 
 
 def save_context(path: Path, context: Context) -> None:
-    """Write a context to a path that the user chose, atomically, with a checksum of its content.
-
-    Uncompressed: a file from elsewhere must not reach the decompressor.
-    """
+    """Write a context to a path that the user chose, atomically, with a checksum of its content."""
+    # Uncompressed: a file from elsewhere must not reach the decompressor.
     path.parent.mkdir(parents=True, exist_ok=True)
     roles = np.array([role or "" for role in context.roles], "U")
     write_arrays(path, counts_of(context) | {"overview": context.overview, "roles": roles}, "")

@@ -39,10 +39,7 @@ class BlockPart:
 
 
 class ContextBlocks:
-    """The blocks of an image, or of a `region` of it, and the pass that they are added up in.
-
-    `sampled` blocks are a few, spread over the image. Pixels that `exclude` covers do not count.
-    """
+    """The blocks of an image or `region`, or a few, `sampled`, without what `exclude` covers, and their pass."""
 
     def __init__(
         self,
@@ -119,18 +116,12 @@ def light_only(image: Image, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def dark_bands(image: Image) -> tuple[int, ...]:
-    """Return the bands of the dark channel.
-
-    They are the visible ones where roles are known, else all data bands.
-    """
+    """Return the bands of the dark channel: the visible ones where roles are known, else all data bands."""
     return visible_bands(image) or image.data_bands
 
 
 def _spread(image: Image, factor: int) -> list[Region]:
-    """Return the blocks of a sample.
-
-    They are parts of up to SAMPLE_CHUNKS² chunks, spread evenly over the image.
-    """
+    """Return the blocks of a sample: parts of up to SAMPLE_CHUNKS² chunks, spread evenly over the image."""
     step = max(BLOCK, factor)
     picked: list[list[tuple[int, int]]] = []
     for length, chunk in zip((image.height, image.width), image.chunk, strict=True):

@@ -45,11 +45,9 @@ def context_path(key: str) -> Path:
 
 
 def keep_context(key: str, context: Context, about: dict[str, Any]) -> None:
-    """Keep a context for later: on disk, but for an overview that is too large for that.
-
-    Noise cannot be packed. An overview that is left out stays with this process, and
-    `keep_prepared` keeps what a model made of it.
-    """
+    """Keep a context for later: on disk, but for an overview that is too large for that."""
+    # Noise cannot be packed. An overview that is left out stays with this process, and
+    # `keep_prepared` keeps what a model made of it.
     counts = context_path(key)
     mark_entry(counts.parent, about)
     write_arrays(counts, _packed_counts(context), key)
@@ -63,10 +61,7 @@ def keep_context(key: str, context: Context, about: dict[str, Any]) -> None:
 
 
 def find_kept(key: str, *, overview: bool) -> Context | None:
-    """Return the context of this key; None if any of it is missing or damaged.
-
-    Without `overview` it has none.
-    """
+    """Return the context of this key, perhaps without `overview`; None if any of it is missing or damaged."""
     path = context_path(key)
     try:
         counts = read_arrays(path, key)
@@ -102,14 +97,12 @@ def prepared_path(key: str, name: str) -> Path:
 
 
 def keep_prepared(key: str, name: str, statistics: Statistics) -> None:
-    """Keep what a model prepared from a context whose overview is not kept on disk.
-
-    The oldest go where an entry would become too large, or it is not kept at all.
-    """
+    """Keep what a model prepared from a context whose overview is not kept on disk."""
     path = prepared_path(key, name)
     folder = path.parent
     if (folder / OVERVIEW).exists() or not (folder / COUNTS).exists():
         return
+    # The oldest go where an entry would become too large, or it is not kept at all.
     arrays = {name: value.numpy(force=True) for name, value in statistics.items()}
     if sum(array.nbytes for array in arrays.values()) > ENTRY_BYTES:
         return
