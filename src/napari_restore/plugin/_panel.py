@@ -76,13 +76,11 @@ FOCUS = (QEvent.Type.FocusIn, QEvent.Type.FocusOut)
 
 
 class ControlFilter(QObject):
-    """Lets the controls of `root` be used by wheel, keyboard and screen reader.
+    """Lets the controls of `root` be used by wheel, keyboard and screen reader."""
 
-    The wheel scrolls what they lie in; Tab goes through them in the order in which one sees them,
-    and scrolls to them; each has a name. It covers the widgets there are and those that are shown
-    later, and dialogs.
-    """
-
+    # The wheel scrolls what they lie in; Tab goes through them in the order in which one sees them,
+    # and scrolls to them; each has a name. It covers the widgets there are and those that are shown
+    # later, and dialogs.
     def __init__(self, root: QWidget) -> None:
         super().__init__(root)
         self._root = root
@@ -143,11 +141,9 @@ class ControlFilter(QObject):
 
 
 class Pages(QTabBar):
-    """Shows one of several widgets below itself.
+    """Shows one of several widgets below itself."""
 
-    Not a QTabWidget, which is as high as the highest of its pages.
-    """
-
+    # Not a QTabWidget, which is as high as the highest of its pages.
     def __init__(self, layout: QVBoxLayout, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._layout = layout
@@ -438,11 +434,9 @@ class RestorePanel(QWidget):
             self.bar.show_message("")
 
     def _on_earlier(self, kept: list[KeptResult]) -> None:
-        """Say outside of the folded section that there are runs to go on with, and results.
-
-        Those of another window: after a crash as after closing it. Whoever has removed one of this
-        window knows of it.
-        """
+        """Say outside of the folded section that there are runs to go on with, and results."""
+        # Those of another window: after a crash as after closing it. Whoever has removed one of
+        # this window knows of it.
         whole = sum(each.complete and each.used < self._begun for each in kept)
         self.bar.show_earlier(sum(not each.complete for each in kept), whole)
 

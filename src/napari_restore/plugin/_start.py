@@ -21,15 +21,12 @@ EVERY_MS = 1000
 
 
 class WindowGarbage(QObject):
-    """Collects in the thread of the window, and nowhere else.
+    """Collects in the thread of the window, and nowhere else; make it there, before there are layers."""
 
-    Python collects in whatever thread makes the object too many; a canvas that is
-    found there takes its OpenGL context with it, and Qt aborts the program. What
-    is alive when this is made is never collected again: napari collects whenever a
-    layer leaves, and going through all libraries took 0.2 s and more each time,
-    0.03 s after this. So make it before there are layers, in the window's thread.
-    """
-
+    # Python collects in whatever thread makes the object too many; a canvas that is found there
+    # takes its OpenGL context with it, and Qt aborts the program. What is alive when this is made
+    # is never collected again: napari collects whenever a layer leaves, and going through all
+    # libraries took 0.2 s and more each time, 0.03 s after this.
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         gc.collect()
@@ -84,12 +81,10 @@ def load() -> WindowGarbage:
 
 
 def _application() -> QApplication:
-    """Make napari's QApplication without the arguments of napari.
-
-    Qt has an option --plugin, too, and warns of a plugin that it does not know.
-    """
+    """Make napari's QApplication without the arguments of napari."""
     from napari.qt import get_qapp
 
+    # Qt has an option --plugin, too, and warns of a plugin that it does not know.
     words = sys.argv
     sys.argv = words[:1]
     try:

@@ -103,12 +103,10 @@ def painted_area(
 
 
 def area_of_layer(strength: Layer, layer: Layer, image: Image) -> Callable[[], Area]:
-    """Return a function that writes the values of `strength` as a mask of `image`, shown by `layer`.
-
-    A file that the engine places as the window does is taken as it is.
-    """
+    """Return a function that writes the values of `strength` as a mask of `image`, shown by `layer`."""
     import dask.array as da
 
+    # A file that the engine places as the window does is taken as it is.
     matrix = np.linalg.inv(plane_of(layer)) @ plane_of(strength)
     whole = Region(0, 0, image.height, image.width)
     labels = isinstance(strength, Labels)
@@ -133,10 +131,7 @@ def area_of_layer(strength: Layer, layer: Layer, image: Image) -> Callable[[], A
 
 
 def segments_of_layer(labels: Labels, layer: Layer, image: Image) -> Callable[[], str]:
-    """Return a function that writes labels as a raster on the grid of `image`, shown by `layer`.
-
-    Call what comes back on another thread.
-    """
+    """Return a function, for another thread, that writes labels as a raster on the grid of `image` in `layer`."""
     matrix = np.linalg.inv(plane_of(labels)) @ plane_of(layer)
     values = labels.data[0] if labels.multiscale else labels.data
     on_grid = OnGrid(values, matrix, (image.height, image.width))
@@ -211,11 +206,10 @@ def _file_of(strength: Layer, image: Image, matrix: Matrix) -> str | None:
 
 
 class AreaController(QObject):
-    """Computes the area of a viewer's target.
+    """Computes the area of a viewer's target."""
 
-    Masks of painted layers are read and written on another thread, everything else
-    is found at once.
-    """
+    # Masks of painted layers are read and written on another thread, everything else is found at
+    # once.
 
     found = psygnal.Signal()
     """A mask that was not ready has been written, or cannot be."""
@@ -452,10 +446,8 @@ def _shapes(viewer: ViewerModel, fits: Callable[[Layer], bool]) -> Shapes | None
 
 
 def outlines(viewer: ViewerModel, shapes: Shapes, layer: Layer) -> list[Points]:
-    """Return the corners (row, column), in data of `layer`, of each area that counts.
-
-    These are the selected shapes while the user selects, else all; lines are none.
-    """
+    """Return the corners (row, column), in data of `layer`, of each area that counts."""
+    # These are the selected shapes while the user selects, else all; lines are none.
     chosen: Any = shapes.selected_data if shapes.mode in SELECTING else ()
     numbers = sorted(chosen) or range(len(shapes.data))
     kinds = shapes.shape_type

@@ -238,14 +238,12 @@ class DrawingController(QObject):
             self._thin_soon()
 
     def _adopt(self) -> None:
-        """Keep the edges thin of a layer that napari's own button made, once areas are drawn in it.
-
-        Napari draws them a unit of the data wide, which may be a kilometre or nothing; edges
-        that somebody has set stay.
-        """
+        """Keep the edges thin of a layer that napari's own button made, once areas are drawn in it."""
         layer = areas_layer(self._viewer) if self._state.target is TargetChoice.DRAWN else None
         if layer is None or THIN in layer.metadata:
             return
+        # Napari draws them a unit of the data wide, which may be a kilometre or nothing; edges that
+        # somebody has set stay.
         if {layer.current_edge_width, *layer.edge_width} == {1}:
             layer.metadata[THIN] = True
             self._thin()
@@ -267,13 +265,11 @@ class DrawingController(QObject):
 
 
 def arrow_of(line: Any, length: float) -> Any:
-    """Return the path (6, 2) of an arrow along `line` (n, 2), whose head has sides of `length`.
-
-    It begins and ends as the line does. Of an arrow whose tip was dragged the tip is
-    the one of its three points that differs from the other two.
-    """
+    """Return the path (6, 2) of an arrow along `line` (n, 2), whose head has sides of `length`."""
     line = np.asarray(line, float)
     start, tip = line[0], line[-1]
+    # Of an arrow whose tip was dragged the tip is the one of its three points that differs from the
+    # other two.
     if len(line) == 6:
         tips = line[[1, 3, 5]]
         away = [np.abs(tips - point).sum() for point in tips]

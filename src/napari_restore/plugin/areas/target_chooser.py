@@ -148,11 +148,10 @@ MASKING = ("class", "label", "mask", "quality", "probability")
 
 
 class ExcludeChooser(Section):
-    """Nothing, the shapes or labels of a layer, or a mask file; writes option `exclude`.
+    """Nothing, the shapes or labels of a layer, or a mask file; writes option `exclude`."""
 
-    From a change of the layer until its mask is made, `state.exclusion` is pending.
-    A mask that others set there is chosen as a file.
-    """
+    # From a change of the layer until its mask is made, `state.exclusion` is pending. A mask that
+    # others set there is chosen as a file.
 
     TITLE = "Exclude"
     draw_requested = Signal(object)

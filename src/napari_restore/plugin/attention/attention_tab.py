@@ -54,11 +54,10 @@ ARROWS = {"Up": (-1, 0), "Down": (1, 0), "Left": (0, -1), "Right": (0, 1)}
 
 
 class QueryController(QObject):
-    """Puts the query where the image is clicked, and moves it while it is dragged.
+    """Puts the query where the image is clicked, and moves it while it is dragged."""
 
-    A drag that begins elsewhere moves the image, as ever. A click makes its layer the active one:
-    then the arrow keys, which are that layer's, move it by a cell, with Shift by a window.
-    """
+    # A drag that begins elsewhere moves the image, as ever. A click makes its layer the active one:
+    # then the arrow keys, which are that layer's, move it by a cell, with Shift by a window.
 
     moved = psygnal.Signal(int, int)
     """The query is at row y, column x of the image."""

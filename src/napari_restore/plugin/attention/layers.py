@@ -82,11 +82,9 @@ def lines_of(maps: HeadMaps, head: str) -> npt.NDArray[np.float64]:
 
 @contextmanager
 def in_one_go(layer: Layer, names: Sequence[str] = (), *, rests: bool) -> Iterator[None]:
-    """Let attributes of a layer be set within ``with``, then draw it once and emit events by name.
-
-    napari draws a layer, makes its thumbnail and asks all layers for their extent at every
-    assignment. With `rests` False neither thumbnail nor extent follow: the layer is on its way.
-    """
+    """Let attributes of a layer be set within ``with``, then draw it once and emit events by name."""
+    # napari draws a layer, makes its thumbnail and asks all layers for their extent at every
+    # assignment. With `rests` False neither thumbnail nor extent follow: the layer is on its way.
     with layer.events.blocker_all():
         yield
     # Drawing the data also places them. With asynchronous slicing this asks for a new slice.

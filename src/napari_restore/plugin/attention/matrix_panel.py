@@ -330,10 +330,7 @@ class MatrixPanel(QWidget):
         column_of(self, self.which, self.map, self.grouping, self.overlap)
 
     def show_head(self, maps: HeadMaps | None, head: str, beside: HeadMaps | None = None) -> bool:
-        """Show the matrix of a head; returns whether it has one.
-
-        `beside` is the same layer in the reference, whose heads are compared.
-        """
+        """Show the matrix of a head, beside the same layer in the reference; return whether it has one."""
         has_one = maps is not None and f"matrix.{head}" in maps.numbers
         self._shown = (maps, head) if maps is not None and has_one else None
         self.grouping.show_heads(maps if has_one else None, head)
@@ -357,10 +354,7 @@ class MatrixPanel(QWidget):
 
 
 def overlaps(maps: HeadMaps, beside: HeadMaps | None) -> dict[str, float]:
-    """Return by head how many of its channels another image, or network, has in the same head.
-
-    The Jaccard index: those of both over those of either. Empty where there are none to compare.
-    """
+    """Return by head the Jaccard index of its channels and those of another image or network; {} without any."""
     found = {}
     for head in maps.site.heads:
         name = f"channels.{head}"

@@ -56,10 +56,9 @@ class TargetShape(NamedTuple):
 
 
 class TargetController(QObject):
-    """Adds shapes over the image of the state and knows which of them is the target.
+    """Adds shapes over the image of the state and knows which of them is the target."""
 
-    That is the one selected, or else the last, of the topmost layer of targets.
-    """
+    # That is the one selected, or else the last, of the topmost layer of targets.
 
     changed = psygnal.Signal()
     """The target has changed, or the tool."""

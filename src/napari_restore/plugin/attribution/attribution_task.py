@@ -54,11 +54,9 @@ class AttributionRequest:
 
 
 class AttributionTask(Task):
-    """Has an attribution computed in `worker`, and shows the map as it comes.
+    """Has an attribution computed in `worker`, and shows the map as it comes."""
 
-    Sends the events of the engine. `ended` gives the `Attribution`; after `cancel`, what has been
-    shown is removed.
-    """
+    # After `cancel`, what has been shown is removed.
 
     appeared = psygnal.Signal()
     """The first part of the map is about to be on the canvas."""

@@ -234,11 +234,9 @@ class CurvePlot(QWidget):
 def _integral(
     alpha: npt.NDArray[np.float64], slope: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Return (n,) the integral of the slopes from 0 to each point.
-
-    Of the polynomial that meets them, as the rules of Clenshaw-Curtis and Gauss have it, where
-    the points crowd towards the ends; else by trapezoids.
-    """
+    """Return (n,) the integral of the slopes from 0 to each point."""
+    # Of the polynomial that meets them, as the rules of Clenshaw-Curtis and Gauss have it, where
+    # the points crowd towards the ends; else by trapezoids.
     steps = np.diff(alpha)
     if steps.max() > CROWDED * steps.min():
         series = np.polynomial.Chebyshev.fit(alpha, slope, len(alpha) - 1, domain=[0, 1]).integ()

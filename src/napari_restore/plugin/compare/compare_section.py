@@ -82,12 +82,10 @@ def figures(
     step: int,
     data_range: float,
 ) -> Figures:
-    """Compare a level-0 `region` at 1 : `step`; not for the GUI thread.
-
-    On the next finer level where one of the three has no such, on a coarser one or
-    on the middle of the region where it has too many pixels. Only pixels that all
-    three have count, so that before and after are of the same.
-    """
+    """Compare a level-0 `region` at 1 : `step`; not for the GUI thread."""
+    # On the next finer level where one of the three has no such, on a coarser one or on the middle
+    # of the region where it has too many pixels. Only pixels that all three have count, so that
+    # before and after are of the same.
     layers = (source, result, reference)
     while step > 1 and not all(layer.has(step) for layer in layers):
         step //= 2
@@ -123,14 +121,12 @@ def _middle(region: Region, step: int) -> Region:
 def references_for(
     viewer: ViewerModel, source: ImageLayer, ratio: Fraction = Fraction(1)
 ) -> list[ImageLayer]:
-    """Return the images that results of `source` can be compared with: of their size, bands and place.
-
-    They have `ratio` times as many pixels along a side as `source`. Where that is not 1, images that
-    lie on no map have their place, too, where they begin as `source` does.
-    """
+    """Return the images that results of `source` can be compared with: of their size, bands and place."""
     *bands, height, width = _shape(source)
     shape = (*bands, int(height * ratio), int(width * ratio))
     own = data_to_world(source)
+    # They have `ratio` times as many pixels along a side. Where that is not 1, images that lie on
+    # no map have their place, too, where they begin as the source does.
     places = [resampled(own, ratio), own]
 
     def fits(layer: Any) -> bool:
@@ -254,12 +250,10 @@ RELEASED_MS = 50
 
 
 class Blink:
-    """Results are transparent while the key is pressed, or from `press` to `release`.
+    """Results are transparent while the key is pressed, or from `press` to `release`."""
 
-    They are made clear instead of hidden: napari reads the pixels of a hidden layer
-    again when it comes back.
-    """
-
+    # They are made clear instead of hidden: napari reads the pixels of a hidden layer again when it
+    # comes back.
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         self.viewer = viewer
         self.state = state
@@ -307,11 +301,10 @@ REMOVED = "The image of this result was removed. Open it again and run to compar
 
 
 class CompareSection(Section):
-    """Swipe, blink, side by side, contrast, figures and maps of the current result.
+    """Swipe, blink, side by side, contrast, figures and maps of the current result."""
 
-    Swipe and side by side exclude each other. Both follow the current result: with
-    another one they continue with that.
-    """
+    # Swipe and side by side exclude each other. Both follow the current result: with another one
+    # they continue with that.
 
     TITLE = "Compare"
     TIP = "Before and after: a line to drag, a key to hold, what has changed"

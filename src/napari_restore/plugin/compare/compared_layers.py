@@ -67,11 +67,10 @@ class ShownLayers:
 
 
 class SideBySide:
-    """Shows two layers in napari's grid until `end`, which brings the former grid back.
+    """Shows two layers in napari's grid until `end`, which brings the former grid back."""
 
-    All other layers are hidden meanwhile. napari orders the grid as its list: the
-    lower layer is on the left. Pan and zoom move both. What filled the window fills its halves.
-    """
+    # All other layers are hidden meanwhile. napari orders the grid as its list: the lower layer is
+    # on the left. Pan and zoom move both. What filled the window fills its halves.
 
     ended = psygnal.Signal()
 

@@ -49,11 +49,10 @@ def available(variant: Variant) -> tuple[str, ...]:
 
 
 class SideMap:
-    """One map of a result, with the levels its layer needs.
+    """One map of a result, with the levels its layer needs; `build` must be called before `layer`."""
 
-    Change and, where the run kept no map of it, quality are made from source and
-    result when they are drawn, at every level. `build` must be called before `layer`.
-    """
+    # Change and, where the run kept no map of it, quality are made from source and result when they
+    # are drawn, at every level.
 
     def __init__(self, variant: Variant, name: str) -> None:
         self.variant, self.below = variant, variant.layer

@@ -78,13 +78,11 @@ class Order(NamedTuple):
 
 
 class Curtain:
-    """Shows the columns of a snapshot that lie left of one column of the image.
+    """Shows the columns of a snapshot that lie left of one column of the image."""
 
-    The pixels lie in memory, at the resolution of the screen, so that moving the
-    column reads nothing and leaves the layers below as they are. (Clipping planes,
-    which would be the way, have no effect on 2D images in napari 0.9.)
-    """
-
+    # The pixels lie in memory, at the resolution of the screen, so that moving the column reads
+    # nothing and leaves the layers below as they are. (Clipping planes, which would be the way,
+    # have no effect on 2D images in napari 0.9.)
     def __init__(self, source: ImageLayer, snapshot: Snapshot, column: float) -> None:
         self._placed = plane_of(source)
         self._column = column
@@ -159,12 +157,10 @@ class Curtain:
 
 
 class SwipeLine:
-    """A white line with dark edges and a round handle, seen on any image.
+    """A white line with dark edges and a round handle, seen on any image."""
 
-    One texel is one screen pixel: the line is as wide at every zoom. It follows a
-    column of the image, so that it leans when the image lies askew.
-    """
-
+    # One texel is one screen pixel: the line is as wide at every zoom. It follows a column of the
+    # image, so that it leans when the image lies askew.
     def __init__(self, source: ImageLayer, column: float, rows: tuple[int, int], zoom: float):
         self._placed = plane_of(source)
         self.layer = ImageLayer(
@@ -177,10 +173,7 @@ class SwipeLine:
         self.place(column, rows, zoom)
 
     def place(self, column: float, rows: tuple[int, int], zoom: float) -> None:
-        """Draw along the level-0 `column` from the first to the last of `rows`.
-
-        `zoom` is screen pixels per world unit.
-        """
+        """Draw along the level-0 `column` over `rows`, at `zoom` screen pixels per world unit."""
         # World units per pixel of the image along its rows and its columns.
         tall, wide = np.linalg.norm(self._placed[:2, :2], axis=0)
         step_y, step_x = 1 / (zoom * tall), 1 / (zoom * wide)
@@ -230,11 +223,10 @@ MAX_PIXELS = 6_000_000
 
 
 class Swipe:
-    """One swipe from its beginning to `end`, which leaves everything as it was.
+    """One swipe from its beginning to `end`, which leaves everything as it was."""
 
-    The line follows a column of the image: upright where the image is, leaning
-    where it lies askew on the map. "Left" means smaller columns.
-    """
+    # The line follows a column of the image: upright where the image is, leaning where it lies
+    # askew on the map. "Left" means smaller columns.
 
     ended = psygnal.Signal()
     """It is over: by `end`, by Escape, or because a layer it needs has gone."""
@@ -247,10 +239,7 @@ class Swipe:
         column: float | None = None,
         owner: Any = None,
     ) -> None:
-        """Begin; `left` is what is on the left side, None for the source; `owner` a Qt object.
-
-        Raises `BadRegion` when the source is not in view.
-        """
+        """Begin with `left`, or the source, on the left; `owner` is a Qt object. Raises `BadRegion` out of view."""
         self.viewer = viewer
         self.variant = variant
         self.source = variant.source

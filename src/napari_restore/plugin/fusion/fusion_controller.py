@@ -56,10 +56,7 @@ class OpeningStep(NamedTuple):
 
 
 class BracketTask(Task):
-    """Opens the frames of a group unless they are open, then makes the bracket of those used.
-
-    Sends each `OpeningStep`, the `OpenFrames` and an `OpenBracket`.
-    """
+    """Opens the frames of a group unless they are open, then makes the bracket of those used."""
 
     def __init__(
         self, group: FrameGroup, opened: OpenFrames | None, *, rough: bool, again: bool = False
@@ -180,11 +177,10 @@ class ShownGroup:
 
 
 class FusionController(QObject):
-    """Opens one group of frames at a time, and shows the bracket as a layer to be restored.
+    """Opens one group of frames at a time, and shows the bracket as a layer to be restored."""
 
-    As long as the reference is the same frame its layer stays, with the results made of it: the
-    image behind it is another one.
-    """
+    # As long as the reference is the same frame its layer stays, with the results made of it: the
+    # image behind it is another one.
 
     groups_changed = psygnal.Signal()
     """There are other groups, or another one is chosen."""
@@ -361,13 +357,11 @@ class FusionController(QObject):
         disk.reopen = self.reopen
 
     def reopen(self, layer: ImageLayer, stamp: Any) -> bool:
-        """Begin to open the bracket of `layer` again, of files with `stamp`; False for other layers.
-
-        One that is not chosen is opened once it is.
-        """
+        """Begin to open the bracket of `layer` again, of files with `stamp`; False for other layers."""
         own = self._of(layer)
         if own is None or own.group is None or self._is_closed:
             return False
+        # One that is not chosen is opened once it is.
         if own.changed == stamp and own is self.chosen and self.is_busy:
             return True
         if not any(hasattr(source, "level_view") for source in own.group.sources):
@@ -442,10 +436,7 @@ class FusionController(QObject):
     # -- the layer ---------------------------------------------------------------------
 
     def _show(self, own: ShownGroup, bracket: OpenBracket, *, again: bool) -> None:
-        """Put a bracket behind its layer, or make one where the reference is another frame.
-
-        `again` if its files were read again.
-        """
+        """Put a bracket behind its layer, read `again` or not, or make one where the reference is another frame."""
         assert own.frames is not None
         stamps, layer = dict(own.frames.stamps), own.layer
         known = None if layer is None else layer.metadata.get("napari_restore")

@@ -11,12 +11,11 @@ if TYPE_CHECKING:
 
 
 class CanvasTool:
-    """Calls `on_mouse` for the mouse on the canvas, and `left` at Escape, until `end` puts all back.
+    """Calls `on_mouse` for the mouse on the canvas, and `left` at Escape, until `end` puts all back."""
 
-    Meanwhile the cursor is a cross, the mouse does not move the picture, and `layer` is the active one:
-    the tool of another would act on the same click, and its keys come before those of the viewer.
-    """
-
+    # Meanwhile the cursor is a cross, the mouse does not move the picture, and `layer` is the
+    # active one: the tool of another would act on the same click, and its keys come before those of
+    # the viewer.
     def __init__(
         self,
         viewer: ViewerModel,

@@ -77,14 +77,10 @@ class Display:
         return replace(cls.COLOUR, bands=(*bands, *alpha[:1]))
 
     def shown(self, pixels: Any, image: Image) -> Any:
-        """Return pixels (y, x, band), numpy or dask, of `image` as the layer shows them.
-
-        Values are true ones, at any depth; contrast limits bring them to the screen.
-
-        Photos with a colour profile of their own come in sRGB: napari's screen knows
-        no other. The image itself, and with it what is restored and saved, keeps its
-        own values.
-        """
+        """Return pixels (y, x, band), numpy or dask, of `image` as the layer shows them."""
+        # Values are true ones, at any depth; contrast limits bring them to the screen. Photos with
+        # a colour profile of their own come in sRGB: napari's screen knows no other. The image
+        # itself, and with it what is restored and saved, keeps its own values.
         if self.is_colour:
             return colours(pixels, image, self.bands or colour_bands(image))
         return self.arrange(on_screen(pixels, image))
@@ -106,13 +102,11 @@ def shown_bands(layer: ImageLayer, image: Image) -> tuple[int, ...]:
 
 
 def colour_bands(image: Image) -> tuple[int, ...]:
-    """Return the numbers of red, green and blue, and of alpha if there is one; none where unknown.
-
-    Three bands without any roles are taken for them, as by every viewer.
-    """
+    """Return the numbers of red, green and blue, and of alpha if there is one; none where unknown."""
     roles, data = list(image.roles), image.data_bands
     if all(name in roles for name in RGB):
         found = tuple(roles.index(name) for name in RGB)
+    # Three bands without any roles are taken for them, as by every viewer.
     elif len(data) == len(RGB) and not any(roles[band] for band in data):
         found = data
     else:
@@ -158,10 +152,8 @@ def _by_chunks(function: Any, pixels: Any, dtype: np.dtype[Any], **options: Any)
 
 
 def contrast_limits(image: Image, display: Display) -> tuple[float, float]:
-    """Return (low, high) from the coarsest level, or, while that is not made, from a part of another.
-
-    Bytes of colour are shown as they are, and so are 16-bit photos that use their range.
-    """
+    """Return (low, high) from the coarsest level, or, while that is not made, from a part of another."""
+    # Bytes of colour are shown as they are, and so are 16-bit photos that use their range.
     if display.is_colour and image.dtype == np.uint8:
         return type_range(image.dtype)
     found = _percentiles(image, display)
@@ -335,11 +327,10 @@ _freed: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
 
 
 def free_in_canvas(viewer: ViewerModel) -> None:
-    """Let `viewer` free what OpenGL has of layers that leave in the context of its canvas.
-
-    napari 0.9 frees it at once in whatever context is current: that in which Qt puts the window
-    together, say. The canvas then draws with what is gone, and the driver crashes (decision 0077).
-    """
+    """Let `viewer` free what OpenGL has of layers that leave in the context of its canvas."""
+    # napari 0.9 frees it at once in whatever context is current: that in which Qt puts the window
+    # together, say. The canvas then draws with what is gone, and the driver crashes (decision
+    # 0077).
     if viewer not in _freed:
         _freed.add(viewer)
         events, make_current = viewer.layers.events, partial(_make_current, weakref.ref(viewer))
@@ -355,11 +346,9 @@ def _make_current(seen: weakref.ref[ViewerModel], event: Any) -> None:
 
 
 def draw_thumbnail_of(layer: ImageLayer) -> None:
-    """Keep the thumbnail of a colour layer within its contrast limits and gamma.
-
-    napari 0.9 disregards both in RGB(A) thumbnails: it takes values of RGB that are not uint8
-    for colours in [0, 1], so that 16-bit layers saturate, and the high byte of 16-bit RGBA.
-    """
+    """Keep the thumbnail of a colour layer within its contrast limits and gamma."""
+    # napari 0.9 disregards both in RGB(A) thumbnails: it takes values of RGB that are not uint8 for
+    # colours in [0, 1], so that 16-bit layers saturate, and the high byte of 16-bit RGBA.
     if layer.rgb and layer.dtype != np.uint8:
         layer.events.thumbnail.connect(_on_thumbnail)
         _draw(layer)

@@ -30,13 +30,12 @@ def must_grow(image: Image) -> bool:
 
 
 class Growth(Task):
-    """Makes the missing levels of one image on a thread of its own.
+    """Makes the missing levels of one image on a thread of its own."""
 
-    `coarsest` is the layer's smallest level, kept in memory and filled in place:
-    napari 0.9 reads the smallest level of a layer once and keeps it. `on_chunk`
-    is called in the GUI thread, at most every 0.25 s, and with True at the end. The work
-    stops when nobody shows `coarsest` any more; what is made stays in the cache.
-    """
+    # The layer's smallest level, `coarsest`, is kept in memory and filled in place: napari 0.9
+    # reads it once and keeps it. `on_chunk` is called in the GUI thread, at most every 0.25 s, and
+    # with True at the end. The work stops when nobody shows `coarsest` any more; what is made stays
+    # in the cache.
 
     is_daemon = True
 

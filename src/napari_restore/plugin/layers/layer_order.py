@@ -101,11 +101,8 @@ def keep_on_top(viewer: ViewerModel, *layers: Layer | None) -> None:
 
 
 def bring_to_front(viewer: ViewerModel, image: Layer, *, only_results: bool = False) -> None:
-    """Move `image` and its results above the images that hide it; images beside it stay.
-
-    One that is hidden because another photo is shown stays where it is. With `only_results` the image
-    itself does, too.
-    """
+    """Move `image` and its results, or these alone, above the images that hide it; images beside it stay."""
+    # One that is hidden because another photo is shown stays where it is.
     if ASIDE in image.metadata:
         return
     layers = viewer.layers
@@ -120,10 +117,8 @@ def bring_to_front(viewer: ViewerModel, image: Layer, *, only_results: bool = Fa
 
 
 def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> None:
-    """Put a result's layer above its source and the results that has already, all visible.
-
-    One that is there is shown again, and chosen. In a layer that is drawn in, one draws on.
-    """
+    """Put a result's layer above its source and the results that has already, all visible."""
+    # One that is there is shown again, and chosen. In a layer that is drawn in, one draws on.
     layer.metadata[SOURCE] = source.unique_id
     mode = getattr(viewer.layers.selection.active, "mode", "pan_zoom")
     with keeping_active(viewer):

@@ -24,13 +24,11 @@ if TYPE_CHECKING:
 
 
 def visible_region(viewer: ViewerModel, layer: Layer, size: tuple[int, int]) -> Region:
-    """Return the level-0 pixels of `layer` on the canvas, clipped to `size` = (height, width).
-
-    From canvas and camera: `layer.corner_pixels` grows to chunk boundaries and does
-    not shrink again when the user zooms in (napari 0.9). Raises `BadRegion`.
-    """
+    """Return the level-0 pixels of `layer` on the canvas, within `size` = (height, width); raises `BadRegion`."""
     if viewer.dims.ndisplay != 2:
         raise BadRegion("There is no visible region in the 3D view.", "Switch to the 2D view.")
+    # From canvas and camera: `layer.corner_pixels` grows to chunk boundaries and does not shrink
+    # again when the user zooms in (napari 0.9).
     height, width = viewer.canvas.viewbox_size(viewer.layers)
     camera = viewer.scene.camera
     half = np.array([height, width]) / camera.zoom / 2
@@ -64,12 +62,10 @@ def in_layer(pixels: float, viewer: ViewerModel, matrix: npt.NDArray[np.float64]
 
 
 def bounding_region(points: npt.NDArray[np.float64], size: tuple[int, int]) -> Region | None:
-    """Return the pixels that points (row, column) enclose, inside an image; None if there are none.
-
-    A pixel's centre has whole coordinates, so its edges lie half a pixel away.
-    """
+    """Return the pixels that points (row, column) enclose, inside an image; None if there are none."""
     if not np.isfinite(points).all():
         return None
+    # A pixel's centre has whole coordinates, so its edges lie half a pixel away.
     low = np.floor(points.min(0) + 0.5 + 1e-6)
     high = np.ceil(points.max(0) + 0.5 - 1e-6)
     # Clipped as floats: far zoomed out they may not fit an int.
@@ -85,10 +81,8 @@ _fits: weakref.WeakKeyDictionary[ViewerModel, _FittedView] = weakref.WeakKeyDict
 
 
 def show_whole(viewer: ViewerModel, image: Image) -> None:
-    """Fit the view to `image`, a photo that is opened just now, once it has its layer.
-
-    It stays fitted while window and docks get their sizes, until the user moves the view.
-    """
+    """Fit the view to `image`, a photo that is opened just now, once it has its layer."""
+    # It stays fitted while window and docks get their sizes, until the user moves the view.
     _fitted_in(viewer).expect(image)
 
 
@@ -184,13 +178,11 @@ class Placing:
 
 
 def placing_of(viewer: ViewerModel | None, image: Image, display: Display) -> Placing:
-    """Return where a layer of `image` goes in a window.
-
-    The map of the first placed image is the window's. One in another coordinate system is drawn on
-    it as closely as an affine transform can: napari has no other. An image without a place on that
-    map gets its corner and its size of a pixel: with two sizes of pixels far apart napari's sliders
-    would have more steps than Qt can count.
-    """
+    """Return where a layer of `image` goes in a window."""
+    # The map of the first placed image is the window's. One in another coordinate system is drawn
+    # on it as closely as an affine transform can: napari has no other. An image without a place on
+    # that map gets its corner and its size of a pixel: with two sizes of pixels far apart napari's
+    # sliders would have more steps than Qt can count.
     place, others = image.georeference, _ours(viewer)
     placed = place is not None and place.is_placed
     world = next((layer.metadata[WORLD] for layer in others if WORLD in layer.metadata), None)
@@ -247,12 +239,10 @@ def _is_too_fine(viewer: ViewerModel | None, scale: npt.NDArray[np.float64]) -> 
 
 
 def origin_of(viewer: ViewerModel | None, image: Image) -> Origin:
-    """Return where on the map (y, x) the world of a window begins that shows `image`.
-
-    Graphics cards place layers with 24-bit numbers: far from zero, small pixels end
-    up beside each other. The first placed image decides for all layers of a window:
-    near its corner if its pixels are small for their distance, else at the map's zero.
-    """
+    """Return where on the map (y, x) the world of a window begins that shows `image`."""
+    # Graphics cards place layers with 24-bit numbers: far from zero, small pixels end up beside
+    # each other. The first placed image decides for all layers of a window: near its corner if its
+    # pixels are small for their distance, else at the map's zero.
     for layer in viewer.layers if viewer is not None else ():
         if ORIGIN in layer.metadata:
             found: Origin = layer.metadata[ORIGIN]
@@ -278,11 +268,9 @@ def widen(matrix: Matrix, ndim: int) -> Matrix:
 
 
 def scale_and_affine(matrix: Matrix) -> dict[str, Any]:
-    """Return `scale` and `affine` that place a layer by `matrix`, (ndim + 1)².
-
-    The size of a pixel is the scale: napari 0.9 fits highlights, handles and new shapes to
-    the screen by it and disregards the affine.
-    """
+    """Return `scale` and `affine` that place a layer by `matrix`, (ndim + 1)²."""
+    # The size of a pixel is the scale: napari 0.9 fits highlights, handles and new shapes to the
+    # screen by it and disregards the affine.
     size = np.ones(len(matrix))
     size[-3:-1] = np.hypot(*matrix[-3:-1, -3:-1])
     return {"scale": size[:-1], "affine": matrix / size}
@@ -323,11 +311,9 @@ def shifted(matrix: Matrix, y: float, x: float) -> Matrix:
 
 
 def resampled(matrix: Matrix, ratio: Fraction) -> Matrix:
-    """Return the matrix of a layer with `ratio` times as many pixels along a side as one at `matrix`.
-
-    Such as a result of another size, a level or a map of cells. Its pixels cover those of the image:
-    their edges meet, not their middles. So does napari draw the levels of one layer.
-    """
+    """Return the matrix of a layer with `ratio` times as many pixels along a side as one at `matrix`."""
+    # Such as a result of another size, a level or a map of cells. Its pixels cover those of the
+    # image: their edges meet, not their middles. So does napari draw the levels of one layer.
     steps, shift = np.eye(len(matrix)), (1 / float(ratio) - 1) / 2
     steps[-3, -3] = steps[-2, -2] = 1 / float(ratio)
     steps[-3, -1] = steps[-2, -1] = shift
@@ -335,13 +321,11 @@ def resampled(matrix: Matrix, ratio: Fraction) -> Matrix:
 
 
 def turn_upright(viewer: ViewerModel, image: Image) -> None:
-    """Turn the canvas so that `image`, opened or chosen just now, is upright: maps with north up.
-
-    A canvas that others have turned stays as it is.
-    """
+    """Turn the canvas so that `image`, opened or chosen just now, is upright: maps with north up."""
     camera, usual = viewer.scene.camera, _usual_orientation()
     place = image.georeference
     on_map = place is not None and place.is_placed and place.to_napari_affine()[0, 0] < 0
+    # A canvas that others have turned stays as it is.
     if on_map and camera.orientation2d == usual:
         camera.orientation2d = NORTH_UP
         _turned.add(viewer)

@@ -94,11 +94,9 @@ def _read_folder(path: Paths) -> list[Any]:
 
 
 def read(path: Paths) -> list[Any]:
-    """Return the layers of the image at `path`; several paths are the bands of one image.
-
-    In a window errors are shown and no layer is made; elsewhere they are raised. In a window
-    opening can be cancelled, and files outside the image's folder need consent.
-    """
+    """Return the layers of the image at `path`; several paths are the bands of one image."""
+    # In a window errors are shown and no layer is made; elsewhere they are raised. In a window
+    # opening can be cancelled, and files outside the image's folder need consent.
     import napari
 
     import napari_restore as nr
@@ -160,10 +158,8 @@ def _arrays_of(paths: Sequence[str]) -> Sequence[OpenedMap]:
 
 
 def _map_layers(maps: Sequence[OpenedMap], file: Image | None, viewer: Any) -> list[LayerData]:
-    """Return the layers of saved maps, the first one on top, in their place over the image they are of.
-
-    That is the layer of the image in the window, or else their place on the map or in pixels.
-    """
+    """Return the layers of saved maps, the first one on top, in their place over the image they are of."""
+    # That is the layer of the image in the window, or else their place on the map or in pixels.
     source = _shown_in(viewer, maps[0].image)
     layers = []
     for each in maps:
@@ -295,12 +291,10 @@ def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
 
 
 def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callable[[bool], Any]:
-    """Return a function that draws the layers of `image` again, in the GUI thread.
-
-    `guessed` are contrast limits chosen before there was a coarse level: they are judged
-    again once it is finished, and while a file lands of which nothing could be read
-    before, unless the user has set others.
-    """
+    """Return a function that draws the layers of `image` again, in the GUI thread."""
+    # The contrast limits `guessed` were chosen before there was a coarse level: they are judged
+    # again once it is finished, and while a file lands of which nothing could be read before,
+    # unless the user has set others.
     from napari_restore.plugin.tasks.main_thread import on_main_thread
 
     def refresh(finished: bool) -> None:
@@ -375,10 +369,8 @@ def _prepare(viewer: ViewerModel) -> None:
 
 
 def label_bands_in(viewer: ViewerModel) -> None:
-    """Name the band beside the slider of images shown band by band; napari says -3 there.
-
-    The label is that of the viewer's axis: labels of a layer would be the same for every band.
-    """
+    """Name the band beside the slider of images shown band by band; napari says -3 there."""
+    # The label is that of the viewer's axis: labels of a layer would be the same for every band.
     update = partial(_update, weakref.ref(viewer))
     for event in (viewer.dims.events.current_step, viewer.layers.events.inserted):
         # After napari's own, which count the axes.

@@ -129,10 +129,8 @@ class ResultLayer:
         self.layer.scale, self.layer.affine = placed["scale"], placed["affine"]
 
     def take_layer(self, former: ResultLayer) -> bool:
-        """Show this, which no viewer shows, in the layer of `former` and return whether it can be.
-
-        A layer that is added and another that is removed take a viewer half a second.
-        """
+        """Show this, which no viewer shows, in the layer of `former` and return whether it can be."""
+        # A layer that is added and another that is removed take a viewer half a second.
         own, layer = self.layer, former.layer
         if (own.multiscale, own.rgb, own.ndim) != (layer.multiscale, layer.rgb, layer.ndim):
             return False
@@ -196,11 +194,9 @@ class ResultLayer:
             self.refresh()
 
     def _loaded(self) -> Region:
-        """Return the level-0 pixels that the layer has loaded for the screen.
-
-        That is more than is visible: napari loads whole chunks and does not load them
-        again when the user pans within them.
-        """
+        """Return the level-0 pixels that the layer has loaded for the screen."""
+        # That is more than is visible: napari loads whole chunks and does not load them again when
+        # the user pans within them.
         layer = self.layer
         if not layer.multiscale:
             return self.region
@@ -211,10 +207,7 @@ class ResultLayer:
         return Region(int(y0), int(x0), int(y1), int(x1)).shift(self.box.y0, self.box.x0)
 
     def finish(self, result: Result) -> None:
-        """Show the complete result: the layer can be saved and carries its record.
-
-        It stays adjusted as it is.
-        """
+        """Show the complete result, adjusted as it is: the layer can be saved and carries its record."""
         if self.result.adjustment != result.adjustment:
             result = result.with_adjustment(self.result.adjustment)
         self._complete = True
@@ -253,11 +246,9 @@ class ResultLayer:
             self.layer.metadata["napari_restore_record"] = result.record
 
     def _widen(self) -> None:
-        """Let the contrast reach over what is finished, too, unless the user has set it.
-
-        A method that takes haze away leaves values below the darkest of the source: within
-        the source's limits most of a satellite image would be black.
-        """
+        """Let the contrast reach over what is finished, too, unless the user has set it."""
+        # A method that takes haze away leaves values below the darkest of the source: within the
+        # source's limits most of a satellite image would be black.
         source, limits = self._source(), tuple(self.layer.contrast_limits)
         found = None if source is None else source.metadata.get(LIMITS)
         if limits not in (found, self._limits):
@@ -288,10 +279,8 @@ class ResultLayer:
         self.refresh()
 
     def _build_levels(self) -> None:
-        """Make the source's levels on a thread, as long as this is shown; then draw.
-
-        To read around them would be to read all of level 0 in the thread of the window.
-        """
+        """Make the source's levels on a thread, as long as this is shown; then draw."""
+        # To read around them would be to read all of level 0 in the thread of the window.
         image = self.result.image
         empty = np.zeros((*image.level_shapes[-1], image.bands), image.dtype)
         self._overview = self._display.shown(empty, image)
@@ -345,10 +334,7 @@ Box = tuple[int, int, int, int]
 
 
 class LevelOfCells:
-    """One level of what a result shows, or of a map of it, as an array that can be sliced while tiles come.
-
-    A subclass reads the pixels of `result`, or shows nothing while that is None.
-    """
+    """One level of a result, or of a map of it, as an array that can be sliced while tiles come."""
 
     dtype: np.dtype[Any]
     nothing: float
@@ -393,13 +379,11 @@ class LevelOfCells:
 
 
 class GrowingLevel(LevelOfCells):
-    """One level of `result` as an array (y, x, band).
+    """One level of `result` as an array (y, x, band)."""
 
-    The bands `colour`, if there are any, get an alpha band; other values become floats,
-    which represent them exactly (up to 24 bits, or 53), so that NaN can stand where nothing
-    is finished.
-    """
-
+    # The bands `colour`, if there are any, get an alpha band; other values become floats, which
+    # represent them exactly (up to 24 bits, or 53), so that NaN can stand where nothing is
+    # finished.
     def __init__(
         self, result: Result, done: FinishedCells, colour: tuple[int, ...], box: Region, level: int
     ) -> None:

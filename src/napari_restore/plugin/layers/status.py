@@ -34,11 +34,9 @@ MOST = 6
 
 
 def label_places_in(viewer: ViewerModel) -> None:
-    """Write map coordinates and values into the status bar of `viewer` from now on.
-
-    napari 0.9 writes its world's (y, x) there, which begins near an image's corner, and computes
-    it on a thread of its own: here it is replaced when it arrives.
-    """
+    """Write map coordinates and values into the status bar of `viewer` from now on."""
+    # napari 0.9 writes its world's (y, x) there, which begins near an image's corner, and computes
+    # it on a thread of its own: here it is replaced when it arrives.
     viewer.events.status.connect(partial(_on_status, weakref.ref(viewer)), position="last")
 
 
@@ -90,10 +88,8 @@ def place_text(viewer: ViewerModel, layer: Layer, position: Any) -> str | None:
 
 
 def axis_names(crs: str | None) -> tuple[str, str]:
-    """Return the names of a map's x and y, from WKT: ``("Easting", "Northing")``.
-
-    GDAL gives coordinates in the order east, north, whatever order the system itself has.
-    """
+    """Return the names of a map's x and y, from WKT: ``("Easting", "Northing")``."""
+    # GDAL gives coordinates in the order east, north, whatever order the system itself has.
     axes = re.findall(r'AXIS\["([^"]*)",\s*([A-Za-z]+)', crs or "")
     flat = [(n, way.lower()) for n, way in axes if way.lower() not in ("up", "down")][:2]
     if len(flat) < 2:

@@ -37,12 +37,10 @@ EDGE = 2
 
 
 class RubberBand:
-    """A frame over pixels of an image layer, in a layer of its own until `remove`.
+    """A frame over pixels of an image layer, in a layer of its own until `remove`."""
 
-    An image, as the line of the swipe is: overlays that come and go while the canvas
-    draws crash vispy (napari 0.9.2, Mesa).
-    """
-
+    # An image, as the line of the swipe is: overlays that come and go while the canvas draws crash
+    # vispy (napari 0.9.2, Mesa).
     def __init__(self, viewer: ViewerModel, source: ImageLayer) -> None:
         self._viewer = viewer
         self._source = source
@@ -102,12 +100,10 @@ Colour = tuple[float, ...]
 
 
 class AirlightPicker(Section):
-    """The airlight in use as a swatch and numbers; Pick takes it from the canvas.
+    """The airlight in use as a swatch and numbers; Pick takes it from the canvas."""
 
-    While picking, a click means a pixel and a drag a box of the layer to restore, which
-    is shown meanwhile; Escape or Pick again leaves it. Nothing is left on the viewer
-    afterwards.
-    """
+    # While picking, a click means a pixel and a drag a box of the layer to restore, which is shown
+    # meanwhile; Escape or Pick again leaves it. Nothing is left on the viewer afterwards.
 
     picked = Signal(str)
     """The parameter's new value: "auto" or "r,g,b"."""

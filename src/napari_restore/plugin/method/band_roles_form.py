@@ -60,11 +60,9 @@ COLOUR = " (colour)"
 
 
 def add_in_colour(viewer: ViewerModel, layer: ImageLayer, named: Image) -> ImageLayer | None:
-    """Add a layer that shows `named`, the image of `layer` with the user's roles, in colour.
-
-    It lies above `layer` and what was made of it, for napari cannot turn a layer into one in
-    colour. None where not all three are named, or `layer` shows them already.
-    """
+    """Add a layer that shows `named`, the image of `layer` with the user's roles, in colour; None if it is."""
+    # It lies above the layer and what was made of it, for napari cannot turn a layer into one in
+    # colour.
     shown = image_of(layer)
     found = colour_bands(named)
     if not found or (layer.rgb and colour_bands(shown) == found):

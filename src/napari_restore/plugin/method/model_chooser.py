@@ -54,12 +54,11 @@ class ModelChoice:
 
 
 class ModelChooser(QWidget):
-    """Titles to choose from, the recommended one marked, what it is for below.
+    """Titles to choose from, the recommended one marked, what it is for below."""
 
-    Methods that cannot run on the image are shown but cannot be chosen; their
-    tooltip says why. Those of the task "other" belong to every task; a file of the user's that has
-    this task is chosen under none of the others.
-    """
+    # Methods that cannot run on the image are shown but cannot be chosen; their tooltip says why.
+    # Those of the task "other" belong to every task; a file of the user's that has this task is
+    # chosen under none of the others.
 
     changed = Signal(str)
     """The key of the chosen model; also when only its card has changed."""
@@ -118,11 +117,9 @@ class ModelChooser(QWidget):
                 self._form.setRowVisible(other, applies)
 
     def offer(self, cards: Sequence[ModelCard], scene: str, image: Image | None = None) -> None:
-        """Offer `cards` and the user's own files for `image`, which looks like a `scene`.
-
-        The user's choices stay where they can; another guess of the scene replaces his.
-        """
+        """Offer `cards` and the user's own files for `image`, which looks like a `scene`."""
         self._known, self._image = cards, image
+        # The user's choices stay where they can; another guess of the scene replaces his.
         if scene != self._guess:
             self._guess = scene
         else:
@@ -194,10 +191,7 @@ class ModelChooser(QWidget):
         self._on_chosen()
 
     def _why_not(self, card: ModelCard) -> tuple[str, bool]:
-        """Return why `card` cannot run on the image with any roles of its bands ("" if it can).
-
-        And whether the bands must be named first.
-        """
+        """Return why `card` cannot run on the image ("" if it can), and whether its bands must be named first."""
         if self._image is None:
             return "", False
         try:
@@ -245,10 +239,8 @@ class ModelChooser(QWidget):
 
 
 def offered_models(image: Image | None = None) -> list[ModelCard]:
-    """Return the models that run as they are on `image`, not those whose weights are missing.
-
-    For the frames of a bracket those that fuse so many, else those of a single image.
-    """
+    """Return the models that run as they are on `image`, not those whose weights are missing."""
+    # For the frames of a bracket those that fuse so many, else those of a single image.
     frames = 1 if image is None else len(image.frames)
     fitting = (0, frames) if frames > 1 else (1,)
     return [card for card in api.models() if api.is_ready(card.id) and card.inputs in fitting]

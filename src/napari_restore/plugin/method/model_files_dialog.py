@@ -41,11 +41,10 @@ WIDTH = 440
 
 
 class ModelFiles(QObject):
-    """From a dropped or chosen file to a model in the chooser.
+    """From a dropped or chosen file to a model in the chooser."""
 
-    Nothing of a file runs before the user has allowed it, and nothing is written
-    before the user has seen what it is. Files are inspected on another thread.
-    """
+    # Nothing of a file runs before the user has allowed it, and nothing is written before the user
+    # has seen what it is. Files are inspected on another thread.
 
     message = psygnal.Signal(str)
     """What is being done, "" when it is over."""

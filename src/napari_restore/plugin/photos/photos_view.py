@@ -183,13 +183,11 @@ def _brackets_among(photos: list[str]) -> int:
 
 
 class PhotosView(Section):
-    """Shows one photo at a time: photos have no place on the ground, and would lie on each other.
+    """Shows one photo at a time: photos have no place on the ground, and would lie on each other."""
 
-    The state's layer, where that is a photo, is shown and fitted, with its results; other photos
-    that lie on it are hidden with theirs, and come back when they are chosen, where they were in the
-    list. Layers that the user has hidden himself stay hidden. In napari's grid all are seen.
-    """
-
+    # The state's layer, where that is a photo, is shown and fitted, with its results; other photos
+    # that lie on it are hidden with theirs, and come back when they are chosen, where they were in
+    # the list. Layers that the user has hidden himself stay hidden. In napari's grid all are seen.
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self._layers: list[ImageLayer] = []

@@ -118,11 +118,9 @@ def names_of_stored(kept: KeptResult) -> NamedBands:
 
 
 def apply_settings(state: RestoreState, variant: Variant, layers: LayerList) -> None:
-    """Set the state as it was for a result; the panel's widgets follow the state.
-
-    The view stays: of the area only its kind comes back. Where its source is no longer
-    among the `layers`, the settings are for the image that is chosen.
-    """
+    """Set the state as it was for a result; the panel's widgets follow the state."""
+    # The view stays: of the area only its kind comes back. Where its source is no longer among the
+    # `layers`, the settings are for the image that is chosen.
     request = variant.request
     known: dict[str, Any] = {}
     if variant.source in layers:
@@ -159,11 +157,10 @@ ROWS_SHOWN = 6
 
 
 class EarlierResults(QWidget):
-    """One row per earlier result: Show or Go on, and Delete.
+    """One row per earlier result: Show or Go on, and Delete."""
 
-    Searching, planning and deleting happen on other threads; a result for an image
-    that is no longer the chosen one is dropped.
-    """
+    # Searching, planning and deleting happen on other threads; a result for an image that is no
+    # longer the chosen one is dropped.
 
     shown = Signal(object, object)
     """The `KeptResult` to show, or to go on with, and its `Result`."""

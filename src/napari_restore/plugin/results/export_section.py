@@ -220,10 +220,7 @@ class ExportSection(Section):
     # -- the options ----------------------------------------------------------
 
     def options(self, variant: Variant | None = None) -> dict[str, Any]:
-        """Return the chosen options of `Result.save` that a result has, by default the current one.
-
-        Others are the format's defaults.
-        """
+        """Return the options of `Result.save` that a result has: the chosen ones, by default of the current one."""
         form: ExportFormat = self.format.currentData()
         chosen = self._editors.values()
         if chosen["quality"] == Format.USUAL_QUALITY:
@@ -282,12 +279,10 @@ class ExportSection(Section):
         return path
 
     def ask_path(self, proposed: Path) -> Path | None:
-        """Return the name the user chooses; None when there is none.
-
-        That a result is a part of its image is asked about first, unless areas were drawn.
-        """
+        """Return the name the user chooses; None when there is none."""
         form: ExportFormat = self.format.currentData()
         variant = self.state.current
+        # That a result is a part of its image is asked about first, unless areas were drawn.
         part = None if variant is None else part_of(variant.result)
         if variant is not None and part is not None and not self._has("clip"):
             if not self._takes_part(variant, part):
@@ -354,10 +349,8 @@ class ExportSection(Section):
             self.what.setText(_description(self._watched))
 
     def _choose_format(self, variant: Variant | None) -> None:
-        """Offer what fits the image; choose its own format, while the user has not chosen another.
-
-        Of an image without a result, too: then the form is the same when there is one.
-        """
+        """Offer what fits the image; choose its own format, while the user has not chosen another."""
+        # Of an image without a result, too: then the form is the same when there is one.
         layer = self.state.layer
         if variant is not None:
             like = variant.request.image

@@ -50,12 +50,8 @@ def save(
     progress: Report | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Path:
-    """Write what `result` shows, verified, then renamed.
-
-    Raises `BadOutput`, `Cancelled`, `DiskFull`.
-
-    The dialog of the name asks about replacing a file; the source is never replaced.
-    """
+    """Write what `result` shows, verified, then renamed; raises `BadOutput`, `Cancelled`, `DiskFull`."""
+    # The dialog of the name asks about replacing a file; the source is never replaced.
     api.check_output(path, result.like, overwrite=True, region=result.region, **options)
     written = result.save(path, overwrite=True, progress=progress, cancelled=cancelled, **options)
     output = result.record.get("output")
@@ -180,10 +176,7 @@ def _is_store(folder: Path) -> bool:
 
 
 def save_with_dialog(result: Result, path: Path) -> Path:
-    """Save on another thread and wait for it, as `wait_for` does.
-
-    Raises `BadOutput`, `Cancelled`.
-    """
+    """Save on another thread and wait for it, as `wait_for` does; raises `BadOutput`, `Cancelled`."""
     task = SaveTask(result, path, {})
     wait_for(task, "Save", f"Writing {path.name}", for_cancel=True)
     if task.outcome[0] == "cancelled":

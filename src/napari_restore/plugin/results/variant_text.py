@@ -93,12 +93,10 @@ def is_whole(source: Plan | RunRequest) -> bool:
 
 
 def part_of(result: Result | None) -> str | None:
-    """Return which part of its image a result is, in words; None where it is all of it.
-
-    Of a bracket all is what every frame shows.
-    """
+    """Return which part of its image a result is, in words; None where it is all of it."""
     if result is None:
         return None
+    # Of a bracket all is what every frame shows.
     image, (height, width) = result.like, result.region.shape
     common = api.common_region(image)
     if (height, width) in ((image.height, image.width), common and common.shape):

@@ -46,14 +46,12 @@ DEBOUNCE_MS = 60
 
 
 class Live(QObject):
-    """One result in a viewer that follows what is in view.
+    """One result in a viewer that follows what is in view; `live_request` returns the request of that, or None."""
 
-    The newest request wins: what is under way for an older one stops within a tile, and
-    finished tiles are not computed again, because all views of equal settings share a
-    store. Other settings replace the layer. An image has one such layer at most, and none while it is
-    hidden for another photo, or once it is gone. `live_request` returns the request of the present
-    view, or None.
-    """
+    # The newest request wins: what is under way for an older one stops within a tile, and finished
+    # tiles are not computed again, because all views of equal settings share a store. Other
+    # settings replace the layer. An image has one such layer at most, and none while it is hidden
+    # for another photo, or once it is gone.
 
     shown = psygnal.Signal(object)
     """A new `Variant` in the place of the one before."""

@@ -37,10 +37,9 @@ Failure = tuple[str, str]
 
 
 class LayerQueue(QObject):
-    """Restores layers one after another with the settings there were at the beginning.
+    """Restores layers one after another with the settings there were at the beginning."""
 
-    While another run is under way, the next layer waits for its end.
-    """
+    # While another run is under way, the next layer waits for its end.
 
     message = psygnal.Signal(str)
     """Which layer is restored now."""
@@ -393,10 +392,7 @@ class BatchSection(Section):
 
 
 def folder_arguments(state: RestoreState, source: str, target: str) -> list[str]:
-    """Return the arguments of the command that restores a folder with the panel's settings.
-
-    Raises `RestoreError` where a folder is missing.
-    """
+    """Return the arguments of the command that restores a folder with the panel's settings; raises `RestoreError`."""
     folder, output = Path(source.strip()).expanduser(), Path(target.strip()).expanduser()
     if not folder.is_dir():
         raise UnreadableImage(f"{folder} is no folder.", "Choose the folder with the images.")
@@ -406,10 +402,7 @@ def folder_arguments(state: RestoreState, source: str, target: str) -> list[str]
 
 
 def planes_arguments(state: RestoreState, output: str) -> list[str]:
-    """Return the arguments of the command that restores all planes of the layer's file.
-
-    Raises `RestoreError` where the layer shows no file.
-    """
+    """Return the arguments of the command that restores all planes of the layer's file; raises `RestoreError`."""
     image = None if state.layer is None else image_of(state.layer)
     if image is None or image.path is None:
         raise UnreadableImage("The layer shows no file.", "Open the stack itself.")

@@ -72,11 +72,9 @@ def live_steps(request: RunRequest, viewport: Viewport, true: Plan) -> Iterable[
 
 
 def _bracket_steps(request: RunRequest, viewport: Viewport, true: Plan) -> Iterator[RunStep]:
-    """Yield a draft that comes at once, and one with the pixels of the screen.
-
-    Each is planned when it is wanted, and the level of the first is guessed: a plan takes a tenth
-    of the time that a slider may take.
-    """
+    """Yield a draft that comes at once, and one with the pixels of the screen."""
+    # Each is planned when it is wanted, and the level of the first is guessed: a plan takes a tenth
+    # of the time that a slider may take.
     levels = range(max(1, viewport.level), len(request.image.level_shapes))
     whole = request.image.height * request.image.width
     seconds = _seconds(true) * viewport.region.height * viewport.region.width / whole
@@ -100,11 +98,9 @@ def _bracket_steps(request: RunRequest, viewport: Viewport, true: Plan) -> Itera
 
 
 def first_step(request: RunRequest, viewport: Viewport, true: Plan) -> RunStep | None:
-    """Return a draft to show while statistics of the whole image are computed, or None.
-
-    A global model must do more than step at it. None where nothing can be made, or the
-    true pixels do not need it.
-    """
+    """Return a draft to show while statistics of the whole image are computed, or None."""
+    # A global model must do more than step at it. None where nothing can be made, or the true
+    # pixels do not need it.
     waits = true.image_seconds > TRUE_SECONDS
     if not (true.needs_context_pass or waits):
         return None

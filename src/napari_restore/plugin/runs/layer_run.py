@@ -37,12 +37,10 @@ WHY = "Draft: a coarser level, or statistics of a part of the image. Its pixels 
 
 
 class DraftLayer:
-    """A layer over `source` that is called a draft.
+    """A layer over `source` that is called a draft, as the run bar calls it, too."""
 
-    The run bar shows that it is one, too. Not napari's text on the canvas: showing it while layers
-    come and go crashes vispy (napari 0.9.2, Mesa).
-    """
-
+    # Not napari's text on the canvas: showing it while layers come and go crashes vispy (napari
+    # 0.9.2, Mesa).
     def __init__(
         self, viewer: ViewerModel, source: ImageLayer, step: RunStep, name: str, result: Result
     ) -> None:
@@ -238,12 +236,11 @@ class _ProgressBar(cancelable_progress):
 
 
 class LayerRun(RunSequence):
-    """Runs a request on a layer and shows what it makes above that layer.
+    """Runs a request on a layer and shows what it makes above that layer."""
 
-    Planning, jobs and their events live on another thread; signals are emitted in the GUI
-    thread. The run ends when its source or its result leaves the viewer. Every run makes a
-    layer of its own; a draft is shown until true pixels come.
-    """
+    # Planning, jobs and their events live on another thread; signals are emitted in the GUI thread.
+    # The run ends when its source or its result leaves the viewer. Every run makes a layer of its
+    # own; a draft is shown until true pixels come.
 
     patience_ms = 6000
     planned = psygnal.Signal(object)

@@ -112,20 +112,14 @@ class PlanController(QObject):
             self._update_soon()
 
     def request(self) -> RunRequest:
-        """Return the request of the settings and the view now.
-
-        Raises `RestoreError` where there is none, `NotReady` while a mask is written.
-        """
+        """Return the request of the settings and the view now; raises `RestoreError`, while a mask is written `NotReady`."""
         self.update()
         if self._problem is not None:
             raise self._problem
         return self._request()
 
     def when_ready(self, then: Callable[[], None], failed: Failed = show_problem) -> None:
-        """Call `then` once the mask that was not ready is there.
-
-        Where there is no mask of excluded pixels in the end, `failed` is called with its problem instead.
-        """
+        """Call `then` once the mask that was not ready is there, or `failed` with the problem of that mask."""
         if self._state.not_ready is not None:
             self._waiting = then, failed
         else:

@@ -37,11 +37,10 @@ LINES = 2
 
 
 class RunBar(QWidget):
-    """The plan's line, the button that starts and stops, progress and messages.
+    """The plan's line, the button that starts and stops, progress and messages."""
 
-    A bar that is `pinned` to the lower edge of a panel grows upwards: its buttons stay where they
-    are, whatever is said.
-    """
+    # A bar that is `pinned` to the lower edge of a panel grows upwards: its buttons stay where they
+    # are, whatever is said.
 
     pressed = Signal()
     """The button that is Run, or Cancel, was pressed."""

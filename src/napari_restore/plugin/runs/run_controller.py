@@ -208,11 +208,9 @@ T = TypeVar("T", bound=Task)
 
 
 class RunController(QObject):
-    """Runs one task of a viewer at a time, and live results in between.
+    """Runs one task of a viewer at a time, and live results in between, until `owner` is destroyed."""
 
-    Views connect to its signals; it knows none of them. `owner` is the object whose
-    destruction ends everything.
-    """
+    # Views connect to its signals; it knows none of them.
 
     starting = psygnal.Signal()
     """A run of what is set is about to start."""
@@ -327,12 +325,11 @@ class RunController(QObject):
         return self._begin(self._new_run(request, layer, title, where))
 
     def begin(self, make: Callable[[], T], what: str) -> T | None:
-        """Begin the task that `make` returns; None while another task is under way.
-
-        `what` names it where a cluster is connected, which does not compute it: "Attention is".
-        """
+        """Begin the task that `make` returns; None while another task is under way."""
         if not self._is_free():
             return None
+        # The words `what` name it where a cluster is connected, which does not compute it:
+        # "Attention is".
         if self._state.cluster is not None:
             self._note_once(f"{what} computed on this machine, not on the cluster.")
         return self._begin(make())
@@ -397,10 +394,7 @@ class RunController(QObject):
     def _steps(
         self, request: RunRequest, known: Plan | None, viewport: Viewport | None, *whole: Variant
     ) -> Iterator[RunStep]:
-        """Yield a draft where that is shown sooner, then the true pixels; planned on the thread.
-
-        Nothing where one of `whole` is that result.
-        """
+        """Yield a draft where that is shown sooner, then the true pixels; none if one of `whole` is that result."""
         true = request.plan(compare=True) if known is None else known
         self._there += [variant for variant in whole if variant.is_of(true)][:1]
         if self._there:
@@ -552,11 +546,9 @@ class RunController(QObject):
             api.warm(self.worker, plan)
 
     def _is_new(self, plan: Plan) -> bool:
-        """Return whether the child has not loaded image and model of `plan`; asked once for each.
-
-        And once more when the image's levels are made: drafts take theirs from them.
-        """
+        """Return whether the child has not loaded image and model of `plan`; asked once for each."""
         image = plan.image
+        # And once more when the image's levels are made: drafts take theirs from them.
         loaded = (image, plan.model, image.is_built(len(image.level_shapes) - 1))
         before, self._loaded = self._loaded, loaded
         return before is None or any(a is not b for a, b in zip(before, loaded, strict=True))

@@ -114,13 +114,11 @@ class SourceMap:
         self._levels: list[Any] = []
 
     def build(self) -> SourceMap:
-        """Make the levels, the coarsest in memory; not in the GUI thread, in which napari 0.9 reads that one.
-
-        Raises `RestoreError`.
-        """
+        """Make the levels, the coarsest in memory; not in the GUI thread. Raises `RestoreError`."""
         image = self._image
         image.prepare()
         image.build_pyramid()
+        # napari 0.9 reads the coarsest in the GUI thread.
         levels = self._levels = [
             api.band_math(image, self.math.formula, level=number, black=self._black)
             for number in range(len(image.level_shapes))

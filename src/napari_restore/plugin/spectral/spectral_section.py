@@ -59,10 +59,8 @@ def spectrum_at(
     column: int,
     variant: Variant | None,
 ) -> PixelSpectrum:
-    """Return the spectrum of a pixel of level 0; of the result only where that is finished.
-
-    Reads one pixel of each; not in the GUI thread. Raises `RestoreError`.
-    """
+    """Return the spectrum of a pixel of level 0, of the result where finished; raises `RestoreError`."""
+    # It reads one pixel of each, so it is not for the GUI thread.
     kinds, waves = image.described.kinds, image.wavelengths
     light = [n for n in image.data_bands if kinds[n] == "light"] or list(image.data_bands)
     bands = [n for n in light if (waves[n] or 0.0) < OPTICAL_NM] or light

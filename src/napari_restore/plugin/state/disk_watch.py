@@ -44,11 +44,10 @@ WRITTEN_MS = 400
 
 
 class DiskWatch(QObject):
-    """Opens the file of a layer again once it has changed: pixels, levels and plans are of the new one.
+    """Opens the file of a layer again once it has changed: pixels, levels and plans are of the new one."""
 
-    Results that were made before stay as they are. The frames of a bracket are aligned again, by
-    `reopen`.
-    """
+    # Results that were made before stay as they are. The frames of a bracket are aligned again, by
+    # `reopen`.
 
     reread = psygnal.Signal(object)
     """The layer whose image is another one now."""
@@ -87,10 +86,7 @@ class DiskWatch(QObject):
         self._follow()
 
     def bring_up_to_date(self, layer: Layer | None) -> None:
-        """Open the file of `layer` again, at once, if it has changed; raises `RestoreError`.
-
-        Also for a bracket, whose frames are aligned first.
-        """
+        """Open the file of `layer`, or a bracket, again at once if it has changed; raises `RestoreError`."""
         if layer in self._changed():
             stamp = _stamps_now(layer)
             if self.reopen(layer, stamp):
@@ -194,10 +190,7 @@ def _stamps_now(layer: ImageLayer) -> dict[str, Any]:
 
 
 def _opened(plain: Image, named: NamedBands, plane: int | None = None) -> Opened:
-    """Return an image opened again, and the same with the roles and the sensor of the user.
-
-    Or another plane of its file.
-    """
+    """Return an image, or another plane of it, opened again, and the same with the user's roles and sensor."""
     assert plain.spec is not None
     spec = plain.spec if plane is None else {**plain.spec, "plane": plane}
     again = type(plain).from_spec(spec)

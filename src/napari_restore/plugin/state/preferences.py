@@ -32,10 +32,9 @@ def preferences() -> Any | None:
 
 
 class PreferenceLink:
-    """Puts the preferences into a viewer's state: at first, and whenever they change.
+    """Puts the preferences into a viewer's state: at first, and whenever they change."""
 
-    What the user sets in the panel stays until that preference changes.
-    """
+    # What the user sets in the panel stays until that preference changes.
 
     live_changed = psygnal.Signal(bool)
     """Whether to be live, when that preference is changed."""

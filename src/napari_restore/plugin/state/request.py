@@ -194,10 +194,7 @@ class RunRequest:
         return {"image": self.image, "model": model, "trust": self.trust, "options": options}
 
     def plan(self, *, compare: bool = False, **options: Unpack[RestoreKeywords]) -> Plan:
-        """Plan it. Loads and probes the model at its first use: not in the GUI thread.
-
-        `options` replace those of the request; `compare` is that of `nr.plan`.
-        """
+        """Plan it, with `options` in place of its own. Loads and probes the model first: not in the GUI thread."""
         own = self.options.replacing(
             region=self.area.targets, mask=self.area.mask, feather=self.feather
         )

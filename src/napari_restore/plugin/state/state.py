@@ -114,11 +114,8 @@ class RestoreState:
         return named_image(layer, self.named)
 
     def request(self, area: Area | None = None) -> RunRequest:
-        """Return all that a plan needs; raises `RestoreError` where something is missing.
-
-        `area` replaces that of the target. `NotReady` is raised while the mask
-        of excluded pixels is being made.
-        """
+        """Return all that a plan needs, of an `area` or the target; raises `RestoreError`, `NotReady`."""
+        # The mask of excluded pixels may still be made.
         if self.not_ready is not None:
             raise self.not_ready
         area = self.area if area is None else area
@@ -199,10 +196,7 @@ def named_as(layer: ImageLayer) -> NamedBands:
 
 
 def named_image(layer: ImageLayer, said: NamedBands | None = None) -> Image:
-    """Return the image of a layer with what the user has `said`, and nothing that was named before.
-
-    That is by default what is known of the layer.
-    """
+    """Return the image of a layer with what the user has `said`, or is known, and nothing named before."""
     said = named_as(layer) if said is None else said
     # In an entry of its own: what the layer shows stays as it is.
     shown, plain = image_of(layer), unnamed_image(layer)
@@ -215,10 +209,7 @@ def named_image(layer: ImageLayer, said: NamedBands | None = None) -> Image:
 
 
 def image_of(layer: ImageLayer) -> Image:
-    """Return the image a layer shows: the one it was opened from, else its own array.
-
-    Raises `UnreadableImage` for layers that are no image of a plane.
-    """
+    """Return the image a layer was opened from, else of its own array; raises `UnreadableImage` for others."""
     known = layer.metadata.get("napari_restore")
     pixels = layer.data[0] if layer.multiscale else layer.data
     # An array that was put in the place of another is another image.

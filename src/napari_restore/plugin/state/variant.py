@@ -72,10 +72,7 @@ class Variant:
         return self
 
     def adjust(self, adjustment: Adjustment) -> None:
-        """Show it otherwise, and write and record it so; runs nothing.
-
-        Raises `BadParameter`, and `SourceChanged` where the pixels to blend with were edited.
-        """
+        """Show it otherwise, and write and record it so; runs nothing. Raises `BadParameter`, `SourceChanged`."""
         before = self.adjustment
         adjustment = self.shown.result.with_adjustment(adjustment).adjustment
         old, new = before.to_dict(), adjustment.to_dict()

@@ -19,13 +19,11 @@ _superqt = getattr(_ensure_thread, "_run_in_thread", None)
 
 
 def patch_superqt() -> None:
-    """Let superqt's `ensure_main_thread` call through `on_main_thread`.
-
-    napari hands every slice that it cut in the background to its window by it. superqt 0.9
-    connects a signal to a future that dies in the other thread, where PySide6 then takes the
-    connection apart while the window's thread uses it: a crash, or both wait for ever
-    (decision 0016).
-    """
+    """Let superqt's `ensure_main_thread` call through `on_main_thread`."""
+    # napari hands every slice that it cut in the background to its window by it. superqt 0.9
+    # connects a signal to a future that dies in the other thread, where PySide6 then takes the
+    # connection apart while the window's thread uses it: a crash, or both wait for ever (decision
+    # 0016).
     if qtpy.API_NAME == "PySide6" and _superqt is not None:
         _ensure_thread._run_in_thread = _run_in_thread
 
@@ -43,11 +41,10 @@ def _run_in_thread(
 
 
 class _Calls(QObject):
-    """Lives in the GUI thread as long as the program does.
+    """Lives in the GUI thread as long as the program does."""
 
-    superqt's `ensure_main_thread` makes an object per call, which either thread may
-    destroy while the other still uses it: that crashed now and then.
-    """
+    # superqt's `ensure_main_thread` makes an object per call, which either thread may destroy while
+    # the other still uses it: that crashed now and then.
 
     called = Signal(object, object)
 
@@ -74,10 +71,7 @@ _making = threading.Lock()
 
 
 def on_main_thread(function: Callable[..., object]) -> Callable[..., object]:
-    """Return a function, callable from any thread, that calls `function` soon in the GUI thread.
-
-    Where there is no window, `function` itself.
-    """
+    """Return what calls `function` soon in the GUI thread, from any thread; itself where there is no window."""
     global _calls
     if QCoreApplication.instance() is None:
         return function
@@ -93,10 +87,8 @@ def on_main_thread(function: Callable[..., object]) -> Callable[..., object]:
 
 
 def while_alive(function: Callable[..., object]) -> Callable[..., object]:
-    """Return what calls a method of a Qt object, unless that is destroyed, and does not keep it.
-
-    Any other function is returned as it is.
-    """
+    """Return what calls a method of a Qt object, unless that is destroyed, and does not keep it."""
+    # Any other function is returned as it is.
     owner = getattr(function, "__self__", None)
     if not (isinstance(function, MethodType) and isinstance(owner, QObject)):
         return function

@@ -32,12 +32,11 @@ _numbers = itertools.count()
 
 
 class Task:
-    """Works once on a thread of its own; what it sends and how it ends arrives in the GUI thread.
+    """Works once on a thread of its own; what it sends and how it ends arrives in the GUI thread."""
 
-    napari's window shows a task that has a name, asks before it closes over it, and cancels it.
-    Once its owner is destroyed a task stops, and reports nothing more: closing the window
-    destroys widgets without closing them.
-    """
+    # napari's window shows a task that has a name, asks before it closes over it, and cancels it.
+    # Once its owner is destroyed a task stops, and reports nothing more: closing the window
+    # destroys widgets without closing them.
 
     sent = psygnal.Signal(object)
     """What the work has sent."""
@@ -210,11 +209,10 @@ class _Query(Task):
 
 
 class _ShownWorker(FunctionWorker):
-    """The worker that napari shows for a task. It does nothing; only the GUI thread touches it.
+    """The worker that napari shows for a task. It does nothing; only the GUI thread touches it."""
 
-    A worker that napari runs is run, and reported, on a thread of Qt's, which may be the last
-    to release it.
-    """
+    # A worker that napari runs is run, and reported, on a thread of Qt's, which may be the last to
+    # release it.
 
     number: int
 
@@ -273,12 +271,10 @@ Compute = Callable[[], Any]
 
 
 class LatestQuery(QObject):
-    """Computes on another thread, one query at a time; the newest replaces those that wait.
+    """Computes on another thread, one query at a time; the newest replaces those that wait."""
 
-    Unless it `follows`, an answer is given only where no newer query waits. What is dragged
-    is followed: each answer is given.
-    """
-
+    # Unless it `follows`, an answer is given only where no newer query waits. What is dragged is
+    # followed: each answer is given.
     def __init__(
         self,
         failure: str,

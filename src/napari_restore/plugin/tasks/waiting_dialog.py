@@ -59,10 +59,8 @@ class WaitingDialog(QProgressDialog):
 
 
 def wait_for(task: Task, title: str, text: str, *, for_cancel: bool) -> None:
-    """Start a task and wait for it, in the GUI thread; a dialog with its progress appears when it takes long.
-
-    Returns once it is over or, unless `for_cancel`, was cancelled.
-    """
+    """Start a task and wait in the GUI thread, with a dialog when it takes long, until its end or a cancel."""
+    # It waits for a cancelled one, too, where it is `for_cancel`.
     task.start()
     if not task.wait(PATIENCE):
         dialog = WaitingDialog(task, title, text)

@@ -28,11 +28,9 @@ from napari_restore.questions import options_of
 
 
 class NarrowComboBox(QComboBox):
-    """As narrow as `letters`; text that does not fit ends in "…" and stands in the tooltip.
+    """As narrow as `letters`; text that does not fit ends in "…" and stands in the tooltip."""
 
-    In a form it goes below its label where there is not so much room beside it.
-    """
-
+    # In a form it goes below its label where there is not so much room beside it.
     def __init__(self, parent: QWidget, letters: int = 0, tip: str = "", name: str = "") -> None:
         """Show `tip` as the tooltip; `name` is for screen readers, where no label stands beside it."""
         super().__init__(parent)
@@ -126,11 +124,9 @@ def number_box(
     suffix: str = "",
     zero: str = "",
 ) -> Any:
-    """Return a field for a number, of Qt's class for whole ones unless it has `decimals`.
-
-    `zero` is shown in place of the least number. A half-typed number is not applied.
-    """
+    """Return a field for a number, whole without `decimals`; `zero` is shown in place of the least one."""
     box: Any = QDoubleSpinBox(parent, decimals=decimals) if decimals else QSpinBox(parent)
+    # A half-typed number is not applied.
     box.setKeyboardTracking(False)
     box.setRange(*limits)
     box.setValue(value)

@@ -95,12 +95,10 @@ def _joined(layout: QBoxLayout) -> QWidget:
 
 
 class _Form(QFormLayout):
-    """Rows that have the heights of the width they get.
+    """Rows that have the heights of the width they get."""
 
-    Qt keeps the heights that it has last computed, and may take those of another width: of the
-    size hint, say, when a scroll bar has made the panel narrower.
-    """
-
+    # Qt keeps the heights that it has last computed, and may take those of another width: of the
+    # size hint, say, when a scroll bar has made the panel narrower.
     def setGeometry(self, rect: QRect) -> None:
         """Compute the heights again; those at the hint's width, which Qt keeps apart, are for a pixel less."""
         self.heightForWidth(0)

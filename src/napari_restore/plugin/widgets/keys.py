@@ -101,10 +101,8 @@ def controls_of(root: QWidget) -> Iterator[QWidget]:
 
 
 def order_tab(root: QWidget) -> None:
-    """Let Tab go through the controls of `root` in the order in which one sees them.
-
-    Qt's own order is that of their making, in which what is made later comes last.
-    """
+    """Let Tab go through the controls of `root` in the order in which one sees them."""
+    # Qt's own order is that of their making, in which what is made later comes last.
     for before, after in pairwise(controls_of(root)):
         QWidget.setTabOrder(before, after)
 

@@ -12,12 +12,10 @@ PRESSES = (QEvent.Type.MouseButtonPress, QEvent.Type.MouseButtonDblClick)
 
 
 class SettledPresses(QObject):
-    """Keeps presses of the mouse from a button that has just got another meaning, or appeared.
+    """Keeps presses of the mouse from a button that has just got another meaning, or appeared."""
 
-    Such a press is the second of a double click, or was on its way to what the button was. Keys and
-    `click` are not kept.
-    """
-
+    # Such a press is the second of a double click, or was on its way to what the button was. Keys
+    # and `click` are not kept.
     def __init__(self, button: QPushButton) -> None:
         super().__init__(button)
         self._turned = -1e9

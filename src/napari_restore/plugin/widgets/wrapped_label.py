@@ -12,12 +12,10 @@ BREAK = "\N{ZERO WIDTH SPACE}"
 
 
 class WrappedLabel(QLabel):
-    """Wraps its plain text also within names of files and layers.
+    """Wraps its plain text also within names of files and layers."""
 
-    Qt wraps between words only: a name without a space makes a label, and the panel with it, as
-    wide as the name, and what is beyond the edge is cut off.
-    """
-
+    # Qt wraps between words only: a name without a space makes a label, and the panel with it, as
+    # wide as the name, and what is beyond the edge is cut off.
     def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
         super().__init__(parent, wordWrap=True)
         self.setText(text)
