@@ -19,10 +19,7 @@ _STEPS = 255.0
 
 
 def adapted(network: nn.Module, card: ModelCard) -> nn.Module:
-    """Return `network` as a module from and to images (N, C, H, W) in [0, 1].
-
-    It is `network` itself where that takes and gives them.
-    """
+    """Return `network` as a module from and to images (N, C, H, W) in [0, 1]: itself where it is one."""
     return network if not changes(card) else Adapted(network, card)
 
 

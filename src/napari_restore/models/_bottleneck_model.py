@@ -139,10 +139,7 @@ class BottleneckModel(SweptModel):
         raise NotImplementedError
 
     def bottleneck_bytes(self, height: int, width: int) -> int:
-        """Return the peak bytes of a layer for a grid of `height` × `width` float32 tokens.
-
-        The grid itself is part of it.
-        """
+        """Return the peak bytes of a layer for a grid of `height` × `width` float32 tokens, the grid included."""
         raise NotImplementedError
 
     def bottleneck_operations(self, index: int, height: int, width: int) -> float:
@@ -179,11 +176,9 @@ class BottleneckModel(SweptModel):
     def viewed(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """Return the view of images (N, C, h, w) padded to whole tiles.
-
-        Statistics are computed before padding.
-        """
+        """Return the view of images (N, C, h, w) padded to whole tiles."""
         whole = pad_to_multiple(x, self.tile)
+        # Statistics are computed before padding.
         if statistics is not None or not self.card.needs_context:
             return self.view(whole, statistics)
         known = (one_shot_statistics(self, one, own) for one, own in each_image(x, valid))
@@ -203,10 +198,7 @@ class BottleneckModel(SweptModel):
         return EncodedImages(tiles, encoded, residuals, torch.stack(grids), tokens)
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
-        """Return an image's grid (width, H, W) from the bottleneck, with the margin.
-
-        `encoded` are its tokens by tile.
-        """
+        """Return an image's grid (width, H, W) from the bottleneck, with the margin, of its tokens by tile."""
         bottleneck = Steps(self.steps()).whole
         assert bottleneck is not None
         return on_whole_map(bottleneck, stitch(encoded, rows, columns))

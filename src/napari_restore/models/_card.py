@@ -55,10 +55,7 @@ class Parameter:
         return self.label or self.name.replace("_", " ")
 
     def parse(self, value: Value) -> Value:
-        """Return `value` (possibly text from a command line) in this parameter's type.
-
-        Raises `BadParameter` when it does not parse or lies outside the range.
-        """
+        """Return `value` (possibly text from a command line) in this parameter's type; raises `BadParameter`."""
         kind = type(self.default)
         try:
             if kind is bool and isinstance(value, str):

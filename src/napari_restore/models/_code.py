@@ -86,12 +86,10 @@ def package_of(path: Path) -> tuple[Path, str]:
 
 
 def import_folders(path: Path) -> list[Path]:
-    """Return the folders in which the Python file `path` finds what it imports and is not installed.
-
-    Those are its own, that of its package, and for what is found in neither, and not installed, the
-    nearest one above them that has it: authors run their code from there.
-    """
+    """Return the folders in which the Python file `path` finds what it imports and is not installed."""
     path = path.resolve()
+    # Those are its own, that of its package, and for what is found in neither, and not installed,
+    # the nearest one above them that has it: authors run their code from there.
     root, _ = package_of(path)
     folders = [*dict.fromkeys((path.parent, root))]
 
@@ -113,11 +111,9 @@ def import_folders(path: Path) -> list[Path]:
 
 
 def _follow(path: Path, imported: Callable[[Path], Iterable[tuple[str, Path]]]) -> dict[Path, str]:
-    """Return `path` and all files that run with it, with the names that `imported` gives them.
-
-    Those are what it imports, and the ``__init__.py`` of its packages with what they import.
-    """
+    """Return `path` and all files that run with it, with the names that `imported` gives them."""
     found = {path: ""}
+    # Those are what it imports, and the ``__init__.py`` of its packages with what they import.
     for folder in itertools.takewhile(lambda each: (each / "__init__.py").is_file(), path.parents):
         found[folder / "__init__.py"] = f"{'.' * len(found)}__init__"
     left = list(found)
@@ -130,10 +126,7 @@ def _follow(path: Path, imported: Callable[[Path], Iterable[tuple[str, Path]]]) 
 
 
 def is_script(path: Path) -> bool:
-    """Return whether a file is TorchScript, which has code under names of its own in a zip archive.
-
-    Raises `BadModel` for a pipe or a device.
-    """
+    """Return whether a file is TorchScript, code under own names in a zip archive; raises `BadModel` for a pipe."""
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as archive:
             return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
@@ -150,11 +143,9 @@ def code_digest(path: Path) -> str:
 
 
 def forget_changed(path: Path) -> None:
-    """Let what `path` imports be imported anew where a file has changed since that was done.
-
-    Otherwise the code that runs would not be that of the files. One thread at a time calls it.
-    """
+    """Let what `path` imports be imported anew where a file has changed; one thread at a time calls it."""
     files = {file: file_digest(file) for file in code_files(path)}
+    # Otherwise the code that runs would not be that of the files.
     changed = {file for file in files if _has_changed(file, files[file])}
     # Links are seen through by numbers: to resolve the paths of all modules takes 50 times as long.
     numbers = {_file_number(file) for file in files} - {None} if changed else set()

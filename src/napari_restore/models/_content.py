@@ -69,12 +69,10 @@ _OWN = "napari_restore."
 
 
 def content_of(model: RestorationModel) -> str:
-    """Return a digest of what `model` computes by, alike in all processes of one Python.
-
-    Of the package's models these are the weights; of others also their attributes, the code that
-    is loaded for them, and what its functions refer to.
-    """
+    """Return a digest of what `model` computes by, alike in all processes of one Python."""
     model = model.described
+    # Of the package's models these are the weights; of others also their attributes, the code that
+    # is loaded for them, and what its functions refer to.
     if _is_own(model):
         return sha256_of_state(model)
     if not isinstance(model, WrappedModel):
@@ -113,12 +111,10 @@ def definition_of(model: RestorationModel) -> str:
 
 
 def identity_of(model: RestorationModel) -> dict[str, str | None]:
-    """Return what tells whether another process has the same model, for records and tasks.
-
-    `weights_sha256` is that of the card; of a module in memory, which may have changed, of its
-    weights now.
-    """
+    """Return what tells whether another process has the same model, for records and tasks."""
     model = model.described
+    # `weights_sha256` is that of the card; of a module in memory, which may have changed, of its
+    # weights now.
     weights = model.card.weights_sha256
     if weights and not model.spec:
         module = model.module if isinstance(model, WrappedModel) else model
@@ -149,11 +145,9 @@ def _digest(value: Any) -> str:
 
 
 class _ContentWalk:
-    """Adds a value and all that it refers to to a hash.
+    """Adds a value and all that it refers to to a hash."""
 
-    What is reached twice is added once: a module may contain itself.
-    """
-
+    # What is reached twice is added once: a module may contain itself.
     def __init__(self) -> None:
         self.hash = hashlib.sha256()
         self._numbers: dict[int, int] = {}

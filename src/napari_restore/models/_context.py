@@ -14,12 +14,10 @@ BLOCK = 16
 
 
 def bin_of(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """Return a bin number per value, growing with the value, for any dtype.
-
-    8- and 16-bit integers have one bin per value. Other types are binned by the upper 16 bits of
-    their float32 pattern (relative width 2**-7), so no range has to be known in advance and partial
-    results can be added up.
-    """
+    """Return a bin number per value, growing with the value, for any dtype."""
+    # 8- and 16-bit integers have one bin per value. Other types are binned by the upper 16 bits of
+    # their float32 pattern (relative width 2**-7), so no range has to be known in advance and
+    # partial results can be added up.
     dtype = values.dtype
     if dtype.kind == "u" and dtype.itemsize <= 2:
         return values.astype(np.uint16)
@@ -79,10 +77,7 @@ class Context:
         return int(self.histograms[0].sum())
 
     def percentile(self, q: float, bands: tuple[int, ...] | None = None) -> float:
-        """Return the value below which `q` percent of the (pooled) bands' pixels lie.
-
-        It is 0 if none are valid.
-        """
+        """Return the value below which `q` percent of the (pooled) bands' pixels lie; 0 if none are valid."""
         pooled = self.histograms[list(bands) if bands is not None else slice(None)].sum(axis=0)
         total = int(pooled.sum())
         if total == 0:
@@ -215,19 +210,14 @@ class ContextPass:
     def add(
         self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> None:
-        """Add `pixels` (h, w, C) whose top left pixel is (y0, x0).
-
-        `valid` as in `block_statistics`.
-        """
+        """Add `pixels` (h, w, C) whose top left pixel is (y0, x0); `valid` as in `block_statistics`."""
         self.add_statistics(self.measure(y0, x0, pixels, valid))
 
     def measure(
         self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> BlockStatistics | None:
-        """Return the statistics of a block, for `add_statistics`; writes its part of the overview.
-
-        Several threads may measure different blocks at once.
-        """
+        """Return the statistics of a block, for `add_statistics`; writes its part of the overview."""
+        # Several threads may measure different blocks at once.
         overview_part = self.overview_of(y0, x0, pixels.shape[:2])
         dark_bands = self._context.dark_bands
         return block_statistics(pixels, valid, dark_bands, self.factor, overview_part)

@@ -27,10 +27,7 @@ def by_frame(planes: Tensor, of_each: int = BANDS) -> Tensor:
 
 
 def sampled_values(frames: Tensor, valid: Tensor | None) -> Tensor:
-    """Return every fourth pixel (N, F · 3, h / 4, w / 4) of frames (N, F, 3, h, w).
-
-    −1 where `valid` (N, F, h, w) says that it is not valid.
-    """
+    """Return every fourth pixel (N, F · 3, h / 4, w / 4) of frames (N, F, 3, h, w), −1 where not `valid`."""
     values = frames[..., ::STEP, ::STEP].clamp(0, 1)
     if valid is not None:
         values = torch.where(valid[:, :, None, ::STEP, ::STEP], values, -1.0)

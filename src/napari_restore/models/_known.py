@@ -18,10 +18,7 @@ _SHOWN = 3
 
 
 def known_network(state: Mapping[str, Tensor], path: Path) -> str:
-    """Return the id of the network that `state`, the content of the file `path`, fits.
-
-    Raises `BadModel` with its first names, and the network whose names are nearest.
-    """
+    """Return the id of the network that `state`, of the file `path`, fits; raises `BadModel` with the nearest."""
     # Several models may have one network: a copy of shipped weights is known by its content.
     if path.suffix == ".safetensors" and path.is_file():
         shipped = {card_of(name).weights_sha256: name for name in model_ids()}
@@ -68,11 +65,9 @@ def _fits(entry: ModelEntry, state: Mapping[str, Tensor]) -> bool:
 
 
 def _nearest(state: Mapping[str, Any]) -> str:
-    """Return the end of a sentence: which structure is nearest, and what differs; may be empty.
-
-    That is the one with the largest share of kinds of names; of several the one with the most tensors
-    of the same name and shape.
-    """
+    """Return the end of a sentence: which structure is nearest, and what differs; may be empty."""
+    # That is the one with the largest share of kinds of names; of several the one with the most
+    # tensors of the same name and shape.
     best, most, words = None, (0.0, 0), ""
     for entry in structures().values():
         with torch.device("meta"):

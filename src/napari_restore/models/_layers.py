@@ -8,13 +8,11 @@ from torch.nn.functional import conv2d, pixel_shuffle
 
 
 class Pointwise(nn.Conv2d):
-    """`Conv2d(inputs, outputs, 1)`, computed by the same kernel whatever the number of threads.
+    """`Conv2d(inputs, outputs, 1)`, computed by the same kernel whatever the number of threads."""
 
-    PyTorch 2.13 leaves 1 × 1 convolutions of one image to a native kernel on one thread and to
-    oneDNN on several, and their sums differ in the last bit. A dilation does not change a kernel of
-    one pixel, but always selects oneDNN.
-    """
-
+    # PyTorch 2.13 leaves 1 × 1 convolutions of one image to a native kernel on one thread and to
+    # oneDNN on several, and their sums differ in the last bit. A dilation does not change a kernel
+    # of one pixel, but always selects oneDNN.
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__(inputs, outputs, 1, dilation=2, bias=bias)
 
@@ -24,15 +22,13 @@ _TAPS = ((3, 1, None), (None, 2, 0))
 
 
 class Doubling(nn.ConvTranspose2d):
-    """`ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)`, computed as a convolution.
+    """`ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)`, with its weights, as a convolution."""
 
-    Each of the four output pixels of an input pixel is a 3 × 3 convolution: together 4 · `outputs`
-    channels that are rearranged. On processors with AVX-512, oneDNN 3.12 sums transposed
-    convolutions to few channels in an order that depends on the picture's shape and the number of
-    threads, so that tiles and the whole differ in the last bit; its convolutions do not. Names and
-    shapes of the weights are those of `ConvTranspose2d`.
-    """
-
+    # Each of the four output pixels of an input pixel is a 3 × 3 convolution: together 4 ·
+    # `outputs` channels that are rearranged. On processors with AVX-512, oneDNN 3.12 sums
+    # transposed convolutions to few channels in an order that depends on the picture's shape and
+    # the number of threads, so that tiles and the whole differ in the last bit; its convolutions do
+    # not.
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 4, stride=2, padding=1)
 
@@ -72,11 +68,9 @@ def is_exporting() -> bool:
 
 
 def pad_to_multiple(x: Tensor, multiple: int, smallest: int = 1) -> Tensor:
-    """Return `x` (N, C, H, W) grown at bottom and right until both sides are multiples.
-
-    The image is reflected, as often as needed for images smaller than the padding; only pixels that
-    exist are repeated, so an edge tile is padded like the whole.
-    """
+    """Return `x` (N, C, H, W) grown at bottom and right until both sides are multiples."""
+    # The image is reflected, as often as needed for images smaller than the padding; only pixels
+    # that exist are repeated, so an edge tile is padded like the whole.
     for axis in (2, 3):
         length = x.shape[axis]
         wanted = -(-max(length, smallest) // multiple) * multiple

@@ -218,10 +218,7 @@ def _has_sizes(card: Card) -> bool:
 
 
 def shipped_weights(entry: ModelEntry) -> Path:
-    """Return the weights that come with `entry`, which must have some.
-
-    Raises `MissingWeights` or `BadModel` for an installation where they are missing or damaged.
-    """
+    """Return the weights that come with `entry`; raises `MissingWeights`, `BadModel` for a damaged installation."""
     path = _weights.WEIGHTS / (entry.shipped or "")
     again = "Install napari-restore again, or give a weights file."
     if not path.is_file():

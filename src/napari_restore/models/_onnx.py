@@ -83,10 +83,9 @@ class Port(NamedTuple):
 
 
 def silent_onnxruntime() -> ModuleType:
-    """Import onnxruntime, which must neither write to the user's home nor send what it does.
-
-    From 1.32 on it does both on Linux, where its environment does not forbid it before the import.
-    """
+    """Import onnxruntime, which must neither write to the user's home nor send what it does."""
+    # From 1.32 on it does both on Linux, where its environment does not forbid it before the
+    # import.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
@@ -195,10 +194,7 @@ class OnnxFile:
             return self._awaited(made, seconds, lambda: options.set_load_cancellation_flag(True))
 
     def run(self, given: dict[str, Any], pixels: int) -> list[Any]:
-        """Return the outputs for the inputs `given`, images of so many `pixels` together.
-
-        Raises `MemoryError` for what does not fit, `Unending`, and `RuntimeError`.
-        """
+        """Return the outputs for images of so many `pixels`; raises `MemoryError`, `Unending`, `RuntimeError`."""
         options = silent_onnxruntime().RunOptions()
         seconds = (_LOOPING if self._loops else _TRYING) * max(1, pixels / _TRIED)
 
@@ -249,10 +245,8 @@ class OnnxFile:
             ) from error
 
     def _outside(self, given: Any) -> dict[str, Path]:
-        """Return the files that hold its weights, by their names in the graph. Raises `BadModel`.
-
-        All are in its folder or below, or links to where the model file is a link to.
-        """
+        """Return the files that hold its weights, by their names in the graph; raises `BadModel`."""
+        # All must be in its folder or below, or links to where the model file is a link to.
         from onnx import TensorProto
 
         names = {

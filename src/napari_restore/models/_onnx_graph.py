@@ -175,10 +175,8 @@ def _over_space(node: Any, constants: dict[str, Any]) -> bool:
 
 
 def with_slopes(model: Any, slope: float) -> bytes:
-    """Return the model with y + slope · (x − y) for what saturates, y, of floats x.
-
-    Weights in other files stay there: in memory a model has 2 GB at most.
-    """
+    """Return the model with y + slope · (x − y) for what saturates, y, of floats x."""
+    # Weights in other files stay there: in memory a model has 2 GB at most.
     import onnx
 
     model = onnx.shape_inference.infer_shapes(flat(model))

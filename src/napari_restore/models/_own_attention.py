@@ -102,10 +102,8 @@ class OwnAttention:
 
     @contextmanager
     def without(self, heads: Iterable[tuple[str, int]], x: Tensor) -> Iterator[None]:
-        """Within ``with`` what some heads, by site and number, put out in the tile `x` is 0.
-
-        Raises `BadModel` with gradients, which would not know of it.
-        """
+        """Within ``with`` what some heads, by site and number, put out in the tile `x` is 0; raises `BadModel`."""
+        # Gradients would not know of it.
         if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
             raise BadModel(
                 "A network without a head has no gradients.", "Ask for those of the whole network."
@@ -181,12 +179,9 @@ class OwnAttention:
 
 
 def find_attention(model: RestorationModel) -> OwnAttention:
-    """Return the calls of attention of `model`, as an example tile shows them.
-
-    Where it is too small for windows to differ from the whole, a larger one does. Raises `BadModel`
-    where there are calls of which none has tokens in the image.
-    """
+    """Return the calls of attention of `model`, as an example tile shows them; raises `BadModel`."""
     with torch.inference_mode(), undisturbed(model.weighted):
+        # Where it is too small for windows to differ from the whole, a larger one does.
         for doublings in range(1 + MOST_DOUBLINGS):
             x = _example(model, UNIT << doublings)
             try:

@@ -34,10 +34,7 @@ VERSION = "1"
 
 
 def is_packed(metadata: Mapping[str, str] | None, name: str) -> bool:
-    """Return whether the metadata of the file `name` are those of a packed one.
-
-    Raises `BadModel` for a version that is not known.
-    """
+    """Return whether the metadata of the file `name` are those of a packed one; raises `BadModel`."""
     version = (metadata or {}).get(PACKED)
     if version is not None and version != VERSION:
         raise BadModel(
@@ -72,10 +69,7 @@ def bases_in(
     folders: Iterable[Path],
     digest_of: Callable[[Path], str],
 ) -> dict[str, Path]:
-    """Return, by prefix, the files whose tensors belong to those of the file `name`.
-
-    They are the first in `folders` that have the digest. Raises `BadModel`.
-    """
+    """Return, by prefix, the first files in `folders` whose tensors belong to those of `name`; raises `BadModel`."""
     text = (metadata or {}).get(BASES)
     if text is None:
         return {}

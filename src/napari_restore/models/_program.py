@@ -47,14 +47,12 @@ def windows_along(length: int, side: int, margin: int) -> list[tuple[int, slice]
 
 
 class TorchProgram(nn.Module):
-    """The module of an exported program; (N, C, H, W) → that, or N times as large; the first of several.
+    """The module of an exported program; (N, C, H, W) → that, or N times as large; the first of several."""
 
-    A program exported with a fixed size is given windows of that size, which overlap by twice the
-    `margin` that its output depends on and lie within the image: at the image's edges the program
-    sees its own. A smaller image is grown by reflection at bottom and right. One exported with a
-    fixed batch size is called with batches of it.
-    """
-
+    # A program exported with a fixed size is given windows of that size, which overlap by twice the
+    # `margin` that its output depends on and lie within the image: at the image's edges the program
+    # sees its own. A smaller image is grown by reflection at bottom and right. One exported with a
+    # fixed batch size is called with batches of it.
     def __init__(
         self, program: nn.Module, shape: Sequence[int | None] = (), others: int = 0
     ) -> None:
@@ -138,12 +136,11 @@ class TorchProgram(nn.Module):
         )
 
     def _reach(self, fixed: tuple[int, int, int, int]) -> int:
-        """Return the pixels beyond the middle of a window that its output there depends on.
-
-        A NaN spreads through all that may depend on it, the gradient shows what does for this input
-        only. Where the NaN is everywhere, as after running sums, all beyond the gradient is changed.
-        """
+        """Return the pixels beyond the middle of a window that its output there depends on."""
         _, _, height, width = fixed
+        # A NaN spreads through all that may depend on it, the gradient shows what does for this
+        # input only. Where the NaN is everywhere, as after running sums, all beyond the gradient is
+        # changed.
         weight = next(iter((*self.program.parameters(), *self.program.buffers())), torch.empty(0))
         noise = torch.rand(fixed, generator=torch.Generator().manual_seed(0)).to(weight.device)
         # A window's middle of this size contains every phase of the usual steps.

@@ -88,10 +88,7 @@ def propose(
 
 
 def write_card(proposal: Proposal, fields: Mapping[str, Any]) -> Path:
-    """Write `proposal.card` with `fields` over it beside the file.
-
-    Raises `BadOutput`, `BadModel`.
-    """
+    """Write `proposal.card` with `fields` over it beside the file; raises `BadOutput`, `BadModel`."""
     content = {**proposal.card, **fields}
     as_card({k: v for k, v in content.items() if k != "model"}, proposal.model.card)
     target = proposal.path.with_suffix(".json")
@@ -139,10 +136,7 @@ def _of_weights(
     weights: str | os.PathLike[str] | None,
     parameters: Mapping[str, Any] | None,
 ) -> Proposal:
-    """Return the proposal for weights.
-
-    The network is the one that their card names, else one that they fit.
-    """
+    """Return the proposal for weights, of the network that their card names, else one that they fit."""
     if beside is not None and "model" in beside and not given:
         model = load(file, weights=weights, parameters=parameters)
         return _of(str(file), model, beside, known=True)
@@ -154,10 +148,7 @@ def _of_weights(
 
 
 def _of_code(source: str, model: RestorationModel, given: Mapping[str, Any]) -> Proposal:
-    """Return the proposal for the `model` in `source`, whose card says no more than what is `given`.
-
-    Bands and sizes are measured.
-    """
+    """Return the proposal for the `model` in `source`, of which what is not `given` is measured."""
     file = _file_of(source)
     if not isinstance(model, WrappedModel):
         return _of(source, model, {})

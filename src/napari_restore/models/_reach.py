@@ -12,10 +12,7 @@ Span = tuple[int, int]
 
 
 def beyond(touched: Tensor, rows: Span, columns: Span, side: int) -> int:
-    """Return how far (…, h, w) bool reaches beyond a block of an image, in pixels of that.
-
-    It covers the image, whose height is `side` pixels, in cells of any size.
-    """
+    """Return how far (…, h, w) bool, cells over an image of `side` rows, reaches beyond a block, in its pixels."""
     there = touched.flatten(0, -3).any(0).cpu()
     found = there.nonzero()
     if not len(found):
@@ -43,10 +40,7 @@ class Reach:
         return beyond(touched, *self._spans, self._x.shape[-2])
 
     def of_gradient(self) -> int | None:
-        """Return how far the gradient of the output there reaches: what this image depends on.
-
-        None where the output has no gradient.
-        """
+        """Return how far the gradient of the output there reaches, for this image; None without a gradient."""
         leaf = self._x.clone().requires_grad_(True)
         with torch.enable_grad():
             y = self._call(leaf.clone())
@@ -58,10 +52,8 @@ class Reach:
         return self._beyond(gradient != 0)
 
     def of_nan(self) -> int:
-        """Return how far a NaN there spreads: through all that may depend on it.
-
-        Everywhere if it breaks the network: a table look-up, for instance, takes none.
-        """
+        """Return how far a NaN there spreads: through all that may depend on it."""
+        # Everywhere if it breaks the network: a table look-up, for instance, takes none.
         poisoned = self._x.clone()
         poisoned[self._block(poisoned)] = torch.nan
         try:

@@ -217,20 +217,14 @@ def _card_on_grid(card: ModelCard) -> ModelCard:
 
 
 def on_output_grid(model: RestorationModel) -> RestorationModel:
-    """Return `model` on the grid of its results: itself where that is the grid of its input.
-
-    It is made once for each model and card.
-    """
+    """Return `model` on the grid of its results, made once; itself where that is the grid of its input."""
     if model.card.ratio == 1 or isinstance(model, OnOutputGrid):
         return model
     return _made(model, OnOutputGrid, _ON_OUTPUT)
 
 
 def on_input_grid(model: RestorationModel) -> RestorationModel:
-    """Return `model` with its results on the grid of its input: itself where they lie there.
-
-    It is made once for each model and card.
-    """
+    """Return `model` with its results on the grid of its input, made once; itself where they lie there."""
     if model.card.ratio == 1:
         return model
     return _made(model.described, OnInputGrid, _ON_INPUT)

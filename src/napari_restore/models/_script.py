@@ -23,10 +23,7 @@ USUAL = ("make", "make_model", "build", "create_model", "get_model", "model")
 
 
 def factories_in(path: Path) -> list[str]:
-    """Return public functions and classes of a Python file that may make a model, usual first.
-
-    The file is parsed and not run. Raises `BadModel`.
-    """
+    """Return public functions and classes of a Python file, parsed, not run, usual first; raises `BadModel`."""
     try:
         tree = ast.parse(read_text(path))
     except FileNotFoundError:
@@ -62,11 +59,9 @@ _IMPORTING = threading.RLock()
 
 @contextmanager
 def run_script(path: Path) -> Iterator[ModuleType]:
-    """Run a Python file, and yield its module; within ``with`` it may import its neighbours.
-
-    Those are the files and packages in `import_folders`, as they are now. They are no module of this
-    process afterwards: files of the same name do not get those of each other.
-    """
+    """Run a Python file, and yield its module; within ``with`` it may import its neighbours."""
+    # Those are the files and packages in `import_folders`, as they are now. They are no module of
+    # this process afterwards: files of the same name do not get those of each other.
     path = path.resolve()
     root, name = package_of(path)
     found = import_folders(path)

@@ -26,11 +26,8 @@ def transmission_at(
     wavelength: float,
     exponent: float = HAZE_EXPONENT,
 ) -> npt.NDArray[np.float32]:
-    """Return the transmission at `wavelength` from that at `reference`, both in nm.
-
-    T_λ = t^((λref / λ)^q). Ångström's law for the optical depth −ln t; longer waves are scattered
-    less.
-    """
+    """Return the transmission at `wavelength` from that at `reference`, in nm: T_λ = t^((λref / λ)^q)."""
+    # Ångström's law for the optical depth −ln t; longer waves are scattered less.
     t = np.maximum(transmission, np.float32(1e-6))
     return np.power(t, np.float32((reference / wavelength) ** exponent))
 
@@ -38,11 +35,9 @@ def transmission_at(
 def path_limit(
     context: Context, to_model: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 ) -> npt.NDArray[np.float32]:
-    """Return (bands,) how much of a band's light, in model range, haze can be at most.
-
-    No more than its darkest pixels have (Chavez, "An improved dark-object subtraction technique",
-    1988): clear snow is bright where the model looks, and dark in short-wave infrared.
-    """
+    """Return (bands,) how much of a band's light, in model range, haze can be at most."""
+    # No more than its darkest pixels have (Chavez, "An improved dark-object subtraction technique",
+    # 1988): clear snow is bright where the model looks, and dark in short-wave infrared.
     dark = np.array([context.percentile(DARK_PERCENT, (b,)) for b in range(context.bands)])
     return np.maximum(to_model(dark) - DARK_LEFT, 0).astype(np.float32)
 

@@ -17,14 +17,12 @@ from napari_restore.models._model import Statistics
 
 
 class Routing:
-    """Routing of one layer: its experts of each cell, its order of tokens.
+    """Routing of one layer: its experts of each cell, its order of tokens."""
 
-    A layer called with an empty routing stores its decisions in it; called with it again, it reuses
-    them, whatever the input. A network is smooth only between two changes of a decision; with its
-    routing fixed it is smooth everywhere. One that only `records` stores what is decided anyway, so
-    that the layer's result is to the bit the one without it.
-    """
-
+    # A layer called with an empty routing stores its decisions in it; called with it again, it
+    # reuses them, whatever the input. A network is smooth only between two changes of a decision;
+    # with its routing fixed it is smooth everywhere. One that only `records` stores what is decided
+    # anyway, so that the layer's result is to the bit the one without it.
     def __init__(self, *, records: bool = False) -> None:
         self.made: dict[Hashable, Tensor] = {}
         self.records = records
@@ -65,11 +63,10 @@ class Map:
 
 @dataclass(frozen=True)
 class SweepInput:
-    """What a sweep sees of a batch of tiles, or of whole images.
+    """What a sweep sees of a batch of tiles, or of whole images."""
 
-    All tensors cover the same box: that of the tile grown by the sweep's halo, but never beyond the
-    (padded) image. So the network's own padding acts at the image's edges and nowhere else.
-    """
+    # All tensors cover the same box: that of the tile grown by the sweep's halo, but never beyond
+    # the (padded) image. So the network's own padding acts at the image's edges and nowhere else.
 
     view: Tensor | None
     """(N, planes, h, w) from `SweptModel.view`; None if the sweep does not see the image."""
@@ -104,12 +101,11 @@ class SweepInput:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a sweep counts over all tiles, and what follows from it.
+    """What a sweep counts over all tiles, and what follows from it."""
 
-    Every cell is counted once, in the core of its tile, and weighs nothing where its pixels are
-    invalid. Counts of tiles are merged in the order of the tiles, so that a sum is the same
-    whatever order they were worked on.
-    """
+    # Every cell is counted once, in the core of its tile, and weighs nothing where its pixels are
+    # invalid. Counts of tiles are merged in the order of the tiles, so that a sum is the same
+    # whatever order they were worked on.
 
     features: tuple[Map, ...]
     """Outputs of the sweep that are counted, not kept; `count` is given their cores."""
@@ -204,11 +200,10 @@ class Sweep:
 
 @dataclass(frozen=True)
 class WholeStep:
-    """A step between two sweeps that takes a map as a whole, in memory, layer by layer.
+    """A step between two sweeps that takes a map as a whole, in memory, layer by layer; at most one a model."""
 
-    Both maps are float32 and stay with a run's result, so that another area of the same image only
-    needs the sweeps after it. A model has at most one.
-    """
+    # Both maps are float32 and stay with a run's result, so that another area of the same image
+    # only needs the sweeps after it.
 
     name: str
     title: str
@@ -301,10 +296,7 @@ class Steps(tuple[Step, ...]):
         return margins
 
     def reach(self, multiple: int) -> int | None:
-        """Return the halo in pixels, a multiple of `multiple`, that is needed once all is counted.
-
-        None if a step takes a whole map.
-        """
+        """Return the halo in pixels, a multiple of `multiple`, once all is counted; None with a `WholeStep`."""
         if self.whole is not None:
             return None
         reach = {RESTORED: 0}
@@ -321,10 +313,7 @@ class Steps(tuple[Step, ...]):
         return -(-farthest // multiple) * multiple
 
     def problem(self, multiple: int, pads: bool) -> str:
-        """Return why the steps do not fit each other, on tiles of a multiple of so many pixels.
-
-        `pads` says whether the image is grown to such a multiple. Empty where they fit.
-        """
+        """Return why the steps do not fit each other on tiles of a `multiple`, to which it `pads`; else ""."""
         last = self.sweeps.get(len(self) - 1)
         if last is None or RESTORED not in [each.name for each in last.writes]:
             return f"the last one does not write {RESTORED!r}"
@@ -357,10 +346,7 @@ class Steps(tuple[Step, ...]):
 
 
 def cell_places(first: tuple[int, int], like: Tensor) -> Tensor:
-    """Return row and column (2, h, w) int64 of the cells of a map `like` (…, h, w).
-
-    `first` is row and column of its first cell in the image.
-    """
+    """Return row and column (2, h, w) int64 of the cells of a map `like` (…, h, w) that begins at `first`."""
     rows, columns = (
         torch.arange(start, start + count, device=like.device)
         for start, count in zip(first, like.shape[-2:], strict=True)

@@ -114,10 +114,7 @@ class SweptModel(RestorationModel):
     def layer_rows(
         self, index: int, kept: LayerTokens, cell: tuple[int, int], names: frozenset[str]
     ) -> dict[str, AttentionRow]:
-        """Return the rows of a cell (row, column) in those sites of layer `index` that are named.
-
-        The layer is one of the `WholeStep`.
-        """
+        """Return the rows of a cell (row, column) in the named sites of layer `index` of the `WholeStep`."""
         raise NotImplementedError
 
     def layer_column(self, index: int, kept: LayerTokens, cell: tuple[int, int]) -> AttentionRow:

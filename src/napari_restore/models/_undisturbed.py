@@ -20,12 +20,10 @@ SMALL = 1 << 16
 
 @contextmanager
 def undisturbed(*modules: nn.Module, threads: int | None = None) -> Iterator[None]:
-    """Call modules in the block; what they and the generators of random numbers hold stays as it was.
-
-    Restored are attributes, lists, dictionaries, sets, and tensors of up to `SMALL` values, the states of
-    torch, numpy and random, and torch's threads, of which the block has `threads`. Raises `BadModel` where
-    a module writes to larger tensors. What C extensions and files keep is not seen.
-    """
+    """Call modules in the block; what they and the random numbers hold stays. Raises `BadModel`."""
+    # Restored are attributes, lists, dictionaries, sets, and tensors of up to `SMALL` values, the
+    # states of torch, numpy and random, and torch's threads, of which the block has `threads`. A
+    # module that writes to larger tensors is refused. What C extensions and files keep is not seen.
     state = ModuleState(modules)
     numbers, own, count = np.random.get_state(), random.getstate(), torch.get_num_threads()
     if threads:

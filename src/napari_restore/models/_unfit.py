@@ -44,11 +44,9 @@ class _Reason(NamedTuple):
 
 
 def image_in(returned: Any, shape: Sequence[int], down: int = 1) -> Tensor | None:
-    """Return the image of `shape` (N, C, H, W) that a module returned; None where there is none.
-
-    With scale 1/`down` it may lack a last row and column. Of several outputs it is the first: networks
-    with deep supervision return the final image first.
-    """
+    """Return the image of `shape` (N, C, H, W) that a module returned; None where there is none."""
+    # With scale 1/`down` it may lack a last row and column. Of several outputs it is the first:
+    # networks with deep supervision return the final image first.
     first = returned[0] if isinstance(returned, (tuple, list)) and returned else returned
     if not (isinstance(first, Tensor) and first.is_floating_point() and first.ndim == len(shape)):
         return None
@@ -97,10 +95,7 @@ def described(output: Any) -> str:
 
 
 def misfit(name: str, output: Any, shape: Sequence[int], ratio: Fraction = Fraction(1)) -> BadModel:
-    """Return the error for a model that returns `output` for an image of `shape` (N, C, H, W).
-
-    By its card the output is `ratio` times as large.
-    """
+    """Return the error for a model that returns `output`, by its card `ratio` times as large, for (N, C, H, W)."""
     _, bands, height, width = shape
     said = "" if ratio == 1 else f", where its card says scale {ratio}"
     return BadModel(
@@ -134,10 +129,7 @@ def _output_hint(output: Any, shape: Sequence[int], ratio: Fraction = Fraction(1
 
 
 def unfit(module: Callable[..., Any], name: str, counts: Sequence[int]) -> BadModel:
-    """Return the error for a module that gives no image for one of any of `counts` bands.
-
-    It names what the module returns or raises.
-    """
+    """Return the error for a module that gives no image for one of any of `counts` bands, and why."""
     reasons = [reason for bands in counts if (reason := _reason(module, bands))]
     # What it returns says more than an exception, which may only be about the number of bands.
     reasons.sort(key=lambda reason: (reason.raises, "channels" in reason.text))

@@ -163,10 +163,7 @@ def _of_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def weights_in(folder: Path) -> Path:
-    """Return the weights file of a folder as model hubs have it; nothing else of it is read.
-
-    Raises `BadModel`.
-    """
+    """Return the weights file of a folder as model hubs have it; reads nothing else. Raises `BadModel`."""
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     # In one folder they are the same weights, and the first suffix is the safest.
     found.sort(key=lambda path: SUFFIXES.index(path.suffix.lower()))
@@ -313,13 +310,11 @@ def _shape(tensor: Tensor) -> str:
 
 
 def randomise(module: nn.Module, seed: int) -> None:
-    """Fill `module` with weights that follow from `seed` alone.
-
-    Every tensor has its own generator, so the values do not depend on the order in which layers
-    were made. Scales keep a signal's size (LeCun et al. 1998), so deep networks stay finite; those
-    of the last matrix, or of those that the module names as its `ends`, are a hundredth, so that a
-    network starts near the identity and its results stay in range.
-    """
+    """Fill `module` with weights that follow from `seed` alone."""
+    # Every tensor has its own generator, so the values do not depend on the order in which layers
+    # were made. Scales keep a signal's size (LeCun et al. 1998), so deep networks stay finite;
+    # those of the last matrix, or of those that the module names as its `ends`, are a hundredth, so
+    # that a network starts near the identity and its results stay in range.
     last: Sequence[str] = getattr(module, "ends", ())
     last = last or [name for name, tensor in module.named_parameters() if tensor.ndim >= 2][-1:]
     with torch.no_grad():
@@ -434,10 +429,8 @@ def _choice(name: str, chosen: str, is_average: bool, others: Sequence[str]) -> 
 def _tensors_in(
     content: Mapping[Any, Any], prefix: str = "", barren: set[int] | None = None
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors in nested mappings by their keys, joined by dots.
-
-    Mappings without any are looked at once: one that holds another twice, and so on, has no end.
-    """
+    """Yield the tensors in nested mappings by their keys, joined by dots."""
+    # Mappings without any are looked at once: one that holds another twice, and so on, has no end.
     barren, has_any = set() if barren is None else barren, False
     for key, value in content.items():
         if isinstance(value, Tensor):

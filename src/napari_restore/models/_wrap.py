@@ -153,10 +153,8 @@ class WrappedModel(RestorationModel):
         return step
 
     def image_of(self, x: Tensor) -> Tensor:
-        """Return what `forward` does, within the call of a module that this one is a part of.
-
-        Attributes are not guarded again. Raises what the code raises, and `BadModel`.
-        """
+        """Return what `forward` does, within the call of a module that this is a part of; raises `BadModel`."""
+        # Attributes are not guarded again.
         grown = self.grown(x)
         return self._image_in(self.module(grown.clone() if grown is x else grown), grown, x)
 
@@ -175,11 +173,9 @@ class WrappedModel(RestorationModel):
 
     @contextmanager
     def _attributes_stay(self) -> Iterator[None]:
-        """Let the module be called once; its attributes and buffers stay as they were.
-
-        Many modules note the size of an image for their layers: tiles on other threads would read
-        that of another tile, so that such a module has one call at a time.
-        """
+        """Let the module be called once; its attributes and buffers stay as they were."""
+        # Many modules note the size of an image for their layers: tiles on other threads would read
+        # that of another tile, so that such a module has one call at a time.
         if not (self._writes or self._watched):
             yield
             return
@@ -255,10 +251,8 @@ def check_inputs(card: ModelCard) -> None:
 
 
 def card_beside(path: Path) -> dict[str, Any] | None:
-    """Return the card stored beside a model file as NAME.json; None if there is none.
-
-    Its key ``training``, a description of the training, is for readers only.
-    """
+    """Return the card stored beside a model file as NAME.json; None if there is none."""
+    # Its key ``training``, a description of the training, is for readers only.
     beside = path.with_suffix(".json")
     if not beside.is_file():
         return None
@@ -274,10 +268,7 @@ def card_beside(path: Path) -> dict[str, Any] | None:
 
 
 def _check_fields(fields_or_card: Mapping[str, Any], name: str) -> None:
-    """Raise `BadModel` for a key that is no field of a card or of another type.
-
-    `name` is its file's.
-    """
+    """Raise `BadModel` for a key of the file `name` that is no field of a card or of another type."""
     known = sorted(f.name for f in fields(ModelCard))
     unknown = sorted(set(fields_or_card) - set(known))
     if unknown:

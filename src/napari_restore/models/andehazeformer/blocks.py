@@ -31,12 +31,10 @@ which are what shows haze."""
 
 
 class Embedding(nn.Module):
-    """h = Norm(W_l Norm([W_e p; 3])) of patches p; in the twin without Norm.
+    """h = Norm(W_l Norm([W_e p; 3])) of patches p; in the twin without Norm."""
 
-    A patch holds the planes of the view in `stride`² pixels, and the darkest value of each band:
-    linear layers hardly learn a minimum, and the darkest pixels show haze best (He et al. 2011).
-    """
-
+    # A patch holds the planes of the view in `stride`² pixels, and the darkest value of each band:
+    # linear layers hardly learn a minimum, and the darkest pixels show haze best (He et al. 2011).
     def __init__(self, config: AnDehazeConfig) -> None:
         super().__init__()
         self.stride, self.normalised = config.stride, config.normalised
@@ -465,12 +463,10 @@ def window_at(
 
 
 def mask_of(windows: Windows, known: Tensor) -> Tensor | None:
-    """Return what tokens may attend to, (N · windows, 1, 1 or side², side²) bool; None: everything.
-
-    `known` (N, h, w) bool. Tokens that are not known may attend to all, so that no row is empty;
-    their results do not count.
-    """
+    """Return what tokens may attend to, (N · windows, 1, 1 or side², side²) bool; None: everything."""
     if not any(windows.beyond) and bool(known.all()):
         return None
+    # Tokens that are not `known` (N, h, w) may attend to all, so that no row is empty; their
+    # results do not count.
     inside = windows.cut(known[..., None].to(torch.uint8))[..., 0].bool()
     return (inside[:, None, :] | ~inside[:, :, None])[:, None]

@@ -66,10 +66,7 @@ class Members(NamedTuple):
 
 
 def candidates_of(ranks: Tensor) -> Candidates:
-    """Return the candidates of an image's `ranks` (3, h, w): transmission, contrast, valid share.
-
-    Those without a valid pixel are none.
-    """
+    """Return the candidates of `ranks` (3, h, w), transmission, contrast, valid share, with a valid pixel."""
     cells = (ranks[2] > 0).nonzero()
     return Candidates(ranks[:2, cells[:, 0], cells[:, 1]].T.float(), cells)
 
@@ -221,10 +218,7 @@ def merged_rows(tile: TileTokens, members: Members, joined: Tensor) -> tuple[Ten
 
 
 def added_up(rows: Tensor, into: Tensor, count: int) -> Tensor:
-    """Return the sums (count, channels) of rows (…, channels), each added to the one `into` names.
-
-    Those of −1 are left out.
-    """
+    """Return the sums (count, channels) of rows (…, channels), each added to the one `into` names; −1 to none."""
     rows, into = rows.flatten(0, -2), into.flatten()
     return rows.new_zeros(count, rows.shape[1]).index_add(0, into[into >= 0], rows[into >= 0])
 

@@ -51,12 +51,10 @@ SMALL = AnDehazeConfig()
 
 
 def operations(config: AnDehazeConfig, tokens: int, kept: int, merged: bool = True) -> float:
-    """Return the multiplications for so many tokens and caches of `kept` ones, overview excluded.
-
-    Windows count as full ones. `merged`: whether candidates are compared with the kept ones of
-    one of 8 bins, taken as an eighth of them.
-    """
+    """Return the multiplications for so many tokens and caches of `kept` ones, overview excluded."""
     width, side = config.width, config.stride
+    # Windows count as full ones. Where tokens are `merged`, candidates are compared with the kept
+    # ones of one of 8 bins, taken as an eighth of them.
     embed = PLANES * side * side * width + BANDS * width + (width + 1) * width
     mlp = 3 * width * config.hidden
     local = 4 * width * width + 2 * config.window**2 * width + mlp

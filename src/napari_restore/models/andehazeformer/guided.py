@@ -136,10 +136,8 @@ class GuidedModel(SweptModel):
         return torch.cat([x, left, transmission, air.expand(x.shape)], 1)
 
     def observe(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Guide]:
-        """Return view and guide of N whole images, with gradients, for training.
-
-        The values of `prepare`, but for the restraint of an atmosphere.
-        """
+        """Return view and guide of N whole images, with gradients, for training."""
+        # The values of `prepare`, but for the restraint of an atmosphere.
         x = filled(x, valid, self.config.stride)
         known = valid.to(x.dtype)
         reduced = small(x, known, OVERVIEW_SIDE)

@@ -224,12 +224,10 @@ HALO = 24
 
 
 class ReconstructionHead(nn.Conv2d):
-    """K and B (N, 4, h, w) from features, 0 at first.
+    """K and B (N, 4, h, w) from features, 0 at first."""
 
-    Divided by √C: Adam moves each of the C weights of a value by about its learning rate, and one
-    step must not overshoot.
-    """
-
+    # Divided by √C: Adam moves each of the C weights of a value by about its learning rate, and one
+    # step must not overshoot.
     def __init__(self, features: int) -> None:
         super().__init__(features, OUTPUTS, 1)
         self.gain: float = features**-0.5
@@ -264,11 +262,9 @@ class UpscaleStep(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """J = x + K · (x − A) − B, with K and B added up over scales from tokens to pixels.
+    """J = x + K · (x − A) − B, with K and B added up over scales from tokens to pixels."""
 
-    K = 1 / t − 1 and B = 0 invert the scattering model. An untrained network changes nothing.
-    """
-
+    # K = 1 / t − 1 and B = 0 invert the scattering model. An untrained network changes nothing.
     def __init__(self, config: AnDehazeConfig) -> None:
         super().__init__()
         self.stride = config.stride

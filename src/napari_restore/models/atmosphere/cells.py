@@ -119,10 +119,8 @@ def mean_of(planes: Tensor, share: Tensor) -> Tensor:
 
 
 def total(planes: Tensor) -> Tensor:
-    """Return (N, C) sums of planes (N, C, h, w), whatever the number of threads.
-
-    Row by row: torch divides a sum to a single number differently for each number of threads.
-    """
+    """Return (N, C) sums of planes (N, C, h, w), whatever the number of threads."""
+    # Row by row: torch divides a sum to a single number differently for each number of threads.
     return planes.sum(3).sum(2)
 
 

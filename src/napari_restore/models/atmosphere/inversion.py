@@ -30,14 +30,12 @@ def optical_depth(
 
 
 def sigmoid(x: Tensor) -> Tensor:
-    """Return 1 / (1 + exp(−x)); may overwrite `x` where no gradient needs it.
-
-    The last pixels of a tensor, and of each thread's share, are computed by other code in
-    torch.sigmoid than the rest, and may differ in the last bit. Those of exp do not.
-    """
+    """Return 1 / (1 + exp(−x)); may overwrite `x` where no gradient needs it."""
     if x.requires_grad:
         # exp of more would be infinite, and its gradient NaN.
         return 1 / (1 + torch.exp(-x.clamp(min=-80)))
+    # The last pixels of a tensor, and of each thread's share, are computed by other code in
+    # torch.sigmoid than the rest, and may differ in the last bit. Those of exp do not.
     return x.neg_().exp_().add_(1).reciprocal_()
 
 

@@ -164,10 +164,7 @@ class Atmosphere(RestorationModel):
     def _statistics_of(
         self, x: Tensor, n: int, statistics: Statistics | None, valid: Tensor | None
     ) -> Statistics:
-        """Return the statistics of image `n` of the batch.
-
-        They are computed from the image itself if none are given.
-        """
+        """Return the statistics of image `n` of the batch, by the image itself if none are given."""
         if statistics is None:
             seen = None if valid is None else valid[n : n + 1]
             own = dict(one_shot_statistics(self, x[n : n + 1], seen))
@@ -213,11 +210,9 @@ class Atmosphere(RestorationModel):
         return soft_gate(1 - transmission, self.deadband)
 
     def observe(self, x: Tensor, valid: Tensor | None = None) -> Statistics:
-        """Return statistics of N whole images (N, 3, h, w) at once, with gradients, for training.
-
-        As those of `prepare`, with the images in front: ``maps`` (N, 2, h, w) and numbers (N, 1 or
-        3, 1, 1). No restraint is applied: too much dehazing shows in the loss.
-        """
+        """Return statistics of N whole images (N, 3, h, w) at once, with gradients, for training."""
+        # As those of `prepare`, with the images in front: ``maps`` (N, 2, h, w) and numbers (N, 1
+        # or 3, 1, 1). No restraint is applied: too much dehazing shows in the loss.
         known = x.new_ones(x[:, :1].shape) if valid is None else valid.to(x.dtype)
         whole = _network_input(small(x, known))
         seen, brightness = self.network(whole.cells, whole.reduced), whole.brightness
@@ -239,11 +234,9 @@ class Atmosphere(RestorationModel):
         rows: slice = slice(None),
         columns: slice = slice(None),
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return restored `rows` and `columns` of the images passed to `observe`, and their maps.
-
-        An inversion with gradients costs more than the network; a part of the pixels trains as
-        well.
-        """
+        """Return restored `rows` and `columns` of the images passed to `observe`, and their maps."""
+        # An inversion with gradients costs more than the network; a part of the pixels trains as
+        # well.
         offset, slope = torch.split(statistics["maps"][..., rows, columns], 1, 1)
         x = x[..., rows, columns]
         depth = optical_depth(x, offset, slope, statistics)
@@ -382,11 +375,9 @@ Partly sky, it keeps less."""
 
 
 def capped(airlight: Tensor, cells: Cells, above: float) -> Tensor:
-    """Return the airlight (1, 3), at most `above` times the brightest light of the cells.
-
-    Under opaque fog, which is the brightest of its picture, an airlight far above it would mean that
-    the fog is a thin veil before something dark.
-    """
+    """Return the airlight (1, 3), at most `above` times the brightest light of the cells."""
+    # Under opaque fog, which is the brightest of its picture, an airlight far above it would mean
+    # that the fog is a thin veil before something dark.
     light = _light_of_blocks(cells)
     if len(light) == 0:
         return airlight
@@ -403,13 +394,11 @@ def _light_of_blocks(cells: Cells) -> Tensor:
 def with_dark_channel(
     estimate: Estimate, airlight: Tensor, cells: Cells
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return offset (1, 1, h, w) and airlight (1, 3), drawn to the dark channel prior where needed, and its weight ().
-
-    An airlight far above the brightest light of the picture contradicts it: the network has not learned
-    such fog, and two estimators that err differently are better than either (K. He, J. Sun, X. Tang, CVPR
-    2009). `airlight` is the one that `capped` has limited. The luminance of each cell becomes the mean of
-    both results.
-    """
+    """Return offset (1, 1, h, w) and airlight (1, 3), drawn to the dark channel prior, and its weight ()."""
+    # An airlight far above the brightest light of the picture contradicts it: the network has not
+    # learned such fog, and two estimators that err differently are better than either (K. He, J.
+    # Sun, X. Tang, CVPR 2009). The airlight given is the one that `capped` has limited. The
+    # luminance of each cell becomes the mean of both results.
     ratio = estimate.airlight.mean() / airlight.mean().clamp(min=1e-6)
     weight = DARK_CHANNEL * _between(ratio, *DOUBTED) * _between(estimate.presence, *SEEN).mean()
     height, width = estimate.offset.shape[2:]
@@ -483,12 +472,10 @@ def _logit_shift(before: Tensor, after: Tensor, presence: Tensor) -> Tensor:
 
 
 def kept_of(cells: Cells) -> tuple[Tensor, Tensor]:
-    """Return how much each cell of twice the side keeps its hue, and its light; (1, 1, h, w), 0 to 1.
-
-    A sky has no structure and reaches the upper edge. How far it is, and so how much haze is before it,
-    cannot be seen; nor what is behind a cloud. There the airlight's tint, subtracted, would leave another
-    hue, and noise and steps of the file would be amplified for nothing.
-    """
+    """Return how much each cell of twice the side keeps its hue, and its light; (1, 1, h, w), 0 to 1."""
+    # A sky has no structure and reaches the upper edge. How far it is, and so how much haze is
+    # before it, cannot be seen; nor what is behind a cloud. There the airlight's tint, subtracted,
+    # would leave another hue, and noise and steps of the file would be amplified for nothing.
     share, colour, _ = halved(cells)
     seen = (share > 0.5).to(colour.dtype)
     light = _light_of_blocks(cells)

@@ -133,10 +133,8 @@ class AtmospherePass(nn.Module):
 
 @contextmanager
 def _undivided(x: Tensor) -> Iterator[None]:
-    """Compute on one thread what follows from a small grid (N, C, h, w).
-
-    Its values must not depend on the number of threads, and more would not be quicker.
-    """
+    """Compute on one thread what follows from a small grid (N, C, h, w)."""
+    # Its values must not depend on the number of threads, and more would not be quicker.
     threads = torch.get_num_threads()
     is_small = x.shape[2] * x.shape[3] <= FEW_CELLS and threads > 1
     if is_small:
@@ -191,14 +189,12 @@ ORIENTATIONS: tuple[Orientation, ...] = tuple(
 
 
 class AtmosphereNetwork(nn.Module):
-    """Network with two passes: on the picture, and on the picture with the result of the first.
+    """Network with two passes (`looks`): on the picture, and on that with the result of the first."""
 
-    Errors show in the result: values below black where the haze was overestimated, remaining haze,
-    edges of a map that are no edges of the scene. The second pass adds a correction to the first.
-    Airlight is a weighted mean of the picture's own colours, shifted by the token, so that no
-    colour has to be memorised. `width` channels at the finest grid; `looks` is 1 or 2.
-    """
-
+    # Errors show in the result: values below black where the haze was overestimated, remaining
+    # haze, edges of a map that are no edges of the scene. The second pass adds a correction to the
+    # first. Airlight is a weighted mean of the picture's own colours, shifted by the token, so that
+    # no colour has to be memorised.
     def __init__(self, width: int = 24, looks: int = 2) -> None:
         super().__init__()
         if looks not in (1, 2):
@@ -251,11 +247,9 @@ def ensembled(
 
 
 class _ComputedAgain(torch.autograd.Function):
-    """`_of_turned` with gradients to the cells, not to weights, which keeps nothing but the cells.
+    """`_of_turned` with gradients to the cells, not to weights, which keeps nothing but the cells."""
 
-    `torch.utils.checkpoint` does the same, and imports for a second when it is used.
-    """
-
+    # `torch.utils.checkpoint` does the same, and imports for a second when it is used.
     @staticmethod
     def forward(
         ctx: Any, network: AtmosphereNetwork, orientation: Orientation, *planes: Tensor
@@ -400,10 +394,7 @@ CONTEXT = "atmosphere."
 
 
 def sizes_of_context(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return ``context`` and ``looks`` of the atmosphere within a network; empty without one.
-
-    Raises `BadModel`.
-    """
+    """Return ``context`` and ``looks`` of the atmosphere within a network, or {}; raises `BadModel`."""
     names = [name for name in state if name.startswith(CONTEXT)]
     if not names:
         return {}

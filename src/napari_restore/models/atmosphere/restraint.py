@@ -209,11 +209,10 @@ def colours_of(
 
 
 def _unsure(x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband: float) -> Tensor:
-    """Return the least of `UNSURE` () for which dark parts behind thick haze have no tint of their own.
-
-    Nor may shadows behind haze become magenta, of which `guarded_green` sees little: bright parts decide.
-    """
+    """Return the least of `UNSURE` () for which dark parts behind thick haze have no tint of their own."""
     airlight = statistics["airlight"][None, :, None, None]
+    # Nor may shadows behind haze become magenta, of which `guarded_green` sees little: bright parts
+    # decide.
     least, most = (x.new_tensor(value) for value in UNSURE)
     parts, thin = [], 0.0
     for rows, depth in depth_by_strips(x, statistics):
@@ -259,13 +258,11 @@ def _ramp(values: Tensor, ends: tuple[float, float]) -> Tensor:
 def sure_colours(
     y: Tensor, transmission: Tensor, statistics: Mapping[str, Tensor], deadband: float
 ) -> Tensor:
-    """Return the restored `y` (N, 3, h, w) with the colours that the haze has left evidence of.
-
-    Behind haze of transmission t an error e of the airlight is one of e · (1/t − 1) in the result:
-    thick fog turns brown or magenta. The scene's colours, as they are where haze is thin, are the
-    prior; the mean of the posterior of two normal distributions is what is returned. Brightness
-    stays, and so does what is within the deadband, bit for bit.
-    """
+    """Return the restored `y` (N, 3, h, w) with the colours that the haze has left evidence of."""
+    # Behind haze of transmission t an error e of the airlight is one of e · (1/t − 1) in the
+    # result: thick fog turns brown or magenta. The scene's colours, as they are where haze is thin,
+    # are the prior; the mean of the posterior of two normal distributions is what is returned.
+    # Brightness stays, and so does what is within the deadband, bit for bit.
     gate = soft_gate(1 - transmission, deadband)
     light = y.mean(1, keepdim=True) * statistics["brightness"]
     unsure = torch.lerp(y.new_tensor(UNSURE[0]), statistics["unsure"], _ramp(light, DARK_PARTS))
@@ -283,10 +280,8 @@ def _chroma(y: Tensor, tint: Tensor) -> Tensor:
 
 
 def magenta(colour: Tensor) -> Tensor:
-    """Return the excess of red and blue over green, relative to the mean, of a colour (3,).
-
-    The difference of the two does not count: brick and sky are not magenta.
-    """
+    """Return the excess of red and blue over green, relative to the mean, of a colour (3,)."""
+    # The difference of the two does not count: brick and sky are not magenta.
     red, green, blue = colour
     share: Tensor = (_both(red, blue) - green) / colour.mean().clamp(min=1e-6)
     return share
@@ -297,11 +292,9 @@ def _both(red: Tensor, blue: Tensor) -> Tensor:
 
 
 def keep_white(x: Tensor, y: Tensor, hue: Tensor | float = 0.0) -> Tensor:
-    """Return the restored `y` with the band ratios of `x` where `x` has clipped to white, or as `hue` says.
-
-    Both are (N, 3, h, w) in model range, `hue` (N, 1, h, w) 0 to 1. A clipped pixel no longer has the
-    airlight's tint, so subtracting it leaves the opposite colour; its brightness alone is restored.
-    """
+    """Return the restored `y` with the band ratios of `x` where `x` is clipped to white, or as `hue` says, 0 to 1."""
+    # A clipped pixel no longer has the airlight's tint, so subtracting it leaves the opposite
+    # colour; its brightness alone is restored.
     clipped = ((x.amin(1, keepdim=True) - WHITE) / SOFT).clamp(min=hue).clamp(max=1)
     if not (is_exporting() or clipped.any()):
         return y

@@ -46,11 +46,9 @@ def small_overview(
     device: torch.device,
     longest: int = SIDE,
 ) -> tuple[Small, Tensor, Tensor]:
-    """Return the overview's `bands` on `device`, reduced; and thinned, with their validity.
-
-    The values of `small` for the whole, which is never in memory in model range: that of a large
-    image has four million pixels.
-    """
+    """Return the overview's `bands` on `device`, reduced; and thinned, with their validity."""
+    # The values of `small` for the whole, which is never in memory in model range: that of a large
+    # image has four million pixels.
     height, width = context.overview.shape[:2]
     factor, step = _factor((height, width), longest), step_of((height, width))
     rows = -(-STRIP // (factor * step)) * factor * step

@@ -10,11 +10,9 @@ from napari_restore.models.atmosphere.cells import Light
 
 
 def smooth(cells: Tensor, stride: int, shape: tuple[int, int]) -> Tensor:
-    """Return cells (N, C, gh, gw) of `stride` pixels as a map (N, C, h, w), by cubic B-splines.
-
-    They neither overshoot the cells' values nor have kinks that a division by the map would show.
-    Cells beyond the edge repeat the last one.
-    """
+    """Return cells (N, C, gh, gw) of `stride` pixels as a map (N, C, h, w), by cubic B-splines."""
+    # They neither overshoot the cells' values nor have kinks that a division by the map would show.
+    # Cells beyond the edge repeat the last one.
     rows = _weights(shape[0], cells.shape[2], stride, cells)
     columns = _weights(shape[1], cells.shape[3], stride, cells)
     # Under autocast, products of matrices would be rounded to steps visible in a map.
@@ -61,10 +59,8 @@ def guided(offset: Tensor, slope: Tensor, light: Light) -> Tensor:
 
 
 def _window(planes: Tensor) -> Tensor:
-    """Return sums over `WINDOW` around each cell, cut off at the border.
-
-    Added up in one order, whatever the number of threads.
-    """
+    """Return sums over `WINDOW` around each cell, cut off at the border."""
+    # Added up in one order, whatever the number of threads.
     reach = len(WINDOW) // 2
     height, width = planes.shape[2:]
     grown = pad(planes, (reach, reach, reach, reach))
@@ -125,14 +121,11 @@ class BilinearSampler:
 
 
 def _between(lines: Tensor, first: Tensor, part: Tensor) -> Tensor:
-    """Return (1, C, n, w): interpolated by `part` from row `first` (n,) to the next one.
-
-    `lines` (1, C, L, w); `first` increases. Row by row: gathering rows takes ten times as long as
-    mixing them.
-    """
+    """Return (1, C, n, w): `lines` (1, C, L, w) interpolated by `part` from row `first` (n,), which increases, on."""
     if not part.any():
         # A map of the image's own pixels.
         return lines[:, :, first.to(lines.device)]
+    # Row by row: gathering rows takes ten times as long as mixing them.
     n, last = len(first), lines.shape[2] - 1
     part = part.to(lines)[:, None]
     numbers, counts = torch.unique_consecutive(first, return_counts=True)

@@ -26,10 +26,7 @@ def cell_minimum(x: Tensor, side: int) -> Tensor:
 
 
 def cell_sum(x: Tensor, side: int) -> Tensor:
-    """Return the sum per cell in float64.
-
-    Shapes as `cell_minimum`, partial cells sum their pixels.
-    """
+    """Return the sum per cell in float64; shapes as `cell_minimum`, partial cells sum their pixels."""
     x = _whole_cells(x, side, 0.0)
     rows = torch.unflatten(x, 2, (-1, side)).sum(3)
     return torch.unflatten(rows, 3, (-1, side)).sum(4, dtype=torch.float64)

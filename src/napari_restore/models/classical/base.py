@@ -61,15 +61,13 @@ AIRLIGHT_SHARE = 0.001
 def airlight_of(
     context: Context, to_model: ToModel, bands: tuple[int, ...]
 ) -> npt.NDArray[np.float32]:
-    """Return the airlight (C,) of the image's `bands` in model range.
-
-    Under even haze the haziest patches still show ground, so the airlight is also at least 0.9 of
-    what the band's brightest thousandth reaches: measured on hazed aerial and natural scenes, that
-    gains 0.1 to 2.5 dB. Both follow the scene; a fixed bound (≥ 0.3 is common for photographs)
-    would darken 16-bit scenes that fill a small part of the value range. A band without haze
-    (cirrus, far infrared) is limited to at least a tenth of the brightest, since dividing by almost
-    nothing would turn its noise into haze.
-    """
+    """Return the airlight (C,) of the image's `bands` in model range."""
+    # Under even haze the haziest patches still show ground, so the airlight is also at least 0.9 of
+    # what the band's brightest thousandth reaches: measured on hazed aerial and natural scenes,
+    # that gains 0.1 to 2.5 dB. Both follow the scene; a fixed bound (≥ 0.3 is common for
+    # photographs) would darken 16-bit scenes that fill a small part of the value range. A band
+    # without haze (cirrus, far infrared) is limited to at least a tenth of the brightest, since
+    # dividing by almost nothing would turn its noise into haze.
     chosen = list(bands)
     colour = to_model(context.brightest_dark(AIRLIGHT_SHARE))[chosen]
     bright = to_model(np.array([context.percentile(99.9, (b,)) for b in range(context.bands)]))
@@ -79,25 +77,21 @@ def airlight_of(
 
 
 def clear_level(haze: npt.NDArray[Any]) -> float:
-    """Return the value up to which pixels count as clear; 0 for an empty array.
-
-    The clearest tenth is taken as one side of the scatter of clear land; its mirror image belongs
-    to the clear part too.
-    """
+    """Return the value up to which pixels count as clear; 0 for an empty array."""
     if haze.size == 0:
         return 0.0
+    # The clearest tenth is taken as one side of the scatter of clear land; its mirror image belongs
+    # to the clear part too.
     lowest, tenth = np.percentile(haze, [1, 10])
     return float(2 * tenth - lowest)
 
 
 def monotone(curve: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return `curve` smoothed over three points and made non-decreasing, its first point kept.
-
-    It is the mean of the smallest rising curve above and the largest one below.
-    """
+    """Return `curve` smoothed over three points and made non-decreasing, its first point kept."""
     padded = np.concatenate([curve[:1], curve, curve[-1:]])
     smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
     smooth[0] = curve[0]
+    # It is the mean of the smallest rising curve above and the largest one below.
     above = np.maximum.accumulate(smooth)
     below = np.minimum.accumulate(smooth[::-1])[::-1]
     rising: npt.NDArray[np.float64] = (above + below) / 2
@@ -106,18 +100,13 @@ def monotone(curve: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def soft_gate(haze: Tensor, deadband: float = DEADBAND) -> Tensor:
-    """Return the strength of a change.
-
-    It is exactly 0 up to `deadband`, rising linearly to 1 at twice that.
-    """
+    """Return the strength of a change: exactly 0 up to `deadband`, rising linearly to 1 at twice that."""
     if deadband <= 0:
         return (haze > 0).to(haze.dtype)
     return ((haze - deadband) / deadband).clamp(0.0, 1.0)
 
 
 def inversion_gain(transmission: Tensor, deadband: float = DEADBAND) -> Tensor:
-    """Return g in J = x + g · (x − A), the inverse of x = J·t + A·(1 − t) behind the soft gate.
-
-    Writing the correction as a change keeps x itself wherever g is 0.
-    """
+    """Return g in J = x + g · (x − A), the inverse of x = J·t + A·(1 − t) behind the soft gate."""
+    # Writing the correction as a change keeps x itself wherever g is 0.
     return soft_gate(1.0 - transmission, deadband) * (transmission.reciprocal() - 1.0)

@@ -107,10 +107,8 @@ def reach(values: Mapping[str, Value]) -> tuple[int, int]:
 
 
 def make(card: ModelCard) -> DarkChannelPrior:
-    """Return the model, its halo computed from the radii.
-
-    Whole cells depend on the minimum, two stacked means and one cell to interpolate.
-    """
+    """Return the model, its halo computed from the radii."""
+    # Whole cells depend on the minimum, two stacked means and one cell to interpolate.
     patch, window = reach(card.values)
     return DarkChannelPrior(replace(card, halo=CELL * (patch + 2 * window + 1)))
 

@@ -237,10 +237,9 @@ def _needed(frames: Tensor, reference: int) -> Tensor:
 
 
 def _listed(features: Tensor) -> Sums:
-    """Return the cells in which something moved, and the last one, as lists (N, h · w, numbers).
-
-    A row has place and state in one number, and the shares of frames that are not clipped in others.
-    """
+    """Return the cells in which something moved, and the last one, as lists (N, h · w, numbers)."""
+    # A row has place and state in one number, and the shares of frames that are not clipped in
+    # others.
     cells = features.double().flatten(2)
     row, column, state = cells[:, 0], cells[:, 1], cells[:, 2]
     columns = [(row * COLUMNS + column) * 3 + state]
@@ -342,12 +341,10 @@ def _grown(mask: Tensor, radius: int) -> Tensor:
 
 
 def _connected(mask: Tensor) -> Tensor:
-    """Return the numbers (h, w) int32, from 1 on, of what is connected in a mask, corners included.
-
-    Each run of cells of a row takes the least number of those it touches, then that of the run it
-    names, until nothing changes (Shiloach, Vishkin 1982).
-    """
+    """Return the numbers (h, w) int32, from 1 on, of what is connected in a mask, corners included."""
     # In rows that are wider by a cell at both ends, so that runs of one do not touch the next one.
+    # Each run of cells of a row takes the least number of those it touches, then that of the run it
+    # names, until nothing changes (Shiloach, Vishkin 1982).
     row = mask.shape[1] + 2
     steps = functional.pad(mask.to(torch.int8), (1, 1)).flatten().diff()
     starts, ends = (1 + (steps == step).nonzero()[:, 0] for step in (1, -1))
@@ -414,10 +411,8 @@ def _mean(x: Tensor, radius: int) -> Tensor:
 
 
 def _over(x: Tensor, radius: int, of_two: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Return a sum or largest value over squares; edges reflected.
-
-    By slices, not pooling: a value is then the same to the bit wherever an image is cut.
-    """
+    """Return a sum or largest value over squares; edges reflected."""
+    # By slices, not pooling: a value is then the same to the bit wherever an image is cut.
     for axis in (-2, -1):
         length = x.shape[axis]
         wide = x.index_select(axis, reflected(length, length + 2 * radius, x.device, before=radius))

@@ -22,10 +22,8 @@ COEFFICIENT_STEP = 2.0**-28
 
 
 def box_sum(x: Tensor, radius: int) -> Tensor:
-    """Return sums over the square of `radius` around each cell, cut off at the border, in float64.
-
-    `x` is (N, C, H, W). Running sums in float32 lose the variance of long rows.
-    """
+    """Return float64 sums of `x` (N, C, H, W) over squares of `radius` around each cell, cut off at the border."""
+    # Running sums in float32 lose the variance of long rows.
     x = x.to(torch.float64)
     for axis in (2, 3):
         x = _WindowSum.apply(x, radius, axis)  # type: ignore[no-untyped-call]
@@ -81,11 +79,9 @@ def _window_sum(x: Tensor, radius: int, axis: int) -> Tensor:
 
 
 class _WindowSum(torch.autograd.Function):
-    """Windowed sum, whose gradient is the same sum again: membership of windows is symmetric.
+    """Windowed sum, whose gradient is the same sum again: membership of windows is symmetric."""
 
-    Gradients through running sums would leave rounding errors all over the image.
-    """
-
+    # Gradients through running sums would leave rounding errors all over the image.
     @staticmethod
     def forward(ctx: Any, x: Tensor, radius: int, axis: int) -> Tensor:
         ctx.window = radius, axis

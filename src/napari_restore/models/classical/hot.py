@@ -86,11 +86,9 @@ def make(card: ModelCard) -> HazeOptimizedTransform:
 
 
 def clear_line_slope(blue: npt.NDArray[np.float64], red: npt.NDArray[np.float64]) -> float:
-    """Return the slope of red over blue where the two agree best; 1 if they agree nowhere.
-
-    Within a small window haze is even and keeps blue and red on a line, so hazy windows show the
-    slope too. Windows touching invalid samples are left out.
-    """
+    """Return the slope of red over blue where the two agree best; 1 if they agree nowhere."""
+    # Within a small window haze is even and keeps blue and red on a line, so hazy windows show the
+    # slope too. Windows touching invalid samples are left out.
     b, r = _windows(blue), _windows(red)
     keep = np.isfinite(b).all(axis=1) & np.isfinite(r).all(axis=1)
     b, r = b[keep], r[keep]
@@ -134,11 +132,9 @@ def dark_object_offsets(
 
 
 def scattered(offsets: Tensor, airlight: Tensor) -> Tensor:
-    """Return (C, ENTRIES) offsets limited to what haze adds: of its airlight (C,), most to blue.
-
-    The ground differs between haze levels too: roofs and soil among plants have a higher HOT, and
-    in near infrared their dark objects rise by more than haze could add.
-    """
+    """Return (C, ENTRIES) offsets limited to what haze adds: of its airlight (C,), most to blue."""
+    # The ground differs between haze levels too: roofs and soil among plants have a higher HOT, and
+    # in near infrared their dark objects rise by more than haze could add.
     return torch.minimum(offsets, offsets[BLUE] * (airlight / airlight[BLUE])[:, None])
 
 

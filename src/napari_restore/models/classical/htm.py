@@ -93,10 +93,8 @@ class HazeThicknessMap(ClassicalModel):
 
 
 def make(card: ModelCard) -> HazeThicknessMap:
-    """Return the model, its halo computed from the window.
-
-    Whole cells depend on the minimum, two stacked means and one cell to interpolate.
-    """
+    """Return the model, its halo computed from the window."""
+    # Whole cells depend on the minimum, two stacked means and one cell to interpolate.
     return HazeThicknessMap(replace(card, halo=CELL * (3 * radius_of(card) + 1)))
 
 
@@ -108,11 +106,9 @@ def radius_of(card: ModelCard) -> int:
 def band_slopes(
     minima: npt.NDArray[np.float64], airlight: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """Return (C,) rise of each band's local minimum per rise of blue's; blue's own is 1.
-
-    Noise in blue only flattens the regression, so a doubtful band is corrected less. Haze adds at
-    most its own colour to a band, which bounds the slope.
-    """
+    """Return (C,) rise of each band's local minimum per rise of blue's; blue's own is 1."""
+    # Noise in blue only flattens the regression, so a doubtful band is corrected less. Haze adds at
+    # most its own colour to a band, which bounds the slope.
     slopes = np.ones(len(airlight))
     centred = minima - minima.mean(axis=0) if len(minima) else np.zeros((1, len(airlight)))
     variance = float((centred[:, 0] ** 2).mean())

@@ -222,10 +222,8 @@ def laplacian(grey: Tensor) -> Tensor:
 
 
 def _add_neighbours(total: Tensor, x: Tensor, axis: int, after: int) -> None:
-    """Add to each value of `total` those beside it in `x`; `after` is the place of that after the last.
-
-    In this order everywhere, so that a value is the same to the bit.
-    """
+    """Add to each of `total` those beside it in `x`; `after` is the place of that after the last."""
+    # In this order everywhere, so that a value is the same to the bit.
     length = x.shape[axis]
     total.narrow(axis, 1, length - 1).add_(x.narrow(axis, 0, length - 1))
     total.narrow(axis, 0, 1).add_(x.narrow(axis, min(1, length - 1), 1))
@@ -278,10 +276,8 @@ def make(card: ModelCard) -> Mertens:
 
 
 def strips(x: Tensor) -> list[tuple[int, int]]:
-    """Return the first row and the end of strips of `x` (…, H, W), which begin at even rows.
-
-    One strip where gradients are computed, and on devices that are quick on large tensors only.
-    """
+    """Return the first row and the end of strips of `x` (…, H, W), which begin at even rows."""
+    # One strip where gradients are computed, and on devices that are quick on large tensors only.
     height, width = x.shape[-2:]
     rows = max(2, STRIP // width // 2 * 2)
     if x.requires_grad or x.device.type != "cpu":

@@ -113,12 +113,10 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def halo_of(blocks: int) -> int:
-    """Return the pixels around an aligned block of `STRIDE` pixels that affect it, in whole blocks.
-
-    Walks back through the network with the interval of cells that a block needs: head and fine
-    decoder, middle decoder, bottom, then down the encoder. Skips reach less far. A convolution
-    widens it by one cell of its grid on each side.
-    """
+    """Return the pixels around an aligned block of `STRIDE` pixels that affect it, in whole blocks."""
+    # Walks back through the network with the interval of cells that a block needs: head and fine
+    # decoder, middle decoder, bottom, then down the encoder. Skips reach less far. A convolution
+    # widens it by one cell of its grid on each side.
     low, high = 0 - 1 - blocks, 3 + 1 + blocks
     low, high = low // 2 - blocks, high // 2 + blocks
     low, high = low // 2 - blocks, high // 2 + blocks

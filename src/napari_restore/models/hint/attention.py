@@ -219,10 +219,8 @@ class HierarchicalAttention(nn.Module):
 
 
 def sorted_down(values: Tensor) -> Tensor:
-    """Return the order (N, C) of values (N, C), the largest first, equal ones as they are.
-
-    By comparing all with each other: programs for ONNX have no stable sort.
-    """
+    """Return the order (N, C) of values (N, C), the largest first, equal ones as they are."""
+    # By comparing all with each other: programs for ONNX have no stable sort.
     here, other = values[:, :, None], values[:, None, :]
     number = torch.arange(values.shape[1], device=values.device)
     is_before = (other > here) | ((other == here) & (number < number[:, None]))

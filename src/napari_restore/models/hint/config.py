@@ -51,10 +51,8 @@ class HintConfig:
     """0: without the inter-layer cache and its modulators; for ablation."""
 
     def channels(self, stage: str) -> int:
-        """Return the channels of a stage with attention.
-
-        At full scale there are twice as many as in the encoder: its map is joined unreduced.
-        """
+        """Return the channels of a stage with attention."""
+        # At full scale there are twice as many as in the encoder: its map is joined unreduced.
         return self.width * max(2, 1 << LEVEL_OF[stage])
 
     def depth(self, stage: str) -> int:

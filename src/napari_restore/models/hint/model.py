@@ -93,10 +93,8 @@ class Hint(HintNetwork, SweptModel):
     def attention_outputs(
         self, step: str, given: SweepInput, names: frozenset[str]
     ) -> dict[str, HeadOutputs]:
-        """Return what the heads put out (h, w, c) in the site of a sweep, if it is named.
-
-        It is their mixed values: what the intra-layer cache adds belongs to no head.
-        """
+        """Return what the heads put out (h, w, c) in the site of a sweep, if it is named."""
+        # It is their mixed values: what the intra-layer cache adds belongs to no head.
         site = self._site_of(step, names)
         if site is None:
             return {}
@@ -200,20 +198,14 @@ def entropy_of(matrix: Tensor) -> Tensor:
 
 
 def projected_parts(layer: HierarchicalAttention, out: Tensor) -> Tensor:
-    """Return the part (heads, C, h, w) of each head in the projection of mixed values (C, h, w).
-
-    Their sum is the projection.
-    """
+    """Return the part (heads, C, h, w) of each head in the projection of mixed values (C, h, w), their sum."""
     weight = layer.project_out.weight
     each = [functional.conv2d(out[None, part], weight[:, part])[0] for part in layer.parts]
     return torch.stack(each)
 
 
 def similarities(layer: HierarchicalAttention, out: Tensor, cell: tuple[int, int]) -> Tensor:
-    """Return how alike mixed values (C, h, w) are to those of a cell, in each head (heads, h, w).
-
-    Cosines, −1 to 1; 0 where either has no length.
-    """
+    """Return the cosines of mixed values (C, h, w) with those of a cell, by head (heads, h, w); 0 without length."""
     found = []
     for part in layer.parts:
         directions = functional.normalize(out[part], dim=0)

@@ -78,10 +78,9 @@ class HintByCrops(HintNetwork):
     def _averaged(
         self, x: Tensor, valid: Tensor | None, origin: tuple[int, ...], size: tuple[int, ...]
     ) -> Tensor:
-        """Return the mean of all crops of an input box (1, 3, h, w) that begins at `origin`.
-
-        Pixels of the box that no computed crop covers stay as they are: they are halo, or invalid.
-        """
+        """Return the mean of all crops of an input box (1, 3, h, w) that begins at `origin`."""
+        # Pixels of the box that no computed crop covers stay as they are: they are halo, or
+        # invalid.
         total, number = torch.zeros_like(x), torch.zeros_like(x[:, :1])
         rows, columns = (self._along(*axis) for axis in zip(size, origin, x.shape[2:], strict=True))
         for window in product((...,), rows, columns):
@@ -123,12 +122,10 @@ SIDE = 1024
 
 
 class HintByOverview(HintNetwork):
-    """HINT whose order, attention and norms of every layer are those of the image's overview.
+    """HINT whose order, attention and norms of every layer are those of the image's overview."""
 
-    With them the network is local: a tile needs the halo that it has once all sums are known. It
-    equals the whole network where the overview is the image itself, up to `SIDE` pixels.
-    """
-
+    # With them the network is local: a tile needs the halo that it has once all sums are known. It
+    # equals the whole network where the overview is the image itself, up to `SIDE` pixels.
     def __init__(self, card: ModelCard, config: HintConfig) -> None:
         super().__init__(card, config)
         self._sweeps = sweeps_of(self)

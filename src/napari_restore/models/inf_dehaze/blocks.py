@@ -115,10 +115,7 @@ class WindowAttention(nn.Module):
         return x.reshape(windows, tokens, parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind()
 
     def _bias(self, count: int) -> Tensor:
-        """Return the bias added to the scores of `count` maps.
-
-        Its shape is (1 or windows, heads, tokens, tokens).
-        """
+        """Return the bias added to the scores of `count` maps, (1 or windows, heads, tokens, tokens)."""
         bias = self.bias_table[self.index].permute(2, 0, 1)[None]
         if self.mask is None:
             return bias
@@ -185,10 +182,7 @@ class ConvNeXtBlock(nn.Module):
 def blocks_of(
     depth: int, width: int, heads: int, side: int, config: InfDehazeConfig
 ) -> nn.ModuleList:
-    """Return the blocks of one stage for maps of `side` cells.
-
-    Every second Swin block is shifted.
-    """
+    """Return the blocks of one stage for maps of `side` cells, every second Swin block shifted."""
     if config.block == "convnext":
         return nn.ModuleList(ConvNeXtBlock(width, config) for _ in range(depth))
     return nn.ModuleList(

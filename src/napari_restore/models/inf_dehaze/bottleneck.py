@@ -395,10 +395,7 @@ class LMMoE(nn.Module):
         return self._route(x, centre)[2][0].permute(1, 2, 0).sort(-1).values
 
     def shares(self, x: Tensor, centre: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the gate's probability of every expert for a cell (C,), and its share, (N,) each.
-
-        Shares sum to 1; that of an expert that is not chosen is 0.
-        """
+        """Return the gate's probability of every expert for a cell (C,), and its share, (N,) each, 0 unless chosen."""
         probabilities, weights, experts = self._route(x[None, None], centre)
         of_cell = torch.zeros_like(probabilities).scatter(1, experts, weights)
         return probabilities[0, :, 0, 0], of_cell[0, :, 0, 0]
@@ -406,10 +403,7 @@ class LMMoE(nn.Module):
     def _route(
         self, x: Tensor, centre: Tensor | None, chosen: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return probabilities (1, N, H, W) in float32, and the best experts.
-
-        Those are weights and experts (1, k, H, W).
-        """
+        """Return probabilities (1, N, H, W) float32, and weights and numbers (1, k, H, W) of the best experts."""
         # Half precision, autocast's too, would choose other experts.
         with torch.autocast(x.device.type, enabled=False):
             weight, bias = self.gate.weight.flatten(1).float(), self.gate.bias
@@ -427,10 +421,7 @@ class LMMoE(nn.Module):
         return probabilities, best / (best.sum(1, keepdim=True) + _EPSILON), experts
 
     def balance(self) -> Tensor:
-        """Return the balance loss, a scalar, of the last map in training.
-
-        It is 0 without one, and after it was returned.
-        """
+        """Return the balance loss, a scalar, of the last map in training; 0 without one, and once returned."""
         last, self._balance = self._balance, None
         return self.gate.weight.new_zeros(()) if last is None else last
 

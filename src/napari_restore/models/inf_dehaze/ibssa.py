@@ -48,10 +48,7 @@ class HeadwiseAttention(nn.Module):
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, buckets: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield parts of one head's output: the tokens they are for, (n,), and values (n, width).
-
-        `buckets` as `choose` returns them, if they are chosen already.
-        """
+        """Yield tokens (n,) and values (n, width) of parts of a head's output; `buckets` as of `choose`."""
         return exact(q, k, v)
 
     def is_exact(self, length: int) -> bool:
@@ -294,11 +291,9 @@ def order(buckets: Tensor) -> Tensor:
 
 
 def directions_of(config: InfDehazeConfig, seed: int) -> Tensor:
-    """Return the directions (bits, key width) float32 of an `IBSSA` made with `seed`.
-
-    Their values are exact in half precisions as well, so that a network in half precision uses the
-    same ones.
-    """
+    """Return the directions (bits, key width) float32 of an `IBSSA` made with `seed`."""
+    # Their values are exact in half precisions as well, so that a network in half precision uses
+    # the same ones.
     generator = torch.Generator().manual_seed(seed)
     shape = config.lsh_bits, config.qk_width // config.bottleneck_heads
     return torch.randn(shape, generator=generator, device="cpu").bfloat16().float()
@@ -339,10 +334,8 @@ def _softmax_attention(
 
 
 def _widened(x: Tensor, width: int) -> Tensor:
-    """Return the tensor with zeros appended to the channels.
-
-    Some backends need one width for all.
-    """
+    """Return the tensor with zeros appended to the channels."""
+    # Some backends need one width for all.
     missing = width - x.shape[-1]
     return functional.pad(x, (0, missing)) if missing > 0 else x
 
@@ -369,10 +362,8 @@ def project(x: Tensor, weights: Sequence[Tensor], norm: Norm | None = None) -> l
 
 
 def learns(x: Tensor, *modules: object) -> bool:
-    """Return whether a gradient of the outputs of `modules` for `x` may be needed.
-
-    Where it is false, they may work in pieces and overwrite `x`.
-    """
+    """Return whether a gradient of the outputs of `modules` for `x` may be needed."""
+    # Where it is false, they may work in pieces and overwrite `x`.
     parts = [module for module in modules if isinstance(module, nn.Module)]
     # Checkpointing runs a first pass without gradients, and needs its input once more.
     if any(part.training for part in parts):

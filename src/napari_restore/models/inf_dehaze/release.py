@@ -55,14 +55,12 @@ _MARK = "encoder.patch_embed.proj.weight"
 
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict of the public release under our names; any other as it is.
-
-    The release samples the directions of its hashes again in every process and does not save them;
-    here they are the ones every network starts with.
-    """
+    """Return a state dict of the public release under our names; any other as it is."""
     if _MARK not in state:
         return dict(state)
     needed = {name: tensor for name, tensor in state.items() if not NOT_NEEDED.fullmatch(name)}
+    # The release samples the directions of its hashes again in every process and does not save
+    # them; here they are the ones every network starts with.
     directions = {
         f"bottleneck.blocks.{index}.attention.directions": directions_of(RELEASED, seed=index)
         for index, attention in enumerate(RELEASED.layers)

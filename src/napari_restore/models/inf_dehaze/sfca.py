@@ -65,12 +65,10 @@ class SpatialFrequencyAttention(nn.Module):
         return torch.cat(rows), cells, self.band_weights(torch.stack(results))[:, 0]
 
     def head_outputs(self, x: Tensor) -> HeadOutputs:
-        """Return what the heads of the bands put out for a map (H, W, C), in the order of `row`.
-
-        A band's ω is in its columns of the projection.
-        """
+        """Return what the heads of the bands put out for a map (H, W, C), in the order of `row`."""
         results = torch.stack([self._attend(*band) for band in self._by_band(x[None])])
         weights = self.band_weights(results).to(results.dtype)[:, 0]
+        # A band's ω is in its columns of the projection.
         projection = torch.cat([weight * self.restore.weight for weight in weights], dim=1)
         return HeadOutputs.split(torch.cat(list(results[:, 0]), dim=-1), projection, BANDS * HEADS)
 
@@ -139,11 +137,9 @@ def radii(side: int) -> tuple[int, int]:
 
 
 def _box(x: Tensor, radius_y: int, radius_x: int) -> Tensor:
-    """Return `x` (N, H, W, C) without frequencies beyond the radii.
-
-    Column by column: one product of a few waves and a wide map sums in an order that depends on the
-    number of threads.
-    """
+    """Return `x` (N, H, W, C) without frequencies beyond the radii."""
+    # Column by column: one product of a few waves and a wide map sums in an order that depends on
+    # the number of threads.
     down, across = _basis(x.shape[1], radius_y, x), _basis(x.shape[2], radius_x, x)
     waves = (down.T @ x.transpose(1, 2)).transpose(1, 2)
     kept = across @ (across.T @ waves)

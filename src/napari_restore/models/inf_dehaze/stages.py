@@ -62,12 +62,10 @@ class PatchExpand(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """2 × 2 neighbours → one cell of `out` channels, half as many along a side.
+    """2 × 2 neighbours → one cell of `out` channels, half as many along a side."""
 
-    They are joined in the order (0, 0), (1, 0), (0, 1), (1, 1) as (row, column), as in Swin, so
-    that its weights fit.
-    """
-
+    # They are joined in the order (0, 0), (1, 0), (0, 1), (1, 1) as (row, column), as in Swin, so
+    # that its weights fit.
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(4 * width)
@@ -84,12 +82,10 @@ class PatchMerging(nn.Module):
 
 
 class CellStatistics(nn.Module):
-    """Statistics that show haze: darkest, mean and brightest value of a token's pixels, by band.
+    """Darkest, mean and brightest value of a token's pixels, by band, for the encoder's tokens."""
 
-    They are added to the encoder's tokens. Stages of linear layers hardly learn a minimum, and the
-    darkest pixels nearby show haze best (He et al. 2011).
-    """
-
+    # Stages of linear layers hardly learn a minimum, and the darkest pixels nearby show haze best
+    # (He et al. 2011).
     def __init__(self, stride: int, width: int, bands: int = 3) -> None:
         super().__init__()
         self.stride = stride

@@ -41,10 +41,7 @@ class Quantised(NamedTuple):
 
 
 def affine(values: Tensor) -> Quantised:
-    """Return a tensor in 8 bits, with one range for all of it.
-
-    Raises `ValueError` for one that is not finite.
-    """
+    """Return a tensor in 8 bits, with one range for all of it; raises `ValueError` unless it is finite."""
     values = values.float()
     low, high = values.aminmax()
     if not bool(torch.isfinite(low) & torch.isfinite(high)):
@@ -61,13 +58,11 @@ def affine(values: Tensor) -> Quantised:
 
 
 def by_cell(values: Tensor) -> Tensor:
-    """Return maps (N, C, h, w) as (N, C + 8, h, w) uint8: codes, and the range of each cell.
-
-    A cell that is not finite is NaN when it is read back.
-    """
+    """Return maps (N, C, h, w) as (N, C + 8, h, w) uint8: codes, and the range of each cell."""
     values = values.float()
     low, high = torch.aminmax(values, dim=1, keepdim=True)
     scale = (high - low) / MOST
+    # A cell that is not finite is NaN when it is read back.
     codes = torch.round((values - low) / scale.where(scale > 0, torch.inf)).nan_to_num(0)
     ranges = torch.cat([low, scale], 1).permute(0, 2, 3, 1)
     packed = ranges.flatten().view(torch.uint8).reshape(*ranges.shape[:3], RANGE_BYTES)

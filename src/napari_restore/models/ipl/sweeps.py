@@ -76,10 +76,7 @@ class Ipl(IplNetwork, SweptModel):
     def attention_rows(
         self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
     ) -> dict[str, AttentionRow]:
-        """Return the factors of a pixel's cell, see `_gates`.
-
-        In slices of blocks that the box does not have as a whole they are left out.
-        """
+        """Return the factors of a pixel's cell, see `_gates`, in slices of blocks that the box has as a whole."""
         cell = pixel[0] // STRIDE, pixel[1] // STRIDE
         found = {}
         for site in self.attention_sites():
@@ -246,10 +243,8 @@ class Ipl(IplNetwork, SweptModel):
 
 
 def _whole_blocks(x: Tensor, place: CellBox) -> tuple[slice, slice]:
-    """Return the rows and columns of features (C, h, w) of a box that are whole blocks.
-
-    The last block of the image may be cut.
-    """
+    """Return the rows and columns of features (C, h, w) of a box that are whole blocks."""
+    # The last block of the image may be cut.
     found = []
     for first, cells, total in zip(place.first, x.shape[1:], place.size, strict=True):
         end = first + cells

@@ -213,12 +213,10 @@ def floats_per_pixel(shape: Shape | None) -> float:
 
 
 def least_cut(graph: Graph, wanted: Sequence[int], kept: frozenset[int]) -> list[int]:
-    """Return the further maps to keep so that the values `wanted` can be had at least cost.
-
-    A value is kept, or computed again from others; those in
-    `kept` are there, and so is the image. It is a minimum cut: of every value that is not kept, and
-    computed again, the inputs must be had.
-    """
+    """Return the further maps to keep so that the values `wanted` can be had at least cost."""
+    # A value is kept, or computed again from others; those in `kept` are there, and so is the
+    # image. It is a minimum cut: of every value that is not kept, and computed again, the inputs
+    # must be had.
     flow = _Flow()
     waiting, seen = list(wanted), set()
     while waiting:

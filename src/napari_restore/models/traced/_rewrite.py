@@ -222,13 +222,11 @@ _SCALINGS = {_aten.div.Tensor, _aten.mul.Tensor, _aten.div.Scalar, _aten.mul.Sca
 
 
 def _without_scales(writer: _Writer, number: int, node: Operation) -> bool:
-    """Take factors of an image out of a product over its pixels.
-
-    Transposed attention divides queries and keys by their norms over the image first. Their product
-    divided by both is the same, and can be counted together with the norms.
-    """
+    """Take factors of an image out of a product over its pixels."""
     if node.op is not _aten.bmm.default or not _is_single(node.shape):
         return False
+    # Transposed attention divides queries and keys by their norms over the image first. Their
+    # product divided by both is the same, and can be counted together with the norms.
     operands, factors = [], []
     for place, operand in enumerate(node.args):
         arranged, bare, scales = _scaled(operand.number, writer.nodes)

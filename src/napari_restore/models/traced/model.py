@@ -33,10 +33,7 @@ _Box = tuple[int, int, int, int]
 
 
 def difference(model: SweptModel, x: Tensor, expected: Tensor, tile: int) -> float:
-    """Return the largest difference from `expected` of `model` in tiles of `x` (1, C, H, W).
-
-    NaN counts as infinite.
-    """
+    """Return the largest difference from `expected` of `model` in tiles of `x` (1, C, H, W); NaN is infinite."""
     found = float((in_tiles(model, x, tile) - expected).abs().max())
     return found if found == found else float("inf")
 
@@ -429,10 +426,8 @@ class CutModel(SweptModel):
 
 
 def cut_into_sweeps(wrapped: WrappedModel, content: str = "") -> CutModel:
-    """Return the sweeps of a module that sees the whole image. Raises `Uncut`.
-
-    They are found once for one `content_of` the module, which takes seconds.
-    """
+    """Return the sweeps of a module that sees the whole image; raises `Uncut`."""
+    # They are found once for one `content_of` the module, which takes seconds.
     known: dict[str, CutModel | Uncut] = vars(wrapped).setdefault(_FOUND, {})
     if content not in known:
         known.clear()
