@@ -12,11 +12,9 @@ T = TypeVar("T")
 def offered(
     group: str, what: str, accept: Callable[[EntryPoint, object], T | None], expected: str
 ) -> dict[str, T | str]:
-    """Load the objects of an entry-point group, by name; a message in place of one that cannot be used.
-
-    `accept` converts an object, or returns None if it is not the `expected` kind. One broken package
-    must not disable the others.
-    """
+    """Load the objects of an entry-point group, by name; a message in place of one that cannot be used."""
+    # `accept` converts an object, or returns None if it is not the `expected` kind. One broken
+    # package must not disable the others.
     objects: dict[str, T | str] = {}
     for point in entry_points(group=group):
         try:

@@ -8,32 +8,26 @@ from contextlib import contextmanager
 
 
 def use_one_heap() -> bool:
-    """Ask glibc to give all threads one heap; to be called before the first of them begins.
-
-    Threads that have a heap of their own map and unmap every large block, whatever
-    `keep_freed_memory` asks for. False where the C library is another.
-    """
+    """Ask glibc, before any thread begins, to give all one heap; False where the C library is another."""
+    # Threads that have a heap of their own map and unmap every large block, whatever
+    # `keep_freed_memory` asks for.
     return _call("mallopt", ARENA_MAX, 1)
 
 
 def keep_freed_memory() -> bool:
-    """Ask glibc to keep large freed blocks instead of returning each to the system.
-
-    A tile frees and allocates the same large tensors again and again; without this every one of
-    them is paged in again. One arena for all threads keeps freed blocks in one heap: with one each,
-    workers used up to 2.4 times as much (`use_one_heap`: later it has no effect on threads that
-    have one). The top is not trimmed either: near the end of a budget `PeakMemory` releases it. False
-    where the C library is another. See docs/decisions/0003-threads-and-child.md.
-    """
+    """Ask glibc to keep large freed blocks instead of returning each; False where the C library is another."""
+    # A tile frees and allocates the same large tensors again and again; without this every one of
+    # them is paged in again. One arena for all threads keeps freed blocks in one heap: with one
+    # each, workers used up to 2.4 times as much (`use_one_heap`: later it has no effect on threads
+    # that have one). The top is not trimmed either: near the end of a budget `PeakMemory` releases
+    # it. See docs/decisions/0003-threads-and-child.md.
     return _set_thresholds(1 << 30, NEVER)
 
 
 def return_freed_memory() -> bool:
-    """Ask glibc to return every large freed block, until `keep_freed_memory`.
-
-    For one-off work: its tensors are of all sizes, and the gaps between them would take as much
-    again. False where the C library is another.
-    """
+    """Ask glibc to return every large freed block, until `keep_freed_memory`; False where it is another."""
+    # For one-off work: its tensors are of all sizes, and the gaps between them would take as much
+    # again.
     return _set_thresholds(1 << 20, 1 << 20)
 
 
@@ -86,11 +80,9 @@ def _call(name: str, *arguments: int) -> bool:
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Collect no garbage inside the block.
-
-    For imports that leave hundreds of thousands of objects: every collection looks at all of them,
-    a tenth of the time that importing torch takes. Outside, the collector is as it was.
-    """
+    """Collect no garbage inside the block; outside, the collector is as it was."""
+    # For imports that leave hundreds of thousands of objects: every collection looks at all of
+    # them, a tenth of the time that importing torch takes.
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -106,21 +98,17 @@ _usual: tuple[int, int, int] | None = None
 
 
 def collect_seldom() -> None:
-    """Collect hardly any garbage in this process until `collect_as_usual`.
-
-    For the start of a program that ends soon: it was a fifth of the time of a small photo.
-    """
+    """Collect hardly any garbage in this process until `collect_as_usual`."""
+    # For the start of a program that ends soon: it was a fifth of the time of a small photo.
     global _usual
     _usual = gc.get_threshold()
     gc.set_threshold(SELDOM, *_usual[1:])
 
 
 def collect_as_usual() -> None:
-    """Collect garbage as Python does, but never what exists by now: libraries and a model.
-
-    To be called before long work, whose garbage may be large. Nothing where `collect_seldom` was not
-    called.
-    """
+    """Collect garbage as Python does, but never what exists by now: libraries and a model."""
+    # To be called before long work, whose garbage may be large. Nothing where `collect_seldom` was
+    # not called.
     global _usual
     if _usual is not None:
         gc.freeze()

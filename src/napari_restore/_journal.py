@@ -23,13 +23,11 @@ class DamagedJournal(ValueError):
 
 
 class Journal:
-    """Entries of JSON, one a line, each with a checksum keyed by what the journal is about.
+    """Entries of JSON, one a line, each with a checksum keyed by what the journal is about."""
 
-    An entry is appended after the data it speaks of. The checksum of an entry of another question,
-    or of one that was changed, does not match. The last line may be torn by a crash: that is no
-    damage, what it spoke of is done again. One process writes, after `mend`.
-    """
-
+    # An entry is appended after the data it speaks of. The checksum of an entry of another
+    # question, or of one that was changed, does not match. The last line may be torn by a crash:
+    # that is no damage, what it spoke of is done again. One process writes, after `mend`.
     def __init__(
         self,
         path: Path,
@@ -42,10 +40,7 @@ class Journal:
         self._is_valid = is_valid
 
     def read(self) -> list[dict[str, Any]]:
-        """Return the entries, as they were passed to `append`.
-
-        Raises `DamagedJournal` where the checksum of a complete entry does not match.
-        """
+        """Return the entries, as they were passed to `append`; raises `DamagedJournal` for a wrong checksum."""
         entries = [self._parse(line) for line in self._whole().splitlines()]
         known = [entry for entry in entries if entry is not None]
         if len(known) < len(entries):

@@ -40,10 +40,8 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files of `replacing` below `folder` that a killed process has left.
-
-    No other process may write there.
-    """
+    """Remove the temporary files of `replacing` below `folder` that a killed process has left."""
+    # No other process may write there.
     for part in folder.rglob(".*.part*"):
         with contextlib.suppress(OSError):
             part.unlink()

@@ -47,13 +47,11 @@ def open_attributed(options: Namespace, paths: Sequence[str]) -> Any:
 
 
 def reference_of(options: Namespace) -> int | None:
-    """Return which of the frames --reference names: by its path, or by its name.
-
-    Of one picture the frames are exposures: then it is one of --ev.
-    """
+    """Return which of the frames --reference names: by its path, or by its name."""
     wanted = options.reference
     if wanted is None:
         return None
+    # Of one picture the frames are exposures: then it is one of --ev.
     if len(options.paths) == 1 and options.ev:
         try:
             return int(options.ev.index(float(wanted)))
@@ -107,10 +105,7 @@ def load_models(options: Namespace) -> list[Any]:
 
 
 def may_run_code(models: Sequence[str], *, yes: bool) -> bool:
-    """Return whether code files among `models` may run: by --yes, or confirmed at the terminal.
-
-    Raises `BadModel` where it is refused.
-    """
+    """Return whether code files among `models` may run, by --yes or the terminal; raises `BadModel` if refused."""
     code_files = [file for file in map(api.code_file, models) if file is not None]
     if yes or not code_files:
         return yes
@@ -140,10 +135,7 @@ def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
 
 
 def context_of(options: Namespace) -> str | None:
-    """Return the file of --context for one image; None for ``first``.
-
-    Raises `InputError` where there is no such file.
-    """
+    """Return the file of --context for one image; None for ``first``. Raises `InputError` without such a file."""
     context: str | None = options.context
     if context == FIRST:
         return None

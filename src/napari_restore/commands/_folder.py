@@ -47,10 +47,8 @@ Join = Callable[[list[Any]], Any]
 def restore_folder(
     options: Namespace, items: list[Item], runner: Runner, join: Join | None = None
 ) -> CommandResult:
-    """Restore all items; the exit code is that of the first one that failed.
-
-    With `join` the files of an item are images of their own, as the frames of a bracket.
-    """
+    """Restore all items; the exit code is that of the first one that failed."""
+    # With `join` the files of an item are images of their own, as the frames of a bracket.
     folder = Path(options.output)
     runner.check_formats(items)
     model = load_model(options)

@@ -159,10 +159,7 @@ def _aligned(
 
 
 def _take_one_bracket(options: Namespace) -> list[str]:
-    """Reduce the photos of a folder to its bracket; return notes on that.
-
-    Raises `InputError` where there are several.
-    """
+    """Reduce the photos of a folder to its bracket; return notes on that. Raises `InputError` for several."""
     found = api.brackets(options.paths, singles=True)
     if options.reference is not None or options.ev is not None:
         # Which photos are meant is clear, but for those that are there as RAW and JPEG.

@@ -212,10 +212,8 @@ def _fields_of(card: Any) -> dict[str, Any]:
 
 
 def _card_text(card: Any, fields: Mapping[str, Any]) -> str:
-    """Return the lines of a card without what is as in most cards; parameters as a table.
-
-    Of many layers those are named that contain the others.
-    """
+    """Return the lines of a card without what is as in most cards; parameters as a table."""
+    # Of many layers those are named that contain the others.
     usual = {f.name: f.default for f in dataclass_fields(card) if f.name not in ("task", "scope")}
     shown = {
         name: value

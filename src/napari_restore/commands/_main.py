@@ -72,11 +72,9 @@ def _main(argv: list[str], before: float = 0.0) -> int:
 
 
 def set_environment() -> None:
-    """Set what numerical libraries read when they are loaded, and what threads find when they begin.
-
-    OpenMP threads that spin while waiting block decoding and other programs; with one busy core
-    tiles took up to ten times longer.
-    """
+    """Set what numerical libraries read when they are loaded, and what threads find when they begin."""
+    # OpenMP threads that spin while waiting block decoding and other programs; with one busy core
+    # tiles took up to ten times longer.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     use_one_heap()
@@ -112,10 +110,8 @@ def _run(options: argparse.Namespace) -> CommandResult:
 
 
 def _deliver(text: str, code: int, *, wrote_files: bool = False) -> int:
-    """Print the result; return the exit code, that of the error if printing failed.
-
-    With `wrote_files` a failed print is no error: the output is in files.
-    """
+    """Print the result; return the exit code, that of the error if printing failed."""
+    # Where it `wrote_files` a failed print is no error: the output is in files.
     error = _streams.write_out(text)
     if error is None or (code and not text) or (wrote_files and sys.stdout is None):
         return code
@@ -271,11 +267,9 @@ def _completion(shell: str) -> str:
 
 
 def build_parser(*, at_once: bool = True) -> Parser:
-    """Return the parser; every command sets `run`, a function of the options.
-
-    Where not `at_once`, the options of a command are added, and its module is imported, when its
-    words are parsed: of all commands that takes longer than most answers.
-    """
+    """Return the parser; every command sets `run`, a function of the options."""
+    # Where not `at_once`, the options of a command are added, and its module is imported, when its
+    # words are parsed: of all commands that takes longer than most answers.
     parser = Parser(
         prog="napari-restore",
         description="Restore huge images, region by region, within a memory budget.",

@@ -102,10 +102,7 @@ def names_file(output: str) -> bool:
 
 
 def as_folder(output: str) -> str:
-    """Return `output` with a separator at its end.
-
-    Raises `BadOutput` for the name of a file in a format of outputs.
-    """
+    """Return `output` with a separator at its end; raises `BadOutput` for the name of a file of a format."""
     if Path(output).is_dir() and api.is_zarr(Path(output)):
         raise BadOutput(
             f"{output} is an OME-Zarr image, but several images and folders need a folder.",
@@ -120,10 +117,8 @@ def as_folder(output: str) -> str:
 
 
 def without_outputs(items: Sequence[Item]) -> list[Item]:
-    """Return `items` without those whose source is an output: a folder restored into itself.
-
-    Raises `BadOutput` where the output of an image is that image.
-    """
+    """Return `items` without those whose source is an output; raises `BadOutput` where it is its own."""
+    # A folder may be restored into itself.
     # Links are followed: a folder may be reached by two names.
     sources = [os.path.realpath(item.sources[0]) for item in items]
     outputs = [os.path.realpath(item.output) for item in items]
@@ -260,11 +255,9 @@ class Summary:
         return dict(self.entries.get(output.name, {}).get("record") or {})
 
     def add(self, output: Path, entry: dict[str, Any]) -> None:
-        """Set the entry of `output`, on disk before this returns.
-
-        A finished entry is replaced only by another finished run.
-        """
+        """Set the entry of `output`, on disk before this returns."""
         before = self.entries.get(output.name, {}).get("status")
+        # A finished entry is replaced only by another finished run.
         if before == "done" and entry["status"] != "done":
             return
         self.entries[output.name] = entry

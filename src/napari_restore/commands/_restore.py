@@ -46,11 +46,9 @@ from napari_restore.errors import BadOutput, InputError, escape_controls, option
 def restore_planes(
     options: Namespace, interrupt: Interrupt | None = None, report: EventCallback | None = None
 ) -> CommandResult:
-    """Restore planes of one file into one file; see `restore`.
-
-    Each plane is restored into a folder beside the output, where the same command finds those that
-    are finished, and removes them once they are joined.
-    """
+    """Restore planes of one file into one file; see `restore`."""
+    # Each plane is restored into a folder beside the output, where the same command finds those
+    # that are finished, and removes them once they are joined.
     source = _only_source(options)
     target = Path(options.output)
     image = open_image(options, [source], plane=0)

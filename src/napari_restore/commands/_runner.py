@@ -89,10 +89,8 @@ class Runner:
         api.check_export(item.output, **self._export_of(item))
 
     def check_formats(self, items: Sequence[Item]) -> None:
-        """Check the options for all outputs as `check_format`.
-
-        One that only some of them can have is for those: a note names the formats of the others.
-        """
+        """Check the options for all outputs as `check_format`."""
+        # One that only some of them can have is for those: a note names the formats of the others.
         unfit = {item: api.unfit_options(item.output, **self._export) for item in items}
         for name in sorted(frozenset().union(*unfit.values())):
             others = [item.output.suffix.lower() for item in items if name in unfit[item]]

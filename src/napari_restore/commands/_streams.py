@@ -16,12 +16,10 @@ status: Callable[[], None] | None = None
 
 
 def set_up() -> None:
-    """Make the standard streams safe to use.
-
-    The descriptor of a closed stream would be reused for the next file, and output of C libraries
-    would go into that file. libtiff prints errors past the handlers of GDAL, so the descriptor of
-    stderr is redirected to the null device and Python's stream uses a copy of it.
-    """
+    """Make the standard streams safe to use."""
+    # The descriptor of a closed stream would be reused for the next file, and output of C libraries
+    # would go into that file. libtiff prints errors past the handlers of GDAL, so the descriptor of
+    # stderr is redirected to the null device and Python's stream uses a copy of it.
     for number in range(3):
         try:
             os.fstat(number)
@@ -40,10 +38,8 @@ def set_up() -> None:
 
 
 def write_out(text: str) -> OSError | None:
-    """Write `text` and a newline to stdout; return the error if that failed.
-
-    A closed pipe, as of `head`, is no error.
-    """
+    """Write `text` and a newline to stdout; return the error if that failed."""
+    # A closed pipe, as of `head`, is no error.
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))

@@ -186,14 +186,12 @@ class ImageBase(ABC):
         return self.reader.band_valid_in(0, box, self.read(box))
 
     def read_representative(self, box: Box) -> npt.NDArray[np.bool_]:
-        """Return which valid pixels (h, w) of a box of level 0 statistics can rely on.
-
-        Along nodata, values are mixed with it or missing in some bands: such pixels are valid and
-        restored, but a dark channel would take them for the scene. See `clear_of_edges`.
-        """
+        """Return which valid pixels (h, w) of a box of level 0 statistics can rely on; see `clear_of_edges`."""
         y0, x0, y1, x1 = box
         if not self.may_be_invalid:
             return np.ones((y1 - y0, x1 - x0), bool)
+        # Along nodata, values are mixed with it or missing in some bands: such pixels are valid and
+        # restored, but a dark channel would take them for the scene.
         top, left = max(0, y0 - REACH), max(0, x0 - REACH)
         wide = (top, left, min(self.height, y1 + REACH), min(self.width, x1 + REACH))
         mask = self.read_valid(wide)
@@ -257,11 +255,9 @@ class ImageBase(ABC):
         return level.chunk_height, level.chunk_width
 
     def chunk_bytes(self, size: tuple[int, int], more: int) -> int:
-        """Return the bytes of the chunks that a box of `size` (height, width) touches, and of `more`.
-
-        Of this image and of those that its pixels are made of, with validity: each has chunks in
-        the cache.
-        """
+        """Return the bytes of the chunks that a box of `size` (height, width) touches, and of `more`."""
+        # Of this image and of those that its pixels are made of, with validity: each has chunks in
+        # the cache.
         rows, columns = self.chunk
         down, across = -(-size[0] // rows) + 1, -(-min(size[1], self.width) // columns) + 1
         pixels = min(self.height * self.width, rows * columns * (down * across + more))

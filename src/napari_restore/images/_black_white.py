@@ -58,10 +58,8 @@ def needs_percentile(
 def zeros_of(
     image: ImageBase, black: float | None, percentile: Percentile
 ) -> tuple[npt.NDArray[np.float64], bool]:
-    """Return the value of no light of each band, and whether it is the one of a known product.
-
-    `percentile` is called only where floats may be scaled already.
-    """
+    """Return the value of no light of each band, and whether it is the one of a known product."""
+    # The percentile is asked for only where floats may be scaled already.
     zeros, _ = _black(image, black, image.preset, percentile)
     return zeros, _preset_zeros(image, image.preset, percentile)[1] is not None
 
@@ -81,10 +79,8 @@ def note_of_zero(image: ImageBase, black: float | None) -> Message | None:
 
 
 def zeros_by_scale(image: ImageBase) -> dict[int, float]:
-    """Return the zeros of the bands that have a scale or an offset, by number.
-
-    One without may be of another kind beside those with them.
-    """
+    """Return the zeros of the bands that have a scale or an offset, by number."""
+    # One without may be of another kind beside those with them.
     pairs = zip(image.profile.scales, image.profile.offsets, strict=True)
     return {n: (0.0 - o) / s if s else 0.0 for n, (s, o) in enumerate(pairs) if (s, o) != (1, 0)}
 
@@ -143,13 +139,11 @@ def _black(
 def _preset_zeros(
     image: ImageBase, preset: Sensor | None, percentile: Percentile | None
 ) -> tuple[npt.NDArray[np.float64], str | None]:
-    """Return the zero of each band by `preset`, and the reason; None where it is not in force.
-
-    Values that never reach it are scaled already, or another product of the sensor.
-    """
+    """Return the zero of each band by `preset`, and the reason; None where it is not in force."""
     zeros = np.zeros(image.bands)
     if preset is None or not preset.reason:
         return zeros, None
+    # Values that never reach it are scaled already, or another product of the sensor.
     reason = preset.reason
     if _may_be_scaled(image, preset):
         reason += "; floats below it are scaled, and have 0"

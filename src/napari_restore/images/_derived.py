@@ -257,12 +257,10 @@ class DerivedImages(ImageBase):
         return other
 
     def _spec_with(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the `spec` of a view of this image; None where it has none itself.
-
-        It is read in the order of `VIEWS`; what is asked out of that order is listed.
-        """
+        """Return the `spec` of a view of this image; None where it has none itself."""
         if self.spec is None:
             return None
+        # It is read in the order of `VIEWS`; what is asked out of that order is listed.
         place = min((VIEWS.index(name) for name in asked if name in VIEWS), default=len(VIEWS))
         if "select" in asked and "views" not in self.spec and "select" in self.spec:
             # A file's bands are counted before some of them are selected.
@@ -282,11 +280,9 @@ class DerivedImages(ImageBase):
         return positions
 
     def refreshed(self, *, everywhere: bool = True) -> Self:
-        """Return the image of an array as that is now; itself where nothing was edited in place.
-
-        All values are compared; without `everywhere` only those of arrays in memory. Files are
-        themselves: a run checks them.
-        """
+        """Return the image of an array as that is now; itself where nothing was edited in place."""
+        # All values are compared; without `everywhere` only those of arrays in memory. Files are
+        # themselves: a run checks them.
         others = self._companions(lambda frame: frame.refreshed(everywhere=everywhere))
         before = () if self.companions is None else self.companions.images
         is_same = others is None or all(map(operator.is_, others.images, before))
@@ -416,10 +412,8 @@ class DerivedImages(ImageBase):
         return None if self.companions is None else self.companions.map(change)
 
     def take_levels(self, other: Self) -> None:
-        """Share the levels that another image of the same pixels has made since.
-
-        Not where other bands decide which pixels are valid.
-        """
+        """Share the levels that another image of the same pixels has made since."""
+        # Not where other bands decide which pixels are valid.
         if self.data_bands == other.data_bands:
             self.source, self.pyramid = other.source, other.pyramid
 

@@ -83,10 +83,8 @@ def describe(
 
 
 def naming_hint(image: Image, roles: Sequence[str]) -> Message:
-    """Return the sentence on how to name the bands of these roles.
-
-    It gives no numbers: names may say otherwise.
-    """
+    """Return the sentence on how to name the bands of these roles."""
+    # It gives no numbers: names may say otherwise.
     bands = option("bands", ",".join(f"{role}=N" for role in roles))
     preset, detected, count = image.preset, image.profile.sensor, len(image.data_bands)
     hint = f"Name the bands with {bands}, counted from 1"

@@ -70,9 +70,7 @@ class DisplayCurve:
 
 
 def curve_of(exposures: Sequence[float], dtype: np.dtype[Any]) -> DisplayCurve:
-    """Return the curve for light of frames with these EV, of which 0 EV has 1 as its white.
-
-    The screen is exposed as the middle of the bracket, and white where the darkest frame is.
-    """
+    """Return the curve for light of frames with these EV, of which 0 EV has 1 as its white."""
+    # The screen is exposed as the middle of the bracket, and white where the darkest frame is.
     middle = (min(exposures) + max(exposures)) / 2
     return DisplayCurve(2.0**middle, max(1.0, 2.0 ** (middle - min(exposures))), dtype)

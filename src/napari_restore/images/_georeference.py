@@ -79,10 +79,8 @@ class Georeference:
         return replace(self, transform=transform, gcps=gcps, rpcs=self._moved_rpcs(moves))
 
     def scaled_rpcs(self, up: int, down: int) -> Mapping[str, Any] | None:
-        """Return the `rpcs` of an image whose pixels are `up` / `down` times as large.
-
-        They count from the middle of the first pixel.
-        """
+        """Return the `rpcs` of an image whose pixels are `up` / `down` times as large."""
+        # They count from the middle of the first pixel.
 
         def about(middle: float) -> Callable[[float], float]:
             return lambda number: (number + middle) * down / up - middle
@@ -100,13 +98,11 @@ class Georeference:
         }
 
     def to_napari_affine(self) -> npt.NDArray[np.float64]:
-        """Return the 3 × 3 matrix from napari's data (row, column, 1) to world (y, x, 1).
-
-        napari puts the *centre* of the first pixel at (0, 0), so its position is the transform's
-        image of (½, ½). Without a transform: the identity.
-        """
+        """Return the 3 × 3 matrix from napari's data (row, column, 1) to world (y, x, 1), or the identity."""
         if self.transform is None:
             return np.eye(3)
+        # napari puts the *centre* of the first pixel at (0, 0), so its position is the transform's
+        # image of (½, ½).
         a, b, c, d, e, f = self.transform
         return np.array(
             [
@@ -158,10 +154,7 @@ class Georeference:
         return np.vstack([fitted, [0, 0, 1]]), error
 
     def longitudes(self, size: tuple[int, int]) -> tuple[float, float] | None:
-        """Return the least and largest longitude of an image of `size` (height, width).
-
-        They may lie beyond ±180. None where coordinates are no longitudes.
-        """
+        """Return the least and largest longitude, perhaps beyond ±180, of an image of `size`; None without any."""
         if self.transform is None or self.units != "degree":
             return None
         corners = [self.to_world(x, y)[0] for x in (0, size[1]) for y in (0, size[0])]

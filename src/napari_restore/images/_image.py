@@ -376,10 +376,7 @@ def _listed(bands: GivenBands) -> Any:
 
 
 def open_codes(path: Pathlike) -> Image:
-    """Open a file on this computer as a mask: pixels of a palette are its numbers, not its colours.
-
-    It has no `spec`. Raises `UnreadableImage`.
-    """
+    """Open a file on this computer as a mask, a palette as its numbers; without `spec`. Raises `UnreadableImage`."""
     return Image(reader_of(path, codes=True))
 
 
@@ -409,10 +406,8 @@ def _reader_of(
 
 
 def bands_of_scene(folder: Pathlike) -> list[Path]:
-    """Return the files of one scene's bands in a folder that are one image; none for other folders.
-
-    Of several grids it is the finest with three bands or more.
-    """
+    """Return the files of one scene's bands in a folder that are one image; none for other folders."""
+    # Of several grids it is the finest with three bands or more.
     grids: dict[Any, list[Path]] = {}
     for path in bands_in_folder(Path(folder).expanduser()):
         with contextlib.suppress(UnreadableImage):
@@ -487,11 +482,10 @@ dask reads tasks as a whole: more of them would fetch much that is not in view.
 
 
 def lazy_level(image: ImageBase, level: int) -> Any:
-    """Return a dask array (h, w, C) that calls `Image.read`, one decoded chunk per task.
-
-    Or a few, where each takes its time and not the processor: dask has a thread for each core only.
-    """
+    """Return a dask array (h, w, C) that calls `Image.read`, one decoded chunk per task."""
     decoded = image.planned_levels[level]
+    # Or a few, where each takes its time and not the processor: dask has a thread for each core
+    # only.
     side = AT_ONCE if image.source.concurrent_reads > 1 else 1
 
     def read(box: Box) -> npt.NDArray[Any]:

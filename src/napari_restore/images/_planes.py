@@ -52,10 +52,7 @@ class Planes:
         return tuple(reversed(indices))
 
     def check(self, name: str, number: int) -> None:
-        """Raise where the file `name` has no plane `number`, or more planes than a file can have.
-
-        `BadParameter` or `UnreadableImage`.
-        """
+        """Raise `BadParameter` without a plane `number` in the file `name`, `UnreadableImage` for too many planes."""
         if self.count > MOST_PLANES:
             raise UnreadableImage(
                 f"{name} claims {self.count} planes ({self}), more than {MOST_PLANES}.",
@@ -109,10 +106,7 @@ ONE = Planes()
 
 
 def planes_asked(text: str, planes: Planes, name: str) -> range:
-    """Return the planes that ``all`` or ``A:B`` names; B itself is none of them.
-
-    Raises `BadParameter`.
-    """
+    """Return the planes that ``all`` or ``A:B`` (without B) names; raises `BadParameter`."""
     if planes.count == 1:
         raise BadParameter(f"{name} has one plane.", f"Leave {option('planes')} out.")
     if planes.other is not None:

@@ -215,10 +215,7 @@ def first_of(pictures: int) -> list[str]:
 
 
 def strip_level(height: int, width: int, pixel_bytes: int, rows: int = 1) -> tuple[Level, bool]:
-    """Return chunks of whole rows of an untiled image, and whether random access to them is cheap.
-
-    `rows` is the number of rows the file compresses together.
-    """
+    """Return chunks of whole rows, of `rows` compressed together, and whether random access is cheap."""
     whole = height * width * pixel_bytes
     if whole > STREAMED_BYTES:
         return Level(height, width, SMALL_BLOCK * 2, SMALL_BLOCK * 2), False

@@ -59,10 +59,8 @@ def is_zarr(path: Path) -> bool:
 
 
 def is_image_in_folder(path: Path) -> bool:
-    """Return whether `path`, found in a folder, is taken for an image.
-
-    Hidden files are not, nor is a .hdr that describes another file.
-    """
+    """Return whether `path`, found in a folder, is taken for an image."""
+    # Hidden files are not, nor is a .hdr that describes another file.
     suffix = path.suffix.lower()
     if path.name.startswith(".") or suffix not in IMAGE_SUFFIXES:
         return False

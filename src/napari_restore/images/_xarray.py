@@ -46,11 +46,9 @@ def lazy_array(
 
 
 def read_again(array: Any, chunks: Any) -> Any:
-    """Return a dask array of `array`, which is read each time that this is computed.
-
-    Its name is random: nothing is hashed, and chunks that are written later appear. With
-    ``name=False`` dask would ask a socket for the address of the network card.
-    """
+    """Return a dask array of `array`, which is read each time that this is computed."""
+    # Its name is random: nothing is hashed, and chunks that are written later appear. With
+    # ``name=False`` dask would ask a socket for the address of the network card.
     import dask.array as da
 
     return da.from_array(  # type: ignore[no-untyped-call]

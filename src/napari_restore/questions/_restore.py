@@ -431,10 +431,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class Storing:
-    """What is kept of the result beside its pixels, and where.
+    """What is kept of the result beside its pixels, and where."""
 
-    The command has flags of its own for what it writes.
-    """
+    # The command has flags of its own for what it writes.
 
     maps: bool | Sequence[str] = asked(
         False,

@@ -83,11 +83,9 @@ def comparable_exposures(found: Sequence[Exposure | None]) -> list[float] | None
 
 
 def estimated_exposures(frames: Sequence[Image]) -> list[float]:
-    """Return the EV of each frame by its pixels, relative to the first.
-
-    Frames are put in order by their mean; neighbours are compared where both are mid-tones, by the
-    median ratio of about linear values.
-    """
+    """Return the EV of each frame by its pixels, relative to the first."""
+    # Frames are put in order by their mean; neighbours are compared where both are mid-tones, by
+    # the median ratio of about linear values.
     with ThreadPoolExecutor(threads_for(frames), "overview") as pool:
         grey = list(pool.map(overview_of, frames))
     order = sorted(range(len(grey)), key=lambda number: float(grey[number].mean()))

@@ -117,10 +117,7 @@ def _copies_among(files: Sequence[Path]) -> dict[Path, Path]:
 
 
 def without_twins(paths: Iterable[Pathlike]) -> tuple[list[str], str | None]:
-    """Return photos without those that are there as RAW as well, and a note where there are any.
-
-    Those that have addresses are taken as they are.
-    """
+    """Return photos without those that are there as RAW as well, addresses as they are, and perhaps a note."""
     given = [os.fspath(each) for each in paths]
     files = [Path(path) for path in given if not is_remote(path)]
     if len({_type_of(path) for path in files}) < 2:
@@ -146,10 +143,8 @@ def _type_of(path: Path) -> str:
 
 
 def _twins_of_raw(shots: Sequence[_Shot]) -> list[_Shot]:
-    """Return the photos that the camera, or another program, has also written as RAW.
-
-    They have the name of a RAW photo, or its camera, time and exposure.
-    """
+    """Return the photos that the camera, or another program, has also written as RAW."""
+    # They have the name of a RAW photo, or its camera, time and exposure.
     raw = [shot for shot in shots if _type_of(shot.path) == ".raw" and shot.error is None]
     by_name = {(shot.path.parent, shot.path.stem.lower()): shot.taken for shot in raw}
     by_shot = {shot.settings for shot in raw if shot.taken is not None}

@@ -190,12 +190,10 @@ class _PairFit:
 
 
 def _corner_error(fit: _PairFit, reference: Image) -> float:
-    """Return the standard error in pixels of the worst corner: by leaving out one pair after the other.
-
-    The jackknife of Quenouille and Tukey; 0 for a shift by whole pixels.
-    """
+    """Return the standard error in pixels of the worst corner, by the jackknife of Quenouille and Tukey."""
     if fit.kind is None:
         return 0.0
+    # One pair of points after the other is left out; 0 for a shift by whole pixels.
     corners = []
     for number in range(len(fit.at)):
         rest = [np.delete(points, number, axis=0) for points in (fit.at, fit.there)]
@@ -213,14 +211,11 @@ def _corner_error(fit: _PairFit, reference: Image) -> float:
 
 
 def _fit(pairs: Sequence[tuple[Any, Any]], kinds: Sequence[Any], ransac: Any) -> _PairFit | None:
-    """Return the transform that most pairs of points agree on.
-
-    Of `kinds` the most general that enough pairs support, a shift by whole pixels for few; None
-    where too few agree.
-    """
+    """Return the transform that most pairs of points agree on; None where too few agree."""
     if len(pairs) < FEWEST:
         return None
     at, there = (np.array(points) for points in zip(*pairs, strict=True))
+    # Of `kinds` the most general that enough pairs support, a shift by whole pixels for few.
     for kind, needed in zip(kinds, ENOUGH, strict=True):
         if len(pairs) < needed:
             continue
@@ -256,10 +251,8 @@ def _pairs(crops: Crops, frame: Image, matrix: Array) -> Iterator[tuple[Any, Any
 
 
 def displacement(reference: Grey, other: Grey) -> tuple[tuple[float, float], float]:
-    """Return how far (dy, dx) `other` (h, w) shows the same further down and right, and how clearly.
-
-    By phase correlation of ranked values; to about a tenth of a pixel, by a parabola at the peak.
-    """
+    """Return how far (dy, dx) `other` (h, w) shows the same further down and right, and how clearly."""
+    # By phase correlation of ranked values; to about a tenth of a pixel, by a parabola at the peak.
     return _shift_between(_spectrum(reference), _spectrum(other), reference.shape)
 
 
@@ -322,11 +315,9 @@ def _grey(pixels: npt.NDArray[Any], image: Image) -> Grey:
 
 
 def _rounded(matrix: Array, image: Image, fit: _PairFit, error: float) -> Array:
-    """Return a shift by whole pixels where that is as good; else `matrix` itself.
-
-    It is where the corners agree, or where they are too uncertain, by `error`, and the crops agree: of
-    a frame that is mostly clipped these may lie close together.
-    """
+    """Return a shift by whole pixels where that is as good; else `matrix` itself."""
+    # It is where the corners agree, or where they are too uncertain, by `error`, and the crops
+    # agree: of a frame that is mostly clipped these may lie close together.
     moved = _moved(matrix, image)
     shift = np.rint(moved.mean(axis=1))
     off = np.abs(moved - shift[:, None]).max()

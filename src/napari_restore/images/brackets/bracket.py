@@ -133,10 +133,8 @@ def _check(
 
 
 def _developed_alike(frames: Sequence[Image], chosen: int, notes: list[str]) -> list[Image]:
-    """Return the frames, those of RAW with the white balance of the chosen one.
-
-    A camera may judge each exposure for itself: its colours would differ.
-    """
+    """Return the frames, those of RAW with the white balance of the chosen one."""
+    # A camera may judge each exposure for itself: its colours would differ.
     reference = frames[chosen].reader
     if not isinstance(reference, RawReader):
         return list(frames)
@@ -156,15 +154,14 @@ def _aligned(
     notes: list[str],
     progress: Progress | None,
 ) -> tuple[dict[int, Image], dict[int, Placement | None]]:
-    """Return those of the other frames that fit, on the grid of the chosen one, and how they lay.
-
-    A frame that shares no medium tones with the reference is compared with its neighbour in `order`.
-    """
+    """Return those of the other frames that fit, on the grid of the chosen one, and how they lay."""
     reference, middle = frames[chosen], order.index(chosen)
     fitting: dict[int, Image] = {}
     aligned: dict[int, Placement | None] = {}
     unsure: list[tuple[str, Placement]] = []
     placements = _placed_on(frames, chosen, progress)
+    # A frame that shares no medium tones with the reference is compared with its neighbour in
+    # `order`.
     for outwards in (order[middle + 1 :], order[:middle][::-1]):
         neighbour, last = reference, None
         for number in outwards:
@@ -267,11 +264,9 @@ def frames_of_light(
 
 
 def exposures_for(picture: Image) -> list[float]:
-    """Return two to seven EV, dark to bright, that show the range of a picture of light.
-
-    The first makes the brightest 0.1 % white, the last the darkest 5 % at most of medium
-    brightness; by an overview, to a tenth.
-    """
+    """Return two to seven EV, dark to bright, that show the range of a picture of light."""
+    # The first makes the brightest 0.1 % white, the last the darkest 5 % at most of medium
+    # brightness; by an overview, to a tenth.
     view = coarse_view(picture)
     box = (0, 0, view.height, view.width)
     light = view.read(box)[..., list(picture.data_bands)].astype(np.float64)
@@ -299,11 +294,9 @@ Frame = tuple[tuple[tuple[float, float, float], ...], tuple[int, int]]
 
 
 def common_box(bracket: Image) -> Box:
-    """Return the box (y0, x0, y1, x1) of the reference in which every frame has pixels.
-
-    Sides are moved inwards, the one with the largest share beyond an edge first, until none is
-    beyond. All of the image where frames lie in place, or where less than half would be left.
-    """
+    """Return the box (y0, x0, y1, x1) of the reference in which every frame has pixels."""
+    # Sides are moved inwards, the one with the largest share beyond an edge first, until none is
+    # beyond. All of the image where frames lie in place, or where less than half would be left.
     frames = tuple(
         (
             tuple(tuple(map(float, row)) for row in frame.reader.matrix),

@@ -22,12 +22,10 @@ Array = npt.NDArray[Any]
 
 
 class ChunkCache:
-    """Cache that drops the least recently used chunks first and joins equal requests.
+    """Cache that drops the least recently used chunks first and joins equal requests."""
 
-    Two threads that request the same chunk decode it once: the second waits. A failed decode is not
-    kept, so that the next request tries again.
-    """
-
+    # Two threads that request the same chunk decode it once: the second waits. A failed decode is
+    # not kept, so that the next request tries again.
     def __init__(self, limit: int = DEFAULT_BYTES) -> None:
         self.limit = limit
         self.bytes = 0
@@ -45,10 +43,7 @@ class ChunkCache:
         self._forgotten: deque[int] = deque()
 
     def get(self, source: Source, key: Hashable, decode: Callable[[], Array]) -> Array:
-        """Return the array of `key` of `source`, read-only.
-
-        `decode` makes it if it is not cached.
-        """
+        """Return the array of `key` of `source`, read-only, made by `decode` if it is not cached."""
         with self._lock:
             full = (self._token_of(source), key)
         while True:
@@ -178,12 +173,10 @@ def _kept(
 
 
 def read_window(source: Source, level: int, box: Box) -> Array:
-    """Return the pixels of `box` (h, w, C), assembled from chunks; a new array.
-
-    It lies band by band in memory, as models, stores and TIFFs take and give pixels: in the other
-    order every step would move them once more.
-    """
+    """Return the pixels of `box` (h, w, C), assembled from chunks; a new array."""
     y0, x0, y1, x1 = box
+    # It lies band by band in memory, as models, stores and TIFFs take and give pixels: in the other
+    # order every step would move them once more.
     out = np.empty((source.bands, y1 - y0, x1 - x0), source.dtype).transpose(1, 2, 0)
     fetch_runs(source, level, box)
     _put_together(out, read_chunk, source, level, box)
@@ -260,11 +253,9 @@ _making_locks = threading.Lock()
 def _put_together(
     out: Array, read: Callable[[Source, int, int, int], Array], source: Source, level: int, box: Box
 ) -> None:
-    """Fill `out`, the pixels of `box`, with the result of `read` for every chunk it touches.
-
-    Those of a server are asked for at once.
-    """
+    """Fill `out`, the pixels of `box`, with the result of `read` for every chunk it touches."""
     cells = list(chunks_of(source.levels[level], box))
+    # Those of a server are asked for at once.
     at_once = min(len(cells), source.concurrent_reads)
     with contextlib.ExitStack() as stack:
         each: Any = map

@@ -47,10 +47,8 @@ _chosen = ""
 
 
 def use_cache_folder(folder: str) -> None:
-    """Keep the cache in `folder` from now on, unless the environment names one; "": the platform's.
-
-    What lies in the old place stays there. Runs that have begun go on with it.
-    """
+    """Keep the cache in `folder` from now on, unless the environment names one; "": the platform's."""
+    # What lies in the old place stays there. Runs that have begun go on with it.
     global _chosen
     _chosen = os.path.abspath(os.path.expanduser(folder)) if folder else ""
 
@@ -118,12 +116,10 @@ class CacheEntry:
 
 
 class OpenEntry:
-    """An opened cache folder, in use until `close` or until it is collected.
+    """An opened cache folder, in use until `close` or until it is collected."""
 
-    While it is not `complete`, one process at a time builds it: where another living process builds
-    it, `path` is a private folder that is removed with this object.
-    """
-
+    # While it is not `complete`, one process at a time builds it: where another living process
+    # builds it, `path` is a private folder that is removed with this object.
     def __init__(self, path: Path, about: dict[str, Any], *, private: bool) -> None:
         self.path = path
         self.about = about
@@ -203,10 +199,7 @@ def cache_entries(kinds: Iterable[str] | None = None) -> list[CacheEntry]:
 
 
 def clear_cache(*, needed: bool = False) -> int:
-    """Remove all unused entries; return the bytes freed.
-
-    With `needed` also those that copied commands and records name.
-    """
+    """Remove all unused entries, `needed` also those that commands and records name; return the bytes freed."""
     return trim_cache(0, needed=needed)
 
 

@@ -20,13 +20,11 @@ class DamagedStore(Exception):
 
 
 class LevelStore:
-    """Levels ``first``, ``first + 1`` … of an image, each (h, w, C), with their validity.
+    """Levels ``first``, ``first + 1`` … of an image, each (h, w, C), with their validity."""
 
-    Chunks are stored uncompressed, followed by a checksum: zarr arrays, but zarr only writes their
-    metadata, as its access to single chunks is slow. Writing a chunk replaces it as a whole; chunks
-    may be written by several threads at once.
-    """
-
+    # Chunks are stored uncompressed, followed by a checksum: zarr arrays, but zarr only writes
+    # their metadata, as its access to single chunks is slow. Writing a chunk replaces it as a
+    # whole; chunks may be written by several threads at once.
     def __init__(self, path: Path, source: Source, first: int) -> None:
         self.path, self.levels, self.first = path, source.levels, first
         self._kinds = ("pixels", "valid") if source.may_be_invalid else ("pixels",)
@@ -71,20 +69,14 @@ class LevelStore:
         pixels: npt.NDArray[Any],
         valid: npt.NDArray[np.bool_] | None = None,
     ) -> None:
-        """Write whole chunks: `pixels` (h, w, C) starting at chunk (row, column).
-
-        Raises `DiskFull`.
-        """
+        """Write whole chunks: `pixels` (h, w, C) starting at chunk (row, column); raises `DiskFull`."""
         with no_space_as_error(self.path):
             self._write("pixels", level, row, column, pixels)
             if valid is not None:
                 self._write("valid", level, row, column, valid[..., None])
 
     def read(self, kind: str, number: int, row: int, column: int) -> npt.NDArray[Any]:
-        """Return the "pixels" (h, w, C) or "valid" (h, w, 1) of a chunk, cropped to the level.
-
-        Raises `DamagedStore`.
-        """
+        """Return the "pixels" (h, w, C) or "valid" (h, w, 1) of a chunk, cropped; raises `DamagedStore`."""
         shape, dtype = self._chunk_shape(kind, number), self._dtype_of[kind]
         file = self._chunk_file(kind, number, row, column)
         try:

@@ -87,11 +87,9 @@ _holding = threading.local()
 
 @contextlib.contextmanager
 def guarded(path: Path) -> Iterator[None]:
-    """Let no other process or thread make, mark or remove folders beside `path` meanwhile.
-
-    For moments only: others wait. Where the disk refuses, nothing is guarded. Within it, as for what is
-    collected meanwhile, another one does nothing.
-    """
+    """Let no other process or thread make, mark or remove folders beside `path` meanwhile."""
+    # For moments only: others wait. Where the disk refuses, nothing is guarded. Within it, as for
+    # what is collected meanwhile, another one does nothing.
     guard = None
     if not getattr(_holding, "now", False):
         with contextlib.suppress(OSError):
@@ -272,10 +270,8 @@ def make_private(path: Path) -> None:
 
 
 def check_private(path: Path) -> None:
-    """Raise `BadOutput` where another user could write files into the folder `path`.
-
-    Systems without owners and modes, such as Windows, protect a user's folders themselves.
-    """
+    """Raise `BadOutput` where another user could write files into the folder `path`."""
+    # Systems without owners and modes, such as Windows, protect a user's folders themselves.
     if not hasattr(os, "getuid"):
         return
     status = path.lstat()

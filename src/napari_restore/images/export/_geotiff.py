@@ -123,10 +123,7 @@ def write_pixels(
     *,
     strips: bool = False,
 ) -> None:
-    """Write a TIFF described by `profile`; `levels` receive the same pixels.
-
-    `strips` of a few rows suit a reader that goes row by row.
-    """
+    """Write a TIFF described by `profile`, in `strips` of a few rows or not; `levels` receive the same pixels."""
     with_valid = job.writes_mask or (levels is not None and job.may_be_invalid)
     creation = _creation(job)
     if strips:
@@ -147,11 +144,9 @@ def write_pixels(
 
 
 class BandMasks:
-    """The sidecar with a mask for each band: within the file, a GeoTIFF has one for all of them.
+    """The sidecar with a mask for each band, where bands differ."""
 
-    GDAL prefers it to nodata. Nothing is written where bands do not differ.
-    """
-
+    # Within the file, a GeoTIFF has one mask for all of them; GDAL prefers the sidecar to nodata.
     def __init__(self, job: ExportJob, path: Path) -> None:
         self._job, self._stack = job, ExitStack()
         self.path = path.with_name(path.name + ".msk")
@@ -248,10 +243,8 @@ def _tiled(job: ExportJob) -> dict[str, Any]:
 
 
 def _is_big(job: ExportJob) -> bool:
-    """Return whether offsets may need more than 32 bits.
-
-    This is decided in advance, as all levels must agree.
-    """
+    """Return whether offsets may need more than 32 bits."""
+    # This is decided in advance, as all levels must agree.
     pixels = job.height * job.width * (job.bands * job.dtype.itemsize + job.writes_mask)
     # All overviews together have a third of the pixels.
     return pixels * 4 / 3 > BIGTIFF_BYTES
@@ -370,13 +363,11 @@ def _describe_place(dataset: Any, place: Georeference) -> None:
 
 
 def current_tags(space: str, tags: Mapping[str, str]) -> dict[str, str]:
-    """Return those of a namespace's tags that are true of new pixels as well.
-
-    Without the source's statistics, descriptions of its pages, and GDAL's text copies of EXIF,
-    whose orientation was applied already; EXIF itself is carried as such.
-    """
+    """Return those of a namespace's tags that are true of new pixels as well."""
     if space in _NOT_COPIED:
         return {}
+    # Without the source's statistics, descriptions of its pages, and GDAL's text copies of EXIF,
+    # whose orientation was applied already; EXIF itself is carried as such.
     stale = ("STATISTICS_", "EXIF_") if space == "" else ("STATISTICS_",)
     return {
         name: text
@@ -443,11 +434,9 @@ def overview_sizes(job: ExportJob) -> list[tuple[int, int]]:
 
 
 class OverviewFiles:
-    """One TIFF per overview, filled while level 0 is written, joined to it at the end.
+    """One TIFF per overview, filled while level 0 is written, joined to it at the end."""
 
-    Each pixel is the mean of the valid ones below it, as everywhere in this package.
-    """
-
+    # Each pixel is the mean of the valid ones below it, as everywhere in this package.
     def __init__(self, job: ExportJob, path: Path, creation: dict[str, Any]) -> None:
         self._job = job
         sizes = overview_sizes(job)

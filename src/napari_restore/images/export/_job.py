@@ -208,10 +208,7 @@ class ExportJob:
         return valid if inside is None else valid & inside(box)
 
     def band_masks(self, y: int, x: int, shape: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
-        """Return which values of a block at (y, x) are valid, (h, w, C), where bands differ in that.
-
-        None where they do not.
-        """
+        """Return which values (h, w, C) of a block at (y, x) are valid; None where bands do not differ in that."""
         if self.source_bands is None or self.like.profile.masks != "bands":
             return None
         top, left = self.box[0] + y, self.box[1] + x
@@ -224,11 +221,8 @@ class ExportJob:
     def blocks(
         self, rows: int = BLOCK, *, with_valid: bool = False, whole_rows: bool = False
     ) -> Iterator[PixelBlock]:
-        """Yield the output's pixels in row-major order, `rows` high, at most `BLOCK_BYTES` each.
-
-        With `whole_rows` always over the full width. The next block is read while the caller writes
-        this one. Raises `Cancelled`.
-        """
+        """Yield the output's pixels in row-major order, `rows` high, at most `BLOCK_BYTES`; raises `Cancelled`."""
+        # The next block is read while the caller writes this one.
         pixel = self.bands * max(self.given_dtype.itemsize, self.dtype.itemsize)
         columns = max(1, BLOCK_BYTES // (rows * pixel * BLOCK)) * BLOCK
         if whole_rows:
@@ -339,10 +333,7 @@ class ExportJob:
         return self.like.profile.bits if kept and place else None
 
     def _patches_of_sample(self) -> list[tuple[int, int]]:
-        """Return the top left corners of the patches to compare later.
-
-        They are the same for the same size.
-        """
+        """Return the top left corners of the patches to compare later, the same for the same size."""
         bottom, right = max(0, self.height - SAMPLE_SIDE), max(0, self.width - SAMPLE_SIDE)
         rng = np.random.default_rng([self.height, self.width])
         inner = zip(
@@ -378,10 +369,8 @@ def same_pixels(one: Any, other: Any, *, lossy: bool) -> bool:
 
 @contextmanager
 def disk_full_raised(path: Path) -> Iterator[None]:
-    """Turn GDAL's error on a full disk, which names no cause, into `DiskFull`.
-
-    Used before anything is cleaned up, which would free space again.
-    """
+    """Turn GDAL's error on a full disk, which names no cause, into `DiskFull`."""
+    # Used before anything is cleaned up, which would free space again.
     try:
         yield
     except Exception as error:

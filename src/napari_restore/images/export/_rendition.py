@@ -81,10 +81,7 @@ def icc_of(profile: str) -> bytes:
 
 
 class Rendition(DerivedReader):
-    """Pixels of a result (H, W, C) as the file has them, uint8 or uint16.
-
-    Raises `BadOutput` for what is no photo.
-    """
+    """Pixels of a result (H, W, C) as the file has them, uint8 or uint16; raises `BadOutput` for no photo."""
 
     def __init__(self, pixels: Pixels, like: Image, target: Path, options: ExportOptions) -> None:
         super().__init__(like)

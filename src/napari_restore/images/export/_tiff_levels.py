@@ -35,11 +35,8 @@ _COPY = 1 << 22
 
 
 def append_overviews(path: Path, levels: Iterable[Path]) -> None:
-    """Append the TIFFs `levels`, finest first, to the TIFF `path` as its overviews.
-
-    All must be of one byte order and all classic or all BigTIFF. The masks in the files become
-    masks of the overviews.
-    """
+    """Append the TIFFs `levels`, finest first, to the TIFF `path` as its overviews, their masks with them."""
+    # All must be of one byte order and all classic or all BigTIFF.
     with path.open("r+b") as main:
         flavour = flavour_of(main)
         *_, (_, link) = directories_in(main, flavour)
@@ -176,10 +173,7 @@ def append_directory(
     following: int = 0,
     multiple: int = 16,
 ) -> int:
-    """Write a directory at the end, its offset at `link`; return its own link, to `following`.
-
-    It begins at a `multiple` of so many bytes.
-    """
+    """Write a directory at the end, at a `multiple` of bytes, its offset at `link`; return its own, to `following`."""
     offset = _aligned_end(file, multiple)
     _write_directory(file, flavour, offset, entries, following)
     after = file.tell() - flavour.room

@@ -118,10 +118,7 @@ def splice_jpeg(
     segments: list[tuple[int, bytes]],
     resolution: tuple[float, float] | None = None,
 ) -> None:
-    """Copy a JPEG with `segments` in place of its own application segments 1, 2 and 13.
-
-    `resolution` is in dots per inch, across and down.
-    """
+    """Copy a JPEG with `segments` in place of its own 1, 2 and 13, and a `resolution` in dots per inch."""
     with source.open("rb") as old, target.open("wb") as new:
         new.write(old.read(2))
         segments_copied = b""
@@ -190,10 +187,8 @@ def splice_png(source: Path, target: Path, chunks: list[tuple[bytes, bytes]]) ->
 
 
 def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
-    """Give the first directory of a TIFF the camera's tags, EXIF, GPS and IPTC.
-
-    The directory is written again at the file's end; nothing else moves.
-    """
+    """Give the first directory of a TIFF the camera's tags, EXIF, GPS and IPTC."""
+    # The directory is written again at the file's end; nothing else moves.
     with path.open("r+b") as file:
         _add_fields(file, *_fields_of(exif, iptc))
 

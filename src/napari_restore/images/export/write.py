@@ -261,10 +261,8 @@ def write_image(
 
 @contextlib.contextmanager
 def written_beside(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a name beside `target` to write under, which becomes `target` at the end.
-
-    Nothing is left behind where something fails. Raises `BadOutput`, `DiskFull`.
-    """
+    """Yield a name to write under, which becomes `target` at the end; raises `BadOutput`, `DiskFull`."""
+    # Nothing is left behind where something fails.
     # Written in its final folder, so that the rename is one step on one disk.
     remove_leftovers(target)
     part = name_beside(target, "part")
@@ -462,10 +460,7 @@ def take_name(part: Path, target: Path) -> None:
 
 
 def as_ours(error: Exception, target: Path) -> Exception:
-    """Return the error to raise for `error`.
-
-    It is one of `errors` where the disk or the output failed.
-    """
+    """Return the error to raise for `error`: one of `errors` where the disk or the output failed."""
     if isinstance(error, RestoreError) and not isinstance(error, DamagedOutput):
         return error
     # A damaged file on a full disk has that one cause.
@@ -488,10 +483,7 @@ def as_ours(error: Exception, target: Path) -> Exception:
 
 
 def name_beside(target: Path, kind: str) -> Path:
-    """Return a new name beside `target`, of the writing process.
-
-    It is a "part" until it is finished, and the existing file an "old" one until it is replaced.
-    """
+    """Return a new name beside `target`, of the writing process: a "part", or an "old" one to be replaced."""
     own = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     return target.with_name(f"{_prefix(target)}{own}.{kind}{target.suffix}")
 
@@ -515,10 +507,8 @@ def remove_part(part: Path) -> None:
 
 
 def remove_leftovers(target: Path) -> None:
-    """Delete parts of `target` whose process ran on this machine and has ended.
-
-    A file that was moved aside is deleted only where `target` exists: else it is the only copy.
-    """
+    """Delete parts of `target` whose process ran on this machine and has ended."""
+    # A file that was moved aside is deleted only where `target` exists: else it is the only copy.
     kinds = "part|old" if target.exists() else "part"
     name = re.compile(rf"{re.escape(_prefix(target))}(\d+)-[0-9a-f]{{8}}\.(?:{kinds})\..+")
     try:

@@ -34,10 +34,7 @@ class Access(NamedTuple):
 
 
 def access_to(scheme: str) -> Access:
-    """Return the access to buckets of ``s3``, ``gs`` or ``az`` that the environment describes.
-
-    Raises `UnreadableImage` where something is missing.
-    """
+    """Return the access to buckets of ``s3``, ``gs`` or ``az`` by the environment; raises `UnreadableImage`."""
     return {"s3": _amazon, "gs": _google, "az": _azure}[scheme]()
 
 

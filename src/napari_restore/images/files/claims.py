@@ -103,10 +103,8 @@ _MOST_ITEMS = 65536
 
 
 def _check_netcdf(path: Path, size: int) -> None:
-    """Check that every list and text of the header lies in the file.
-
-    The library allocates them first.
-    """
+    """Check that every list and text of the header lies in the file."""
+    # The library allocates them first.
     try:
         with open_file(path) as file:
             _NetcdfHeader(file, size).check()

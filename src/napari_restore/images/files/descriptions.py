@@ -41,10 +41,8 @@ def is_structure(text: bytes | str) -> bool:
 
 
 def planes_of_pages(text: bytes, pages: int) -> Planes:
-    """Return the planes of a TIFF with so many pages, in ImageJ's axes where its description fits.
-
-    There are more than pages where ImageJ has one directory for all: above 4 GiB.
-    """
+    """Return the planes of a TIFF with so many pages, in ImageJ's axes where its description fits."""
+    # There are more than pages where ImageJ has one directory for all: above 4 GiB.
     lines = _lines(text.split(b"\0")[0].decode("utf-8", "replace"))
     # As many digits as no file has planes are no number.
     counts = {k: int(v) for k, v in lines.items() if v.isdecimal() and len(v) < 10}
@@ -104,10 +102,7 @@ def dots_in(tags: Mapping[str, str]) -> tuple[float, float] | None:
 
 
 def grid_in(text: str, resolution: tuple[float, float] | None = None) -> PhysicalGrid | None:
-    """Return the physical size of pixels in OME-XML, or in ImageJ's text with its `resolution`.
-
-    `resolution` is in pixels per unit (across, down).
-    """
+    """Return the physical size of pixels in OME-XML, or in ImageJ's text with its pixels per unit (across, down)."""
     if is_ome(text):
         return _ome_grid(text)
     unit = unit_named(_lines(text).get("unit"))
@@ -138,10 +133,7 @@ def _ome_grid(text: str) -> PhysicalGrid | None:
 def fitting(
     text: str, profile: Profile, shape: tuple[int, int, int], dtype: str, grid: PhysicalGrid | None
 ) -> str | None:
-    """Return the description of a TIFF of one page, (H, W, C), in place of its source's `text`.
-
-    None where the page needs none.
-    """
+    """Return the description of a TIFF of one page, (H, W, C), in place of its source's `text`; None: none."""
     if is_ome(text):
         return _ome_xml(profile, shape, dtype, grid)
     if text.startswith("ImageJ=") and (shape[2] == 1 or (shape[2], dtype) == (3, "uint8")):

@@ -102,10 +102,7 @@ class PhotoTags:
 
 
 def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
-    """Return the blocks of a JPEG, PNG, WebP or TIFF; empty for others.
-
-    Raises `UnreadableImage` if the file ends before its image does.
-    """
+    """Return the blocks of a JPEG, PNG, WebP or TIFF, empty for others; raises `UnreadableImage` at a lost end."""
     if head.startswith(SIGNATURE):
         tags = _walk_jpeg(path)
     elif head.startswith(_PNG_HEAD):
@@ -234,10 +231,7 @@ def _is_whole_but_for_its_end(path: Path) -> bool:
 
 
 def jpeg_tags(file: BinaryIO, path: Path) -> PhotoTags:
-    """Return the blocks of an open JPEG, which is at the coded pixels afterwards.
-
-    Raises `UnreadableImage` where it ends before them.
-    """
+    """Return the blocks of an open JPEG, which is at the coded pixels afterwards; raises `UnreadableImage`."""
     tags, icc = PhotoTags(), dict[int, bytes]()
     for marker, segment in _jpeg_segments(file, path):
         if marker == 0xE0 and segment.startswith(b"JFIF\0") and len(segment) >= 12:
@@ -272,10 +266,7 @@ def _take_app1(tags: PhotoTags, segment: bytes) -> None:
 
 
 def _pictures_in(path: Path, segment: bytes, place: int) -> int:
-    """Return the pictures that a JPEG's list, a segment at `place`, names.
-
-    Thumbnails, and maps of gains for HDR, are none.
-    """
+    """Return the pictures, thumbnails and maps of gains left out, that a JPEG's list, a segment, names."""
     try:
         entries = directories_of(segment[len(_MPF_HEADER) :])[0][_MP_ENTRIES].data
         frame, count = frame_of(path), 1
@@ -309,10 +300,7 @@ def _exif_resolution(exif: bytes | None) -> tuple[float, float] | None:
 
 
 def _jpeg_segments(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the segments that carry metadata; afterwards `file` is at the coded pixels.
-
-    Raises `UnreadableImage` if the file ends before, or a segment's length is none.
-    """
+    """Yield the segments that carry metadata; `file` is then at the coded pixels. Raises `UnreadableImage`."""
     file.seek(2)
     while True:
         marker = next_segment(file)
@@ -436,10 +424,7 @@ def _take_text(tags: PhotoTags, kind: bytes, data: bytes) -> None:
 
 
 def _png_iptc(text: bytes) -> bytes | None:
-    """Return IPTC as photo software has it in a PNG: its bytes as hexadecimal digits.
-
-    Raises `ValueError` where they are none.
-    """
+    """Return IPTC as photo software has it in a PNG, bytes as hexadecimal digits; raises `ValueError`."""
     _, name, size, digits = text.split(b"\n", 3)
     block = bytes.fromhex(digits.decode("ascii"))
     return block if name == b"iptc" and len(block) == int(size) else None
@@ -558,8 +543,6 @@ def exif_summary(exif: bytes | None) -> dict[str, str]:
 
 
 def exif_tags(exif: bytes | None) -> dict[int, Any]:
-    """Return the values of a block by tag, those of the camera's settings among them.
-
-    Empty where it is damaged: that never keeps an image from being used.
-    """
+    """Return the values of a block by tag, those of the camera's settings among them; {} where it is damaged."""
+    # Damage there never keeps an image from being used.
     return _read_exif(exif, lambda parsed: {**parsed, **parsed.get_ifd(CAMERA_SETTINGS)}, {})

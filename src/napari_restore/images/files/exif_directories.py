@@ -267,10 +267,8 @@ def laid_out(
 
 
 def upright_block(exif: bytes) -> bytes:
-    """Return an EXIF block with orientation 1 and without the thumbnail; nothing else moves.
-
-    The camera's private data contains offsets, which stay right.
-    """
+    """Return an EXIF block with orientation 1 and without the thumbnail; nothing else moves."""
+    # The camera's private data contains offsets, which stay right.
     block = bytearray(exif.removeprefix(EXIF_HEADER))
     reader = _Reader(io.BytesIO(bytes(block)))
     main, link = reader.directory(reader.first)

@@ -64,12 +64,10 @@ def environment(**options: Any) -> Any:
 
 
 class _Quiet:
-    """A Python hook that prints nothing where rasterio fails to log a message of GDAL.
+    """A Python hook that prints nothing where rasterio fails to log a message of GDAL."""
 
-    Such a message may contain bytes of a damaged file, which rasterio takes for UTF-8. Cython calls
-    both hooks with that: the one for exceptions without a traceback, as no other has one.
-    """
-
+    # Such a message may contain bytes of a damaged file, which rasterio takes for UTF-8. Cython
+    # calls both hooks with that: the one for exceptions without a traceback, as no other has one.
     def __init__(self, before: Callable[..., object]) -> None:
         self._before = before
 
@@ -166,11 +164,9 @@ def _open(key: DatasetKey) -> _Open:
 
 
 class _Handles:
-    """Idle datasets by key, the longest idle closed first.
+    """Idle datasets by key, the longest idle closed first."""
 
-    A dataset whose file was replaced under the same name is never lent again.
-    """
-
+    # A dataset whose file was replaced under the same name is never lent again.
     def __init__(self) -> None:
         self._idle: OrderedDict[int, tuple[DatasetKey, _Open]] = OrderedDict()
         self._lock = threading.Lock()

@@ -36,10 +36,7 @@ def obstore_for(path: RemotePath) -> Any:
 
 
 def store_of(path: RemotePath, *, below: bool = False) -> Any:
-    """Return the obstore store of a bucket or web server; with `below` of what lies below `path`.
-
-    Raises `UnreadableImage`.
-    """
+    """Return the obstore store of a bucket or server, or of what lies `below` a path; raises `UnreadableImage`."""
     obstore_for(path)
     from obstore import store
 

@@ -60,12 +60,10 @@ def server_of(address: str) -> Server | None:
 
 
 def proxy_for(address: str, patience: float) -> str:
-    """Return the proxy, with user and password, by which a client asks the server of `address`.
-
-    Answers end that are slower than `LEAST` for `patience` seconds.
-    """
+    """Return the proxy, with user and password, by which a client asks the server of `address`."""
     name, server = urlsplit(address).netloc.rpartition("@")[2], server_of(address)
     own = _clients.setdefault(server, Client(name, server, patience))
+    # Answers end that are slower than `LEAST` for `patience` seconds.
     own.patience = patience
     return f"http://client:{own.key}@127.0.0.1:{_listener().server_address[1]}"
 

@@ -35,11 +35,9 @@ _ORIGIN, _SIZE, _BASELINE_EXPOSURE, _ACTIVE_AREA, _PART = 50719, 50720, 50730, 5
 
 
 def raw_tags(path: Path) -> PhotoTags:
-    """Return the blocks of a RAW photo; empty where its container is not known.
-
-    RAW is developed upright, and by other settings than those a program may have put into XMP. XMP of a
-    sidecar takes precedence.
-    """
+    """Return the blocks of a RAW photo; empty where its container is not known."""
+    # RAW is developed upright, and by other settings than those a program may have put into XMP.
+    # XMP of a sidecar takes precedence.
     try:
         with open_file(path) as file:
             head = file.read(32)
@@ -56,10 +54,8 @@ def raw_tags(path: Path) -> PhotoTags:
 
 
 def dng_crop(path: Path, sensor: tuple[int, int]) -> tuple[tuple[int, ...] | None, float]:
-    """Return which part of a `sensor` (rows, columns) is the picture, and the baseline exposure in EV.
-
-    The part (y0, x0, y1, x1) is None where no directory of such a picture names one: it is no DNG.
-    """
+    """Return which part (y0, x0, y1, x1) of a `sensor` (rows, columns) is the picture, and the baseline EV."""
+    # The part is None where no directory of such a picture names one: it is no DNG.
     ev, whole = 0.0, (0, 0, 1, 1)
     try:
         with open_file(path) as file:

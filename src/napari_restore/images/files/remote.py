@@ -118,10 +118,7 @@ def ask_server(path: RemotePath) -> Answer:
 
 
 def fetch(path: RemotePath, most: int, span: str = "") -> Reply:
-    """Ask a web server for a file, or a range of it, and again where it fails.
-
-    Returns no more than `most` bytes. Raises `UnreadableImage`, `Cancelled`.
-    """
+    """Ask a web server for ≤ `most` bytes of a file or a `span`, and again; raises `UnreadableImage`, `Cancelled`."""
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE * 2 ** (attempt - 1))

@@ -97,10 +97,7 @@ def is_tiff(head: bytes) -> bool:
 
 
 def tags_in(path: Path, head: bytes) -> dict[int, bytes | tuple[int, ...]]:
-    """Return the tags of the first directory of a file that begins with `head`.
-
-    They are empty for what is no TIFF, or a damaged one.
-    """
+    """Return the tags of the first directory of a file that begins with `head`; {} for no TIFF, or a damaged one."""
     if not is_tiff(head):
         return {}
     try:

@@ -57,10 +57,7 @@ class Locations(ABC):
 
     @abstractmethod
     def locate(self, name: str) -> Location | str:
-        """Return the file `name`, a string being an address.
-
-        Raises `UnreadableImage` if it lies elsewhere or is missing.
-        """
+        """Return the file `name`, a string being an address; raises `UnreadableImage` if it lies elsewhere."""
 
     def nearest(self, name: str) -> str:
         """Return `name`, or that of the file beside the metadata which is read in its place."""

@@ -16,11 +16,9 @@ parsers take only the part before it."""
 
 
 def parse_xml(data: bytes | str) -> Element:
-    """Return the root element of `data`, tags and attributes with their namespaces as written.
-
-    Raises `ValueError` for what is not well-formed, not UTF-8, too long, or has a document type,
-    since the entities that one declares grow without bound or name files.
-    """
+    """Return the root of `data`, tags and attributes with their namespaces as written; raises `ValueError`."""
+    # What is not well-formed, not UTF-8, too long, or has a document type is refused: the entities
+    # that one declares grow without bound or name files.
     encoded = data.encode() if isinstance(data, str) else data
     if len(encoded) > LONGEST:
         raise ValueError(f"XML of {len(encoded)} bytes")

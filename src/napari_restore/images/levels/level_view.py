@@ -19,12 +19,10 @@ Array = npt.NDArray[Any]
 
 
 class LevelReader(DerivedReader):
-    """Level `number` of another image, `scale` times smaller, with all its metadata.
+    """Level `number` of another image, `scale` times smaller, with all its metadata."""
 
-    What is not built yet is halved from the level below when it is read: the same values, only
-    slower.
-    """
-
+    # What is not built yet is halved from the level below when it is read: the same values, only
+    # slower.
     def __init__(self, image: ImageBase, number: int, scale: int) -> None:
         super().__init__(image)
         self.number = number

@@ -140,10 +140,9 @@ CANCELLED = "Building the overviews was cancelled."
 
 
 class CachedSource(Source):
-    """`base` with levels that it does not store, from the cache; missing parts read as 0.
+    """`base` with levels that it does not store, from the cache; missing parts read as 0."""
 
-    All sources of one file in one process share what is there.
-    """
+    # All sources of one file in one process share what is there.
 
     first: int
     """Number of the finest level in the cache; `base` has those before."""
@@ -253,11 +252,9 @@ class Shared:
 
 
 class PyramidSource(CachedSource):
-    """`base` with every level; unbuilt chunks read as 0 and invalid.
+    """`base` with every level; unbuilt chunks read as 0 and invalid."""
 
-    Levels that `base` stores itself are passed through, only coarser ones are built.
-    """
-
+    # Levels that `base` stores itself are passed through, only coarser ones are built.
     def __init__(self, base: Source, fingerprint: str, *, nodata: float | None = None) -> None:
         super().__init__(base, fingerprint, nodata=nodata)
         self.first = len(base.levels)
@@ -387,10 +384,7 @@ class PyramidSource(CachedSource):
     def _read_block(
         self, block: tuple[int, int], stopped: threading.Event | None
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        """Return the pixels of a super-block, joined from the file's own chunks.
-
-        Raises `Cancelled` between two chunks once it is `stopped`.
-        """
+        """Return the pixels of a super-block, joined from the file's own chunks; raises `Cancelled` once `stopped`."""
         number, box = self.first - 1, chunk_box(self.grid, *block)
         pixels = np.empty((*chunk_shape(self.grid, *block), self.bands), self.dtype)
         valid = np.empty(pixels.shape[:2], bool) if self.may_be_invalid else None
@@ -447,10 +441,9 @@ def _block_side(base: Source) -> int:
 
 
 class StreamedSource(CachedSource):
-    """`base` as tiles with all levels, from the cache; rows not yet decoded read as 0.
+    """`base` as tiles with all levels, from the cache; rows not yet decoded read as 0."""
 
-    `base` is read once from top to bottom with `read_rows`.
-    """
+    # It is read once from top to bottom with `read_rows`.
 
     first = 0
 

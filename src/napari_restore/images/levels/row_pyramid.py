@@ -22,10 +22,8 @@ Sink = Callable[[int, int, npt.NDArray[Any], npt.NDArray[np.bool_] | None], None
 def row_levels(
     height: int, width: int, pixel_bytes: int, band_bytes: int | None = None
 ) -> tuple[Level, ...]:
-    """Return all levels, with chunks as high as a band of `band_bytes`, by default `BAND_BYTES`.
-
-    That is a power of two up to `CHUNK`, less where rows are long.
-    """
+    """Return all levels, with chunks as high as a band of `band_bytes`, by default `BAND_BYTES`."""
+    # That is a power of two up to `CHUNK`, less where rows are long.
     rows = CHUNK
     while rows > LEAST_ROWS and rows * width * pixel_bytes > (band_bytes or BAND_BYTES):
         rows //= 2
@@ -33,12 +31,10 @@ def row_levels(
 
 
 class RowPyramid:
-    """Halves bands of rows into all levels, handing each full row of chunks to `sink`.
+    """Halves bands of rows into all levels, handing each full row of chunks to `sink`."""
 
-    Bands are added in order, each as high as a chunk of level 0, the last one up to the end. At
-    most two bands are in memory.
-    """
-
+    # Bands are added in order, each as high as a chunk of level 0, the last one up to the end. At
+    # most two bands are in memory.
     def __init__(self, levels: Sequence[Level], sink: Sink, *, nodata: float | None = None) -> None:
         self._levels, self._sink, self._nodata = levels, sink, nodata
         self._collectors = [_Collector(level) for level in levels]

@@ -94,10 +94,8 @@ def mask_of_array(image: Image, strengths: Any, place: Transform = IDENTITY) -> 
 
 
 def parts_of(mask: str) -> tuple[str, str | None]:
-    """Return the file of `mask`, and the band or layer that is named after a colon, if any.
-
-    The file is "" for a band of the image itself. A file whose name has a colon is meant as it is.
-    """
+    """Return the file of `mask`, "" for the image itself, and the band or layer named after a colon, if any."""
+    # A file whose name has a colon is meant as it is.
     if is_inline(mask) or _exists(mask):
         return mask, None
     file, colon, part = mask.rpartition(":")
@@ -122,11 +120,9 @@ def absolute_mask(mask: str) -> str:
 
 
 def persistent_mask(mask: str) -> str:
-    """Return a name of `mask` for commands and records, which the cache never removes.
-
-    Areas that were drawn in the window become WKT where it is short. Other files of the cache are
-    marked as needed; files of the user's own are named by their full path.
-    """
+    """Return a name of `mask` for commands and records, which the cache never removes."""
+    # Areas that were drawn in the window become WKT where it is short. Other files of the cache are
+    # marked as needed; files of the user's own are named by their full path.
     path = _kept(mask)
     if path is None:
         return absolute_mask(mask)
@@ -136,11 +132,9 @@ def persistent_mask(mask: str) -> str:
 
 
 def title_of_mask(mask: str) -> str:
-    """Return what a file says of the mask it was made with: the same from the window and a command.
-
-    The text of short areas; the name of a file, without folders, which others should not see; of
-    what the cache has kept its kind and the digest of its content.
-    """
+    """Return what a file says of the mask it was made with: the same from the window and a command."""
+    # The text of short areas; the name of a file, without folders, which others should not see; of
+    # what the cache has kept its kind and the digest of its content.
     path = _kept(mask)
     if path is not None:
         return _short_text(path) or f"{path.stem} {path.parent.name}"

@@ -66,10 +66,7 @@ def is_vector(path: Path) -> bool:
 
 
 def read_gradient(source: Path | str, image: Image) -> Ring | None:
-    """Return the two ends of the only line in a GeoJSON file, or in text, as `read_polygons`.
-
-    None if there is anything else.
-    """
+    """Return the two ends of the only line in a GeoJSON file, or in text, as `read_polygons`; None for others."""
     polygons, lines, crs = _read(source)
     if polygons or len(lines) != 1 or len(lines[0]) != 2:
         return None
@@ -159,10 +156,8 @@ def _points(ring: Any) -> Ring:
 
 
 def _to_pixels(polygon: Polygon, image: Image, crs: str) -> list[Polygon]:
-    """Return `polygon`, or one line, in pixels of `image`: perhaps in parts, or several times.
-
-    Longitudes count modulo 360, and maps of the globe end somewhere.
-    """
+    """Return `polygon`, or one line, in pixels of `image`: perhaps in parts, or several times."""
+    # Longitudes count modulo 360, and maps of the globe end somewhere.
     reference = image.georeference
     if reference is None or reference.transform is None:
         return [polygon]
@@ -181,11 +176,9 @@ def _to_pixels(polygon: Polygon, image: Image, crs: str) -> list[Polygon]:
 
 
 def _on_map(polygon: Polygon, image: Image, crs: str) -> list[Polygon]:
-    """Return `polygon` in the coordinates of `image`, without jumps where its map ends.
-
-    Lines are straight in the mask's own system. One of more than 180 degrees crosses the
-    antimeridian, as in GeoJSON; in the image's own system only if the image is smaller than that.
-    """
+    """Return `polygon` in the coordinates of `image`, without jumps where its map ends."""
+    # Lines are straight in the mask's own system. One of more than 180 degrees crosses the
+    # antimeridian, as in GeoJSON; in the image's own system only if the image is smaller than that.
     from rasterio._err import CPLE_BaseError
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
@@ -302,10 +295,8 @@ def _unbroken(ring: Ring) -> Ring:
 
 
 def _continued(before: Ring, after: Ring, moved: Callable[[Ring], Ring]) -> Ring:
-    """Return the longitudes and latitudes `after`, of the ring `before`, without jumps of 360.
-
-    Where two points are more than 180 degrees apart, points between them show the way.
-    """
+    """Return the longitudes and latitudes `after`, of the ring `before`, without jumps of 360."""
+    # Where two points are more than 180 degrees apart, points between them show the way.
     turn, ring = 0.0, after[:1]
     steps = zip(itertools.pairwise(before), itertools.pairwise(after), strict=True)
     for ((x0, y0), (x1, y1)), ((here, _), (there, latitude)) in steps:

@@ -174,11 +174,10 @@ class HrefLocations(Locations):
 
 
 class AddressLocations(Locations):
-    """The files that an item at an address names below the folder that it lies in.
+    """The files that an item at an address names below the folder that it lies in."""
 
-    Only what the user named may be asked for: other addresses need an item in a file, and consent.
-    """
-
+    # Only what the user named may be asked for: other addresses need an item in a file, and
+    # consent.
     def __init__(self, item: RemotePath) -> None:
         self.path = cast("Path", item)
         self._address = item.address

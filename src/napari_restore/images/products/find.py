@@ -135,10 +135,8 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def images_in_folder(folder: Path) -> list[Path]:
-    """Return the images in a folder, sorted: products as one each, without the files they name.
-
-    A STAC item that names no image is none.
-    """
+    """Return the images in a folder, sorted: products as one each, without the files they name."""
+    # A STAC item that names no image is none.
     found, listed = [], sorted(folder.iterdir())
     metadata = _landsats_in(folder)
     owned: set[Path] = set()

@@ -102,10 +102,7 @@ class Product:
     notes: tuple[str, ...] = ()
 
     def resolution(self, asked: float | None = None) -> float | None:
-        """Return the resolution that is opened: the finest with three bands of light or more.
-
-        Raises `UnreadableImage` where none is as `asked`.
-        """
+        """Return the one that is opened: `asked`, or the finest with three bands of light; raises `UnreadableImage`."""
         counts: dict[float, int] = {}
         for member in self.members:
             if member.is_light and member.resolution is not None:
@@ -161,11 +158,9 @@ def _named(members: Sequence[ProductFile]) -> str:
 def with_files(
     members: Sequence[ProductFile], has: Callable[[str], bool]
 ) -> tuple[tuple[ProductFile, ...], tuple[str, ...]]:
-    """Return `members` without those that may be missing and are, and the note on these.
-
-    They are what shows no light, and a resolution of which there is no band of light; but
-    something must be there.
-    """
+    """Return `members` without those that may be missing and are, and the note on these."""
+    # They are what shows no light, and a resolution of which there is no band of light; but
+    # something must be there.
     found = [member for member in members if has(member.file)]
     sides = {member.resolution for member in found if member.is_light}
     absent = [

@@ -28,10 +28,7 @@ MOST_TABLE = 1 << 20
 
 
 class AvifReader(WholeReader):
-    """A photo (H, W, 1, 3 or 4) before its orientation, decoded once, as a whole.
-
-    uint8, or uint16 over the full range of 10 and 12 bits.
-    """
+    """A photo (H, W, 1, 3 or 4) before its orientation, uint8, or uint16 over the full range of 10 and 12 bits."""
 
     KIND = "an AVIF photo"
     REPAIR = "Check the file, or copy it again."

@@ -421,10 +421,7 @@ class GdalReader(Reader):
 
 
 def _block_bytes(dataset: Any) -> int:
-    """Return the bytes that GDAL decodes at once.
-
-    This is a block of one band or, where they are interleaved, of all.
-    """
+    """Return the bytes that GDAL decodes at once: a block of one band or, where they are interleaved, of all."""
     if dataset.driver in WHOLE:
         return int(8 * dataset.height * dataset.width)
     return math.prod(_block_of(dataset)) * _itemsize(dataset)

@@ -53,10 +53,8 @@ _STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "C
 
 
 def colours_of(dataset: Any) -> list[str]:
-    """Return the colour interpretation of all bands.
-
-    GDAL writes the fourth band of 8-bit files as alpha by default: of NAIP's, near infrared.
-    """
+    """Return the colour interpretation of all bands."""
+    # GDAL writes the fourth band of 8-bit files as alpha by default: of NAIP's, near infrared.
     names = [colour.name for colour in dataset.colorinterp]
     texts = [text or "" for text in dataset.descriptions]
     return [
@@ -89,10 +87,8 @@ def has_band_masks(dataset: Any) -> bool:
 
 
 def _creation(dataset: Any) -> Mapping[str, Any]:
-    """Return the options with which the file could be made; none where rasterio knows them not.
-
-    It raises an error for colours that it has no name for, as those of CMYK photos.
-    """
+    """Return the options with which the file could be made; none where rasterio knows them not."""
+    # It raises an error for colours that it has no name for, as those of CMYK photos.
     with contextlib.suppress(ValueError):
         return dict(dataset.profile)
     return {}
@@ -124,10 +120,8 @@ def georeference_of(dataset: Any) -> Georeference | None:
 
 
 def _six(dataset: Any) -> Transform:
-    """Return the numbers of the transform.
-
-    Of a PNM without a world file GDAL gives what happens to be in memory.
-    """
+    """Return the numbers of the transform."""
+    # Of a PNM without a world file GDAL gives what happens to be in memory.
     if dataset.driver == "PNM":
         path = Path(dataset.name)
         if not any(path.with_suffix(suffix).is_file() for suffix in (".wld", ".WLD")):
@@ -211,15 +205,13 @@ def files_beside(dataset: Any) -> list[Path]:
 
 
 def meaning_of_bands(auxiliary: Path) -> str:
-    """Return what an ``.aux.xml`` says of the values of bands; "" for others, or where it is damaged.
-
-    Programs that show the image write statistics into it, too.
-    """
+    """Return what an ``.aux.xml`` says of the values of bands; "" for others, or where it is damaged."""
     try:
         root = parse_xml(read_file(auxiliary, LONGEST))
     except ValueError:
         return ""
     bands = [(band.get("band"), each) for band in root.iter("PAMRasterBand") for each in band]
+    # Programs that show the image write statistics into it, too.
     said = [(band, each.tag, each.text) for band, each in bands if each.tag in _MEANING]
     return str(sorted(map(str, said))) if said else ""
 
@@ -235,10 +227,8 @@ def is_bitmap(dataset: Any) -> bool:
 
 
 def is_white_zero(dataset: Any) -> bool:
-    """Return whether 0 is white and the largest value black (TIFF 6.0: WhiteIsZero).
-
-    GDAL gives the stored values, and a palette of its own that the file does not have.
-    """
+    """Return whether 0 is white and the largest value black (TIFF 6.0: WhiteIsZero)."""
+    # GDAL gives the stored values, and a palette of its own that the file does not have.
     is_unsigned = str(dataset.dtypes[0]).startswith("uint")
     return is_unsigned and "MINISWHITE" in tags_of(dataset, ns="IMAGE_STRUCTURE")
 
@@ -255,11 +245,9 @@ def is_for_hdr(photo: PhotoTags) -> bool:
 
 
 def colour_profile(dataset: Any, photo: PhotoTags, bands: int) -> tuple[bytes | None, list[str]]:
-    """Return the ICC profile of the colours, None for sRGB, and notes.
-
-    Numbers come before all others, unless they name what we do not know (PNG, third edition, 4.3). A
-    profile of inks does not describe the RGB they were converted to.
-    """
+    """Return the ICC profile of the colours, None for sRGB, and notes."""
+    # Numbers come before all others, unless they name what we do not know (PNG, third edition,
+    # 4.3). A profile of inks does not describe the RGB they were converted to.
     named = colours_in_exif(photo.exif) if bands >= 3 else []
     others = bool(photo.code_points or photo.icc or photo.gamma)
     if was_cmyk(dataset) or not (others or any(name != "sRGB" for _, name in named)):
@@ -283,10 +271,7 @@ def profile_of(
     georeference: Georeference | None,
     icc: bytes | None,
 ) -> Profile:
-    """Return all metadata that an export carries.
-
-    `names` are the colour interpretations after expansion.
-    """
+    """Return all metadata that an export carries; `names` are the colour interpretations after expansion."""
     tags = _tags(dataset)
     palette = dataset.colorinterp[0].name == "palette" and not is_bitmap(dataset)
     white_zero = is_white_zero(dataset)
@@ -348,10 +333,7 @@ def _grid(tags: Mapping[str, str]) -> PhysicalGrid | None:
 
 
 def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str, str]:
-    """Return the tags of a namespace.
-
-    They are empty where one is not UTF-8, which rasterio cannot read.
-    """
+    """Return the tags of a namespace; {} where one is not UTF-8, which rasterio cannot read."""
     arguments = {"ns": ns} if ns else {}
     with contextlib.suppress(UnicodeDecodeError):
         return dict(dataset.tags(band, **arguments) if band else dataset.tags(**arguments))

@@ -126,11 +126,9 @@ class JpegReader(GdalReader):
 
 
 class _CodedRows:
-    """Rows decoded from the file as they are read, by Pillow's decoder.
+    """Rows decoded from the file as they are read, by Pillow's decoder."""
 
-    It writes into a picture of the full size, whose memory is given back behind it.
-    """
-
+    # It writes into a picture of the full size, whose memory is given back behind it.
     def __init__(self, path: Path, frame: JpegFrame) -> None:
         from PIL import Image as Pillow
 

@@ -53,10 +53,7 @@ class RadianceReader(WholeReader):
         return pixels @ _RGB_OF_XYZ.T if self._is_xyz else pixels
 
     def _describe(self, head: bytes) -> bytes | None:
-        """Take from the text before the pixels what they mean (Ward, "Real Pixels", 1991).
-
-        Returns the profile of its colours.
-        """
+        """Take from the text before the pixels what they mean (Ward, "Real Pixels", 1991); return their profile."""
         self._order = _SIZE.search(head)
         text = head[: self._order.start() if self._order else 0]
         self._is_xyz = b"FORMAT=32-bit_rle_xyze" in text

@@ -24,10 +24,9 @@ MAGIC = (*TIFF_MAGIC, b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 
 
 class RemoteReader(GdalReader):
-    """A file that a server sends in ranges: only those of the chunks that are read are asked for.
+    """A file that a server sends in ranges: only those of the chunks that are read are asked for."""
 
-    Files beside it are ignored. The fingerprint is what the server says: address, size and ETag.
-    """
+    # Files beside it are ignored. The fingerprint is what the server says: address, size and ETag.
 
     concurrent_reads = 16
     run_bytes = 8 << 20

@@ -31,11 +31,10 @@ _ASKED_CHUNKS = 16
 
 
 class RemoteZarrReader(OmeZarrReader):
-    """A multiscale image that a server sends chunk by chunk; only those that are read are asked for.
+    """A multiscale image that a server sends chunk by chunk; only those that are read are asked for."""
 
-    Nothing is listed, so that a plain web server will do. The fingerprint is over address, size and
-    ETag of the metadata and of some chunks.
-    """
+    # Nothing is listed, so that a plain web server will do. The fingerprint is over address, size
+    # and ETag of the metadata and of some chunks.
 
     concurrent_reads = 16
 

@@ -21,10 +21,9 @@ Array = npt.NDArray[Any]
 
 
 class TiffPhotoReader(GdalReader):
-    """Blocks (H, W, 3) decoded by imagecodecs: JPEG as in `JpegReader`, Lab converted to sRGB.
+    """Blocks (H, W, 3) decoded by imagecodecs: JPEG as in `JpegReader`, Lab converted to sRGB."""
 
-    Metadata and coarser levels are as GDAL has them; maps altogether.
-    """
+    # Metadata and coarser levels are as GDAL has them; maps altogether.
 
     _page: Any = None
     _lab = False

@@ -33,10 +33,10 @@ class Picture(NamedTuple):
 
 
 class WholeReader(Reader):
-    """A reader that decodes all pixels at once, and keeps them until the last row was read.
+    """A reader that decodes all pixels at once, and keeps them until the last row was read."""
 
-    A format has `supports`, `_header` and `_decode`. What its decoder raises becomes one sentence.
-    """
+    # A format has `supports`, `_header` and `_decode`. What its decoder raises becomes one
+    # sentence.
 
     KIND: ClassVar[str]
     """What a file is, for messages: "a HEIF photo"."""

@@ -44,11 +44,9 @@ _opening = threading.Lock()
 
 @contextlib.contextmanager
 def opened(store: Any) -> Iterator[Any]:
-    """Open the zarr group or array at the root of `store`.
-
-    Arrays of a group are opened inside the block: their codecs depend on the configuration set
-    there.
-    """
+    """Open the zarr group or array at the root of `store`."""
+    # Arrays of a group are opened inside the block: their codecs depend on the configuration set
+    # there.
     import zarr
 
     # zarr's configuration is one for all threads.
@@ -66,10 +64,7 @@ def _folder_class() -> Any:
     from zarr.storage import LocalStore
 
     class FolderStore(LocalStore):
-        """Store of the plain files below its folder.
-
-        Links out of it are not followed, pipes not opened.
-        """
+        """Store of the plain files below its folder; links out of it are not followed, pipes not opened."""
 
         longest = METADATA_BYTES
         """Bytes of the largest file that is read as a whole."""
@@ -161,10 +156,7 @@ def _bounded(kind: str, codec: Any, limit: int) -> Callable[..., Any]:
 
 
 def _inflate(kind: str, data: Any, limit: int, codec: Any = None) -> bytes | None:
-    """Return `data` decompressed to at most `limit` bytes.
-
-    None if its header lets the codec itself do it.
-    """
+    """Return `data` decompressed to at most `limit` bytes; None if its header lets the codec itself do it."""
     view = memoryview(data).cast("B")
     if kind in ("zlib", "gzip"):
         return _until(view, limit, lambda: zlib.decompressobj(31 if kind == "gzip" else 15))

@@ -35,10 +35,7 @@ _Y, _X, _BAND = ("y", "lat", "latitude", "row"), ("x", "lon", "longitude", "col"
 
 
 class ArrayReader(Reader):
-    """(H, W) or (H, W, C) arrays, lazily sliced; only slices become numpy arrays.
-
-    `colours` has the colour of each band.
-    """
+    """(H, W) or (H, W, C) arrays of bands with `colours`, lazily sliced; only slices become numpy arrays."""
 
     cached: bool = False
 
@@ -142,10 +139,7 @@ class ArrayReader(Reader):
 
 
 def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
-    """Return the reader for an array or a list of levels. Raises `UnreadableImage`.
-
-    With `named` the roles of the bands are given, and none is assumed.
-    """
+    """Return the reader for an array or a list of levels, its roles `named` elsewhere; raises `UnreadableImage`."""
     array = as_array(source)
     first = array[0] if isinstance(array, list) and array else array
     if not (hasattr(first, "shape") and hasattr(first, "dtype")):
@@ -301,10 +295,7 @@ def _of_picture(picture: Any) -> Any:
 
 
 def _of_tensor(tensor: Any) -> Any:
-    """Return (H, W) or (H, W, C) on the CPU.
-
-    A tensor of three axes is (C, H, W), as in torch.
-    """
+    """Return (H, W) or (H, W, C) on the CPU of a tensor, whose three axes are (C, H, W) as in torch."""
     shape = tuple(tensor.shape)
     if len(shape) == 4:
         if shape[0] != 1:

@@ -280,10 +280,7 @@ class OwnAttributes(TypedDict, total=False):
 
 
 def checked_attributes(given: Any, bands: int, name: str) -> tuple[Profile, Georeference | None]:
-    """Return metadata and place in the `given` JSON, checked for an image of `bands`.
-
-    Raises `UnreadableImage`.
-    """
+    """Return metadata and place in the `given` JSON, checked for `bands`; raises `UnreadableImage`."""
     if given is None:
         return Profile(), None
     try:

@@ -123,10 +123,9 @@ class RawReader(WholeReader):
 
 
 def picture_in(sizes: Any, stated: Sequence[int] | None) -> tuple[tuple[int, int], Box]:
-    """Return height and width of what LibRaw develops, upright, and which part of it is the picture.
-
-    `stated` is what a DNG says of that; of others new versions of LibRaw know what their cameras say.
-    """
+    """Return height and width of what LibRaw develops, upright, and which part of it is the picture."""
+    # What a DNG says of that is `stated`; of others new versions of LibRaw know what their cameras
+    # say.
     height, width = int(sizes.iheight), int(sizes.iwidth)
     names = ("height", "width", "top_margin", "left_margin")
     rows, columns, y, x = (getattr(sizes, f"crop_{name}", 0) for name in names)

@@ -169,10 +169,7 @@ def _interpolated(pixels: Array, y: Array, x: Array, corner: tuple[int, int]) ->
 def _weighted(
     planes: Array, place: Array, width: int, down: Sequence[Array], across: Sequence[Array]
 ) -> Array:
-    """Return the sums (C, h, w) of four by four pixels of planes (C, H · `width`) by their weights.
-
-    `place` (h, w) is the index of the first of them.
-    """
+    """Return the sums (C, h, w) of four by four pixels, from index `place`, of planes (C, H · `width`), weighted."""
     total = np.zeros((len(planes), *place.shape), planes.dtype)
     line, pixel = np.empty_like(total), np.empty(place.shape, planes.dtype)
     for row, by_row in enumerate(down):
@@ -193,10 +190,7 @@ def _weighted(
 def _taps(
     positions: Array, corner: int, length: int, kind: npt.DTypeLike
 ) -> tuple[Array, tuple[Array, Array, Array, Array]]:
-    """Return the first of the pixels of each position, and the weights of all four.
-
-    `length` pixels begin at `corner`, and repeat at both ends.
-    """
+    """Return the first of the pixels, `length` from `corner` on, of each position, and the weights of all four."""
     first = np.floor(positions)
     # Of the position in the whole image, so that no box rounds it otherwise.
     t = (positions - first).astype(kind)

@@ -57,10 +57,7 @@ def reader_of(
     cancelled: Callable[[], bool] | None = None,
     plane: int | None = None,
 ) -> Reader:
-    """Return the reader of a file or a zarr folder, upright; see `open_image` for the options.
-
-    Raises `UnreadableImage`, `BadParameter`, `Cancelled`.
-    """
+    """Return the reader of a file or a zarr folder, upright; raises `UnreadableImage`, `BadParameter`, `Cancelled`."""
     reader = _reader_of(
         given, allow_outside=allow_outside, codes=codes, cancelled=cancelled, plane=plane or 0
     )
@@ -219,10 +216,7 @@ def _plainer(
 
 
 def _upright(reader: Reader) -> Reader:
-    """Return the reader turned by its orientation tag.
-
-    A georeference takes precedence over that tag.
-    """
+    """Return the reader turned by its orientation tag, over which a georeference takes precedence."""
     if reader.profile.orientation == 1:
         return reader
     if reader.georeference is not None:

@@ -43,11 +43,9 @@ class JoinedReader(Reader):
 
 
 class StackReader(JoinedReader):
-    """The bands of all files one after the other, on the first file's chunks.
+    """The bands of all files one after the other, on the first file's chunks."""
 
-    A pixel is valid where it is valid in every file that has a band of light.
-    """
-
+    # A pixel is valid where it is valid in every file that has a band of light.
     def __init__(self, images: Sequence[ImageBase]) -> None:
         first = images[0]
         super().__init__(images)

@@ -163,11 +163,9 @@ class Bands:
 
     @cached_property
     def data(self) -> tuple[int, ...]:
-        """Numbers of the bands that are restored, counted, and make a pixel valid or not.
-
-        Unknown bands are among them, for many a file names none of its bands; so are auxiliary ones
-        where there is nothing else.
-        """
+        """Numbers of the bands that are restored, counted, and make a pixel valid or not."""
+        # Unknown bands are among them, for many a file names none of its bands; so are auxiliary
+        # ones where there is nothing else.
         light = tuple(n for n, kind in enumerate(self.kinds) if kind != "auxiliary")
         return light or tuple(n for n, role in enumerate(self.roles) if role != "alpha")
 
@@ -521,10 +519,8 @@ def _preset(
 
 
 def _has_fixed_bands(sensor: Sensor | None, count: int) -> bool:
-    """Return whether the file is named as a product that has its usual bands, whatever its tags say.
-
-    Planet tags its own files of blue, green, red and near infrared as RGB.
-    """
+    """Return whether the file is named as a product that has its usual bands, whatever its tags say."""
+    # Planet tags its own files of blue, green, red and near infrared as RGB.
     return (
         sensor is not None
         and (sensor.id, sensor.named_by) == ("planet", "name of the file")

@@ -64,10 +64,7 @@ def known_sensors() -> Mapping[str, Sensor]:
 
 
 def sensor_text(sensor: str | os.PathLike[str]) -> str:
-    """Return an id as it is, and the content of a sensor file (``FILE.toml``) as one line of text.
-
-    Raises `BadParameter` for a file that is missing or no sensor file.
-    """
+    """Return an id as it is, and the content of a file (``FILE.toml``) as one line; raises `BadParameter`."""
     if isinstance(sensor, str) and not sensor.lower().endswith(SUFFIX):
         return _line(_checked(sensor, "The sensor")) if is_sensor_text(sensor) else sensor
     path = Path(sensor)

@@ -28,13 +28,12 @@ def as_dtype(value: float | None, dtype: np.dtype[Any]) -> float | None:
 
 
 def nodata_bounds(nodata: float, dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Return the least and the largest value that GDAL takes for `nodata` in pixels of `dtype`.
-
-    Floats have a tolerance, for a header's text is often a rounding of what the pixels have
-    (-3.40282e+38). Near the ends of the range GDAL's sum overflows, and all of that size is nodata.
-    """
+    """Return the least and the largest value that GDAL takes for `nodata` in pixels of `dtype`."""
     if dtype.kind != "f" or nodata == 0 or not np.isfinite(nodata):
         return nodata, nodata
+    # Floats have a tolerance, for a header's text is often a rounding of what the pixels have
+    # (-3.40282e+38). Near the ends of the range GDAL's sum overflows, and all of that size is
+    # nodata.
     size, limits = abs(nodata), np.finfo(dtype)
     near, far = size * (1 - TOLERANCE) / (1 + TOLERANCE), size * (1 + TOLERANCE) / (1 - TOLERANCE)
     top = float(limits.max)
@@ -56,10 +55,8 @@ def is_nodata(values: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.
 
 
 def beside_nodata(nodata: float, dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    """Return the values of `dtype` next below and above `nodata` that are not taken for it.
-
-    At an end of the range both are on the same side.
-    """
+    """Return the values of `dtype` next below and above `nodata` that are not taken for it."""
+    # At an end of the range both are on the same side.
     if dtype.kind == "f":
         low, high = nodata_bounds(nodata, dtype)
         with np.errstate(over="ignore"):
@@ -92,14 +89,12 @@ def valid_by_values(
     alpha: int | None,
     nodata: Nodata,
 ) -> npt.NDArray[np.bool_]:
-    """Return `valid` without pixels that are transparent, not finite, or nodata.
-
-    Only `bands` count: neither alpha nor what is no light (`Reader.data_bands`). Floats and signed
-    integers have nodata values that no real pixel has (-9999, the least value): one band of it is
-    enough, for it must not reach statistics or neighbours. 0, and any value of unsigned integers,
-    may be real in a single band: there all must have it. Where there is alpha it decides about
-    these, as in GDAL.
-    """
+    """Return `valid` without pixels that are transparent, not finite, or nodata."""
+    # Only `bands` count: neither alpha nor what is no light (`Reader.data_bands`). Floats and
+    # signed integers have nodata values that no real pixel has (-9999, the least value): one band
+    # of it is enough, for it must not reach statistics or neighbours. 0, and any value of unsigned
+    # integers, may be real in a single band: there all must have it. Where there is alpha it
+    # decides about these, as in GDAL.
     if alpha is not None:
         valid &= pixels[..., alpha] != 0
     if pixels.dtype.kind == "f":
@@ -128,10 +123,8 @@ REACH = STAGGER + 2 * KERNEL + 1
 
 
 def may_lack_a_band(bands: tuple[int, ...], nodata: float | None, dtype: np.dtype[Any]) -> bool:
-    """Return whether a valid pixel may be nodata in one of `bands`.
-
-    Where nodata is a value that no real pixel has, one band of it makes a pixel invalid.
-    """
+    """Return whether a valid pixel may be nodata in one of `bands`."""
+    # Where nodata is a value that no real pixel has, one band of it makes a pixel invalid.
     return nodata is not None and len(bands) > 1 and not is_sentinel(nodata, dtype)
 
 
@@ -144,13 +137,11 @@ def lacks_a_band(pixels: npt.NDArray[Any], bands: tuple[int, ...], nodata: float
 
 
 def clear_of_edges(valid: Mask, lacking: Mask | None) -> Mask:
-    """Return (h, w) the pixels of `valid` whose values statistics can rely on.
-
-    Left out are those within `KERNEL` of nodata, where resampling has darkened them, and
-    those that lack a band between nodata and complete pixels, where bands end apart, with
-    what is within `KERNEL` of them. In parts too narrow to have any other, pixels count;
-    so there is always one within `REACH` of a valid pixel.
-    """
+    """Return (h, w) the pixels of `valid` whose values statistics can rely on."""
+    # Left out are those within `KERNEL` of nodata, where resampling has darkened them, and those
+    # that lack a band between nodata and complete pixels, where bands end apart, with what is
+    # within `KERNEL` of them. In parts too narrow to have any other, pixels count; so there is
+    # always one within `REACH` of a valid pixel.
     there = valid
     if lacking is not None and lacking.any():
         between = widened(~valid, STAGGER) & widened(valid & ~lacking, STAGGER)

@@ -185,10 +185,7 @@ class WorkingSpace:
     """Largest value of the image's dtype."""
 
     def positions(self, bands: Sequence[int]) -> list[int] | None:
-        """Return the positions of red, green and blue among `bands`.
-
-        None unless all three exist.
-        """
+        """Return the positions of red, green and blue among `bands`; None unless all three exist."""
         chosen = list(bands)
         if not set(self.bands) <= set(chosen):
             return None
@@ -199,13 +196,11 @@ class WorkingSpace:
         return self._scaled(converted(self._known(stored), self.icc, None))
 
     def to_display(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return (h, w, 3 + extra) values of the file in sRGB, for display only.
-
-        8 bit with LittleCMS's optimisation: ten times faster, and within a level for usual
-        profiles. At 16 bit that is a table, and off by up to 19 of 255 levels [measured].
-        """
+        """Return (h, w, 3 + extra) values of the file in sRGB, for display only."""
         shown, bands = stored.copy(), list(self.bands)
         if shown.size:
+            # 8 bit with LittleCMS's optimisation: ten times faster, and within a level for usual
+            # profiles. At 16 bit that is a table, and off by up to 19 of 255 levels [measured].
             flags = 0 if stored.dtype == np.uint8 else _NO_TABLE
             shown[..., bands] = _by_littlecms(stored[..., bands], self.icc, srgb_profile(), flags)
         return shown
@@ -269,10 +264,7 @@ class WorkingSpace:
 def working_space_of(
     profile: Profile, roles: Sequence[str | None], dtype: np.dtype[Any]
 ) -> tuple[WorkingSpace | None, str | None]:
-    """Return the working space of a picture, and the note that describes it.
-
-    None for sRGB, for what is no picture, and where the profile cannot be used.
-    """
+    """Return the working space of a picture, None for sRGB or no usable profile, and the note on it."""
     if profile.driver == "RAW" or dtype not in (np.uint8, np.uint16):
         return None, None
     if not all(name in roles for name in COLOURS):
@@ -416,10 +408,7 @@ def _with_primaries(chromaticities: tuple[float, ...], name: str) -> bytes:
 
 @cache
 def profile_of_code_points(primaries: int, curve: int, bands: int) -> bytes | None:
-    """Return the ICC profile of colours named by numbers (ITU-T H.273; "cICP", "nclx").
-
-    None where the numbers name none: 2 is "unspecified".
-    """
+    """Return the ICC profile of colours named by numbers (ITU-T H.273; "cICP", "nclx"); None: 2, unspecified."""
     chromaticities, srgb = _CHROMATICITIES_OF.get(primaries), srgb_profile(1 if bands < 3 else 3)
     if chromaticities is None:
         return None
