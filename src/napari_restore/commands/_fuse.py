@@ -50,7 +50,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="append",
         dest="set",
         default=[],
-        type=_deghost,
+        type=lambda amount: parsing.assignment(f"deghost={amount}"),
         metavar="AMOUNT",
         help="0 … 1: how far what moved between the frames is taken whole from one of them (default 0), "
         "where the model can; --set moving=N names the frame",
@@ -65,11 +65,6 @@ def add(parser: argparse.ArgumentParser) -> None:
         "no region is given)",
     )
     add_output_options(parser, name="{stem}_fused{suffix}")
-
-
-def _deghost(text: str) -> tuple[str, str]:
-    """Return the parameter that --deghost sets."""
-    return parsing.assignment(f"deghost={text}")
 
 
 def fuse(

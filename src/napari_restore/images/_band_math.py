@@ -187,14 +187,10 @@ def _check(node: ast.expr, text: str) -> None:
         if node.func.id not in _FUNCTIONS or len(node.args) != _FUNCTIONS[node.func.id][1]:
             raise BadParameter(f"There is no such function: {ast.unparse(node)[:80]}.", HINT)
         parts = node.args
-    elif not (_is_band(node) or _is_number(node)):
+    elif not (_is_band(node) or type(getattr(node, "value", None)) in (int, float)):
         raise BadParameter(f"{ast.unparse(node)[:80]!r} in {text[:80]!r} is not understood.", HINT)
     for part in parts:
         _check(part, text)
-
-
-def _is_number(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and type(node.value) in (int, float)
 
 
 def _is_band(node: ast.AST) -> bool:

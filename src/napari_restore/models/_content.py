@@ -10,7 +10,6 @@ import types
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +203,9 @@ class _ContentWalk:
 
     def _module(self, module: nn.Module) -> None:
         if isinstance(module, torch.jit.ScriptModule):
-            self._all("script", [_text_of(module), *_tensors_of(module)])
+            # Without the places in its source.
+            graph: Any = module.inlined_graph
+            self._all("script", [graph.str(False), *_tensors_of(module)])
             return
         if isinstance(module, torch.fx.GraphModule):
             constants = [v for _, v in sorted(vars(module).items()) if isinstance(v, Tensor)]
@@ -296,7 +297,7 @@ class _ContentWalk:
         self.hash.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
 
 
-@lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=4096)
 def names_in(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
     """Return the names of globals, and of attributes, that `code` and code within it refer to."""
     names, attributes = set[str](), set[str]()
@@ -311,11 +312,6 @@ def names_in(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
             names |= inner[0]
             attributes |= inner[1]
     return frozenset(names), frozenset(attributes)
-
-
-def _text_of(module: Any) -> str:
-    """Return the graph of a script, without the places in its source."""
-    return str(module.inlined_graph.str(False))
 
 
 def _tensors_of(module: nn.Module) -> list[Any]:

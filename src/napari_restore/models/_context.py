@@ -306,7 +306,10 @@ def _block_sums(
         planes.append(_add_columns(plane, block))
     sums = np.stack(planes, axis=2).astype(np.float64, copy=False)
     if valid is None:
-        heights, widths = (_extents(length, block) for length in pixels.shape[:2])
+        # Pixels in each cell along an axis: fewer in the last.
+        heights, widths = (
+            np.minimum(block, n - np.arange(0, n, block, dtype=np.int64)) for n in pixels.shape[:2]
+        )
         return heights[:, None] * widths, sums
     counted = _pad(valid, block, False)
     rows = counted.reshape(counted.shape[0] // block, block, -1).sum(axis=1, dtype=np.int64)
@@ -318,11 +321,6 @@ def _add_columns(plane: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
         plane = plane[:, 0::2] + plane[:, 1::2]
         block //= 2
     return plane
-
-
-def _extents(length: int, block: int) -> npt.NDArray[np.int64]:
-    """Return pixels in each cell along one axis: `block`, fewer in the last."""
-    return np.minimum(block, length - np.arange(0, length, block)).astype(np.int64)
 
 
 def _block_minimum(

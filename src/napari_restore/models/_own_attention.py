@@ -423,15 +423,10 @@ def _likeness(
         alike.append(outputs[:, token] @ outputs)
     numbers = {f"matrix.{head}": each for head, each in enumerate(used, start=1)}
     numbers["diagonal"] = torch.stack([each.diagonal().mean() for each in used])
-    if all(_are_shares(each) for each in used):
+    if all((each >= 0).all() and ((each.sum(-1) - 1).abs() < SHARES).all() for each in used):
         most = math.log(len(used[0]))
         numbers["entropy"] = torch.stack([entr(each).sum(-1).mean() / most for each in used])
     return AttentionRow(torch.stack(alike), cells[at[:, 0]], cell, numbers)
-
-
-def _are_shares(matrix: Tensor) -> bool:
-    sums = matrix.sum(-1)
-    return bool((matrix >= 0).all()) and bool(((sums - 1).abs() < SHARES).all())
 
 
 def size_of(x: Tensor) -> Size:

@@ -96,15 +96,11 @@ def _read_bases(text: str, name: str) -> list[tuple[str, str, str]]:
         bases = [(key, str(b["file"]), str(b["sha256"])) for key, b in json.loads(text).items()]
     except (ValueError, TypeError, KeyError, AttributeError):
         bases = []
-    # A file that somebody sent must not name another one elsewhere.
-    if not bases or not all(_is_name(file) for _, file, _ in bases):
+    # A file that somebody sent must not name another one elsewhere, on any system.
+    names = {file for _, file, _ in bases}
+    if not bases or names & {"", ".", ".."} or set("".join(names)) & set("/\\:\0"):
         raise BadModel(f"{name} does not say whose weights it takes.", "The file is damaged.")
     return bases
-
-
-def _is_name(file: str) -> bool:
-    """Return whether a text is the name of a file and leads nowhere, on any system."""
-    return file not in ("", ".", "..") and not set(file) & set("/\\:\0")
 
 
 def _joined(low: Tensor, high: Tensor | None, scale: Tensor | None) -> Tensor:

@@ -160,11 +160,6 @@ def _padded(positions: Tensor, pad: Sequence[int], *_: Any) -> Tensor:
     return functional.pad(positions, list(pad), value=NOWHERE)
 
 
-def _unfolded(positions: Tensor, *args: Any) -> Tensor:
-    found: Tensor = _aten.im2col(positions.double(), *args)
-    return found.to(positions.dtype)
-
-
 _MOVING: dict[Any, Callable[..., Any] | None] = {
     **dict.fromkeys(
         (_aten.permute, _aten.transpose, _aten.t, _aten.expand, _aten.slice, _aten.select)
@@ -182,7 +177,7 @@ _MOVING: dict[Any, Callable[..., Any] | None] = {
     **dict.fromkeys(
         (_aten.constant_pad_nd, _aten.reflection_pad2d, _aten.replication_pad2d), _padded
     ),
-    _aten.im2col: _unfolded,
+    _aten.im2col: lambda at, *how: _aten.im2col(at.double(), *how).to(at.dtype),
 }
 """Operations that only move values; None: positions are moved by the same."""
 _SOFTMAX = {_aten._softmax, _aten._safe_softmax, _aten.softmax}

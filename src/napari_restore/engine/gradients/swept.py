@@ -91,9 +91,7 @@ def divide(
     needed = {way: computing_bytes(model, cost, *way) for way in ways}
     fitting = [way for way in ways if needed[way] <= room] or [min(ways, key=needed.__getitem__)]
 
-    @cache
-    def schedule_of(grid: Grid) -> Schedule:
-        return Schedule(model.ordered_steps, grid, box)
+    schedule_of = cache(partial(Schedule, model.ordered_steps, box=box))
 
     def divided(workers: int, grid: Grid) -> tuple[Division, int]:
         graphs, schedule = needed[workers, grid], schedule_of(grid)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -65,7 +64,7 @@ class Agreement:
             core, plan = cores[len(cores) // 2], self.work.plan
             step = tile_step(plan.model)
             # Where there is no room for more, tiles are smaller too.
-            with contextlib.suppress(OutOfMemory):
+            with suppress(OutOfMemory):
                 self._compare(core, plan.input_box(core, plan.layout.halo + step, step))
 
     def run(self, batch: list[TileInput]) -> list[TileOutput]:

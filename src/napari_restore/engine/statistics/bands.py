@@ -31,7 +31,8 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
     their roles are known, else all data bands. A model of colours gets the one band of a grey photo
     for each. Raises `UnknownBands` with the option to copy when a role is missing.
     """
-    if is_grey(image) and _is_of_colours(card):
+    sees = set(card.roles) <= set(VISIBLE) if card.roles else card.bands == len(VISIBLE)
+    if sees and is_grey(image):
         return image.data_bands * (len(card.roles) or len(VISIBLE))
     if card.roles:
         missing = [role for role in card.roles if role not in image.roles]
@@ -72,11 +73,6 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
 def _nameless(image: Image) -> list[int]:
     """Return the data bands whose light is unknown."""
     return [band for band in image.data_bands if image.roles[band] is None]
-
-
-def _is_of_colours(card: ModelCard) -> bool:
-    """Return whether the model takes colours that one sees, and nothing else."""
-    return set(card.roles) <= set(VISIBLE) if card.roles else card.bands == len(VISIBLE)
 
 
 def missing_roles(image: Image, card: ModelCard) -> tuple[str, ...]:

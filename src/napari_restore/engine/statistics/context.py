@@ -12,7 +12,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +211,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
         while sum(overview[..., 0].size for overview in overviews) > OVERVIEW_PIXELS:
             side //= 2
             overviews = [_thinned(overview, side) for overview in overviews]
+        own, more = joint.roles, context.roles
         joint = replace(
             joint,
             height=joint.height + context.height,
@@ -219,7 +219,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
             histograms=joint.histograms + context.histograms,
             dark_counts=joint.dark_counts + context.dark_counts,
             dark_sums=joint.dark_sums + context.dark_sums,
-            roles=tuple(a or b for a, b in zip_longest(joint.roles, context.roles)),
+            roles=tuple(a or b for a, b in zip(own or more, more or own, strict=True)),
         )
     if joint is None:
         raise ValueError("no context to join")

@@ -58,10 +58,7 @@ def stage_of(
             f"Choose among {known}." if known else "Look at its heads instead.",
         )
 
-    def is_of_stage(site: AttentionSite) -> bool:
-        return is_placed(site) and site.stride == asked.stride
-
-    before = takewhile(is_of_stage, reversed(sites[:number]))
+    before = takewhile(lambda x: is_placed(x) and x.stride == asked.stride, sites[:number][::-1])
     return (*reversed(tuple(before)), asked)
 
 

@@ -181,7 +181,7 @@ def _baseline(name: str, inputs: PathInputs, clear: GradientSource | None) -> tu
         description = f"the clear image {clear.plan.image.name}"
         return lambda box: clear.image(box)[:, like], description
     if name == "zero":
-        return lambda box: _zeros_like(inputs.image(box)), "zeros"
+        return lambda box: (x := inputs.image(box)).new_zeros(()).expand_as(x), "zeros"
     if name == REFERENCE:
         return inputs.source.repeated, "the reference in place of every frame"
     if name == "blur":
@@ -213,11 +213,6 @@ def _baseline(name: str, inputs: PathInputs, clear: GradientSource | None) -> tu
         f"There is no baseline {name!r}, nor a file of that name.",
         f"Choose among {', '.join(NAMES)}, or name an image.",
     )
-
-
-def _zeros_like(x: Tensor) -> Tensor:
-    """Return zeros like `x`, expanded from one value."""
-    return x.new_zeros(()).expand_as(x)
 
 
 def blurred(image: Planes, box: Region, sigma: float, size: tuple[int, int]) -> Tensor:

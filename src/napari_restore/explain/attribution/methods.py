@@ -28,7 +28,8 @@ def smoothgrad(problem: Problem, n: int = 25, sigma: float = 0.15, seed: int = 0
     units of D per unit of the model's range: a sensitivity, not a share of D.
     """
     _check("smoothgrad", _is_natural(n), "n", n, 25)
-    _check("smoothgrad", _is_size(sigma), "sigma", sigma, 0.15)
+    is_number = isinstance(sigma, (int, float))
+    _check("smoothgrad", is_number and 0 <= sigma < math.inf, "sigma", sigma, 0.15)
     _check("smoothgrad", isinstance(seed, int), "seed", seed, 0)
     image = problem.image
     scale = sigma * (image.amax() - image.amin())
@@ -101,10 +102,6 @@ def _without_segments(problem: Problem, segments: Tensor) -> Tensor:
 
 def _is_natural(value: object) -> bool:
     return isinstance(value, int) and value >= 1
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value < math.inf
 
 
 def _check(method: str, is_good: bool, name: str, value: object, example: float) -> None:

@@ -104,7 +104,10 @@ class RegisteredReader(LevelsReader):
         pixels = view.read(source)
         if made is not None:
             pixels = made(pixels)
-        if _is_shift(self._matrices[level]):
+        matrix = self._matrices[level]
+        whole = np.eye(3)
+        whole[:2, 2] = np.rint(matrix[:2, 2])
+        if np.array_equal(matrix, whole):
             rows = (y[:, 0].astype(int) - source[0]).clip(0, pixels.shape[0] - 1)
             columns = (x[0].astype(int) - source[1]).clip(0, pixels.shape[1] - 1)
             return np.ascontiguousarray(pixels[rows[:, None], columns[None, :]])
@@ -121,11 +124,6 @@ def scaled_matrix(matrix: npt.NDArray[np.float64], scale: float) -> npt.NDArray[
     large = np.linalg.inv(finer) @ matrix @ finer
     result: npt.NDArray[np.float64] = large / large[2, 2]
     return result
-
-
-def _is_shift(matrix: npt.NDArray[np.float64]) -> bool:
-    whole = np.array([[1, 0, matrix[0, 2]], [0, 1, matrix[1, 2]], [0, 0, 1]])
-    return np.array_equal(matrix, np.rint(whole))
 
 
 def _source_box(image: ImageBase, y: Array, x: Array) -> Box:

@@ -316,7 +316,9 @@ def _disputes(
     if tag in COLOURS and tag != role.value:
         others.append(("colour interpretation", str(tag)))
     centre = wave.value
-    if centre and role.source != "wavelength" and not _may_lie_at(role.value, centre):
+    ranges = [(low, high) for name, low, high, _ in _RANGES if name == role.value]
+    fits = all(low - NEAR <= (centre or 0) < high + NEAR for low, high in ranges)
+    if centre and role.source != "wavelength" and not fits:
         others.append((wave.source or "wavelength", f"{centre:g} nm"))
     others += [(s, f"{w:g} nm") for s, w in wave.others if centre and not _is_near(centre, w)]
     for source, other in others:
@@ -544,12 +546,6 @@ def _wavelengths_of(
 def _is_near(wave: float | None, other: float | None) -> bool:
     """Return whether two wavelengths in nm are of one band."""
     return wave is not None and other is not None and abs(wave - other) <= max(NEAR, 0.02 * wave)
-
-
-def _may_lie_at(role: str | None, wave: float) -> bool:
-    """Return whether a band of a role may have its centre at a wavelength in nm."""
-    rows = [(low, high) for name, low, high, _ in _RANGES if name == role]
-    return all(low - NEAR <= wave < high + NEAR for low, high in rows)
 
 
 def _band_named(sensor: Sensor, name: str) -> SensorBand | None:

@@ -179,7 +179,9 @@ class Mertens(SweptModel):
 
     def _finalize(self, sums: Sums, _: Statistics) -> Statistics:
         """Return the blend of all levels from `LEVEL` up (N, 3, h, w), and the number of levels (N,)."""
-        coarse, levels = zip(*(self._upper(cells) for cells in _used(sums)), strict=True)
+        lists = zip(sums["cells"], sums[NUMBER], strict=True)
+        each = (self._upper(rows[: int(used)]) for rows, used in lists)
+        coarse, levels = zip(*each, strict=True)
         return {"coarse": torch.stack(coarse), "levels": torch.tensor(levels)}
 
     def _upper(self, cells: Tensor) -> tuple[Tensor, int]:
@@ -261,11 +263,6 @@ def _finalize_bytes(size: tuple[int, int]) -> tuple[int, int]:
     """Return no bytes beside those of the list, and those of the coarse blend, as `Counts` asks."""
     cells = -(-size[0] // CELL) * -(-size[1] // CELL)
     return 0, 4 * BANDS * cells
-
-
-def _used(sums: Sums) -> list[Tensor]:
-    """Return the used rows of each image's list."""
-    return [rows[: int(number)] for rows, number in zip(sums["cells"], sums[NUMBER], strict=True)]
 
 
 def make(card: ModelCard) -> Mertens:

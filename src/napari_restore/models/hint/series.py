@@ -99,7 +99,8 @@ def _counted(sweep: Sweep) -> Sweep:
     def run(given: SweepInput) -> Mapping[str, Tensor]:
         found = {**sweep.run(given)}
         if given.wants(LIGHT):
-            found[LIGHT] = _light_of(given.maps[BETWEEN], found[BRIGHT])
+            before, after = (light_of_display(x) for x in (given.maps[BETWEEN], found[BRIGHT]))
+            found[LIGHT] = torch.cat([_luminance(after), _share(_luminance(before))], 1)
         return found
 
     counts = Counts(
@@ -115,12 +116,6 @@ def _counted(sweep: Sweep) -> Sweep:
 def _exposed(given: SweepInput) -> Mapping[str, Tensor]:
     between, bright = given.maps[BETWEEN], given.maps[BRIGHT]
     return {RESTORED: exposed(between, bright, given.statistics[EXPOSURE])}
-
-
-def _light_of(between: Tensor, bright: Tensor) -> Tensor:
-    """Return `LIGHT` (N, 2, h, w) of pictures (N, 3, h, w) without noise and brightened."""
-    dark = _luminance(light_of_display(between))
-    return torch.cat([_luminance(light_of_display(bright)), _share(dark)], 1)
 
 
 def _share(light: Tensor) -> Tensor:

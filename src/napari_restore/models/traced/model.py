@@ -244,7 +244,7 @@ class CutModel(SweptModel):
             for mode in _MODES:
                 size = height + -height % step, width + -width % step
                 grown = exact.wrapped(exact._grown(x, size, mode))[..., :height, :width]
-                if _agree(y, grown):
+                if float((y - grown).abs().max()) <= _ROUNDING[y.dtype] * float(y.abs().max()):
                     return step, mode
         return steps[0], ""
 
@@ -454,7 +454,3 @@ _FOUND = "_sweeps_found"
 def _noise(bands: int, height: int, width: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(1, bands, height, width, generator=generator)
-
-
-def _agree(one: Tensor, other: Tensor) -> bool:
-    return float((one - other).abs().max()) <= _ROUNDING[one.dtype] * float(one.abs().max())

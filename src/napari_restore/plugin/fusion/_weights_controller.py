@@ -94,7 +94,8 @@ class WeightsController(QObject):
             return
         own = [layer for layer in self._layers if layer in self._viewer.layers]
         names = [f"Weight: {name}" for name in found.names]
-        if [layer.name for layer in own] == names and _is_over(own, found.source):
+        of = {layer.metadata.get(SOURCE) for layer in own}
+        if [layer.name for layer in own] == names and of == {found.source.unique_id}:
             for layer, share in zip(own, found.shares, strict=True):
                 layer.data = share
             return
@@ -137,10 +138,6 @@ def colours_of(frames: int) -> list[tuple[float, float, float]]:
     dark, bright = HUES
     steps = [number / max(1, frames - 1) for number in range(frames)]
     return [colorsys.hsv_to_rgb(dark + (bright - dark) * step, 0.85, 1.0) for step in steps]
-
-
-def _is_over(layers: Sequence[ImageLayer], source: ImageLayer) -> bool:
-    return all(layer.metadata.get(SOURCE) == source.unique_id for layer in layers)
 
 
 def _weights(request: RunRequest, source: ImageLayer) -> Weights:

@@ -241,7 +241,7 @@ class FusionController(QObject):
         if not self._is_loaded:
             self._is_loaded = True
             self.preloading.emit()
-            in_background(_preload, _ignore)
+            in_background(_preload, lambda _: None)
 
     # -- the user chooses --------------------------------------------------------------
 
@@ -499,9 +499,6 @@ def _preload() -> None:
     tiny = [np.full((64, 64, 3), light, np.uint8) for light in (60, 120, 180)]
     with suppress(RestoreError):
         nr.plan(nr.open_bracket(tiny, align="off"), FUSION_MODEL)
-
-
-def _ignore(_: Any) -> None: ...
 
 
 def _groups_in(paths: list[Any]) -> list[FrameGroup]:

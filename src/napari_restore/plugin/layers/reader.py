@@ -107,7 +107,8 @@ def read(path: Paths) -> list[Any]:
         paths = [str(file) for file in bands_of_scene(paths[0])] or paths
     viewer = napari.current_viewer()
     try:
-        if maps := _arrays_of(paths):
+        is_arrays = len(paths) == 1 and paths[0].lower().endswith(ARRAYS)
+        if maps := api.opened_maps(Path(paths[0])) if is_arrays else ():
             return _map_layers(maps, None, viewer)
         if viewer is not None and is_main_thread():
             from napari_restore.plugin.layers._opening_dialog import open_in_window
@@ -149,12 +150,6 @@ def _tell_of(image: Image, folder: str) -> None:
             "shown. Plane, below Image, shows another one; Several images restores all.",
             image.name,
         )
-
-
-def _arrays_of(paths: Sequence[str]) -> Sequence[OpenedMap]:
-    """Return the maps in a file of arrays; none of another file, or of several."""
-    is_one = len(paths) == 1 and paths[0].lower().endswith(ARRAYS)
-    return api.opened_maps(Path(paths[0])) if is_one else ()
 
 
 def _map_layers(maps: Sequence[OpenedMap], file: Image | None, viewer: Any) -> list[LayerData]:

@@ -390,7 +390,8 @@ class GrowingLevel(LevelOfCells):
         self.result: Result | None = None
         """What is shown; None until there is one that can be read fast enough."""
         self._colour, own = colour, shown_dtype(result.image)
-        self.dtype = own if colour else _float_for(own)
+        # The smallest float that has every whole number, and NaN.
+        self.dtype = np.result_type(own, np.float32) if own.kind in "iub" and not colour else own
         self.nothing = 0 if colour else np.nan
         self.bands = (4 if colour else result.image.bands,)
         super().__init__(result, done, box, level)
@@ -438,8 +439,3 @@ def _cuts(offset: int, length: int) -> tuple[int, ...]:
     inner = range((offset // CHUNK + 1) * CHUNK, offset + length, CHUNK)
     edges = [offset, *inner, offset + length]
     return tuple(b - a for a, b in itertools.pairwise(edges))
-
-
-def _float_for(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the smallest float type that represents every value of `dtype` and NaN."""
-    return np.result_type(dtype, np.float32) if dtype.kind in "iub" else np.dtype(dtype)

@@ -107,7 +107,7 @@ class ModelFiles(QObject):
         self._drop()
         # Code of others may fail in any way: its author finds where in the log.
         task = Task(
-            partial(_inspected, source, trust),
+            lambda task: api.inspect_model(source, trust=trust, emit=task.send),
             failure=f"{Path(source).name} cannot be used",
             hint="Check the file.",
         )
@@ -199,10 +199,6 @@ class TrustDialog(QDialog):
         """Return the argument of `inspect_model`."""
         factory = self.factory.currentText()
         return f"{self._path}:{factory}" if factory else str(self._path)
-
-
-def _inspected(source: str, trust: bool, task: Task) -> Proposal:
-    return api.inspect_model(source, trust=trust, emit=task.send)
 
 
 RANGES = {None: "0 to 1", (-1.0, 1.0): "−1 to 1", (0.0, 255.0): "0 to 255"}
