@@ -104,6 +104,20 @@ def test_several_bands(write: Write, image: nr.Image) -> None:
         open_mask(path, view.level_view(1))
 
 
+@pytest.mark.parametrize("most", [1.0, 1.04, 100.0, 255.0])
+def test_floats_that_are_no_strengths_are_refused(
+    write: Write, image: nr.Image, most: float
+) -> None:
+    pixels = codes("float32", 1) * np.float32(most)
+    if most > 2:
+        with pytest.raises(BadMask, match=f"strengths up to {most:g}, where floats are 0 to 1"):
+            open_mask(write(pixels), image)
+    else:
+        strength = open_mask(write(pixels), image).read(nr.Region(0, 0, *SIZE))
+        np.testing.assert_array_equal(strength, codes("float32", 1))
+    assert open_exclude(write(pixels, "x.tif"), image).read(nr.Region(0, 0, *SIZE)).sum() == 80
+
+
 @pytest.mark.parametrize("largest", [1, 4])
 def test_a_mask_of_colours_is_its_numbers(write: Write, image: nr.Image, largest: int) -> None:
     """A green class has no red, in which the colour would be looked for."""

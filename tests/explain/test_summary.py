@@ -52,7 +52,11 @@ def test_far_rings_begin_at_128_pixels() -> None:
 @pytest.mark.parametrize(
     ("index", "share", "words"),
     [
-        (12.345, 0.0, "diffusion index 12.35, just below 95 % of the magnitudes in 70 of 1200 pixels"),
+        (
+            12.345,
+            0.0,
+            "diffusion index 12.35, just below 95 % of the magnitudes in 70 of 1200 pixels",
+        ),
         (12.345, 0.992, "of the 0.8% of all magnitudes that the map holds, not the overview: diff"),
         (None, 0.0, "no magnitudes in the map"),
     ],

@@ -217,11 +217,11 @@ def pieces_of(box: Region, rows: int = _PIECE_ROWS, pixels: int = PIECE_PIXELS) 
 
 
 class Codes(NamedTuple):
-    """Which whole numbers above 0 a raster has."""
+    """Which values above 0 a raster has."""
 
-    least: int
+    least: float
     """0 if there are none, as `largest`."""
-    largest: int
+    largest: float
 
 
 _codes: dict[str, Codes] = {}
@@ -232,15 +232,15 @@ def codes_of(mask: Image) -> Codes:
     """Return the least and the largest valid value above 0 of a raster's first band, read once."""
     key = mask.fingerprint
     if key not in _codes:
-        least = largest = 0
+        least = largest = 0.0
         for block in pieces_of(Region(0, 0, mask.height, mask.width), _PIECE_ROWS):
             values = mask.read(block)[..., 0]
             if mask.may_be_invalid:
                 values = values[mask.read_valid(block)]
             values = values[values > 0]
             if values.size:
-                largest = max(largest, int(values.max()))
-                least = min(least or largest, int(values.min()))
+                largest = max(largest, values.max().item())
+                least = min(least or largest, values.min().item())
         _codes[key] = Codes(least, largest)
     return _codes[key]
 

@@ -278,6 +278,12 @@ def _one_band(raster: Image, name: str, use: str) -> Image:
 def _checked(raster: Image, name: str, use: str) -> Image:
     """Return the one band of a raster; raises `BadMask` where values to exclude by are no yes or no."""
     raster = _one_band(raster, name, use)
+    if use == "mask" and raster.dtype.kind == "f" and codes_of(raster).largest >= 2:
+        # Little above 1 is what resampling leaves.
+        raise BadMask(
+            f"{name} has strengths up to {codes_of(raster).largest:g}, where floats are 0 to 1.",
+            "Divide them by their largest value, or save them in 8 bits.",
+        )
     if use == "mask" or raster.dtype.kind not in "iu":
         return raster
     codes = codes_of(raster)

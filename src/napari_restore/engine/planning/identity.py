@@ -45,13 +45,6 @@ def run_key(image: Image, description: Description) -> str:
     return digest_of([image.frames_fingerprint, description])
 
 
-def size_key(image: Image, description: Description) -> str:
-    """Return a key that images of the same size share under the same description."""
-    others = image.companions
-    place = None if others is None else [len(image.frames), others.reference]
-    return digest_of([[image.height, image.width, float(image.scale), place], description])
-
-
 def prepared_key(
     image: Image,
     model: RestorationModel,
@@ -162,7 +155,11 @@ def kept_counts(
     own = _root() / run_key(image, relevant)
     if model.keeps == "image":
         return KeptCounts(own)
-    lends = _root() / size_key(image, relevant)
+    # Images of one size share it.
+    others = image.companions
+    place = None if others is None else [len(image.frames), others.reference]
+    size = [image.height, image.width, float(image.scale), place]
+    lends = _root() / digest_of([size, relevant])
     lender = lender_of(lends, model)
     if lender is None or lender.fingerprint == image.frames_fingerprint:
         return KeptCounts(own, lends)

@@ -356,16 +356,11 @@ class BlendedPixels:
             pixels, valid = self._blended(part, level, check)
             counts = np.ones(part.shape, bool) if valid is None else valid.copy()
             if not check:
-                counts &= self._landed(part, level)
+                rows, columns = (np.arange(*edges) << level for edges in (part[::2], part[1::2]))
+                counts &= self.store.done_at(rows, columns) | ~self.reaches(part, level)
             return tones.tone(pixels), counts
 
         return local.means(region, list(self._pieces_of(around)), read)
-
-    def _landed(self, region: Region, level: int) -> npt.NDArray[np.bool_]:
-        """Return which pixels (h, w) are finished, or not to be restored."""
-        rows = np.arange(region.y0, region.y1) << level
-        columns = np.arange(region.x0, region.x1) << level
-        return self.store.done_at(rows, columns) | ~self.reaches(region, level)
 
     def _tones(self) -> Tones:
         luma_model = self._find_luma_model()

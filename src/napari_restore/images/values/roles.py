@@ -496,7 +496,11 @@ def _preset(
     """
     if sensor is None:
         return [None] * len(names), False
-    named = [_band_named(sensor, name) if name else None for name in names]
+    texts = [(name or "").strip() for name in names]
+    # By the whole name, or else its first word ("B4, central wavelength …").
+    named = [
+        (sensor.band(t) or sensor.band(re.split(r"[ ,(:]", t)[0])) if t else None for t in texts
+    ]
     if any(named):
         return named, True
     ordered: list[SensorBand | None] = [None] * len(names)
@@ -546,8 +550,3 @@ def _wavelengths_of(
 def _is_near(wave: float | None, other: float | None) -> bool:
     """Return whether two wavelengths in nm are of one band."""
     return wave is not None and other is not None and abs(wave - other) <= max(NEAR, 0.02 * wave)
-
-
-def _band_named(sensor: Sensor, name: str) -> SensorBand | None:
-    """Return the sensor's band of this name, or else of its first word ("B4, central wavelength …")."""
-    return sensor.band(name.strip()) or sensor.band(re.split(r"[ ,(:]", name.strip())[0])

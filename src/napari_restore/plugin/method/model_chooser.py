@@ -221,7 +221,8 @@ class ModelChooser(QWidget):
         recommended = self.scene.currentData() in card.recommended_for
         lines = [(f"{MARK}Recommended. " if recommended else "") + card.summary]
         if card.validated_on:
-            lines.append(f"Tested on {in_short(card.validated_on)}.")
+            # Without the figures, which follow a colon.
+            lines.append(f"Tested on {card.validated_on.partition(':')[0].rstrip('.')}.")
         scene = self.scene.currentData()
         if scene is not None and scene not in card.scenes:
             made_for = " or ".join(SCENES.get(s, s).lower() for s in card.scenes)
@@ -248,11 +249,6 @@ def offered_models(image: Image | None = None) -> list[ModelCard]:
 
 def _title(card: ModelCard, scene: str) -> str:
     return (MARK if scene in card.recommended_for else "") + escape_controls(card.title)
-
-
-def in_short(text: str) -> str:
-    """Return what a card was validated on, without the figures, which follow a colon."""
-    return text.partition(":")[0].rstrip(".")
 
 
 def _rank(card: ModelCard, scene: str) -> tuple[bool, bool, bool]:
