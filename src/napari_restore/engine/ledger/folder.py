@@ -167,7 +167,7 @@ class Lease:
 
 def holder_of(path: Path) -> Holder | None:
     """Return who holds the lease on the store at `path`; None where nobody does."""
-    # It is stale, or another machine renews it, which takes up to `RENEW_SECONDS`.
+    # Waits until it is renewed, which another machine does every `RENEW_SECONDS`, or stale.
     first = _read(path / LEASE)
     if first is None:
         return None

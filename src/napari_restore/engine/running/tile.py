@@ -193,7 +193,7 @@ class TileWork:
         return None if mask is None else torch.from_numpy(mask)
 
     def frames_known(self, own: Mask | None, companions: Sequence[Mask | None]) -> Mask | None:
-        """Return the masks (frames, h, w) of the image and its companions, dark to bright; None: all pixels count."""
+        """Return the masks (frames, h, w) of the image and its companions, dark to bright; None: none are needed."""
         if not self.plan.model.card.uses_validity:
             return None
         return _together([*companions[: self.reference], own, *companions[self.reference :]])
