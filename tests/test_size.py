@@ -25,7 +25,7 @@ LAB = ROOT / "lab" / "src"
 CODE = {
     "api": 1970,
     "commands": 2804,
-    "engine": 12915,
+    "engine": 12913,
     "explain": 6530,
     "images": 15254,
     "metrics": 543,

@@ -46,6 +46,8 @@ many or more …"""
 GAPS_OF_NETWORKS = (1.2, 1.8, 25)
 """… and of networks, whose maps have many sizes (docs/benchmarks.md). With less, `PeakMemory` would
 return gaps all the time: with 1.5 that took a seventh of a run of `haze-unet`, with 1.7 a tenth."""
+# Of modules, codecs and open files that come with the first tiles (measured: 14 to 28 MiB).
+STARTING_BYTES = 24 * MIB
 FLAGS = 3
 """Bytes per value of what is noted of a restored tile: changed, clipped, unchanged."""
 CONTEXT_SECONDS_PER_PIXEL = 25e-9
@@ -182,14 +184,11 @@ class LayoutRequest:
             return 0, 0, 0.0
         image = self.image.full or self.image
         pixels = image.height * image.width
-        pixel = image.bands * image.dtype.itemsize
-        factor = self.overview_factor
-        context_bytes = image.bands * (65536 * 24 + 4 * (pixels // factor**2))
+        context_bytes = image.bands * (65536 * 24 + 4 * (pixels // self.overview_factor**2))
         if known:
             return context_bytes, 0, 0.0
-        block = part_bytes(image)
-        seconds = pixels * (CONTEXT_SECONDS_PER_PIXEL + pixel * IO_SECONDS_PER_BYTE) / cores()
-        return context_bytes, (workers + 1) * block, seconds
+        each = CONTEXT_SECONDS_PER_PIXEL + self.pixel_bytes * IO_SECONDS_PER_BYTE
+        return context_bytes, (workers + 1) * part_bytes(image), pixels * each / cores()
 
 
 def lay_out(request: LayoutRequest) -> Candidate:
@@ -374,7 +373,7 @@ class _TileSetup:
         context_bytes, blocks, context_seconds = request.context_cost(self.workers)
         reading = context_bytes + max(blocks, prepare.peak_bytes)
         # The overview does not stay beside the tiles.
-        peak = cache + max(reading, prepare.statistics_bytes + alive)
+        peak = STARTING_BYTES + cache + max(reading, prepare.statistics_bytes + alive)
         seconds = cost.seconds(tiles.input_pixels) / running * (SHARED if self.threads > 1 else 1)
         if tiles.count <= 4 * running:
             rounds = -(-tiles.count // running)

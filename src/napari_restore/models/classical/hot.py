@@ -74,7 +74,8 @@ class HazeOptimizedTransform(ClassicalModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         sine, cosine, clear, scale = statistics["line"].unbind()
         hot = x[:, BLUE] * sine - x[:, RED] * cosine
-        entry = hot.sub_(clear).mul_(scale).clamp_(0, ENTRIES - 1).to(torch.int32)
+        # An index of 32 bits would become one of 64 for every band, beside it and unseen.
+        entry = hot.sub_(clear).mul_(scale).clamp_(0, ENTRIES - 1).to(torch.int64)
         tables = statistics["offsets"].to(x.dtype) * self.amount
         offsets = torch.stack([table[entry] for table in tables], 1)
         return x - offsets, {"haze": offsets[:, BLUE : BLUE + 1]}
