@@ -27,7 +27,7 @@ CODE = {
     "commands": 2804,
     "engine": 12913,
     "explain": 6530,
-    "images": 15254,
+    "images": 15256,
     "metrics": 543,
     "models": 14641,
     "plugin": 14536,

@@ -337,32 +337,38 @@ def declare(path: Path, what: str) -> None:
         texts = {
             "nodata": "<NoDataValue>3</NoDataValue>",
             "alpha": "<ColorInterp>Alpha</ColorInterp>",
+            "palette": '<ColorTable><Entry c1="9" c2="0" c3="0" c4="255"/></ColorTable>',
         }
+        shared = '<Metadata><MDI key="NODATA_VALUES">3 4</MDI></Metadata>' * (what == "of all")
         statistics = '<Metadata><MDI key="STATISTICS_MAXIMUM">9</MDI></Metadata>'
         text = "".join(texts.get(word, statistics) for word in what.split())
-        beside.write_text(
-            f'<PAMDataset><PAMRasterBand band="2">{text}</PAMRasterBand></PAMDataset>'
-        )
+        band = f'<PAMRasterBand band="2">{text}</PAMRasterBand>'
+        beside.write_text(f"<PAMDataset>{shared}{band}</PAMDataset>")
 
 
-def of_two_bands(make_tiff: Callable[..., Path], kind: str) -> tuple[Path, Path]:
+def of_two_bands(
+    make_tiff: Callable[..., Path], driver: str = "GTiff", *, is_vrt: bool = False
+) -> tuple[Path, Path]:
     """Return an image, and the file beside which `declare` writes: of a VRT its source."""
     pixels = np.arange(160, dtype=np.uint8).reshape(8, 10, 2)
-    path = make_tiff(pixels, **({"driver": "ENVI", "name": "a.dat"} if kind == "ENVI" else {}))
-    if kind != "VRT":
+    path = make_tiff(pixels, "a.dat" if driver == "ENVI" else "a.tif", driver=driver)
+    if not is_vrt:
         return path, path
     mosaic = path.with_suffix(".vrt")
     rasterio.shutil.copy(path, mosaic, driver="VRT")
     return mosaic, path
 
 
-@pytest.mark.parametrize("kind", ["GTiff", "VRT"])
-@pytest.mark.parametrize("what", ["mask", "nodata", "alpha", "header", "statistics"])
+@pytest.mark.parametrize("is_vrt", [False, True])
+@pytest.mark.parametrize(
+    "what", ["mask", "nodata", "of all", "alpha", "palette", "header", "statistics"]
+)
 def test_what_lies_beside_and_changes_pixels_is_part_of_the_content(
-    make_tiff: Callable[..., Path], what: str, kind: str
+    make_tiff: Callable[..., Path], what: str, is_vrt: bool
 ) -> None:
     """Statistics, levels and finished tiles are kept by the content."""
-    image, beside = of_two_bands(make_tiff, "ENVI" if what == "header" else kind)
+    driver = "ENVI" if what == "header" else "GTiff"
+    image, beside = of_two_bands(make_tiff, driver, is_vrt=is_vrt)
     before = open_image(image).fingerprint
     declare(beside, what)
     assert (open_image(image).fingerprint == before) == (what == "statistics")
@@ -372,10 +378,12 @@ def test_statistics_that_a_viewer_adds_do_not_change_the_content(
     make_tiff: Callable[..., Path],
 ) -> None:
     """A program that shows the image while it is restored writes them."""
-    path, _ = of_two_bands(make_tiff, "GTiff")
+    path, _ = of_two_bands(make_tiff)
     declare(path, "nodata")
     opened = open_image(path)
     before = opened.fingerprint
     declare(path, "nodata statistics")
     assert opened.reader.fingerprint() == before
     assert open_image(path).fingerprint == before
+    path.with_name(path.name + ".aux.xml").unlink()
+    assert opened.reader.fingerprint() != before

@@ -48,7 +48,7 @@ from napari_restore.images.values.working_space import (
 PHOTO_DRIVERS = ("JPEG", "PNG", "WEBP", "GTiff")
 GIF = ("GIF", "BIGGIF")
 AUXILIARY = ".aux.xml"
-_MEANING = ("NoDataValue", "ColorInterp", "Scale", "Offset")
+_MEANING = ("NoDataValue", "ColorInterp", "ColorTable", "Scale", "Offset")
 _STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE")
 
 
@@ -199,20 +199,22 @@ def files_beside(dataset: Any) -> list[Path]:
     if dataset.driver == "VRT":
         # GDAL lists the sources, and not what lies beside them.
         named = [Path(f"{file}{suffix}") for file in listed for suffix in (".msk", AUXILIARY)]
+        named += [file.with_suffix(".hdr") for file in listed]
         listed += [file for file in named if file not in listed and file.is_file()]
         return listed[1:]
     return [file for file in listed[1:] if file.name.lower().endswith((".msk", ".hdr", AUXILIARY))]
 
 
 def meaning_of_bands(auxiliary: Path) -> str:
-    """Return what an ``.aux.xml`` says of the values of bands; "" for others, or where it is damaged."""
+    """Return what an ``.aux.xml`` says of the values of bands; "" for others, or where it is damaged or gone."""
     try:
         root = parse_xml(read_file(auxiliary, LONGEST))
-    except ValueError:
+    except (OSError, ValueError):
         return ""
-    bands = [(band.get("band"), each) for band in root.iter("PAMRasterBand") for each in band]
+    parts = [(band.get("band"), part) for band in root.iter("PAMRasterBand") for part in band]
     # Programs that show the image write statistics into it, too.
-    said = [(band, each.tag, each.text) for band, each in bands if each.tag in _MEANING]
+    said = [(n, p.tag, p.text, [e.attrib for e in p]) for n, p in parts if p.tag in _MEANING]
+    said += [(None, "", e.text, []) for e in root.iter("MDI") if e.get("key") == "NODATA_VALUES"]
     return str(sorted(map(str, said))) if said else ""
 
 
