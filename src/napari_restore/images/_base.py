@@ -368,10 +368,7 @@ class ImageBase(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest that identifies the content; independent of name and time.
-
-        Raises `UnreadableImage` if a file is gone.
-        """
+        """Hex digest of the content, independent of name and time; raises `UnreadableImage` if it is gone."""
         try:
             return self.reader.fingerprint()
         except OSError as error:

@@ -179,7 +179,7 @@ class OwnAttention:
 
 
 def find_attention(model: RestorationModel) -> OwnAttention:
-    """Return the calls of attention of `model`, as an example tile shows them; raises `BadModel`."""
+    """Return the calls of attention that an example tile shows; raises `BadModel` where none has its tokens."""
     with torch.inference_mode(), undisturbed(model.weighted):
         # Where it is too small for windows to differ from the whole, a larger one does.
         for doublings in range(1 + MOST_DOUBLINGS):

@@ -12,7 +12,7 @@ from napari_restore.engine.running.executor import Executor, Make, Put
 
 
 class ChildExecutor(Executor):
-    """Lets a child process run a plan, so that the window's process stays responsive."""
+    """Lets a child process run a plan, so that the window stays responsive; `own`: it ends with the run."""
 
     # `task` names image and model as ``module:function``, which runs it, opens them, and holds the
     # serialised plan; events come back as they happen. A crash of the child or its running out of

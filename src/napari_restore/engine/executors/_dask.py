@@ -182,7 +182,7 @@ BLOCKS = 4
 
 
 class DaskExecutor(Executor):
-    """Lets the workers of a cluster compute a plan's tiles; `task` is the plan as they read it."""
+    """Lets workers of a cluster compute the tiles of `task`, the plan as they read it; `own`: leave it then."""
 
     # Workers get ranges of tiles, read the image and write to the store themselves, and return
     # entries of its journals. This process computes what all tiles share, the statistics of what is

@@ -84,7 +84,7 @@ class RangeRun:
         done: Callable[[Region], None],
         step: Step,
     ) -> RangeReport:
-        """Compute what of `tiles` the part `name` has not yet, until `stop` is set; report all that it has."""
+        """Compute what of `tiles` the part lacks, until `stop`, calling `done` after each; report all that it has."""
         began, traffic = time.perf_counter(), _traffic()
         self._run.state.stop = stop
         totals, rounding = self._run.state.totals, self._run.state.rounding

@@ -55,7 +55,7 @@ class ItemRun:
             self._emit(Note(f"dask shows the cluster at {dashboard}"))
 
     def results(self, items: Iterable[Item], total: int) -> Iterator[tuple[int, Any]]:
-        """Yield number and result of each of `total` items as soon as it is there; raises `Cancelled` at the end."""
+        """Yield number and result of each of `total` items, in any order; raises `Cancelled` after a cancel."""
         # The next item is taken when a worker is free.
         self._source, handed = iter(items), self._handed
         began, done = time.monotonic(), 0

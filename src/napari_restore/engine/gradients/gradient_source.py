@@ -42,7 +42,7 @@ class ReducedImage(NamedTuple):
 
 
 class GradientSource:
-    """The pixels of a plan's image in model range, and its model with the statistics of the image."""
+    """The pixels of a plan's image in model range, and its model with statistics; raises `Cancelled`."""
 
     # Statistics are computed from the image itself and stay constant, whatever picture the model is
     # given, unless `show` replaces them; so does what sweeps of the model count from it. Within

@@ -48,7 +48,7 @@ class LocalGradients:
         """Do nothing, as `SweptGradients` would: a local model has no `Routing`."""
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
-        """Return the model's output of `picture` in the box, (1, C, h, w) in model range; `keep` for `backward`."""
+        """Return the output of `picture` in the box, (1, C, h, w) in model range; with `keep` `backward` is next."""
         self._graph = None
         if keep and len(self._pieces) == 1:
             self._graph = self._with_graph(picture, self.box)

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 def vjp(
     outputs: Sequence[Tensor], by_outputs: Sequence[Tensor], inputs: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """Return ∂D/∂ of each of `inputs`, zeros without one, from those of `outputs`, whose graph is freed."""
+    """Return ∂D/∂ of each of `inputs`, zeros where D depends on none, by those of `outputs`; frees their graph."""
     return torch.autograd.grad(_end(outputs, by_outputs), list(inputs), materialize_grads=True)
 
 

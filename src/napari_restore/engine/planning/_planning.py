@@ -120,7 +120,7 @@ def _planned_or_instead(image: Image, model: RestorationModel, wanted: Restore) 
 def plan_in_sweeps(
     error: ResourceError, image: Image, model: RestorationModel, wanted: Restore
 ) -> Plan:
-    """Return the plan in sweeps of a model that does not fit in one pass, as `error` says, which else is raised."""
+    """Return the plan in sweeps of a model that does not fit in one pass; raises `error` where it is not cut."""
     try:
         return _plan_in_sweeps(image, model, wanted)
     except Uncut as why:

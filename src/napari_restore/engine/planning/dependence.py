@@ -235,7 +235,7 @@ class _Trial:
         return ((y - other).abs() > most) | (y.isnan() != other.isnan())
 
     def bar(self, axis: int, length: int, odd: bool = False) -> Tensor:
-        """Return (1, C, h, w) noise of all sizes in [0.05, 0.95], `length` along `axis`, rounded up to the step."""
+        """Return (1, C, h, w) noise of all sizes in [0.05, 0.95], `length` along `axis` or as the module takes it."""
         k = self.multiple
         sides = [-(-max(side, self.least) // k) * k for side in (self.across, length)]
         # Sides that are `odd` are multiples of nothing else.

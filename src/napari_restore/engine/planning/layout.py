@@ -324,7 +324,7 @@ def tile_step(model: RestorationModel) -> int:
 def box_seen(
     model: SweptModel, target: Region, image: Image, computing: Computing, extent: str
 ) -> Region:
-    """Return the box that a model of sweeps sees: the whole image, or whole tiles around `target`."""
+    """Return the box that a model of sweeps sees: the whole image, or whole tiles, as asked, around `target`."""
     whole = Region(0, 0, image.height, image.width)
     if extent == "image":
         return whole

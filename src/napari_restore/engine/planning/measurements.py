@@ -222,7 +222,7 @@ class MeasurementCache(Generic[T]):
         *circumstances: Hashable,
         roughly: bool = False,
     ) -> T:
-        """Return the cached value, `roughly` of a model of this name, or call `measure`; raises `OutOfMemory`."""
+        """Return the value of this model, or `roughly` of one of its name, or call `measure`; raises `OutOfMemory`."""
         kind, key = _kind(model), (device.name, *circumstances)
         # Own networks of one name may have nothing else in common.
         name = kind if model in _OWN else model.card.id

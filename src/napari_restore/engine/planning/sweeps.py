@@ -420,7 +420,7 @@ class _SweepSetup:
         )
 
     def _computed(self, number: int, around: int = 0) -> int:
-        """Return the bytes of computing a batch, or maps that are made again `around` a tile of it, in pixels."""
+        """Return the bytes of computing a batch, or maps `around` pixels of a tile that are made again for it."""
         sweep = self.steps.sweeps[number]
         around = -(-around // sweep.block) * sweep.block
         own, around = around == 0, around + sweep.halo

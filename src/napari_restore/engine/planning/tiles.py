@@ -342,7 +342,7 @@ def _united(some: list[Region], others: list[Region]) -> list[Region]:
 def tiles_needed(
     steps: Steps, grid: Grid, target: Sequence[int], everywhere: Collection[int] = ()
 ) -> tuple[dict[int, list[int]], dict[str, list[int]]]:
-    """Return the tiles that each sweep works on to restore `target`, its own first, and those read of each map."""
+    """Return the tiles that each sweep works on, those of `target` first, and those read of each map."""
     worked: dict[int, list[int]] = {}
     read: dict[str, list[int]] = {}
     last = len(steps) - 1

@@ -277,7 +277,7 @@ def strata(box: Region, count: int) -> list[Region]:
 def sampled(
     box: Region, count: int, seed: int, is_valid: Callable[[tuple[int, int]], bool]
 ) -> tuple[Query, ...]:
-    """Return a query in each of `count` strata of `box`: the first of `DRAWS` pixels that is valid, or none."""
+    """Return a query in each of `count` strata of `box`, unless none of `DRAWS` pixels there is valid."""
     found: list[Query] = []
     for number, part in enumerate(strata(box, count)):
         # Every stratum has random numbers of its own: a pixel that is not valid changes no query of

@@ -174,7 +174,7 @@ def target_of(
     objective: str,
     model: RestorationModel,
 ) -> AttributionTarget:
-    """Return the target within results of `model`, of their size; raises `BadParameter`, `BadRegion`."""
+    """Return the target within results of `model`; raises `BadParameter`, `BadRegion`."""
     shape = None if polygon is None else polygon_of(polygon)
     # Results may have another size than the image.
     full, ratio, grid = (image.height, image.width), model.card.ratio, on_output_grid(model)

@@ -180,9 +180,9 @@ class Accumulator:
 
     def map_error(self, rule: Quadrature) -> float | None:
         """Return about how far the map by `rule` is from the integral, as a share of its length; None where unknown."""
-        # From its change since the rule of half the points. Gradients of networks jump along a
-        # path, at another place for every pixel: then the error of a rule is on average 1/√3 of
-        # that change. Of smooth gradients it is less.
+        # From its change since the rule of half the points, if there is one; all nodes were
+        # evaluated. Gradients of networks jump along a path, at another place for every pixel: then
+        # the error of a rule is on average 1/√3 of that change. Of smooth gradients it is less.
         half = rule.halved()
         if half is None:
             return None
