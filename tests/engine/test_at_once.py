@@ -13,6 +13,9 @@ from points import patience
 from tests.cli._scenes import hazy, write_tiff
 from tests.cli.test_process import command_of, contents
 
+from napari_restore.engine.ledger.folder import lock_writer, writer_of
+from napari_restore.images.cache.lock import LockedFile, is_used
+
 PROCESSES = 3
 TOGETHER = """
 import sys, time
@@ -96,6 +99,22 @@ def test_folders_that_several_make_and_remove(tmp_path: Path, own_cache: Path) -
     assert sorted(last) == ["False"] + ["True"] * (PROCESSES - 1)
     left = {path.name for folder in ("scratch", "tables") for path in (tmp_path / folder).iterdir()}
     assert not {name for name in left if "removed" in name or name.startswith(".")}
+
+
+def test_the_next_writer_finds_no_mark_of_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[bool, bool]] = []
+    release, path = LockedFile.release, tmp_path / "store"
+
+    def look(locked: LockedFile) -> None:
+        release(locked)
+        found.append((writer_of(path) is not None, is_used(path)))
+
+    unlock = lock_writer(path)
+    monkeypatch.setattr(LockedFile, "release", look)
+    unlock()
+    assert found == [(True, False), (False, False)]
 
 
 @pytest.mark.slow

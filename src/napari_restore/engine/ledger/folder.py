@@ -75,8 +75,9 @@ def lock_writer(
         raise error(f"process {owner_in(path / WRITER)}")
 
     def release() -> None:
-        locked.release()
+        # The lock last: whoever gets it must not find this user's mark.
         end()
+        locked.release()
 
     try:
         # A network disk may be one without locks.
